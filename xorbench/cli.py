@@ -1,0 +1,247 @@
+"""The command line: options in, text out, exit code. What is done is done in `verbs`."""
+
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from xorbench import __version__
+from xorbench.errors import BAD_INPUT, INTERRUPTED, BadOption, XorbenchError
+from xorbench.plan import parse
+from xorbench.plan.axes import AXES
+from xorbench.plan.faults import read_fault
+from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of all runs.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def main() -> NoReturn:
+    """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = cli.main(arguments, prog_name="xorbench", standalone_mode=False)
+    except (XorbenchError, click.ClickException) as error:
+        if debug:
+            traceback.print_exc()
+        code = _complain(error)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("xorbench: interrupted", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(error: XorbenchError | click.ClickException) -> int:
+    if isinstance(error, XorbenchError):
+        message, hint, code = error.message, error.hint, error.exit_code
+    else:
+        message, hint, code = _usage(error), "python -m xorbench --help lists them", BAD_INPUT
+    click.echo(f"xorbench: {' '.join(message.split())}", err=True)
+    if hint:
+        click.echo(f"hint: {' '.join(hint.split())}", err=True)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's own complaint with the option in front."""
+    if isinstance(error, click.NoSuchOption):
+        return f"{error.option_name}: no such option"
+    if isinstance(error, click.BadOptionUsage):
+        return f"{error.option_name}: {error.message}"
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return f"{error.param.opts[0]}: {error.message}"
+    return error.message
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="xorbench")
+def cli() -> None:
+    """Does this PyTorch machine train right, to the same bits, and as fast as it should?
+
+    Exit codes: 0 passed, 1 a check failed, 2 bad input, 3 inconclusive, 4 a required device is
+    missing, 130 interrupted. Any command takes --debug.
+    """
+
+
+def plan_options(command: Command) -> Command:
+    """The options of the axes and of the recipe, made from their tables."""
+    for row in reversed(RECIPE_OPTIONS):
+        command = click.option(row.option, row.field, metavar="VALUE", help=row.about)(command)
+    for axis in reversed(AXES):
+        command = click.option(axis.option, axis.name, metavar="LIST", help=axis.about)(command)
+    return command
+
+
+@cli.command()
+@plan_options
+@click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
+@click.option("--repeats", default="2", metavar="N", help="Fresh processes for each case.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@click.option("--order-seed", default="0", metavar="N", help="Seed of the interleaving.")
+@ROOT
+@click.option("--name", metavar="NAME", help="A name to find the run by.")
+@click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
+@click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
+@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
+@click.option("--resume", metavar="RUN", help="Bring a run that was stopped to its end.")
+@JSON
+@click.option("--plant", multiple=True, hidden=True)
+def run(**options: Any) -> int:
+    """Train the matrix, check it, and write the report."""
+    from xorbench.verbs import run as verb
+
+    if options["resume"] is not None:
+        _refuse_beside_resume()
+        outcome = verb.resume(Path(options["out"]), options["resume"], _progress())
+        return _print_outcome(outcome, options["as_json"])
+    request = _request(options)
+    if options["dry_run"]:
+        return _print_preview(verb.preview(request), options["as_json"])
+    return _print_outcome(verb.run(request, _progress()), options["as_json"])
+
+
+def _progress() -> Any:
+    from xorbench.verbs.progress import for_stream
+
+    return for_stream()
+
+
+def _refuse_beside_resume() -> None:
+    """A resumed run is the run that was: only where it is and how it prints may be said anew."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in {"resume", "out", "as_json"} and context.get_parameter_source(name) == given:
+            raise BadOption(f"{parameter.opts[0]}: cannot be given with --resume")
+
+
+def _request(options: dict[str, Any]) -> Any:
+    from xorbench.verbs.run import Request
+
+    axes = {
+        axis.name: axis.read(axis.option, options[axis.name])
+        for axis in AXES
+        if options[axis.name] is not None
+    }
+    recipe = read_recipe(
+        {r.field: options[r.field] for r in RECIPE_OPTIONS if options[r.field] is not None}
+    )
+    for text in options["plant"]:
+        read_fault(text)
+    return Request(
+        recipe=recipe,
+        axes=axes,
+        command=f"python -m xorbench {shlex.join(sys.argv[1:])}",
+        root=_root(options["out"]),
+        name=_name(options["name"]),
+        quick=options["quick"],
+        repeats=parse.integer("--repeats", options["repeats"], 1, 64),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        order_seed=parse.integer("--order-seed", options["order_seed"], 0, 2**31 - 1),
+        faults=options["plant"],
+        require_devices=options["require_devices"],
+        save_weights=options["save_weights"],
+        anonymous=options["anonymous"],
+    )
+
+
+def _root(text: str) -> Path:
+    if not text.strip():
+        raise BadOption("--out: empty", "give a folder, for example --out results")
+    return Path(text)
+
+
+def _name(text: str | None) -> str | None:
+    allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+    if text is None:
+        return None
+    if not text or len(text) > 64 or not set(text) <= set(allowed) or text == "latest":
+        raise BadOption(
+            f"--name: {text!r} will not do", "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
+        )
+    return text
+
+
+@cli.command()
+@click.argument("text", metavar="[RUN]", default="latest")
+@ROOT
+@JSON
+def report(text: str, out: str, as_json: bool) -> int:
+    """Make the tables of a run again, from its files alone.
+
+    RUN is a path, an id, the unique beginning of one, a name, or latest.
+    """
+    from xorbench.verbs.report import report as verb
+
+    outcome, trouble = verb(_root(out), text)
+    if trouble:
+        click.echo(f"xorbench: {trouble}", err=True)
+    return _print_outcome(outcome, as_json)
+
+
+@cli.command()
+@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
+def env(anonymous: bool) -> int:
+    """Show this machine as a worker sees it, as JSON to paste into a bug report."""
+    from xorbench.observe.store import anonymous as without_names
+    from xorbench.verbs.env import env as verb
+
+    text = json.dumps(verb(anonymous=anonymous), indent=2)
+    click.echo(without_names(text) if anonymous else text)
+    return 0
+
+
+@cli.command("list")
+@JSON
+def list_(as_json: bool) -> int:
+    """List the settings, the parts of the recipe, and the checks."""
+    from xorbench.report.text import to_terminal
+    from xorbench.verbs.listing import LISTS
+
+    frames = {name: table() for name, table in LISTS.items()}
+    if as_json:
+        click.echo(json.dumps({n: f.to_dict("records") for n, f in frames.items()}, indent=2))
+    else:
+        click.echo("\n\n".join(f"{n}\n\n{to_terminal(f)}" for n, f in frames.items()))
+    return 0
+
+
+def _print_outcome(outcome: Any, as_json: bool) -> int:
+    from xorbench.report import document
+
+    if as_json:
+        click.echo(document.as_json(outcome.run, outcome.verdicts, outcome.exit_code))
+    else:
+        click.echo(document.terminal(outcome.run, outcome.verdicts))
+    click.echo(f"xorbench: report in {_shown(outcome.folder)}", err=True)
+    code: int = outcome.exit_code
+    return code
+
+
+def _shown(folder: Path) -> Path:
+    """The folder from here, if it lies below; else in full."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _print_preview(preview: Any, as_json: bool) -> int:
+    from xorbench.report import document
+
+    show = document.preview_json if as_json else document.preview_text
+    click.echo(show(preview.cases, preview.workers, preview.estimate_s))
+    return 0

@@ -1,0 +1,311 @@
+"""The checks: each reads the evidence and says of each subject whether it holds.
+
+A check is a function and its row in `CHECKS`; its name there is the name in `verdicts.json`.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+
+from xorbench.errors import (
+    CHECK_FAILED,
+    DEVICE_MISSING,
+    INCONCLUSIVE,
+    INTERRUPTED,
+    PASSED,
+)
+from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.observe.records import (
+    Outcome,
+    Run,
+    Training,
+    Verdict,
+    WeightRecord,
+)
+from xorbench.plan.axes import Axis
+from xorbench.plan.case import Subject, device_type
+from xorbench.plan.matrix import edges, group_name
+from xorbench.plan.recipe import BASE_BATCH_SIZE, Recipe
+
+
+def judge(run: Run) -> list[Verdict]:
+    """Every check's verdicts on a run, in the order of `CHECKS`."""
+    evidence = Evidence(run)
+    return [verdict for name, check in CHECKS.items() for verdict in check(name, evidence)]
+
+
+def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Each case trains to its end in every worker, and no worker dies."""
+    for subject in evidence.planned:
+        lost = evidence.failures.get(subject.id, [])
+        if lost:
+            actual = "; ".join(f"{f.worker}: {f.failed}" for f in lost)
+            yield _fail(name, subject.id, "trains to the end", actual, "see the logs/ folder")
+        elif subject.id in evidence.trainings:
+            yield _pass(name, subject.id, "trains to the end", "it did")
+    for worker in evidence.run.info.workers:
+        if worker.died:
+            hint = f"see logs/{worker.id}.log, and the system's log for memory or hardware errors"
+            yield _fail(name, f"worker {worker.id}", "lives to the end", worker.died, hint)
+
+
+def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Every test point is right, counted as integers."""
+    for subject in evidence.subjects:
+        tests = [training.test for training in evidence.trainings[subject.id]]
+        expected = f"{tests[0].total}/{tests[0].total}"
+        actual = ", ".join(dict.fromkeys(f"{test.correct}/{test.total}" for test in tests))
+        if all(test.correct == test.total for test in tests):
+            yield _pass(name, subject.id, expected, actual)
+        else:
+            yield _fail(name, subject.id, expected, actual, _budget_hint(subject))
+
+
+def _budget_hint(subject: Subject) -> str:
+    recipe, size = subject.recipe, subject.case.batch_size
+    short = f"{recipe.epochs} epochs at lr {recipe.learning_rate(size):g} may be too few here: try"
+    more = f"--epochs {recipe.epochs * max(4, round(size / BASE_BATCH_SIZE))}"
+    if size > BASE_BATCH_SIZE and recipe.lr_scaling == "none":
+        return f"{short} --lr-scaling linear, or {more}"
+    return f"{short} {more}, or other --seeds"
+
+
+def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """All trainings of a seed start from the same points and weights."""
+    by_seed: dict[int, list[Training]] = {}
+    for training in evidence.run.trainings:
+        by_seed.setdefault(training.case.seed, []).append(training)
+    for seed, trainings in by_seed.items():
+        counts = Counter(training.inputs_sha256 for training in trainings)
+        usual, _ = counts.most_common(1)[0]
+        odd = [f"{t.case.id} in {t.worker}" for t in trainings if t.inputs_sha256 != usual]
+        expected = f"one digest over {len(trainings)} trainings"
+        if odd:
+            actual = f"{len(counts)} digests; the odd ones: {_some(odd)}"
+            hint = (
+                "the points or the initial weights differ before training begins: look there first"
+            )
+            yield _fail(name, f"seed {seed}", expected, actual, hint)
+        else:
+            yield _pass(name, f"seed {seed}", expected, usual[:16])
+
+
+def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Every worker of a subject records the same tape."""
+    for subject in evidence.subjects:
+        trainings = evidence.trainings[subject.id]
+        if len(trainings) < 2:
+            yield _skip(
+                name, subject.id, "equal tapes", "one worker only: --repeats 2 compares two"
+            )
+            continue
+        expected = f"equal tapes in {len(trainings)} workers"
+        parted = [
+            f"{other.worker} parts from {trainings[0].worker} at epoch {epoch}"
+            for other in trainings[1:]
+            if (epoch := first_difference(trainings[0].tape, other.tape)) is not None
+        ]
+        if parted:
+            hint = "the same training gave other bits: suspect the hardware, or a race in a kernel"
+            yield _fail(name, subject.id, expected, "; ".join(parted), hint)
+        else:
+            yield _pass(name, subject.id, expected, trainings[0].weights_sha256[:16])
+
+
+def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """The throw-away warm-up epochs equal the first timed ones."""
+    for subject in evidence.subjects:
+        trainings = evidence.trainings[subject.id]
+        expected = f"the first {len(trainings[0].warmup_tape)} epochs twice the same"
+        parted = [
+            f"in {training.worker} they part at epoch {epoch}"
+            for training in trainings
+            if (epoch := first_difference(training.warmup_tape, training.tape)) is not None
+        ]
+        if parted:
+            hint = "something is left over between trainings of one process"
+            yield _fail(name, subject.id, expected, "; ".join(parted), hint)
+        elif not trainings[0].warmup_tape:
+            yield _skip(name, subject.id, expected, "this run had no warm-up")
+        else:
+            yield _pass(name, subject.id, expected, "they are")
+
+
+def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """A change of one setting does to the bits what the axes table says."""
+    for axis, members in edges(evidence.subjects):
+        yield _edge(name, axis, members, evidence)
+
+
+def _edge(name: str, axis: Axis, members: list[Subject], evidence: Evidence) -> Verdict:
+    subject = group_name(axis, members)
+    reasons: dict[str, None] = {}
+    seen: Counter[str] = Counter()
+    broken = []
+    binding = False
+    for a, b in combinations(members, 2):
+        expectation = axis.bits(a, b)
+        parted = first_difference(evidence.first(a).tape, evidence.first(b).tape)
+        must = expectation.bits if expectation.bits == "may change" else f"must {expectation.bits}"
+        reasons[f"{must}: {expectation.reason}"] = None
+        seen["kept" if parted is None else f"changed at epoch {parted}"] += 1
+        binding |= expectation.bits != "may change"
+        if expectation.bits == ("change" if parted is None else "keep"):
+            pair = f"{axis.value(a)} and {axis.value(b)}"
+            broken.append(
+                f"{pair} {'have equal bits' if parted is None else f'part at epoch {parted}'}"
+            )
+    expected = "; ".join(reasons)
+    if broken:
+        hint = f"{axis.option} did to the bits what it must not: {axis.about}"
+        return _fail(name, subject, expected, _some(broken), hint)
+    actual = ", ".join(seen)
+    return (
+        _pass(name, subject, expected, actual)
+        if binding
+        else _skip(name, subject, expected, actual)
+    )
+
+
+def parity(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """An accelerator agrees with the CPU on every test point."""
+    by_id = {subject.id: subject for subject in evidence.subjects}
+    pairs = [
+        (subject, by_id[twin.id])
+        for subject in evidence.subjects
+        if device_type(subject.case.device) != "cpu"
+        and (twin := replace(subject, case=replace(subject.case, device="cpu"))).id in by_id
+    ]
+    if not pairs:
+        reason = "no case ran both on the CPU and on an accelerator"
+        yield _skip(name, "CPU and accelerator", "equal test predictions", reason)
+    for subject, twin in pairs:
+        yield _agreement(name, subject.id, evidence.first(subject), evidence.first(twin))
+
+
+def _agreement(name: str, subject: str, device: Training, cpu: Training) -> Verdict:
+    points = zip(device.predictions, cpu.predictions, strict=True)
+    differing = [index for index, (a, b) in enumerate(points) if a != b]
+    expected = f"{cpu.test.total} test predictions equal the CPU's"
+    weights = largest_difference(device.weights, cpu.weights)
+    if differing:
+        shown = _some([str(index) for index in differing])
+        actual = f"{len(differing)} differ, at points {shown}; {weights}"
+        return _fail(name, subject, expected, actual, "compare the two losses epoch by epoch")
+    return _pass(name, subject, expected, f"they do; {weights}")
+
+
+def largest_difference(
+    a: Mapping[str, WeightRecord] | None, b: Mapping[str, WeightRecord] | None
+) -> str:
+    """Where two sets of weights differ most, in words."""
+    if a is None or b is None:
+        return "the weights are too large to be kept"
+    gaps = {key: float(np.max(np.abs(_values(a[key]) - _values(b[key])), initial=0.0)) for key in a}
+    widest = max(gaps, key=lambda key: gaps[key])
+    return f"largest weight difference {gaps[widest]:.2g} ({widest})"
+
+
+def _values(weight: WeightRecord) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    little_endian = np.dtype(weight.dtype).newbyteorder("<")
+    return np.frombuffer(bytes.fromhex(weight.hex), little_endian).astype(np.float64)
+
+
+def save_and_load(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """A saved and loaded model has the same digest and the same score."""
+    expected = "same digest and score after saving and loading"
+    for subject in evidence.subjects:
+        trainings = evidence.trainings[subject.id]
+        wrong = [f"{t.worker}: {flaw}" for t in trainings for flaw in _reload_flaws(t)]
+        if wrong:
+            hint = "what a checkpoint of this machine holds is not what was trained"
+            yield _fail(name, subject.id, expected, "; ".join(wrong), hint)
+        else:
+            yield _pass(name, subject.id, expected, trainings[0].reloaded_sha256[:16])
+
+
+def _reload_flaws(training: Training) -> Iterator[str]:
+    if training.tape[-1] != training.weights_sha256:
+        yield "the weights changed between the last epoch and saving"
+    if training.reloaded_sha256 != training.weights_sha256:
+        yield "the loaded weights have another digest"
+    if training.reloaded_predictions != training.predictions:
+        yield "the loaded model answers otherwise"
+    if training.weights and sha256_of(training.weights) != training.weights_sha256:
+        yield "the recorded weights do not have the recorded digest"
+
+
+def sha256_of(weights: Mapping[str, WeightRecord]) -> str:
+    """The digest of recorded weights (workload.md §4), made without torch."""
+    digest = hashlib.sha256()
+    for name, weight in weights.items():
+        shape = ",".join(map(str, weight.shape))
+        digest.update(f"{name}\0{weight.dtype}\0{shape}\0".encode() + bytes.fromhex(weight.hex))
+    return digest.hexdigest()
+
+
+CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {
+    "completion": completion,
+    "accuracy": accuracy,
+    "inputs": inputs,
+    "rerun": rerun,
+    "warm-up": warm_up,
+    "invariance": invariance,
+    "parity": parity,
+    "save and load": save_and_load,
+}
+
+
+def exit_code(
+    verdicts: Iterable[Verdict], *, interrupted: bool = False, device_missing: bool = False
+) -> int:
+    """The first that applies: interrupted, device missing, failed, inconclusive, passed."""
+    outcomes: set[Outcome] = {verdict.outcome for verdict in verdicts}
+    rules = (
+        (interrupted, INTERRUPTED),
+        (device_missing, DEVICE_MISSING),
+        ("fail" in outcomes, CHECK_FAILED),
+        ("inconclusive" in outcomes or "pass" not in outcomes, INCONCLUSIVE),
+    )
+    return next((code for applies, code in rules if applies), PASSED)
+
+
+def summary(recipe: Recipe, verdicts: Iterable[Verdict]) -> str:
+    """The verdicts counted in one line."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    parts = [f"{counts[o]} {word}" for o, word in _WORDS.items() if counts[o]]
+    return f"{', '.join(parts) or 'nothing to judge'} ({recipe.epochs} epochs)"
+
+
+_WORDS: Final[dict[Outcome, str]] = {
+    "pass": "passed",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+    "skipped": "skipped",
+}
+
+
+def _pass(check: str, subject: str, expected: str, actual: str) -> Verdict:
+    return Verdict(check=check, subject=subject, outcome="pass", expected=expected, actual=actual)
+
+
+def _skip(check: str, subject: str, expected: str, actual: str) -> Verdict:
+    return Verdict(
+        check=check, subject=subject, outcome="skipped", expected=expected, actual=actual
+    )
+
+
+def _fail(check: str, subject: str, expected: str, actual: str, hint: str) -> Verdict:
+    return Verdict(
+        check=check, subject=subject, outcome="fail", expected=expected, actual=actual, hint=hint
+    )
+
+
+def _some(items: list[str], most: int = 4) -> str:
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -1,0 +1,60 @@
+"""The observations of a run, arranged by subject."""
+
+from functools import cached_property
+
+from xorbench.observe.records import Failure, Run, Training
+from xorbench.plan.case import Setting, Subject
+
+
+class Evidence:
+    """A run's finished trainings by subject, in the order of its plan."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._settings = {setting.id: setting for setting in run.info.settings}
+
+    @cached_property
+    def subjects(self) -> list[Subject]:
+        """The subjects that finished in at least one worker."""
+        return [s for s in self.planned if s.id in self.trainings]
+
+    @cached_property
+    def planned(self) -> list[Subject]:
+        """All subjects of the plan."""
+        info = self.run.info
+        return [Subject(c, s, info.recipe) for s in info.settings for c in info.cases]
+
+    @cached_property
+    def trainings(self) -> dict[str, list[Training]]:
+        """Finished trainings by subject id, ordered by worker."""
+        found: dict[str, list[Training]] = {}
+        for training in sorted(self.run.trainings, key=lambda t: _worker_order(t.worker)):
+            found.setdefault(self.subject(training).id, []).append(training)
+        return found
+
+    @cached_property
+    def failures(self) -> dict[str, list[Failure]]:
+        """Failures by subject id."""
+        found: dict[str, list[Failure]] = {}
+        for failure in self.run.failures:
+            found.setdefault(self.subject(failure).id, []).append(failure)
+        return found
+
+    def subject(self, record: Training | Failure) -> Subject:
+        """The subject that a record is of."""
+        setting = self._settings.get(record.setting, Setting())
+        return Subject(record.case, setting, self.run.info.recipe)
+
+    def first(self, subject: Subject) -> Training:
+        """The subject's first finished training."""
+        return self.trainings[subject.id][0]
+
+
+def _worker_order(worker: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in worker.removeprefix("w").split("."))
+
+
+def first_difference(a: list[str], b: list[str]) -> int | None:
+    """The first epoch at which two tapes differ, or None where one continues the other."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((epoch for epoch, (x, y) in pairs if x != y), None)

@@ -1,0 +1,72 @@
+"""Statistics of repeated timings. Names as in pytest-benchmark; logarithms are natural.
+
+The unit of evidence is a worker, not an epoch: epochs of one process share its luck, so that a
+thousand of them still are one sample of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.special import stdtrit
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval; the bounds are None where one worker allows none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median and quartiles of one set of values, in their own unit."""
+
+    median: float
+    q1: float
+    q3: float
+    rounds: int
+
+    @property
+    def iqr(self) -> float:
+        """Distance between the quartiles."""
+        return self.q3 - self.q1
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles (linear interpolation) of at least one value."""
+    q1, middle, q3 = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75])
+    return Spread(float(middle), float(q1), float(q3), len(values))
+
+
+def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
+    """Estimate each subject from one logarithm a worker; the results are no logarithms.
+
+    With two or three workers a subject's own variance is hardly known, so the variance between
+    workers is pooled over all subjects: `s² = Σ(x - mean of its subject)² / Σ(workers - 1)`. The
+    interval is Student's t with that many degrees of freedom around the subject's mean.
+    """
+    means = {name: float(np.mean(values)) for name, values in logs.items()}
+    freedom = sum(len(values) - 1 for values in logs.values())
+    if freedom == 0:
+        return {n: Estimate(float(np.exp(m)), None, None, len(logs[n])) for n, m in means.items()}
+    squares = sum(float(np.sum((np.asarray(v) - means[n]) ** 2)) for n, v in logs.items())
+    t = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+    deviation = float(np.sqrt(squares / freedom))
+    estimates = {}
+    for name, values in logs.items():
+        margin = t * deviation / np.sqrt(len(values))
+        low, value, high = np.exp([means[name] - margin, means[name], means[name] + margin])
+        estimates[name] = Estimate(float(value), float(low), float(high), len(values))
+    return estimates
+
+
+def median_log_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Median over rounds of the log ratio of two series timed in the same rounds."""
+    return float(np.median(np.log(np.asarray(numerators)) - np.log(np.asarray(denominators))))

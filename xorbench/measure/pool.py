@@ -1,0 +1,166 @@
+"""A worker process and the pipes to it: started, asked, timed out, and seen to die."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from xorbench.plan.case import Setting
+from xorbench.worker import protocol
+
+CUBLAS_WORKSPACE: Final = ":4096:8"  # what PyTorch asks for before cuBLAS is deterministic
+STOP_S: Final = 10.0
+
+
+class WorkerDied(Exception):
+    """The process is gone; the message says how."""
+
+
+class OperationFailed(Exception):
+    """The worker refused one operation and lives on; the message is its error."""
+
+
+class Worker:
+    """One fresh interpreter under one setting. Its output goes to `log`."""
+
+    def __init__(
+        self,
+        name: str,
+        setting: Setting,
+        *,
+        rooms: Path,
+        log: Path,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._log = log
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._asked = 0
+        self._unread = b""
+        theirs, ours = _pipes()
+        self._requests, self._answers, self._lifeline = ours
+        try:
+            with log.open("ab") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "xorbench.worker", *map(str, theirs)],
+                    pass_fds=theirs,
+                    cwd=rooms,
+                    env=environment(setting, rooms),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C is for the orchestrator, a kill for the group
+                )
+        except BaseException:
+            self._close_pipes()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+
+    def ask(self, op: str, **args: Any) -> dict[str, Any]:
+        """Ask and wait; raises `OperationFailed` or `WorkerDied`."""
+        self._asked += 1
+        try:
+            os.write(self._requests, protocol.request(self._asked, op, args))
+        except BrokenPipeError:
+            raise self._death() from None
+        message = protocol.read(self._line())
+        if "error" in message:
+            error = message["error"]
+            raise OperationFailed(f"{error['type']}: {error['message']}")
+        result: dict[str, Any] = message["ok"]
+        return result
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process.poll() is None
+
+    def stop(self) -> None:
+        """Let the process end by itself, or kill it."""
+        with contextlib.suppress(OSError):
+            os.close(self._requests)
+            self._requests = -1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and all its children at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._close_pipes()
+
+    def _line(self) -> bytes:
+        deadline = self._clock() + self._timeout_s
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - self._clock()))
+            if not ready:
+                self.kill()
+                raise WorkerDied(f"no answer within {self._timeout_s:g} s, so it was killed")
+            received = os.read(self._answers, 1 << 20)
+            if not received:
+                raise self._death()
+            self._unread += received
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _death(self) -> WorkerDied:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_S)  # the pipe closes a moment before the process is gone
+        code = self.process.poll()
+        self.kill()
+        last = self._last_words() if code and code > 0 else ""
+        return WorkerDied(_how(code) + (f": {last}" if last else ""))
+
+    def _last_words(self) -> str:
+        """The last line of the log: of a Python that could not go on, its error."""
+        with contextlib.suppress(OSError):
+            lines = self._log.read_text(errors="replace").split("\n")
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
+        return ""
+
+    def _close_pipes(self) -> None:
+        for name in ("_requests", "_answers", "_lifeline"):
+            descriptor = getattr(self, name)
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+                setattr(self, name, -1)
+
+
+def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Three pipes: the worker's ends, then ours: requests, answers, lifeline."""
+    request_read, request_write = os.pipe()
+    answer_read, answer_write = os.pipe()
+    life_read, life_write = os.pipe()
+    return (request_read, answer_write, life_read), (request_write, answer_read, life_write)
+
+
+def environment(setting: Setting, rooms: Path) -> dict[str, str]:
+    """A worker's environment variables under its setting."""
+    values = dict(os.environ)
+    paths = [str(rooms), *filter(None, [values.get("PYTHONPATH")])]
+    values["PYTHONPATH"] = os.pathsep.join(paths)
+    values["PYTHONFAULTHANDLER"] = "1"  # a segmentation fault leaves its traceback in the log
+    if setting.deterministic:
+        values.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    return values
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "closed its pipe"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exited with code {code}"

@@ -1,0 +1,451 @@
+"""Run a plan: open every training, advance them round by round, record what is observed.
+
+The whole story is `Runner.run`. What can go wrong on the way — a worker that crashes, hangs or is
+killed — costs the case it was stepping, and nothing else: the others are opened again in a fresh
+worker and must reproduce their recorded tapes before they go on.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from xorbench.errors import BadFile
+from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
+from xorbench.measure.schedule import shuffled
+from xorbench.observe.records import (
+    Count,
+    EpochLine,
+    Failure,
+    Run,
+    RunInfo,
+    Skip,
+    Training,
+    WorkerRecord,
+    slot_of,
+    slots,
+)
+from xorbench.observe.store import RunStore
+from xorbench.plan.case import Case, Setting, to_dict
+from xorbench.plan.faults import FaultSpec, read_fault
+
+KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not tried again
+IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
+# What a worker's machine must share with the recorded one before a run is taken up again.
+SAME_TO_RESUME: Final = ("torch_version", "python_version", "cpu_capability", "threads", "devices")
+
+StartWorker = Callable[[str, Setting], Worker]
+
+
+class Progress(Protocol):
+    """Told how far the run is."""
+
+    def begin(self, epochs: int) -> None:
+        """The run has this many epochs to go, warm-up included."""
+
+    def advance(self, epochs: int) -> None:
+        """So many epochs are done, or need no longer be done."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know now."""
+
+
+@dataclass(eq=False, slots=True)
+class Live:
+    """A training in progress: its case, its slot, and all that was observed of it so far."""
+
+    case: Case
+    slot: "Slot"
+    handle: int = 0
+    inputs_sha256: str = ""
+    timed: list[EpochLine] = field(default_factory=list)
+    warmup: list[EpochLine] = field(default_factory=list)
+
+    @property
+    def tape(self) -> list[str]:
+        """The digests recorded so far."""
+        return [line.digest for line in self.timed]
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One setting × repeat: the worker that fills it now, and its trainings still to be done."""
+
+    name: str
+    setting: Setting
+    repeat: int
+    starts: int = 0
+    idle_deaths: int = 0
+    worker: Worker | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
+    yardstick_version: int = 0
+    lives: list[Live] = field(default_factory=list)
+    yardstick_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def worker_id(self) -> str:
+        """The present worker's id: the slot's name, and which restart it is."""
+        return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
+
+    def launch(self, start: StartWorker) -> None:
+        """Start a process for this slot; `configure` then waits for it."""
+        self.starts += 1
+        self.worker = start(self.worker_id, self.setting)
+
+    def ask(self, op: str, **args: Any) -> dict[str, Any]:
+        """Ask this slot's worker; raises `WorkerDied` or `OperationFailed`."""
+        if self.worker is None:
+            raise WorkerDied("it could not be started")
+        return self.worker.ask(op, **args)
+
+    def configure(self) -> None:
+        """Bring the worker under the setting, and keep what machine it found."""
+        setting = self.setting
+        answer = self.ask("configure", deterministic=setting.deterministic, threads=setting.threads)
+        self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
+
+
+def make_slots(settings: Sequence[Setting], repeats: int) -> list[Slot]:
+    """The empty slots of a run, every setting in every repeat."""
+    return [Slot(*row) for row in slots(settings, repeats)]
+
+
+class Runner:
+    """Drives the workers of one run and records what they observe."""
+
+    def __init__(
+        self,
+        info: RunInfo,
+        store: RunStore,
+        slots: list[Slot],
+        start: StartWorker,
+        progress: Progress,
+    ) -> None:
+        self.info = info
+        self._store = store
+        self._slots = slots
+        self._start = start
+        self._progress = progress
+        self._faults = [read_fault(text) for text in info.faults]
+        self._blamed: Live | None = None
+        self._kills: Counter[str] = Counter()
+        self._workers = {worker.id: worker for worker in info.workers}
+        for slot in slots:
+            self._register(slot)
+
+    def run(self) -> None:
+        """Bring every open case to its end, and write each observation as it is made."""
+        self._progress.begin(sum(self._to_do(live) for live in self._lives()))
+        for slot in self._slots:
+            self._guarded(slot, self._open_all, slot)
+        number = 0
+        while self._unfinished():
+            self._round(number)
+            number += 1
+        for live in shuffled(self._lives(), self.info.order_seed, -1):
+            self._guarded(live.slot, self._finish, live)
+        for slot in self._slots:
+            self._retire(slot)
+        self.info = msgspec.structs.replace(self.info, finished=now())
+        self._write_info()
+
+    def take_up(self, run: Run) -> None:
+        """Give the slots what an earlier, unfinished start of this run has recorded."""
+        ended: list[Training | Failure] = [*run.trainings, *run.failures]
+        done = {(record.case.id, slot_of(record.worker)) for record in ended}
+        for slot in self._slots:
+            slot.lives = [x for x in slot.lives if (x.case.id, slot.name) not in done]
+        lives = {(live.case.id, live.slot.name): live for live in self._lives()}
+        for line in run.epochs:
+            live = lives.get((line.case, slot_of(line.worker)))
+            if live:
+                (live.warmup if line.warmup else live.timed).append(line)
+
+    # One round
+
+    def _round(self, number: int) -> None:
+        """Time the yardsticks, then one epoch of every training, in this round's order."""
+        for slot in shuffled(self._slots, self.info.order_seed, number):
+            self._guarded(slot, self._time_yardsticks, slot)
+        for live in shuffled(self._unfinished(), self.info.order_seed, number):
+            if live in live.slot.lives:
+                self._guarded(live.slot, self._step, live)
+
+    def _time_yardsticks(self, slot: Slot) -> None:
+        self._blamed = None
+        unfinished = [live for live in self._unfinished() if live.slot is slot]
+        for device in sorted({live.case.device for live in unfinished}):
+            slot.yardstick_s[device] = slot.ask("yardstick", device=device)["yardstick_s"]
+
+    def _step(self, live: Live) -> None:
+        if not live.slot.worker or not live.slot.worker.alive():
+            self._blamed = None  # it died between two requests: this case did nothing
+            raise self._death_between(live.slot)
+        answer = self._ask(live, "step")
+        line = EpochLine(
+            worker=live.slot.worker_id,
+            case=live.case.id,
+            epoch=len(live.timed),
+            yardstick_s=live.slot.yardstick_s.get(live.case.device),
+            **answer,
+        )
+        self._store.append("epochs.jsonl", line)
+        live.timed.append(line)
+        self._progress.advance(1)
+
+    def _death_between(self, slot: Slot) -> WorkerDied:
+        try:
+            slot.ask("usage")
+        except WorkerDied as death:
+            return death
+        return WorkerDied("closed its pipe")
+
+    # Opening, and opening again
+
+    def _open_all(self, slot: Slot) -> None:
+        for live in shuffled(slot.lives, self.info.order_seed, -2):
+            if live in slot.lives:
+                self._try(live, self._warm_up, live)
+        for live in list(slot.lives):
+            self._try(live, self._open, live)
+
+    def _warm_up(self, live: Live) -> None:
+        """Train a throw-away twin for a few epochs; the timed training starts anew."""
+        if live.timed:
+            return
+        handle = self._open_twin(live, "warm-up")["training"]
+        for epoch in range(self.info.warmup_epochs):
+            answer = self._ask(live, "step", training=handle)
+            line = EpochLine(
+                worker=live.slot.worker_id,
+                case=live.case.id,
+                epoch=epoch,
+                yardstick_s=None,
+                warmup=True,
+                **answer,
+            )
+            if epoch >= len(live.warmup):
+                self._store.append("epochs.jsonl", line)
+                live.warmup.append(line)
+                self._progress.advance(1)
+        self._ask(live, "close", training=handle)
+
+    def _open(self, live: Live) -> None:
+        """Open the timed training and bring it to where its record ends."""
+        answer = self._open_twin(live, "timed")
+        live.handle, live.inputs_sha256 = answer["training"], answer["inputs_sha256"]
+        for epoch, recorded in enumerate(live.tape):
+            seen = self._ask(live, "step")["digest"]
+            if seen != recorded:
+                raise OperationFailed(
+                    f"after a restart, epoch {epoch} gave digest {seen[:16]},"
+                    f" recorded was {recorded[:16]}"
+                )
+
+    def _open_twin(self, live: Live, phase: str) -> dict[str, Any]:
+        self._blamed = live
+        faults = [f for f in self._faults if f.hits(live.case, live.slot.repeat, phase)]
+        return live.slot.ask(
+            "open",
+            case=to_dict(live.case),
+            recipe=to_dict(self.info.recipe),
+            faults=[_fault_dict(fault) for fault in faults],
+        )
+
+    # The end of a training
+
+    def _finish(self, live: Live) -> None:
+        """Have the trained model scored, saved and loaded, and record the training as one line."""
+        answer = self._ask(live, "finish", with_state=self.info.save_weights)
+        state = answer.pop("state", None)
+        if state is not None:
+            name = f"weights/{live.slot.name}-{live.case.id}.pt"
+            self._store.write_bytes(name, base64.b64decode(state))
+        self._store.append("trainings.jsonl", training_record(live, answer))
+        live.slot.lives.remove(live)
+
+    # What goes wrong
+
+    def _ask(self, live: Live, op: str, **args: Any) -> dict[str, Any]:
+        self._blamed = live
+        return live.slot.ask(op, **{"training": live.handle, **args})
+
+    def _try(self, live: Live, act: Callable[[Live], None], target: Live) -> None:
+        """Do it; where the operation fails, the case fails and the worker goes on."""
+        try:
+            act(target)
+        except OperationFailed as error:
+            self._fail(live, str(error))
+
+    def _guarded(self, slot: Slot, act: Callable[[Any], None], target: Any) -> None:
+        """Do it; where the worker dies of it, replace the worker and let the rest go on."""
+        try:
+            act(target)
+        except OperationFailed as error:
+            if isinstance(target, Live):
+                self._fail(target, str(error))
+            else:
+                self._fail_all(slot, str(error))
+        except WorkerDied as death:
+            self._bury(slot, death)
+            self._revive(slot)
+
+    def _bury(self, slot: Slot, death: WorkerDied) -> None:
+        """Record the death, and fail the case that the worker was busy with."""
+        self._note_death(slot, str(death))
+        live, self._blamed = self._blamed, None
+        if live is None or live not in slot.lives:
+            slot.idle_deaths += 1
+            return
+        self._fail(live, f"worker {slot.worker_id} died: {death}")
+        self._kills[live.case.id] += 1
+        if self._kills[live.case.id] >= KILLS_ALLOWED:
+            for other in [x for x in self._lives() if x.case == live.case]:
+                self._fail(other, f"not tried again: it has killed {KILLS_ALLOWED} workers")
+
+    def _revive(self, slot: Slot) -> None:
+        """Fill the slot with a fresh worker and reopen what was open, as often as it takes."""
+        while slot.lives:
+            if slot.idle_deaths > IDLE_DEATHS_ALLOWED:
+                self._fail_all(slot, f"its worker died {slot.idle_deaths} times for no case's sake")
+                return
+            try:
+                slot.launch(self._start)
+                slot.configure()
+                self._register(slot)
+                self._open_all(slot)
+                return
+            except OperationFailed as error:
+                self._fail_all(slot, str(error))
+            except WorkerDied as death:
+                self._bury(slot, death)
+
+    def _fail_all(self, slot: Slot, reason: str) -> None:
+        for live in list(slot.lives):
+            self._fail(live, reason)
+
+    def _fail(self, live: Live, reason: str) -> None:
+        self._progress.note(f"{live.case.id}: {reason}")
+        self._progress.advance(self._to_do(live))
+        failure = Failure(
+            case=live.case,
+            worker=live.slot.worker_id,
+            setting=live.slot.setting.id,
+            epochs=len(live.timed),
+            failed=reason,
+        )
+        self._store.append("trainings.jsonl", failure)
+        live.slot.lives.remove(live)
+
+    # Bookkeeping
+
+    def _lives(self) -> list[Live]:
+        return [live for slot in self._slots for live in slot.lives]
+
+    def _unfinished(self) -> list[Live]:
+        epochs = self.info.recipe.epochs
+        return [live for live in self._lives() if len(live.timed) < epochs]
+
+    def _to_do(self, live: Live) -> int:
+        """Epochs that this training still has to go."""
+        warmup = 0 if live.timed else self.info.warmup_epochs - len(live.warmup)
+        return warmup + self.info.recipe.epochs - len(live.timed)
+
+    def _register(self, slot: Slot) -> None:
+        record = WorkerRecord(
+            id=slot.worker_id, setting=slot.setting, repeat=slot.repeat, machine=slot.machine
+        )
+        self._workers[record.id] = record
+        self._write_info()
+
+    def _note_death(self, slot: Slot, reason: str) -> None:
+        record = self._workers.get(slot.worker_id) or WorkerRecord(
+            id=slot.worker_id, setting=slot.setting, repeat=slot.repeat, machine={}
+        )
+        self._workers[record.id] = msgspec.structs.replace(record, died=reason)
+        self._write_info()
+
+    def _retire(self, slot: Slot) -> None:
+        """Ask for the peak memory, then let the worker go."""
+        if slot.worker is None or not slot.worker.alive():
+            return
+        try:
+            usage = slot.ask("usage")
+        except (WorkerDied, OperationFailed) as error:
+            self._note_death(slot, str(error))
+        else:
+            record = self._workers[slot.worker_id]
+            self._workers[record.id] = msgspec.structs.replace(record, **usage)
+        slot.worker.stop()
+
+    def _write_info(self) -> None:
+        self.info = msgspec.structs.replace(self.info, workers=list(self._workers.values()))
+        self._store.write_info(self.info)
+
+
+def training_record(live: Live, answer: dict[str, Any]) -> Training:
+    """The line of a finished training, from what was observed and what `finish` answered."""
+    train, test, again = answer["train"], answer["test"], answer["reloaded_test"]
+    values = {
+        "case": live.case,
+        "worker": live.slot.worker_id,
+        "setting": live.slot.setting.id,
+        "epoch_s": [line.epoch_s for line in live.timed],
+        "yardstick_s": [line.yardstick_s for line in live.timed],
+        "losses": [line.loss for line in live.timed],
+        "tape": live.tape,
+        "warmup_epoch_s": [line.epoch_s for line in live.warmup],
+        "warmup_tape": [line.digest for line in live.warmup],
+        "inputs_sha256": live.inputs_sha256,
+        "weights_sha256": answer["weights_sha256"],
+        "train": _count(train),
+        "test": _count(test),
+        "predictions": test["predictions"],
+        "reloaded_sha256": answer["reloaded_sha256"],
+        "reloaded_test": _count(again),
+        "reloaded_predictions": again["predictions"],
+        "accelerator_peak_bytes": answer["accelerator_peak_bytes"],
+        "weights": answer["weights"],
+    }
+    return msgspec.convert(values, Training)
+
+
+def _count(score: dict[str, Any]) -> Count:
+    return Count(correct=score["correct"], total=score["total"])
+
+
+def _fault_dict(fault: FaultSpec) -> dict[str, Any]:
+    return {"name": fault.name, "numbers": fault.numbers}
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def require_same_machine(run: Run, slots: list[Slot], folder: Path) -> None:
+    """Raise `BadFile` where a run cannot be taken up here: its bits would not be comparable."""
+    recorded = {slot_of(worker.id): worker.machine for worker in run.info.workers if worker.machine}
+    for slot in slots:
+        before = recorded.get(slot.name, slot.machine)
+        for key in SAME_TO_RESUME:
+            if before.get(key) != slot.machine.get(key):
+                raise BadFile(
+                    f"{folder / 'run.json'}: recorded with {key} {before.get(key)},"
+                    f" here it is {slot.machine.get(key)}",
+                    "resume it where it was begun, or start a new run",
+                )
+
+
+def skip_lines(cases: Iterable[Case], lacking: dict[str, str | None]) -> list[Skip]:
+    """The cases whose device this machine lacks, each with the reason."""
+    return [
+        Skip(case=case, skipped=str(lacking[case.device]))
+        for case in cases
+        if lacking.get(case.device)
+    ]

@@ -1,0 +1,67 @@
+"""A private folder with just the rooms a worker needs, so that any interpreter can be measured."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+import xorbench
+from xorbench.errors import BadFile
+
+ROOMS: Final = ("__init__.py", "errors.py", "plan", "workload", "universal", "worker")
+
+
+def staged() -> Path:
+    """The folder to put on a worker's path.
+
+    It is named by the hash of what it holds, made once for each version of the sources and kept
+    between runs, so that compiled files stay valid and a run is not moved by an edit under it.
+    """
+    sources = _sources()
+    name = hashlib.sha256(b"".join(f"{n}\0".encode() + c + b"\0" for n, c in sources)).hexdigest()
+    for base in (platformdirs.user_cache_path("xorbench"), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            return _ensure(base / f"worker-{os.getuid()}-{name[:16]}", sources)
+    raise BadFile(f"{tempfile.gettempdir()}: cannot write there", "set TMPDIR to a writable folder")
+
+
+def _sources() -> list[tuple[str, bytes]]:
+    """Relative name and content of every file of the rooms, sorted by name."""
+    package = Path(xorbench.__file__).parent
+    files = [
+        file
+        for room in ROOMS
+        for file in ((package / room).rglob("*") if (package / room).is_dir() else [package / room])
+        if file.suffix in {".py", ".json"} and file.is_file()
+    ]
+    return sorted((file.relative_to(package).as_posix(), file.read_bytes()) for file in files)
+
+
+def _ensure(folder: Path, sources: list[tuple[str, bytes]]) -> Path:
+    if not _holds(folder, sources):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".worker-", dir=folder.parent))
+        for name, content in sources:
+            target = temporary / "xorbench" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged copy
+        try:
+            temporary.rename(folder)
+        except OSError:  # another run has just made it
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not _holds(folder, sources):
+                raise
+    return folder
+
+
+def _holds(folder: Path, sources: list[tuple[str, bytes]]) -> bool:
+    try:
+        return all((folder / "xorbench" / n).read_bytes() == content for n, content in sources)
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What was seen: frozen records, and the files they live in. No torch."""

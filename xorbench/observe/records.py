@@ -1,0 +1,165 @@
+"""The records of a run, frozen and versioned. Times are seconds, sizes bytes."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from xorbench.plan.case import Case, Setting
+from xorbench.plan.recipe import Recipe
+
+SCHEMA_VERSION: Final = 1
+Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
+
+
+class WorkerRecord(Struct, frozen=True, kw_only=True):
+    """One worker process: what it ran under, how large it grew, and what it died of, if it did.
+
+    Its id begins with its slot, one of the run's setting × repeat pairs; a replacement for a dead
+    worker of slot `w0` is `w0.1`.
+    """
+
+    id: str
+    setting: Setting
+    repeat: int
+    machine: dict[str, Any]
+    peak_rss_bytes: int | None = None
+    died: str | None = None
+
+
+class RunInfo(Struct, frozen=True, kw_only=True):
+    """`run.json`: what was asked for, on what, and whether it came to its end."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "run"
+    xorbench_version: str
+    id: str
+    name: str | None = None
+    command: str
+    started: str
+    recipe: Recipe
+    recipe_sha256: str
+    cases: list[Case]
+    settings: list[Setting]
+    repeats: int
+    warmup_epochs: int
+    timeout_s: float
+    order_seed: int
+    faults: list[str]
+    anonymous: bool = False
+    save_weights: bool = False
+    yardstick_version: int
+    host: dict[str, Any]
+    workers: list[WorkerRecord] = []
+    finished: str | None = None
+
+
+class EpochLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of `epochs.jsonl`. A loss that is not finite is null."""
+
+    worker: str
+    case: str
+    epoch: int
+    epoch_s: float
+    loss: float | None
+    digest: str
+    yardstick_s: float | None
+    warmup: bool = False
+
+
+class Count(Struct, frozen=True, kw_only=True):
+    """A score as two integers."""
+
+    correct: int
+    total: int
+
+
+class WeightRecord(Struct, frozen=True, kw_only=True):
+    """One tensor: little-endian bytes in hex, row-major."""
+
+    dtype: str
+    shape: list[int]
+    hex: str
+
+
+class Training(Struct, frozen=True, kw_only=True):
+    """A finished training of one case in one slot: a line of `trainings.jsonl`."""
+
+    case: Case
+    worker: str
+    setting: str
+    epoch_s: list[float]
+    yardstick_s: list[float | None]
+    losses: list[float | None]
+    tape: list[str]
+    warmup_epoch_s: list[float]
+    warmup_tape: list[str]
+    inputs_sha256: str
+    weights_sha256: str
+    train: Count
+    test: Count
+    predictions: str
+    reloaded_sha256: str
+    reloaded_test: Count
+    reloaded_predictions: str
+    accelerator_peak_bytes: int | None
+    weights: dict[str, WeightRecord] | None
+
+
+class Skip(Struct, frozen=True, kw_only=True):
+    """A case that this machine cannot run."""
+
+    case: Case
+    skipped: str
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A case that was lost in one slot, and why."""
+
+    case: Case
+    worker: str
+    setting: str
+    epochs: int
+    failed: str
+
+
+class Unfinished(Struct, frozen=True, kw_only=True):
+    """A case that a run, stopped before its end, has not brought to its own."""
+
+    case: Case
+    slot: str
+    setting: str
+    epochs: int
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What one check says of one subject."""
+
+    check: str
+    subject: str
+    outcome: Outcome
+    expected: str
+    actual: str
+    hint: str = ""
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """All of a run as it was read back from its folder."""
+
+    info: RunInfo
+    epochs: list[EpochLine]
+    trainings: list[Training]
+    skips: list[Skip]
+    failures: list[Failure]
+    unfinished: list[Unfinished]
+
+
+def slot_of(worker: str) -> str:
+    """The slot that a worker filled: `w0` of `w0.1`."""
+    return worker.partition(".")[0]
+
+
+def slots(settings: Sequence[Setting], repeats: int) -> list[tuple[str, Setting, int]]:
+    """Every slot of a run: its name, setting and repeat."""
+    pairs = [(setting, repeat) for repeat in range(repeats) for setting in settings]
+    return [(f"w{index}", setting, repeat) for index, (setting, repeat) in enumerate(pairs)]

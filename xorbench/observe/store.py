@@ -1,0 +1,347 @@
+"""The folder of a run: the only module that reads and writes its files."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.observe.records import (
+    SCHEMA_VERSION,
+    EpochLine,
+    Failure,
+    Run,
+    RunInfo,
+    Skip,
+    Training,
+    Unfinished,
+    Verdict,
+    slot_of,
+    slots,
+)
+
+RunRecord = TypeVar("RunRecord", RunInfo, EpochLine, Training, Skip, Failure)
+BYTES_PER_EPOCH: Final = 400
+SPARE_BYTES: Final = 8 * 2**20
+
+_ABSOLUTE_PATH = re.compile(r"(?<![\w./~<-])/(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
+_DEVICE_UUID = re.compile(
+    r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
+)
+
+
+class RunStore:
+    """Writes one run's folder; every line is with the operating system before the next epoch."""
+
+    def __init__(self, folder: Path, *, anonymous: bool = False, lock: bool = True) -> None:
+        self.folder = folder
+        self.anonymous = anonymous
+        self._lock = _lock(folder) if lock else None
+
+    def write_info(self, info: RunInfo) -> None:
+        """Write `run.json`, whole or not at all."""
+        self.write_json("run.json", info)
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file, whole or not at all."""
+        self.write_text(name, msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all."""
+        write_whole(self.folder / name, self._clean(text).encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a binary file, whole or not at all."""
+        write_whole(self.folder / name, content)
+
+    def append(self, name: str, record: EpochLine | Training | Skip | Failure) -> None:
+        """Append one record as one line, in one write."""
+        line = self._clean(msgspec.json.encode(record).decode()) + "\n"
+        path = self.folder / name
+        with _reporting(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                _write_all(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+
+    def log_path(self, worker: str) -> Path:
+        """Where a worker's standard output and error go."""
+        return self.folder / "logs" / f"{worker}.log"
+
+    def close(self) -> None:
+        """Let others resume the run; logs of an anonymous run lose their paths."""
+        if self.anonymous:
+            for log in (self.folder / "logs").glob("*.log"):
+                write_whole(log, self._clean(log.read_text(errors="replace")).encode())
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _clean(self, text: str) -> str:
+        return anonymous(text) if self.anonymous else text
+
+
+def anonymous(text: str) -> str:
+    """The text without absolute paths (their last part stays) and device UUIDs."""
+    return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", text))
+
+
+def create(root: Path, name: str | None, epochs: int, *, anonymous: bool) -> RunStore:
+    """Make a new run folder under `root/runs`; raises `BadOption` where it cannot hold the run."""
+    runs = root / "runs"
+    _refuse_taken(runs, name)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        needed = epochs * BYTES_PER_EPOCH + SPARE_BYTES
+        free = shutil.disk_usage(runs).free
+        if free < needed:
+            raise BadOption(
+                f"--out: {root} has {free / 2**20:.0f} MiB free, the run needs {needed / 2**20:.0f}"
+            )
+        folder = _new_folder(runs)
+    except OSError as error:
+        raise BadOption(f"--out: cannot write to {root}: {_why(error)}") from None
+    return RunStore(folder, anonymous=anonymous)
+
+
+def point_latest(root: Path, folder: Path) -> None:
+    """Let `root/latest` name this run; a race of two runs leaves one of them there."""
+    temporary = root / f".latest-{secrets.token_hex(4)}"
+    with _reporting(root / "latest"):
+        temporary.symlink_to(Path("runs") / folder.name)
+        temporary.replace(root / "latest")
+
+
+def reopen(folder: Path) -> RunStore:
+    """Take up an unfinished run; a line that a crash cut short is removed."""
+    info = read_info(folder)
+    store = RunStore(folder, anonymous=info.anonymous)
+    for name in ("epochs.jsonl", "trainings.jsonl"):
+        _drop_cut_line(folder / name)
+    return store
+
+
+def _new_folder(runs: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    while True:
+        folder = runs / f"{stamp}-{secrets.token_hex(3)}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            (folder / "logs").mkdir()
+            return folder
+
+
+def _refuse_taken(runs: Path, name: str | None) -> None:
+    if name and any(found == name for _, found in _named(runs)):
+        raise BadOption(f"--name: {name!r} already names a run in {runs.parent}", "choose another")
+
+
+def _named(runs: Path) -> Iterator[tuple[Path, str]]:
+    """The runs that carry a name, with it; what cannot be read carries none."""
+    for file in sorted(runs.glob("*/run.json")):
+        with contextlib.suppress(OSError, ValueError):
+            name = json.loads(file.read_bytes()).get("name")
+            if name:
+                yield file.parent, name
+
+
+def _lock(folder: Path) -> int:
+    path = folder / ".lock"
+    with _reporting(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise BadFile(
+                f"{folder}: this run is still going on", "wait for it, or stop it"
+            ) from None
+        raise
+    return descriptor
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    with _reporting(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+@contextlib.contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, then resume the run" if error.errno == errno.ENOSPC else ""
+        raise BadFile(f"{path}: cannot write: {_why(error)}", hint) from None
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _drop_cut_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+
+# Reading
+
+
+def find(root: Path, text: str) -> Path:
+    """The folder of a run: by path, id, unique prefix of an id, name, or `latest`."""
+    if not text:
+        raise BadOption("RUN: empty", "give a path, an id, a prefix of one, a name, or latest")
+    for path in (Path(text), root / "latest" if text == "latest" else root / "runs" / text):
+        if path.is_dir():
+            return path.resolve()
+    runs = root / "runs"
+    matches = [folder for folder in sorted(runs.glob("*")) if folder.name.startswith(text)]
+    matches = matches or [folder for folder, name in _named(runs) if name == text]
+    if not matches:
+        raise BadOption(f"RUN: no run {text!r} in {root}", f"{_known(runs)}")
+    if len(matches) > 1:
+        names = ", ".join(folder.name for folder in matches[:4])
+        raise BadOption(f"RUN: {text!r} fits {len(matches)} runs: {names}", "give more of the id")
+    return matches[0].resolve()
+
+
+def _known(runs: Path) -> str:
+    names = sorted((folder.name for folder in runs.glob("*")), reverse=True)[:3]
+    return f"the newest are {', '.join(names)}" if names else "python -m xorbench run makes one"
+
+
+def read_info(folder: Path) -> RunInfo:
+    """`run.json` of a folder; raises `BadFile` where it is missing, damaged or newer."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise BadFile(
+            f"{folder}: holds no run.json", "a run writes it once its workers have started"
+        )
+    return _record(path, 0, _read_bytes(path), RunInfo)
+
+
+def load(folder: Path) -> Run:
+    """Everything observed in a run, finished or not; raises `BadFile` for what is damaged."""
+    info = read_info(folder)
+    epochs = [_record(p, n, line, EpochLine) for p, n, line in _lines(folder / "epochs.jsonl")]
+    trainings: list[Training] = []
+    skips: list[Skip] = []
+    failures: list[Failure] = []
+    for path, number, line in _lines(folder / "trainings.jsonl"):
+        keys = _object(path, number, line).keys()
+        if "skipped" in keys:
+            skips.append(_record(path, number, line, Skip))
+        elif "failed" in keys:
+            failures.append(_record(path, number, line, Failure))
+        else:
+            trainings.append(_record(path, number, line, Training))
+    return Run(
+        info=info,
+        epochs=epochs,
+        trainings=trainings,
+        skips=skips,
+        failures=failures,
+        unfinished=_unfinished(info, epochs, trainings, skips, failures),
+    )
+
+
+def _unfinished(
+    info: RunInfo,
+    epochs: list[EpochLine],
+    trainings: list[Training],
+    skips: list[Skip],
+    failures: list[Failure],
+) -> list[Unfinished]:
+    ended: list[Training | Failure] = [*trainings, *failures]
+    done = {(record.case.id, slot_of(record.worker)) for record in ended}
+    skipped = {skip.case.id for skip in skips}
+    seen: dict[tuple[str, str], int] = {}
+    for line in epochs:
+        if not line.warmup:
+            key = (line.case, slot_of(line.worker))
+            seen[key] = seen.get(key, 0) + 1
+    return [
+        Unfinished(case=case, slot=slot, setting=setting.id, epochs=seen.get((case.id, slot), 0))
+        for slot, setting, _ in slots(info.settings, info.repeats)
+        for case in info.cases
+        if case.id not in skipped and (case.id, slot) not in done
+    ]
+
+
+def read_verdicts(folder: Path) -> list[Verdict]:
+    """`verdicts.json` of a finished run."""
+    path = folder / "verdicts.json"
+    try:
+        return msgspec.json.decode(_read_bytes(path), type=list[Verdict])
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: {error}") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
+    """The whole lines of a file; one cut short by a crash at its end is left out."""
+    if not path.exists():
+        return
+    for number, line in enumerate(_read_bytes(path).splitlines(keepends=True), 1):
+        if line.endswith(b"\n"):
+            yield path, number, line
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {_why(error)}") from None
+
+
+def _object(path: Path, number: int, content: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(content)
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{_place(path, number)}: damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise BadFile(f"{_place(path, number)}: damaged: not an object")
+    return value
+
+
+def _record(path: Path, number: int, content: bytes, kind: type[RunRecord]) -> RunRecord:
+    value = _object(path, number, content)
+    if kind is RunInfo and value.get("schema_version") != SCHEMA_VERSION:
+        raise BadFile(
+            f"{path}: schema version {value.get('schema_version')!r},"
+            f" this xorbench reads {SCHEMA_VERSION}",
+            "read it with the xorbench that wrote it, or a newer one",
+        )
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.MsgspecError, BadOption) as error:
+        raise BadFile(f"{_place(path, number)}: damaged: {error}") from None
+
+
+def _place(path: Path, number: int) -> str:
+    return f"{path}:{number}" if number else str(path)

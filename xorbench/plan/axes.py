@@ -1,0 +1,171 @@
+"""The axes: one row says all there is to know of a setting.
+
+The options, the matrix, the invariance checks, the controls and the reports are made from
+these rows. `bits` tells what a change of this setting alone, from one subject to another, must
+do to the bits of the training.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Literal
+
+from xorbench.errors import BadOption
+from xorbench.plan import parse
+from xorbench.plan.case import ENGINES, Case, Setting, Subject, read_device
+
+Scope = Literal["recipe", "loader", "engine", "device", "process"]
+Bits = Literal["keep", "change", "may change"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What changing a setting must do to the bits, and why."""
+
+    bits: Bits
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One setting: how it is given, where it lives, when it acts, what it does to the bits."""
+
+    name: str
+    option: str
+    scope: Scope
+    read: Callable[[str, str], tuple[Any, ...]]
+    default: tuple[Any, ...]
+    bits: Callable[[Subject, Subject], Expectation]
+    about: str
+    quick: tuple[Any, ...] | None = None
+    idle: Callable[[Case, bool], str] = lambda _case, _has_accelerator: ""
+
+    def value(self, subject: Subject) -> Any:
+        """The subject's value of this setting."""
+        owner = subject.setting if self.scope == "process" else subject.case
+        return getattr(owner, self.name)
+
+
+def _listed(parse_one: Callable[[str, str], Any]) -> Callable[[str, str], tuple[Any, ...]]:
+    return partial(parse.separated, parse=parse_one)
+
+
+def _devices(option: str, text: str) -> tuple[str, ...]:
+    devices = parse.separated(option, text, read_device)
+    for device in devices:
+        if device.endswith(":0") and device[:-2] in devices:
+            raise BadOption(f"{option}: {device[:-2]} and {device} are the same device")
+    return devices
+
+
+def _device_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("may change", "another device's kernels may add in another order")
+
+
+def _engine_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("keep", "engines feed the same batches to the same arithmetic")
+
+
+def _batch_size_bits(a: Subject, b: Subject) -> Expectation:
+    whole = min(a.case.batch_size, b.case.batch_size) >= a.recipe.train_size
+    same_lr = a.recipe.learning_rate(a.case.batch_size) == b.recipe.learning_rate(b.case.batch_size)
+    if whole and same_lr:
+        return Expectation("keep", "either way one batch holds all points")
+    return Expectation("change", "a step averages over another number of points")
+
+
+def _drop_last_bits(a: Subject, _b: Subject) -> Expectation:
+    if a.recipe.train_size % a.case.batch_size == 0:
+        return Expectation("keep", "the batch size divides the data: there is no short batch")
+    return Expectation("change", "the short last batch is one more step")
+
+
+def _seed_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("change", "other points, initial weights and order")
+
+
+def _deterministic_bits(a: Subject, _b: Subject) -> Expectation:
+    if a.case.device == "cpu":
+        return Expectation("keep", "the CPU kernels of this network have one form only")
+    return Expectation("may change", "faster kernels may add in any order")
+
+
+def _threads_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("may change", "a BLAS may split its sums by the number of threads")
+
+
+def _keep(reason: str) -> Callable[[Subject, Subject], Expectation]:
+    return lambda _a, _b: Expectation("keep", reason)
+
+
+def _idle_pin(case: Case, has_accelerator: bool) -> str:
+    if case.pin_memory and not has_accelerator:
+        return "control: PyTorch ignores pin_memory without an accelerator"
+    return ""
+
+
+def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
+    if case.non_blocking and case.device == "cpu":
+        return "control: nothing is copied between devices on the CPU"
+    return ""
+
+
+AXES: Final = (
+    Axis(
+        "device", "--devices", "device", _devices, ("cpu",), _device_bits,
+        "devices by PyTorch's names; the CPU and the accelerator, if any, by default",
+    ),
+    Axis(
+        "engine", "--engines", "engine", _listed(partial(parse.word, choices=ENGINES)),
+        ("loader",), _engine_bits, "ways to run the same training",
+    ),
+    Axis(
+        "batch_size", "--batch-sizes", "recipe", partial(parse.integers, low=1, high=10_000_000),
+        (32, 64, 128, 256), _batch_size_bits, "points per optimizer step", quick=(128,),
+    ),
+    Axis(
+        "pin_memory", "--pin-memory", "loader", _listed(parse.truth), (False, True),
+        _keep("pinning moves the bytes to other memory and changes none"),
+        "batches in page-locked host memory", quick=(False,), idle=_idle_pin,
+    ),
+    Axis(
+        "drop_last", "--drop-last", "recipe", _listed(parse.truth), (True, False),
+        _drop_last_bits, "leave the short last batch out",
+    ),
+    Axis(
+        "num_workers", "--num-workers", "loader", partial(parse.integers, low=0, high=64), (0,),
+        _keep("the order is drawn in the main process, whoever fetches"),
+        "loader processes that fetch",
+    ),
+    Axis(
+        "seed", "--seeds", "recipe", partial(parse.integers, low=0, high=2**31 - 1), (0,),
+        _seed_bits, "points, initial weights and order; ranges such as 0-9",
+    ),
+    Axis(
+        "non_blocking", "--non-blocking", "loader", _listed(parse.truth), (False,),
+        _keep("work on a device runs in the order it was queued"),
+        "copy batches to the device without waiting", idle=_idle_non_blocking,
+    ),
+    Axis(
+        "deterministic", "--deterministic", "process", _listed(parse.truth), (True,),
+        _deterministic_bits, "torch.use_deterministic_algorithms",
+    ),
+    Axis(
+        "threads", "--threads", "process", partial(parse.integers, low=1, high=1_024), (None,),
+        _threads_bits, "CPU threads; PyTorch's own choice by default",
+    ),
+)  # fmt: skip
+
+CASE_AXES: Final = tuple(axis for axis in AXES if axis.scope != "process")
+SETTING_AXES: Final = tuple(axis for axis in AXES if axis.scope == "process")
+
+
+def idle_note(case: Case, has_accelerator: bool) -> str:
+    """Why a setting of this case does nothing on this machine; empty where every one acts."""
+    notes = (axis.idle(case, has_accelerator) for axis in CASE_AXES)
+    return "; ".join(note for note in notes if note)
+
+
+def setting_of(values: dict[str, Any]) -> Setting:
+    """The setting with these values."""
+    return Setting(**values)

@@ -1,0 +1,104 @@
+"""A case is one cell of the matrix; a setting is what a whole worker process runs under."""
+
+import re
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+from xorbench.errors import BadOption
+from xorbench.plan.recipe import Recipe
+
+# Device types as torch.accelerator names them; a private backend adds its row here.
+DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
+ENGINES: Final = ("loader",)
+
+_DEVICE = re.compile(rf"({'|'.join(DEVICE_TYPES)})(:\d{{1,3}})?")
+BASE_SETTING: Final = "base"
+
+
+def read_device(option: str, text: str) -> str:
+    """A device as PyTorch writes it, such as `cuda:1`; raises `BadOption` for any other text."""
+    match = _DEVICE.fullmatch(text)
+    if not match or (match[1] == "cpu" and match[2]):
+        raise BadOption(
+            f"{option}: unknown device {text!r}", f"one of {', '.join(DEVICE_TYPES)}, or cuda:1"
+        )
+    return text
+
+
+def device_type(device: str) -> str:
+    """The type without the index: `cuda` of `cuda:1`."""
+    return device.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One training: where, how it is fed, from which seed. Its id renames nothing as axes grow."""
+
+    device: str = "cpu"
+    engine: str = "loader"
+    batch_size: int = 128
+    pin_memory: bool = False
+    drop_last: bool = True
+    num_workers: int = 0
+    seed: int = 0
+    non_blocking: bool = False
+    id: str = field(init=False, default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", self._name())
+
+    def _name(self) -> str:
+        head = (
+            f"{self.device.replace(':', '')}-{self.engine}-b{self.batch_size}"
+            f"-pin{self.pin_memory:d}-drop{self.drop_last:d}-w{self.num_workers}-s{self.seed}"
+        )
+        extra = (f for f in fields(self)[7:] if f.init and getattr(self, f.name) != f.default)
+        return head + "".join(f"-{f.name}={short(getattr(self, f.name))}" for f in extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a worker process runs under. `threads=None` leaves PyTorch its own choice."""
+
+    deterministic: bool = True
+    threads: int | None = None
+    id: str = field(init=False, default="", compare=False)
+
+    def __post_init__(self) -> None:
+        given = (f for f in fields(self) if f.init and getattr(self, f.name) != f.default)
+        parts = [f"{f.name}={short(getattr(self, f.name))}" for f in given]
+        object.__setattr__(self, "id", "+".join(parts) or BASE_SETTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged: a case under a setting, trained by a recipe."""
+
+    case: Case
+    setting: Setting
+    recipe: Recipe
+
+    @property
+    def id(self) -> str:
+        """Case id, and the setting's id where it is not the base setting."""
+        return subject_id(self.case, self.setting)
+
+
+def subject_id(case: Case, setting: Setting) -> str:
+    """Case id, and behind an `@` the setting's id where it is not the base setting."""
+    return case.id if setting.id == BASE_SETTING else f"{case.id}@{setting.id}"
+
+
+def to_dict(case: Case | Setting | Recipe) -> dict[str, Any]:
+    """A plain dict of the fields, ids included: what crosses the pipe to a worker."""
+    return asdict(case)
+
+
+def case_from(values: dict[str, Any]) -> Case:
+    """The case that `to_dict` wrote."""
+    return Case(**{name: value for name, value in values.items() if name != "id"})
+
+
+def short(value: object) -> str:
+    """A value as ids and tables show it: 1 and 0 for true and false."""
+    return str(int(value)) if isinstance(value, bool) else str(value)

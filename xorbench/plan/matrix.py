@@ -1,0 +1,131 @@
+"""Expand axis values into cases and settings, and estimate what they will cost."""
+
+from dataclasses import dataclass, replace
+from itertools import groupby, product
+from typing import Any, Final
+
+from xorbench.errors import BadOption
+from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, setting_of
+from xorbench.plan.case import Case, Setting, Subject
+from xorbench.plan.recipe import Recipe, require_batches
+
+BIGGEST_MATRIX: Final = 100_000
+CONTROL_BATCH_SIZE: Final = 125  # divides the 2,500 default points, so that drop_last must not act
+CONTROL_WORKERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run does: recipe, cases, settings, repeats, and how it is driven."""
+
+    recipe: Recipe
+    cases: tuple[Case, ...]
+    settings: tuple[Setting, ...] = (Setting(),)
+    repeats: int = 2
+    warmup_epochs: int = 2
+    timeout_s: float = 120.0
+    order_seed: int = 0
+    faults: tuple[str, ...] = ()
+
+
+def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) -> tuple[Case, ...]:
+    """Every combination of the axis values; raises `BadOption` for a case that cannot be.
+
+    `given` holds the axes that the user named. Where neither batch sizes nor loader workers are
+    among them, each device also gets the controls, so that every axis edge is exercised once.
+    """
+    values = [_values(axis, given, quick) for axis in CASE_AXES]
+    size = 1
+    for options in values:
+        size *= len(options)
+    if size > BIGGEST_MATRIX:
+        raise BadOption(
+            f"--seeds: {size:,} cases are more than {BIGGEST_MATRIX:,}", "name fewer values"
+        )
+    names = [axis.name for axis in CASE_AXES]
+    cases = [Case(**dict(zip(names, cell, strict=True))) for cell in product(*values)]
+    if not quick and not {"batch_size", "num_workers"} & given.keys():
+        cases += _controls(recipe, cases)
+    for case in cases:
+        require_batches(recipe, case.batch_size, case.drop_last)
+    return tuple(dict.fromkeys(cases))
+
+
+def expand_settings(given: dict[str, tuple[Any, ...]]) -> tuple[Setting, ...]:
+    """Every combination of the process-level axis values."""
+    names = [axis.name for axis in SETTING_AXES]
+    values = [_values(axis, given, quick=False) for axis in SETTING_AXES]
+    return tuple(setting_of(dict(zip(names, cell, strict=True))) for cell in product(*values))
+
+
+def _values(axis: Axis, given: dict[str, tuple[Any, ...]], quick: bool) -> tuple[Any, ...]:
+    if axis.name in given:
+        return given[axis.name]
+    return axis.quick if quick and axis.quick is not None else axis.default
+
+
+def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
+    """A dividing batch size with and without drop_last, and loader workers, once a device."""
+    firsts = {case.device: case for case in reversed(cases)}
+    controls = []
+    for case in reversed(firsts.values()):
+        plain = replace(case, pin_memory=False, num_workers=0, non_blocking=False)
+        if recipe.train_size % CONTROL_BATCH_SIZE == 0:
+            controls += [
+                replace(plain, batch_size=CONTROL_BATCH_SIZE, drop_last=drop)
+                for drop in (True, False)
+            ]
+        controls.append(replace(plain, batch_size=128, num_workers=CONTROL_WORKERS))
+    return controls
+
+
+def edges(subjects: list[Subject]) -> list[tuple[Axis, list[Subject]]]:
+    """The groups of subjects that differ in one axis alone, each sorted along that axis."""
+    groups = []
+    for axis in AXES:
+        ordered = sorted(subjects, key=lambda s: (_others(axis, s), _rank(axis.value(s))))
+        for _, group in groupby(ordered, key=lambda s: _others(axis, s)):
+            members = list(group)
+            if len(members) > 1:
+                groups.append((axis, members))
+    return groups
+
+
+def _others(axis: Axis, subject: Subject) -> tuple[tuple[int, Any], ...]:
+    return tuple(_rank(other.value(subject)) for other in AXES if other is not axis)
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """A sort key that also orders None, which stands for PyTorch's own choice."""
+    return (0, 0) if value is None else (1, value)
+
+
+def group_name(axis: Axis, members: list[Subject]) -> str:
+    """The group as reports name it: its first member's id with the axis values in front."""
+    values = ",".join(_value_name(axis.value(member)) for member in members)
+    return f"{axis.name} {values}: {members[0].id}"
+
+
+def _value_name(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+# Rough costs on a small machine, for the estimate before anything was measured.
+STEP_S: Final = 150e-6
+SAMPLE_S: Final = 2.4e-6
+LOADER_WORKERS_S: Final = 0.08
+START_S: Final = 6.0
+
+
+def estimate_s(plan: Plan) -> float:
+    """Seconds the plan is likely to take on a small machine: a guess, good to a factor of two."""
+    epoch_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
+    epochs = plan.recipe.epochs + plan.warmup_epochs
+    return START_S + epoch_s * epochs * plan.repeats * len(plan.settings)
+
+
+def _epoch_s(recipe: Recipe, case: Case) -> float:
+    steps = recipe.steps(case.batch_size, case.drop_last)
+    samples = recipe.samples(case.batch_size, case.drop_last)
+    fixed = LOADER_WORKERS_S if case.num_workers else 0.0
+    return fixed + steps * STEP_S + samples * SAMPLE_S

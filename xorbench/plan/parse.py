@@ -1,0 +1,111 @@
+"""Turn the text of an option into values, or say in one line why it cannot be done."""
+
+import math
+import re
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import TypeVar
+
+from xorbench.errors import BadOption
+
+Value = TypeVar("Value", bound=Hashable)
+BIGGEST_LIST = 65_536
+
+_RANGE = re.compile(r"(\d+)-(\d+)")
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def integer(option: str, text: str, low: int, high: int) -> int:
+    """One whole number within [low, high]; raises `BadOption` otherwise."""
+    try:
+        value = int(text.strip()) if text.isascii() and "_" not in text else None
+    except ValueError:
+        value = None
+    if value is None:
+        raise BadOption(f"{option}: must be a whole number, got {text!r}")
+    return _within(option, value, low, high)
+
+
+def real(option: str, text: str, low: float, high: float) -> float:
+    """One finite number within [low, high]; raises `BadOption` otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadOption(f"{option}: must be a finite number, got {text!r}")
+    return _within(option, value, low, high)
+
+
+def positive(option: str, text: str, high: float) -> float:
+    """One finite number above zero and at most high; raises `BadOption` otherwise."""
+    value = real(option, text, 0.0, high)
+    if value == 0.0:
+        raise BadOption(f"{option}: must be above zero, got {text}")
+    return value
+
+
+def truth(option: str, text: str) -> bool:
+    """True or false; raises `BadOption` otherwise."""
+    value = _TRUTHS.get(text.strip().lower())
+    if value is None:
+        raise BadOption(
+            f"{option}: must be true or false, got {text!r}", f"for example {option} false,true"
+        )
+    return value
+
+
+def word(option: str, text: str, choices: tuple[str, ...]) -> str:
+    """One of the choices; raises `BadOption` otherwise."""
+    if text not in choices:
+        raise BadOption(f"{option}: unknown value {text!r}", f"one of {', '.join(choices)}")
+    return text
+
+
+def separated(option: str, text: str, parse: Callable[[str, str], Value]) -> tuple[Value, ...]:
+    """A comma-separated list without repeats, each item read by `parse(option, item)`."""
+    items = text.split(",")
+    if any(not item.strip() for item in items):
+        raise BadOption(f"{option}: empty value in {text!r}", "separate values by single commas")
+    return distinct(option, [parse(option, item.strip()) for item in items])
+
+
+def integers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
+    """A list of whole numbers and inclusive ranges, such as `0-9,12`, without repeats."""
+    pieces = separated(option, text, partial(_integer_or_range, low=low, high=high))
+    if sum(map(len, pieces)) > BIGGEST_LIST:
+        raise BadOption(f"{option}: more than {BIGGEST_LIST:,} values in {text!r}")
+    return distinct(option, [value for piece in pieces for value in piece])
+
+
+def distinct(option: str, values: list[Value]) -> tuple[Value, ...]:
+    """The values as a tuple; raises `BadOption` where one is given twice."""
+    seen: set[Value] = set()
+    for value in values:
+        if value in seen:
+            raise BadOption(f"{option}: {_shown(value)} is given twice", "give each value once")
+        seen.add(value)
+    return tuple(values)
+
+
+def _integer_or_range(option: str, text: str, *, low: int, high: int) -> range:
+    match = _RANGE.fullmatch(text)
+    if not match:
+        value = integer(option, text, low, high)
+        return range(value, value + 1)
+    first, last = (integer(option, bound, low, high) for bound in match.groups())
+    if last < first:
+        raise BadOption(f"{option}: the range {text} runs backwards", f"write {last}-{first}")
+    return range(first, last + 1)
+
+
+def _within(option: str, value: Value, low: float, high: float) -> Value:
+    if not low <= value <= high:  # type: ignore[operator]
+        raise BadOption(f"{option}: must be from {low:,} to {high:,}, got {value}")
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, range):
+        return str(value.start) if len(value) == 1 else f"{value.start}-{value.stop - 1}"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,265 @@
+"""The tables of a run as data frames: numbers, with their units in the headers.
+
+`X`, `X low` and `X high` are a figure and its 95 % interval; text shows them as one column.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.stats import Estimate, median_log_ratio, pooled, spread
+from xorbench.observe.records import Run, Training, Verdict
+from xorbench.plan.axes import idle_note
+from xorbench.plan.case import Subject
+
+Row = dict[str, Any]
+SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
+
+
+def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Speed of each subject; an interval speaks of fresh processes on this machine, this minute."""
+    evidence = Evidence(run)
+    speeds = pooled(_log_epochs_per_s(evidence))
+    relative = pooled(_log_relative(evidence))
+    ratios = pooled(_log_ratios(evidence))
+    rows = []
+    for subject in evidence.subjects:
+        epochs_per_s, case = speeds[subject.id], subject.case
+        samples = subject.recipe.samples(case.batch_size, case.drop_last)
+        steps = subject.recipe.steps(case.batch_size, case.drop_last)
+        rows.append(
+            {
+                "case": subject.id,
+                **_figure("samples/s", epochs_per_s, samples),
+                **_figure("epochs/s", epochs_per_s),
+                **_figure("steps/s", epochs_per_s, steps),
+                "IQR (%)": _iqr_percent(evidence.trainings[subject.id]),
+                "workers": epochs_per_s.workers,
+                "epochs": sum(len(t.epoch_s) for t in evidence.trainings[subject.id]),
+                **_figure("epoch ÷ yardstick", relative.get(subject.id)),
+                **_figure("samples/s ÷ first", ratios.get(subject.id)),
+                "accelerator peak (MiB)": _peak_mib(evidence.trainings[subject.id]),
+                "note": _note(run, subject),
+            }
+        )
+    return _frame(rows, run)
+
+
+def accuracy(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Right answers as integers, the worst worker's where they differ, and the last loss."""
+    evidence = Evidence(run)
+    rows = []
+    for subject in evidence.subjects:
+        worst = min(evidence.trainings[subject.id], key=lambda t: (t.test.correct, t.train.correct))
+        rows.append(
+            {
+                "case": subject.id,
+                "test correct": worst.test.correct,
+                "test total": worst.test.total,
+                "train correct": worst.train.correct,
+                "train total": worst.train.total,
+                "last loss": worst.losses[-1],
+                "workers": len(evidence.trainings[subject.id]),
+                "note": _note(run, subject),
+            }
+        )
+    return _frame(rows, run)
+
+
+def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """The digest of each subject's weights, and what each check says of them."""
+    evidence = Evidence(run)
+    outcomes = {(v.check, v.subject): v.outcome for v in verdicts}
+    rows = []
+    for subject in evidence.subjects:
+        first = evidence.first(subject)
+        rows.append(
+            {
+                "case": subject.id,
+                "weights sha256": first.weights_sha256,
+                "workers": len(evidence.trainings[subject.id]),
+                "inputs": outcomes.get(("inputs", f"seed {subject.case.seed}"), ""),
+                **{check: outcomes.get((check, subject.id), "") for check in SUBJECT_CHECKS},
+                "note": _note(run, subject),
+            }
+        )
+    return _frame(rows, run)
+
+
+def lattice(_run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """What changing each setting must do to the bits, and what it did."""
+    rows = [
+        {
+            "setting": v.subject.split(": ")[0],
+            "from case": v.subject.split(": ", 1)[1],
+            "expected": v.expected,
+            "seen": v.actual,
+            "outcome": v.outcome,
+        }
+        for v in verdicts
+        if v.check == "invariance"
+    ]
+    return pd.DataFrame(rows, columns=["setting", "from case", "expected", "seen", "outcome"])
+
+
+def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Cases that were skipped, failed, or not brought to their end, each with the reason."""
+    return pd.DataFrame(list(_lost_rows(run)), columns=["case", "worker", "what", "reason"])
+
+
+def _lost_rows(run: Run) -> Iterator[Row]:
+    for skip in run.skips:
+        yield {"case": skip.case.id, "worker": "", "what": "skipped", "reason": skip.skipped}
+    for failure in run.failures:
+        subject = Evidence(run).subject(failure)
+        yield {
+            "case": subject.id,
+            "worker": failure.worker,
+            "what": "failed",
+            "reason": failure.failed,
+        }
+    for open_case in run.unfinished:
+        done = f"{open_case.epochs} of {run.info.recipe.epochs} epochs"
+        yield {
+            "case": open_case.case.id,
+            "worker": open_case.slot,
+            "what": "unfinished",
+            "reason": f"{done}; --resume {run.info.id} goes on",
+        }
+
+
+def workers(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """The processes that trained."""
+    rows = [
+        {
+            "worker": worker.id,
+            "setting": worker.setting.id,
+            "PyTorch": worker.machine.get("torch_version", ""),
+            "threads": worker.machine.get("threads"),
+            "instruction set": worker.machine.get("cpu_capability", ""),
+            "peak memory (MiB)": _mib(worker.peak_rss_bytes),
+            "ended": f"died: {worker.died}" if worker.died else "well" if run.info.finished else "",
+        }
+        for worker in run.info.workers
+    ]
+    return pd.DataFrame(rows)
+
+
+def checks(_run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """How many subjects passed each check."""
+    frame = pd.DataFrame(
+        {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
+    )
+    outcomes = ["pass", "fail", "inconclusive", "skipped"]
+    if frame.empty:
+        return pd.DataFrame(columns=["check", *outcomes])
+    counts = pd.crosstab(frame["check"], frame["outcome"])
+    counts = counts.reindex(index=frame["check"].unique(), columns=outcomes, fill_value=0)
+    return counts.rename_axis("check").rename_axis(None, axis="columns").reset_index()
+
+
+TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
+    "throughput": throughput,
+    "accuracy": accuracy,
+    "determinism": determinism,
+    "settings": lattice,
+    "not trained": lost,
+    "workers": workers,
+    "checks": checks,
+}
+CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
+
+
+def _frame(rows: list[Row], run: Run) -> pd.DataFrame:
+    """The rows, and one for each case that has none, which says why."""
+    shown = {row["case"] for row in rows}
+    reasons: dict[str, str] = {}
+    for row in _lost_rows(run):
+        if row["case"] not in shown:
+            reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
+    rows = rows + [{"case": case, "note": note} for case, note in reasons.items()]
+    return pd.DataFrame(rows)
+
+
+def _note(run: Run, subject: Subject) -> str:
+    accelerators = {worker.machine.get("accelerator") for worker in run.info.workers}
+    notes = [idle_note(subject.case, accelerators != {None})]
+    if any(f.case == subject.case and f.setting == subject.setting.id for f in run.failures):
+        notes.append("failed in another worker")
+    return "; ".join(filter(None, notes))
+
+
+def _figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> Row:
+    if estimate is None:
+        return {name: None, f"{name} low": None, f"{name} high": None}
+    bounds = (estimate.value, estimate.low, estimate.high)
+    keys = (name, f"{name} low", f"{name} high")
+    return {k: None if b is None else b * scale for k, b in zip(keys, bounds, strict=True)}
+
+
+def _log_epochs_per_s(evidence: Evidence) -> dict[str, list[float]]:
+    return {
+        name: [-math.log(spread(training.epoch_s).median) for training in trainings]
+        for name, trainings in evidence.trainings.items()
+    }
+
+
+def _log_relative(evidence: Evidence) -> dict[str, list[float]]:
+    """Log of epoch ÷ yardstick, one a worker, for the subjects that have a yardstick throughout."""
+    found = {}
+    for subject in evidence.subjects:
+        logs = [
+            median_log_ratio(t.epoch_s, [y for y in t.yardstick_s if y is not None])
+            for t in evidence.trainings[subject.id]
+            if None not in t.yardstick_s
+        ]
+        if logs:
+            found[subject.id] = logs
+    return found
+
+
+def _log_ratios(evidence: Evidence) -> dict[str, list[float]]:
+    """Log of a subject's samples/s over the first subject's, paired by round within a worker."""
+    if not evidence.subjects:
+        return {}
+    first = evidence.subjects[0]
+    peers = _by_repeat(evidence, first)
+    found: dict[str, list[float]] = {}
+    for subject in evidence.subjects[1:]:
+        gain = _log_samples(subject) - _log_samples(first)
+        mine = _by_repeat(evidence, subject)
+        logs = [
+            gain + median_log_ratio(peers[repeat].epoch_s, training.epoch_s)
+            for repeat, training in mine.items()
+            if repeat in peers
+        ]
+        if logs:
+            found[subject.id] = logs
+    return found
+
+
+def _by_repeat(evidence: Evidence, subject: Subject) -> dict[int, Training]:
+    repeats = {worker.id: worker.repeat for worker in evidence.run.info.workers}
+    return {repeats[t.worker]: t for t in evidence.trainings[subject.id]}
+
+
+def _log_samples(subject: Subject) -> float:
+    return math.log(subject.recipe.samples(subject.case.batch_size, subject.case.drop_last))
+
+
+def _iqr_percent(trainings: Sequence[Training]) -> float:
+    """The widest worker's distance between quartiles, in per cent of its median."""
+    spreads = [spread(training.epoch_s) for training in trainings]
+    return max(100 * s.iqr / s.median for s in spreads)
+
+
+def _peak_mib(trainings: Sequence[Training]) -> float | None:
+    peaks = [t.accelerator_peak_bytes for t in trainings if t.accelerator_peak_bytes is not None]
+    return _mib(max(peaks, default=None))
+
+
+def _mib(size: int | None) -> float | None:
+    return None if size is None else size / 2**20

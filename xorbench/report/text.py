@@ -1,0 +1,88 @@
+"""Tables as text: for a terminal, for Markdown, for CSV."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import pandas as pd
+from tabulate import tabulate
+
+
+def to_terminal(frame: pd.DataFrame) -> str:
+    """A plain grid, figures merged with their intervals, columns without content left out."""
+    return _tabulate(readable(frame), "simple")
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table; a cell cannot break out of it."""
+    escaped = readable(frame).map(_escape)
+    return _tabulate(escaped.rename(columns=_escape), "pipe")
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Comma-separated, every digit kept, intervals in columns of their own."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+FORMATS: Final[dict[str, Callable[[pd.DataFrame], str]]] = {
+    "csv": to_csv,
+    "md": to_markdown,
+    "terminal": to_terminal,
+}
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as text: `X`, `X low`, `X high` become `X [95 % interval]`; digests are cut."""
+    columns: dict[str, list[str]] = {}
+    for name in frame.columns:
+        if f"{name} low" in frame.columns:
+            triples = zip(frame[name], frame[f"{name} low"], frame[f"{name} high"], strict=True)
+            columns[f"{name} [95 %]"] = [_interval(*triple) for triple in triples]
+        elif not name.endswith((" low", " high")):
+            columns[name] = [_cell(name, value) for value in frame[name]]
+    kept = {name: cells for name, cells in columns.items() if any(cells) or name == "case"}
+    return pd.DataFrame(kept, dtype=str)
+
+
+def _interval(value: Any, low: Any, high: Any) -> str:
+    if pd.isna(value):
+        return ""
+    if pd.isna(low):
+        return f"{number(value)} [one worker]"
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if name.endswith("sha256"):
+        return str(value)[:16]
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else number(value)
+    return str(value)
+
+
+def number(value: float) -> str:
+    """Four significant digits, thousands set apart, no exponent for the sizes that occur."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:.3g}" if digits > 8 else f"{value:,.{digits}f}"
+
+
+def _tabulate(frame: pd.DataFrame, style: str) -> str:
+    if frame.empty:
+        return "(none)"
+    rows: list[list[str]] = frame.to_numpy().tolist()
+    align = ["left" if not _numeric(frame[name]) else "right" for name in frame.columns]
+    return tabulate(
+        rows, headers=list(frame.columns), tablefmt=style, colalign=align, disable_numparse=True
+    )
+
+
+def _numeric(cells: pd.Series) -> bool:
+    return all(not cell or cell[0].isdigit() for cell in cells) and any(cells)
+
+
+def _escape(cell: str) -> str:
+    return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,0 +1,19 @@
+"""`env`: what this machine is, as a worker sees it."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from xorbench.measure import host
+from xorbench.measure.runner import make_slots
+from xorbench.plan.case import Setting
+from xorbench.verbs.run import running, starter
+
+
+def env(*, anonymous: bool) -> dict[str, Any]:
+    """The host and, from a worker under the base setting, its interpreter and PyTorch."""
+    with tempfile.TemporaryDirectory() as folder:
+        slots = make_slots([Setting()], 1)
+        with running(slots, starter(lambda name: Path(folder) / name, 120.0)):
+            machine = slots[0].machine
+    return {"host": host.describe(anonymous=anonymous), "worker": machine}

@@ -1,0 +1,83 @@
+"""How far a run is, on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S: Final = 10.0
+
+
+class Bar:
+    """A live bar with the time left; for terminals."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs,"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("training", total=None)
+
+    def begin(self, epochs: int) -> None:
+        """Show the bar."""
+        self._progress.update(self._task, total=epochs)
+        self._progress.start()
+
+    def advance(self, epochs: int) -> None:
+        """Move the bar."""
+        self._progress.advance(self._task, epochs)
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(f"xorbench: {text}", markup=False, highlight=False)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+class Lines:
+    """A plain line every ten seconds; for logs and pipes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._total = self._done = 0
+        self._begun = self._last = clock()
+
+    def begin(self, epochs: int) -> None:
+        """Say how much there is."""
+        self._total, self._begun = epochs, self._clock()
+        self._last = self._begun
+        self.note(f"training {epochs:,} epochs")
+
+    def advance(self, epochs: int) -> None:
+        """Say how far it is, if the last word was a while ago."""
+        self._done += epochs
+        now = self._clock()
+        if now - self._last >= LINE_EVERY_S and self._done:
+            self._last = now
+            left = (now - self._begun) * (self._total - self._done) / self._done
+            self.note(f"{self._done / self._total:.0%} done, about {left:.0f} s left")
+
+    def note(self, text: str) -> None:
+        """A line."""
+        sys.stderr.write(f"xorbench: {text}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Nothing to take away."""
+
+
+def for_stream() -> Bar | Lines:
+    """A bar where standard error is a terminal that wants one, lines elsewhere."""
+    plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
+    return Lines() if plain else Bar()

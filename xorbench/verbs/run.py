@@ -1,0 +1,277 @@
+"""`run`: train the matrix, judge it, write the report."""
+
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from xorbench import __version__
+from xorbench.errors import BadOption
+from xorbench.judge.checks import exit_code, judge
+from xorbench.measure import host
+from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
+from xorbench.measure.runner import (
+    Live,
+    Runner,
+    Slot,
+    StartWorker,
+    make_slots,
+    now,
+    require_same_machine,
+    skip_lines,
+)
+from xorbench.measure.staging import staged
+from xorbench.observe import store as files
+from xorbench.observe.records import Run, RunInfo, Verdict, slot_of
+from xorbench.observe.store import RunStore
+from xorbench.plan.axes import idle_note
+from xorbench.plan.case import Case, Setting
+from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
+from xorbench.plan.recipe import Recipe
+from xorbench.verbs.files import write_reports
+from xorbench.verbs.progress import Bar, Lines
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run as the command line asks for it; `axes` holds the axes that were named."""
+
+    recipe: Recipe
+    axes: dict[str, tuple[Any, ...]]
+    command: str
+    root: Path = Path("results")
+    name: str | None = None
+    quick: bool = False
+    repeats: int = 2
+    warmup_epochs: int = 2
+    timeout_s: float = 120.0
+    order_seed: int = 0
+    faults: tuple[str, ...] = ()
+    require_devices: bool = False
+    save_weights: bool = False
+    anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A judged run, where its files are, and the exit code it comes to."""
+
+    folder: Path
+    run: Run
+    verdicts: list[Verdict]
+    exit_code: int
+
+
+def run(request: Request, progress: Bar | Lines) -> Outcome:
+    """Plan, start workers, train, judge, report. Raises `BadOption` before anything is written."""
+    settings = _validated(request)
+    slots = make_slots(settings, request.repeats)
+    epochs = _epochs(request, settings)
+    store = files.create(request.root, request.name, epochs, anonymous=request.anonymous)
+    start = starter(store.log_path, request.timeout_s)
+    try:
+        with running(slots, start):
+            cases, lacking = _resolve(request, slots)
+            info = _info(request, store, settings, cases, slots)
+            store.write_info(info)
+            files.point_latest(request.root, store.folder)
+            for skip in skip_lines(cases, lacking):
+                store.append("trainings.jsonl", skip)
+            for slot in slots:
+                slot.lives = [Live(case, slot) for case in cases if not lacking.get(case.device)]
+            runner = Runner(info, store, slots, start, progress)
+            interrupted = drive(runner, progress)
+        missing = request.require_devices and any(lacking.values())
+        return conclude(store, interrupted=interrupted, device_missing=missing)
+    finally:
+        store.close()
+
+
+def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
+    """Bring a run that was stopped to its end; what it recorded must come out again."""
+    folder = files.find(root, text)
+    store = files.reopen(folder)
+    try:
+        before = files.load(folder)
+        if not before.unfinished:
+            return conclude(store)
+        slots = make_slots(before.info.settings, before.info.repeats)
+        for slot in slots:
+            used = [w.id for w in before.info.workers if slot_of(w.id) == slot.name]
+            slot.starts = len(used)
+        start = starter(store.log_path, before.info.timeout_s)
+        with running(slots, start):
+            require_same_machine(before, slots, folder)
+            skipped = {skip.case.id for skip in before.skips}
+            for slot in slots:
+                slot.lives = [Live(c, slot) for c in before.info.cases if c.id not in skipped]
+            runner = Runner(before.info, store, slots, start, progress)
+            runner.take_up(before)
+            interrupted = drive(runner, progress)
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def drive(runner: Runner, progress: Bar | Lines) -> bool:
+    """Run to the end, or until Ctrl-C or a polite kill; true where it was interrupted."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        runner.run()
+    except KeyboardInterrupt:
+        run_id = runner.info.id
+        progress.note(f"interrupted; python -m xorbench run --resume {run_id} does the rest")
+        return True
+    finally:
+        progress.end()
+        signal.signal(signal.SIGTERM, before)
+    return False
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def conclude(
+    store: RunStore, *, interrupted: bool = False, device_missing: bool = False
+) -> Outcome:
+    """Read the run back from its files, judge it, and write its reports."""
+    observed = files.load(store.folder)
+    verdicts = judge(observed)
+    write_reports(store, observed, verdicts)
+    code = exit_code(verdicts, interrupted=interrupted, device_missing=device_missing)
+    return Outcome(store.folder, observed, verdicts, code)
+
+
+# Before the training
+
+
+def _validated(request: Request) -> tuple[Setting, ...]:
+    """The settings; raises `BadOption` for a matrix that cannot be, before any worker starts."""
+    expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
+    settings = expand_settings(request.axes)
+    if len(settings) * request.repeats > 64:
+        count = len(settings) * request.repeats
+        raise BadOption(f"--repeats: {count} worker processes are more than 64", "ask for fewer")
+    return settings
+
+
+def _epochs(request: Request, settings: Sequence[Setting]) -> int:
+    cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
+    each = request.recipe.epochs + request.warmup_epochs
+    return len(cases) * len(settings) * request.repeats * each
+
+
+def _resolve(request: Request, slots: list[Slot]) -> tuple[tuple[Case, ...], dict[str, str | None]]:
+    """The cases for the devices asked for, or for those that are here; and which are lacking."""
+    axes = dict(request.axes)
+    if "device" not in axes:
+        accelerator = slots[0].machine.get("accelerator")
+        axes["device"] = ("cpu", accelerator) if accelerator else ("cpu",)
+    cases = expand(request.recipe, axes, quick=request.quick)
+    devices = list(dict.fromkeys(case.device for case in cases))
+    return cases, slots[0].ask("probe", devices=devices)
+
+
+def _info(
+    request: Request,
+    store: RunStore,
+    settings: Sequence[Setting],
+    cases: Sequence[Case],
+    slots: list[Slot],
+) -> RunInfo:
+    return RunInfo(
+        xorbench_version=__version__,
+        id=store.folder.name,
+        name=request.name,
+        command=request.command,
+        started=now(),
+        recipe=request.recipe,
+        recipe_sha256=request.recipe.sha256(),
+        cases=list(cases),
+        settings=list(settings),
+        repeats=request.repeats,
+        warmup_epochs=min(request.warmup_epochs, request.recipe.epochs),
+        timeout_s=request.timeout_s,
+        order_seed=request.order_seed,
+        faults=list(request.faults),
+        anonymous=request.anonymous,
+        save_weights=request.save_weights,
+        yardstick_version=slots[0].yardstick_version,
+        host=host.describe(anonymous=request.anonymous),
+    )
+
+
+# Workers
+
+
+def starter(log_path: Callable[[str], Path], timeout_s: float) -> StartWorker:
+    """A function that starts a worker by name and setting."""
+    rooms = staged()
+
+    def start(name: str, setting: Setting) -> Worker:
+        return Worker(name, setting, rooms=rooms, log=log_path(name), timeout_s=timeout_s)
+
+    return start
+
+
+@contextmanager
+def running(slots: list[Slot], start: StartWorker) -> Iterator[None]:
+    """Fill every slot with a configured worker; none outlives the block."""
+    try:
+        for slot in slots:  # all at once: importing PyTorch takes a while
+            slot.launch(start)
+        for slot in slots:
+            _configure(slot)
+        yield
+    finally:
+        for slot in slots:
+            if slot.worker:
+                with suppress(OSError):
+                    slot.worker.kill()
+
+
+def _configure(slot: Slot) -> None:
+    try:
+        slot.configure()
+    except (WorkerDied, OperationFailed) as error:
+        raise BadOption(
+            f"worker {slot.name} could not start: {error}",
+            "python -m xorbench env --debug shows what its PyTorch says",
+        ) from None
+
+
+# Dry run
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would train, and a guess of what it takes."""
+
+    cases: list[tuple[str, str]]  # id, and a note
+    workers: int
+    estimate_s: float
+
+
+def preview(request: Request) -> Preview:
+    """Expand the plan on this machine without training or writing anything."""
+    settings = _validated(request)
+    with tempfile.TemporaryDirectory() as folder:
+        slots = make_slots(settings[:1], 1)
+        start = starter(lambda name: Path(folder) / name, request.timeout_s)
+        with running(slots, start):
+            cases, lacking = _resolve(request, slots)
+            has_accelerator = slots[0].machine.get("accelerator") is not None
+    noted = [(case.id, _dry_note(case, lacking, has_accelerator)) for case in cases]
+    trained = tuple(case for case in cases if not lacking.get(case.device))
+    plan = Plan(request.recipe, trained, settings, request.repeats, request.warmup_epochs)
+    return Preview(noted, len(settings) * request.repeats, estimate_s(plan))
+
+
+def _dry_note(case: Case, lacking: dict[str, str | None], has_accelerator: bool) -> str:
+    reason = lacking.get(case.device)
+    return f"skipped: {reason}" if reason else idle_note(case, has_accelerator)

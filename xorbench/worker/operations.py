@@ -1,0 +1,101 @@
+"""What a worker can be asked to do: one function an operation, and its row in `OPERATIONS`."""
+
+import base64
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+import torch
+
+from xorbench.plan.case import case_from
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.worker import machine
+from xorbench.workload.loop import Training, save_state
+from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
+from xorbench.workload.yardstick import Yardstick
+
+Answer = dict[str, Any]
+
+
+class Session:
+    """What stands open in this worker between requests."""
+
+    def __init__(self) -> None:
+        self.trainings: dict[int, Training] = {}
+        self.yardsticks: dict[str, Yardstick] = {}
+        self.opened = 0
+
+
+def configure(_session: Session, *, deterministic: bool, threads: int | None) -> Answer:
+    """Bring the process under its setting; answers what the machine then is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+    return {"machine": machine.describe(), "yardstick_version": YARDSTICK_VERSION}
+
+
+def probe(_session: Session, *, devices: list[str]) -> Answer:
+    """Why each device cannot be trained on here; null where it can."""
+    return {device: machine.lacking(device) for device in devices}
+
+
+def open_training(
+    session: Session, *, case: Answer, recipe: Answer, faults: list[Answer]
+) -> Answer:
+    """Make a training ready to step; answers its handle and the digest of its inputs."""
+    planted = [FaultSpec(**fault) for fault in faults]
+    training = Training(case_from(case), Recipe(**recipe), planted)
+    session.opened += 1
+    session.trainings[session.opened] = training
+    return {"training": session.opened, "inputs_sha256": training.inputs_sha256()}
+
+
+def step(session: Session, *, training: int) -> Answer:
+    """Train one epoch; answers its seconds, loss and digest."""
+    return asdict(session.trainings[training].step())
+
+
+def measure_yardstick(session: Session, *, device: str) -> Answer:
+    """Time one epoch of the frozen training on the device."""
+    if device not in session.yardsticks:
+        session.yardsticks[device] = Yardstick(torch.device(device))
+        session.yardsticks[device].epoch()  # warm-up
+    return {"yardstick_s": session.yardsticks[device].epoch()}
+
+
+def finish(session: Session, *, training: int, with_state: bool) -> Answer:
+    """Score, save and reload the training; `with_state` adds the saved file in base64."""
+    subject = session.trainings[training]
+    answer = asdict(subject.finish())
+    if with_state:
+        state = {name: tensor.cpu() for name, tensor in subject.model.state_dict().items()}
+        answer["state"] = base64.b64encode(save_state(state)).decode()
+    return answer
+
+
+def close(session: Session, *, training: int) -> Answer:
+    """Forget the training."""
+    del session.trainings[training]
+    return {}
+
+
+def usage(_session: Session) -> Answer:
+    """The highest memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
+
+
+OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
+    "configure": configure,
+    "probe": probe,
+    "open": open_training,
+    "step": step,
+    "yardstick": measure_yardstick,
+    "finish": finish,
+    "close": close,
+    "usage": usage,
+}

@@ -1,0 +1,179 @@
+"""One training, opened, stepped epoch by epoch, and finished."""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from xorbench.plan.case import Case
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.workload import digest
+from xorbench.workload.engines import ENGINES, Parts
+from xorbench.workload.faults import plant
+from xorbench.workload.seeding import GlobalState, generator
+from xorbench.workload.xor import Score, SimpleClassifier, loss_of, make_inputs, score
+
+INLINE_WEIGHT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch as observed: seconds, last step's loss, digest of the weights after it."""
+
+    epoch_s: float
+    loss: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished training came to."""
+
+    weights_sha256: str
+    weights: dict[str, dict[str, object]] | None
+    train: Score
+    test: Score
+    reloaded_sha256: str
+    reloaded_test: Score
+    accelerator_peak_bytes: int | None
+
+
+class Training:
+    """A case being trained, with its own data, model, generators and global random state."""
+
+    def __init__(
+        self,
+        case: Case,
+        recipe: Recipe,
+        faults: Sequence[FaultSpec] = (),
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.case, self.recipe = case, recipe
+        self.device = torch.device(case.device)
+        self.epoch = 0
+        self._clock = clock
+        self._memory = Memory(self.device)
+        self.inputs = make_inputs(recipe, case.seed)
+        self.model = self.inputs.model.to(self.device)
+        rate = recipe.learning_rate(case.batch_size)
+        self.parts = Parts(
+            case=case,
+            device=self.device,
+            data=self.inputs.train,
+            model=self.model,
+            loss=loss_of,
+            optimizer=torch.optim.SGD(self.model.parameters(), lr=rate),
+            shuffle=generator(case.seed, "shuffle"),
+        )
+        self.saved = save_state
+        plant(self, faults)
+        self.run_epoch = ENGINES[case.engine](self.parts)
+        self._globals = GlobalState(self.device, case.seed)
+        self._memory.opened()
+
+    def inputs_sha256(self) -> str:
+        """Digest over train points, test points and the weights as they are now."""
+        return digest.sha256(self.inputs.entries())
+
+    def step(self) -> Epoch:
+        """Train one epoch. Only the epoch is timed, with the device idle before and after."""
+        self._memory.before_step()
+        with self._globals.swapped_in():
+            self.model.train()
+            synchronize(self.device)
+            start = self._clock()
+            loss = self.run_epoch()
+            synchronize(self.device)  # kernels are queued: without this we time the launch
+            seconds = self._clock() - start
+        self._memory.after_step()
+        self.epoch += 1
+        return Epoch(seconds, float(loss), digest.state_sha256(self.model.state_dict()))
+
+    def finish(self) -> Result:
+        """Score the model, then save, load and score it again."""
+        state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+        loaded = load_model(self.saved(state), self.recipe.hidden).to(self.device)
+        return Result(
+            weights_sha256=digest.state_sha256(state),
+            weights=inline_weights(state),
+            train=self._score(self.model, "train"),
+            test=self._score(self.model, "test"),
+            reloaded_sha256=digest.state_sha256(loaded.state_dict()),
+            reloaded_test=self._score(loaded, "test"),
+            accelerator_peak_bytes=self._memory.peak_bytes,
+        )
+
+    def _score(self, model: SimpleClassifier, part: str) -> Score:
+        data = getattr(self.inputs, part)
+        with self._globals.swapped_in():
+            return score(model, data, self.case.batch_size, self.device)
+
+
+class Memory:
+    """Peak accelerator memory of one training among several that are open at once, in bytes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        module = torch.get_device_module(device) if device.type != "cpu" else None
+        self._module = module if hasattr(module, "max_memory_allocated") else None
+        self._held = self._before = self._allocated()
+        self.peak_bytes = None if self._module is None else 0
+
+    def _allocated(self) -> int:
+        return int(self._module.memory_allocated(self._device)) if self._module else 0
+
+    def opened(self) -> None:
+        """What was allocated since the start is the training's own."""
+        self._held = self._allocated() - self._held
+
+    def before_step(self) -> None:
+        """Start watching: what is allocated now besides the training's own is others'."""
+        if self._module:
+            self._module.reset_peak_memory_stats(self._device)
+            self._before = self._allocated()
+
+    def after_step(self) -> None:
+        """Keep the highest peak: own memory, and what the step added to it."""
+        if self._module and self.peak_bytes is not None:
+            added = int(self._module.max_memory_allocated(self._device)) - self._before
+            self.peak_bytes = max(self.peak_bytes, self._held + added)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has nothing left to do; the CPU is always done."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def save_state(state: dict[str, torch.Tensor]) -> bytes:
+    """A `state_dict` as the bytes of a file that `torch.load(weights_only=True)` reads."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def load_model(saved: bytes, hidden: int) -> SimpleClassifier:
+    """A network, made without drawing from any generator, with the saved weights."""
+    with torch.device("meta"):
+        model = SimpleClassifier(2, hidden, 1)
+    state = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def inline_weights(state: dict[str, torch.Tensor]) -> dict[str, dict[str, object]] | None:
+    """Weights as little-endian hex, from which the digest can be made again; None if large."""
+    if sum(t.numel() * t.element_size() for t in state.values()) > INLINE_WEIGHT_BYTES:
+        return None
+    return {
+        name: {
+            "dtype": digest.dtype_name(tensor),
+            "shape": list(tensor.shape),
+            "hex": digest.raw_bytes(tensor).hex(),
+        }
+        for name, tensor in state.items()
+    }

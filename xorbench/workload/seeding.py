@@ -1,0 +1,100 @@
+"""Named random streams, and global random state that one training cannot leak to another."""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+
+def stream(seed: int, name: str) -> int:
+    """The 63-bit seed of one named random stream (workload.md §3)."""
+    digest = hashlib.sha256(f"xorbench-1/{name}/{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """A CPU generator at the start of the named stream."""
+    return torch.Generator().manual_seed(stream(seed, name))
+
+
+@contextmanager
+def forked(seed: int, name: str) -> Iterator[None]:
+    """PyTorch's global CPU generator at the start of the named stream, restored afterwards."""
+    saved = torch.get_rng_state()
+    torch.set_rng_state(generator(seed, name).get_state())
+    try:
+        yield
+    finally:
+        torch.set_rng_state(saved)
+
+
+def _set_deterministic(values: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(values[0], warn_only=values[1])
+
+
+# All global state that a training could read or move: how to get it, how to set it.
+GLOBALS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...]] = (
+    (torch.get_rng_state, torch.set_rng_state),
+    (random.getstate, random.setstate),
+    (np.random.get_state, np.random.set_state),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        _set_deterministic,
+    ),
+)
+
+
+class GlobalState:
+    """A training's own copy of the global random states and flags, swapped in while it steps.
+
+    The random states start from the stream `global`, so that they do not depend on what else
+    the process has done.
+    """
+
+    def __init__(self, device: torch.device, seed: int) -> None:
+        self._rows = [*GLOBALS, *_device_rows(device)]
+        outer = self._read()
+        torch.manual_seed(stream(seed, "global"))
+        random.seed(stream(seed, "global"))
+        np.random.seed(stream(seed, "global") % 2**32)
+        self._own = self._read()
+        self._write(outer)
+
+    def _read(self) -> list[Any]:
+        return [get() for get, _ in self._rows]
+
+    def _write(self, values: list[Any]) -> None:
+        for (_, put), value in zip(self._rows, values, strict=True):
+            put(value)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Global state is this training's inside, and the caller's again outside."""
+        outer = self._read()
+        self._write(self._own)
+        try:
+            yield
+        finally:
+            self._own = self._read()
+            self._write(outer)
+
+
+def _device_rows(
+    device: torch.device,
+) -> list[tuple[Callable[[], Any], Callable[[Any], object]]]:
+    module = torch.get_device_module(device)
+    if device.type == "cpu" or not hasattr(module, "get_rng_state"):
+        return []
+    if device.type == "mps":  # one device only, and its calls take none
+        return [(module.get_rng_state, module.set_rng_state)]
+    return [(lambda: module.get_rng_state(device), lambda s: module.set_rng_state(s, device))]
