@@ -30,7 +30,7 @@ from xorbench.observe.records import (
 from xorbench.plan.axes import Axis
 from xorbench.plan.case import Subject, device_type
 from xorbench.plan.matrix import edges, group_name
-from xorbench.plan.recipe import BASE_BATCH_SIZE, Recipe
+from xorbench.plan.recipe import BASE_BATCH_SIZE
 
 
 def judge(run: Run) -> list[Verdict]:
@@ -275,11 +275,11 @@ def exit_code(
     return next((code for applies, code in rules if applies), PASSED)
 
 
-def summary(recipe: Recipe, verdicts: Iterable[Verdict]) -> str:
+def summary(verdicts: Iterable[Verdict]) -> str:
     """The verdicts counted in one line."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     parts = [f"{counts[o]} {word}" for o, word in _WORDS.items() if counts[o]]
-    return f"{', '.join(parts) or 'nothing to judge'} ({recipe.epochs} epochs)"
+    return f"checks: {', '.join(parts) or 'nothing to judge'}"
 
 
 _WORDS: Final[dict[Outcome, str]] = {

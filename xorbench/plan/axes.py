@@ -58,6 +58,13 @@ def _devices(option: str, text: str) -> tuple[str, ...]:
     return devices
 
 
+def _threads(option: str, text: str) -> tuple[int | None, ...]:
+    def one(name: str, item: str) -> int | None:
+        return None if item == "auto" else parse.integer(name, item, 1, 1_024)
+
+    return parse.separated(option, text, one)
+
+
 def _device_bits(_a: Subject, _b: Subject) -> Expectation:
     return Expectation("may change", "another device's kernels may add in another order")
 
@@ -151,8 +158,8 @@ AXES: Final = (
         _deterministic_bits, "torch.use_deterministic_algorithms",
     ),
     Axis(
-        "threads", "--threads", "process", partial(parse.integers, low=1, high=1_024), (None,),
-        _threads_bits, "CPU threads; PyTorch's own choice by default",
+        "threads", "--threads", "process", _threads, (1,), _threads_bits,
+        "CPU threads; auto is PyTorch's own choice",
     ),
 )  # fmt: skip
 

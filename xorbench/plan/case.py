@@ -58,10 +58,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a worker process runs under. `threads=None` leaves PyTorch its own choice."""
+    """What a worker process runs under. `threads=None` leaves PyTorch its own choice.
+
+    One thread by default: nothing here is large enough to be split, and with more of them a busy
+    machine makes every loss a hundred times slower, since OpenMP's threads wait by spinning.
+    """
 
     deterministic: bool = True
-    threads: int | None = None
+    threads: int | None = 1
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -100,5 +104,5 @@ def case_from(values: dict[str, Any]) -> Case:
 
 
 def short(value: object) -> str:
-    """A value as ids and tables show it: 1 and 0 for true and false."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    """A value as ids and tables show it: 1 and 0 for true and false, auto for None."""
+    return str(int(value)) if isinstance(value, bool) else "auto" if value is None else str(value)

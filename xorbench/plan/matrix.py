@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from xorbench.errors import BadOption
 from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, setting_of
-from xorbench.plan.case import Case, Setting, Subject
+from xorbench.plan.case import Case, Setting, Subject, short
 from xorbench.plan.recipe import Recipe, require_batches
 
 BIGGEST_MATRIX: Final = 100_000
@@ -107,7 +107,7 @@ def group_name(axis: Axis, members: list[Subject]) -> str:
 
 
 def _value_name(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    return str(value).lower() if isinstance(value, bool) else short(value)
 
 
 # Rough costs on a small machine, for the estimate before anything was measured.

@@ -108,4 +108,6 @@ def _within(option: str, value: Value, low: float, high: float) -> Value:
 def _shown(value: object) -> str:
     if isinstance(value, range):
         return str(value.start) if len(value) == 1 else f"{value.start}-{value.stop - 1}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        str(value).lower() if isinstance(value, bool) else "auto" if value is None else str(value)
+    )

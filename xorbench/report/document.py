@@ -26,7 +26,8 @@ EXPLANATIONS: Final = {
         "The centre is the geometric mean of the workers' median epochs; the 95 % interval is"
         " Student's t between workers, pooled over the cases. It speaks of fresh processes on this"
         " machine in these minutes, not of tomorrow: for that, compare `epoch ÷ yardstick`, which"
-        " divides by a frozen training timed in the same rounds. `÷ first` is paired round by round"
+        " divides by a frozen training timed in the same rounds. Epochs/s and steps/s are the same"
+        " speed in other units, with the same relative interval. `÷ first` is paired round by round"
         " with the first case."
     ),
     "accuracy": "Counted as integers. Of several workers the worst is shown.",
@@ -74,7 +75,7 @@ def _software(machine: dict[str, object]) -> str:
 def markdown(run: Run, verdicts: Sequence[Verdict]) -> str:
     """`report.md`."""
     head = pd.DataFrame(heading(run), columns=["what", "value"])
-    parts = ["# xorbench report", to_markdown(head), f"**{summary(run.info.recipe, verdicts)}**"]
+    parts = ["# xorbench report", to_markdown(head), f"**{summary(verdicts)}**"]
     failed = failures(verdicts)
     if failed:
         parts += ["## What failed", "\n".join(f"- {line}" for line in failed)]
@@ -95,7 +96,7 @@ def terminal(run: Run, verdicts: Sequence[Verdict]) -> str:
         if name != "not trained" or not frame.empty:
             parts += [f"{TITLES[name]}\n\n{to_terminal(frame)}"]
     parts += ["\n".join(failures(verdicts))] if failures(verdicts) else []
-    return "\n\n".join([*parts, summary(run.info.recipe, verdicts)])
+    return "\n\n".join([*parts, summary(verdicts)])
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:

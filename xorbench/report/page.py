@@ -28,7 +28,7 @@ def html(run: Run, verdicts: Sequence[Verdict], plots: dict[str, str]) -> str:
     tables = {name: readable(table(run, verdicts)) for name, table in TABLES.items()}
     return environment.get_template("report.html.jinja").render(
         title=f"xorbench {run.info.id}",
-        verdict=summary(run.info.recipe, verdicts),
+        verdict=summary(verdicts),
         failed=any(verdict.outcome == "fail" for verdict in verdicts),
         failures=document.failures(verdicts),
         heading=document.heading(run),

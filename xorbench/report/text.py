@@ -10,13 +10,15 @@ from tabulate import tabulate
 
 def to_terminal(frame: pd.DataFrame) -> str:
     """A plain grid, figures merged with their intervals, columns without content left out."""
-    return _tabulate(readable(frame), "simple")
+    table, notes = footnoted(readable(frame))
+    return "\n".join([_tabulate(table, "simple"), *(f"  {note}" for note in notes)])
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
     """A Markdown table; a cell cannot break out of it."""
-    escaped = readable(frame).map(_escape)
-    return _tabulate(escaped.rename(columns=_escape), "pipe")
+    table, notes = footnoted(readable(frame))
+    table = table.map(_escape).rename(columns=_escape)
+    return "\n\n".join([_tabulate(table, "pipe"), *map(_escape, notes)])
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -31,17 +33,31 @@ FORMATS: Final[dict[str, Callable[[pd.DataFrame], str]]] = {
 }
 
 
+# The same speed in other units, with the same relative interval as the samples/s beside it.
+SAME_INTERVAL: Final = ("epochs/s", "steps/s")
+
+
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame as text: `X`, `X low`, `X high` become `X [95 % interval]`; digests are cut."""
     columns: dict[str, list[str]] = {}
     for name in frame.columns:
-        if f"{name} low" in frame.columns:
+        if f"{name} low" in frame.columns and name not in SAME_INTERVAL:
             triples = zip(frame[name], frame[f"{name} low"], frame[f"{name} high"], strict=True)
             columns[f"{name} [95 %]"] = [_interval(*triple) for triple in triples]
         elif not name.endswith((" low", " high")):
             columns[name] = [_cell(name, value) for value in frame[name]]
     kept = {name: cells for name, cells in columns.items() if any(cells) or name == "case"}
     return pd.DataFrame(kept, dtype=str)
+
+
+def footnoted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The frame with its notes as numbers, and the notes: said once, however many rows have it."""
+    if "note" not in frame.columns:
+        return frame, []
+    notes = list(dict.fromkeys(note for note in frame["note"] if note))
+    marks = {note: f"({number})" for number, note in enumerate(notes, 1)}
+    marked = frame.assign(note=[marks.get(note, "") for note in frame["note"]])
+    return marked, [f"{mark} {note}" for note, mark in marks.items()]
 
 
 def _interval(value: Any, low: Any, high: Any) -> str:
@@ -66,8 +82,8 @@ def number(value: float) -> str:
     """Four significant digits, thousands set apart, no exponent for the sizes that occur."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = max(0, 3 - math.floor(math.log10(abs(value))))
-    return f"{value:.3g}" if digits > 8 else f"{value:,.{digits}f}"
+    digits = 3 - math.floor(math.log10(abs(value)))
+    return f"{value:.3g}" if digits > 8 else f"{round(value, digits):,.{max(0, digits)}f}"
 
 
 def _tabulate(frame: pd.DataFrame, style: str) -> str:

@@ -68,7 +68,7 @@ class Outcome:
 
 def run(request: Request, progress: Bar | Lines) -> Outcome:
     """Plan, start workers, train, judge, report. Raises `BadOption` before anything is written."""
-    settings = _validated(request)
+    settings, started = _validated(request), now()
     slots = make_slots(settings, request.repeats)
     epochs = _epochs(request, settings)
     store = files.create(request.root, request.name, epochs, anonymous=request.anonymous)
@@ -76,7 +76,7 @@ def run(request: Request, progress: Bar | Lines) -> Outcome:
     try:
         with running(slots, start):
             cases, lacking = _resolve(request, slots)
-            info = _info(request, store, settings, cases, slots)
+            info = _info(request, store, settings, cases, slots, started)
             store.write_info(info)
             files.point_latest(request.root, store.folder)
             for skip in skip_lines(cases, lacking):
@@ -183,13 +183,14 @@ def _info(
     settings: Sequence[Setting],
     cases: Sequence[Case],
     slots: list[Slot],
+    started: str,
 ) -> RunInfo:
     return RunInfo(
         xorbench_version=__version__,
         id=store.folder.name,
         name=request.name,
         command=request.command,
-        started=now(),
+        started=started,
         recipe=request.recipe,
         recipe_sha256=request.recipe.sha256(),
         cases=list(cases),

@@ -1,0 +1,81 @@
+"""What tests share: the real command line in a fresh folder, and one real run to read."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xorbench.observe import store
+from xorbench.observe.records import Run
+
+Completed = subprocess.CompletedProcess[str]
+Xorbench = Callable[..., Completed]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers are staged below a folder of the test session, never the user's."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("XDG_CACHE_HOME")
+    if before is not None:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line as a user types it."""
+    return [sys.executable, "-m", "xorbench", *arguments]
+
+
+def run_in(folder: Path, *arguments: str, **options: Any) -> Completed:
+    """Run the real program in a folder and wait for it."""
+    return subprocess.run(
+        command(*arguments), cwd=folder, capture_output=True, text=True, check=False, **options
+    )
+
+
+@pytest.fixture
+def xorbench(tmp_path: Path) -> Xorbench:
+    """The real program, run in this test's own empty folder."""
+    return lambda *arguments, **options: run_in(tmp_path, *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `results` folder of one real `run --quick`, to be read only."""
+    folder = tmp_path_factory.mktemp("quick")
+    done = run_in(folder, "run", "--quick", "--name", "first", "--save-weights")
+    assert done.returncode == 0, done.stderr
+    return folder / "results"
+
+
+@pytest.fixture(scope="session")
+def quick_run(quick_folder: Path) -> Run:
+    """The records of the quick run."""
+    return store.load((quick_folder / "latest").resolve())
+
+
+@pytest.fixture
+def copied(quick_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the quick run's folder that may be damaged."""
+    target = tmp_path / "results" / "runs" / (quick_folder / "latest").resolve().name
+    shutil.copytree(quick_folder / "latest", target)
+    return target
+
+
+def tapes(results: Path) -> dict[tuple[str, str], list[str]]:
+    """The tape of each case in each slot, from the newest run's trainings.jsonl."""
+    lines = (results / "latest" / "trainings.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return {
+        (record["case"]["id"], record["worker"].split(".")[0]): record["tape"]
+        for record in records
+        if "tape" in record
+    }

@@ -1,0 +1,237 @@
+"""Bad input gets one line that names the option or file, a hint, exit code 2, and no trace."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from xorbench.cli import main
+
+WRONG_OPTIONS = [
+    # option, value, what the line must say besides the option
+    ("--devices", "", "empty"),
+    ("--devices", "gpu", "unknown device"),
+    ("--devices", "cpu,,cuda", "empty"),
+    ("--devices", "cpu,cpu", "twice"),
+    ("--devices", "cpu:1", "unknown device"),
+    ("--devices", "cuda,cuda:0", "same device"),
+    ("--devices", "cuda:-1", "unknown device"),
+    ("--engines", "warp", "unknown value"),
+    ("--batch-sizes", "", "empty"),
+    ("--batch-sizes", "0", "from 1 to"),
+    ("--batch-sizes", "-4", "from 1 to"),
+    ("--batch-sizes", "many", "whole number"),
+    ("--batch-sizes", "32,32", "twice"),
+    ("--batch-sizes", "32,,64", "empty"),
+    ("--batch-sizes", "1e3", "whole number"),
+    ("--batch-sizes", "3_2", "whole number"),
+    ("--batch-sizes", "٣٢", "whole number"),
+    ("--batch-sizes", "64-32", "backwards"),
+    ("--batch-sizes", "99999999999", "from 1 to"),
+    ("--batch-sizes", "2501", "leaves no batch"),
+    ("--pin-memory", "maybe", "true or false"),
+    ("--pin-memory", "true,1", "twice"),
+    ("--drop-last", "", "empty"),
+    ("--num-workers", "-1", "from 0 to"),
+    ("--num-workers", "1000", "from 0 to"),
+    ("--num-workers", "two", "whole number"),
+    ("--seeds", "", "empty"),
+    ("--seeds", "9-0", "backwards"),
+    ("--seeds", "0-5,3-9", "twice"),
+    ("--seeds", "1,1", "twice"),
+    ("--seeds", "-3", "from 0 to"),
+    ("--seeds", "0-99999999", "more than"),
+    ("--seeds", "0-60000", "cases are more than"),
+    ("--seeds", "99999999999999999999", "from 0 to"),
+    ("--seeds", "1.5", "whole number"),
+    ("--non-blocking", "sometimes", "true or false"),
+    ("--deterministic", "on", "true or false"),
+    ("--threads", "0", "from 1 to"),
+    ("--threads", "auto,auto", "twice"),
+    ("--threads", "few", "whole number"),
+    ("--train-size", "0", "from 1 to"),
+    ("--train-size", "huge", "whole number"),
+    ("--train-size", "100", "leaves no batch"),
+    ("--train-size", "99999999999", "from 1 to"),
+    ("--test-size", "0", "from 1 to"),
+    ("--test-size", "-1", "from 1 to"),
+    ("--std", "-0.1", "from 0"),
+    ("--std", "nan", "finite"),
+    ("--std", "wide", "finite"),
+    ("--hidden", "0", "from 1 to"),
+    ("--lr", "0", "above zero"),
+    ("--lr", "-1", "from 0"),
+    ("--lr", "inf", "finite"),
+    ("--lr", "nan", "finite"),
+    ("--lr-scaling", "cubic", "unknown value"),
+    ("--epochs", "0", "from 1 to"),
+    ("--epochs", "", "whole number"),
+    ("--epochs", "9999999999", "from 1 to"),
+    ("--repeats", "0", "from 1 to"),
+    ("--repeats", "65", "from 1 to"),
+    ("--timeout", "0", "above zero"),
+    ("--timeout", "nan", "finite"),
+    ("--order-seed", "-1", "from 0 to"),
+    ("--name", "", "will not do"),
+    ("--name", "a/b", "will not do"),
+    ("--name", "latest", "will not do"),
+    ("--out", "", "empty"),
+    ("--out", "/proc/no/such", "cannot write"),
+    ("--plant", "gremlin", "unknown value"),
+    ("--plant", "crash:epoch", "key=value"),
+    ("--plant", "crash:epoch=x", "whole number"),
+    ("--resume", "nowhere", "no run"),
+    ("--resume", "", "empty"),
+    ("--colour", "red", "no such option"),
+]
+
+
+def complaint(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, list[str]]:
+    """Exit code and the lines on standard error of the real command line."""
+    monkeypatch.setattr(sys, "argv", ["xorbench", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    return int(str(stopped.value.code)), streams.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"), WRONG_OPTIONS, ids=[f"{o}={v}" for o, v, _ in WRONG_OPTIONS]
+)
+def test_a_wrong_option_is_named_in_one_line(
+    option: str,
+    value: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2, one line beginning with the option, at most a hint beside it, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    code, lines = complaint(["run", option, value], monkeypatch, capsys)
+    assert code == 2
+    named = "--batch-sizes" if says == "leaves no batch" else option
+    named = "RUN" if option == "--resume" else named
+    assert lines[0].startswith(f"xorbench: {named}")
+    assert says in lines[0]
+    assert [line.startswith("hint: ") for line in lines[1:]] in ([], [True])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--epochs"], "--epochs"),
+        (["run", "--batch-sizes", "4000", "--drop-last", "true"], "leaves no batch"),
+        (["run", "extra"], "extra"),
+        (["run", "--repeats", "40", "--deterministic", "true,false"], "more than 64"),
+        (["run", "--resume", "latest", "--epochs", "3"], "cannot be given with --resume"),
+        (["dance"], "dance"),
+        (["report", "nowhere"], "no run 'nowhere'"),
+        (["report", "latest"], "no run 'latest'"),
+        (["report", "--out", "missing", "x"], "missing"),
+        (["report", ""], "empty"),
+    ],
+)
+def test_a_wrong_command_is_named_in_one_line(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Wrong verbs, arguments and combinations are treated like wrong values."""
+    monkeypatch.chdir(tmp_path)
+    code, lines = complaint(arguments, monkeypatch, capsys)
+    assert code == 2
+    assert says in lines[0]
+    assert len(lines) <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def spoil(path: Path, number: int, content: str) -> None:
+    """Replace one line of a file; numbers count from one."""
+    lines = path.read_text().splitlines()
+    lines[number - 1] = content
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "content", "says"),
+    [
+        ("epochs.jsonl", 3, '{"worker": "w0"', "epochs.jsonl:3: damaged"),
+        ("epochs.jsonl", 5, '{"worker": 7}', "epochs.jsonl:5: damaged"),
+        ("epochs.jsonl", 1, "[]", "epochs.jsonl:1: damaged: not an object"),
+        ("trainings.jsonl", 2, '{"case": {}, "tape": []}', "trainings.jsonl:2: damaged"),
+        ("trainings.jsonl", 1, "\x00\x00", "trainings.jsonl:1: damaged"),
+    ],
+)
+def test_a_damaged_line_is_named(
+    name: str,
+    number: int,
+    content: str,
+    says: str,
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A line that is not what it should be is reported with its file and number."""
+    spoil(copied / name, number, content)
+    before = (copied / "report.md").read_bytes()
+    code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert code == 2
+    assert says in lines[0]
+    assert (copied / "report.md").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema_version": 2}, "schema version 2, this xorbench reads 1"),
+        ({"schema_version": "1"}, "schema version '1'"),
+        ({"recipe": {"epochs": 0}}, "damaged: --epochs"),
+        ({"cases": 3}, "damaged"),
+        ({"id": None}, "damaged"),
+    ],
+)
+def test_a_run_file_of_another_kind_is_refused(
+    change: dict[str, object],
+    says: str,
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A newer schema or an impossible content of run.json is one clear line."""
+    path = copied / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert code == 2
+    assert says in lines[0]
+
+
+def test_a_prefix_that_fits_several_runs_is_refused(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An ambiguous RUN names the runs that it fits."""
+    (copied.parent / (copied.name + "x")).mkdir()
+    root = copied.parent.parent
+    arguments = ["report", "--out", str(root), copied.name[:12]]
+    code, lines = complaint(arguments, monkeypatch, capsys)
+    assert code == 2
+    assert "fits 2 runs" in lines[0]
+
+
+def test_a_name_is_given_once(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that already finds a run is not given to another."""
+    root = copied.parent.parent
+    arguments = ["run", "--quick", "--out", str(root), "--name", "first"]
+    code, lines = complaint(arguments, monkeypatch, capsys)
+    assert code == 2
+    assert "already names a run" in lines[0]
+    assert list(copied.parent.iterdir()) == [copied]

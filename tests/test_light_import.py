@@ -1,0 +1,43 @@
+"""What must be quick to answer imports nothing heavy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def loaded(folder: Path, *arguments: str) -> set[str]:
+    """The top-level modules that are loaded when the program exits."""
+    script = (
+        "import sys, atexit, runpy;"
+        "atexit.register(lambda: sys.stderr.write('\\nLOADED ' + ' '.join(sys.modules)));"
+        f"sys.argv = ['xorbench', *{list(arguments)!r}];"
+        "runpy.run_module('xorbench', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return {name.split(".")[0] for name in done.stderr.rpartition("LOADED ")[2].split()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_help_loads_no_heavy_library(arguments: list[str], tmp_path: Path) -> None:
+    """Help comes without torch, NumPy, pandas, matplotlib or SciPy."""
+    heavy = {"torch", "numpy", "pandas", "matplotlib", "scipy", "rich", "msgspec"}
+    assert loaded(tmp_path, *arguments) & heavy == set()
+
+
+def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:
+    """`list` and `report` work from tables and files alone."""
+    for arguments in (["list"], ["report", "--out", str(quick_folder)]):
+        names = loaded(quick_folder, *arguments)
+        assert "torch" not in names
+        assert "pandas" in names
+
+
+def test_the_orchestrator_of_a_run_never_loads_torch(tmp_path: Path) -> None:
+    """Even a training run leaves torch to its workers."""
+    names = loaded(tmp_path, "run", "--quick", "--epochs", "1", "--repeats", "1")
+    assert (tmp_path / "results" / "latest" / "throughput.csv").exists()
+    assert "torch" not in names

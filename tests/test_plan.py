@@ -1,0 +1,236 @@
+"""The plan: recipes, cases, settings, axes, and the matrix they expand to."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from xorbench.errors import BadOption
+from xorbench.plan.axes import AXES, CASE_AXES, idle_note
+from xorbench.plan.case import Case, Setting, Subject, case_from, read_device, to_dict
+from xorbench.plan.faults import FAULTS, read_fault
+from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_settings, group_name
+from xorbench.plan.parse import integers
+from xorbench.plan.recipe import Recipe, read_recipe
+
+BITS = {axis.name: axis.bits for axis in AXES}
+
+
+def subject(**fields: object) -> Subject:
+    """A subject of the default recipe with these case fields."""
+    return Subject(Case(**fields), Setting(), Recipe())  # type: ignore[arg-type]
+
+
+def test_the_id_of_a_case_names_its_seven_first_fields() -> None:
+    """The id is the contract of design.md §4."""
+    case = Case("cuda:1", batch_size=64, pin_memory=True, drop_last=False, num_workers=2, seed=9)
+    assert case.id == "cuda1-loader-b64-pin1-drop0-w2-s9"
+
+
+def test_a_further_field_shows_only_where_it_is_not_the_default() -> None:
+    """A new axis renames nothing."""
+    assert Case().id == "cpu-loader-b128-pin0-drop1-w0-s0"
+    assert Case(non_blocking=True).id == "cpu-loader-b128-pin0-drop1-w0-s0-non_blocking=1"
+
+
+def test_a_setting_is_named_for_what_is_not_the_default() -> None:
+    """The base setting is `base`; others say what they change."""
+    assert Setting().id == "base"
+    assert Setting(deterministic=False, threads=None).id == "deterministic=0+threads=auto"
+
+
+def test_a_case_crosses_the_pipe_whole() -> None:
+    """What `to_dict` writes, `case_from` reads."""
+    case = Case("mps", batch_size=7, non_blocking=True)
+    assert case_from(to_dict(case)) == case
+
+
+def test_subjects_name_their_setting_unless_it_is_the_base() -> None:
+    """Case id alone, or case id and setting id."""
+    plain = subject()
+    assert plain.id == plain.case.id
+    assert replace(plain, setting=Setting(threads=2)).id == plain.case.id + "@threads=2"
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps", "xpu", "xpu:3"])
+def test_devices_are_named_as_pytorch_names_them(name: str) -> None:
+    """Any device that torch.accelerator names is accepted."""
+    assert read_device("--devices", name) == name
+
+
+def test_ranges_and_numbers_mix_in_a_list() -> None:
+    """`0-3,7` is five values, in the order given."""
+    assert integers("--seeds", "0-3,7", 0, 99) == (0, 1, 2, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "rate"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)], ids=str
+)
+def test_the_learning_rate_scales_from_batch_128(scaling: str, rate: float) -> None:
+    """At batch 512: unchanged, four times, twice."""
+    recipe = Recipe(lr_scaling=scaling)
+    assert recipe.learning_rate(512) == pytest.approx(rate)
+    assert recipe.learning_rate(128) == pytest.approx(0.1)
+
+
+def test_steps_and_samples_know_the_short_batch() -> None:
+    """2,500 points at batch 128: 19 whole batches and one of 68."""
+    recipe = Recipe()
+    assert (recipe.steps(128, True), recipe.samples(128, True)) == (19, 2432)
+    assert (recipe.steps(128, False), recipe.samples(128, False)) == (20, 2500)
+    assert recipe.steps(125, True) == recipe.steps(125, False) == 20
+
+
+def test_a_recipe_refuses_what_cannot_be() -> None:
+    """Made in code or read from a file, it validates itself."""
+    with pytest.raises(BadOption, match="--std: must be"):
+        Recipe(std=-1.0)
+    with pytest.raises(BadOption, match="--lr-scaling: unknown"):
+        read_recipe({"lr_scaling": "cubic"})
+
+
+def test_another_recipe_has_another_sha256() -> None:
+    """The hash identifies the recipe."""
+    assert Recipe().sha256() != Recipe(epochs=101).sha256()
+    assert Recipe().sha256() == Recipe(epochs=100).sha256()
+
+
+def test_the_default_matrix_is_sixteen_cases_and_three_controls() -> None:
+    """Every combination, and what exercises the edges that it leaves out."""
+    cases = expand(Recipe(), {"device": ("cpu",)}, quick=False)
+    assert len(cases) == 16 + 3
+    controls = [case.id for case in cases[16:]]
+    assert controls == [
+        "cpu-loader-b125-pin0-drop1-w0-s0",
+        "cpu-loader-b125-pin0-drop0-w0-s0",
+        "cpu-loader-b128-pin0-drop1-w2-s0",
+    ]
+
+
+def test_each_device_has_its_own_controls() -> None:
+    """Two devices: twice the matrix and twice the controls."""
+    cases = expand(Recipe(), {"device": ("cpu", "cuda")}, quick=False)
+    assert len(cases) == 2 * 19
+
+
+def test_naming_batch_sizes_or_workers_leaves_the_controls_out() -> None:
+    """Who says what to train gets that and nothing else."""
+    assert len(expand(Recipe(), {"batch_size": (512,)}, quick=False)) == 4
+    assert len(expand(Recipe(), {"num_workers": (0,)}, quick=False)) == 16
+
+
+def test_quick_is_batch_128_with_and_without_drop_last() -> None:
+    """Two cases, the recipe's full epochs."""
+    cases = expand(Recipe(), {}, quick=True)
+    assert [(c.batch_size, c.drop_last, c.pin_memory) for c in cases] == [
+        (128, True, False),
+        (128, False, False),
+    ]
+
+
+def test_settings_multiply() -> None:
+    """Process-level axes expand like the others."""
+    settings = expand_settings({"deterministic": (True, False), "threads": (1, 2)})
+    assert len(set(settings)) == 4
+
+
+def test_edges_join_subjects_that_differ_in_one_axis_alone() -> None:
+    """In the default matrix each of four axes has its groups; every pair differs in that axis."""
+    cases = expand(Recipe(), {}, quick=False)
+    subjects = [Subject(case, Setting(), Recipe()) for case in cases]
+    groups = edges(subjects)
+    assert {axis.name for axis, _ in groups} == {
+        "batch_size", "pin_memory", "drop_last", "num_workers",
+    }  # fmt: skip
+    for axis, members in groups:
+        for a, b in pairwise(members):
+            differing = [x.name for x in AXES if x.value(a) != x.value(b)]
+            assert differing == [axis.name]
+
+
+def test_a_group_is_named_for_its_axis_and_values() -> None:
+    """The name tells what varies, and from which case."""
+    axis, members = edges([subject(drop_last=True), subject(drop_last=False)])[0]
+    assert group_name(axis, members) == "drop_last false,true: cpu-loader-b128-pin0-drop0-w0-s0"
+
+
+@pytest.mark.parametrize(
+    ("axis", "a", "b", "bits"),
+    [
+        ("pin_memory", {}, {"pin_memory": True}, "keep"),
+        ("num_workers", {}, {"num_workers": 2}, "keep"),
+        ("non_blocking", {}, {"non_blocking": True}, "keep"),
+        ("drop_last", {}, {"drop_last": False}, "change"),
+        ("drop_last", {"batch_size": 125}, {"batch_size": 125, "drop_last": False}, "keep"),
+        ("batch_size", {}, {"batch_size": 64}, "change"),
+        (
+            "batch_size",
+            {"batch_size": 2500, "drop_last": False},
+            {"batch_size": 4000, "drop_last": False},
+            "keep",
+        ),
+        ("seed", {}, {"seed": 1}, "change"),
+        ("device", {}, {"device": "cuda"}, "may change"),
+        ("deterministic", {}, {}, "keep"),
+        ("deterministic", {"device": "cuda"}, {"device": "cuda"}, "may change"),
+        ("threads", {}, {}, "may change"),
+    ],
+)
+def test_the_axes_table_tells_what_a_change_does_to_the_bits(
+    axis: str, a: dict[str, object], b: dict[str, object], bits: str
+) -> None:
+    """Keep, change, or may change, as workload.md measured, with a reason."""
+    expectation = BITS[axis](subject(**a), subject(**b))
+    assert bits == expectation.bits
+    assert expectation.reason
+
+
+def test_idle_settings_are_labelled() -> None:
+    """Pinning does nothing without an accelerator, non-blocking copies nothing on the CPU."""
+    assert idle_note(Case(), False) == ""
+    assert "control" in idle_note(Case(pin_memory=True), False)
+    assert idle_note(Case(pin_memory=True), True) == ""
+    assert "control" in idle_note(Case(non_blocking=True), True)
+    assert idle_note(Case("cuda", non_blocking=True), True) == ""
+
+
+def test_every_case_axis_is_a_field_of_the_case() -> None:
+    """A row of the table and a field of the case are the same thing."""
+    assert {axis.name for axis in CASE_AXES} == set(to_dict(Case())) - {"id"}
+    assert {a.name for a in AXES if a.scope == "process"} == set(to_dict(Setting())) - {"id"}
+
+
+def test_a_longer_plan_is_estimated_to_take_longer() -> None:
+    """Twice the epochs take about twice the time, loader workers far more."""
+    case = Case()
+    short = estimate_s(Plan(Recipe(epochs=1_000), (case,)))
+    long = estimate_s(Plan(Recipe(epochs=2_000), (case,)))
+    assert 1.5 < long / short < 2.0
+    assert estimate_s(Plan(Recipe(), (replace(case, num_workers=2),))) > estimate_s(
+        Plan(Recipe(), (case,))
+    )
+
+
+def test_faults_are_read_with_their_place() -> None:
+    """Name, numbers, cases, repeat and phase."""
+    fault = read_fault("flip-weight:epoch=3,bit=20,cases=*drop0*,repeat=1,phase=both")
+    assert fault.number("epoch") == 3
+    assert fault.number("element") == 0
+    assert fault.hits(Case(drop_last=False), 1, "warm-up")
+    assert not fault.hits(Case(drop_last=True), 1, "timed")
+    assert not fault.hits(Case(drop_last=False), 0, "timed")
+
+
+def test_the_fault_names_of_the_plan_are_those_of_the_workload() -> None:
+    """What can be asked for can be planted."""
+    from xorbench.workload.faults import FAULTS as PLANTED
+
+    assert set(FAULTS) == set(PLANTED)
+
+
+def test_the_engine_names_of_the_plan_are_those_of_the_workload() -> None:
+    """What can be asked for can be run."""
+    from xorbench.plan.case import ENGINES
+    from xorbench.workload.engines import ENGINES as BUILT
+
+    assert set(ENGINES) == set(BUILT)

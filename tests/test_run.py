@@ -1,0 +1,317 @@
+"""`run` from end to end: real processes, real files, every exit code."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import Xorbench, command, tapes
+
+from xorbench.observe import store
+from xorbench.observe.records import Run
+from xorbench.plan.case import DEVICE_TYPES
+
+# The cheapest real run: one or two cases for a few epochs, too few to learn XOR.
+TINY = ("run", "--quick", "--epochs", "2", "--repeats", "1")
+
+
+def lacking_device() -> str:
+    """A device that this machine does not have."""
+    present = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return next(d for d in ("xpu", "mps") if d in DEVICE_TYPES and (not present or d != present.type))
+
+
+def verdicts(results: Path) -> list[dict[str, str]]:
+    """The verdicts of the newest run."""
+    found: list[dict[str, str]] = json.loads((results / "latest" / "verdicts.json").read_text())
+    return found
+
+
+def failed_checks(results: Path) -> set[str]:
+    """The checks that failed in the newest run."""
+    return {verdict["check"] for verdict in verdicts(results) if verdict["outcome"] == "fail"}
+
+
+def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
+    """Every file that other programs rely on is there, and nothing half written."""
+    names = {path.name for path in (quick_folder / "latest").iterdir()} - {".lock"}
+    assert names == {
+        "run.json", "epochs.jsonl", "trainings.jsonl", "verdicts.json", "throughput.csv",
+        "accuracy.csv", "determinism.csv", "report.md", "report.html", "plots", "logs", "weights",
+    }  # fmt: skip
+    assert (quick_folder / "latest").is_symlink()
+
+
+def test_every_epoch_is_recorded_with_its_warm_up_apart(quick_run: Run) -> None:
+    """Two cases, two workers: 100 timed epochs each, and two marked as warm-up."""
+    timed = [line for line in quick_run.epochs if not line.warmup]
+    assert len(timed) == 2 * 2 * 100
+    assert len(quick_run.epochs) - len(timed) == 2 * 2 * 2
+    assert all(line.yardstick_s is not None and line.epoch_s > 0 for line in timed)
+
+
+def test_rounds_visit_the_cases_in_changing_order(quick_run: Run) -> None:
+    """Epochs are interleaved: each round steps every case, in an order that is not always one."""
+    timed = [line for line in quick_run.epochs if not line.warmup]
+    rounds = [timed[at : at + 4] for at in range(0, len(timed), 4)]
+    assert all({line.epoch for line in one} == {number} for number, one in enumerate(rounds))
+    assert len({tuple((line.worker, line.case) for line in one) for one in rounds}) > 10
+
+
+def test_training_lines_are_made_of_the_epochs(quick_run: Run) -> None:
+    """A line of trainings.jsonl repeats its epochs: tape, losses, times."""
+    for training in quick_run.trainings:
+        mine = [
+            line
+            for line in quick_run.epochs
+            if (line.worker, line.case) == (training.worker, training.case.id) and not line.warmup
+        ]
+        assert training.tape == [line.digest for line in mine]
+        assert training.losses == [line.loss for line in mine]
+        assert training.epoch_s == [line.epoch_s for line in mine]
+
+
+def test_saved_weights_load_safely_and_have_the_recorded_digest(
+    quick_folder: Path, quick_run: Run
+) -> None:
+    """`--save-weights` leaves a state_dict that `weights_only=True` reads, digest and all."""
+    from xorbench.workload.digest import state_sha256
+
+    for training in quick_run.trainings:
+        path = quick_folder / "latest" / "weights" / f"{training.worker}-{training.case.id}.pt"
+        state = torch.load(path, weights_only=True)
+        assert state_sha256(state) == training.weights_sha256
+
+
+def test_workers_train_deterministically_and_say_so(quick_run: Run) -> None:
+    """The flag, the cuBLAS workspace and the peak memory of each worker are on record."""
+    for worker in quick_run.info.workers:
+        assert worker.machine["deterministic"] is True
+        assert worker.machine["environment"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert worker.peak_rss_bytes is not None
+        assert worker.peak_rss_bytes > 50 * 2**20
+
+
+def test_report_makes_the_tables_again_from_the_files_alone(copied: Path, xorbench: Xorbench) -> None:
+    """With every table deleted, `report` writes the same ones."""
+    made = ("report.md", "throughput.csv", "accuracy.csv", "determinism.csv", "verdicts.json")
+    before = {name: (copied / name).read_bytes() for name in made}
+    for name in made:
+        (copied / name).unlink()
+    done = xorbench("report", copied.name[:14])
+    assert done.returncode == 0, done.stderr
+    assert "500" in done.stdout
+    assert before == {name: (copied / name).read_bytes() for name in made}
+
+
+def test_a_run_is_found_by_name_prefix_path_and_latest(quick_folder: Path) -> None:
+    """RUN may be any of them."""
+    folder = (quick_folder / "latest").resolve()
+    for text in ("first", folder.name, folder.name[:10], "latest", str(folder)):
+        assert store.find(quick_folder, text) == folder
+
+
+def test_every_option_at_once(xorbench: Xorbench, tmp_path: Path) -> None:
+    """Options combine: axes, recipe, settings, places, and output for programs."""
+    done = xorbench(
+        *("run", "--devices", "cpu", "--batch-sizes", "50,100", "--pin-memory", "false,true"),
+        *("--drop-last", "true,false", "--seeds", "0-1,5", "--num-workers", "0", "--epochs", "2"),
+        *("--non-blocking", "true,false", "--train-size", "300", "--test-size", "20"),
+        *("--std", "0.05", "--hidden", "3", "--lr", "0.2", "--lr-scaling", "sqrt"),
+        *("--threads", "1", "--deterministic", "true,false", "--repeats", "1", "--timeout", "60"),
+        *("--order-seed", "4", "--out", "elsewhere", "--name", "all", "--anonymous", "--json"),
+    )
+    assert done.returncode == 1, done.stderr  # two epochs do not learn XOR
+    answer = json.loads(done.stdout)
+    assert len(answer["tables"]["throughput"]) == 2 * 2 * 2 * 3 * 2 * 2
+    run = store.load(store.find(tmp_path / "elsewhere", "all"))
+    assert run.info.recipe.hidden == 3
+    assert {"accuracy"} == {v["check"] for v in answer["verdicts"] if v["outcome"] == "fail"}
+    assert {training.test.total for training in run.trainings} == {20}
+
+
+def test_an_honest_failure_exits_1_and_names_the_remedy(xorbench: Xorbench) -> None:
+    """Batch 512 does not get there in 100 epochs: 375/500, with options that do."""
+    done = xorbench(
+        *("run", "--batch-sizes", "512", "--pin-memory", "false", "--drop-last", "true"),
+        *("--repeats", "1"),
+    )
+    assert done.returncode == 1
+    line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
+    assert re.search(r"\b3\d\d/500 \(expected 500/500\)", line)
+    assert "--epochs" in line
+    assert "--lr-scaling linear" in line
+
+
+def test_the_named_remedy_works(xorbench: Xorbench) -> None:
+    """With linear scaling the same case reaches 500/500."""
+    done = xorbench(
+        *("run", "--batch-sizes", "512", "--pin-memory", "false", "--drop-last", "true"),
+        *("--repeats", "1", "--lr-scaling", "linear"),
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_missing_device_is_skipped_with_the_reason(xorbench: Xorbench, tmp_path: Path) -> None:
+    """The lacking device has its rows in every table, and the others are judged alone."""
+    device = lacking_device()
+    done = xorbench("run", "--quick", "--devices", f"cpu,{device}")
+    assert done.returncode == 0, done.stderr
+    for name in ("throughput", "accuracy", "determinism"):
+        frame = pd.read_csv(tmp_path / "results" / "latest" / f"{name}.csv")
+        notes = frame.loc[frame["case"].str.startswith(device), "note"]
+        assert len(notes) == 2
+        assert notes.str.startswith(f"skipped: no {device} device").all()
+
+
+def test_a_required_device_that_is_missing_exits_4(xorbench: Xorbench, tmp_path: Path) -> None:
+    """The same run, with --require-devices: the rows are there, the code is 4."""
+    device = lacking_device()
+    done = xorbench(*TINY, "--devices", f"cpu,{device}", "--require-devices")
+    assert done.returncode == 4
+    assert "skipped: no" in (tmp_path / "results" / "latest" / "accuracy.csv").read_text()
+
+
+def test_a_run_in_which_nothing_was_trained_exits_3(xorbench: Xorbench) -> None:
+    """Nothing judged is never a pass."""
+    done = xorbench(*TINY, "--devices", lacking_device())
+    assert done.returncode == 3, done.stderr
+
+
+def test_pinning_without_an_accelerator_is_a_labelled_control(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """It is trained all the same, keeps the bits, and its rows say what it is."""
+    if torch.accelerator.is_available():
+        pytest.skip("this machine has an accelerator: pinning acts")
+    xorbench(*TINY, "--pin-memory", "false,true", "--drop-last", "true")
+    frame = pd.read_csv(tmp_path / "results" / "latest" / "throughput.csv").set_index("case")
+    note = frame.loc["cpu-loader-b128-pin1-drop1-w0-s0", "note"]
+    assert note == "control: PyTorch ignores pin_memory without an accelerator"
+    kept = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
+    assert [("pass", "kept")] == [(v["outcome"], v["actual"]) for v in kept]
+
+
+def test_a_dry_run_trains_and_writes_nothing(xorbench: Xorbench, tmp_path: Path) -> None:
+    """It lists the cases, controls included, and an estimate."""
+    done = xorbench("run", "--devices", "cpu", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    names = [case["case"] for case in answer["cases"]]
+    assert len(names) == 4 * 2 * 2 + 3
+    assert "cpu-loader-b125-pin0-drop0-w0-s0" in names
+    assert "cpu-loader-b128-pin0-drop1-w2-s0" in names
+    assert answer["estimate_s"] > 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_anonymous_run_names_neither_host_nor_path(xorbench: Xorbench, tmp_path: Path) -> None:
+    """No file holds the host's name, an absolute path of this machine, or a home."""
+    done = xorbench(*TINY, "--anonymous", "--out", str(tmp_path / "results"))
+    assert done.returncode == 1, done.stderr
+    for path in (tmp_path / "results" / "latest").resolve().rglob("*"):
+        text = path.read_text() if path.is_file() else ""
+        for secret in (socket.gethostname(), str(tmp_path), str(Path.home()) + "/", os.sep + "usr"):
+            assert secret not in text, path
+
+
+def test_two_runs_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
+    """Started into the same folder in the same second, each has its own complete run."""
+    both = [
+        subprocess.Popen(command(*TINY), cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [process.wait() for process in both] == [1, 1]
+    folders = list((tmp_path / "results" / "runs").iterdir())
+    assert len(folders) == 2
+    first, second = (store.load(folder) for folder in folders)
+    assert not first.unfinished + second.unfinished
+    assert [t.tape for t in sorted(first.trainings, key=lambda t: t.case.id)] == [
+        t.tape for t in sorted(second.trainings, key=lambda t: t.case.id)
+    ]
+
+
+def test_the_shuffled_schedule_does_not_move_bits(xorbench: Xorbench, tmp_path: Path) -> None:
+    """Another interleaving order gives the same tapes."""
+    xorbench(*TINY, "--order-seed", "1")
+    one = tapes(tmp_path / "results")
+    xorbench(*TINY, "--order-seed", "2")
+    assert one == tapes(tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("options", "caught_by"),
+    [
+        (["--plant", "flip-data:bit=25,repeat=1,phase=both"], {"inputs", "rerun"}),
+        (["--plant", "flip-weight:epoch=1,step=3,element=2,bit=20,repeat=1"], {"rerun"}),
+        (["--plant", "skip-batch:epoch=1,step=4,phase=warm-up"], {"warm-up"}),
+        (["--plant", "draw-extra:epoch=0,phase=warm-up"], {"warm-up"}),
+        (["--plant", "reload-flip:bit=22"], {"save and load"}),
+        (["--plant", "drop-ignored:phase=both"], {"invariance"}),
+        (["--plant", "pin-draws:phase=both", "--pin-memory", "false,true"], {"invariance"}),
+        (["--plant", "worker-noise:phase=both", "--num-workers", "0,2"], {"invariance"}),
+        (["--plant", "crash:epoch=1,repeat=1,cases=*drop0*"], {"completion"}),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else None,
+)
+def test_each_check_is_seen_to_fail_on_a_planted_fault(
+    options: list[str], caught_by: set[str], xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """Each fault is caught by the checks that should, and by no other (accuracy aside)."""
+    done = xorbench("run", "--quick", "--epochs", "3", *options)
+    assert done.returncode == 1, done.stderr
+    assert caught_by == failed_checks(tmp_path / "results") - {"accuracy"}
+    assert "PLANTED FAULTS" in done.stdout
+
+
+def test_planted_loader_faults_break_exactly_the_edge_that_names_them(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """A pinning that draws breaks the pin_memory edges and no other edge."""
+    xorbench(
+        *("run", "--quick", "--epochs", "2", "--pin-memory", "false,true"),
+        *("--plant", "pin-draws:phase=both"),
+    )
+    edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
+    broken = {v["subject"].split()[0] for v in edges if v["outcome"] == "fail"}
+    whole = {v["subject"].split()[0] for v in edges if v["outcome"] == "pass"}
+    assert (broken, whole) == ({"pin_memory"}, {"drop_last"})
+
+
+def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
+    """A polite kill leaves a partial report, says how to resume, and exits 130."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            command("run", "--quick", "--epochs", "100000"),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_for_epochs(tmp_path / "results", 30)
+        process.send_signal(number)
+        output, errors = process.communicate()
+        assert process.returncode == 130
+        assert "--resume" in errors
+        assert "unfinished" in output
+        report = (tmp_path / "results" / "latest" / "report.md").read_text()
+        assert "of 100000 epochs" in report
+        (tmp_path / "results" / "latest").unlink()
+
+
+def wait_for_epochs(results: Path, count: int) -> None:
+    """Wait until the newest run has recorded so many epochs."""
+    import time
+
+    path = results / "latest" / "epochs.jsonl"
+    for _ in range(1_200):
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"fewer than {count} epochs in a minute")

@@ -1,0 +1,248 @@
+"""Nothing observed is lost, whatever dies: workers, the orchestrator, the disk."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Xorbench, command, run_in, tapes
+from test_run import wait_for_epochs
+
+from xorbench.observe import store
+
+QUICK = ("run", "--quick", "--epochs", "40")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[str]]:
+    """The tapes of the same run, left alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert run_in(folder, *QUICK).returncode in (0, 1)
+    return tapes(folder / "results")
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The run in a process of its own, past its first epochs; killed at the end."""
+    process = subprocess.Popen(
+        command(*QUICK), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for_epochs(tmp_path / "results", 12)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The worker processes."""
+    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of them end within ten seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    return not alive
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
+    seed: int,
+    started: subprocess.Popen[bytes],
+    undisturbed: dict[tuple[str, str], list[str]],
+    tmp_path: Path,
+) -> None:
+    """`kill -9` at a random moment, then `--resume`: every tape as if nothing had happened."""
+    workers = children(started)
+    assert len(workers) >= 2
+    time.sleep(random.Random(seed).uniform(0.0, 0.6))
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert gone(workers)
+    before = store.load((tmp_path / "results" / "latest").resolve())
+    assert before.unfinished
+    done = run_in(tmp_path, "run", "--resume", "latest")
+    assert done.returncode in (0, 1), done.stderr
+    assert undisturbed == tapes(tmp_path / "results")
+    after = store.load((tmp_path / "results" / "latest").resolve())
+    assert after.info.finished
+    assert not after.unfinished
+    assert after.epochs[: len(before.epochs)] == before.epochs
+
+
+def test_a_cut_last_line_is_dropped_on_resume(
+    started: subprocess.Popen[bytes],
+    undisturbed: dict[tuple[str, str], list[str]],
+    tmp_path: Path,
+) -> None:
+    """Half a line at the end of epochs.jsonl costs that epoch's record and nothing else."""
+    started.kill()
+    started.wait()
+    path = tmp_path / "results" / "latest" / "epochs.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert run_in(tmp_path, "run", "--resume", "latest").returncode in (0, 1)
+    assert undisturbed == tapes(tmp_path / "results")
+
+
+def test_a_run_that_does_not_reproduce_its_record_fails(
+    started: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """A recorded digest that a resumed training does not reach again is a failure of that case."""
+    started.kill()
+    started.wait()
+    path = tmp_path / "results" / "latest" / "epochs.jsonl"
+    lines = path.read_text().splitlines()
+    index = next(i for i, line in enumerate(lines) if '"warmup"' not in line and "drop0" in line)
+    record = json.loads(lines[index])
+    lines[index] = json.dumps(record | {"digest": "0" * 64})
+    path.write_text("\n".join(lines) + "\n")
+    done = run_in(tmp_path, "run", "--resume", "latest")
+    assert done.returncode == 1
+    assert "after a restart, epoch 0 gave digest" in done.stdout
+
+
+def test_a_run_recorded_elsewhere_is_not_resumed(
+    started: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Another PyTorch would give bits of its own: it is refused, and nothing is touched."""
+    started.kill()
+    started.wait()
+    folder = (tmp_path / "results" / "latest").resolve()
+    info = json.loads((folder / "run.json").read_text())
+    for worker in info["workers"]:
+        worker["machine"]["torch_version"] = "1.0"
+    (folder / "run.json").write_text(json.dumps(info))
+    before = (folder / "epochs.jsonl").read_bytes()
+    done = run_in(tmp_path, "run", "--resume", "latest")
+    assert done.returncode == 2
+    assert "recorded with torch_version 1.0" in done.stderr
+    assert before == (folder / "epochs.jsonl").read_bytes()
+
+
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(
+    started: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """The folder is locked while its run lives."""
+    done = run_in(tmp_path, "run", "--resume", "latest")
+    assert done.returncode == 2
+    assert "still going on" in done.stderr
+
+
+def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, xorbench: Xorbench) -> None:
+    """Nothing is left to do: no worker starts, the report is made again."""
+    before = (copied / "epochs.jsonl").read_bytes()
+    done = xorbench("run", "--resume", copied.name)
+    assert done.returncode == 0, done.stderr
+    assert before == (copied / "epochs.jsonl").read_bytes()
+
+
+def test_a_worker_killed_from_outside_costs_at_most_its_case(
+    started: subprocess.Popen[bytes],
+    undisturbed: dict[tuple[str, str], list[str]],
+    tmp_path: Path,
+) -> None:
+    """The other trainings are reopened, reproduce their tapes, and finish; exit 1."""
+    victim = next(p for p in children(started) if "xorbench.worker" in " ".join(p.cmdline()))
+    victim.kill()
+    assert started.wait(timeout=60) == 1
+    run = store.load((tmp_path / "results" / "latest").resolve())
+    assert len(run.failures) <= 1
+    assert not run.unfinished
+    assert [w.died for w in run.info.workers if w.died] == ["killed by SIGKILL"]
+    survivors = tapes(tmp_path / "results")
+    assert len(survivors) == 4 - len(run.failures)
+    assert survivors.items() <= undisturbed.items()
+
+
+def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """A segmentation fault in every repeat of one case: two failures, the other case whole."""
+    done = xorbench(
+        *("run", "--quick", "--epochs", "3", "--repeats", "3"),
+        *("--plant", "crash:epoch=1,cases=*drop0*"),
+    )
+    assert done.returncode == 1
+    run = store.load((tmp_path / "results" / "latest").resolve())
+    reasons = [failure.failed for failure in run.failures]
+    assert sum("died: killed by SIGSEGV" in reason for reason in reasons) == 2
+    assert reasons[-1] == "not tried again: it has killed 2 workers"
+    assert {t.case.drop_last for t in run.trainings} == {True}
+    assert len(run.trainings) == 3
+    table = (tmp_path / "results" / "latest" / "throughput.csv").read_text()
+    assert "failed: worker w" in table
+    assert "Segmentation fault" in "".join(
+        path.read_text() for path in (tmp_path / "results" / "latest" / "logs").iterdir()
+    )
+
+
+def test_a_hanging_case_is_a_failure_after_the_timeout(xorbench: Xorbench, tmp_path: Path) -> None:
+    """No answer within --timeout: the worker is killed, the case fails, the other one finishes."""
+    done = xorbench(
+        *("run", "--quick", "--epochs", "3", "--repeats", "1", "--timeout", "5"),
+        *("--plant", "hang:epoch=1,cases=*drop0*"),
+    )
+    assert done.returncode == 1
+    run = store.load((tmp_path / "results" / "latest").resolve())
+    assert [f.failed for f in run.failures] == [
+        "worker w0 died: no answer within 5 s, so it was killed"
+    ]
+    assert len(run.trainings) == 1
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    """When a file cannot grow any more, the run says so, exits 2, and what it wrote is readable."""
+    done = subprocess.run(
+        command("run", "--quick"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)),
+    )
+    assert done.returncode == 2
+    message = [line for line in done.stderr.splitlines() if "cannot write" in line]
+    assert len(message) == 1
+    assert "epochs.jsonl: cannot write: file too large" in message[0]
+    assert store.load((tmp_path / "results" / "latest").resolve()).epochs
+
+
+def test_too_little_space_is_known_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that cannot hold the run is refused at once, and no folder is left."""
+    from xorbench.errors import BadOption
+
+    usage = type("Usage", (), {"free": 1_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: usage)
+    with pytest.raises(BadOption, match=r"--out: .* the run needs 8"):
+        store.create(tmp_path, None, 100, anonymous=False)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_is_one_clear_line(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """`--out` naming a file is refused before any training."""
+    (tmp_path / "results").write_text("mine")
+    done = xorbench("run", "--quick")
+    assert done.returncode == 2
+    assert done.stderr.startswith("xorbench: --out: cannot write to results")
+    assert (tmp_path / "results").read_text() == "mine"
+
+
+def test_a_worker_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
+    """Without torch the run ends at once, with the interpreter's own last word."""
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = run_in(tmp_path, "run", "--quick", env=environment)
+    assert done.returncode == 2
+    assert "could not start" in done.stderr
+    assert "no torch here" in done.stderr

@@ -1,0 +1,325 @@
+"""The training: streams, digests, points, network, loop, yardstick."""
+
+import hashlib
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from xorbench.plan.case import Case
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.workload import digest
+from xorbench.workload.engines import ENGINES, Parts
+from xorbench.workload.faults import flip_bit
+from xorbench.workload.loop import Training, inline_weights, load_model, save_state
+from xorbench.workload.seeding import GlobalState, forked, generator, stream
+from xorbench.workload.xor import loss_of, make_inputs, make_model, make_points, score
+from xorbench.workload.yardstick import Yardstick
+
+CPU = torch.device("cpu")
+SHORT = Recipe(epochs=3)
+
+
+def tape(case: Case, recipe: Recipe = SHORT) -> list[str]:
+    """The tape of a fresh training."""
+    training = Training(case, recipe)
+    return [training.step().digest for _ in range(recipe.epochs)]
+
+
+# Streams and global state
+
+
+def test_a_stream_is_the_published_number() -> None:
+    """The check value of workload.md §3."""
+    assert stream(0, "shuffle") == 7207269278961234051
+
+
+def test_forked_restores_the_callers_generator() -> None:
+    """Whatever is drawn inside, the global generator goes on as if nothing had been."""
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    with forked(0, "init"):
+        torch.rand(99)
+    assert torch.equal(expected, torch.rand(4))
+
+
+def test_making_inputs_leaves_the_global_generator_alone() -> None:
+    """Points and weights come from streams of their own."""
+    before = torch.get_rng_state()
+    make_inputs(Recipe(), 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.rand(1).item(), random.random, lambda: np.random.random()],
+    ids=["torch", "random", "numpy"],
+)
+def test_interleaved_global_draws_do_not_leak(draw: Callable[[], float]) -> None:
+    """Two trainings that draw from global generators in turns draw what each would alone."""
+
+    def draws(turns: list[GlobalState]) -> list[float]:
+        values = []
+        for state in turns:
+            with state.swapped_in():
+                values.append(draw())
+        return values
+
+    alone = draws([GlobalState(CPU, 1)] * 1 + [])
+    one, two = GlobalState(CPU, 1), GlobalState(CPU, 2)
+    mixed = draws([one, two, one, two])
+    one_again, two_again = GlobalState(CPU, 1), GlobalState(CPU, 2)
+    apart = draws([one_again, one_again, two_again, two_again])
+    assert alone[0] == mixed[0]
+    assert [mixed[0], mixed[2], mixed[1], mixed[3]] == apart
+
+
+def test_flags_are_swapped_out_again() -> None:
+    """A training that leaves gradients off, or another dtype, leaves them off for itself alone."""
+    state = GlobalState(CPU, 0)
+    with state.swapped_in():
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+    with state.swapped_in():
+        assert not torch.is_grad_enabled()
+
+
+# Digests
+
+
+def test_a_digest_is_the_hash_of_the_stated_bytes() -> None:
+    """name NUL dtype NUL shape NUL little-endian bytes, as workload.md §4 writes it."""
+    tensor = torch.tensor([[1.0, -2.0]])
+    text = b"w\0float32\0" + b"1,2\0" + np.array([1.0, -2.0], "<f4").tobytes()
+    assert digest.sha256([("w", tensor)]) == hashlib.sha256(text).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        torch.tensor([2.0, 1.0, 3.0]),
+        torch.tensor([1.0, -2.0, 3.0]),
+        torch.tensor([[1.0, 2.0, 3.0]]),
+        torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64),
+        torch.tensor([1.0, 2.0, 3.0000002]),
+    ],
+    ids=["permuted", "negated", "reshaped", "retyped", "one ulp"],
+)
+def test_a_digest_is_blind_to_nothing(other: torch.Tensor) -> None:
+    """Order, sign, shape, type and the last bit each give another digest."""
+    first = torch.tensor([1.0, 2.0, 3.0])
+    assert digest.sha256([("w", first)]) != digest.sha256([("w", other)])
+
+
+def test_a_digest_reads_a_view_like_its_copy() -> None:
+    """Strides do not matter, values do."""
+    tensor = torch.arange(6.0).reshape(2, 3)
+    assert digest.raw_bytes(tensor.t()) == digest.raw_bytes(tensor.t().contiguous())
+
+
+# Points and network
+
+
+def test_points_are_noisy_corners_with_the_label_of_their_bits() -> None:
+    """Shapes, types, balance, and labels that say whether exactly one bit is set."""
+    data = make_points(2500, 0.1, 0, "train")
+    assert data.points.shape == (2500, 2)
+    assert data.points.dtype == torch.float32
+    bits = data.points.round()
+    assert torch.equal((bits[:, 0] != bits[:, 1]).long(), data.labels)
+    assert 0.45 < data.labels.float().mean() < 0.55
+    assert 0.09 < (data.points - bits).std() < 0.11
+
+
+def test_the_network_is_the_one_of_the_recipe() -> None:
+    """17 parameters under the tutorial's names."""
+    shapes = {name: tuple(t.shape) for name, t in make_model(4, 0).state_dict().items()}
+    assert shapes == {
+        "layer1.weight": (4, 2),
+        "layer1.bias": (4,),
+        "layer2.weight": (1, 4),
+        "layer2.bias": (1,),
+    }
+
+
+def test_a_score_counts_integers_and_leaves_the_mode_alone() -> None:
+    """A network that always says 1 is right on exactly the ones."""
+    data = make_points(101, 0.1, 0, "test")
+    model = make_model(4, 0)
+    with torch.no_grad():
+        model.layer2.weight.zero_()
+        model.layer2.bias.fill_(1.0)
+    result = score(model, data, 32, CPU)
+    assert (result.correct, result.total) == (int(data.labels.sum()), 101)
+    assert result.predictions == "1" * 101
+    assert model.training
+
+
+def test_the_loss_is_the_mean_cross_entropy() -> None:
+    """At logit 0 every point costs log 2, whatever its label."""
+    loss = loss_of(torch.zeros(6, 1), torch.tensor([0, 1, 1, 0, 1, 0]))
+    assert loss.item() == pytest.approx(np.log(2))
+
+
+# The loop
+
+
+def test_a_training_repeats_itself() -> None:
+    """Twice the same case, twice the same tape."""
+    assert tape(Case()) == tape(Case())
+
+
+def test_interleaving_does_not_change_a_training() -> None:
+    """Stepped in turns with another, each has the tape it has alone."""
+    one, two = Training(Case(), SHORT), Training(Case(batch_size=32, seed=5), SHORT)
+    mixed = [(one.step().digest, two.step().digest) for _ in range(3)]
+    assert [a for a, _ in mixed] == tape(Case())
+    assert [b for _, b in mixed] == tape(Case(batch_size=32, seed=5))
+
+
+def test_the_callers_random_numbers_do_not_reach_a_training() -> None:
+    """Seeding and drawing around the steps changes no bit."""
+    training = Training(Case(), SHORT)
+    mixed = []
+    for turn in range(3):
+        torch.manual_seed(turn)
+        torch.rand(turn)
+        mixed.append(training.step().digest)
+    assert mixed == tape(Case())
+
+
+@pytest.mark.parametrize(
+    "twin", [Case(pin_memory=True), Case(num_workers=2), Case(non_blocking=True)], ids=lambda c: c.id
+)
+def test_settings_that_must_not_matter_do_not(twin: Case) -> None:
+    """Pinning, loader workers and non-blocking copies keep every bit."""
+    assert tape(twin) == tape(Case())
+
+
+def test_only_the_epoch_is_timed() -> None:
+    """The clock is read exactly twice a step, and its difference is the epoch's time."""
+    ticks = iter([10.0, 10.25, 20.0, 20.5])
+    training = Training(Case(), SHORT, clock=lambda: next(ticks))
+    assert [training.step().epoch_s for _ in range(2)] == [0.25, 0.5]
+    assert next(ticks, None) is None
+
+
+def test_the_loss_of_an_epoch_is_its_last_steps() -> None:
+    """One batch an epoch: the loss is that of the whole data before the step."""
+    case = Case(batch_size=2500)
+    training = Training(case, SHORT)
+    inputs = training.inputs.train
+    with torch.no_grad():
+        expected = loss_of(training.model(inputs.points), inputs.labels)
+    assert training.step().loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_saved_model_comes_back_the_same() -> None:
+    """Digest and answers survive the file."""
+    training = Training(Case(), SHORT)
+    training.step()
+    result = training.finish()
+    assert result.reloaded_sha256 == result.weights_sha256
+    assert result.reloaded_test == result.test
+
+
+def test_loading_draws_no_random_number() -> None:
+    """A model to load into is made without touching the global generator."""
+    saved = save_state(make_model(4, 1).state_dict())
+    before = torch.get_rng_state()
+    load_model(saved, 4)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_finishing_does_not_change_the_weights() -> None:
+    """Scoring leaves what was trained as it was."""
+    training = Training(Case(), SHORT)
+    last = training.step().digest
+    assert training.finish().weights_sha256 == last
+
+
+def test_large_weights_are_not_kept_inline() -> None:
+    """Above 64 KiB there is only the digest."""
+    assert inline_weights({"w": torch.zeros(16 * 1024)}) is not None
+    assert inline_weights({"w": torch.zeros(16 * 1024 + 1)}) is None
+
+
+def test_an_engine_runs_any_model() -> None:
+    """The loader engine trains another network, loss and optimizer unchanged."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    parts = Parts(
+        case=Case(),
+        device=CPU,
+        data=make_points(512, 0.1, 0, "train"),
+        model=model,
+        loss=nn.CrossEntropyLoss(),
+        optimizer=torch.optim.Adam(model.parameters(), lr=0.01),
+        shuffle=generator(0, "shuffle"),
+    )
+    epoch = ENGINES["loader"](parts)
+    losses = [float(epoch()) for _ in range(30)]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("bit", [0, 23, 31])
+def test_a_flipped_bit_is_one_bit(bit: int) -> None:
+    """Exactly the stated bit of the stated element changes."""
+    tensor = torch.rand(3, 4)
+    before = np.frombuffer(digest.raw_bytes(tensor), "<u4").copy()
+    flip_bit(tensor, 5, bit)
+    after = np.frombuffer(digest.raw_bytes(tensor), "<u4")
+    assert [(5, 1 << bit)] == [(i, int(a ^ b)) for i, (a, b) in enumerate(zip(after, before)) if a != b]  # noqa: B905  # fmt: skip
+
+
+def test_a_weight_flip_hits_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted in epoch 1, the tape parts in epoch 1 and not before."""
+    fault = FaultSpec("flip-weight", {"epoch": 1, "step": 18, "bit": 20})
+    planted = Training(Case(), SHORT, [fault])
+    parted = [planted.step().digest for _ in range(3)]
+    clean = tape(Case())
+    assert [a == b for a, b in zip(parted, clean, strict=True)] == [True, False, False]
+
+
+# The yardstick
+
+
+def test_every_yardstick_epoch_is_the_same_work() -> None:
+    """It starts anew each time and ends at the same weights, learning something on the way."""
+    yardstick = Yardstick(CPU)
+    start = yardstick.weights()
+    ends = []
+    for _ in range(3):
+        yardstick.epoch()
+        ends.append(yardstick.weights())
+    assert all(torch.equal(a, b) for end in ends for a, b in zip(end, ends[0], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(start, ends[0], strict=True))
+
+
+# fmt: off
+FROZEN = [
+    0.238, 0.146, 0.07, -0.372, 0.058, -0.231, 0.513, 0.439, -0.471, -0.04, 0.42, 0.109,
+    0.091, -0.406, 0.039, 0.238, -0.381,
+]
+# fmt: on
+
+
+def test_the_yardstick_is_frozen() -> None:
+    """Version 1 ends at these weights: a change of its work needs a new version.
+
+    The values are rounded, since their last bits belong to the instruction set.
+    """
+    yardstick = Yardstick(CPU)
+    yardstick.epoch()
+    ends = torch.cat([weight.flatten() for weight in yardstick.weights()])
+    assert len(ends) == 17
+    assert [round(value, 3) for value in ends.tolist()] == FROZEN
+
+
