@@ -1,0 +1,77 @@
+"""What a universal training leaves behind, whichever backend did it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+
+from xorbench.universal import spec
+from xorbench.universal.spec import Floats, Integers, UniversalRecipe
+
+
+class Keep(StrEnum):
+    """Which weights to keep: the last alone, or those after every epoch, or after every step."""
+
+    FINAL = "final"
+    EPOCHS = "epochs"
+    STEPS = "steps"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """S trainings of one recipe, in the order of their seeds.
+
+    Attributes:
+        weights: the final weights, [S, 17] float32.
+        correct: right answers on the test points, [S], out of ``recipe.test_size``.
+        kept: weights after every epoch or step, [T, S, 17]; T is 0 when only the last were kept.
+        epoch_correct: right answers after every epoch, [epochs, S]; [0, S] when not asked for.
+    """
+
+    recipe: UniversalRecipe
+    seeds: tuple[int, ...]
+    weights: Floats
+    correct: Integers
+    kept: Floats
+    epoch_correct: Integers
+
+    @property
+    def total(self) -> int:
+        """How many test points there are."""
+        return self.recipe.test_size
+
+    def digests(self) -> list[str]:
+        """The digest of each model's final weights, [S]."""
+        return spec.digests(self.weights)
+
+    def tape(self, index: int = 0) -> list[str]:
+        """The digest after every kept epoch or step of the ``index``-th seed."""
+        return spec.digests(self.kept[:, index])
+
+    def combined_sha256(self) -> str:
+        """One digest for all the models."""
+        return spec.combined_sha256(self.digests())
+
+    def all_correct(self) -> int:
+        """How many models are right on every test point."""
+        return int(np.count_nonzero(self.correct == self.total))
+
+
+class Train(Protocol):
+    """What every backend's ``train`` accepts; some accept a ``device`` or ``threads`` besides.
+
+    ``score_epochs`` asks for the right answers after every epoch, which costs about a fifth more.
+    """
+
+    def __call__(
+        self,
+        recipe: UniversalRecipe,
+        seeds: Sequence[int],
+        *,
+        keep: Keep = Keep.FINAL,
+        score_epochs: bool = False,
+    ) -> Trained:
+        """Train one model a seed."""
+        ...
