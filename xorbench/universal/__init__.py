@@ -1,8 +1,8 @@
 """The universal form: a training whose bits are the same on every machine that rounds right.
 
-It uses float32 ``+ - *``, division, min, max, comparison and integer arithmetic alone, each with its
-own rounding and in a fixed order, so one golden digest checks any device without a baseline from
-one like it. ``docs/universal.md`` tells what that proves and what it does not.
+It uses float32 ``+ - *``, division, min, max, comparison and integer arithmetic alone, each with
+its own rounding and in a fixed order, so one golden digest checks any device without a baseline
+from one like it. ``docs/universal.md`` tells what that proves and what it does not.
 
 - :mod:`~xorbench.universal.spec`: integers, points, initial weights, order, digest
 - :mod:`~xorbench.universal.trained`: what a training leaves behind

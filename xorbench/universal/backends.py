@@ -1,20 +1,20 @@
 """The table of backends. A backend is loaded when it is asked for, and says why if it cannot be."""
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from functools import partial
+from typing import Final
 
-from xorbench.universal.trained import Train
+from xorbench.errors import BadOption
+from xorbench.universal.trained import Evaluate, Train
 
 
-class Loaded(Protocol):
-    """What a backend's module offers."""
+@dataclass(frozen=True)
+class Loaded:
+    """A backend that is ready, on one device."""
 
     train: Train
-    """Train one model a seed; torch takes a ``device`` besides, numba ``threads``."""
-    evaluate: Callable[..., object]
-    """(operation, a, b, c) on float32 bit patterns, for the probe; torch takes a ``device``."""
+    evaluate: Evaluate
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Backend:
     name: str
     module: str
     needs: tuple[str, ...] = ()
+    takes_device: bool = False
 
     def missing(self) -> str | None:
         """Why the backend cannot be used here, or None if it can; imports what it needs."""
@@ -34,20 +35,26 @@ class Backend:
                 return f"{library} cannot be imported: {type(error).__name__}: {error}"
         return None
 
-    def load(self) -> Loaded:
-        """Import the backend.
+    def load(self, device: str = "cpu") -> Loaded:
+        """Import the backend, for a device as ``torch.device`` names it.
 
         Raises:
+            BadOption: the backend knows the CPU alone and another device was asked for.
             ImportError: a library it needs is not there; ``missing`` tells beforehand.
         """
-        return cast(Loaded, importlib.import_module(self.module))
+        if device != "cpu" and not self.takes_device:
+            raise BadOption(f"--device: the {self.name} backend knows cpu alone, got {device}")
+        module = importlib.import_module(self.module)
+        place = {"device": device} if self.takes_device else {}
+        return Loaded(partial(module.train, **place), partial(module.evaluate, **place))
 
 
 BACKENDS: Final = {
     row.name: row
     for row in (
         Backend("numpy", "xorbench.universal.numpy_backend"),
-        Backend("torch", "xorbench.universal.torch_backend", needs=("torch",)),
+        Backend("torch", "xorbench.universal.torch_backend", needs=("torch",), takes_device=True),
         Backend("numba", "xorbench.universal.numba_backend", needs=("numba",)),
     )
 }
+"""By name; the order is the order of a report."""

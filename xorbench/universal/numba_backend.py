@@ -5,8 +5,8 @@ operation over the lanes and nothing is ever reassociated. Each array of a block
 last, ``column * LANES + lane``. The tree of a batch's sum is built as the points arrive: visited
 in bit-reversed order, its halves are always the two topmost entries of a short stack.
 
-Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder; ``error_model="numpy"``
-only drops Python's check for a zero divisor, which would keep the loops from being vectorised.
+Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. The error model
+``numpy`` only drops Python's check for a zero divisor, which would keep loops from vectorising.
 Constants are ``np.float32``, because numba widens float32 with a Python float to float64.
 """
 
@@ -51,7 +51,7 @@ Kernel: TypeAlias = Callable[..., None]
 
 def jit(function: Function) -> Function:
     """Compile without contraction, callable from many threads at once, kept for the next run."""
-    options = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return cast(Function, numba.njit(cache=True, **options)(function))
     except RuntimeError:  # nowhere to keep it: a read-only home is no reason not to run
@@ -122,21 +122,21 @@ def _hidden(w: Floats, x0: np.float32, x1: np.float32, j: int, lane: int) -> np.
 
 
 @jit
-def _logit(
+def _logit(  # noqa: PLR0917  (compiled functions take their arguments by place)
     w: Floats, h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32, lane: int
 ) -> np.float32:
     left = h0 * w[12 * LANES + lane] + h1 * w[13 * LANES + lane]
     right = h2 * w[14 * LANES + lane] + h3 * w[15 * LANES + lane]
-    return (left + right) + w[16 * LANES + lane]
+    return np.float32((left + right) + w[16 * LANES + lane])
 
 
 @jit
 def _hidden_gradient(w: Floats, d: np.float32, h: np.float32, j: int, lane: int) -> np.float32:
-    return (d * w[(12 + j) * LANES + lane]) * (F1 - h * h)
+    return np.float32((d * w[(12 + j) * LANES + lane]) * (F1 - h * h))
 
 
 @jit
-def _leaf(
+def _leaf(  # noqa: PLR0917
     stack: Floats, top: int, rows: Floats, point: int, w: Floats, inverse: np.float32
 ) -> None:
     """Write one point's 17 gradients of every lane to ``stack[top]``."""
@@ -180,7 +180,7 @@ def _add_top(stack: Floats, top: int) -> None:
 
 
 @jit
-def _step(
+def _step(  # noqa: PLR0917
     w: Floats, rows: Floats, visits: Visits, inverse: np.float32, lr: np.float32, stack: Floats
 ) -> None:
     """One step of every lane; ``visits`` are points in bit-reversed order, -1 a padding row."""
@@ -217,7 +217,7 @@ def _score(w: Floats, rows: Floats, correct: Integers) -> None:
 
 
 @jit
-def _train(
+def _train(  # noqa: PLR0917
     w: Floats,
     rows: Floats,
     tests: Floats,
@@ -270,7 +270,7 @@ def schedule(recipe: UniversalRecipe) -> Schedule:
     )  # fmt: skip
     orders = [spec.epoch_order(epoch, recipe.train_size) for epoch in range(recipe.epochs)]
     return Schedule(
-        visits=np.stack([np.where(taken < 0, -1, order[taken]) for order in orders]).astype(np.int32),
+        visits=np.array([np.where(taken < 0, -1, order[taken]) for order in orders], np.int32),
         edges=np.cumsum([0, *map(len, leaves)]),
         inverses=np.array([1 / m for m in sizes], dtype=np.float32),
     )
@@ -380,8 +380,8 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def recompiled(**options: object) -> Kernel:
-    """The whole training compiled anew under other options of ``numba.njit``: for planted faults."""
+def recompiled(**options: Any) -> Kernel:
+    """The whole training compiled anew under other options of ``numba.njit``, to plant faults."""
     names = [name for name, value in globals().items() if hasattr(value, "py_func")]
     namespace = dict(globals())
     for name in names:
@@ -392,7 +392,7 @@ def recompiled(**options: object) -> Kernel:
 
 
 def assembly(kernel: Kernel) -> str:
-    """The machine code of a kernel that this process compiled, as text; empty if it came from the cache."""
+    """A kernel's machine code as text; empty if it came from the cache of an earlier run."""
     compiled = cast(Any, kernel)
     if sum(compiled.stats.cache_hits.values()):
         return ""
@@ -430,5 +430,5 @@ def _evaluate(a: Floats, b: Floats, c: Floats, out: Floats) -> None:
 def evaluate(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
     """Apply one operation to float32 bit patterns, [n] each; a comparison gives 0.0 or 1.0."""
     out = np.empty((len(OPERATIONS), len(a)), dtype=np.float32)
-    _evaluate(*(part.view(np.float32) for part in (a, b, c)), out)
-    return out[OPERATIONS.index(operation)].view(np.uint32)
+    _evaluate(a.view(np.float32), b.view(np.float32), c.view(np.float32), out)
+    return np.asarray(out[OPERATIONS.index(operation)]).view(np.uint32)

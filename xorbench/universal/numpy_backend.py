@@ -47,7 +47,9 @@ def hidden(w: Floats, x0: Floats, x1: Floats) -> list[Floats]:
 
 def logit(w: Floats, h: Sequence[Floats]) -> Floats:
     """The output before the sigmoid; at least 0 predicts a 1."""
-    return ((h[0] * w[W2[0]] + h[1] * w[W2[1]]) + (h[2] * w[W2[2]] + h[3] * w[W2[3]])) + w[B2]
+    left, right = h[0] * w[W2[0]] + h[1] * w[W2[1]], h[2] * w[W2[2]] + h[3] * w[W2[3]]
+    z: Floats = (left + right) + w[B2]
+    return z
 
 
 def sigmoid(z: Floats) -> Floats:
@@ -87,7 +89,7 @@ def count_correct(w: Floats, test: Points) -> Integers:
     """Right answers of each model, [S]."""
     z = logit(w, hidden(w, test.x0, test.x1))
     right = (z >= np.float32(0)) == (test.label == np.float32(1))
-    return np.count_nonzero(right, axis=-1).astype(np.int64)
+    return np.asarray(np.count_nonzero(right, axis=-1), dtype=np.int64)
 
 
 def train(

@@ -10,20 +10,17 @@ of +0 and -0 in min and max. What clipping makes of a NaN is left out too: the t
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from xorbench.universal import spec
 from xorbench.universal.spec import Bits
-
-Evaluate: TypeAlias = Callable[[str, Bits, Bits, Bits], Bits]
-"""(operation, a, b, c) on bit patterns [n] to bit patterns [n]; a comparison gives 0.0 or 1.0."""
+from xorbench.universal.trained import Evaluate
 
 REPEATS: Final = 37
-"""Each case stands in this many places, so that it meets both the vector body and the scalar tail."""
+"""Each case stands in this many places, so that it meets vector body and scalar tail alike."""
 RANDOM_QUOTIENTS: Final = 1000
 
 ZERO, NEG_ZERO, ONE, NEG_ONE, TWO, HALF, THREE = (
@@ -192,8 +189,8 @@ class Miss:
     actual: int
 
     def __str__(self) -> str:
-        case = self.case
-        return f"{case.name} ({case.operation}): expected {case.expected:08x}, got {self.actual:08x}"
+        name, right = self.case.name, self.case.expected
+        return f"{name} ({self.case.operation}): expected {right:08x}, got {self.actual:08x}"
 
 
 @dataclass(frozen=True)

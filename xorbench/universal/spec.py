@@ -1,7 +1,7 @@
 """What every backend must agree on before the first step: integers, points, weights, order, digest.
 
-Everything here is integer arithmetic, or float32 arithmetic that is exact or rounds once, so it gives
-the same bits on every machine. Needs NumPy and the standard library alone.
+Everything here is integer arithmetic, or float32 arithmetic that is exact or rounds once, so it
+gives the same bits on every machine. Needs NumPy and the standard library alone.
 """
 
 import hashlib
@@ -162,8 +162,8 @@ def normals(name: str, seed: int, n: int) -> Floats:
     """The noise of each coordinate, [n, 2], variance 1: exact sums of twelve uniforms."""
     words = u64(key(f"{name}-noise", seed), 0, 6 * n).reshape(n, 2, 3)
     pieces = [(words >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48)]
-    total = sum(piece.sum(axis=-1, dtype=np.uint64) for piece in pieces)
-    return (np.asarray(total).astype(np.int64) - NORMAL_MEAN).astype(np.float32) * np.float32(2**-16)
+    total = np.asarray(np.stack(pieces).sum(axis=(0, -1)), dtype=np.int64)
+    return (total - NORMAL_MEAN).astype(np.float32) * np.float32(2**-16)
 
 
 def points(name: str, seed: int, n: int, std: float) -> Points:

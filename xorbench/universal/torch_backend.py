@@ -1,11 +1,12 @@
 """The universal training in PyTorch, on any device, S models at once.
 
 Eager PyTorch launches one kernel an operation, so nothing can be contracted or reassociated. The
-models are an axis of every tensor, [..., S, m], and no operation mixes them, so a model's bits do not
-depend on S; the four hidden units are one more axis, which only saves launches. No autograd.
+models are an axis of every tensor, [..., S, m], and no operation mixes them, so a model's bits do
+not depend on S; the four hidden units are one more axis, which only saves launches. No autograd.
 
-A Python number in an operation is one that float32 holds exactly, so it cannot matter whether a device
-reads it as float32 or as float64; ``x + y`` and ``x - y`` carry a factor ``alpha`` of 1, which is exact.
+A Python number in an operation is one that float32 holds exactly, so it cannot matter whether a
+device reads it as float32 or as float64; ``x + y`` and ``x - y`` carry a factor ``alpha`` of 1,
+which is exact.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from xorbench.universal import spec
-from xorbench.universal.spec import B2, HIDDEN, SIZE, Bits, Points, UniversalRecipe
+from xorbench.universal.spec import B1, B2, HIDDEN, SIZE, W2, Bits, Points, UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
 
 
@@ -36,8 +37,8 @@ def tanh(x: Tensor) -> Tensor:
 
 def split(w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weights [17, S, 1] as w1 [4, 2, S, 1], b1 [4, S, 1], w2 [4, S, 1], b2 [S, 1]."""
-    w1, b1, w2, b2 = w.split([parameter.size for parameter in spec.PARAMETERS])
-    return w1.unflatten(0, (HIDDEN, 2)), b1, w2, b2[0]
+    w1 = w[: 2 * HIDDEN].reshape(HIDDEN, 2, -1, 1)
+    return w1, w[B1[0] : W2[0]], w[W2[0] : B2], w[B2]
 
 
 def hidden(w: Tensor, x0: Tensor, x1: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""What a universal training leaves behind, whichever backend did it."""
+"""What a universal training takes and what it leaves behind, whichever backend does it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from xorbench.universal import spec
-from xorbench.universal.spec import Floats, Integers, UniversalRecipe
+from xorbench.universal.spec import Bits, Floats, Integers, UniversalRecipe
+
+Evaluate: TypeAlias = Callable[[str, Bits, Bits, Bits], Bits]
+"""One operation on the bit patterns of a, b and c, [n] each, to bit patterns, [n]: for the probe.
+A comparison gives 0.0 or 1.0."""
 
 
 class Keep(StrEnum):
