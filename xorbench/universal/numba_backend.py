@@ -11,6 +11,7 @@ Constants are ``np.float32``, because numba widens float32 with a Python float t
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -44,6 +45,7 @@ MEAN = np.int64(spec.NORMAL_MEAN)
 NORMAL_UNIT = np.float32(2**-16)
 
 
+OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 Visits: TypeAlias = npt.NDArray[np.int32]
 Kernel: TypeAlias = Callable[..., None]
@@ -51,11 +53,10 @@ Kernel: TypeAlias = Callable[..., None]
 
 def jit(function: Function) -> Function:
     """Compile without contraction, callable from many threads at once, kept for the next run."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        return cast(Function, numba.njit(cache=True, **options)(function))
+        return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
     except RuntimeError:  # nowhere to keep it: a read-only home is no reason not to run
-        return cast(Function, numba.njit(**options)(function))
+        return cast(Function, numba.njit(**OPTIONS)(function))
 
 
 # --------------------------------------------------------------------------------------- data
@@ -380,23 +381,21 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def recompiled(**options: Any) -> Kernel:
-    """The whole training compiled anew under other options of ``numba.njit``, to plant faults."""
+def recompiled(**changes: Any) -> Kernel:
+    """The whole training compiled anew with other options of ``numba.njit``, to plant faults."""
     names = [name for name, value in globals().items() if hasattr(value, "py_func")]
     namespace = dict(globals())
     for name in names:
         code = namespace[name].py_func.__code__
         plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
-        namespace[name] = numba.njit(**options)(plain)
+        namespace[name] = numba.njit(**{**OPTIONS, **changes})(plain)
     return cast(Kernel, namespace["_train"])
 
 
-def assembly(kernel: Kernel) -> str:
-    """A kernel's machine code as text; empty if it came from the cache of an earlier run."""
-    compiled = cast(Any, kernel)
-    if sum(compiled.stats.cache_hits.values()):
-        return ""
-    return "\n".join(compiled.inspect_asm().values())
+def fuses(kernel: Kernel) -> bool:
+    """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
+    code = "\n".join(cast(Any, kernel).inspect_asm().values())
+    return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM
 
 
 # -------------------------------------------------------------------------------------- probe
