@@ -317,7 +317,7 @@ def train_block(
     w = np.zeros((SIZE, LANES), dtype=np.float32)
     w[:, : len(seeds)] = spec.initial_weights(seeds).T
     flat = w.reshape(-1)
-    kept = np.empty((recipe.epochs if keep is Keep.EPOCHS else 0, SIZE * LANES), dtype=np.float32)
+    kept = np.empty((recipe.epochs if keep == Keep.EPOCHS else 0, SIZE * LANES), dtype=np.float32)
     scores = np.empty((recipe.epochs if score_epochs else 0, LANES), dtype=np.int64)
     kernel(flat, rows, tests, *schedule(recipe), np.float32(recipe.lr), kept, scores)
     correct = np.empty(LANES, dtype=np.int64)
@@ -344,7 +344,7 @@ def train(
     Raises:
         BadOption: the weights after every step were asked for, which this backend does not keep.
     """
-    if keep is Keep.STEPS:
+    if keep == Keep.STEPS:
         raise BadOption(
             "keep: the numba backend keeps weights after epochs, not after steps",
             hint="take the numpy or torch backend for a tape of every step",

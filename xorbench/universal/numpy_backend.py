@@ -110,9 +110,9 @@ def train(
         for piece in recipe.batches:
             batch = Points(*(part[..., order[piece]] for part in train_points))
             w = step(w, batch, np.float32(recipe.lr))
-            if keep is Keep.STEPS:
+            if keep == Keep.STEPS:
                 kept.append(w[:, :, 0].T)
-        if keep is Keep.EPOCHS:
+        if keep == Keep.EPOCHS:
             kept.append(w[:, :, 0].T)
         if score_epochs:
             scores.append(count_correct(w, test_points))

@@ -6,7 +6,7 @@ gives the same bits on every machine. Needs NumPy and the standard library alone
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -207,7 +207,7 @@ def state(weights: Floats) -> dict[str, Floats]:
     return {p.name: piece.reshape(p.shape) for p, piece in zip(PARAMETERS, pieces, strict=True)}
 
 
-def state_sha256(tensors: dict[str, npt.NDArray[Any]]) -> str:
+def state_sha256(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     """SHA-256 over name, dtype, shape and little-endian bytes of each entry, in order."""
     sha256 = hashlib.sha256()
     for name, tensor in tensors.items():

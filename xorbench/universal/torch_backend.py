@@ -127,9 +127,9 @@ def train(
         x0, x1, label = (part.index_select(1, order) for part in train_points)
         for piece in recipe.batches:
             w = step(w, (x0[:, piece], x1[:, piece], label[:, piece]), lr)
-            if keep is Keep.STEPS:
+            if keep == Keep.STEPS:
                 kept.append(w)
-        if keep is Keep.EPOCHS:
+        if keep == Keep.EPOCHS:
             kept.append(w)
         if score_epochs:
             scores.append(count_correct(w, test_points))

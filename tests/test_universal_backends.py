@@ -1,0 +1,161 @@
+"""Every backend of the universal form: the same bits, in any company and on any number of cores."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xorbench.errors import BadOption
+from xorbench.universal import numba_backend, numpy_backend, torch_backend
+from xorbench.universal.backends import BACKENDS, Backend
+from xorbench.universal.spec import UniversalRecipe
+from xorbench.universal.trained import Keep, Trained
+
+SHORT = UniversalRecipe(train_size=300, test_size=60, epochs=3, batch_size=32)
+RECIPES = (
+    SHORT,
+    replace(SHORT, drop_last=False),
+    replace(SHORT, batch_size=1, train_size=9),
+    replace(SHORT, batch_size=3, train_size=10, drop_last=False),
+    replace(SHORT, batch_size=300),
+    replace(SHORT, std=0.3, lr=0.7),
+)
+backends = pytest.mark.parametrize("name", BACKENDS)
+
+
+def train(name: str, recipe: UniversalRecipe, seeds: list[int], keep: Keep = Keep.FINAL) -> Trained:
+    """Train with a backend by name, with everything asked for."""
+    return BACKENDS[name].load().train(recipe, seeds, keep=keep, score_epochs=True)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("name", ["torch", "numba"])
+def test_backend_gives_the_oracles_bits(name: str, recipe: UniversalRecipe) -> None:
+    """Weights after every epoch and right answers after every epoch are the oracle's."""
+    actual = train(name, recipe, [0, 5, 70_000], Keep.EPOCHS)
+    expected = train("numpy", recipe, [0, 5, 70_000], Keep.EPOCHS)
+    assert expected.kept.view(np.uint32).tolist() == actual.kept.view(np.uint32).tolist()
+    assert expected.epoch_correct.tolist() == actual.epoch_correct.tolist()
+    assert expected.digests() == actual.digests()
+
+
+@backends
+@pytest.mark.parametrize("company", [1, 3, 7, 40])
+def test_bits_do_not_depend_on_the_company(name: str, company: int) -> None:
+    """Seed 2 gives the same tape alone and among S others."""
+    alone = train(name, SHORT, [2], Keep.EPOCHS)
+    among = train(name, SHORT, [*range(100, 100 + company), 2], Keep.EPOCHS)
+    assert alone.tape() == among.tape(company)
+    assert alone.epoch_correct[:, 0].tolist() == among.epoch_correct[:, company].tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_numba_bits_do_not_depend_on_the_threads(threads: int) -> None:
+    """Forty seeds are three blocks, however many threads share them."""
+    seeds = range(40)
+    expected = numpy_backend.train(SHORT, seeds).digests()
+    assert expected == numba_backend.train(SHORT, seeds, threads=threads).digests()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_torch_bits_do_not_depend_on_the_threads(threads: int) -> None:
+    """Enough models that torch does share its operations out: 64 * 128 * 17 numbers."""
+    import torch
+
+    recipe, seeds = UniversalRecipe(epochs=1), range(64)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        actual = torch_backend.train(recipe, seeds).digests()
+    finally:
+        torch.set_num_threads(before)
+    assert numpy_backend.train(recipe, seeds).digests() == actual
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_step_tape_holds_the_epoch_tape(name: str) -> None:
+    """Every ninth digest of a tape of steps is an epoch's, and the last is the final one."""
+    steps = train(name, SHORT, [1], Keep.STEPS)
+    epochs = train(name, SHORT, [1], Keep.EPOCHS)
+    assert len(steps.tape()) == SHORT.steps
+    assert epochs.tape() == steps.tape()[8::9]
+    assert steps.tape()[-1] == steps.digests()[0]
+
+
+def test_first_steps_are_the_documented_ones() -> None:
+    """The check values of docs/universal.md after steps 1, 2 and 19 of seed 0."""
+    tape = numpy_backend.train(UniversalRecipe(epochs=1), [0], keep=Keep.STEPS).tape()
+    begins = ["5a8939455fc3ed4e", "81d36bbe36d5f102", "b0cde753774d512e"]
+    assert begins == [tape[step - 1][:16] for step in (1, 2, 19)]
+
+
+def test_step_tapes_of_torch_and_the_oracle_are_equal() -> None:
+    """Each step's digest is the same."""
+    assert (
+        train("numpy", SHORT, [1], Keep.STEPS).tape()
+        == train("torch", SHORT, [1], Keep.STEPS).tape()
+    )
+
+
+def test_numba_refuses_a_tape_of_steps() -> None:
+    """It says so, and which backends have one."""
+    with pytest.raises(BadOption, match="not after steps"):
+        train("numba", SHORT, [1], Keep.STEPS)
+
+
+@backends
+def test_nothing_is_kept_unless_asked_for(name: str) -> None:
+    """The plain path keeps final weights and final scores alone."""
+    plain = BACKENDS[name].load().train(SHORT, [0, 1])
+    assert (plain.kept.shape, plain.epoch_correct.shape) == ((0, 2, 17), (0, 2))
+    assert train(name, SHORT, [0, 1]).epoch_correct[-1].tolist() == plain.correct.tolist()
+
+
+@backends
+def test_results_have_the_stated_types(name: str) -> None:
+    """Weights are float32 and counts int64, on every backend."""
+    trained = train(name, SHORT, [0], Keep.EPOCHS)
+    assert {np.dtype(np.float32)} == {trained.weights.dtype, trained.kept.dtype}
+    assert {np.dtype(np.int64)} == {trained.correct.dtype, trained.epoch_correct.dtype}
+
+
+def test_numba_kernel_has_no_fused_multiply_add() -> None:
+    """The machine code of the whole training, compiled as it is used, fuses nothing."""
+    kernel = numba_backend.recompiled()
+    numba_backend.train(SHORT, [0], kernel=kernel)
+    assert not numba_backend.fuses(kernel)
+
+
+def test_numba_compiles_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that cannot be written to costs the time to compile, not the backend."""
+    import numba
+
+    def njit(*, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba_njit(**options)
+
+    numba_njit = numba.njit
+    monkeypatch.setattr(numba, "njit", njit)
+    assert numba_backend.jit(lambda x: x + 1)(1) == 2
+
+
+def test_bit_reversed_order_pairs_the_halves() -> None:
+    """Neighbours are half the rows apart, as the tree of a sum adds them."""
+    assert numba_backend.bit_reversed(5).tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
+    assert numba_backend.bit_reversed(1).tolist() == [0]
+
+
+def test_missing_library_is_a_reason() -> None:
+    """A backend whose library is not there says which, and does not raise."""
+    reason = Backend("other", "nowhere", needs=("no_such_library",)).missing()
+    assert reason is not None
+    assert "no_such_library cannot be imported: ModuleNotFoundError" in reason
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_cpu_backend_refuses_another_device(name: str) -> None:
+    """It says which device it knows."""
+    with pytest.raises(BadOption, match=f"{name} backend knows cpu alone, got cuda"):
+        BACKENDS[name].load("cuda")

@@ -1,0 +1,220 @@
+"""The golden answers: the file is sound, and every backend gives them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import xorbench
+from xorbench.errors import BadFile
+from xorbench.universal import golden, probe
+from xorbench.universal.backends import BACKENDS
+from xorbench.universal.golden import Checked
+from xorbench.universal.spec import UniversalRecipe
+
+ROOT = Path(xorbench.__file__).parents[1]
+backends = pytest.mark.parametrize("name", BACKENDS)
+
+RIGHT_DIGESTS = """
+from xorbench.universal import golden
+from xorbench.universal.backends import BACKENDS
+from xorbench.universal.spec import UniversalRecipe
+loaded = BACKENDS["{name}"].load()
+checked = list(golden.check_probe(loaded.evaluate))
+checked += golden.check_training(loaded.train, UniversalRecipe(), 3)
+wrong = [one for one in checked if not one.passed]
+{switch}
+print(switched, *wrong)
+"""
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: two wait for each other very long where another program has a core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def failed(checked: object) -> list[Checked]:
+    """What did not hold."""
+    return [one for one in checked if not one.passed]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["torch", "numba"])
+def test_backend_gives_the_specified_values(name: str) -> None:
+    """Every digest and score of the specification, and the combined digest of 256 seeds."""
+    checked = list(golden.check_specified(BACKENDS[name].load().train))
+    assert len(checked) == 7
+    assert failed(checked) == []
+
+
+def test_oracle_gives_the_specified_values_of_single_trainings() -> None:
+    """Every digest and score of the specification's table; --write checks the 256 seeds too."""
+    checked = list(islice(golden.check_specified(BACKENDS["numpy"].load().train), 6))
+    assert failed(checked) == []
+
+
+def test_numba_gives_every_golden_value() -> None:
+    """Probe, tape, each training of the file, and the combined digest."""
+    loaded = BACKENDS["numba"].load()
+    checked = list(golden.check(loaded.train, loaded.evaluate))
+    assert len(checked) == len(probe.GROUPS) + 1 + 32 + 11 * 8 + 1
+    assert failed(checked) == []
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("batch_size", [32, 125, 500])
+def test_torch_gives_golden_values_of_other_batches(batch_size: int, drop_last: bool) -> None:
+    """Two seeds of each: the specification's table has batches 64, 128 and 256."""
+    recipe = UniversalRecipe(batch_size=batch_size, drop_last=drop_last)
+    assert failed(golden.check_training(BACKENDS["torch"].load().train, recipe, 2)) == []
+
+
+@backends
+def test_backend_gives_the_golden_tape(name: str) -> None:
+    """The digest after each of 100 epochs of seed 0."""
+    checked = golden.check_tape(BACKENDS[name].load().train)
+    assert Checked("tape of seed 0", "100 epochs", "100 epochs") == checked
+
+
+def test_file_holds_what_the_specification_gives() -> None:
+    """The file cannot have been made from an oracle that went astray."""
+    loaded = golden.load()
+    for row in golden.SPECIFIED:
+        recipe = UniversalRecipe(batch_size=row.batch_size, drop_last=row.drop_last)
+        answer = loaded.answer(recipe, row.seed)
+        assert answer is not None
+        assert answer.sha256.startswith(row.begins)
+        assert row.correct == answer.correct
+    expected = (golden.SPECIFIED_COMBINED, golden.SPECIFIED_ALL_CORRECT)
+    assert expected == (loaded.combined.sha256, loaded.combined.all_correct)
+
+
+def test_file_holds_the_plan() -> None:
+    """Every batch size, drop_last and seed that --write trains is there, and nothing else."""
+    expected = [(size, drop, list(range(seeds))) for size, drop, seeds in golden.PLAN]
+    actual = [
+        (recipe.batch_size, recipe.drop_last, [answer.seed for answer in answers])
+        for recipe, answers in golden.load().answers.items()
+    ]
+    assert expected == actual
+
+
+def test_drop_last_changes_nothing_where_the_batch_divides() -> None:
+    """125 and 500 divide 2,500, so both forms have the same answers."""
+    answers = golden.load().answers
+    for batch_size in (125, 500):
+        recipe = UniversalRecipe(batch_size=batch_size)
+        assert answers[recipe] == answers[replace(recipe, drop_last=False)]
+
+
+def test_tape_ends_in_the_final_digest() -> None:
+    """The last epoch of the tape is the digest of the training."""
+    answer = golden.load().answer(UniversalRecipe(), 0)
+    assert answer is not None
+    assert answer.sha256 == golden.load().tape[-1]
+
+
+def test_unknown_training_has_no_answer() -> None:
+    """A recipe or seed that the file does not hold gives None, not a neighbour's answer."""
+    assert golden.load().answer(UniversalRecipe(epochs=99), 0) is None
+    assert golden.load().answer(UniversalRecipe(), 32) is None
+
+
+def test_comparing_tapes_names_the_first_epoch_that_differs() -> None:
+    """Epochs are counted from 1, as people do."""
+    checked = golden.compare_tapes(["a", "x", "y"], ["a", "b", "c"])
+    assert Checked("tape of seed 0, epoch 2", "b", "x") == checked
+    assert not checked.passed
+
+
+def test_other_version_of_the_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the file, and the hint the command that makes it."""
+    path = tmp_path / "golden.json"
+    path.write_text(json.dumps({"schema_version": 99}), encoding="utf-8")
+    monkeypatch.setattr(golden, "PATH", path)
+    golden.load.cache_clear()
+    with pytest.raises(BadFile, match=r"golden\.json: schema_version must be 1, got 99"):
+        golden.load()
+
+
+def test_written_text_reads_back() -> None:
+    """The file's layout is JSON, and the committed file has exactly that layout."""
+    text = golden.PATH.read_text(encoding="utf-8")
+    assert golden.to_text(json.loads(text)) == text
+
+
+def test_check_of_an_unknown_backend_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names the option, the hint the backends."""
+    assert golden.main(["--check", "--backends", "abacus"]) == 2
+    assert "--backends: no backend abacus" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------ instruction sets
+
+
+def run_switched(name: str, switch: str, environment: dict[str, str]) -> list[str]:
+    """What the switch says of itself, then what did not hold, in a process of its own."""
+    code = RIGHT_DIGESTS.format(name=name, switch=switch)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_torch_digest_does_not_depend_on_the_instruction_set(capability: str) -> None:
+    """Three seeds and the probe, as each set of kernels has them."""
+    import torch
+
+    order = ["DEFAULT", "AVX2", "AVX512"]
+    here = torch.backends.cpu.get_cpu_capability()
+    if here not in order or order.index(here) < order.index(capability.upper()):
+        pytest.skip(f"this processor has {here}, not {capability}")
+    switch = "import torch; switched = torch.backends.cpu.get_cpu_capability()"
+    environment = {"ATEN_CPU_CAPABILITY": capability}
+    assert run_switched("torch", switch, environment) == [capability.upper()]
+
+
+def test_oracle_digest_does_not_depend_on_the_instruction_set() -> None:
+    """Three seeds and the probe, with everything NumPy can leave out left out."""
+    find = (
+        "import importlib, numpy\n"
+        "core = 'numpy._core' if numpy.__version__ >= '2' else 'numpy.core'\n"
+        "umath = importlib.import_module(core + '._multiarray_umath')\n"
+        "on = [one for one in umath.__cpu_dispatch__ if umath.__cpu_features__[one]]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", find + "print(*on)"], capture_output=True, text=True, check=True
+    )
+    features = done.stdout.strip()
+    if not features:
+        pytest.skip("this NumPy has nothing to leave out on this processor")
+    environment = {"NPY_DISABLE_CPU_FEATURES": features}
+    assert run_switched("numpy", find + "switched = len(on)", environment) == ["0"]
+
+
+@pytest.mark.parametrize("features", ["", "+sse4.2,-avx"])
+def test_numba_digest_does_not_depend_on_the_instruction_set(features: str) -> None:
+    """Three seeds and the probe, compiled for the plainest processor of the family."""
+    environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}
+    switch = "import numba; switched = numba.config.CPU_NAME"
+    assert run_switched("numba", switch, environment) == ["generic"]
