@@ -110,7 +110,7 @@ def test_a_wrong_option_is_named_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Exit code 2, one line beginning with the option, at most a hint beside it, nothing written."""
+    """Exit code 2, one line beginning with the option, perhaps a hint, and nothing written."""
     monkeypatch.chdir(tmp_path)
     code, lines = complaint(["run", option, value], monkeypatch, capsys)
     assert code == 2

@@ -126,9 +126,8 @@ def test_a_run_recorded_elsewhere_is_not_resumed(
     assert before == (folder / "epochs.jsonl").read_bytes()
 
 
-def test_a_run_that_goes_on_is_not_resumed_beside_itself(
-    started: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("started")
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(tmp_path: Path) -> None:
     """The folder is locked while its run lives."""
     done = run_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode == 2

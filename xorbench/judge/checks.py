@@ -3,7 +3,6 @@
 A check is a function and its row in `CHECKS`; its name there is the name in `verdicts.json`.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +26,7 @@ from xorbench.observe.records import (
     Verdict,
     WeightRecord,
 )
+from xorbench.plan import digest
 from xorbench.plan.axes import Axis
 from xorbench.plan.case import Subject, device_type
 from xorbench.plan.matrix import edges, group_name
@@ -242,11 +242,9 @@ def _reload_flaws(training: Training) -> Iterator[str]:
 
 def sha256_of(weights: Mapping[str, WeightRecord]) -> str:
     """The digest of recorded weights (workload.md §4), made without torch."""
-    digest = hashlib.sha256()
-    for name, weight in weights.items():
-        shape = ",".join(map(str, weight.shape))
-        digest.update(f"{name}\0{weight.dtype}\0{shape}\0".encode() + bytes.fromhex(weight.hex))
-    return digest.hexdigest()
+    return digest.sha256(
+        (name, w.dtype, w.shape, bytes.fromhex(w.hex)) for name, w in weights.items()
+    )
 
 
 CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {

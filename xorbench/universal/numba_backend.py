@@ -123,7 +123,7 @@ def _hidden(w: Floats, x0: np.float32, x1: np.float32, j: int, lane: int) -> np.
 
 
 @jit
-def _logit(  # noqa: PLR0917  (compiled functions take their arguments by place)
+def _logit(
     w: Floats, h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32, lane: int
 ) -> np.float32:
     left = h0 * w[12 * LANES + lane] + h1 * w[13 * LANES + lane]
@@ -137,7 +137,7 @@ def _hidden_gradient(w: Floats, d: np.float32, h: np.float32, j: int, lane: int)
 
 
 @jit
-def _leaf(  # noqa: PLR0917
+def _leaf(
     stack: Floats, top: int, rows: Floats, point: int, w: Floats, inverse: np.float32
 ) -> None:
     """Write one point's 17 gradients of every lane to ``stack[top]``."""
@@ -181,7 +181,7 @@ def _add_top(stack: Floats, top: int) -> None:
 
 
 @jit
-def _step(  # noqa: PLR0917
+def _step(
     w: Floats, rows: Floats, visits: Visits, inverse: np.float32, lr: np.float32, stack: Floats
 ) -> None:
     """One step of every lane; ``visits`` are points in bit-reversed order, -1 a padding row."""
@@ -218,7 +218,7 @@ def _score(w: Floats, rows: Floats, correct: Integers) -> None:
 
 
 @jit
-def _train(  # noqa: PLR0917
+def _train(
     w: Floats,
     rows: Floats,
     tests: Floats,

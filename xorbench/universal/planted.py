@@ -54,7 +54,7 @@ class Fault:
     catch: Callable[[], str | None]
 
 
-class Unplantable(Exception):  # noqa: N818  (it is not an error, it is a reason)
+class Unplantable(Exception):
     """The fault cannot exist on this machine, for the reason given."""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xorbench.errors import BadOption
+from xorbench.plan import digest
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -209,12 +210,10 @@ def state(weights: Floats) -> dict[str, Floats]:
 
 def state_sha256(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     """SHA-256 over name, dtype, shape and little-endian bytes of each entry, in order."""
-    sha256 = hashlib.sha256()
-    for name, tensor in tensors.items():
-        shape = ",".join(map(str, tensor.shape))
-        sha256.update(b"\0".join((name.encode(), tensor.dtype.name.encode(), shape.encode(), b"")))
-        sha256.update(tensor.astype(tensor.dtype.newbyteorder("<")).tobytes())
-    return sha256.hexdigest()
+    return digest.sha256(
+        (name, t.dtype.name, t.shape, t.astype(t.dtype.newbyteorder("<")).tobytes())
+        for name, t in tensors.items()
+    )
 
 
 def digests(weights: Floats) -> list[str]:

@@ -1,21 +1,17 @@
 """Digests of tensors: a permuted, negated or re-typed tensor gives another one."""
 
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
+from xorbench.plan import digest
+
 
 def sha256(entries: Iterable[tuple[str, Tensor]]) -> str:
     """SHA-256 over name, dtype, shape and little-endian bytes of each entry (workload.md §4)."""
-    digest = hashlib.sha256()
-    for name, tensor in entries:
-        shape = ",".join(map(str, tensor.shape))
-        digest.update(f"{name}\0{dtype_name(tensor)}\0{shape}\0".encode())
-        digest.update(raw_bytes(tensor))
-    return digest.hexdigest()
+    return digest.sha256((n, dtype_name(t), t.shape, raw_bytes(t)) for n, t in entries)
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,267 @@
+"""What observations mean: estimates, checks on doctored records, exit codes."""
+
+import itertools
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from xorbench.judge.checks import CHECKS, exit_code, judge, sha256_of, summary
+from xorbench.judge.evidence import first_difference
+from xorbench.judge.stats import median_log_ratio, pooled, spread
+from xorbench.observe.records import Count, Run, Training, Verdict, WeightRecord
+from xorbench.plan.case import Case
+
+
+def doctored(run: Run, index: int, **changes: Any) -> Run:
+    """The run with fields of one of its trainings changed."""
+    trainings = list(run.trainings)
+    trainings[index] = msgspec.structs.replace(trainings[index], **changes)
+    return msgspec.structs.replace(run, trainings=trainings)
+
+
+def failing(run: Run) -> set[str]:
+    """The checks that fail."""
+    return {verdict.check for verdict in judge(run) if verdict.outcome == "fail"}
+
+
+def on_device(training: Training, device: str, **changes: Any) -> Training:
+    """The same training as if another device had run it."""
+    case = Case(device, drop_last=training.case.drop_last)
+    return msgspec.structs.replace(training, case=case, **changes)
+
+
+def with_accelerator(run: Run, **changes: Any) -> Run:
+    """The run with a twin of its first training on an accelerator."""
+    twin = on_device(run.trainings[0], "cuda", **changes)
+    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, twin.case])
+    return msgspec.structs.replace(run, info=info, trainings=[*run.trainings, twin])
+
+
+# Statistics
+
+
+def test_an_estimate_is_the_geometric_mean_of_its_workers() -> None:
+    """Two workers at 1 and 4: 2, with an interval around it."""
+    estimate = pooled({"a": [0.0, math.log(4)]})["a"]
+    assert estimate.value == pytest.approx(2.0)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert estimate.low < 2.0 < estimate.high
+    assert estimate.low * estimate.high == pytest.approx(4.0)
+
+
+def test_one_worker_has_no_interval() -> None:
+    """One sample says nothing of its own spread."""
+    estimate = pooled({"a": [0.5], "b": [0.7]})["a"]
+    assert (estimate.low, estimate.high, estimate.workers) == (None, None, 1)
+
+
+def test_the_interval_is_students_t_with_the_pooled_freedom() -> None:
+    """Two subjects of two workers: two degrees of freedom, t = 4.3027 (tables)."""
+    estimates = pooled({"a": [0.0, 0.2], "b": [1.0, 1.2]})
+    deviation = math.sqrt((4 * 0.1**2) / 2)
+    expected = math.exp(0.1 + 4.3027 * deviation / math.sqrt(2))
+    assert estimates["a"].high == pytest.approx(expected, rel=1e-4)
+
+
+def test_pooled_intervals_cover_the_truth() -> None:
+    """Of 400 simulated runs of 8 subjects and 2 workers, 93 to 97 % cover it."""
+    draws = np.random.default_rng(7).normal(0.0, 0.03, size=(400, 8, 2))
+    hits = [
+        estimate.low <= 1.0 <= estimate.high
+        for run in draws
+        for estimate in pooled({str(i): list(row) for i, row in enumerate(run)}).values()
+        if estimate.low is not None and estimate.high is not None
+    ]
+    assert 0.93 < np.mean(hits) < 0.97
+
+
+def test_quartiles_interpolate() -> None:
+    """Median, quartiles and their distance, as NumPy and pytest-benchmark count them."""
+    result = spread([1.0, 2.0, 3.0, 4.0])
+    assert (result.median, result.q1, result.q3, result.iqr) == (2.5, 1.75, 3.25, 1.5)
+
+
+def test_a_ratio_is_paired_by_round() -> None:
+    """A machine that slows down by half in mid-run leaves the ratio alone."""
+    slow = [1.0, 1.0, 1.0, 5.0, 5.0]
+    assert median_log_ratio([2 * x for x in slow], slow) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [(["x", "y"], ["x", "y"], None), (["x", "y"], ["x", "z"], 1), (["x"], ["x", "y"], None)],
+)
+def test_tapes_part_at_their_first_difference(
+    a: list[str], b: list[str], expected: int | None
+) -> None:
+    """None where one continues the other."""
+    assert first_difference(a, b) == expected
+
+
+# Checks
+
+
+def test_a_clean_run_raises_no_alarm(quick_run: Run) -> None:
+    """Every check of the registry speaks, none fails, and the code is 0."""
+    verdicts = judge(quick_run)
+    assert {verdict.check for verdict in verdicts} == set(CHECKS)
+    assert failing(quick_run) == set()
+    assert exit_code(verdicts) == 0
+
+
+def test_one_wrong_point_fails_accuracy(quick_run: Run) -> None:
+    """499 of 500 is not 100 %: it is counted, not rounded."""
+    run = doctored(quick_run, 0, test=Count(correct=499, total=500))
+    verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
+    assert "499/500" in verdict.actual
+    assert "--epochs" in verdict.hint
+
+
+def test_other_inputs_are_named_first(quick_run: Run) -> None:
+    """The odd training is named, and the hint says to look there before anywhere else."""
+    run = doctored(quick_run, 2, inputs_sha256="0" * 64)
+    verdict = next(v for v in judge(run) if v.outcome == "fail")
+    assert verdict.check == "inputs"
+    assert quick_run.trainings[2].case.id in verdict.actual
+
+
+def test_a_tape_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> None:
+    """The epoch at which two workers part is named."""
+    tape = list(quick_run.trainings[0].tape)
+    tape[41] = "0" * 64
+    run = doctored(quick_run, 0, tape=tape)
+    verdict = next(v for v in judge(run) if v.check == "rerun" and v.outcome == "fail")
+    assert "at epoch 41" in verdict.actual
+
+
+def test_one_worker_skips_rerun(quick_run: Run) -> None:
+    """With nothing to compare, the check is skipped, not passed."""
+    alone = [t for t in quick_run.trainings if t.worker == "w0"]
+    run = msgspec.structs.replace(quick_run, trainings=alone)
+    outcomes = {v.outcome for v in judge(run) if v.check == "rerun"}
+    assert outcomes == {"skipped"}
+
+
+def test_a_warm_up_that_differs_fails(quick_run: Run) -> None:
+    """Something left over between trainings shows there."""
+    run = doctored(quick_run, 1, warmup_tape=["0" * 64])
+    assert failing(run) == {"warm-up"}
+
+
+def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
+    """Where drop_last changes nothing though a short batch exists, it did not act."""
+    drops = {t.case.drop_last: t for t in quick_run.trainings if t.worker == "w0"}
+    run = quick_run
+    for index, training in enumerate(run.trainings):
+        if not training.case.drop_last:
+            run = doctored(run, index, tape=drops[True].tape, warmup_tape=drops[True].warmup_tape)
+    verdict = next(v for v in judge(run) if v.check == "invariance")
+    assert verdict.outcome == "fail"
+    assert "have equal bits" in verdict.actual
+
+
+def test_parity_passes_on_equal_answers_and_reports_the_largest_gap(quick_run: Run) -> None:
+    """Answers equal the CPU's, one weight a little off: a pass that names gap and tensor."""
+    weights = dict(quick_run.trainings[0].weights or {})
+    bias = np.frombuffer(bytes.fromhex(weights["layer2.bias"].hex), "<f4") + np.float32(0.25)
+    weights["layer2.bias"] = WeightRecord(dtype="float32", shape=[1], hex=bias.tobytes().hex())
+    run = with_accelerator(quick_run, weights=weights)
+    verdict = next(v for v in judge(run) if v.check == "parity")
+    assert verdict.outcome == "pass"
+    assert "0.25 (layer2.bias)" in verdict.actual
+
+
+def test_parity_fails_on_one_other_answer(quick_run: Run) -> None:
+    """One test point answered otherwise than on the CPU is enough, and is named."""
+    answers = quick_run.trainings[0].predictions
+    flipped = answers[:7] + ("0" if answers[7] == "1" else "1") + answers[8:]
+    run = with_accelerator(quick_run, predictions=flipped, reloaded_predictions=flipped)
+    verdict = next(v for v in judge(run) if v.check == "parity")
+    assert verdict.outcome == "fail"
+    assert "1 differ, at points 7" in verdict.actual
+
+
+def test_another_device_may_change_the_bits_and_is_not_judged(quick_run: Run) -> None:
+    """May change: what was seen is told, without a pass."""
+    tape = ["0" * 64, *quick_run.trainings[0].tape[1:]]
+    run = with_accelerator(quick_run, tape=tape)
+    verdict = next(v for v in judge(run) if v.subject.startswith("device "))
+    assert (verdict.outcome, verdict.actual) == ("skipped", "changed at epoch 0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reloaded_sha256": "0" * 64},
+        {"reloaded_predictions": "0" * 500},
+        {"weights_sha256": "0" * 64, "reloaded_sha256": "0" * 64},
+    ],
+)
+def test_a_reload_that_differs_fails_save_and_load(change: dict[str, str], quick_run: Run) -> None:
+    """Another digest, other answers, or recorded weights that do not have the digest."""
+    assert "save and load" in failing(doctored(quick_run, 0, **change))
+
+
+def test_a_digest_is_made_again_from_the_recorded_weights(quick_run: Run) -> None:
+    """Without torch, from the hex in the file alone."""
+    for training in quick_run.trainings:
+        assert training.weights is not None
+        assert sha256_of(training.weights) == training.weights_sha256
+
+
+def test_a_dead_worker_fails_completion(quick_run: Run) -> None:
+    """Even where its cases were all recovered."""
+    workers = list(quick_run.info.workers)
+    workers[0] = msgspec.structs.replace(workers[0], died="killed by SIGKILL")
+    info = msgspec.structs.replace(quick_run.info, workers=workers)
+    run = msgspec.structs.replace(quick_run, info=info)
+    verdict = next(v for v in judge(run) if v.outcome == "fail")
+    assert (verdict.check, verdict.subject) == ("completion", "worker w0")
+
+
+# Exit codes
+
+
+def verdict(outcome: Any) -> Verdict:
+    """A verdict with this outcome."""
+    return Verdict(check="c", subject="s", outcome=outcome, expected="", actual="")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "interrupted", "missing", "code"),
+    [
+        (["pass"], False, False, 0),
+        (["pass", "skipped"], False, False, 0),
+        (["pass", "fail"], False, False, 1),
+        (["pass", "inconclusive"], False, False, 3),
+        (["fail", "inconclusive"], False, False, 1),
+        (["skipped"], False, False, 3),
+        ([], False, False, 3),
+        (["fail"], False, True, 4),
+        (["pass"], False, True, 4),
+        (["fail"], True, True, 130),
+    ],
+)
+def test_the_first_exit_code_that_applies(
+    outcomes: list[str], interrupted: bool, missing: bool, code: int
+) -> None:
+    """130, 4, 1, 3, 0: in that order; a run in which nothing passed is 3."""
+    verdicts = [verdict(outcome) for outcome in outcomes]
+    assert exit_code(verdicts, interrupted=interrupted, device_missing=missing) == code
+
+
+def test_many_failures_are_still_code_1() -> None:
+    """An exit code is never a count: 256 failures do not wrap to 0."""
+    assert exit_code(itertools.repeat(verdict("fail"), 256)) == 1
+
+
+def test_the_summary_counts() -> None:
+    """One line, each outcome counted."""
+    assert (
+        summary([verdict("pass"), verdict("fail"), verdict("pass")]) == "checks: 2 passed, 1 failed"
+    )
+    assert summary([]) == "checks: nothing to judge"

@@ -1,0 +1,186 @@
+"""Tables and texts: numbers with units, cells that stay cells, pages that need no network."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import pandas as pd
+import pytest
+
+from xorbench.judge.checks import judge
+from xorbench.observe.records import Failure, Run, Skip
+from xorbench.observe.store import anonymous
+from xorbench.plan.case import Case
+from xorbench.report import document, page, plots, tables, text
+from xorbench.verbs.progress import Lines
+
+
+def test_throughput_is_consistent_in_its_three_units(quick_run: Run) -> None:
+    """Samples, epochs and steps per second are one speed; each has its interval."""
+    frame = tables.throughput(quick_run).set_index("case")
+    row = frame.loc["cpu-loader-b128-pin0-drop1-w0-s0"]
+    assert row["samples/s"] == pytest.approx(2432 * row["epochs/s"])
+    assert row["steps/s"] == pytest.approx(19 * row["epochs/s"])
+    for unit in ("samples/s", "epochs/s", "steps/s", "epoch ÷ yardstick"):
+        assert row[f"{unit} low"] < row[unit] < row[f"{unit} high"]
+    assert (row["workers"], row["epochs"]) == (2, 200)
+
+
+def test_the_median_of_a_slow_case_is_slow(quick_run: Run) -> None:
+    """A case whose epochs take twice as long has half the speed and half the ratio."""
+    doubled = [
+        msgspec.structs.replace(t, epoch_s=[2 * s for s in t.epoch_s])
+        if not t.case.drop_last
+        else t
+        for t in quick_run.trainings
+    ]
+    before = tables.throughput(quick_run).set_index("case")
+    after = tables.throughput(msgspec.structs.replace(quick_run, trainings=doubled))
+    name = "cpu-loader-b128-pin0-drop0-w0-s0"
+    row, old = after.set_index("case").loc[name], before.loc[name]
+    for column in ("samples/s", "samples/s ÷ first"):
+        assert row[column] == pytest.approx(old[column] / 2)
+
+
+def test_accuracy_shows_the_worst_worker(quick_run: Run) -> None:
+    """Integers of the worker that did worst."""
+    worse = msgspec.structs.replace(
+        quick_run.trainings[0],
+        test=msgspec.structs.replace(quick_run.trainings[0].test, correct=3),
+    )
+    run = msgspec.structs.replace(quick_run, trainings=[worse, *quick_run.trainings[1:]])
+    frame = tables.accuracy(run).set_index("case")
+    assert frame.loc[worse.case.id, "test correct"] == 3
+    assert frame["test total"].tolist() == [500, 500]
+
+
+def test_cases_without_a_training_have_rows_in_every_table(quick_run: Run) -> None:
+    """Skipped and failed cases are shown where the others are, with the reason."""
+    skip = Skip(case=Case("cuda"), skipped="no cuda device")
+    failure = Failure(case=Case(seed=8), worker="w0", setting="base", epochs=3, failed="it broke")
+    run = msgspec.structs.replace(quick_run, skips=[skip], failures=[failure])
+    verdicts = judge(run)
+    for name in tables.CSV_TABLES:
+        notes = tables.TABLES[name](run, verdicts).set_index("case")["note"]
+        assert notes["cuda-loader-b128-pin0-drop1-w0-s0"] == "skipped: no cuda device"
+        assert notes["cpu-loader-b128-pin0-drop1-w0-s8"] == "failed: it broke"
+
+
+def test_markdown_cells_cannot_break_out() -> None:
+    """Pipes, newlines and tags in a cell stay text."""
+    frame = pd.DataFrame([{"case": "a|b\nc<script>", "note": "x|y"}])
+    lines = text.to_markdown(frame).splitlines()
+    assert lines[2].count(" | ") == 1
+    assert "a\\|b c&lt;script>" in lines[2]
+
+
+def test_csv_keeps_every_digit() -> None:
+    """What is read back is what was computed."""
+    frame = pd.DataFrame([{"case": "a", "samples/s": 0.1 + 0.2}])
+    assert f"{0.1 + 0.2!r}" in text.to_csv(frame)
+
+
+def test_a_figure_is_shown_with_its_interval() -> None:
+    """Three columns become one; a single worker is said to be one."""
+    frame = pd.DataFrame(
+        [
+            {"case": "a", "x": 1234.5, "x low": 1200.0, "x high": 1300.0},
+            {"case": "b", "x": 2.0, "x low": None, "x high": None},
+        ]
+    )
+    shown = text.readable(frame)
+    assert shown["x [95 %]"].tolist() == ["1,234 [1,200, 1,300]", "2.000 [one worker]"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"),
+        (123456.0, "123,500"),
+        (12.3456, "12.35"),
+        (0.00123456, "0.001235"),
+        (1e-9, "1e-09"),
+    ],
+)
+def test_numbers_have_four_significant_digits(value: float, shown: str) -> None:
+    """Thousands are set apart; no exponent where a person would not write one."""
+    assert text.number(value) == shown
+
+
+def test_the_report_names_machine_versions_command_and_date(quick_run: Run) -> None:
+    """A number without them is worth nothing."""
+    report = document.markdown(quick_run, judge(quick_run))
+    info = quick_run.info
+    machine = info.workers[0].machine
+    for part in (info.command, info.started, info.host["cpu"], machine["torch_version"], info.id):
+        assert part in report
+    for title in ("Throughput", "Accuracy", "Determinism", "Workers", "Checks"):
+        assert f"## {title}" in report
+
+
+def test_a_failed_verdict_is_said_with_its_hint(quick_run: Run) -> None:
+    """Expected, actual and what to do stand in one line."""
+    training = msgspec.structs.replace(quick_run.trainings[0], reloaded_sha256="0" * 64)
+    run = msgspec.structs.replace(quick_run, trainings=[training, *quick_run.trainings[1:]])
+    lines = document.failures(judge(run))
+    assert len(lines) == 1
+    assert lines[0].startswith(f"FAIL save and load: {training.case.id}")
+    assert "hint: " in lines[0]
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> None:
+    """No address to fetch from; a hostile reason stays text."""
+    hostile = "<script>alert(1)</script>"
+    failure = Failure(case=Case(seed=8), worker="w0", setting="base", epochs=3, failed=hostile)
+    run = msgspec.structs.replace(quick_run, failures=[failure])
+    drawn = {name: plot(run) for name, plot in plots.PLOTS.items()}
+    html = page.html(run, judge(run), drawn)
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    fetched = re.findall(r"""(?:src|href)=["'](?!#)([^"']*)""", html)
+    assert fetched == []
+    assert len(html) < 1_500_000
+
+
+def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:
+    """Each plot is an SVG, and drawing it twice gives the same bytes."""
+    for plot in plots.PLOTS.values():
+        svg = plot(quick_run)
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert svg == plot(quick_run)
+
+
+def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None:
+    """Where nothing was trained there is nothing to draw, and no error."""
+    run = msgspec.structs.replace(quick_run, trainings=[], epochs=[])
+    assert {plot(run) for plot in plots.PLOTS.values()} == {""}
+    assert "nothing to judge" not in document.markdown(run, judge(run))
+    assert "(none)" in document.terminal(run, judge(run))
+
+
+def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
+    """Paths and device UUIDs go; rates, ratios and ids stay."""
+    uuid = "GPU-12345678-1234-1234-1234-123456789abc"
+    secret = f"python /home/ann/.venv/bin/python at 12 samples/s, {uuid}"
+    assert anonymous(secret) == "python python at 12 samples/s, <uuid>"
+    assert anonymous("a ÷ b / c, 1/2, see logs/w0.log") == "a ÷ b / c, 1/2, see logs/w0.log"
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line at the start, one every ten seconds with the time left, no colour."""
+    times = iter([0.0, 0.0, 5.0, 11.0, 12.0])
+    lines = Lines(clock=lambda: next(times))
+    lines.begin(100)
+    for _ in range(3):
+        lines.advance(10)
+    lines.end()
+    assert capsys.readouterr().err.splitlines() == [
+        "xorbench: training 100 epochs",
+        "xorbench: 20% done, about 44 s left",
+    ]
+
+
+def test_results_of_a_run_are_where_its_message_says(quick_folder: Path) -> None:
+    """`latest` points to the only run."""
+    assert (quick_folder / "latest").resolve().parent == (quick_folder / "runs").resolve()

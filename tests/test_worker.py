@@ -1,0 +1,227 @@
+"""The worker: its protocol, its operations, and its death with the orchestrator."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from xorbench.measure.pool import OperationFailed, Worker, WorkerDied, environment
+from xorbench.measure.staging import ROOMS, staged
+from xorbench.plan.case import Case, Setting, to_dict
+from xorbench.plan.recipe import Recipe
+from xorbench.worker import machine, protocol
+from xorbench.worker.operations import OPERATIONS, Session
+from xorbench.worker.serve import respond
+
+
+def ask(session: Session, op: str, **args: object) -> dict[str, object]:
+    """One request answered in this process, as it would cross the pipe."""
+    answer: dict[str, object] = protocol.read(
+        respond(OPERATIONS, session, protocol.request(1, op, args))
+    )
+    return answer
+
+
+def start(tmp_path: Path, setting: Setting | None = None, timeout_s: float = 60.0) -> Worker:
+    """A real worker process."""
+    return Worker(
+        "w0",
+        setting or Setting(),
+        rooms=staged(),
+        log=tmp_path / "w0.log",
+        timeout_s=timeout_s,
+    )
+
+
+# The protocol
+
+
+def test_a_message_is_one_line_of_json() -> None:
+    """Whatever a string holds, a request is one line with version, id, op and args."""
+    line = protocol.request(7, "step", {"text": "two\nlines"})
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"v": 1, "id": 7, "op": "step", "args": {"text": "two\nlines"}}
+
+
+def test_numbers_that_json_cannot_hold_cross_as_null() -> None:
+    """NaN and infinities become null, wherever they stand; every other float keeps its bits."""
+    sent = {"loss": float("nan"), "list": [float("inf"), 0.1 + 0.2]}
+    assert protocol.read(protocol.answer(1, sent))["ok"] == {
+        "loss": None,
+        "list": [None, 0.1 + 0.2],
+    }
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b"nonsense"])
+def test_what_is_no_message_is_refused(line: bytes) -> None:
+    """A line that is not an object with an id is an error, not a guess."""
+    with pytest.raises(ValueError, match=r".*"):
+        protocol.read(line)
+
+
+def test_an_unknown_operation_is_an_error_and_the_worker_goes_on() -> None:
+    """The answer carries the id, the type and the message."""
+    answer = ask(Session(), "dance")
+    assert answer == {
+        "id": 1,
+        "error": {"type": "ValueError", "message": "unknown operation 'dance'"},
+    }
+
+
+def test_another_protocol_version_is_an_error() -> None:
+    """A worker of another version says which it speaks."""
+    line = json.dumps({"v": 99, "id": 3, "op": "usage", "args": {}}).encode()
+    assert b"this worker speaks 1" in respond(OPERATIONS, Session(), line)
+
+
+def test_a_training_is_opened_stepped_finished_and_closed() -> None:
+    """The life of a training through the operations, by handle."""
+    session = Session()
+    opened = ask(session, "open", case=to_dict(Case()), recipe=to_dict(Recipe()), faults=[])["ok"]
+    assert isinstance(opened, dict)
+    step = ask(session, "step", training=opened["training"])["ok"]
+    assert isinstance(step, dict)
+    assert set(step) == {"epoch_s", "loss", "digest"}
+    finished = ask(session, "finish", training=opened["training"], with_state=False)["ok"]
+    assert isinstance(finished, dict)
+    assert finished["weights_sha256"] == step["digest"]
+    assert ask(session, "close", training=opened["training"])["ok"] == {}
+    assert "error" in ask(session, "step", training=opened["training"])
+
+
+# The machine
+
+
+def test_the_machine_is_described_in_collect_envs_words() -> None:
+    """Versions, threads, instruction set and the variables that move bits are all there."""
+    described = machine.describe()
+    assert described["torch_version"] == torch.__version__
+    assert described["threads"] == torch.get_num_threads()
+    assert {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"} <= described[
+        "environment"
+    ].keys()
+    json.dumps(described, allow_nan=False)
+
+
+def test_a_device_that_is_not_here_says_why() -> None:
+    """The CPU is never lacking; another device has its reason."""
+    assert machine.lacking("cpu") is None
+    reason = machine.lacking("xpu:77")
+    assert reason is not None
+    assert "xpu" in reason
+
+
+@pytest.mark.gpu
+def test_an_accelerator_trains() -> None:
+    """One epoch on the accelerator, its loss finite, its memory measured."""
+    if not torch.accelerator.is_available():
+        pytest.skip("this machine has no accelerator")
+    from xorbench.workload.loop import Training
+
+    device = torch.accelerator.current_accelerator()
+    assert device is not None
+    training = Training(Case(device.type), Recipe(epochs=1))
+    assert training.step().loss < 1.0
+    assert training.finish().test.total == 500
+
+
+# Real processes
+
+
+def test_a_worker_runs_under_its_setting(tmp_path: Path) -> None:
+    """Threads, deterministic flag and cuBLAS workspace are what the setting says."""
+    worker = start(tmp_path, Setting(threads=2, deterministic=False))
+    try:
+        described = worker.ask("configure", deterministic=False, threads=2)["machine"]
+    finally:
+        worker.stop()
+    assert described["threads"] == 2
+    assert described["deterministic"] is False
+    assert worker.process.returncode == 0
+
+
+def test_a_cublas_workspace_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is set for deterministic workers alone, and never overridden."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert environment(Setting(), Path())["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert "CUBLAS_WORKSPACE_CONFIG" not in environment(Setting(deterministic=False), Path())
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert environment(Setting(), Path())["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_a_worker_needs_only_its_own_rooms(tmp_path: Path) -> None:
+    """It imports xorbench from the staged folder, which has no room that it does not need."""
+    assert {path.name for path in (staged() / "xorbench").iterdir()} - {"__pycache__"} <= set(ROOMS)
+    script = "import xorbench, xorbench.worker.operations; print(xorbench.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(Setting(), staged()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(staged())
+
+
+def test_a_damaged_staged_folder_is_made_again() -> None:
+    """An edit under the staged copy is noticed and undone."""
+    victim = staged() / "xorbench" / "plan" / "recipe.py"
+    whole = victim.read_bytes()
+    victim.write_bytes(b"raise SystemExit")
+    assert staged() / "xorbench" / "plan" / "recipe.py" == victim
+    assert victim.read_bytes() == whole
+
+
+def test_a_worker_dies_with_the_orchestrator(tmp_path: Path) -> None:
+    """When the lifeline closes, the worker ends, even in the middle of an operation."""
+    worker = start(tmp_path)
+    worker.ask("usage")
+    process = psutil.Process(worker.process.pid)
+    os.close(worker._lifeline)
+    worker._lifeline = -1
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    worker.kill()
+
+
+def test_a_late_answer_kills_the_worker_and_says_so(tmp_path: Path) -> None:
+    """A hang is a death: no answer within the time-out."""
+    worker = start(tmp_path, timeout_s=0.01)
+    with pytest.raises(WorkerDied, match=r"no answer within 0\.01 s"):
+        worker.ask("usage")
+    assert not worker.alive()
+
+
+def test_a_refused_operation_leaves_the_worker_alive(tmp_path: Path) -> None:
+    """An error inside an operation is reported, logged with its traceback, and survived."""
+    worker = start(tmp_path)
+    try:
+        with pytest.raises(OperationFailed, match="KeyError: 5"):
+            worker.ask("step", training=5)
+        assert worker.ask("usage")["peak_rss_bytes"] > 0
+    finally:
+        worker.stop()
+    assert "Traceback" in (tmp_path / "w0.log").read_text()
+
+
+def test_what_a_worker_prints_goes_to_its_log(tmp_path: Path) -> None:
+    """Standard output and error never reach the orchestrator's."""
+    worker = start(tmp_path)
+    with pytest.raises(OperationFailed):
+        worker.ask("dance")
+    worker.kill()
+    assert "unknown operation" in (tmp_path / "w0.log").read_text()
+
+
+def test_stopping_frees_every_descriptor(tmp_path: Path) -> None:
+    """Three workers later, no pipe is left open."""
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        start(tmp_path).kill()
+    assert before == psutil.Process().num_fds()

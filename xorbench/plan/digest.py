@@ -1,0 +1,19 @@
+"""The digest of named tensors, made from their bytes alone (workload.md §4)."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+Entry = tuple[str, str, Sequence[int], bytes]  # name, dtype, shape, little-endian bytes
+
+
+def sha256(entries: Iterable[Entry]) -> str:
+    """SHA-256 over `name NUL dtype NUL shape-joined-by-commas NUL bytes` of each entry, in order.
+
+    The dtype is the short name, such as `float32`. A permuted, negated, reshaped or re-typed tensor
+    gives another digest.
+    """
+    digest = hashlib.sha256()
+    for name, dtype, shape, content in entries:
+        digest.update(f"{name}\0{dtype}\0{','.join(map(str, shape))}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
