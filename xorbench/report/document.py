@@ -67,7 +67,7 @@ def _software(machine: dict[str, object]) -> str:
         return "unknown"
     return (
         f"PyTorch {machine['torch_version']}, Python {machine['python_version']},"
-        f" NumPy {machine['numpy_version']}, {machine['threads']} threads,"
+        f" NumPy {machine['numpy_version']}, CPU threads: {machine['threads']},"
         f" {machine['cpu_capability']}"
     )
 
