@@ -11,7 +11,7 @@ from xorbench.judge.checks import summary
 from xorbench.observe.records import Run, Verdict
 from xorbench.report import document
 from xorbench.report.tables import TABLES
-from xorbench.report.text import readable
+from xorbench.report.text import footnoted, readable
 
 CAPTIONS: Final = {
     "throughput": "Samples per second of each case; the whisker is the 95 % interval",
@@ -38,11 +38,13 @@ def html(run: Run, verdicts: Sequence[Verdict], plots: dict[str, str]) -> str:
 
 
 def _table(name: str, frame: pd.DataFrame) -> dict[str, object]:
+    table, notes = footnoted(frame)
     return {
         "title": document.TITLES[name],
-        "about": document.EXPLANATIONS.get(name, ""),
-        "columns": list(frame.columns),
-        "rows": frame.to_numpy().tolist(),
+        "about": document.EXPLANATIONS.get(name, "").replace("`", ""),
+        "columns": list(table.columns),
+        "rows": table.to_numpy().tolist(),
+        "notes": notes,
     }
 
 

@@ -1,0 +1,62 @@
+"""The README is true: its tables are from the reference report, its commands are CI's."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_table_is_the_reference_reports() -> None:
+    """Every row of the table stands in the committed report, letter for letter."""
+    table = README.partition("<!-- reference -->")[2].partition("<!-- end -->")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    report = (ROOT / "results/reference/epyc-2core-cpu/report.md").read_text().splitlines()
+    assert len(rows) > 8
+    assert set(rows) <= set(report)
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    """What `.ci/run` takes from the README is one line that ends in tox."""
+    script = (ROOT / ".ci" / "run").read_text()
+    extract = next(line for line in script.splitlines() if line.startswith("command="))
+    shown = subprocess.run(
+        ["bash", "-c", f'{extract}; printf %s "$command"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.count("\n") == 0
+    assert shown.endswith("python -m tox")
+    assert shown in README
+
+
+@pytest.mark.parametrize(
+    "link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README), ids=lambda link: link
+)
+def test_every_link_of_the_readme_leads_somewhere(link: str) -> None:
+    """No link to a file that is not there."""
+    assert (ROOT / link).exists()
+
+
+def test_every_check_and_exit_code_is_in_the_readme() -> None:
+    """The tables of the README name what the program has."""
+    from xorbench.judge.checks import CHECKS
+
+    for name in CHECKS:
+        assert f"| {name} |" in README
+    for code in (0, 1, 2, 3, 4, 130):
+        assert f"| {code} |" in README
+
+
+def test_the_reference_names_no_machine_path_or_host() -> None:
+    """Committed reports are anonymous: no absolute path, no host name."""
+    for path in (ROOT / "results" / "reference").rglob("*"):
+        if path.is_file() and path.suffix in {".json", ".jsonl", ".md", ".csv", ".log"}:
+            text = path.read_text()
+            assert "hostname" not in text, path
+            assert not re.search(r"(?<![\w.<])/(home|root|usr|opt|tmp|work|Users)/", text), path
