@@ -18,7 +18,7 @@ def _under_the_base_setting() -> None:
     torch.use_deterministic_algorithms(setting.deterministic)
 
 
-def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     """Add what a worker records of its PyTorch, less what names a place on this computer."""
     described = machine.describe()
     del described["python_executable"]
