@@ -8,7 +8,7 @@ import pytest
 from xorbench.errors import BadOption
 from xorbench.plan.axes import AXES, CASE_AXES, idle_note
 from xorbench.plan.case import Case, Setting, Subject, case_from, read_device, to_dict
-from xorbench.plan.faults import FAULTS, read_fault
+from xorbench.plan.faults import PROCESS_FAULTS, TRAINING_FAULTS, read_fault
 from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_settings, group_name
 from xorbench.plan.parse import integers
 from xorbench.plan.recipe import Recipe, read_recipe
@@ -223,9 +223,10 @@ def test_faults_are_read_with_their_place() -> None:
 
 def test_the_fault_names_of_the_plan_are_those_of_the_workload() -> None:
     """What can be asked for can be planted."""
-    from xorbench.workload.faults import FAULTS as PLANTED
+    from xorbench.workload import faults as planted
 
-    assert set(FAULTS) == set(PLANTED)
+    assert set(TRAINING_FAULTS) == set(planted.TRAINING_FAULTS)
+    assert set(PROCESS_FAULTS) == set(planted.PROCESS_FAULTS)
 
 
 def test_the_engine_names_of_the_plan_are_those_of_the_workload() -> None:

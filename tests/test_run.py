@@ -260,6 +260,7 @@ def test_the_shuffled_schedule_does_not_move_bits(xorbench: Xorbench, tmp_path: 
         (["--plant", "drop-ignored:phase=both"], {"invariance"}),
         (["--plant", "pin-draws:phase=both", "--pin-memory", "false,true"], {"invariance"}),
         (["--plant", "worker-noise:phase=both", "--num-workers", "0,2"], {"invariance"}),
+        (["--plant", "flush-subnormals"], {"arithmetic"}),
         (["--plant", "crash:epoch=1,repeat=1,cases=*drop0*"], {"completion"}),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else None,
@@ -297,6 +298,8 @@ def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # a shell starts background jobs with SIGINT ignored, which children inherit
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         wait_for_epochs(tmp_path / "results", 30)
         process.send_signal(number)

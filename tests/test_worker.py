@@ -138,7 +138,7 @@ def test_a_worker_runs_under_its_setting(tmp_path: Path) -> None:
     """Threads, deterministic flag and cuBLAS workspace are what the setting says."""
     worker = start(tmp_path, Setting(threads=2, deterministic=False))
     try:
-        described = worker.ask("configure", deterministic=False, threads=2)["machine"]
+        described = worker.ask("configure", deterministic=False, threads=2, faults=[])["machine"]
     finally:
         worker.stop()
     assert described["threads"] == 2

@@ -14,7 +14,7 @@ import click
 from xorbench import __version__
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadOption, XorbenchError
 from xorbench.plan import parse
-from xorbench.plan.axes import AXES
+from xorbench.plan.axes import AXES, read_devices
 from xorbench.plan.faults import read_fault
 from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
 
@@ -175,6 +175,49 @@ def _name(text: str | None) -> str | None:
             f"--name: {text!r} will not do", "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
         )
     return text
+
+
+@cli.command()
+@click.option("--devices", metavar="LIST", help="The CPU and every accelerator by default.")
+@click.option("--load", "models", metavar="S", help="Burn in: train S models at once, …")
+@click.option("--seconds", metavar="T", help="… for T seconds a device, 60 by default.")
+@click.option("--save", is_flag=True, help="Keep the yardstick's time as this machine's.")
+@click.option("--machine-threshold", default="1.5", metavar="X", help="Slower than X times: fail.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
+@ROOT
+@JSON
+@click.option("--plant", multiple=True, hidden=True)
+def canary(**options: Any) -> int:
+    """Say in seconds whether each device computes right, from one digest for every machine."""
+    from xorbench.report import canary as report
+    from xorbench.verbs.canary import canary as verb
+
+    outcome = verb(_canary_request(options), lambda text: click.echo(f"xorbench: {text}", err=True))
+    show = report.as_json if options["as_json"] else report.text
+    click.echo(show(outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code))
+    return outcome.exit_code
+
+
+def _canary_request(options: dict[str, Any]) -> Any:
+    from xorbench.verbs.canary import Request
+
+    models, seconds, devices = options["models"], options["seconds"], options["devices"]
+    if models is None and seconds is not None:
+        raise BadOption("--seconds: needs --load", "for example --load 64 --seconds 60")
+    for text in options["plant"]:
+        read_fault(text)
+    return Request(
+        devices=None if devices is None else read_devices("--devices", devices),
+        models=None if models is None else parse.integer("--load", models, 1, 1_000_000),
+        seconds=parse.positive("--seconds", "60" if seconds is None else seconds, 10_000_000.0),
+        root=_root(options["out"]),
+        save=options["save"],
+        machine_threshold=parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        require_devices=options["require_devices"],
+        faults=options["plant"],
+    )
 
 
 @cli.command()

@@ -20,6 +20,7 @@ from xorbench.errors import (
 )
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.observe.records import (
+    Fact,
     Outcome,
     Run,
     Training,
@@ -216,6 +217,37 @@ def _values(weight: WeightRecord) -> np.ndarray[tuple[int, ...], np.dtype[np.flo
     return np.frombuffer(bytes.fromhex(weight.hex), little_endian).astype(np.float64)
 
 
+def arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Each device rounds, divides, compares and keeps subnormals as IEEE 754 asks."""
+    for worker in evidence.run.info.workers:
+        for device, found in worker.golden.items():
+            yield held(name, f"{device} in {worker.id}", found.arithmetic)
+
+
+def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Each device trains the universal form to the digest of every sound machine."""
+    for worker in evidence.run.info.workers:
+        for device, found in worker.golden.items():
+            yield held(name, f"{device} in {worker.id}", found.universal)
+
+
+def held(check: str, subject: str, facts: list[Fact]) -> Verdict:
+    """Pass where every fact is its golden value; else the first that is not, and how many."""
+    wrong = [fact for fact in facts if fact.expected != fact.actual]
+    if not wrong:
+        return _pass(check, subject, "the golden values", facts[0].actual[:16])
+    shown = "; ".join(f"{fact.what}: {fact.actual[:48]}" for fact in wrong[:3])
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
+    return _fail(check, subject, expected, shown + more, GOLDEN_HINTS[check])
+
+
+GOLDEN_HINTS: Final = {
+    "arithmetic": "this device or its compiler does not follow IEEE 754: see docs/universal.md",
+    "universal": "every sound machine gives this digest: suspect the hardware, or fused operations",
+}
+
+
 def save_and_load(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """A saved and loaded model has the same digest and the same score."""
     expected = "same digest and score after saving and loading"
@@ -255,6 +287,8 @@ CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {
     "warm-up": warm_up,
     "invariance": invariance,
     "parity": parity,
+    "arithmetic": arithmetic,
+    "universal": universal,
     "save and load": save_and_load,
 }
 

@@ -22,6 +22,7 @@ from xorbench.observe.records import (
     Count,
     EpochLine,
     Failure,
+    Golden,
     Run,
     RunInfo,
     Skip,
@@ -32,7 +33,7 @@ from xorbench.observe.records import (
 )
 from xorbench.observe.store import RunStore
 from xorbench.plan.case import Case, Setting, to_dict
-from xorbench.plan.faults import FaultSpec, read_fault
+from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not tried again
 IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
@@ -84,6 +85,7 @@ class Slot:
     worker: Worker | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     yardstick_version: int = 0
+    faults: list[str] = field(default_factory=list)
     lives: list[Live] = field(default_factory=list)
     yardstick_s: dict[str, float] = field(default_factory=dict)
 
@@ -105,14 +107,20 @@ class Slot:
 
     def configure(self) -> None:
         """Bring the worker under the setting, and keep what machine it found."""
-        setting = self.setting
-        answer = self.ask("configure", deterministic=setting.deterministic, threads=setting.threads)
+        answer = self.ask(
+            "configure",
+            deterministic=self.setting.deterministic,
+            threads=self.setting.threads,
+            faults=self.faults,
+        )
         self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
 
 
-def make_slots(settings: Sequence[Setting], repeats: int) -> list[Slot]:
-    """The empty slots of a run, every setting in every repeat."""
-    return [Slot(*row) for row in slots(settings, repeats)]
+def make_slots(settings: Sequence[Setting], repeats: int, faults: Sequence[str] = ()) -> list[Slot]:
+    """The empty slots of a run, every setting in every repeat; `faults` are planted as texts."""
+    names = [read_fault(text).name for text in faults]
+    planted = [name for name in names if name in PROCESS_FAULTS]
+    return [Slot(*row, faults=planted) for row in slots(settings, repeats)]
 
 
 class Runner:
@@ -142,6 +150,8 @@ class Runner:
         """Bring every open case to its end, and write each observation as it is made."""
         self._progress.begin(sum(self._to_do(live) for live in self._lives()))
         for slot in self._slots:
+            self._guarded(slot, self._hold_to_golden, slot)
+        for slot in self._slots:
             self._guarded(slot, self._open_all, slot)
         number = 0
         while self._unfinished():
@@ -165,6 +175,16 @@ class Runner:
             live = lives.get((line.case, slot_of(line.worker)))
             if live:
                 (live.warmup if line.warmup else live.timed).append(line)
+
+    def _hold_to_golden(self, slot: Slot) -> None:
+        """Have each of the slot's devices train the universal form, whose digest is known."""
+        self._blamed = None
+        for device in sorted({live.case.device for live in slot.lives}):
+            record = self._workers[slot.worker_id]
+            found = msgspec.convert(slot.ask("universal", device=device), Golden)
+            golden = {**record.golden, device: found}
+            self._workers[record.id] = msgspec.structs.replace(record, golden=golden)
+        self._write_info()
 
     # One round
 

@@ -12,6 +12,21 @@ SCHEMA_VERSION: Final = 1
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 
 
+class Fact(Struct, frozen=True, kw_only=True):
+    """One thing held against its golden value."""
+
+    what: str
+    expected: str
+    actual: str
+
+
+class Golden(Struct, frozen=True, kw_only=True):
+    """What a device gave where the right answer is known: edge cases, the universal training."""
+
+    arithmetic: list[Fact]
+    universal: list[Fact]
+
+
 class WorkerRecord(Struct, frozen=True, kw_only=True):
     """One worker process: what it ran under, how large it grew, and what it died of, if it did.
 
@@ -23,6 +38,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     setting: Setting
     repeat: int
     machine: dict[str, Any]
+    golden: dict[str, Golden] = {}  # by device
     peak_rss_bytes: int | None = None
     died: str | None = None
 

@@ -243,7 +243,7 @@ def read_info(folder: Path) -> RunInfo:
         raise BadFile(
             f"{folder}: holds no run.json", "a run writes it once its workers have started"
         )
-    return _record(path, 0, _read_bytes(path), RunInfo)
+    return _record(path, 0, read_bytes(path), RunInfo)
 
 
 def load(folder: Path) -> Run:
@@ -298,7 +298,7 @@ def read_verdicts(folder: Path) -> list[Verdict]:
     """`verdicts.json` of a finished run."""
     path = folder / "verdicts.json"
     try:
-        return msgspec.json.decode(_read_bytes(path), type=list[Verdict])
+        return msgspec.json.decode(read_bytes(path), type=list[Verdict])
     except msgspec.MsgspecError as error:
         raise BadFile(f"{path}: {error}") from None
 
@@ -307,12 +307,13 @@ def _lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
     """The whole lines of a file; one cut short by a crash at its end is left out."""
     if not path.exists():
         return
-    for number, line in enumerate(_read_bytes(path).splitlines(keepends=True), 1):
+    for number, line in enumerate(read_bytes(path).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             yield path, number, line
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; raises `BadFile` where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

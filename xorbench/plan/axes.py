@@ -50,7 +50,8 @@ def _listed(parse_one: Callable[[str, str], Any]) -> Callable[[str, str], tuple[
     return partial(parse.separated, parse=parse_one)
 
 
-def _devices(option: str, text: str) -> tuple[str, ...]:
+def read_devices(option: str, text: str) -> tuple[str, ...]:
+    """A list of devices, none of them twice; raises `BadOption` for what is none."""
     devices = parse.separated(option, text, read_device)
     for device in devices:
         if device.endswith(":0") and device[:-2] in devices:
@@ -119,7 +120,7 @@ def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
 
 AXES: Final = (
     Axis(
-        "device", "--devices", "device", _devices, ("cpu",), _device_bits,
+        "device", "--devices", "device", read_devices, ("cpu",), _device_bits,
         "devices by PyTorch's names; the CPU and the accelerator, if any, by default",
     ),
     Axis(

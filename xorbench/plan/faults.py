@@ -8,8 +8,8 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.case import Case
 
-# Each fault with what it does; `workload.faults` holds one function a name.
-FAULTS: Final = {
+# Each fault with what it does. `workload.faults` holds one function for each of these two;
+TRAINING_FAULTS: Final = {
     "crash": "the process gets a segmentation fault at the start of epoch E",
     "hang": "epoch E never ends",
     "delay": "every epoch from E takes MS milliseconds more",
@@ -22,6 +22,14 @@ FAULTS: Final = {
     "worker-noise": "fetching adds noise from the generator of whatever process fetches",
     "reload-flip": "the saved weights come back with one bit flipped",
 }
+PROCESS_FAULTS: Final = {
+    "flush-subnormals": "the whole process flushes subnormal numbers to zero",
+}
+# … and the burn-in of `canary` plants its own.
+BURN_FAULTS: Final = {
+    "flip-model": "in round E of the burn-in, bit B of model I's last weight is flipped",
+}
+FAULTS: Final = {**TRAINING_FAULTS, **PROCESS_FAULTS, **BURN_FAULTS}
 PHASES: Final = ("timed", "warm-up", "both")
 _NUMBERS: Final = {"epoch": 0, "step": 0, "element": 0, "bit": 0, "ms": 10}
 
@@ -39,7 +47,8 @@ class FaultSpec:
     def hits(self, case: Case, repeat: int, phase: str) -> bool:
         """Whether this training is to be planted with it."""
         return (
-            fnmatchcase(case.id, self.cases)
+            self.name in TRAINING_FAULTS
+            and fnmatchcase(case.id, self.cases)
             and self.repeat in (None, repeat)
             and self.phase in (phase, "both")
         )

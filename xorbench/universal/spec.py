@@ -176,8 +176,9 @@ def points(name: str, seed: int, n: int, std: float) -> Points:
 
 
 def ensemble_points(name: str, seeds: Sequence[int], n: int, std: float) -> Points:
-    """The points of S seeds, [S, n] each."""
-    rows = [points(name, seed, n, std) for seed in seeds]
+    """The points of S seeds, [S, n] each; a seed that stands there twice is drawn once."""
+    drawn = {seed: points(name, seed, n, std) for seed in set(seeds)}
+    rows = [drawn[seed] for seed in seeds]
     return Points(*(np.stack(part) for part in zip(*rows, strict=True)))
 
 

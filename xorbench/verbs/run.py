@@ -69,7 +69,7 @@ class Outcome:
 def run(request: Request, progress: Bar | Lines) -> Outcome:
     """Plan, start workers, train, judge, report. Raises `BadOption` before anything is written."""
     settings, started = _validated(request), now()
-    slots = make_slots(settings, request.repeats)
+    slots = make_slots(settings, request.repeats, request.faults)
     epochs = _epochs(request, settings)
     store = files.create(request.root, request.name, epochs, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
@@ -99,7 +99,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
         before = files.load(folder)
         if not before.unfinished:
             return conclude(store)
-        slots = make_slots(before.info.settings, before.info.repeats)
+        slots = make_slots(before.info.settings, before.info.repeats, before.info.faults)
         for slot in slots:
             used = [w.id for w in before.info.workers if slot_of(w.id) == slot.name]
             slot.starts = len(used)

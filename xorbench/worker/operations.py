@@ -13,6 +13,7 @@ from xorbench.plan.case import case_from
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.worker import machine
+from xorbench.workload.faults import plant_in_process
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
 from xorbench.workload.yardstick import Yardstick
@@ -29,8 +30,11 @@ class Session:
         self.opened = 0
 
 
-def configure(_session: Session, *, deterministic: bool, threads: int | None) -> Answer:
+def configure(
+    _session: Session, *, deterministic: bool, threads: int | None, faults: list[str]
+) -> Answer:
     """Bring the process under its setting; answers what the machine then is."""
+    plant_in_process(faults)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
@@ -83,6 +87,26 @@ def close(session: Session, *, training: int) -> Answer:
     return {}
 
 
+def check_universal(_session: Session, *, device: str) -> Answer:
+    """Hold the device to the golden values of the universal form; answers every fact."""
+    from xorbench.universal import verify
+    from xorbench.universal.backends import BACKENDS
+
+    backend = BACKENDS["torch"].load(device)
+    groups = {"arithmetic": verify.arithmetic(backend), "universal": verify.training(backend)}
+    return {name: [asdict(fact) for fact in facts] for name, facts in groups.items()}
+
+
+def burn(_session: Session, *, device: str, models: int, flip: list[int] | None) -> Answer:
+    """Train and check an ensemble once; answers the models that came out wrong."""
+    from xorbench.universal import verify
+    from xorbench.universal.backends import BACKENDS
+
+    train = BACKENDS["torch"].load(device).train
+    planted = verify.Flip(*flip) if flip else None
+    return {"mismatches": [m._asdict() for m in verify.burn(train, models, planted)]}
+
+
 def usage(_session: Session) -> Answer:
     """The highest memory this process has held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -97,5 +121,7 @@ OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
     "yardstick": measure_yardstick,
     "finish": finish,
     "close": close,
+    "universal": check_universal,
+    "burn": burn,
     "usage": usage,
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def plant(training: Training, faults: Sequence[FaultSpec]) -> None:
     """Plant each of the faults in the training."""
     for fault in faults:
-        FAULTS[fault.name](training, fault)
+        TRAINING_FAULTS[fault.name](training, fault)
 
 
 def flip_bit(tensor: Tensor, element: int, bit: int) -> None:
@@ -160,7 +160,19 @@ def _reload_flip(training: Training, fault: FaultSpec) -> None:
     training.saved = saved
 
 
-FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
+def plant_in_process(names: Sequence[str]) -> None:
+    """Plant each of the faults that change the whole process."""
+    for name in names:
+        PROCESS_FAULTS[name]()
+
+
+def _flush_subnormals() -> None:
+    if not torch.set_flush_denormal(True):
+        raise RuntimeError("this processor cannot flush subnormals")
+
+
+PROCESS_FAULTS: Final[dict[str, Callable[[], None]]] = {"flush-subnormals": _flush_subnormals}
+TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
     "crash": _crash,
     "hang": _hang,
     "delay": _delay,

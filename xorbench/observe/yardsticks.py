@@ -1,0 +1,59 @@
+"""The saved yardstick times of machines: one small file, `baselines/yardsticks.json`."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from xorbench.errors import BadFile
+from xorbench.observe.store import read_bytes, write_whole
+
+SCHEMA_VERSION: Final = 1
+NAME: Final = "baselines/yardsticks.json"
+
+
+class Saved(Struct, frozen=True, kw_only=True):
+    """A device's median yardstick epoch, in seconds, and what it was measured with."""
+
+    yardstick_s: float
+    yardstick_version: int
+    torch_version: str
+    saved: str
+
+
+class Yardsticks(Struct, frozen=True, kw_only=True):
+    """Saved times by machine key, then by device."""
+
+    schema_version: int = SCHEMA_VERSION
+    machines: dict[str, dict[str, Saved]] = {}
+
+
+def machine_key(host: dict[str, Any], hostname: str) -> str:
+    """Names this machine without saying its name: a hash of host name, processor and cores."""
+    text = f"{hostname}\0{host['cpu']}\0{host['cores_logical']}\0{host['memory_bytes'] >> 30}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load(root: Path) -> Yardsticks:
+    """The saved times, none where there is no file; raises `BadFile` for a damaged or newer one."""
+    path = root / NAME
+    if not path.exists():
+        return Yardsticks()
+    try:
+        saved = msgspec.json.decode(read_bytes(path), type=Yardsticks)
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: damaged: {error}", "delete it, and save anew") from None
+    if saved.schema_version != SCHEMA_VERSION:
+        raise BadFile(f"{path}: schema version {saved.schema_version}, this reads {SCHEMA_VERSION}")
+    return saved
+
+
+def save(root: Path, key: str, times: dict[str, Saved]) -> None:
+    """Keep this machine's times beside those of the others."""
+    before = load(root)
+    mine = {**before.machines.get(key, {}), **times}
+    after = Yardsticks(machines={**before.machines, key: mine})
+    text = msgspec.json.format(msgspec.json.encode(after))
+    write_whole(root / NAME, text + b"\n")

@@ -1,0 +1,44 @@
+"""The canary's answer: a line a question, and the verdict."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from tabulate import tabulate
+
+from xorbench.judge.checks import summary
+from xorbench.observe.records import Verdict
+
+MARKS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "?", "skipped": "-"}
+WORDS: Final = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 4: "DEVICE MISSING"}
+
+
+def text(
+    verdicts: Sequence[Verdict], machine: dict[str, Any], wall_s: float, exit_code: int
+) -> str:
+    """For people: what was found on each device, the hints, the verdict in the last line."""
+    rows = [[MARKS[v.outcome], v.subject, v.check, v.actual] for v in verdicts]
+    hints = [f"{v.check} on {v.subject}: expected {v.expected}; hint: {v.hint}"
+             for v in verdicts if v.hint and v.outcome == "fail"]  # fmt: skip
+    last = f"{WORDS[exit_code]}: {summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
+    return "\n".join([tabulate(rows, tablefmt="plain", disable_numparse=True), *hints, last])
+
+
+def as_json(
+    verdicts: Sequence[Verdict], machine: dict[str, Any], wall_s: float, exit_code: int
+) -> str:
+    """For programs."""
+    answer = {
+        "schema_version": 1,
+        "verdict": WORDS[exit_code],
+        "exit_code": exit_code,
+        "wall_s": wall_s,
+        "machine": machine,
+        "verdicts": msgspec.to_builtins(verdicts),
+    }
+    return json.dumps(answer, indent=2)
+
+
+def _software(machine: dict[str, Any]) -> str:
+    return f"PyTorch {machine['torch_version']}, {machine['cpu_capability']}"
