@@ -11,7 +11,7 @@ from xorbench.plan.case import Case, Setting, Subject, case_from, read_device, t
 from xorbench.plan.faults import PROCESS_FAULTS, TRAINING_FAULTS, read_fault
 from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_settings, group_name
 from xorbench.plan.parse import integers
-from xorbench.plan.recipe import Recipe, read_recipe
+from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, read_recipe
 
 BITS = {axis.name: axis.bits for axis in AXES}
 
@@ -235,3 +235,11 @@ def test_the_engine_names_of_the_plan_are_those_of_the_workload() -> None:
     from xorbench.workload.engines import ENGINES as BUILT
 
     assert set(ENGINES) == set(BUILT)
+
+
+def test_defaults_are_shown_as_one_would_type_them() -> None:
+    """What help and `list` show can be given back."""
+    for axis in AXES:
+        assert axis.read(axis.option, axis.default_text) == axis.default
+    for row in RECIPE_OPTIONS:
+        assert row.parse(row.option, row.default_text) == getattr(Recipe(), row.field)

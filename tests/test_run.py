@@ -322,3 +322,23 @@ def wait_for_epochs(results: Path, count: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"fewer than {count} epochs in a minute")
+
+
+def test_env_shows_host_and_worker_without_their_names(xorbench: Xorbench) -> None:
+    """What to paste into a bug report: JSON, versions, no host name or path with --anonymous."""
+    done = xorbench("env", "--anonymous")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["worker"]["torch_version"] == torch.__version__
+    assert shown["host"]["cores_logical"] >= 1
+    assert socket.gethostname() not in done.stdout
+    assert str(Path.home()) not in done.stdout
+
+
+def test_list_shows_settings_recipe_and_checks(xorbench: Xorbench) -> None:
+    """For people and for programs the same rows."""
+    shown = json.loads(xorbench("list", "--json").stdout)
+    assert {"--devices", "--batch-sizes", "--threads"} <= {r["option"] for r in shown["settings"]}
+    text = xorbench("list").stdout
+    for rows in shown.values():
+        assert all(next(iter(row.values())) in text for row in rows)

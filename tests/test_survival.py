@@ -185,13 +185,13 @@ def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
 def test_a_hanging_case_is_a_failure_after_the_timeout(xorbench: Xorbench, tmp_path: Path) -> None:
     """No answer within --timeout: the worker is killed, the case fails, the other one finishes."""
     done = xorbench(
-        *("run", "--quick", "--epochs", "3", "--repeats", "1", "--timeout", "5"),
+        *("run", "--quick", "--epochs", "3", "--repeats", "1", "--timeout", "4"),
         *("--plant", "hang:epoch=1,cases=*drop0*"),
     )
     assert done.returncode == 1
     run = store.load((tmp_path / "results" / "latest").resolve())
     assert [f.failed for f in run.failures] == [
-        "worker w0 died: no answer within 5 s, so it was killed"
+        "worker w0 died: no answer within 4 s, so it was killed"
     ]
     assert len(run.trainings) == 1
 
@@ -245,3 +245,4 @@ def test_a_worker_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "could not start" in done.stderr
     assert "no torch here" in done.stderr
+    assert list((tmp_path / "results" / "runs").iterdir()) == []

@@ -14,7 +14,7 @@ from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
 from xorbench.workload.engines import ENGINES, Parts
-from xorbench.workload.faults import flip_bit
+from xorbench.workload.faults import flip_bit, plant
 from xorbench.workload.loop import Training, inline_weights, load_model, save_state
 from xorbench.workload.seeding import GlobalState, forked, generator, stream
 from xorbench.workload.xor import loss_of, make_inputs, make_model, make_points, score
@@ -285,7 +285,7 @@ def test_a_flipped_bit_is_one_bit(bit: int) -> None:
 def test_a_weight_flip_hits_its_step() -> None:
     """Planted in epoch 1, the tape parts in epoch 1 and not before."""
     fault = FaultSpec("flip-weight", {"epoch": 1, "step": 18, "bit": 20})
-    planted = Training(Case(), SHORT, [fault])
+    planted = Training(Case(), SHORT, alter=lambda training: plant(training, [fault]))
     parted = [planted.step().digest for _ in range(3)]
     clean = tape(Case())
     assert [a == b for a, b in zip(parted, clean, strict=True)] == [True, False, False]

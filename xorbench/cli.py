@@ -79,9 +79,16 @@ def cli() -> None:
 def plan_options(command: Command) -> Command:
     """The options of the axes and of the recipe, made from their tables."""
     for row in reversed(RECIPE_OPTIONS):
-        command = click.option(row.option, row.field, metavar="VALUE", help=row.about)(command)
+        about = f"{row.about} [{row.default_text}]"
+        command = click.option(row.option, row.field, metavar="VALUE", help=about)(command)
     for axis in reversed(AXES):
-        command = click.option(axis.option, axis.name, metavar="LIST", help=axis.about)(command)
+        about = f"{axis.about} [{axis.default_text}]"
+        # a setting that is true or false may be named alone, which means true
+        alone: dict[str, Any] = {}
+        if isinstance(axis.default[0], bool):
+            alone = {"is_flag": False, "flag_value": "true"}
+        option = click.option(axis.option, axis.name, metavar="LIST", help=about, **alone)
+        command = option(command)
     return command
 
 

@@ -15,6 +15,7 @@ from xorbench.plan.case import Setting
 from xorbench.worker import protocol
 
 CUBLAS_WORKSPACE: Final = ":4096:8"  # what PyTorch asks for before cuBLAS is deterministic
+START_S: Final = 120.0
 STOP_S: Final = 10.0
 
 
@@ -67,13 +68,17 @@ class Worker:
                 os.close(descriptor)
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask and wait; raises `OperationFailed` or `WorkerDied`."""
+        """Ask and wait; raises `OperationFailed` or `WorkerDied`.
+
+        The first answer may take `START_S` whatever the time-out: PyTorch is imported before it.
+        """
         self._asked += 1
+        wait_s = max(self._timeout_s, START_S) if self._asked == 1 else self._timeout_s
         try:
             os.write(self._requests, protocol.request(self._asked, op, args))
         except BrokenPipeError:
             raise self._death() from None
-        message = protocol.read(self._line())
+        message = protocol.read(self._line(wait_s))
         if "error" in message:
             error = message["error"]
             raise OperationFailed(f"{error['type']}: {error['message']}")
@@ -100,13 +105,13 @@ class Worker:
         self.process.wait()
         self._close_pipes()
 
-    def _line(self) -> bytes:
-        deadline = self._clock() + self._timeout_s
+    def _line(self, wait_s: float) -> bytes:
+        deadline = self._clock() + wait_s
         while b"\n" not in self._unread:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - self._clock()))
             if not ready:
                 self.kill()
-                raise WorkerDied(f"no answer within {self._timeout_s:g} s, so it was killed")
+                raise WorkerDied(f"no answer within {wait_s:g} s, so it was killed")
             received = os.read(self._answers, 1 << 20)
             if not received:
                 raise self._death()

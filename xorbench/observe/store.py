@@ -80,12 +80,17 @@ class RunStore:
         return self.folder / "logs" / f"{worker}.log"
 
     def close(self) -> None:
-        """Let others resume the run; logs of an anonymous run lose their paths."""
-        if self.anonymous:
-            for log in (self.folder / "logs").glob("*.log"):
-                write_whole(log, self._clean(log.read_text(errors="replace")).encode())
+        """Let others resume the run; a folder that never became a run is taken away."""
+        if not (self.folder / "run.json").exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
+
+    def clean_logs(self) -> None:
+        """Take paths out of what workers printed, once they have ended."""
+        if self.anonymous:
+            for log in (self.folder / "logs").glob("*.log"):
+                self.write_text(f"logs/{log.name}", log.read_text(errors="replace"))
 
     def _clean(self, text: str) -> str:
         return anonymous(text) if self.anonymous else text

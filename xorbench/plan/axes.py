@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
-from xorbench.plan.case import ENGINES, Case, Setting, Subject, read_device
+from xorbench.plan.case import ENGINES, Case, Setting, Subject, read_device, short
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 Bits = Literal["keep", "change", "may change"]
@@ -40,10 +40,20 @@ class Axis:
     quick: tuple[Any, ...] | None = None
     idle: Callable[[Case, bool], str] = lambda _case, _has_accelerator: ""
 
+    @property
+    def default_text(self) -> str:
+        """The default as one would type it."""
+        return ",".join(value_text(value) for value in self.default)
+
     def value(self, subject: Subject) -> Any:
         """The subject's value of this setting."""
         owner = subject.setting if self.scope == "process" else subject.case
         return getattr(owner, self.name)
+
+
+def value_text(value: object) -> str:
+    """A value as one would type it on the command line."""
+    return str(value).lower() if isinstance(value, bool) else short(value)
 
 
 def _listed(parse_one: Callable[[str, str], Any]) -> Callable[[str, str], tuple[Any, ...]]:
@@ -121,7 +131,7 @@ def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
 AXES: Final = (
     Axis(
         "device", "--devices", "device", read_devices, ("cpu",), _device_bits,
-        "devices by PyTorch's names; the CPU and the accelerator, if any, by default",
+        "devices by PyTorch's names; without it also the accelerator, if there is one",
     ),
     Axis(
         "engine", "--engines", "engine", _listed(partial(parse.word, choices=ENGINES)),

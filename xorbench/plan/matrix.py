@@ -5,8 +5,8 @@ from itertools import groupby, product
 from typing import Any, Final
 
 from xorbench.errors import BadOption
-from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, setting_of
-from xorbench.plan.case import Case, Setting, Subject, short
+from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, setting_of, value_text
+from xorbench.plan.case import Case, Setting, Subject
 from xorbench.plan.recipe import Recipe, require_batches
 
 BIGGEST_MATRIX: Final = 100_000
@@ -102,12 +102,8 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 def group_name(axis: Axis, members: list[Subject]) -> str:
     """The group as reports name it: its first member's id with the axis values in front."""
-    values = ",".join(_value_name(axis.value(member)) for member in members)
+    values = ",".join(value_text(axis.value(member)) for member in members)
     return f"{axis.name} {values}: {members[0].id}"
-
-
-def _value_name(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else short(value)
 
 
 # Rough costs on a small machine, for the estimate before anything was measured.

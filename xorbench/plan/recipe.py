@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, Final
 
@@ -66,6 +66,11 @@ class RecipeOption:
     def option(self) -> str:
         """The option's name, such as `--train-size`."""
         return "--" + self.field.replace("_", "-")
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would type it."""
+        return str(next(f.default for f in fields(Recipe) if f.name == self.field))
 
 
 RECIPE_OPTIONS: Final = (

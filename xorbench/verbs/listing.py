@@ -4,7 +4,7 @@ import pandas as pd
 
 from xorbench.judge.checks import CHECKS
 from xorbench.plan.axes import AXES
-from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe
+from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
 def axes() -> pd.DataFrame:
@@ -12,7 +12,7 @@ def axes() -> pd.DataFrame:
     rows = [
         {
             "option": axis.option,
-            "default": ",".join("auto" if v is None else str(v).lower() for v in axis.default),
+            "default": axis.default_text,
             "scope": axis.scope,
             "what it is": axis.about,
         }
@@ -23,10 +23,9 @@ def axes() -> pd.DataFrame:
 
 def recipe() -> pd.DataFrame:
     """The parts of the recipe."""
-    default = Recipe()
     rows = [
-        {"option": r.option, "default": str(getattr(default, r.field)), "what it is": r.about}
-        for r in RECIPE_OPTIONS
+        {"option": row.option, "default": row.default_text, "what it is": row.about}
+        for row in RECIPE_OPTIONS
     ]
     return pd.DataFrame(rows)
 

@@ -68,19 +68,19 @@ class Outcome:
 
 def run(request: Request, progress: Bar | Lines) -> Outcome:
     """Plan, start workers, train, judge, report. Raises `BadOption` before anything is written."""
-    settings, started = _validated(request), now()
+    started = now()
+    settings, epochs = _validated(request)
     slots = make_slots(settings, request.repeats, request.faults)
-    epochs = _epochs(request, settings)
     store = files.create(request.root, request.name, epochs, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
         with running(slots, start):
             cases, lacking = _resolve(request, slots)
             info = _info(request, store, settings, cases, slots, started)
-            store.write_info(info)
-            files.point_latest(request.root, store.folder)
             for skip in skip_lines(cases, lacking):
                 store.append("trainings.jsonl", skip)
+            store.write_info(info)  # with this the folder is a run
+            files.point_latest(request.root, store.folder)
             for slot in slots:
                 slot.lives = [Live(case, slot) for case in cases if not lacking.get(case.device)]
             runner = Runner(info, store, slots, start, progress)
@@ -140,6 +140,7 @@ def conclude(
     store: RunStore, *, interrupted: bool = False, device_missing: bool = False
 ) -> Outcome:
     """Read the run back from its files, judge it, and write its reports."""
+    store.clean_logs()
     observed = files.load(store.folder)
     verdicts = judge(observed)
     write_reports(store, observed, verdicts)
@@ -150,20 +151,18 @@ def conclude(
 # Before the training
 
 
-def _validated(request: Request) -> tuple[Setting, ...]:
-    """The settings; raises `BadOption` for a matrix that cannot be, before any worker starts."""
-    expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
+def _validated(request: Request) -> tuple[tuple[Setting, ...], int]:
+    """The settings, and about how many epochs they come to with all cases.
+
+    Raises `BadOption` for a matrix that cannot be, before any worker starts.
+    """
+    cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     settings = expand_settings(request.axes)
     if len(settings) * request.repeats > 64:
         count = len(settings) * request.repeats
         raise BadOption(f"--repeats: {count} worker processes are more than 64", "ask for fewer")
-    return settings
-
-
-def _epochs(request: Request, settings: Sequence[Setting]) -> int:
-    cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     each = request.recipe.epochs + request.warmup_epochs
-    return len(cases) * len(settings) * request.repeats * each
+    return settings, len(cases) * len(settings) * request.repeats * each
 
 
 def _resolve(request: Request, slots: list[Slot]) -> tuple[tuple[Case, ...], dict[str, str | None]]:
@@ -260,7 +259,7 @@ class Preview:
 
 def preview(request: Request) -> Preview:
     """Expand the plan on this machine without training or writing anything."""
-    settings = _validated(request)
+    settings, _ = _validated(request)
     with tempfile.TemporaryDirectory() as folder:
         slots = make_slots(settings[:1], 1)
         start = starter(lambda name: Path(folder) / name, request.timeout_s)

@@ -5,6 +5,7 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -13,7 +14,7 @@ from xorbench.plan.case import case_from
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.worker import machine
-from xorbench.workload.faults import plant_in_process
+from xorbench.workload.faults import plant, plant_in_process
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
 from xorbench.workload.yardstick import Yardstick
@@ -52,7 +53,7 @@ def open_training(
 ) -> Answer:
     """Make a training ready to step; answers its handle and the digest of its inputs."""
     planted = [FaultSpec(**fault) for fault in faults]
-    training = Training(case_from(case), Recipe(**recipe), planted)
+    training = Training(case_from(case), Recipe(**recipe), alter=partial(plant, faults=planted))
     session.opened += 1
     session.trainings[session.opened] = training
     return {"training": session.opened, "inputs_sha256": training.inputs_sha256()}

@@ -1,24 +1,22 @@
 """Planting faults: each is a function that alters a training before its first step."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from xorbench.plan.faults import FaultSpec
+from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch, XorPoints
 
-if TYPE_CHECKING:
-    from xorbench.workload.loop import Training
+Tamper = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
 def plant(training: Training, faults: Sequence[FaultSpec]) -> None:
@@ -47,9 +45,6 @@ def _at_epoch_start(training: Training, act: Callable[[int], None]) -> None:
         yield from inner(batches)
 
     _wrap(training, tampered)
-
-
-Tamper = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
 def _wrap(

@@ -2,17 +2,15 @@
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from xorbench.plan.case import Case
-from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
 from xorbench.workload.engines import ENGINES, Parts
-from xorbench.workload.faults import plant
 from xorbench.workload.seeding import GlobalState, generator
 from xorbench.workload.xor import Score, SimpleClassifier, loss_of, make_inputs, score
 
@@ -42,14 +40,17 @@ class Result:
 
 
 class Training:
-    """A case being trained, with its own data, model, generators and global random state."""
+    """A case being trained, with its own data, model, generators and global random state.
+
+    `alter` may change the training before it begins, which is how faults are planted.
+    """
 
     def __init__(
         self,
         case: Case,
         recipe: Recipe,
-        faults: Sequence[FaultSpec] = (),
         *,
+        alter: Callable[["Training"], None] = lambda _training: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.case, self.recipe = case, recipe
@@ -70,7 +71,7 @@ class Training:
             shuffle=generator(case.seed, "shuffle"),
         )
         self.saved = save_state
-        plant(self, faults)
+        alter(self)  # before the engine looks at the parts
         self.run_epoch = ENGINES[case.engine](self.parts)
         self._globals = GlobalState(self.device, case.seed)
         self._memory.opened()
