@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from xorbench.observe import store
 from xorbench.observe.records import Run
+
+torch.set_num_threads(1)  # as in a worker: two threads wait for each other on busy cores
 
 Completed = subprocess.CompletedProcess[str]
 Xorbench = Callable[..., Completed]

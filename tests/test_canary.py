@@ -9,11 +9,14 @@ from conftest import Xorbench
 from test_run import lacking_device
 
 from xorbench.errors import BadFile
-from xorbench.judge.canary import Burned, fast, sound
+from xorbench.judge.canary import Burned, fast, right, sound
 from xorbench.judge.checks import held
+from xorbench.measure.pool import OperationFailed
+from xorbench.measure.runner import Slot, golden_of
 from xorbench.observe import yardsticks
 from xorbench.observe.records import Fact
 from xorbench.observe.yardsticks import Saved
+from xorbench.plan.case import Setting
 
 
 def outcomes(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
@@ -173,3 +176,16 @@ def test_saved_times_of_a_newer_schema_are_refused(tmp_path: Path) -> None:
     path.write_text('{"schema_version": 2, "machines": {}}')
     with pytest.raises(BadFile, match="schema version 2"):
         yardsticks.load(tmp_path)
+
+
+def test_a_device_that_cannot_do_the_training_fails_and_the_rest_goes_on() -> None:
+    """An operation that raises is a fact that is not golden, not an end of everything."""
+
+    class Refusing(Slot):
+        def ask(self, op: str, **args: Any) -> dict[str, Any]:
+            raise OperationFailed("RuntimeError: no such kernel")
+
+    golden = golden_of(Refusing("w0", Setting(), 0), "cpu")
+    verdicts = right("cpu", golden)
+    assert {verdict.outcome for verdict in verdicts} == {"fail"}
+    assert all("no such kernel" in verdict.actual for verdict in verdicts)

@@ -21,9 +21,8 @@ class Burned(NamedTuple):
 
 def right(device: str, golden: Golden) -> list[Verdict]:
     """Edge cases, digest, and score of one device; the score is judged by itself."""
-    scores = [fact for fact in golden.universal if fact.what == "score"]
     bits = [fact for fact in golden.universal if fact.what != "score"]
-    score = scores[0]
+    score = next((fact for fact in golden.universal if fact.what == "score"), bits[0])
     verdict = Verdict(
         check="accuracy",
         subject=device,

@@ -21,6 +21,7 @@ from xorbench.measure.schedule import shuffled
 from xorbench.observe.records import (
     Count,
     EpochLine,
+    Fact,
     Failure,
     Golden,
     Run,
@@ -181,8 +182,7 @@ class Runner:
         self._blamed = None
         for device in sorted({live.case.device for live in slot.lives}):
             record = self._workers[slot.worker_id]
-            found = msgspec.convert(slot.ask("universal", device=device), Golden)
-            golden = {**record.golden, device: found}
+            golden = {**record.golden, device: golden_of(slot, device)}
             self._workers[record.id] = msgspec.structs.replace(record, golden=golden)
         self._write_info()
 
@@ -406,6 +406,15 @@ class Runner:
     def _write_info(self) -> None:
         self.info = msgspec.structs.replace(self.info, workers=list(self._workers.values()))
         self._store.write_info(self.info)
+
+
+def golden_of(slot: Slot, device: str) -> Golden:
+    """What the device gives where the right answer is known; that it gives none is a fact too."""
+    try:
+        return msgspec.convert(slot.ask("universal", device=device), Golden)
+    except OperationFailed as error:
+        none = [Fact(what="the operation", expected="comes to its end", actual=str(error))]
+        return Golden(arithmetic=none, universal=none)
 
 
 def training_record(live: Live, answer: dict[str, Any]) -> Training:

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from xorbench.judge import canary as judge
 from xorbench.judge.checks import exit_code
 from xorbench.measure import host
 from xorbench.measure.pool import OperationFailed, WorkerDied
-from xorbench.measure.runner import Slot, make_slots, now
+from xorbench.measure.runner import Slot, golden_of, make_slots, now
 from xorbench.observe import yardsticks
-from xorbench.observe.records import Golden, Verdict
+from xorbench.observe.records import Verdict
 from xorbench.observe.yardsticks import Saved
 from xorbench.plan.case import Setting
 from xorbench.plan.faults import FaultSpec, read_fault
@@ -116,8 +114,7 @@ class _Canary:
             ]
 
     def _checked(self, device: str) -> list[Verdict]:
-        golden = msgspec.convert(self._slot.ask("universal", device=device), Golden)
-        verdicts = [*judge.right(device, golden), self._speed(device)]
+        verdicts = [*judge.right(device, golden_of(self._slot, device)), self._speed(device)]
         if self._request.models is not None:
             verdicts.append(self._burn(device, self._request.models))
         return verdicts
