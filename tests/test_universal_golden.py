@@ -19,7 +19,7 @@ from xorbench.universal.golden import Checked
 from xorbench.universal.spec import UniversalRecipe
 
 ROOT = Path(xorbench.__file__).parents[1]
-backends = pytest.mark.parametrize("name", BACKENDS)
+backends = pytest.mark.parametrize("name", ["numpy", "torch", "numba"])
 
 RIGHT_DIGESTS = """
 from xorbench.universal import golden

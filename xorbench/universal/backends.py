@@ -1,6 +1,7 @@
 """The table of backends. A backend is loaded when it is asked for, and says why if it cannot be."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -25,6 +26,8 @@ class Backend:
     module: str
     needs: tuple[str, ...] = ()
     takes_device: bool = False
+    lacks: Callable[[], str | None] = lambda: None
+    """Why the backend cannot be used here though all it needs can be imported."""
 
     def missing(self) -> str | None:
         """Why the backend cannot be used here, or None if it can; imports what it needs."""
@@ -33,7 +36,7 @@ class Backend:
                 importlib.import_module(library)
             except Exception as error:  # a library may refuse its surroundings in its own way
                 return f"{library} cannot be imported: {type(error).__name__}: {error}"
-        return None
+        return self.lacks()
 
     def load(self, device: str = "cpu") -> Loaded:
         """Import the backend, for a device as ``torch.device`` names it.
@@ -49,12 +52,23 @@ class Backend:
         return Loaded(partial(module.train, **place), partial(module.evaluate, **place))
 
 
+def _no_device_for_triton() -> str | None:
+    return importlib.import_module("xorbench.universal.triton_backend").lacks()  # type: ignore[no-any-return]
+
+
 BACKENDS: Final = {
     row.name: row
     for row in (
         Backend("numpy", "xorbench.universal.numpy_backend"),
         Backend("torch", "xorbench.universal.torch_backend", needs=("torch",), takes_device=True),
         Backend("numba", "xorbench.universal.numba_backend", needs=("numba",)),
+        Backend(
+            "triton",
+            "xorbench.universal.triton_backend",
+            needs=("torch", "triton"),
+            takes_device=True,
+            lacks=_no_device_for_triton,
+        ),
     )
 }
 """By name; the order is the order of a report."""

@@ -1,0 +1,117 @@
+"""The fused GPU kernels without a GPU: their logic interpreted, their code compiled."""
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+triton = pytest.importorskip("triton", reason="Triton is not installed")
+
+# In a process of its own: the interpreter is chosen when a kernel is defined.
+AGREE = """
+import warnings
+warnings.simplefilter("ignore", RuntimeWarning)  # the probe overflows on purpose
+from functools import partial
+from xorbench.universal import numpy_backend, probe, triton_backend
+from xorbench.universal.spec import UniversalRecipe
+from xorbench.universal.trained import Keep
+
+for batch_size, drop_last in ((64, False), (50, True), (128, True), (300, True), (299, False)):
+    recipe = UniversalRecipe(
+        train_size=300, test_size=60, epochs=2, batch_size=batch_size, drop_last=drop_last
+    )
+    ours, theirs = (
+        train(recipe, [0, 5, 9], keep=Keep.EPOCHS, score_epochs=True)
+        for train in (partial(triton_backend.train, device="cpu"), numpy_backend.train)
+    )
+    assert [ours.tape(i) for i in range(3)] == [theirs.tape(i) for i in range(3)], recipe
+    assert ours.correct.tolist() == theirs.correct.tolist()
+    assert ours.epoch_correct.tolist() == theirs.epoch_correct.tolist()
+probed = probe.probe(partial(triton_backend.evaluate, device="cpu"))
+assert [miss for group in probed for miss in group.misses] == []
+print("agree")
+"""
+
+
+def test_the_kernels_have_the_oracles_bits_in_the_interpreter() -> None:
+    """Points, tapes, scores and every edge case of the probe equal NumPy's."""
+    done = subprocess.run(
+        [sys.executable, "-c", AGREE],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "agree\n", done.stderr
+
+
+def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], exact: bool) -> str:
+    """The PTX of a kernel for compute capability 9.0; needs no GPU."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = pointers | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    target = GPUTarget("cuda", 90, 32)
+    code = triton.compile(source, target=target, options={"enable_fp_fusion": not exact})
+    ptx: str = code.asm["ptx"]
+    return ptx
+
+
+def epoch_ptx(*, exact: bool) -> str:
+    """The training kernel's PTX, with a short last batch."""
+    from xorbench.universal import triton_backend
+
+    floats = ("weights", "x0s", "x1s", "labels")
+    pointers = dict.fromkeys(floats, "*fp32") | {"order": "*i32", "n": "i32", "whole": "i32"}
+    pointers |= dict.fromkeys(("inverse", "inverse_short", "lr"), "fp32")
+    constants = {
+        "BATCH": 128, "ROWS": 128, "LEVELS": 7,
+        "SHORT": 68, "SHORT_ROWS": 128, "SHORT_LEVELS": 7,
+    }
+    return compiled(triton_backend._epoch, pointers, constants, exact)
+
+
+def float_operations(ptx: str) -> set[str]:
+    """The float32 arithmetic instructions that occur."""
+    return set(re.findall(r"\b((?:fma|mad|div|add|sub|mul|rcp|ex2)\.[\w.]*f32)\b", ptx))
+
+
+def test_the_compiled_kernel_rounds_every_operation_by_itself() -> None:
+    """Only correctly rounded adds, subtractions, products and quotients; nothing is flushed."""
+    ptx = epoch_ptx(exact=True)
+    assert float_operations(ptx) == {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "div.rn.f32"}
+    assert "ftz" not in ptx
+
+
+def test_a_kernel_that_may_fuse_does() -> None:
+    """The same kernel without the switch shows what the test above would see."""
+    operations = float_operations(epoch_ptx(exact=False))
+    assert operations != {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "div.rn.f32"}
+
+
+def test_without_a_gpu_the_backend_says_why_it_is_skipped() -> None:
+    """Triton may be there without a device that it compiles for."""
+    import torch
+
+    from xorbench.universal.backends import BACKENDS
+
+    reason = BACKENDS["triton"].missing()
+    assert (reason is None) == torch.cuda.is_available()
+
+
+@pytest.mark.gpu
+def test_the_golden_values_on_the_gpu() -> None:
+    """Every golden value and every edge case, on the card itself."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    from xorbench.universal import golden
+    from xorbench.universal.backends import BACKENDS
+
+    backend = BACKENDS["triton"].load("cuda")
+    assert [c for c in golden.check(backend.train, backend.evaluate) if not c.passed] == []
