@@ -7,7 +7,7 @@ from typing import Any
 from xorbench.measure import host
 from xorbench.measure.runner import make_slots
 from xorbench.plan.case import Setting
-from xorbench.verbs.run import running, starter
+from xorbench.verbs.workers import running, starter
 
 
 def env(*, anonymous: bool) -> dict[str, Any]:

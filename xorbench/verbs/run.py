@@ -1,30 +1,24 @@
 """`run`: train the matrix, judge it, write the report."""
 
-import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from xorbench import __version__
 from xorbench.errors import BadOption
 from xorbench.judge.checks import exit_code, judge
 from xorbench.measure import host
-from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
 from xorbench.measure.runner import (
     Live,
     Runner,
     Slot,
-    StartWorker,
     make_slots,
     now,
     require_same_machine,
     skip_lines,
 )
-from xorbench.measure.staging import staged
 from xorbench.observe import store as files
 from xorbench.observe.records import Run, RunInfo, Verdict, slot_of
 from xorbench.observe.store import RunStore
@@ -34,6 +28,7 @@ from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
 from xorbench.plan.recipe import Recipe
 from xorbench.verbs.files import write_reports
 from xorbench.verbs.progress import Bar, Lines
+from xorbench.verbs.workers import running, starter, until_interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ def run(request: Request, progress: Bar | Lines) -> Outcome:
             for slot in slots:
                 slot.lives = [Live(case, slot) for case in cases if not lacking.get(case.device)]
             runner = Runner(info, store, slots, start, progress)
-            interrupted = drive(runner, progress)
+            interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
         missing = request.require_devices and any(lacking.values())
         return conclude(store, interrupted=interrupted, device_missing=missing)
     finally:
@@ -111,29 +106,10 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
                 slot.lives = [Live(c, slot) for c in before.info.cases if c.id not in skipped]
             runner = Runner(before.info, store, slots, start, progress)
             runner.take_up(before)
-            interrupted = drive(runner, progress)
+            interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
-
-
-def drive(runner: Runner, progress: Bar | Lines) -> bool:
-    """Run to the end, or until Ctrl-C or a polite kill; true where it was interrupted."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        runner.run()
-    except KeyboardInterrupt:
-        run_id = runner.info.id
-        progress.note(f"interrupted; python -m xorbench run --resume {run_id} does the rest")
-        return True
-    finally:
-        progress.end()
-        signal.signal(signal.SIGTERM, before)
-    return False
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def conclude(
@@ -204,45 +180,6 @@ def _info(
         yardstick_version=slots[0].yardstick_version,
         host=host.describe(anonymous=request.anonymous),
     )
-
-
-# Workers
-
-
-def starter(log_path: Callable[[str], Path], timeout_s: float) -> StartWorker:
-    """A function that starts a worker by name and setting."""
-    rooms = staged()
-
-    def start(name: str, setting: Setting) -> Worker:
-        return Worker(name, setting, rooms=rooms, log=log_path(name), timeout_s=timeout_s)
-
-    return start
-
-
-@contextmanager
-def running(slots: list[Slot], start: StartWorker) -> Iterator[None]:
-    """Fill every slot with a configured worker; none outlives the block."""
-    try:
-        for slot in slots:  # all at once: importing PyTorch takes a while
-            slot.launch(start)
-        for slot in slots:
-            _configure(slot)
-        yield
-    finally:
-        for slot in slots:
-            if slot.worker:
-                with suppress(OSError):
-                    slot.worker.kill()
-
-
-def _configure(slot: Slot) -> None:
-    try:
-        slot.configure()
-    except (WorkerDied, OperationFailed) as error:
-        raise BadOption(
-            f"worker {slot.name} could not start: {error}",
-            "python -m xorbench env --debug shows what its PyTorch says",
-        ) from None
 
 
 # Dry run
