@@ -12,7 +12,7 @@ from xorbench.judge.checks import judge
 from xorbench.observe.records import Failure, Run, Skip
 from xorbench.observe.store import anonymous
 from xorbench.plan.case import Case
-from xorbench.report import document, page, plots, tables, text
+from xorbench.report import document, page, plots, runs, tables, text
 from xorbench.verbs.progress import Lines
 
 
@@ -110,7 +110,7 @@ def test_numbers_have_four_significant_digits(value: float, shown: str) -> None:
 
 def test_the_report_names_machine_versions_command_and_date(quick_run: Run) -> None:
     """A number without them is worth nothing."""
-    report = document.markdown(quick_run, judge(quick_run))
+    report = document.markdown(runs.content(quick_run, judge(quick_run)))
     info = quick_run.info
     machine = info.workers[0].machine
     for part in (info.command, info.started, info.host["cpu"], machine["torch_version"], info.id):
@@ -134,8 +134,8 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> 
     hostile = "<script>alert(1)</script>"
     failure = Failure(case=Case(seed=8), worker="w0", setting="base", epochs=3, failed=hostile)
     run = msgspec.structs.replace(quick_run, failures=[failure])
-    drawn = {name: plot(run) for name, plot in plots.PLOTS.items()}
-    html = page.html(run, judge(run), drawn)
+    content = runs.content(run, judge(run))
+    html = page.html(content, {picture.name: picture.draw() for picture in content.pictures})
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)" in html
     fetched = re.findall(r"""(?:src|href)=["'](?!#)([^"']*)""", html)
@@ -155,8 +155,8 @@ def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None
     """Where nothing was trained there is nothing to draw, and no error."""
     run = msgspec.structs.replace(quick_run, trainings=[], epochs=[])
     assert {plot(run) for plot in plots.PLOTS.values()} == {""}
-    assert "nothing to judge" not in document.markdown(run, judge(run))
-    assert "(none)" in document.terminal(run, judge(run))
+    assert "nothing to judge" not in document.markdown(runs.content(run, judge(run)))
+    assert "(none)" in document.terminal(runs.content(run, judge(run)))
 
 
 def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:

@@ -275,9 +275,9 @@ def _print_outcome(outcome: Any, as_json: bool) -> int:
     from xorbench.report import document
 
     if as_json:
-        click.echo(document.as_json(outcome.run, outcome.verdicts, outcome.exit_code))
+        click.echo(document.as_json(outcome.content, outcome.exit_code))
     else:
-        click.echo(document.terminal(outcome.run, outcome.verdicts))
+        click.echo(document.terminal(outcome.content))
     click.echo(f"xorbench: report in {_shown(outcome.folder)}", err=True)
     code: int = outcome.exit_code
     return code

@@ -1,21 +1,31 @@
-"""The judged files of a run: verdicts, tables, reports."""
+"""The judged files of a run or a sweep: verdicts, tables, reports."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from xorbench.observe.records import Run, Verdict
 from xorbench.observe.store import RunStore
-from xorbench.report import document, page, plots
-from xorbench.report.tables import CSV_TABLES, TABLES
+from xorbench.report import document, page
+from xorbench.report.content import Content
 from xorbench.report.text import FORMATS
 
 
-def write_reports(store: RunStore, run: Run, verdicts: Sequence[Verdict]) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a run or a sweep came to: where its files are, its report, the exit code."""
+
+    folder: Path
+    content: Content
+    exit_code: int
+
+
+def write_reports(store: RunStore, content: Content) -> None:
     """Write everything that is made from the observations alone."""
-    store.write_json("verdicts.json", verdicts)
-    for name in CSV_TABLES:
-        store.write_text(f"{name}.csv", FORMATS["csv"](TABLES[name](run, verdicts)))
-    store.write_text("report.md", document.markdown(run, verdicts))
-    drawn = {name: plot(run) for name, plot in plots.PLOTS.items()}
+    store.write_json("verdicts.json", content.verdicts)
+    for section in content.sections:
+        if section.csv is not None:
+            store.write_text(f"{section.name}.csv", FORMATS["csv"](section.csv))
+    store.write_text("report.md", document.markdown(content))
+    drawn = {picture.name: picture.draw() for picture in content.pictures}
     for name, svg in drawn.items():
         store.write_text(f"plots/{name}.svg", svg)
-    store.write_text("report.html", page.html(run, verdicts, drawn))
+    store.write_text("report.html", page.html(content, drawn))

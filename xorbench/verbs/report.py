@@ -6,8 +6,8 @@ from xorbench.errors import BadFile
 from xorbench.judge.checks import exit_code, judge
 from xorbench.observe import store as files
 from xorbench.observe.store import RunStore
-from xorbench.verbs.files import write_reports
-from xorbench.verbs.run import Outcome
+from xorbench.report import runs
+from xorbench.verbs.files import Outcome, write_reports
 
 
 def report(root: Path, text: str) -> tuple[Outcome, str]:
@@ -15,9 +15,10 @@ def report(root: Path, text: str) -> tuple[Outcome, str]:
     folder = files.find(root, text)
     run = files.load(folder)
     verdicts = judge(run)
+    content = runs.content(run, verdicts)
     trouble = ""
     try:
-        write_reports(RunStore(folder, anonymous=run.info.anonymous, lock=False), run, verdicts)
+        write_reports(RunStore(folder, anonymous=run.info.anonymous, lock=False), content)
     except BadFile as error:
         trouble = error.message
-    return Outcome(folder, run, verdicts, exit_code(verdicts)), trouble
+    return Outcome(folder, content, exit_code(verdicts)), trouble

@@ -20,13 +20,14 @@ from xorbench.measure.runner import (
     skip_lines,
 )
 from xorbench.observe import store as files
-from xorbench.observe.records import Run, RunInfo, Verdict, slot_of
+from xorbench.observe.records import RunInfo, slot_of
 from xorbench.observe.store import RunStore
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Setting
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
 from xorbench.plan.recipe import Recipe
-from xorbench.verbs.files import write_reports
+from xorbench.report import runs
+from xorbench.verbs.files import Outcome, write_reports
 from xorbench.verbs.progress import Bar, Lines
 from xorbench.verbs.workers import running, starter, until_interrupted
 
@@ -49,16 +50,6 @@ class Request:
     require_devices: bool = False
     save_weights: bool = False
     anonymous: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A judged run, where its files are, and the exit code it comes to."""
-
-    folder: Path
-    run: Run
-    verdicts: list[Verdict]
-    exit_code: int
 
 
 def run(request: Request, progress: Bar | Lines) -> Outcome:
@@ -119,9 +110,10 @@ def conclude(
     store.clean_logs()
     observed = files.load(store.folder)
     verdicts = judge(observed)
-    write_reports(store, observed, verdicts)
+    content = runs.content(observed, verdicts)
+    write_reports(store, content)
     code = exit_code(verdicts, interrupted=interrupted, device_missing=device_missing)
-    return Outcome(store.folder, observed, verdicts, code)
+    return Outcome(store.folder, content, code)
 
 
 # Before the training

@@ -1,0 +1,99 @@
+"""The report of a run: which machine and command, which tables, which pictures."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from xorbench.observe.records import Run, Verdict
+from xorbench.report.content import Content, Picture, Section
+from xorbench.report.plots import PLOTS
+from xorbench.report.tables import CSV_TABLES, TABLES
+
+TITLES: Final = {
+    "throughput": "Throughput",
+    "accuracy": "Accuracy",
+    "determinism": "Determinism",
+    "settings": "What changing each setting does to the bits",
+    "not trained": "Skipped, failed and unfinished cases",
+    "workers": "Workers",
+    "checks": "Checks",
+}
+EXPLANATIONS: Final = {
+    "throughput": (
+        "The centre is the geometric mean of the workers' median epochs; the 95 % interval is"
+        " Student's t between workers, pooled over the cases. It speaks of fresh processes on this"
+        " machine in these minutes, not of tomorrow: for that, compare `epoch ÷ yardstick`, which"
+        " divides by a frozen training timed in the same rounds. Epochs/s and steps/s are the same"
+        " speed in other units, with the same relative interval. `÷ first` is paired round by round"
+        " with the first case."
+    ),
+    "accuracy": "Counted as integers. Of several workers the worst is shown.",
+    "determinism": (
+        "The first 16 digits of the SHA-256 over the trained weights; the CSV file has all 64."
+        " `rerun`: every worker recorded the same digests epoch by epoch."
+    ),
+}
+TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "not trained")
+CAPTIONS: Final = {
+    "throughput": "Samples per second of each case; the whisker is the 95 % interval",
+    "loss": "Loss of the last step of each epoch, one line for each distinct training",
+    "epochs": "Epoch time over the run, relative to each case's median: drift and noise",
+}
+
+
+def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
+    """The content of a run's report."""
+    return Content(
+        id=run.info.id,
+        schema_version=run.info.schema_version,
+        heading=heading(run),
+        sections=[_section(name, run, verdicts) for name in TABLES],
+        pictures=[Picture(n, CAPTIONS[n], partial(plot, run)) for n, plot in PLOTS.items()],
+        verdicts=verdicts,
+    )
+
+
+def _section(name: str, run: Run, verdicts: Sequence[Verdict]) -> Section:
+    frame = TABLES[name](run, verdicts)
+    return Section(
+        name=name,
+        title=TITLES[name],
+        frame=frame,
+        about=EXPLANATIONS.get(name, ""),
+        csv=frame if name in CSV_TABLES else None,
+        terminal=name in TERMINAL_TABLES,
+        optional=name == "not trained",
+    )
+
+
+def heading(run: Run) -> list[tuple[str, str]]:
+    """What identifies the numbers: machine, versions, command, date, planted faults."""
+    info = run.info
+    machine = next((w.machine for w in info.workers if w.machine), {})
+    host = info.host
+    devices = ", ".join(str(d.get("name", d["device"])) for d in machine.get("devices", []))
+    memory = f"{host.get('memory_bytes', 0) / 2**30:.0f} GiB"
+    rows = [
+        ("run", info.id + (f" ({info.name})" if info.name else "")),
+        ("command", info.command),
+        ("started", info.started),
+        ("finished", info.finished or "not yet"),
+        ("machine", f"{host.get('cpu', '?')}, {host.get('cores_logical', '?')} cores, {memory}"),
+        ("accelerator", devices or "none"),
+        ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
+        ("software", _software(machine)),
+        ("workers", f"{info.repeats} × {len(info.settings)} setting(s), fresh processes"),
+    ]
+    if info.faults:
+        rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
+    return rows
+
+
+def _software(machine: dict[str, object]) -> str:
+    if not machine:
+        return "unknown"
+    return (
+        f"PyTorch {machine['torch_version']}, Python {machine['python_version']},"
+        f" NumPy {machine['numpy_version']}, CPU threads: {machine['threads']},"
+        f" {machine['cpu_capability']}"
+    )
