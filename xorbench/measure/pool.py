@@ -28,7 +28,10 @@ class OperationFailed(Exception):
 
 
 class Worker:
-    """One fresh interpreter under one setting. Its output goes to `log`."""
+    """One fresh interpreter under one setting. Its output goes to `log`.
+
+    `operations` names the module of the worker's room that answers.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Worker:
         rooms: Path,
         log: Path,
         timeout_s: float,
+        operations: str = "operations",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -51,7 +55,7 @@ class Worker:
         try:
             with log.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "xorbench.worker", *map(str, theirs)],
+                    [sys.executable, "-m", "xorbench.worker", *map(str, theirs), operations],
                     pass_fds=theirs,
                     cwd=rooms,
                     env=environment(setting, rooms),

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Hashable
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 from xorbench.errors import BadOption
@@ -45,12 +46,12 @@ def positive(option: str, text: str, high: float) -> float:
     return value
 
 
-def truth(option: str, text: str) -> bool:
+def truth(option: str, text: str, example: str = "false,true") -> bool:
     """True or false; raises `BadOption` otherwise."""
     value = _TRUTHS.get(text.strip().lower())
     if value is None:
         raise BadOption(
-            f"{option}: must be true or false, got {text!r}", f"for example {option} false,true"
+            f"{option}: must be true or false, got {text!r}", f"for example {option} {example}"
         )
     return value
 
@@ -76,6 +77,16 @@ def integers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
     if sum(map(len, pieces)) > BIGGEST_LIST:
         raise BadOption(f"{option}: more than {BIGGEST_LIST:,} values in {text!r}")
     return distinct(option, [value for piece in pieces for value in piece])
+
+
+def ranges(option: str, text: str, low: int, high: int) -> tuple[range, ...]:
+    """The same list as ranges, ascending, however many values they hold; none overlaps another."""
+    pieces = separated(option, text, partial(_integer_or_range, low=low, high=high))
+    ordered = sorted(pieces, key=lambda piece: piece.start)
+    for one, following in pairwise(ordered):
+        if following.start < one.stop:
+            raise BadOption(f"{option}: {following.start} is given twice", "give each value once")
+    return tuple(ordered)
 
 
 def distinct(option: str, values: list[Value]) -> tuple[Value, ...]:

@@ -1,6 +1,7 @@
 """The table of backends. A backend is loaded when it is asked for, and says why if it cannot be."""
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ class Backend:
     module: str
     needs: tuple[str, ...] = ()
     takes_device: bool = False
+    takes_threads: bool = False
     lacks: Callable[[], str | None] = lambda: None
     """Why the backend cannot be used here though all it needs can be imported."""
 
@@ -38,8 +40,10 @@ class Backend:
                 return f"{library} cannot be imported: {type(error).__name__}: {error}"
         return self.lacks()
 
-    def load(self, device: str = "cpu") -> Loaded:
+    def load(self, device: str = "cpu", threads: int | None = None) -> Loaded:
         """Import the backend, for a device as ``torch.device`` names it.
+
+        ``threads`` are for the backend that starts threads of its own; others leave it aside.
 
         Raises:
             BadOption: the backend knows the CPU alone and another device was asked for.
@@ -49,7 +53,15 @@ class Backend:
             raise BadOption(f"--device: the {self.name} backend knows cpu alone, got {device}")
         module = importlib.import_module(self.module)
         place = {"device": device} if self.takes_device else {}
-        return Loaded(partial(module.train, **place), partial(module.evaluate, **place))
+        cores = {"threads": threads} if self.takes_threads else {}
+        return Loaded(partial(module.train, **place, **cores), partial(module.evaluate, **place))
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _no_device_for_triton() -> str | None:
@@ -61,7 +73,7 @@ BACKENDS: Final = {
     for row in (
         Backend("numpy", "xorbench.universal.numpy_backend"),
         Backend("torch", "xorbench.universal.torch_backend", needs=("torch",), takes_device=True),
-        Backend("numba", "xorbench.universal.numba_backend", needs=("numba",)),
+        Backend("numba", "xorbench.universal.numba_backend", needs=("numba",), takes_threads=True),
         Backend(
             "triton",
             "xorbench.universal.triton_backend",

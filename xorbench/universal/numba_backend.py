@@ -10,7 +10,6 @@ Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. T
 Constants are ``np.float32``, because numba widens float32 with a Python float to float64.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from xorbench.errors import BadOption
 from xorbench.universal import spec
+from xorbench.universal.backends import available_cores
 from xorbench.universal.spec import SIZE, Bits, Floats, Integers, UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
 
@@ -372,13 +372,6 @@ def _in_threads(
         return list(pool.map(one, pieces))
     finally:  # an interrupt must not wait for the blocks that have not begun
         pool.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def recompiled(**changes: Any) -> Kernel:

@@ -15,12 +15,21 @@ from xorbench.plan.case import Setting
 from xorbench.verbs.progress import Bar, Lines
 
 
-def starter(log_path: Callable[[str], Path], timeout_s: float) -> StartWorker:
+def starter(
+    log_path: Callable[[str], Path], timeout_s: float, operations: str = "operations"
+) -> StartWorker:
     """A function that starts a worker by name and setting."""
     rooms = staged()
 
     def start(name: str, setting: Setting) -> Worker:
-        return Worker(name, setting, rooms=rooms, log=log_path(name), timeout_s=timeout_s)
+        return Worker(
+            name,
+            setting,
+            rooms=rooms,
+            log=log_path(name),
+            timeout_s=timeout_s,
+            operations=operations,
+        )
 
     return start
 
@@ -56,16 +65,25 @@ def until_interrupted(work: Callable[[], None], progress: Bar | Lines, rest: str
 
     `rest` is the command that does what is left.
     """
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        work()
+        with terminable():
+            work()
     except KeyboardInterrupt:
         progress.note(f"interrupted; python -m xorbench {rest} does the rest")
         return True
     finally:
         progress.end()
-        signal.signal(signal.SIGTERM, before)
     return False
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Take a polite kill for a Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

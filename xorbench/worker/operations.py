@@ -1,8 +1,6 @@
 """What a worker can be asked to do: one function an operation, and its row in `OPERATIONS`."""
 
 import base64
-import resource
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -14,6 +12,7 @@ from xorbench.plan.case import case_from
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.worker import machine
+from xorbench.worker.memory import usage
 from xorbench.workload.faults import plant, plant_in_process
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
@@ -106,12 +105,6 @@ def burn(_session: Session, *, device: str, models: int, flip: list[int] | None)
     train = BACKENDS["torch"].load(device).train
     planted = verify.Flip(*flip) if flip else None
     return {"mismatches": [m._asdict() for m in verify.burn(train, models, planted)]}
-
-
-def usage(_session: Session) -> Answer:
-    """The highest memory this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
 
 
 OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {

@@ -1,6 +1,7 @@
 """Answer requests until the pipe closes; die with the orchestrator, whatever it dies of."""
 
 import gc
+import importlib
 import os
 import signal
 import threading
@@ -24,16 +25,18 @@ def watch(lifeline: int) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def serve(requests: int, answers: int) -> None:
-    """Read requests from one descriptor and write answers to the other, in order."""
-    from xorbench.worker.operations import OPERATIONS, Session
+def serve(requests: int, answers: int, operations: str) -> None:
+    """Read requests from one descriptor and write answers to the other, in order.
 
-    session = Session()
+    `operations` is the module of this package that answers; each imports only what it needs.
+    """
+    module = importlib.import_module(f"xorbench.worker.{operations}")
+    session = module.Session()
     gc.collect()
     gc.freeze()  # PyTorch's hundred thousand objects need not be walked again in a timed epoch
     with os.fdopen(requests, "rb") as incoming, os.fdopen(answers, "wb", buffering=0) as outgoing:
         for line in incoming:
-            outgoing.write(respond(OPERATIONS, session, line))
+            outgoing.write(respond(module.OPERATIONS, session, line))
 
 
 def respond(operations: dict[str, Any], session: object, line: bytes) -> bytes:
