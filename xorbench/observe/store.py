@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,11 +19,14 @@ import msgspec
 from xorbench.errors import BadFile, BadOption
 from xorbench.observe.records import (
     SCHEMA_VERSION,
+    Chunk,
     EpochLine,
+    Example,
     Failure,
     Run,
     RunInfo,
     Skip,
+    SweepInfo,
     Training,
     Unfinished,
     Verdict,
@@ -30,8 +34,10 @@ from xorbench.observe.records import (
     slots,
 )
 
-RunRecord = TypeVar("RunRecord", RunInfo, EpochLine, Training, Skip, Failure)
+RunRecord = TypeVar("RunRecord", RunInfo, EpochLine, Training, Skip, Failure, SweepInfo, Chunk)
+KINDS: Final[dict[type, str]] = {RunInfo: "run", SweepInfo: "sweep"}
 BYTES_PER_EPOCH: Final = 400
+BYTES_PER_SEED: Final = 100
 SPARE_BYTES: Final = 8 * 2**20
 
 _ABSOLUTE_PATH = re.compile(r"(?<![\w./~<-])/(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
@@ -64,7 +70,7 @@ class RunStore:
         """Write a binary file, whole or not at all."""
         write_whole(self.folder / name, content)
 
-    def append(self, name: str, record: EpochLine | Training | Skip | Failure) -> None:
+    def append(self, name: str, record: EpochLine | Training | Skip | Failure | Chunk) -> None:
         """Append one record as one line, in one write."""
         line = self._clean(msgspec.json.encode(record).decode()) + "\n"
         path = self.folder / name
@@ -101,13 +107,13 @@ def anonymous(text: str) -> str:
     return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", text))
 
 
-def create(root: Path, name: str | None, epochs: int, *, anonymous: bool) -> RunStore:
+def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) -> RunStore:
     """Make a new run folder under `root/runs`; raises `BadOption` where it cannot hold the run."""
     runs = root / "runs"
     _refuse_taken(runs, name)
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        needed = epochs * BYTES_PER_EPOCH + SPARE_BYTES
+        needed = size_bytes + SPARE_BYTES
         free = shutil.disk_usage(runs).free
         if free < needed:
             raise BadOption(
@@ -129,9 +135,17 @@ def point_latest(root: Path, folder: Path) -> None:
 
 def reopen(folder: Path) -> RunStore:
     """Take up an unfinished run; a line that a crash cut short is removed."""
-    info = read_info(folder)
-    store = RunStore(folder, anonymous=info.anonymous)
-    for name in ("epochs.jsonl", "trainings.jsonl"):
+    return _reopened(folder, read_info(folder).anonymous, ("epochs.jsonl", "trainings.jsonl"))
+
+
+def reopen_sweep(folder: Path) -> RunStore:
+    """Take up an unfinished sweep; a line that a crash cut short is removed."""
+    return _reopened(folder, read_sweep(folder).anonymous, ("chunks.jsonl",))
+
+
+def _reopened(folder: Path, anonymous: bool, names: tuple[str, ...]) -> RunStore:
+    store = RunStore(folder, anonymous=anonymous)
+    for name in names:
         _drop_cut_line(folder / name)
     return store
 
@@ -242,13 +256,59 @@ def _known(runs: Path) -> str:
 
 
 def read_info(folder: Path) -> RunInfo:
-    """`run.json` of a folder; raises `BadFile` where it is missing, damaged or newer."""
+    """`run.json` of a run; raises `BadFile` where it is missing, damaged, newer or a sweep's."""
+    path = _info_path(folder)
+    return _record(path, 0, read_bytes(path), RunInfo)
+
+
+def read_sweep(folder: Path) -> SweepInfo:
+    """`run.json` of a sweep; raises `BadFile` where it is missing, damaged, newer or a run's."""
+    path = _info_path(folder)
+    return _record(path, 0, read_bytes(path), SweepInfo)
+
+
+def kind_of(folder: Path) -> object:
+    """What a folder holds: `run` or `sweep`, if it is well."""
+    path = _info_path(folder)
+    return _object(path, 0, read_bytes(path)).get("kind", "run")
+
+
+def _info_path(folder: Path) -> Path:
     path = folder / "run.json"
     if not path.exists():
         raise BadFile(
             f"{folder}: holds no run.json", "a run writes it once its workers have started"
         )
-    return _record(path, 0, read_bytes(path), RunInfo)
+    return path
+
+
+def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
+    """The chunks of a sweep as they were trained, one at a time.
+
+    Raises:
+        BadFile: a line is damaged, or is not the chunk that the plan has in its place.
+    """
+    pieces = info.plan.pieces()
+    for path, number, line in _lines(folder / "chunks.jsonl"):
+        chunk = _record(path, number, line, Chunk)
+        piece = next(pieces, None)
+        found = (chunk.batch_size, chunk.first_seed, chunk.count, len(chunk.right_after))
+        if piece is None or found != (*astuple(piece), info.plan.recipe.epochs):
+            raise BadFile(
+                f"{_place(path, number)}: damaged: not the chunk that the plan has in its place"
+            )
+        yield chunk
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The models of a sweep that are kept as pictures; none before its end."""
+    path = folder / "examples.json"
+    if not path.exists():
+        return []
+    try:
+        return msgspec.json.decode(read_bytes(path), type=list[Example])
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: damaged: {error}") from None
 
 
 def load(folder: Path) -> Run:
@@ -312,9 +372,13 @@ def _lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
     """The whole lines of a file; one cut short by a crash at its end is left out."""
     if not path.exists():
         return
-    for number, line in enumerate(read_bytes(path).splitlines(keepends=True), 1):
-        if line.endswith(b"\n"):
-            yield path, number, line
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield path, number, line
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {_why(error)}") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -337,16 +401,30 @@ def _object(path: Path, number: int, content: bytes) -> dict[str, Any]:
 
 def _record(path: Path, number: int, content: bytes, kind: type[RunRecord]) -> RunRecord:
     value = _object(path, number, content)
-    if kind is RunInfo and value.get("schema_version") != SCHEMA_VERSION:
+    if kind in KINDS:
+        _require_form(path, value, KINDS[kind])
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.MsgspecError, BadOption) as error:
+        raise BadFile(f"{_place(path, number)}: damaged: {error}") from None
+
+
+def _require_form(path: Path, value: dict[str, Any], kind: str) -> None:
+    """Raise `BadFile` for the schema of another version, or a folder of another kind."""
+    if value.get("schema_version") != SCHEMA_VERSION:
         raise BadFile(
             f"{path}: schema version {value.get('schema_version')!r},"
             f" this xorbench reads {SCHEMA_VERSION}",
             "read it with the xorbench that wrote it, or a newer one",
         )
-    try:
-        return msgspec.convert(value, kind)
-    except (msgspec.MsgspecError, BadOption) as error:
-        raise BadFile(f"{_place(path, number)}: damaged: {error}") from None
+    found = value.get("kind", "run")
+    if found != kind:
+        raise BadFile(
+            f"{path}: is a {found}, not a {kind}",
+            f"python -m xorbench report shows it, {found} --resume goes on with it"
+            if found in KINDS.values()
+            else "",
+        )
 
 
 def _place(path: Path, number: int) -> str:

@@ -57,7 +57,8 @@ def run(request: Request, progress: Bar | Lines) -> Outcome:
     started = now()
     settings, epochs = _validated(request)
     slots = make_slots(settings, request.repeats, request.faults)
-    store = files.create(request.root, request.name, epochs, anonymous=request.anonymous)
+    size_bytes = epochs * files.BYTES_PER_EPOCH
+    store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
         with running(slots, start):
@@ -108,12 +109,17 @@ def conclude(
 ) -> Outcome:
     """Read the run back from its files, judge it, and write its reports."""
     store.clean_logs()
-    observed = files.load(store.folder)
+    outcome = judged(store.folder, interrupted=interrupted, device_missing=device_missing)
+    write_reports(store, outcome.content)
+    return outcome
+
+
+def judged(folder: Path, *, interrupted: bool = False, device_missing: bool = False) -> Outcome:
+    """Judge a run from its files alone."""
+    observed = files.load(folder)
     verdicts = judge(observed)
-    content = runs.content(observed, verdicts)
-    write_reports(store, content)
     code = exit_code(verdicts, interrupted=interrupted, device_missing=device_missing)
-    return Outcome(store.folder, content, code)
+    return Outcome(folder, runs.content(observed, verdicts), code)
 
 
 # Before the training
