@@ -4,12 +4,14 @@ The unit of evidence is a worker, not an epoch: epochs of one process share its 
 thousand of them still are one sample of it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 CONFIDENCE: Final = 0.95
 
@@ -70,3 +72,30 @@ def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
 def median_log_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Median over rounds of the log ratio of two series timed in the same rounds."""
     return float(np.median(np.log(np.asarray(numerators)) - np.log(np.asarray(denominators))))
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The interval of a share, by Wilson's score: good at 0 and 1 too, and for few trials.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    z2 = float(ndtri(0.5 + CONFIDENCE / 2)) ** 2
+    failures = trials - successes
+    centre = successes + z2 / 2
+    margin = math.sqrt(z2 * (successes * failures / trials + z2 / 4))
+    low = 0.0 if successes == 0 else (centre - margin) / (trials + z2)
+    high = 1.0 if failures == 0 else (centre + margin) / (trials + z2)
+    return low, high
+
+
+def quantile(counts: Mapping[int, int], total: int, share: Fraction) -> int | None:
+    """The least value that at least this share of `total` does not exceed, by exact counts.
+
+    What `counts` lacks of `total` lies beyond every value; None where the quantile lies there.
+    """
+    reached = 0
+    for value in sorted(counts):
+        reached += counts[value]
+        if reached >= share * total:
+            return value
+    return None

@@ -1,0 +1,246 @@
+"""What a sweep's chunks come to: exact counts for each batch size, and what they must equal."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final
+
+from xorbench.judge.stats import quantile
+from xorbench.observe.records import Chunk, Example, Known, Outcome, SweepInfo, Verdict
+
+QUARTILES: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
+
+
+@dataclass(eq=False, slots=True)
+class _Head:
+    """The combined digest of the first seeds alone."""
+
+    seeds: int = 0
+    all_right: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, sha256: str, *, right: bool) -> None:
+        self.seeds += 1
+        self.all_right += right
+        self.digest.update(bytes.fromhex(sha256))
+
+
+@dataclass(eq=False, slots=True)
+class Tally:
+    """The seeds of one batch size so far, counted chunk by chunk; no seed is kept but by count.
+
+    Attributes:
+        scores: how many seeds ended with so many right answers.
+        first_epochs: how many were all right for the first time after that epoch, from 1.
+        right_after: after each epoch, how many were all right.
+        later_lost: how many were all right once and not after some later epoch.
+        rates: trained epochs and the seconds they took, chunk by chunk.
+        first_right: the least seed that ended all right.
+        worst: score and seed of the one that ended furthest from it.
+        held: digest and score of the seeds whose golden answers are known.
+    """
+
+    batch_size: int
+    total: int
+    epochs: int
+    known: Known
+    seeds: int = 0
+    scores: Counter[int] = field(default_factory=Counter)
+    first_epochs: Counter[int] = field(default_factory=Counter)
+    right_after: list[int] = field(default_factory=list)
+    later_lost: int = 0
+    rates: list[tuple[int, float]] = field(default_factory=list)
+    first_right: int | None = None
+    worst: tuple[int, int] | None = None
+    held: dict[int, tuple[str, int]] = field(default_factory=dict)
+    _digest: Any = field(default_factory=hashlib.sha256)
+    _head: _Head = field(default_factory=_Head)
+
+    def add(self, chunk: Chunk) -> None:
+        """Count a chunk; chunks come in the order of their seeds."""
+        self.seeds += chunk.count
+        self.scores.update(chunk.scores)
+        self.first_epochs.update(epoch for epoch in chunk.first_epochs if epoch is not None)
+        before = self.right_after or [0] * self.epochs
+        self.right_after = [a + b for a, b in zip(before, chunk.right_after, strict=True)]
+        self.later_lost += sum(lapses > 0 for lapses in chunk.lapses)
+        self.rates.append((chunk.count * self.epochs, chunk.chunk_s))
+        self._digest.update(bytes.fromhex("".join(chunk.sha256s)))
+        self._look_at(chunk)
+
+    def _look_at(self, chunk: Chunk) -> None:
+        """Keep of single seeds what is asked for by name."""
+        wanted = {answer.seed for answer in self.known.answers}
+        combined = self.known.combined
+        for offset, (sha256, score) in enumerate(zip(chunk.sha256s, chunk.scores, strict=True)):
+            seed, right = chunk.first_seed + offset, score == self.total
+            if right and self.first_right is None:
+                self.first_right = seed
+            if not right:
+                self.worst = min(self.worst or (score, seed), (score, seed))
+            if seed in wanted:
+                self.held[seed] = (sha256, score)
+            if combined is not None and seed < combined.seeds:
+                self._head.add(sha256, right=right)
+
+    @property
+    def all_right(self) -> int:
+        """How many seeds ended right on every test point."""
+        return self.scores[self.total]
+
+    @property
+    def reached(self) -> int:
+        """How many were right on every test point after some epoch."""
+        return self.first_epochs.total()
+
+    @property
+    def never(self) -> int:
+        """How many were not, after any epoch."""
+        return self.seeds - self.reached
+
+    @property
+    def lost_at_the_end(self) -> int:
+        """How many were once all right, and not after the last epoch."""
+        return self.reached - self.all_right
+
+    @property
+    def combined_sha256(self) -> str:
+        """One digest for all the seeds, in ascending order."""
+        return str(self._digest.hexdigest())
+
+    @property
+    def head(self) -> tuple[int, str, int]:
+        """Of the seeds with a golden combined answer: how many, their digest, how many right."""
+        return self._head.seeds, self._head.digest.hexdigest(), self._head.all_right
+
+    def quartiles(self) -> list[int | None]:
+        """Of all seeds' first epochs; one that never got there comes after every other."""
+        return [quantile(self.first_epochs, self.seeds, share) for share in QUARTILES]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SweepEvidence:
+    """A sweep as it was read back: what it was, its counts by batch size, its pictures."""
+
+    info: SweepInfo
+    tallies: Sequence[Tally]
+    examples: Sequence[Example]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed of the plan was trained."""
+        return all(tally.seeds == self.info.plan.seeds_count for tally in self.tallies)
+
+
+def count(info: SweepInfo, chunks: Iterable[Chunk], examples: Sequence[Example]) -> SweepEvidence:
+    """Count every chunk, holding one of them at a time."""
+    recipe = info.plan.recipe
+    known = {one.batch_size: one for one in info.known}
+    tallies = {
+        size: Tally(size, recipe.test_size, recipe.epochs, known.get(size, Known(batch_size=size)))
+        for size in info.plan.batch_sizes
+    }
+    for chunk in chunks:
+        tallies[chunk.batch_size].add(chunk)
+    return SweepEvidence(info, list(tallies.values()), examples)
+
+
+def worth_showing(tallies: Sequence[Tally]) -> list[tuple[int, int]]:
+    """Batch size and seed of one success and of one failure, of one batch size if any has both."""
+    ordered = sorted(tallies, key=lambda tally: None in (tally.first_right, tally.worst))
+    right = [(t.batch_size, t.first_right) for t in ordered if t.first_right is not None]
+    wrong = [(t.batch_size, t.worst[1]) for t in ordered if t.worst is not None]
+    return right[:1] + wrong[:1]
+
+
+# The checks
+
+
+def judge(evidence: SweepEvidence) -> list[Verdict]:
+    """Every check's verdicts on a sweep, in the order of `SWEEP_CHECKS`."""
+    return [verdict for name, check in SWEEP_CHECKS.items() for verdict in check(name, evidence)]
+
+
+def completion(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
+    """Every seed is trained at every batch size, and no worker dies."""
+    info, planned = evidence.info, evidence.info.plan.seeds_count
+    for tally in evidence.tallies:
+        outcome: Outcome = "pass" if tally.seeds == planned else "inconclusive"
+        if outcome != "pass" and info.stopped:
+            outcome = "fail"
+        hint = "" if outcome == "pass" else f"python -m xorbench sweep --resume {info.id} goes on"
+        actual = f"{tally.seeds} trained" + (f"; {info.stopped}" if outcome == "fail" else "")
+        yield _verdict(name, tally, outcome, f"{planned} seeds trained", actual, hint)
+    for worker in info.workers:
+        if worker.died:
+            yield Verdict(
+                check=name,
+                subject=f"worker {worker.id}",
+                outcome="fail",
+                expected="lives to the end",
+                actual=worker.died,
+                hint=f"see logs/{worker.id}.log; where it was too slow, a smaller --chunk helps",
+            )
+
+
+def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
+    """Digest and score of every seed with a golden answer are that answer."""
+    for tally in evidence.tallies:
+        answers = [a for a in tally.known.answers if a.seed in tally.held]
+        expected = f"the golden answers of {len(answers)} seeds"
+        wrong = [
+            f"seed {a.seed}: {sha256[:16]} {score}/{tally.total},"
+            f" golden is {a.sha256[:16]} {a.correct}/{tally.total}"
+            for a in answers
+            if (a.sha256, a.correct) != tally.held[a.seed]
+            for sha256, score in [tally.held[a.seed]]
+        ]
+        if wrong:
+            more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+            actual = "; ".join(wrong[:4]) + more
+            yield _verdict(name, tally, "fail", expected, actual, GOLDEN_HINT)
+        elif answers:
+            yield _verdict(name, tally, "pass", expected, "they are")
+        else:
+            reason = "none is known for this recipe and these seeds"
+            yield _verdict(name, tally, "skipped", "golden answers", reason)
+
+
+def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
+    """The golden combined digest, and how many are right, where all its seeds were trained."""
+    for tally in evidence.tallies:
+        known = tally.known.combined
+        seeds, sha256, all_right = tally.head
+        if known is None or seeds < known.seeds:
+            continue
+        expected = f"seeds 0-{known.seeds - 1}: {known.sha256}, {known.all_right} all right"
+        if (sha256, all_right) == (known.sha256, known.all_right):
+            yield _verdict(name, tally, "pass", expected, "they are")
+        else:
+            actual = f"{sha256}, {all_right} all right"
+            yield _verdict(name, tally, "fail", expected, actual, GOLDEN_HINT)
+
+
+GOLDEN_HINT: Final = (
+    "every sound machine gives the golden bits: suspect the hardware, or fused operations"
+)
+SWEEP_CHECKS: Final[dict[str, Callable[[str, SweepEvidence], Iterable[Verdict]]]] = {
+    "completion": completion,
+    "golden": golden,
+    "golden combined": combined,
+}
+
+
+def _verdict(
+    check: str, tally: Tally, outcome: Outcome, expected: str, actual: str, hint: str = ""
+) -> Verdict:
+    return Verdict(
+        check=check,
+        subject=f"batch {tally.batch_size}",
+        outcome=outcome,
+        expected=expected,
+        actual=actual,
+        hint=hint,
+    )
