@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,8 +15,10 @@ from xorbench import __version__
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadOption, XorbenchError
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES, read_devices
+from xorbench.plan.case import read_device
 from xorbench.plan.faults import read_fault
-from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
+from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, RecipeOption, read_recipe
+from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,9 +80,7 @@ def cli() -> None:
 
 def plan_options(command: Command) -> Command:
     """The options of the axes and of the recipe, made from their tables."""
-    for row in reversed(RECIPE_OPTIONS):
-        about = f"{row.about} [{row.default_text}]"
-        command = click.option(row.option, row.field, metavar="VALUE", help=about)(command)
+    command = recipe_options(RECIPE_OPTIONS)(command)
     for axis in reversed(AXES):
         about = f"{axis.about} [{axis.default_text}]"
         # a setting that is true or false may be named alone, which means true
@@ -90,6 +90,18 @@ def plan_options(command: Command) -> Command:
         option = click.option(axis.option, axis.name, metavar="LIST", help=about, **alone)
         command = option(command)
     return command
+
+
+def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]:
+    """The options of these parts of the recipe."""
+
+    def decorate(command: Command) -> Command:
+        for row in reversed(rows):
+            about = f"{row.about} [{row.default_text}]"
+            command = click.option(row.option, row.field, metavar="VALUE", help=about)(command)
+        return command
+
+    return decorate
 
 
 @cli.command()
@@ -145,13 +157,10 @@ def _request(options: dict[str, Any]) -> Any:
         for axis in AXES
         if options[axis.name] is not None
     }
-    recipe = read_recipe(
-        {r.field: options[r.field] for r in RECIPE_OPTIONS if options[r.field] is not None}
-    )
     for text in options["plant"]:
         read_fault(text)
     return Request(
-        recipe=recipe,
+        recipe=_recipe(options, RECIPE_OPTIONS),
         axes=axes,
         command=f"python -m xorbench {shlex.join(sys.argv[1:])}",
         root=_root(options["out"]),
@@ -165,6 +174,10 @@ def _request(options: dict[str, Any]) -> Any:
         save_weights=options["save_weights"],
         anonymous=options["anonymous"],
     )
+
+
+def _recipe(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
+    return read_recipe({r.field: options[r.field] for r in rows if options[r.field] is not None})
 
 
 def _root(text: str) -> Path:
@@ -224,6 +237,54 @@ def _canary_request(options: dict[str, Any]) -> Any:
         timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
         require_devices=options["require_devices"],
         faults=options["plant"],
+    )
+
+
+@cli.command()
+@click.option("--seeds", default="0-1023", metavar="LIST", help="Such as 0-65535 [0-1023].")
+@click.option("--batch-sizes", default="128", metavar="LIST", help="Points per step [128].")
+@click.option("--drop-last", default="true", metavar="VALUE", help="Drop the short batch [true].")
+@recipe_options(SWEEP_OPTIONS)
+@click.option("--backend", metavar="NAME", help=f"{', '.join(BACKENDS)}; the fastest by default.")
+@click.option("--device", default="cpu", metavar="NAME", help="Where torch trains [cpu].")
+@click.option("--threads", metavar="N", help="CPU threads; every core by default.")
+@click.option("--chunk", metavar="N", help="Seeds trained and kept at once.")
+@click.option("--timeout", default="600", metavar="S", help="Seconds to wait for a chunk [600].")
+@ROOT
+@click.option("--name", metavar="NAME", help="A name to find the sweep by.")
+@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@click.option("--resume", metavar="RUN", help="Bring a sweep that was stopped to its end.")
+@JSON
+def sweep(**options: Any) -> int:
+    """Train many seeds to universal bits; count those that learn XOR, and how soon."""
+    from xorbench.verbs import sweep as verb
+
+    if options["resume"] is not None:
+        _refuse_beside_resume()
+        outcome = verb.resume(Path(options["out"]), options["resume"], _progress())
+    else:
+        outcome = verb.sweep(_sweep_request(options), _progress())
+    return _print_outcome(outcome, options["as_json"])
+
+
+def _sweep_request(options: dict[str, Any]) -> Any:
+    from xorbench.verbs.sweep import Request
+
+    backend, threads, chunk = options["backend"], options["threads"], options["chunk"]
+    return Request(
+        recipe=_recipe(options, SWEEP_OPTIONS),
+        batch_sizes=parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000),
+        drop_last=parse.truth("--drop-last", options["drop_last"], "true"),
+        seeds=read_seeds("--seeds", options["seeds"]),
+        command=f"python -m xorbench {shlex.join(sys.argv[1:])}",
+        root=_root(options["out"]),
+        name=_name(options["name"]),
+        backend=None if backend is None else parse.word("--backend", backend, BACKENDS),
+        device=read_device("--device", options["device"]),
+        threads=None if threads is None else parse.integer("--threads", threads, 1, 1_024),
+        chunk=None if chunk is None else parse.integer("--chunk", chunk, 1, LARGEST_CHUNK),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        anonymous=options["anonymous"],
     )
 
 

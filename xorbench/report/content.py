@@ -41,6 +41,7 @@ class Content:
 
     id: str
     schema_version: int
+    anonymous: bool
     heading: Sequence[tuple[str, str]]
     sections: Sequence[Section]
     pictures: Sequence[Picture]

@@ -50,13 +50,13 @@ def failures(verdicts: Sequence[Verdict]) -> list[str]:
 
 def as_json(content: Content, exit_code: int) -> str:
     """The report for programs: where it is, what it came to, its tables and verdicts."""
-    tables = {s.name: json.loads(s.frame.to_json(orient="records")) for s in content.sections}
+    frames = {s.name: s.frame if s.csv is None else s.csv for s in content.sections}
     report = {
         "schema_version": content.schema_version,
         "run": content.id,
         "exit_code": exit_code,
         "heading": dict(content.heading),
-        "tables": tables,
+        "tables": {n: json.loads(f.to_json(orient="records")) for n, f in frames.items()},
         "verdicts": msgspec.to_builtins(content.verdicts),
     }
     return json.dumps(report, indent=2)

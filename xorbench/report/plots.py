@@ -2,8 +2,8 @@
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, overload
 
 import matplotlib as mpl
 import pandas as pd
@@ -32,7 +32,7 @@ def throughput_plot(run: Run) -> str:
     if "samples/s" not in frame.columns:
         return ""
     frame = frame.dropna(subset=["samples/s"]).iloc[::-1]
-    with _drawn(len(frame) * 0.24 + 1) as (axes, out):
+    with drawn(len(frame) * 0.24 + 1) as (axes, out):
         axes.barh(frame["case"], frame["samples/s"], color=COLOURS[0], height=0.7)
         whiskers = frame.dropna(subset=["samples/s low"])
         axes.errorbar(
@@ -63,7 +63,7 @@ def loss_plot(run: Run) -> str:
         distinct.setdefault(evidence.first(subject).weights_sha256, subject.id)
     if not distinct:
         return ""
-    with _drawn(3.6) as (axes, out):
+    with drawn(3.6) as (axes, out):
         for number, case in enumerate(list(distinct.values())[:12]):
             losses = [float("nan") if x is None else x for x in evidence.trainings[case][0].losses]
             style = ("-", "--")[number // len(COLOURS) % 2]
@@ -79,7 +79,7 @@ def epochs_plot(run: Run) -> str:
     evidence = Evidence(run)
     if not evidence.subjects:
         return ""
-    with _drawn(3.0) as (axes, out):
+    with drawn(3.0) as (axes, out):
         for number, worker in enumerate(run.info.workers):
             mine = [t for t in run.trainings if t.worker == worker.id]
             if mine:
@@ -99,10 +99,21 @@ PLOTS: Final[dict[str, Callable[[Run], str]]] = {
 }
 
 
+@overload
+def drawn(height: float) -> AbstractContextManager[tuple[Axes, io.StringIO]]: ...
+
+
+@overload
+def drawn(
+    height: float, *, columns: int
+) -> AbstractContextManager[tuple[list[Axes], io.StringIO]]: ...
+
+
 @contextmanager
-def _drawn(height: float) -> Iterator[tuple[Axes, io.StringIO]]:
+def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, io.StringIO]]:
+    """An empty picture, as high as asked for in inches; its SVG is in the text at the end."""
     out = io.StringIO()
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, height), layout="constrained")
-        yield figure.subplots(), out
+        yield figure.subplots() if columns is None else list(figure.subplots(1, columns)), out
         figure.savefig(out, format="svg", metadata={"Date": None})

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from xorbench.observe.records import Run, Verdict
 from xorbench.report.content import Content, Picture, Section
@@ -46,6 +46,7 @@ def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
     return Content(
         id=run.info.id,
         schema_version=run.info.schema_version,
+        anonymous=run.info.anonymous,
         heading=heading(run),
         sections=[_section(name, run, verdicts) for name in TABLES],
         pictures=[Picture(n, CAPTIONS[n], partial(plot, run)) for n, plot in PLOTS.items()],
@@ -70,15 +71,13 @@ def heading(run: Run) -> list[tuple[str, str]]:
     """What identifies the numbers: machine, versions, command, date, planted faults."""
     info = run.info
     machine = next((w.machine for w in info.workers if w.machine), {})
-    host = info.host
     devices = ", ".join(str(d.get("name", d["device"])) for d in machine.get("devices", []))
-    memory = f"{host.get('memory_bytes', 0) / 2**30:.0f} GiB"
     rows = [
         ("run", info.id + (f" ({info.name})" if info.name else "")),
         ("command", info.command),
         ("started", info.started),
         ("finished", info.finished or "not yet"),
-        ("machine", f"{host.get('cpu', '?')}, {host.get('cores_logical', '?')} cores, {memory}"),
+        ("machine", machine_line(info.host)),
         ("accelerator", devices or "none"),
         ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
         ("software", _software(machine)),
@@ -87,6 +86,12 @@ def heading(run: Run) -> list[tuple[str, str]]:
     if info.faults:
         rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
     return rows
+
+
+def machine_line(host: dict[str, Any]) -> str:
+    """Processor, cores and memory in a few words."""
+    memory = f"{host.get('memory_bytes', 0) / 2**30:.0f} GiB"
+    return f"{host.get('cpu', '?')}, {host.get('cores_logical', '?')} cores, {memory}"
 
 
 def _software(machine: dict[str, object]) -> str:

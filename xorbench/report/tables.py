@@ -41,7 +41,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 "epochs": sum(len(t.epoch_s) for t in evidence.trainings[subject.id]),
                 **_figure("epoch ÷ yardstick", relative.get(subject.id)),
                 **_figure("samples/s ÷ first", ratios.get(subject.id)),
-                "accelerator peak (MiB)": _peak_mib(evidence.trainings[subject.id]),
+                "accelerator peak (MiB)": _peakmib(evidence.trainings[subject.id]),
                 "note": _note(run, subject),
             }
         )
@@ -140,7 +140,7 @@ def workers(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             "PyTorch": worker.machine.get("torch_version", ""),
             "threads": worker.machine.get("threads"),
             "instruction set": worker.machine.get("cpu_capability", ""),
-            "peak memory (MiB)": _mib(worker.peak_rss_bytes),
+            "peak memory (MiB)": mib(worker.peak_rss_bytes),
             "ended": f"died: {worker.died}" if worker.died else "well" if run.info.finished else "",
         }
         for worker in run.info.workers
@@ -148,7 +148,7 @@ def workers(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def checks(_run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """How many subjects passed each check."""
     frame = pd.DataFrame(
         {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
@@ -168,7 +168,7 @@ TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
     "settings": lattice,
     "not trained": lost,
     "workers": workers,
-    "checks": checks,
+    "checks": lambda _run, verdicts: checks(verdicts),
 }
 CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
 
@@ -256,10 +256,11 @@ def _iqr_percent(trainings: Sequence[Training]) -> float:
     return max(100 * s.iqr / s.median for s in spreads)
 
 
-def _peak_mib(trainings: Sequence[Training]) -> float | None:
+def _peakmib(trainings: Sequence[Training]) -> float | None:
     peaks = [t.accelerator_peak_bytes for t in trainings if t.accelerator_peak_bytes is not None]
-    return _mib(max(peaks, default=None))
+    return mib(max(peaks, default=None))
 
 
-def _mib(size: int | None) -> float | None:
+def mib(size: int | None) -> float | None:
+    """Bytes as MiB."""
     return None if size is None else size / 2**20

@@ -19,7 +19,7 @@ from xorbench.observe.records import Verdict
 from xorbench.observe.yardsticks import Saved
 from xorbench.plan.case import Setting
 from xorbench.plan.faults import FaultSpec, read_fault
-from xorbench.verbs.run import running, starter
+from xorbench.verbs.workers import running, starter
 
 YARDSTICK_EPOCHS: Final = 25
 

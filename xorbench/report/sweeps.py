@@ -1,0 +1,238 @@
+"""The report of a sweep: which recipe and machine, how many seeds learn it, and how soon."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Final
+
+import pandas as pd
+
+from xorbench.judge.stats import pooled, wilson
+from xorbench.judge.sweep import SweepEvidence, Tally
+from xorbench.observe.records import Verdict
+from xorbench.report.content import Content, Picture, Section
+from xorbench.report.runs import machine_line
+from xorbench.report.sweep_plots import boundary_plot, success_plot
+from xorbench.report.tables import checks, mib
+
+Row = dict[str, Any]
+SCORE_ROWS: Final = 12
+EPOCH_ROWS: Final = 10
+NEVER: Final = "never"
+
+
+def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
+    """The content of a sweep's report."""
+    return Content(
+        id=evidence.info.id,
+        schema_version=evidence.info.schema_version,
+        anonymous=evidence.info.anonymous,
+        heading=heading(evidence),
+        sections=sections(evidence, verdicts),
+        pictures=[
+            Picture("success", SUCCESS, partial(success_plot, evidence)),
+            Picture("boundary", BOUNDARY, partial(boundary_plot, evidence)),
+        ],
+        verdicts=verdicts,
+    )
+
+
+def heading(evidence: SweepEvidence) -> list[tuple[str, str]]:
+    """What identifies the numbers: recipe, seeds, machine, versions, command, date."""
+    info = evidence.info
+    plan, recipe = info.plan, info.plan.recipe
+    return [
+        ("sweep", info.id + (f" ({info.name})" if info.name else "")),
+        ("command", info.command),
+        ("started", info.started),
+        ("finished", info.finished or "not yet"),
+        (
+            "recipe",
+            f"{recipe.train_size} train and {recipe.test_size} test points, std {recipe.std:g},"
+            f" lr {recipe.lr:g}, {recipe.epochs} epochs, drop_last {str(plan.drop_last).lower()}",
+        ),
+        ("seeds", ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in plan.seeds)),
+        ("machine", machine_line(info.host)),
+        ("software", _software(evidence)),
+        ("trained by", _trained_by(evidence)),
+    ]
+
+
+def _software(evidence: SweepEvidence) -> str:
+    worker = evidence.info.workers[-1]
+    names = {"Python": "python", "NumPy": "numpy", "numba": "numba", "PyTorch": "torch"}
+    used = {"Python", "NumPy", {"numba": "numba", "torch": "PyTorch"}.get(worker.backend)}
+    versions = [f"{n} {worker.machine.get(f'{k}_version')}" for n, k in names.items() if n in used]
+    return f"{', '.join(versions)}, {worker.machine.get('os')}"
+
+
+def _trained_by(evidence: SweepEvidence) -> str:
+    worker = evidence.info.workers[-1]
+    chunk = f"chunks of {evidence.info.plan.chunk} seeds"
+    note = f"; not numba: {worker.note}" if worker.note else ""
+    return f"{worker.backend} on {worker.device}, {worker.threads} threads, {chunk}{note}"
+
+
+# Tables
+
+
+def sections(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Section]:
+    """The tables; what is counted comes first, what was timed last."""
+    counted = outcomes(evidence)
+    return [
+        Section("sweep", "Outcomes", counted, OUTCOMES, csv=counted, terminal=True),
+        Section("scores", "Final scores", few_scores(evidence), SCORES, scores(evidence), True),
+        Section("epochs", "All right after", few_epochs(evidence), EPOCHS, epochs(evidence)),
+        Section("speed", "Speed", speed(evidence), SPEED, terminal=True),
+        Section("workers", "Workers", workers(evidence), WORKERS),
+        Section("checks", "Checks", checks(verdicts)),
+    ]
+
+
+def outcomes(evidence: SweepEvidence) -> pd.DataFrame:
+    """How many seeds of each batch size learn the problem, and after which epoch."""
+    return pd.DataFrame([_outcome(tally) for tally in evidence.tallies])
+
+
+def _outcome(tally: Tally) -> Row:
+    share = ["share (%)", "share (%) low", "share (%) high"]
+    figures: list[float | None] = [None, None, None]
+    if tally.seeds:
+        low, high = wilson(tally.all_right, tally.seeds)
+        figures = [100 * tally.all_right / tally.seeds, 100 * low, 100 * high]
+    q1, median, q3 = (NEVER if q is None else str(q) for q in tally.quartiles())
+    return {
+        "batch size": tally.batch_size,
+        "seeds": tally.seeds,
+        "all right": tally.all_right,
+        **dict(zip(share, figures, strict=True)),
+        "first epoch q1": q1,
+        "first epoch median": median,
+        "first epoch q3": q3,
+        "never": tally.never,
+        "later lost": tally.later_lost,
+        "lost at the end": tally.lost_at_the_end,
+        "combined sha256": tally.combined_sha256,
+    }
+
+
+def scores(evidence: SweepEvidence) -> pd.DataFrame:
+    """Every final score that occurs, and how many seeds have it."""
+    rows = [
+        {"batch size": t.batch_size, "correct": score, "total": t.total, "seeds": t.scores[score]}
+        for t in evidence.tallies
+        for score in sorted(t.scores, reverse=True)
+    ]
+    return pd.DataFrame(rows, columns=["batch size", "correct", "total", "seeds"])
+
+
+def few_scores(evidence: SweepEvidence) -> pd.DataFrame:
+    """The highest scores one by one, the others together, a column a batch size."""
+    found = sorted({s for t in evidence.tallies for s in t.scores}, reverse=True)
+    groups = [[score] for score in found[:SCORE_ROWS]]
+    if found[SCORE_ROWS:]:
+        groups.append(found[SCORE_ROWS:])
+    rows = [
+        {
+            "correct": f"{group[-1]}-{group[0]}" if len(group) > 1 else str(group[0]),
+            **{_column(t): sum(t.scores[score] for score in group) for t in evidence.tallies},
+        }
+        for group in groups
+    ]
+    return pd.DataFrame(rows, columns=["correct", *map(_column, evidence.tallies)])
+
+
+def epochs(evidence: SweepEvidence) -> pd.DataFrame:
+    """After each epoch: how many seeds are all right, and how many for the first time."""
+    rows = [
+        {
+            "batch size": t.batch_size,
+            "epoch": epoch,
+            "all right": right,
+            "for the first time": t.first_epochs[epoch],
+        }
+        for t in evidence.tallies
+        for epoch, right in enumerate(t.right_after, 1)
+    ]
+    columns = ["batch size", "epoch", "all right", "for the first time"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def few_epochs(evidence: SweepEvidence) -> pd.DataFrame:
+    """How many seeds are all right after some epochs, evenly apart, a column a batch size."""
+    last = evidence.info.plan.recipe.epochs
+    shown = sorted({-(-last * part // EPOCH_ROWS) for part in range(1, EPOCH_ROWS + 1)})
+    begun = [tally for tally in evidence.tallies if tally.seeds]
+    rows = [
+        {"epoch": epoch, **{_column(t): t.right_after[epoch - 1] for t in begun}} for epoch in shown
+    ]
+    return pd.DataFrame(rows if begun else [], columns=["epoch", *map(_column, begun)])
+
+
+def _column(tally: Tally) -> str:
+    return f"batch {tally.batch_size}"
+
+
+def speed(evidence: SweepEvidence) -> pd.DataFrame:
+    """Epochs of one model per second, start-up apart."""
+    timed = [tally for tally in evidence.tallies if tally.rates]
+    logs = {str(t.batch_size): [math.log(done / s) for done, s in t.rates] for t in timed}
+    estimates = pooled(logs)
+    rows = [
+        {
+            "batch size": t.batch_size,
+            "model-epochs": sum(done for done, _ in t.rates),
+            "seconds": sum(seconds for _, seconds in t.rates),
+            "model-epochs/s": estimates[str(t.batch_size)].value,
+            "model-epochs/s low": estimates[str(t.batch_size)].low,
+            "model-epochs/s high": estimates[str(t.batch_size)].high,
+            "chunks": len(t.rates),
+        }
+        for t in timed
+    ]
+    return pd.DataFrame(rows)
+
+
+def workers(evidence: SweepEvidence) -> pd.DataFrame:
+    """The processes that trained, and what their start-up took."""
+    return pd.DataFrame(list(_worker_rows(evidence)))
+
+
+def _worker_rows(evidence: SweepEvidence) -> Iterator[Row]:
+    for worker in evidence.info.workers:
+        yield {
+            "worker": worker.id,
+            "backend": worker.backend,
+            "device": worker.device,
+            "threads": worker.threads,
+            "import (s)": worker.import_s,
+            "compile (s)": worker.compile_s,
+            "peak memory (MiB)": mib(worker.peak_rss_bytes),
+            "ended": f"died: {worker.died}" if worker.died else "",
+        }
+
+
+OUTCOMES: Final = (
+    "Exact counts, the same on every machine, backend, chunk size and number of cores. `all right`:"
+    " every test point is right after the last epoch; the share's interval is Wilson's. `first"
+    " epoch`: the least epoch, from 1, after which a quarter, a half, three quarters of all seeds"
+    " have been all right; `never`: after no epoch. `later lost`: all right once, and not after"
+    " some later epoch; `lost at the end`: not after the last. `combined sha256`: over the digests"
+    " of all seeds, ascending; the CSV file has all 64 digits."
+)
+SCORES: Final = "Seeds by their right answers after the last epoch; the CSV file has every score."
+EPOCHS: Final = "Seeds that are all right after so many epochs; the CSV file has every epoch."
+SPEED: Final = (
+    "Epochs of one model per second, with the making of points, scores after every epoch and"
+    " digests, without start-up. The centre is the geometric mean of the chunks; the interval is"
+    " Student's t between them, pooled over the batch sizes: it speaks of this process in these"
+    " minutes."
+)
+WORKERS: Final = (
+    "Start-up is apart from the speed: `import` loads the libraries, `compile` trains one point."
+)
+SUCCESS: Final = "Share of seeds with every test point right after each epoch"
+BOUNDARY: Final = (
+    "Where the first model that learned it, and the one furthest from it, answer 1; a cross is a"
+    " wrong test point"
+)

@@ -1,0 +1,216 @@
+"""`sweep`: train many seeds in the universal form, count them, write the report."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from xorbench import __version__
+from xorbench.judge import sweep as judging
+from xorbench.judge.checks import exit_code
+from xorbench.judge.sweep import SweepEvidence
+from xorbench.measure import host
+from xorbench.measure.pool import OperationFailed, WorkerDied
+from xorbench.measure.runner import now
+from xorbench.measure.sweeper import Stopped, Sweeper
+from xorbench.observe import store as files
+from xorbench.observe.records import SweepInfo
+from xorbench.observe.store import RunStore
+from xorbench.plan.recipe import Recipe
+from xorbench.plan.sweep import (
+    SweepPlan,
+    default_chunk,
+    require_backend,
+    require_few_enough,
+    require_trainable,
+)
+from xorbench.report import sweeps
+from xorbench.verbs.files import Outcome, write_reports
+from xorbench.verbs.progress import Bar, Lines
+from xorbench.verbs.workers import starter, terminable, until_interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A sweep as the command line asks for it; no backend means the fastest there is."""
+
+    recipe: Recipe
+    batch_sizes: tuple[int, ...]
+    drop_last: bool
+    seeds: tuple[tuple[int, int], ...]
+    command: str
+    root: Path = Path("results")
+    name: str | None = None
+    backend: str | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    chunk: int | None = None
+    timeout_s: float = 600.0
+    anonymous: bool = False
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings are asked for."""
+        return len(self.batch_sizes) * sum(last - first + 1 for first, last in self.seeds)
+
+
+def sweep(request: Request, progress: Bar | Lines) -> Outcome:
+    """Start a worker, train, count, report. Raises `BadOption` before anything is written."""
+    require_backend(request.backend, request.device)
+    require_trainable(request.recipe, request.batch_sizes, request.drop_last)
+    require_few_enough(request.trainings)
+    started, size_bytes = now(), request.trainings * files.BYTES_PER_SEED
+    store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
+    try:
+        sweeper = Sweeper(
+            starter(store.log_path, request.timeout_s, "sweeping"),
+            backend=request.backend,
+            device=request.device,
+            threads=request.threads,
+        )
+        with terminable(), opened(sweeper, progress):
+            info = _info(request, store, sweeper, started)
+            store.write_json("run.json", info)
+            files.point_latest(request.root, store.folder)
+            interrupted = until_interrupted(
+                lambda: _train(sweeper, info, store, progress),
+                progress,
+                f"sweep --resume {info.id}",
+            )
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
+    """Train what a sweep that was stopped has left; it ends as if it had not been."""
+    folder = files.find(root, text)
+    store = files.reopen_sweep(folder)
+    try:
+        info = files.read_sweep(folder)
+        if info.finished:
+            return conclude(store)
+        sweeper = Sweeper(
+            starter(store.log_path, info.timeout_s, "sweeping"),
+            backend=info.backend,
+            device=info.device,
+            threads=info.threads,
+            before=info.workers,
+        )
+        with terminable(), opened(sweeper, progress):
+            interrupted = until_interrupted(
+                lambda: _train(sweeper, info, store, progress),
+                progress,
+                f"sweep --resume {info.id}",
+            )
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def conclude(store: RunStore, *, interrupted: bool = False) -> Outcome:
+    """Read the sweep back from its files, judge it, and write its reports."""
+    store.clean_logs()
+    outcome = judged(store.folder, interrupted=interrupted)
+    write_reports(store, outcome.content)
+    return outcome
+
+
+def judged(folder: Path, *, interrupted: bool = False) -> Outcome:
+    """Count and judge a sweep from its files alone."""
+    evidence = _evidence(folder, files.read_sweep(folder))
+    verdicts = judging.judge(evidence)
+    content = sweeps.content(evidence, verdicts)
+    return Outcome(folder, content, exit_code(verdicts, interrupted=interrupted))
+
+
+def _evidence(folder: Path, info: SweepInfo) -> SweepEvidence:
+    return judging.count(info, files.chunks(folder, info), files.read_examples(folder))
+
+
+# Training
+
+
+@contextmanager
+def opened(sweeper: Sweeper, progress: Bar | Lines) -> Iterator[None]:
+    """Have the sweep's worker ready; none outlives the block."""
+    try:
+        worker = sweeper.open()
+        if worker.note:
+            progress.note(f"{worker.backend} trains: {worker.note}")
+        progress.note(
+            f"{worker.backend} on {worker.device}, {worker.threads} threads;"
+            f" start-up {worker.import_s + worker.compile_s:.1f} s"
+        )
+        yield
+    finally:
+        sweeper.kill()
+
+
+def _info(request: Request, store: RunStore, sweeper: Sweeper, started: str) -> SweepInfo:
+    worker = sweeper.workers[-1]
+    plan = SweepPlan(
+        request.recipe,
+        request.batch_sizes,
+        request.drop_last,
+        request.seeds,
+        request.chunk or default_chunk(request.recipe, worker.backend, request.device),
+    )
+    return SweepInfo(
+        xorbench_version=__version__,
+        id=store.folder.name,
+        name=request.name,
+        command=request.command,
+        started=started,
+        plan=plan,
+        recipe_sha256=request.recipe.sha256(),
+        backend=worker.backend,
+        device=request.device,
+        threads=request.threads,
+        timeout_s=request.timeout_s,
+        anonymous=request.anonymous,
+        host=host.describe(anonymous=request.anonymous),
+        known=sweeper.known(plan),
+        workers=sweeper.workers,
+    )
+
+
+def _drive(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> bool:
+    """Train to the end, or until the user says stop; true where that was so."""
+    work = partial(_train, sweeper, info, store, progress)
+    return until_interrupted(work, progress, f"sweep --resume {info.id}")
+
+
+def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> None:
+    """Train what is left, keep two of the models as pictures, and say that it is finished."""
+    done = sum(1 for _ in files.chunks(store.folder, info))
+    left = info.plan.trainings - sum(p.count for p in islice(info.plan.pieces(), done))
+    progress.begin(left * info.plan.recipe.epochs)
+    info = msgspec.structs.replace(info, stopped=None)
+    try:
+        sweeper.run(info, islice(info.plan.pieces(), done, None), store, progress)
+        _keep_examples(sweeper, info, store, progress)
+        sweeper.retire()
+        info = msgspec.structs.replace(info, finished=now())
+    except Stopped as error:
+        progress.note(f"stopped: {error}")
+        info = msgspec.structs.replace(info, stopped=str(error))
+    finally:
+        sweeper.write_info(info, store)
+
+
+def _keep_examples(
+    sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines
+) -> None:
+    """Keep the picture of one success and of one failure; a sweep is whole without them."""
+    try:
+        chosen = judging.worth_showing(_evidence(store.folder, info).tallies)
+        examples = [sweeper.example(info.plan, *place) for place in chosen]
+    except (WorkerDied, OperationFailed) as error:
+        progress.note(f"no picture of a decision boundary: {error}")
+    else:
+        store.write_text("examples.json", msgspec.json.encode(examples).decode() + "\n")
