@@ -122,6 +122,67 @@ def test_a_wrong_option_is_named_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+WRONG_SWEEP_OPTIONS = [
+    ("--seeds", "", "empty"),
+    ("--seeds", "9-0", "backwards"),
+    ("--seeds", "0-5,3-9", "twice"),
+    ("--seeds", "1,1", "twice"),
+    ("--seeds", "-1", "from 0 to"),
+    ("--seeds", "0-99999999", "trainings are more than"),
+    ("--seeds", "0-99999999999", "from 0 to"),
+    ("--seeds", "all", "whole number"),
+    ("--batch-sizes", "", "empty"),
+    ("--batch-sizes", "0", "from 1 to"),
+    ("--batch-sizes", "32,32", "twice"),
+    ("--batch-sizes", "2501", "leaves no batch"),
+    ("--drop-last", "maybe", "true or false"),
+    ("--drop-last", "true,false", "true or false"),
+    ("--epochs", "0", "from 1 to"),
+    ("--epochs", "20000", "visits"),
+    ("--train-size", "2000000", "points are more than"),
+    ("--test-size", "2000000", "points are more than"),
+    ("--std", "nan", "finite"),
+    ("--lr", "0", "above zero"),
+    ("--hidden", "8", "no such option"),
+    ("--backend", "abacus", "unknown value"),
+    ("--device", "gpu", "unknown device"),
+    ("--device", "cuda,cpu", "unknown device"),
+    ("--threads", "0", "from 1 to"),
+    ("--threads", "auto", "whole number"),
+    ("--chunk", "0", "from 1 to"),
+    ("--chunk", "65537", "from 1 to"),
+    ("--timeout", "0", "above zero"),
+    ("--name", "a/b", "will not do"),
+    ("--out", "", "empty"),
+    ("--out", "/proc/no/such", "cannot write"),
+    ("--resume", "nowhere", "no run"),
+]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    WRONG_SWEEP_OPTIONS,
+    ids=[f"{o}={v}" for o, v, _ in WRONG_SWEEP_OPTIONS],
+)
+def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
+    option: str,
+    value: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2, one line beginning with the option, perhaps a hint, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    code, lines = complaint(["sweep", option, value], monkeypatch, capsys)
+    assert code == 2
+    named = "RUN" if option == "--resume" else option
+    assert lines[0].startswith(f"xorbench: {named}")
+    assert says in lines[0]
+    assert [line.startswith("hint: ") for line in lines[1:]] in ([], [True])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -137,6 +198,9 @@ def test_a_wrong_option_is_named_in_one_line(
         (["canary", "--load", "2", "--seconds", "-1"], "--seconds: must be from 0"),
         (["canary", "--machine-threshold", "0.5"], "--machine-threshold: must be from 1"),
         (["canary", "--timeout", "nan"], "--timeout: must be a finite number"),
+        (["sweep", "--resume", "latest", "--chunk", "3"], "cannot be given with --resume"),
+        (["sweep", "--backend", "numba", "--device", "cuda"], "knows cpu alone"),
+        (["sweep", "--backend", "numpy", "--device", "cuda:1"], "knows cpu alone"),
         (["dance"], "dance"),
         (["report", "nowhere"], "no run 'nowhere'"),
         (["report", "latest"], "no run 'latest'"),

@@ -46,8 +46,9 @@ def test_every_link_of_the_readme_leads_somewhere(link: str) -> None:
 def test_every_check_and_exit_code_is_in_the_readme() -> None:
     """The tables of the README name what the program has."""
     from xorbench.judge.checks import CHECKS
+    from xorbench.judge.sweep import SWEEP_CHECKS
 
-    for name in CHECKS:
+    for name in (*CHECKS, *SWEEP_CHECKS):
         assert f"| {name} |" in README
     for code in (0, 1, 2, 3, 4, 130):
         assert f"| {code} |" in README

@@ -21,7 +21,9 @@ def loaded(folder: Path, *arguments: str) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.rpartition("LOADED ")[2].split()}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["sweep", "-h"]]
+)
 def test_help_loads_no_heavy_library(arguments: list[str], tmp_path: Path) -> None:
     """Help comes without torch, NumPy, pandas, matplotlib or SciPy."""
     heavy = {"torch", "numpy", "pandas", "matplotlib", "scipy", "rich", "msgspec"}

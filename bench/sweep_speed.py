@@ -1,0 +1,101 @@
+"""How much faster the sweep trains than a DataLoader loop, and what a second core adds.
+
+    python bench/sweep_speed.py --rounds 15
+
+Each round times, in random order: the reference loop (`workload.loop`, one thread), a chunk of the
+sweep on one core, and the same chunk on two. A ratio is paired within its round; its centre is the
+geometric mean over the rounds, its interval Student's t (95 %). One process, start-up apart.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.special import stdtrit
+
+from xorbench.measure import host
+from xorbench.plan.case import Case
+from xorbench.plan.recipe import Recipe
+from xorbench.universal.backends import available_cores
+from xorbench.worker import sweeping
+from xorbench.workload.loop import Training
+
+BATCH_SIZE = 128
+LOOP_EPOCHS = 60  # of one model, after a warm-up
+RECIPE = {"train_size": 2_500, "test_size": 500, "std": 0.1, "lr": 0.1, "epochs": 100}
+
+
+def reference() -> float:
+    """Epochs per second of the DataLoader loop, without scores or digests."""
+    training = Training(Case(batch_size=BATCH_SIZE), Recipe())
+    for _ in range(3):
+        training.run_epoch()
+    start = time.perf_counter()
+    for _ in range(LOOP_EPOCHS):
+        training.run_epoch()
+    return LOOP_EPOCHS / (time.perf_counter() - start)
+
+
+def opened(threads: int, backend: str) -> tuple[sweeping.Session, float]:
+    """A session of the sweep's worker, and the seconds its start-up took."""
+    session = sweeping.Session()
+    answer = sweeping.open_backend(session, backend=backend, device="cpu", threads=threads)
+    return session, answer["import_s"] + answer["compile_s"]
+
+
+def swept(session: sweeping.Session, seeds: int) -> float:
+    """Model-epochs per second of a chunk, as the worker of a sweep answers it."""
+    recipe = {**RECIPE, "batch_size": BATCH_SIZE, "drop_last": True}
+    start = time.perf_counter()
+    sweeping.sweep(session, recipe=recipe, first_seed=0, count=seeds)
+    return seeds * RECIPE["epochs"] / (time.perf_counter() - start)
+
+
+def estimate(values: Sequence[float]) -> str:
+    """Geometric mean with its 95 % interval."""
+    logs = np.log(values)
+    n = len(logs)
+    margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5 if n > 1 else 0.0
+    low, value, high = np.exp([logs.mean() - margin, logs.mean(), logs.mean() + margin])
+    return f"{value:12,.2f}   [{low:,.2f}, {high:,.2f}]"
+
+
+def main() -> None:
+    """Time every round, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=1_024, help="trained in a chunk")
+    parser.add_argument("--backend", default="numba")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sessions = {threads: opened(threads, options.backend) for threads in (1, 2)}
+    measured: dict[str, Callable[[], float]] = {
+        "DataLoader loop, 1 thread": reference,
+        **{
+            f"sweep, {threads} core{'s' * (threads > 1)}": lambda s=session: swept(s, options.seeds)
+            for threads, (session, _) in sessions.items()
+        },
+    }
+    rates: dict[str, list[float]] = {name: [] for name in measured}
+    draws = random.Random(0)
+    for act in measured.values():  # warm-up
+        act()
+    for _ in range(options.rounds):
+        for name in draws.sample(list(measured), len(measured)):
+            rates[name].append(measured[name]())
+    loop, one, two = (np.asarray(values) for values in rates.values())
+    print(
+        f"{host.processor()}, {available_cores()} cores; batch {BATCH_SIZE}, n = {options.rounds}"
+    )
+    print(f"start-up, apart: {', '.join(f'{s:.2f} s' for _, s in sessions.values())}")
+    for name, values in rates.items():
+        print(f"{name:32} {estimate(values)} model-epochs/s")
+    print(f"{'sweep on one core ÷ loop':32} {estimate(one / loop)}")
+    print(f"{'two cores ÷ one core':32} {estimate(two / one)}")
+
+
+if __name__ == "__main__":
+    main()
