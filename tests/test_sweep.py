@@ -340,7 +340,7 @@ def test_a_sweep_interrupted_before_it_began_leaves_nothing(tmp_path: Path) -> N
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=30)[1].strip() == "xorbench: interrupted"
     assert process.returncode == 130
-    assert not (tmp_path / "results").exists()
+    assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
 
 
 def searched() -> list[str]:
@@ -482,7 +482,7 @@ def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
     done = xorbench("sweep", "--seeds", "0", "--device", "xpu")
     assert done.returncode == 2
     assert done.stderr.startswith("xorbench: --device: xpu: no xpu device")
-    assert not (tmp_path / "results").exists()
+    assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
 
 
 def test_a_worker_that_trains_with_numba_does_not_import_torch() -> None:
