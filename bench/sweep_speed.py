@@ -67,7 +67,7 @@ def main() -> None:
     """Time every round, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seeds", type=int, default=1_024, help="trained in a chunk")
+    parser.add_argument("--seeds", type=int, default=2_048, help="trained in a chunk")
     parser.add_argument("--backend", default="numba")
     options = parser.parse_args()
     torch.set_num_threads(1)
