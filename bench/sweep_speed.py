@@ -19,13 +19,14 @@ from scipy.special import stdtrit
 from xorbench.measure import host
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
+from xorbench.plan.sweep import universal
 from xorbench.universal.backends import available_cores
 from xorbench.worker import sweeping
 from xorbench.workload.loop import Training
 
 BATCH_SIZE = 128
 LOOP_EPOCHS = 60  # of one model, after a warm-up
-RECIPE = {"train_size": 2_500, "test_size": 500, "std": 0.1, "lr": 0.1, "epochs": 100}
+SWEPT = universal(Recipe(), BATCH_SIZE, drop_last=True)
 
 
 def reference() -> float:
@@ -42,16 +43,17 @@ def reference() -> float:
 def opened(threads: int, backend: str) -> tuple[sweeping.Session, float]:
     """A session of the sweep's worker, and the seconds its start-up took."""
     session = sweeping.Session()
-    answer = sweeping.open_backend(session, backend=backend, device="cpu", threads=threads)
+    answer = sweeping.open_backend(
+        session, backend=backend, device="cpu", threads=threads, recipes=[SWEPT]
+    )
     return session, answer["import_s"] + answer["compile_s"]
 
 
 def swept(session: sweeping.Session, seeds: int) -> float:
     """Model-epochs per second of a chunk, as the worker of a sweep answers it."""
-    recipe = {**RECIPE, "batch_size": BATCH_SIZE, "drop_last": True}
     start = time.perf_counter()
-    sweeping.sweep(session, recipe=recipe, first_seed=0, count=seeds)
-    return seeds * RECIPE["epochs"] / (time.perf_counter() - start)
+    sweeping.sweep(session, recipe=SWEPT, first_seed=0, count=seeds)
+    return seeds * SWEPT["epochs"] / (time.perf_counter() - start)
 
 
 def estimate(values: Sequence[float]) -> str:

@@ -26,7 +26,7 @@ from xorbench.judge.stats import quantile, wilson
 from xorbench.judge.sweep import count, judge
 from xorbench.observe import store
 from xorbench.plan.recipe import Recipe
-from xorbench.plan.sweep import SweepPlan, default_chunk
+from xorbench.plan.sweep import BACKENDS, SweepPlan, default_chunk
 from xorbench.report import sweep_plots, sweeps
 from xorbench.universal import numpy_backend, spec
 from xorbench.universal.spec import UniversalRecipe
@@ -474,6 +474,18 @@ def test_without_numba_torch_trains_and_the_reason_is_said(
     assert refused.stderr.startswith("xorbench: --backend: numba: numba cannot be imported")
 
 
+def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
+    """Interpreted on the CPU, which tests their logic; on a GPU they are the default."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    tiny = (
+        *("sweep", "--seeds", "0-2", "--batch-sizes", "16", "--train-size", "40"),
+        *("--test-size", "20", "--epochs", "2", "--drop-last", "false"),
+    )
+    interpreted = os.environ | {"TRITON_INTERPRET": "1"}
+    found = made_by(tmp_path / "triton", *tiny, "--backend", "triton", env=interpreted)
+    assert found == made_by(tmp_path / "numpy", *tiny, "--backend", "numpy")
+
+
 def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
     xorbench: Xorbench, tmp_path: Path
 ) -> None:
@@ -488,7 +500,7 @@ def test_a_worker_that_trains_with_numba_does_not_import_torch() -> None:
     """Nobody waits for a library that is not used."""
     script = (
         "import sys; from xorbench.worker.sweeping import Session, open_backend, known;"
-        "open_backend(Session(), backend='numba', device='cpu', threads=1);"
+        "open_backend(Session(), backend='numba', device='cpu', threads=1, recipes=[]);"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -525,7 +537,7 @@ def test_a_plan_is_cut_into_pieces_that_cover_it_once() -> None:
         assert len(covered) == plan.trainings
 
 
-@pytest.mark.parametrize("backend", ["numba", "torch", "numpy"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_chunk_is_bounded_however_long_a_training_is(backend: str) -> None:
     """Whole lanes, at least one set of them, and never more than memory allows."""
     for recipe in (Recipe(), Recipe(epochs=10_000), Recipe(train_size=1_000_000, epochs=1)):

@@ -69,8 +69,12 @@ def epoch_ptx(*, exact: bool) -> str:
     pointers = dict.fromkeys(floats, "*fp32") | {"order": "*i32", "n": "i32", "whole": "i32"}
     pointers |= dict.fromkeys(("inverse", "inverse_short", "lr"), "fp32")
     constants = {
-        "BATCH": 128, "ROWS": 128, "LEVELS": 7,
-        "SHORT": 68, "SHORT_ROWS": 128, "SHORT_LEVELS": 7,
+        "BATCH": 128,
+        "ROWS": 128,
+        "LEVELS": 7,
+        "SHORT": 68,
+        "SHORT_ROWS": 128,
+        "SHORT_LEVELS": 7,
     }
     return compiled(triton_backend._epoch, pointers, constants, exact)
 

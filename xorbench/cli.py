@@ -246,7 +246,7 @@ def _canary_request(options: dict[str, Any]) -> Any:
 @click.option("--drop-last", default="true", metavar="VALUE", help="Drop the short batch [true].")
 @recipe_options(SWEEP_OPTIONS)
 @click.option("--backend", metavar="NAME", help=f"{', '.join(BACKENDS)}; the fastest by default.")
-@click.option("--device", default="cpu", metavar="NAME", help="Where torch trains [cpu].")
+@click.option("--device", default="cpu", metavar="NAME", help="Where to train, such as cuda [cpu].")
 @click.option("--threads", metavar="N", help="CPU threads; every core by default.")
 @click.option("--chunk", metavar="N", help="Seeds trained and kept at once.")
 @click.option("--timeout", default="600", metavar="S", help="Seconds to wait for a chunk [600].")

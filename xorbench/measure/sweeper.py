@@ -32,11 +32,17 @@ class Sweeper:
         backend: str | None,
         device: str,
         threads: int | None,
+        recipes: Sequence[dict[str, Any]],
         before: Sequence[SweepWorker] = (),
     ) -> None:
         self.workers = list(before)
         self._start = start
-        self._asked_for = {"backend": backend, "device": device, "threads": threads}
+        self._asked_for: dict[str, Any] = {
+            "backend": backend,
+            "device": device,
+            "threads": threads,
+            "recipes": list(recipes),
+        }
         self._worker: Worker | None = None
 
     def open(self) -> SweepWorker:

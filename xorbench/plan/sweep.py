@@ -9,8 +9,12 @@ from xorbench.plan import parse
 from xorbench.plan.case import device_type
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, require_batches
 
-BACKENDS: Final = ("numba", "torch", "numpy")
-"""Their names, the one that is taken first in front; `universal.backends` holds one row a name."""
+BACKENDS: Final = ("numba", "triton", "torch", "numpy")
+"""Their names, the fastest first; `universal.backends` holds one row a name."""
+FOR_CPU: Final = ("numba", "torch")
+FOR_DEVICES: Final = ("triton", "torch")
+"""What is taken where no backend is named: the first of them that can be used."""
+CPU_ALONE: Final = ("numba", "numpy")
 RECIPE_FIELDS: Final = ("train_size", "test_size", "std", "lr", "epochs")
 """What of a recipe the universal form leaves open."""
 SWEEP_OPTIONS: Final = tuple(row for row in RECIPE_OPTIONS if row.field in RECIPE_FIELDS)
@@ -22,7 +26,7 @@ MOST_POINTS: Final = 1_000_000
 LARGEST_CHUNK: Final = 65_536
 
 # What a chunk takes about a second or two for: visits of points, all its models together.
-_VISITS: Final = {"numba": 2**28, "torch": 2**26, "numpy": 2**25}
+_VISITS: Final = {"numba": 2**28, "triton": 2**22, "torch": 2**26, "numpy": 2**25}
 _ACCELERATOR_VISITS: Final = 2**30
 _POINTS: Final = 2**25  # held at once
 _LANES: Final = 16  # chunks are multiples of them, as models are trained side by side
@@ -78,8 +82,13 @@ class SweepPlan:
 
     def universal(self, batch_size: int) -> dict[str, Any]:
         """The fields of the universal recipe at a batch size."""
-        fields = {name: getattr(self.recipe, name) for name in RECIPE_FIELDS}
-        return {**fields, "batch_size": batch_size, "drop_last": self.drop_last}
+        return universal(self.recipe, batch_size, self.drop_last)
+
+
+def universal(recipe: Recipe, batch_size: int, drop_last: bool) -> dict[str, Any]:
+    """The fields of the universal recipe that a recipe comes to."""
+    fields = {name: getattr(recipe, name) for name in RECIPE_FIELDS}
+    return {**fields, "batch_size": batch_size, "drop_last": drop_last}
 
 
 def require_trainable(recipe: Recipe, batch_sizes: tuple[int, ...], drop_last: bool) -> None:
@@ -114,9 +123,10 @@ def read_seeds(option: str, text: str) -> tuple[tuple[int, int], ...]:
 
 def require_backend(backend: str | None, device: str) -> None:
     """Raise `BadOption` where the backend does not know the device; None is any backend."""
-    if device != "cpu" and backend not in (None, "torch"):
+    if device != "cpu" and backend in CPU_ALONE:
         raise BadOption(
-            f"--device: the {backend} backend knows cpu alone, got {device}", "take --backend torch"
+            f"--device: the {backend} backend knows cpu alone, got {device}",
+            f"take --backend {' or '.join(FOR_DEVICES)}",
         )
 
 

@@ -19,6 +19,8 @@ Row = dict[str, Any]
 SCORE_ROWS: Final = 12
 EPOCH_ROWS: Final = 10
 NEVER: Final = "never"
+LIBRARIES: Final = {"numba": ("numba",), "torch": ("PyTorch",), "triton": ("PyTorch", "Triton")}
+KEYS: Final = {"PyTorch": "torch"}
 
 
 def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
@@ -59,17 +61,18 @@ def heading(evidence: SweepEvidence) -> list[tuple[str, str]]:
 
 
 def _software(evidence: SweepEvidence) -> str:
-    worker = evidence.info.workers[-1]
-    names = {"Python": "python", "NumPy": "numpy", "numba": "numba", "PyTorch": "torch"}
-    used = {"Python", "NumPy", {"numba": "numba", "torch": "PyTorch"}.get(worker.backend)}
-    versions = [f"{n} {worker.machine.get(f'{k}_version')}" for n, k in names.items() if n in used]
-    return f"{', '.join(versions)}, {worker.machine.get('os')}"
+    machine = evidence.info.workers[-1].machine
+    names = ("Python", "NumPy", *LIBRARIES.get(evidence.info.backend, ()))
+    versions = [
+        f"{name} {machine.get(f'{KEYS.get(name, name.lower())}_version')}" for name in names
+    ]
+    return f"{', '.join(versions)}, {machine.get('os')}"
 
 
 def _trained_by(evidence: SweepEvidence) -> str:
     worker = evidence.info.workers[-1]
     chunk = f"chunks of {evidence.info.plan.chunk} seeds"
-    note = f"; not numba: {worker.note}" if worker.note else ""
+    note = f"; {worker.note}" if worker.note else ""
     return f"{worker.backend} on {worker.device}, {worker.threads} threads, {chunk}{note}"
 
 
@@ -229,7 +232,7 @@ SPEED: Final = (
     " minutes."
 )
 WORKERS: Final = (
-    "Start-up is apart from the speed: `import` loads the libraries, `compile` trains one point."
+    "Start-up is apart from the speed: `import` loads the libraries, `compile` trains one epoch."
 )
 SUCCESS: Final = "Share of seeds with every test point right after each epoch"
 BOUNDARY: Final = (

@@ -27,6 +27,7 @@ from xorbench.plan.sweep import (
     require_backend,
     require_few_enough,
     require_trainable,
+    universal,
 )
 from xorbench.report import sweeps
 from xorbench.verbs.files import Outcome, write_reports
@@ -71,6 +72,7 @@ def sweep(request: Request, progress: Bar | Lines) -> Outcome:
             backend=request.backend,
             device=request.device,
             threads=request.threads,
+            recipes=[universal(request.recipe, b, request.drop_last) for b in request.batch_sizes],
         )
         with terminable(), opened(sweeper, progress):
             info = _info(request, store, sweeper, started)
@@ -99,6 +101,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
             backend=info.backend,
             device=info.device,
             threads=info.threads,
+            recipes=[info.plan.universal(batch_size) for batch_size in info.plan.batch_sizes],
             before=info.workers,
         )
         with terminable(), opened(sweeper, progress):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from xorbench.plan.sweep import BACKENDS as PREFERENCE
+from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
 from xorbench.universal import golden, numpy_backend, spec
 from xorbench.universal.backends import BACKENDS, available_cores
 from xorbench.universal.spec import Floats, UniversalRecipe
@@ -18,7 +18,7 @@ from xorbench.worker.memory import usage
 
 Answer = dict[str, Any]
 
-LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch")
+LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")
 # Variables that choose instructions or threads: recorded, absent ones as null.
 ENVIRONMENT: Final = (
     "ATEN_CPU_CAPABILITY",
@@ -39,9 +39,14 @@ class Session:
 
 
 def open_backend(
-    session: Session, *, backend: str | None, device: str, threads: int | None
+    session: Session,
+    *,
+    backend: str | None,
+    device: str,
+    threads: int | None,
+    recipes: list[Answer],
 ) -> Answer:
-    """Load a backend, the best there is for None, and compile it; both times are start-up.
+    """Load a backend, the best there is for None, and compile it for the recipes: the start-up.
 
     Answers `missing` with the reason where it cannot be used here.
     """
@@ -50,12 +55,12 @@ def open_backend(
     if reason := _missing(name, device):
         return {"missing": reason}
     used = threads or available_cores()
-    if name == "torch":
+    if "torch" in BACKENDS[name].needs:
         _set_torch_threads(used)
     session.train = BACKENDS[name].load(device, used).train
     loaded = time.perf_counter()
-    tiny = UniversalRecipe(train_size=2, test_size=1, epochs=1, batch_size=1)
-    session.train(tiny, [0], score_epochs=True)
+    for recipe in recipes:
+        session.train(UniversalRecipe(**{**recipe, "epochs": 1}), [0], score_epochs=True)
     return {
         "backend": name,
         "note": note,
@@ -68,16 +73,14 @@ def open_backend(
 
 def _best(device: str) -> tuple[str, str]:
     """The backend to take for a device, and why it is not the fastest one."""
-    first, second = PREFERENCE[:2]
-    if device != "cpu":
-        return second, ""
+    first, second = FOR_CPU if device == "cpu" else FOR_DEVICES
     reason = BACKENDS[first].missing()
     return (second, reason) if reason else (first, "")
 
 
 def _missing(name: str, device: str) -> str | None:
     reason = BACKENDS[name].missing()
-    if reason or device == "cpu":
+    if reason or name in CPU_ALONE:
         return reason
     from xorbench.worker import machine
 
