@@ -10,7 +10,7 @@ import pytest
 
 from xorbench.judge.checks import judge
 from xorbench.observe.records import Failure, Run, Skip
-from xorbench.observe.store import anonymous
+from xorbench.observe.store import without_names
 from xorbench.plan.case import Case
 from xorbench.report import document, page, plots, runs, tables, text
 from xorbench.verbs.progress import Lines
@@ -163,8 +163,11 @@ def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
     """Paths and device UUIDs go; rates, ratios and ids stay."""
     uuid = "GPU-12345678-1234-1234-1234-123456789abc"
     secret = f"python /home/ann/.venv/bin/python at 12 samples/s, {uuid}"
-    assert anonymous(secret) == "python python at 12 samples/s, <uuid>"
-    assert anonymous("a ÷ b / c, 1/2, see logs/w0.log") == "a ÷ b / c, 1/2, see logs/w0.log"
+    assert without_names(secret) == "python python at 12 samples/s, <uuid>"
+    assert without_names({"at": ["https://example.org/a/b", 1]}) == {
+        "at": ["https://example.org/a/b", 1]
+    }
+    assert without_names("a ÷ b / c, 1/2, see logs/w0.log") == "a ÷ b / c, 1/2, see logs/w0.log"
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

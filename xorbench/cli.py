@@ -309,11 +309,11 @@ def report(text: str, out: str, as_json: bool) -> int:
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 def env(anonymous: bool) -> int:
     """Show this machine as a worker sees it, as JSON to paste into a bug report."""
-    from xorbench.observe.store import anonymous as without_names
+    from xorbench.observe.store import without_names
     from xorbench.verbs.env import env as verb
 
-    text = json.dumps(verb(anonymous=anonymous), indent=2)
-    click.echo(without_names(text) if anonymous else text)
+    described = verb(anonymous=anonymous)
+    click.echo(json.dumps(without_names(described) if anonymous else described, indent=2))
     return 0
 
 

@@ -40,7 +40,7 @@ BYTES_PER_EPOCH: Final = 400
 BYTES_PER_SEED: Final = 100
 SPARE_BYTES: Final = 8 * 2**20
 
-_ABSOLUTE_PATH = re.compile(r"(?<![\w./~<-])/(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
+_ABSOLUTE_PATH = re.compile(r"(?<![\w./~<-])/(?!/)(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
 _DEVICE_UUID = re.compile(
     r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
@@ -49,9 +49,12 @@ _DEVICE_UUID = re.compile(
 class RunStore:
     """Writes one run's folder; every line is with the operating system before the next epoch."""
 
-    def __init__(self, folder: Path, *, anonymous: bool = False, lock: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, anonymous: bool = False, lock: bool = True, is_run: bool = True
+    ) -> None:
         self.folder = folder
         self.anonymous = anonymous
+        self._is_run = is_run  # a new folder becomes one with its run.json
         self._lock = _lock(folder) if lock else None
 
     def write_info(self, info: RunInfo) -> None:
@@ -59,12 +62,13 @@ class RunStore:
         self.write_json("run.json", info)
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file, whole or not at all."""
-        self.write_text(name, msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+        """Write a JSON file, whole or not at all; without paths where the run is anonymous."""
+        self.write_text(name, msgspec.json.format(self._encoded(value)).decode() + "\n")
+        self._is_run |= name == "run.json"
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
-        write_whole(self.folder / name, self._clean(text).encode())
+        write_whole(self.folder / name, text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file, whole or not at all."""
@@ -72,12 +76,12 @@ class RunStore:
 
     def append(self, name: str, record: EpochLine | Training | Skip | Failure | Chunk) -> None:
         """Append one record as one line, in one write."""
-        line = self._clean(msgspec.json.encode(record).decode()) + "\n"
+        line = self._encoded(record) + b"\n"
         path = self.folder / name
         with _reporting(path):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                _write_all(descriptor, line.encode())
+                _write_all(descriptor, line)
             finally:
                 os.close(descriptor)
 
@@ -87,7 +91,7 @@ class RunStore:
 
     def close(self) -> None:
         """Let others resume the run; a folder that never became a run is taken away."""
-        if not (self.folder / "run.json").exists():
+        if not self._is_run:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -96,15 +100,24 @@ class RunStore:
         """Take paths out of what workers printed, once they have ended."""
         if self.anonymous:
             for log in (self.folder / "logs").glob("*.log"):
-                self.write_text(f"logs/{log.name}", log.read_text(errors="replace"))
+                self.write_text(f"logs/{log.name}", without_names(log.read_text(errors="replace")))
 
-    def _clean(self, text: str) -> str:
-        return anonymous(text) if self.anonymous else text
+    def _encoded(self, value: object) -> bytes:
+        """The value as JSON. Cleaned here, the reports made from what is read back are clean."""
+        if self.anonymous:
+            value = without_names(msgspec.to_builtins(value))
+        return msgspec.json.encode(value)
 
 
-def anonymous(text: str) -> str:
-    """The text without absolute paths (their last part stays) and device UUIDs."""
-    return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", text))
+def without_names(value: Any) -> Any:
+    """The value, its strings without absolute paths (their last part stays) and device UUIDs."""
+    if isinstance(value, str):
+        return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", value))
+    if isinstance(value, dict):
+        return {key: without_names(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_names(item) for item in value]
+    return value
 
 
 def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) -> RunStore:
@@ -122,7 +135,7 @@ def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) ->
         folder = _new_folder(runs)
     except OSError as error:
         raise BadOption(f"--out: cannot write to {root}: {_why(error)}") from None
-    return RunStore(folder, anonymous=anonymous)
+    return RunStore(folder, anonymous=anonymous, is_run=False)
 
 
 def point_latest(root: Path, folder: Path) -> None:

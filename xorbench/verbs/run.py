@@ -1,10 +1,11 @@
 """`run`: train the matrix, judge it, write the report."""
 
+import importlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xorbench import __version__
 from xorbench.errors import BadOption
@@ -26,10 +27,11 @@ from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Setting
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
 from xorbench.plan.recipe import Recipe
-from xorbench.report import runs
-from xorbench.verbs.files import Outcome, write_reports
 from xorbench.verbs.progress import Bar, Lines
 from xorbench.verbs.workers import running, starter, until_interrupted
+
+if TYPE_CHECKING:
+    from xorbench.verbs.files import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Request:
     anonymous: bool = False
 
 
-def run(request: Request, progress: Bar | Lines) -> Outcome:
+def run(request: Request, progress: Bar | Lines) -> "Outcome":
     """Plan, start workers, train, judge, report. Raises `BadOption` before anything is written."""
     started = now()
     settings, epochs = _validated(request)
@@ -61,7 +63,7 @@ def run(request: Request, progress: Bar | Lines) -> Outcome:
     store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
-        with running(slots, start):
+        with running(slots, start, _load_reports):
             cases, lacking = _resolve(request, slots)
             info = _info(request, store, settings, cases, slots, started)
             for skip in skip_lines(cases, lacking):
@@ -78,7 +80,7 @@ def run(request: Request, progress: Bar | Lines) -> Outcome:
         store.close()
 
 
-def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
+def resume(root: Path, text: str, progress: Bar | Lines) -> "Outcome":
     """Bring a run that was stopped to its end; what it recorded must come out again."""
     folder = files.find(root, text)
     store = files.reopen(folder)
@@ -91,7 +93,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
             used = [w.id for w in before.info.workers if slot_of(w.id) == slot.name]
             slot.starts = len(used)
         start = starter(store.log_path, before.info.timeout_s)
-        with running(slots, start):
+        with running(slots, start, _load_reports):
             require_same_machine(before, slots, folder)
             skipped = {skip.case.id for skip in before.skips}
             for slot in slots:
@@ -104,18 +106,29 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
         store.close()
 
 
+def _load_reports() -> None:
+    """Import what `conclude` needs; it is heavy, and the workers are still starting."""
+    importlib.import_module("xorbench.report.runs")
+    importlib.import_module("xorbench.verbs.files")
+
+
 def conclude(
     store: RunStore, *, interrupted: bool = False, device_missing: bool = False
-) -> Outcome:
+) -> "Outcome":
     """Read the run back from its files, judge it, and write its reports."""
+    from xorbench.verbs.files import write_reports
+
     store.clean_logs()
     outcome = judged(store.folder, interrupted=interrupted, device_missing=device_missing)
     write_reports(store, outcome.content)
     return outcome
 
 
-def judged(folder: Path, *, interrupted: bool = False, device_missing: bool = False) -> Outcome:
+def judged(folder: Path, *, interrupted: bool = False, device_missing: bool = False) -> "Outcome":
     """Judge a run from its files alone."""
+    from xorbench.report import runs
+    from xorbench.verbs.files import Outcome
+
     observed = files.load(folder)
     verdicts = judge(observed)
     code = exit_code(verdicts, interrupted=interrupted, device_missing=device_missing)

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from xorbench import __version__
+from xorbench.errors import BadFile
 from xorbench.judge import sweep as judging
 from xorbench.judge.checks import exit_code
 from xorbench.judge.sweep import SweepEvidence
@@ -78,11 +79,8 @@ def sweep(request: Request, progress: Bar | Lines) -> Outcome:
             info = _info(request, store, sweeper, started)
             store.write_json("run.json", info)
             files.point_latest(request.root, store.folder)
-            interrupted = until_interrupted(
-                lambda: _train(sweeper, info, store, progress),
-                progress,
-                f"sweep --resume {info.id}",
-            )
+            work = partial(_train, sweeper, info, store, progress)
+            interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
@@ -105,11 +103,8 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
             before=info.workers,
         )
         with terminable(), opened(sweeper, progress):
-            interrupted = until_interrupted(
-                lambda: _train(sweeper, info, store, progress),
-                progress,
-                f"sweep --resume {info.id}",
-            )
+            work = partial(_train, sweeper, info, store, progress)
+            interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
@@ -126,6 +121,11 @@ def conclude(store: RunStore, *, interrupted: bool = False) -> Outcome:
 def judged(folder: Path, *, interrupted: bool = False) -> Outcome:
     """Count and judge a sweep from its files alone."""
     evidence = _evidence(folder, files.read_sweep(folder))
+    if evidence.info.finished and not evidence.complete:
+        raise BadFile(
+            f"{folder / 'chunks.jsonl'}: holds fewer seeds than the finished sweep trained",
+            "the file was cut or left behind; its report.md and tables still tell the result",
+        )
     verdicts = judging.judge(evidence)
     content = sweeps.content(evidence, verdicts)
     return Outcome(folder, content, exit_code(verdicts, interrupted=interrupted))
@@ -180,12 +180,6 @@ def _info(request: Request, store: RunStore, sweeper: Sweeper, started: str) -> 
         known=sweeper.known(plan),
         workers=sweeper.workers,
     )
-
-
-def _drive(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> bool:
-    """Train to the end, or until the user says stop; true where that was so."""
-    work = partial(_train, sweeper, info, store, progress)
-    return until_interrupted(work, progress, f"sweep --resume {info.id}")
 
 
 def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> None:

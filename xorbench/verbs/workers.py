@@ -35,11 +35,17 @@ def starter(
 
 
 @contextmanager
-def running(slots: list[Slot], start: StartWorker) -> Iterator[None]:
-    """Fill every slot with a configured worker; none outlives the block."""
+def running(
+    slots: list[Slot], start: StartWorker, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Fill every slot with a configured worker; none outlives the block.
+
+    `meanwhile` is called once all have been started: importing PyTorch takes them a while.
+    """
     try:
-        for slot in slots:  # all at once: importing PyTorch takes a while
+        for slot in slots:
             slot.launch(start)
+        meanwhile()
         for slot in slots:
             _configure(slot)
         yield
