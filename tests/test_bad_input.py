@@ -76,6 +76,11 @@ WRONG_OPTIONS = [
     ("--name", "", "will not do"),
     ("--name", "a/b", "will not do"),
     ("--name", "latest", "will not do"),
+    ("--name", "..", "will not do"),
+    ("--devices", "cuda:01", "unknown device"),
+    ("--out", "x" * 300, "too long"),
+    ("--out", "r\udcff", "surrogates"),
+    ("--resume", "x" * 300, "too long"),
     ("--out", "", "empty"),
     ("--out", "/proc/no/such", "cannot write"),
     ("--plant", "gremlin", "unknown value"),
@@ -115,7 +120,6 @@ def test_a_wrong_option_is_named_in_one_line(
     code, lines = complaint(["run", option, value], monkeypatch, capsys)
     assert code == 2
     named = "--batch-sizes" if says == "leaves no batch" else option
-    named = "RUN" if option == "--resume" else named
     assert lines[0].startswith(f"xorbench: {named}")
     assert says in lines[0]
     assert [line.startswith("hint: ") for line in lines[1:]] in ([], [True])
@@ -176,8 +180,7 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
     monkeypatch.chdir(tmp_path)
     code, lines = complaint(["sweep", option, value], monkeypatch, capsys)
     assert code == 2
-    named = "RUN" if option == "--resume" else option
-    assert lines[0].startswith(f"xorbench: {named}")
+    assert lines[0].startswith(f"xorbench: {option}")
     assert says in lines[0]
     assert [line.startswith("hint: ") for line in lines[1:]] in ([], [True])
     assert list(tmp_path.iterdir()) == []
@@ -206,6 +209,11 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["report", "latest"], "no run 'latest'"),
         (["report", "--out", "missing", "x"], "missing"),
         (["report", ""], "empty"),
+        (["report", "x" * 300], "too long"),
+        (["canary", "--out", "x" * 300], "too long"),
+        (["canary", "--save", "--out", "/proc/no"], "cannot write"),
+        (["run", "--resume", "latest", "--out", ""], "--out: empty"),
+        ([], "which command?"),
     ],
 )
 def test_a_wrong_command_is_named_in_one_line(
@@ -257,6 +265,64 @@ def test_a_damaged_line_is_named(
     assert code == 2
     assert says in lines[0]
     assert (copied / "report.md").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tape": []}, "not of one length"),
+        ({"losses": []}, "not of one length"),
+        ({"epoch_s": [0.1] * 50}, "not of one length"),
+        ({"epoch_s": [0.0] * 100}, "not above zero"),
+        ({"worker": "w9"}, "no worker w9"),
+        ({"worker": "zz"}, "no worker zz"),
+        ({"setting": "threads=3"}, "another setting"),
+        ({"weights": {"w": {"dtype": "float32", "shape": [1], "hex": "zz"}}}, "non-hex"),
+        ({"case": {"device": "cpu", "seed": 77}}, "no case"),
+    ],
+    ids=str,
+)
+def test_an_impossible_training_is_refused(
+    change: dict[str, object],
+    says: str,
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A training that its run cannot have recorded is reported with its file and number."""
+    path = copied / "trainings.jsonl"
+    record = json.loads(path.read_text().splitlines()[1]) | change
+    spoil(path, 2, json.dumps(record))
+    code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert code == 2
+    assert "trainings.jsonl:2: damaged" in lines[0]
+    assert says in lines[0]
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"name": 3}', '{"kind": []}', "{"])
+def test_a_bad_folder_beside_it_does_not_harm_a_run(
+    content: str,
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Names are looked for without stumbling; the bad one itself is one clear line."""
+    bad = copied.parent / "bad"
+    bad.mkdir()
+    (bad / "run.json").write_text(content)
+    root = str(copied.parent.parent)
+    code, lines = complaint(["report", "--out", root, "nobody"], monkeypatch, capsys)
+    assert (code, "no run 'nobody'" in lines[0]) == (2, True)
+    code, lines = complaint(["report", "--out", root, "bad"], monkeypatch, capsys)
+    assert (code, "run.json" in lines[0]) == (2, True)
+
+
+def test_a_run_is_found_beside_a_folder_of_its_name(copied: Path, tmp_path: Path) -> None:
+    """A local folder that is no run does not stand before a run of that name."""
+    from xorbench.observe import store
+
+    (tmp_path / "first").mkdir()
+    assert store.find(tmp_path / "results", "first") == copied
 
 
 @pytest.mark.parametrize(

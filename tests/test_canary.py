@@ -1,11 +1,14 @@
 """`canary` from end to end: a pass, every kind of failure, the saved yardstick, the burn-in."""
 
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Xorbench
+from conftest import Xorbench, command
 from test_run import lacking_device
 
 from xorbench.errors import BadFile
@@ -105,11 +108,28 @@ def test_a_damaged_saved_file_is_refused_before_anything_runs(
     assert path.read_text() == "{"
 
 
+def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None:
+    """Ctrl-C after some rounds: their verdict, exit 130."""
+    process = subprocess.Popen(
+        command("canary", "--devices", "cpu", "--load", "2", "--seconds", "1000"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(6)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "rounds of 2 models, all equal" in output
+    assert "INTERRUPTED" in output
+
+
 def test_a_crash_is_a_failed_canary(xorbench: Xorbench) -> None:
     """No answer in time: the device did not come to the end, exit 1."""
     done = xorbench("canary", "--devices", "cpu", "--timeout", "4", "--load", "20000")
     assert done.returncode == 1
     assert "no answer within 4 s" in done.stdout
+    assert "PASS  cpu  universal" in done.stdout  # what was found before it still stands
 
 
 def test_run_holds_each_device_to_the_golden_values(quick_folder: Path) -> None:

@@ -223,10 +223,11 @@ def test_faults_are_read_with_their_place() -> None:
 
 def test_the_fault_names_of_the_plan_are_those_of_the_workload() -> None:
     """What can be asked for can be planted."""
-    from xorbench.workload import faults as planted
+    from xorbench.worker import faults as in_process
+    from xorbench.workload import faults as in_training
 
-    assert set(TRAINING_FAULTS) == set(planted.TRAINING_FAULTS)
-    assert set(PROCESS_FAULTS) == set(planted.PROCESS_FAULTS)
+    assert set(TRAINING_FAULTS) == set(in_training.TRAINING_FAULTS)
+    assert set(PROCESS_FAULTS) == set(in_process.PROCESS_FAULTS)
 
 
 def test_the_engine_names_of_the_plan_are_those_of_the_workload() -> None:

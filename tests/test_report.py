@@ -90,7 +90,7 @@ def test_a_figure_is_shown_with_its_interval() -> None:
         ]
     )
     shown = text.readable(frame)
-    assert shown["x [95 %]"].tolist() == ["1,234 [1,200, 1,300]", "2.000 [one worker]"]
+    assert shown["x [95 %]"].tolist() == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_a_required_device_that_is_missing_exits_4(xorbench: Xorbench, tmp_path:
     done = xorbench(*TINY, "--devices", f"cpu,{device}", "--require-devices")
     assert done.returncode == 4
     assert "skipped: no" in (tmp_path / "results" / "latest" / "accuracy.csv").read_text()
+    assert xorbench("report").returncode == 4
 
 
 def test_a_run_in_which_nothing_was_trained_exits_3(xorbench: Xorbench) -> None:
@@ -213,13 +214,16 @@ def test_a_dry_run_trains_and_writes_nothing(xorbench: Xorbench, tmp_path: Path)
 
 def test_an_anonymous_run_names_neither_host_nor_path(xorbench: Xorbench, tmp_path: Path) -> None:
     """No file holds the host's name, an absolute path or a home, and every picture is whole."""
-    done = xorbench(*TINY, "--anonymous", "--out", str(tmp_path / "results"))
+    home = tmp_path / "Alice Smith"
+    home.mkdir()
+    environment = os.environ | {"HOME": str(home)}
+    done = xorbench(*TINY, "--anonymous", "--out", str(home / "results"), env=environment)
     assert done.returncode == 1, done.stderr
-    for picture in (tmp_path / "results" / "latest" / "plots").iterdir():
+    for picture in (home / "results" / "latest" / "plots").iterdir():
         ElementTree.parse(picture)
-    for path in (tmp_path / "results" / "latest").resolve().rglob("*"):
+    for path in (home / "results" / "latest").resolve().rglob("*"):
         text = path.read_text() if path.is_file() else ""
-        for secret in (socket.gethostname(), str(tmp_path), str(Path.home()) + "/", os.sep + "usr"):
+        for secret in (socket.gethostname(), str(tmp_path), "Alice", "Smith", os.sep + "usr"):
             assert secret not in text, path
 
 
@@ -267,7 +271,8 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     plants = [("--plant", f"{fault},cases={cases}") for fault, cases in PLANTED.items()]
     done = run_in(
         folder,
-        *("run", "--batch-sizes", "64,120,128", "--epochs", "3", "--plant", "flush-subnormals"),
+        *("run", "--batch-sizes", "64,120,128", "--epochs", "3"),
+        *("--plant", "flush-subnormals", "--plant", "other-tanh"),
         *(part for plant in plants for part in plant),
     )
     assert done.returncode == 1, done.stderr
@@ -288,6 +293,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         ("warm-up", {"cpu-loader-b128-pin0-drop0-w0-s0", "cpu-loader-b64-pin0-drop1-w0-s0"}),
         ("save and load", {"cpu-loader-b128-pin1-drop1-w0-s0"}),
         ("arithmetic", {"cpu in w0", "cpu in w1"}),
+        ("universal", {"cpu in w0", "cpu in w1"}),
         (
             "invariance",
             {
@@ -310,7 +316,7 @@ def test_faults_raise_no_other_alarm(faulty: dict[str, set[str]]) -> None:
     """Three epochs do not learn XOR; besides that only the checks above failed."""
     assert set(faulty) == {
         "accuracy", "completion", "inputs", "rerun", "warm-up", "save and load", "arithmetic",
-        "invariance",
+        "universal", "invariance",
     }  # fmt: skip
 
 
@@ -349,6 +355,66 @@ def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
         report = (tmp_path / "results" / "latest" / "report.md").read_text()
         assert "of 100000 epochs" in report
         (tmp_path / "results" / "latest").unlink()
+
+
+def test_sigterm_at_start_up_leaves_nothing(tmp_path: Path) -> None:
+    """Before a run has begun there is nothing to keep: exit 130, no folder."""
+    process = subprocess.Popen(
+        command("run", "--quick"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    runs = tmp_path / "results" / "runs"
+    while not (runs.exists() and any(runs.glob("*/logs/w0.log"))):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert (process.returncode, errors.strip()) == (130, "xorbench: interrupted")
+    assert list(runs.iterdir()) == []
+
+
+def test_steps_too_small_to_move_a_weight_accuse_nobody(xorbench: Xorbench, tmp_path: Path) -> None:
+    """At lr 1e-30 every setting keeps the bits: what must change them was not exercised."""
+    xorbench("run", "--quick", "--epochs", "2", "--lr", "1e-30", "--repeats", "1")
+    edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
+    assert [(v["outcome"], v["actual"]) for v in edges] == [("skipped", "kept")]
+
+
+def test_a_reader_that_goes_away_changes_neither_work_nor_code(
+    copied: Path, tmp_path: Path
+) -> None:
+    """Closed pipes: `report` keeps its exit code, `run` trains to its end."""
+    for arguments in (["report", str(copied)], [*TINY]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            command(*arguments), cwd=tmp_path, stdout=writer, stderr=writer, check=False
+        )
+        os.close(writer)
+        assert done.returncode == (0 if arguments[0] == "report" else 1)
+    assert store.load((tmp_path / "results" / "latest").resolve()).info.finished
+
+
+def test_no_space_for_the_output_is_one_clear_line(copied: Path, tmp_path: Path) -> None:
+    """A full device under standard output is said, not thrown."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("report", str(copied)),
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("xorbench: standard output: cannot write: no space")
+
+
+@pytest.mark.parametrize("verb", [["run", "--quick"], ["sweep", "--seeds", "0-3"], ["canary"]])
+def test_no_answer_in_time_is_never_a_traceback(verb: list[str], xorbench: Xorbench) -> None:
+    """A worker that is silent before any training: one line or one verdict, exit 1."""
+    done = xorbench(*verb, "--timeout", "1e-9")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "no answer within 1e-09 s" in done.stderr + done.stdout
 
 
 def wait_for_epochs(results: Path, count: int) -> None:

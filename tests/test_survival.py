@@ -68,6 +68,7 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
     assert gone(workers)
     before = store.load((tmp_path / "results" / "latest").resolve())
     assert before.unfinished
+    assert run_in(tmp_path, "report").returncode == 3  # what is not finished is no pass
     done = run_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode in (0, 1), done.stderr
     assert undisturbed == tapes(tmp_path / "results")
@@ -140,6 +141,22 @@ def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, xorbench: X
     done = xorbench("run", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
     assert before == (copied / "epochs.jsonl").read_bytes()
+
+
+def test_a_run_killed_before_its_last_word_is_finished_by_resume(
+    copied: Path, xorbench: Xorbench
+) -> None:
+    """All trained but `finished` not yet written: resume writes it."""
+    path = copied / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
+    assert xorbench("run", "--resume", copied.name).returncode == 0
+    assert store.load(copied).info.finished
+
+
+def test_a_gutted_run_is_no_pass(copied: Path, xorbench: Xorbench) -> None:
+    """With its trainings lost, what is left of a finished run decides nothing."""
+    (copied / "trainings.jsonl").unlink()
+    assert xorbench("report", copied.name).returncode == 3
 
 
 def test_a_worker_killed_from_outside_costs_at_most_its_case(

@@ -179,6 +179,22 @@ def test_a_damaged_staged_folder_is_made_again() -> None:
     assert victim.read_bytes() == whole
 
 
+def test_a_stranger_in_the_staged_folder_is_thrown_out() -> None:
+    """A file that would be imported in the place of PyTorch does not stay."""
+    stranger = staged() / "torch.py"
+    stranger.write_text("raise SystemExit")
+    assert staged() == stranger.parent
+    assert not stranger.exists()
+
+
+def test_a_dead_worker_is_asked_in_vain(tmp_path: Path) -> None:
+    """Asking again after a death is another death, not a confusion of descriptors."""
+    worker = start(tmp_path)
+    worker.kill()
+    with pytest.raises(WorkerDied, match="died before"):
+        worker.ask("usage")
+
+
 def test_a_worker_dies_with_the_orchestrator(tmp_path: Path) -> None:
     """When the lifeline closes, the worker ends, even in the middle of an operation."""
     worker = start(tmp_path)

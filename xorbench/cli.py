@@ -6,13 +6,14 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from xorbench import __version__
-from xorbench.errors import BAD_INPUT, INTERRUPTED, BadOption, XorbenchError
+from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, BadOption, XorbenchError
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES, read_devices
 from xorbench.plan.case import read_device
@@ -22,6 +23,7 @@ from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_see
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+RESERVED = {"latest", ".", ".."}
 ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of all runs.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
@@ -38,11 +40,8 @@ def main() -> NoReturn:
             traceback.print_exc()
         code = _complain(error)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("xorbench: interrupted", err=True)
+        _say("xorbench: interrupted", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -51,14 +50,28 @@ def _complain(error: XorbenchError | click.ClickException) -> int:
         message, hint, code = error.message, error.hint, error.exit_code
     else:
         message, hint, code = _usage(error), "python -m xorbench --help lists them", BAD_INPUT
-    click.echo(f"xorbench: {' '.join(message.split())}", err=True)
+    _say(f"xorbench: {' '.join(message.split())}", err=True)
     if hint:
-        click.echo(f"hint: {' '.join(hint.split())}", err=True)
+        _say(f"hint: {' '.join(hint.split())}", err=True)
     return code
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        click.echo(text, err=err)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        raise BadFile(f"standard output: cannot write: {str(error.strerror).lower()}") from None
 
 
 def _usage(error: click.ClickException) -> str:
     """Click's own complaint with the option in front."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return "which command?"
     if isinstance(error, click.NoSuchOption):
         return f"{error.option_name}: no such option"
     if isinstance(error, click.BadOptionUsage):
@@ -125,7 +138,7 @@ def run(**options: Any) -> int:
 
     if options["resume"] is not None:
         _refuse_beside_resume()
-        outcome = verb.resume(Path(options["out"]), options["resume"], _progress())
+        outcome = verb.resume(_root(options["out"]), options["resume"], _progress())
         return _print_outcome(outcome, options["as_json"])
     request = _request(options)
     if options["dry_run"]:
@@ -162,7 +175,7 @@ def _request(options: dict[str, Any]) -> Any:
     return Request(
         recipe=_recipe(options, RECIPE_OPTIONS),
         axes=axes,
-        command=f"python -m xorbench {shlex.join(sys.argv[1:])}",
+        command=_command(options["anonymous"]),
         root=_root(options["out"]),
         name=_name(options["name"]),
         quick=options["quick"],
@@ -180,9 +193,25 @@ def _recipe(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
     return read_recipe({r.field: options[r.field] for r in rows if options[r.field] is not None})
 
 
+def _command(anonymous: bool) -> str:
+    """The command line as it was typed, without its folder where it is to name nobody."""
+    words = sys.argv[1:]
+    if anonymous:
+        words = [
+            "DIR" if before == "--out" else "--out=DIR" if word.startswith("--out=") else word
+            for before, word in pairwise(["", *words])
+        ]
+    return f"python -m xorbench {shlex.join(words)}"
+
+
 def _root(text: str) -> Path:
     if not text.strip():
         raise BadOption("--out: empty", "give a folder, for example --out results")
+    try:
+        text.encode()
+        Path(text).exists()
+    except (OSError, ValueError) as error:  # too long, or not to be written down
+        raise BadOption(f"--out: {ascii(text)[:60]}: {error.args[-1]}") from None
     return Path(text)
 
 
@@ -190,7 +219,7 @@ def _name(text: str | None) -> str | None:
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
     if text is None:
         return None
-    if not text or len(text) > 64 or not set(text) <= set(allowed) or text == "latest":
+    if not text or len(text) > 64 or not set(text) <= set(allowed) or text in RESERVED:
         raise BadOption(
             f"--name: {text!r} will not do", "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
         )
@@ -213,9 +242,9 @@ def canary(**options: Any) -> int:
     from xorbench.report import canary as report
     from xorbench.verbs.canary import canary as verb
 
-    outcome = verb(_canary_request(options), lambda text: click.echo(f"xorbench: {text}", err=True))
+    outcome = verb(_canary_request(options), lambda text: _say(f"xorbench: {text}", err=True))
     show = report.as_json if options["as_json"] else report.text
-    click.echo(show(outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code))
+    _say(show(outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code))
     return outcome.exit_code
 
 
@@ -261,7 +290,7 @@ def sweep(**options: Any) -> int:
 
     if options["resume"] is not None:
         _refuse_beside_resume()
-        outcome = verb.resume(Path(options["out"]), options["resume"], _progress())
+        outcome = verb.resume(_root(options["out"]), options["resume"], _progress())
     else:
         outcome = verb.sweep(_sweep_request(options), _progress())
     return _print_outcome(outcome, options["as_json"])
@@ -276,7 +305,7 @@ def _sweep_request(options: dict[str, Any]) -> Any:
         batch_sizes=parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000),
         drop_last=parse.truth("--drop-last", options["drop_last"], "true"),
         seeds=read_seeds("--seeds", options["seeds"]),
-        command=f"python -m xorbench {shlex.join(sys.argv[1:])}",
+        command=_command(options["anonymous"]),
         root=_root(options["out"]),
         name=_name(options["name"]),
         backend=None if backend is None else parse.word("--backend", backend, BACKENDS),
@@ -301,7 +330,7 @@ def report(text: str, out: str, as_json: bool) -> int:
 
     outcome, trouble = verb(_root(out), text)
     if trouble:
-        click.echo(f"xorbench: {trouble}", err=True)
+        _say(f"xorbench: {trouble}", err=True)
     return _print_outcome(outcome, as_json)
 
 
@@ -313,7 +342,7 @@ def env(anonymous: bool) -> int:
     from xorbench.verbs.env import env as verb
 
     described = verb(anonymous=anonymous)
-    click.echo(json.dumps(without_names(described) if anonymous else described, indent=2))
+    _say(json.dumps(without_names(described) if anonymous else described, indent=2))
     return 0
 
 
@@ -326,9 +355,9 @@ def list_(as_json: bool) -> int:
 
     frames = {name: table() for name, table in LISTS.items()}
     if as_json:
-        click.echo(json.dumps({n: f.to_dict("records") for n, f in frames.items()}, indent=2))
+        _say(json.dumps({n: f.to_dict("records") for n, f in frames.items()}, indent=2))
     else:
-        click.echo("\n\n".join(f"{n}\n\n{to_terminal(f)}" for n, f in frames.items()))
+        _say("\n\n".join(f"{n}\n\n{to_terminal(f)}" for n, f in frames.items()))
     return 0
 
 
@@ -336,10 +365,10 @@ def _print_outcome(outcome: Any, as_json: bool) -> int:
     from xorbench.report import document
 
     if as_json:
-        click.echo(document.as_json(outcome.content, outcome.exit_code))
+        _say(document.as_json(outcome.content, outcome.exit_code))
     else:
-        click.echo(document.terminal(outcome.content))
-    click.echo(f"xorbench: report in {_shown(outcome.folder)}", err=True)
+        _say(document.terminal(outcome.content))
+    _say(f"xorbench: report in {_shown(outcome.folder)}", err=True)
     code: int = outcome.exit_code
     return code
 
@@ -354,5 +383,5 @@ def _print_preview(preview: Any, as_json: bool) -> int:
     from xorbench.report import document
 
     show = document.preview_json if as_json else document.preview_text
-    click.echo(show(preview.cases, preview.workers, preview.estimate_s))
+    _say(show(preview.cases, preview.workers, preview.estimate_s))
     return 0

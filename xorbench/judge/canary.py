@@ -76,6 +76,18 @@ def sound(device: str, burned: Burned) -> Verdict:
     )
 
 
+def broken(device: str, reason: str) -> Verdict:
+    """The checks of a device did not come to their end."""
+    return Verdict(
+        check="completion",
+        subject=device,
+        outcome="fail",
+        expected="the canary comes to its end",
+        actual=reason,
+        hint="the device, its driver or this PyTorch does not hold even this",
+    )
+
+
 def absent(device: str, reason: str) -> Verdict:
     """A device that is not here."""
     return Verdict(

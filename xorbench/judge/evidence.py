@@ -2,8 +2,8 @@
 
 from functools import cached_property
 
-from xorbench.observe.records import Failure, Run, Training
-from xorbench.plan.case import Setting, Subject
+from xorbench.observe.records import Failure, Run, Training, Unfinished
+from xorbench.plan.case import Setting, Subject, subject_id
 
 
 class Evidence:
@@ -38,6 +38,15 @@ class Evidence:
         found: dict[str, list[Failure]] = {}
         for failure in self.run.failures:
             found.setdefault(self.subject(failure).id, []).append(failure)
+        return found
+
+    @cached_property
+    def unfinished(self) -> dict[str, list[Unfinished]]:
+        """What was not brought to its end, by subject id."""
+        found: dict[str, list[Unfinished]] = {}
+        for one in self.run.unfinished:
+            setting = self._settings.get(one.setting, Setting())
+            found.setdefault(subject_id(one.case, setting), []).append(one)
         return found
 
     def subject(self, record: Training | Failure) -> Subject:

@@ -8,12 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
 CONFIDENCE: Final = 0.95
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,44 @@ def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
 
     With two or three workers a subject's own variance is hardly known, so the variance between
     workers is pooled over all subjects: `s² = Σ(x - mean of its subject)² / Σ(workers - 1)`. The
-    interval is Student's t with that many degrees of freedom around the subject's mean.
+    interval is Student's t around the subject's mean. A worker's luck is shared by all its
+    subjects, which leaves s² as it is but makes it less sure: see `_freedom`.
     """
     means = {name: float(np.mean(values)) for name, values in logs.items()}
-    freedom = sum(len(values) - 1 for values in logs.values())
-    if freedom == 0:
+    pairs = sum(len(values) - 1 for values in logs.values())
+    if pairs == 0:
         return {n: Estimate(float(np.exp(m)), None, None, len(logs[n])) for n, m in means.items()}
-    squares = sum(float(np.sum((np.asarray(v) - means[n]) ** 2)) for n, v in logs.items())
-    t = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
-    deviation = float(np.sqrt(squares / freedom))
+    residuals = [np.asarray(values) - means[name] for name, values in logs.items()]
+    squares = sum(float(np.sum(residual**2)) for residual in residuals)
+    t = float(stdtrit(_freedom(residuals), 0.5 + CONFIDENCE / 2))
+    deviation = float(np.sqrt(squares / pairs))
     estimates = {}
     for name, values in logs.items():
         margin = t * deviation / np.sqrt(len(values))
         low, value, high = np.exp([means[name] - margin, means[name], means[name] + margin])
         estimates[name] = Estimate(float(value), float(low), float(high), len(values))
     return estimates
+
+
+def _freedom(residuals: Sequence[Floats]) -> float:
+    """Degrees of freedom of the pooled variance, by Satterthwaite's rule.
+
+    Subjects × workers, each cell one value, is a two-way layout: the pooled variance is the sum of
+    the mean square between workers over the number of subjects, of `workers - 1` degrees, and of
+    what is left, of `(workers - 1)(subjects - 1)`. Where the workers differ as a whole the first
+    counts most; where they do not, the second (Satterthwaite, 1946, Biometrics Bulletin 2:110).
+    Where some subject lacks a worker, the fewest degrees that this could give.
+    """
+    workers, subjects = max(map(len, residuals)), len(residuals)
+    if subjects == 1 or any(len(residual) != workers for residual in residuals):
+        return float(workers - 1)
+    table = np.stack(residuals)
+    between = subjects * float(np.sum(table.mean(axis=0) ** 2)) / (workers - 1)
+    left = float(np.sum((table - table.mean(axis=0)) ** 2)) / ((workers - 1) * (subjects - 1))
+    a, b = between / subjects, left * (subjects - 1) / subjects
+    if a + b == 0.0:
+        return float((workers - 1) * subjects)
+    return (a + b) ** 2 * (workers - 1) / (a**2 + b**2 / (subjects - 1))
 
 
 def median_log_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from xorbench.errors import CHECK_FAILED, XorbenchError
 from xorbench.plan.case import Setting
 from xorbench.worker import protocol
 
@@ -19,12 +20,16 @@ START_S: Final = 120.0
 STOP_S: Final = 10.0
 
 
-class WorkerDied(Exception):
+class WorkerDied(XorbenchError):
     """The process is gone; the message says how."""
 
+    exit_code = CHECK_FAILED
 
-class OperationFailed(Exception):
+
+class OperationFailed(XorbenchError):
     """The worker refused one operation and lives on; the message is its error."""
+
+    exit_code = CHECK_FAILED
 
 
 class Worker:
@@ -78,6 +83,8 @@ class Worker:
         """
         self._asked += 1
         wait_s = max(self._timeout_s, START_S) if self._asked == 1 else self._timeout_s
+        if self._requests < 0:
+            raise WorkerDied("it had died before")
         try:
             os.write(self._requests, protocol.request(self._asked, op, args))
         except BrokenPipeError:

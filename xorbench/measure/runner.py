@@ -32,7 +32,7 @@ from xorbench.observe.records import (
     slot_of,
     slots,
 )
-from xorbench.observe.store import RunStore
+from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, Setting, to_dict
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 
@@ -200,7 +200,11 @@ class Runner:
         self._blamed = None
         unfinished = [live for live in self._unfinished() if live.slot is slot]
         for device in sorted({live.case.device for live in unfinished}):
-            slot.yardstick_s[device] = slot.ask("yardstick", device=device)["yardstick_s"]
+            try:
+                slot.yardstick_s[device] = slot.ask("yardstick", device=device)["yardstick_s"]
+            except OperationFailed as error:
+                for live in [one for one in unfinished if one.case.device == device]:
+                    self._fail(live, f"the yardstick: {error}")
 
     def _step(self, live: Live) -> None:
         if not live.slot.worker or not live.slot.worker.alive():
@@ -249,7 +253,9 @@ class Runner:
                 warmup=True,
                 **answer,
             )
-            if epoch >= len(live.warmup):
+            if epoch < len(live.warmup):
+                self._require_same(live.warmup[epoch], line.digest, "warm-up epoch")
+            else:
                 self._store.append("epochs.jsonl", line)
                 live.warmup.append(line)
                 self._progress.advance(1)
@@ -259,13 +265,16 @@ class Runner:
         """Open the timed training and bring it to where its record ends."""
         answer = self._open_twin(live, "timed")
         live.handle, live.inputs_sha256 = answer["training"], answer["inputs_sha256"]
-        for epoch, recorded in enumerate(live.tape):
-            seen = self._ask(live, "step")["digest"]
-            if seen != recorded:
-                raise OperationFailed(
-                    f"after a restart, epoch {epoch} gave digest {seen[:16]},"
-                    f" recorded was {recorded[:16]}"
-                )
+        for recorded in live.timed:
+            self._require_same(recorded, self._ask(live, "step")["digest"], "epoch")
+
+    @staticmethod
+    def _require_same(recorded: EpochLine, seen: str, what: str) -> None:
+        if seen != recorded.digest:
+            raise OperationFailed(
+                f"after a restart, {what} {recorded.epoch} gave digest {seen[:16]},"
+                f" recorded was {recorded.digest[:16]}"
+            )
 
     def _open_twin(self, live: Live, phase: str) -> dict[str, Any]:
         self._blamed = live
@@ -461,12 +470,13 @@ def require_same_machine(run: Run, slots: list[Slot], folder: Path) -> None:
     """Raise `BadFile` where a run cannot be taken up here: its bits would not be comparable."""
     recorded = {slot_of(worker.id): worker.machine for worker in run.info.workers if worker.machine}
     for slot in slots:
-        before = recorded.get(slot.name, slot.machine)
+        here = without_names(slot.machine) if run.info.anonymous else slot.machine
+        before = recorded.get(slot.name, here)
         for key in SAME_TO_RESUME:
-            if before.get(key) != slot.machine.get(key):
+            if before.get(key) != here.get(key):
                 raise BadFile(
                     f"{folder / 'run.json'}: recorded with {key} {before.get(key)},"
-                    f" here it is {slot.machine.get(key)}",
+                    f" here it is {here.get(key)}",
                     "resume it where it was begun, or start a new run",
                 )
 

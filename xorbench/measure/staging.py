@@ -61,7 +61,23 @@ def _ensure(folder: Path, sources: list[tuple[str, bytes]]) -> Path:
 
 
 def _holds(folder: Path, sources: list[tuple[str, bytes]]) -> bool:
+    """Whether the folder is this user's alone, and holds these files, compiled ones and no other.
+
+    What else lay there would be imported in place of the real thing.
+    """
     try:
-        return all((folder / "xorbench" / n).read_bytes() == content for n, content in sources)
+        status = folder.lstat()
+        private = status.st_uid == os.getuid() and not status.st_mode & 0o022
+        names = {
+            file.relative_to(folder / "xorbench").as_posix()
+            for file in (folder / "xorbench").rglob("*")
+            if file.is_file() and file.parent.name != "__pycache__"
+        }
+        return (
+            private
+            and [entry.name for entry in folder.iterdir()] == ["xorbench"]
+            and names == {name for name, _ in sources}
+            and all((folder / "xorbench" / n).read_bytes() == content for n, content in sources)
+        )
     except OSError:
         return False

@@ -66,6 +66,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     faults: list[str]
     anonymous: bool = False
     save_weights: bool = False
+    require_devices: bool = False
     yardstick_version: int
     host: dict[str, Any]
     workers: list[WorkerRecord] = []
@@ -99,6 +100,9 @@ class WeightRecord(Struct, frozen=True, kw_only=True):
     shape: list[int]
     hex: str
 
+    def __post_init__(self) -> None:
+        bytes.fromhex(self.hex)  # raises ValueError for anything else
+
 
 class Training(Struct, frozen=True, kw_only=True):
     """A finished training of one case in one slot: a line of `trainings.jsonl`."""
@@ -122,6 +126,13 @@ class Training(Struct, frozen=True, kw_only=True):
     reloaded_predictions: str
     accelerator_peak_bytes: int | None
     weights: dict[str, WeightRecord] | None
+
+    def __post_init__(self) -> None:
+        series: tuple[Sequence[object], ...] = (self.epoch_s, self.yardstick_s, self.losses)
+        if not self.tape or any(len(one) != len(self.tape) for one in series):
+            raise ValueError("epoch_s, yardstick_s, losses and tape are not of one length")
+        if any(time is not None and time <= 0 for time in (*self.epoch_s, *self.yardstick_s)):
+            raise ValueError("a time is not above zero")
 
 
 class Skip(Struct, frozen=True, kw_only=True):

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import re
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import astuple
 from datetime import UTC, datetime
@@ -110,14 +112,27 @@ class RunStore:
 
 
 def without_names(value: Any) -> Any:
-    """The value, its strings without absolute paths (their last part stays) and device UUIDs."""
+    """The value, its strings without home, host name, absolute paths and device UUIDs.
+
+    Of another path than the home its last part stays.
+    """
     if isinstance(value, str):
+        for secret, word in _secrets():
+            value = value.replace(secret, word)
         return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", value))
     if isinstance(value, dict):
         return {key: without_names(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_names(item) for item in value]
     return value
+
+
+@functools.cache
+def _secrets() -> tuple[tuple[str, str], ...]:
+    """Strings that name this machine or its user, and what stands in their place."""
+    home, host = str(Path("~").expanduser()), socket.gethostname()
+    named = ((home, "~"), (host, "<host>"))
+    return tuple((secret, word) for secret, word in named if len(secret) > 3 and secret != "~")
 
 
 def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) -> RunStore:
@@ -182,9 +197,9 @@ def _named(runs: Path) -> Iterator[tuple[Path, str]]:
     """The runs that carry a name, with it; what cannot be read carries none."""
     for file in sorted(runs.glob("*/run.json")):
         with contextlib.suppress(OSError, ValueError):
-            name = json.loads(file.read_bytes()).get("name")
-            if name:
-                yield file.parent, name
+            info = json.loads(file.read_bytes())
+            if isinstance(info, dict) and isinstance(info.get("name"), str):
+                yield file.parent, info["name"]
 
 
 def _lock(folder: Path) -> int:
@@ -245,22 +260,37 @@ def _drop_cut_line(path: Path) -> None:
 # Reading
 
 
-def find(root: Path, text: str) -> Path:
-    """The folder of a run: by path, id, unique prefix of an id, name, or `latest`."""
+def find(root: Path, text: str, option: str = "RUN") -> Path:
+    """The folder of a run: by path, id, unique prefix of an id, name, or `latest`.
+
+    Raises `BadOption`, named for the option that asked, where it is none or several.
+    """
     if not text:
-        raise BadOption("RUN: empty", "give a path, an id, a prefix of one, a name, or latest")
-    for path in (Path(text), root / "latest" if text == "latest" else root / "runs" / text):
-        if path.is_dir():
-            return path.resolve()
-    runs = root / "runs"
-    matches = [folder for folder in sorted(runs.glob("*")) if folder.name.startswith(text)]
-    matches = matches or [folder for folder, name in _named(runs) if name == text]
+        hint = "give a path, an id, a prefix of one, a name, or latest"
+        raise BadOption(f"{option}: empty", hint)
+    try:
+        matches = _matching(root, text)
+    except (OSError, ValueError) as error:  # a name too long, or one that no file can have
+        raise BadOption(f"{option}: {text[:60]!r}: {str(error.args[-1]).lower()}") from None
     if not matches:
-        raise BadOption(f"RUN: no run {text!r} in {root}", f"{_known(runs)}")
+        raise BadOption(f"{option}: no run {text!r} in {root}", _known(root / "runs"))
     if len(matches) > 1:
         names = ", ".join(folder.name for folder in matches[:4])
-        raise BadOption(f"RUN: {text!r} fits {len(matches)} runs: {names}", "give more of the id")
+        raise BadOption(f"{option}: {text!r} fits {len(matches)} runs: {names}", "give more of it")
     return matches[0].resolve()
+
+
+def _matching(root: Path, text: str) -> list[Path]:
+    """The folders that a text may mean, the first kind of match that there is."""
+    runs = root / "runs"
+    for path in (root / "latest" if text == "latest" else runs / text, Path(text)):
+        if (path / "run.json").is_file():
+            return [path]
+    prefixed = [folder for folder in sorted(runs.glob("*")) if folder.name.startswith(text)]
+    if prefixed:
+        return prefixed
+    named = [folder for folder, name in _named(runs) if name == text]
+    return named or [path for path in [Path(text)] if path.is_dir()]
 
 
 def _known(runs: Path) -> str:
@@ -280,10 +310,10 @@ def read_sweep(folder: Path) -> SweepInfo:
     return _record(path, 0, read_bytes(path), SweepInfo)
 
 
-def kind_of(folder: Path) -> object:
+def kind_of(folder: Path) -> str:
     """What a folder holds: `run` or `sweep`, if it is well."""
     path = _info_path(folder)
-    return _object(path, 0, read_bytes(path)).get("kind", "run")
+    return str(_object(path, 0, read_bytes(path)).get("kind", "run"))
 
 
 def _info_path(folder: Path) -> Path:
@@ -338,7 +368,9 @@ def load(folder: Path) -> Run:
         elif "failed" in keys:
             failures.append(_record(path, number, line, Failure))
         else:
-            trainings.append(_record(path, number, line, Training))
+            training = _record(path, number, line, Training)
+            _require_planned(_place(path, number), info, training)
+            trainings.append(training)
     return Run(
         info=info,
         epochs=epochs,
@@ -347,6 +379,20 @@ def load(folder: Path) -> Run:
         failures=failures,
         unfinished=_unfinished(info, epochs, trainings, skips, failures),
     )
+
+
+def _require_planned(place: str, info: RunInfo, training: Training) -> None:
+    """Raise `BadFile` for a training that the run's own plan does not have."""
+    planned = {name: setting.id for name, setting, _ in slots(info.settings, info.repeats)}
+    flaws = (
+        (training.case not in info.cases, f"no case {training.case.id} in run.json"),
+        (training.worker not in {w.id for w in info.workers}, f"no worker {training.worker}"),
+        (planned.get(slot_of(training.worker)) != training.setting, "another setting than planned"),
+        (len(training.tape) != info.recipe.epochs, f"{len(training.tape)} epochs"),
+    )
+    for flawed, what in flaws:
+        if flawed:
+            raise BadFile(f"{place}: damaged: {what}")
 
 
 def _unfinished(

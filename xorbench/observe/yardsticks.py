@@ -51,9 +51,9 @@ def load(root: Path) -> Yardsticks:
 
 
 def save(root: Path, key: str, times: dict[str, Saved]) -> None:
-    """Keep this machine's times beside those of the others."""
+    """Keep this machine's times beside those of the others; raises `BadFile` where it cannot."""
     before = load(root)
-    mine = {**before.machines.get(key, {}), **times}
-    after = Yardsticks(machines={**before.machines, key: mine})
+    mine = {key: {**before.machines.get(key, {}), **times}} if times else {}
+    after = Yardsticks(machines={**before.machines, **mine})
     text = msgspec.json.format(msgspec.json.encode(after))
     write_whole(root / NAME, text + b"\n")

@@ -11,7 +11,7 @@ from xorbench.plan.recipe import Recipe
 DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
 ENGINES: Final = ("loader",)
 
-_DEVICE = re.compile(rf"({'|'.join(DEVICE_TYPES)})(:\d{{1,3}})?")
+_DEVICE = re.compile(rf"({'|'.join(DEVICE_TYPES)})(:(?:0|[1-9]\d{{0,2}}))?")
 BASE_SETTING: Final = "base"
 
 

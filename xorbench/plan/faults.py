@@ -24,6 +24,7 @@ TRAINING_FAULTS: Final = {
 }
 PROCESS_FAULTS: Final = {
     "flush-subnormals": "the whole process flushes subnormal numbers to zero",
+    "other-tanh": "the universal form is trained with the library's tanh",
 }
 # … and the burn-in of `canary` plants its own.
 BURN_FAULTS: Final = {

@@ -11,7 +11,7 @@ from xorbench.judge.checks import summary
 from xorbench.observe.records import Verdict
 
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "?", "skipped": "-"}
-WORDS: Final = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 4: "DEVICE MISSING"}
+WORDS: Final = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 4: "DEVICE MISSING", 130: "INTERRUPTED"}
 
 
 def text(
@@ -41,4 +41,6 @@ def as_json(
 
 
 def _software(machine: dict[str, Any]) -> str:
+    if not machine:
+        return "no worker was ready"
     return f"PyTorch {machine['torch_version']}, {machine['cpu_capability']}"

@@ -179,21 +179,25 @@ def _column(tally: Tally) -> str:
 def speed(evidence: SweepEvidence) -> pd.DataFrame:
     """Epochs of one model per second, start-up apart."""
     timed = [tally for tally in evidence.tallies if tally.rates]
-    logs = {str(t.batch_size): [math.log(done / s) for done, s in t.rates] for t in timed}
-    estimates = pooled(logs)
-    rows = [
-        {
-            "batch size": t.batch_size,
-            "model-epochs": sum(done for done, _ in t.rates),
-            "seconds": sum(seconds for _, seconds in t.rates),
-            "model-epochs/s": estimates[str(t.batch_size)].value,
-            "model-epochs/s low": estimates[str(t.batch_size)].low,
-            "model-epochs/s high": estimates[str(t.batch_size)].high,
-            "chunks": len(t.rates),
-        }
-        for t in timed
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_speed(tally) for tally in timed])
+
+
+def _speed(tally: Tally) -> Row:
+    """The rate is the whole over its time; its interval is that of the mean of whole chunks."""
+    done, seconds = (sum(part) for part in zip(*tally.rates, strict=True))
+    largest = max(epochs for epochs, _ in tally.rates)
+    whole = [math.log(epochs / s) for epochs, s in tally.rates if epochs == largest]
+    estimate = pooled({"": whole})[""]
+    bounds = [b and b / estimate.value * done / seconds for b in (estimate.low, estimate.high)]
+    return {
+        "batch size": tally.batch_size,
+        "model-epochs": done,
+        "seconds": seconds,
+        "model-epochs/s": done / seconds,
+        "model-epochs/s low": bounds[0],
+        "model-epochs/s high": bounds[1],
+        "chunks": len(tally.rates),
+    }
 
 
 def workers(evidence: SweepEvidence) -> pd.DataFrame:
@@ -227,9 +231,8 @@ SCORES: Final = "Seeds by their right answers after the last epoch; the CSV file
 EPOCHS: Final = "Seeds that are all right after so many epochs; the CSV file has every epoch."
 SPEED: Final = (
     "Epochs of one model per second, with the making of points, scores after every epoch and"
-    " digests, without start-up. The centre is the geometric mean of the chunks; the interval is"
-    " Student's t between them, pooled over the batch sizes: it speaks of this process in these"
-    " minutes."
+    " digests, without start-up. The interval is Student's t between"
+    " the chunks of full size: it speaks of this process in these minutes."
 )
 WORKERS: Final = (
     "Start-up is apart from the speed: `import` loads the libraries, `compile` trains one epoch."

@@ -64,7 +64,7 @@ def _interval(value: Any, low: Any, high: Any) -> str:
     if pd.isna(value):
         return ""
     if pd.isna(low):
-        return f"{number(value)} [one worker]"
+        return f"{number(value)} [of one]"
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from xorbench.errors import BadFile
 from xorbench.judge import canary as judge
 from xorbench.judge.checks import exit_code
 from xorbench.measure import host
 from xorbench.measure.pool import OperationFailed, WorkerDied
-from xorbench.measure.runner import Slot, golden_of, make_slots, now
+from xorbench.measure.runner import StartWorker, golden_of, make_slots, now
 from xorbench.observe import yardsticks
 from xorbench.observe.records import Verdict
 from xorbench.observe.yardsticks import Saved
 from xorbench.plan.case import Setting
 from xorbench.plan.faults import FaultSpec, read_fault
-from xorbench.verbs.workers import running, starter
+from xorbench.verbs.workers import running, starter, terminable
 
 YARDSTICK_EPOCHS: Final = 25
 
@@ -54,110 +55,128 @@ def canary(
     say: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Check every device in one fresh worker; `say` is told each mismatch of a burn-in at once."""
+    """Check every device in a fresh worker; `say` is told each mismatch of a burn-in at once.
+
+    Ctrl-C or a polite kill ends it with what was found until then.
+    """
     begun = clock()
     saved = yardsticks.load(request.root)  # a damaged file is said before anything is measured
-    with tempfile.TemporaryDirectory() as folder:
-        slots = make_slots([Setting()], 1, request.faults)
-        with running(slots, starter(lambda name: Path(folder) / name, request.timeout_s)):
-            slot = slots[0]
-            lacking = slot.ask("probe", devices=list(_devices(request, slot)))
-            canary = _Canary(request, slot, saved, say, clock)
-            verdicts = [
-                verdict
-                for device, reason in lacking.items()
-                for verdict in ([judge.absent(device, reason)] if reason else canary.check(device))
-            ]
-    if canary.times_s and request.save:
-        yardsticks.save(request.root, canary.key, canary.to_save())
-    missing = request.require_devices and any(lacking.values())
-    code = exit_code(verdicts, device_missing=missing)
-    return Outcome(verdicts, slot.machine, clock() - begun, code)
-
-
-def _devices(request: Request, slot: Slot) -> tuple[str, ...]:
-    if request.devices is not None:
-        return request.devices
-    return ("cpu", *(device["device"] for device in slot.machine["devices"]))
+    if request.save:
+        yardsticks.save(request.root, "", {})  # and so is a folder that cannot be written
+    canary = _Canary(request, saved, say, clock)
+    with tempfile.TemporaryDirectory() as folder, terminable():
+        try:
+            canary.check_all(starter(lambda name: Path(folder) / name, request.timeout_s))
+        except KeyboardInterrupt:
+            canary.interrupted = True
+    if request.save:
+        canary.save()
+    missing = request.require_devices and any(v.check == "device" for v in canary.verdicts)
+    code = exit_code(canary.verdicts, interrupted=canary.interrupted, device_missing=missing)
+    return Outcome(canary.verdicts, canary.machine, clock() - begun, code)
 
 
 class _Canary:
-    """The checks of one worker's devices."""
+    """The checks of a machine's devices, and what they have found so far."""
 
     def __init__(
         self,
         request: Request,
-        slot: Slot,
         saved: yardsticks.Yardsticks,
         say: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
-        self._request, self._slot, self._say, self._clock = request, slot, say, clock
-        self.key = yardsticks.machine_key(host.describe(anonymous=True), socket.gethostname())
-        self._saved = saved.machines.get(self.key, {})
-        self.times_s: dict[str, list[float]] = {}
+        self._request, self._say, self._clock = request, say, clock
+        self._key = yardsticks.machine_key(host.describe(anonymous=True), socket.gethostname())
+        self._saved = saved.machines.get(self._key, {})
+        self._slot = make_slots([Setting()], 1, request.faults)[0]
+        self._times_s: dict[str, list[float]] = {}
+        self.machine: dict[str, Any] = {}
+        self.verdicts: list[Verdict] = []
+        self.interrupted = False
 
-    def check(self, device: str) -> list[Verdict]:
-        """Every verdict on one device; a worker that dies of it is a failed one."""
+    def check_all(self, start: StartWorker) -> None:
+        """Check each device; one that kills the worker costs the others nothing."""
+        devices = list(self._request.devices or ())
+        while True:
+            with running([self._slot], start):
+                self.machine = self._slot.machine
+                devices = devices or ["cpu", *(d["device"] for d in self.machine["devices"])]
+                while devices:
+                    self._check(devices.pop(0))
+                    if not self._slot.worker or not self._slot.worker.alive():
+                        break
+            if not devices:
+                return
+
+    def _check(self, device: str) -> None:
+        """Add every verdict on one device; a worker that dies of it is a failed one."""
         try:
-            return self._checked(device)
+            reason = self._slot.ask("probe", devices=[device])[device]
+            if reason:
+                self.verdicts.append(judge.absent(device, reason))
+                return
+            self.verdicts += judge.right(device, golden_of(self._slot, device))
+            self.verdicts.append(self._speed(device))
+            if self._request.models is not None:
+                self._burn(device, self._request.models)
         except (WorkerDied, OperationFailed) as error:
-            return [
-                Verdict(
-                    check="completion",
-                    subject=device,
-                    outcome="fail",
-                    expected="the canary comes to its end",
-                    actual=str(error),
-                    hint="the device, its driver or this PyTorch does not hold even this",
-                )
-            ]
-
-    def _checked(self, device: str) -> list[Verdict]:
-        verdicts = [*judge.right(device, golden_of(self._slot, device)), self._speed(device)]
-        if self._request.models is not None:
-            verdicts.append(self._burn(device, self._request.models))
-        return verdicts
+            self.verdicts.append(judge.broken(device, str(error)))
 
     def _speed(self, device: str) -> Verdict:
         times_s = [
             self._slot.ask("yardstick", device=device)["yardstick_s"]
             for _ in range(YARDSTICK_EPOCHS)
         ]
-        self.times_s[device] = times_s
+        self._times_s[device] = times_s
         saved = self._saved.get(device)
         comparable = saved is not None and saved.yardstick_version == self._slot.yardstick_version
         saved_s = saved.yardstick_s if saved and comparable else None
         return judge.fast(device, times_s, saved_s, self._request.machine_threshold)
 
-    def _burn(self, device: str, models: int) -> Verdict:
-        """Train and check ensembles until the time is up; at least one."""
+    def _burn(self, device: str, models: int) -> None:
+        """Train and check ensembles until the time is up, at least once; judge what was done."""
         planted = [f for f in map(read_fault, self._request.faults) if f.name == "flip-model"]
         end = self._clock() + self._request.seconds
-        rounds, mismatches = 0, []
-        while rounds == 0 or self._clock() < end:
-            flip = next((_place(f) for f in planted if f.number("epoch") == rounds), None)
-            found = self._slot.ask("burn", device=device, models=models, flip=flip)["mismatches"]
-            for wrong in found:
-                mismatches.append(
-                    f"seed {wrong['seed']} on {device} at {now()}, round {rounds},"
-                    f" model {wrong['model']}: {wrong['actual'][:16]}"
-                )
-                self._say(f"mismatch: {mismatches[-1]}")
-            rounds += 1
-        return judge.sound(device, judge.Burned(rounds, models, mismatches))
+        rounds: int = 0
+        mismatches: list[str] = []
+        try:
+            while rounds == 0 or self._clock() < end:
+                flip = next((_place(f) for f in planted if f.number("epoch") == rounds), None)
+                answer = self._slot.ask("burn", device=device, models=models, flip=flip)
+                for wrong in answer["mismatches"]:
+                    mismatches.append(_in_words(wrong, device, rounds))
+                    self._say(f"mismatch: {mismatches[-1]}")
+                rounds += 1
+        finally:
+            if rounds:
+                burned = judge.Burned(rounds, models, mismatches)
+                self.verdicts.append(judge.sound(device, burned))
 
-    def to_save(self) -> dict[str, Saved]:
-        """The median of each device's yardstick epochs."""
-        return {
+    def save(self) -> None:
+        """Keep the median of each device's yardstick epochs, of devices that compute right."""
+        wrong = {v.subject for v in self.verdicts if v.outcome == "fail" and v.check != "speed"}
+        times = {
             device: Saved(
                 yardstick_s=statistics.median(times_s),
                 yardstick_version=self._slot.yardstick_version,
-                torch_version=self._slot.machine["torch_version"],
+                torch_version=self.machine["torch_version"],
                 saved=now(),
             )
-            for device, times_s in self.times_s.items()
+            for device, times_s in self._times_s.items()
+            if device not in wrong
         }
+        try:
+            yardsticks.save(self._request.root, self._key, times)
+        except BadFile as error:  # the verdicts are worth more
+            self._say(error.message)
+
+
+def _in_words(wrong: dict[str, Any], device: str, rounds: int) -> str:
+    return (
+        f"seed {wrong['seed']} on {device} at {now()}, round {rounds},"
+        f" model {wrong['model']}: {wrong['actual'][:16]}"
+    )
 
 
 def _place(fault: FaultSpec) -> list[int]:

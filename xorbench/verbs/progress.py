@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from rich.console import Console
@@ -69,9 +70,10 @@ class Lines:
             self.note(f"{self._done / self._total:.0%} done, about {left:.0f} s left")
 
     def note(self, text: str) -> None:
-        """A line."""
-        sys.stderr.write(f"xorbench: {text}\n")
-        sys.stderr.flush()
+        """A line; if nobody reads it any more, the work goes on."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"xorbench: {text}\n")
+            sys.stderr.flush()
 
     def end(self) -> None:
         """Nothing to take away."""

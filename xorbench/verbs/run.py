@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from xorbench import __version__
 from xorbench.errors import BadOption
 from xorbench.judge.checks import exit_code, judge
@@ -28,7 +30,7 @@ from xorbench.plan.case import Case, Setting
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
 from xorbench.plan.recipe import Recipe
 from xorbench.verbs.progress import Bar, Lines
-from xorbench.verbs.workers import running, starter, until_interrupted
+from xorbench.verbs.workers import running, starter, terminable, until_interrupted
 
 if TYPE_CHECKING:
     from xorbench.verbs.files import Outcome
@@ -63,7 +65,7 @@ def run(request: Request, progress: Bar | Lines) -> "Outcome":
     store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
-        with running(slots, start, _load_reports):
+        with terminable(), running(slots, start, _load_reports):
             cases, lacking = _resolve(request, slots)
             info = _info(request, store, settings, cases, slots, started)
             for skip in skip_lines(cases, lacking):
@@ -74,26 +76,27 @@ def run(request: Request, progress: Bar | Lines) -> "Outcome":
                 slot.lives = [Live(case, slot) for case in cases if not lacking.get(case.device)]
             runner = Runner(info, store, slots, start, progress)
             interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
-        missing = request.require_devices and any(lacking.values())
-        return conclude(store, interrupted=interrupted, device_missing=missing)
+        return conclude(store, interrupted=interrupted)
     finally:
         store.close()
 
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> "Outcome":
     """Bring a run that was stopped to its end; what it recorded must come out again."""
-    folder = files.find(root, text)
+    folder = files.find(root, text, "--resume")
     store = files.reopen(folder)
     try:
         before = files.load(folder)
         if not before.unfinished:
+            if before.info.finished is None:
+                store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
         slots = make_slots(before.info.settings, before.info.repeats, before.info.faults)
         for slot in slots:
             used = [w.id for w in before.info.workers if slot_of(w.id) == slot.name]
             slot.starts = len(used)
         start = starter(store.log_path, before.info.timeout_s)
-        with running(slots, start, _load_reports):
+        with terminable(), running(slots, start, _load_reports):
             require_same_machine(before, slots, folder)
             skipped = {skip.case.id for skip in before.skips}
             for slot in slots:
@@ -112,26 +115,25 @@ def _load_reports() -> None:
     importlib.import_module("xorbench.verbs.files")
 
 
-def conclude(
-    store: RunStore, *, interrupted: bool = False, device_missing: bool = False
-) -> "Outcome":
+def conclude(store: RunStore, *, interrupted: bool = False) -> "Outcome":
     """Read the run back from its files, judge it, and write its reports."""
     from xorbench.verbs.files import write_reports
 
     store.clean_logs()
-    outcome = judged(store.folder, interrupted=interrupted, device_missing=device_missing)
+    outcome = judged(store.folder, interrupted=interrupted)
     write_reports(store, outcome.content)
     return outcome
 
 
-def judged(folder: Path, *, interrupted: bool = False, device_missing: bool = False) -> "Outcome":
+def judged(folder: Path, *, interrupted: bool = False) -> "Outcome":
     """Judge a run from its files alone."""
     from xorbench.report import runs
     from xorbench.verbs.files import Outcome
 
     observed = files.load(folder)
     verdicts = judge(observed)
-    code = exit_code(verdicts, interrupted=interrupted, device_missing=device_missing)
+    missing = observed.info.require_devices and bool(observed.skips)
+    code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
     return Outcome(folder, runs.content(observed, verdicts), code)
 
 
@@ -188,6 +190,7 @@ def _info(
         faults=list(request.faults),
         anonymous=request.anonymous,
         save_weights=request.save_weights,
+        require_devices=request.require_devices,
         yardstick_version=slots[0].yardstick_version,
         host=host.describe(anonymous=request.anonymous),
     )

@@ -88,12 +88,13 @@ def sweep(request: Request, progress: Bar | Lines) -> Outcome:
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> Outcome:
     """Train what a sweep that was stopped has left; it ends as if it had not been."""
-    folder = files.find(root, text)
+    folder = files.find(root, text, "--resume")
     store = files.reopen_sweep(folder)
     try:
         info = files.read_sweep(folder)
-        if info.finished:
+        if info.finished and _evidence(folder, info).complete:
             return conclude(store)
+        info = msgspec.structs.replace(info, finished=None)
         sweeper = Sweeper(
             starter(store.log_path, info.timeout_s, "sweeping"),
             backend=info.backend,
@@ -124,7 +125,7 @@ def judged(folder: Path, *, interrupted: bool = False) -> Outcome:
     if evidence.info.finished and not evidence.complete:
         raise BadFile(
             f"{folder / 'chunks.jsonl'}: holds fewer seeds than the finished sweep trained",
-            "the file was cut or left behind; its report.md and tables still tell the result",
+            f"sweep --resume {evidence.info.id} trains them again; report.md still has the result",
         )
     verdicts = judging.judge(evidence)
     content = sweeps.content(evidence, verdicts)

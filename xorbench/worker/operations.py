@@ -13,7 +13,7 @@ from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.worker import machine
 from xorbench.worker.memory import usage
-from xorbench.workload.faults import plant, plant_in_process
+from xorbench.workload.faults import plant
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
 from xorbench.workload.yardstick import Yardstick
@@ -34,7 +34,10 @@ def configure(
     _session: Session, *, deterministic: bool, threads: int | None, faults: list[str]
 ) -> Answer:
     """Bring the process under its setting; answers what the machine then is."""
-    plant_in_process(faults)
+    if faults:
+        from xorbench.worker.faults import plant_in_process
+
+        plant_in_process(faults)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)

@@ -155,18 +155,6 @@ def _reload_flip(training: Training, fault: FaultSpec) -> None:
     training.saved = saved
 
 
-def plant_in_process(names: Sequence[str]) -> None:
-    """Plant each of the faults that change the whole process."""
-    for name in names:
-        PROCESS_FAULTS[name]()
-
-
-def _flush_subnormals() -> None:
-    if not torch.set_flush_denormal(True):
-        raise RuntimeError("this processor cannot flush subnormals")
-
-
-PROCESS_FAULTS: Final[dict[str, Callable[[], None]]] = {"flush-subnormals": _flush_subnormals}
 TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
     "crash": _crash,
     "hang": _hang,
