@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import torch
 from xorbench.observe import store
 from xorbench.observe.records import Run
 
+# A shell starts background jobs with SIGINT ignored, which children would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # as in a worker: two threads wait for each other on busy cores
 
 Completed = subprocess.CompletedProcess[str]

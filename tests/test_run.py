@@ -343,8 +343,6 @@ def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # a shell starts background jobs with SIGINT ignored, which children inherit
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         wait_for_epochs(tmp_path / "results", 30)
         process.send_signal(number)

@@ -62,10 +62,12 @@ def _say(text: str, *, err: bool = False) -> None:
     try:
         click.echo(text, err=err)
         stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except OSError as error:
-        raise BadFile(f"standard output: cannot write: {str(error.strerror).lower()}") from None
+        # what is left in the buffer must not be tried again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            why = str(error.strerror).lower()
+            raise BadFile(f"standard output: cannot write: {why}") from None
 
 
 def _usage(error: click.ClickException) -> str:
