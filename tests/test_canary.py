@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +108,23 @@ def test_a_damaged_saved_file_is_refused_before_anything_runs(
 
 
 def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None:
-    """Ctrl-C after some rounds: their verdict, exit 130."""
+    """A polite kill after some rounds, the first with a flip: their verdict, exit 130."""
     process = subprocess.Popen(
-        command("canary", "--devices", "cpu", "--load", "2", "--seconds", "1000"),
+        command(
+            *("canary", "--devices", "cpu", "--load", "2", "--seconds", "1000"),
+            *("--plant", "flip-model:epoch=0"),
+        ),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(6)
+    assert process.stderr is not None
+    assert "mismatch: seed 0" in process.stderr.readline()  # the first round is checked
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate()
     assert process.returncode == 130
-    assert "rounds of 2 models, all equal" in output
+    assert "1 wrong in" in output
     assert "INTERRUPTED" in output
 
 
