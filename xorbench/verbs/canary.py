@@ -144,10 +144,10 @@ class _Canary:
             while rounds == 0 or self._clock() < end:
                 flip = next((_place(f) for f in planted if f.number("epoch") == rounds), None)
                 answer = self._slot.ask("burn", device=device, models=models, flip=flip)
+                rounds += 1  # from here on the round counts, whatever interrupts the telling
                 for wrong in answer["mismatches"]:
-                    mismatches.append(_in_words(wrong, device, rounds))
+                    mismatches.append(_in_words(wrong, device, rounds - 1))
                     self._say(f"mismatch: {mismatches[-1]}")
-                rounds += 1
         finally:
             if rounds:
                 burned = judge.Burned(rounds, models, mismatches)
