@@ -31,7 +31,6 @@ from xorbench.observe.records import (
     SweepInfo,
     Training,
     Unfinished,
-    Verdict,
     slot_of,
     slots,
 )
@@ -416,15 +415,6 @@ def _unfinished(
         for case in info.cases
         if case.id not in skipped and (case.id, slot) not in done
     ]
-
-
-def read_verdicts(folder: Path) -> list[Verdict]:
-    """`verdicts.json` of a finished run."""
-    path = folder / "verdicts.json"
-    try:
-        return msgspec.json.decode(read_bytes(path), type=list[Verdict])
-    except msgspec.MsgspecError as error:
-        raise BadFile(f"{path}: {error}") from None
 
 
 def _lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
