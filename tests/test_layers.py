@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "plan": {"errors"},
     "universal": {"errors", "plan"},
     "workload": {"errors", "plan"},
-    "worker": {"errors", "plan", "workload", "universal"},
+    "lessons": {"errors", "plan", "workload", "universal"},
+    "worker": {"errors", "plan", "workload", "universal", "lessons"},
     "observe": {"errors", "plan"},
     "measure": {"errors", "plan", "observe", "worker.protocol"},
     "judge": {"errors", "plan", "observe"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 STANDARD_ONLY = {"plan", "errors"}
-WITH_TORCH = {"workload", "universal", "worker"}
+WITH_TORCH = {"workload", "universal", "lessons", "worker"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -82,7 +83,7 @@ def test_the_worker_needs_torch_numpy_and_the_standard_library_alone() -> None:
 
     known = {*sys.stdlib_module_names, "torch", "numpy", "xorbench", "numba", "triton"}
     for room, path in modules():
-        if room in {"plan", "errors", "workload", "worker", "universal"}:
+        if room in {"plan", "errors", "workload", "worker", "universal", "lessons"}:
             roots = {name.split(".")[0] for name in imports(path)}
             assert roots <= known, path
             if room in STANDARD_ONLY:

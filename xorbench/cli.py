@@ -337,6 +337,27 @@ def report(text: str, out: str, as_json: bool) -> int:
 
 
 @cli.command()
+@ROOT
+@click.option("--name", metavar="NAME", help="A name to find them by.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one lesson.")
+@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@JSON
+def lessons(**options: Any) -> int:
+    """Try what a beginner's tutorial says of this network, and say what holds here."""
+    from xorbench.verbs.lessons import Request
+    from xorbench.verbs.lessons import lessons as verb
+
+    request = Request(
+        command=_command(options["anonymous"]),
+        root=_root(options["out"]),
+        name=_name(options["name"]),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        anonymous=options["anonymous"],
+    )
+    return _print_outcome(verb(request), options["as_json"])
+
+
+@cli.command()
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 def env(anonymous: bool) -> int:
     """Show this machine as a worker sees it, as JSON to paste into a bug report."""

@@ -13,7 +13,7 @@ import platformdirs
 import xorbench
 from xorbench.errors import BadFile
 
-ROOMS: Final = ("__init__.py", "errors.py", "plan", "workload", "universal", "worker")
+ROOMS: Final = ("__init__.py", "errors.py", "plan", "workload", "universal", "lessons", "worker")
 
 
 def staged() -> Path:

@@ -295,6 +295,33 @@ class Example(Struct, frozen=True, kw_only=True):
     logits: list[list[float]]
 
 
+class Finding(Struct, frozen=True, kw_only=True):
+    """What one lesson came to."""
+
+    lesson: str
+    statement: str
+    answer: Literal["holds", "does not hold", "cannot be tried here"]
+    measured: str
+
+
+class LessonsInfo(Struct, frozen=True, kw_only=True):
+    """`run.json` of the lessons: on what they were tried, and all that was found."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "lessons"
+    xorbench_version: str
+    id: str
+    name: str | None = None
+    command: str
+    started: str
+    anonymous: bool = False
+    host: dict[str, Any]
+    machine: dict[str, Any]
+    findings: list[Finding]
+    stopped: str | None = None
+    finished: str
+
+
 def slot_of(worker: str) -> str:
     """The slot that a worker filled: `w0` of `w0.1`."""
     return worker.partition(".")[0]

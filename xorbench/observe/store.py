@@ -25,6 +25,7 @@ from xorbench.observe.records import (
     EpochLine,
     Example,
     Failure,
+    LessonsInfo,
     Run,
     RunInfo,
     Skip,
@@ -35,8 +36,11 @@ from xorbench.observe.records import (
     slots,
 )
 
-RunRecord = TypeVar("RunRecord", RunInfo, EpochLine, Training, Skip, Failure, SweepInfo, Chunk)
-KINDS: Final[dict[type, str]] = {RunInfo: "run", SweepInfo: "sweep"}
+RunRecord = TypeVar(
+    "RunRecord", RunInfo, EpochLine, Training, Skip, Failure, SweepInfo, Chunk, LessonsInfo
+)
+KINDS: Final[dict[type, str]] = {RunInfo: "run", SweepInfo: "sweep", LessonsInfo: "lessons"}
+RESUMABLE: Final = ("run", "sweep")
 BYTES_PER_EPOCH: Final = 400
 BYTES_PER_SEED: Final = 100
 SPARE_BYTES: Final = 8 * 2**20
@@ -309,8 +313,14 @@ def read_sweep(folder: Path) -> SweepInfo:
     return _record(path, 0, read_bytes(path), SweepInfo)
 
 
+def read_lessons(folder: Path) -> LessonsInfo:
+    """`run.json` of lessons; raises `BadFile` where it is missing, damaged, newer or another's."""
+    path = _info_path(folder)
+    return _record(path, 0, read_bytes(path), LessonsInfo)
+
+
 def kind_of(folder: Path) -> str:
-    """What a folder holds: `run` or `sweep`, if it is well."""
+    """What a folder holds: `run`, `sweep` or `lessons`, if it is well."""
     path = _info_path(folder)
     return str(_object(path, 0, read_bytes(path)).get("kind", "run"))
 
@@ -471,6 +481,8 @@ def _require_form(path: Path, value: dict[str, Any], kind: str) -> None:
         raise BadFile(
             f"{path}: is a {found}, not a {kind}",
             f"python -m xorbench report shows it, {found} --resume goes on with it"
+            if found in RESUMABLE
+            else "python -m xorbench report shows it"
             if found in KINDS.values()
             else "",
         )

@@ -80,7 +80,7 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("machine", machine_line(info.host)),
         ("accelerator", devices or "none"),
         ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
-        ("software", _software(machine)),
+        ("software", software(machine)),
         ("workers", f"{info.repeats} × {len(info.settings)} setting(s), fresh processes"),
     ]
     if info.faults:
@@ -94,7 +94,8 @@ def machine_line(host: dict[str, Any]) -> str:
     return f"{host.get('cpu', '?')}, {host.get('cores_logical', '?')} cores, {memory}"
 
 
-def _software(machine: dict[str, object]) -> str:
+def software(machine: dict[str, object]) -> str:
+    """Versions, threads and instruction set in a few words."""
     if not machine:
         return "unknown"
     return (

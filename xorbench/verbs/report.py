@@ -7,10 +7,13 @@ from typing import Final
 from xorbench.errors import BadFile
 from xorbench.observe import store as files
 from xorbench.observe.store import RunStore
-from xorbench.verbs import run, sweep
+from xorbench.verbs import lessons, run, sweep
 from xorbench.verbs.files import Outcome, write_reports
 
-JUDGED: Final[dict[object, Callable[[Path], Outcome]]] = {"sweep": sweep.judged}
+JUDGED: Final[dict[object, Callable[[Path], Outcome]]] = {
+    "sweep": sweep.judged,
+    "lessons": lessons.judged,
+}
 """How a folder is judged, by its kind; one of another kind is a run, or says that it is none."""
 
 

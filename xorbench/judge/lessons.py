@@ -1,0 +1,39 @@
+"""The lessons judged: a statement that does not hold here is a failed verdict."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from xorbench.observe.records import Finding, LessonsInfo, Outcome, Verdict
+
+OUTCOMES: Final[dict[str, Outcome]] = {
+    "holds": "pass",
+    "does not hold": "fail",
+    "cannot be tried here": "skipped",
+}
+
+
+def judge(info: LessonsInfo) -> list[Verdict]:
+    """One verdict a lesson; where the worker did not reach the end, one that says so."""
+    return [*map(_verdict, info.findings), *_stopped(info)]
+
+
+def _verdict(finding: Finding) -> Verdict:
+    return Verdict(
+        check="lesson",
+        subject=finding.lesson,
+        outcome=OUTCOMES[finding.answer],
+        expected=finding.statement,
+        actual=finding.measured,
+    )
+
+
+def _stopped(info: LessonsInfo) -> Iterable[Verdict]:
+    if info.stopped:
+        yield Verdict(
+            check="completion",
+            subject="lessons",
+            outcome="fail",
+            expected="each lesson is tried",
+            actual=info.stopped,
+            hint="see the logs/ folder",
+        )
