@@ -86,7 +86,7 @@ class Slot:
     worker: Worker | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     yardstick_version: int = 0
-    faults: list[str] = field(default_factory=list)
+    faults: list[FaultSpec] = field(default_factory=list)
     lives: list[Live] = field(default_factory=list)
     yardstick_s: dict[str, float] = field(default_factory=dict)
 
@@ -112,15 +112,14 @@ class Slot:
             "configure",
             deterministic=self.setting.deterministic,
             threads=self.setting.threads,
-            faults=self.faults,
+            faults=[_fault_dict(fault) for fault in self.faults],
         )
         self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
 
 
 def make_slots(settings: Sequence[Setting], repeats: int, faults: Sequence[str] = ()) -> list[Slot]:
     """The empty slots of a run, every setting in every repeat; `faults` are planted as texts."""
-    names = [read_fault(text).name for text in faults]
-    planted = [name for name in names if name in PROCESS_FAULTS]
+    planted = [fault for fault in map(read_fault, faults) if fault.name in PROCESS_FAULTS]
     return [Slot(*row, faults=planted) for row in slots(settings, repeats)]
 
 

@@ -12,7 +12,7 @@ from xorbench.plan.case import Case
 TRAINING_FAULTS: Final = {
     "crash": "the process gets a segmentation fault at the start of epoch E",
     "hang": "epoch E never ends",
-    "delay": "every epoch from E takes MS milliseconds more",
+    "delay": "every epoch from E takes MS milliseconds, or PERCENT per cent, more",
     "flip-weight": "after step S of epoch E, bit B of element I of the first weight is flipped",
     "flip-data": "bit B of element I of the training points is flipped before training",
     "skip-batch": "batch S of epoch E is left out",
@@ -25,6 +25,7 @@ TRAINING_FAULTS: Final = {
 PROCESS_FAULTS: Final = {
     "flush-subnormals": "the whole process flushes subnormal numbers to zero",
     "other-tanh": "the universal form is trained with the library's tanh",
+    "slow": "every epoch, the yardstick's too, takes PERCENT per cent more",
 }
 # … and the burn-in of `canary` plants its own.
 BURN_FAULTS: Final = {
@@ -32,7 +33,7 @@ BURN_FAULTS: Final = {
 }
 FAULTS: Final = {**TRAINING_FAULTS, **PROCESS_FAULTS, **BURN_FAULTS}
 PHASES: Final = ("timed", "warm-up", "both")
-_NUMBERS: Final = {"epoch": 0, "step": 0, "element": 0, "bit": 0, "ms": 10}
+_NUMBERS: Final = {"epoch": 0, "step": 0, "element": 0, "bit": 0, "ms": 10, "percent": 100}
 
 
 @dataclass(frozen=True, slots=True)

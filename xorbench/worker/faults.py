@@ -4,26 +4,50 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
+from torch import Tensor
 
+from xorbench.plan.faults import FaultSpec
 from xorbench.universal import torch_backend
+from xorbench.workload.engines import ENGINES, Epoch, Parts
+from xorbench.workload.faults import stretched
+from xorbench.workload.yardstick import Yardstick
 
 
-def plant_in_process(names: Sequence[str]) -> None:
+def plant_in_process(faults: Sequence[FaultSpec]) -> None:
     """Plant each of the faults."""
-    for name in names:
-        PROCESS_FAULTS[name]()
+    for fault in faults:
+        PROCESS_FAULTS[fault.name](fault)
 
 
-def _flush_subnormals() -> None:
+def _flush_subnormals(_fault: FaultSpec) -> None:
     if not torch.set_flush_denormal(True):
         raise RuntimeError("this processor cannot flush subnormals")
 
 
-def _other_tanh() -> None:
+def _other_tanh(_fault: FaultSpec) -> None:
     setattr(torch_backend, "tanh", torch.tanh)  # noqa: B010 - its type is narrower
 
 
-PROCESS_FAULTS: Final[dict[str, Callable[[], None]]] = {
+def _slow(fault: FaultSpec) -> None:
+    percent = fault.number("percent")
+
+    def slowed(engine: Callable[[Parts], Epoch]) -> Callable[[Parts], Epoch]:
+        def opened(parts: Parts) -> Epoch:
+            epoch = engine(parts)
+            return lambda: stretched(epoch, percent)
+
+        return opened
+
+    def step(yardstick: Yardstick, index: Tensor) -> None:
+        stretched(lambda: whole(yardstick, index), percent)
+
+    whole = Yardstick._step
+    setattr(Yardstick, "_step", step)  # noqa: B010
+    ENGINES.update({name: slowed(engine) for name, engine in ENGINES.items()})
+
+
+PROCESS_FAULTS: Final[dict[str, Callable[[FaultSpec], None]]] = {
     "flush-subnormals": _flush_subnormals,
     "other-tanh": _other_tanh,
+    "slow": _slow,
 }

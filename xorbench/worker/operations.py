@@ -31,13 +31,13 @@ class Session:
 
 
 def configure(
-    _session: Session, *, deterministic: bool, threads: int | None, faults: list[str]
+    _session: Session, *, deterministic: bool, threads: int | None, faults: list[Answer]
 ) -> Answer:
     """Bring the process under its setting; answers what the machine then is."""
     if faults:
         from xorbench.worker.faults import plant_in_process
 
-        plant_in_process(faults)
+        plant_in_process([FaultSpec(**fault) for fault in faults])
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)

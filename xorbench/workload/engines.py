@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,19 @@ from torch.utils.data import DataLoader, Dataset
 from xorbench.plan.case import Case
 from xorbench.workload.xor import Batch
 
+Epoch = Callable[[], Tensor]
 
-def _untouched(batches: Iterable[Batch]) -> Iterable[Batch]:
-    return batches
+
+def _untouched(thing: Any) -> Any:
+    return thing
 
 
 @dataclass(slots=True)
 class Parts:
     """What an engine is given: any data, model, loss and optimizer, and how to feed them.
 
-    `tamper` stands between the batches and the step, for planted faults alone.
+    For planted faults alone, `tamper` stands between the batches and the step, and `around` is put
+    around the finished epoch.
     """
 
     case: Case
@@ -32,9 +35,7 @@ class Parts:
     optimizer: torch.optim.Optimizer
     shuffle: torch.Generator
     tamper: Callable[[Iterable[Batch]], Iterable[Batch]] = field(default=_untouched)
-
-
-Epoch = Callable[[], Tensor]
+    around: Callable[[Epoch], Epoch] = field(default=_untouched)
 
 
 def loader(parts: Parts) -> Epoch:

@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from xorbench.plan.faults import FaultSpec
+from xorbench.workload.engines import Epoch
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch, XorPoints
 
+Outcome = TypeVar("Outcome")
 Tamper = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
@@ -38,13 +40,23 @@ def flip_bit(tensor: Tensor, element: int, bit: int) -> None:
 
 def _at_epoch_start(training: Training, act: Callable[[int], None]) -> None:
     """Call `act(epoch)` inside each epoch, before its first batch is drawn."""
-    epochs = count()
 
-    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        act(next(epochs))
-        yield from inner(batches)
+    def led(epoch: Epoch, number: int) -> Tensor:
+        act(number)
+        return epoch()
 
-    _wrap(training, tampered)
+    _around(training, led)
+
+
+def _around(training: Training, act: Callable[[Epoch, int], Tensor]) -> None:
+    """Have `act(epoch, number)` run each epoch, whatever the engine."""
+    inner = training.parts.around
+
+    def around(epoch: Epoch) -> Epoch:
+        wrapped, numbers = inner(epoch), count()
+        return lambda: act(wrapped, next(numbers))
+
+    training.parts.around = around
 
 
 def _wrap(
@@ -71,11 +83,26 @@ def _hang(training: Training, fault: FaultSpec) -> None:
 
 
 def _delay(training: Training, fault: FaultSpec) -> None:
-    def act(epoch: int) -> None:
-        if epoch >= fault.number("epoch"):
-            time.sleep(fault.number("ms") / 1_000)
+    def delayed(epoch: Epoch, number: int) -> Tensor:
+        if number < fault.number("epoch"):
+            return epoch()
+        if "percent" in fault.numbers:
+            return stretched(epoch, fault.number("percent"))
+        time.sleep(fault.number("ms") / 1_000)
+        return epoch()
 
-    _at_epoch_start(training, act)
+    _around(training, delayed)
+
+
+def stretched(act: Callable[[], Outcome], percent: int) -> Outcome:
+    """Do it, and keep the processor busy for so many per cent of the time it took."""
+    start = time.perf_counter()
+    outcome = act()
+    end = time.perf_counter()
+    until = end + (end - start) * percent / 100
+    while time.perf_counter() < until:
+        pass
+    return outcome
 
 
 def _draw_extra(training: Training, fault: FaultSpec) -> None:

@@ -72,7 +72,7 @@ class Training:
         )
         self.saved = save_state
         alter(self)  # before the engine looks at the parts
-        self.run_epoch = ENGINES[case.engine](self.parts)
+        self.run_epoch = self.parts.around(ENGINES[case.engine](self.parts))
         self._globals = GlobalState(self.device, case.seed)
         self._memory.opened()
 
