@@ -8,14 +8,40 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.case import Case
 
-# Each fault with what it does. `workload.faults` holds one function for each of these two;
+# What a damage does to element I of a tensor …
+DAMAGES: Final = {
+    "flip": "bit B is flipped",
+    "double": "bits B and B + 1 are flipped",
+    "stuck": "bit B is stuck at one from then on",
+    "random": "a random number takes the place",
+    "nan": "NaN takes the place",
+}
+# … and where: TENSOR counts the weights, or chooses the hidden layer (0) or the logits (1).
+PLACES: Final = {
+    "weight": "of weight TENSOR after step S of epoch E",
+    "gradient": "of gradient TENSOR before the optimizer's step S of epoch E",
+    "activation": "of activation TENSOR in step S of epoch E",
+    "batch": "of the points of batch S of epoch E",
+    "data": "of the training points before training",
+}
+TENSOR_FAULTS: Final = {
+    f"{damage}-{place}": f"{what} in element I {where}"
+    for place, where in PLACES.items()
+    for damage, what in DAMAGES.items()
+}
+# Each fault with what it does. `workload.faults` holds one function for each of these;
 TRAINING_FAULTS: Final = {
+    **TENSOR_FAULTS,
     "crash": "the process gets a segmentation fault at the start of epoch E",
     "hang": "epoch E never ends",
     "delay": "every epoch from E takes MS milliseconds, or PERCENT per cent, more",
-    "flip-weight": "after step S of epoch E, bit B of element I of the first weight is flipped",
-    "flip-data": "bit B of element I of the training points is flipped before training",
+    "grow": "each epoch from E keeps MIB more mebibytes of memory",
     "skip-batch": "batch S of epoch E is left out",
+    "repeat-batch": "batch S of epoch E is trained on twice",
+    "swap-batches": "batches S and S + 1 of epoch E change places",
+    "flip-label": "label I of batch S of epoch E is the other one",
+    "keep-gradients": "zero_grad is left out in step S of epoch E",
+    "other-lr": "from step S of epoch E the learning rate is PERCENT per cent more",
     "draw-extra": "the shuffle generator is drawn once too often before epoch E",
     "pin-draws": "pinned batches draw from the shuffle generator",
     "drop-ignored": "drop_last does not drop",
@@ -33,7 +59,11 @@ BURN_FAULTS: Final = {
 }
 FAULTS: Final = {**TRAINING_FAULTS, **PROCESS_FAULTS, **BURN_FAULTS}
 PHASES: Final = ("timed", "warm-up", "both")
-_NUMBERS: Final = {"epoch": 0, "step": 0, "element": 0, "bit": 0, "ms": 10, "percent": 100}
+_NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0) | {
+    "ms": 10,
+    "percent": 100,
+    "mib": 32,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,3 +30,12 @@ def raw_bytes(tensor: Tensor) -> bytes:
     if sys.byteorder == "big":
         flat = flat.reshape(-1, tensor.element_size())[:, ::-1]
     return flat.tobytes()
+
+
+def record(tensor: Tensor) -> dict[str, object]:
+    """A tensor as it is written down: dtype, shape, little-endian bytes in hex."""
+    return {
+        "dtype": dtype_name(tensor),
+        "shape": list(tensor.shape),
+        "hex": raw_bytes(tensor).hex(),
+    }

@@ -1,4 +1,8 @@
-"""Planting faults: each is a function that alters a training before its first step."""
+"""Planting faults: each is a function that alters a training before its first step.
+
+A moment is a step of an epoch, both from 0. Steps are counted as the optimizer makes them, so that
+a fault of the batches does not move the moment of another one.
+"""
 
 import os
 import signal
@@ -9,10 +13,10 @@ from itertools import count
 from typing import Final, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from xorbench.plan.faults import FaultSpec
+from xorbench.plan.faults import TENSOR_FAULTS, FaultSpec
 from xorbench.workload.engines import Epoch
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch, XorPoints
@@ -29,11 +33,22 @@ def plant(training: Training, faults: Sequence[FaultSpec]) -> None:
 
 def flip_bit(tensor: Tensor, element: int, bit: int) -> None:
     """Flip one bit of one element of a contiguous tensor in place; both count modulo their size."""
+    _edit_bit(tensor, element, bit, lambda byte, mask: byte ^ mask)
+
+
+def set_bit(tensor: Tensor, element: int, bit: int) -> None:
+    """Set one bit of one element of a contiguous tensor in place; both count modulo their size."""
+    _edit_bit(tensor, element, bit, lambda byte, mask: byte | mask)
+
+
+def _edit_bit(
+    tensor: Tensor, element: int, bit: int, edit: Callable[[Tensor, int], Tensor]
+) -> None:
     at = element % tensor.numel()
     width = tensor.element_size()
-    cell = tensor.detach().reshape(-1)[at : at + 1].cpu().view(torch.uint8)
+    cell = tensor.detach().reshape(-1)[at : at + 1].cpu().clone().view(torch.uint8)
     position = bit % (8 * width)
-    cell[position // 8] ^= 1 << (position % 8)
+    cell[position // 8] = edit(cell[position // 8], 1 << (position % 8))
     with torch.no_grad():
         tensor.view(-1)[at] = cell.view(tensor.dtype)[0].to(tensor.device)
 
@@ -121,34 +136,218 @@ def _pin_draws(training: Training, _fault: FaultSpec) -> None:
     _at_epoch_start(training, act)
 
 
-def _flip_weight(training: Training, fault: FaultSpec) -> None:
-    steps = count()
-    per_epoch = training.recipe.steps(training.case.batch_size, training.case.drop_last)
-    target = fault.number("epoch") * per_epoch + fault.number("step")
+class Moments:
+    """Where a training stands: its epoch, and its step within the epoch."""
 
-    def after_step(*_: object) -> None:
-        if next(steps) == target:
-            flip_bit(
-                next(training.model.parameters()), fault.number("element"), fault.number("bit")
-            )
+    def __init__(self, training: Training) -> None:
+        self.epoch, self.step = -1, 0
+        _at_epoch_start(training, self._begin)
 
-    training.parts.optimizer.register_step_post_hook(after_step)
+    def _begin(self, epoch: int) -> None:
+        self.epoch, self.step = epoch, 0
+
+    def stepped(self, *_: object) -> None:
+        """The optimizer has made one more step."""
+        self.step += 1
+
+    def due(self, fault: FaultSpec) -> bool:
+        """Whether this is the fault's moment, or a later one of a fault that stays."""
+        now, then = (self.epoch, self.step), (fault.number("epoch"), fault.number("step"))
+        return now == then or (now > then and fault.name.split("-")[0] in STAYING)
 
 
-def _flip_data(training: Training, fault: FaultSpec) -> None:
-    flip_bit(training.inputs.train.points, fault.number("element"), fault.number("bit"))
+STAYING: Final = ("stuck", "other")
 
 
-def _skip_batch(training: Training, fault: FaultSpec) -> None:
+def moments(training: Training, act: Callable[[Moments], None], *, after: bool = False) -> Moments:
+    """Call `act` before, or after, each step of the optimizer, with the moment of that step."""
+    now, optimizer = Moments(training), training.parts.optimizer
+    if after:
+        optimizer.register_step_post_hook(lambda *_: act(now))
+    else:
+        optimizer.register_step_pre_hook(lambda *_: act(now))
+    optimizer.register_step_post_hook(now.stepped)
+    return now
+
+
+def nothing(_now: Moments) -> None:
+    """Of a fault that acts elsewhere than at the optimizer's step."""
+
+
+def _double(tensor: Tensor, element: int, bit: int) -> None:
+    flip_bit(tensor, element, bit)
+    flip_bit(tensor, element, bit + 1)
+
+
+def _random(tensor: Tensor, element: int, bit: int) -> None:
+    draw = torch.randn((), generator=torch.Generator().manual_seed(1_000 * element + bit))
+    with torch.no_grad():
+        tensor.view(-1)[element % tensor.numel()] = draw
+
+
+def _nan(tensor: Tensor, element: int, _bit: int) -> None:
+    with torch.no_grad():
+        tensor.view(-1)[element % tensor.numel()] = torch.nan
+
+
+DAMAGES: Final[dict[str, Callable[[Tensor, int, int], None]]] = {
+    "flip": flip_bit,
+    "double": _double,
+    "stuck": set_bit,
+    "random": _random,
+    "nan": _nan,
+}
+Damage = Callable[[Tensor], None]
+
+
+def _in_weight(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    weights = list(training.model.parameters())
+    weight = weights[fault.number("tensor") % len(weights)]
+    moments(training, lambda now: damage(weight) if now.due(fault) else None, after=True)
+
+
+def _in_gradient(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    weights = list(training.model.parameters())
+    weight = weights[fault.number("tensor") % len(weights)]
+
+    def act(now: Moments) -> None:
+        if now.due(fault) and weight.grad is not None:
+            damage(weight.grad)
+
+    moments(training, act)
+
+
+def _in_activation(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    model = training.model
+    layer = (model.act_fn, model.layer2)[fault.number("tensor") % 2]
+    now = moments(training, nothing)
+
+    def after_forward(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if module.training and now.due(fault):
+            damage(output.data)  # behind autograd's back, as a fault of the memory would be
+
+    layer.register_forward_hook(after_forward)
+
+
+def _in_batch(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    def act(batch: Batch) -> Iterator[Batch]:
+        points = batch[0].clone()
+        damage(points)
+        yield _with(batch, 0, points)
+
+    _at_batch(training, fault, act)
+
+
+def _in_data(training: Training, _fault: FaultSpec, damage: Damage) -> None:
+    damage(training.inputs.train.points)
+
+
+IN_PLACES: Final[dict[str, Callable[[Training, FaultSpec, Damage], None]]] = {
+    "weight": _in_weight,
+    "gradient": _in_gradient,
+    "activation": _in_activation,
+    "batch": _in_batch,
+    "data": _in_data,
+}
+
+
+def _in_tensor(training: Training, fault: FaultSpec) -> None:
+    """Damage one element of one tensor: which damage and where are the fault's name."""
+    damage, place = fault.name.split("-")
+    element, bit = fault.number("element"), fault.number("bit")
+    IN_PLACES[place](training, fault, lambda tensor: DAMAGES[damage](tensor, element, bit))
+
+
+def _with(batch: Batch, index: int, tensor: Tensor) -> Batch:
+    """The batch with one of its tensors replaced."""
+    whole = list(batch)
+    whole[index] = tensor
+    return tuple(whole)  # type: ignore[return-value]  # a traced batch has a third tensor
+
+
+def _at_batch(
+    training: Training, fault: FaultSpec, act: Callable[[Batch], Iterator[Batch]]
+) -> None:
+    """Have `act` yield what is trained on in the place of one batch."""
     epochs = count()
 
     def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        here = next(epochs) == fault.number("epoch")
+        epoch = next(epochs)
         for step, batch in enumerate(inner(batches)):
-            if not (here and step == fault.number("step")):
-                yield batch
+            now, then = (epoch, step), (fault.number("epoch"), fault.number("step"))
+            stays = fault.name.split("-")[0] in STAYING
+            yield from act(batch) if now == then or (stays and now > then) else (batch,)
 
     _wrap(training, tampered)
+
+
+def _skip_batch(training: Training, fault: FaultSpec) -> None:
+    _at_batch(training, fault, lambda _batch: iter(()))
+
+
+def _repeat_batch(training: Training, fault: FaultSpec) -> None:
+    _at_batch(training, fault, lambda batch: iter((batch, batch)))
+
+
+def _swap_batches(training: Training, fault: FaultSpec) -> None:
+    epochs = count()
+
+    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
+        here, held = next(epochs) == fault.number("epoch"), None
+        for step, batch in enumerate(inner(batches)):
+            if here and step == fault.number("step"):
+                held = batch
+                continue
+            yield batch
+            if held is not None:
+                yield held
+                held = None
+        if held is not None:
+            yield held
+
+    _wrap(training, tampered)
+
+
+def _flip_label(training: Training, fault: FaultSpec) -> None:
+    def act(batch: Batch) -> Iterator[Batch]:
+        labels = batch[1].clone()
+        at = fault.number("element") % len(labels)
+        labels[at] = 1 - labels[at]
+        yield _with(batch, 1, labels)
+
+    _at_batch(training, fault, act)
+
+
+def _keep_gradients(training: Training, fault: FaultSpec) -> None:
+    now, optimizer = moments(training, nothing), training.parts.optimizer
+    whole = optimizer.zero_grad
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        if not now.due(fault):
+            whole(set_to_none)
+
+    setattr(optimizer, "zero_grad", zero_grad)  # noqa: B010 - an instance's own method
+
+
+def _other_lr(training: Training, fault: FaultSpec) -> None:
+    rate = training.recipe.learning_rate(training.case.batch_size)
+
+    def act(now: Moments) -> None:
+        if now.due(fault):
+            for group in training.parts.optimizer.param_groups:
+                group["lr"] = rate * (1 + fault.number("percent") / 100)
+
+    moments(training, act)
+
+
+def _grow(training: Training, fault: FaultSpec) -> None:
+    kept: list[bytes] = []
+
+    def act(epoch: int) -> None:
+        if epoch >= fault.number("epoch"):
+            kept.append(os.urandom(4_096) * (256 * fault.number("mib")))
+
+    _at_epoch_start(training, act)
 
 
 def _drop_ignored(training: Training, _fault: FaultSpec) -> None:
@@ -183,12 +382,17 @@ def _reload_flip(training: Training, fault: FaultSpec) -> None:
 
 
 TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
+    **dict.fromkeys(TENSOR_FAULTS, _in_tensor),
     "crash": _crash,
     "hang": _hang,
     "delay": _delay,
-    "flip-weight": _flip_weight,
-    "flip-data": _flip_data,
+    "grow": _grow,
     "skip-batch": _skip_batch,
+    "repeat-batch": _repeat_batch,
+    "swap-batches": _swap_batches,
+    "flip-label": _flip_label,
+    "keep-gradients": _keep_gradients,
+    "other-lr": _other_lr,
     "draw-extra": _draw_extra,
     "pin-draws": _pin_draws,
     "drop-ignored": _drop_ignored,

@@ -170,11 +170,4 @@ def inline_weights(state: dict[str, torch.Tensor]) -> dict[str, dict[str, object
     """Weights as little-endian hex, from which the digest can be made again; None if large."""
     if sum(t.numel() * t.element_size() for t in state.values()) > INLINE_WEIGHT_BYTES:
         return None
-    return {
-        name: {
-            "dtype": digest.dtype_name(tensor),
-            "shape": list(tensor.shape),
-            "hex": digest.raw_bytes(tensor).hex(),
-        }
-        for name, tensor in state.items()
-    }
+    return {name: digest.record(tensor) for name, tensor in state.items()}
