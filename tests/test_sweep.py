@@ -404,7 +404,8 @@ def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None
     evidence = count(store.read_sweep(copied), [], [])
     content = sweeps.content(evidence, judge(evidence))
     assert [row["seeds"] for row in content.sections[0].frame.to_dict("records")] == [0, 0]
-    assert sweep_plots.success_plot(evidence) == sweep_plots.boundary_plot(evidence) == ""
+    assert sweep_plots.shares(evidence).empty
+    assert sweep_plots.shown_points(evidence).empty
 
 
 def test_an_anonymous_sweep_names_neither_host_nor_path(xorbench: Xorbench, tmp_path: Path) -> None:

@@ -217,12 +217,15 @@ def largest_difference(
     """Where two sets of weights differ most, in words."""
     if a is None or b is None:
         return "the weights are too large to be kept"
-    gaps = {key: float(np.max(np.abs(_values(a[key]) - _values(b[key])), initial=0.0)) for key in a}
+    gaps = {
+        key: float(np.max(np.abs(values_of(a[key]) - values_of(b[key])), initial=0.0)) for key in a
+    }
     widest = max(gaps, key=lambda key: gaps[key])
     return f"largest weight difference {gaps[widest]:.2g} ({widest})"
 
 
-def _values(weight: WeightRecord) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def values_of(weight: WeightRecord) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """The recorded values, flat, as float64."""
     little_endian = np.dtype(weight.dtype).newbyteorder("<")
     return np.frombuffer(bytes.fromhex(weight.hex), little_endian).astype(np.float64)
 

@@ -172,6 +172,15 @@ class Verdict(Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class Points(Struct, frozen=True, kw_only=True):
+    """`points.json`: the first test points of a seed, to draw where a model's answers lie."""
+
+    seed: int
+    x0: list[float]
+    x1: list[float]
+    labels: list[int]
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """All of a run as it was read back from its folder."""
 
@@ -181,6 +190,7 @@ class Run(Struct, frozen=True, kw_only=True):
     skips: list[Skip]
     failures: list[Failure]
     unfinished: list[Unfinished]
+    points: Points | None = None
 
 
 class KnownAnswer(Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from xorbench.observe.records import (
     Example,
     Failure,
     LessonsInfo,
+    Points,
     Run,
     RunInfo,
     Skip,
@@ -387,7 +388,19 @@ def load(folder: Path) -> Run:
         skips=skips,
         failures=failures,
         unfinished=_unfinished(info, epochs, trainings, skips, failures),
+        points=_points(folder),
     )
+
+
+def _points(folder: Path) -> Points | None:
+    """The test points kept for the picture; a run is whole without them."""
+    path = folder / "points.json"
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(read_bytes(path), type=Points)
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: damaged: {error}") from None
 
 
 def _require_planned(place: str, info: RunInfo, training: Training) -> None:

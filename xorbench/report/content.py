@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from xorbench.judge.answers import Answer
 from xorbench.observe.records import Verdict
 
 
@@ -28,16 +29,44 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A plot by name; drawn when asked for, to SVG, or to nothing where there is nothing."""
+    """A plot by name; drawn when asked for, to SVG, or to nothing where there is nothing.
+
+    `under` names the section that it is shown in; the first picture of a report leads it.
+    """
 
     name: str
+    title: str
     caption: str
-    draw: Callable[[], str]
+    data: Callable[[], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], str]
+    describe: Callable[[pd.DataFrame], str] = lambda _frame: ""
+    under: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture as it was drawn, in words for who cannot see it, and the figures in it."""
+
+    svg: str
+    description: str
+    frame: pd.DataFrame
+
+
+def draw(picture: Picture) -> Drawn:
+    """Draw the picture from its data."""
+    frame = picture.data()
+    if frame.empty:
+        return Drawn("", "", frame)
+    return Drawn(picture.draw(frame), picture.describe(frame), frame)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """Everything that a report shows; the texts and the page are made from it alone."""
+    """Everything that a report shows; the texts and the page are made from it alone.
+
+    `answers` says in one sentence each what was asked; `environment` is what the machine was, for
+    a bug report; `again` are the commands that do it all once more.
+    """
 
     id: str
     schema_version: int
@@ -46,3 +75,6 @@ class Content:
     sections: Sequence[Section]
     pictures: Sequence[Picture]
     verdicts: Sequence[Verdict]
+    answers: Sequence[Answer] = ()
+    environment: Sequence[tuple[str, str]] = ()
+    again: Sequence[str] = ()

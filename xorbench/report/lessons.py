@@ -6,7 +6,7 @@ import pandas as pd
 
 from xorbench.observe.records import LessonsInfo, Verdict
 from xorbench.report.content import Content, Section
-from xorbench.report.runs import machine_line, software
+from xorbench.report.runs import flattened, machine_line, software
 
 
 def content(info: LessonsInfo, verdicts: Sequence[Verdict]) -> Content:
@@ -27,6 +27,8 @@ def content(info: LessonsInfo, verdicts: Sequence[Verdict]) -> Content:
         sections=[Section("lessons", "Lessons", frame, ABOUT, csv=frame, terminal=True)],
         pictures=[],
         verdicts=verdicts,
+        environment=[*flattened("host", info.host), *flattened("", info.machine)],
+        again=[info.command],
     )
 
 

@@ -1,44 +1,99 @@
 """`report.html`: the whole report as one file that needs no network."""
 
 from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from xorbench.judge.answers import Answer, worst
 from xorbench.judge.checks import summary
 from xorbench.report import document
-from xorbench.report.content import Content, Section
-from xorbench.report.text import footnoted, readable
+from xorbench.report.content import Content, Drawn, Picture, Section
+from xorbench.report.drawing import inline
+from xorbench.report.text import footnoted, numeric, readable, to_csv
+
+Part = dict[str, Any]
+# What a reader looks for first; the rest of the heading stands with the environment.
+FIRST: Final = ("machine", "accelerator", "software", "started", "PLANTED FAULTS")
+OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
+LONG: Final = 48  # characters, from which a cell may be broken into lines
+UNQUOTED: Final = ",;:/()[]@!*=+~?'"
 
 
-def html(content: Content, drawn: Mapping[str, str]) -> str:
+def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
     """The page, with the pictures drawn by name; everything but our own pictures is escaped."""
     environment = Environment(
-        loader=PackageLoader("xorbench.report"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("xorbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    pictures = [(p.caption, _inline(drawn[p.name])) for p in content.pictures if drawn[p.name]]
+    figures = [_figure(p, drawn[p.name]) for p in content.pictures if drawn[p.name].svg]
+    sections = [_section(s, figures[1:]) for s in content.sections if not s.frame.empty]
+    shown = {figure["name"] for section in sections for figure in section["figures"]}
     return environment.get_template("report.html.jinja").render(
+        classes=_classes,
         title=f"xorbench {content.id}",
-        verdict=summary(content.verdicts),
-        failed=any(verdict.outcome == "fail" for verdict in content.verdicts),
+        answers=content.answers or [_one_answer(content)],
+        summary=summary(content.verdicts),
         failures=document.failures(content.verdicts),
+        first=[row for row in content.heading if row[0] in FIRST],
         heading=content.heading,
-        pictures=pictures,
-        tables=[_table(section) for section in content.sections if not section.frame.empty],
+        lead=figures[0] if figures else None,
+        homeless=[figure for figure in figures[1:] if figure["name"] not in shown],
+        sections=sections,
+        environment=content.environment,
+        again=content.again,
     )
 
 
-def _table(section: Section) -> dict[str, object]:
+def _one_answer(content: Content) -> Answer:
+    return Answer("Checks", worst(content.verdicts), summary(content.verdicts))
+
+
+def _section(section: Section, figures: list[Part]) -> Part:
     table, notes = footnoted(readable(section.frame))
     return {
+        "id": "table-" + section.name.replace(" ", "-"),
         "title": section.title,
         "about": section.about.replace("`", ""),
-        "columns": list(table.columns),
+        "columns": [(name, numeric(table[name])) for name in table.columns],
         "rows": table.to_numpy().tolist(),
         "notes": notes,
+        "csv": None if section.csv is None else _link(to_csv(section.csv)),
+        "name": section.name,
+        "figures": [figure for figure in figures if figure["under"] == section.name],
     }
 
 
-def _inline(svg: str) -> Markup:
-    """The picture without its XML declaration; matplotlib has escaped the text in it."""
-    return Markup(svg[svg.index("<svg") :])
+def _classes(cell: str, is_number: bool) -> str:
+    """How a cell looks: never a part of the cell's own text."""
+    if is_number:
+        return "number"
+    return cell if cell in OUTCOMES else "long" if len(cell) > LONG else ""
+
+
+def _figure(picture: Picture, drawn: Drawn) -> Part:
+    return {
+        "name": picture.name,
+        "title": picture.title,
+        "caption": picture.caption,
+        "description": drawn.description,
+        "under": picture.under,
+        # matplotlib has escaped the text in it
+        "svg": Markup(_described(inline(drawn.svg, picture.name), picture.name)),
+        "csv": _link(to_csv(drawn.frame)),
+    }
+
+
+def _described(svg: str, name: str) -> str:
+    """The picture as one image that its figure's own words name and describe."""
+    said = f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-description"'
+    return svg.replace("<svg ", f"<svg {said} ", 1)
+
+
+def _link(csv: str) -> str:
+    return f"data:text/csv;charset=utf-8,{quote(csv, safe=UNQUOTED)}"

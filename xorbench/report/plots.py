@@ -1,119 +1,350 @@
-"""Pictures of a run as SVG. Colours are Okabe and Ito's, safe for colour-blind readers."""
+"""Pictures of a run: the figures in a frame, and the frame drawn as SVG."""
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, overload
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
-import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import ListedColormap
 
+from xorbench.judge.checks import values_of
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records import Run
+from xorbench.observe.records import Run, Training, WeightRecord
+from xorbench.plan.case import Subject
+from xorbench.report.drawing import COLOURS, INK, drawn, line_style, short_names
 from xorbench.report.tables import throughput
+from xorbench.report.text import number
 
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "xorbench",  # the same run gives the same file
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "font.size": 9,
-}
+MOST_LINES: Final = 12
+MOST_BARS: Final = 60
+MOST_IN_MATRIX: Final = 40
+GRID: Final = 81
+LOW: Final = -0.6
+HIGH: Final = 1.6
+NOTHING: Final = pd.DataFrame()
+
+Floats = npt.NDArray[np.float64]
 
 
-def throughput_plot(run: Run) -> str:
-    """Samples per second of each case, with the 95 % interval as a whisker."""
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture: its title and caption, its data, how it is drawn and said in words.
+
+    `under` names the table that it is shown with.
+    """
+
+    title: str
+    caption: str
+    data: Callable[[Run], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], str]
+    describe: Callable[[pd.DataFrame], str]
+    under: str
+
+
+# Throughput
+
+
+def speeds(run: Run) -> pd.DataFrame:
+    """Samples per second of each case with its interval."""
     frame = throughput(run)
     if "samples/s" not in frame.columns:
-        return ""
-    frame = frame.dropna(subset=["samples/s"]).iloc[::-1]
-    with drawn(len(frame) * 0.24 + 1) as (axes, out):
+        return NOTHING
+    columns = ["case", "samples/s", "samples/s low", "samples/s high"]
+    return frame.dropna(subset=["samples/s"])[columns].head(MOST_BARS)
+
+
+def draw_speeds(frame: pd.DataFrame) -> str:
+    """A bar a case, the 95 % interval as a whisker."""
+    frame = frame.assign(case=short_names(list(frame["case"]))).iloc[::-1]
+    with drawn(len(frame) * 0.21 + 0.9) as (axes, out):
         axes.barh(frame["case"], frame["samples/s"], color=COLOURS[0], height=0.7)
         whiskers = frame.dropna(subset=["samples/s low"])
+        errors = [
+            whiskers["samples/s"] - whiskers["samples/s low"],
+            whiskers["samples/s high"] - whiskers["samples/s"],
+        ]
         axes.errorbar(
-            whiskers["samples/s"],
-            whiskers["case"],
-            xerr=_errors(whiskers),
-            fmt="none",
-            ecolor=COLOURS[6],
-            capsize=2,
+            whiskers["samples/s"], whiskers["case"], xerr=errors, fmt="none", ecolor=INK, capsize=2
         )
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("samples/s (95 % interval between workers)")
         axes.grid(visible=False, axis="y")
     return out.getvalue()
 
 
-def _errors(frame: pd.DataFrame) -> list[pd.Series]:
-    return [
-        frame["samples/s"] - frame["samples/s low"],
-        frame["samples/s high"] - frame["samples/s"],
-    ]
+def say_speeds(frame: pd.DataFrame) -> str:
+    """From the slowest case to the fastest."""
+    slow, fast = (frame.sort_values("samples/s").iloc[end] for end in (0, -1))
+    return (
+        f"{len(frame)} bars, from {number(slow['samples/s'])} samples/s ({slow['case']})"
+        f" to {number(fast['samples/s'])} ({fast['case']})."
+    )
 
 
-def loss_plot(run: Run) -> str:
-    """Loss of the last step of each epoch: a line for each distinct training."""
+# Epoch times over the run
+
+
+def epoch_times(run: Run) -> pd.DataFrame:
+    """Of each worker and round: epoch and yardstick, each over its own median, all cases' median.
+
+    A column a worker, and one a worker for its yardstick.
+    """
+    columns: dict[str, pd.Series] = {}
+    for worker in run.info.workers:
+        mine = [t for t in run.trainings if t.worker == worker.id]
+        if mine:
+            columns[worker.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
+            yardsticks = {t.case.id: _numbers(t.yardstick_s) for t in mine}
+            columns[f"{worker.id} yardstick"] = _relative(yardsticks)
+    return pd.DataFrame(columns).rename_axis("round").reset_index() if columns else NOTHING
+
+
+def _relative(series: Mapping[str, list[float]]) -> pd.Series:
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in series.items()})
+    return (frame / frame.median()).median(axis="columns")
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+def draw_epoch_times(frame: pd.DataFrame) -> str:
+    """A line a worker, its yardstick dotted in the same colour."""
+    workers = [name for name in frame.columns[1:] if not name.endswith(" yardstick")]
+    with drawn(2.9) as (axes, out):
+        for index, worker in enumerate(workers[: len(COLOURS)]):
+            colour = COLOURS[index]
+            axes.plot(frame[worker], color=colour, label=worker, linewidth=1.2)
+            axes.plot(
+                frame[f"{worker} yardstick"],
+                ":",
+                color=colour,
+                label=f"{worker} yardstick",
+                linewidth=1.2,
+            )
+        axes.set_xlabel("round")
+        axes.set_ylabel("time ÷ its median")
+        axes.legend(ncols=2)
+    return out.getvalue()
+
+
+def say_epoch_times(frame: pd.DataFrame) -> str:
+    """How far the machine wandered."""
+    values = frame.drop(columns="round")
+    return (
+        f"{len(frame)} rounds; epoch times between {number(values.min().min())} and"
+        f" {number(values.max().max())} times their median."
+    )
+
+
+# Loss
+
+
+def losses(run: Run) -> pd.DataFrame:
+    """Loss of the last step of each epoch: a column for each distinct training."""
     evidence = Evidence(run)
-    distinct: dict[str, str] = {}
+    distinct: dict[str, Subject] = {}
     for subject in evidence.subjects:
-        distinct.setdefault(evidence.first(subject).weights_sha256, subject.id)
-    if not distinct:
-        return ""
-    with drawn(3.6) as (axes, out):
-        for number, case in enumerate(list(distinct.values())[:12]):
-            losses = [float("nan") if x is None else x for x in evidence.trainings[case][0].losses]
-            style = ("-", "--")[number // len(COLOURS) % 2]
-            axes.plot(losses, style, color=COLOURS[number % len(COLOURS)], label=case, linewidth=1)
+        distinct.setdefault(evidence.first(subject).weights_sha256, subject)
+    shown = list(distinct.values())[:MOST_LINES]
+    columns = {s.id: pd.Series(_numbers(evidence.first(s).losses)) for s in shown}
+    return pd.DataFrame(columns).rename_axis("epoch").reset_index() if columns else NOTHING
+
+
+def draw_losses(frame: pd.DataFrame) -> str:
+    """A line a training."""
+    cases = list(frame.columns[1:])
+    with drawn(3.2) as (axes, out):
+        for index, (case, label) in enumerate(zip(cases, short_names(cases), strict=True)):
+            axes.plot(frame["epoch"], frame[case], label=label, **line_style(index))
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss of the last step")
-        axes.legend(fontsize=7, frameon=False)
+        axes.set_yscale("log")
+        axes.legend()
     return out.getvalue()
 
 
-def epochs_plot(run: Run) -> str:
-    """Seconds of every epoch over the run, relative to its case's median: drift and noise."""
+def say_losses(frame: pd.DataFrame) -> str:
+    """Where they begin and where they end."""
+    first, last = frame.drop(columns="epoch").iloc[0], frame.drop(columns="epoch").iloc[-1]
+    return (
+        f"{len(first)} lines over {len(frame)} epochs, from {number(first.median())}"
+        f" down to between {number(last.min())} and {number(last.max())}."
+    )
+
+
+# The decision boundary
+
+
+def answers(run: Run) -> pd.DataFrame:
+    """The test points, their labels, and what the first training answers there.
+
+    The frame's attribute `logits` is its output over the plane, [x1, x0], each from LOW to HIGH.
+    """
+    training = _pictured(run)
+    if training is None or run.points is None or training.weights is None:
+        return NOTHING
+    count = len(run.points.labels)
+    frame = pd.DataFrame(
+        {
+            "x0": run.points.x0,
+            "x1": run.points.x1,
+            "label": run.points.labels,
+            "answer": [int(answer) for answer in training.predictions[:count]],
+        }
+    )
+    axis = np.linspace(LOW, HIGH, GRID)
+    x0, x1 = (side.ravel() for side in np.meshgrid(axis, axis))
+    frame.attrs["logits"] = _logits(training.weights, x0, x1).reshape(GRID, GRID)
+    return frame
+
+
+def _pictured(run: Run) -> Training | None:
+    """The first training of the seed whose points are kept that has weights as this network's."""
+    return next(
+        (
+            t
+            for t in run.trainings
+            if run.points is not None
+            and t.case.seed == run.points.seed
+            and t.weights is not None
+            and set(t.weights) == {f"layer{n}.{kind}" for n in "12" for kind in ("weight", "bias")}
+        ),
+        None,
+    )
+
+
+def _logits(weights: Mapping[str, WeightRecord], x0: Floats, x1: Floats) -> Floats:
+    w1, b1, w2, b2 = (
+        values_of(weights[name]).reshape(weights[name].shape)
+        for name in ("layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias")
+    )
+    hidden = np.tanh(np.stack([x0, x1], axis=1) @ w1.T + b1)
+    return np.asarray(hidden @ w2.T + b2, dtype=float).ravel()
+
+
+def draw_answers(frame: pd.DataFrame) -> str:
+    """Where it answers 1, the test points by label; a cross is a wrong one."""
+    extent = (LOW, HIGH, LOW, HIGH)
+    logits = frame.attrs["logits"]
+    with drawn(4.4) as (axes, out):
+        axes.contourf(
+            logits > 0,
+            levels=[-0.5, 0.5, 1.5],
+            extent=extent,
+            cmap=ListedColormap(COLOURS[:2]),
+            alpha=0.15,
+        )
+        axes.contour(logits, levels=[0.0], extent=extent, colors=INK, linewidths=1)
+        for label, marker in enumerate("os"):
+            own = frame[frame["label"] == label]
+            axes.scatter(
+                own["x0"], own["x1"], s=7, marker=marker, color=COLOURS[label], label=f"{label}"
+            )
+        wrong = frame[frame["label"] != frame["answer"]]
+        if len(wrong):
+            axes.scatter(wrong["x0"], wrong["x1"], s=40, marker="x", color=INK, label="wrong")
+        axes.set_xlabel("x0")
+        axes.set_ylabel("x1")
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.legend(title="label", loc="upper left", bbox_to_anchor=(1, 1))
+    return out.getvalue()
+
+
+def say_answers(frame: pd.DataFrame) -> str:
+    """How many points lie on the right side."""
+    right = int((frame["label"] == frame["answer"]).sum())
+    return f"{right} of {len(frame)} test points lie on the side of their label."
+
+
+# The same bits
+
+
+def same_bits(run: Run) -> pd.DataFrame:
+    """A matrix of cases: 1 where two have the same weights, 0 where they have others."""
     evidence = Evidence(run)
-    if not evidence.subjects:
-        return ""
-    with drawn(3.0) as (axes, out):
-        for number, worker in enumerate(run.info.workers):
-            mine = [t for t in run.trainings if t.worker == worker.id]
-            if mine:
-                relative = pd.DataFrame({t.case.id: pd.Series(t.epoch_s) for t in mine})
-                middle = (relative / relative.median()).median(axis="columns")
-                axes.plot(middle, color=COLOURS[number % 7], label=worker.id, linewidth=1)
-        axes.set_xlabel("round")
-        axes.set_ylabel("epoch time ÷ case median")
-        axes.legend(frameon=False)
+    subjects = evidence.subjects[:MOST_IN_MATRIX]
+    digests = {subject.id: evidence.first(subject).weights_sha256 for subject in subjects}
+    if len(digests) < 2:
+        return NOTHING
+    rows = {name: [int(mine == d) for d in digests.values()] for name, mine in digests.items()}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(digests))
+    return frame.rename_axis("case").reset_index()
+
+
+def draw_same_bits(frame: pd.DataFrame) -> str:
+    """A filled square where two cases have the same bits."""
+    names = short_names(list(frame["case"]))
+    cells = frame.drop(columns="case").to_numpy()
+    with drawn(len(names) * 0.16 + 1.6) as (axes, out):
+        axes.pcolormesh(
+            cells,
+            cmap=ListedColormap(["#7f7f7f22", COLOURS[0]]),
+            vmin=0,
+            vmax=1,
+            edgecolors="#7f7f7f55",
+            linewidth=0.5,
+        )
+        middle = np.arange(len(names)) + 0.5
+        axes.set_xticks(middle, names, rotation=90, fontsize=7)
+        axes.set_yticks(middle, names, fontsize=7)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
     return out.getvalue()
 
 
-PLOTS: Final[dict[str, Callable[[Run], str]]] = {
-    "throughput": throughput_plot,
-    "loss": loss_plot,
-    "epochs": epochs_plot,
+def say_same_bits(frame: pd.DataFrame) -> str:
+    """How many distinct results there are."""
+    cells = frame.drop(columns="case")
+    return f"{len(cells)} cases, {len(cells.drop_duplicates())} distinct sets of weights."
+
+
+PLOTS: Final[dict[str, Plot]] = {
+    "throughput": Plot(
+        "Speed by case",
+        "Samples per second of each case; the whisker is the 95 % interval",
+        speeds,
+        draw_speeds,
+        say_speeds,
+        "throughput",
+    ),
+    "epochs": Plot(
+        "Epoch times over the run",
+        "Epoch time over the run, relative to each case's median, and the yardstick of the same"
+        " rounds: where both move together it was the machine",
+        epoch_times,
+        draw_epoch_times,
+        say_epoch_times,
+        "throughput",
+    ),
+    "loss": Plot(
+        "Loss",
+        "Loss of the last step of each epoch, one line for each distinct training",
+        losses,
+        draw_losses,
+        say_losses,
+        "accuracy",
+    ),
+    "boundary": Plot(
+        "Decision boundary",
+        "Where the first training answers 1, and the test points by label; a cross is a wrong one",
+        answers,
+        draw_answers,
+        say_answers,
+        "accuracy",
+    ),
+    "same-bits": Plot(
+        "Which cases have the same bits",
+        "A filled square: the two cases have the same weights to the last bit",
+        same_bits,
+        draw_same_bits,
+        say_same_bits,
+        "determinism",
+    ),
 }
-
-
-@overload
-def drawn(height: float) -> AbstractContextManager[tuple[Axes, io.StringIO]]: ...
-
-
-@overload
-def drawn(
-    height: float, *, columns: int
-) -> AbstractContextManager[tuple[list[Axes], io.StringIO]]: ...
-
-
-@contextmanager
-def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, io.StringIO]]:
-    """An empty picture, as high as asked for in inches; its SVG is in the text at the end."""
-    out = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, height), layout="constrained")
-        yield figure.subplots() if columns is None else list(figure.subplots(1, columns)), out
-        figure.savefig(out, format="svg", metadata={"Date": None})

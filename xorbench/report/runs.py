@@ -1,12 +1,14 @@
 """The report of a run: which machine and command, which tables, which pictures."""
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from xorbench.judge.answers import answers
 from xorbench.observe.records import Run, Verdict
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.plots import PLOTS
+from xorbench.report.plots import PLOTS, Plot
 from xorbench.report.tables import CSV_TABLES, TABLES
 
 TITLES: Final = {
@@ -34,11 +36,6 @@ EXPLANATIONS: Final = {
     ),
 }
 TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "not trained")
-CAPTIONS: Final = {
-    "throughput": "Samples per second of each case; the whisker is the 95 % interval",
-    "loss": "Loss of the last step of each epoch, one line for each distinct training",
-    "epochs": "Epoch time over the run, relative to each case's median: drift and noise",
-}
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
@@ -49,8 +46,23 @@ def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
         anonymous=run.info.anonymous,
         heading=heading(run),
         sections=[_section(name, run, verdicts) for name in TABLES],
-        pictures=[Picture(n, CAPTIONS[n], partial(plot, run)) for n, plot in PLOTS.items()],
+        pictures=[_picture(name, plot, run) for name, plot in PLOTS.items()],
         verdicts=verdicts,
+        answers=answers(run, verdicts),
+        environment=environment(run),
+        again=[run.info.command],
+    )
+
+
+def _picture(name: str, plot: Plot, run: Run) -> Picture:
+    return Picture(
+        name=name,
+        title=plot.title,
+        caption=plot.caption,
+        data=partial(plot.data, run),
+        draw=plot.draw,
+        describe=plot.describe,
+        under=plot.under,
     )
 
 
@@ -58,7 +70,7 @@ def _section(name: str, run: Run, verdicts: Sequence[Verdict]) -> Section:
     frame = TABLES[name](run, verdicts)
     return Section(
         name=name,
-        title=TITLES[name],
+        title=TITLES.get(name, name.capitalize()),
         frame=frame,
         about=EXPLANATIONS.get(name, ""),
         csv=frame if name in CSV_TABLES else None,
@@ -85,6 +97,24 @@ def heading(run: Run) -> list[tuple[str, str]]:
     ]
     if info.faults:
         rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
+    return rows
+
+
+def environment(run: Run) -> list[tuple[str, str]]:
+    """Host and first worker, all that is known of them, for a bug report."""
+    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    return [*flattened("host", run.info.host), *flattened("", machine)]
+
+
+def flattened(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """A nested record as rows: names joined by dots, values as JSON."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        key = f"{prefix}.{name}" if prefix else name
+        if isinstance(value, dict):
+            rows += flattened(key, value)
+        else:
+            rows.append((key, value if isinstance(value, str) else json.dumps(value)))
     return rows
 
 

@@ -1,36 +1,76 @@
 """Pictures of a sweep as SVG."""
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from xorbench.judge.sweep import SweepEvidence
 from xorbench.observe.records import Example
-from xorbench.report.plots import COLOURS, drawn
+from xorbench.report.drawing import COLOURS, drawn, line_style
 
 
-def success_plot(evidence: SweepEvidence) -> str:
-    """Share of seeds that are all right after each epoch, one line a batch size."""
+def shares(evidence: SweepEvidence) -> pd.DataFrame:
+    """After each epoch, the per cent of seeds that are all right: a column a batch size."""
     begun = [tally for tally in evidence.tallies if tally.seeds]
-    if not begun:
-        return ""
-    with drawn(3.6) as (axes, out):
-        for number, tally in enumerate(begun):
-            shares = [100 * right / tally.seeds for right in tally.right_after]
-            label = f"batch {tally.batch_size}, {tally.seeds:,} seeds"
-            colour = COLOURS[number % len(COLOURS)]
-            axes.plot(range(1, tally.epochs + 1), shares, color=colour, label=label, linewidth=1.2)
+    columns = {
+        f"batch {t.batch_size}, {t.seeds:,} seeds": pd.Series(
+            [100 * right / t.seeds for right in t.right_after], range(1, t.epochs + 1)
+        )
+        for t in begun
+    }
+    return pd.DataFrame(columns).rename_axis("epoch").reset_index() if begun else pd.DataFrame()
+
+
+def draw_shares(frame: pd.DataFrame) -> str:
+    """One line a batch size."""
+    with drawn(3.2) as (axes, out):
+        for number, name in enumerate(frame.columns[1:]):
+            axes.plot(frame["epoch"], frame[name], label=name, **line_style(number))
         axes.set_xlabel("epochs")
         axes.set_ylabel("all test points right (% of seeds)")
         axes.set_ylim(0, 100)
-        axes.legend(frameon=False)
+        axes.legend()
     return out.getvalue()
 
 
-def boundary_plot(evidence: SweepEvidence) -> str:
+def say_shares(frame: pd.DataFrame) -> str:
+    """Where each line ends."""
+    last = frame.drop(columns="epoch").iloc[-1]
+    ends = ", ".join(f"{name}: {share:.1f} %" for name, share in last.items())
+    return f"After {len(frame)} epochs {ends}."
+
+
+def shown_points(evidence: SweepEvidence) -> pd.DataFrame:
+    """The test points of the examples, and whether each is right."""
+    frames = [
+        pd.DataFrame(
+            {
+                "batch size": example.batch_size,
+                "seed": example.seed,
+                "x0": example.x0,
+                "x1": example.x1,
+                "label": example.labels,
+                "right": [int(right) for right in example.right],
+            }
+        )
+        for example in evidence.examples
+    ]
+    return pd.concat(frames) if frames else pd.DataFrame()
+
+
+def say_points(frame: pd.DataFrame) -> str:
+    """How many points each model has right."""
+    counts = frame.groupby(["batch size", "seed"])["right"].agg(["sum", "count"])
+    said = (
+        f"batch {size}, seed {seed}: {right} of {total}"
+        for (size, seed), (right, total) in zip(counts.index, counts.to_numpy(), strict=True)
+    )
+    return f"Test points right, {'; '.join(said)}."
+
+
+def draw_examples(evidence: SweepEvidence) -> str:
     """Where each example answers 1, with its test points by label; a cross is a wrong one."""
-    if not evidence.examples:
-        return ""
-    with drawn(3.9, columns=2) as (panels, out):
+    with drawn(2.9, columns=2) as (panels, out):
         for panel in panels:
             panel.set_visible(False)
         for panel, example in zip(panels, evidence.examples, strict=False):
@@ -42,15 +82,14 @@ def boundary_plot(evidence: SweepEvidence) -> str:
 def _draw(axes: Axes, example: Example) -> None:
     extent = (example.low, example.high, example.low, example.high)
     halves = [[int(logit >= 0) for logit in row] for row in example.logits]
-    axes.imshow(
+    axes.contourf(
         halves,
-        origin="lower",
+        levels=[-0.5, 0.5, 1.5],
         extent=extent,
         cmap=ListedColormap(COLOURS[:2]),
-        vmin=0,
-        vmax=1,
-        alpha=0.18,
+        alpha=0.15,
     )
+    axes.set_aspect("equal")
     axes.contour(example.logits, levels=[0.0], extent=extent, colors=COLOURS[6], linewidths=1)
     for label, marker in enumerate("os"):
         points = [i for i, found in enumerate(example.labels) if found == label]

@@ -11,8 +11,15 @@ from xorbench.judge.stats import pooled, wilson
 from xorbench.judge.sweep import SweepEvidence, Tally
 from xorbench.observe.records import Verdict
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.runs import machine_line
-from xorbench.report.sweep_plots import boundary_plot, success_plot
+from xorbench.report.runs import flattened, machine_line
+from xorbench.report.sweep_plots import (
+    draw_examples,
+    draw_shares,
+    say_points,
+    say_shares,
+    shares,
+    shown_points,
+)
 from xorbench.report.tables import checks, mib
 
 Row = dict[str, Any]
@@ -32,10 +39,31 @@ def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
         heading=heading(evidence),
         sections=sections(evidence, verdicts),
         pictures=[
-            Picture("success", SUCCESS, partial(success_plot, evidence)),
-            Picture("boundary", BOUNDARY, partial(boundary_plot, evidence)),
+            Picture(
+                name="success",
+                title="All right after each epoch",
+                caption=SUCCESS,
+                data=partial(shares, evidence),
+                draw=draw_shares,
+                describe=say_shares,
+                under="sweep",
+            ),
+            Picture(
+                name="boundary",
+                title="Decision boundaries",
+                caption=BOUNDARY,
+                data=partial(shown_points, evidence),
+                draw=lambda _frame: draw_examples(evidence),
+                describe=say_points,
+                under="scores",
+            ),
         ],
         verdicts=verdicts,
+        environment=[
+            *flattened("host", evidence.info.host),
+            *flattened("", evidence.info.workers[-1].machine),
+        ],
+        again=[evidence.info.command],
     )
 
 

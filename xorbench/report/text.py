@@ -90,13 +90,14 @@ def _tabulate(frame: pd.DataFrame, style: str) -> str:
     if frame.empty:
         return "(none)"
     rows: list[list[str]] = frame.to_numpy().tolist()
-    align = ["left" if not _numeric(frame[name]) else "right" for name in frame.columns]
+    align = ["left" if not numeric(frame[name]) else "right" for name in frame.columns]
     return tabulate(
         rows, headers=list(frame.columns), tablefmt=style, colalign=align, disable_numparse=True
     )
 
 
-def _numeric(cells: pd.Series) -> bool:
+def numeric(cells: pd.Series) -> bool:
+    """Whether every cell that is not empty begins with a digit."""
     return all(not cell or cell[0].isdigit() for cell in cells) and any(cells)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xorbench.observe.store import RunStore
 from xorbench.report import document, page
-from xorbench.report.content import Content
+from xorbench.report.content import Content, draw
 from xorbench.report.text import FORMATS
 
 
@@ -25,7 +25,7 @@ def write_reports(store: RunStore, content: Content) -> None:
         if section.csv is not None:
             store.write_text(f"{section.name}.csv", FORMATS["csv"](section.csv))
     store.write_text("report.md", document.markdown(content))
-    drawn = {picture.name: picture.draw() for picture in content.pictures}
-    for name, svg in drawn.items():
-        store.write_text(f"plots/{name}.svg", svg)
+    drawn = {picture.name: draw(picture) for picture in content.pictures}
+    for name, picture in drawn.items():
+        store.write_text(f"plots/{name}.svg", picture.svg)
     store.write_text("report.html", page.html(content, drawn))

@@ -26,7 +26,7 @@ from xorbench.observe import store as files
 from xorbench.observe.records import RunInfo, slot_of
 from xorbench.observe.store import RunStore
 from xorbench.plan.axes import idle_note
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, Setting, to_dict
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
 from xorbench.plan.recipe import Recipe
 from xorbench.verbs.progress import Bar, Lines
@@ -72,6 +72,7 @@ def run(request: Request, progress: Bar | Lines) -> "Outcome":
                 store.append("trainings.jsonl", skip)
             store.write_info(info)  # with this the folder is a run
             files.point_latest(request.root, store.folder)
+            store.write_json("points.json", _points(slots[0], info))
             for slot in slots:
                 slot.lives = [Live(case, slot) for case in cases if not lacking.get(case.device)]
             runner = Runner(info, store, slots, start, progress)
@@ -163,6 +164,11 @@ def _resolve(request: Request, slots: list[Slot]) -> tuple[tuple[Case, ...], dic
     cases = expand(request.recipe, axes, quick=request.quick)
     devices = list(dict.fromkeys(case.device for case in cases))
     return cases, slots[0].ask("probe", devices=devices)
+
+
+def _points(slot: Slot, info: RunInfo) -> dict[str, Any]:
+    """Test points of the first seed, for the picture of the decision boundary."""
+    return slot.ask("points", recipe=to_dict(info.recipe), seed=info.cases[0].seed)
 
 
 def _info(

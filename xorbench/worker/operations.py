@@ -15,10 +15,12 @@ from xorbench.worker import machine
 from xorbench.worker.memory import usage
 from xorbench.workload.faults import plant
 from xorbench.workload.loop import Training, save_state
+from xorbench.workload.xor import make_points
 from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
 from xorbench.workload.yardstick import Yardstick
 
 Answer = dict[str, Any]
+SHOWN_POINTS: Final = 2_000
 
 
 class Session:
@@ -59,6 +61,14 @@ def open_training(
     session.opened += 1
     session.trainings[session.opened] = training
     return {"training": session.opened, "inputs_sha256": training.inputs_sha256()}
+
+
+def show_points(_session: Session, *, recipe: Answer, seed: int) -> Answer:
+    """The first test points of a seed, to four digits: enough for a picture."""
+    size = Recipe(**recipe)
+    data = make_points(size.test_size, size.std, seed, "test")
+    x0, x1 = ([round(x, 4) for x in side] for side in data.points[:SHOWN_POINTS].T.tolist())
+    return {"seed": seed, "x0": x0, "x1": x1, "labels": data.labels[:SHOWN_POINTS].tolist()}
 
 
 def step(session: Session, *, training: int) -> Answer:
@@ -114,6 +124,7 @@ OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
     "configure": configure,
     "probe": probe,
     "open": open_training,
+    "points": show_points,
     "step": step,
     "yardstick": measure_yardstick,
     "finish": finish,
