@@ -12,9 +12,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 CONFIDENCE: Final = 0.95
+ALPHA: Final = 1 - CONFIDENCE
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -49,28 +50,109 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(middle), float(q1), float(q3), len(values))
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Subjects measured by the same workers, one logarithm each, with their common deviation.
+
+    With two or three workers a subject's own variance is hardly known, so the variance between
+    workers is pooled over all subjects: `s² = Σ(x - mean of its subject)² / Σ(workers - 1)`.
+    A worker's luck is shared by all its subjects, which leaves s² as it is but makes it less
+    sure: see `_freedom`. One worker has no deviation: None.
+    """
+
+    means: dict[str, float]
+    workers: dict[str, int]
+    deviation: float | None
+    freedom: float
+
+    def variance(self, name: str) -> float | None:
+        """Variance of a subject's mean."""
+        return None if self.deviation is None else self.deviation**2 / self.workers[name]
+
+
+def pool(logs: Mapping[str, Sequence[float]]) -> Pool:
+    """Pool the workers' logarithms of several subjects."""
+    means = {name: float(np.mean(values)) for name, values in logs.items()}
+    workers = {name: len(values) for name, values in logs.items()}
+    pairs = sum(workers.values()) - len(workers)
+    if pairs == 0:
+        return Pool(means, workers, None, 0.0)
+    residuals = [np.asarray(values) - means[name] for name, values in logs.items()]
+    squares = sum(float(np.sum(residual**2)) for residual in residuals)
+    return Pool(means, workers, math.sqrt(squares / pairs), _freedom(residuals))
+
+
 def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
     """Estimate each subject from one logarithm a worker; the results are no logarithms.
 
-    With two or three workers a subject's own variance is hardly known, so the variance between
-    workers is pooled over all subjects: `s² = Σ(x - mean of its subject)² / Σ(workers - 1)`. The
-    interval is Student's t around the subject's mean. A worker's luck is shared by all its
-    subjects, which leaves s² as it is but makes it less sure: see `_freedom`.
+    The interval is Student's t around the subject's mean, with the deviation of the `pool`.
     """
-    means = {name: float(np.mean(values)) for name, values in logs.items()}
-    pairs = sum(len(values) - 1 for values in logs.values())
-    if pairs == 0:
-        return {n: Estimate(float(np.exp(m)), None, None, len(logs[n])) for n, m in means.items()}
-    residuals = [np.asarray(values) - means[name] for name, values in logs.items()]
-    squares = sum(float(np.sum(residual**2)) for residual in residuals)
-    t = float(stdtrit(_freedom(residuals), 0.5 + CONFIDENCE / 2))
-    deviation = float(np.sqrt(squares / pairs))
-    estimates = {}
-    for name, values in logs.items():
-        margin = t * deviation / np.sqrt(len(values))
-        low, value, high = np.exp([means[name] - margin, means[name], means[name] + margin])
-        estimates[name] = Estimate(float(value), float(low), float(high), len(values))
-    return estimates
+    together = pool(logs)
+    return {
+        name: interval(mean, together.variance(name), together.freedom, together.workers[name])
+        for name, mean in together.means.items()
+    }
+
+
+def interval(
+    mean: float, variance: float | None, freedom: float, workers: int, alpha: float = ALPHA
+) -> Estimate:
+    """The figure whose logarithm has this mean and variance, with Student's interval around it."""
+    if variance is None:
+        return Estimate(math.exp(mean), None, None, workers)
+    margin = float(stdtrit(freedom, 1 - alpha / 2)) * math.sqrt(variance)
+    return Estimate(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far a subject's mean lies from one pool to another, in logarithms."""
+
+    log: float
+    variance: float | None
+    freedom: float
+    workers: int
+
+    @property
+    def p(self) -> float:
+        """How likely so large a shift is where there is none (two-sided, Student's t)."""
+        if not self.variance:
+            return 1.0 if self.variance is None or self.log == 0 else 0.0
+        return 2 * float(stdtr(self.freedom, -abs(self.log) / math.sqrt(self.variance)))
+
+    def ratio(self, alpha: float = ALPHA) -> Estimate:
+        """The shift as a ratio, with its interval."""
+        return interval(self.log, self.variance, self.freedom, self.workers, alpha)
+
+
+def shift(a: Pool, b: Pool, name: str) -> Shift:
+    """From `a` to `b`; the degrees of freedom are Welch's, where either side has a deviation."""
+    log = b.means[name] - a.means[name]
+    workers = min(a.workers[name], b.workers[name])
+    sides = [(side.variance(name), side.freedom) for side in (a, b)]
+    variances = [variance for variance, _ in sides if variance is not None]
+    if len(variances) < 2:
+        return Shift(log, None, 0.0, workers)
+    total = sum(variances)
+    if total == 0.0:
+        return Shift(log, 0.0, min(freedom for _, freedom in sides), workers)
+    parts = sum(v**2 / freedom for v, (_, freedom) in zip(variances, sides, strict=True))
+    return Shift(log, total, total**2 / parts, workers)
+
+
+def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
+    """Each p adjusted for there being several, and the alpha that its own interval is drawn at.
+
+    S. Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    order = sorted(range(len(ps)), key=lambda index: ps[index])
+    adjusted = [(0.0, 0.0)] * len(ps)
+    least = 0.0
+    for rank, index in enumerate(order):
+        times = len(ps) - rank
+        least = max(least, min(1.0, ps[index] * times))
+        adjusted[index] = (least, ALPHA / times)
+    return adjusted
 
 
 def _freedom(residuals: Sequence[Floats]) -> float:

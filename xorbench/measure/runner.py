@@ -6,11 +6,12 @@ worker and must reproduce their recorded tapes before they go on.
 """
 
 import base64
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -37,6 +38,7 @@ from xorbench.plan.case import Case, Setting, to_dict
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not tried again
+YARDSTICKS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
 IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
 # What a worker's machine must share with the recorded one before a run is taken up again.
 SAME_TO_RESUME: Final = ("torch_version", "python_version", "cpu_capability", "threads", "devices")
@@ -88,16 +90,22 @@ class Slot:
     yardstick_version: int = 0
     faults: list[FaultSpec] = field(default_factory=list)
     lives: list[Live] = field(default_factory=list)
-    yardstick_s: dict[str, float] = field(default_factory=dict)
+    yardsticks: dict[str, deque[float]] = field(default_factory=dict)
 
     @property
     def worker_id(self) -> str:
         """The present worker's id: the slot's name, and which restart it is."""
         return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
 
+    def yardstick_s(self, device: str) -> float | None:
+        """Median of the last yardsticks timed on the device, about one round's."""
+        latest = self.yardsticks.get(device)
+        return median(latest) if latest else None
+
     def launch(self, start: StartWorker) -> None:
         """Start a process for this slot; `configure` then waits for it."""
         self.starts += 1
+        self.yardsticks.clear()
         self.worker = start(self.worker_id, self.setting)
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
@@ -115,6 +123,14 @@ class Slot:
             faults=[_fault_dict(fault) for fault in self.faults],
         )
         self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Timing:
+    """One timing of the yardstick on a device, in a slot."""
+
+    slot: Slot
+    device: str
 
 
 def make_slots(settings: Sequence[Setting], repeats: int, faults: Sequence[str] = ()) -> list[Slot]:
@@ -188,33 +204,47 @@ class Runner:
     # One round
 
     def _round(self, number: int) -> None:
-        """Time the yardsticks, then one epoch of every training, in this round's order."""
-        for slot in shuffled(self._slots, self.info.order_seed, number):
-            self._guarded(slot, self._time_yardsticks, slot)
-        for live in shuffled(self._unfinished(), self.info.order_seed, number):
-            if live in live.slot.lives:
-                self._guarded(live.slot, self._step, live)
+        """One epoch of every training, and the yardsticks among them, in this round's order.
 
-    def _time_yardsticks(self, slot: Slot) -> None:
+        The yardsticks stand anywhere in the round, so that they find the processor's caches in the
+        state in which the trainings find them.
+        """
+        unfinished = self._unfinished()
+        owners = sorted({(self._slots.index(x.slot), x.case.device) for x in unfinished})
+        yardsticks = [Timing(self._slots[at], device) for at, device in owners]
+        acts: list[Live | Timing] = [*unfinished, *yardsticks * YARDSTICKS_A_ROUND]
+        for act in shuffled(acts, self.info.order_seed, number):
+            if isinstance(act, Timing):
+                self._guarded(act.slot, self._time_yardstick, act)
+            elif act in act.slot.lives:
+                self._guarded(act.slot, self._step, act)
+
+    def _time_yardstick(self, timing: Timing) -> None:
         self._blamed = None
-        unfinished = [live for live in self._unfinished() if live.slot is slot]
-        for device in sorted({live.case.device for live in unfinished}):
-            try:
-                slot.yardstick_s[device] = slot.ask("yardstick", device=device)["yardstick_s"]
-            except OperationFailed as error:
-                for live in [one for one in unfinished if one.case.device == device]:
-                    self._fail(live, f"the yardstick: {error}")
+        slot, device = timing.slot, timing.device
+        served = [x for x in self._unfinished() if x.slot is slot and x.case.device == device]
+        if not served:
+            return
+        try:
+            seconds = slot.ask("yardstick", device=device)["yardstick_s"]
+        except OperationFailed as error:
+            for live in served:
+                self._fail(live, f"the yardstick: {error}")
+        else:
+            slot.yardsticks.setdefault(device, deque(maxlen=YARDSTICKS_A_ROUND)).append(seconds)
 
     def _step(self, live: Live) -> None:
         if not live.slot.worker or not live.slot.worker.alive():
             self._blamed = None  # it died between two requests: this case did nothing
             raise self._death_between(live.slot)
+        if live.case.device not in live.slot.yardsticks:
+            self._time_yardstick(Timing(live.slot, live.case.device))
         answer = self._ask(live, "step")
         line = EpochLine(
             worker=live.slot.worker_id,
             case=live.case.id,
             epoch=len(live.timed),
-            yardstick_s=live.slot.yardstick_s.get(live.case.device),
+            yardstick_s=live.slot.yardstick_s(live.case.device),
             **answer,
         )
         self._store.append("epochs.jsonl", line)

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import pandas as pd
 
+from xorbench.judge import speed
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import Estimate, median_log_ratio, pooled, spread
+from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import Run, Training, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Subject
@@ -22,8 +23,8 @@ SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Speed of each subject; an interval speaks of fresh processes on this machine, this minute."""
     evidence = Evidence(run)
-    speeds = pooled(_log_epochs_per_s(evidence))
-    relative = pooled(_log_relative(evidence))
+    speeds = pooled(speed.by_subject(evidence, lambda t: -speed.log_epoch(t)))
+    relative = pooled(speed.by_subject(evidence, speed.log_relative))
     ratios = pooled(_log_ratios(evidence))
     rows = []
     for subject in evidence.subjects:
@@ -36,7 +37,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 **_figure("samples/s", epochs_per_s, samples),
                 **_figure("epochs/s", epochs_per_s),
                 **_figure("steps/s", epochs_per_s, steps),
-                "IQR (%)": _iqr_percent(evidence.trainings[subject.id]),
+                "IQR (%)": speed.iqr_percent(evidence.trainings[subject.id]),
                 "workers": epochs_per_s.workers,
                 "epochs": sum(len(t.epoch_s) for t in evidence.trainings[subject.id]),
                 **_figure("epoch ÷ yardstick", relative.get(subject.id)),
@@ -200,60 +201,22 @@ def _figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> Row:
     return {k: None if b is None else b * scale for k, b in zip(keys, bounds, strict=True)}
 
 
-def _log_epochs_per_s(evidence: Evidence) -> dict[str, list[float]]:
-    return {
-        name: [-math.log(spread(training.epoch_s).median) for training in trainings]
-        for name, trainings in evidence.trainings.items()
-    }
-
-
-def _log_relative(evidence: Evidence) -> dict[str, list[float]]:
-    """Log of epoch ÷ yardstick, one a worker, for the subjects that have a yardstick throughout."""
-    found = {}
-    for subject in evidence.subjects:
-        logs = [
-            median_log_ratio(t.epoch_s, [y for y in t.yardstick_s if y is not None])
-            for t in evidence.trainings[subject.id]
-            if None not in t.yardstick_s
-        ]
-        if logs:
-            found[subject.id] = logs
-    return found
-
-
 def _log_ratios(evidence: Evidence) -> dict[str, list[float]]:
     """Log of a subject's samples/s over the first subject's, paired by round within a worker."""
     if not evidence.subjects:
         return {}
     first = evidence.subjects[0]
-    peers = _by_repeat(evidence, first)
     found: dict[str, list[float]] = {}
     for subject in evidence.subjects[1:]:
         gain = _log_samples(subject) - _log_samples(first)
-        mine = _by_repeat(evidence, subject)
-        logs = [
-            gain + median_log_ratio(peers[repeat].epoch_s, training.epoch_s)
-            for repeat, training in mine.items()
-            if repeat in peers
-        ]
+        logs = [gain - slower for slower in speed.log_ratios(evidence, first, subject)]
         if logs:
             found[subject.id] = logs
     return found
 
 
-def _by_repeat(evidence: Evidence, subject: Subject) -> dict[int, Training]:
-    repeats = {worker.id: worker.repeat for worker in evidence.run.info.workers}
-    return {repeats[t.worker]: t for t in evidence.trainings[subject.id]}
-
-
 def _log_samples(subject: Subject) -> float:
     return math.log(subject.recipe.samples(subject.case.batch_size, subject.case.drop_last))
-
-
-def _iqr_percent(trainings: Sequence[Training]) -> float:
-    """The widest worker's distance between quartiles, in per cent of its median."""
-    spreads = [spread(training.epoch_s) for training in trainings]
-    return max(100 * s.iqr / s.median for s in spreads)
 
 
 def _peakmib(trainings: Sequence[Training]) -> float | None:

@@ -1,0 +1,309 @@
+"""Compare two runs: did the code or a setting get slower, and did the machine?
+
+Two questions, two figures. *Relative* figures (epoch ÷ yardstick, timed in the same rounds) cancel
+the machine, and answer the first; the raw yardstick answers the second. Where the software
+differs, the yardstick may have changed with it, so that only raw figures are left: these wander by
+tens of per cent on a shared machine, and are judged by the wide threshold of the machine.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
+from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.speed import by_subject, log_epoch, log_relative, yardstick_by_device
+from xorbench.judge.stats import ALPHA, Pool, holm, pool, shift
+from xorbench.observe.records import Run, WorkerRecord
+
+THRESHOLD: Final = 0.05
+MACHINE_THRESHOLD: Final = 1.5
+MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
+SCHEMA_VERSION: Final = 1
+# What makes the yardstick's own code, so that it no longer cancels.
+SOFTWARE: Final = (
+    "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
+)  # fmt: skip
+PASSING: Final = ("load_average_1min", "python_executable")  # differs from run to run, and may
+
+Figures = Literal["relative", "raw"]
+Speed = Literal["same", "slower", "faster", "inconclusive"]
+Answer = Literal["pass", "fail", "inconclusive"]
+EXIT_CODES: Final[dict[Answer, int]] = {
+    "pass": PASSED, "fail": CHECK_FAILED, "inconclusive": INCONCLUSIVE,
+}  # fmt: skip
+
+
+class Ratio(Struct, frozen=True, kw_only=True):
+    """B's time ÷ A's of one subject or device; the bounds are None where one worker allows none.
+
+    `p` is adjusted for the number of subjects (Holm), and the interval is as wide as that asks.
+    """
+
+    subject: str
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+    workers: int
+    verdict: Speed
+    note: str = ""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """Something else that is not what it was."""
+
+    what: str
+    where: str
+    a: str
+    b: str
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """What comparing B with A came to."""
+
+    schema_version: int = SCHEMA_VERSION
+    a: str
+    b: str
+    figures: Figures
+    threshold: float
+    machine_threshold: float
+    subjects: list[Ratio]
+    machine: list[Ratio]
+    only_a: list[str]
+    only_b: list[str]
+    changes: list[Change]
+    notes: list[str]
+    outcome: Answer
+
+
+def compare(
+    a: Run,
+    b: Run,
+    *,
+    threshold: float = THRESHOLD,
+    machine_threshold: float = MACHINE_THRESHOLD,
+) -> Comparison:
+    """Judge B against A: `threshold` is a share (0.05), `machine_threshold` a ratio (1.5)."""
+    before, after = Evidence(a), Evidence(b)
+    software = software_changes(a, b)
+    figures: Figures = "raw" if software else "relative"
+    limit = machine_threshold if software else 1 + threshold
+    matched, notes = _matched(before, after)
+    subjects = _subjects(before, after, matched, figures, limit)
+    machine = [] if software or not matched else _machine(before, after, machine_threshold)
+    outcome = verdict(subjects, machine)
+    notes += _remarks(a, b, software, subjects)
+    return Comparison(
+        a=a.info.id,
+        b=b.info.id,
+        figures=figures,
+        threshold=threshold,
+        machine_threshold=machine_threshold,
+        subjects=subjects,
+        machine=machine,
+        only_a=_missing(before, after),
+        only_b=_missing(after, before),
+        changes=[*software, *other_changes(a, b), *_answers(before, after, matched)],
+        notes=notes,
+        outcome=outcome,
+    )
+
+
+def verdict(subjects: Sequence[Ratio], machine: Sequence[Ratio]) -> Answer:
+    """Slower anywhere fails; nothing to compare, or a subject undecided, is never a pass."""
+    if any(row.verdict == "slower" for row in (*subjects, *machine)):
+        return "fail"
+    if not subjects or any(row.verdict == "inconclusive" for row in subjects):
+        return "inconclusive"
+    return "pass"
+
+
+def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
+    """Ids of the subjects that both runs finished by the same recipe, or why there are none."""
+    if a.run.info.recipe_sha256 != b.run.info.recipe_sha256:
+        return [], ["nothing to compare: the recipes differ"]
+    if a.run.info.yardstick_version != b.run.info.yardstick_version:
+        versions = f"{a.run.info.yardstick_version} and {b.run.info.yardstick_version}"
+        return [], [f"nothing to compare: the yardsticks are of versions {versions}"]
+    there = {subject.id for subject in b.subjects}
+    matched = [subject.id for subject in a.subjects if subject.id in there]
+    return matched, [] if matched else ["nothing to compare: the runs have no case in common"]
+
+
+def _subjects(
+    a: Evidence, b: Evidence, matched: Sequence[str], figures: Figures, limit: float
+) -> list[Ratio]:
+    figure = log_epoch if figures == "raw" else log_relative
+    pools = [_only(by_subject(evidence, figure), matched) for evidence in (a, b)]
+    names = [name for name in matched if all(name in side for side in pools)]
+    if not names:
+        return []
+    before, after = (pool({name: side[name] for name in names}) for side in pools)
+    return judged(before, after, names, limit)
+
+
+def _only(logs: Mapping[str, list[float]], names: Sequence[str]) -> dict[str, list[float]]:
+    return {name: logs[name] for name in names if name in logs}
+
+
+def judged(before: Pool, after: Pool, names: Sequence[str], limit: float) -> list[Ratio]:
+    """Each subject's ratio against the limit (1.05), corrected for there being several."""
+    shifts = [shift(before, after, name) for name in names]
+    rows = []
+    for name, moved, (p, alpha) in zip(names, shifts, holm([s.p for s in shifts]), strict=True):
+        found = moved.ratio(alpha)
+        rows.append(
+            Ratio(
+                subject=name,
+                ratio=found.value,
+                low=found.low,
+                high=found.high,
+                p=None if found.low is None else p,
+                workers=found.workers,
+                verdict=_speed(found.value, found.low, found.high, p, limit),
+                note="" if found.low is not None else "one worker has no interval: --repeats 2",
+            )
+        )
+    return rows
+
+
+def _speed(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
+    """Slower or faster: surely moved, and by more than the limit; same: surely within it."""
+    if low is None or high is None:
+        return "inconclusive"
+    if p < ALPHA and ratio > limit:
+        return "slower"
+    if p < ALPHA and ratio < 1 / limit:
+        return "faster"
+    return "same" if 1 / limit <= low and high <= limit else "inconclusive"
+
+
+def _machine(a: Evidence, b: Evidence, limit: float) -> list[Ratio]:
+    """The raw yardstick of each device: hours lie between the runs, so only the limit decides."""
+    before, after = yardstick_by_device(a), yardstick_by_device(b)
+    rows = []
+    for device in before.keys() & after.keys():
+        moved = shift(pool({device: before[device]}), pool({device: after[device]}), device)
+        found = moved.ratio()
+        rows.append(
+            Ratio(
+                subject=device,
+                ratio=found.value,
+                low=found.low,
+                high=found.high,
+                p=None,
+                workers=found.workers,
+                verdict=_pace(found.value, limit),
+                note=_mild(found.value, limit),
+            )
+        )
+    return sorted(rows, key=lambda row: row.subject)
+
+
+def _pace(ratio: float, limit: float) -> Speed:
+    return "slower" if ratio > limit else "faster" if ratio < 1 / limit else "same"
+
+
+def _mild(ratio: float, limit: float) -> str:
+    if ratio > limit or ratio < 1 / limit or 1 / MILD_SHIFT <= ratio <= MILD_SHIFT:
+        return ""
+    return f"the machine is {'slower' if ratio > 1 else 'faster'} now, within its threshold"
+
+
+def _missing(here: Evidence, there: Evidence) -> list[str]:
+    """Subjects that one run finished and the other did not."""
+    others = {subject.id for subject in there.subjects}
+    return [subject.id for subject in here.subjects if subject.id not in others]
+
+
+def _remarks(
+    a: Run, b: Run, software: Sequence[Change], subjects: Sequence[Ratio]
+) -> Iterator[str]:
+    for name, run in (("A", a), ("B", b)):
+        if run.info.faults:
+            yield f"{name} has planted faults: {'; '.join(run.info.faults)}"
+        if run.unfinished or run.failures:
+            lost = len(run.unfinished) + len(run.failures)
+            yield f"{name} lost or did not finish {lost} training(s)"
+    if software:
+        yield (
+            "the software differs, and the yardstick with it: these are raw times, judged by"
+            " --machine-threshold; to compare two interpreters in one run, interleaved: run"
+            " --pythons OLD,NEW (or --threads, --env), then compare RUN --by python"
+        )
+    elif subjects and any(row.low is None for row in subjects):
+        yield "a run of one worker has no interval: --repeats 2 or more"
+
+
+# What else changed
+
+
+def software_changes(a: Run, b: Run) -> list[Change]:
+    """What the yardstick runs on and is not the same, under each setting that both runs have."""
+    return [change for change in _machine_changes(a, b) if change.what in SOFTWARE]
+
+
+def other_changes(a: Run, b: Run) -> list[Change]:
+    """Everything else recorded of the machines that differs."""
+    hosts = _differences("host", _flat(a.info.host), _flat(b.info.host))
+    rest = [change for change in _machine_changes(a, b) if change.what not in SOFTWARE]
+    versions = _differences(
+        "harness",
+        {"xorbench_version": a.info.xorbench_version},
+        {"xorbench_version": b.info.xorbench_version},
+    )
+    return [*versions, *hosts, *rest]
+
+
+def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
+    before, after = _machines(a), _machines(b)
+    for setting in before.keys() & after.keys():
+        yield from _differences(
+            f"workers, {setting}", _flat(before[setting].machine), _flat(after[setting].machine)
+        )
+
+
+def _machines(run: Run) -> dict[str, WorkerRecord]:
+    """The first described worker of each setting."""
+    return {w.setting.id: w for w in reversed(run.info.workers) if w.machine}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values with dotted names, as text."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = str(value)
+    return found
+
+
+def _differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:
+    for key in dict.fromkeys([*a, *b]):
+        one, other = a.get(key, "(absent)"), b.get(key, "(absent)")
+        if one != other and key not in PASSING:
+            yield Change(what=key, where=where, a=one, b=other)
+
+
+def _answers(a: Evidence, b: Evidence, matched: Sequence[str]) -> Iterator[Change]:
+    """Bits and scores that are not what they were."""
+    for name in matched:
+        before, after = a.trainings[name][0], b.trainings[name][0]
+        if before.inputs_sha256 != after.inputs_sha256:
+            yield Change(
+                what="inputs", where=name, a=before.inputs_sha256[:16], b=after.inputs_sha256[:16]
+            )
+        epoch = first_difference(before.tape, after.tape)
+        if epoch is not None:
+            yield Change(
+                what="bits",
+                where=f"{name}, from epoch {epoch}",
+                a=before.tape[epoch][:16],
+                b=after.tape[epoch][:16],
+            )
+        scores = [f"{t.test.correct}/{t.test.total}" for t in (before, after)]
+        if scores[0] != scores[1]:
+            yield Change(what="accuracy", where=name, a=scores[0], b=scores[1])
