@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from xorbench import __version__
-from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, BadOption, XorbenchError
+from xorbench.errors import BAD_INPUT, CHECK_FAILED, INTERRUPTED, BadFile, BadOption, XorbenchError
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES, read_devices
 from xorbench.plan.case import read_device
@@ -217,6 +217,17 @@ def _root(text: str) -> Path:
     return Path(text)
 
 
+def _file(option: str, text: str) -> Path:
+    """A file that can be written; raises `BadOption`, before any work, where it cannot."""
+    path = Path(text)
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise BadOption(f"{option}: cannot write {text!r}", "give a file in a folder that is")
+    except (OSError, ValueError) as error:
+        raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
+    return path
+
+
 def _name(text: str | None) -> str | None:
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
     if text is None:
@@ -334,6 +345,68 @@ def report(text: str, out: str, as_json: bool) -> int:
     if trouble:
         _say(f"xorbench: {trouble}", err=True)
     return _print_outcome(outcome, as_json)
+
+
+@cli.command()
+@click.argument("case")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
+@click.option("--at", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
+@click.option("--values", metavar="STEPS", help="Steps of each whose tensors to keep whole: 7-9.")
+@recipe_options(RECIPE_OPTIONS)
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@ROOT
+@click.option("--plant", multiple=True, hidden=True)
+def trace(**options: Any) -> int:
+    """Write down a training step by step: a digest of every tensor.
+
+    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-…
+    """
+    from xorbench.verbs.trace import Request
+    from xorbench.verbs.trace import trace as verb
+
+    for text in options["plant"]:
+        read_fault(text)
+    at, values = options["at"], options["values"]
+    steps = parse.ranges("--values", values, 0, 10_000_000)[:1] if values else ()
+    request = Request(
+        text=options["case"],
+        output=_file("--output", options["output"]),
+        recipe=_recipe(options, RECIPE_OPTIONS),
+        root=_root(options["out"]),
+        at=None if at is None else parse.integers("--at", at, 0, 1_000_000),
+        valued=steps[0] if steps else range(0),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        faults=options["plant"],
+    )
+    outcome = verb(request)
+    size_kb = outcome.output.stat().st_size / 1_000
+    _say(f"{outcome.output}: {len(outcome.trace.epochs)} epochs, {size_kb:,.0f} kB")
+    if outcome.parted is None:
+        return 0
+    _say(f"it parts from the record in epoch {outcome.parted}")
+    return CHECK_FAILED
+
+
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@ROOT
+@JSON
+def diff(**options: Any) -> int:
+    """Find where two trainings part: epoch, step, tensor, element.
+
+    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#w1 for one of its workers), or
+    files that trace has written.
+    """
+    from xorbench.report import divergence as report
+    from xorbench.verbs.diff import Request
+    from xorbench.verbs.diff import diff as verb
+
+    timeout_s = parse.positive("--timeout", options["timeout"], 86_400.0)
+    found, code = verb(Request(options["a"], options["b"], _root(options["out"]), timeout_s))
+    _say(report.as_json(found, code) if options["as_json"] else report.text(found))
+    return code
 
 
 @cli.command()

@@ -15,6 +15,7 @@ from xorbench.worker import machine
 from xorbench.worker.memory import usage
 from xorbench.workload.faults import plant
 from xorbench.workload.loop import Training, save_state
+from xorbench.workload.trace import Traced
 from xorbench.workload.xor import make_points
 from xorbench.workload.yardstick import VERSION as YARDSTICK_VERSION
 from xorbench.workload.yardstick import Yardstick
@@ -28,6 +29,7 @@ class Session:
 
     def __init__(self) -> None:
         self.trainings: dict[int, Training] = {}
+        self.traced: dict[int, Traced] = {}
         self.yardsticks: dict[str, Yardstick] = {}
         self.opened = 0
 
@@ -71,6 +73,22 @@ def show_points(_session: Session, *, recipe: Answer, seed: int) -> Answer:
     return {"seed": seed, "x0": x0, "x1": x1, "labels": data.labels[:SHOWN_POINTS].tolist()}
 
 
+def open_traced(session: Session, *, case: Answer, recipe: Answer, faults: list[Answer]) -> Answer:
+    """Make a training ready whose epochs can be recorded; answers also its tensors' names."""
+    planted = [FaultSpec(**fault) for fault in faults]
+    traced = Traced(case_from(case), Recipe(**recipe), planted)
+    session.opened += 1
+    session.trainings[session.opened], session.traced[session.opened] = traced.training, traced
+    inputs = traced.training.inputs_sha256()
+    return {"training": session.opened, "inputs_sha256": inputs, "tensors": traced.tensors}
+
+
+def record(session: Session, *, training: int, valued: list[int]) -> Answer:
+    """Train one epoch and answer it step by step; `valued` bounds the steps whose values to add."""
+    epoch = asdict(session.traced[training].record(range(*valued)))
+    return {**epoch, "values": {str(step): found for step, found in epoch["values"].items()}}
+
+
 def step(session: Session, *, training: int) -> Answer:
     """Train one epoch; answers its seconds, loss and digest."""
     return asdict(session.trainings[training].step())
@@ -97,6 +115,7 @@ def finish(session: Session, *, training: int, with_state: bool) -> Answer:
 def close(session: Session, *, training: int) -> Answer:
     """Forget the training."""
     del session.trainings[training]
+    session.traced.pop(training, None)
     return {}
 
 
@@ -125,6 +144,8 @@ OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
     "probe": probe,
     "open": open_training,
     "points": show_points,
+    "open traced": open_traced,
+    "record": record,
     "step": step,
     "yardstick": measure_yardstick,
     "finish": finish,

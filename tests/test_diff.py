@@ -1,0 +1,295 @@
+"""Where two trainings part: from records, from traces, and by training them again."""
+
+import json
+import math
+import struct
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Completed, Xorbench, run_in
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.judge.divergence import compare, first_epoch, first_place, growth
+from xorbench.measure.replay import other_machine
+from xorbench.observe import trace as traces
+from xorbench.observe.records import WeightRecord
+from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.plan.case import Case, Setting, subject_id
+from xorbench.plan.recipe import Recipe
+from xorbench.plan.subjects import read_subject
+from xorbench.report import divergence as report
+from xorbench.verbs.diff import Request, diff
+from xorbench.workload.trace import Traced
+
+CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
+OTHER = "cpu-loader-b128-pin0-drop0-w0-s0"
+
+
+def floats(*values: float) -> WeightRecord:
+    """A float32 tensor of these values."""
+    return WeightRecord(
+        dtype="float32", shape=[len(values)], hex=struct.pack(f"<{len(values)}f", *values).hex()
+    )
+
+
+# Reading what is named
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Case(), Case("cuda:1", batch_size=7, pin_memory=True), Case(non_blocking=True, seed=12)],
+    ids=lambda case: case.id,
+)
+@pytest.mark.parametrize(
+    "setting", [Setting(), Setting(threads=None), Setting(False, 2)], ids=lambda s: s.id
+)
+def test_an_id_is_read_back_into_what_it_names(case: Case, setting: Setting) -> None:
+    """Case and setting, with fields that are not the default, and an index of a device."""
+    assert read_subject("A", subject_id(case, setting)) == (case, setting)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cpu", f"{CASE}-colour=3", f"{CASE}@", f"{CASE}@threads", f"{CASE}@threads=0"]
+)
+def test_what_names_no_training_is_said(text: str) -> None:
+    """One line that names the option."""
+    with pytest.raises(BadOption, match=r"^CASE"):
+        read_subject("CASE", text)
+
+
+# Comparing
+
+
+def test_the_distance_is_counted_in_numbers_between() -> None:
+    """From the float before 1 to the one after it: two steps down, one up, across zero too."""
+    before, after = math.nextafter(1, 0), 1 + 2**-23
+    assert compare(floats(1 - 2**-24), floats(after)).largest_ulps == 2
+    assert compare(floats(-(2**-149)), floats(2**-149)).largest_ulps == 2
+    assert compare(floats(0.0), floats(-0.0)).first is not None
+    assert before < 1
+
+
+def test_the_first_element_is_shown_with_both_bit_patterns() -> None:
+    """Index, values, bits, distance; and how many differ."""
+    found = compare(floats(1, 2, 3), floats(1, 2 + 2**-22, -3))
+    assert found.first is not None
+    assert (found.first.index, found.first.ulps, found.differing) == ([1], 1, 2)
+    assert (found.first.a_bits, found.first.b_bits) == ("0x40000000", "0x40000001")
+    assert found.largest_ulps == 2 * 0x40400000
+
+
+def test_nan_has_no_distance() -> None:
+    """What is not a number is different, and not far or near."""
+    found = compare(floats(math.nan), floats(1))
+    assert found.first is not None
+    assert (found.first.ulps, found.largest_ulps, found.differing) == (None, None, 1)
+
+
+def epoch(*steps: list[str]) -> TraceEpoch:
+    """A traced epoch of these digests."""
+    return TraceEpoch(epoch=3, loss=None, digest="", steps=list(steps))
+
+
+def test_the_first_place_is_the_earliest_step_then_the_earliest_tensor() -> None:
+    """Tensors are in the order of the computation."""
+    place = first_place(epoch(["a", "b"], ["c", "d"]), epoch(["a", "b"], ["x", "y"]), ["p", "q"])
+    assert place is not None
+    assert (place.epoch, place.step, place.tensor) == (3, 1, "p")
+
+
+def test_a_step_that_one_side_lacks_is_a_place() -> None:
+    """Where all common steps agree, the first that is missing differs."""
+    place = first_place(epoch(["a"]), epoch(["a"], ["b"]), ["p"])
+    assert place is not None
+    assert (place.step, place.tensor) == (1, None)
+
+
+def test_tapes_are_compared_where_both_have_an_epoch() -> None:
+    """A trace of a few epochs can be held against a whole run."""
+    assert first_epoch({4: "a", 5: "b"}, {0: "z", 4: "a", 5: "c"}) == 5
+    assert first_epoch({4: "a"}, {5: "c"}) is None
+
+
+def test_growth_counts_the_weights_alone() -> None:
+    """Gradients and activations are not in it."""
+    one = {"2": {"hidden": floats(1), "grad w": floats(1), "w": floats(1, 2)}}
+    other = {"2": {"hidden": floats(9), "grad w": floats(9), "w": floats(1, 2 + 2**-22)}}
+    assert [(g.step, g.differing, g.elements, g.largest_ulps) for g in growth(one, other)] == [
+        (2, 1, 2, 1)
+    ]
+
+
+def test_another_machine_is_named() -> None:
+    """The first thing that is not the same, with both values; nothing where all is."""
+    here = {"torch_version": "2", "python_version": "3", "cpu_capability": "AVX2"}
+    assert other_machine(here, here) == ""
+    assert "cpu_capability AVX512" in other_machine({**here, "cpu_capability": "AVX512"}, here)
+
+
+# The file
+
+
+def written(path: Path, *, valued: range = range(0)) -> Path:
+    """A trace of two epochs, written by the real tracer."""
+    traced = Traced(Case(), Recipe(epochs=2))
+    head = TraceHead(
+        xorbench_version="0",
+        case=Case(),
+        setting=Setting(),
+        recipe=Recipe(epochs=2),
+        faults=[],
+        machine={},
+        inputs_sha256=traced.training.inputs_sha256(),
+        tensors=traced.tensors,
+    )
+    epochs = {}
+    for number in range(2):
+        one = traced.record(valued)
+        values = {str(step): found for step, found in one.values.items()}
+        epochs[number] = msgspec.convert(
+            {"epoch": number, "loss": one.loss, "digest": one.digest}
+            | {"steps": one.steps, "values": values},
+            TraceEpoch,
+        )
+    traces.write(path, Trace(head=head, epochs=epochs))
+    return path
+
+
+def test_an_epoch_of_a_trace_is_at_most_15_kb(tmp_path: Path) -> None:
+    """At batch 128, with every tensor's digest in every step."""
+    lines = written(tmp_path / "a.trace").read_bytes().splitlines()
+    assert [len(line) <= 15_000 for line in lines[1:]] == [True, True]
+
+
+def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    """Values included."""
+    path = written(tmp_path / "a.trace", valued=range(4, 5))
+    first = traces.load(path)
+    traces.write(tmp_path / "b.trace", first)
+    assert path.read_bytes() == (tmp_path / "b.trace").read_bytes()
+    assert first.epochs[1].values["4"]["inputs"].shape == [128, 2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda text: text.replace('"schema_version":1', '"schema_version":9'), "version 9"),
+        (lambda text: text[:-200], ":3: damaged"),
+        (lambda _text: "", ":1: damaged"),
+        (lambda text: text.replace('"loss":', '"loss":"', 1), ":2: damaged"),
+    ],
+    ids=["newer", "cut short", "empty", "no JSON"],
+)
+def test_a_damaged_trace_is_said_with_its_line(damage, what, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """File and line, never a traceback."""
+    path = written(tmp_path / "a.trace")
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(BadFile, match=what):
+        traces.load(path)
+
+
+def test_inputs_that_differ_are_said_before_the_tapes(tmp_path: Path) -> None:
+    """Of two traces with other points the first thing told is that."""
+    one = written(tmp_path / "a.trace")
+    trace = traces.load(one)
+    head = msgspec.structs.replace(trace.head, inputs_sha256="f" * 64)
+    other = tmp_path / "b.trace"
+    traces.write(other, msgspec.structs.replace(trace, head=head))
+    found, code = diff(Request(str(one), str(other), tmp_path))
+    lines = report.text(found).splitlines()
+    assert code == 1
+    assert lines[2].startswith("inputs     DIFFER")
+    assert lines[3] == "tapes      equal over 2 epochs"
+
+
+# Real runs, real replays
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one real run in whose second worker a weight and a batch are damaged."""
+    folder = tmp_path_factory.mktemp("runs")
+    plants = (
+        f"flip-weight:epoch=2,step=3,element=2,bit=20,repeat=1,cases={CASE}",
+        f"skip-batch:epoch=1,step=4,repeat=1,cases={OTHER}",
+    )
+    given = [word for plant in plants for word in ("--plant", plant)]
+    done = run_in(folder, "run", "--quick", "--epochs", "4", *given)
+    assert done.returncode == 1, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flipped(runs: Path) -> Completed:
+    """`diff` between the two workers of the case with the flipped bit."""
+    return run_in(runs, "diff", f"latest:{CASE}", f"latest:{CASE}#w1", "--json")
+
+
+def test_a_flipped_bit_is_found_between_two_workers(flipped: Completed) -> None:
+    """Epoch, step, tensor, element and bit as they were planted, and how it grows."""
+    found = json.loads(flipped.stdout)
+    assert flipped.returncode == found["exit_code"] == 1
+    assert found["place"] == {"epoch": 2, "step": 3, "tensor": "layer1.weight"}
+    element = found["difference"]["first"]
+    assert (element["index"], found["difference"]["differing"]) == ([1, 0], 1)
+    assert int(element["a_bits"], 16) ^ int(element["b_bits"], 16) == 1 << 20
+    assert [row["step"] for row in found["growth"]] == [3, 4, 5, 6, 7, 8]
+    assert found["growth"][0]["differing"] == 1
+    assert found["growth"][1]["differing"] > 1
+
+
+def test_a_replay_proves_that_both_sides_repeat_themselves(flipped: Completed) -> None:
+    """It is said, since a transient fault would be another answer."""
+    assert json.loads(flipped.stdout)["replays"] == "both sides repeat their tapes up to epoch 2"
+
+
+def test_a_tape_that_no_replay_repeats_was_a_transient(runs: Path, tmp_path: Path) -> None:
+    """One digest of B's record is altered, as a flip that came and went would have left it."""
+    source = (runs / "results" / "latest").resolve()
+    copy = tmp_path / "results" / "runs" / source.name
+    copy.mkdir(parents=True)
+    (copy / "run.json").write_bytes((source / "run.json").read_bytes())
+    (copy / "epochs.jsonl").write_bytes((source / "epochs.jsonl").read_bytes())
+    lines = (source / "trainings.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record["tape"][1] = "0" * 64
+    (copy / "trainings.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    found, code = diff(Request(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results"))
+    assert code == 1
+    assert found.transient.startswith("transient on B in epoch 1: the record has 0000000000000000")
+    assert found.transient.endswith("two replays agree with each other")
+
+
+def test_two_runs_are_compared_training_by_training(runs: Path) -> None:
+    """A run against itself has no difference: exit 0, nothing trained."""
+    found, code = diff(Request("latest", "latest", runs / "results"))
+    assert (code, found.notes, found.epoch) == (0, ["0 of 2 common trainings differ"], None)
+
+
+def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, xorbench: Xorbench) -> None:
+    """The traced digests are the recorded ones, planted fault and all, from the epochs named."""
+    latest = (runs / "results" / "latest").resolve()
+    done = xorbench(
+        *("trace", f"{latest}:{OTHER}#w1", "--at", "1-2", "--values", "4", "-o", "a.trace")
+    )
+    assert (done.returncode, done.stdout[:17]) == (0, "a.trace: 2 epochs"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["diff", "nowhere", "latest"], "A: no run 'nowhere'"),
+        (["diff", f"latest:{CASE}", "latest:cpu"], "B: 'latest:cpu': the run has no such training"),
+        (["trace", "cpu", "-o", "x"], "CASE: 'cpu' is no case"),
+        (["trace", CASE, "-o", "/nowhere/x"], "--output: cannot write"),
+        (["trace", CASE, "-o", "x", "--at", "100"], "--at: epoch 100 of a training of 100"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], what: str, runs: Path) -> None:
+    """Exit 2, and the option that is wrong."""
+    done = run_in(runs, *arguments)
+    assert done.returncode == 2
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr

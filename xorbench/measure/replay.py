@@ -1,0 +1,98 @@
+"""Training a case again in a worker, to watch one of its epochs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from xorbench.measure.runner import SAME_TO_RESUME, Slot
+from xorbench.observe.trace import TraceEpoch
+from xorbench.plan.case import Case, to_dict
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A training that stands open in a worker before its first epoch."""
+
+    handle: int
+    inputs_sha256: str
+    tensors: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of training again: the first epoch unlike the tape, if any, and the last digest.
+
+    `recorded` is the epoch asked for, None where the training parted from its tape before.
+    """
+
+    parted: int | None
+    digest: str
+    recorded: TraceEpoch | None
+    tensors: list[str]
+
+
+def open_traced(slot: Slot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]) -> Opened:
+    """Open a training whose epochs can be recorded; raises `WorkerDied` or `OperationFailed`."""
+    answer = slot.ask(
+        "open traced",
+        case=to_dict(case),
+        recipe=to_dict(recipe),
+        faults=[{"name": fault.name, "numbers": fault.numbers} for fault in faults],
+    )
+    return Opened(answer["training"], answer["inputs_sha256"], answer["tensors"])
+
+
+def step(slot: Slot, opened: Opened) -> str:
+    """Train one epoch unwatched; gives its digest."""
+    digest: str = slot.ask("step", training=opened.handle)["digest"]
+    return digest
+
+
+def record(slot: Slot, opened: Opened, epoch: int, valued: range = range(0)) -> TraceEpoch:
+    """Train one epoch and record it, with the values of the steps in `valued`."""
+    bounds = [valued.start, valued.stop]
+    answer = slot.ask("record", training=opened.handle, valued=bounds)
+    return msgspec.convert({"epoch": epoch, **answer}, TraceEpoch)
+
+
+def again(
+    slot: Slot,
+    case: Case,
+    recipe: Recipe,
+    faults: Sequence[FaultSpec],
+    tape: Mapping[int, str],
+    epoch: int,
+    valued: range = range(0),
+) -> Replayed:
+    """Train a case from its start and record one epoch, holding each digest to its tape.
+
+    It ends at the first epoch that has another digest than the tape.
+    """
+    opened = open_traced(slot, case, recipe, faults)
+    try:
+        for number in range(epoch):
+            digest = step(slot, opened)
+            if tape.get(number, digest) != digest:
+                return Replayed(number, digest, None, opened.tensors)
+        recorded = record(slot, opened, epoch, valued)
+        parted = None if tape.get(epoch, recorded.digest) == recorded.digest else epoch
+        return Replayed(parted, recorded.digest, recorded, opened.tensors)
+    finally:
+        close(slot, opened)
+
+
+def close(slot: Slot, opened: Opened) -> None:
+    """Let the worker forget the training."""
+    slot.ask("close", training=opened.handle)
+
+
+def other_machine(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What of the machine that trained is not so here, in words; empty where all is."""
+    for key in SAME_TO_RESUME:
+        if recorded and recorded.get(key) != here.get(key):
+            return f"recorded with {key} {recorded.get(key)}, here it is {here.get(key)}"
+    return ""

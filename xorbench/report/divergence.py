@@ -1,0 +1,90 @@
+"""What `diff` found, as text and for programs."""
+
+import json
+
+import msgspec
+import pandas as pd
+
+from xorbench.judge.divergence import Difference, Divergence, Growth, Place
+from xorbench.report.text import to_terminal
+
+
+def as_json(found: Divergence, exit_code: int) -> str:
+    """Everything that was found, for programs."""
+    return json.dumps({"exit_code": exit_code, **msgspec.to_builtins(found)}, indent=2)
+
+
+def text(found: Divergence) -> str:
+    """What was found, the inputs first, in a screen."""
+    rows = [("A", found.a), ("B", found.b), *(("", note) for note in found.notes)]
+    rows += [("inputs", _inputs(found)), ("tapes", _tapes(found))]
+    rows += [("replay", found.replays)] if found.replays else []
+    rows += [("", found.transient)] if found.transient else []
+    rows += _place(found.place) if found.place else []
+    rows += _difference(found.difference) if found.difference else []
+    lines = ["\n".join(f"{key:<10} {value}".rstrip() for key, value in rows)]
+    if found.growth:
+        lines.append(f"the weights from there on\n\n{to_terminal(_growth(found.growth))}")
+    if found.commands:
+        lines.append("the values need traces that hold them:\n" + "\n".join(found.commands))
+    return "\n\n".join(lines)
+
+
+def _inputs(found: Divergence) -> str:
+    a, b = found.inputs
+    if a == b:
+        return f"equal: {a[:16]}"
+    return f"DIFFER before training begins: points or initial weights {a[:16]} and {b[:16]}"
+
+
+def _tapes(found: Divergence) -> str:
+    if not found.epochs:
+        return "no epoch is on record on both sides"
+    if found.epoch is None:
+        return f"equal over {found.epochs} epochs"
+    return f"differ from epoch {found.epoch} of {found.epochs}"
+
+
+def _place(place: Place) -> list[tuple[str, str]]:
+    where = f"epoch {place.epoch}, step {place.step}"
+    if place.tensor is None:
+        return [("first", f"{where}: one side has no such step")]
+    return [("first", f"{where}, tensor {place.tensor}")]
+
+
+def _difference(found: Difference) -> list[tuple[str, str]]:
+    if found.shape_a != found.shape_b:
+        return [("shapes", f"{found.shape_a} and {found.shape_b}")]
+    element = found.first
+    if element is None:
+        return [("element", "the values are equal")]
+    total = 1
+    for size in found.shape_a:
+        total *= size
+    ulps = "no distance: not a number" if element.ulps is None else f"{element.ulps:,} ulps apart"
+    return [
+        ("element", f"{element.index} of {found.shape_a}: {ulps}"),
+        ("", f"A {element.a_bits} {element.a}"),
+        ("", f"B {element.b_bits} {element.b}"),
+        ("elements", f"{found.differing} of {total} differ{_largest(found)}"),
+    ]
+
+
+def _largest(found: Difference) -> str:
+    many = found.differing > 1 and found.largest_ulps is not None
+    return f", by at most {found.largest_ulps:,} ulps" if many else ""
+
+
+def _growth(rows: list[Growth]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "step": str(row.step),
+                "weights that differ": f"{row.differing} of {row.elements}",
+                "largest distance (ulps)": "nan"
+                if row.largest_ulps is None
+                else f"{row.largest_ulps:,}",
+            }
+            for row in rows
+        ]
+    )

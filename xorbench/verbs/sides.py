@@ -1,0 +1,138 @@
+"""What a command line means by a training: a case, a case of a run, or a trace."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from xorbench.errors import BadOption
+from xorbench.judge.evidence import Evidence
+from xorbench.measure.runner import Slot, make_slots
+from xorbench.observe import store as files
+from xorbench.observe import trace as traces
+from xorbench.observe.records import Run, Training
+from xorbench.observe.trace import Trace
+from xorbench.plan.case import Case, Setting, Subject, subject_id
+from xorbench.plan.faults import FaultSpec, read_fault
+from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe
+from xorbench.plan.subjects import read_subject
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A training that can be done again, and what is on record of it.
+
+    Attributes:
+        label: what it was called.
+        name: what `trace` takes to mean this training.
+        tape: its digests by epoch; empty where nothing is on record.
+        faults: the planted faults as texts, as far as they hit this training.
+    """
+
+    label: str
+    name: str
+    case: Case
+    setting: Setting
+    recipe: Recipe
+    faults: tuple[str, ...] = ()
+    repeat: int = 0
+    inputs_sha256: str = ""
+    tape: Mapping[int, str] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    trace: Trace | None = None
+
+    @property
+    def subject(self) -> str:
+        """The id of case and setting."""
+        return subject_id(self.case, self.setting)
+
+    def planted(self) -> list[FaultSpec]:
+        """The faults to plant in the training itself."""
+        read = map(read_fault, self.faults)
+        return [fault for fault in read if fault.hits(self.case, self.repeat, "timed")]
+
+    def slot(self, name: str) -> Slot:
+        """An empty slot whose worker will run under this side's setting and faults."""
+        slot = make_slots([self.setting], 1, self.faults)[0]
+        slot.name = name
+        return slot
+
+
+def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> Side:
+    """The side that `case` or `case@setting` names; nothing is on record of it."""
+    case, setting = read_subject(option, text)
+    more = [f"{row.option} {value}" for row in RECIPE_OPTIONS if (value := _given(recipe, row))]
+    more += [f"--plant {fault}" for fault in faults]
+    name = " ".join([subject_id(case, setting), *more])
+    return Side(name, name, case, setting, recipe, faults)
+
+
+def _given(recipe: Recipe, row: Any) -> str:
+    value = getattr(recipe, row.field)
+    return "" if value == getattr(Recipe(), row.field) else str(value)
+
+
+def is_recorded(text: str) -> bool:
+    """Whether a text means a case of a run, as in `latest:cpu-loader-…`, rather than a case."""
+    head, colon, _ = text.partition(":")
+    return bool(colon) and "@" not in head
+
+
+def sides(root: Path, option: str, text: str) -> list[Side]:
+    """Every training that `FILE`, `RUN`, `RUN:SUBJECT` or `RUN:SUBJECT#WORKER` names.
+
+    Of several workers of a subject the first is taken, unless one is named. Raises `BadOption`,
+    named for the option, where there is none.
+    """
+    path = Path(text)
+    if traces.is_trace(path):
+        return [_of_trace(text, traces.load(path))]
+    name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
+    subject, _, worker = rest.partition("#")
+    run = files.load(files.find(root, name, option))
+    found = [
+        side
+        for one in Evidence(run).subjects
+        if subject in ("", one.id) and (side := _of_run(name, run, one, worker))
+    ]
+    if not found:
+        known = ", ".join(one.id for one in Evidence(run).subjects[:4])
+        raise BadOption(f"{option}: {text!r}: the run has no such training", f"it has {known}")
+    return found
+
+
+def _of_trace(text: str, trace: Trace) -> Side:
+    head = trace.head
+    named = planned("FILE", subject_id(head.case, head.setting), head.recipe, tuple(head.faults))
+    return replace(
+        named,
+        label=text,
+        repeat=head.repeat,
+        inputs_sha256=head.inputs_sha256,
+        tape={number: epoch.digest for number, epoch in trace.epochs.items()},
+        machine=head.machine,
+        trace=trace,
+    )
+
+
+def _of_run(name: str, run: Run, subject: Subject, worker: str) -> Side | None:
+    trainings = Evidence(run).trainings[subject.id]
+    chosen = [t for t in trainings if worker in ("", t.worker)]
+    return _side(name, run, subject, chosen[0]) if chosen else None
+
+
+def _side(name: str, run: Run, subject: Subject, training: Training) -> Side:
+    worker = next(w for w in run.info.workers if w.id == training.worker)
+    label = f"{name}:{subject.id}#{training.worker}"
+    return Side(
+        label=label,
+        name=label,
+        case=subject.case,
+        setting=subject.setting,
+        recipe=run.info.recipe,
+        faults=tuple(run.info.faults),
+        repeat=worker.repeat,
+        inputs_sha256=training.inputs_sha256,
+        tape=dict(enumerate(training.tape)),
+        machine=worker.machine,
+    )
