@@ -18,6 +18,7 @@ from xorbench.observe.records import Run
 
 # A shell starts background jobs with SIGINT ignored, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.pop("GITHUB_STEP_SUMMARY", None)  # a CI's summary is for its users
 torch.set_num_threads(1)  # as in a worker: two threads wait for each other on busy cores
 
 Completed = subprocess.CompletedProcess[str]

@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -25,6 +26,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 RESERVED = {"latest", ".", ".."}
 ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of all runs.")
+JUNIT = click.option("--junit", metavar="FILE", help="Each verdict as a test case, for a CI.")
+MARKDOWN = click.option("--markdown", metavar="FILE", help="The report as Markdown, besides.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -132,6 +135,8 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
 @click.option("--resume", metavar="RUN", help="Bring a run that was stopped to its end.")
+@JUNIT
+@MARKDOWN
 @JSON
 @click.option("--plant", multiple=True, hidden=True)
 def run(**options: Any) -> int:
@@ -140,12 +145,14 @@ def run(**options: Any) -> int:
 
     if options["resume"] is not None:
         _refuse_beside_resume()
+        exports = _exports(options)
         outcome = verb.resume(_root(options["out"]), options["resume"], _progress())
-        return _print_outcome(outcome, options["as_json"])
+        return _print_outcome(outcome, options["as_json"], exports)
     request = _request(options)
     if options["dry_run"]:
         return _print_preview(verb.preview(request), options["as_json"])
-    return _print_outcome(verb.run(request, _progress()), options["as_json"])
+    exports = _exports(options)
+    return _print_outcome(verb.run(request, _progress()), options["as_json"], exports)
 
 
 def _progress() -> Any:
@@ -160,7 +167,10 @@ def _refuse_beside_resume() -> None:
     given = click.core.ParameterSource.COMMANDLINE
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name not in {"resume", "out", "as_json"} and context.get_parameter_source(name) == given:
+        if (
+            name not in {"resume", "out", "as_json", "junit", "markdown"}
+            and context.get_parameter_source(name) == given
+        ):
             raise BadOption(f"{parameter.opts[0]}: cannot be given with --resume")
 
 
@@ -248,6 +258,8 @@ def _name(text: str | None) -> str | None:
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
 @ROOT
+@JUNIT
+@MARKDOWN
 @JSON
 @click.option("--plant", multiple=True, hidden=True)
 def canary(**options: Any) -> int:
@@ -255,9 +267,13 @@ def canary(**options: Any) -> int:
     from xorbench.report import canary as report
     from xorbench.verbs.canary import canary as verb
 
-    outcome = verb(_canary_request(options), lambda text: _say(f"xorbench: {text}", err=True))
+    request, exports = _canary_request(options), _exports(options)
+    outcome = verb(request, lambda text: _say(f"xorbench: {text}", err=True))
+    found = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
     show = report.as_json if options["as_json"] else report.text
-    _say(show(outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code))
+    _say(show(*found))
+    markdown = partial(report.markdown, *found)
+    _note(exports.write(outcome.verdicts, "canary", markdown, markdown))
     return outcome.exit_code
 
 
@@ -296,6 +312,8 @@ def _canary_request(options: dict[str, Any]) -> Any:
 @click.option("--name", metavar="NAME", help="A name to find the sweep by.")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @click.option("--resume", metavar="RUN", help="Bring a sweep that was stopped to its end.")
+@JUNIT
+@MARKDOWN
 @JSON
 def sweep(**options: Any) -> int:
     """Train many seeds to universal bits; count those that learn XOR, and how soon."""
@@ -303,10 +321,13 @@ def sweep(**options: Any) -> int:
 
     if options["resume"] is not None:
         _refuse_beside_resume()
+        exports = _exports(options)
         outcome = verb.resume(_root(options["out"]), options["resume"], _progress())
     else:
-        outcome = verb.sweep(_sweep_request(options), _progress())
-    return _print_outcome(outcome, options["as_json"])
+        request = _sweep_request(options)
+        exports = _exports(options)
+        outcome = verb.sweep(request, _progress())
+    return _print_outcome(outcome, options["as_json"], exports)
 
 
 def _sweep_request(options: dict[str, Any]) -> Any:
@@ -331,20 +352,38 @@ def _sweep_request(options: dict[str, Any]) -> Any:
 
 
 @cli.command()
-@click.argument("text", metavar="[RUN]", default="latest")
+@click.argument("texts", metavar="[RUN …]", nargs=-1)
+@click.option("--html", metavar="FILE", help="The page of several runs; that of one is in it.")
 @ROOT
+@JUNIT
+@MARKDOWN
 @JSON
-def report(text: str, out: str, as_json: bool) -> int:
-    """Make the tables of a run again, from its files alone.
+def report(**options: Any) -> int:
+    """Make the tables of a run again from its files alone, or put several side by side.
 
     RUN is a path, an id, the unique beginning of one, a name, or latest.
     """
-    from xorbench.verbs.report import report as verb
+    from xorbench.verbs import report as verb
 
-    outcome, trouble = verb(_root(out), text)
-    if trouble:
-        _say(f"xorbench: {trouble}", err=True)
-    return _print_outcome(outcome, as_json)
+    root, texts = _root(options["out"]), options["texts"] or ("latest",)
+    if len(texts) > 1:
+        return _print_sides(verb.sides(root, texts), options)
+    if options["html"] is not None:
+        raise BadOption("--html: is for several runs", "the page of one is in its folder")
+    exports = _exports(options)
+    outcome, trouble = verb.report(root, texts[0])
+    _note(trouble)
+    return _print_outcome(outcome, options["as_json"], exports)
+
+
+def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
+    """What belongs to no one folder: printed, and written where it is asked for."""
+    from xorbench.verbs.exports import write_page
+
+    exports = _exports(options)
+    if options["html"] is not None:
+        write_page(options["html"], outcome.content)
+    return _print_outcome(outcome, options["as_json"], exports)
 
 
 @cli.command()
@@ -414,6 +453,8 @@ def diff(**options: Any) -> int:
 @click.option("--name", metavar="NAME", help="A name to find them by.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one lesson.")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@JUNIT
+@MARKDOWN
 @JSON
 def lessons(**options: Any) -> int:
     """Try what a beginner's tutorial says of this network, and say what holds here."""
@@ -427,7 +468,8 @@ def lessons(**options: Any) -> int:
         timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
         anonymous=options["anonymous"],
     )
-    return _print_outcome(verb(request), options["as_json"])
+    exports = _exports(options)
+    return _print_outcome(verb(request), options["as_json"], exports)
 
 
 @cli.command()
@@ -457,14 +499,30 @@ def list_(as_json: bool) -> int:
     return 0
 
 
-def _print_outcome(outcome: Any, as_json: bool) -> int:
+def _exports(options: dict[str, Any]) -> Any:
+    from xorbench.verbs.exports import opened
+
+    return opened(options["junit"], options["markdown"])
+
+
+def _note(text: str) -> None:
+    if text:
+        _say(f"xorbench: {text}", err=True)
+
+
+def _print_outcome(outcome: Any, as_json: bool, exports: Any = None) -> int:
     from xorbench.report import document
 
     if as_json:
         _say(document.as_json(outcome.content, outcome.exit_code))
     else:
         _say(document.terminal(outcome.content))
-    _say(f"xorbench: report in {_shown(outcome.folder)}", err=True)
+    if outcome.folder is not None:
+        _note(f"report in {_shown(outcome.folder)}")
+    if exports is not None:
+        content = outcome.content
+        texts = partial(document.markdown, content), partial(document.brief, content)
+        _note(exports.write(content.verdicts, content.id, *texts))
     code: int = outcome.exit_code
     return code
 

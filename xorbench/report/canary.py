@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import pandas as pd
 from tabulate import tabulate
 
 from xorbench.judge.checks import summary
 from xorbench.observe.records import Verdict
+from xorbench.report.text import to_markdown
 
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "?", "skipped": "-"}
 WORDS: Final = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 4: "DEVICE MISSING", 130: "INTERRUPTED"}
@@ -23,6 +25,18 @@ def text(
              for v in verdicts if v.hint and v.outcome == "fail"]  # fmt: skip
     last = f"{WORDS[exit_code]}: {summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
     return "\n".join([tabulate(rows, tablefmt="plain", disable_numparse=True), *hints, last])
+
+
+def markdown(
+    verdicts: Sequence[Verdict], machine: dict[str, Any], wall_s: float, exit_code: int
+) -> str:
+    """For a CI: the verdict, and a table of what was found."""
+    columns = ["outcome", "device", "check", "found", "hint"]
+    rows = [[v.outcome, v.subject, v.check, v.actual, v.hint] for v in verdicts]
+    frame = pd.DataFrame(rows, columns=columns, dtype=str)
+    head = f"## xorbench canary: {WORDS[exit_code]}"
+    last = f"{summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
+    return f"{head}\n\n{to_markdown(frame)}\n\n{last}\n"
 
 
 def as_json(

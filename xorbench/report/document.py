@@ -9,7 +9,7 @@ import pandas as pd
 from xorbench.judge.checks import summary
 from xorbench.observe.records import Verdict
 from xorbench.report.content import Content
-from xorbench.report.text import to_markdown, to_terminal
+from xorbench.report.text import escape, to_markdown, to_terminal
 
 
 def markdown(content: Content) -> str:
@@ -18,12 +18,24 @@ def markdown(content: Content) -> str:
     parts = ["# xorbench report", to_markdown(head), f"**{summary(content.verdicts)}**"]
     failed = failures(content.verdicts)
     if failed:
-        parts += ["## What failed", "\n".join(f"- {line}" for line in failed)]
+        parts += ["## What failed", "\n".join(f"- {escape(line)}" for line in failed)]
     for section in content.sections:
         if section.shown:
             about = [section.about] if section.about else []
             parts += [f"## {section.title}", *about, to_markdown(section.frame)]
     return "\n\n".join(parts) + "\n"
+
+
+def brief(content: Content) -> str:
+    """What a CI shows beside a build: answers, what failed, the main tables."""
+    said = [f"- **{a.question} {a.word}.** {escape(a.sentence)}" for a in content.answers]
+    parts = [f"## xorbench {content.id}", "\n".join(said), f"**{summary(content.verdicts)}**"]
+    failed = failures(content.verdicts)
+    parts += ["### What failed", "\n".join(f"- {escape(x)}" for x in failed)] if failed else []
+    for section in content.sections:
+        if section.terminal and section.shown:
+            parts += [f"### {section.title}", to_markdown(section.frame)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def terminal(content: Content) -> str:

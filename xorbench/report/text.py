@@ -17,8 +17,8 @@ def to_terminal(frame: pd.DataFrame) -> str:
 def to_markdown(frame: pd.DataFrame) -> str:
     """A Markdown table; a cell cannot break out of it."""
     table, notes = footnoted(readable(frame))
-    table = table.map(_escape).rename(columns=_escape)
-    return "\n\n".join([_tabulate(table, "pipe"), *map(_escape, notes)])
+    table = table.map(escape).rename(columns=escape)
+    return "\n\n".join([_tabulate(table, "pipe"), *map(escape, notes)])
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -101,5 +101,6 @@ def numeric(cells: pd.Series) -> bool:
     return all(not cell or cell[0].isdigit() for cell in cells) and any(cells)
 
 
-def _escape(cell: str) -> str:
+def escape(cell: str) -> str:
+    """Text that stays within its line and its table cell in Markdown, and brings no tag."""
     return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())

@@ -11,9 +11,12 @@ from xorbench.report.text import FORMATS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What a run or a sweep came to: where its files are, its report, the exit code."""
+    """What a run or a sweep came to: where its files are, its report, the exit code.
 
-    folder: Path
+    What several runs came to together has no folder.
+    """
+
+    folder: Path | None
     content: Content
     exit_code: int
 

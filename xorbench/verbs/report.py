@@ -1,12 +1,14 @@
-"""`report`: make the tables of a run or a sweep again, from its files alone."""
+"""`report`: make the tables of a run or a sweep again, or put runs side by side, from files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from xorbench.errors import BadFile
+from xorbench.errors import BadFile, BadOption
+from xorbench.judge.checks import exit_code, judge
 from xorbench.observe import store as files
 from xorbench.observe.store import RunStore
+from xorbench.report import sides as sides_report
 from xorbench.verbs import lessons, run, sweep
 from xorbench.verbs.files import Outcome, write_reports
 
@@ -15,6 +17,21 @@ JUDGED: Final[dict[object, Callable[[Path], Outcome]]] = {
     "lessons": lessons.judged,
 }
 """How a folder is judged, by its kind; one of another kind is a run, or says that it is none."""
+
+
+def sides(root: Path, texts: Sequence[str]) -> Outcome:
+    """Several runs side by side, each judged anew; raises `BadOption` for what is no run."""
+    found = []
+    for text in texts:
+        folder = files.find(root, text)
+        if (kind := files.kind_of(folder)) != "run":
+            raise BadOption(f"RUN: {text!r} is a {kind}: only runs can be put side by side")
+        observed = files.load(folder)
+        found.append(sides_report.Side(observed, judge(observed)))
+    if len({side.run.info.id for side in found}) < len(found):
+        raise BadOption("RUN: the same run twice", "name different ones")
+    content = sides_report.content(found)
+    return Outcome(None, content, exit_code(content.verdicts))
 
 
 def report(root: Path, text: str) -> tuple[Outcome, str]:

@@ -1,0 +1,54 @@
+"""Verdicts as JUnit XML, which every CI reads: a suite a check, a test case a subject."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from xorbench.observe.records import Outcome, Verdict
+
+# What XML 1.0 cannot hold, not even escaped.
+_UNSPEAKABLE: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# How an outcome is told; one that is open is an error, as the exit code is not 0 either.
+TAGS: Final[dict[Outcome, str]] = {
+    "fail": "failure",
+    "inconclusive": "error",
+    "skipped": "skipped",
+}
+
+
+def junit(verdicts: Sequence[Verdict], name: str) -> str:
+    """The document; `name` is that of the run."""
+    root = Element("testsuites", {"name": _said(f"xorbench {name}"), **_counts(verdicts)})
+    for check in dict.fromkeys(verdict.check for verdict in verdicts):
+        mine = [verdict for verdict in verdicts if verdict.check == check]
+        suite = SubElement(root, "testsuite", {"name": _said(check), **_counts(mine)})
+        for verdict in mine:
+            _add_case(suite, verdict)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _add_case(suite: Element, verdict: Verdict) -> None:
+    named = {"classname": f"xorbench.{_said(verdict.check)}", "name": _said(verdict.subject)}
+    case = SubElement(suite, "testcase", named)
+    if verdict.outcome in TAGS:
+        what = SubElement(case, TAGS[verdict.outcome], {"message": _said(verdict.actual)})
+        hint = f"\nhint: {verdict.hint}" if verdict.hint else ""
+        what.text = _said(f"expected: {verdict.expected}\nactual: {verdict.actual}{hint}")
+
+
+def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    return {
+        "tests": str(len(verdicts)),
+        "failures": str(counts["fail"]),
+        "errors": str(counts["inconclusive"]),
+        "skipped": str(counts["skipped"]),
+    }
+
+
+def _said(text: str) -> str:
+    return _UNSPEAKABLE.sub("?", text)

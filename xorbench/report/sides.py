@@ -1,0 +1,205 @@
+"""Runs side by side: what each was, and every case of any of them in all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from string import ascii_uppercase
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from xorbench.judge.answers import Answer, worst
+from xorbench.judge.checks import summary
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records import SCHEMA_VERSION, Run, Verdict
+from xorbench.report.content import Content, Picture, Section
+from xorbench.report.drawing import COLOURS, drawn, short_names
+from xorbench.report.runs import machine_line, software
+from xorbench.report.tables import accuracy, throughput
+from xorbench.report.text import number
+
+Row = dict[str, Any]
+MARKERS = "osD^vP*X"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """One of the runs, with its verdicts."""
+
+    run: Run
+    verdicts: Sequence[Verdict]
+
+
+def content(sides: Sequence[Side]) -> Content:
+    """The content of their common report."""
+    named = {label(index): side for index, side in enumerate(sides)}
+    verdicts = [
+        msgspec.structs.replace(verdict, subject=f"{name}: {verdict.subject}")
+        for name, side in named.items()
+        for verdict in side.verdicts
+    ]
+    ids = [side.run.info.id for side in sides]
+    return Content(
+        id=" ".join(ids),
+        schema_version=SCHEMA_VERSION,
+        anonymous=all(side.run.info.anonymous for side in sides),
+        heading=[(name, _line(side.run)) for name, side in named.items()],
+        sections=[
+            Section("runs", "Runs", runs(named), terminal=True),
+            Section("throughput", "Throughput", speeds(named), SPEEDS, terminal=True),
+            Section("yardstick", "Epoch ÷ yardstick", relative(named), RELATIVE, terminal=True),
+            Section("bits", "The same bits", bits(named), BITS, terminal=True),
+            Section("accuracy", "Accuracy", scores(named), SCORES, terminal=True),
+        ],
+        pictures=[
+            Picture(
+                name="speeds",
+                title="Speed by case and run",
+                caption="Samples per second of each case in each run, with its 95 % interval",
+                data=partial(speeds, named),
+                draw=partial(draw_speeds, list(named)),
+                describe=say_speeds,
+                under="throughput",
+            )
+        ],
+        verdicts=verdicts,
+        answers=[
+            Answer(f"{name}: {side.run.info.id}", worst(side.verdicts), summary(side.verdicts))
+            for name, side in named.items()
+        ],
+        again=[side.run.info.command for side in sides],
+    )
+
+
+def label(index: int) -> str:
+    """A, B, C, and behind Z a number."""
+    return ascii_uppercase[index] if index < len(ascii_uppercase) else f"R{index + 1}"
+
+
+def _line(run: Run) -> str:
+    return f"{run.info.id}, {machine_line(run.info.host)}, {software(_machine(run))}"
+
+
+def _machine(run: Run) -> dict[str, Any]:
+    return next((worker.machine for worker in run.info.workers if worker.machine), {})
+
+
+def runs(sides: dict[str, Side]) -> pd.DataFrame:
+    """What each of them was."""
+    return pd.DataFrame([_run_row(name, side) for name, side in sides.items()])
+
+
+def _run_row(name: str, side: Side) -> Row:
+    machine = _machine(side.run)
+    return {
+        "": name,
+        "run": side.run.info.id,
+        "name": side.run.info.name or "",
+        "started": side.run.info.started,
+        "machine": machine_line(side.run.info.host),
+        "PyTorch": machine.get("torch_version", ""),
+        "instruction set": machine.get("cpu_capability", ""),
+        "checks": summary(side.verdicts).removeprefix("checks: "),
+    }
+
+
+def _beside(
+    sides: dict[str, Side], figures: Callable[[Run], pd.DataFrame], column: str
+) -> pd.DataFrame:
+    """A column of a table, of every run beside the others, with its interval."""
+    rows: dict[str, Row] = {}
+    for name, side in sides.items():
+        frame = figures(side.run)
+        if column not in frame.columns:
+            continue
+        for _, row in frame.iterrows():
+            cells = rows.setdefault(row["case"], {"case": row["case"]})
+            for end in ("", " low", " high"):
+                cells[f"{name} {column}{end}"] = row[f"{column}{end}"]
+    names = [f"{n} {column}{end}" for n in sides for end in ("", " low", " high")]
+    return pd.DataFrame(list(rows.values()), columns=["case", *names])
+
+
+def speeds(sides: dict[str, Side]) -> pd.DataFrame:
+    """Samples per second of every case."""
+    return _beside(sides, throughput, "samples/s")
+
+
+def relative(sides: dict[str, Side]) -> pd.DataFrame:
+    """Epoch over yardstick of every case."""
+    return _beside(sides, throughput, "epoch ÷ yardstick")
+
+
+def bits(sides: dict[str, Side]) -> pd.DataFrame:
+    """The digest of every case, and whether they are one."""
+    found: dict[str, Row] = {}
+    for name, side in sides.items():
+        evidence = Evidence(side.run)
+        for subject in evidence.subjects:
+            row = found.setdefault(subject.id, {})
+            row[f"{name} sha256"] = evidence.first(subject).weights_sha256
+    rows = [{"case": case, **row, "same": _same(list(row.values()))} for case, row in found.items()]
+    columns = [f"{name} sha256" for name in sides]
+    return pd.DataFrame(rows, columns=["case", *columns, "same"]).fillna("")
+
+
+def _same(digests: list[str]) -> str:
+    if len(digests) < 2:
+        return ""
+    return "yes" if len(set(digests)) == 1 else "no"
+
+
+def scores(sides: dict[str, Side]) -> pd.DataFrame:
+    """The right answers on the test points, the worst worker's."""
+    found: dict[str, Row] = {}
+    for name, side in sides.items():
+        for _, row in accuracy(side.run).dropna(subset=["case"]).iterrows():
+            if not pd.isna(row.get("test correct")):
+                cells = found.setdefault(row["case"], {"case": row["case"]})
+                cells[f"{name} right"] = f"{row['test correct']:.0f}/{row['test total']:.0f}"
+    columns = ["case", *(f"{name} right" for name in sides)]
+    return pd.DataFrame(list(found.values()), columns=columns).fillna("")
+
+
+def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
+    """A mark a run, with its whisker."""
+    with drawn(len(frame) * 0.24 + 1) as (axes, out):
+        places = pd.Series(range(len(frame), 0, -1))
+        for index, name in enumerate(names):
+            values, low, high = (frame[f"{name} samples/s{e}"] for e in ("", " low", " high"))
+            margins = [(values - low).fillna(0), (high - values).fillna(0)]
+            axes.errorbar(
+                values,
+                places - 0.6 * (index / max(1, len(names) - 1) - 0.5),
+                xerr=margins,
+                fmt=MARKERS[index % len(MARKERS)],
+                color=COLOURS[index % len(COLOURS)],
+                markersize=4,
+                capsize=2,
+                label=name,
+            )
+        axes.set_yticks(places, short_names(list(frame["case"])))
+        axes.set_xlim(left=0)
+        axes.set_xlabel("samples/s (95 % interval between workers)")
+        axes.grid(visible=False, axis="y")
+        axes.legend()
+    return out.getvalue()
+
+
+def say_speeds(frame: pd.DataFrame) -> str:
+    """The reach of it all."""
+    values = frame[[name for name in frame.columns if name.endswith(" samples/s")]]
+    low, high = values.min().min(), values.max().max()
+    return f"{len(frame)} cases, from {number(low)} to {number(high)} samples/s."
+
+
+SPEEDS = (
+    "Each run at its own time: on a shared machine raw speeds wander by far more than their"
+    " intervals say. To learn whether something got slower use `compare`."
+)
+RELATIVE = (
+    "An epoch over that of the frozen training timed in the same rounds: the machine cancels."
+)
+BITS = "The digest of the trained weights of each case."
+SCORES = "Right answers on the test points, counted; the worst worker of each run."

@@ -1,0 +1,90 @@
+"""Files that a CI asks for beside a run: opened before the work starts, written at its end."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xorbench.errors import BadOption
+from xorbench.observe.records import Verdict
+from xorbench.report import page
+from xorbench.report.content import Content, draw
+from xorbench.report.junit import junit
+
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+LARGEST_SUMMARY = 1024 * 1024  # bytes that GitHub shows of one step
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """Where verdicts and tables go besides; None where nobody asked."""
+
+    junit: Path | None = None
+    markdown: Path | None = None
+    summary: Path | None = None
+
+    def write(
+        self,
+        verdicts: Sequence[Verdict],
+        name: str,
+        whole: Callable[[], str],
+        brief: Callable[[], str],
+    ) -> str:
+        """Write what was asked for; the answer says why the step summary could not be."""
+        if self.junit:
+            _write(self.junit, "--junit", junit(verdicts, name))
+        if self.markdown:
+            _write(self.markdown, "--markdown", whole())
+        if self.summary:
+            try:
+                with self.summary.open("ab") as file:
+                    file.write(_cut(brief()).encode())
+            except OSError as error:
+                return f"{SUMMARY_VARIABLE}: cannot write: {str(error.strerror).lower()}"
+        return ""
+
+
+def _cut(text: str) -> str:
+    if len(text.encode()) < LARGEST_SUMMARY:
+        return text
+    return text.encode()[: LARGEST_SUMMARY // 2].decode(errors="ignore") + "\n\n(cut short)\n"
+
+
+def opened(junit: str | None, markdown: str | None) -> Exports:
+    """The exports asked for; raises `BadOption` for a file that cannot be written."""
+    summary = os.environ.get(SUMMARY_VARIABLE)
+    return Exports(
+        junit=_writable("--junit", junit),
+        markdown=_writable("--markdown", markdown),
+        summary=Path(summary) if summary else None,
+    )
+
+
+def write_page(text: str, content: Content) -> None:
+    """The content as a page in a file; raises `BadOption` where it cannot be written."""
+    path = _writable("--html", text)
+    if path:
+        drawn = {picture.name: draw(picture) for picture in content.pictures}
+        _write(path, "--html", page.html(content, drawn))
+
+
+def _writable(option: str, text: str | None) -> Path | None:
+    if text is None:
+        return None
+    try:
+        with Path(text).open("ab"):
+            return Path(text)
+    except (OSError, ValueError) as error:
+        raise _cannot(option, text, error) from None
+
+
+def _write(path: Path, option: str, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _cannot(option, str(path), error) from None
+
+
+def _cannot(option: str, text: str, error: Exception) -> BadOption:
+    why = str(getattr(error, "strerror", None) or error).lower()
+    return BadOption(f"{option}: cannot write to {ascii(text)[:80]}: {why}")
