@@ -353,6 +353,7 @@ def _sweep_request(options: dict[str, Any]) -> Any:
 
 @cli.command()
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
+@click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
 @click.option("--html", metavar="FILE", help="The page of several runs; that of one is in it.")
 @ROOT
 @JUNIT
@@ -365,6 +366,8 @@ def report(**options: Any) -> int:
     """
     from xorbench.verbs import report as verb
 
+    if options["history"]:
+        return _print_history(options)
     root, texts = _root(options["out"]), options["texts"] or ("latest",)
     if len(texts) > 1:
         return _print_sides(verb.sides(root, texts), options)
@@ -374,6 +377,17 @@ def report(**options: Any) -> int:
     outcome, trouble = verb.report(root, texts[0])
     _note(trouble)
     return _print_outcome(outcome, options["as_json"], exports)
+
+
+def _print_history(options: dict[str, Any]) -> int:
+    from xorbench.verbs.report import history
+
+    if options["texts"]:
+        raise BadOption("--history: shows every run, so name none", "report A B for some")
+    outcome, troubles = history(_root(options["out"]))
+    for trouble in troubles:
+        _note(trouble)
+    return _print_sides(outcome, options)
 
 
 def _print_sides(outcome: Any, options: dict[str, Any]) -> int:

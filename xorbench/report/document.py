@@ -47,7 +47,8 @@ def terminal(content: Content) -> str:
             parts += [f"{section.title}\n\n{to_terminal(section.frame)}"]
     failed = failures(content.verdicts)
     parts += ["\n".join(failed)] if failed else []
-    return "\n\n".join([*parts, summary(content.verdicts)])
+    said = [summary(content.verdicts)] if content.verdicts or not content.answers else []
+    return "\n\n".join([*parts, *said])
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:

@@ -38,7 +38,7 @@ def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
         classes=_classes,
         title=f"xorbench {content.id}",
         answers=content.answers or [_one_answer(content)],
-        summary=summary(content.verdicts),
+        summary=summary(content.verdicts) if content.verdicts else "",
         failures=document.failures(content.verdicts),
         first=[row for row in content.heading if row[0] in FIRST],
         heading=content.heading,

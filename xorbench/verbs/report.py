@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from xorbench.errors import BadFile, BadOption
+from xorbench.errors import PASSED, BadFile, BadOption
 from xorbench.judge.checks import exit_code, judge
 from xorbench.observe import store as files
 from xorbench.observe.store import RunStore
+from xorbench.report import history as history_report
 from xorbench.report import sides as sides_report
 from xorbench.verbs import lessons, run, sweep
 from xorbench.verbs.files import Outcome, write_reports
@@ -32,6 +33,20 @@ def sides(root: Path, texts: Sequence[str]) -> Outcome:
         raise BadOption("RUN: the same run twice", "name different ones")
     content = sides_report.content(found)
     return Outcome(None, content, exit_code(content.verdicts))
+
+
+def history(root: Path) -> tuple[Outcome, list[str]]:
+    """Each case over all finished runs; the texts say which folders could not be read."""
+    runs, troubles = [], []
+    for folder in sorted((root / "runs").glob("*/")):
+        try:
+            if files.kind_of(folder) == "run" and files.read_info(folder).finished:
+                runs.append(files.load(folder))
+        except BadFile as error:
+            troubles.append(f"left out: {error.message}")
+    if not runs:
+        raise BadOption(f"--history: no finished run in {root}", "python -m xorbench run makes one")
+    return Outcome(None, history_report.content(runs), PASSED), troubles
 
 
 def report(root: Path, text: str) -> tuple[Outcome, str]:

@@ -1,0 +1,89 @@
+"""The history of the runs: every change is what `compare` says of two neighbours."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import run_in
+
+from xorbench.errors import BadOption
+from xorbench.judge.compare import compare
+from xorbench.observe.records import Run
+from xorbench.report import history, page
+from xorbench.report.content import draw
+
+
+def later(run: Run, name: str, times: float = 1.0) -> Run:
+    """The run once more, a day later, every epoch so many times as long."""
+    trainings = [
+        msgspec.structs.replace(t, epoch_s=[times * s for s in t.epoch_s]) for t in run.trainings
+    ]
+    info = msgspec.structs.replace(run.info, id=name, started=f"2099-{name}")
+    return msgspec.structs.replace(run, info=info, trainings=trainings)
+
+
+def test_changes_are_marked_by_the_rule_of_compare(quick_run: Run) -> None:
+    """Same, then much slower, then as before: each word is the gate's own, in order of time."""
+    runs = [quick_run, later(quick_run, "b"), later(quick_run, "c", 4), later(quick_run, "d")]
+    shuffled = [runs[index] for index in (2, 0, 3, 1)]
+    frame = history.content(shuffled).sections[1].frame
+    case = quick_run.trainings[0].case.id
+    own = frame[frame["case"] == case]
+    rules = [
+        next(r.verdict for r in compare(a, b).subjects if r.subject == case)
+        for a, b in pairwise(runs)
+    ]
+    assert own["change"].tolist() == ["", *rules]
+    assert own["÷ before"].tolist()[2] == pytest.approx(4)
+    assert rules[1:] == ["slower", "faster"]
+
+
+def test_a_case_is_held_to_the_last_run_that_has_it(quick_run: Run) -> None:
+    """A run without the case between them is passed over."""
+    case = quick_run.trainings[0].case
+    without = later(quick_run, "b")
+    left = [t for t in without.trainings if t.case != case]
+    runs = [quick_run, msgspec.structs.replace(without, trainings=left), later(quick_run, "c")]
+    frame = history.history(runs)
+    assert frame[frame["case"] == case.id]["÷ before"].tolist()[1] == pytest.approx(1)
+
+
+def test_another_recipe_is_not_compared(quick_run: Run) -> None:
+    """The reason stands where the change would."""
+    other = later(quick_run, "b")
+    info = msgspec.structs.replace(other.info, recipe_sha256="0" * 64)
+    frame = history.history([quick_run, msgspec.structs.replace(other, info=info)])
+    assert "recipes differ" in frame["change"].tolist()[1]
+
+
+def test_the_page_marks_the_changes(quick_run: Run) -> None:
+    """The sentence counts them, the picture is drawn."""
+    content = history.content([quick_run, later(quick_run, "b", 4)])
+    html = page.html(content, {p.name: draw(p) for p in content.pictures})
+    assert "2 slower and 0 faster" in html
+    assert html.count("<svg") == 1
+
+
+def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) -> None:
+    """A damaged folder is said and left out; the exit code speaks of the reading."""
+    second = copied.parent / "99999999T000000Z-aaaaaa"
+    second.mkdir()
+    (second / "run.json").write_text("{")
+    done = run_in(copied.parent.parent.parent, "report", "--history", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "left out" in done.stderr
+    rows = json.loads(done.stdout)["tables"]["history"]
+    assert {row["run"] for row in rows} == {(quick_folder / "latest").resolve().name}
+
+
+def test_history_with_a_run_or_without_any_is_refused(tmp_path: Path) -> None:
+    """One line each."""
+    from xorbench.verbs.report import history as verb
+
+    with pytest.raises(BadOption, match="no finished run"):
+        verb(tmp_path)
+    done = run_in(tmp_path, "report", "--history", "latest")
+    assert done.returncode == 2
+    assert "name none" in done.stderr

@@ -1,0 +1,153 @@
+"""Each case over all runs, with every change marked by the rule of `compare`."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import pandas as pd
+
+from xorbench.judge.answers import Answer
+from xorbench.judge.compare import Comparison, Ratio, compare
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records import SCHEMA_VERSION, Run
+from xorbench.report.content import Content, Picture, Section
+from xorbench.report.drawing import INK, drawn, line_style, short_names
+from xorbench.report.tables import throughput
+
+Row = dict[str, Any]
+MOST_LINES: Final = 12
+FIGURE: Final = "epoch ÷ yardstick"
+BEFORE: Final = "÷ before"
+COLUMNS: Final = (
+    "case", "started", "run", FIGURE, f"{FIGURE} low", f"{FIGURE} high",
+    BEFORE, f"{BEFORE} low", f"{BEFORE} high", "change", "judged by",
+)  # fmt: skip
+UNCHANGED: Final = {"change": "", "judged by": ""}
+ABOUT: Final = (
+    "Each case in the order of time. `÷ before` is its time over that in the run before that has"
+    " it, and `change` what `compare` says of the two: by the figures relative to the yardstick,"
+    " or, where the software differs, by raw ones and the wide threshold of the machine."
+)
+MACHINE: Final = "The raw yardstick of each run over that of the run before it."
+
+
+def content(runs: Sequence[Run]) -> Content:
+    """The content of the history of these runs, the oldest first."""
+    runs = sorted(runs, key=lambda run: run.info.started)
+    cases = history(runs)
+    changed = cases[cases["change"].isin(["slower", "faster"])]
+    return Content(
+        id="history",
+        schema_version=SCHEMA_VERSION,
+        anonymous=all(run.info.anonymous for run in runs),
+        heading=[
+            ("runs", str(len(runs))),
+            ("started", f"{runs[0].info.started} to {runs[-1].info.started}" if runs else ""),
+        ],
+        sections=[
+            Section("changes", "Changes", changed, terminal=True),
+            Section("history", "Each case over all runs", cases, ABOUT, csv=cases, terminal=True),
+            Section("machine", "The machine", machine(runs), MACHINE, terminal=True),
+        ],
+        pictures=[
+            Picture(
+                name="history",
+                title="Each case over all runs",
+                caption="Epoch over yardstick, relative to the case's first run; a triangle marks"
+                " what `compare` calls slower (up) or faster (down) than the run before",
+                data=lambda: cases,
+                draw=draw_history,
+                describe=lambda frame: f"{len(frame)} figures, {len(changed)} changes.",
+                under="history",
+            )
+        ],
+        verdicts=[],
+        answers=[_answer(len(runs), changed)],
+    )
+
+
+def _answer(count: int, changed: pd.DataFrame) -> Answer:
+    kinds = changed["change"].value_counts()
+    sentence = f"{kinds.get('slower', 0)} slower and {kinds.get('faster', 0)} faster than the run"
+    outcome: Any = "skipped" if count < 2 else "fail" if len(changed) else "pass"
+    said = f"{sentence} before, in {count} runs"
+    return Answer("Is each case as fast as it was?", outcome, said)
+
+
+def history(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a case and run, ordered by case and time."""
+    before: dict[str, Run] = {}
+    made: dict[tuple[str, str], Comparison] = {}
+    rows: list[Row] = []
+    for run in runs:
+        figures = throughput(run)
+        for subject in Evidence(run).subjects:
+            row = _row(run, figures[figures["case"] == subject.id].iloc[0])
+            if older := before.get(subject.id):
+                key = (older.info.id, run.info.id)
+                made[key] = made.get(key) or compare(older, run)
+                row |= _change(made[key], subject.id)
+            before[subject.id] = run
+            rows.append(row)
+    places = {case: place for place, case in enumerate(before)}
+    rows.sort(key=lambda row: places[row["case"]])  # stable: within a case the time decides
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(run: Run, figures: "pd.Series[Any]") -> Row:
+    named = {f"{FIGURE}{end}": figures[f"{FIGURE}{end}"] for end in ("", " low", " high")}
+    return {
+        "case": figures["case"],
+        "started": run.info.started,
+        "run": run.info.id,
+        **named,
+        **UNCHANGED,
+    }
+
+
+def _change(comparison: Comparison, subject: str) -> Row:
+    found = next((ratio for ratio in comparison.subjects if ratio.subject == subject), None)
+    if found is None:
+        return {"change": "; ".join(comparison.notes[:1]) or "not comparable"}
+    return {**_ratio(found), "judged by": comparison.figures}
+
+
+def _ratio(found: Ratio) -> Row:
+    return {
+        BEFORE: found.ratio,
+        f"{BEFORE} low": found.low,
+        f"{BEFORE} high": found.high,
+        "change": found.verdict,
+    }
+
+
+def machine(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a device and run, from the second on."""
+    columns = ["device", "started", "run", BEFORE, f"{BEFORE} low", f"{BEFORE} high", "change"]
+    return pd.DataFrame(list(_machine_rows(runs)), columns=columns)
+
+
+def _machine_rows(runs: Sequence[Run]) -> Iterator[Row]:
+    for older, run in pairwise(runs):
+        for found in compare(older, run).machine:
+            named = {"device": found.subject, "started": run.info.started, "run": run.info.id}
+            yield {**named, **_ratio(found)}
+
+
+def draw_history(frame: pd.DataFrame) -> str:
+    """A line a case over the runs."""
+    times = list(dict.fromkeys(frame.sort_values("started")["started"]))
+    cases = list(dict.fromkeys(frame["case"]))[:MOST_LINES]
+    with drawn(3.4) as (axes, out):
+        for index, (case, name) in enumerate(zip(cases, short_names(cases), strict=True)):
+            own = frame[frame["case"] == case]
+            places = [times.index(started) for started in own["started"]]
+            values = own[FIGURE] / own[FIGURE].iloc[0]
+            axes.plot(places, values, label=name, marker=".", **line_style(index))
+            for change, marker in (("slower", "^"), ("faster", "v")):
+                hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
+                axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
+        axes.set_xticks(range(len(times)), [time[:16] for time in times], rotation=30, ha="right")
+        axes.set_ylabel("÷ first run")
+        axes.legend()
+    return out.getvalue()
