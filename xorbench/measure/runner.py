@@ -7,7 +7,7 @@ worker and must reproduce their recorded tapes before they go on.
 
 import base64
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,9 @@ from xorbench.observe.records import (
 )
 from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, Setting, to_dict
+from xorbench.plan.engines import unable
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
+from xorbench.plan.recipe import Recipe
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not tried again
 YARDSTICKS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
@@ -67,6 +69,7 @@ class Live:
     slot: "Slot"
     handle: int = 0
     inputs_sha256: str = ""
+    startup_s: float | None = None  # of the first opening in its process
     timed: list[EpochLine] = field(default_factory=list)
     warmup: list[EpochLine] = field(default_factory=list)
 
@@ -308,12 +311,15 @@ class Runner:
     def _open_twin(self, live: Live, phase: str) -> dict[str, Any]:
         self._blamed = live
         faults = [f for f in self._faults if f.hits(live.case, live.slot.repeat, phase)]
-        return live.slot.ask(
+        answer = live.slot.ask(
             "open",
             case=to_dict(live.case),
             recipe=to_dict(self.info.recipe),
             faults=[_fault_dict(fault) for fault in faults],
         )
+        if live.startup_s is None:
+            live.startup_s = answer["startup_s"]
+        return answer
 
     # The end of a training
 
@@ -478,6 +484,8 @@ def training_record(live: Live, answer: dict[str, Any]) -> Training:
         "reloaded_predictions": again["predictions"],
         "accelerator_peak_bytes": answer["accelerator_peak_bytes"],
         "weights": answer["weights"],
+        "startup_s": live.startup_s,
+        "golden": answer.get("golden", []),
     }
     return msgspec.convert(values, Training)
 
@@ -510,10 +518,17 @@ def require_same_machine(run: Run, slots: list[Slot], folder: Path) -> None:
                 )
 
 
-def skip_lines(cases: Iterable[Case], lacking: dict[str, str | None]) -> list[Skip]:
-    """The cases whose device this machine lacks, each with the reason."""
-    return [
-        Skip(case=case, skipped=str(lacking[case.device]))
-        for case in cases
-        if lacking.get(case.device)
-    ]
+def untrainable(slot: Slot, recipe: Recipe, cases: Sequence[Case]) -> list[Skip]:
+    """The cases that cannot be trained in the slot's worker as they are, each with the reason."""
+    devices = list(dict.fromkeys(case.device for case in cases))
+    lacking = slot.ask("probe", devices=devices)
+    here = [device for device in devices if not lacking[device]]
+    engines = list(dict.fromkeys(case.engine for case in cases))
+    unfit = slot.ask("probe engines", engines=engines, devices=here)
+    skips = []
+    for case in cases:
+        if lacking[case.device]:
+            skips.append(Skip(case=case, skipped=lacking[case.device]))
+        elif reason := unable(case, recipe) or unfit[case.engine][case.device]:
+            skips.append(Skip(case=case, skipped=reason, lacks="engine"))
+    return skips

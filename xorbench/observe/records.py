@@ -126,6 +126,10 @@ class Training(Struct, frozen=True, kw_only=True):
     reloaded_predictions: str
     accelerator_peak_bytes: int | None
     weights: dict[str, WeightRecord] | None
+    startup_s: float | None = (
+        None  # what the engine took to be ready, the first time in its process
+    )
+    golden: list[Fact] = []  # of the universal form
 
     def __post_init__(self) -> None:
         series: tuple[Sequence[object], ...] = (self.epoch_s, self.yardstick_s, self.losses)
@@ -136,10 +140,11 @@ class Training(Struct, frozen=True, kw_only=True):
 
 
 class Skip(Struct, frozen=True, kw_only=True):
-    """A case that this machine cannot run."""
+    """A case that cannot be run here, for want of its device, or of what its engine needs."""
 
     case: Case
     skipped: str
+    lacks: Literal["device", "engine"] = "device"
 
 
 class Failure(Struct, frozen=True, kw_only=True):

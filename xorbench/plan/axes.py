@@ -12,7 +12,18 @@ from typing import Any, Final, Literal
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
-from xorbench.plan.case import ENGINES, Case, Setting, Subject, read_device, short
+from xorbench.plan.case import (
+    DTYPES,
+    ENGINES,
+    OPTIMIZERS,
+    Case,
+    Setting,
+    Subject,
+    device_type,
+    read_device,
+    short,
+)
+from xorbench.plan.engines import ENGINE_ROWS, form_of
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 Bits = Literal["keep", "change", "may change"]
@@ -76,11 +87,17 @@ def _threads(option: str, text: str) -> tuple[int | None, ...]:
     return parse.separated(option, text, one)
 
 
-def _device_bits(_a: Subject, _b: Subject) -> Expectation:
+def _device_bits(a: Subject, b: Subject) -> Expectation:
+    if form_of(a.case) == form_of(b.case) == "universal":
+        return Expectation("keep", "the universal form has the same bits on every machine")
     return Expectation("may change", "another device's kernels may add in another order")
 
 
-def _engine_bits(_a: Subject, _b: Subject) -> Expectation:
+def _engine_bits(a: Subject, b: Subject) -> Expectation:
+    if form_of(a.case) != form_of(b.case):
+        return Expectation("may change", "the universal form is another form, with its own bits")
+    if not (ENGINE_ROWS[a.case.engine].exact and ENGINE_ROWS[b.case.engine].exact):
+        return Expectation("may change", "a compiler may fuse operations and round less often")
     return Expectation("keep", "engines feed the same batches to the same arithmetic")
 
 
@@ -102,13 +119,45 @@ def _seed_bits(_a: Subject, _b: Subject) -> Expectation:
     return Expectation("change", "other points, initial weights and order")
 
 
+def _num_workers_bits(a: Subject, b: Subject) -> Expectation:
+    if a.case.persistent_workers and 0 in (a.case.num_workers, b.case.num_workers):
+        return _persistent_bits(a, b)
+    return Expectation("keep", "the order is drawn in the main process, whoever fetches")
+
+
+def _persistent_bits(a: Subject, b: Subject) -> Expectation:
+    if max(a.case.num_workers, b.case.num_workers) == 0:
+        return Expectation("keep", "without loader processes there are none to keep")
+    if a.recipe.epochs == 1:
+        return Expectation("keep", "the first epoch draws the same either way")
+    return Expectation("change", "kept loader processes draw their base seed once, not each epoch")
+
+
+def _optimizer_bits(a: Subject, _b: Subject) -> Expectation:
+    if device_type(a.case.device) == "cpu":
+        return Expectation("keep", "each weight gets the same multiplication and addition")
+    return Expectation("may change", "one kernel may round once where another rounds twice")
+
+
+def _tf32_bits(a: Subject, _b: Subject) -> Expectation:
+    if device_type(a.case.device) == "cpu":
+        return Expectation("keep", "TF32 is set for accelerators alone")
+    return Expectation("may change", "matrix units may take inputs of 10 bits of mantissa")
+
+
+def _dtype_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("change", "numbers of another width round elsewhere")
+
+
 def _deterministic_bits(a: Subject, _b: Subject) -> Expectation:
     if a.case.device == "cpu":
         return Expectation("keep", "the CPU kernels of this network have one form only")
     return Expectation("may change", "faster kernels may add in any order")
 
 
-def _threads_bits(_a: Subject, _b: Subject) -> Expectation:
+def _threads_bits(a: Subject, _b: Subject) -> Expectation:
+    if form_of(a.case) == "universal":
+        return Expectation("keep", "the universal form adds in one order")
     return Expectation("may change", "a BLAS may split its sums by the number of threads")
 
 
@@ -125,6 +174,24 @@ def _idle_pin(case: Case, has_accelerator: bool) -> str:
 def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
     if case.non_blocking and case.device == "cpu":
         return "control: nothing is copied between devices on the CPU"
+    return ""
+
+
+def _idle_persistent(case: Case, _has_accelerator: bool) -> str:
+    if case.persistent_workers and not case.num_workers:
+        return "control: without loader processes there are none to keep"
+    return ""
+
+
+def _idle_tf32(case: Case, _has_accelerator: bool) -> str:
+    if case.tf32 and (device_type(case.device) == "cpu" or form_of(case) == "universal"):
+        return "control: TF32 is for an accelerator's matrix products"
+    return ""
+
+
+def _idle_data_on_device(case: Case, _has_accelerator: bool) -> str:
+    if case.data_on_device and device_type(case.device) == "cpu":
+        return "control: on the CPU the data are on the device anyway"
     return ""
 
 
@@ -152,8 +219,7 @@ AXES: Final = (
     ),
     Axis(
         "num_workers", "--num-workers", "loader", partial(parse.integers, low=0, high=64), (0,),
-        _keep("the order is drawn in the main process, whoever fetches"),
-        "loader processes that fetch",
+        _num_workers_bits, "loader processes that fetch",
     ),
     Axis(
         "seed", "--seeds", "recipe", partial(parse.integers, low=0, high=2**31 - 1), (0,),
@@ -163,6 +229,27 @@ AXES: Final = (
         "non_blocking", "--non-blocking", "loader", _listed(parse.truth), (False,),
         _keep("work on a device runs in the order it was queued"),
         "copy batches to the device without waiting", idle=_idle_non_blocking,
+    ),
+    Axis(
+        "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
+        _persistent_bits, "keep loader processes from epoch to epoch", idle=_idle_persistent,
+    ),
+    Axis(
+        "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
+        ("default",), _optimizer_bits, "form of SGD: PyTorch's own choice, foreach or fused",
+    ),
+    Axis(
+        "dtype", "--dtypes", "engine", _listed(partial(parse.word, choices=DTYPES)), ("float32",),
+        _dtype_bits, "of points and weights; bfloat16 is autocast over float32 weights",
+    ),
+    Axis(
+        "tf32", "--tf32", "device", _listed(parse.truth), (False,), _tf32_bits,
+        "let float32 matrix products of an accelerator use TF32", idle=_idle_tf32,
+    ),
+    Axis(
+        "data_on_device", "--data-on-device", "device", _listed(parse.truth), (False,),
+        _keep("the same numbers, kept elsewhere"),
+        "keep the training points on the device", idle=_idle_data_on_device,
     ),
     Axis(
         "deterministic", "--deterministic", "process", _listed(parse.truth), (True,),

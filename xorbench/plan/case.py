@@ -9,7 +9,9 @@ from xorbench.plan.recipe import Recipe
 
 # Device types as torch.accelerator names them; a private backend adds its row here.
 DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
-ENGINES: Final = ("loader",)
+ENGINES: Final = ("loader", "fetch", "tensor", "replay", "compile", "universal")
+OPTIMIZERS: Final = ("default", "foreach", "fused")
+DTYPES: Final = ("float32", "float64", "bfloat16")
 
 _DEVICE = re.compile(rf"({'|'.join(DEVICE_TYPES)})(:(?:0|[1-9]\d{{0,2}}))?")
 BASE_SETTING: Final = "base"
@@ -42,6 +44,11 @@ class Case:
     num_workers: int = 0
     seed: int = 0
     non_blocking: bool = False
+    persistent_workers: bool = False
+    optimizer: str = "default"
+    dtype: str = "float32"
+    tf32: bool = False
+    data_on_device: bool = False
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from xorbench.errors import BadOption
 from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, setting_of, value_text
 from xorbench.plan.case import Case, Setting, Subject
+from xorbench.plan.engines import ENGINE_ROWS
 from xorbench.plan.recipe import Recipe, require_batches
 
 BIGGEST_MATRIX: Final = 100_000
@@ -75,7 +76,8 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
                 replace(plain, batch_size=CONTROL_BATCH_SIZE, drop_last=drop)
                 for drop in (True, False)
             ]
-        controls.append(replace(plain, batch_size=128, num_workers=CONTROL_WORKERS))
+        if ENGINE_ROWS[plain.engine].fed_by_loader:
+            controls.append(replace(plain, batch_size=128, num_workers=CONTROL_WORKERS))
     return controls
 
 

@@ -15,6 +15,7 @@ from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import Run, Training, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Subject
+from xorbench.plan.engines import inputs_name
 
 Row = dict[str, Any]
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
@@ -82,7 +83,7 @@ def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "case": subject.id,
                 "weights sha256": first.weights_sha256,
                 "workers": len(evidence.trainings[subject.id]),
-                "inputs": outcomes.get(("inputs", f"seed {subject.case.seed}"), ""),
+                "inputs": outcomes.get(("inputs", inputs_name(subject.case)), ""),
                 **{check: outcomes.get((check, subject.id), "") for check in SUBJECT_CHECKS},
                 "note": _note(run, subject),
             }

@@ -362,6 +362,42 @@ def train(
     )
 
 
+class Stepper:
+    """One training that is advanced epoch by epoch, in the first lane of the kernel."""
+
+    def __init__(self, recipe: UniversalRecipe, seed: int) -> None:
+        self._recipe, self._done = recipe, 0
+        self._rows = block_rows("train", [seed], recipe.train_size, recipe.std)
+        self._w = np.zeros((SIZE, LANES), dtype=np.float32)
+        self._w[:, 0] = spec.initial_weights([seed])[0]
+        self._advance(0)  # compiles
+
+    def epoch(self) -> None:
+        """Train the next epoch of the recipe; raises `IndexError` after the last."""
+        if self._done == self._recipe.epochs:
+            raise IndexError(f"the recipe has {self._done} epochs")
+        self._advance(1)
+
+    def _advance(self, epochs: int) -> None:
+        visits, edges, inverses = schedule(self._recipe)
+        _train(
+            self._w.reshape(-1), self._rows, self._rows[:0],
+            visits[self._done : self._done + epochs], edges, inverses,
+            np.float32(self._recipe.lr),
+            np.empty((0, SIZE * LANES), dtype=np.float32), np.empty((0, LANES), dtype=np.int64),
+        )  # fmt: skip
+        self._done += epochs
+
+    @property
+    def weights(self) -> Floats:
+        """The weights as they are, [17]; to be set, too."""
+        return self._w[:, 0].copy()
+
+    @weights.setter
+    def weights(self, values: Floats) -> None:
+        self._w[:, 0] = values
+
+
 def _in_threads(
     one: Callable[[Sequence[int]], Block], pieces: Sequence[Sequence[int]], threads: int
 ) -> list[Block]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from xorbench.universal import spec
-from xorbench.universal.spec import B1, B2, HIDDEN, SIZE, W2, Bits, Points, UniversalRecipe
+from xorbench.universal.spec import B1, B2, HIDDEN, SIZE, W2, Bits, Floats, Points, UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
 
 
@@ -141,6 +141,40 @@ def train(
         kept=to_host(kept, SIZE, len(seeds)).numpy(),
         epoch_correct=to_host(scores, 1, len(seeds))[:, :, 0].long().numpy(),
     )
+
+
+class Stepper:
+    """One training that is advanced epoch by epoch on a device."""
+
+    def __init__(self, recipe: UniversalRecipe, seed: int, device: str) -> None:
+        self._recipe, self._done = recipe, 0
+        self._points = to_device(
+            spec.ensemble_points("train", [seed], recipe.train_size, recipe.std), device
+        )
+        orders = (spec.epoch_order(epoch, recipe.train_size) for epoch in range(recipe.epochs))
+        self._orders = [torch.from_numpy(order).to(device) for order in orders]
+        initial = np.ascontiguousarray(spec.initial_weights([seed]).T)
+        self._w = torch.from_numpy(initial).to(device).unsqueeze(-1)
+
+    @torch.inference_mode()
+    def epoch(self) -> None:
+        """Train the next epoch of the recipe; raises `IndexError` after the last."""
+        order = self._orders[self._done]
+        x0, x1, label = (part.index_select(1, order) for part in self._points)
+        lr = float(np.float32(self._recipe.lr))
+        for piece in self._recipe.batches:
+            self._w = step(self._w, (x0[:, piece], x1[:, piece], label[:, piece]), lr)
+        self._done += 1
+
+    @property
+    def weights(self) -> Floats:
+        """The weights as they are, [17], on the CPU; to be set, too."""
+        weights: Floats = self._w[:, 0, 0].cpu().numpy().copy()
+        return weights
+
+    @weights.setter
+    def weights(self, values: Floats) -> None:
+        self._w = torch.from_numpy(values.copy()).to(self._w.device).reshape(-1, 1, 1)
 
 
 OPERATIONS: Final[dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]] = {

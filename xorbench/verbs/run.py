@@ -20,10 +20,10 @@ from xorbench.measure.runner import (
     make_slots,
     now,
     require_same_machine,
-    skip_lines,
+    untrainable,
 )
 from xorbench.observe import store as files
-from xorbench.observe.records import RunInfo, slot_of
+from xorbench.observe.records import RunInfo, Skip, slot_of
 from xorbench.observe.store import RunStore
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Setting, to_dict
@@ -66,15 +66,15 @@ def run(request: Request, progress: Bar | Lines) -> "Outcome":
     start = starter(store.log_path, request.timeout_s)
     try:
         with terminable(), running(slots, start, _load_reports):
-            cases, lacking = _resolve(request, slots)
+            cases, skips = _resolve(request, slots)
             info = _info(request, store, settings, cases, slots, started)
-            for skip in skip_lines(cases, lacking):
+            for skip in skips:
                 store.append("trainings.jsonl", skip)
             store.write_info(info)  # with this the folder is a run
             files.point_latest(request.root, store.folder)
             store.write_json("points.json", _points(slots[0], info))
             for slot in slots:
-                slot.lives = [Live(case, slot) for case in cases if not lacking.get(case.device)]
+                slot.lives = [Live(c, slot) for c in cases if c not in {s.case for s in skips}]
             runner = Runner(info, store, slots, start, progress)
             interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
         return conclude(store, interrupted=interrupted)
@@ -133,7 +133,8 @@ def judged(folder: Path, *, interrupted: bool = False) -> "Outcome":
 
     observed = files.load(folder)
     verdicts = judge(observed)
-    missing = observed.info.require_devices and bool(observed.skips)
+    lacks_device = any(skip.lacks == "device" for skip in observed.skips)
+    missing = observed.info.require_devices and lacks_device
     code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
     return Outcome(folder, runs.content(observed, verdicts), code)
 
@@ -155,15 +156,14 @@ def _validated(request: Request) -> tuple[tuple[Setting, ...], int]:
     return settings, len(cases) * len(settings) * request.repeats * each
 
 
-def _resolve(request: Request, slots: list[Slot]) -> tuple[tuple[Case, ...], dict[str, str | None]]:
-    """The cases for the devices asked for, or for those that are here; and which are lacking."""
+def _resolve(request: Request, slots: list[Slot]) -> tuple[tuple[Case, ...], list[Skip]]:
+    """The cases for the devices asked for, or for those that are here; and which are skipped."""
     axes = dict(request.axes)
     if "device" not in axes:
         accelerator = slots[0].machine.get("accelerator")
         axes["device"] = ("cpu", accelerator) if accelerator else ("cpu",)
     cases = expand(request.recipe, axes, quick=request.quick)
-    devices = list(dict.fromkeys(case.device for case in cases))
-    return cases, slots[0].ask("probe", devices=devices)
+    return cases, untrainable(slots[0], request.recipe, cases)
 
 
 def _points(slot: Slot, info: RunInfo) -> dict[str, Any]:
@@ -221,14 +221,15 @@ def preview(request: Request) -> Preview:
         slots = make_slots(settings[:1], 1)
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         with running(slots, start):
-            cases, lacking = _resolve(request, slots)
+            cases, skips = _resolve(request, slots)
             has_accelerator = slots[0].machine.get("accelerator") is not None
-    noted = [(case.id, _dry_note(case, lacking, has_accelerator)) for case in cases]
-    trained = tuple(case for case in cases if not lacking.get(case.device))
+    reasons = {skip.case: skip.skipped for skip in skips}
+    noted = [(case.id, _dry_note(case, reasons, has_accelerator)) for case in cases]
+    trained = tuple(case for case in cases if case not in reasons)
     plan = Plan(request.recipe, trained, settings, request.repeats, request.warmup_epochs)
     return Preview(noted, len(settings) * request.repeats, estimate_s(plan))
 
 
-def _dry_note(case: Case, lacking: dict[str, str | None], has_accelerator: bool) -> str:
-    reason = lacking.get(case.device)
+def _dry_note(case: Case, reasons: dict[Case, str], has_accelerator: bool) -> str:
+    reason = reasons.get(case)
     return f"skipped: {reason}" if reason else idle_note(case, has_accelerator)

@@ -8,11 +8,14 @@ from typing import Any, Final
 
 import torch
 
-from xorbench.plan.case import case_from
+from xorbench.plan.case import Case, case_from
+from xorbench.plan.engines import form_of
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
-from xorbench.worker import machine
+from xorbench.worker import machine, portable
 from xorbench.worker.memory import usage
+from xorbench.worker.portable import UniversalTraining
+from xorbench.workload.engines import compiling
 from xorbench.workload.faults import plant
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.trace import Traced
@@ -28,7 +31,7 @@ class Session:
     """What stands open in this worker between requests."""
 
     def __init__(self) -> None:
-        self.trainings: dict[int, Training] = {}
+        self.trainings: dict[int, Training | UniversalTraining] = {}
         self.traced: dict[int, Traced] = {}
         self.yardsticks: dict[str, Yardstick] = {}
         self.opened = 0
@@ -54,15 +57,41 @@ def probe(_session: Session, *, devices: list[str]) -> Answer:
     return {device: machine.lacking(device) for device in devices}
 
 
+def probe_engines(_session: Session, *, engines: list[str], devices: list[str]) -> Answer:
+    """Why each engine cannot train on each device here; null where it can."""
+    able: dict[str, str | None] = {}
+    return {
+        engine: {device: ENGINES_LACKING.get(engine, able.get)(device) for device in devices}
+        for engine in engines
+    }
+
+
+ENGINES_LACKING: Final[dict[str, Callable[[str], str | None]]] = {
+    "compile": compiling.lacking,
+    "universal": portable.lacking,
+}
+"""The engines that need more than PyTorch."""
+
+
 def open_training(
     session: Session, *, case: Answer, recipe: Answer, faults: list[Answer]
 ) -> Answer:
-    """Make a training ready to step; answers its handle and the digest of its inputs."""
+    """Make a training ready to step; answers its handle, the digest of its inputs, its start-up."""
     planted = [FaultSpec(**fault) for fault in faults]
-    training = Training(case_from(case), Recipe(**recipe), alter=partial(plant, faults=planted))
+    training = _opened(case_from(case), Recipe(**recipe), planted)
     session.opened += 1
     session.trainings[session.opened] = training
-    return {"training": session.opened, "inputs_sha256": training.inputs_sha256()}
+    return {
+        "training": session.opened,
+        "inputs_sha256": training.inputs_sha256(),
+        "startup_s": training.startup_s,
+    }
+
+
+def _opened(case: Case, recipe: Recipe, faults: list[FaultSpec]) -> Training | UniversalTraining:
+    if form_of(case) == "universal":
+        return UniversalTraining(case, recipe, faults=faults)
+    return Training(case, recipe, alter=partial(plant, faults=faults))
 
 
 def show_points(_session: Session, *, recipe: Answer, seed: int) -> Answer:
@@ -106,9 +135,10 @@ def finish(session: Session, *, training: int, with_state: bool) -> Answer:
     """Score, save and reload the training; `with_state` adds the saved file in base64."""
     subject = session.trainings[training]
     answer = asdict(subject.finish())
+    if isinstance(subject, UniversalTraining):
+        answer["golden"] = subject.held()
     if with_state:
-        state = {name: tensor.cpu() for name, tensor in subject.model.state_dict().items()}
-        answer["state"] = base64.b64encode(save_state(state)).decode()
+        answer["state"] = base64.b64encode(save_state(subject.state())).decode()
     return answer
 
 
@@ -142,6 +172,7 @@ def burn(_session: Session, *, device: str, models: int, flip: list[int] | None)
 OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
     "configure": configure,
     "probe": probe,
+    "probe engines": probe_engines,
     "open": open_training,
     "points": show_points,
     "open traced": open_traced,

@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
@@ -11,10 +12,21 @@ from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
 from xorbench.workload.engines import ENGINES, Parts
+from xorbench.workload.engines.parts import on_device
 from xorbench.workload.seeding import GlobalState, generator
 from xorbench.workload.xor import Score, SimpleClassifier, loss_of, make_inputs, score
 
 INLINE_WEIGHT_BYTES = 64 * 1024
+OPTIMIZERS: Final[dict[str, dict[str, bool]]] = {
+    "default": {},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+DTYPES: Final = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,  # autocast is over float32 weights
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,8 @@ class Result:
 class Training:
     """A case being trained, with its own data, model, generators and global random state.
 
-    `alter` may change the training before it begins, which is how faults are planted.
+    `alter` may change the training before it begins, which is how faults are planted. `startup_s`
+    are the seconds that the engine took to be ready: to capture or to compile.
     """
 
     def __init__(
@@ -58,7 +71,7 @@ class Training:
         self.epoch = 0
         self._clock = clock
         self._memory = Memory(self.device)
-        self.inputs = make_inputs(recipe, case.seed)
+        self.inputs = make_inputs(recipe, case.seed).to(DTYPES[case.dtype])
         self.model = self.inputs.model.to(self.device)
         rate = recipe.learning_rate(case.batch_size)
         self.parts = Parts(
@@ -67,13 +80,22 @@ class Training:
             data=self.inputs.train,
             model=self.model,
             loss=loss_of,
-            optimizer=torch.optim.SGD(self.model.parameters(), lr=rate),
+            optimizer=torch.optim.SGD(
+                self.model.parameters(), lr=rate, **OPTIMIZERS[case.optimizer]
+            ),
             shuffle=generator(case.seed, "shuffle"),
         )
         self.saved = save_state
         alter(self)  # before the engine looks at the parts
-        self.run_epoch = self.parts.around(ENGINES[case.engine](self.parts))
-        self._globals = GlobalState(self.device, case.seed)
+        if case.data_on_device:
+            self.parts.data = on_device(self.parts.data, self.device)
+        self._globals = GlobalState(self.device, case.seed, tf32=case.tf32)
+        with self._globals.swapped_in():
+            start = clock()
+            epoch = ENGINES[case.engine](self.parts)
+            synchronize(self.device)
+            self.startup_s = clock() - start
+        self.run_epoch = self.parts.around(epoch)
         self._memory.opened()
 
     def inputs_sha256(self) -> str:
@@ -94,9 +116,13 @@ class Training:
         self.epoch += 1
         return Epoch(seconds, float(loss), digest.state_sha256(self.model.state_dict()))
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights by their names, on the CPU."""
+        return {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+
     def finish(self) -> Result:
         """Score the model, then save, load and score it again."""
-        state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+        state = self.state()
         loaded = load_model(self.saved(state), self.recipe.hidden).to(self.device)
         return Result(
             weights_sha256=digest.state_sha256(state),

@@ -58,15 +58,17 @@ class GlobalState:
     """A training's own copy of the global random states and flags, swapped in while it steps.
 
     The random states start from the stream `global`, so that they do not depend on what else
-    the process has done.
+    the process has done. `tf32` lets an accelerator's float32 matrix products use TF32.
     """
 
-    def __init__(self, device: torch.device, seed: int) -> None:
+    def __init__(self, device: torch.device, seed: int, *, tf32: bool = False) -> None:
         self._rows = [*GLOBALS, *_device_rows(device)]
         outer = self._read()
         torch.manual_seed(stream(seed, "global"))
         random.seed(stream(seed, "global"))
         np.random.seed(stream(seed, "global") % 2**32)
+        if tf32 and device.type != "cpu":
+            torch.set_float32_matmul_precision("high")
         self._own = self._read()
         self._write(outer)
 

@@ -19,6 +19,15 @@ class XorPoints(Dataset[Batch]):
         self.points = points
         self.labels = labels
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """All points and all labels, a row a sample."""
+        return self.points, self.labels
+
+    def to(self, dtype: torch.dtype) -> "XorPoints":
+        """The same points as another floating-point type."""
+        return XorPoints(self.points.to(dtype), self.labels)
+
     def __len__(self) -> int:
         return len(self.points)
 
@@ -61,7 +70,7 @@ _cross_entropy = nn.BCEWithLogitsLoss()
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy of logits (n, 1) and integer labels (n,): a scalar."""
-    loss: Tensor = _cross_entropy(logits.squeeze(1), labels.float())
+    loss: Tensor = _cross_entropy(logits.squeeze(1), labels.to(logits.dtype))
     return loss
 
 
@@ -96,6 +105,12 @@ class Inputs:
     train: XorPoints
     test: XorPoints
     model: SimpleClassifier
+
+    def to(self, dtype: torch.dtype) -> "Inputs":
+        """The same numbers as another floating-point type."""
+        if dtype == torch.float32:
+            return self
+        return Inputs(self.train.to(dtype), self.test.to(dtype), self.model.to(dtype))
 
     def entries(self) -> list[tuple[str, Tensor]]:
         """Every tensor by name, for the digest of the inputs."""

@@ -1,0 +1,321 @@
+"""Capture one training step as ATen operators bound to tensors that stay where they are.
+
+`make_fx` records the operators that the loader engine's own step comes to: loss, gradients, the
+optimizer's `step`. Each is then bound to the very tensors it reads and writes, which leaves a list
+of calls without arguments: no autograd, no views to make, no memory to find. What depends on shapes
+alone is made once, what nothing reads is left out, and no operator is put in another's place.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from xorbench.workload.engines.parts import CannotHonour, Parts, loss_function
+
+ATEN: Final = torch.ops.aten
+SHAPES_ALONE: Final = {
+    ATEN.ones_like, ATEN.zeros_like, ATEN.full_like, ATEN.full, ATEN.scalar_tensor,
+}  # fmt: skip
+"""Operators whose values do not depend on the numbers they are given, but for fill values."""
+
+Call = Callable[[], object]
+
+
+# The step and its state
+
+
+def parameters(parts: Parts) -> list[Tensor]:
+    """What the optimizer updates."""
+    groups = parts.optimizer.param_groups
+    return [p for group in groups for p in group["params"] if p.requires_grad]
+
+
+@contextmanager
+def restored(parts: Parts) -> Iterator[None]:
+    """Parameters, buffers, gradients and random states are afterwards what they were."""
+    state = {key: value.detach().clone() for key, value in parts.model.state_dict().items()}
+    with torch.random.fork_rng(), torch.enable_grad(), _without_hooks(parts.optimizer):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for key, value in parts.model.state_dict().items():
+                    value.copy_(state[key])
+            parts.optimizer.zero_grad()
+
+
+@contextmanager
+def _without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    hooks = optimizer._optimizer_step_post_hooks
+    optimizer._optimizer_step_post_hooks = OrderedDict()
+    try:
+        yield
+    finally:
+        optimizer._optimizer_step_post_hooks = hooks
+
+
+def eager_step(parts: Parts) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loader engine's step on a batch; gives the loss."""
+    loss_of, optimizer, updated = loss_function(parts), parts.optimizer, parameters(parts)
+
+    def step(points: Tensor, labels: Tensor) -> Tensor:
+        loss = loss_of(points, labels)
+        grads = torch.autograd.grad(loss, updated, allow_unused=True)
+        for parameter, grad in zip(updated, grads, strict=True):
+            parameter.grad = grad
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def require_capturable(parts: Parts) -> None:
+    """Raise `CannotHonour` for what a step that is captured once would silently leave out."""
+    hooked = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(m, name) for m in parts.model.modules() for name in hooked):
+        raise CannotHonour("the replay engine captures a step once: a model's hooks are lost on it")
+    if parts.optimizer._optimizer_step_pre_hooks or parts.optimizer.state:
+        raise CannotHonour("the replay engine takes an optimizer without state and pre-hooks")
+
+
+def traced(parts: Parts, batch: Sequence[Tensor]) -> GraphModule:
+    """The step on batches of this shape as a graph of ATen operators on the model's own tensors.
+
+    Raises `CannotHonour` where the optimizer keeps state, or a step draws random numbers.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+
+    parts.model.train()
+    with restored(parts):
+        module: GraphModule = make_fx(eager_step(parts))(*batch)
+    if parts.optimizer.state:
+        raise CannotHonour("the replay engine takes SGD without momentum: it captures no state")
+    for node in module.graph.nodes:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise CannotHonour(f"the replay engine cannot draw in a step, as {node.target} does")
+    return module
+
+
+# From the graph to calls
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One operator to be called: its function and arguments, in which nodes stand for the batch."""
+
+    run: Callable[..., object]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    call: Call | None  # where nothing of it depends on the batch
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A captured step. `sources` are what it reads of a batch: which part, and as which dtype.
+
+    `loss` is where it leaves the loss; not a number where it was made without.
+    """
+
+    sources: list[tuple[int, torch.dtype]]
+    inputs: list[Node]
+    views: list[Node]
+    kernels: list[Kernel]
+    loss: Tensor
+
+    def calls(self, batch: Sequence[Tensor]) -> list[Call]:
+        """The calls that are the step on this batch, whose tensors are the `sources`."""
+        known = dict(zip(self.inputs, batch, strict=True))
+        for node in self.views:
+            known[node] = _run(node, known)
+        return [kernel.call or _bound(kernel, known) for kernel in self.kernels]
+
+
+def program(module: GraphModule, batch: Sequence[Tensor], *, with_loss: bool) -> Program:
+    """Bind the graph to tensors; `batch` is an example of its inputs. It moves the weights."""
+    graph = module.graph
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    needed = _needed(module, with_loss)
+    sources: dict[Node, tuple[int, torch.dtype]] = {}
+    for node in graph.nodes:  # a conversion of a batch is done once, to all the data
+        if node in needed and (converted := _conversion(node)):
+            sources[node] = (placeholders.index(node.all_input_nodes[0]), converted)
+    for index, node in enumerate(placeholders):
+        if any(user in needed and user not in sources for user in node.users):
+            sources[node] = (index, batch[index].dtype)
+    binder = _Binder(module, needed)
+    for node, (index, dtype) in sources.items():
+        binder.take(node, batch[index].to(dtype))
+    with torch.inference_mode():
+        for node in graph.nodes:
+            binder.bind(node)
+    loss = binder.values[_output(module)] if with_loss else torch.tensor(torch.nan)
+    return Program(list(sources.values()), list(sources), binder.views, binder.kernels, loss)
+
+
+def _output(module: GraphModule) -> Node:
+    result = next(iter(reversed(module.graph.nodes))).args[0]
+    assert isinstance(result, Node)
+    return result
+
+
+def _needed(module: GraphModule, with_loss: bool) -> set[Node]:
+    """The nodes that move a weight, those that give the loss, and all these depend on."""
+    needed = {_output(module)} if with_loss else set()
+    for node in reversed(module.graph.nodes):
+        if node in needed or _mutates(node):
+            needed |= {node, *node.all_input_nodes}
+    return needed
+
+
+def _mutates(node: Node) -> bool:
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+
+
+def _is_view(target: OpOverload) -> bool:
+    returns = target._schema.returns
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def _conversion(node: Node) -> torch.dtype | None:
+    """The dtype, if all that the node does is to convert a part of the batch to it."""
+    if node.target is not ATEN._to_copy.default or set(node.kwargs) != {"dtype"}:
+        return None
+    argument, dtype = node.args[0], node.kwargs["dtype"]
+    whole = isinstance(argument, Node) and argument.op == "placeholder"
+    return dtype if whole and isinstance(dtype, torch.dtype) else None
+
+
+class _Binder:
+    """Runs a graph once, node by node, and keeps each result as the place of all later ones."""
+
+    def __init__(self, module: GraphModule, needed: set[Node]) -> None:
+        self._module = module
+        self._needed = needed
+        self._written = {
+            argument for node in module.graph.nodes if _mutates(node)
+            for argument in node.all_input_nodes
+        }  # fmt: skip
+        self._of_batch: set[Node] = set()
+        self.values: dict[Node, Any] = {}
+        self.views: list[Node] = []
+        self.kernels: list[Kernel] = []
+
+    def take(self, node: Node, value: Tensor) -> None:
+        """This node is a part of the batch."""
+        self.values[node] = value
+        self._of_batch.add(node)
+
+    def bind(self, node: Node) -> None:
+        """Give the node its tensor, and a kernel if it must run in each step."""
+        if node in self.values or node not in self._needed or node.op == "placeholder":
+            return
+        if node.op == "get_attr":
+            value = getattr(self._module, str(node.target))
+            self.values[node] = value.detach() if isinstance(value, Tensor) else value
+        elif node.op == "call_function":
+            self._bind_function(node)
+
+    def _bind_function(self, node: Node) -> None:
+        self.values[node] = _run(node, self.values)
+        target = node.target
+        if not isinstance(target, OpOverload):  # an item of a tuple
+            return
+        fed_by_batch = any(argument in self._of_batch for argument in node.all_input_nodes)
+        if _is_view(target):
+            if fed_by_batch:
+                self.views.append(node)
+                self._of_batch.add(node)
+        elif target.overloadpacket not in SHAPES_ALONE or node in self._written:
+            self.kernels.append(self._kernel(node, target))
+
+    def _kernel(self, node: Node, target: OpOverload) -> Kernel:
+        known = {n: v for n, v in self.values.items() if n not in self._of_batch}
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: known.get(n, n))
+        out = {} if target._schema.is_mutable else _places(target, self.values[node])
+        example = map_arg((node.args, node.kwargs), self.values.__getitem__)
+        run = _fastest(target, example, out) if out or target._schema.is_mutable else None
+        if run is None:
+            run = _copied(target, self.values[node])
+            out = {}
+        kernel = Kernel(run, tuple(args), {**kwargs, **out}, None)
+        if any(n in self._of_batch for n in node.all_input_nodes):
+            return kernel
+        return Kernel(run, kernel.args, kernel.kwargs, _bound(kernel, {}))
+
+
+def _run(node: Node, values: dict[Node, Any]) -> Any:
+    function: Any = node.target
+    args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+    return function(*args, **kwargs)
+
+
+def _bound(kernel: Kernel, values: dict[Node, Any]) -> Call:
+    args, kwargs = map_arg((kernel.args, kernel.kwargs), values.__getitem__)
+    return partial(kernel.run, *args, **kwargs)
+
+
+def _places(target: OpOverload, result: Any) -> dict[str, Tensor]:
+    """The result's tensors under the names by which the operator's `out` form takes them."""
+    out = _out_form(target)
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    if out is None or not all(isinstance(one, Tensor) for one in results):
+        return {}
+    names = [argument.name for argument in out._schema.arguments if argument.is_out]
+    return dict(zip(names, results, strict=True)) if len(names) == len(results) else {}
+
+
+def _out_form(target: OpOverload) -> OpOverload | None:
+    """The overload that writes into given tensors and otherwise takes the same arguments."""
+    wanted = [(a.name, str(a.type)) for a in target._schema.arguments]
+    for name in target.overloadpacket.overloads():
+        form: OpOverload = getattr(target.overloadpacket, name)
+        arguments = form._schema.arguments
+        rest = [(a.name, str(a.type)) for a in arguments if not a.is_out]
+        if rest == wanted and len(rest) < len(arguments):
+            return form
+    return None
+
+
+def _fastest(
+    target: OpOverload, example: tuple[Any, Any], out: dict[str, Tensor]
+) -> Callable[..., object] | None:
+    """What calls the operator with the least on the way: PyTorch's own binding, where it has one.
+
+    `torch.add` reaches the kernel in half the time of `torch.ops.aten.add`.
+    """
+    args, kwargs = example
+    name = target._schema.name.removeprefix("aten::")
+    form = _out_form(target) if out else target
+    bindings = (getattr(torch._C._VariableFunctions, name, None), getattr(Tensor, name, None), form)
+    for binding in bindings:
+        if binding is None:
+            continue
+        try:
+            binding(*args, **{**kwargs, **out})
+        except (TypeError, RuntimeError):
+            continue
+        return binding
+    return None
+
+
+def _copied(target: OpOverload, place: Any) -> Callable[..., object]:
+    """For an operator without an `out` form: run it, and copy its result to its place."""
+    places = place if isinstance(place, (tuple, list)) else (place,)
+
+    def run(*args: object, **kwargs: object) -> None:
+        result = target(*args, **kwargs)
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        for mine, new in zip(places, results, strict=True):
+            if isinstance(mine, Tensor):
+                mine.copy_(new)
+
+    return run

@@ -1,0 +1,72 @@
+"""`torch.compile` of the step, fed as the tensor engine is."""
+
+import atexit
+import importlib.util
+import os
+import shutil
+import sysconfig
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xorbench.workload.engines import capture
+from xorbench.workload.engines.parts import Batches, Epoch, Parts, loss_function
+
+
+def lacking(device: str) -> str | None:
+    """Why `torch.compile` cannot be used for the device here, or None where it can."""
+    if device.startswith("cuda"):
+        found = importlib.util.find_spec("triton")
+        return None if found else "torch.compile needs Triton for this device, which is not here"
+    names = [os.environ.get("CXX"), "g++", "clang++", "c++"]
+    if not any(name and shutil.which(name) for name in names):
+        return "torch.compile needs a C++ compiler, and none was found"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "torch.compile needs Python's header files, which are not here"
+    return None
+
+
+def compiled(parts: Parts) -> Epoch:
+    """Loss, its gradients and the optimizer's step, compiled for each shape before the first epoch.
+
+    A hook into the optimizer's step would be compiled away: with one, the optimizer stays as it is.
+    """
+    _private_cache()
+    batches = Batches(parts, "compile")
+    optimizer = parts.optimizer
+    loss_of = torch.compile(loss_function(parts), dynamic=False)
+    hooked = optimizer._optimizer_step_post_hooks or optimizer._optimizer_step_pre_hooks
+    update: Any = optimizer.step if hooked else torch.compile(optimizer.step, dynamic=False)
+
+    def step(points: Tensor, labels: Tensor) -> Tensor:
+        loss = loss_of(points, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        update()
+        return loss.detach()
+
+    parts.model.train()
+    with capture.restored(parts):
+        for size in sorted({piece.stop - piece.start for piece in batches.slices}):
+            step(*batches.example(size))
+
+    def epoch() -> Tensor:
+        loss = torch.empty(())
+        for points, labels in parts.tamper(batches):
+            loss = step(points, labels)
+        return loss
+
+    return epoch
+
+
+@cache
+def _private_cache() -> None:
+    """Compile anew in each process: what an earlier one left would hide what compiling takes."""
+    folder = tempfile.mkdtemp(prefix="xorbench-compile-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # there are two kernels to compile
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""Engines that a `DataLoader` feeds: one sample at a time, or a batch at a time."""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from xorbench.workload.engines.parts import Epoch, Parts, loss_function, tensors_of
+from xorbench.workload.xor import Batch
+
+
+def loader(parts: Parts) -> Epoch:
+    """The reference: the `DataLoader` loop of the tutorials; gives the last step's loss."""
+    return _looped(parts, make_loader(parts, parts.data))
+
+
+def fetch(parts: Parts) -> Epoch:
+    """The same loop, but each batch is fetched by one index of the tensors, and not collated."""
+    fetched = _Fetched(tensors_of(parts.data, "fetch"))
+    return _looped(parts, make_loader(parts, fetched, collate_fn=_as_it_is))
+
+
+class _Fetched(Dataset[Batch]):
+    """Tensors that a `DataLoader` asks for whole batches."""
+
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        self._points, self._labels = tensors
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = torch.tensor(indices, device=self._points.device)
+        return self._points.index_select(0, rows), self._labels.index_select(0, rows)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _looped(parts: Parts, batches: DataLoader[Batch]) -> Epoch:
+    device, non_blocking = parts.device, parts.case.non_blocking
+    loss_of, optimizer = loss_function(parts), parts.optimizer
+
+    def epoch() -> Tensor:
+        loss = torch.empty(())
+        for points, labels in parts.tamper(batches):
+            points, labels = (  # noqa: PLW2901 - the tutorials' own way to write it
+                points.to(device, non_blocking=non_blocking),
+                labels.to(device, non_blocking=non_blocking),
+            )
+            loss = loss_of(points, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.detach()
+
+    return epoch
+
+
+def make_loader(parts: Parts, data: Dataset[Batch], **options: Any) -> DataLoader[Batch]:
+    """The training `DataLoader` of a case."""
+    case = parts.case
+    # Forked loader workers start in milliseconds; elsewhere than on Linux forking is not safe.
+    context = "fork" if case.num_workers and sys.platform == "linux" else None
+    return DataLoader(
+        data,
+        batch_size=case.batch_size,
+        shuffle=True,
+        drop_last=case.drop_last,
+        pin_memory=case.pin_memory,
+        num_workers=case.num_workers,
+        persistent_workers=case.persistent_workers and case.num_workers > 0,
+        multiprocessing_context=context,
+        generator=parts.shuffle,
+        **options,
+    )

@@ -1,0 +1,162 @@
+"""The captured step, replayed: its operators called one after the other, and nothing else."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from operator import call
+
+import torch
+from torch import Tensor
+
+from xorbench.workload import digest
+from xorbench.workload.engines import capture
+from xorbench.workload.engines.capture import Call, Program
+from xorbench.workload.engines.parts import (
+    Batches,
+    CannotHonour,
+    Epoch,
+    Orders,
+    Parts,
+    slices,
+    tensors_of,
+    untouched,
+)
+
+Programs = Callable[[int, bool], Program]
+
+
+def replay(parts: Parts) -> Epoch:
+    """Replay the captured step; on CUDA, a graph of the whole epoch."""
+    capture.require_capturable(parts)
+    programs = cache(partial(captured, parts))
+    whole = parts.tamper is untouched
+    return whole_epochs(parts, programs) if whole else batch_by_batch(parts, programs)
+
+
+def captured(parts: Parts, size: int, with_loss: bool) -> Program:
+    """The step on batches of `size`, proven on the first rows of the data to have equal bits."""
+    tensors = tensors_of(parts.data, "replay")
+    batch = [tensor[:size].to(parts.device) for tensor in tensors]
+    module = capture.traced(parts, batch)
+    with capture.restored(parts):
+        program = capture.program(module, batch, with_loss=with_loss)
+    require_equal_bits(parts, batch, program)
+    return program
+
+
+def require_equal_bits(parts: Parts, batch: Sequence[Tensor], program: Program) -> None:
+    """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
+    with capture.restored(parts):
+        capture.eager_step(parts)(batch[0], batch[1])
+        expected = digest.state_sha256(parts.model.state_dict())
+    with capture.restored(parts), torch.inference_mode():
+        run(program.calls([batch[index].to(dtype) for index, dtype in program.sources]))
+        actual = digest.state_sha256(parts.model.state_dict())
+    if actual != expected:
+        raise CannotHonour("the replay engine's captured step has other bits than the step")
+
+
+def run(calls: Sequence[Call]) -> None:
+    """Make the calls, in order."""
+    deque(map(call, calls), maxlen=0)
+
+
+def whole_epochs(parts: Parts, programs: Programs) -> Epoch:
+    """Gather an epoch into place, then replay all its steps."""
+    case, tensors = parts.case, tensors_of(parts.data, "replay")
+    pieces = slices(len(tensors[0]), case.batch_size, case.drop_last)
+    gather = Gatherer(parts, tensors, pieces[-1].stop)
+    calls: list[Call] = []
+    for piece in pieces:
+        program = programs(piece.stop - piece.start, piece is pieces[-1])
+        with torch.inference_mode():
+            calls += program.calls([gather.place(*source)[piece] for source in program.sources])
+        calls += hooks(parts)
+    orders, loss = Orders(len(tensors[0]), parts.shuffle), program.loss
+    steps: Call = partial(run, calls)
+    if not hooks(parts):
+        steps = graphed(parts, steps)
+
+    @torch.inference_mode()
+    def epoch() -> Tensor:
+        gather(orders.begin())
+        steps()
+        orders.end()
+        return loss.clone()
+
+    return epoch
+
+
+class Gatherer:
+    """Brings the rows of an epoch into tensors that stay where they are."""
+
+    def __init__(self, parts: Parts, tensors: Sequence[Tensor], rows: int) -> None:
+        self._tensors, self._rows, self._device = tensors, rows, parts.device
+        self._pin = parts.case.pin_memory and torch.accelerator.is_available()
+        self._non_blocking = parts.case.non_blocking
+        self._places: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def place(self, index: int, dtype: torch.dtype) -> Tensor:
+        """Where the rows of the `index`-th tensor, as `dtype`, will be after each gathering."""
+        if (index, dtype) not in self._places:
+            source = self._tensors[index].to(dtype)
+            place = source[: self._rows].to(self._device, copy=True)
+            self._places[index, dtype] = (source, place)
+        return self._places[index, dtype][1]
+
+    def __call__(self, order: Tensor) -> None:
+        """Gather the rows in this order."""
+        order = order[: self._rows]
+        for source, place in self._places.values():
+            if source.device == place.device:
+                torch.index_select(source, 0, order.to(source.device), out=place)
+                continue
+            rows = source.index_select(0, order)
+            place.copy_(rows.pin_memory() if self._pin else rows, non_blocking=self._non_blocking)
+
+
+def batch_by_batch(parts: Parts, programs: Programs) -> Epoch:
+    """Replay the step on whatever batches come, as where a fault stands in their way."""
+    batches = Batches(parts, "replay")
+
+    def epoch() -> Tensor:
+        loss = torch.empty(())
+        for batch in parts.tamper(batches):
+            program = programs(len(batch[0]), True)
+            with torch.inference_mode():
+                run(program.calls([batch[index].to(dtype) for index, dtype in program.sources]))
+            run(hooks(parts))
+            loss = program.loss
+        with torch.inference_mode():
+            return loss.clone()
+
+    return epoch
+
+
+def hooks(parts: Parts) -> list[Call]:
+    """What was asked to be called after each step of the optimizer."""
+    registered = parts.optimizer._optimizer_step_post_hooks.values()
+    return [partial(hook, parts.optimizer, (), {}) for hook in registered]
+
+
+def graphed(parts: Parts, steps: Call) -> Call:
+    """The steps as one graph of the device, where it has graphs; else as they are.
+
+    One launch then replays an epoch's kernels without the host.
+    """
+    device = torch.get_device_module(parts.device)
+    names = ("CUDAGraph", "XPUGraph")
+    maker = next((getattr(device, name) for name in names if hasattr(device, name)), None)
+    if parts.device.type == "cpu" or maker is None:
+        return steps
+    with capture.restored(parts), torch.inference_mode():
+        side = device.Stream(parts.device)
+        side.wait_stream(device.current_stream(parts.device))
+        with device.stream(side):  # libraries take their memory before the capture
+            steps()
+        device.current_stream(parts.device).wait_stream(side)
+        graph = maker()
+        with device.graph(graph):
+            steps()
+    replay_graph: Call = graph.replay
+    return replay_graph
