@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from xorbench.judge.checks import CHECKS, exit_code, judge, sha256_of, summary
-from xorbench.judge.evidence import first_difference
+from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
+from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.stats import median_log_ratio, pooled, spread
-from xorbench.observe.records import Count, Run, Training, Verdict, WeightRecord
+from xorbench.observe.records import Count, Fact, Run, Training, Verdict, WeightRecord
 from xorbench.plan.case import Case
 
 
@@ -280,3 +281,99 @@ def test_the_summary_counts() -> None:
         summary([verdict("pass"), verdict("fail"), verdict("pass")]) == "checks: 2 passed, 1 failed"
     )
     assert summary([]) == "checks: nothing to judge"
+
+
+# Engines
+
+
+def with_engine(run: Run, engine: str, **changes: Any) -> Run:
+    """The run with twins of its first case's trainings by another engine, twice as fast."""
+    first = run.info.cases[0]
+    twin = Case(engine=engine, drop_last=first.drop_last)
+    added = [
+        msgspec.structs.replace(
+            training,
+            case=twin,
+            epoch_s=[seconds / 2 for seconds in training.epoch_s],
+            **{"startup_s": 1.0, **changes},
+        )
+        for training in run.trainings
+        if training.case == first
+    ]
+    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, twin])
+    return msgspec.structs.replace(run, info=info, trainings=[*run.trainings, *added])
+
+
+def test_one_engine_alone_has_no_table(quick_run: Run) -> None:
+    """There is nothing to gain over oneself."""
+    assert gains(Evidence(quick_run)) == []
+
+
+def test_a_gain_is_paired_by_round_and_pays_for_its_start_up(quick_run: Run) -> None:
+    """Half the time in every round is exactly twice the speed, in each worker."""
+    loader, replay = gains(Evidence(with_engine(quick_run, "replay")))
+    assert loader.ratio is None
+    assert replay.ratio is not None
+    assert (replay.ratio.value, replay.ratio.workers) == (pytest.approx(2.0), 2)
+    assert (same_bits(loader), same_bits(replay)) == ("", "yes")
+    assert replay.paid_after is not None
+    extra_s = 1.0 - (loader.startup_s or 0.0)
+    assert replay.paid_after == math.ceil(extra_s * replay.epochs_per_s.value)
+
+
+def test_an_engine_with_other_bits_is_told_where_and_how_far(quick_run: Run) -> None:
+    """The first epoch that differs, and the distance of the weights; invariance fails."""
+    first = quick_run.trainings[0]
+    assert first.weights is not None
+    bias = first.weights["layer2.bias"]
+    pattern = int.from_bytes(bytes.fromhex(bias.hex), "little") + 3
+    moved = msgspec.structs.replace(bias, hex=pattern.to_bytes(4, "little").hex())
+    run = with_engine(
+        quick_run,
+        "tensor",
+        tape=[*first.tape[:7], *("0" * 64 for _ in first.tape[7:])],
+        weights={**first.weights, "layer2.bias": moved},
+    )
+    gain = gains(Evidence(run))[1]
+    assert (same_bits(gain), gain.ulps) == ("part at epoch 7", 3)
+    assert "invariance" in failing(run)
+
+
+def test_a_compiler_may_round_otherwise(quick_run: Run) -> None:
+    """Other bits of the compile engine are reported, and fail no check of the settings."""
+    run = with_engine(quick_run, "compile", tape=["0" * 64 for _ in quick_run.trainings[0].tape])
+    assert same_bits(gains(Evidence(run))[1]) == "part at epoch 0"
+    assert "invariance" not in failing(run)
+
+
+def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run) -> None:
+    """Its score is what it is, its digest must be the golden one, its inputs are its own."""
+    fact = Fact(what="digest", expected="a" * 64, actual="a" * 64)
+    changes = {"test": Count(correct=499, total=500), "inputs_sha256": "b" * 64, "golden": [fact]}
+    run = with_engine(quick_run, "universal", **changes)
+    assert not {"accuracy", "inputs", "universal"} & failing(run)
+    assert same_bits(gains(Evidence(run))[1]) == "another form"
+    wrong = msgspec.structs.replace(fact, actual="c" * 64)
+    assert "universal" in failing(with_engine(quick_run, "universal", golden=[wrong]))
+
+
+@pytest.mark.parametrize(
+    ("extra_s", "ratio", "epochs"),
+    [(1.0, 2.0, 10), (1.0, 0.5, None), (-0.1, 2.0, 0), (0.0, 0.9, None)],
+)
+def test_a_start_up_pays_by_faster_epochs(extra_s: float, ratio: float, epochs: int | None) -> None:
+    """At a tenth of a second an epoch, and never where the engine is slower."""
+    assert pays_after(extra_s, 0.1, ratio) == epochs
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "ulps"),
+    [(1.0, 1.0 + 2**-23, 1), (0.0, -0.0, 0), (2**-149, -(2**-149), 2), (1.0, -1.0, 2 * 0x3F800000)],
+)
+def test_a_distance_in_ulps_counts_the_numbers_between(a: float, b: float, ulps: int) -> None:
+    """Across zero too."""
+    one, other = (
+        {"w": WeightRecord(dtype="float32", shape=[1], hex=np.array([x], "<f4").tobytes().hex())}
+        for x in (a, b)
+    )
+    assert largest_ulps(one, other) == ulps

@@ -174,6 +174,30 @@ def test_a_group_is_named_for_its_axis_and_values() -> None:
         ("deterministic", {}, {}, "keep"),
         ("deterministic", {"device": "cuda"}, {"device": "cuda"}, "may change"),
         ("threads", {}, {}, "may change"),
+        ("threads", {"engine": "universal"}, {"engine": "universal"}, "keep"),
+        ("engine", {}, {"engine": "replay"}, "keep"),
+        ("engine", {}, {"engine": "compile"}, "may change"),
+        ("engine", {}, {"engine": "universal"}, "may change"),
+        ("device", {"engine": "universal"}, {"engine": "universal", "device": "cuda"}, "keep"),
+        ("optimizer", {}, {"optimizer": "fused"}, "keep"),
+        ("optimizer", {"device": "cuda"}, {"device": "cuda", "optimizer": "fused"}, "may change"),
+        ("dtype", {}, {"dtype": "float64"}, "change"),
+        ("tf32", {}, {"tf32": True}, "keep"),
+        ("tf32", {"device": "cuda"}, {"device": "cuda", "tf32": True}, "may change"),
+        ("data_on_device", {"device": "cuda"}, {"device": "cuda", "data_on_device": True}, "keep"),
+        ("persistent_workers", {}, {"persistent_workers": True}, "keep"),
+        (
+            "persistent_workers",
+            {"num_workers": 2},
+            {"num_workers": 2, "persistent_workers": True},
+            "change",
+        ),
+        (
+            "num_workers",
+            {"persistent_workers": True},
+            {"persistent_workers": True, "num_workers": 2},
+            "change",
+        ),
     ],
 )
 def test_the_axes_table_tells_what_a_change_does_to_the_bits(
@@ -192,6 +216,9 @@ def test_idle_settings_are_labelled() -> None:
     assert idle_note(Case(pin_memory=True), True) == ""
     assert "control" in idle_note(Case(non_blocking=True), True)
     assert idle_note(Case("cuda", non_blocking=True), True) == ""
+    for name in ("persistent_workers", "tf32", "data_on_device"):
+        assert "control" in idle_note(Case(**{name: True}), False)
+        assert idle_note(Case("cuda", num_workers=2, **{name: True}), True) == ""
 
 
 def test_every_case_axis_is_a_field_of_the_case() -> None:

@@ -9,12 +9,13 @@ from xorbench.judge.answers import answers
 from xorbench.observe.records import Run, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
-from xorbench.report.tables import CSV_TABLES, TABLES
+from xorbench.report.tables import CSV_IF_ANY, CSV_TABLES, TABLES
 
 TITLES: Final = {
     "throughput": "Throughput",
     "accuracy": "Accuracy",
     "determinism": "Determinism",
+    "engines": "Engines",
     "settings": "What changing each setting does to the bits",
     "not trained": "Skipped, failed and unfinished cases",
     "workers": "Workers",
@@ -34,8 +35,15 @@ EXPLANATIONS: Final = {
         "The first 16 digits of the SHA-256 over the trained weights; the CSV file has all 64."
         " `rerun`: every worker recorded the same digests epoch by epoch."
     ),
+    "engines": (
+        "`÷ loader` is paired round by round within each worker. Bits are compared within one form:"
+        " the universal form has its own, held to its golden digest by the check `universal`."
+        " Start-up is the slowest worker's first opening: to capture, to compile, to load; it has"
+        " paid once the faster epochs have made up for it."
+    ),
 }
-TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "not trained")
+TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")
+OPTIONAL_TABLES: Final = ("engines", "not trained")
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
@@ -68,14 +76,15 @@ def _picture(name: str, plot: Plot, run: Run) -> Picture:
 
 def _section(name: str, run: Run, verdicts: Sequence[Verdict]) -> Section:
     frame = TABLES[name](run, verdicts)
+    filed = name in CSV_TABLES or (name in CSV_IF_ANY and not frame.empty)
     return Section(
         name=name,
         title=TITLES.get(name, name.capitalize()),
         frame=frame,
         about=EXPLANATIONS.get(name, ""),
-        csv=frame if name in CSV_TABLES else None,
+        csv=frame if filed else None,
         terminal=name in TERMINAL_TABLES,
-        optional=name == "not trained",
+        optional=name in OPTIONAL_TABLES,
     )
 
 

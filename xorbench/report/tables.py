@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 from xorbench.judge import speed
+from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import Run, Training, Verdict
@@ -91,6 +92,28 @@ def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return _frame(rows, run)
 
 
+def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """What each engine gains over the loader engine, where more than one ran on the same case."""
+    evidence = Evidence(run)
+    rows = []
+    for gain in gains(evidence):
+        worst = min(evidence.trainings[gain.subject.id], key=lambda t: t.test.correct)
+        rows.append(
+            {
+                "case": gain.subject.id,
+                **_figure("epochs/s", gain.epochs_per_s),
+                **_figure("epochs/s ÷ loader", gain.ratio),
+                "same bits as loader": same_bits(gain),
+                "largest difference (ulps)": gain.ulps if gain.parted_at is not None else None,
+                "test correct": worst.test.correct,
+                "test total": worst.test.total,
+                "start-up (s)": gain.startup_s,
+                "paid after (epochs)": gain.paid_after,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def lattice(_run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """What changing each setting must do to the bits, and what it did."""
     rows = [
@@ -167,12 +190,14 @@ TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
     "throughput": throughput,
     "accuracy": accuracy,
     "determinism": determinism,
+    "engines": engines,
     "settings": lattice,
     "not trained": lost,
     "workers": workers,
     "checks": lambda _run, verdicts: checks(verdicts),
 }
 CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
+CSV_IF_ANY: Final = ("engines",)
 
 
 def _frame(rows: list[Row], run: Run) -> pd.DataFrame:

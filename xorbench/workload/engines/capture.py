@@ -55,12 +55,15 @@ def restored(parts: Parts) -> Iterator[None]:
 
 @contextmanager
 def _without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    hooks = optimizer._optimizer_step_post_hooks
-    optimizer._optimizer_step_post_hooks = OrderedDict()
+    names = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    hooks = {name: getattr(optimizer, name) for name in names}
+    for name in names:
+        setattr(optimizer, name, OrderedDict())
     try:
         yield
     finally:
-        optimizer._optimizer_step_post_hooks = hooks
+        for name, before in hooks.items():
+            setattr(optimizer, name, before)
 
 
 def eager_step(parts: Parts) -> Callable[[Tensor, Tensor], Tensor]:
@@ -78,13 +81,20 @@ def eager_step(parts: Parts) -> Callable[[Tensor, Tensor], Tensor]:
     return step
 
 
-def require_capturable(parts: Parts) -> None:
-    """Raise `CannotHonour` for what a step that is captured once would silently leave out."""
+def require_unhooked(parts: Parts, engine: str) -> None:
+    """Raise `CannotHonour` for what a model that is captured once would silently leave out."""
     hooked = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if any(getattr(m, name) for m in parts.model.modules() for name in hooked):
-        raise CannotHonour("the replay engine captures a step once: a model's hooks are lost on it")
-    if parts.optimizer._optimizer_step_pre_hooks or parts.optimizer.state:
-        raise CannotHonour("the replay engine takes an optimizer without state and pre-hooks")
+        raise CannotHonour(f"the {engine} engine captures a step: a model's hooks are lost on it")
+
+
+def require_capturable(parts: Parts) -> None:
+    """Raise `CannotHonour` for what a step that is captured once would silently leave out."""
+    require_unhooked(parts, "replay")
+    optimizer = parts.optimizer
+    replaced = {"step", "zero_grad"} & vars(optimizer).keys()
+    if replaced or optimizer._optimizer_step_pre_hooks or optimizer.state:
+        raise CannotHonour("the replay engine takes an optimizer without state and pre-step hooks")
 
 
 def traced(parts: Parts, batch: Sequence[Tensor]) -> GraphModule:

@@ -35,6 +35,7 @@ def compiled(parts: Parts) -> Epoch:
 
     A hook into the optimizer's step would be compiled away: with one, the optimizer stays as it is.
     """
+    capture.require_unhooked(parts, "compile")
     _private_cache()
     batches = Batches(parts, "compile")
     optimizer = parts.optimizer

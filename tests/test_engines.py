@@ -1,0 +1,331 @@
+"""Engines train the same to the bit, or say why not: other networks, settings, faults."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from xorbench.plan.case import Case
+from xorbench.plan.engines import unable
+from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.universal import golden
+from xorbench.worker.operations import OPERATIONS, Session
+from xorbench.worker.portable import UniversalTraining
+from xorbench.workload import digest
+from xorbench.workload.engines import ENGINES, CannotHonour, Parts, capture, compiling
+from xorbench.workload.engines.parts import Orders
+from xorbench.workload.faults import plant
+from xorbench.workload.loop import Training
+from xorbench.workload.seeding import generator
+from xorbench.workload.xor import XorPoints, loss_of, make_points
+
+CPU = torch.device("cpu")
+SMALL = Recipe(train_size=300, test_size=20, epochs=3)
+BASE = Case(batch_size=64, drop_last=False)  # 300 is no multiple: the last batch is short
+EXACT = ("fetch", "tensor", "replay")
+
+
+def tape(case: Case, faults: tuple[FaultSpec, ...] = ()) -> list[str]:
+    """The tape of a fresh training; raises what the engine refuses."""
+    training = Training(case, SMALL, alter=lambda training: plant(training, faults))
+    return [training.step().digest for _ in range(SMALL.epochs)]
+
+
+def parts_of(model: nn.Module, engine: str, **changes: Any) -> Parts:
+    """A small problem for any network, the same for every engine."""
+    parts = Parts(
+        case=replace(BASE, engine=engine),
+        device=CPU,
+        data=make_points(300, 0.1, 0, "train"),
+        model=model,
+        loss=loss_of,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        shuffle=generator(0, "shuffle"),
+    )
+    return replace(parts, **changes)
+
+
+def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor]:
+    """The engine's epoch on that problem."""
+    return ENGINES[engine](parts_of(model, engine, **changes))
+
+
+# The same bits
+
+
+@pytest.mark.parametrize("engine", EXACT)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"drop_last": True},
+        {"batch_size": 400},
+        {"pin_memory": True, "non_blocking": True, "data_on_device": True, "tf32": True},
+        {"optimizer": "fused"},
+        {"optimizer": "foreach"},
+        {"dtype": "float64"},
+        {"dtype": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_an_engine_has_the_bits_of_the_loader(engine: str, settings: dict[str, Any]) -> None:
+    """Under every setting, with a short last batch and without, the tapes are equal."""
+    case = replace(BASE, **settings)
+    assert tape(replace(case, engine=engine)) == tape(case)
+
+
+@pytest.mark.parametrize("engine", EXACT)
+def test_an_engine_tells_the_loaders_loss(engine: str) -> None:
+    """The last step's loss is the loader's, to the bit."""
+    losses = [
+        Training(replace(BASE, engine=name), SMALL).step().loss for name in (engine, "loader")
+    ]
+    assert losses[0] == losses[1]
+
+
+def other_networks() -> dict[str, Callable[[], nn.Module]]:
+    """Networks that are not the one of the recipe."""
+    return {
+        "deeper": lambda: nn.Sequential(
+            nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 8), nn.Sigmoid(), nn.Linear(8, 1)
+        ),
+        "normalized": lambda: nn.Sequential(
+            nn.Linear(2, 8), nn.BatchNorm1d(8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 1)
+        ),
+        "half frozen": lambda: nn.Sequential(
+            nn.Linear(2, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 1, bias=False)
+        ),
+    }
+
+
+@pytest.mark.parametrize("engine", EXACT)
+@pytest.mark.parametrize("network", other_networks())
+def test_another_network_goes_through_unchanged(engine: str, network: str) -> None:
+    """Other layers, buffers, frozen weights: every entry of the state has the loader's bits."""
+    states = []
+    for name in ("loader", engine):
+        torch.manual_seed(0)
+        model = other_networks()[network]()
+        epoch = opened(model, name)
+        for _ in range(3):
+            epoch()
+        states.append(digest.state_sha256(model.state_dict()))
+    assert states[0] == states[1]
+
+
+def test_orders_draw_what_a_dataloader_draws() -> None:
+    """After an epoch of either, the generator stands at the same place."""
+    training = Training(BASE, SMALL)
+    training.run_epoch()
+    shuffle = generator(0, "shuffle")
+    orders = Orders(SMALL.train_size, shuffle)
+    orders.begin()
+    orders.end()
+    assert torch.equal(shuffle.get_state(), training.parts.shuffle.get_state())
+
+
+def test_a_draw_too_few_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the order that is thrown away, the tapes part from the second epoch on."""
+    monkeypatch.setattr(Orders, "end", lambda _self: None)
+    parted = zip(tape(replace(BASE, engine="tensor")), tape(BASE), strict=True)
+    assert [a == b for a, b in parted] == [True, False, False]
+
+
+def test_compile_trains_on_the_loaders_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a compiler that leaves the operators as they are, the tape is the loader's."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    assert tape(replace(BASE, engine="compile")) == tape(BASE)
+
+
+def test_persistent_workers_part_from_the_second_epoch_on() -> None:
+    """Kept loader processes draw the base seed once, as workload.md measured."""
+    kept = tape(replace(BASE, num_workers=1, persistent_workers=True))
+    assert [a == b for a, b in zip(kept, tape(BASE), strict=True)] == [True, False, False]
+
+
+# What an engine cannot honour
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "says"),
+    [
+        (nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1)), {}, "cannot draw"),
+        (nn.Linear(2, 1), {"data": Dataset()}, "not Dataset"),
+    ],
+    ids=["dropout", "another data set"],
+)
+def test_replay_refuses_what_it_would_lose(
+    model: nn.Module, changes: dict[str, Any], says: str
+) -> None:
+    """A draw inside the step, a data set it cannot index: an error, and no training."""
+    with pytest.raises(CannotHonour, match=says):
+        opened(model, "replay", **changes)
+
+
+def test_replay_refuses_an_optimizer_with_state() -> None:
+    """Momentum lives in the optimizer, and a captured step would not move it."""
+    model = nn.Linear(2, 1)
+    momentum = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with pytest.raises(CannotHonour, match="momentum"):
+        opened(model, "replay", optimizer=momentum)
+
+
+def test_a_refused_capture_leaves_the_model_as_it_was() -> None:
+    """Weights and random numbers are those from before the attempt."""
+    model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1))
+    before, draws = digest.state_sha256(model.state_dict()), torch.get_rng_state()
+    with pytest.raises(CannotHonour):
+        opened(model, "replay")
+    assert digest.state_sha256(model.state_dict()) == before
+    assert torch.equal(torch.get_rng_state(), draws)
+
+
+def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator that is called wrongly is seen before the first epoch."""
+    fastest = capture._fastest
+
+    def wrong(target: Any, example: Any, out: dict[str, Tensor]) -> Any:
+        return (
+            torch.sigmoid
+            if target is torch.ops.aten.tanh.default
+            else fastest(target, example, out)
+        )
+
+    monkeypatch.setattr(capture, "_fastest", wrong)
+    with pytest.raises(CannotHonour, match="other bits"):
+        Training(replace(BASE, engine="replay"), SMALL)
+
+
+HARMLESS = sorted(set(TRAINING_FAULTS) - {"crash", "hang", "grow", "worker-noise", "reload-flip"})
+
+
+@pytest.mark.parametrize("engine", [*EXACT, "compile"])
+def test_an_engine_honours_each_fault_or_refuses_it(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fault is silently left out: the tape is the loader's with the same fault, or an error."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    honoured = 0
+    for name in HARMLESS:
+        fault = (FaultSpec(name, {"epoch": 1, "step": 1, "bit": 20, "ms": 0}),)
+        try:
+            seen = tape(replace(BASE, engine=engine), fault)
+        except CannotHonour:
+            continue
+        honoured += 1
+        assert seen == tape(BASE, fault), name
+    assert honoured >= len(HARMLESS) / 2
+
+
+@pytest.mark.parametrize(
+    ("case", "recipe", "says"),
+    [
+        (Case(engine="tensor", num_workers=2), Recipe(), "no loader processes"),
+        (Case("cuda", num_workers=2, data_on_device=True), Recipe(), "data on the device"),
+        (Case("cuda", pin_memory=True, data_on_device=True), Recipe(), "only host memory"),
+        (Case(engine="universal", dtype="float64"), Recipe(), "float64"),
+        (Case(engine="universal", optimizer="fused"), Recipe(), "fused"),
+        (Case(engine="universal"), Recipe(hidden=5), "hidden"),
+        (Case(engine="universal"), Recipe(epochs=10_001), "visits"),
+        (Case(engine="universal"), Recipe(), ""),
+        (Case("cpu", pin_memory=True, data_on_device=True, num_workers=2), Recipe(), ""),
+    ],
+)
+def test_a_setting_that_cannot_be_honoured_has_its_reason(
+    case: Case, recipe: Recipe, says: str
+) -> None:
+    """Such a case is skipped, and never trained without its setting."""
+    reason = unable(case, recipe)
+    assert says in reason
+    assert bool(says) == bool(reason)
+
+
+@pytest.mark.parametrize("missing", ["compiler", "headers", "Triton"])
+def test_compile_names_what_is_missing(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler, Python's headers, or for CUDA Triton."""
+    monkeypatch.setattr(compiling.shutil, "which", lambda _name: missing != "compiler")
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda _name: "nowhere")
+    device = "cuda" if missing == "Triton" else "cpu"
+    assert missing in str(compiling.lacking(device)).replace("header files", "headers")
+
+
+# The universal form
+
+
+def test_the_universal_engine_has_the_golden_tape() -> None:
+    """Epoch by epoch, from the seed's own points and weights."""
+    training = UniversalTraining(Case(engine="universal"), Recipe(epochs=3))
+    assert [training.step().digest for _ in range(3)] == list(golden.load().tape[:3])
+
+
+@pytest.mark.parametrize("batch_size", [256, 100])
+def test_the_universal_engine_is_held_to_golden_or_to_the_oracle(batch_size: int) -> None:
+    """At 256 a golden answer is stored, at 100 none is; either way digest and score are equal."""
+    training = UniversalTraining(Case(engine="universal", batch_size=batch_size), Recipe())
+    for _ in range(100):
+        training.step()
+    facts = training.held()
+    assert all(fact["expected"] == fact["actual"] for fact in facts)
+    assert ("golden" in facts[0]["what"]) == (batch_size == 256)
+    if batch_size == 256:
+        assert facts[1]["actual"] == "499/500"
+
+
+def test_a_flipped_bit_of_the_universal_engine_is_seen() -> None:
+    """Its digest is then not the oracle's."""
+    fault = FaultSpec("flip-weight", {"epoch": 1, "bit": 22})
+    training = UniversalTraining(replace(BASE, engine="universal"), SMALL, faults=[fault])
+    for _ in range(SMALL.epochs):
+        training.step()
+    digests = training.held()[0]
+    assert digests["expected"] != digests["actual"]
+
+
+def test_the_universal_engine_refuses_a_fault_it_has_no_place_for() -> None:
+    """Rather than to train without it."""
+    with pytest.raises(CannotHonour, match="skip-batch"):
+        UniversalTraining(Case(engine="universal"), SMALL, faults=[FaultSpec("skip-batch")])
+
+
+def test_the_universal_steps_of_torch_are_the_kernels() -> None:
+    """What trains on other devices than the CPU gives the same weights, and takes new ones."""
+    from xorbench.universal import numba_backend, torch_backend
+    from xorbench.universal.spec import UniversalRecipe
+
+    recipe = UniversalRecipe(train_size=100, batch_size=32, epochs=2)
+    kernel, torch_steps = numba_backend.Stepper(recipe, 3), torch_backend.Stepper(recipe, 3, "cpu")
+    for stepper in (kernel, torch_steps):
+        stepper.epoch()
+        stepper.weights = stepper.weights * 2
+        stepper.epoch()
+        with pytest.raises(IndexError):
+            stepper.epoch()
+    assert (kernel.weights == torch_steps.weights).all()
+
+
+def test_a_worker_answers_what_an_engine_took_to_start() -> None:
+    """Opening tells the start-up, of either form; finishing the universal form tells its facts."""
+    session = Session()
+    answers = {}
+    for engine in ("replay", "universal"):
+        case = {"engine": engine, "batch_size": 64}
+        recipe = {"train_size": 300, "test_size": 20, "epochs": 1}
+        answers[engine] = OPERATIONS["open"](session, case=case, recipe=recipe, faults=[])
+        OPERATIONS["step"](session, training=answers[engine]["training"])
+    done = OPERATIONS["finish"](session, training=2, with_state=True)
+    assert all(answer["startup_s"] > 0 for answer in answers.values())
+    assert done["golden"][0]["expected"] == done["weights_sha256"]
+    assert answers["replay"]["inputs_sha256"] != answers["universal"]["inputs_sha256"]
+
+
+def test_data_on_the_device_are_the_same_data() -> None:
+    """What a fault changed in the points before is not lost on the way."""
+    fault = (FaultSpec("flip-data", {"bit": 20}),)
+    assert tape(replace(BASE, data_on_device=True), fault) == tape(BASE, fault) != tape(BASE)
+    assert isinstance(Training(replace(BASE, data_on_device=True), SMALL).parts.data, XorPoints)

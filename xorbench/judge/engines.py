@@ -1,0 +1,126 @@
+"""What an engine gains over the loader engine, and whether it has the same bits."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.stats import Estimate, median_log_ratio, pooled, spread
+from xorbench.observe.records import WeightRecord
+from xorbench.plan.case import Subject
+from xorbench.plan.engines import form_of
+
+REFERENCE = "loader"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """One engine beside the loader engine; a figure is None where there is no loader to compare.
+
+    `parted_at` is the first epoch whose bits differ, None where all are equal; `ulps` the largest
+    difference of a final weight, in units of the last place. `paid_after` are epochs, None where
+    the start-up never pays.
+    """
+
+    subject: Subject
+    epochs_per_s: Estimate
+    ratio: Estimate | None
+    comparable: bool
+    parted_at: int | None
+    ulps: int | None
+    startup_s: float | None
+    paid_after: int | None
+
+
+def gains(evidence: Evidence) -> list[Gain]:
+    """Every engine of the groups in which more than one ran, in the order of the plan."""
+    alike: dict[str, list[Subject]] = {}
+    for subject in evidence.subjects:
+        alike.setdefault(_twin(subject).id, []).append(subject)
+    chosen = [subject for group in alike.values() if len(group) > 1 for subject in group]
+    speeds = pooled({s.id: _log_speeds(evidence, s) for s in chosen}) if chosen else {}
+    paired = {s.id: logs for s in chosen if (logs := list(_log_ratios(evidence, s)))}
+    ratios = pooled(paired) if paired else {}
+    return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in chosen]
+
+
+def _twin(subject: Subject) -> Subject:
+    return replace(subject, case=replace(subject.case, engine=REFERENCE))
+
+
+def _log_speeds(evidence: Evidence, subject: Subject) -> list[float]:
+    return [-math.log(spread(t.epoch_s).median) for t in evidence.trainings[subject.id]]
+
+
+def _log_ratios(evidence: Evidence, subject: Subject) -> Iterator[float]:
+    """Log of the loader's epoch ÷ the engine's, paired by round, one a worker of both."""
+    if subject.case.engine == REFERENCE:
+        return
+    theirs = {t.worker: t for t in evidence.trainings.get(_twin(subject).id, [])}
+    for mine in evidence.trainings[subject.id]:
+        if mine.worker in theirs:
+            yield median_log_ratio(theirs[mine.worker].epoch_s, mine.epoch_s)
+
+
+def _gain(evidence: Evidence, subject: Subject, speed: Estimate, ratio: Estimate | None) -> Gain:
+    twin = _twin(subject)
+    mine, startup_s = evidence.first(subject), startup(evidence, subject)
+    reference = evidence.first(twin) if twin.id in evidence.trainings else None
+    comparable = reference is not None and form_of(subject.case) == form_of(twin.case)
+    parted_at, ulps, paid_after = None, None, None
+    if comparable and reference is not None:
+        parted_at = first_difference(mine.tape, reference.tape)
+        ulps = largest_ulps(mine.weights, reference.weights)
+    if ratio is not None and startup_s is not None:
+        loader_s = startup(evidence, twin) or 0.0
+        paid_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.value)
+    return Gain(subject, speed, ratio, comparable, parted_at, ulps, startup_s, paid_after)
+
+
+def startup(evidence: Evidence, subject: Subject) -> float | None:
+    """Seconds until the engine was ready, in the slowest of the subject's workers."""
+    seconds = [t.startup_s for t in evidence.trainings[subject.id] if t.startup_s is not None]
+    return max(seconds, default=None)
+
+
+def pays_after(extra_s: float, epoch_s: float, ratio: float) -> int | None:
+    """After how many epochs a start-up of `extra_s` more has paid, at `ratio` times the speed."""
+    if extra_s <= 0:
+        return 0 if ratio >= 1 else None
+    saved_s = (ratio - 1) * epoch_s
+    return math.ceil(extra_s / saved_s) if saved_s > 0 else None
+
+
+def largest_ulps(
+    a: Mapping[str, WeightRecord] | None, b: Mapping[str, WeightRecord] | None
+) -> int | None:
+    """The largest distance of two equally placed weights, in units of the last place.
+
+    That is how many floating-point numbers lie between them and one more; None where weights
+    were not kept, or are of two types.
+    """
+    if a is None or b is None or any(a[key].dtype != b[key].dtype for key in a):
+        return None
+    pairs = [zip(_places(a[key]), _places(b[key]), strict=True) for key in a]
+    return max(abs(x - y) for pair in pairs for x, y in pair)
+
+
+def _places(weight: WeightRecord) -> list[int]:
+    """Where each number stands among all of its type, in ascending order; 0 for both zeros."""
+    kind = np.dtype(weight.dtype)
+    bits = np.frombuffer(bytes.fromhex(weight.hex), f"<u{kind.itemsize}").tolist()
+    sign = 1 << (8 * kind.itemsize - 1)
+    return [sign - pattern if pattern & sign else pattern for pattern in bits]
+
+
+def same_bits(gain: Gain) -> str:
+    """In words: whether the engine has the bits of the loader engine."""
+    if gain.subject.case.engine == REFERENCE:
+        return ""
+    if form_of(gain.subject.case) != "reference":
+        return "another form"
+    if not gain.comparable:
+        return "no loader to compare"
+    return "yes" if gain.parted_at is None else f"part at epoch {gain.parted_at}"
