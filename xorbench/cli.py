@@ -488,7 +488,8 @@ def lessons(**options: Any) -> int:
 
 @cli.command()
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
-def env(anonymous: bool) -> int:
+@click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
+def env(anonymous: bool, _as_json: bool) -> int:
     """Show this machine as a worker sees it, as JSON to paste into a bug report."""
     from xorbench.observe.store import without_names
     from xorbench.verbs.env import env as verb

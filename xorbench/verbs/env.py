@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from xorbench import __version__
 from xorbench.measure import host
 from xorbench.measure.runner import make_slots
 from xorbench.plan.case import Setting
@@ -16,4 +17,4 @@ def env(*, anonymous: bool) -> dict[str, Any]:
         slots = make_slots([Setting()], 1)
         with running(slots, starter(lambda name: Path(folder) / name, 120.0)):
             machine = slots[0].machine
-    return {"host": host.describe(anonymous=anonymous), "worker": machine}
+    return {"xorbench": __version__, "host": host.describe(anonymous=anonymous), "worker": machine}

@@ -2,7 +2,9 @@
 
 import pandas as pd
 
+from xorbench import __version__
 from xorbench.judge.checks import CHECKS
+from xorbench.observe.records import SCHEMA_VERSION
 from xorbench.plan.axes import AXES
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
@@ -39,4 +41,9 @@ def checks() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-LISTS = {"settings": axes, "recipe": recipe, "checks": checks}
+def version() -> pd.DataFrame:
+    """Which xorbench this is, and of its schema, for a bug report."""
+    return pd.DataFrame([{"xorbench": __version__, "schema version": SCHEMA_VERSION}])
+
+
+LISTS = {"version": version, "settings": axes, "recipe": recipe, "checks": checks}
