@@ -32,6 +32,12 @@ def devices() -> tuple[str, ...]:
 
 CASES = expand(RECIPE, {"device": devices(), "num_workers": (0,)}, quick=False)
 
+ENGINE_CASES = [
+    Case(device, engine=engine)
+    for device in devices()
+    for engine in ("loader", "fetch", "tensor", "replay")
+]
+
 
 def train(training: Training) -> None:
     """The whole budget of epochs, to the end of the last kernel."""
@@ -41,7 +47,7 @@ def train(training: Training) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", dict.fromkeys([*CASES, *ENGINE_CASES]), ids=lambda case: case.id)
 def test_training(case: Case, benchmark: Any) -> None:
     """Every round reaches 100 % on the test points, with the same bits."""
     trained: list[Training] = []

@@ -80,9 +80,17 @@ def _gain(evidence: Evidence, subject: Subject, speed: Estimate, ratio: Estimate
 
 
 def startup(evidence: Evidence, subject: Subject) -> float | None:
-    """Seconds until the engine was ready, in the slowest of the subject's workers."""
-    seconds = [t.startup_s for t in evidence.trainings[subject.id] if t.startup_s is not None]
-    return max(seconds, default=None)
+    """Seconds until the engine was ready: its slowest opening on this device, in a fresh process.
+
+    What one case has compiled, the next of the same process finds: the first one pays for all.
+    """
+    same = (subject.case.engine, subject.case.device, subject.setting.id)
+    openings = [
+        training.startup_s
+        for training in evidence.run.trainings
+        if (training.case.engine, training.case.device, training.setting) == same
+    ]
+    return max((seconds for seconds in openings if seconds is not None), default=None)
 
 
 def pays_after(extra_s: float, epoch_s: float, ratio: float) -> int | None:

@@ -38,8 +38,9 @@ EXPLANATIONS: Final = {
     "engines": (
         "`÷ loader` is paired round by round within each worker. Bits are compared within one form:"
         " the universal form has its own, held to its golden digest by the check `universal`."
-        " Start-up is the slowest worker's first opening: to capture, to compile, to load; it has"
-        " paid once the faster epochs have made up for it."
+        " Start-up is the engine's slowest opening in a fresh process, to capture, to compile, to"
+        " load: what one case compiled, the next finds. It has paid once the faster epochs have"
+        " made up for it."
     ),
 }
 TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")

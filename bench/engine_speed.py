@@ -1,0 +1,194 @@
+"""What the engines gain, where the time of a step goes, and whether the cost is linear.
+
+    python bench/engine_speed.py --rounds 30            engines side by side, paired by round
+    python bench/engine_speed.py --rounds 30 --profile  the parts of a step, in microseconds
+    python bench/engine_speed.py --rounds 10 --linear   time a sample and memory, by training points
+
+One process, one thread, batch 128. Each round times everything in random order; a ratio is paired
+within its round, its centre is the geometric mean, its interval Student's t over the rounds (95 %).
+"""
+
+import argparse
+import gc
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import psutil
+import torch
+from scipy.special import stdtrit
+
+from xorbench.measure import host
+from xorbench.plan.case import Case
+from xorbench.plan.recipe import Recipe
+from xorbench.worker.portable import UniversalTraining
+from xorbench.workload.engines.loaders import make_loader
+from xorbench.workload.engines.parts import Batches, loss_function
+from xorbench.workload.engines.replay import captured, run
+from xorbench.workload.loop import Training
+
+BATCH_SIZE = 128
+ENGINES = ("loader", "fetch", "tensor", "replay", "universal")
+SIZES = (2_500, 25_000, 250_000)
+Act = Callable[[], object]
+
+
+def estimate(values: Sequence[float]) -> tuple[float, float, float]:
+    """Geometric mean and its 95 % interval."""
+    logs, n = np.log(values), len(values)
+    margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5
+    low, value, high = np.exp([logs.mean() - margin, logs.mean(), logs.mean() + margin])
+    return float(value), float(low), float(high)
+
+
+def shown(values: Sequence[float]) -> str:
+    """An estimate in one column."""
+    value, low, high = estimate(values)
+    return f"{value:10,.4g} [{low:,.4g}, {high:,.4g}]"
+
+
+def rounds(acts: dict[str, Act], repeats: dict[str, int], count: int) -> dict[str, list[float]]:
+    """Seconds of one act of each, `count` times, each round in another order."""
+    draws = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in acts}
+    for act in acts.values():  # warm-up
+        act()
+    for _ in range(count):
+        for name in draws.sample(list(acts), len(acts)):
+            start = time.perf_counter()
+            for _ in range(repeats.get(name, 1)):
+                acts[name]()
+            times[name].append((time.perf_counter() - start) / repeats.get(name, 1))
+    return times
+
+
+def side_by_side(count: int) -> None:
+    """Epochs a second of each engine, and its ratio to the loader engine."""
+    acts: dict[str, Act] = {}
+    for name in ENGINES[:-1]:
+        acts[name] = Training(Case(engine=name), Recipe()).run_epoch
+    acts["universal"] = UniversalTraining(Case(engine="universal"), Recipe(epochs=9_000)).step
+    times = rounds(acts, {"replay": 8, "universal": 8, "tensor": 2, "fetch": 2}, count)
+    for name, seconds in times.items():
+        ratios = [a / b for a, b in zip(times["loader"], seconds, strict=True)]
+        print(f"{name:10} epochs/s {shown([1 / s for s in seconds])}   ÷ loader {shown(ratios)}")
+
+
+def profile(count: int) -> None:
+    """Microseconds of the parts of a step: each epoch does one part more than the one before."""
+    steps = Recipe().steps(BATCH_SIZE, True)
+    acts: dict[str, Act] = {}
+    for name in ("loader", "tensor"):
+        parts = Training(Case(engine=name), Recipe()).parts
+        batches = make_loader(parts, parts.data) if name == "loader" else Batches(parts, name)
+        for depth, what in enumerate(("batch", "forward", "backward", "update")):
+            acts[f"{name} {what}"] = partial(partly, batches, parts, depth)
+    for size in (1, BATCH_SIZE):
+        parts = Training(Case(), Recipe()).parts
+        program = captured(parts, size, False)
+        batch = [tensor[:size] for tensor in parts.data.tensors]
+        with torch.inference_mode():
+            calls = program.calls([batch[i].to(dtype) for i, dtype in program.sources])
+        acts[f"replay, {size} points"] = partial(inference, calls * steps)
+    nothing = [partial(len, ()) for _ in calls]
+    acts["replay, Python alone"] = partial(inference, nothing * steps)
+    acts["replay epoch"] = Training(Case(engine="replay"), Recipe()).run_epoch
+    times = {name: np.array(t) / steps * 1e6 for name, t in rounds(acts, {}, count).items()}
+    for name in ("loader", "tensor"):
+        before = np.zeros(count)
+        for what in ("batch", "forward", "backward", "update"):
+            part = times[f"{name} {what}"] - before
+            print(f"{name:7} {what:10} {np.median(part):8.1f} µs")
+            before = times[f"{name} {what}"]
+    python, one = times["replay, Python alone"], times["replay, 1 points"]
+    full, whole = times[f"replay, {BATCH_SIZE} points"], times["replay epoch"]
+    rows = (
+        (f"Python: {len(calls)} calls of nothing", python),
+        ("binding, dispatcher, set-up of kernels", one - python),
+        ("arithmetic on 127 points more", full - one),
+        ("order, gathering, loss", whole - full),
+    )
+    for what, part in rows:
+        print(f"replay  {what:40} {np.median(part):8.1f} µs")
+
+
+def partly(batches: object, parts: object, depth: int) -> None:
+    """An epoch that stops each step after the batch, the forward, the backward pass, or not."""
+    loss_of, optimizer = loss_function(parts), parts.optimizer
+    for points, labels in batches:
+        if depth >= 1:
+            loss = loss_of(points, labels)
+        if depth >= 2:
+            optimizer.zero_grad()
+            loss.backward()
+        if depth >= 3:
+            optimizer.step()
+
+
+@torch.inference_mode()
+def inference(calls: Sequence[Act]) -> None:
+    """Make the calls as the replay engine does."""
+    run(calls)
+
+
+def linear(count: int) -> None:
+    """Nanoseconds a sample by the number of training points, and the memory of each process."""
+    acts: dict[str, Act] = {}
+    for engine in ("tensor", "replay"):
+        for size in SIZES:
+            training = Training(Case(engine=engine), Recipe(train_size=size))
+            acts[f"{engine} {size}"] = training.run_epoch
+    gc.collect()
+    gc.freeze()
+    repeats = {name: SIZES[-1] // int(name.split()[1]) for name in acts}
+    times = rounds(acts, repeats, count)
+    for engine in ("tensor", "replay"):
+        each = {n: [t / n for t in times[f"{engine} {n}"]] for n in SIZES}
+        for size in SIZES:
+            ratio = [a / b for a, b in zip(each[size], each[SIZES[0]], strict=True)]
+            command = [sys.executable, __file__, "--memory", engine, str(size)]
+            grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(
+                f"{engine:8}{size:9,} points {shown([t * 1e9 for t in each[size]])} ns a sample"
+                f"   ÷ {SIZES[0]:,} {shown(ratio)}   {grown.strip()}"
+            )
+
+
+def memory(engine: str, size: int) -> None:
+    """How much one training adds to the peak of a process that has trained a small one."""
+    small, large = (held_after(engine, points) for points in (256, size))
+    print(f"{(large - small) / 2**20:.1f} MiB more, {(large - small) / size:.0f} bytes a point")
+
+
+def held_after(engine: str, points: int) -> int:
+    """The memory of this process, in bytes, while a training of so many points is open."""
+    training = Training(Case(engine=engine), Recipe(train_size=points))
+    for _ in range(3):
+        training.run_epoch()
+    return psutil.Process().memory_info().rss
+
+
+def main() -> None:
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--linear", action="store_true")
+    parser.add_argument("--memory", nargs=2, metavar=("ENGINE", "POINTS"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    if options.memory:
+        memory(options.memory[0], int(options.memory[1]))
+        return
+    print(f"{host.processor()}; PyTorch {torch.__version__}, 1 thread, n = {options.rounds}")
+    act = profile if options.profile else linear if options.linear else side_by_side
+    act(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
