@@ -41,8 +41,8 @@ def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
     names = {path.name for path in (quick_folder / "latest").iterdir()} - {".lock"}
     assert names == {
         "run.json", "epochs.jsonl", "trainings.jsonl", "verdicts.json", "throughput.csv",
-        "accuracy.csv", "determinism.csv", "report.md", "report.html", "plots", "logs", "weights",
-        "points.json",
+        "accuracy.csv", "determinism.csv", "error.csv", "report.md", "report.html", "plots", "logs",
+        "weights", "points.json", "float64.jsonl",
     }  # fmt: skip
     assert (quick_folder / "latest").is_symlink()
 

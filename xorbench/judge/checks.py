@@ -6,7 +6,6 @@ A check is a function and its row in `CHECKS`; its name there is the name in `ve
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
 from typing import Final
 
 import numpy as np
@@ -18,6 +17,7 @@ from xorbench.errors import (
     INTERRUPTED,
     PASSED,
 )
+from xorbench.judge import lattice
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.observe.records import (
     Fact,
@@ -28,7 +28,7 @@ from xorbench.observe.records import (
     WeightRecord,
 )
 from xorbench.plan import digest
-from xorbench.plan.axes import Axis, Expectation
+from xorbench.plan.axes import Axis
 from xorbench.plan.case import Subject, device_type
 from xorbench.plan.engines import form_of, inputs_name
 from xorbench.plan.matrix import edges, group_name
@@ -152,38 +152,24 @@ def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 def _edge(name: str, axis: Axis, members: list[Subject], evidence: Evidence) -> Verdict:
     subject = group_name(axis, members)
-    reasons: dict[str, None] = {}
-    seen: Counter[str] = Counter()
-    broken = []
-    binding = False
-    for a, b in combinations(members, 2):
-        expectation = axis.bits(a, b)
-        parted = first_difference(evidence.first(a).tape, evidence.first(b).tape)
-        if expectation.bits == "change" and _never_moved(evidence.first(a).tape):
-            expectation = Expectation("may change", "no step was large enough to move a weight")
-        must = expectation.bits if expectation.bits == "may change" else f"must {expectation.bits}"
-        reasons[f"{must}: {expectation.reason}"] = None
-        seen["kept" if parted is None else f"changed at epoch {parted}"] += 1
-        binding |= expectation.bits != "may change"
-        if expectation.bits == ("change" if parted is None else "keep"):
-            pair = f"{axis.value(a)} and {axis.value(b)}"
-            broken.append(
-                f"{pair} {'have equal bits' if parted is None else f'part at epoch {parted}'}"
-            )
-    expected = "; ".join(reasons)
+    found = lattice.pairs(axis, members, evidence)
+    expected = "; ".join(
+        dict.fromkeys(f"{lattice.must(p.expectation.bits)}: {p.expectation.reason}" for p in found)
+    )
+    broken = [_broken(one) for one in found if one.broken]
     if broken:
         hint = f"{axis.option} did to the bits what it must not: {axis.about}"
         return _fail(name, subject, expected, _some(broken), hint)
-    actual = ", ".join(seen)
-    return (
-        _pass(name, subject, expected, actual)
-        if binding
-        else _skip(name, subject, expected, actual)
-    )
+    seen = ("kept" if p.parted is None else f"changed at epoch {p.parted}" for p in found)
+    binding = any(p.expectation.bits != "may change" for p in found)
+    said = _pass if binding else _skip
+    return said(name, subject, expected, ", ".join(dict.fromkeys(seen)))
 
 
-def _never_moved(tape: list[str]) -> bool:
-    return len(tape) > 1 and len(set(tape)) == 1
+def _broken(one: lattice.Pair) -> str:
+    values = f"{one.axis.value(one.a)} and {one.axis.value(one.b)}"
+    did = "have equal bits" if one.parted is None else f"part at epoch {one.parted}"
+    return f"{values} {did}"
 
 
 def parity(name: str, evidence: Evidence) -> Iterator[Verdict]:

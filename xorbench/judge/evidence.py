@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from xorbench.observe.records import Failure, Run, Training, Unfinished
+from xorbench.observe.records import Failure, Run, Training, Unfinished, slot_of
 from xorbench.plan.case import Setting, Subject, subject_id
 
 
@@ -47,6 +47,18 @@ class Evidence:
         for one in self.run.unfinished:
             setting = self._settings.get(one.setting, Setting())
             found.setdefault(subject_id(one.case, setting), []).append(one)
+        return found
+
+    def epoch_weights(self, training: Training) -> list[str | None]:
+        """What was kept of the weights after each epoch of a training, from all its workers."""
+        return self._epoch_weights.get((training.case.id, slot_of(training.worker)), [])
+
+    @cached_property
+    def _epoch_weights(self) -> dict[tuple[str, str], list[str | None]]:
+        found: dict[tuple[str, str], list[str | None]] = {}
+        for line in self.run.epochs:
+            if not line.warmup:
+                found.setdefault((line.case, slot_of(line.worker)), []).append(line.weights)
         return found
 
     def subject(self, record: Training | Failure) -> Subject:

@@ -9,6 +9,7 @@ import msgspec
 from xorbench.measure.runner import SAME_TO_RESUME, Slot
 from xorbench.observe.trace import TraceEpoch
 from xorbench.plan.case import Case, to_dict
+from xorbench.plan.engines import traced
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 
@@ -39,7 +40,7 @@ def open_traced(slot: Slot, case: Case, recipe: Recipe, faults: Sequence[FaultSp
     """Open a training whose epochs can be recorded; raises `WorkerDied` or `OperationFailed`."""
     answer = slot.ask(
         "open traced",
-        case=to_dict(case),
+        case=to_dict(traced(case)),
         recipe=to_dict(recipe),
         faults=[{"name": fault.name, "numbers": fault.numbers} for fault in faults],
     )

@@ -22,6 +22,7 @@ from xorbench.measure.schedule import shuffled
 from xorbench.observe.records import (
     Count,
     EpochLine,
+    Exact,
     Fact,
     Failure,
     Golden,
@@ -35,7 +36,7 @@ from xorbench.observe.records import (
 )
 from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, Setting, to_dict
-from xorbench.plan.engines import unable
+from xorbench.plan.engines import exact_twin, unable
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 from xorbench.plan.recipe import Recipe
 
@@ -161,6 +162,7 @@ class Runner:
         self._faults = [read_fault(text) for text in info.faults]
         self._blamed: Live | None = None
         self._kills: Counter[str] = Counter()
+        self._exact: set[tuple[object, ...]] = set()
         self._workers = {worker.id: worker for worker in info.workers}
         for slot in slots:
             self._register(slot)
@@ -176,6 +178,8 @@ class Runner:
         while self._unfinished():
             self._round(number)
             number += 1
+        for live in self._lives():
+            self._guarded(live.slot, self._measure_error, live)
         for live in shuffled(self._lives(), self.info.order_seed, -1):
             self._guarded(live.slot, self._finish, live)
         for slot in self._slots:
@@ -189,6 +193,7 @@ class Runner:
         done = {(record.case.id, slot_of(record.worker)) for record in ended}
         for slot in self._slots:
             slot.lives = [x for x in slot.lives if (x.case.id, slot.name) not in done]
+        self._exact = {exact_key(e.inputs_sha256, e) for e in run.exact}
         lives = {(live.case.id, live.slot.name): live for live in self._lives()}
         for line in run.epochs:
             live = lives.get((line.case, slot_of(line.worker)))
@@ -322,6 +327,19 @@ class Runner:
         return answer
 
     # The end of a training
+
+    def _measure_error(self, live: Live) -> None:
+        """Have the training done once in double precision, if it has not been and can be."""
+        self._blamed = None
+        key = exact_key(live.inputs_sha256, live.case)
+        known = key in self._exact or not exact_twin(live.case)
+        if known or not live.timed or live.timed[-1].weights is None:
+            return
+        self._exact.add(key)
+        case, recipe = to_dict(live.case), to_dict(self.info.recipe)
+        answer = live.slot.ask("float64", case=case, recipe=recipe)
+        if answer["weights"] is not None:
+            self._store.append("float64.jsonl", msgspec.convert(answer, Exact))
 
     def _finish(self, live: Live) -> None:
         """Have the trained model scored, saved and loaded, and record the training as one line."""
@@ -459,6 +477,11 @@ def golden_of(slot: Slot, device: str) -> Golden:
     except OperationFailed as error:
         none = [Fact(what="the operation", expected="comes to its end", actual=str(error))]
         return Golden(arithmetic=none, universal=none)
+
+
+def exact_key(inputs_sha256: str, case: Case | Exact) -> tuple[object, ...]:
+    """What two cases must share to have one training in double precision."""
+    return inputs_sha256, case.batch_size, case.drop_last, case.seed
 
 
 def training_record(live: Live, answer: dict[str, Any]) -> Training:

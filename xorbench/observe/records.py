@@ -74,7 +74,10 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
 
 class EpochLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of `epochs.jsonl`. A loss that is not finite is null."""
+    """One line of `epochs.jsonl`. A loss that is not finite is null.
+
+    `weights`, of a small network, are those after the epoch: hex, in the order of the `state_dict`.
+    """
 
     worker: str
     case: str
@@ -84,6 +87,21 @@ class EpochLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str
     yardstick_s: float | None
     warmup: bool = False
+    weights: str | None = None
+
+
+class Exact(Struct, frozen=True, kw_only=True):
+    """A line of `float64.jsonl`: a training in double precision, the measure of error.
+
+    `weights` has one entry an epoch: little-endian float64 in hex, in the order of the
+    `state_dict`. It holds for every case of these values that starts from these inputs.
+    """
+
+    batch_size: int
+    drop_last: bool
+    seed: int
+    inputs_sha256: str
+    weights: list[str]
 
 
 class Count(Struct, frozen=True, kw_only=True):
@@ -195,6 +213,7 @@ class Run(Struct, frozen=True, kw_only=True):
     skips: list[Skip]
     failures: list[Failure]
     unfinished: list[Unfinished]
+    exact: list[Exact] = []
     points: Points | None = None
 
 

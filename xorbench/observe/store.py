@@ -23,6 +23,7 @@ from xorbench.observe.records import (
     SCHEMA_VERSION,
     Chunk,
     EpochLine,
+    Exact,
     Example,
     Failure,
     LessonsInfo,
@@ -38,11 +39,11 @@ from xorbench.observe.records import (
 )
 
 RunRecord = TypeVar(
-    "RunRecord", RunInfo, EpochLine, Training, Skip, Failure, SweepInfo, Chunk, LessonsInfo
+    "RunRecord", RunInfo, EpochLine, Training, Skip, Failure, Exact, SweepInfo, Chunk, LessonsInfo
 )
 KINDS: Final[dict[type, str]] = {RunInfo: "run", SweepInfo: "sweep", LessonsInfo: "lessons"}
 RESUMABLE: Final = ("run", "sweep")
-BYTES_PER_EPOCH: Final = 400
+BYTES_PER_EPOCH: Final = 700
 BYTES_PER_SEED: Final = 100
 SPARE_BYTES: Final = 8 * 2**20
 
@@ -80,7 +81,7 @@ class RunStore:
         """Write a binary file, whole or not at all."""
         write_whole(self.folder / name, content)
 
-    def append(self, name: str, record: EpochLine | Training | Skip | Failure | Chunk) -> None:
+    def append(self, name: str, record: RunRecord) -> None:
         """Append one record as one line, in one write."""
         line = self._encoded(record) + b"\n"
         path = self.folder / name
@@ -167,7 +168,9 @@ def point_latest(root: Path, folder: Path) -> None:
 
 def reopen(folder: Path) -> RunStore:
     """Take up an unfinished run; a line that a crash cut short is removed."""
-    return _reopened(folder, read_info(folder).anonymous, ("epochs.jsonl", "trainings.jsonl"))
+    return _reopened(
+        folder, read_info(folder).anonymous, ("epochs.jsonl", "trainings.jsonl", "float64.jsonl")
+    )
 
 
 def reopen_sweep(folder: Path) -> RunStore:
@@ -388,6 +391,7 @@ def load(folder: Path) -> Run:
         skips=skips,
         failures=failures,
         unfinished=_unfinished(info, epochs, trainings, skips, failures),
+        exact=[_record(p, n, line, Exact) for p, n, line in _lines(folder / "float64.jsonl")],
         points=_points(folder),
     )
 

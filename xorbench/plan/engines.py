@@ -1,8 +1,9 @@
 """The engines by name: what each is, and which settings it cannot honour. Standard library only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from xorbench.errors import BadOption
 from xorbench.plan.case import Case, device_type
 from xorbench.plan.recipe import Recipe
 
@@ -48,6 +49,25 @@ def inputs_name(case: Case) -> str:
     """Cases with one name of their inputs start from the same points and weights, bit for bit."""
     form = " universal" if form_of(case) == "universal" else ""
     return f"seed {case.seed}{form}" + (" float64" if case.dtype == "float64" else "")
+
+
+def exact_twin(case: Case) -> bool:
+    """Whether its training in double precision, of `workload.float64`, has its order of points."""
+    kept = case.persistent_workers and case.num_workers > 0  # draws its base seed once
+    return form_of(case) == "reference" and not kept
+
+
+def traced(case: Case) -> Case:
+    """The case as a trace follows it: an exact engine has the bits of the loader's own steps.
+
+    Raises `BadOption` for an engine whose steps are another computation.
+    """
+    engine = ENGINE_ROWS[case.engine]
+    if engine.form != "reference" or not engine.exact:
+        raise BadOption(
+            f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"
+        )
+    return replace(case, engine="loader")
 
 
 def unable(case: Case, recipe: Recipe) -> str:

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+import pandas as pd
+
 from xorbench.judge.answers import answers
 from xorbench.observe.records import Run, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
-from xorbench.report.tables import CSV_IF_ANY, CSV_TABLES, TABLES
+from xorbench.report.tables import CSV_IF_ANY, CSV_IN_FULL, CSV_TABLES, TABLES
 
 TITLES: Final = {
     "throughput": "Throughput",
     "accuracy": "Accuracy",
     "determinism": "Determinism",
     "engines": "Engines",
+    "error": "How far the weights are from double precision",
     "settings": "What changing each setting does to the bits",
     "not trained": "Skipped, failed and unfinished cases",
     "workers": "Workers",
@@ -42,9 +45,19 @@ EXPLANATIONS: Final = {
         " load: what one case compiled, the next finds. It has paid once the faster epochs have"
         " made up for it."
     ),
+    "error": (
+        "The largest error of a weight against the same training in float64 (same points, order and"
+        " initial weights), in float32's ulps at the largest weight, of the worst worker. Two"
+        " devices with other bits but errors of one size have both rounded; one with a far larger"
+        " error is wrong. The CSV file has every epoch."
+    ),
+    "settings": (
+        "What the axes table expects of a change of one setting alone, against what this run saw."
+        " `ulps`: how many float32 numbers lie between two weights after that epoch, at most."
+    ),
 }
 TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")
-OPTIONAL_TABLES: Final = ("engines", "not trained")
+OPTIONAL_TABLES: Final = ("engines", "error", "not trained")
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
@@ -77,16 +90,22 @@ def _picture(name: str, plot: Plot, run: Run) -> Picture:
 
 def _section(name: str, run: Run, verdicts: Sequence[Verdict]) -> Section:
     frame = TABLES[name](run, verdicts)
-    filed = name in CSV_TABLES or (name in CSV_IF_ANY and not frame.empty)
     return Section(
         name=name,
         title=TITLES.get(name, name.capitalize()),
         frame=frame,
         about=EXPLANATIONS.get(name, ""),
-        csv=frame if filed else None,
+        csv=_filed(name, frame, run),
         terminal=name in TERMINAL_TABLES,
         optional=name in OPTIONAL_TABLES,
     )
+
+
+def _filed(name: str, frame: pd.DataFrame, run: Run) -> pd.DataFrame | None:
+    """What the CSV file of a table holds; None where it has none."""
+    if name in CSV_TABLES or (name in CSV_IF_ANY and not frame.empty):
+        return CSV_IN_FULL[name](run) if name in CSV_IN_FULL else frame
+    return None
 
 
 def heading(run: Run) -> list[tuple[str, str]]:

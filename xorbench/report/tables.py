@@ -11,7 +11,9 @@ import pandas as pd
 
 from xorbench.judge import speed
 from xorbench.judge.engines import gains, same_bits
+from xorbench.judge.error import error_ulps
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.lattice import lattice as judged_lattice
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import Run, Training, Verdict
 from xorbench.plan.axes import idle_note
@@ -114,20 +116,52 @@ def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lattice(_run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def lattice(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What changing each setting must do to the bits, and what it did."""
     rows = [
         {
-            "setting": v.subject.split(": ")[0],
-            "from case": v.subject.split(": ", 1)[1],
-            "expected": v.expected,
-            "seen": v.actual,
-            "outcome": v.outcome,
+            "setting": row.setting,
+            "bits": row.must,
+            "because": row.reason,
+            "seen": row.seen,
+            "pairs": row.pairs or None,
+            "outcome": row.outcome,
         }
-        for v in verdicts
-        if v.check == "invariance"
+        for row in judged_lattice(Evidence(run))
     ]
-    return pd.DataFrame(rows, columns=["setting", "from case", "expected", "seen", "outcome"])
+    columns = ["setting", "bits", "because", "seen", "pairs", "outcome"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def error(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Largest error of a weight after some epochs, in ulps of the largest, of the worst worker."""
+    rows = []
+    for case, errors in _errors(run).items():
+        shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
+        after = {f"after epoch {at + 1} (ulps)": errors[at] for at in shown}
+        rows.append({"case": case, **after, "largest (ulps)": max(errors)})
+    return pd.DataFrame(rows)
+
+
+def errors(run: Run) -> pd.DataFrame:
+    """The same after every epoch, one column a case; the first epoch is 1."""
+    return (
+        pd.DataFrame(_errors(run))
+        .rename_axis("epoch")
+        .reset_index()
+        .assign(epoch=lambda frame: frame["epoch"] + 1)
+    )
+
+
+def _errors(run: Run) -> dict[str, list[float]]:
+    """After each epoch the worst worker's error, by subject."""
+    evidence = Evidence(run)
+    found = {}
+    for subject in evidence.subjects:
+        each = [error_ulps(evidence, one) for one in evidence.trainings[subject.id]]
+        if all(each):
+            found[subject.id] = [max(after) for after in zip(*each, strict=True)]
+    return found
 
 
 def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
@@ -191,13 +225,15 @@ TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
     "accuracy": accuracy,
     "determinism": determinism,
     "engines": engines,
+    "error": error,
     "settings": lattice,
     "not trained": lost,
     "workers": workers,
     "checks": lambda _run, verdicts: checks(verdicts),
 }
 CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
-CSV_IF_ANY: Final = ("engines",)
+CSV_IF_ANY: Final = ("engines", "error")
+CSV_IN_FULL: Final = {"error": errors}
 
 
 def _frame(rows: list[Row], run: Run) -> pd.DataFrame:

@@ -142,6 +142,13 @@ def finish(session: Session, *, training: int, with_state: bool) -> Answer:
     return answer
 
 
+def train_in_float64(_session: Session, *, case: Answer, recipe: Answer) -> Answer:
+    """Train the case in double precision; the weights are null where that would take long."""
+    from xorbench.workload.float64 import exact
+
+    return asdict(exact(case_from(case), Recipe(**recipe)))
+
+
 def close(session: Session, *, training: int) -> Answer:
     """Forget the training."""
     del session.trainings[training]
@@ -179,6 +186,7 @@ OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
     "record": record,
     "step": step,
     "yardstick": measure_yardstick,
+    "float64": train_in_float64,
     "finish": finish,
     "close": close,
     "universal": check_universal,

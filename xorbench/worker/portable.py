@@ -84,7 +84,7 @@ class UniversalTraining:
                 flip_bit(weights, fault.number("element"), fault.number("bit"))
                 self._stepper.weights = weights.numpy()
         self.epoch += 1
-        return Epoch(seconds, float("nan"), digest.state_sha256(self.state()))
+        return Epoch(seconds, float("nan"), digest.state_sha256(self.state()), None)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights by their names, on the CPU."""

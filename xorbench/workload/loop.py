@@ -27,15 +27,20 @@ DTYPES: Final = {
     "float64": torch.float64,
     "bfloat16": torch.float32,  # autocast is over float32 weights
 }
+EPOCH_WEIGHT_BYTES = 1024  # of a network whose weights are kept after every epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch as observed: seconds, last step's loss, digest of the weights after it."""
+    """One epoch as observed: seconds, last step's loss, digest of the weights after it.
+
+    `weights` are the weights themselves in hex, one after the other; None of a large network.
+    """
 
     epoch_s: float
     loss: float
     digest: str
+    weights: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,8 @@ class Training:
             seconds = self._clock() - start
         self._memory.after_step()
         self.epoch += 1
-        return Epoch(seconds, float(loss), digest.state_sha256(self.model.state_dict()))
+        state = self.model.state_dict()
+        return Epoch(seconds, float(loss), digest.state_sha256(state), epoch_weights(state))
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights by their names, on the CPU."""
@@ -190,6 +196,13 @@ def load_model(saved: bytes, hidden: int) -> SimpleClassifier:
     state = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
     model.load_state_dict(state, assign=True)
     return model
+
+
+def epoch_weights(state: dict[str, torch.Tensor]) -> str | None:
+    """Little-endian weights in hex, in the order of the `state_dict`; None if they are large."""
+    if sum(t.numel() * t.element_size() for t in state.values()) > EPOCH_WEIGHT_BYTES:
+        return None
+    return b"".join(map(digest.raw_bytes, state.values())).hex()
 
 
 def inline_weights(state: dict[str, torch.Tensor]) -> dict[str, dict[str, object]] | None:
