@@ -1,12 +1,15 @@
 """The plan: recipes, cases, settings, axes, and the matrix they expand to."""
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from xorbench.errors import BadOption
-from xorbench.plan.axes import AXES, CASE_AXES, idle_note
+from xorbench.judge.checks import source
+from xorbench.plan.axes import AXES, CASE_AXES, idle_note, read_env, read_pythons
 from xorbench.plan.case import Case, Setting, Subject, case_from, read_device, to_dict
 from xorbench.plan.faults import PROCESS_FAULTS, TRAINING_FAULTS, read_fault
 from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_settings, group_name
@@ -273,3 +276,29 @@ def test_defaults_are_shown_as_one_would_type_them() -> None:
         assert axis.read(axis.option, axis.default_text) == axis.default
     for row in RECIPE_OPTIONS:
         assert row.parse(row.option, row.default_text) == getattr(Recipe(), row.field)
+
+
+def test_interpreters_are_named_by_their_environment(tmp_path: Path) -> None:
+    """An interpreter's label is its environment's folder, or the one given; ids show it alone."""
+    for name in ("old", "new"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "python").symlink_to(sys.executable)
+    old, new = (str(tmp_path / name / "bin" / "python") for name in ("old", "new"))
+    values = read_pythons("--pythons", f"{old},mine={new}")
+    assert [Setting(python=value).id for value in values] == ["python=old", "python=mine"]
+    assert values[0] == f"old={old}"
+
+
+def test_variables_combine() -> None:
+    """Two variables give every combination of their values; an empty value unsets."""
+    cells = read_env("--env", "B=1,2\nA=x,")
+    assert cells == (("A=x", "B=1"), ("A=", "B=1"), ("A=x", "B=2"), ("A=", "B=2"))
+    assert Setting(env=cells[0]).id == "env=A=x B=1"
+
+
+def test_an_instruction_set_may_draw_other_points() -> None:
+    """Trainings under other variables are not held to start from the same points."""
+    case = Case()
+    base, other = (Subject(case, s, Recipe()) for s in (Setting(), Setting(env=("A=x",))))
+    assert (source(base), source(other)) == ("seed 0", "seed 0 @env=A=x")
+    assert source(replace(base, setting=Setting(threads=2))) == "seed 0"

@@ -42,7 +42,7 @@ def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
     assert names == {
         "run.json", "epochs.jsonl", "trainings.jsonl", "verdicts.json", "throughput.csv",
         "accuracy.csv", "determinism.csv", "error.csv", "report.md", "report.html", "plots", "logs",
-        "weights", "points.json", "float64.jsonl",
+        "weights", "points.json", "float64.jsonl", "conditions.jsonl",
     }  # fmt: skip
     assert (quick_folder / "latest").is_symlink()
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from xorbench.measure.pool import OperationFailed, Worker, WorkerDied, environment
+from xorbench.measure.pool import OperationFailed, Worker, WorkerDied, environment, interpreter
 from xorbench.measure.staging import ROOMS, staged
 from xorbench.plan.case import Case, Setting, to_dict
 from xorbench.plan.recipe import Recipe
@@ -242,3 +242,11 @@ def test_stopping_frees_every_descriptor(tmp_path: Path) -> None:
     for _ in range(3):
         start(tmp_path).kill()
     assert before == psutil.Process().num_fds()
+
+
+def test_a_setting_chooses_interpreter_and_variables() -> None:
+    """A worker runs in the setting's Python, with its variables set or taken away."""
+    setting = Setting(python="other=/opt/other/bin/python", env=("NEW=1", "HOME="))
+    values = environment(setting, Path())
+    assert interpreter(setting) == "/opt/other/bin/python"
+    assert (values["NEW"], "HOME" in values) == ("1", False)

@@ -105,6 +105,8 @@ def plan_options(command: Command) -> Command:
         alone: dict[str, Any] = {}
         if isinstance(axis.default[0], bool):
             alone = {"is_flag": False, "flag_value": "true"}
+        elif axis.several:
+            alone = {"multiple": True}
         option = click.option(axis.option, axis.name, metavar="LIST", help=about, **alone)
         command = option(command)
     return command
@@ -178,9 +180,9 @@ def _request(options: dict[str, Any]) -> Any:
     from xorbench.verbs.run import Request
 
     axes = {
-        axis.name: axis.read(axis.option, options[axis.name])
+        axis.name: axis.read(axis.option, _joined(options[axis.name]))
         for axis in AXES
-        if options[axis.name] is not None
+        if options[axis.name] not in (None, ())
     }
     for text in options["plant"]:
         read_fault(text)
@@ -199,6 +201,11 @@ def _request(options: dict[str, Any]) -> Any:
         save_weights=options["save_weights"],
         anonymous=options["anonymous"],
     )
+
+
+def _joined(text: str | tuple[str, ...]) -> str:
+    """The texts of an option that may be given several times, as lines."""
+    return text if isinstance(text, str) else "\n".join(text)
 
 
 def _recipe(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
@@ -239,12 +246,15 @@ def _file(option: str, text: str) -> Path:
 
 
 def _name(text: str | None) -> str | None:
+    return None if text is None else _named("--name", text)
+
+
+def _named(option: str, text: str) -> str:
     allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-    if text is None:
-        return None
     if not text or len(text) > 64 or not set(text) <= set(allowed) or text in RESERVED:
         raise BadOption(
-            f"--name: {text!r} will not do", "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
+            f"{option}: {text!r} will not do",
+            "1 to 64 letters, digits, '.', '_', '-'; not 'latest'",
         )
     return text
 
@@ -484,6 +494,64 @@ def lessons(**options: Any) -> int:
     )
     exports = _exports(options)
     return _print_outcome(verb(request), options["as_json"], exports)
+
+
+@cli.command()
+@click.argument("runs", metavar="[A] B", nargs=-1)
+@click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
+@click.option("--by", "axis", metavar="SETTING", help="Along one setting of one run instead.")
+@click.option("--threshold", default="5%", metavar="X", help="Slower by more fails [5%].")
+@click.option("--machine-threshold", default="1.5", metavar="X", help="The same of the machine.")
+@click.option("--markdown", is_flag=True, help="For a merge request or an issue.")
+@ROOT
+@JSON
+def compare(**options: Any) -> int:
+    """Is B slower than A, in code or settings, or is the machine?
+
+    A and B are runs: a path, an id, the unique beginning of one, a name, or latest.
+    """
+    from xorbench.report import compare as report
+    from xorbench.verbs import compare as verb
+
+    form = _form(options)
+    root, runs, axis = _root(options["out"]), options["runs"], options["axis"]
+    thresholds = (
+        parse.share("--threshold", options["threshold"]),
+        parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
+    )
+    wanted = 1 if axis or options["baseline"] else 2
+    if len(runs) != wanted or (axis and options["baseline"]):
+        raise BadOption(
+            f"compare: {len(runs)} runs given",
+            "compare A B, compare B --baseline NAME, or compare RUN --by SETTING",
+        )
+    if axis:
+        _say(report.BY_FORMATS[form](verb.by_axis(root, runs[0], axis)))
+        return 0
+    before = None if options["baseline"] else runs[0]
+    found = verb.compare(root, before, runs[-1], options["baseline"], thresholds)
+    _say(report.FORMATS[form](found))
+    return verb.exit_code(found)
+
+
+def _form(options: dict[str, Any]) -> str:
+    if options["as_json"] and options["markdown"]:
+        raise BadOption("--json: cannot be given with --markdown")
+    return "json" if options["as_json"] else "markdown" if options["markdown"] else "text"
+
+
+@cli.command("save-baseline")
+@click.argument("name", metavar="NAME")
+@click.argument("text", metavar="[RUN]", default="latest")
+@click.option("--replace", is_flag=True, help="Take the place of a baseline of this name.")
+@ROOT
+def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
+    """Keep a copy of a run in DIR/baselines, for compare --baseline NAME."""
+    from xorbench.verbs import compare as verb
+
+    folder = verb.save_baseline(_root(out), _named("NAME", name), text, replace=replace)
+    _say(f"xorbench: baseline in {_shown(folder)}", err=True)
+    return 0
 
 
 @cli.command()

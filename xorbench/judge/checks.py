@@ -29,7 +29,7 @@ from xorbench.observe.records import (
 )
 from xorbench.plan import digest
 from xorbench.plan.axes import Axis
-from xorbench.plan.case import Subject, device_type
+from xorbench.plan.case import Setting, Subject, device_type
 from xorbench.plan.engines import form_of, inputs_name
 from xorbench.plan.matrix import edges, group_name
 from xorbench.plan.recipe import BASE_BATCH_SIZE
@@ -85,10 +85,10 @@ def _budget_hint(subject: Subject) -> str:
 
 def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """All trainings of a seed start from the same points and weights."""
-    alike: dict[str, list[Training]] = {}
+    by_source: dict[str, list[Training]] = {}
     for training in evidence.run.trainings:
-        alike.setdefault(inputs_name(training.case), []).append(training)
-    for subject, trainings in alike.items():
+        by_source.setdefault(source(evidence.subject(training)), []).append(training)
+    for drawn, trainings in by_source.items():
         counts = Counter(training.inputs_sha256 for training in trainings)
         usual, _ = counts.most_common(1)[0]
         odd = [f"{t.case.id} in {t.worker}" for t in trainings if t.inputs_sha256 != usual]
@@ -98,9 +98,21 @@ def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
             hint = (
                 "the points or the initial weights differ before training begins: look there first"
             )
-            yield _fail(name, subject, expected, actual, hint)
+            yield _fail(name, drawn, expected, actual, hint)
         else:
-            yield _pass(name, subject, expected, usual[:16])
+            yield _pass(name, drawn, expected, usual[:16])
+
+
+def source(subject: Subject) -> str:
+    """What the points and the initial weights are drawn from: a seed, and what may draw otherwise.
+
+    `randn` differs between instruction sets, and may between versions of PyTorch; the universal
+    form draws the same everywhere.
+    """
+    name = inputs_name(subject.case)
+    drawn_by = replace(Setting(), python=subject.setting.python, env=subject.setting.env)
+    everywhere = drawn_by == Setting() or form_of(subject.case) == "universal"
+    return name if everywhere else f"{name} @{drawn_by.id}"
 
 
 def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:

@@ -60,7 +60,7 @@ class Worker:
         try:
             with log.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "xorbench.worker", *map(str, theirs), operations],
+                    [interpreter(setting), "-m", "xorbench.worker", *map(str, theirs), operations],
                     pass_fds=theirs,
                     cwd=rooms,
                     env=environment(setting, rooms),
@@ -170,7 +170,17 @@ def environment(setting: Setting, rooms: Path) -> dict[str, str]:
     values["PYTHONFAULTHANDLER"] = "1"  # a segmentation fault leaves its traceback in the log
     if setting.deterministic:
         values.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    for variable in setting.env:
+        name, _, value = variable.partition("=")
+        values[name] = value
+        if not value:
+            del values[name]
     return values
+
+
+def interpreter(setting: Setting) -> str:
+    """The path of the Python that a worker under this setting runs in."""
+    return sys.executable if setting.python is None else setting.python.partition("=")[2]
 
 
 def _how(code: int | None) -> str:

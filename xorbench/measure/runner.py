@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from xorbench.errors import BadFile
+from xorbench.measure.conditions import Watch
 from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
 from xorbench.measure.schedule import shuffled
 from xorbench.observe.records import (
@@ -160,6 +161,7 @@ class Runner:
         self._start = start
         self._progress = progress
         self._faults = [read_fault(text) for text in info.faults]
+        self._watch = Watch()
         self._blamed: Live | None = None
         self._kills: Counter[str] = Counter()
         self._exact: set[tuple[object, ...]] = set()
@@ -226,6 +228,13 @@ class Runner:
                 self._guarded(act.slot, self._time_yardstick, act)
             elif act in act.slot.lives:
                 self._guarded(act.slot, self._step, act)
+        self._look_around()
+
+    def _look_around(self) -> None:
+        workers = [slot.worker.process.pid for slot in self._slots if slot.worker]
+        conditions = self._watch.look(workers)
+        if conditions:
+            self._store.append("conditions.jsonl", conditions)
 
     def _time_yardstick(self, timing: Timing) -> None:
         self._blamed = None

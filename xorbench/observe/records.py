@@ -104,6 +104,29 @@ class Exact(Struct, frozen=True, kw_only=True):
     weights: list[str]
 
 
+class AcceleratorState(Struct, frozen=True, kw_only=True):
+    """An accelerator at one moment: clocks in MHz, temperature in °C, why it runs slower."""
+
+    clock_mhz: int
+    highest_clock_mhz: int
+    temperature_c: int
+    throttled: list[str]
+
+
+class Conditions(Struct, frozen=True, kw_only=True):
+    """One line of `conditions.jsonl`: the machine over about a second of the run.
+
+    `others_percent` is the share of all processors' time that went to other programs, null at the
+    first look; `steal_percent` the share that the hypervisor gave to other machines.
+    """
+
+    at_s: float
+    load_average_1min: float
+    others_percent: float | None
+    steal_percent: float
+    accelerators: list[AcceleratorState] = []
+
+
 class Count(Struct, frozen=True, kw_only=True):
     """A score as two integers."""
 
@@ -215,6 +238,7 @@ class Run(Struct, frozen=True, kw_only=True):
     unfinished: list[Unfinished]
     exact: list[Exact] = []
     points: Points | None = None
+    conditions: list[Conditions] = []
 
 
 class KnownAnswer(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.observe.records import (
     SCHEMA_VERSION,
     Chunk,
+    Conditions,
     EpochLine,
     Exact,
     Example,
@@ -39,7 +40,17 @@ from xorbench.observe.records import (
 )
 
 RunRecord = TypeVar(
-    "RunRecord", RunInfo, EpochLine, Training, Skip, Failure, Exact, SweepInfo, Chunk, LessonsInfo
+    "RunRecord",
+    RunInfo,
+    EpochLine,
+    Training,
+    Skip,
+    Failure,
+    Conditions,
+    Exact,
+    SweepInfo,
+    Chunk,
+    LessonsInfo,
 )
 KINDS: Final[dict[type, str]] = {RunInfo: "run", SweepInfo: "sweep", LessonsInfo: "lessons"}
 RESUMABLE: Final = ("run", "sweep")
@@ -393,6 +404,9 @@ def load(folder: Path) -> Run:
         unfinished=_unfinished(info, epochs, trainings, skips, failures),
         exact=[_record(p, n, line, Exact) for p, n, line in _lines(folder / "float64.jsonl")],
         points=_points(folder),
+        conditions=[
+            _record(p, n, line, Conditions) for p, n, line in _lines(folder / "conditions.jsonl")
+        ],
     )
 
 

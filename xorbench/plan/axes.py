@@ -5,9 +5,13 @@ these rows. `bits` tells what a change of this setting alone, from one subject t
 do to the bits of the training.
 """
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from xorbench.errors import BadOption
@@ -17,7 +21,6 @@ from xorbench.plan.case import (
     ENGINES,
     OPTIMIZERS,
     Case,
-    Setting,
     Subject,
     device_type,
     read_device,
@@ -27,6 +30,10 @@ from xorbench.plan.engines import ENGINE_ROWS, form_of
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 Bits = Literal["keep", "change", "may change"]
+KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")  # a worker needs them as they are
+
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Axis:
     bits: Callable[[Subject, Subject], Expectation]
     about: str
     quick: tuple[Any, ...] | None = None
+    several: bool = False  # the option may be given more than once; `read` gets a line for each
     idle: Callable[[Case, bool], str] = lambda _case, _has_accelerator: ""
 
     @property
@@ -85,6 +93,58 @@ def _threads(option: str, text: str) -> tuple[int | None, ...]:
         return None if item == "auto" else parse.integer(name, item, 1, 1_024)
 
     return parse.separated(option, text, one)
+
+
+def read_pythons(option: str, text: str) -> tuple[str | None, ...]:
+    """Interpreters as `LABEL=/absolute/path`; raises `BadOption` for what cannot be run.
+
+    Without a label it is the folder of the environment: `torch26` of `torch26/bin/python`.
+    """
+
+    def one(name: str, item: str) -> str | None:
+        if item == "auto":
+            return None
+        label, equals, path = item.partition("=")
+        if not equals:
+            label, path = "", item
+        found = Path(path).expanduser()
+        # not resolved: a link's own folder is what makes it the Python of its environment
+        if not (found.is_file() and os.access(found, os.X_OK)):
+            raise BadOption(f"{name}: no interpreter at {path!r}", "for example venv/bin/python")
+        label = label or found.absolute().parent.parent.name
+        if not _LABEL.fullmatch(label):
+            raise BadOption(f"{name}: {label!r} is no label", "letters, digits, '.', '_' and '-'")
+        return f"{label}={found.absolute()}"
+
+    values = parse.separated(option, text, one)
+    parse.distinct(f"{option}: label", [value.partition("=")[0] for value in values if value])
+    return values
+
+
+def read_env(option: str, text: str) -> tuple[tuple[str, ...], ...]:
+    """Every combination of the variables' values, a line of text each; raises `BadOption`."""
+    if text == "none":
+        return ((),)
+    names, rows = [], []
+    for line in text.split("\n"):
+        name, equals, values = line.partition("=")
+        if not equals or not _VARIABLE.fullmatch(name) or name in KEPT_VARIABLES:
+            hint = "for example --env ATEN_CPU_CAPABILITY=default,avx2"
+            raise BadOption(f"{option}: no variable to set in {line!r}", hint)
+        if not values.isprintable():
+            raise BadOption(f"{option}: {name}: a value is not printable: {values!r}")
+        names.append(name)
+        rows.append([f"{name}={value}" for value in parse.distinct(option, values.split(","))])
+    parse.distinct(option, names)
+    return tuple(tuple(sorted(cell)) for cell in product(*rows))
+
+
+def _python_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("may change", "another PyTorch or NumPy may compute in another order")
+
+
+def _env_bits(_a: Subject, _b: Subject) -> Expectation:
+    return Expectation("may change", "the environment chooses among kernels")
 
 
 def _device_bits(a: Subject, b: Subject) -> Expectation:
@@ -259,6 +319,14 @@ AXES: Final = (
         "threads", "--threads", "process", _threads, (1,), _threads_bits,
         "CPU threads; auto is PyTorch's own choice",
     ),
+    Axis(
+        "python", "--pythons", "process", read_pythons, (None,), _python_bits,
+        "interpreters, as PATH or LABEL=PATH; auto is the one that runs this",
+    ),
+    Axis(
+        "env", "--env", "process", read_env, ((),), _env_bits,
+        "an environment variable and its values, as NAME=A,B; may be given again", several=True,
+    ),
 )  # fmt: skip
 
 CASE_AXES: Final = tuple(axis for axis in AXES if axis.scope != "process")
@@ -269,8 +337,3 @@ def idle_note(case: Case, has_accelerator: bool) -> str:
     """Why a setting of this case does nothing on this machine; empty where every one acts."""
     notes = (axis.idle(case, has_accelerator) for axis in CASE_AXES)
     return "; ".join(note for note in notes if note)
-
-
-def setting_of(values: dict[str, Any]) -> Setting:
-    """The setting with these values."""
-    return Setting(**values)

@@ -69,10 +69,15 @@ class Setting:
 
     One thread by default: nothing here is large enough to be split, and with more of them a busy
     machine makes every loss a hundred times slower, since OpenMP's threads wait by spinning.
+
+    `python` is `LABEL=PATH` of an interpreter, None for the one that runs the harness; `env` holds
+    environment variables as `NAME=value`, an empty value for a variable that is not to be set.
     """
 
     deterministic: bool = True
     threads: int | None = 1
+    python: str | None = None
+    env: tuple[str, ...] = ()
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -111,5 +116,13 @@ def case_from(values: dict[str, Any]) -> Case:
 
 
 def short(value: object) -> str:
-    """A value as ids and tables show it: 1 and 0 for true and false, auto for None."""
+    """A value as ids and tables show it: 1 and 0 for true and false, auto for None.
+
+    Of an interpreter its label, of environment variables all of them.
+    """
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    if isinstance(value, str):
+        label, equals, path = value.partition("=")
+        return label if equals and "/" in path else value
     return str(int(value)) if isinstance(value, bool) else "auto" if value is None else str(value)

@@ -5,7 +5,7 @@ from itertools import groupby, product
 from typing import Any, Final
 
 from xorbench.errors import BadOption
-from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, setting_of, value_text
+from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, value_text
 from xorbench.plan.case import Case, Setting, Subject
 from xorbench.plan.engines import ENGINE_ROWS
 from xorbench.plan.recipe import Recipe, require_batches
@@ -56,7 +56,7 @@ def expand_settings(given: dict[str, tuple[Any, ...]]) -> tuple[Setting, ...]:
     """Every combination of the process-level axis values."""
     names = [axis.name for axis in SETTING_AXES]
     values = [_values(axis, given, quick=False) for axis in SETTING_AXES]
-    return tuple(setting_of(dict(zip(names, cell, strict=True))) for cell in product(*values))
+    return tuple(Setting(**dict(zip(names, cell, strict=True))) for cell in product(*values))
 
 
 def _values(axis: Axis, given: dict[str, tuple[Any, ...]], quick: bool) -> tuple[Any, ...]:

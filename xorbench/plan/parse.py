@@ -46,6 +46,15 @@ def positive(option: str, text: str, high: float) -> float:
     return value
 
 
+def share(option: str, text: str) -> float:
+    """A share, as `5%` or `0.05`; raises `BadOption` for what is none between 0 and 1."""
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    value = real(option, number, 0.0, 100.0) / (100 if percent else 1)
+    if not 0 < value < 1:
+        raise BadOption(f"{option}: must be between 0 and 1, got {text}", "such as 5% or 0.05")
+    return value
+
+
 def truth(option: str, text: str, example: str = "false,true") -> bool:
     """True or false; raises `BadOption` otherwise."""
     value = _TRUTHS.get(text.strip().lower())

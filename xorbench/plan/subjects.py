@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from xorbench.errors import BadOption
-from xorbench.plan.axes import CASE_AXES, SETTING_AXES, Axis, setting_of
+from xorbench.plan.axes import CASE_AXES, SETTING_AXES, Axis
 from xorbench.plan.case import BASE_SETTING, Case, Setting
 
 EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another setting"
@@ -44,7 +44,7 @@ def read_setting(option: str, text: str) -> Setting:
             raise BadOption(f"{option}: {pair!r} is no setting", f"for example {EXAMPLE}")
         given[name] = value
     base = {f.name: getattr(Setting(), f.name) for f in fields(Setting) if f.init}
-    return setting_of({**base, **_values(option, SETTING_AXES, given)})
+    return Setting(**{**base, **_values(option, SETTING_AXES, given)})
 
 
 def _values(option: str, axes: tuple[Axis, ...], given: dict[str, str]) -> dict[str, Any]:
@@ -53,4 +53,6 @@ def _values(option: str, axes: tuple[Axis, ...], given: dict[str, str]) -> dict[
     for name in given:
         if name not in known:
             raise BadOption(f"{option}: {name!r} is no setting", f"one of {', '.join(known)}")
-    return {name: known[name].read(option, value)[0] for name, value in given.items()}
+    # what is given in several lines as an option stands in one word each in an id
+    lines = {n: v.replace(" ", "\n") if known[n].several else v for n, v in given.items()}
+    return {name: known[name].read(option, text)[0] for name, text in lines.items()}

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from xorbench.judge import conditions
 from xorbench.judge.answers import answers
 from xorbench.observe.records import Run, Verdict
 from xorbench.report.content import Content, Picture, Section
@@ -20,6 +21,7 @@ TITLES: Final = {
     "engines": "Engines",
     "error": "How far the weights are from double precision",
     "settings": "What changing each setting does to the bits",
+    "costs": "What each setting costs here",
     "not trained": "Skipped, failed and unfinished cases",
     "workers": "Workers",
     "checks": "Checks",
@@ -32,6 +34,11 @@ EXPLANATIONS: Final = {
         " divides by a frozen training timed in the same rounds. Epochs/s and steps/s are the same"
         " speed in other units, with the same relative interval. `÷ first` is paired round by round"
         " with the first case."
+    ),
+    "costs": (
+        "Epoch time with the setting at `to` ÷ at `from`, paired round by round: the geometric mean"
+        " over all pairs of cases that differ in this setting alone, its 95 % interval, and the"
+        " lowest and highest pair."
     ),
     "accuracy": "Counted as integers. Of several workers the worst is shown.",
     "determinism": (
@@ -57,7 +64,7 @@ EXPLANATIONS: Final = {
     ),
 }
 TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")
-OPTIONAL_TABLES: Final = ("engines", "error", "not trained")
+OPTIONAL_TABLES: Final = ("costs", "engines", "error", "not trained")
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
@@ -124,6 +131,7 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("software", software(machine)),
         ("workers", f"{info.repeats} × {len(info.settings)} setting(s), fresh processes"),
     ]
+    rows.append(("conditions", conditions.summary(run.conditions)))
     if info.faults:
         rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
     return rows

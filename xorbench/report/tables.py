@@ -10,6 +10,8 @@ from typing import Any, Final
 import pandas as pd
 
 from xorbench.judge import speed
+from xorbench.judge.checks import source
+from xorbench.judge.costs import by_setting
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.error import error_ulps
 from xorbench.judge.evidence import Evidence
@@ -18,7 +20,7 @@ from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import Run, Training, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Subject
-from xorbench.plan.engines import inputs_name
+from xorbench.report.compare import costs_frame
 
 Row = dict[str, Any]
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
@@ -47,7 +49,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 **_figure("epoch ÷ yardstick", relative.get(subject.id)),
                 **_figure("samples/s ÷ first", ratios.get(subject.id)),
                 "accelerator peak (MiB)": _peakmib(evidence.trainings[subject.id]),
-                "note": _note(run, subject),
+                "note": _speed_note(run, subject, evidence.trainings[subject.id]),
             }
         )
     return _frame(rows, run)
@@ -86,7 +88,7 @@ def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "case": subject.id,
                 "weights sha256": first.weights_sha256,
                 "workers": len(evidence.trainings[subject.id]),
-                "inputs": outcomes.get(("inputs", inputs_name(subject.case)), ""),
+                "inputs": outcomes.get(("inputs", source(subject)), ""),
                 **{check: outcomes.get((check, subject.id), "") for check in SUBJECT_CHECKS},
                 "note": _note(run, subject),
             }
@@ -164,6 +166,11 @@ def _errors(run: Run) -> dict[str, list[float]]:
     return found
 
 
+def costs(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """What each change of a setting costs here, over all pairs of cases that show it."""
+    return costs_frame(by_setting(Evidence(run)))
+
+
 def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Cases that were skipped, failed, or not brought to their end, each with the reason."""
     return pd.DataFrame(list(_lost_rows(run)), columns=["case", "worker", "what", "reason"])
@@ -227,6 +234,7 @@ TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
     "engines": engines,
     "error": error,
     "settings": lattice,
+    "costs": costs,
     "not trained": lost,
     "workers": workers,
     "checks": lambda _run, verdicts: checks(verdicts),
@@ -245,6 +253,12 @@ def _frame(rows: list[Row], run: Run) -> pd.DataFrame:
             reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
     rows = rows + [{"case": case, "note": note} for case, note in reasons.items()]
     return pd.DataFrame(rows)
+
+
+def _speed_note(run: Run, subject: Subject, trainings: Sequence[Training]) -> str:
+    noisy = speed.iqr_percent(trainings) > speed.NOISY_PERCENT
+    flag = f"noisy: IQR above {speed.NOISY_PERCENT:g} % of the median" if noisy else ""
+    return "; ".join(filter(None, [_note(run, subject), flag]))
 
 
 def _note(run: Run, subject: Subject) -> str:

@@ -1,0 +1,267 @@
+"""Comparing runs: doctored records for the rules, the real program for what it prints."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import Xorbench
+
+from xorbench.cli import main
+from xorbench.errors import BadFile
+from xorbench.judge import conditions
+from xorbench.judge.compare import Comparison, compare
+from xorbench.judge.costs import by_pair, by_setting
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.stats import holm, pool, shift
+from xorbench.observe import baselines, store
+from xorbench.observe.records import Conditions, Run, Training
+from xorbench.plan.axes import AXES
+
+ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
+
+
+@pytest.fixture(scope="module")
+def run(quick_run: Run) -> Run:
+    """A real run: two cases in two workers."""
+    return quick_run
+
+
+def steady(run: Run, *, seed: int = 0, **factors: float) -> Run:
+    """The run with quiet times: the yardstick 2.5 ms, an epoch 7 ms, each worker within 0.05 %.
+
+    `machine` multiplies everything, `code` every epoch, `one` the epochs of one case.
+    """
+    draw = random.Random(seed)
+    machine = factors.get("machine", 1.0)
+
+    def timed(training: Training) -> Training:
+        slower = factors.get("code", 1.0) * machine
+        slower *= factors.get("one", 1.0) if training.case.id == ONE else 1.0
+        luck = math.exp(draw.gauss(0, 0.0005))
+        epochs = len(training.tape)
+        return msgspec.structs.replace(
+            training,
+            epoch_s=[7e-3 * slower * luck] * epochs,
+            yardstick_s=[2.5e-3 * machine] * epochs,
+        )
+
+    return msgspec.structs.replace(run, trainings=[timed(t) for t in run.trainings])
+
+
+def with_machine(run: Run, **facts: object) -> Run:
+    """The run as if its workers had found these facts of their machine."""
+    workers = [msgspec.structs.replace(w, machine={**w.machine, **facts}) for w in run.info.workers]
+    return msgspec.structs.replace(run, info=msgspec.structs.replace(run.info, workers=workers))
+
+
+def verdicts(found: Comparison) -> dict[str, str]:
+    """Verdict by subject or device."""
+    return {row.subject: row.verdict for row in (*found.subjects, *found.machine)}
+
+
+def test_the_same_code_on_the_same_machine_passes(run: Run) -> None:
+    """Two runs of equal times are the same, in every case and on the machine."""
+    found = compare(steady(run), steady(run, seed=1))
+    assert found.outcome == "pass"
+    assert set(verdicts(found).values()) == {"same"}
+
+
+def test_one_slower_case_fails_alone(run: Run) -> None:
+    """A delay in one case shows on that case and nowhere else."""
+    found = compare(steady(run), steady(run, seed=1, one=1.1))
+    slower = [name for name, verdict in verdicts(found).items() if verdict != "same"]
+    assert (found.outcome, slower) == ("fail", [ONE])
+
+
+def test_one_faster_case_passes(run: Run) -> None:
+    """Faster is no failure."""
+    found = compare(steady(run), steady(run, seed=1, one=0.8))
+    assert (found.outcome, verdicts(found)[ONE]) == ("pass", "faster")
+
+
+def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
+    """A delay in training and yardstick alike shows on the machine's line only."""
+    found = compare(steady(run), steady(run, seed=1, machine=1.8))
+    slower = [name for name, verdict in verdicts(found).items() if verdict != "same"]
+    assert (found.outcome, slower) == ("fail", ["cpu"])
+
+
+def test_a_mild_shift_of_the_machine_is_mentioned(run: Run) -> None:
+    """Within its threshold, a slower machine passes with a word."""
+    found = compare(steady(run), steady(run, seed=1, machine=1.2))
+    assert found.outcome == "pass"
+    assert "slower now" in found.machine[0].note
+
+
+def test_a_shift_within_the_threshold_is_the_same(run: Run) -> None:
+    """Three per cent are the same at 5 %, and slower at 2 %."""
+    before, after = steady(run), steady(run, seed=1, one=1.03)
+    assert verdicts(compare(before, after))[ONE] == "same"
+    assert verdicts(compare(before, after, threshold=0.02))[ONE] == "slower"
+
+
+def test_one_worker_is_inconclusive(run: Run) -> None:
+    """A run of one worker shows no interval and decides nothing."""
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.worker == "w0"])
+    found = compare(steady(alone), steady(alone, one=1.5))
+    assert found.outcome == "inconclusive"
+    assert all(row.low is None for row in found.subjects)
+
+
+def test_another_torch_is_judged_by_raw_times(run: Run) -> None:
+    """Where the software differs the figures are raw, are said to be, and --pythons is named."""
+    found = compare(steady(run), with_machine(steady(run, seed=1), torch_version="2.6.0"))
+    assert (found.figures, found.machine) == ("raw", [])
+    assert any("--pythons" in note for note in found.notes)
+    assert [c.b for c in found.changes if c.what == "torch_version"] == ["2.6.0"]
+
+
+def test_nothing_in_common_is_never_a_pass(run: Run) -> None:
+    """Another recipe leaves nothing to compare, which is inconclusive."""
+    info = msgspec.structs.replace(run.info, recipe_sha256="0" * 64)
+    found = compare(run, msgspec.structs.replace(run, info=info))
+    assert (found.outcome, found.subjects) == ("inconclusive", [])
+    assert "recipes differ" in found.notes[0]
+
+
+def test_other_yardsticks_do_not_compare(run: Run) -> None:
+    """Figures of two versions of the yardstick are not compared."""
+    info = msgspec.structs.replace(run.info, yardstick_version=99)
+    found = compare(run, msgspec.structs.replace(run, info=info))
+    assert (found.outcome, found.subjects) == ("inconclusive", [])
+
+
+def test_other_bits_and_scores_are_told(run: Run) -> None:
+    """Changed digests and scores stand beside the speeds, with the first epoch that differs."""
+    first = run.trainings[0]
+    odd = msgspec.structs.replace(
+        first,
+        tape=[*first.tape[:3], *["f" * 64] * (len(first.tape) - 3)],
+        test=msgspec.structs.replace(first.test, correct=499),
+    )
+    others = [t for t in run.trainings if t.case != first.case]
+    changes = compare(run, msgspec.structs.replace(run, trainings=[odd, *others])).changes
+    told = {(change.what, change.where) for change in changes}
+    name = first.case.id
+    assert told >= {("bits", f"{name}, from epoch 3"), ("accuracy", name)}
+
+
+def test_a_planted_run_is_said_to_be_one(run: Run) -> None:
+    """A run with planted faults does not pass for a clean one."""
+    planted = msgspec.structs.replace(
+        run, info=msgspec.structs.replace(run.info, faults=["delay:ms=1"])
+    )
+    assert "B has planted faults: delay:ms=1" in compare(run, planted).notes
+
+
+def test_holm_multiplies_by_what_is_left() -> None:
+    """The smallest p counts for all, the next for all but one, and none sinks below another."""
+    assert [p for p, _ in holm([0.04, 0.01, 0.03])] == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_a_shift_is_as_sure_as_both_its_sides() -> None:
+    """Variance adds up; Welch's degrees lie between the smaller side's and the sum."""
+    sides = pool({"x": [0.0, 0.02]}), pool({"x": [0.1, 0.12]})
+    moved = shift(*sides, "x")
+    assert moved.log == pytest.approx(0.1)
+    assert moved.variance == pytest.approx(0.0002)
+    assert moved.freedom == pytest.approx(2.0)
+
+
+def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
+    """Along drop_last, the one axis of this run, each pair's ratio is of raw times by round."""
+    axis = next(axis for axis in AXES if axis.name == "drop_last")
+    evidence = Evidence(steady(run, one=1.1))
+    (pair,) = by_pair(evidence, axis)
+    (row,) = by_setting(evidence)
+    assert pair.ratio.value == pytest.approx(1.1, rel=0.01) or pair.ratio.value == pytest.approx(
+        1 / 1.1, rel=0.01
+    )
+    assert (row.axis, row.pairs, row.ratio.value) == (axis, 1, pytest.approx(pair.ratio.value))
+
+
+def look(others: float | None = 0.0, steal: float = 0.0) -> Conditions:
+    """One look at the machine."""
+    return Conditions(at_s=1.0, load_average_1min=1.0, others_percent=others, steal_percent=steal)
+
+
+def test_a_quiet_machine_is_not_flagged() -> None:
+    """No trouble, no flag; an unknown share of others is no trouble."""
+    assert conditions.trouble([look(None), look(1.0)]) == []
+
+
+def test_other_programs_and_stolen_time_are_flagged() -> None:
+    """A busy second of others, or a little steal all the time, is contention."""
+    found = conditions.trouble([look(0.0, 2.0), look(60.0, 2.0)])
+    assert ["other programs" in found[0], "hypervisor" in found[1]] == [True, True]
+
+
+def test_the_program_judges_saves_and_names(
+    xorbench: Xorbench, quick_folder: Path, tmp_path: Path
+) -> None:
+    """A run equals itself and its saved baseline; JSON, Markdown and exit code agree."""
+    out, run = str(tmp_path / "results"), str((quick_folder / "latest").resolve())
+    saved = xorbench("save-baseline", "quiet", run, "--out", out)
+    again = xorbench("save-baseline", "quiet", run, "--out", out)
+    shown = xorbench("compare", run, "--baseline", "quiet", "--out", out, "--json")
+    found = json.loads(shown.stdout)
+    assert (saved.returncode, again.returncode) == (0, 2)
+    assert {row["ratio"] for row in found["subjects"]} == {1.0}
+    codes = {"pass": 0, "fail": 1, "inconclusive": 3}
+    assert shown.returncode == codes[found["outcome"]]
+    markdown = xorbench("compare", run, run, "--markdown")
+    assert "| case" in markdown.stdout
+    by = xorbench("compare", run, "--by", "drop-last")
+    assert (by.returncode, "drop_last" in by.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("latest",), "compare: 1 runs"),
+        ((), "compare: 0 runs"),
+        (("latest", "latest", "--baseline", "x"), "compare: 2 runs"),
+        (("latest", "--baseline", "none"), "no baseline 'none'"),
+        (("latest", "latest", "--threshold", "5"), "between 0 and 1"),
+        (("latest", "latest", "--threshold", "x%"), "finite number"),
+        (("latest", "latest", "--machine-threshold", "0.5"), "from 1"),
+        (("latest", "nowhere"), "nowhere"),
+        (("latest", "--by", "colour"), "unknown setting"),
+        (("latest", "--by", "seed"), "no two finished cases"),
+        (("latest", "latest", "--json", "--markdown"), "--json"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    quick_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    """Each mistake names the option, and exits 2."""
+    monkeypatch.setattr("sys.argv", ["xorbench", "compare", *arguments, "--out", str(quick_folder)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    message = capsys.readouterr().err
+    assert (ended.value.code, message.count("xorbench:"), told in message) == (2, 1, True)
+
+
+def test_a_planted_run_is_no_baseline(quick_run: Run, copied: Path, tmp_path: Path) -> None:
+    """Only a finished, clean run may be kept to compare with, and nothing is left of another."""
+    info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
+    (copied / "run.json").write_bytes(msgspec.json.encode(info))
+    with pytest.raises(BadFile, match="planted faults"):
+        baselines.save(tmp_path / "results", "odd", copied, replace=False)
+    assert not (tmp_path / "results" / "baselines").exists()
+
+
+def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
+    """With --replace the new run stands where the old one stood, and reads back as it was."""
+    root = tmp_path / "results"
+    baselines.save(root, "quiet", copied, replace=False)
+    baselines.save(root, "quiet", copied, replace=True)
+    assert store.load(baselines.find(root, "quiet")).trainings == store.load(copied).trainings
+    assert [path.name for path in (root / "baselines").iterdir()] == ["quiet"]

@@ -1,0 +1,50 @@
+"""Named runs to compare with: copies in `baselines/NAME`, of what a comparison reads."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.observe import store
+
+FOLDER: Final = "baselines"
+KEPT: Final = ("run.json", "trainings.jsonl", "verdicts.json")
+
+
+def find(root: Path, name: str) -> Path:
+    """The folder of a saved baseline; raises `BadOption` where there is none."""
+    folder = root / FOLDER / name
+    if not (folder / "run.json").is_file():
+        known = sorted(path.parent.name for path in (root / FOLDER).glob("*/run.json"))
+        hint = f"one of {', '.join(known)}" if known else "save one: save-baseline NAME RUN"
+        raise BadOption(f"--baseline: no baseline {name!r} in {root / FOLDER}", hint)
+    return folder
+
+
+def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
+    """Keep a run under a name; all of it or nothing.
+
+    Raises `BadOption` for a name that is taken, and `BadFile` for a run that is no baseline:
+    unfinished, with failures, or with planted faults.
+    """
+    folder = root / FOLDER / name
+    if folder.exists() and not replace:
+        raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
+    observed = store.load(run)
+    flaws = (
+        (not observed.info.finished or observed.unfinished, "is not finished"),
+        (observed.info.faults, "has planted faults"),
+        (observed.failures, "has failed cases"),
+        (not observed.trainings, "has trained nothing"),
+    )
+    for flawed, what in flaws:
+        if flawed:
+            raise BadFile(f"{run}: {what}: it is no baseline")
+    partial = folder.with_name(f".{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for file in KEPT:
+        if (run / file).exists():
+            store.write_whole(partial / file, store.read_bytes(run / file))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder

@@ -1,0 +1,145 @@
+"""A comparison as text, as Markdown and for programs."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import pandas as pd
+
+from xorbench.judge.compare import Comparison, Ratio
+from xorbench.judge.costs import Cost
+from xorbench.report.text import to_markdown, to_terminal
+
+WORDS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
+Table = Callable[[pd.DataFrame], str]
+
+
+def as_text(found: Comparison) -> str:
+    """For a terminal: the tables, what else changed, the verdict in the last line."""
+    return _whole(found, to_terminal, "")
+
+
+def as_markdown(found: Comparison) -> str:
+    """The same for a merge request or an issue."""
+    return _whole(found, to_markdown, "## ") + "\n"
+
+
+def as_json(found: Comparison) -> str:
+    """Everything, for programs."""
+    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
+
+
+def _whole(found: Comparison, table: Table, mark: str) -> str:
+    parts = [f"A {found.a}\nB {found.b}"]
+    if found.subjects:
+        parts += [f"{mark}{_title(found)}", table(_ratios(found.subjects, "case"))]
+    if found.machine:
+        asked = f"slower than {found.machine_threshold:g} times fails"
+        parts += [f"{mark}The machine: raw yardstick, B ÷ A ({asked})"]
+        parts += [table(_ratios(found.machine, "device"))]
+    if found.changes:
+        frame = pd.DataFrame(msgspec.to_builtins(found.changes))
+        parts += [f"{mark}What else is not the same", table(frame[["what", "where", "a", "b"]])]
+    for side, names in (("A", found.only_a), ("B", found.only_b)):
+        if names:
+            parts.append(f"only in {side}: {', '.join(names)}")
+    parts += [f"note: {note}" for note in found.notes]
+    return "\n\n".join([*parts, sentence(found)])
+
+
+def _title(found: Comparison) -> str:
+    if found.figures == "raw":
+        return f"Code and software: raw epoch time, B ÷ A (threshold {found.machine_threshold:g}×)"
+    asked = f"threshold {found.threshold * 100:g} %"
+    return f"Code and settings: epoch ÷ yardstick, B ÷ A ({asked}; intervals by Holm)"
+
+
+def _ratios(rows: Sequence[Ratio], what: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                what: row.subject,
+                "B ÷ A": row.ratio,
+                "B ÷ A low": row.low,
+                "B ÷ A high": row.high,
+                "p": None if row.p is None else f"{row.p:.2g}",
+                "workers": row.workers,
+                "verdict": row.verdict,
+                "note": row.note,
+            }
+            for row in rows
+        ]
+    )
+
+
+def sentence(found: Comparison) -> str:
+    """The verdict, and what it rests on."""
+    rows = [*found.subjects, *found.machine]
+    named = {
+        verdict: [row.subject for row in rows if row.verdict == verdict]
+        for verdict in ("slower", "faster", "same", "inconclusive")
+    }
+    counts = [
+        f"{len(names)} {verdict}" if verdict == "same" else f"{verdict}: {', '.join(names)}"
+        for verdict, names in named.items()
+        if names
+    ]
+    return f"{WORDS[found.outcome]}: {'; '.join(counts) or 'nothing to compare'}"
+
+
+def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
+    """Ratios along the axes of one run, one row a change of a setting or a pair of subjects."""
+    return pd.DataFrame(
+        [
+            {
+                "setting": cost.axis.name,
+                "from": cost.before,
+                "to": cost.after,
+                "time ÷": cost.ratio.value,
+                "time ÷ low": cost.ratio.low,
+                "time ÷ high": cost.ratio.high,
+                "workers": cost.ratio.workers,
+                "pairs": cost.pairs,
+                "lowest": cost.lowest,
+                "highest": cost.highest,
+                "example": cost.example,
+            }
+            for cost in costs
+        ],
+        columns=[
+            "setting", "from", "to", "time ÷", "time ÷ low", "time ÷ high", "workers", "pairs",
+            "lowest", "highest", "example",
+        ],
+    )  # fmt: skip
+
+
+def by_text(costs: Sequence[Cost]) -> str:
+    """`compare RUN --by AXIS` for a terminal."""
+    return to_terminal(_by_frame(costs))
+
+
+def by_markdown(costs: Sequence[Cost]) -> str:
+    """The same as Markdown."""
+    return to_markdown(_by_frame(costs)) + "\n"
+
+
+def by_json(costs: Sequence[Cost]) -> str:
+    """The same for programs."""
+    return costs_frame(costs).to_json(orient="records", indent=2)
+
+
+def _by_frame(costs: Sequence[Cost]) -> pd.DataFrame:
+    frame = costs_frame(costs).drop(columns=["pairs", "lowest", "highest"])
+    return frame.rename(columns={"example": "first case"})
+
+
+FORMATS: Final[dict[str, Callable[[Comparison], str]]] = {
+    "text": as_text,
+    "json": as_json,
+    "markdown": as_markdown,
+}
+BY_FORMATS: Final[dict[str, Callable[[Sequence[Cost]], str]]] = {
+    "text": by_text,
+    "json": by_json,
+    "markdown": by_markdown,
+}
