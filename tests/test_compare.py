@@ -86,7 +86,7 @@ def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
     """A delay in training and yardstick alike shows on the machine's line only."""
     found = compare(steady(run), steady(run, seed=1, machine=1.8))
     slower = [name for name, verdict in verdicts(found).items() if verdict != "same"]
-    assert (found.outcome, slower) == ("fail", ["cpu"])
+    assert (found.outcome, slower) == ("fail", ["cpu, loader yardstick"])
 
 
 def test_a_mild_shift_of_the_machine_is_mentioned(run: Run) -> None:

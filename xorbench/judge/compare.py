@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
 from xorbench.judge.evidence import Evidence, first_difference
-from xorbench.judge.speed import by_subject, log_epoch, log_relative, yardstick_by_device
+from xorbench.judge.speed import by_subject, log_epoch, log_relative, yardsticks
 from xorbench.judge.stats import ALPHA, Pool, holm, pool, shift
 from xorbench.observe.records import Run, WorkerRecord
 
@@ -182,14 +182,14 @@ def _speed(ratio: float, low: float | None, high: float | None, p: float, limit:
 
 def _machine(a: Evidence, b: Evidence, limit: float) -> list[Ratio]:
     """The raw yardstick of each device: hours lie between the runs, so only the limit decides."""
-    before, after = yardstick_by_device(a), yardstick_by_device(b)
+    before, after = yardsticks(a), yardsticks(b)
     rows = []
-    for device in before.keys() & after.keys():
-        moved = shift(pool({device: before[device]}), pool({device: after[device]}), device)
+    for name in before.keys() & after.keys():
+        moved = shift(pool({name: before[name]}), pool({name: after[name]}), name)
         found = moved.ratio()
         rows.append(
             Ratio(
-                subject=device,
+                subject=name,
                 ratio=found.value,
                 low=found.low,
                 high=found.high,

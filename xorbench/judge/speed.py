@@ -8,6 +8,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import median_log_ratio, spread
 from xorbench.observe.records import Training
 from xorbench.plan.case import Subject
+from xorbench.plan.engines import yardstick_of
 
 NOISY_PERCENT: Final = 10.0
 
@@ -21,10 +22,10 @@ def log_epoch(training: Training) -> float:
 
 def log_relative(training: Training) -> float | None:
     """Log of the median over rounds of epoch ÷ yardstick; None where a round has no yardstick."""
-    yardsticks = [seconds for seconds in training.yardstick_s if seconds is not None]
-    if len(yardsticks) < len(training.epoch_s):
+    beside = [seconds for seconds in training.yardstick_s if seconds is not None]
+    if len(beside) < len(training.epoch_s):
         return None
-    return median_log_ratio(training.epoch_s, yardsticks)
+    return median_log_ratio(training.epoch_s, beside)
 
 
 def by_subject(evidence: Evidence, figure: Callable[[Training], float | None]) -> Logs:
@@ -38,16 +39,17 @@ def by_subject(evidence: Evidence, figure: Callable[[Training], float | None]) -
     return found
 
 
-def yardstick_by_device(evidence: Evidence) -> Logs:
-    """Log of the median raw yardstick in seconds, one a worker, by device."""
+def yardsticks(evidence: Evidence) -> Logs:
+    """Log of the median raw yardstick in seconds, one a worker, by device and kind."""
     found: dict[str, dict[str, list[float]]] = {}
     for training in evidence.run.trainings:
         seconds = [value for value in training.yardstick_s if value is not None]
-        workers = found.setdefault(training.case.device, {})
+        name = f"{training.case.device}, {yardstick_of(training.case)} yardstick"
+        workers = found.setdefault(name, {})
         workers.setdefault(training.worker, []).extend(seconds)
     return {
-        device: [math.log(spread(seconds).median) for seconds in workers.values() if seconds]
-        for device, workers in found.items()
+        name: [math.log(spread(seconds).median) for seconds in workers.values() if seconds]
+        for name, workers in found.items()
         if any(workers.values())
     }
 

@@ -37,7 +37,7 @@ from xorbench.observe.records import (
 )
 from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, Setting, to_dict
-from xorbench.plan.engines import exact_twin, unable
+from xorbench.plan.engines import exact_twin, unable, yardstick_of
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 from xorbench.plan.recipe import Recipe
 
@@ -95,16 +95,16 @@ class Slot:
     yardstick_version: int = 0
     faults: list[FaultSpec] = field(default_factory=list)
     lives: list[Live] = field(default_factory=list)
-    yardsticks: dict[str, deque[float]] = field(default_factory=dict)
+    yardsticks: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
 
     @property
     def worker_id(self) -> str:
         """The present worker's id: the slot's name, and which restart it is."""
         return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
 
-    def yardstick_s(self, device: str) -> float | None:
-        """Median of the last yardsticks timed on the device, about one round's."""
-        latest = self.yardsticks.get(device)
+    def yardstick_s(self, case: Case) -> float | None:
+        """Median of the last yardsticks of the case's device and kind, about one round's."""
+        latest = self.yardsticks.get(yardstick_key(case))
         return median(latest) if latest else None
 
     def launch(self, start: StartWorker) -> None:
@@ -132,10 +132,15 @@ class Slot:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Timing:
-    """One timing of the yardstick on a device, in a slot."""
+    """One timing of a yardstick in a slot: its device and its kind."""
 
     slot: Slot
-    device: str
+    key: tuple[str, str]
+
+
+def yardstick_key(case: Case) -> tuple[str, str]:
+    """Device and kind of the yardstick that a case is held against."""
+    return case.device, yardstick_of(case)
 
 
 def make_slots(settings: Sequence[Setting], repeats: int, faults: Sequence[str] = ()) -> list[Slot]:
@@ -220,8 +225,8 @@ class Runner:
         state in which the trainings find them.
         """
         unfinished = self._unfinished()
-        owners = sorted({(self._slots.index(x.slot), x.case.device) for x in unfinished})
-        yardsticks = [Timing(self._slots[at], device) for at, device in owners]
+        owners = sorted({(self._slots.index(x.slot), yardstick_key(x.case)) for x in unfinished})
+        yardsticks = [Timing(self._slots[at], key) for at, key in owners]
         acts: list[Live | Timing] = [*unfinished, *yardsticks * YARDSTICKS_A_ROUND]
         for act in shuffled(acts, self.info.order_seed, number):
             if isinstance(act, Timing):
@@ -238,30 +243,31 @@ class Runner:
 
     def _time_yardstick(self, timing: Timing) -> None:
         self._blamed = None
-        slot, device = timing.slot, timing.device
-        served = [x for x in self._unfinished() if x.slot is slot and x.case.device == device]
+        slot, key = timing.slot, timing.key
+        served = [x for x in self._unfinished() if x.slot is slot and yardstick_key(x.case) == key]
         if not served:
             return
         try:
-            seconds = slot.ask("yardstick", device=device)["yardstick_s"]
+            answer = slot.ask("yardstick", device=key[0], kind=key[1])
         except OperationFailed as error:
             for live in served:
                 self._fail(live, f"the yardstick: {error}")
         else:
-            slot.yardsticks.setdefault(device, deque(maxlen=YARDSTICKS_A_ROUND)).append(seconds)
+            latest = slot.yardsticks.setdefault(key, deque(maxlen=YARDSTICKS_A_ROUND))
+            latest.append(answer["yardstick_s"])
 
     def _step(self, live: Live) -> None:
         if not live.slot.worker or not live.slot.worker.alive():
             self._blamed = None  # it died between two requests: this case did nothing
             raise self._death_between(live.slot)
-        if live.case.device not in live.slot.yardsticks:
-            self._time_yardstick(Timing(live.slot, live.case.device))
+        if yardstick_key(live.case) not in live.slot.yardsticks:
+            self._time_yardstick(Timing(live.slot, yardstick_key(live.case)))
         answer = self._ask(live, "step")
         line = EpochLine(
             worker=live.slot.worker_id,
             case=live.case.id,
             epoch=len(live.timed),
-            yardstick_s=live.slot.yardstick_s(live.case.device),
+            yardstick_s=live.slot.yardstick_s(live.case),
             **answer,
         )
         self._store.append("epochs.jsonl", line)

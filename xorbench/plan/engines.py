@@ -45,6 +45,11 @@ def form_of(case: Case) -> Form:
     return ENGINE_ROWS[case.engine].form
 
 
+def yardstick_of(case: Case) -> str:
+    """The kind of yardstick that slows as this case does where the machine is busy."""
+    return "loader" if ENGINE_ROWS[case.engine].fed_by_loader else "tensor"
+
+
 def inputs_name(case: Case) -> str:
     """Cases with one name of their inputs start from the same points and weights, bit for bit."""
     form = " universal" if form_of(case) == "universal" else ""

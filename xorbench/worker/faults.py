@@ -1,16 +1,15 @@
 """Faults that change the whole process: a function each, and its row in `PROCESS_FAULTS`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import torch
-from torch import Tensor
 
 from xorbench.plan.faults import FaultSpec
 from xorbench.universal import torch_backend
 from xorbench.workload.engines import ENGINES, Epoch, Parts
 from xorbench.workload.faults import stretched
-from xorbench.workload.yardstick import Yardstick
+from xorbench.workload.yardstick import Batch, Yardstick
 
 
 def plant_in_process(faults: Sequence[FaultSpec]) -> None:
@@ -38,11 +37,11 @@ def _slow(fault: FaultSpec) -> None:
 
         return opened
 
-    def step(yardstick: Yardstick, index: Tensor) -> None:
-        stretched(lambda: whole(yardstick, index), percent)
+    def train(yardstick: Yardstick, batches: Iterable[Batch]) -> None:
+        stretched(lambda: whole(yardstick, batches), percent)
 
-    whole = Yardstick._step
-    setattr(Yardstick, "_step", step)  # noqa: B010
+    whole = Yardstick._train
+    setattr(Yardstick, "_train", train)  # noqa: B010
     ENGINES.update({name: slowed(engine) for name, engine in ENGINES.items()})
 
 

@@ -33,7 +33,7 @@ class Session:
     def __init__(self) -> None:
         self.trainings: dict[int, Training | UniversalTraining] = {}
         self.traced: dict[int, Traced] = {}
-        self.yardsticks: dict[str, Yardstick] = {}
+        self.yardsticks: dict[tuple[str, str], Yardstick] = {}
         self.opened = 0
 
 
@@ -123,12 +123,13 @@ def step(session: Session, *, training: int) -> Answer:
     return asdict(session.trainings[training].step())
 
 
-def measure_yardstick(session: Session, *, device: str) -> Answer:
-    """Time one epoch of the frozen training on the device."""
-    if device not in session.yardsticks:
-        session.yardsticks[device] = Yardstick(torch.device(device))
-        session.yardsticks[device].epoch()  # warm-up
-    return {"yardstick_s": session.yardsticks[device].epoch()}
+def measure_yardstick(session: Session, *, device: str, kind: str = "tensor") -> Answer:
+    """Time one epoch of a frozen training on the device."""
+    key = (device, kind)
+    if key not in session.yardsticks:
+        session.yardsticks[key] = Yardstick(torch.device(device), kind)
+        session.yardsticks[key].epoch()  # warm-up
+    return {"yardstick_s": session.yardsticks[key].epoch()}
 
 
 def finish(session: Session, *, training: int, with_state: bool) -> Answer:

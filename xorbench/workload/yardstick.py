@@ -1,39 +1,52 @@
-"""The yardstick: a frozen training whose epoch is timed beside the others, to cancel the machine.
+"""The yardsticks: frozen trainings whose epochs are timed beside the others, to cancel the machine.
 
-Frozen means frozen: a change here that moves its time makes every stored relative figure wrong.
-Such a change needs a new `VERSION`, and figures are compared within one version only. It uses
-nothing of the other modules, so that no change of theirs can reach it.
+Frozen means frozen: a change here that moves their time makes every stored relative figure wrong.
+Such a change needs a new `VERSION`, and figures are compared within one version only. They use
+nothing of the other modules, so that no change of theirs can reach them.
+
+There are two, since a busy machine slows two kinds of work unequally: `tensor` indexes its tensors
+directly, `loader` fetches point by point through a `DataLoader`, which is mostly Python.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-VERSION: Final = 1
-POINTS: Final = 2_500
+VERSION: Final = 2
+POINTS: Final = {"tensor": 2_500, "loader": 1_280}
 BATCH_SIZE: Final = 128
 SEED: Final = 20_240_229
+KINDS: Final = ("tensor", "loader")
+
+Batch = tuple[Tensor, Tensor]
 
 
 class Yardstick:
-    """An XOR training on one device that indexes tensors directly, without a `DataLoader`.
+    """An XOR training on one device, of one of the `KINDS`.
 
     Each `epoch()` starts anew from the same weights and order, so that every one is the same work.
     """
 
     def __init__(
-        self, device: torch.device, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        device: torch.device,
+        kind: str = "tensor",
+        *,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
         self._device = device
+        points = POINTS[kind]
         draws = torch.Generator().manual_seed(SEED)
-        bits = torch.randint(0, 2, (POINTS, 2), dtype=torch.float32, generator=draws)
-        self._labels = (bits.sum(dim=1) == 1).to(torch.long)
-        self._points = bits + 0.1 * torch.randn((POINTS, 2), generator=draws)
-        self._order = torch.randperm(POINTS, generator=draws)
+        bits = torch.randint(0, 2, (points, 2), dtype=torch.float32, generator=draws)
+        labels = (bits.sum(dim=1) == 1).to(torch.long)
+        data = _Points(bits + 0.1 * torch.randn((points, 2), generator=draws), labels)
+        order = torch.randperm(points, generator=draws)
+        self._batches = (Indexed(data, order) if kind == "tensor" else Loaded(data)).batches
         model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
         with torch.no_grad():
             for weight in model.parameters():
@@ -48,20 +61,20 @@ class Yardstick:
         with torch.no_grad():
             for weight, start in zip(self._model.parameters(), self._start, strict=True):
                 weight.copy_(start)
+        batches = self._batches()
         self._wait()
         begin = self._clock()
-        for at in range(0, POINTS - BATCH_SIZE + 1, BATCH_SIZE):
-            self._step(self._order[at : at + BATCH_SIZE])
+        self._train(batches)
         self._wait()
         return self._clock() - begin
 
-    def _step(self, index: Tensor) -> None:
-        points = self._points[index].to(self._device)
-        labels = self._labels[index].to(self._device)
-        loss = self._loss(self._model(points).squeeze(1), labels.float())
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
+    def _train(self, batches: Iterable[Batch]) -> None:
+        for points, labels in batches:
+            points, labels = points.to(self._device), labels.to(self._device)  # noqa: PLW2901
+            loss = self._loss(self._model(points).squeeze(1), labels.float())
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
 
     def _wait(self) -> None:
         if self._device.type != "cpu":
@@ -70,3 +83,44 @@ class Yardstick:
     def weights(self) -> list[Tensor]:
         """The weights as they are, on the CPU: after an epoch, always the same."""
         return [weight.detach().cpu().clone() for weight in self._model.parameters()]
+
+
+class _Points(Dataset[Batch]):
+    """Points and labels, fetched one by one."""
+
+    def __init__(self, points: Tensor, labels: Tensor) -> None:
+        self.points, self.labels = points, labels
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.points[index], self.labels[index]
+
+
+class Indexed:
+    """Whole batches by direct indexing, in a fixed order."""
+
+    def __init__(self, data: _Points, order: Tensor) -> None:
+        self._data, self._order = data, order
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of one epoch, the short last one left out."""
+        for at in range(0, len(self._order) - BATCH_SIZE + 1, BATCH_SIZE):
+            index = self._order[at : at + BATCH_SIZE]
+            yield self._data.points[index], self._data.labels[index]
+
+
+class Loaded:
+    """Batches from a `DataLoader` that fetches point by point, its generator seeded anew."""
+
+    def __init__(self, data: _Points) -> None:
+        self._draws = torch.Generator()
+        self._loader = DataLoader(
+            data, batch_size=BATCH_SIZE, shuffle=True, drop_last=True, generator=self._draws
+        )
+
+    def batches(self) -> Iterable[Batch]:
+        """The batches of one epoch."""
+        self._draws.manual_seed(SEED)
+        return self._loader
