@@ -145,8 +145,10 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> 
 
 
 def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:
-    """Each plot is an SVG, and drawing it twice gives the same bytes."""
-    for plot in plots.PLOTS.values():
+    """Each plot is an SVG, and drawing it twice gives the same bytes; one size makes no line."""
+    drawn = {name: plot for name, plot in plots.PLOTS.items() if not plot.data(quick_run).empty}
+    assert plots.PLOTS.keys() - drawn.keys() == {"scaling"}
+    for plot in drawn.values():
         svg = plot.draw(plot.data(quick_run))
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert svg == plot.draw(plot.data(quick_run))

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from xorbench.judge.checks import values_of
+from xorbench.judge.constants import constants
 from xorbench.judge.evidence import Evidence
 from xorbench.observe.records import Run, Training, WeightRecord
 from xorbench.plan.case import Subject
@@ -81,6 +82,59 @@ def say_speeds(frame: pd.DataFrame) -> str:
     return (
         f"{len(frame)} bars, from {number(slow['samples/s'])} samples/s ({slow['case']})"
         f" to {number(fast['samples/s'])} ({fast['case']})."
+    )
+
+
+# Speed by batch size
+
+
+def scaling(run: Run) -> pd.DataFrame:
+    """Samples per second of each batch size, and what the fitted line says of it."""
+    rows = [
+        {
+            "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.settings))),
+            "batch size": size,
+            "samples/s": samples,
+            "samples/s of the line": samples / fit.off(batches, samples),
+            "a (s a step)": fit.step_s.value,
+            "b (s a sample)": fit.sample_s.value,
+        }
+        for fit in constants(Evidence(run))
+        if fit.step_s and fit.sample_s
+        for size, (batches, samples) in fit.points.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def draw_scaling(frame: pd.DataFrame) -> str:
+    """A dot a batch size, the line through them: batch size ÷ (a + b · batch size)."""
+    with drawn(3.2) as (axes, out):
+        for index, (name, own) in enumerate(frame.groupby("line", sort=False)):
+            sizes = np.geomspace(own["batch size"].min(), own["batch size"].max(), 60)
+            step_s, sample_s = own["a (s a step)"].iloc[0], own["b (s a sample)"].iloc[0]
+            style = line_style(index)
+            axes.plot(sizes, sizes / (step_s + sample_s * sizes), **style, label=name)
+            axes.plot(own["batch size"], own["samples/s"], "o", color=style["color"], markersize=4)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}")
+        axes.tick_params(axis="y", which="minor", labelsize=7)
+        axes.set_xlabel("batch size")
+        axes.set_ylabel("samples/s")
+        axes.legend()
+    return out.getvalue()
+
+
+def say_scaling(frame: pd.DataFrame) -> str:
+    """How far the points lie off their lines."""
+    off = (frame["samples/s"] / frame["samples/s of the line"] - 1).abs().max()
+    lines = frame["line"].nunique()
+    return (
+        f"{lines} line{'s' if lines > 1 else ''} through {len(frame)} points, from"
+        f" {number(frame['samples/s'].min())} to {number(frame['samples/s'].max())} samples/s;"
+        f" the farthest point lies {number(100 * off)} % off its line."
     )
 
 
@@ -312,6 +366,14 @@ PLOTS: Final[dict[str, Plot]] = {
         speeds,
         draw_speeds,
         say_speeds,
+        "throughput",
+    ),
+    "scaling": Plot(
+        "Speed by batch size",
+        "Samples per second by batch size (dots), and the fitted line: a step costs a, a sample b",
+        scaling,
+        draw_scaling,
+        say_scaling,
         "throughput",
     ),
     "epochs": Plot(

@@ -22,6 +22,7 @@ TITLES: Final = {
     "error": "How far the weights are from double precision",
     "settings": "What changing each setting does to the bits",
     "costs": "What each setting costs here",
+    "constants": "What a step and a sample cost here",
     "not trained": "Skipped, failed and unfinished cases",
     "workers": "Workers",
     "checks": "Checks",
@@ -39,6 +40,12 @@ EXPLANATIONS: Final = {
         "Epoch time with the setting at `to` ÷ at `from`, paired round by round: the geometric mean"
         " over all pairs of cases that differ in this setting alone, its 95 % interval, and the"
         " lowest and highest pair."
+    ),
+    "constants": (
+        "`epoch_s = a · batches + b · samples`, the line of least relative error through the batch"
+        " sizes; its 95 % interval holds both how far they lie off the line and how far workers"
+        " lie apart. The left-out error is that of the line through the others, at each batch size"
+        " in turn. An accelerator overtakes the CPU where their two lines cross."
     ),
     "accuracy": "Counted as integers. Of several workers the worst is shown.",
     "determinism": (
@@ -64,7 +71,7 @@ EXPLANATIONS: Final = {
     ),
 }
 TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")
-OPTIONAL_TABLES: Final = ("costs", "engines", "error", "not trained")
+OPTIONAL_TABLES: Final = ("constants", "costs", "engines", "error", "not trained")
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:

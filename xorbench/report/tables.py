@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from xorbench.judge import speed
 from xorbench.judge.checks import source
+from xorbench.judge.constants import constants as fitted
 from xorbench.judge.costs import by_setting
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.error import error_ulps
@@ -171,6 +173,28 @@ def costs(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     return costs_frame(by_setting(Evidence(run)))
 
 
+def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """What a step and a sample cost each device and engine, by a line through its batch sizes."""
+    rows = []
+    for fit in fitted(Evidence(run)):
+        errors = [100 * error for error in (fit.left_out or {}).values()]
+        rows.append(
+            {
+                "device": fit.line.device,
+                "engine": fit.line.engine,
+                "settings": fit.line.settings,
+                **_figure("a (µs a step)", fit.step_s, 1e6),
+                **_figure("b (ns a sample)", fit.sample_s, 1e9),
+                "batch sizes": " ".join(map(str, fit.points)),
+                "left-out error, median (%)": float(np.median(errors)) if errors else None,
+                "left-out error, largest (%)": max(errors, default=None),
+                "overtakes the CPU at (batch size)": fit.overtakes,
+                "note": fit.note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Cases that were skipped, failed, or not brought to their end, each with the reason."""
     return pd.DataFrame(list(_lost_rows(run)), columns=["case", "worker", "what", "reason"])
@@ -235,12 +259,13 @@ TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
     "error": error,
     "settings": lattice,
     "costs": costs,
+    "constants": constants,
     "not trained": lost,
     "workers": workers,
     "checks": lambda _run, verdicts: checks(verdicts),
 }
 CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
-CSV_IF_ANY: Final = ("engines", "error")
+CSV_IF_ANY: Final = ("engines", "error", "constants")
 CSV_IN_FULL: Final = {"error": errors}
 
 
