@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from xorbench.plan import parse
 from xorbench.plan.axes import AXES, read_devices
 from xorbench.plan.case import read_device
 from xorbench.plan.faults import read_fault
+from xorbench.plan.matrix import STRESSES
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, RecipeOption, read_recipe
 from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 
@@ -133,6 +135,7 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find the run by.")
 @click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
+@click.option("--stress", metavar="WHAT", help="Keep it busy meanwhile: cpu, memory, accelerator.")
 @click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
@@ -199,6 +202,9 @@ def _request(options: dict[str, Any]) -> Any:
         faults=options["plant"],
         require_devices=options["require_devices"],
         save_weights=options["save_weights"],
+        stress=None
+        if options["stress"] is None
+        else parse.word("--stress", options["stress"], STRESSES),
         anonymous=options["anonymous"],
     )
 
@@ -408,6 +414,23 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
     if options["html"] is not None:
         write_page(options["html"], outcome.content)
     return _print_outcome(outcome, options["as_json"], exports)
+
+
+@cli.command()
+@JSON
+def selftest(as_json: bool) -> int:
+    """Plant every fault in short real runs, and see each caught by the check that should."""
+    from xorbench.report import selftest as report
+    from xorbench.verbs.selftest import selftest as verb
+
+    begun = time.monotonic()
+    outcome = verb(lambda text: _say(f"xorbench: {text}", err=True))
+    rows = [(one.fault, one.check, one.said) for one in outcome.caught]
+    code = 0 if outcome.passed else CHECK_FAILED
+    wall_s = time.monotonic() - begun
+    as_text = report.text(rows, outcome.alarms, wall_s)
+    _say(report.as_json(rows, outcome.alarms, code) if as_json else as_text)
+    return code
 
 
 @cli.command()

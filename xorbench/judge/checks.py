@@ -297,6 +297,23 @@ def sha256_of(weights: Mapping[str, WeightRecord]) -> str:
     )
 
 
+def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """No worker grows by more than 256 MiB once its trainings stand open."""
+    for worker in evidence.run.info.workers:
+        if worker.opened_rss_bytes is None or worker.peak_rss_bytes is None:
+            continue
+        grown_mib = (worker.peak_rss_bytes - worker.opened_rss_bytes) / 2**20
+        subject = f"worker {worker.id}"
+        expected, actual = f"at most {GROWTH_MIB} MiB more", f"{grown_mib:.0f} MiB more"
+        if grown_mib > GROWTH_MIB:
+            hint = "something is kept from epoch to epoch: a longer training will run out of memory"
+            yield _fail(name, subject, expected, actual, hint)
+        else:
+            yield _pass(name, subject, expected, actual)
+
+
+GROWTH_MIB: Final = 256
+
 CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {
     "completion": completion,
     "accuracy": accuracy,
@@ -308,6 +325,7 @@ CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {
     "arithmetic": arithmetic,
     "universal": universal,
     "save and load": save_and_load,
+    "memory": memory,
 }
 
 

@@ -289,6 +289,10 @@ class Runner:
                 self._try(live, self._warm_up, live)
         for live in list(slot.lives):
             self._try(live, self._open, live)
+        self._blamed = None
+        peak = slot.ask("usage")["peak_rss_bytes"]
+        record = self._workers[slot.worker_id]
+        self._workers[record.id] = msgspec.structs.replace(record, opened_rss_bytes=peak)
 
     def _warm_up(self, live: Live) -> None:
         """Train a throw-away twin for a few epochs; the timed training starts anew."""

@@ -41,6 +41,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     repeat: int
     machine: dict[str, Any]
     golden: dict[str, Golden] = {}  # by device
+    opened_rss_bytes: int | None = None  # the peak once every training stood open
     peak_rss_bytes: int | None = None
     died: str | None = None
 
@@ -67,6 +68,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     anonymous: bool = False
     save_weights: bool = False
     require_devices: bool = False
+    stress: str | None = None
     yardstick_version: int
     host: dict[str, Any]
     workers: list[WorkerRecord] = []

@@ -13,6 +13,7 @@ from xorbench.plan.recipe import Recipe, require_batches
 BIGGEST_MATRIX: Final = 100_000
 CONTROL_BATCH_SIZE: Final = 125  # divides the 2,500 default points, so that drop_last must not act
 CONTROL_WORKERS: Final = 2
+STRESSES: Final = ("cpu", "memory", "accelerator")  # what can be kept busy while it trains
 
 
 @dataclass(frozen=True, slots=True)

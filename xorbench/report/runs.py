@@ -139,6 +139,8 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("workers", f"{info.repeats} × {len(info.settings)} setting(s), fresh processes"),
     ]
     rows.append(("conditions", conditions.summary(run.conditions)))
+    if info.stress:
+        rows.append(("stressed", f"the {info.stress} was kept busy: speeds are of no use"))
     if info.faults:
         rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
     return rows

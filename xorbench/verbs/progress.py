@@ -79,6 +79,22 @@ class Lines:
         """Nothing to take away."""
 
 
+class Quiet:
+    """Says nothing: for runs inside another verb."""
+
+    def begin(self, epochs: int) -> None:
+        """Nothing."""
+
+    def advance(self, epochs: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
 def for_stream() -> Bar | Lines:
     """A bar where standard error is a terminal that wants one, lines elsewhere."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()

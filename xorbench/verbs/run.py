@@ -22,6 +22,8 @@ from xorbench.measure.runner import (
     require_same_machine,
     untrainable,
 )
+from xorbench.measure.staging import staged
+from xorbench.measure.stress import stressed
 from xorbench.observe import store as files
 from xorbench.observe.records import RunInfo, Skip, slot_of
 from xorbench.observe.store import RunStore
@@ -29,7 +31,7 @@ from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Setting, to_dict
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_settings
 from xorbench.plan.recipe import Recipe
-from xorbench.verbs.progress import Bar, Lines
+from xorbench.verbs.progress import Bar, Lines, Quiet
 from xorbench.verbs.workers import running, starter, terminable, until_interrupted
 
 if TYPE_CHECKING:
@@ -54,10 +56,23 @@ class Request:
     require_devices: bool = False
     save_weights: bool = False
     anonymous: bool = False
+    stress: str | None = None
 
 
 def run(request: Request, progress: Bar | Lines) -> "Outcome":
     """Plan, start workers, train, judge, report. Raises `BadOption` before anything is written."""
+    store, interrupted = train(request, progress)
+    try:
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def train(request: Request, progress: Bar | Lines | Quiet) -> tuple[RunStore, bool]:
+    """Plan, start workers, train; gives the folder, and whether it was interrupted.
+
+    Raises `BadOption` before anything is written.
+    """
     started = now()
     settings, epochs = _validated(request)
     slots = make_slots(settings, request.repeats, request.faults)
@@ -65,7 +80,11 @@ def run(request: Request, progress: Bar | Lines) -> "Outcome":
     store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
-        with terminable(), running(slots, start, _load_reports):
+        with (
+            terminable(),
+            running(slots, start, _load_reports),
+            stressed(request.stress, staged()),
+        ):
             cases, skips = _resolve(request, slots)
             info = _info(request, store, settings, cases, slots, started)
             for skip in skips:
@@ -77,9 +96,10 @@ def run(request: Request, progress: Bar | Lines) -> "Outcome":
                 slot.lives = [Live(c, slot) for c in cases if c not in {s.case for s in skips}]
             runner = Runner(info, store, slots, start, progress)
             interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
-        return conclude(store, interrupted=interrupted)
-    finally:
+    except BaseException:
         store.close()
+        raise
+    return store, interrupted
 
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> "Outcome":
@@ -197,6 +217,7 @@ def _info(
         anonymous=request.anonymous,
         save_weights=request.save_weights,
         require_devices=request.require_devices,
+        stress=request.stress,
         yardstick_version=slots[0].yardstick_version,
         host=host.describe(anonymous=request.anonymous),
     )

@@ -12,7 +12,7 @@ from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
 from xorbench.measure.runner import Slot, StartWorker
 from xorbench.measure.staging import staged
 from xorbench.plan.case import Setting
-from xorbench.verbs.progress import Bar, Lines
+from xorbench.verbs.progress import Bar, Lines, Quiet
 
 
 def starter(
@@ -66,7 +66,7 @@ def _configure(slot: Slot) -> None:
         ) from None
 
 
-def until_interrupted(work: Callable[[], None], progress: Bar | Lines, rest: str) -> bool:
+def until_interrupted(work: Callable[[], None], progress: Bar | Lines | Quiet, rest: str) -> bool:
     """Work to the end, or until Ctrl-C or a polite kill; true where it was interrupted.
 
     `rest` is the command that does what is left.

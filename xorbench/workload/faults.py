@@ -6,6 +6,7 @@ a fault of the batches does not move the moment of another one.
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -340,6 +341,22 @@ def _other_lr(training: Training, fault: FaultSpec) -> None:
     moments(training, act)
 
 
+def _race(training: Training, fault: FaultSpec) -> None:
+    weight = next(training.model.parameters())
+
+    def act(now: Moments) -> None:
+        if now.epoch < fault.number("epoch"):
+            return
+        thread = threading.Thread(target=lambda: sum(range(30_000)))  # half a millisecond
+        begun = time.perf_counter()
+        thread.start()
+        thread.join()
+        if time.perf_counter() - begun > fault.number("ms") / 1_000:
+            flip_bit(weight, 0, 0)  # it came too late for this step
+
+    moments(training, act, after=True)
+
+
 def _grow(training: Training, fault: FaultSpec) -> None:
     kept: list[bytes] = []
 
@@ -387,6 +404,7 @@ TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
     "hang": _hang,
     "delay": _delay,
     "grow": _grow,
+    "race": _race,
     "skip-batch": _skip_batch,
     "repeat-batch": _repeat_batch,
     "swap-batches": _swap_batches,

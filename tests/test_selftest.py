@@ -1,0 +1,88 @@
+"""Stress, the check of memory, and the harness that tests itself."""
+
+import json
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from conftest import run_in
+
+from xorbench.judge.checks import judge
+from xorbench.measure.staging import staged
+from xorbench.measure.stress import PROCESSES, stressed
+from xorbench.observe.records import Run
+from xorbench.plan.faults import FAULTS
+from xorbench.report import selftest as report
+from xorbench.verbs.selftest import DEATHS, IN_PROCESS, IN_SEEDS, ON_EDGES, Caught, Outcome
+
+
+@pytest.mark.parametrize("kind", ["cpu", "memory"])
+def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> None:
+    """As many processes as stated, using the processor; none afterwards."""
+    with stressed(kind, staged()):
+        time.sleep(0.5)
+        mine = psutil.Process().children()
+        busy = [child for child in mine if child.cpu_times().user > 0.05]
+        assert len(busy) == PROCESSES[kind]
+    assert not [child for child in busy if child.is_running()]
+
+
+def test_a_worker_that_grows_is_told(quick_run: Run) -> None:
+    """More than 256 MiB once everything stands open; a sound run passes."""
+    assert {v.outcome for v in judge(quick_run) if v.check == "memory"} == {"pass"}
+    first, *others = quick_run.info.workers
+    fat = msgspec.structs.replace(first, peak_rss_bytes=(first.opened_rss_bytes or 0) + 2**29)
+    info = msgspec.structs.replace(quick_run.info, workers=[fat, *others])
+    run = msgspec.structs.replace(quick_run, info=info)
+    failed = [v.subject for v in judge(run) if v.check == "memory" and v.outcome == "fail"]
+    assert failed == ["worker w0"]
+
+
+def test_every_fault_is_planted_by_the_selftest() -> None:
+    """A fault that is added to the registry must be given the check that catches it."""
+    planted = {*IN_SEEDS, *ON_EDGES, *DEATHS, *IN_PROCESS, "delay", "slow", "flip-model", "race"}
+    assert planted == set(FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "passed"),
+    [
+        (Outcome([Caught("a", "rerun", "w1")], []), True),
+        (Outcome([Caught("a", "rerun", "")], []), False),
+        (Outcome([Caught("a", "rerun", "w1")], ["seed 0: cried"]), False),
+    ],
+)
+def test_a_missed_fault_and_a_false_alarm_fail_it(outcome: Outcome, passed: bool) -> None:
+    """Either is exit code 1."""
+    assert outcome.passed is passed
+
+
+def test_what_was_missed_stands_out() -> None:
+    """In the table and in the sum."""
+    shown = report.text([("a", "rerun", ""), ("b", "inputs", "seed 0")], [], 1.0)
+    assert "MISSED" in shown
+    assert "1 of 2 faults caught, 0 alarms of the clean run, 1 s" in shown
+
+
+def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
+    """A weight that depends on a thread's luck: two fresh processes part. The run says it all."""
+    done = run_in(
+        tmp_path,
+        *("run", "--quick", "--drop-last", "true", "--epochs", "20", "--stress", "cpu", "--json"),
+        *("--plant", "race:ms=2"),
+    )
+    found = json.loads(done.stdout)
+    assert "cpu" in found["heading"]["stressed"]
+    assert "rerun" in {v["check"] for v in found["verdicts"] if v["outcome"] == "fail"}
+
+
+def test_bits_hold_under_stress(tmp_path: Path) -> None:
+    """With the processor kept busy a sound training parts nowhere."""
+    done = run_in(
+        tmp_path, *("run", "--quick", "--epochs", "3", "--repeats", "2", "--stress", "memory")
+    )
+    assert "FAIL accuracy" in done.stdout  # too few epochs
+    assert "FAIL rerun" not in done.stdout
+    assert "FAIL warm-up" not in done.stdout
