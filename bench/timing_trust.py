@@ -1,30 +1,55 @@
 """How much `compare` sees, and how often it cries wolf: measured on this machine.
 
-    python bench/timing_trust.py record --runs 250     # resumable: records what is still missing
-    python bench/timing_trust.py report                # judges what is recorded
+    python bench/timing_trust.py record --runs 250      # resumable: records what is still missing
+    python bench/timing_trust.py tools --rounds 20      # the same task given to other tools
+    python bench/timing_trust.py report --to FILE.md    # judges what is recorded
 
-`record` makes separate runs of the same four cases (`results/timing-trust/` by default): four of
-the unchanged code, then one in which each case's epochs are really stretched by another percentage,
+`record` makes separate runs of the same four cases (in `results/timing-trust/`): four of the
+unchanged code, then one in which each case's epochs are really stretched by another percentage,
 and so on, so that quiet and busy hours fall on all alike. `report` compares disjoint pairs of
-unchanged runs (A/A), and each slowed run with the unchanged run recorded just before it.
+unchanged runs (A/A), and each slowed run with the unchanged run recorded just before it; a slowed
+case is judged as one of four, by Bonferroni, since its neighbours are slowed too.
+
+`tools` needs pyperf and hyperfine, and skips with a word the one that is missing.
 """
 
 import argparse
+import json
+import math
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import pandas as pd
+
+from xorbench.judge.compare import compare, decide
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.speed import by_subject, log_relative, yardsticks
+from xorbench.judge.stats import ALPHA, interval, pool, shift, wilson
 from xorbench.observe import store
+from xorbench.observe.records import Run, RunInfo
+from xorbench.report.runs import machine_line
+from xorbench.report.text import to_markdown
 
 OUT: Final = Path("results/timing-trust")
+TASK: Final = Path(__file__).with_name("timing_task.py")
 PERCENTS: Final = (1, 2, 3, 5, 10)
+THRESHOLDS: Final = (0.02, 0.05)
 CASES: Final = tuple(
     f"cpu-loader-b{size}-pin0-drop{drop}-w0-s0" for size in (128, 256) for drop in (1, 0)
 )
 RUN: Final = ("--batch-sizes", "128,256", "--pin-memory", "false", "--repeats", "3")
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
+
+
+# Recording
 
 
 def planned() -> Iterator[tuple[str, dict[str, int]]]:
@@ -53,7 +78,7 @@ def record(out: Path, runs: int) -> None:
             runs -= 1
 
 
-def _infos(out: Path) -> Iterator[store.RunInfo]:
+def _infos(out: Path) -> Iterator[RunInfo]:
     for folder in sorted((out / "runs").glob("*")):
         if (folder / "run.json").exists():
             yield store.read_info(folder)
@@ -67,14 +92,271 @@ def _run(out: Path, name: str, faults: dict[str, int]) -> None:
         sys.exit(f"{name}: exit code {ended.returncode}\n{ended.stderr}")
 
 
+# The same task, given to other tools
+
+
+def pytest_benchmark(out: Path, stretch: int) -> Path:
+    """One run of the task by pytest-benchmark, saved."""
+    _ask([sys.executable, "-m", "pytest", "-q", str(TASK), f"--benchmark-json={out}"], stretch)
+    return out
+
+
+def pytest_benchmark_alarm(a: Path, b: Path) -> bool:
+    """What `--benchmark-compare-fail=median:5%` decides of two saved runs."""
+    medians = [json.loads(p.read_text())["benchmarks"][0]["stats"]["median"] for p in (a, b)]
+    return bool(medians[1] > 1.05 * medians[0])
+
+
+def pyperf(out: Path, stretch: int) -> Path:
+    """One run of the task by pyperf: five processes of twenty values."""
+    out.unlink(missing_ok=True)
+    few = ["--processes=5", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
+    _ask([sys.executable, str(TASK), "pyperf", *few, "-o", str(out)], stretch)
+    return out
+
+
+def pyperf_alarm(a: Path, b: Path) -> bool:
+    """What `pyperf compare_to --min-speed=5` says of two saved runs."""
+    command = [sys.executable, "-m", "pyperf", "compare_to", "--min-speed=5", str(a), str(b)]
+    return "slower" in _ask(command, 0)
+
+
+def hyperfine(out: Path, stretch: int) -> Path:
+    """One run of the task by hyperfine: the whole process, five times."""
+    task = f"{sys.executable} {TASK} whole"
+    _ask(["hyperfine", "--runs=5", "--warmup=1", f"--export-json={out}", task], stretch)
+    return out
+
+
+def hyperfine_alarm(a: Path, b: Path) -> bool:
+    """Hyperfine has no gate: here, a median more than 5 % longer."""
+    medians = [json.loads(p.read_text())["results"][0]["median"] for p in (a, b)]
+    return bool(medians[1] > 1.05 * medians[0])
+
+
+def _ask(command: Sequence[str], stretch: int) -> str:
+    environment = {**os.environ, "STRETCH": str(stretch)}
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
+
+
+TOOLS: Final[dict[str, tuple[Callable[[Path, int], Path], Callable[[Path, Path], bool]]]] = {
+    "pytest-benchmark": (pytest_benchmark, pytest_benchmark_alarm),
+    "pyperf": (pyperf, pyperf_alarm),
+    "hyperfine": (hyperfine, hyperfine_alarm),
+}
+
+
+def tools(out: Path, rounds: int) -> None:
+    """Two runs of the same code and one of code slowed by 10 %, by every tool, so many times."""
+    log = out / "tools.jsonl"
+    out.mkdir(parents=True, exist_ok=True)
+    for _ in range(rounds):
+        for name, (measure, alarm) in TOOLS.items():
+            if _missing(name):
+                print(f"{name} is not installed: skipped", file=sys.stderr)
+                continue
+            begun = time.monotonic()
+            a, b, c = (
+                measure(out / f"{name}-{side}.json", stretch)
+                for side, stretch in (("a", 0), ("b", 0), ("c", 10))
+            )
+            row = {
+                "tool": name,
+                "same": alarm(a, b),
+                "slowed": alarm(b, c),
+                "seconds": (time.monotonic() - begun) / 3,
+            }
+            with log.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def _missing(name: str) -> bool:
+    if name == "pyperf":
+        return subprocess.run([sys.executable, "-c", "import pyperf"], check=False).returncode != 0
+    return name == "hyperfine" and shutil.which("hyperfine") is None
+
+
+# The report
+
+
+def load(out: Path) -> dict[str, Run]:
+    """Every finished run by name."""
+    found = {}
+    for folder in sorted((out / "runs").glob("*")):
+        if (folder / "run.json").exists() and store.read_info(folder).finished:
+            run = store.load(folder)
+            found[str(run.info.name)] = run
+    return found
+
+
+def same_code(runs: dict[str, Run]) -> pd.DataFrame:
+    """A/A: disjoint pairs of neighbours, by threshold."""
+    same = [runs[name] for name in sorted(runs) if name.startswith("same")]
+    pairs = list(zip(same[::2], same[1::2], strict=False))
+    rows = []
+    for threshold in THRESHOLDS:
+        found = [compare(a, b, threshold=threshold) for a, b in pairs]
+        verdicts = [{row.verdict for row in one.subjects} for one in found]
+        alarms = sum(bool(each & {"slower", "faster"}) for each in verdicts)
+        rows.append(
+            {
+                "threshold (%)": f"{threshold * 100:g}",
+                "comparisons": len(pairs),
+                "with any alarm": _share(alarms, len(pairs)),
+                "all the same": _share(sum(each == {"same"} for each in verdicts), len(pairs)),
+                "cases inconclusive": _share(
+                    sum(r.verdict == "inconclusive" for one in found for r in one.subjects),
+                    sum(len(one.subjects) for one in found),
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def slowed(runs: dict[str, Run]) -> pd.DataFrame:
+    """Planted slow-downs, each case against the unchanged run just before it."""
+    order = sorted(runs, key=lambda name: runs[name].info.started)
+    counts: dict[tuple[float, int], Counter[str]] = {}
+    for at, name in enumerate(order):
+        earlier = [other for other in order[:at] if other.startswith("same")]
+        if name.startswith("slow") and earlier:
+            for threshold in THRESHOLDS:
+                for percent, verdict in _judged(runs[earlier[-1]], runs[name], threshold):
+                    counts.setdefault((threshold, percent), Counter())[verdict] += 1
+    return pd.DataFrame(
+        [
+            {
+                "threshold (%)": f"{threshold * 100:g}",
+                "slowed by (%)": str(percent),
+                "cases": found.total(),
+                **{v: _share(found[v], found.total()) for v in ("slower", "same", "inconclusive")},
+            }
+            for (threshold, percent), found in sorted(counts.items())
+        ]
+    )
+
+
+def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
+    before, after = (pool(by_subject(Evidence(run), log_relative)) for run in (a, b))
+    for case, percent in planted(int(str(b.info.name).partition("-")[2])).items():
+        moved = shift(before, after, case)
+        found = moved.ratio(ALPHA / len(CASES))
+        p = min(1.0, moved.p * len(CASES))
+        yield percent, decide(found.value, found.low, found.high, p, 1 + threshold)
+
+
+def coverage(runs: dict[str, Run]) -> pd.DataFrame:
+    """How often a run's 95 % interval covers the median of the others' figures, by case."""
+    same = [runs[name] for name in sorted(runs) if name.startswith("same")]
+    rows = []
+    for workers in (2, 3):
+        logs = [by_subject(Evidence(run), log_relative) for run in same]
+        pools = [pool({case: each[:workers] for case, each in one.items()}) for one in logs]
+        for case in CASES:
+            means = np.array([one.means[case] for one in pools])
+            covered = 0
+            for at, one in enumerate(pools):
+                middle = math.exp(float(np.median(np.delete(means, at))))
+                found = interval(means[at], one.variance(case), one.freedom, workers)
+                covered += (found.low or 0) <= middle <= (found.high or math.inf)
+            rows.append(
+                {
+                    "case": case,
+                    "workers": str(workers),
+                    "covered": _share(covered, len(pools)),
+                    "deviation between runs (%)": float(100 * means.std(ddof=1)),
+                    "deviation between workers (%)": float(
+                        100 * np.sqrt(np.mean([(one.deviation or 0) ** 2 for one in pools]))
+                    ),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def other_tools(out: Path) -> pd.DataFrame:
+    """What the other tools said of the same task."""
+    path = out / "tools.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [json.loads(line) for line in lines]
+    shown = []
+    for name in TOOLS:
+        mine = [row for row in rows if row["tool"] == name]
+        if mine:
+            shown.append(
+                {
+                    "tool": name,
+                    "pairs": len(mine),
+                    "same code, called slower": _share(sum(r["same"] for r in mine), len(mine)),
+                    "10 % slower, caught": _share(sum(r["slowed"] for r in mine), len(mine)),
+                    "a run takes (s)": float(np.median([row["seconds"] for row in mine])),
+                }
+            )
+    return pd.DataFrame(shown)
+
+
+def _share(part: int, whole: int) -> str:
+    if whole == 0:
+        return ""
+    low, high = wilson(part, whole)
+    return f"{part}/{whole} [{100 * low:.0f}, {100 * high:.0f}] %"
+
+
+def report(out: Path) -> str:
+    """The whole as Markdown."""
+    runs = load(out)
+    if not runs:
+        sys.exit(f"{out}: nothing is recorded")
+    first = next(iter(runs.values()))
+    took = [_seconds(run) for run in runs.values()]
+    raw = [
+        float(np.mean(each)) for run in runs.values() for each in yardsticks(Evidence(run)).values()
+    ]
+    machine = next(w.machine for w in first.info.workers if w.machine)
+    tables: list[tuple[str, pd.DataFrame]] = [
+        ("The same code twice (A/A)", same_code(runs)),
+        ("Epochs of one case really stretched", slowed(runs)),
+        ("Coverage of the 95 % interval of one run", coverage(runs)),
+        ("The same task given to other tools", other_tools(out)),
+    ]
+    return "\n\n".join(
+        [
+            "# How far the timings can be trusted",
+            f"{machine_line(first.info.host)}; PyTorch {machine['torch_version']}, Python"
+            f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
+            f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
+            f" costs two. The raw yardstick had a standard deviation of {100 * np.std(raw):.0f} %"
+            " between them. Shares are given with Wilson's 95 % interval.",
+            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`.",
+            *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),
+        ]
+    )
+
+
+def _seconds(run: Run) -> float:
+    times: list[Any] = [pd.Timestamp(text) for text in (run.info.started, run.info.finished)]
+    return float((times[1] - times[0]).total_seconds())
+
+
 def main() -> None:
-    """Record or report."""
+    """Record, measure the other tools, or report."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("record", "report"))
+    parser.add_argument("what", choices=("record", "tools", "report"))
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--runs", type=int, default=250, help="how many more runs to record")
+    parser.add_argument("--rounds", type=int, default=20, help="how often each tool is tried")
+    parser.add_argument("--to", type=Path, help="write the report to this file")
     given = parser.parse_args()
-    record(given.out, given.runs)
+    if given.what == "record":
+        record(given.out, given.runs)
+    elif given.what == "tools":
+        tools(given.out, given.rounds)
+    elif given.to:
+        given.to.write_text(report(given.out) + "\n")
+    else:
+        print(report(given.out))
 
 
 if __name__ == "__main__":

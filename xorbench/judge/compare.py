@@ -136,20 +136,15 @@ def _subjects(
     a: Evidence, b: Evidence, matched: Sequence[str], figures: Figures, limit: float
 ) -> list[Ratio]:
     figure = log_epoch if figures == "raw" else log_relative
-    pools = [_only(by_subject(evidence, figure), matched) for evidence in (a, b)]
-    names = [name for name in matched if all(name in side for side in pools)]
-    if not names:
-        return []
-    before, after = (pool({name: side[name] for name in names}) for side in pools)
-    return judged(before, after, names, limit)
+    before, after = (by_subject(evidence, figure) for evidence in (a, b))
+    names = [name for name in matched if name in before and name in after]
+    one, other = (pool({name: side[name] for name in names}) for side in (before, after))
+    return judged(one, other, limit)
 
 
-def _only(logs: Mapping[str, list[float]], names: Sequence[str]) -> dict[str, list[float]]:
-    return {name: logs[name] for name in names if name in logs}
-
-
-def judged(before: Pool, after: Pool, names: Sequence[str], limit: float) -> list[Ratio]:
+def judged(before: Pool, after: Pool, limit: float) -> list[Ratio]:
     """Each subject's ratio against the limit (1.05), corrected for there being several."""
+    names = list(before.means)
     shifts = [shift(before, after, name) for name in names]
     rows = []
     for name, moved, (p, alpha) in zip(names, shifts, holm([s.p for s in shifts]), strict=True):
@@ -162,14 +157,14 @@ def judged(before: Pool, after: Pool, names: Sequence[str], limit: float) -> lis
                 high=found.high,
                 p=None if found.low is None else p,
                 workers=found.workers,
-                verdict=_speed(found.value, found.low, found.high, p, limit),
+                verdict=decide(found.value, found.low, found.high, p, limit),
                 note="" if found.low is not None else "one worker has no interval: --repeats 2",
             )
         )
     return rows
 
 
-def _speed(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
+def decide(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
     """Slower or faster: surely moved, and by more than the limit; same: surely within it."""
     if low is None or high is None:
         return "inconclusive"

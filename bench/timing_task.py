@@ -1,0 +1,53 @@
+"""The task that `timing_trust.py` gives to other tools: one epoch of one case.
+
+    pytest bench/timing_task.py
+    python bench/timing_task.py pyperf -o FILE
+    python bench/timing_task.py whole
+
+The variable STRETCH makes each epoch really take so many per cent more.
+"""
+
+import os
+import sys
+from typing import Any
+
+import torch
+
+from xorbench.plan.case import Case
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.workload.faults import plant
+from xorbench.workload.loop import Training
+
+ROUNDS = 100
+
+
+def opened() -> Training:
+    """The case, ready to train, under the base setting of a worker."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    percent = int(os.environ.get("STRETCH", "0"))
+    faults = [FaultSpec("delay", {"percent": percent})] if percent else []
+    return Training(Case(), Recipe(), alter=lambda training: plant(training, faults))
+
+
+def test_epoch(benchmark: Any) -> None:
+    """One epoch, by pytest-benchmark."""
+    training = opened()
+    benchmark.pedantic(training.run_epoch, rounds=ROUNDS, warmup_rounds=2)
+
+
+def main() -> None:
+    """One epoch by pyperf, or a whole training for a tool that times processes."""
+    if sys.argv.pop(1) == "pyperf":
+        import pyperf
+
+        pyperf.Runner().bench_func("epoch", opened().run_epoch)
+        return
+    training = opened()
+    for _ in range(ROUNDS):
+        training.run_epoch()
+
+
+if __name__ == "__main__":
+    main()
