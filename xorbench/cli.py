@@ -417,6 +417,46 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
 
 
 @cli.command()
+@click.argument("a")
+@click.argument("b")
+@recipe_options(RECIPE_OPTIONS)
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@ROOT
+@JSON
+@click.option("--plant-a", multiple=True, hidden=True)
+@click.option("--plant-b", multiple=True, hidden=True)
+def explain(**options: Any) -> int:
+    """Find the settings that make the bits of B differ from those of A, by training.
+
+    A and B are cases with a setting (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), or
+    trainings of runs (latest:CASE).
+    """
+    from xorbench.verbs.explain import Request
+    from xorbench.verbs.explain import explain as verb
+
+    for text in (*options["plant_a"], *options["plant_b"]):
+        read_fault(text)
+    request = Request(
+        a=options["a"],
+        b=options["b"],
+        recipe=_recipe(options, RECIPE_OPTIONS),
+        root=_root(options["out"]),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        faults_a=options["plant_a"],
+        faults_b=options["plant_b"],
+    )
+    found = verb(request, lambda text: _say(f"xorbench: {text}", err=True))
+    if options["as_json"]:
+        sets = [sorted(one) for one in found.found]
+        shown = {"differences": found.values, "sets": sets, "answer": found.answer}
+        _say(json.dumps({"exit_code": found.exit_code, "trainings": found.trainings, **shown}))
+    else:
+        lines = [f"{n}: A {a}, B {b}" for n, (a, b) in found.values.items()]
+        _say("\n".join([*lines, "", *found.answer, f"{found.trainings} trainings"]))
+    return found.exit_code
+
+
+@cli.command()
 @JSON
 def selftest(as_json: bool) -> int:
     """Plant every fault in short real runs, and see each caught by the check that should."""

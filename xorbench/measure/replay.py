@@ -23,6 +23,17 @@ class Opened:
     tensors: list[str]
 
 
+def open_plain(slot: Slot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]) -> Opened:
+    """Open a training by its own engine, unwatched; raises `WorkerDied` or `OperationFailed`."""
+    answer = slot.ask(
+        "open",
+        case=to_dict(case),
+        recipe=to_dict(recipe),
+        faults=[{"name": fault.name, "numbers": fault.numbers} for fault in faults],
+    )
+    return Opened(answer["training"], answer["inputs_sha256"], [])
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """What came of training again: the first epoch unlike the tape, if any, and the last digest.
