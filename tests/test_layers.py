@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "observe": {"errors", "plan"},
     "measure": {"errors", "plan", "observe", "worker.protocol"},
     "judge": {"errors", "plan", "observe"},
-    "report": {"errors", "plan", "observe", "judge"},
-    "verbs": {"errors", "plan", "observe", "measure", "judge", "report"},
+    "fleet": {"errors", "plan", "observe", "judge"},
+    "report": {"errors", "plan", "observe", "judge", "fleet"},
+    "verbs": {"errors", "plan", "observe", "measure", "judge", "fleet", "report"},
     "cli": {"errors", "plan", "observe", "report", "verbs"},
     "__main__": {"cli"},
 }

@@ -618,6 +618,43 @@ def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
 
 
 @cli.command()
+@click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
+@click.argument("folders", metavar="[DIR …]", nargs=-1)
+@click.option("--out", metavar="DIR", help="Folder of the fleet's report [fleet].")
+@click.option(
+    "--slow", default="1.1", metavar="X", help="Slower than X medians is worth a finding."
+)
+@click.option("--atlas", metavar="FILE", help="Hold every rank to the digests on record.")
+@click.option("--baseline", metavar="FILE", help="An earlier fleet.json: is all of it slower?")
+@JUNIT
+@MARKDOWN
+@JSON
+def fleet(**options: Any) -> int:
+    """Judge many machines: who computes other bits, who is slow, who is missing.
+
+    fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
+    """
+    from xorbench.verbs import fleet as verb
+
+    out, folders = _root(options["out"] or "fleet"), options["folders"]
+    if not options["merge"] or not folders:
+        raise BadOption("--merge: name the run folders to judge", "fleet --merge DIR …")
+    standard = verb.Standard(
+        command=_command(anonymous=False),
+        threshold=parse.real("--slow", options["slow"], 1, 1e6),
+        atlas=_path(options["atlas"]),
+        baseline=_path(options["baseline"]),
+    )
+    held, exports = standard.read(), _exports(options)
+    outcome = verb.merge([Path(folder) for folder in folders], out, held)
+    return _print_outcome(outcome, options["as_json"], exports)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+@cli.command()
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
 def env(anonymous: bool, _as_json: bool) -> int:

@@ -1,0 +1,83 @@
+"""The atlas: which bits the reference form has in which environment, as far as it was ever seen."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from xorbench.errors import BadFile
+from xorbench.fleet.records import Node, key_name, training_name
+from xorbench.observe.records import Sha256
+from xorbench.observe.store import read_bytes, write_whole
+
+SCHEMA_VERSION: Final = 1
+NAME: Final = "baselines/atlas.json"
+
+
+class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One environment: what it is, and the digest of each training that it was seen to give."""
+
+    environment: dict[str, str]
+    digests: dict[str, Sha256]
+
+
+class Atlas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`baselines/atlas.json`: entries by the name of their environment."""
+
+    schema_version: int = SCHEMA_VERSION
+    entries: dict[str, Entry]
+
+    @property
+    def digests(self) -> dict[str, Mapping[str, str]]:
+        """The digests alone, by environment, then by training."""
+        return {key: entry.digests for key, entry in self.entries.items()}
+
+
+class Change(NamedTuple):
+    """What adding a training to the atlas came to: `known`, `new` or `other bits`."""
+
+    key: str
+    training: str
+    outcome: str
+    digest: str
+    recorded: str
+
+
+def load(path: Path) -> Atlas:
+    """The atlas of a file, empty where there is none; raises `BadFile` for a damaged one."""
+    if not path.exists():
+        return Atlas(entries={})
+    try:
+        atlas = msgspec.json.decode(read_bytes(path), type=Atlas)
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: damaged: {error}", "restore it, or begin a new one") from None
+    if atlas.schema_version != SCHEMA_VERSION:
+        raise BadFile(f"{path}: schema version {atlas.schema_version}, this reads {SCHEMA_VERSION}")
+    return atlas
+
+
+def save(path: Path, atlas: Atlas) -> None:
+    """Write the atlas, its entries sorted, so that a change of it is a small diff."""
+    content = msgspec.json.encode(atlas, order="deterministic")
+    write_whole(path, msgspec.json.format(content) + b"\n")
+
+
+def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[Change]]:
+    """The atlas with what the nodes gave; what contradicts it is said, and not taken up."""
+    entries = dict(atlas.entries)
+    changes = []
+    for node in nodes:
+        key = key_name(node.key)
+        entry = entries.get(key, Entry(environment=node.key, digests={}))
+        for one in node.references:
+            training = training_name(one)
+            recorded = entry.digests.get(training, "")
+            same = recorded == one.weights_sha256
+            outcome = "new" if not recorded else "known" if same else "other bits"
+            changes.append(Change(key, training, outcome, one.weights_sha256, recorded))
+            digests = {training: one.weights_sha256, **entry.digests}
+            entry = msgspec.structs.replace(entry, digests=digests)
+        entries[key] = entry
+    return Atlas(entries=entries), changes

@@ -1,0 +1,242 @@
+"""From run folders to the records that are judged; what cannot be read is said of its folder."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.fleet.records import (
+    DIGITS,
+    Bad,
+    Node,
+    Reference,
+    Sensors,
+    Series,
+    Wrong,
+    name,
+)
+from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.speed import log_relative
+from xorbench.judge.stats import spread
+from xorbench.observe import store
+from xorbench.observe.records import Fact, Run, Training
+from xorbench.plan.engines import form_of
+
+PASSPORT: Final = "rank.json"
+LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read
+DEEPEST: Final = 6  # levels below a folder that is given, in which runs are looked for
+# What moves the bits of the reference form beside the device's model.
+KEY: Final = (
+    "torch_version",
+    "torch_git_version",
+    "cuda_compiled_version",
+    "hip_compiled_version",
+    "machine",
+    "cpu_capability",
+    "mkl",
+    "mkldnn",
+    "deterministic",
+    "float32_matmul_precision",
+    "cudnn_version",
+    "tf32_matmul",
+    "tf32_cudnn",
+)
+KEY_ENVIRONMENT: Final = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "MKL_CBWR",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+
+
+class Passport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`rank.json`: what a rank is in its fleet; it lies beside the `runs` of the rank."""
+
+    rank: int
+    world: int
+    node: str
+    sensors: Sensors | None = None
+    stopped: str = ""
+
+
+def run_folders(folders: Sequence[Path]) -> list[Path]:
+    """The runs in and below the folders; raises `BadOption` where there is none."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadOption(f"--merge: no folder {str(folder)!r}")
+        runs = sorted(file.parent.resolve() for file in _walk(folder, DEEPEST))
+        if not runs:
+            raise BadOption(f"--merge: {folder}: holds no run", "a run is a folder with a run.json")
+        found.update(dict.fromkeys(runs))
+    return list(found)
+
+
+def _walk(folder: Path, deep: int) -> Iterator[Path]:
+    if (folder / "run.json").is_file():
+        yield folder / "run.json"
+    elif deep:
+        for inner in sorted(folder.iterdir()):
+            if inner.is_dir() and not inner.is_symlink():
+                yield from _walk(inner, deep - 1)
+
+
+def read(folder: Path) -> list[Node] | Bad:
+    """The records of a run folder, one a device, or why it cannot be believed."""
+    try:
+        _require_small(folder)
+        return nodes_of(store.load(folder), passport(folder))
+    except (BadFile, msgspec.ValidationError) as error:
+        owner = _owner(folder)
+        return Bad(
+            sender=folder.name[:500],
+            rank=owner.rank if owner else None,
+            node=name(owner.node) if owner else "",
+            reason=str(error)[:500],
+        )
+
+
+def _owner(folder: Path) -> Passport | None:
+    try:
+        return passport(folder)
+    except BadFile:
+        return None
+
+
+def _require_small(folder: Path) -> None:
+    for path in folder.glob("*.json*"):
+        if path.stat().st_size > LARGEST_FILE:
+            raise BadFile(f"{path}: {path.stat().st_size:,} bytes are more than {LARGEST_FILE:,}")
+
+
+def passport(folder: Path) -> Passport | None:
+    """What the run's rank is in its fleet; None of a run that was started alone."""
+    path = folder.parent.parent / PASSPORT
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(store.read_bytes(path), type=Passport)
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: damaged: {error}") from None
+
+
+def nodes_of(run: Run, owner: Passport | None = None) -> list[Node]:
+    """One record a device. Raises `ValidationError` where the run holds what no record may."""
+    devices = dict.fromkeys(case.device for case in run.info.cases)
+    skipped = {skip.case.device for skip in run.skips}
+    return [_node(run, owner, device) for device in devices if device not in skipped]
+
+
+def _node(run: Run, owner: Passport | None, device: str) -> Node:
+    evidence = Evidence(run)
+    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    model = _model(run.info.host, machine, device)
+    golden = [w.golden[device] for w in run.info.workers if device in w.golden]
+    node = {
+        "rank": owner.rank if owner else None,
+        "world": owner.world if owner else None,
+        "node": name(owner.node if owner else run.info.host.get("hostname", run.info.id)),
+        "device": name(device),
+        "model": model,
+        "run": name(run.info.id),
+        "key": environment_key(machine, model),
+        "held": sum(len(g.arithmetic) + len(g.universal) for g in golden),
+        "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
+        "universal": _wrong([fact for g in golden for fact in g.universal]),
+        "references": list(_references(evidence, device)),
+        "yardstick": _yardstick(run, device),
+        "yardstick_version": run.info.yardstick_version,
+        "failed": _failed(run, device),
+        "stopped": owner.stopped if owner else "",
+        "sensors": owner.sensors if owner else None,
+    }
+    return msgspec.convert(msgspec.to_builtins(node), Node)
+
+
+def _model(host: dict[str, Any], machine: dict[str, Any], device: str) -> str:
+    """What the device is: the processor's name, or the accelerator's."""
+    if device == "cpu":
+        return str(host.get("cpu", "?"))[:500]
+    known = {d.get("device"): d for d in machine.get("devices", [])}
+    whole = device if ":" in device else f"{device}:0"
+    return str(known.get(whole, {}).get("name", device))[:500]
+
+
+def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
+    """What two devices must share for their bits to be comparable."""
+    settings = machine.get("environment") or {}
+    key = {field: str(machine.get(field))[:500] for field in KEY}
+    given = {field: str(settings[field])[:500] for field in KEY_ENVIRONMENT if settings.get(field)}
+    return {"device": model, **key, **given}
+
+
+def _wrong(facts: Sequence[Fact]) -> list[Wrong]:
+    differ = [fact for fact in facts if fact.expected != fact.actual][:64]
+    return [
+        Wrong(what=f.what[:500], expected=f.expected[:500], actual=f.actual[:500]) for f in differ
+    ]
+
+
+def _references(evidence: Evidence, device: str) -> Iterator[Reference]:
+    recipe_sha256 = evidence.run.info.recipe_sha256
+    for subject in evidence.subjects:
+        if subject.case.device == device and form_of(subject.case) == "reference":
+            yield _reference(
+                subject_name(subject.id, device), recipe_sha256, evidence.trainings[subject.id]
+            )
+
+
+def subject_name(subject: str, device: str) -> str:
+    """A subject's id without its device: what ranks on different cards have in common."""
+    return subject.replace(device.replace(":", ""), "device", 1)
+
+
+def _reference(subject: str, recipe_sha256: str, trainings: Sequence[Training]) -> Reference:
+    first = trainings[0]
+    parted = [first_difference(first.tape, other.tape) for other in trainings[1:]]
+    relative = log_relative(first)
+    return Reference(
+        subject=subject,
+        recipe_sha256=recipe_sha256,
+        inputs_sha256=first.inputs_sha256,
+        weights_sha256=first.weights_sha256,
+        tape="".join(digest[:DIGITS] for digest in first.tape[:20_000]),
+        correct=min(training.test.correct for training in trainings),
+        total=first.test.total,
+        epoch=_series([s for training in trainings for s in training.epoch_s]),
+        relative=None if relative is None else math.exp(relative),
+        repeats=len(trainings),
+        parted=min((epoch for epoch in parted if epoch is not None), default=None),
+    )
+
+
+def _series(seconds: Sequence[float]) -> Series:
+    found = spread(seconds)
+    return Series(median_s=found.median, q1_s=found.q1, q3_s=found.q3, rounds=found.rounds)
+
+
+def _yardstick(run: Run, device: str) -> Series | None:
+    """The raw yardstick over all rounds, once a round and worker."""
+    ids = {case.id for case in run.info.cases if case.device == device}
+    rounds: dict[tuple[str, int], float] = {
+        (line.worker, line.epoch): line.yardstick_s
+        for line in run.epochs
+        if line.case in ids and line.yardstick_s
+    }
+    return _series(list(rounds.values())) if rounds else None
+
+
+def _failed(run: Run, device: str) -> list[str]:
+    lost = [f"{f.case.id}: {f.failed}" for f in run.failures if f.case.device == device]
+    lost += [
+        f"{u.case.id}: stopped after epoch {u.epochs} of {run.info.recipe.epochs}"
+        for u in run.unfinished
+        if u.case.device == device
+    ]
+    return [text[:500] for text in lost[:64]]

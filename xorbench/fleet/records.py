@@ -1,0 +1,208 @@
+"""What one rank tells of itself, and what is found of them all: frozen, versioned, bounded.
+
+These cross from machine to machine as JSON, so that every text has a length and every number a
+range: what does not fit is a finding about who sent it. Times are seconds.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from xorbench.observe.records import Sha256
+
+SCHEMA_VERSION: Final = 1
+LARGEST_RECORD: Final = 1 << 20  # bytes of JSON that one rank may send
+DIGITS: Final = 16  # hex digits of each epoch's digest that a tape keeps
+
+Version = Literal[1]
+Rank = Annotated[int, Meta(ge=0, lt=1_000_000)]
+Count = Annotated[int, Meta(ge=0, lt=1 << 40)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,253}\Z")]
+Text = Annotated[str, Meta(max_length=500)]
+Seconds = Annotated[float, Meta(gt=0, lt=1e9)]
+Tape = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})*\Z", max_length=DIGITS * 20_000)]
+Severity = Literal["isolate", "investigate", "note"]
+
+
+class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Repeated timings of one thing: median and quartiles in seconds, and how many."""
+
+    median_s: Seconds
+    q1_s: Seconds
+    q3_s: Seconds
+    rounds: Annotated[int, Meta(ge=1, lt=1 << 40)]
+
+
+class Wrong(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something whose right value is known beforehand, and that came out otherwise."""
+
+    what: Text
+    expected: Text
+    actual: Text
+
+
+class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One training of a rank, of the reference form: its bits, its score, its speed.
+
+    Attributes:
+        tape: the first 16 hex digits of the digest after each epoch, one after the other.
+        parted: the first epoch at which this rank's own repeats differ; null where they agree.
+        relative: the median over rounds of epoch ÷ yardstick; null without a yardstick.
+    """
+
+    subject: Text
+    recipe_sha256: Sha256
+    inputs_sha256: Sha256
+    weights_sha256: Sha256
+    tape: Tape
+    correct: Count
+    total: Count
+    epoch: Series
+    relative: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
+    repeats: Annotated[int, Meta(ge=1, lt=1_000)] = 1
+    parted: Count | None = None
+
+
+class Sensors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the driver says of an accelerator after the work; null is what it does not say."""
+
+    temperature_c: Annotated[int, Meta(ge=-100, le=500)] | None = None
+    sm_clock_mhz: Count | None = None
+    memory_clock_mhz: Count | None = None
+    ecc_uncorrected: Count | None = None
+    throttled: list[Text] = []
+
+
+class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One device of one rank, as its run folder has it.
+
+    Attributes:
+        key: what moves the bits of the reference form: equal keys owe each other equal bits.
+        held: how many values were held to golden ones; `arithmetic` and `universal` are those
+            that came out wrong.
+        failed: what was lost on the way, in words.
+        stopped: why the rank ended before its end, if it did.
+    """
+
+    schema_version: Version = SCHEMA_VERSION
+    rank: Rank | None = None
+    world: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    node: Name
+    device: Name
+    model: Text
+    run: Name
+    key: Annotated[dict[Text, Text], Meta(max_length=64)]
+    held: Count
+    arithmetic: Annotated[list[Wrong], Meta(max_length=64)] = []
+    universal: Annotated[list[Wrong], Meta(max_length=64)] = []
+    references: Annotated[list[Reference], Meta(max_length=256)] = []
+    yardstick: Series | None = None
+    yardstick_version: Count
+    failed: Annotated[list[Text], Meta(max_length=64)] = []
+    stopped: Text = ""
+    sensors: Sensors | None = None
+
+
+class Here(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That a rank has come, before it begins."""
+
+    schema_version: Version = SCHEMA_VERSION
+    rank: Rank
+    world: Annotated[int, Meta(ge=1, le=1_000_000)]
+    node: Name
+
+
+class Missing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rank that gave no result; `node` is empty where it never said where it is."""
+
+    rank: Rank
+    node: Name | Literal[""] = ""
+    why: Text
+    came: bool
+
+
+class Bad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A record that cannot be believed, and who sent it."""
+
+    sender: Text
+    rank: Rank | None = None
+    node: Name | Literal[""] = ""
+    reason: Text
+
+
+class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One rank's part in the collective training: the digest of its weights after each epoch.
+
+    `ulps` is how far the final weights lie from those of one process that trained the same global
+    batches, told by the rank that trained them so.
+    """
+
+    schema_version: Version = SCHEMA_VERSION
+    rank: Rank
+    node: Name
+    tape: Annotated[list[Sha256], Meta(max_length=20_000)] = []
+    ulps: Annotated[float, Meta(ge=0)] | None = None
+    failed: Text = ""
+
+
+class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One row of the verdict: who, what, how bad, and what to do."""
+
+    code: Name
+    severity: Severity
+    node: str
+    rank: int | None
+    device: str
+    found: str
+    remedy: str
+
+
+class Fleet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`fleet.json`: every rank's record without its tapes, and what was found."""
+
+    schema_version: Version = SCHEMA_VERSION
+    kind: Literal["fleet"] = "fleet"
+    xorbench_version: str
+    id: str
+    command: str
+    judged: str
+    exit_code: int
+    findings: list[Finding]
+    missing: list[Missing]
+    bad: list[Bad]
+    replicas: list[Replica]
+    nodes: list[Node]
+
+
+Record = TypeVar("Record", bound=Struct)
+
+
+def decode(content: bytes, kind: type[Record]) -> Record | str:
+    """What another machine wrote, or why it cannot be believed, in words."""
+    if len(content) > LARGEST_RECORD:
+        return f"{len(content):,} bytes, more than the {LARGEST_RECORD:,} that a rank may send"
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return f"not a record of this schema: {error}"[:500]
+
+
+def name(text: Any) -> str:
+    """The text as a name: what no host or device is called by becomes an underscore."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_.:-") else "_" for c in str(text))
+    return kept[:253] or "_"
+
+
+def key_name(key: Mapping[str, str]) -> str:
+    """The short name of an environment: the beginning of the SHA-256 of its canonical JSON."""
+    text = json.dumps(dict(key), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def training_name(one: Reference) -> str:
+    """What a digest on record is of: the recipe and the subject."""
+    return f"{one.recipe_sha256[:16]}/{one.subject}"

@@ -1,0 +1,258 @@
+"""The report of a fleet: who is odd first, then who was compared with whom."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from math import exp
+from typing import Final
+
+import pandas as pd
+
+from xorbench.fleet.quorum import CODES, Muster, device_pace
+from xorbench.fleet.records import Finding, Fleet, key_name
+from xorbench.judge.answers import FAST, RIGHT, SAME, Answer, worst
+from xorbench.observe.records import Outcome, Verdict
+from xorbench.report.content import Content, Picture, Section
+from xorbench.report.drawing import COLOURS, drawn
+
+SHOWN: Final = 200  # rows of a table that grows with the fleet
+OPEN: Final = ("XB104", "XB113")  # something is wrong, but nobody is known to be
+QUESTION: Final = {
+    "peers": SAME,
+    "rerun": SAME,
+    "atlas": SAME,
+    "collective": SAME,
+    "environment": SAME,
+    "speed": FAST,
+    "baseline": FAST,
+    "throttling": FAST,
+    "temperature": FAST,
+}
+
+
+def verdicts(muster: Muster, findings: Sequence[Finding]) -> list[Verdict]:
+    """Each finding as a verdict, and a pass for each check that found nothing."""
+    bad = {CODES[f.code].check for f in findings if f.severity != "note"}
+    found = [_verdict(finding) for finding in findings]
+    if not muster.nodes:
+        return found
+    checked = [check for check in _checked(muster) if check not in bad]
+    whole = f"{len(muster.nodes)} devices"
+    passed = [
+        Verdict(check=c, subject="fleet", outcome="pass", expected="nobody is odd", actual=whole)
+        for c in checked
+    ]
+    return [*found, *passed]
+
+
+def _verdict(finding: Finding) -> Verdict:
+    outcome: Outcome = "fail" if finding.severity != "note" else "skipped"
+    return Verdict(
+        check=CODES[finding.code].check,
+        subject=who(finding),
+        outcome="inconclusive" if finding.code in OPEN else outcome,
+        expected="as its peers",
+        actual=f"{finding.code}: {finding.found}",
+        hint=finding.remedy,
+    )
+
+
+def who(finding: Finding) -> str:
+    """The finding's subject in a few words."""
+    rank = "" if finding.rank is None else f"rank {finding.rank}"
+    return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
+
+
+def _checked(muster: Muster) -> list[str]:
+    """The checks that had something to look at."""
+    having = {
+        "universal": any(node.held for node in muster.nodes),
+        "arithmetic": any(node.held for node in muster.nodes),
+        "peers": any(len(group) > 1 for group in muster.groups.by_training.values()),
+        "rerun": any(one.repeats > 1 for node in muster.nodes for one in node.references),
+        "atlas": bool(muster.atlas),
+        "collective": bool(muster.replicas),
+        "speed": any(len(group) > 2 for group in muster.groups.by_model.values()),
+        "baseline": muster.baseline is not None,
+        "presence": True,
+        "completion": True,
+        "record": True,
+    }
+    return [check for check, there in having.items() if there]
+
+
+def content(fleet: Fleet, muster: Muster, judged: Sequence[Verdict]) -> Content:
+    """The content of the fleet's report."""
+    ranks = len({(node.node, node.rank, node.run) for node in fleet.nodes})
+    return Content(
+        id=fleet.id,
+        schema_version=fleet.schema_version,
+        anonymous=False,
+        heading=[
+            ("fleet", fleet.id),
+            ("command", fleet.command),
+            ("judged", fleet.judged),
+            ("machine", f"{len({node.node for node in fleet.nodes})} nodes, {ranks} ranks"),
+            ("missing", str(len(fleet.missing))),
+            ("to isolate", str(len({f.node for f in fleet.findings if f.severity == "isolate"}))),
+        ],
+        sections=[
+            Section("findings", "Findings", findings(fleet), FINDINGS, terminal=True),
+            Section("groups", "Who was compared with whom", groups(muster), GROUPS, terminal=True),
+            Section("speed", "Speed by device model", speeds(muster), SPEEDS, terminal=True),
+            Section("devices", "Devices", devices(muster), DEVICES),
+        ],
+        pictures=[
+            Picture(
+                name="pace",
+                title="Every device against the median of its model",
+                caption="Raw yardstick, median of each device, quickest to slowest",
+                data=partial(ratios, muster),
+                draw=draw_ratios,
+                describe=say_ratios,
+                under="speed",
+            )
+        ],
+        verdicts=judged,
+        answers=answers(judged),
+        again=[fleet.command],
+    )
+
+
+FINDINGS: Final = (
+    f"The worst first; of more than {SHOWN} the first {SHOWN}, fleet.json has all."
+    " `isolate` is a line of cordon.txt; `note` changes no exit code."
+)
+GROUPS: Final = (
+    "Devices of one environment owe each other equal bits. `results` counts the different ones:"
+    " one is as it should be."
+)
+SPEEDS: Final = (
+    "The raw yardstick by device model. `scatter` is how far one sound device lies from the next"
+    " (1.4826 × the median distance from the median, at least half of a device's own quartile"
+    " distance); `slow above` is the ratio beyond which a device is surely slower: Student's t over"
+    " all devices together."
+)
+DEVICES: Final = f"Of more than {SHOWN} the slowest {SHOWN}; fleet.json has all."
+
+
+def answers(judged: Sequence[Verdict]) -> list[Answer]:
+    """The three questions, asked of a fleet."""
+    found = []
+    for question in (RIGHT, SAME, FAST):
+        mine = [v for v in judged if QUESTION.get(v.check, RIGHT) == question]
+        bad = [v for v in mine if v.outcome in ("fail", "inconclusive")]
+        said = "; ".join(f"{v.subject}: {v.actual}" for v in bad[:2])
+        more = f" and {len(bad) - 2} more" if len(bad) > 2 else ""
+        passed = "nobody is odd" if mine else "there was nobody to compare with"
+        found.append(Answer(question, worst(mine), said + more if bad else passed))
+    return found
+
+
+def findings(fleet: Fleet) -> pd.DataFrame:
+    """A row a finding."""
+    columns = ["severity", "code", "node", "rank", "device", "found", "remedy"]
+    rows = [
+        [
+            f.severity,
+            f.code,
+            f.node,
+            "" if f.rank is None else str(f.rank),
+            f.device,
+            f.found,
+            f.remedy,
+        ]
+        for f in fleet.findings[:SHOWN]
+    ]
+    return pd.DataFrame(rows, columns=columns, dtype=str)
+
+
+def groups(muster: Muster) -> pd.DataFrame:
+    """A row an environment and training: how many devices, how many different results."""
+    rows = []
+    for (key, _, subject), members in muster.groups.by_training.items():
+        node = members[0][0]
+        bits = Counter((one.weights_sha256, one.tape) for _, one in members)
+        rows.append(
+            {
+                "environment": key,
+                "device model": node.model,
+                "PyTorch": node.key.get("torch_version", ""),
+                "training": subject,
+                "devices": len(members),
+                "results": len(bits),
+                "usual sha256": bits.most_common(1)[0][0][0],
+            }
+        )
+    return pd.DataFrame(sorted(rows, key=lambda row: -int(str(row["devices"])))[:SHOWN])
+
+
+def speeds(muster: Muster) -> pd.DataFrame:
+    """A row a device model."""
+    rows = []
+    for (model, version), group in muster.groups.by_model.items():
+        found = device_pace(group)
+        few = len(group) < 3
+        rows.append(
+            {
+                "device model": model,
+                "yardstick": version,
+                "devices": len(group),
+                "median (ms)": 1e3 * exp(found.centre),
+                "scatter (%)": 100 * found.sigma,
+                "slow above (×)": None if few else max(exp(found.margin), muster.threshold),
+                "slowest (×)": exp(float(found.logs.max()) - found.centre),
+                "note": "fewer than three: nobody can be told to be the slow one" if few else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def devices(muster: Muster) -> pd.DataFrame:
+    """A row a device, the slowest first."""
+    order = sorted(muster.nodes, key=lambda n: -(n.yardstick.median_s if n.yardstick else 1e9))
+    rows = [
+        {
+            "node": node.node,
+            "rank": "" if node.rank is None else str(node.rank),
+            "device": node.device,
+            "run": node.run,
+            "environment": key_name(node.key),
+            "yardstick (ms)": 1e3 * node.yardstick.median_s if node.yardstick else None,
+            "n": node.yardstick.rounds if node.yardstick else None,
+            "°C": node.sensors.temperature_c if node.sensors else None,
+            "SM (MHz)": node.sensors.sm_clock_mhz if node.sensors else None,
+        }
+        for node in order[:SHOWN]
+    ]
+    return pd.DataFrame(rows)
+
+
+def ratios(muster: Muster) -> pd.DataFrame:
+    """Every device's yardstick over the median of its model, in order."""
+    rows = []
+    for (model, _), group in muster.groups.by_model.items():
+        found = device_pace(group)
+        for place, log in enumerate(sorted(found.logs - found.centre)):
+            rows.append({"device model": model, "place": place, "ratio": exp(log)})
+    return pd.DataFrame(rows)
+
+
+def draw_ratios(frame: pd.DataFrame) -> str:
+    """A curve a model: flat, where all are even; what stands up at its end is slow."""
+    with drawn(3.0) as (axes, out):
+        for index, (model, part) in enumerate(frame.groupby("device model", sort=False)):
+            share = (part["place"] + 0.5) / len(part)
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(share, part["ratio"], "o-", markersize=3, color=colour, label=str(model))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("share of the devices")
+        axes.set_ylabel("time ÷ median of the model")
+        axes.legend()
+    return out.getvalue()
+
+
+def say_ratios(frame: pd.DataFrame) -> str:
+    """The reach of it all."""
+    low, high = frame["ratio"].min(), frame["ratio"].max()
+    return f"{len(frame)} devices, from {low:.3g} to {high:.3g} times the median of their model."
