@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from xorbench.observe import store
 from xorbench.observe.records import Run
@@ -29,11 +30,29 @@ Xorbench = Callable[..., Completed]
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Workers are staged below a folder of the test session, never the user's."""
     before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_CACHE_HOME"] = str(common(tmp_path_factory) / "cache")
     yield
     os.environ.pop("XDG_CACHE_HOME")
     if before is not None:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+def common(factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test session that all its processes share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills once for all processes of the session; to be read only."""
+    folder = common(factory) / f"made-{name}"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 def command(*arguments: str) -> list[str]:
@@ -57,10 +76,12 @@ def xorbench(tmp_path: Path) -> Xorbench:
 @pytest.fixture(scope="session")
 def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `results` folder of one real `run --quick`, to be read only."""
-    folder = tmp_path_factory.mktemp("quick")
-    done = run_in(folder, "run", "--quick", "--name", "first", "--save-weights")
-    assert done.returncode == 0, done.stderr
-    return folder / "results"
+
+    def make(folder: Path) -> None:
+        done = run_in(folder, "run", "--quick", "--name", "first", "--save-weights")
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "quick", make) / "results"
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Completed, Xorbench, run_in
+from conftest import Completed, Xorbench, once, run_in
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.divergence import compare, first_epoch, first_place, growth
@@ -209,15 +209,17 @@ def test_inputs_that_differ_are_said_before_the_tapes(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one real run in whose second worker a weight and a batch are damaged."""
-    folder = tmp_path_factory.mktemp("runs")
     plants = (
         f"flip-weight:epoch=2,step=3,element=2,bit=20,repeat=1,cases={CASE}",
         f"skip-batch:epoch=1,step=4,repeat=1,cases={OTHER}",
     )
     given = [word for plant in plants for word in ("--plant", plant)]
-    done = run_in(folder, "run", "--quick", "--epochs", "4", *given)
-    assert done.returncode == 1, done.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        done = run_in(folder, "run", "--quick", "--epochs", "4", *given)
+        assert done.returncode == 1, done.stderr
+
+    return once(tmp_path_factory, "diff", make)
 
 
 @pytest.fixture(scope="module")

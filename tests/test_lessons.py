@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from conftest import run_in
+from conftest import once, run_in
 from torch import nn
 
 from xorbench.judge.checks import exit_code
@@ -113,11 +113,13 @@ def test_a_ratio_of_times_has_the_interval_of_its_median() -> None:
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one real `lessons`."""
-    folder = tmp_path_factory.mktemp("lessons")
-    done = run_in(folder, "lessons", "--anonymous")
-    assert done.returncode in (0, 1), done.stderr  # a timing may not hold on a busy machine
-    assert "state_dict keys" in done.stdout
-    return (folder / "results" / "latest").resolve()
+
+    def make(folder: Path) -> None:
+        done = run_in(folder, "lessons", "--anonymous")
+        assert done.returncode in (0, 1), done.stderr  # a timing may not hold on a busy machine
+        assert "state_dict keys" in done.stdout
+
+    return (once(tmp_path_factory, "lessons", make) / "results" / "latest").resolve()
 
 
 def test_the_lessons_hold_on_this_machine(tried: Path) -> None:

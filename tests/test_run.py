@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 import torch
-from conftest import Xorbench, command, run_in, tapes
+from conftest import Xorbench, command, once, run_in, tapes
 
 from xorbench.observe import store
 from xorbench.observe.records import Run
@@ -268,16 +268,19 @@ PLANTED = {
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """What failed in a run with all those faults, and subnormals flushed besides: by check."""
-    folder = tmp_path_factory.mktemp("faulty")
     plants = [("--plant", f"{fault},cases={cases}") for fault, cases in PLANTED.items()]
-    done = run_in(
-        folder,
-        *("run", "--batch-sizes", "64,120,128", "--epochs", "3"),
-        *("--plant", "flush-subnormals", "--plant", "other-tanh"),
-        *(part for plant in plants for part in plant),
-    )
-    assert done.returncode == 1, done.stderr
-    assert "PLANTED FAULTS" in done.stdout
+
+    def make(folder: Path) -> None:
+        done = run_in(
+            folder,
+            *("run", "--batch-sizes", "64,120,128", "--epochs", "3"),
+            *("--plant", "flush-subnormals", "--plant", "other-tanh"),
+            *(part for plant in plants for part in plant),
+        )
+        assert done.returncode == 1, done.stderr
+        assert "PLANTED FAULTS" in done.stdout
+
+    folder = once(tmp_path_factory, "faulty", make)
     failed: dict[str, set[str]] = {}
     for verdict in verdicts(folder / "results"):
         if verdict["outcome"] == "fail":

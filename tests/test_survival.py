@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Xorbench, command, run_in, tapes
+from conftest import Xorbench, command, once, run_in, tapes
 from test_run import wait_for_epochs
 
 from xorbench.observe import store
@@ -23,9 +23,11 @@ QUICK = ("run", "--quick", "--epochs", "40")
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[str]]:
     """The tapes of the same run, left alone."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert run_in(folder, *QUICK).returncode in (0, 1)
-    return tapes(folder / "results")
+
+    def make(folder: Path) -> None:
+        assert run_in(folder, *QUICK).returncode in (0, 1)
+
+    return tapes(once(tmp_path_factory, "undisturbed", make) / "results")
 
 
 @pytest.fixture

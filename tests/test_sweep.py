@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import Xorbench, command, run_in
+from conftest import Xorbench, command, once, run_in
 from test_bad_input import complaint
 
 import xorbench as package
@@ -57,17 +57,21 @@ def made_by(folder: Path, *arguments: str, **options: Any) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `results` folder of one real sweep with golden answers, to be read only."""
-    folder = tmp_path_factory.mktemp("swept")
-    done = run_in(folder, "sweep", "--seeds", "0-259", "--batch-sizes", "128,256", "--name", "one")
-    assert done.returncode == 0, done.stderr
-    return folder / "results"
+
+    def make(folder: Path) -> None:
+        given = ("--seeds", "0-259", "--batch-sizes", "128,256", "--name", "one")
+        done = run_in(folder, "sweep", *given)
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "swept", make) / "results"
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The tables of the small sweep with numba."""
-    folder = tmp_path_factory.mktemp("small") / "numba"
-    return made_by(folder, *SMALL, "--backend", "numba", "--threads", "1")
+    given = (*SMALL, "--backend", "numba", "--threads", "1")
+    folder = once(tmp_path_factory, "small", lambda folder: made_by(folder / "x", *given))
+    return tables(folder / "x" / "results")
 
 
 @pytest.fixture
@@ -246,7 +250,8 @@ def started(folder: Path, *arguments: str, chunks: int = 2) -> subprocess.Popen[
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The tables of the long sweep, left alone."""
-    return made_by(tmp_path_factory.mktemp("undisturbed") / "long", *LONG)
+    folder = once(tmp_path_factory, "long", lambda folder: made_by(folder / "x", *LONG))
+    return tables(folder / "x" / "results")
 
 
 @pytest.fixture
