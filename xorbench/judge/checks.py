@@ -299,8 +299,11 @@ def sha256_of(weights: Mapping[str, WeightRecord]) -> str:
 
 def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """No worker grows by more than 256 MiB once its trainings stand open."""
+    trained = {training.worker for training in evidence.run.trainings}
     for worker in evidence.run.info.workers:
         if worker.opened_rss_bytes is None or worker.peak_rss_bytes is None:
+            continue
+        if worker.id not in trained:
             continue
         grown_mib = (worker.peak_rss_bytes - worker.opened_rss_bytes) / 2**20
         subject = f"worker {worker.id}"

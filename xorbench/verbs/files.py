@@ -30,5 +30,6 @@ def write_reports(store: RunStore, content: Content) -> None:
     store.write_text("report.md", document.markdown(content))
     drawn = {picture.name: draw(picture) for picture in content.pictures}
     for name, picture in drawn.items():
-        store.write_text(f"plots/{name}.svg", picture.svg)
+        if picture.svg:
+            store.write_text(f"plots/{name}.svg", picture.svg)
     store.write_text("report.html", page.html(content, drawn))
