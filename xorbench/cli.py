@@ -655,6 +655,47 @@ def _path(text: str | None) -> Path | None:
 
 
 @cli.command()
+@click.argument("text", metavar="RUN")
+@click.option("--to", "form", required=True, metavar="FORMAT", help="pytest-benchmark.")
+@click.argument("file", metavar="FILE")
+@ROOT
+def export(text: str, form: str, file: str, out: str) -> int:
+    """Write a run as a file of another program: an epoch is a round, a case a benchmark."""
+    from xorbench.verbs import export as verb
+
+    form = parse.word("--to", form, tuple(verb.EXPORTS))
+    path = _file("FILE", file)
+    count = verb.export(_root(out), text, form, path)
+    _say(f"{path}: {count} benchmarks")
+    return 0
+
+
+@cli.command("import")
+@click.argument("file", metavar="FILE")
+@ROOT
+@click.option("--name", metavar="NAME", help="A name to find it by.")
+@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@JSON
+def import_(**options: Any) -> int:
+    """Make a run of a file of pytest-benchmark, for report and compare.
+
+    What such a file lacks stays absent: there are no tapes, yardsticks or weights, and its
+    comparisons are of raw times.
+    """
+    from xorbench.verbs.export import Request
+    from xorbench.verbs.export import import_ as verb
+
+    request = Request(
+        file=options["file"],
+        command=_command(options["anonymous"]),
+        root=_root(options["out"]),
+        name=_name(options["name"]),
+        anonymous=options["anonymous"],
+    )
+    return _print_outcome(verb(request), options["as_json"])
+
+
+@cli.command()
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
 def env(anonymous: bool, _as_json: bool) -> int:

@@ -242,9 +242,9 @@ def software_changes(a: Run, b: Run) -> list[Change]:
 
 def other_changes(a: Run, b: Run) -> list[Change]:
     """Everything else recorded of the machines that differs."""
-    hosts = _differences("host", _flat(a.info.host), _flat(b.info.host))
+    hosts = differences("host", flat(a.info.host), flat(b.info.host))
     rest = [change for change in _machine_changes(a, b) if change.what not in SOFTWARE]
-    versions = _differences(
+    versions = differences(
         "harness",
         {"xorbench_version": a.info.xorbench_version},
         {"xorbench_version": b.info.xorbench_version},
@@ -255,8 +255,8 @@ def other_changes(a: Run, b: Run) -> list[Change]:
 def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
     before, after = _machines(a), _machines(b)
     for setting in before.keys() & after.keys():
-        yield from _differences(
-            f"workers, {setting}", _flat(before[setting].machine), _flat(after[setting].machine)
+        yield from differences(
+            f"workers, {setting}", flat(before[setting].machine), flat(after[setting].machine)
         )
 
 
@@ -265,18 +265,19 @@ def _machines(run: Run) -> dict[str, WorkerRecord]:
     return {w.setting.id: w for w in reversed(run.info.workers) if w.machine}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested values with dotted names, as text."""
     found: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
             found[prefix + key] = str(value)
     return found
 
 
-def _differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:
+def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:
+    """What is not the same in two sets of facts, less what differs from run to run."""
     for key in dict.fromkeys([*a, *b]):
         one, other = a.get(key, "(absent)"), b.get(key, "(absent)")
         if one != other and key not in PASSING:

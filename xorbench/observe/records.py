@@ -1,9 +1,10 @@
 """The records of a run, frozen and versioned. Times are seconds, sizes bytes."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, convert
 
 from xorbench.plan.case import Case, Setting
 from xorbench.plan.recipe import Recipe
@@ -379,6 +380,110 @@ class LessonsInfo(Struct, frozen=True, kw_only=True):
     machine: dict[str, Any]
     findings: list[Finding]
     stopped: str | None = None
+    finished: str
+
+
+Seconds = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """The statistics of one benchmark under pytest-benchmark's names, in seconds.
+
+    `data` has one entry a round; None where the file was saved without them. `ops` are a second.
+    """
+
+    min: Seconds
+    max: Seconds
+    mean: Seconds
+    stddev: NotNegative
+    rounds: Positive
+    median: Seconds
+    iqr: NotNegative
+    q1: Seconds
+    q3: Seconds
+    iqr_outliers: int
+    stddev_outliers: int
+    outliers: str
+    ld15iqr: Seconds
+    hd15iqr: Seconds
+    ops: Seconds
+    total: Seconds
+    iterations: Positive
+    data: list[Seconds] | None = None
+
+    def __post_init__(self) -> None:
+        if self.data is not None and len(self.data) != self.rounds:
+            raise ValueError(f"data has {len(self.data)} entries, not {self.rounds} as rounds says")
+
+
+class Benchmark(Struct, frozen=True, kw_only=True):
+    """One benchmark of a file of pytest-benchmark; what the file says, taken on trust."""
+
+    group: str | None
+    name: str
+    fullname: str
+    params: dict[str, Any] | None
+    param: str | None
+    extra_info: dict[str, Any]
+    options: dict[str, Any]
+    stats: Stats
+
+    def __post_init__(self) -> None:
+        by_worker = self.extra_info.get("rounds_by_worker")
+        if by_worker is None or self.stats.data is None:
+            return
+        if sum(convert(by_worker, dict[str, Positive]).values()) != self.stats.rounds:
+            raise ValueError(f"rounds_by_worker does not add up to the {self.stats.rounds} rounds")
+
+    @property
+    def processes(self) -> list[list[float]]:
+        """The rounds by the process that they ran in: one, unless an export of ours says more."""
+        data = self.stats.data
+        if data is None:
+            return []
+        counts = self.extra_info.get("rounds_by_worker", {"": len(data)}).values()
+        ends = accumulate(counts)
+        return [data[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """The run that an exported file was made from."""
+
+    run: str
+    version: str
+    command: str
+    started: str
+    recipe: Recipe
+    recipe_sha256: str
+    faults: list[str]
+
+
+class BenchmarkFile(Struct, frozen=True, kw_only=True):
+    """A file of pytest-benchmark; `xorbench` is there where this program exported it."""
+
+    machine_info: dict[str, Any]
+    commit_info: dict[str, Any]
+    benchmarks: list[Benchmark]
+    datetime: str
+    version: str
+    xorbench: Origin | None = None
+
+
+class ImportInfo(Struct, frozen=True, kw_only=True):
+    """`run.json` of an imported file: times and claims, but no tapes, yardsticks or weights."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "benchmark"
+    xorbench_version: str
+    id: str
+    name: str | None = None
+    command: str
+    started: str
+    anonymous: bool = False
+    source: str
+    imported: BenchmarkFile
     finished: str
 
 

@@ -27,6 +27,7 @@ from xorbench.observe.records import (
     Exact,
     Example,
     Failure,
+    ImportInfo,
     LessonsInfo,
     Points,
     Run,
@@ -51,8 +52,14 @@ RunRecord = TypeVar(
     SweepInfo,
     Chunk,
     LessonsInfo,
+    ImportInfo,
 )
-KINDS: Final[dict[type, str]] = {RunInfo: "run", SweepInfo: "sweep", LessonsInfo: "lessons"}
+KINDS: Final[dict[type, str]] = {
+    RunInfo: "run",
+    SweepInfo: "sweep",
+    LessonsInfo: "lessons",
+    ImportInfo: "benchmark",
+}
 RESUMABLE: Final = ("run", "sweep")
 BYTES_PER_EPOCH: Final = 700
 BYTES_PER_SEED: Final = 100
@@ -334,8 +341,14 @@ def read_lessons(folder: Path) -> LessonsInfo:
     return _record(path, 0, read_bytes(path), LessonsInfo)
 
 
+def read_import(folder: Path) -> ImportInfo:
+    """`run.json` of an imported file; raises `BadFile` where it is missing, damaged or newer."""
+    path = _info_path(folder)
+    return _record(path, 0, read_bytes(path), ImportInfo)
+
+
 def kind_of(folder: Path) -> str:
-    """What a folder holds: `run`, `sweep` or `lessons`, if it is well."""
+    """What a folder holds: `run`, `sweep`, `lessons` or `benchmark`, if it is well."""
     path = _info_path(folder)
     return str(_object(path, 0, read_bytes(path)).get("kind", "run"))
 

@@ -49,7 +49,7 @@ def _whole(found: Comparison, table: Table, mark: str) -> str:
 
 def _title(found: Comparison) -> str:
     if found.figures == "raw":
-        return f"Code and software: raw epoch time, B ÷ A (threshold {found.machine_threshold:g}×)"
+        return f"Code and software: raw time, B ÷ A (threshold {found.machine_threshold:g}×)"
     asked = f"threshold {found.threshold * 100:g} %"
     return f"Code and settings: epoch ÷ yardstick, B ÷ A ({asked}; intervals by Holm)"
 

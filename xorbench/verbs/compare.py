@@ -4,6 +4,7 @@ from pathlib import Path
 
 from xorbench.errors import BadOption
 from xorbench.judge import compare as judge
+from xorbench.judge import imported
 from xorbench.judge.costs import Cost, by_pair
 from xorbench.judge.evidence import Evidence
 from xorbench.observe import baselines, store
@@ -13,15 +14,21 @@ from xorbench.plan.axes import AXES
 def compare(
     root: Path, a: str | None, b: str, baseline: str | None, thresholds: tuple[float, float]
 ) -> judge.Comparison:
-    """Judge run B against run A, or against a named baseline."""
+    """Judge run B against run A, or against a named baseline; an imported file by raw times."""
     before = baselines.find(root, baseline) if baseline else store.find(root, str(a), "A")
+    after = store.find(root, b, "B")
     relative, machine = thresholds
+    if "benchmark" in (store.kind_of(before), store.kind_of(after)):
+        return imported.compare(_measured(before), _measured(after), limit=machine)
     return judge.compare(
-        store.load(before),
-        store.load(store.find(root, b, "B")),
-        threshold=relative,
-        machine_threshold=machine,
+        store.load(before), store.load(after), threshold=relative, machine_threshold=machine
     )
+
+
+def _measured(folder: Path) -> imported.Measured:
+    if store.kind_of(folder) == "benchmark":
+        return imported.of_import(store.read_import(folder))
+    return imported.of_run(store.load(folder))
 
 
 def exit_code(found: judge.Comparison) -> int:

@@ -10,12 +10,13 @@ from xorbench.observe import store as files
 from xorbench.observe.store import RunStore
 from xorbench.report import history as history_report
 from xorbench.report import sides as sides_report
-from xorbench.verbs import lessons, run, sweep
+from xorbench.verbs import export, lessons, run, sweep
 from xorbench.verbs.files import Outcome, write_reports
 
 JUDGED: Final[dict[object, Callable[[Path], Outcome]]] = {
     "sweep": sweep.judged,
     "lessons": lessons.judged,
+    "benchmark": export.judged,
 }
 """How a folder is judged, by its kind; one of another kind is a run, or says that it is none."""
 

@@ -1,0 +1,309 @@
+"""Files of pytest-benchmark, both ways, held against the real program."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from pytest_benchmark.stats import Stats
+
+from xorbench.cli import main
+from xorbench.judge import imported
+from xorbench.judge.compare import Comparison
+from xorbench.observe.pytest_benchmark import exported, from_json, stats_of, to_json
+from xorbench.observe.records import BenchmarkFile, ImportInfo, Run
+
+ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
+Call = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Call:
+    """The command line in this process, its runs in this test's folder."""
+
+    def run(*arguments: str, root: Path = tmp_path / "results") -> SimpleNamespace:
+        monkeypatch.setattr("sys.argv", ["xorbench", *arguments, "--out", str(root)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return SimpleNamespace(code=ended.value.code, out=said.out, err=said.err)
+
+    return run
+
+
+@pytest.fixture
+def file(quick_run: Run, tmp_path: Path) -> Path:
+    """An export of the quick run."""
+    path = tmp_path / "export.json"
+    path.write_text(to_json(quick_run))
+    return path
+
+
+def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
+    """Two of them by the rule of imported files."""
+
+    def measured(one: Run | BenchmarkFile, name: str) -> imported.Measured:
+        if isinstance(one, Run):
+            return imported.of_run(one)
+        return imported.of_import(
+            ImportInfo(
+                xorbench_version="0",
+                id=name,
+                command="",
+                started="",
+                source="f",
+                imported=one,
+                finished="",
+            )
+        )
+
+    return imported.compare(measured(a, "a"), measured(b, "b"))
+
+
+def slower(run: Run, factor: float) -> Run:
+    """The run, the epochs of one case longer."""
+    trainings = [
+        msgspec.structs.replace(
+            t, epoch_s=[s * (factor if t.case.id == ONE else 1) for s in t.epoch_s]
+        )
+        for t in run.trainings
+    ]
+    return msgspec.structs.replace(run, trainings=trainings)
+
+
+@pytest.mark.parametrize("rounds", [*range(1, 10), 101])
+def test_statistics_are_those_of_the_real_program(rounds: int) -> None:
+    """Every field, at every number of rounds that its quartiles tell apart, outliers and all."""
+    draw = random.Random(rounds)
+    real = Stats()
+    for _ in range(rounds):
+        real.update(draw.lognormvariate(-5, 1.5))
+    ours = msgspec.to_builtins(stats_of(real.data))
+    assert {key: ours[key] for key in real.fields} == pytest.approx(real.as_dict())
+    assert (ours["data"], ours["iterations"]) == (real.data, 1)
+
+
+def test_the_real_program_prints_an_export(call: Call, quick_folder: Path, tmp_path: Path) -> None:
+    """`pytest-benchmark compare FILE` shows each case with its rounds, in its group."""
+    path = tmp_path / "out.json"
+    done = call("export", "latest", "--to", "pytest-benchmark", str(path), root=quick_folder)
+    assert (done.code, done.out) == (0, f"{path}: 2 benchmarks\n")
+    command = [Path(sys.executable).with_name("pytest-benchmark"), "compare", path]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "benchmark 'cpu batch 128': 2 tests" in shown.stdout
+    (line,) = [row for row in shown.stdout.splitlines() if row.startswith(ONE)]
+    assert line.split()[-2:] == ["200", "1"]  # rounds and iterations
+
+
+def test_an_export_says_whose_times_they_are(quick_run: Run) -> None:
+    """Score, digest, speed, recipe and machine go with the times."""
+    found = exported(quick_run)
+    first, benchmark = quick_run.trainings[0], found.benchmarks[0]
+    assert benchmark.extra_info == {
+        "accuracy": "500/500",
+        "weights_sha256": first.weights_sha256,
+        "samples_per_s": 2432 / benchmark.stats.median,
+        "rounds_by_worker": {"w0": 100, "w1": 100},
+    }
+    assert found.xorbench is not None
+    assert found.xorbench.recipe == quick_run.info.recipe
+    assert found.machine_info["xorbench"]["torch_version"]
+    assert "python_executable" not in found.machine_info["xorbench"]
+
+
+def test_an_export_comes_back_as_it_was(quick_run: Run) -> None:
+    """Written and read, nothing is lost; the rounds are still those of two processes."""
+    found = from_json(to_json(quick_run).encode(), "FILE")
+    assert found == exported(quick_run)
+    assert found.benchmarks[0].processes == [
+        t.epoch_s for t in quick_run.trainings if t.case.id == ONE
+    ]
+
+
+def test_an_import_is_a_run_that_report_and_compare_accept(
+    call: Call, file: Path, quick_folder: Path
+) -> None:
+    """Its report says what it lacks and judges nothing; it is the same as itself and its run."""
+    done = call("import", str(file), "--name", "brought")
+    assert done.code == 0
+    assert "tapes, yardsticks, weights: times and claims" in done.out
+    shown = call("report", "brought")
+    assert (shown.code, "checks: nothing to judge" in shown.out) == (3, True)
+    itself = call("compare", "brought", "brought")
+    assert (itself.code, itself.out.splitlines()[-1]) == (0, "PASS: 2 same")
+    run = str((quick_folder / "latest").resolve())
+    assert call("compare", run, "brought").out.splitlines()[-1] == "PASS: 2 same"
+    assert "raw times, judged by --machine-threshold" in itself.out
+
+
+def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> None:
+    """Without our claims they are absent; one process decides nothing, and is never a failure."""
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(benchmark):\n    benchmark.pedantic(sum, (range(9999),), rounds=5)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    command += ["--benchmark-json=it.json", "test_it.py"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    subprocess.run(command, cwd=tmp_path, check=True, env=env)
+    done = call("import", str(tmp_path / "it.json"), "--json")
+    (row,) = json.loads(done.out)["tables"]["benchmarks"]
+    assert (row["benchmark"], row["rounds"], row["processes"]) == ("test_it.py::test_it", 5, 1)
+    assert (row["accuracy"], row["weights sha256"], row["median (s) low"]) == ("", "", None)
+    itself = call("compare", "latest", "latest")
+    assert itself.code == 3
+    assert "one process has no interval" in itself.out
+
+
+def test_a_file_saved_without_its_rounds_is_accepted(file: Path) -> None:
+    """`--benchmark-save` keeps statistics alone: the median is a figure of one process."""
+    found = json.loads(file.read_text())
+    for benchmark in found["benchmarks"]:
+        del benchmark["stats"]["data"]
+    slim = from_json(json.dumps(found).encode(), "FILE")
+    assert compared(slim, slim).outcome == "inconclusive"
+
+
+def test_a_much_slower_import_fails(quick_run: Run) -> None:
+    """Twice the time in one case is beyond the machine's threshold, in that case alone."""
+    found = compared(exported(steady(quick_run)), exported(slower(steady(quick_run), 2.0)))
+    assert found.outcome == "fail"
+    assert [row.subject for row in found.subjects if row.verdict == "slower"] == [ONE]
+
+
+def steady(run: Run) -> Run:
+    """The run with an epoch of 7 ms and workers 0.1 % apart."""
+    trainings = [
+        msgspec.structs.replace(t, epoch_s=[7e-3 * (1 + 1e-3 * (t.worker == "w1"))] * len(t.tape))
+        for t in run.trainings
+    ]
+    return msgspec.structs.replace(run, trainings=trainings)
+
+
+def test_other_claims_and_machines_are_told(quick_run: Run) -> None:
+    """Another digest or PyTorch is named; what one side lacks is no change."""
+    here = exported(steady(quick_run))
+    told = json.loads(msgspec.json.encode(here))
+    told["benchmarks"][0]["extra_info"] |= {"weights_sha256": "0" * 64}
+    del told["benchmarks"][1]["extra_info"]["accuracy"]
+    told["machine_info"]["xorbench"]["torch_version"] = "9.9"
+    found = compared(here, from_json(json.dumps(told).encode(), "FILE"))
+    assert [change.what for change in found.changes] == ["torch_version", "weights_sha256"]
+
+
+def test_another_recipe_is_nothing_to_compare(quick_run: Run) -> None:
+    """Times of two recipes are never a pass."""
+    here = exported(quick_run)
+    assert here.xorbench is not None
+    other = msgspec.structs.replace(
+        here, xorbench=msgspec.structs.replace(here.xorbench, recipe_sha256="1" * 64)
+    )
+    assert compared(here, other).outcome == "inconclusive"
+    assert "the recipes differ" in compared(here, other).notes[0]
+
+
+def test_planted_faults_are_carried_along(quick_run: Run) -> None:
+    """A run with faults does not lose them on the way out."""
+    info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
+    faulty = exported(msgspec.structs.replace(quick_run, info=info))
+    assert "a has planted faults: delay:ms=1" in compared(faulty, quick_run).notes
+
+
+def _edited(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
+    """The file with its JSON changed."""
+
+    def edit(content: bytes) -> bytes:
+        found = json.loads(content)
+        change(found)
+        return json.dumps(found).encode()
+
+    return edit
+
+
+DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
+    (lambda _: b"", "not a file of pytest-benchmark"),
+    (lambda _: b"[]", "not a file of pytest-benchmark"),
+    (lambda _: b'{"benchmarks": []}', "not a file of pytest-benchmark"),
+    (lambda _: b"\xff\xfe", "not a file of pytest-benchmark"),
+    (lambda content: content[: len(content) // 2], "not a file of pytest-benchmark"),
+    (_edited(lambda f: f["benchmarks"].clear()), "holds no benchmark"),
+    (_edited(lambda f: f["benchmarks"].append(f["benchmarks"][0])), "two benchmarks named"),
+    (_edited(lambda f: f["benchmarks"][0]["stats"].pop("ops")), "ops"),
+    (_edited(lambda f: f["benchmarks"][0]["stats"].update(median=-1)), "median"),
+    (_edited(lambda f: f["benchmarks"][0]["stats"].update(max=float("nan"))), "malformed"),
+    (_edited(lambda f: f["benchmarks"][0]["stats"].update(rounds=3)), "not 3 as rounds says"),
+    (
+        _edited(lambda f: f["benchmarks"][0]["extra_info"].update(rounds_by_worker={"w0": 1})),
+        "does not add up",
+    ),
+    (_edited(lambda f: f["xorbench"]["recipe"].update(hidden=0)), "--hidden"),
+]
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES, ids=[said for _, said in DAMAGES])
+def test_a_damaged_file_is_one_line(
+    damage: Callable[[bytes], bytes], said: str, call: Call, file: Path, tmp_path: Path
+) -> None:
+    """It names the file and what is wrong, exits 2, and leaves nothing behind."""
+    file.write_bytes(damage(file.read_bytes()))
+    done = call("import", str(file))
+    assert (done.code, done.err.count("xorbench:")) == (2, 1)
+    assert str(file) in done.err
+    assert said in done.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_cannot_be_exported_or_read_is_one_line(
+    call: Call, file: Path, tmp_path: Path
+) -> None:
+    """No such format, run, file or folder, and an imported file, which is no run."""
+    call("import", str(file), "--name", "brought")
+    to = ("--to", "pytest-benchmark")
+    for arguments, said in (
+        (("export", "brought", "--to", "csv", "f.json"), "--to: unknown value 'csv'"),
+        (("export", "nothing", *to, str(tmp_path / "f.json")), "no run 'nothing'"),
+        (("export", "brought", *to, str(tmp_path / "no" / "f.json")), "FILE: cannot write"),
+        (("export", "brought", *to, str(tmp_path / "f.json")), "is a benchmark, not a run"),
+        (("import", str(tmp_path / "none.json")), "FILE: cannot read"),
+        (("report", "brought", "latest"), "is a benchmark: only runs"),
+        (("save-baseline", "kept", "brought"), "is a benchmark, not a run"),
+    ):
+        done = call(*arguments)
+        assert (done.code, said in done.err) == (2, True), done.err
+    assert not (tmp_path / "f.json").exists()
+
+
+def test_a_run_without_a_finished_training_is_no_export(
+    call: Call, copied: Path, tmp_path: Path
+) -> None:
+    """There is nothing to write, and no file is left."""
+    (copied / "trainings.jsonl").write_text("")
+    done = call("export", copied.name, "--to", "pytest-benchmark", str(tmp_path / "f.json"))
+    assert (done.code, "nothing to export" in done.err) == (2, True)
+
+
+def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path: Path) -> None:
+    """pytest-benchmark's `node` names the machine that the file is from."""
+    found = json.loads(file.read_text())
+    found["machine_info"]["node"] = "secret-host"
+    file.write_text(json.dumps(found))
+    assert call("import", str(file), "--anonymous").code == 0
+    for path in (tmp_path / "results" / "latest").rglob("*"):
+        assert not path.is_file() or b"secret-host" not in path.read_bytes(), path
+
+
+def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> None:
+    """The record is checked each time that it is read."""
+    call("import", str(file))
+    info = tmp_path / "results" / "latest" / "run.json"
+    info.write_text(info.read_text().replace('"rounds": 200', '"rounds": 7', 1))
+    done = call("report")
+    assert (done.code, "damaged" in done.err) == (2, True)

@@ -1,0 +1,136 @@
+"""Compare an imported file with another, or with a run: raw times are all that both have.
+
+An imported benchmark is what its file says. It has no yardstick, so that only a wide threshold
+can judge it, and no tape: digests and scores are put side by side as claimed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from xorbench.judge.compare import (
+    MACHINE_THRESHOLD,
+    Change,
+    Comparison,
+    differences,
+    flat,
+    judged,
+    verdict,
+)
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.speed import by_subject, log_epoch
+from xorbench.judge.stats import pool, spread
+from xorbench.observe.records import Benchmark, ImportInfo, Run
+
+CLAIMS: Final = ("accuracy", "weights_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run and an imported file have in common.
+
+    `logs` are of the median time of a round in seconds, one a process, by benchmark; `recipe` is
+    None where the file does not name one.
+    """
+
+    id: str
+    logs: Mapping[str, Sequence[float]]
+    claims: Mapping[str, Mapping[str, str]]
+    machine: Mapping[str, str]
+    recipe: str | None
+    faults: Sequence[str]
+
+
+def of_import(info: ImportInfo) -> Measured:
+    """What an imported file says."""
+    file = info.imported
+    machine = file.machine_info.get("xorbench", file.machine_info)
+    return Measured(
+        id=info.id,
+        logs={b.fullname: log_medians(b) for b in file.benchmarks},
+        claims={b.fullname: _claims(b.extra_info) for b in file.benchmarks},
+        machine=flat(machine if isinstance(machine, dict) else {}),
+        recipe=file.xorbench.recipe_sha256 if file.xorbench else None,
+        faults=file.xorbench.faults if file.xorbench else (),
+    )
+
+
+def log_medians(benchmark: Benchmark) -> list[float]:
+    """Log of the median round, in seconds, one a process; of all where a file kept no rounds."""
+    medians = [spread(rounds).median for rounds in benchmark.processes]
+    return [math.log(median) for median in medians or [benchmark.stats.median]]
+
+
+def _claims(extra_info: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(extra_info[key]) for key in CLAIMS if key in extra_info}
+
+
+def of_run(run: Run) -> Measured:
+    """The same of a run."""
+    evidence = Evidence(run)
+    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    firsts = {subject.id: evidence.first(subject) for subject in evidence.subjects}
+    claims = {
+        name: {
+            "accuracy": f"{first.test.correct}/{first.test.total}",
+            "weights_sha256": first.weights_sha256,
+        }
+        for name, first in firsts.items()
+    }
+    return Measured(
+        id=run.info.id,
+        logs=by_subject(evidence, log_epoch),
+        claims=claims,
+        machine=flat(machine),
+        recipe=run.info.recipe_sha256,
+        faults=run.info.faults,
+    )
+
+
+def compare(a: Measured, b: Measured, *, limit: float = MACHINE_THRESHOLD) -> Comparison:
+    """Judge B against A by raw times: slower than `limit` times fails."""
+    matched, notes = _matched(a, b)
+    before, after = (pool({name: one.logs[name] for name in matched}) for one in (a, b))
+    subjects = judged(before, after, limit)
+    notes.append(
+        "an imported file has no yardstick: these are raw times, judged by --machine-threshold;"
+        " its digests and scores are what the file says"
+    )
+    if any(row.low is None for row in subjects):
+        notes.append("one process has no interval, however many rounds it ran")
+    notes += [f"{m.id} has planted faults: {'; '.join(m.faults)}" for m in (a, b) if m.faults]
+    return Comparison(
+        a=a.id,
+        b=b.id,
+        figures="raw",
+        threshold=limit - 1,
+        machine_threshold=limit,
+        subjects=subjects,
+        machine=[],
+        only_a=[name for name in a.logs if name not in b.logs],
+        only_b=[name for name in b.logs if name not in a.logs],
+        changes=_changes(a, b, matched),
+        notes=notes,
+        outcome=verdict(subjects, []),
+    )
+
+
+def _matched(a: Measured, b: Measured) -> tuple[list[str], list[str]]:
+    if a.recipe and b.recipe and a.recipe != b.recipe:
+        return [], ["nothing to compare: the recipes differ"]
+    matched = [name for name in a.logs if name in b.logs]
+    return matched, [] if matched else ["nothing to compare: no benchmark in common"]
+
+
+def _changes(a: Measured, b: Measured, matched: Sequence[str]) -> list[Change]:
+    """Facts that both have and that are not the same; what one lacks is no change."""
+    found = [*differences("machine", *_shared(a.machine, b.machine))]
+    for name in matched:
+        found += differences(name, *_shared(a.claims[name], b.claims[name]))
+    return found
+
+
+def _shared(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    keys = [key for key in a if key in b]
+    return {key: a[key] for key in keys}, {key: b[key] for key in keys}

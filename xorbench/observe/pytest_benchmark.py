@@ -1,0 +1,151 @@
+"""Runs as files of pytest-benchmark 5.3, and such files as records. Times are seconds."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.observe.records import Benchmark, BenchmarkFile, Origin, Run, Stats, Training
+from xorbench.plan.case import Setting, subject_id
+
+FORMAT_VERSION: Final = "5.3.0"  # of pytest-benchmark, whose field names these are
+NO_COMMIT: Final = {
+    "id": "unversioned",
+    "time": None,
+    "author_time": None,
+    "dirty": False,
+    "project": "xorbench",
+    "branch": "(unknown)",
+}
+
+
+def to_json(run: Run) -> str:
+    """The finished trainings of a run, a benchmark a subject and a round an epoch."""
+    return msgspec.json.format(msgspec.json.encode(exported(run)), indent=4).decode() + "\n"
+
+
+def exported(run: Run) -> BenchmarkFile:
+    """The same as a record; the rounds of a benchmark are its workers' epochs in turn."""
+    info = run.info
+    settings = {setting.id: setting for setting in info.settings}
+    found: dict[str, list[Training]] = {}
+    for training in run.trainings:
+        name = subject_id(training.case, settings.get(training.setting, Setting()))
+        found.setdefault(name, []).append(training)
+    planned = [subject_id(case, setting) for setting in info.settings for case in info.cases]
+    return BenchmarkFile(
+        machine_info=_machine_info(run),
+        commit_info=dict(NO_COMMIT),
+        benchmarks=[_benchmark(run, name, found[name]) for name in planned if name in found],
+        datetime=info.finished or info.started,
+        version=FORMAT_VERSION,
+        xorbench=Origin(
+            run=info.id,
+            version=info.xorbench_version,
+            command=info.command,
+            started=info.started,
+            recipe=info.recipe,
+            recipe_sha256=info.recipe_sha256,
+            faults=info.faults,
+        ),
+    )
+
+
+def _machine_info(run: Run) -> dict[str, Any]:
+    """The host under pytest-benchmark's names, and the first worker as it described itself."""
+    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    return {
+        "machine": machine.get("machine", ""),
+        "system": machine.get("os", ""),
+        "python_version": machine.get("python_version", ""),
+        "cpu": {"brand_raw": run.info.host.get("cpu", "")},
+        "xorbench": {k: v for k, v in machine.items() if k != "python_executable"},
+    }
+
+
+def _benchmark(run: Run, name: str, trainings: Sequence[Training]) -> Benchmark:
+    case = trainings[0].case
+    stats = stats_of([seconds for training in trainings for seconds in training.epoch_s])
+    worst = min(trainings, key=lambda training: training.test.correct).test
+    digests = list(dict.fromkeys(training.weights_sha256 for training in trainings))
+    samples = run.info.recipe.samples(case.batch_size, case.drop_last)
+    return Benchmark(
+        group=f"{case.device} batch {case.batch_size}",
+        name=name,
+        fullname=name,
+        params={"case": case.id, "setting": trainings[0].setting},
+        param=case.id,
+        extra_info={
+            "accuracy": f"{worst.correct}/{worst.total}",
+            "weights_sha256": digests[0] if len(digests) == 1 else digests,
+            "samples_per_s": samples / stats.median,
+            "rounds_by_worker": {t.worker: len(t.epoch_s) for t in trainings},
+        },
+        options={},
+        stats=stats,
+    )
+
+
+def stats_of(data: Sequence[float], iterations: int = 1) -> Stats:
+    """The statistics of at least one round, each as pytest-benchmark computes it."""
+    ordered, rounds = sorted(data), len(data)
+    mean, total = statistics.mean(data), sum(data)
+    stddev = statistics.stdev(data) if rounds > 1 else 0.0
+    q1, q3 = _quartiles(ordered)
+    low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    within = [value for value in ordered if low <= value <= high] or ordered
+    far = sum(not mean - stddev <= value <= mean + stddev for value in data)
+    beyond = sum(not low <= value <= high for value in data)
+    return Stats(
+        min=ordered[0],
+        max=ordered[-1],
+        mean=mean,
+        stddev=stddev,
+        rounds=rounds,
+        median=statistics.median(data),
+        iqr=q3 - q1,
+        q1=q1,
+        q3=q3,
+        iqr_outliers=beyond,
+        stddev_outliers=far,
+        outliers=f"{far};{beyond}",
+        ld15iqr=within[0],
+        hd15iqr=within[-1],
+        ops=rounds / total,
+        total=total,
+        iterations=iterations,
+        data=list(data),
+    )
+
+
+def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
+    """Methods 2 (even) and 3 (odd) of https://en.wikipedia.org/wiki/Quartile, as there."""
+    rounds, n = len(ordered), len(ordered) // 4
+    if rounds == 1:
+        return ordered[0], ordered[0]
+    if rounds % 2 == 0:
+        half = rounds // 2
+        return statistics.median(ordered[:half]), statistics.median(ordered[half:])
+    if rounds % 4 == 1:
+        q1 = 0.25 * ordered[n - 1] + 0.75 * ordered[n]
+        return q1, 0.75 * ordered[3 * n] + 0.25 * ordered[3 * n + 1]
+    q1 = 0.75 * ordered[n] + 0.25 * ordered[n + 1]
+    return q1, 0.25 * ordered[3 * n + 1] + 0.75 * ordered[3 * n + 2]
+
+
+def from_json(content: bytes, place: str) -> BenchmarkFile:
+    """The file as a record; raises `BadFile`, which names the place, for what is none."""
+    try:
+        found = msgspec.json.decode(content, type=BenchmarkFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, BadOption) as error:
+        hint = "a file that pytest --benchmark-json or --benchmark-save wrote"
+        raise BadFile(f"{place}: not a file of pytest-benchmark: {error}", hint) from None
+    names = [benchmark.fullname for benchmark in found.benchmarks]
+    if not names:
+        raise BadFile(f"{place}: holds no benchmark", "it was saved with --benchmark-disable?")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadFile(f"{place}: damaged: two benchmarks named {twice!r}")
+    return found
