@@ -2,6 +2,7 @@
 
     pytest bench --benchmark-autosave
     pytest bench --benchmark-compare --benchmark-compare-fail=median:10%
+    pytest bench --benchmark-compare --benchmark-histogram    (with pytest-benchmark[histogram])
 
 Each round trains a fresh model. The timer is the host's clock, so the device is synchronized
 before the round ends.
@@ -59,8 +60,9 @@ def test_training(case: Case, benchmark: Any) -> None:
     benchmark.group = f"{case.device} batch {case.batch_size}"
     benchmark.pedantic(train, setup=fresh, rounds=ROUNDS)
     digests = {state_sha256(training.model.state_dict()) for training in trained}
-    score = trained[-1].finish().test
-    assert len(digests) == 1
+    scores = {training.finish().test for training in trained}
+    assert len(digests) == len(scores) == 1
+    score = scores.pop()
     assert score.correct == score.total
     benchmark.extra_info |= {
         "accuracy": f"{score.correct}/{score.total}",

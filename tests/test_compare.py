@@ -12,6 +12,7 @@ from conftest import Xorbench
 from xorbench.cli import main
 from xorbench.errors import BadFile
 from xorbench.judge import conditions
+from xorbench.judge.answers import answers
 from xorbench.judge.compare import Comparison, compare
 from xorbench.judge.costs import by_pair, by_setting
 from xorbench.judge.evidence import Evidence
@@ -19,6 +20,7 @@ from xorbench.judge.stats import holm, pool, shift
 from xorbench.observe import baselines, store
 from xorbench.observe.records import Conditions, Run, Training
 from xorbench.plan.axes import AXES
+from xorbench.report.tables import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
 
@@ -265,3 +267,20 @@ def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
     baselines.save(root, "quiet", copied, replace=True)
     assert store.load(baselines.find(root, "quiet")).trainings == store.load(copied).trainings
     assert [path.name for path in (root / "baselines").iterdir()] == ["quiet"]
+
+
+def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(run: Run) -> None:
+    """The slowest and the fastest case as the table has them; a busy machine is named beside."""
+    busy = [Conditions(at_s=1.0, load_average_1min=2.0, others_percent=40.0, steal_percent=0.0)]
+    said = answers(msgspec.structs.replace(steady(run), conditions=busy), [])[-1].sentence
+    table = throughput(steady(run)).sort_values("samples/s")
+    for _, row in table.iloc[[0, -1]].iterrows():
+        low, high = row["samples/s low"], row["samples/s high"]
+        assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in said
+    assert "not quiet: contended: other programs took 40 %" in said
+
+
+def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
+    """And says so."""
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.worker == "w0"])
+    assert "one process, so without intervals" in answers(alone, [])[-1].sentence

@@ -1,12 +1,15 @@
 """The three questions, each answered in one sentence from the verdicts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from xorbench.judge.conditions import trouble
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import spread
+from xorbench.judge.speed import by_subject, log_epoch
+from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import Outcome, Run, Verdict
+from xorbench.plan.case import Subject
 
 RIGHT: Final = "Does it train right?"
 SAME: Final = "Does it train the same?"
@@ -94,13 +97,31 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
 def _fast(evidence: Evidence) -> str:
     if not evidence.subjects:
         return "nothing was trained"
-    speeds = {
-        subject: subject.recipe.samples(subject.case.batch_size, subject.case.drop_last)
-        / spread(evidence.first(subject).epoch_s).median
-        for subject in evidence.subjects
-    }
-    slow, fast = min(speeds, key=lambda s: speeds[s]), max(speeds, key=lambda s: speeds[s])
+    logs = by_subject(evidence, lambda training: -log_epoch(training))
+    epochs_per_s = pooled(logs)
+    speeds = [_scaled(epochs_per_s[s.id], _samples(s)) for s in evidence.subjects]
+    slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
+    shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
+    sure = "95 % intervals" if slow.low is not None else "one process, so without intervals"
+    which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
+    disturbed = "; ".join(trouble(evidence.run.conditions))
+    quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""
     return (
-        f"{speeds[slow]:,.0f} to {speeds[fast]:,.0f} samples/s by case (medians of one process);"
-        " intervals and ratios stand below, a baseline to hold them to was not given"
+        f"{' to '.join(shown)} samples/s ({which}){quiet}; a baseline to hold them to was not given"
     )
+
+
+def _samples(subject: Subject) -> int:
+    return subject.recipe.samples(subject.case.batch_size, subject.case.drop_last)
+
+
+def _scaled(one: Estimate, scale: float) -> Estimate:
+    if one.low is None or one.high is None:
+        return replace(one, value=one.value * scale)
+    return replace(one, value=one.value * scale, low=one.low * scale, high=one.high * scale)
+
+
+def _figure(one: Estimate) -> str:
+    if one.low is None:
+        return f"{one.value:,.0f}"
+    return f"{one.value:,.0f} [{one.low:,.0f}, {one.high:,.0f}]"

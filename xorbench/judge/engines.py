@@ -1,13 +1,14 @@
 """What an engine gains over the loader engine, and whether it has the same bits."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xorbench.judge.evidence import Evidence, first_difference
-from xorbench.judge.stats import Estimate, median_log_ratio, pooled, spread
+from xorbench.judge.speed import by_subject, log_epoch, log_ratios
+from xorbench.judge.stats import Estimate, pooled
 from xorbench.observe.records import WeightRecord
 from xorbench.plan.case import Subject
 from xorbench.plan.engines import form_of
@@ -40,9 +41,8 @@ def gains(evidence: Evidence) -> list[Gain]:
     for subject in evidence.subjects:
         alike.setdefault(_twin(subject).id, []).append(subject)
     chosen = [subject for group in alike.values() if len(group) > 1 for subject in group]
-    speeds = pooled({s.id: _log_speeds(evidence, s) for s in chosen}) if chosen else {}
-    paired = {s.id: logs for s in chosen if (logs := list(_log_ratios(evidence, s)))}
-    ratios = pooled(paired) if paired else {}
+    speeds = pooled(by_subject(evidence, lambda training: -log_epoch(training)))
+    ratios = pooled({s.id: logs for s in chosen if (logs := _log_ratios(evidence, s))})
     return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in chosen]
 
 
@@ -50,18 +50,12 @@ def _twin(subject: Subject) -> Subject:
     return replace(subject, case=replace(subject.case, engine=REFERENCE))
 
 
-def _log_speeds(evidence: Evidence, subject: Subject) -> list[float]:
-    return [-math.log(spread(t.epoch_s).median) for t in evidence.trainings[subject.id]]
-
-
-def _log_ratios(evidence: Evidence, subject: Subject) -> Iterator[float]:
-    """Log of the loader's epoch ÷ the engine's, paired by round, one a worker of both."""
-    if subject.case.engine == REFERENCE:
-        return
-    theirs = {t.worker: t for t in evidence.trainings.get(_twin(subject).id, [])}
-    for mine in evidence.trainings[subject.id]:
-        if mine.worker in theirs:
-            yield median_log_ratio(theirs[mine.worker].epoch_s, mine.epoch_s)
+def _log_ratios(evidence: Evidence, subject: Subject) -> list[float]:
+    """Log of the loader's epoch ÷ the engine's, paired by round, one a repeat of both."""
+    twin = _twin(subject)
+    if subject.case.engine == REFERENCE or twin.id not in evidence.trainings:
+        return []
+    return log_ratios(evidence, subject, twin)
 
 
 def _gain(evidence: Evidence, subject: Subject, speed: Estimate, ratio: Estimate | None) -> Gain:
