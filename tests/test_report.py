@@ -11,9 +11,11 @@ import pytest
 from xorbench.judge.checks import judge
 from xorbench.observe.records import Failure, Run, Skip
 from xorbench.observe.store import without_names
-from xorbench.plan.case import Case
+from xorbench.plan.case import Case, Setting
 from xorbench.report import document, page, plots, runs, tables, text
 from xorbench.report.content import draw
+from xorbench.report.drawing import short_names
+from xorbench.report.runs import heading
 from xorbench.verbs.progress import Lines
 
 
@@ -190,3 +192,24 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[
 def test_results_of_a_run_are_where_its_message_says(quick_folder: Path) -> None:
     """`latest` points to the only run."""
     assert (quick_folder / "latest").resolve().parent == (quick_folder / "runs").resolve()
+
+
+def test_labels_leave_out_what_all_cases_share() -> None:
+    """Of ids only what tells them apart is shown, also within a setting."""
+    case = "cpu-loader-b128-pin0-drop1-w0-s0"
+    variables = [f"{case}@env=ATEN_CPU_CAPABILITY={value}" for value in ("avx2", "default")]
+    assert short_names(variables) == ["avx2", "default"]
+    assert short_names([case, f"{case}@threads=2"]) == [case, "@threads=2"]
+    assert short_names([case, case.replace("b128", "b64")]) == ["b128", "b64"]
+
+
+def test_every_software_of_a_run_is_named(quick_run: Run) -> None:
+    """Where interpreters differ, the head tells which setting ran which PyTorch."""
+    first, *others = quick_run.info.workers
+    setting = Setting(python="old=/opt/old/bin/python")
+    old = msgspec.structs.replace(
+        first, setting=setting, machine={**first.machine, "torch_version": "2.6.0"}
+    )
+    info = msgspec.structs.replace(quick_run.info, workers=[old, *others])
+    told = dict(heading(msgspec.structs.replace(quick_run, info=info)))["software"]
+    assert ["python=old: PyTorch 2.6.0" in told, "base: PyTorch" in told] == [True, True]

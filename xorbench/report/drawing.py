@@ -77,9 +77,15 @@ def line_style(number: int) -> dict[str, Any]:
 
 def short_names(names: Sequence[str]) -> list[str]:
     """Case ids without the parts that all of them share."""
-    parts = [name.replace("@", "-@").split("-") for name in names]
+    parts = [_parts(name) for name in names]
     shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
     return [
-        " ".join(part for part in own if part not in shared) or name
+        " ".join(part for part in own if part not in shared).replace(" =", "=").lstrip("=") or name
         for own, name in zip(parts, names, strict=True)
     ]
+
+
+def _parts(name: str) -> list[str]:
+    """What an id is made of; a setting and its value are two parts, so that one may be shared."""
+    words = re.split(r"-|(?=@)|\+| ", name)
+    return [part for word in words for part in re.sub(r"=(?=[^=]*$)", "\n=", word).split("\n")]

@@ -135,7 +135,7 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("machine", machine_line(info.host)),
         ("accelerator", devices or "none"),
         ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
-        ("software", software(machine)),
+        ("software", _softwares(run)),
         ("workers", f"{info.repeats} × {len(info.settings)} setting(s), fresh processes"),
     ]
     rows.append(("conditions", conditions.summary(run.conditions)))
@@ -144,6 +144,14 @@ def heading(run: Run) -> list[tuple[str, str]]:
     if info.faults:
         rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
     return rows
+
+
+def _softwares(run: Run) -> str:
+    """The software of the workers; of each setting where they differ."""
+    found = {w.setting.id: software(w.machine) for w in reversed(run.info.workers) if w.machine}
+    if len(set(found.values())) < 2:
+        return next(iter(found.values()), "unknown")
+    return "; ".join(f"{setting}: {text}" for setting, text in reversed(found.items()))
 
 
 def environment(run: Run) -> list[tuple[str, str]]:
