@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from conftest import Xorbench
 
-from xorbench.fleet import gather, quorum
+from xorbench.fleet import atlas, gather, quorum
+from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.pace import between, pace
 from xorbench.fleet.quorum import CODES, Muster, cordon
 from xorbench.fleet.records import (
@@ -401,7 +402,7 @@ def test_one_ordinary_run_is_a_fleet_of_one(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["fleet", "--merge"], "--merge: name the run folders"),
+        (["fleet", "--merge"], "--merge: needs the run folders"),
         (["fleet", "--merge", "nowhere"], "--merge: no folder 'nowhere'"),
         (["fleet", "--merge", "."], "holds no run"),
         (["fleet", "--merge", ".", "--slow", "0.5"], "--slow"),
@@ -428,3 +429,44 @@ def test_the_interval_of_a_ratio_is_around_it() -> None:
     assert ratio.low is not None
     assert ratio.high is not None
     assert ratio.low < 2.0 < ratio.high
+
+
+# The atlas
+
+
+def test_the_atlas_knows_a_run_again_and_refuses_other_bits(
+    copied: Path, tmp_path: Path, xorbench: Xorbench
+) -> None:
+    """New at first, then known; the same environment with other bits is exit 1 and not taken up."""
+    first = xorbench("atlas", "add", copied.name)
+    assert (first.returncode, first.stdout.count("new: ")) == (0, 2), first.stderr
+    path = tmp_path / "results" / "baselines" / "atlas.json"
+    before = path.read_bytes()
+    again = xorbench("atlas", "add", copied.name)
+    assert (again.returncode, again.stdout.count("known: ")) == (0, 2)
+    trainings = copied / "trainings.jsonl"
+    lines = [json.loads(line) for line in trainings.read_text().splitlines()]
+    digest = lines[0]["weights_sha256"]
+    trainings.write_text(trainings.read_text().replace(digest, "0" * 64))
+    other = xorbench("atlas", "add", copied.name)
+    assert other.returncode == 1
+    assert f"0000000000000000, on record is {digest[:16]}" in other.stdout
+    assert path.read_bytes() == before
+    shown = xorbench("atlas", "show")
+    assert (shown.returncode, shown.stdout.count(digest[:16])) == (0, 1)
+
+
+def test_another_environment_is_new_to_the_atlas(sound: Node) -> None:
+    """Another version of PyTorch is another entry, whatever its bits."""
+    first, _ = atlas.add(Atlas(entries={}), [sound])
+    other = replace(sound, key={**sound.key, "torch_version": "2.6.0"})
+    both, changes = atlas.add(first, [flipped(other, 3)])
+    assert {change.outcome for change in changes} == {"new"}
+    assert len(both.entries) == 2
+
+
+def test_an_empty_atlas_is_nothing_to_judge(xorbench: Xorbench, tmp_path: Path) -> None:
+    """Exit 3; a damaged one is refused with exit 2."""
+    assert xorbench("atlas", "show").returncode == 3
+    (tmp_path / "bad.json").write_text("{")
+    assert xorbench("atlas", "show", "--atlas", "bad.json").returncode == 2

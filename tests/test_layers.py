@@ -22,13 +22,15 @@ MAY_IMPORT = {
     "measure": {"errors", "plan", "observe", "worker.protocol"},
     "judge": {"errors", "plan", "observe"},
     "fleet": {"errors", "plan", "observe", "judge"},
+    "fleet.meeting": {"errors", "fleet"},
     "report": {"errors", "plan", "observe", "judge", "fleet"},
     "verbs": {"errors", "plan", "observe", "measure", "judge", "fleet", "report"},
     "cli": {"errors", "plan", "observe", "report", "verbs"},
     "__main__": {"cli"},
 }
 STANDARD_ONLY = {"plan", "errors"}
-WITH_TORCH = {"workload", "universal", "lessons", "worker"}
+WITH_TORCH = {"workload", "universal", "lessons", "worker", "fleet.meeting"}
+ALONE = {("fleet", "meeting")}  # a module that is a room of its own: torch's store, nothing else
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -36,7 +38,7 @@ def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts != ("__init__",):
-            yield parts[0], path
+            yield ".".join(parts) if parts in ALONE else parts[0], path
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -620,7 +620,13 @@ def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
 @cli.command()
 @click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
 @click.argument("folders", metavar="[DIR …]", nargs=-1)
-@click.option("--out", metavar="DIR", help="Folder of the fleet's report [fleet].")
+@click.option("--out", default="fleet", metavar="DIR", help="A new folder for all of it [fleet].")
+@click.option("--batch-sizes", default="32,128", metavar="LIST", help="Points per step [32,128].")
+@recipe_options(RECIPE_OPTIONS)
+@click.option("--repeats", default="1", metavar="N", help="Fresh processes for each case [1].")
+@click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
+@click.option("--deadline", default="600", metavar="S", help="Seconds to wait for the ranks [600].")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @click.option(
     "--slow", default="1.1", metavar="X", help="Slower than X medians is worth a finding."
 )
@@ -629,29 +635,97 @@ def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
 @JUNIT
 @MARKDOWN
 @JSON
+@click.option("--plant", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Judge many machines: who computes other bits, who is slow, who is missing.
 
+    Started by torchrun or srun each rank drives its own device; alone it is a fleet of one.
     fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
     """
     from xorbench.verbs import fleet as verb
 
-    out, folders = _root(options["out"] or "fleet"), options["folders"]
-    if not options["merge"] or not folders:
-        raise BadOption("--merge: name the run folders to judge", "fleet --merge DIR …")
+    out = _root(options["out"])
     standard = verb.Standard(
         command=_command(anonymous=False),
         threshold=parse.real("--slow", options["slow"], 1, 1e6),
         atlas=_path(options["atlas"]),
         baseline=_path(options["baseline"]),
     )
-    held, exports = standard.read(), _exports(options)
-    outcome = verb.merge([Path(folder) for folder in folders], out, held)
+    if options["merge"] != bool(options["folders"]):
+        raise BadOption("--merge: needs the run folders to judge", "fleet --merge DIR …")
+    held = standard.read()
+    if not options["merge"]:
+        return _take_part(options, out, held)
+    exports = _exports(options)
+    outcome = verb.merge([Path(folder) for folder in options["folders"]], out, held)
+    return _print_outcome(outcome, options["as_json"], exports)
+
+
+def _take_part(options: dict[str, Any], out: Path, held: Any) -> int:
+    """This rank's share; only rank 0 has something to show."""
+    from xorbench.verbs import ranks as verb
+
+    verb.require_faults(options["plant"])
+    batches = parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000)
+    campaign = verb.Campaign(
+        recipe=_recipe(options, RECIPE_OPTIONS),
+        axes={"batch_size": batches, "pin_memory": (False,), "drop_last": (True,)},
+        command=held.standard.command,
+        out=out,
+        held=held,
+        repeats=parse.integer("--repeats", options["repeats"], 1, 64),
+        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        deadline_s=parse.positive("--deadline", options["deadline"], 1e7),
+        collective=not options["no_collective"],
+        faults=options["plant"],
+    )
+    here = verb.here()
+    exports = _exports(options) if here.rank == 0 else None
+    outcome = verb.take_part(campaign, here, _note)
+    if isinstance(outcome, int):
+        return outcome
     return _print_outcome(outcome, options["as_json"], exports)
 
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
+
+
+@cli.group()
+def atlas() -> None:
+    """Keep the digests of the reference form on record, by environment."""
+
+
+@atlas.command("add")
+@click.argument("text", metavar="[RUN]", default="latest")
+@click.option("--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json].")
+@ROOT
+def atlas_add(text: str, file: str | None, out: str) -> int:
+    """Put a run on record; a known environment that gives other bits is a failure."""
+    from xorbench.report import atlas as report
+    from xorbench.verbs import atlas as verb
+
+    added = verb.add(_root(out), text, _atlas(file, out))
+    _say(report.changes(added.changes))
+    return added.exit_code
+
+
+@atlas.command("show")
+@click.option("--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json].")
+@ROOT
+@JSON
+def atlas_show(file: str | None, out: str, as_json: bool) -> int:
+    """Show what is on record."""
+    from xorbench.report import atlas as report
+    from xorbench.verbs import atlas as verb
+
+    found, code = verb.show(_atlas(file, out))
+    _say(report.as_json(found) if as_json else report.text(found))
+    return code
+
+
+def _atlas(file: str | None, out: str) -> Path:
+    return Path(file) if file else _root(out) / "baselines" / "atlas.json"
 
 
 @cli.command()

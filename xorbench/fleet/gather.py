@@ -28,6 +28,7 @@ from xorbench.plan.engines import form_of
 
 PASSPORT: Final = "rank.json"
 LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read
+LARGEST_RECORDS: Final = 4 << 20  # bytes of all records of one rank
 DEEPEST: Final = 6  # levels below a folder that is given, in which runs are looked for
 # What moves the bits of the reference form beside the device's model.
 KEY: Final = (
@@ -240,3 +241,10 @@ def _failed(run: Run, device: str) -> list[str]:
         if u.case.device == device
     ]
     return [text[:500] for text in lost[:64]]
+
+
+def require_unplanted(folder: Path) -> None:
+    """Raise `BadOption` for a run with planted faults: its bits are wrong on purpose."""
+    faults = store.read_info(folder).faults
+    if faults:
+        raise BadOption(f"RUN: {folder.name} has planted faults: {', '.join(faults)}")

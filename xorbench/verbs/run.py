@@ -57,6 +57,7 @@ class Request:
     save_weights: bool = False
     anonymous: bool = False
     stress: str | None = None
+    local_rank: int | None = None  # of several processes here: each drives its own accelerator
 
 
 def run(request: Request, progress: Bar | Lines) -> "Outcome":
@@ -180,10 +181,19 @@ def _resolve(request: Request, slots: list[Slot]) -> tuple[tuple[Case, ...], lis
     """The cases for the devices asked for, or for those that are here; and which are skipped."""
     axes = dict(request.axes)
     if "device" not in axes:
-        accelerator = slots[0].machine.get("accelerator")
-        axes["device"] = ("cpu", accelerator) if accelerator else ("cpu",)
+        axes["device"] = _devices(slots[0].machine, request.local_rank)
     cases = expand(request.recipe, axes, quick=request.quick)
     return cases, untrainable(slots[0], request.recipe, cases)
+
+
+def _devices(machine: dict[str, Any], local_rank: int | None) -> tuple[str, ...]:
+    """The devices to train on where none is named: the CPU and the accelerator, or a rank's own."""
+    accelerator = machine.get("accelerator")
+    if not accelerator:
+        return ("cpu",)
+    if local_rank is None:
+        return ("cpu", accelerator)
+    return (machine["devices"][local_rank % len(machine["devices"])]["device"],)
 
 
 def _points(slot: Slot, info: RunInfo) -> dict[str, Any]:

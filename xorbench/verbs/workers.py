@@ -84,8 +84,12 @@ def until_interrupted(work: Callable[[], None], progress: Bar | Lines | Quiet, r
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Take a polite kill for a Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """Take a polite kill for a Ctrl-C, unless somebody has already said what it is to be."""
+    before = signal.getsignal(signal.SIGTERM)
+    if callable(before) and before is not _interrupt:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:

@@ -1,0 +1,222 @@
+"""The live fleet, in real processes on loopback: odd, slow, hung, killed; and the collective."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Xorbench, command, run_in
+
+from xorbench.errors import BadOption
+from xorbench.fleet.meeting import Place, place
+from xorbench.verbs.ranks import planted, require_faults, shared_case
+
+SMALL = ("--epochs", "3", "--test-size", "100", "--batch-sizes", "128", "--timeout", "60")
+Report = dict[str, Any]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def torchrun(ranks: int, *arguments: str) -> list[str]:
+    """The command that starts a fleet on this machine."""
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", str(ranks))
+    port = ("--master-addr", "127.0.0.1", "--master-port", str(free_port()))
+    return [sys.executable, *launcher, *port, "-m", "xorbench", "fleet", *arguments, *SMALL]
+
+
+@contextlib.contextmanager
+def by_hand(folder: Path, ranks: int, *arguments: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The ranks started as srun starts them: nobody kills one because another died."""
+    port = str(free_port())
+    processes = []
+    for rank in range(ranks):
+        here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        with (folder / f"log{rank}").open("wb") as log:
+            one = subprocess.Popen(
+                command("fleet", *arguments, *SMALL),
+                cwd=folder,
+                env={**os.environ, **here, **meet},
+                stdout=log,
+                stderr=log,
+            )
+        processes.append(one)
+    try:
+        yield processes
+    finally:
+        for one in processes:
+            one.kill()
+            one.wait()
+
+
+def report_of(folder: Path) -> Report:
+    """The fleet's report."""
+    return dict(json.loads((folder / "fleet.json").read_text()))
+
+
+def found(report: Report) -> set[tuple[str, int | None]]:
+    """Code and rank of every finding."""
+    return {(finding["code"], finding["rank"]) for finding in report["findings"]}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four ranks under torchrun: one flips a bit of a weight, one is fifteen times slower."""
+    folder = tmp_path_factory.mktemp("four")
+    plants = ("--plant", "1/flip-weight:epoch=1", "--plant", "2/slow:percent=1400")
+    done = subprocess.run(
+        torchrun(4, "--out", "fleet", *plants), cwd=folder, capture_output=True, check=False
+    )
+    assert done.returncode == 1, done.stderr.decode()
+    return folder / "fleet"
+
+
+def test_the_flipped_and_the_slow_rank_are_named_and_no_other(four: Path) -> None:
+    """Bits with their first epoch, speed, and the replica that parts in the same epoch."""
+    report = report_of(four)
+    bits = {(code, rank) for code, rank in found(report) if code[2] in "13"}
+    assert bits == {("XB103", 1), ("XB112", 1)}
+    said = {finding["code"]: finding["found"] for finding in report["findings"]}
+    assert "from epoch 1 on" in said["XB103"]
+    assert said["XB112"] == "parts in epoch 1 of 3, 3 replicas agree"
+    assert ("XB201", 2) in found(report)
+
+
+def test_every_rank_leaves_an_ordinary_run(four: Path) -> None:
+    """`report` reads each of them."""
+    for rank in range(4):
+        runs = list((four / f"rank{rank}" / "runs").iterdir())
+        assert len(runs) == 1
+    done = run_in(four, "report", "--out", "rank3")
+    assert "cpu-loader-b128-pin0-drop1-w0-s0" in done.stdout, done.stderr
+
+
+def test_merging_the_folders_finds_the_same(four: Path, tmp_path: Path) -> None:
+    """By the same rules; only the collective leaves no folder."""
+    done = run_in(tmp_path, "fleet", "--merge", str(four), "--out", "again")
+    assert done.returncode == 1
+    live = {row for row in found(report_of(four)) if row[0] != "XB112"}
+    assert found(report_of(tmp_path / "again")) == live
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three fleets of two at once: one rank hangs, one is killed, and rank 0 is killed."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("hung", "killed", "headless")}
+    hung = by_hand(
+        folders["hung"], 2, "--out", "f", "--plant", "1/stop:epoch=2", "--deadline", "10"
+    )
+    headless = by_hand(folders["headless"], 2, "--out", "f", "--plant", "0/die:epoch=2")
+    with hung as one, headless as other:
+        fleet = torchrun(2, "--out", "f", "--plant", "1/die:epoch=2")
+        subprocess.run(fleet, cwd=folders["killed"], capture_output=True, check=False)
+        assert one[0].wait() == 1
+        assert one[1].poll() is None  # it hangs to this day, and nobody waited for it
+        assert other[0].wait() == -signal.SIGKILL
+        while other[1].poll() is None and not _has_run(folders["headless"] / "f" / "rank1"):
+            time.sleep(0.1)
+    return {name: folder / "f" for name, folder in folders.items()}
+
+
+def _has_run(rank: Path) -> bool:
+    """Whether the rank has finished its own run."""
+    infos = list(rank.glob("runs/*/run.json"))
+    return bool(infos) and json.loads(infos[0].read_text())["finished"] is not None
+
+
+def test_a_hung_rank_is_missing_and_nobody_waits_for_it(broken: dict[str, Path]) -> None:
+    """It came, and gave no result until the deadline; the other one is judged."""
+    report = report_of(broken["hung"])
+    assert ("XB302", 1) in found(report)
+    assert [node["rank"] for node in report["nodes"]] == [0]
+
+
+def test_a_rank_killed_under_torchrun_leaves_the_others_time(broken: dict[str, Path]) -> None:
+    """The launcher stops all when one dies: rank 0 still ends its run and judges."""
+    report = report_of(broken["killed"])
+    assert ("XB302", 1) in found(report)
+    assert not {code for code, _ in found(report)} & {"XB305", "XB304"}
+
+
+def test_without_rank_0_the_folders_are_judged(broken: dict[str, Path], tmp_path: Path) -> None:
+    """What the killed rank 0 left is unfinished, the other's run is whole."""
+    assert not (broken["headless"] / "fleet.json").exists()
+    done = run_in(tmp_path, "fleet", "--merge", str(broken["headless"]), "--out", "again")
+    assert done.returncode == 1, done.stderr
+    report = report_of(tmp_path / "again")
+    assert ("XB303", 0) in found(report)
+    assert not {code for code, rank in found(report) if rank == 1 and code != "XB105"}
+
+
+def test_one_rank_without_a_launcher_is_a_fleet_of_one(xorbench: Xorbench, tmp_path: Path) -> None:
+    """It trains, is held to the golden values, passes; the same folder is not used twice."""
+    done = xorbench("fleet", "--epochs", "3", "--batch-sizes", "128")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found(report_of(tmp_path / "fleet")) == {("XB105", 0)}
+    again = xorbench("fleet")
+    assert again.returncode == 2
+    assert "--out: fleet already holds a fleet" in again.stderr
+
+
+# Without processes
+
+
+def test_a_rank_takes_its_place_from_torchrun_or_slurm() -> None:
+    """Both name the same; a script that only runs under Slurm is alone."""
+    meet = {"MASTER_ADDR": "n0", "MASTER_PORT": "29500"}
+    torch = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", **meet}
+    slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
+    expected = Place(3, 8, 1, "n0", 29500, hosted=False)
+    assert place(torch) == place({**slurm, **meet}) == expected
+    assert place({**torch, "TORCHELASTIC_USE_AGENT_STORE": "True"}).hosted
+    assert place(slurm) == place({}) == Place()
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"RANK": "x"}, "RANK: 'x'"),
+        ({"RANK": "8", "WORLD_SIZE": "8", "LOCAL_RANK": "0"}, "rank 8 of 8"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "MASTER_PORT: ''"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_launcher_that_says_nonsense_is_refused(environment: dict[str, str], says: str) -> None:
+    """One line that names the variable."""
+    with pytest.raises(BadOption, match=says):
+        place(environment)
+
+
+def test_a_fault_is_planted_in_its_rank_alone() -> None:
+    """In its run, or in the rank itself; what is no fault is refused."""
+    texts = ("1/flip-weight:epoch=2", "2/die:epoch=3")
+    require_faults(texts)
+    assert planted(texts, 1).run == ("flip-weight:epoch=2",)
+    assert [epoch for epoch, _ in planted(texts, 2).rank] == [3]
+    assert planted(texts, 0) == ((), ())
+    with pytest.raises(BadOption, match="--plant"):
+        require_faults(["1/no-such-fault"])
+
+
+@pytest.mark.parametrize("members", [1, 3, 8, 128, 1_000])
+def test_members_can_share_every_batch_evenly(members: int) -> None:
+    """At least a row each, at least four batches an epoch."""
+    from xorbench.plan.recipe import Recipe
+
+    case, recipe = shared_case(Recipe(), members, "cpu")
+    assert case.batch_size % members == 0
+    assert recipe.steps(case.batch_size, drop_last=True) >= 4
+    assert recipe.epochs == 5

@@ -1,0 +1,42 @@
+"""The atlas as text: what is on record, and what adding a run has changed."""
+
+import json
+from collections.abc import Sequence
+
+import msgspec
+import pandas as pd
+
+from xorbench.fleet.atlas import Atlas, Change
+from xorbench.report.text import to_terminal
+
+
+def text(atlas: Atlas) -> str:
+    """A row a training of each environment."""
+    rows = [
+        {
+            "environment": key,
+            "device": entry.environment.get("device", ""),
+            "PyTorch": entry.environment.get("torch_version", ""),
+            "instruction set": entry.environment.get("cpu_capability", ""),
+            "training": training.partition("/")[2],
+            "recipe": training.partition("/")[0],
+            "sha256": digest,
+        }
+        for key, entry in atlas.entries.items()
+        for training, digest in entry.digests.items()
+    ]
+    return to_terminal(pd.DataFrame(rows, dtype=str)) if rows else "the atlas is empty"
+
+
+def as_json(atlas: Atlas) -> str:
+    """For programs."""
+    return json.dumps(msgspec.to_builtins(atlas), indent=2)
+
+
+def changes(found: Sequence[Change]) -> str:
+    """A line a training."""
+    return "\n".join(
+        f"{change.outcome}: {change.key} {change.training} {change.digest[:16]}"
+        + (f", on record is {change.recorded[:16]}" if change.outcome == "other bits" else "")
+        for change in found
+    )
