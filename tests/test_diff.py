@@ -2,7 +2,9 @@
 
 import json
 import math
+import shlex
 import struct
+import sys
 from pathlib import Path
 
 import msgspec
@@ -10,7 +12,7 @@ import pytest
 from conftest import Completed, Xorbench, once, run_in
 
 from xorbench.errors import BadFile, BadOption
-from xorbench.judge.divergence import compare, first_epoch, first_place, growth
+from xorbench.judge.divergence import Place, compare, first_epoch, first_place, growth
 from xorbench.measure.replay import other_machine
 from xorbench.observe import trace as traces
 from xorbench.observe.records import WeightRecord
@@ -20,6 +22,7 @@ from xorbench.plan.recipe import Recipe
 from xorbench.plan.subjects import read_subject
 from xorbench.report import divergence as report
 from xorbench.verbs.diff import Request, diff
+from xorbench.verbs.sides import sides
 from xorbench.workload.trace import Traced
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -47,6 +50,16 @@ def floats(*values: float) -> WeightRecord:
 def test_an_id_is_read_back_into_what_it_names(case: Case, setting: Setting) -> None:
     """Case and setting, with fields that are not the default, and an index of a device."""
     assert read_subject("A", subject_id(case, setting)) == (case, setting)
+
+
+def test_an_interpreter_is_spelled_out_where_it_must_be_read_back(tmp_path: Path) -> None:
+    """An id shows its label; the name of a side, of a trace too, its path, quoted for a shell."""
+    setting = Setting(python=f"here={sys.executable}", env=("A=1", "B=2"))
+    path = tmp_path / "a.trace"
+    written(path, setting=setting)
+    name = sides(tmp_path, "A", str(path))[0].name
+    (word, *_) = shlex.split(name)
+    assert read_subject("A", word) == (Case(), setting)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +143,13 @@ def test_another_machine_is_named() -> None:
 # The file
 
 
-def written(path: Path, *, valued: range = range(0)) -> Path:
+def written(path: Path, *, valued: range = range(0), setting: Setting | None = None) -> Path:
     """A trace of two epochs, written by the real tracer."""
     traced = Traced(Case(), Recipe(epochs=2))
     head = TraceHead(
         xorbench_version="0",
         case=Case(),
-        setting=Setting(),
+        setting=setting or Setting(),
         recipe=Recipe(epochs=2),
         faults=[],
         machine={},
@@ -201,6 +214,20 @@ def test_inputs_that_differ_are_said_before_the_tapes(tmp_path: Path) -> None:
     assert code == 1
     assert lines[2].startswith("inputs     DIFFER")
     assert lines[3] == "tapes      equal over 2 epochs"
+
+
+def test_what_no_tape_shows_is_found_between_traces(tmp_path: Path) -> None:
+    """A gradient of other bits, rounded away before it reached a weight: it is a difference."""
+    one = written(tmp_path / "a.trace")
+    trace = traces.load(one)
+    steps = [list(step) for step in trace.epochs[1].steps]
+    steps[3][trace.head.tensors.index("grad layer1.bias")] = "0" * 16
+    epochs = {**trace.epochs, 1: msgspec.structs.replace(trace.epochs[1], steps=steps)}
+    other = tmp_path / "b.trace"
+    traces.write(other, Trace(head=trace.head, epochs=epochs))
+    found, code = diff(Request(str(one), str(other), tmp_path))
+    assert (code, found.epoch, found.place) == (1, None, Place(1, 3, "grad layer1.bias"))
+    assert "tapes      equal over 2 epochs: what differs was absorbed" in report.text(found)
 
 
 # Real runs, real replays

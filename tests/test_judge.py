@@ -146,12 +146,14 @@ def test_other_inputs_are_named_first(quick_run: Run) -> None:
 
 
 def test_a_tape_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> None:
-    """The epoch at which two workers part is named."""
+    """The epoch at which two workers part is named, and the command that looks into it."""
     tape = list(quick_run.trainings[0].tape)
     tape[41] = "0" * 64
     run = doctored(quick_run, 0, tape=tape)
     verdict = next(v for v in judge(run) if v.check == "rerun" and v.outcome == "fail")
     assert "at epoch 41" in verdict.actual
+    case = f"{run.info.id}:{run.trainings[0].case.id}"
+    assert verdict.hint.endswith(f"python -m xorbench diff '{case}#w0' '{case}#w1'")
 
 
 def test_one_worker_skips_rerun(quick_run: Run) -> None:

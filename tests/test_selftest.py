@@ -70,8 +70,8 @@ def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
     """A weight that depends on a thread's luck: two fresh processes part. The run says it all."""
     done = run_in(
         tmp_path,
-        *("run", "--quick", "--drop-last", "true", "--epochs", "20", "--stress", "cpu", "--json"),
-        *("--plant", "race:ms=2"),
+        *("run", "--quick", "--drop-last", "true", "--epochs", "2", "--stress", "cpu", "--json"),
+        *("--plant", "race"),
     )
     found = json.loads(done.stdout)
     assert "cpu" in found["heading"]["stressed"]

@@ -3,6 +3,7 @@
 A check is a function and its row in `CHECKS`; its name there is the name in `verdicts.json`.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -125,16 +126,21 @@ def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
             )
             continue
         expected = f"equal tapes in {len(trainings)} workers"
-        parted = [
-            f"{other.worker} parts from {trainings[0].worker} at epoch {epoch}"
+        parted = {
+            other.worker: f"{other.worker} parts from {trainings[0].worker} at epoch {epoch}"
             for other in trainings[1:]
             if (epoch := first_difference(trainings[0].tape, other.tape)) is not None
-        ]
+        }
         if parted:
-            hint = "the same training gave other bits: suspect the hardware, or a race in a kernel"
-            yield _fail(name, subject.id, expected, "; ".join(parted), hint)
+            hint = _where(evidence.run.info.id, subject.id, trainings[0].worker, min(parted))
+            yield _fail(name, subject.id, expected, "; ".join(parted.values()), hint)
         else:
             yield _pass(name, subject.id, expected, trainings[0].weights_sha256[:16])
+
+
+def _where(run: str, subject: str, *workers: str) -> str:
+    sides = shlex.join(f"{run}:{subject}#{worker}" for worker in workers)
+    return f"suspect the hardware, or a race; where: python -m xorbench diff {sides}"
 
 
 def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:

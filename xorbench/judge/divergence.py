@@ -172,7 +172,9 @@ class Divergence:
     @property
     def parted(self) -> bool:
         """Whether anything differs."""
-        return self.inputs[0] != self.inputs[1] or self.epoch is not None or bool(self.transient)
+        inputs_differ = self.inputs[0] != self.inputs[1]
+        somewhere = self.epoch is not None or self.place is not None
+        return inputs_differ or somewhere or bool(self.transient)
 
 
 def first_epoch(a: Mapping[int, str], b: Mapping[int, str]) -> int | None:

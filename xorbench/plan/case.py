@@ -105,6 +105,13 @@ def subject_id(case: Case, setting: Setting) -> str:
     return case.id if setting.id == BASE_SETTING else f"{case.id}@{setting.id}"
 
 
+def spelled_out(case: Case, setting: Setting) -> str:
+    """As `subject_id`, with the path of an interpreter too: it can be read back without a run."""
+    python = setting.python
+    name = subject_id(case, setting)
+    return name.replace(f"python={short(python)}", f"python={python}", 1) if python else name
+
+
 def to_dict(case: Case | Setting | Recipe) -> dict[str, Any]:
     """A plain dict of the fields, ids included: what crosses the pipe to a worker."""
     return asdict(case)

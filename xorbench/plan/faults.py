@@ -45,7 +45,7 @@ TRAINING_FAULTS: Final = {
     "draw-extra": "the shuffle generator is drawn once too often before epoch E",
     "pin-draws": "pinned batches draw from the shuffle generator",
     "drop-ignored": "drop_last does not drop",
-    "race": "after each step from E on, a weight depends on whether a thread was quick enough",
+    "race": "after each step from E on, a weight depends on how quick a thread was",
     "worker-noise": "fetching adds noise from the generator of whatever process fetches",
     "reload-flip": "the saved weights come back with one bit flipped",
 }

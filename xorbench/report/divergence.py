@@ -21,7 +21,8 @@ def text(found: Divergence) -> str:
     rows += [("replay", found.replays)] if found.replays else []
     rows += [("", found.transient)] if found.transient else []
     rows += _place(found.place) if found.place else []
-    rows += _difference(found.difference) if found.difference else []
+    whole = found.place is not None and found.place.tensor == "order"
+    rows += _difference(found.difference, "" if whole else "ulps ") if found.difference else []
     lines = ["\n".join(f"{key:<10} {value}".rstrip() for key, value in rows)]
     if found.growth:
         lines.append(f"the weights from there on\n\n{to_terminal(_growth(found.growth))}")
@@ -41,7 +42,8 @@ def _tapes(found: Divergence) -> str:
     if not found.epochs:
         return "no epoch is on record on both sides"
     if found.epoch is None:
-        return f"equal over {found.epochs} epochs"
+        absorbed = ": what differs was absorbed before it reached a weight" if found.place else ""
+        return f"equal over {found.epochs} epochs{absorbed}"
     return f"differ from epoch {found.epoch} of {found.epochs}"
 
 
@@ -52,7 +54,7 @@ def _place(place: Place) -> list[tuple[str, str]]:
     return [("first", f"{where}, tensor {place.tensor}")]
 
 
-def _difference(found: Difference) -> list[tuple[str, str]]:
+def _difference(found: Difference, unit: str) -> list[tuple[str, str]]:
     if found.shape_a != found.shape_b:
         return [("shapes", f"{found.shape_a} and {found.shape_b}")]
     element = found.first
@@ -61,18 +63,18 @@ def _difference(found: Difference) -> list[tuple[str, str]]:
     total = 1
     for size in found.shape_a:
         total *= size
-    ulps = "no distance: not a number" if element.ulps is None else f"{element.ulps:,} ulps apart"
+    ulps = "no distance: not a number" if element.ulps is None else f"{element.ulps:,} {unit}apart"
     return [
         ("element", f"{element.index} of {found.shape_a}: {ulps}"),
         ("", f"A {element.a_bits} {element.a}"),
         ("", f"B {element.b_bits} {element.b}"),
-        ("elements", f"{found.differing} of {total} differ{_largest(found)}"),
+        ("elements", f"{found.differing} of {total} differ{_largest(found, unit)}"),
     ]
 
 
-def _largest(found: Difference) -> str:
+def _largest(found: Difference, unit: str) -> str:
     many = found.differing > 1 and found.largest_ulps is not None
-    return f", by at most {found.largest_ulps:,} ulps" if many else ""
+    return f", by at most {found.largest_ulps:,} {unit}".rstrip() if many else ""
 
 
 def _growth(rows: list[Growth]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from xorbench.measure import replay
 from xorbench.measure.pool import OperationFailed, WorkerDied
 from xorbench.measure.replay import Replayed
 from xorbench.measure.runner import Slot
-from xorbench.observe.trace import TraceEpoch
+from xorbench.observe.trace import Trace, TraceEpoch
 from xorbench.verbs.sides import Side, sides
 from xorbench.verbs.workers import running, starter, terminable
 
@@ -34,8 +34,10 @@ def diff(request: Request) -> tuple[Divergence, int]:
     """Find where the two part, and the exit code. Raises `BadOption` where there are no two."""
     a, b, notes = _paired(request)
     found = _on_record(a, b, notes)
-    if found.epoch is not None:
-        found = _traced(request, a, b, found)
+    if a.trace and b.trace:
+        found = _between(a.trace, b.trace, (a, b), found)
+    elif found.epoch is not None:
+        found = _trained_again(request, a, b, found, found.epoch)
     code = CHECK_FAILED if found.parted else PASSED if found.epochs else INCONCLUSIVE
     return found, code
 
@@ -67,13 +69,21 @@ def _on_record(a: Side, b: Side, notes: list[str]) -> Divergence:
     return Divergence(a.label, b.label, notes, inputs, common, first_epoch(a.tape, b.tape))
 
 
-def _traced(request: Request, a: Side, b: Side, found: Divergence) -> Divergence:
-    """Add step and tensor: from the traces themselves, or from training both sides again."""
-    epoch = found.epoch or 0
-    if a.trace and b.trace:
-        one, other = a.trace.epochs[epoch], b.trace.epochs[epoch]
-        found = replace(found, place=first_place(one, other, a.trace.head.tensors))
-        return _with_values((a, b), found, one, other)
+def _between(a: Trace, b: Trace, both: Pair, found: Divergence) -> Divergence:
+    """Add step and tensor from the traces themselves: they show what an epoch's end no longer does.
+
+    Damage to a gradient or an activation may round away before it reaches a weight.
+    """
+    for epoch in sorted(a.epochs.keys() & b.epochs.keys()):
+        one, other = a.epochs[epoch], b.epochs[epoch]
+        place = first_place(one, other, a.head.tensors)
+        if place is not None:
+            return _with_values(both, replace(found, place=place), one, other)
+    return found
+
+
+def _trained_again(request: Request, a: Side, b: Side, found: Divergence, epoch: int) -> Divergence:
+    """Add step and tensor from training both sides again."""
     with tempfile.TemporaryDirectory() as folder, terminable():
         slots = [a.slot("a"), b.slot("b")]
         try:

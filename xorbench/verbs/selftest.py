@@ -140,7 +140,7 @@ def _burned(_folder: Path, _clean: Run) -> Iterator[Caught]:
 
 
 def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:
-    run = _trained(folder, Recipe(epochs=20), ["race:ms=2"], stress="cpu")
+    run = _trained(folder, Recipe(epochs=3), ["race"], stress="cpu")
     yield _caught("race", "rerun", judge(run))
 
 

@@ -1,5 +1,6 @@
 """What a command line means by a training: a case, a case of a run, or a trace."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from xorbench.observe import store as files
 from xorbench.observe import trace as traces
 from xorbench.observe.records import Run, Training
 from xorbench.observe.trace import Trace
-from xorbench.plan.case import Case, Setting, Subject, subject_id
+from xorbench.plan.case import Case, Setting, Subject, spelled_out, subject_id
 from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe
 from xorbench.plan.subjects import read_subject
@@ -24,7 +25,7 @@ class Side:
 
     Attributes:
         label: what it was called.
-        name: what `trace` takes to mean this training.
+        name: what `trace` takes to mean this training, as words of a shell.
         tape: its digests by epoch; empty where nothing is on record.
         faults: the planted faults as texts, as far as they hit this training.
     """
@@ -60,10 +61,14 @@ class Side:
 
 def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> Side:
     """The side that `case` or `case@setting` names; nothing is on record of it."""
-    case, setting = read_subject(option, text)
-    more = [f"{row.option} {value}" for row in RECIPE_OPTIONS if (value := _given(recipe, row))]
-    more += [f"--plant {fault}" for fault in faults]
-    name = " ".join([subject_id(case, setting), *more])
+    return _unrecorded(*read_subject(option, text), recipe, faults)
+
+
+def _unrecorded(case: Case, setting: Setting, recipe: Recipe, faults: tuple[str, ...]) -> Side:
+    words = [spelled_out(case, setting)]
+    words += [w for row in RECIPE_OPTIONS if (v := _given(recipe, row)) for w in (row.option, v)]
+    words += [word for fault in faults for word in ("--plant", fault)]
+    name = shlex.join(words)
     return Side(name, name, case, setting, recipe, faults)
 
 
@@ -103,7 +108,7 @@ def sides(root: Path, option: str, text: str) -> list[Side]:
 
 def _of_trace(text: str, trace: Trace) -> Side:
     head = trace.head
-    named = planned("FILE", subject_id(head.case, head.setting), head.recipe, tuple(head.faults))
+    named = _unrecorded(head.case, head.setting, head.recipe, tuple(head.faults))
     return replace(
         named,
         label=text,
@@ -126,7 +131,7 @@ def _side(name: str, run: Run, subject: Subject, training: Training) -> Side:
     label = f"{name}:{subject.id}#{training.worker}"
     return Side(
         label=label,
-        name=label,
+        name=shlex.quote(label),
         case=subject.case,
         setting=subject.setting,
         recipe=run.info.recipe,

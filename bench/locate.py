@@ -1,0 +1,288 @@
+"""Plant 1,000 random single-bit faults and 200 structural ones, and see each located.
+
+    python bench/locate.py --seconds 150 --to locate.jsonl
+
+Each fault is at a random moment of a training of three epochs (57 steps), planted by the number of
+the fault alone. Twice it is looked for: between two step traces, written to files and compared by
+`diff`; and between two runs, by their tapes and, where those differ, by training both again. A
+single bit must be found at its step, tensor, element and bit; a structural fault at its step and
+tensor. A fault that leaves both tapes equal was absorbed. Everything happens in this process.
+
+It stops after so many seconds, goes on where the file ends, and then prints the table. Exit code 1
+if any was not found where it was planted.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import torch
+
+from xorbench.judge.divergence import Difference, Place, compare, first_epoch, first_place
+from xorbench.judge.stats import wilson
+from xorbench.measure import replay
+from xorbench.measure.runner import Slot
+from xorbench.observe import trace as traces
+from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.plan.case import Case, Setting
+from xorbench.plan.faults import FaultSpec, read_fault
+from xorbench.plan.recipe import Recipe
+from xorbench.report.text import to_markdown
+from xorbench.verbs.diff import Request, diff
+from xorbench.worker.operations import OPERATIONS, Session
+
+CASE: Final = Case()
+RECIPE: Final = Recipe(epochs=3)
+STEPS: Final = RECIPE.train_size // CASE.batch_size
+WEIGHTS: Final = {"layer1.weight": 8, "layer1.bias": 4, "layer2.weight": 4, "layer2.bias": 1}
+ACTIVATIONS: Final = {"hidden": 4 * CASE.batch_size, "logits": CASE.batch_size}
+INPUTS: Final = {"inputs": 2 * CASE.batch_size}
+BITS_PLANTED: Final = 1_000
+STRUCTURES: Final = (
+    "skip-batch", "repeat-batch", "swap-batches", "flip-label", "keep-gradients", "other-lr",
+    "draw-extra",
+)  # fmt: skip
+PLANTED: Final = BITS_PLANTED + 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A fault as it is planted, and where it must be found; no tensor where a step is lacking."""
+
+    kind: str
+    fault: str
+    epoch: int
+    step: int
+    tensor: str | None
+    element: int | None = None
+    bit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of one fault: whether each search ended at exactly its place."""
+
+    number: int
+    kind: str
+    fault: str
+    by_traces: bool
+    changed: bool
+    by_runs: bool | None
+    said: str
+
+
+class Here(Slot):
+    """A worker's operations in this process: a fault costs no start of another one."""
+
+    def ask(self, op: str, **args: Any) -> dict[str, Any]:
+        """Answer as a worker would, in what its JSON would hold."""
+        answer: dict[str, Any] = json.loads(json.dumps(OPERATIONS[op](SESSION, **args)))
+        return answer
+
+
+SESSION: Final = Session()
+SLOT: Final = Here("w0", Setting(), 0)
+
+
+def drawn(number: int) -> Plant:
+    """The fault of this number."""
+    draw = random.Random(number)
+    if number < BITS_PLANTED:
+        return _bit(draw)
+    return _structure(draw, STRUCTURES[number % len(STRUCTURES)])
+
+
+def _bit(draw: random.Random) -> Plant:
+    place = draw.choice(("weight", "gradient", "activation", "batch"))
+    sizes = {"activation": ACTIVATIONS, "batch": {"inputs": 2 * CASE.batch_size}}.get(
+        place, WEIGHTS
+    )
+    tensor = draw.randrange(len(sizes))
+    name, size = list(sizes.items())[tensor]
+    epoch, step = draw.randrange(RECIPE.epochs), draw.randrange(STEPS)
+    element, bit = draw.randrange(size), draw.randrange(32)
+    fault = f"flip-{place}:epoch={epoch},step={step},tensor={tensor},element={element},bit={bit}"
+    seen = f"grad {name}" if place == "gradient" else name
+    return Plant(f"a bit of {place}", fault, epoch, step, seen, element, bit)
+
+
+def _structure(draw: random.Random, kind: str) -> Plant:
+    """One at a moment at which it is one: no gradient is kept before there is any."""
+    epoch, step = draw.randrange(RECIPE.epochs), draw.randrange(1, STEPS - 1)
+    element = draw.randrange(CASE.batch_size)
+    seen: dict[str, tuple[int, str]] = {
+        "skip-batch": (step, "order"),
+        "repeat-batch": (step + 1, "order"),
+        "swap-batches": (step, "order"),
+        "flip-label": (step, "labels"),
+        "keep-gradients": (step, "grad layer2.bias"),
+        "other-lr": (step, "layer1.weight"),
+        "draw-extra": (0, "order"),
+    }
+    return Plant(kind, f"{kind}:epoch={epoch},step={step},element={element}", epoch, *seen[kind])
+
+
+def by_traces(plant: Plant, folder: Path) -> bool:
+    """Whether `diff` of two files of traces ends at the place."""
+    valued = range(plant.step, plant.step + 1)
+    paths = (folder / "a.trace", folder / "b.trace")
+    for path, faults in zip(paths, ([], [read_fault(plant.fault)]), strict=True):
+        traces.write(path, _trace(faults, valued))
+    found, _ = diff(Request(str(paths[0]), str(paths[1]), folder))
+    return _is_at(plant, found.place, found.difference)
+
+
+def _trace(faults: list[FaultSpec], valued: range) -> Trace:
+    opened = replay.open_traced(SLOT, CASE, RECIPE, faults)
+    epochs = {n: replay.record(SLOT, opened, n, valued) for n in range(RECIPE.epochs)}
+    replay.close(SLOT, opened)
+    head = TraceHead(
+        xorbench_version="",
+        case=CASE,
+        setting=Setting(),
+        recipe=RECIPE,
+        faults=[],
+        machine={},
+        inputs_sha256=opened.inputs_sha256,
+        tensors=opened.tensors,
+    )
+    return Trace(head=head, epochs=epochs)
+
+
+def by_runs(plant: Plant) -> bool | None:
+    """Whether tapes and replays end at the place; None where the tapes are equal."""
+    faults = [read_fault(plant.fault)]
+    clean, faulty = tape(), _tape(faults)
+    epoch = first_epoch(clean, faulty)
+    if epoch is None:
+        return None
+    a, b, names = _replayed(faults, clean, faulty, epoch)
+    place = first_place(a, b, names)
+    if place is None or place.tensor is None:
+        return _is_at(plant, place, None)
+    step = str(place.step)
+    a, b, _ = _replayed(faults, clean, faulty, epoch, range(place.step, place.step + 1))
+    return _is_at(plant, place, compare(a.values[step][place.tensor], b.values[step][place.tensor]))
+
+
+@cache
+def tape() -> dict[int, str]:
+    """The digests of the sound training by epoch."""
+    return _tape([])
+
+
+def _tape(faults: list[FaultSpec]) -> dict[int, str]:
+    opened = replay.open_plain(SLOT, CASE, RECIPE, faults)
+    found = {epoch: replay.step(SLOT, opened) for epoch in range(RECIPE.epochs)}
+    replay.close(SLOT, opened)
+    return found
+
+
+def _replayed(
+    faults: list[FaultSpec],
+    clean: dict[int, str],
+    faulty: dict[int, str],
+    epoch: int,
+    valued: range = range(0),
+) -> tuple[TraceEpoch, TraceEpoch, list[str]]:
+    a = replay.again(SLOT, CASE, RECIPE, [], clean, epoch, valued)
+    b = replay.again(SLOT, CASE, RECIPE, faults, faulty, epoch, valued)
+    for one in (a, b):
+        if one.recorded is None or one.parted is not None:
+            sys.exit(f"a replay does not repeat its tape at epoch {one.parted}")
+    recorded = [one.recorded for one in (a, b) if one.recorded]
+    return recorded[0], recorded[1], a.tensors
+
+
+def _is_at(plant: Plant, place: Place | None, difference: Difference | None) -> bool:
+    if place != Place(plant.epoch, plant.step, plant.tensor):
+        return False
+    return plant.bit is None or _is_bit(plant, difference)
+
+
+def _is_bit(plant: Plant, difference: Difference | None) -> bool:
+    """Whether this element alone differs, and by this bit alone."""
+    if difference is None or difference.first is None or difference.differing != 1:
+        return False
+    at = 0
+    for index, size in zip(difference.first.index, difference.shape_a, strict=True):
+        at = at * size + index
+    flipped = int(difference.first.a_bits, 16) ^ int(difference.first.b_bits, 16)
+    return (at, flipped) == (plant.element, 1 << (plant.bit or 0))
+
+
+def located(number: int, folder: Path) -> Found:
+    """Plant the fault of this number, and look for it both ways."""
+    plant = drawn(number)
+    traced, run = by_traces(plant, folder), by_runs(plant)
+    missed = not traced or run is False
+    said = f"{plant} was not found there" if missed else ""
+    return Found(number, plant.kind, plant.fault, traced, run is not None, run, said)
+
+
+def go_on(path: Path, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    """Add what is missing in the file, a line a fault, until the time is over."""
+    done, until = len(list(load(path))), clock() + seconds
+    with path.open("a") as file, tempfile.TemporaryDirectory() as folder:
+        for number in range(done, PLANTED):
+            if clock() > until:
+                return
+            file.write(json.dumps(asdict(located(number, Path(folder)))) + "\n")
+
+
+def load(path: Path) -> Iterator[Found]:
+    """What the file has."""
+    if path.exists():
+        for line in path.read_text().splitlines():
+            yield Found(**json.loads(line))
+
+
+def table(found: list[Found]) -> pd.DataFrame:
+    """By kind of fault: found between traces, changed a tape, found between runs, absorbed."""
+    kinds = list(dict.fromkeys(one.kind for one in found))
+    groups = {kind: [one for one in found if one.kind == kind] for kind in sorted(kinds)}
+    return pd.DataFrame([_row(kind, group) for kind, group in {**groups, "all": found}.items()])
+
+
+def _row(kind: str, group: list[Found]) -> dict[str, str]:
+    changed = [one for one in group if one.changed]
+    absorbed = len(group) - len(changed)
+    low, high = wilson(absorbed, len(group))
+    return {
+        "fault": kind,
+        "found between traces": f"{sum(one.by_traces for one in group)} of {len(group)}",
+        "found between runs": f"{sum(bool(o.by_runs) for o in changed)} of {len(changed)}",
+        "left no trace in the tape": f"{absorbed} ({100 * absorbed / len(group):.1f} %"
+        f" [{100 * low:.1f}, {100 * high:.1f}])",
+    }
+
+
+def main() -> int:
+    """Go on, then show."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=600, help="stop after so long")
+    parser.add_argument("--to", type=Path, default=Path("locate.jsonl"), help="one line a fault")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    go_on(given.to, given.seconds)
+    found = list(load(given.to))
+    print(to_markdown(table(found)))
+    print(f"\n{len(found):,} of {PLANTED:,} planted")
+    missed = [one.said for one in found if one.said]
+    for said in missed:
+        print(said)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
