@@ -54,17 +54,15 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
-    seed: int,
     started: subprocess.Popen[bytes],
     undisturbed: dict[tuple[str, str], list[str]],
     tmp_path: Path,
 ) -> None:
-    """`kill -9` at a random moment, then `--resume`: every tape as if nothing had happened."""
+    """`kill -9`, then `--resume`: every tape as if nothing had happened (20 times in bench/)."""
     workers = children(started)
     assert len(workers) >= 2
-    time.sleep(random.Random(seed).uniform(0.0, 0.6))
+    time.sleep(random.Random(1).uniform(0.0, 0.6))
     started.send_signal(signal.SIGKILL)
     started.wait()
     assert gone(workers)
