@@ -187,8 +187,7 @@ def _request(options: dict[str, Any]) -> Any:
         for axis in AXES
         if options[axis.name] not in (None, ())
     }
-    for text in options["plant"]:
-        read_fault(text)
+    _require_faults(options["plant"])
     return Request(
         recipe=_recipe(options, RECIPE_OPTIONS),
         axes=axes,
@@ -197,7 +196,7 @@ def _request(options: dict[str, Any]) -> Any:
         name=_name(options["name"]),
         quick=options["quick"],
         repeats=parse.integer("--repeats", options["repeats"], 1, 64),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         order_seed=parse.integer("--order-seed", options["order_seed"], 0, 2**31 - 1),
         faults=options["plant"],
         require_devices=options["require_devices"],
@@ -207,6 +206,15 @@ def _request(options: dict[str, Any]) -> Any:
         else parse.word("--stress", options["stress"], STRESSES),
         anonymous=options["anonymous"],
     )
+
+
+def _timeout_s(options: dict[str, Any]) -> float:
+    return parse.positive("--timeout", options["timeout"], 86_400.0)
+
+
+def _require_faults(texts: Sequence[str]) -> None:
+    for text in texts:
+        read_fault(text)
 
 
 def _joined(text: str | tuple[str, ...]) -> str:
@@ -284,7 +292,7 @@ def canary(**options: Any) -> int:
     from xorbench.verbs.canary import canary as verb
 
     request, exports = _canary_request(options), _exports(options)
-    outcome = verb(request, lambda text: _say(f"xorbench: {text}", err=True))
+    outcome = verb(request, _note)
     found = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
     show = report.as_json if options["as_json"] else report.text
     _say(show(*found))
@@ -299,8 +307,7 @@ def _canary_request(options: dict[str, Any]) -> Any:
     models, seconds, devices = options["models"], options["seconds"], options["devices"]
     if models is None and seconds is not None:
         raise BadOption("--seconds: needs --load", "for example --load 64 --seconds 60")
-    for text in options["plant"]:
-        read_fault(text)
+    _require_faults(options["plant"])
     return Request(
         devices=None if devices is None else read_devices("--devices", devices),
         models=None if models is None else parse.integer("--load", models, 1, 1_000_000),
@@ -308,7 +315,7 @@ def _canary_request(options: dict[str, Any]) -> Any:
         root=_root(options["out"]),
         save=options["save"],
         machine_threshold=parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         require_devices=options["require_devices"],
         faults=options["plant"],
     )
@@ -362,7 +369,7 @@ def _sweep_request(options: dict[str, Any]) -> Any:
         device=read_device("--device", options["device"]),
         threads=None if threads is None else parse.integer("--threads", threads, 1, 1_024),
         chunk=None if chunk is None else parse.integer("--chunk", chunk, 1, LARGEST_CHUNK),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         anonymous=options["anonymous"],
     )
 
@@ -434,18 +441,17 @@ def explain(**options: Any) -> int:
     from xorbench.verbs.explain import Request
     from xorbench.verbs.explain import explain as verb
 
-    for text in (*options["plant_a"], *options["plant_b"]):
-        read_fault(text)
+    _require_faults((*options["plant_a"], *options["plant_b"]))
     request = Request(
         a=options["a"],
         b=options["b"],
         recipe=_recipe(options, RECIPE_OPTIONS),
         root=_root(options["out"]),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         faults_a=options["plant_a"],
         faults_b=options["plant_b"],
     )
-    found = verb(request, lambda text: _say(f"xorbench: {text}", err=True))
+    found = verb(request, _note)
     if options["as_json"]:
         sets = [sorted(one) for one in found.found]
         shown = {"differences": found.values, "sets": sets, "answer": found.answer}
@@ -464,7 +470,7 @@ def selftest(as_json: bool) -> int:
     from xorbench.verbs.selftest import selftest as verb
 
     begun = time.monotonic()
-    outcome = verb(lambda text: _say(f"xorbench: {text}", err=True))
+    outcome = verb(_note)
     rows = [(one.fault, one.check, one.said) for one in outcome.caught]
     code = 0 if outcome.passed else CHECK_FAILED
     wall_s = time.monotonic() - begun
@@ -490,8 +496,7 @@ def trace(**options: Any) -> int:
     from xorbench.verbs.trace import Request
     from xorbench.verbs.trace import trace as verb
 
-    for text in options["plant"]:
-        read_fault(text)
+    _require_faults(options["plant"])
     at, values = options["at"], options["values"]
     steps = parse.ranges("--values", values, 0, 10_000_000)[:1] if values else ()
     request = Request(
@@ -501,7 +506,7 @@ def trace(**options: Any) -> int:
         root=_root(options["out"]),
         at=None if at is None else parse.integers("--at", at, 0, 1_000_000),
         valued=steps[0] if steps else range(0),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         faults=options["plant"],
     )
     outcome = verb(request)
@@ -529,7 +534,7 @@ def diff(**options: Any) -> int:
     from xorbench.verbs.diff import Request
     from xorbench.verbs.diff import diff as verb
 
-    timeout_s = parse.positive("--timeout", options["timeout"], 86_400.0)
+    timeout_s = _timeout_s(options)
     found, code = verb(Request(options["a"], options["b"], _root(options["out"]), timeout_s))
     _say(report.as_json(found, code) if options["as_json"] else report.text(found))
     return code
@@ -552,7 +557,7 @@ def lessons(**options: Any) -> int:
         command=_command(options["anonymous"]),
         root=_root(options["out"]),
         name=_name(options["name"]),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         anonymous=options["anonymous"],
     )
     exports = _exports(options)
@@ -674,7 +679,7 @@ def _take_part(options: dict[str, Any], out: Path, held: Any) -> int:
         out=out,
         held=held,
         repeats=parse.integer("--repeats", options["repeats"], 1, 64),
-        timeout_s=parse.positive("--timeout", options["timeout"], 86_400.0),
+        timeout_s=_timeout_s(options),
         deadline_s=parse.positive("--deadline", options["deadline"], 1e7),
         collective=not options["no_collective"],
         faults=options["plant"],

@@ -7,10 +7,9 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from xorbench.errors import BadFile
 from xorbench.fleet.records import Node, key_name, training_name
 from xorbench.observe.records import Sha256
-from xorbench.observe.store import read_bytes, write_whole
+from xorbench.observe.store import read_kept, write_whole
 
 SCHEMA_VERSION: Final = 1
 NAME: Final = "baselines/atlas.json"
@@ -47,15 +46,7 @@ class Change(NamedTuple):
 
 def load(path: Path) -> Atlas:
     """The atlas of a file, empty where there is none; raises `BadFile` for a damaged one."""
-    if not path.exists():
-        return Atlas(entries={})
-    try:
-        atlas = msgspec.json.decode(read_bytes(path), type=Atlas)
-    except msgspec.MsgspecError as error:
-        raise BadFile(f"{path}: damaged: {error}", "restore it, or begin a new one") from None
-    if atlas.schema_version != SCHEMA_VERSION:
-        raise BadFile(f"{path}: schema version {atlas.schema_version}, this reads {SCHEMA_VERSION}")
-    return atlas
+    return read_kept(path, Atlas(entries={}), "restore it, or begin a new one")
 
 
 def save(path: Path, atlas: Atlas) -> None:

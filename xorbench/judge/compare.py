@@ -14,7 +14,7 @@ from msgspec import Struct
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.speed import by_subject, log_epoch, log_relative, yardsticks
-from xorbench.judge.stats import ALPHA, Pool, holm, pool, shift
+from xorbench.judge.stats import ALPHA, Estimate, Pool, holm, pool, shift
 from xorbench.observe.records import Run, WorkerRecord
 
 THRESHOLD: Final = 0.05
@@ -149,19 +149,23 @@ def judged(before: Pool, after: Pool, limit: float) -> list[Ratio]:
     rows = []
     for name, moved, (p, alpha) in zip(names, shifts, holm([s.p for s in shifts]), strict=True):
         found = moved.ratio(alpha)
-        rows.append(
-            Ratio(
-                subject=name,
-                ratio=found.value,
-                low=found.low,
-                high=found.high,
-                p=None if found.low is None else p,
-                workers=found.workers,
-                verdict=decide(found.value, found.low, found.high, p, limit),
-                note="" if found.low is not None else "one worker has no interval: --repeats 2",
-            )
-        )
+        said = decide(found.value, found.low, found.high, p, limit)
+        alone = "" if found.low is not None else "one worker has no interval: --repeats 2"
+        rows.append(_ratio(name, found, None if found.low is None else p, said, alone))
     return rows
+
+
+def _ratio(subject: str, found: Estimate, p: float | None, said: Speed, note: str) -> Ratio:
+    return Ratio(
+        subject=subject,
+        ratio=found.value,
+        low=found.low,
+        high=found.high,
+        p=p,
+        workers=found.workers,
+        verdict=said,
+        note=note,
+    )
 
 
 def decide(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
@@ -182,18 +186,8 @@ def _machine(a: Evidence, b: Evidence, limit: float) -> list[Ratio]:
     for name in before.keys() & after.keys():
         moved = shift(pool({name: before[name]}), pool({name: after[name]}), name)
         found = moved.ratio()
-        rows.append(
-            Ratio(
-                subject=name,
-                ratio=found.value,
-                low=found.low,
-                high=found.high,
-                p=None,
-                workers=found.workers,
-                verdict=_pace(found.value, limit),
-                note=_mild(found.value, limit),
-            )
-        )
+        pace, mild = _pace(found.value, limit), _mild(found.value, limit)
+        rows.append(_ratio(name, found, None, pace, mild))
     return sorted(rows, key=lambda row: row.subject)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from xorbench.judge.ulps import ranks
 from xorbench.observe.records import WeightRecord
 from xorbench.observe.trace import TraceEpoch
 
@@ -132,13 +133,8 @@ def _distance(dtype: str, a: int, b: int) -> int | None:
         return abs(int(_value(dtype, a)) - int(_value(dtype, b)))
     if math.isnan(_value(dtype, a)) or math.isnan(_value(dtype, b)):
         return None
-    return abs(_rank(dtype, a) - _rank(dtype, b))
-
-
-def _rank(dtype: str, bits: int) -> int:
-    """The place of a float among all of its type, zero at zero."""
-    sign = 1 << (8 * WIDTHS[dtype] - 1)
-    return -(bits & (sign - 1)) if bits & sign else bits
+    one, other = ranks(np.array([a, b], INTEGERS[WIDTHS[dtype]])).tolist()
+    return int(abs(one - other))
 
 
 @dataclass(frozen=True, slots=True)

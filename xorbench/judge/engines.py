@@ -9,6 +9,7 @@ import numpy as np
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.speed import by_subject, log_epoch, log_ratios
 from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.ulps import ranks
 from xorbench.observe.records import WeightRecord
 from xorbench.plan.case import Subject
 from xorbench.plan.engines import form_of
@@ -110,11 +111,8 @@ def largest_ulps(
 
 
 def _places(weight: WeightRecord) -> list[int]:
-    """Where each number stands among all of its type, in ascending order; 0 for both zeros."""
-    kind = np.dtype(weight.dtype)
-    bits = np.frombuffer(bytes.fromhex(weight.hex), f"<u{kind.itemsize}").tolist()
-    sign = 1 << (8 * kind.itemsize - 1)
-    return [sign - pattern if pattern & sign else pattern for pattern in bits]
+    places: list[int] = ranks(np.frombuffer(bytes.fromhex(weight.hex), weight.dtype)).tolist()
+    return places
 
 
 def same_bits(gain: Gain) -> str:

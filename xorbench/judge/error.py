@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.ulps import ranks
 from xorbench.observe.records import Exact, Training
 from xorbench.plan.case import Case
 from xorbench.plan.engines import exact_twin
@@ -29,13 +30,7 @@ def distance_ulps(a: Weights, b: Weights) -> int | None:
     """The most float32 numbers that lie between two weights; None where one is not a number."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
-    ranks = [_ranks(one) for one in (a, b)]
-    return int(np.max(np.abs(ranks[0] - ranks[1]), initial=0))
-
-
-def _ranks(weights: Weights) -> npt.NDArray[np.int64]:
-    bits = weights.view("<i4").astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    return int(np.max(np.abs(ranks(a) - ranks(b)), initial=0))
 
 
 def error_ulps(evidence: Evidence, training: Training) -> list[float]:

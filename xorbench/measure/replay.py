@@ -25,13 +25,13 @@ class Opened:
 
 def open_plain(slot: Slot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]) -> Opened:
     """Open a training by its own engine, unwatched; raises `WorkerDied` or `OperationFailed`."""
-    answer = slot.ask(
-        "open",
-        case=to_dict(case),
-        recipe=to_dict(recipe),
-        faults=[{"name": fault.name, "numbers": fault.numbers} for fault in faults],
-    )
-    return Opened(answer["training"], answer["inputs_sha256"], [])
+    return _opened(slot, "open", case, recipe, faults)
+
+
+def _opened(slot: Slot, op: str, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]) -> Opened:
+    planted = [fault.to_dict() for fault in faults]
+    answer = slot.ask(op, case=to_dict(case), recipe=to_dict(recipe), faults=planted)
+    return Opened(answer["training"], answer["inputs_sha256"], answer.get("tensors", []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,7 @@ class Replayed:
 
 def open_traced(slot: Slot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]) -> Opened:
     """Open a training whose epochs can be recorded; raises `WorkerDied` or `OperationFailed`."""
-    answer = slot.ask(
-        "open traced",
-        case=to_dict(traced(case)),
-        recipe=to_dict(recipe),
-        faults=[{"name": fault.name, "numbers": fault.numbers} for fault in faults],
-    )
-    return Opened(answer["training"], answer["inputs_sha256"], answer["tensors"])
+    return _opened(slot, "open traced", traced(case), recipe, faults)
 
 
 def step(slot: Slot, opened: Opened) -> str:

@@ -125,7 +125,7 @@ class Slot:
             "configure",
             deterministic=self.setting.deterministic,
             threads=self.setting.threads,
-            faults=[_fault_dict(fault) for fault in self.faults],
+            faults=[fault.to_dict() for fault in self.faults],
         )
         self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
 
@@ -339,7 +339,7 @@ class Runner:
             "open",
             case=to_dict(live.case),
             recipe=to_dict(self.info.recipe),
-            faults=[_fault_dict(fault) for fault in faults],
+            faults=[fault.to_dict() for fault in faults],
         )
         if live.startup_s is None:
             live.startup_s = answer["startup_s"]
@@ -534,10 +534,6 @@ def training_record(live: Live, answer: dict[str, Any]) -> Training:
 
 def _count(score: dict[str, Any]) -> Count:
     return Count(correct=score["correct"], total=score["total"])
-
-
-def _fault_dict(fault: FaultSpec) -> dict[str, Any]:
-    return {"name": fault.name, "numbers": fault.numbers}
 
 
 def now() -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -40,6 +40,17 @@ from xorbench.observe.records import (
     slots,
 )
 
+
+class Versioned(Protocol):
+    """A record that says which form it has."""
+
+    @property
+    def schema_version(self) -> int:
+        """The form."""
+        ...
+
+
+Kept = TypeVar("Kept", bound=Versioned)
 RunRecord = TypeVar(
     "RunRecord",
     RunInfo,
@@ -325,26 +336,27 @@ def _known(runs: Path) -> str:
 
 def read_info(folder: Path) -> RunInfo:
     """`run.json` of a run; raises `BadFile` where it is missing, damaged, newer or a sweep's."""
-    path = _info_path(folder)
-    return _record(path, 0, read_bytes(path), RunInfo)
+    return _read_info(folder, RunInfo)
 
 
 def read_sweep(folder: Path) -> SweepInfo:
     """`run.json` of a sweep; raises `BadFile` where it is missing, damaged, newer or a run's."""
-    path = _info_path(folder)
-    return _record(path, 0, read_bytes(path), SweepInfo)
+    return _read_info(folder, SweepInfo)
 
 
 def read_lessons(folder: Path) -> LessonsInfo:
     """`run.json` of lessons; raises `BadFile` where it is missing, damaged, newer or another's."""
-    path = _info_path(folder)
-    return _record(path, 0, read_bytes(path), LessonsInfo)
+    return _read_info(folder, LessonsInfo)
 
 
 def read_import(folder: Path) -> ImportInfo:
     """`run.json` of an imported file; raises `BadFile` where it is missing, damaged or newer."""
+    return _read_info(folder, ImportInfo)
+
+
+def _read_info(folder: Path, kind: type[RunRecord]) -> RunRecord:
     path = _info_path(folder)
-    return _record(path, 0, read_bytes(path), ImportInfo)
+    return _record(path, 0, read_bytes(path), kind)
 
 
 def kind_of(folder: Path) -> str:
@@ -482,6 +494,23 @@ def _lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
                     yield path, number, line
     except OSError as error:
         raise BadFile(f"{path}: cannot read: {_why(error)}") from None
+
+
+def read_kept(path: Path, empty: Kept, hint: str) -> Kept:
+    """A small file that is kept between runs, or `empty`, of its form, where there is none.
+
+    Raises `BadFile`, with the hint, for a damaged one, and for one of another schema version.
+    """
+    if not path.exists():
+        return empty
+    try:
+        kept = msgspec.json.decode(read_bytes(path), type=type(empty))
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{path}: damaged: {error}", hint) from None
+    if kept.schema_version != empty.schema_version:
+        found, reads = kept.schema_version, empty.schema_version
+        raise BadFile(f"{path}: schema version {found}, this reads {reads}")
+    return kept
 
 
 def read_bytes(path: Path) -> bytes:

@@ -7,8 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from xorbench.errors import BadFile
-from xorbench.observe.store import read_bytes, write_whole
+from xorbench.observe.store import read_kept, write_whole
 
 SCHEMA_VERSION: Final = 1
 NAME: Final = "baselines/yardsticks.json"
@@ -38,16 +37,7 @@ def machine_key(host: dict[str, Any], hostname: str) -> str:
 
 def load(root: Path) -> Yardsticks:
     """The saved times, none where there is no file; raises `BadFile` for a damaged or newer one."""
-    path = root / NAME
-    if not path.exists():
-        return Yardsticks()
-    try:
-        saved = msgspec.json.decode(read_bytes(path), type=Yardsticks)
-    except msgspec.MsgspecError as error:
-        raise BadFile(f"{path}: damaged: {error}", "delete it, and save anew") from None
-    if saved.schema_version != SCHEMA_VERSION:
-        raise BadFile(f"{path}: schema version {saved.schema_version}, this reads {SCHEMA_VERSION}")
-    return saved
+    return read_kept(root / NAME, Yardsticks(), "delete it, and save anew")
 
 
 def save(root: Path, key: str, times: dict[str, Saved]) -> None:

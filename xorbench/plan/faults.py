@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
@@ -85,6 +85,10 @@ class FaultSpec:
             and self.repeat in (None, repeat)
             and self.phase in (phase, "both")
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What crosses the pipe to a worker: which cases it hits is decided before."""
+        return {"name": self.name, "numbers": self.numbers}
 
     def number(self, name: str) -> int:
         """A parameter, or its default."""

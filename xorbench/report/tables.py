@@ -13,6 +13,7 @@ import pandas as pd
 from xorbench.judge import speed
 from xorbench.judge.checks import source
 from xorbench.judge.constants import constants as fitted
+from xorbench.judge.constants import has_accelerator
 from xorbench.judge.costs import by_setting
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.error import error_ulps
@@ -287,8 +288,7 @@ def _speed_note(run: Run, subject: Subject, trainings: Sequence[Training]) -> st
 
 
 def _note(run: Run, subject: Subject) -> str:
-    accelerators = {worker.machine.get("accelerator") for worker in run.info.workers}
-    notes = [idle_note(subject.case, accelerators != {None})]
+    notes = [idle_note(subject.case, has_accelerator(run))]
     if any(f.case == subject.case and f.setting == subject.setting.id for f in run.failures):
         notes.append("failed in another worker")
     return "; ".join(filter(None, notes))

@@ -1,7 +1,7 @@
 """`explain`: which setting makes the bits differ, by training with some of B's settings in A."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from xorbench.measure import replay
 from xorbench.measure.pool import OperationFailed, WorkerDied
 from xorbench.plan.case import Case, Setting, short
 from xorbench.plan.recipe import Recipe
-from xorbench.verbs.sides import Side, is_recorded, planned, sides
+from xorbench.verbs.sides import Side, named
 from xorbench.verbs.workers import running, starter, terminable
 
 
@@ -42,8 +42,8 @@ class Outcome:
 
 def explain(request: Request, note: Callable[[str], None]) -> Outcome:
     """Search by real trainings, each in a fresh worker. Raises `BadOption` for what is no side."""
-    a = _side(request, "A", request.a, request.faults_a)
-    b = _side(request, "B", request.b, request.faults_b)
+    a = named(request.root, "A", request.a, request.recipe, request.faults_a)
+    b = named(request.root, "B", request.b, request.recipe, request.faults_b)
     values = _differences(a, b)
     with tempfile.TemporaryDirectory() as folder, terminable():
         trainer = _Trainer(Path(folder), request.timeout_s, note)
@@ -57,12 +57,6 @@ def explain(request: Request, note: Callable[[str], None]) -> Outcome:
             return Outcome(values, [], ["A and B have equal bits"], trainer.count, PASSED)
         found = smallest(list(values), lambda names: trainer.tape(mixed(a, b, names)) == tape_b)
     return Outcome(values, found, list(described(found, values)), trainer.count, CHECK_FAILED)
-
-
-def _side(request: Request, option: str, text: str, faults: tuple[str, ...]) -> Side:
-    if is_recorded(text):
-        return sides(request.root, option, text)[0]
-    return planned(option, text, request.recipe, faults)
 
 
 class _Trainer:
@@ -118,19 +112,13 @@ def _shown(value: Any) -> str:
 
 def mixed(a: Side, b: Side, names: Set) -> Side:
     """A, with what is named as B has it."""
-    parts = {**_parts(a)}
+    parts, others = _parts(a), _parts(b)
     for name in names:
         parts.pop(name, None)
-        if name in _parts(b):
-            parts[name] = _parts(b)[name]
-    env = tuple(f"{n.removeprefix('env ')}={v}" for n, v in parts.items() if n.startswith("env "))
+        if name in others:
+            parts[name] = others[name]
+    env = sorted(f"{n.removeprefix('env ')}={v}" for n, v in parts.items() if n.startswith("env "))
     case = {f.name: parts[f.name] for f in fields(Case) if f.init}
     setting = {f.name: parts[f.name] for f in fields(Setting) if f.init and f.name != "env"}
     faults = tuple(n.removeprefix("fault ") for n in parts if n.startswith("fault "))
-    return replace(
-        a, case=Case(**case), setting=Setting(**setting, env=_ordered(env)), faults=faults
-    )
-
-
-def _ordered(env: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(env))
+    return replace(a, case=Case(**case), setting=Setting(**setting, env=tuple(env)), faults=faults)

@@ -24,7 +24,7 @@ from xorbench.measure.runner import make_slots
 from xorbench.observe.store import write_whole
 from xorbench.plan import parse
 from xorbench.plan.case import Case, Setting, to_dict
-from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec, read_fault
+from xorbench.plan.faults import TRAINING_FAULTS, read_fault
 from xorbench.plan.recipe import Recipe
 from xorbench.verbs import run as running_one
 from xorbench.verbs.files import Outcome
@@ -395,15 +395,11 @@ def _replicate(
                 timeout_s=limit_s,
                 case=to_dict(case),
                 recipe=to_dict(recipe),
-                faults=[_sent(fault) for fault in faults if fault.name in TRAINING_FAULTS],
+                faults=[fault.to_dict() for fault in faults if fault.name in TRAINING_FAULTS],
             )
         return msgspec.convert({"rank": at.rank, "node": owner.node, **answer}, Replica)
     except (WorkerDied, OperationFailed, BadOption, msgspec.ValidationError) as error:
         return Replica(rank=at.rank, node=owner.node, failed=str(error)[:500])
-
-
-def _sent(fault: FaultSpec) -> dict[str, Any]:
-    return {"name": fault.name, "numbers": fault.numbers}
 
 
 def shared_case(recipe: Recipe, members: int, device: str) -> tuple[Case, Recipe]:

@@ -64,6 +64,13 @@ def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> 
     return _unrecorded(*read_subject(option, text), recipe, faults)
 
 
+def named(root: Path, option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> Side:
+    """The first training on record that the text names, or the case that it is."""
+    if is_recorded(text):
+        return sides(root, option, text)[0]
+    return planned(option, text, recipe, faults)
+
+
 def _unrecorded(case: Case, setting: Setting, recipe: Recipe, faults: tuple[str, ...]) -> Side:
     words = [spelled_out(case, setting)]
     words += [w for row in RECIPE_OPTIONS if (v := _given(recipe, row)) for w in (row.option, v)]

@@ -12,7 +12,7 @@ from xorbench.measure import replay
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
 from xorbench.plan.recipe import Recipe
-from xorbench.verbs.sides import Side, is_recorded, planned, sides
+from xorbench.verbs.sides import Side, named
 from xorbench.verbs.workers import running, starter, terminable
 
 
@@ -41,7 +41,7 @@ class Outcome:
 
 def trace(request: Request) -> Outcome:
     """Train the case in a worker and write what was recorded. Raises `BadOption`, `BadFile`."""
-    side = _side(request)
+    side = named(request.root, "CASE", request.text, request.recipe, request.faults)
     epochs = _epochs(request, side)
     with tempfile.TemporaryDirectory() as folder, terminable():
         slot = side.slot("w0")
@@ -69,12 +69,6 @@ def trace(request: Request) -> Outcome:
     traces.write(request.output, found)
     digests = {number: epoch.digest for number, epoch in recorded.items()}
     return Outcome(request.output, found, first_epoch(side.tape, digests))
-
-
-def _side(request: Request) -> Side:
-    if is_recorded(request.text):
-        return sides(request.root, "CASE", request.text)[0]
-    return planned("CASE", request.text, request.recipe, request.faults)
 
 
 def _epochs(request: Request, side: Side) -> Sequence[int]:
