@@ -74,9 +74,9 @@ def found(report: Report) -> set[tuple[str, int | None]]:
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four ranks under torchrun: one flips a bit of a weight, one is fifteen times slower."""
+    """Four ranks under torchrun: one flips a bit of a weight, one is a hundred times slower."""
     folder = tmp_path_factory.mktemp("four")
-    plants = ("--plant", "1/flip-weight:epoch=1", "--plant", "2/slow:percent=2000")
+    plants = ("--plant", "1/flip-weight:epoch=1", "--plant", "2/slow:percent=10000")
     done = subprocess.run(
         torchrun(4, "--out", "fleet", *plants), cwd=folder, capture_output=True, check=False
     )

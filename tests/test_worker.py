@@ -211,7 +211,7 @@ def test_a_late_answer_kills_the_worker_and_says_so(tmp_path: Path) -> None:
     worker = start(tmp_path, timeout_s=0.01)
     worker.ask("usage")  # the first answer has time to import PyTorch
     with pytest.raises(WorkerDied, match=r"no answer within 0\.01 s"):
-        worker.ask("universal", device="cpu")
+        worker.ask("burn", device="cpu", models=10_000, flip=None)  # many seconds' work
     assert not worker.alive()
 
 

@@ -110,12 +110,16 @@ def _delay(training: Training, fault: FaultSpec) -> None:
     _around(training, delayed)
 
 
+SPUN_S: Final = 2e-3  # sleep may end this much too late
+
+
 def stretched(act: Callable[[], Outcome], percent: int) -> Outcome:
-    """Do it, and keep the processor busy for so many per cent of the time it took."""
+    """Do it, and let so many per cent of the time it took go by: most asleep, the end exactly."""
     start = time.perf_counter()
     outcome = act()
     end = time.perf_counter()
     until = end + (end - start) * percent / 100
+    time.sleep(max(0.0, until - end - SPUN_S))
     while time.perf_counter() < until:
         pass
     return outcome
