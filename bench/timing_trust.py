@@ -45,7 +45,11 @@ THRESHOLDS: Final = (0.02, 0.05)
 CASES: Final = tuple(
     f"cpu-loader-b{size}-pin0-drop{drop}-w0-s0" for size in (128, 256) for drop in (1, 0)
 )
-RUN: Final = ("--batch-sizes", "128,256", "--pin-memory", "false", "--repeats", "3")
+REPEATS: Final = (2, 5)  # the default, for which two workers of each run are taken, and all
+RUN: Final = (
+    *("--batch-sizes", "128,256", "--pin-memory", "false", "--lr", "0.3", "--epochs", "40"),
+    *("--repeats", str(max(REPEATS))),
+)  # fmt: skip
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
 
 
@@ -252,7 +256,7 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     """How often a run's 95 % interval covers the median of the others' figures, by case."""
     same = [runs[name] for name in sorted(runs) if name.startswith("same")]
     rows = []
-    for workers in (2, 3):
+    for workers in REPEATS:
         logs = [by_subject(Evidence(run), log_relative) for run in same]
         pools = [pool({case: each[:workers] for case, each in one.items()}) for one in logs]
         for case in CASES:

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
+from xorbench.measure import staging
 from xorbench.measure.pool import OperationFailed, Worker, WorkerDied, environment, interpreter
 from xorbench.measure.staging import ROOMS, staged
 from xorbench.plan.case import Case, Setting, to_dict
@@ -37,6 +39,13 @@ def start(tmp_path: Path, setting: Setting | None = None, timeout_s: float = 60.
         log=tmp_path / "w0.log",
         timeout_s=timeout_s,
     )
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for staged workers that this test may damage: others have theirs at work."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
 
 
 # The protocol
@@ -170,8 +179,9 @@ def test_a_worker_needs_only_its_own_rooms(tmp_path: Path) -> None:
     assert Path(done.stdout.strip()).is_relative_to(staged())
 
 
-def test_a_damaged_staged_folder_is_made_again() -> None:
+def test_a_damaged_staged_folder_is_made_again(own_cache: Path) -> None:
     """An edit under the staged copy is noticed and undone."""
+    assert staged().is_relative_to(own_cache)
     victim = staged() / "xorbench" / "plan" / "recipe.py"
     whole = victim.read_bytes()
     victim.write_bytes(b"raise SystemExit")
@@ -179,12 +189,29 @@ def test_a_damaged_staged_folder_is_made_again() -> None:
     assert victim.read_bytes() == whole
 
 
-def test_a_stranger_in_the_staged_folder_is_thrown_out() -> None:
+def test_a_stranger_in_the_staged_folder_is_thrown_out(own_cache: Path) -> None:
     """A file that would be imported in the place of PyTorch does not stay."""
     stranger = staged() / "torch.py"
+    assert stranger.is_relative_to(own_cache)
     stranger.write_text("raise SystemExit")
     assert staged() == stranger.parent
     assert not stranger.exists()
+
+
+def test_a_copy_that_another_run_has_just_made_is_left_alone(own_cache: Path) -> None:
+    """Two runs start at once: the second waits, and does not pull the first one's copy away."""
+    folder = staged()
+    assert folder.is_relative_to(own_cache)
+    aside = folder.rename(folder.with_name("aside"))
+    with ThreadPoolExecutor() as second:
+        with staging._lock(folder):
+            waiting = second.submit(staged)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            aside.rename(folder)
+            made = folder.stat().st_ino
+        assert waiting.result(timeout=60) == folder
+    assert folder.stat().st_ino == made
 
 
 def test_a_dead_worker_is_asked_in_vain(tmp_path: Path) -> None:

@@ -77,18 +77,24 @@ class Worker:
                 os.close(descriptor)
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask and wait; raises `OperationFailed` or `WorkerDied`.
+        """Ask and wait; raises `OperationFailed` or `WorkerDied`."""
+        self.post(op, **args)
+        return self.answer()
 
-        The first answer may take `START_S` whatever the time-out: PyTorch is imported before it.
-        """
-        self._asked += 1
-        wait_s = max(self._timeout_s, START_S) if self._asked == 1 else self._timeout_s
+    def post(self, op: str, **args: Any) -> None:
+        """Ask, and leave the answer for `answer`; raises `WorkerDied` where it had died before."""
         if self._requests < 0:
             raise WorkerDied("it had died before")
-        try:
+        self._asked += 1
+        with contextlib.suppress(BrokenPipeError):  # the answer tells
             os.write(self._requests, protocol.request(self._asked, op, args))
-        except BrokenPipeError:
-            raise self._death() from None
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to what was posted; raises `OperationFailed` or `WorkerDied`.
+
+        The first may take `START_S` whatever the time-out: PyTorch is imported before it.
+        """
+        wait_s = max(self._timeout_s, START_S) if self._asked == 1 else self._timeout_s
         message = protocol.read(self._line(wait_s))
         if "error" in message:
             error = message["error"]

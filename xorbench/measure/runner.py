@@ -108,10 +108,16 @@ class Slot:
         return median(latest) if latest else None
 
     def launch(self, start: StartWorker) -> None:
-        """Start a process for this slot; `configure` then waits for it."""
+        """Start a process for this slot and have it configured; `configured` then waits for it."""
         self.starts += 1
         self.yardsticks.clear()
         self.worker = start(self.worker_id, self.setting)
+        self.worker.post(
+            "configure",
+            deterministic=self.setting.deterministic,
+            threads=self.setting.threads,
+            faults=[fault.to_dict() for fault in self.faults],
+        )
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
         """Ask this slot's worker; raises `WorkerDied` or `OperationFailed`."""
@@ -119,14 +125,11 @@ class Slot:
             raise WorkerDied("it could not be started")
         return self.worker.ask(op, **args)
 
-    def configure(self) -> None:
-        """Bring the worker under the setting, and keep what machine it found."""
-        answer = self.ask(
-            "configure",
-            deterministic=self.setting.deterministic,
-            threads=self.setting.threads,
-            faults=[fault.to_dict() for fault in self.faults],
-        )
+    def configured(self) -> None:
+        """Wait until the worker is under its setting, and keep what machine it found."""
+        if self.worker is None:
+            raise WorkerDied("it could not be started")
+        answer = self.worker.answer()
         self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
 
 
@@ -219,20 +222,24 @@ class Runner:
     # One round
 
     def _round(self, number: int) -> None:
-        """One epoch of every training, and the yardsticks among them, in this round's order.
+        """Worker after worker in this round's order, one epoch of each of its trainings.
 
-        The yardsticks stand anywhere in the round, so that they find the processor's caches in the
-        state in which the trainings find them.
+        What runs first after another process finds cold caches, and loses up to a millisecond: of a
+        short yardstick a larger share than of an epoch. So each worker's turn begins with a
+        yardstick whose time is not kept; the others stand anywhere among the trainings.
         """
-        unfinished = self._unfinished()
-        owners = sorted({(self._slots.index(x.slot), yardstick_key(x.case)) for x in unfinished})
-        yardsticks = [Timing(self._slots[at], key) for at, key in owners]
-        acts: list[Live | Timing] = [*unfinished, *yardsticks * YARDSTICKS_A_ROUND]
-        for act in shuffled(acts, self.info.order_seed, number):
-            if isinstance(act, Timing):
-                self._guarded(act.slot, self._time_yardstick, act)
-            elif act in act.slot.lives:
-                self._guarded(act.slot, self._step, act)
+        for slot in shuffled(self._slots, self.info.order_seed, number):
+            open_now = [live for live in self._unfinished() if live.slot is slot]
+            keys = sorted({yardstick_key(live.case) for live in open_now})
+            yardsticks = [Timing(slot, key) for key in keys]
+            for timing in yardsticks:
+                self._guarded(slot, self._yardstick, timing)
+            acts: list[Live | Timing] = [*open_now, *yardsticks * YARDSTICKS_A_ROUND]
+            for act in shuffled(acts, self.info.order_seed, number, slot.name):
+                if isinstance(act, Timing):
+                    self._guarded(slot, self._time_yardstick, act)
+                elif act in slot.lives:
+                    self._guarded(slot, self._step, act)
         self._look_around()
 
     def _look_around(self) -> None:
@@ -242,19 +249,26 @@ class Runner:
             self._store.append("conditions.jsonl", conditions)
 
     def _time_yardstick(self, timing: Timing) -> None:
+        seconds = self._yardstick(timing)
+        if seconds is not None:
+            latest = timing.slot.yardsticks.setdefault(timing.key, deque(maxlen=YARDSTICKS_A_ROUND))
+            latest.append(seconds)
+
+    def _yardstick(self, timing: Timing) -> float | None:
+        """Seconds of one yardstick; None where no training is left that it would serve."""
         self._blamed = None
         slot, key = timing.slot, timing.key
         served = [x for x in self._unfinished() if x.slot is slot and yardstick_key(x.case) == key]
         if not served:
-            return
+            return None
         try:
             answer = slot.ask("yardstick", device=key[0], kind=key[1])
         except OperationFailed as error:
             for live in served:
                 self._fail(live, f"the yardstick: {error}")
-        else:
-            latest = slot.yardsticks.setdefault(key, deque(maxlen=YARDSTICKS_A_ROUND))
-            latest.append(answer["yardstick_s"])
+            return None
+        seconds: float = answer["yardstick_s"]
+        return seconds
 
     def _step(self, live: Live) -> None:
         if not live.slot.worker or not live.slot.worker.alive():
@@ -383,7 +397,7 @@ class Runner:
         except OperationFailed as error:
             self._fail(live, str(error))
 
-    def _guarded(self, slot: Slot, act: Callable[[Any], None], target: Any) -> None:
+    def _guarded(self, slot: Slot, act: Callable[[Any], object], target: Any) -> None:
         """Do it; where the worker dies of it, replace the worker and let the rest go on."""
         try:
             act(target)
@@ -417,7 +431,7 @@ class Runner:
                 return
             try:
                 slot.launch(self._start)
-                slot.configure()
+                slot.configured()
                 self._register(slot)
                 self._open_all(slot)
                 return

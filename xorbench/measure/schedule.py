@@ -7,8 +7,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def shuffled(items: Sequence[Item], seed: int, round_number: int) -> list[Item]:
-    """The items in this round's order; the same seed and round give the same order."""
+def shuffled(items: Sequence[Item], seed: int, *what: int | str) -> list[Item]:
+    """The items in the order of `what` (a round, a worker in it); the same give the same order."""
     order = list(items)
-    random.Random(f"{seed}/{round_number}").shuffle(order)
+    random.Random("/".join(map(str, (seed, *what)))).shuffle(order)
     return order

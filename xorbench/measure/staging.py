@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import platformdirs
+from filelock import FileLock
 
 import xorbench
 from xorbench.errors import BadFile
@@ -45,19 +46,24 @@ def _sources() -> list[tuple[str, bytes]]:
 def _ensure(folder: Path, sources: list[tuple[str, bytes]]) -> Path:
     if not _holds(folder, sources):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".worker-", dir=folder.parent))
-        for name, content in sources:
-            target = temporary / "xorbench" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged copy
-        try:
-            temporary.rename(folder)
-        except OSError:  # another run has just made it
-            shutil.rmtree(temporary, ignore_errors=True)
-            if not _holds(folder, sources):
-                raise
+        with _lock(folder):
+            if not _holds(folder, sources):  # else another run has just made it, and works there
+                _make(folder, sources)
     return folder
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
+def _make(folder: Path, sources: list[tuple[str, bytes]]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=".worker-", dir=folder.parent))
+    for name, content in sources:
+        target = temporary / "xorbench" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    shutil.rmtree(folder, ignore_errors=True)  # a damaged copy
+    temporary.rename(folder)
 
 
 def _holds(folder: Path, sources: list[tuple[str, bytes]]) -> bool:

@@ -58,7 +58,7 @@ def running(
 
 def _configure(slot: Slot) -> None:
     try:
-        slot.configure()
+        slot.configured()
     except (WorkerDied, OperationFailed) as error:
         raise BadOption(
             f"worker {slot.name} could not start: {error}",
