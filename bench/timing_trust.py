@@ -23,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +32,8 @@ import pandas as pd
 
 from xorbench.judge.compare import compare, decide
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_subject, log_relative, yardsticks
-from xorbench.judge.stats import ALPHA, interval, pool, shift, wilson
+from xorbench.judge.speed import by_subject, leaks, log_relative, relative_pool, yardsticks
+from xorbench.judge.stats import ALPHA, estimate, shift, wilson
 from xorbench.observe import store
 from xorbench.observe.records import Run, RunInfo
 from xorbench.report.runs import machine_line
@@ -168,6 +169,7 @@ def tools(out: Path, rounds: int) -> None:
                 for side, stretch in (("a", 0), ("b", 0), ("c", 10))
             )
             row = {
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "tool": name,
                 "same": alarm(a, b),
                 "slowed": alarm(b, c),
@@ -244,9 +246,11 @@ def slowed(runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
-    before, after = (pool(by_subject(Evidence(run), log_relative)) for run in (a, b))
+    sides = Evidence(a), Evidence(b)
+    before, after = (relative_pool(by_subject(side, log_relative)) for side in sides)
+    may_leak = leaks(*sides)
     for case, percent in planted(int(str(b.info.name).partition("-")[2])).items():
-        moved = shift(before, after, case)
+        moved = shift(before, after, case, may_leak[case])
         found = moved.ratio(ALPHA / len(CASES))
         p = min(1.0, moved.p * len(CASES))
         yield percent, decide(found.value, found.low, found.high, p, 1 + threshold)
@@ -258,13 +262,15 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     rows = []
     for workers in REPEATS:
         logs = [by_subject(Evidence(run), log_relative) for run in same]
-        pools = [pool({case: each[:workers] for case, each in one.items()}) for one in logs]
+        pools = [
+            relative_pool({case: each[:workers] for case, each in one.items()}) for one in logs
+        ]
         for case in CASES:
             means = np.array([one.means[case] for one in pools])
             covered = 0
             for at, one in enumerate(pools):
                 middle = math.exp(float(np.median(np.delete(means, at))))
-                found = interval(means[at], one.variance(case), one.freedom, workers)
+                found = estimate(one, case)
                 covered += (found.low or 0) <= middle <= (found.high or math.inf)
             rows.append(
                 {

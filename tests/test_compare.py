@@ -3,7 +3,9 @@
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,12 +16,13 @@ from xorbench.errors import BadFile
 from xorbench.judge import conditions
 from xorbench.judge.answers import answers
 from xorbench.judge.compare import Comparison, compare
-from xorbench.judge.costs import by_pair, by_setting
+from xorbench.judge.costs import Cost, by_pair, by_setting
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import holm, pool, shift
 from xorbench.observe import baselines, store
 from xorbench.observe.records import Conditions, Run, Training
 from xorbench.plan.axes import AXES
+from xorbench.plan.case import Setting
 from xorbench.report.tables import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -117,6 +120,7 @@ def test_another_torch_is_judged_by_raw_times(run: Run) -> None:
     """Where the software differs the figures are raw, are said to be, and --pythons is named."""
     found = compare(steady(run), with_machine(steady(run, seed=1), torch_version="2.6.0"))
     assert (found.figures, found.machine) == ("raw", [])
+    assert {row.p for row in found.subjects} == {None}
     assert any("--pythons" in note for note in found.notes)
     assert [c.b for c in found.changes if c.what == "torch_version"] == ["2.6.0"]
 
@@ -127,6 +131,53 @@ def test_nothing_in_common_is_never_a_pass(run: Run) -> None:
     found = compare(run, msgspec.structs.replace(run, info=info))
     assert (found.outcome, found.subjects) == ("inconclusive", [])
     assert "recipes differ" in found.notes[0]
+
+
+def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
+    """B set out to train a case that A has, and did not finish it: inconclusive, and said."""
+    before, after = steady(run), steady(run, seed=1)
+    left = [t for t in after.trainings if t.case.id != ONE]
+    found = compare(before, msgspec.structs.replace(after, trainings=left))
+    assert (found.outcome, [row.verdict for row in found.subjects]) == ("inconclusive", ["same"])
+    assert f"A finished, and B did not: {ONE}" in found.notes
+    unasked = msgspec.structs.replace(
+        after.info, cases=[case for case in after.info.cases if case.id != ONE]
+    )
+    chosen = msgspec.structs.replace(after, trainings=left, info=unasked)
+    assert compare(before, chosen).outcome == "pass"
+
+
+def test_the_machine_is_measured_under_the_settings_in_common(run: Run) -> None:
+    """What B also ran under two threads, ten times as slow, is no slower machine."""
+    before, after = steady(run), steady(run, seed=1)
+    two = Setting(threads=2)
+    others = [
+        msgspec.structs.replace(
+            t, worker="w9", setting=two.id, yardstick_s=[10 * (s or 0) for s in t.yardstick_s]
+        )
+        for t in after.trainings
+        if t.worker == "w0"
+    ]
+    info = msgspec.structs.replace(after.info, settings=[*after.info.settings, two])
+    both = msgspec.structs.replace(after, info=info, trainings=[*after.trainings, *others])
+    found = compare(before, both)
+    assert found.outcome == "pass"
+    assert [row.subject for row in found.machine] == ["cpu, loader yardstick"]
+
+
+def test_a_machine_that_moved_leaves_wider_intervals(run: Run) -> None:
+    """Some of what moves the yardstick comes through: it is allowed for, and said."""
+
+    def width(found: Comparison) -> float:
+        low, high = found.subjects[0].low, found.subjects[0].high
+        assert low is not None
+        assert high is not None
+        return math.log(high / low)
+
+    still, moved = (compare(steady(run), steady(run, seed=1, machine=m)) for m in (1.0, 1.4))
+    assert width(moved) > 1.5 * width(still)
+    assert "allow for it" in moved.machine[0].note
+    assert set(verdicts(moved).values()) == {"same"}
 
 
 def test_other_yardsticks_do_not_compare(run: Run) -> None:
@@ -159,9 +210,33 @@ def test_a_planted_run_is_said_to_be_one(run: Run) -> None:
     assert "B has planted faults: delay:ms=1" in compare(run, planted).notes
 
 
+def test_what_disturbed_a_run_is_said(run: Run) -> None:
+    """Stress, contention and noise stand among the notes, each with its side."""
+    info = msgspec.structs.replace(run.info, stress="cpu")
+    quiet = steady(run)
+    jittery = [
+        msgspec.structs.replace(t, epoch_s=[s * (1 + i % 2) for i, s in enumerate(t.epoch_s)])
+        for t in quiet.trainings
+    ]
+    upset = msgspec.structs.replace(quiet, info=info, trainings=jittery, conditions=[look(60.0)])
+    notes = compare(quiet, upset).notes
+    assert any("B was put under stress (cpu)" in note for note in notes)
+    assert any("B was contended: other programs" in note for note in notes)
+    assert any("B is noisy in 2 of its 2 cases" in note for note in notes)
+    assert not any(note.startswith("A ") for note in notes)
+
+
 def test_holm_multiplies_by_what_is_left() -> None:
     """The smallest p counts for all, the next for all but one, and none sinks below another."""
     assert [p for p, _ in holm([0.04, 0.01, 0.03])] == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_an_interval_agrees_with_its_p() -> None:
+    """From the first p that is kept on, every interval is drawn at that one's alpha."""
+    assert [alpha for _, alpha in holm([0.02] * 3)] == pytest.approx([0.05 / 3] * 3)
+    assert [alpha for _, alpha in holm([0.01, 0.04, 0.03])] == pytest.approx(
+        [0.05 / 3, 0.025, 0.025]
+    )
 
 
 def test_a_shift_is_as_sure_as_both_its_sides() -> None:
@@ -183,6 +258,31 @@ def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
         1 / 1.1, rel=0.01
     )
     assert (row.axis, row.pairs, row.ratio.value) == (axis, 1, pytest.approx(pair.ratio.value))
+
+
+def test_the_cost_of_a_setting_is_as_sure_as_its_own_pairs(run: Run) -> None:
+    """Another axis, whose pairs scatter ten times as far, leaves its interval as it is."""
+    wild = [
+        msgspec.structs.replace(
+            t,
+            case=replace(t.case, seed=1),
+            epoch_s=[s * (1.1 if t.worker == "w0" else 1.0) for s in t.epoch_s],
+        )
+        for t in steady(run).trainings
+        if t.case.id == ONE
+    ]
+    info = msgspec.structs.replace(run.info, cases=[*run.info.cases, wild[0].case])
+    both = msgspec.structs.replace(
+        steady(run), info=info, trainings=[*steady(run).trainings, *wild]
+    )
+
+    def own(run: Run) -> Cost:
+        return next(c for c in by_setting(Evidence(run)) if c.axis.name == "drop_last")
+
+    assert own(both).ratio == own(steady(run)).ratio
+    seed = next(c for c in by_setting(Evidence(both)) if c.axis.name == "seed")
+    assert seed.ratio.high is not None
+    assert seed.ratio.high > 1.5
 
 
 def look(others: float | None = 0.0, steal: float = 0.0) -> Conditions:
@@ -251,11 +351,17 @@ def test_what_cannot_be_compared_is_one_line(
     assert (ended.value.code, message.count("xorbench:"), told in message) == (2, 1, True)
 
 
-def test_a_planted_run_is_no_baseline(quick_run: Run, copied: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flaw", "told"),
+    [({"faults": ["delay:ms=1"]}, "planted faults"), ({"stress": "cpu"}, "stress")],
+)
+def test_a_planted_run_is_no_baseline(
+    quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], told: str
+) -> None:
     """Only a finished, clean run may be kept to compare with, and nothing is left of another."""
-    info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
+    info = msgspec.structs.replace(quick_run.info, **flaw)
     (copied / "run.json").write_bytes(msgspec.json.encode(info))
-    with pytest.raises(BadFile, match="planted faults"):
+    with pytest.raises(BadFile, match=told):
         baselines.save(tmp_path / "results", "odd", copied, replace=False)
     assert not (tmp_path / "results" / "baselines").exists()
 
@@ -265,7 +371,8 @@ def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
     root = tmp_path / "results"
     baselines.save(root, "quiet", copied, replace=False)
     baselines.save(root, "quiet", copied, replace=True)
-    assert store.load(baselines.find(root, "quiet")).trainings == store.load(copied).trainings
+    kept, run = store.load(baselines.find(root, "quiet")), store.load(copied)
+    assert (kept.trainings, kept.conditions) == (run.trainings, run.conditions)
     assert [path.name for path in (root / "baselines").iterdir()] == ["quiet"]
 
 

@@ -58,6 +58,21 @@ def test_another_recipe_is_not_compared(quick_run: Run) -> None:
     assert "recipes differ" in frame["change"].tolist()[1]
 
 
+def test_no_line_joins_what_cannot_be_compared(quick_run: Run) -> None:
+    """Another yardstick begins a new stretch; a run with planted faults is said to be one."""
+    other = later(quick_run, "b")
+    info = msgspec.structs.replace(other.info, yardstick_version=99, faults=["delay:ms=1"])
+    runs = [quick_run, msgspec.structs.replace(other, info=info)]
+    frame = history.history(runs)
+    own = frame[frame["case"] == quick_run.trainings[0].case.id]
+    assert [len(part) for part in history._comparable(own)] == [1, 1]
+    assert own["note"].tolist() == ["", "planted: delay:ms=1"]
+    same = history.history([quick_run, later(quick_run, "b")])
+    assert [
+        len(part) for part in history._comparable(same[same["case"] == own["case"].iloc[0]])
+    ] == [2]
+
+
 def test_the_page_marks_the_changes(quick_run: Run) -> None:
     """The sentence counts them, the picture is drawn."""
     content = history.content([quick_run, later(quick_run, "b", 4)])

@@ -11,7 +11,7 @@ import pytest
 from xorbench.judge.checks import CHECKS, exit_code, judge, sha256_of, summary
 from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
 from xorbench.judge.evidence import Evidence, first_difference
-from xorbench.judge.stats import median_log_ratio, pooled, spread
+from xorbench.judge.stats import estimates, median_log_ratio, pool, pooled, spread
 from xorbench.observe.records import Count, Fact, Run, Training, Verdict, WeightRecord
 from xorbench.plan.case import Case
 
@@ -93,6 +93,38 @@ def test_pooled_intervals_cover_the_truth(workers: int, shared: float, least: fl
         if estimate.low is not None and estimate.high is not None
     ]
     assert np.mean(hits) >= least
+
+
+def test_where_workers_are_missing_the_degrees_are_the_fewest() -> None:
+    """As if a worker's luck were all: of 5 and 3 workers (4 + 2)² ÷ (2 + √2)², never above 4."""
+    uneven = pool({"a": [0.0, 0.1, 0.2, 0.3, 0.5], "b": [0.0, 0.1, 0.3]})
+    assert uneven.freedom == pytest.approx(36 / (2 + math.sqrt(2)) ** 2)
+    assert pool({"a": [0.0, 0.1, 0.3]}).freedom == pytest.approx(2)
+
+
+def test_what_no_run_shows_joins_its_variance() -> None:
+    """A known deviation between runs adds to the workers' own, and is as good as sure itself."""
+    workers = {"a": [0.0, 0.02]}  # variance of the mean 0.0001, of one degree of freedom
+    alone, together = pool(workers), pool(workers, between=0.01)
+    assert (alone.variance("a"), alone.freedom_of("a")) == pytest.approx((0.0001, 1.0))
+    assert (together.variance("a"), together.freedom_of("a")) == pytest.approx((0.0002, 4.0))
+    assert pool({"a": [0.5]}, between=0.01).variance("a") is None
+
+
+@pytest.mark.parametrize(("between", "least"), [(0.0, 0.0), (0.003, 0.93)])
+def test_intervals_hold_what_wanders_between_runs(between: float, least: float) -> None:
+    """In 400 simulated runs that differ by 0.3 % each as a whole; without the term they do not."""
+    random = np.random.default_rng(7)
+    draws = random.normal(0.0, 0.005, size=(400, 4, 5))
+    draws += random.normal(0.0, 0.003, size=(400, 4, 1))
+    hits = [
+        one.low <= 1.0 <= one.high
+        for run in draws
+        for one in estimates(pool({str(i): list(x) for i, x in enumerate(run)}, between)).values()
+        if one.low is not None and one.high is not None
+    ]
+    assert least <= np.mean(hits)
+    assert between or np.mean(hits) < 0.85
 
 
 def test_quartiles_interpolate() -> None:

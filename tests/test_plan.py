@@ -151,6 +151,14 @@ def test_edges_join_subjects_that_differ_in_one_axis_alone() -> None:
             assert differing == [axis.name]
 
 
+def test_interpreters_stand_in_the_order_in_which_they_were_given() -> None:
+    """A ratio goes from the first of `--pythons old=…,new=…` to the second, not by the alphabet."""
+    settings = [Setting(python=python) for python in ("old=/a", "new=/b")]
+    subjects = [Subject(subject().case, setting, Recipe()) for setting in settings]
+    ((axis, members),) = edges(subjects)
+    assert (axis.name, [s.setting for s in members]) == ("python", settings)
+
+
 def test_a_group_is_named_for_its_axis_and_values() -> None:
     """The name tells what varies, and from which case."""
     axis, members = edges([subject(drop_last=True), subject(drop_last=False)])[0]

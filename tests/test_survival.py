@@ -15,7 +15,10 @@ import pytest
 from conftest import Xorbench, command, once, run_in, tapes
 from test_run import wait_for_epochs
 
+from xorbench.errors import BadFile
+from xorbench.measure.runner import make_slots, require_same_machine
 from xorbench.observe import store
+from xorbench.observe.records import Run
 
 QUICK = ("run", "--quick", "--epochs", "40")
 
@@ -125,6 +128,18 @@ def test_a_run_recorded_elsewhere_is_not_resumed(
     assert done.returncode == 2
     assert "recorded with torch_version 1.0" in done.stderr
     assert before == (folder / "epochs.jsonl").read_bytes()
+
+
+def test_a_run_timed_against_another_yardstick_is_not_resumed(quick_run: Run) -> None:
+    """Two yardsticks in one training would make its relative figure mean nothing."""
+    slots = make_slots(quick_run.info.settings, quick_run.info.repeats)
+    for slot in slots:
+        slot.yardstick_version = quick_run.info.yardstick_version
+        slot.machine = quick_run.info.workers[0].machine
+    require_same_machine(quick_run, slots, Path("run"))
+    slots[0].yardstick_version += 1
+    with pytest.raises(BadFile, match="against yardstick"):
+        require_same_machine(quick_run, slots, Path("run"))
 
 
 @pytest.mark.usefixtures("started")

@@ -7,13 +7,25 @@ tens of per cent on a shared machine, and are judged by the wide threshold of th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
+from xorbench.judge import conditions
 from xorbench.judge.evidence import Evidence, first_difference
-from xorbench.judge.speed import by_subject, log_epoch, log_relative, yardsticks
+from xorbench.judge.speed import (
+    NOISY_PERCENT,
+    by_subject,
+    leaks,
+    log_epoch,
+    log_relative,
+    noisy_subjects,
+    relative_pool,
+    yardsticks,
+)
 from xorbench.judge.stats import ALPHA, Estimate, Pool, holm, pool, shift
 from xorbench.observe.records import Run, WorkerRecord
 
@@ -93,8 +105,13 @@ def compare(
     matched, notes = _matched(before, after)
     subjects = _subjects(before, after, matched, figures, limit)
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
-    outcome = verdict(subjects, machine)
-    notes += _remarks(a, b, software, subjects)
+    lost = _lost(before, after)
+    outcome = verdict(subjects, machine, lost)
+    if lost:
+        notes.append(f"A finished, and B did not: {', '.join(lost)}")
+    for name, run in (("A", a), ("B", b)):
+        notes += [f"{name} {text}" for text in _remarks(run)]
+    notes += _advice(software, subjects)
     return Comparison(
         a=a.info.id,
         b=b.info.id,
@@ -111,11 +128,13 @@ def compare(
     )
 
 
-def verdict(subjects: Sequence[Ratio], machine: Sequence[Ratio]) -> Answer:
-    """Slower anywhere fails; nothing to compare, or a subject undecided, is never a pass."""
+def verdict(
+    subjects: Sequence[Ratio], machine: Sequence[Ratio], lost: Sequence[str] = ()
+) -> Answer:
+    """Slower anywhere fails; nothing to compare, one undecided or lost, is never a pass."""
     if any(row.verdict == "slower" for row in (*subjects, *machine)):
         return "fail"
-    if not subjects or any(row.verdict == "inconclusive" for row in subjects):
+    if not subjects or lost or any(row.verdict == "inconclusive" for row in subjects):
         return "inconclusive"
     return "pass"
 
@@ -135,17 +154,28 @@ def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
 def _subjects(
     a: Evidence, b: Evidence, matched: Sequence[str], figures: Figures, limit: float
 ) -> list[Ratio]:
-    figure = log_epoch if figures == "raw" else log_relative
-    before, after = (by_subject(evidence, figure) for evidence in (a, b))
+    raw = figures == "raw"
+    before, after = (by_subject(e, log_epoch if raw else log_relative) for e in (a, b))
     names = [name for name in matched if name in before and name in after]
-    one, other = (pool({name: side[name] for name in names}) for side in (before, after))
-    return judged(one, other, limit)
+    pooling = pool if raw else relative_pool
+    one, other = (pooling({name: side[name] for name in names}) for side in (before, after))
+    return judged_raw(one, other, limit) if raw else judged(one, other, limit, leaks(a, b))
 
 
-def judged(before: Pool, after: Pool, limit: float) -> list[Ratio]:
-    """Each subject's ratio against the limit (1.05), corrected for there being several."""
+def judged_raw(before: Pool, after: Pool, limit: float) -> list[Ratio]:
+    """As `judged`, of raw times: hours lie between them, so that no p could be believed."""
+    return [msgspec.structs.replace(row, p=None) for row in judged(before, after, limit)]
+
+
+def judged(
+    before: Pool, after: Pool, limit: float, leaks: Mapping[str, float] = MappingProxyType({})
+) -> list[Ratio]:
+    """Each subject's ratio against the limit (1.05), corrected for there being several.
+
+    `leaks` adds a standard deviation to a subject's shift (`stats.shift`).
+    """
     names = list(before.means)
-    shifts = [shift(before, after, name) for name in names]
+    shifts = [shift(before, after, name, leaks.get(name, 0.0)) for name in names]
     rows = []
     for name, moved, (p, alpha) in zip(names, shifts, holm([s.p for s in shifts]), strict=True):
         found = moved.ratio(alpha)
@@ -198,7 +228,10 @@ def _pace(ratio: float, limit: float) -> Speed:
 def _mild(ratio: float, limit: float) -> str:
     if ratio > limit or ratio < 1 / limit or 1 / MILD_SHIFT <= ratio <= MILD_SHIFT:
         return ""
-    return f"the machine is {'slower' if ratio > 1 else 'faster'} now, within its threshold"
+    pace = "slower" if ratio > 1 else "faster"
+    return (
+        f"the machine is {pace} now, within its threshold; the intervals of its cases allow for it"
+    )
 
 
 def _missing(here: Evidence, there: Evidence) -> list[str]:
@@ -207,20 +240,34 @@ def _missing(here: Evidence, there: Evidence) -> list[str]:
     return [subject.id for subject in here.subjects if subject.id not in others]
 
 
-def _remarks(
-    a: Run, b: Run, software: Sequence[Change], subjects: Sequence[Ratio]
-) -> Iterator[str]:
-    for name, run in (("A", a), ("B", b)):
-        if run.info.faults:
-            yield f"{name} has planted faults: {'; '.join(run.info.faults)}"
-        if run.unfinished or run.failures:
-            lost = len(run.unfinished) + len(run.failures)
-            yield f"{name} lost or did not finish {lost} training(s)"
+def _lost(a: Evidence, b: Evidence) -> list[str]:
+    """What A finished, and B set out to train and did not finish in any worker."""
+    planned = {subject.id for subject in b.planned}
+    return [name for name in _missing(a, b) if name in planned]
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    if run.info.faults:
+        yield f"has planted faults: {'; '.join(run.info.faults)}"
+    if run.info.stress:
+        yield f"was put under stress ({run.info.stress}): its speeds are of no use"
+    if run.unfinished or run.failures:
+        yield f"lost or did not finish {len(run.unfinished) + len(run.failures)} training(s)"
+    for text in conditions.trouble(run.conditions):
+        yield f"was {text}"
+    evidence = Evidence(run)
+    if noisy := noisy_subjects(evidence):
+        share = f"{len(noisy)} of its {len(evidence.subjects)} cases"
+        yield f"is noisy in {share} (IQR above {NOISY_PERCENT:g} % of the median)"
+
+
+def _advice(software: Sequence[Change], subjects: Sequence[Ratio]) -> Iterator[str]:
     if software:
         yield (
             "the software differs, and the yardstick with it: these are raw times, judged by"
-            " --machine-threshold; to compare two interpreters in one run, interleaved: run"
-            " --pythons OLD,NEW (or --threads, --env), then compare RUN --by python"
+            " --machine-threshold, and their intervals speak of the minutes of each run alone;"
+            " to compare two interpreters in one run, interleaved: run --pythons OLD,NEW (or"
+            " --threads, --env), then compare RUN --by python"
         )
     elif subjects and any(row.low is None for row in subjects):
         yield "a run of one worker has no interval: --repeats 2 or more"

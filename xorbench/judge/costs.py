@@ -7,7 +7,7 @@ import numpy as np
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import log_ratios
-from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.stats import Estimate, Pool, interval, pool
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Subject
 from xorbench.plan.matrix import edges
@@ -39,36 +39,46 @@ def pairs(evidence: Evidence, axis: Axis | None = None) -> list[tuple[Axis, Subj
 
 def by_pair(evidence: Evidence, axis: Axis) -> list[Cost]:
     """The ratio of each pair along one axis, with intervals pooled over them."""
-    found = {
-        (a, b): logs for _, a, b in pairs(evidence, axis) if (logs := log_ratios(evidence, a, b))
-    }
-    estimates = pooled({f"{a.id} {b.id}": logs for (a, b), logs in found.items()})
+    together = _pool_of_pairs(evidence, axis)
     return [
-        _cost(axis, a, b, estimates[f"{a.id} {b.id}"], [float(np.exp(np.mean(logs)))])
-        for (a, b), logs in found.items()
+        _mean_cost(together, [member])
+        for member in pairs(evidence, axis)
+        if _name(*member[1:]) in together.means
     ]
 
 
 def by_setting(evidence: Evidence) -> list[Cost]:
     """One row for each change of a setting: the geometric mean over all pairs that show it."""
-    groups: dict[str, list[tuple[Axis, Subject, Subject]]] = {}
-    tables: dict[str, list[list[float]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[Axis, Subject, Subject]]] = {}
     for axis, a, b in pairs(evidence):
-        logs = log_ratios(evidence, a, b)
-        if logs:
-            key = f"{axis.name} {value_text(axis.value(a))} {value_text(axis.value(b))}"
-            groups.setdefault(key, []).append((axis, a, b))
-            tables.setdefault(key, []).append(logs)
-    estimates = pooled({key: _mean_by_repeat(table) for key, table in tables.items()})
+        key = axis.name, value_text(axis.value(a)), value_text(axis.value(b))
+        groups.setdefault(key, []).append((axis, a, b))
+    axes = dict.fromkeys(axis for members in groups.values() for axis, _, _ in members)
+    pools = {axis: _pool_of_pairs(evidence, axis) for axis in axes}
     return [
-        _cost(*members[0], estimates[key], [float(np.exp(np.mean(row))) for row in tables[key]])
-        for key, members in groups.items()
+        _mean_cost(pools[members[0][0]], measured)
+        for members in groups.values()
+        if (measured := [m for m in members if _name(*m[1:]) in pools[m[0]].means])
     ]
 
 
-def _mean_by_repeat(table: Sequence[Sequence[float]]) -> list[float]:
-    """The mean over pairs, for as many repeats as every pair has."""
-    return [float(np.mean(column)) for column in zip(*table, strict=False)]
+def _pool_of_pairs(evidence: Evidence, axis: Axis) -> Pool:
+    found = {_name(a, b): log_ratios(evidence, a, b) for _, a, b in pairs(evidence, axis)}
+    return pool({name: logs for name, logs in found.items() if logs})
+
+
+def _name(a: Subject, b: Subject) -> str:
+    return f"{a.id} {b.id}"
+
+
+def _mean_cost(of: Pool, members: Sequence[tuple[Axis, Subject, Subject]]) -> Cost:
+    """Over several pairs, as sure as the least sure of them: they share their workers' luck."""
+    names = [_name(a, b) for _, a, b in members]
+    means = [of.means[name] for name in names]
+    least = min(names, key=lambda name: of.workers[name])
+    mean = float(np.mean(means))
+    ratio = interval(mean, of.variance(least), of.freedom_of(least), of.workers[least])
+    return _cost(*members[0], ratio, [float(np.exp(one)) for one in means])
 
 
 def _cost(axis: Axis, a: Subject, b: Subject, ratio: Estimate, each: Sequence[float]) -> Cost:

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from xorbench.judge.compare import (
     MACHINE_THRESHOLD,
+    THRESHOLD,
     Change,
     Comparison,
     differences,
     flat,
-    judged,
+    judged_raw,
     verdict,
 )
 from xorbench.judge.evidence import Evidence
@@ -88,14 +89,17 @@ def of_run(run: Run) -> Measured:
     )
 
 
-def compare(a: Measured, b: Measured, *, limit: float = MACHINE_THRESHOLD) -> Comparison:
-    """Judge B against A by raw times: slower than `limit` times fails."""
+def compare(
+    a: Measured, b: Measured, *, threshold: float = THRESHOLD, limit: float = MACHINE_THRESHOLD
+) -> Comparison:
+    """Judge B against A by raw times: slower than `limit` times fails; `threshold` is unused."""
     matched, notes = _matched(a, b)
     before, after = (pool({name: one.logs[name] for name in matched}) for one in (a, b))
-    subjects = judged(before, after, limit)
+    subjects = judged_raw(before, after, limit)
     notes.append(
-        "an imported file has no yardstick: these are raw times, judged by --machine-threshold;"
-        " its digests and scores are what the file says"
+        "an imported file has no yardstick: these are raw times, judged by --machine-threshold,"
+        " and their intervals speak of the minutes of each alone; its digests and scores are what"
+        " the file says"
     )
     if any(row.low is None for row in subjects):
         notes.append("one process has no interval, however many rounds it ran")
@@ -104,7 +108,7 @@ def compare(a: Measured, b: Measured, *, limit: float = MACHINE_THRESHOLD) -> Co
         a=a.id,
         b=b.id,
         figures="raw",
-        threshold=limit - 1,
+        threshold=threshold,
         machine_threshold=limit,
         subjects=subjects,
         machine=[],

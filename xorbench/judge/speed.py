@@ -1,16 +1,23 @@
 """How fast the subjects of a run trained: one logarithm a worker, the unit of evidence."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import median_log_ratio, spread
+from xorbench.judge.stats import Pool, median_log_ratio, pool, spread
 from xorbench.observe.records import Training
-from xorbench.plan.case import Subject
+from xorbench.plan.case import BASE_SETTING, Subject
 from xorbench.plan.engines import yardstick_of
 
 NOISY_PERCENT: Final = 10.0
+# What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
+# a case's relative figure (a natural logarithm), and the share of a shift of the raw yardstick that
+# comes through into it.
+BETWEEN_RUNS: Final = 0.003
+LEAK: Final = 0.02
 
 Logs = dict[str, list[float]]
 
@@ -28,6 +35,11 @@ def log_relative(training: Training) -> float | None:
     return median_log_ratio(training.epoch_s, beside)
 
 
+def relative_pool(logs: Mapping[str, Sequence[float]]) -> Pool:
+    """Pool relative figures, with what they wander from run to run."""
+    return pool(logs, BETWEEN_RUNS)
+
+
 def by_subject(evidence: Evidence, figure: Callable[[Training], float | None]) -> Logs:
     """A figure of every worker, for the subjects of which any worker has it."""
     found = {}
@@ -40,18 +52,35 @@ def by_subject(evidence: Evidence, figure: Callable[[Training], float | None]) -
 
 
 def yardsticks(evidence: Evidence) -> Logs:
-    """Log of the median raw yardstick in seconds, one a worker, by device and kind."""
+    """Log of the median raw yardstick in seconds, one a worker, by `yardstick_name`."""
     found: dict[str, dict[str, list[float]]] = {}
-    for training in evidence.run.trainings:
-        seconds = [value for value in training.yardstick_s if value is not None]
-        name = f"{training.case.device}, {yardstick_of(training.case)} yardstick"
-        workers = found.setdefault(name, {})
-        workers.setdefault(training.worker, []).extend(seconds)
+    for subject in evidence.subjects:
+        workers = found.setdefault(yardstick_name(subject), {})
+        for training in evidence.trainings[subject.id]:
+            seconds = [value for value in training.yardstick_s if value is not None]
+            workers.setdefault(training.worker, []).extend(seconds)
     return {
         name: [math.log(spread(seconds).median) for seconds in workers.values() if seconds]
         for name, workers in found.items()
         if any(workers.values())
     }
+
+
+def yardstick_name(subject: Subject) -> str:
+    """Of the yardstick that a subject is held against: its device, its kind, its setting."""
+    name = f"{subject.case.device}, {yardstick_of(subject.case)} yardstick"
+    setting = subject.setting.id
+    return name if setting == BASE_SETTING else f"{name}, {setting}"
+
+
+def leaks(a: Evidence, b: Evidence) -> dict[str, float]:
+    """What may come through of the shift of its yardstick, for each subject of `b`, as a log."""
+    before, after = yardsticks(a), yardsticks(b)
+    moved = {
+        name: LEAK * abs(float(np.mean(after[name]) - np.mean(before[name])))
+        for name in before.keys() & after.keys()
+    }
+    return {s.id: moved.get(yardstick_name(s), 0.0) for s in b.subjects}
 
 
 def by_repeat(evidence: Evidence, subject: Subject) -> dict[int, Training]:
@@ -68,6 +97,12 @@ def log_ratios(evidence: Evidence, a: Subject, b: Subject) -> list[float]:
         for repeat in mine
         if repeat in peers
     ]
+
+
+def noisy_subjects(evidence: Evidence) -> list[str]:
+    """Ids of those whose epochs scatter more than `NOISY_PERCENT` of the median."""
+    trainings = evidence.trainings
+    return [s.id for s in evidence.subjects if iqr_percent(trainings[s.id]) > NOISY_PERCENT]
 
 
 def iqr_percent(trainings: Sequence[Training]) -> float:

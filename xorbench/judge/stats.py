@@ -16,6 +16,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
+SURE: Final = 1e6  # as good as infinitely many degrees of freedom
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -58,40 +59,58 @@ class Pool:
     workers is pooled over all subjects: `s² = Σ(x - mean of its subject)² / Σ(workers - 1)`.
     A worker's luck is shared by all its subjects, which leaves s² as it is but makes it less
     sure: see `_freedom`. One worker has no deviation: None.
+
+    `between` is the standard deviation between runs, which the workers of one run cannot show: it
+    is known beforehand, and joins as an uncertainty of type B does (JCGM 100:2008, GUM, 4.3).
     """
 
     means: dict[str, float]
     workers: dict[str, int]
     deviation: float | None
     freedom: float
+    between: float = 0.0
 
     def variance(self, name: str) -> float | None:
         """Variance of a subject's mean."""
-        return None if self.deviation is None else self.deviation**2 / self.workers[name]
+        return None if self.deviation is None else self._sampled(name) + self.between**2
+
+    def freedom_of(self, name: str) -> float:
+        """Degrees of freedom of that variance, by Welch and Satterthwaite (GUM, G.4)."""
+        sampled = 0.0 if self.deviation is None else self._sampled(name)
+        if sampled == 0.0:
+            return SURE if self.between else self.freedom
+        return min(SURE, self.freedom * (1 + self.between**2 / sampled) ** 2)
+
+    def _sampled(self, name: str) -> float:
+        assert self.deviation is not None
+        return self.deviation**2 / self.workers[name]
 
 
-def pool(logs: Mapping[str, Sequence[float]]) -> Pool:
+def pool(logs: Mapping[str, Sequence[float]], between: float = 0.0) -> Pool:
     """Pool the workers' logarithms of several subjects."""
     means = {name: float(np.mean(values)) for name, values in logs.items()}
     workers = {name: len(values) for name, values in logs.items()}
     pairs = sum(workers.values()) - len(workers)
     if pairs == 0:
-        return Pool(means, workers, None, 0.0)
+        return Pool(means, workers, None, 0.0, between)
     residuals = [np.asarray(values) - means[name] for name, values in logs.items()]
     squares = sum(float(np.sum(residual**2)) for residual in residuals)
-    return Pool(means, workers, math.sqrt(squares / pairs), _freedom(residuals))
+    return Pool(means, workers, math.sqrt(squares / pairs), _freedom(residuals), between)
 
 
 def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
-    """Estimate each subject from one logarithm a worker; the results are no logarithms.
+    """Estimate each subject from one logarithm a worker; the results are no logarithms."""
+    return estimates(pool(logs))
 
-    The interval is Student's t around the subject's mean, with the deviation of the `pool`.
-    """
-    together = pool(logs)
-    return {
-        name: interval(mean, together.variance(name), together.freedom, together.workers[name])
-        for name, mean in together.means.items()
-    }
+
+def estimates(of: Pool) -> dict[str, Estimate]:
+    """Each subject of a pool: its mean, and Student's t around it."""
+    return {name: estimate(of, name) for name in of.means}
+
+
+def estimate(of: Pool, name: str) -> Estimate:
+    """A subject of a pool, with its interval."""
+    return interval(of.means[name], of.variance(name), of.freedom_of(name), of.workers[name])
 
 
 def interval(
@@ -125,19 +144,22 @@ class Shift:
         return interval(self.log, self.variance, self.freedom, self.workers, alpha)
 
 
-def shift(a: Pool, b: Pool, name: str) -> Shift:
-    """From `a` to `b`; the degrees of freedom are Welch's, where either side has a deviation."""
+def shift(a: Pool, b: Pool, name: str, leak: float = 0.0) -> Shift:
+    """From `a` to `b`; the degrees of freedom are Welch's, where either side has a deviation.
+
+    `leak` is a standard deviation that comes of what lies between the two, known beforehand.
+    """
     log = b.means[name] - a.means[name]
     workers = min(a.workers[name], b.workers[name])
-    sides = [(side.variance(name), side.freedom) for side in (a, b)]
-    variances = [variance for variance, _ in sides if variance is not None]
+    variances = [v for side in (a, b) if (v := side.variance(name)) is not None]
     if len(variances) < 2:
         return Shift(log, None, 0.0, workers)
-    total = sum(variances)
-    if total == 0.0:
-        return Shift(log, 0.0, min(freedom for _, freedom in sides), workers)
-    parts = sum(v**2 / freedom for v, (_, freedom) in zip(variances, sides, strict=True))
-    return Shift(log, total, total**2 / parts, workers)
+    freedoms = [side.freedom_of(name) for side in (a, b)]
+    total = sum(variances) + leak**2
+    if sum(variances) == 0.0:
+        return Shift(log, total, min(freedoms), workers)
+    parts = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
+    return Shift(log, total, min(SURE, total**2 / parts), workers)
 
 
 def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
@@ -147,10 +169,11 @@ def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
     """
     order = sorted(range(len(ps)), key=lambda index: ps[index])
     adjusted = [(0.0, 0.0)] * len(ps)
-    least = 0.0
+    least, times = 0.0, len(ps)
     for rank, index in enumerate(order):
-        times = len(ps) - rank
-        least = max(least, min(1.0, ps[index] * times))
+        if least < ALPHA:  # from the first that is kept on, all are, at its own alpha
+            times = len(ps) - rank
+        least = max(least, min(1.0, ps[index] * (len(ps) - rank)))
         adjusted[index] = (least, ALPHA / times)
     return adjusted
 
@@ -162,11 +185,12 @@ def _freedom(residuals: Sequence[Floats]) -> float:
     the mean square between workers over the number of subjects, of `workers - 1` degrees, and of
     what is left, of `(workers - 1)(subjects - 1)`. Where the workers differ as a whole the first
     counts most; where they do not, the second (Satterthwaite, 1946, Biometrics Bulletin 2:110).
-    Where some subject lacks a worker, the fewest degrees that this could give.
+    Where some subject lacks a worker, the degrees as if a worker's luck were all that there is.
     """
     workers, subjects = max(map(len, residuals)), len(residuals)
     if subjects == 1 or any(len(residual) != workers for residual in residuals):
-        return float(workers - 1)
+        degrees = [len(residual) - 1 for residual in residuals]
+        return sum(degrees) ** 2 / sum(map(math.sqrt, degrees)) ** 2
     table = np.stack(residuals)
     between = subjects * float(np.sum(table.mean(axis=0) ** 2)) / (workers - 1)
     left = float(np.sum((table - table.mean(axis=0)) ** 2)) / ((workers - 1) * (subjects - 1))

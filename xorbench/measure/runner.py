@@ -558,6 +558,13 @@ def now() -> str:
 def require_same_machine(run: Run, slots: list[Slot], folder: Path) -> None:
     """Raise `BadFile` where a run cannot be taken up here: its bits would not be comparable."""
     recorded = {slot_of(worker.id): worker.machine for worker in run.info.workers if worker.machine}
+    versions = {slot.yardstick_version for slot in slots}
+    if versions != {run.info.yardstick_version}:
+        raise BadFile(
+            f"{folder / 'run.json'}: timed against yardstick {run.info.yardstick_version}, here it"
+            f" is {', '.join(map(str, sorted(versions)))}",
+            "resume it with the xorbench that began it, or start a new run",
+        )
     for slot in slots:
         here = without_names(slot.machine) if run.info.anonymous else slot.machine
         before = recorded.get(slot.name, here)

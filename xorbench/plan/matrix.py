@@ -83,10 +83,18 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
 
 
 def edges(subjects: list[Subject]) -> list[tuple[Axis, list[Subject]]]:
-    """The groups of subjects that differ in one axis alone, each sorted along that axis."""
+    """The groups of subjects that differ in one axis alone, each sorted along that axis.
+
+    Texts, such as interpreters, have no order of their own: theirs is that of the subjects.
+    """
     groups = []
     for axis in AXES:
-        ordered = sorted(subjects, key=lambda s: (_others(axis, s), _rank(axis.value(s))))
+        texts = dict.fromkeys(v for s in subjects if isinstance(v := axis.value(s), str))
+        places = {text: place for place, text in enumerate(texts)}
+        ordered = sorted(
+            subjects,
+            key=lambda s: (_others(axis, s), _rank(places.get(axis.value(s), axis.value(s)))),
+        )
         for _, group in groupby(ordered, key=lambda s: _others(axis, s)):
             members = list(group)
             if len(members) > 1:

@@ -74,17 +74,18 @@ def _ratios(rows: Sequence[Ratio], what: str) -> pd.DataFrame:
 
 def sentence(found: Comparison) -> str:
     """The verdict, and what it rests on."""
-    rows = [*found.subjects, *found.machine]
-    named = {
-        verdict: [row.subject for row in rows if row.verdict == verdict]
-        for verdict in ("slower", "faster", "same", "inconclusive")
-    }
+    named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
+    for row in found.subjects:
+        named[row.verdict].append(row.subject)
     counts = [
-        f"{len(names)} {verdict}" if verdict == "same" else f"{verdict}: {', '.join(names)}"
+        f"{len(names)} same" if verdict == "same" else f"{verdict}: {', '.join(names)}"
         for verdict, names in named.items()
         if names
     ]
-    return f"{WORDS[found.outcome]}: {'; '.join(counts) or 'nothing to compare'}"
+    paces = [f"{row.subject} {row.verdict}" for row in found.machine]
+    machine = [f"the machine: {', '.join(paces)}"] if paces else []
+    said = [*counts, *machine] if counts else ["nothing to compare"]
+    return f"{WORDS[found.outcome]}: {'; '.join(said)}"
 
 
 def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:

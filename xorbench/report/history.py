@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pandas as pd
 
 from xorbench.judge.answers import Answer
-from xorbench.judge.compare import Comparison, Ratio, compare
+from xorbench.judge.compare import Comparison, Ratio, Speed, compare
 from xorbench.judge.evidence import Evidence
 from xorbench.observe.records import SCHEMA_VERSION, Run
 from xorbench.report.content import Content, Picture, Section
@@ -20,7 +20,7 @@ FIGURE: Final = "epoch ÷ yardstick"
 BEFORE: Final = "÷ before"
 COLUMNS: Final = (
     "case", "started", "run", FIGURE, f"{FIGURE} low", f"{FIGURE} high",
-    BEFORE, f"{BEFORE} low", f"{BEFORE} high", "change", "judged by",
+    BEFORE, f"{BEFORE} low", f"{BEFORE} high", "change", "judged by", "note",
 )  # fmt: skip
 UNCHANGED: Final = {"change": "", "judged by": ""}
 ABOUT: Final = (
@@ -53,8 +53,9 @@ def content(runs: Sequence[Run]) -> Content:
             Picture(
                 name="history",
                 title="Each case over all runs",
-                caption="Epoch over yardstick, relative to the case's first run; a triangle marks"
-                " what `compare` calls slower (up) or faster (down) than the run before",
+                caption="Epoch over yardstick, relative to the case's first run (or, where a"
+                " recipe, a yardstick or the software changed, to the first after it); a triangle"
+                " marks what `compare` calls slower (up) or faster (down) than the run before",
                 data=lambda: cases,
                 draw=draw_history,
                 describe=lambda frame: f"{len(frame)} figures, {len(changed)} changes.",
@@ -102,7 +103,15 @@ def _row(run: Run, figures: "pd.Series[Any]") -> Row:
         "run": run.info.id,
         **named,
         **UNCHANGED,
+        "note": _note(run),
     }
+
+
+def _note(run: Run) -> str:
+    """What makes the speeds of a run no measure of its code."""
+    planted = [f"planted: {'; '.join(run.info.faults)}"] if run.info.faults else []
+    stressed = [f"under stress: {run.info.stress}"] if run.info.stress else []
+    return "; ".join([*planted, *stressed])
 
 
 def _change(comparison: Comparison, subject: str) -> Row:
@@ -134,20 +143,27 @@ def _machine_rows(runs: Sequence[Run]) -> Iterator[Row]:
             yield {**named, **_ratio(found)}
 
 
+def _comparable(own: pd.DataFrame) -> "list[pd.DataFrame]":
+    """The rows of one case in stretches within which each can be compared with the one before."""
+    known = own["change"].isin(["", *get_args(Speed)]) & (own["judged by"] != "raw")
+    return [part for _, part in own.groupby((~known).cumsum())]
+
+
 def draw_history(frame: pd.DataFrame) -> str:
     """A line a case over the runs."""
     times = list(dict.fromkeys(frame.sort_values("started")["started"]))
     cases = list(dict.fromkeys(frame["case"]))[:MOST_LINES]
     with drawn(3.4) as (axes, out):
         for index, (case, name) in enumerate(zip(cases, short_names(cases), strict=True)):
-            own = frame[frame["case"] == case]
-            places = [times.index(started) for started in own["started"]]
-            values = own[FIGURE] / own[FIGURE].iloc[0]
-            axes.plot(places, values, label=name, marker=".", **line_style(index))
-            for change, marker in (("slower", "^"), ("faster", "v")):
-                hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
-                axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
+            for number, own in enumerate(_comparable(frame[frame["case"] == case])):
+                places = [times.index(started) for started in own["started"]]
+                values = own[FIGURE] / own[FIGURE].iloc[0]
+                label = "" if number else name  # without one it is not in the legend
+                axes.plot(places, values, label=label, marker=".", **line_style(index))
+                for change, marker in (("slower", "^"), ("faster", "v")):
+                    hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
+                    axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
         axes.set_xticks(range(len(times)), [time[:16] for time in times], rotation=30, ha="right")
-        axes.set_ylabel("÷ first run")
+        axes.set_ylabel("÷ first comparable run")
         axes.legend()
     return out.getvalue()

@@ -19,7 +19,7 @@ from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.error import error_ulps
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.lattice import lattice as judged_lattice
-from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.stats import Estimate, estimates, pooled
 from xorbench.observe.records import Run, Training, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Subject
@@ -33,7 +33,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Speed of each subject; an interval speaks of fresh processes on this machine, this minute."""
     evidence = Evidence(run)
     speeds = pooled(speed.by_subject(evidence, lambda t: -speed.log_epoch(t)))
-    relative = pooled(speed.by_subject(evidence, speed.log_relative))
+    relative = estimates(speed.relative_pool(speed.by_subject(evidence, speed.log_relative)))
     ratios = pooled(_log_ratios(evidence))
     rows = []
     for subject in evidence.subjects:

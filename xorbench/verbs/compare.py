@@ -19,7 +19,9 @@ def compare(
     after = store.find(root, b, "B")
     relative, machine = thresholds
     if "benchmark" in (store.kind_of(before), store.kind_of(after)):
-        return imported.compare(_measured(before), _measured(after), limit=machine)
+        return imported.compare(
+            _measured(before), _measured(after), threshold=relative, limit=machine
+        )
     return judge.compare(
         store.load(before), store.load(after), threshold=relative, machine_threshold=machine
     )
