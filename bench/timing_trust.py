@@ -1,14 +1,16 @@
 """How much `compare` sees, and how often it cries wolf: measured on this machine.
 
-    python bench/timing_trust.py record --runs 250      # resumable: records what is still missing
+    python bench/timing_trust.py record --runs 275      # resumable: records what is still missing
     python bench/timing_trust.py tools --rounds 20      # the same task given to other tools
     python bench/timing_trust.py report --to FILE.md    # judges what is recorded
 
 `record` makes separate runs of the same four cases (in `results/timing-trust/`): four of the
 unchanged code, then one in which each case's epochs are really stretched by another percentage,
-and so on, so that quiet and busy hours fall on all alike. `report` compares disjoint pairs of
-unchanged runs (A/A), and each slowed run with the unchanged run recorded just before it; a slowed
-case is judged as one of four, by Bonferroni, since its neighbours are slowed too.
+and so on, so that quiet and busy hours fall on all alike. What `judge.speed` takes as known of what
+wanders between runs was read off the first unchanged runs (`CALIBRATION`); those are shown, and
+left out of the judgement. `report` compares disjoint pairs of the other unchanged runs (A/A), and
+each slowed run with the unchanged run recorded just before it; a slowed case is judged as one of
+four, by Bonferroni, since its neighbours are slowed too.
 
 `tools` needs pyperf and hyperfine, and skips with a word the one that is missing.
 """
@@ -29,10 +31,19 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from timing_task import ROUNDS
 
 from xorbench.judge.compare import compare, decide
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_subject, leaks, log_relative, relative_pool, yardsticks
+from xorbench.judge.speed import (
+    BETWEEN_RUNS,
+    LEAK,
+    by_subject,
+    leaks,
+    log_relative,
+    relative_pool,
+    yardsticks,
+)
 from xorbench.judge.stats import ALPHA, estimate, shift, wilson
 from xorbench.observe import store
 from xorbench.observe.records import Run, RunInfo
@@ -52,6 +63,7 @@ RUN: Final = (
     *("--repeats", str(max(REPEATS))),
 )  # fmt: skip
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
+CALIBRATION: Final = 20  # unchanged runs, at the beginning
 
 
 # Recording
@@ -154,6 +166,13 @@ TOOLS: Final[dict[str, tuple[Callable[[Path, int], Path], Callable[[Path, Path],
 }
 
 
+GATES: Final = {
+    "pytest-benchmark": f"--benchmark-compare-fail=median:5% (1 process, {ROUNDS} epochs)",
+    "pyperf": "compare_to --min-speed=5 (5 processes of 20 epochs)",
+    "hyperfine": f"none of its own: median + 5 % (5 whole processes of {ROUNDS} epochs)",
+}
+
+
 def tools(out: Path, rounds: int) -> None:
     """Two runs of the same code and one of code slowed by 10 %, by every tool, so many times."""
     log = out / "tools.jsonl"
@@ -198,21 +217,73 @@ def load(out: Path) -> dict[str, Run]:
     return found
 
 
+def unchanged(runs: dict[str, Run]) -> list[Run]:
+    """The runs of the unchanged code, in their order."""
+    return [runs[name] for name in sorted(runs) if name.startswith("same")]
+
+
+def split(runs: dict[str, Run]) -> tuple[dict[str, Run], dict[str, Run]]:
+    """The runs of the calibration, and those that are judged."""
+    first = [f"same-{CALIBRATION:04d}", f"slow-{CALIBRATION // A_CYCLE:04d}"]
+    judged = {name for name in runs if any(n[:4] == name[:4] and n <= name for n in first)}
+    return (
+        {name: run for name, run in runs.items() if name not in judged},
+        {name: run for name, run in runs.items() if name in judged},
+    )
+
+
+def pairs(runs: dict[str, Run]) -> list[tuple[Run, Run]]:
+    """Disjoint pairs of neighbours among the unchanged runs."""
+    same = unchanged(runs)
+    return list(zip(same[::2], same[1::2], strict=False))
+
+
+def wander(runs: dict[str, Run]) -> pd.DataFrame:
+    """What moves a relative figure from run to run, in per cent, beside what is taken as known."""
+    rows = []
+    for title, part in zip(("calibration", "judged"), split(runs), strict=True):
+        evidence = [Evidence(run) for run in unchanged(part)]
+        if len(evidence) < 3:
+            continue
+        pools = [relative_pool(by_subject(one, log_relative)) for one in evidence]
+        means = 100 * np.array([[one.means[case] for case in CASES] for one in pools])
+        workers = 100 * np.array([one.deviation or 0.0 for one in pools])
+        sampled = float(np.mean(workers**2)) / max(REPEATS)
+        total = float(np.mean(means.var(axis=0, ddof=1)))
+        raw = np.array([float(np.mean(next(iter(yardsticks(e).values())))) for e in evidence])
+        slopes = np.polyfit(100 * (raw - raw.mean()), means, 1)[0]
+        rows.append(
+            {
+                "runs": title,
+                "number": str(len(evidence)),
+                "raw yardstick, deviation (%)": float(100 * raw.std(ddof=1)),
+                "relative figure, deviation (%)": math.sqrt(total),
+                "of it sampling of workers (%)": math.sqrt(sampled),
+                "between runs (%)": math.sqrt(max(0.0, total - sampled)),
+                "taken as (%)": 100 * BETWEEN_RUNS,
+                "moves with the raw yardstick by": f"{slopes.min():.3f} to {slopes.max():.3f}",
+                "taken as ±": str(LEAK),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def same_code(runs: dict[str, Run]) -> pd.DataFrame:
-    """A/A: disjoint pairs of neighbours, by threshold."""
-    same = [runs[name] for name in sorted(runs) if name.startswith("same")]
-    pairs = list(zip(same[::2], same[1::2], strict=False))
+    """A/A, by threshold. An alarm is a case called slower or faster, or a machine."""
     rows = []
     for threshold in THRESHOLDS:
-        found = [compare(a, b, threshold=threshold) for a, b in pairs]
+        found = [compare(a, b, threshold=threshold) for a, b in pairs(runs)]
         verdicts = [{row.verdict for row in one.subjects} for one in found]
-        alarms = sum(bool(each & {"slower", "faster"}) for each in verdicts)
+        alarms = sum(
+            any(row.verdict in ("slower", "faster") for row in (*one.subjects, *one.machine))
+            for one in found
+        )
         rows.append(
             {
                 "threshold (%)": f"{threshold * 100:g}",
-                "comparisons": len(pairs),
-                "with any alarm": _share(alarms, len(pairs)),
-                "all the same": _share(sum(each == {"same"} for each in verdicts), len(pairs)),
+                "comparisons": str(len(found)),
+                "with any alarm": _share(alarms, len(found)),
+                "all the same": _share(sum(each == {"same"} for each in verdicts), len(found)),
                 "cases inconclusive": _share(
                     sum(r.verdict == "inconclusive" for one in found for r in one.subjects),
                     sum(len(one.subjects) for one in found),
@@ -222,8 +293,8 @@ def same_code(runs: dict[str, Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def slowed(runs: dict[str, Run]) -> pd.DataFrame:
-    """Planted slow-downs, each case against the unchanged run just before it."""
+def slow_counts(runs: dict[str, Run]) -> dict[tuple[float, int], Counter[str]]:
+    """Verdicts on planted slow-downs, each case against the unchanged run just before it."""
     order = sorted(runs, key=lambda name: runs[name].info.started)
     counts: dict[tuple[float, int], Counter[str]] = {}
     for at, name in enumerate(order):
@@ -232,15 +303,20 @@ def slowed(runs: dict[str, Run]) -> pd.DataFrame:
             for threshold in THRESHOLDS:
                 for percent, verdict in _judged(runs[earlier[-1]], runs[name], threshold):
                     counts.setdefault((threshold, percent), Counter())[verdict] += 1
+    return counts
+
+
+def slowed(runs: dict[str, Run]) -> pd.DataFrame:
+    """The same as a table."""
     return pd.DataFrame(
         [
             {
                 "threshold (%)": f"{threshold * 100:g}",
                 "slowed by (%)": str(percent),
-                "cases": found.total(),
+                "cases": str(found.total()),
                 **{v: _share(found[v], found.total()) for v in ("slower", "same", "inconclusive")},
             }
-            for (threshold, percent), found in sorted(counts.items())
+            for (threshold, percent), found in sorted(slow_counts(runs).items())
         ]
     )
 
@@ -258,10 +334,9 @@ def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
 
 def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     """How often a run's 95 % interval covers the median of the others' figures, by case."""
-    same = [runs[name] for name in sorted(runs) if name.startswith("same")]
     rows = []
+    logs = [by_subject(Evidence(run), log_relative) for run in unchanged(runs)]
     for workers in REPEATS:
-        logs = [by_subject(Evidence(run), log_relative) for run in same]
         pools = [
             relative_pool({case: each[:workers] for case, each in one.items()}) for one in logs
         ]
@@ -286,25 +361,38 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def other_tools(out: Path) -> pd.DataFrame:
-    """What the other tools said of the same task."""
+def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
+    """What each tool said of the same task."""
     path = out / "tools.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
-    shown = []
-    for name in TOOLS:
+    shown = [_our_gate(runs)]
+    for name, gate in GATES.items():
         mine = [row for row in rows if row["tool"] == name]
         if mine:
             shown.append(
                 {
                     "tool": name,
-                    "pairs": len(mine),
+                    "gate": gate,
                     "same code, called slower": _share(sum(r["same"] for r in mine), len(mine)),
                     "10 % slower, caught": _share(sum(r["slowed"] for r in mine), len(mine)),
                     "a run takes (s)": float(np.median([row["seconds"] for row in mine])),
                 }
             )
     return pd.DataFrame(shown)
+
+
+def _our_gate(runs: dict[str, Run]) -> dict[str, object]:
+    found = [compare(a, b) for a, b in pairs(runs)]
+    slower = sum(any(row.verdict == "slower" for row in one.subjects) for one in found)
+    planted_10 = slow_counts(runs)[(0.05, 10)]
+    return {
+        "tool": "xorbench",
+        "gate": "compare (4 cases, 5 processes, 5 %)",
+        "same code, called slower": _share(slower, len(found)),
+        "10 % slower, caught": _share(planted_10["slower"], planted_10.total()),
+        "a run takes (s)": float(np.median([_seconds(run) for run in runs.values()])),
+    }
 
 
 def _share(part: int, whole: int) -> str:
@@ -325,11 +413,13 @@ def report(out: Path) -> str:
         float(np.mean(each)) for run in runs.values() for each in yardsticks(Evidence(run)).values()
     ]
     machine = next(w.machine for w in first.info.workers if w.machine)
+    _, judged = split(runs)
     tables: list[tuple[str, pd.DataFrame]] = [
-        ("The same code twice (A/A)", same_code(runs)),
-        ("Epochs of one case really stretched", slowed(runs)),
-        ("Coverage of the 95 % interval of one run", coverage(runs)),
-        ("The same task given to other tools", other_tools(out)),
+        ("The same code twice (A/A)", same_code(judged)),
+        ("Epochs of one case really stretched", slowed(judged)),
+        ("Coverage of the 95 % interval of one run", coverage(judged)),
+        ("What wanders from run to run", wander(runs)),
+        ("The same task given to other tools", every_tool(out, judged)),
     ]
     return "\n\n".join(
         [
@@ -337,8 +427,11 @@ def report(out: Path) -> str:
             f"{machine_line(first.info.host)}; PyTorch {machine['torch_version']}, Python"
             f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
-            f" costs two. The raw yardstick had a standard deviation of {100 * np.std(raw):.0f} %"
-            " between them. Shares are given with Wilson's 95 % interval.",
+            f" costs two, {2 * np.median(took):.0f} s. The raw yardstick had a standard deviation"
+            f" of {100 * np.std(raw):.0f} % between them. Recorded from {first.info.started} on;"
+            f" the first {CALIBRATION} unchanged runs set what is taken as known of what wanders"
+            " between runs, and are judged in no other table. Shares are given with Wilson's 95 %"
+            " interval.",
             "Made by `python bench/timing_trust.py record`, `… tools` and `… report`.",
             *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),
         ]

@@ -168,7 +168,7 @@ def test_the_named_remedy_works(xorbench: Xorbench) -> None:
 def test_a_missing_device_is_skipped_with_the_reason(xorbench: Xorbench, tmp_path: Path) -> None:
     """The lacking device has its rows in every table, and the others are judged alone."""
     device = lacking_device()
-    done = xorbench("run", "--quick", "--devices", f"cpu,{device}", "--repeats", "1")
+    done = xorbench(*TINY[:2], "--devices", f"cpu,{device}", "--repeats", "1", "--epochs", "40")
     assert done.returncode == 0, done.stderr
     for name in ("throughput", "accuracy", "determinism"):
         frame = pd.read_csv(tmp_path / "results" / "latest" / f"{name}.csv")
@@ -335,7 +335,7 @@ def test_a_loader_worker_with_noise_of_its_own_breaks_its_edge(
 ) -> None:
     """Fetched by other processes the points differ: the num_workers edges break, no others."""
     xorbench(
-        *("run", "--quick", "--epochs", "2", "--num-workers", "0,2"),
+        *(*TINY, "--num-workers", "0,2"),
         *("--plant", "worker-noise:phase=both"),
     )
     edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
@@ -347,7 +347,7 @@ def test_a_loader_worker_with_noise_of_its_own_breaks_its_edge(
 def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
     """A polite kill leaves a partial report, says how to resume, and exits 130."""
     process = subprocess.Popen(
-        command("run", "--quick", "--epochs", "100000"),
+        command(*TINY[:2], "--epochs", "100000", "--repeats", "1"),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,

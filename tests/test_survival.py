@@ -20,7 +20,7 @@ from xorbench.measure.runner import make_slots, require_same_machine
 from xorbench.observe import store
 from xorbench.observe.records import Run
 
-QUICK = ("run", "--quick", "--epochs", "40")
+QUICK = ("run", "--quick", "--epochs", "40", "--repeats", "1")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
 ) -> None:
     """`kill -9`, then `--resume`: every tape as if nothing had happened (20 times in bench/)."""
     workers = children(started)
-    assert len(workers) >= 2
+    assert workers
     time.sleep(random.Random(1).uniform(0.0, 0.6))
     started.send_signal(signal.SIGKILL)
     started.wait()

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.colors import ListedColormap
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from xorbench.judge.checks import values_of
 from xorbench.judge.constants import constants
@@ -217,6 +218,9 @@ def draw_losses(frame: pd.DataFrame) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss of the last step")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # plain figures: powers of ten take long to set
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.legend()
     return out.getvalue()
 

@@ -32,7 +32,8 @@ EXPLANATIONS: Final = {
         "The centre is the geometric mean of the workers' median epochs; the 95 % interval is"
         " Student's t between workers, pooled over the cases. It speaks of fresh processes on this"
         " machine in these minutes, not of tomorrow: for that, compare `epoch ÷ yardstick`, which"
-        " divides by a frozen training timed in the same rounds. Epochs/s and steps/s are the same"
+        " divides by a frozen training timed in the same rounds, and whose interval also holds what"
+        " moves from run to run. Epochs/s and steps/s are the same"
         " speed in other units, with the same relative interval. `÷ first` is paired round by round"
         " with the first case."
     ),

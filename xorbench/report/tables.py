@@ -30,7 +30,11 @@ SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 
 
 def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Speed of each subject; an interval speaks of fresh processes on this machine, this minute."""
+    """Speed of each subject.
+
+    The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
+    relative one of another run.
+    """
     evidence = Evidence(run)
     speeds = pooled(speed.by_subject(evidence, lambda t: -speed.log_epoch(t)))
     relative = estimates(speed.relative_pool(speed.by_subject(evidence, speed.log_relative)))
