@@ -88,10 +88,16 @@ def test_one_faster_case_passes(run: Run) -> None:
 
 
 def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
-    """A delay in training and yardstick alike shows on the machine's line only."""
+    """A delay in training and yardstick alike shows on the machine's line only.
+
+    Some of so large a shift may come through, so that the cases may be undecided at 5 %.
+    """
     found = compare(steady(run), steady(run, seed=1, machine=1.8))
-    slower = [name for name, verdict in verdicts(found).items() if verdict != "same"]
-    assert (found.outcome, slower) == ("fail", ["cpu, loader yardstick"])
+    moved = {name: v for name, v in verdicts(found).items() if v in ("slower", "faster")}
+    assert (found.outcome, moved) == ("fail", {"cpu, loader yardstick": "slower"})
+    # what was seen of a real run so slowed is no speed of its code
+    real = compare(steady(run), steady(run, seed=1, machine=2.0, code=0.945))
+    assert {row.verdict for row in real.subjects} == {"inconclusive"}
 
 
 def test_a_mild_shift_of_the_machine_is_mentioned(run: Run) -> None:

@@ -111,15 +111,20 @@ def _delay(training: Training, fault: FaultSpec) -> None:
 
 
 SPUN_S: Final = 2e-3  # sleep may end this much too late
+LONG_S: Final = 50e-3  # from here on a delay is slept: others have work for the processor
 
 
 def stretched(act: Callable[[], Outcome], percent: int) -> Outcome:
-    """Do it, and let so many per cent of the time it took go by: most asleep, the end exactly."""
+    """Do it, and let so many per cent of the time it took go by, to the end exactly.
+
+    Awake, if it is not long: who sleeps comes back to cold caches, which would slow what follows.
+    """
     start = time.perf_counter()
     outcome = act()
     end = time.perf_counter()
     until = end + (end - start) * percent / 100
-    time.sleep(max(0.0, until - end - SPUN_S))
+    if until - end > LONG_S:
+        time.sleep(until - end - SPUN_S)
     while time.perf_counter() < until:
         pass
     return outcome
