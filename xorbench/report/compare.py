@@ -85,6 +85,8 @@ def sentence(found: Comparison) -> str:
     paces = [f"{row.subject} {row.verdict}" for row in found.machine]
     machine = [f"the machine: {', '.join(paces)}"] if paces else []
     said = [*counts, *machine] if counts else ["nothing to compare"]
+    if any(row.verdict == "slower" for row in found.machine):
+        said = [*machine, *counts]
     return f"{WORDS[found.outcome]}: {'; '.join(said)}"
 
 
