@@ -7,8 +7,8 @@
 `record` makes separate runs of the same four cases (in `results/timing-trust/`): four of the
 unchanged code, then one in which each case's epochs are really stretched by another percentage,
 and so on, so that quiet and busy hours fall on all alike. What `judge.speed` takes as known of what
-wanders between runs was read off the first unchanged runs (`CALIBRATION`); those are shown, and
-left out of the judgement. `report` compares disjoint pairs of the other unchanged runs (A/A), and
+wanders between runs was read off the first unchanged runs (`CALIBRATION`), which are left out of
+the judgement, and set anew at `SETTLED`. `report` compares disjoint pairs of the other unchanged runs (A/A), and
 each slowed run with the unchanged run recorded just before it; a slowed case is judged as one of
 four, by Bonferroni, since its neighbours are slowed too.
 
@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +65,7 @@ RUN: Final = (
 )  # fmt: skip
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
 CALIBRATION: Final = 20  # unchanged runs, at the beginning
+SETTLED: Final = 76  # unchanged runs by which what is taken as known was set for good
 
 
 # Recording
@@ -232,10 +234,22 @@ def split(runs: dict[str, Run]) -> tuple[dict[str, Run], dict[str, Run]]:
     )
 
 
-def pairs(runs: dict[str, Run]) -> list[tuple[Run, Run]]:
-    """Disjoint pairs of neighbours among the unchanged runs."""
+def pairs(runs: dict[str, Run]) -> dict[str, list[tuple[Run, Run]]]:
+    """Disjoint pairs of the unchanged runs: of neighbours, and of runs half the record apart."""
     same = unchanged(runs)
-    return list(zip(same[::2], same[1::2], strict=False))
+    half = len(same) // 2
+    later = [run for run in same if str(run.info.name) >= f"same-{SETTLED:04d}"]
+    return {
+        "neighbours": list(zip(same[::2], same[1::2], strict=False)),
+        "neighbours, since": list(zip(later[::2], later[1::2], strict=False)),
+        "far apart": list(zip(same[:half], same[half:], strict=False)),
+    }
+
+
+def minutes(pair: tuple[Run, Run]) -> float:
+    """From the start of one run to that of the other."""
+    a, b = (pd.Timestamp(run.info.started) for run in pair)
+    return float((b - a).total_seconds() / 60)
 
 
 def wander(runs: dict[str, Run]) -> pd.DataFrame:
@@ -271,22 +285,22 @@ def wander(runs: dict[str, Run]) -> pd.DataFrame:
 def same_code(runs: dict[str, Run]) -> pd.DataFrame:
     """A/A, by threshold. An alarm is a case called slower or faster, or a machine."""
     rows = []
-    for threshold in THRESHOLDS:
-        found = [compare(a, b, threshold=threshold) for a, b in pairs(runs)]
-        verdicts = [{row.verdict for row in one.subjects} for one in found]
+    for (which, some), threshold in product(pairs(runs).items(), THRESHOLDS):
+        found = [compare(a, b, threshold=threshold) for a, b in some]
         alarms = sum(
             any(row.verdict in ("slower", "faster") for row in (*one.subjects, *one.machine))
             for one in found
         )
         rows.append(
             {
+                "pairs": which,
+                "apart (min)": f"{np.median([minutes(pair) for pair in some]):.1f}" if some else "",
                 "threshold (%)": f"{threshold * 100:g}",
                 "comparisons": str(len(found)),
                 "with any alarm": _share(alarms, len(found)),
-                "all the same": _share(sum(each == {"same"} for each in verdicts), len(found)),
-                "cases inconclusive": _share(
-                    sum(r.verdict == "inconclusive" for one in found for r in one.subjects),
-                    sum(len(one.subjects) for one in found),
+                "pass": _share(sum(one.outcome == "pass" for one in found), len(found)),
+                "inconclusive": _share(
+                    sum(one.outcome == "inconclusive" for one in found), len(found)
                 ),
             }
         )
@@ -352,8 +366,8 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
                     "case": case,
                     "workers": str(workers),
                     "covered": _share(covered, len(pools)),
-                    "deviation between runs (%)": float(100 * means.std(ddof=1)),
-                    "deviation between workers (%)": float(
+                    "deviation of the figure (%)": float(100 * means.std(ddof=1)),
+                    "of workers (%)": float(
                         100 * np.sqrt(np.mean([(one.deviation or 0) ** 2 for one in pools]))
                     ),
                 }
@@ -368,7 +382,7 @@ def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
     rows = [json.loads(line) for line in lines]
     shown = [_our_gate(runs)]
     for name, gate in GATES.items():
-        mine = [row for row in rows if row["tool"] == name]
+        mine = [row for row in rows if row["tool"] == name and "at" in row]
         if mine:
             shown.append(
                 {
@@ -383,9 +397,9 @@ def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def _our_gate(runs: dict[str, Run]) -> dict[str, object]:
-    found = [compare(a, b) for a, b in pairs(runs)]
-    slower = sum(any(row.verdict == "slower" for row in one.subjects) for one in found)
-    planted_10 = slow_counts(runs)[(0.05, 10)]
+    found = [compare(a, b) for a, b in pairs(runs)["neighbours"]]
+    slower = sum(one.outcome == "fail" for one in found)
+    planted_10 = slow_counts(runs).get((0.05, 10), Counter())
     return {
         "tool": "xorbench",
         "gate": "compare (4 cases, 5 processes, 5 %)",
@@ -428,10 +442,11 @@ def report(out: Path) -> str:
             f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
             f" costs two, {2 * np.median(took):.0f} s. The raw yardstick had a standard deviation"
-            f" of {100 * np.std(raw):.0f} % between them. Recorded from {first.info.started} on;"
-            f" the first {CALIBRATION} unchanged runs set what is taken as known of what wanders"
-            " between runs, and are judged in no other table. Shares are given with Wilson's 95 %"
-            " interval.",
+            f" of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
+            f" {first.info.started} on. What is taken as known of what wanders between runs was set"
+            f" on the first {CALIBRATION} unchanged runs, which are judged in no other table, and"
+            f" set anew when {SETTLED} had been recorded: the rows *since* are of later ones alone."
+            " Shares are given with Wilson's 95 % interval.",
             "Made by `python bench/timing_trust.py record`, `… tools` and `… report`.",
             *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),
         ]
@@ -448,7 +463,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("record", "tools", "report"))
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--runs", type=int, default=250, help="how many more runs to record")
+    parser.add_argument("--runs", type=int, default=275, help="how many more runs to record")
     parser.add_argument("--rounds", type=int, default=20, help="how often each tool is tried")
     parser.add_argument("--to", type=Path, help="write the report to this file")
     given = parser.parse_args()

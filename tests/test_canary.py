@@ -167,12 +167,27 @@ def test_a_fact_that_is_not_golden_fails_and_is_named() -> None:
 )
 def test_speed_fails_beyond_the_threshold(times_s: list[float], outcome: str) -> None:
     """One and a half times the saved 10 ms is the limit."""
-    assert fast("cpu", times_s, 0.010, 1.5).outcome == outcome
+    assert fast("cpu", times_s, 0.010, 1.5, "").outcome == outcome
+
+
+def test_a_value_saved_of_another_yardstick_is_not_compared_with(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """It is said that there is one, and of which."""
+    assert xorbench("canary", "--devices", "cpu", "--save").returncode == 0
+    path = tmp_path / "results" / "baselines" / "yardsticks.json"
+    file = json.loads(path.read_text())
+    next(iter(file["machines"].values()))["cpu"]["yardstick_version"] = 1
+    path.write_text(json.dumps(file))
+    assert (
+        "the saved value is of yardstick 1, this is"
+        in xorbench("canary", "--devices", "cpu").stdout
+    )
 
 
 def test_one_slow_epoch_does_not_fail_speed() -> None:
     """It is the median that is judged."""
-    assert fast("cpu", [0.01, 0.01, 0.01, 0.5, 0.01], 0.010, 1.5).outcome == "pass"
+    assert fast("cpu", [0.01, 0.01, 0.01, 0.5, 0.01], 0.010, 1.5, "").outcome == "pass"
 
 
 def test_many_mismatches_are_counted_and_some_are_shown() -> None:

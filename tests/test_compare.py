@@ -20,9 +20,10 @@ from xorbench.judge.costs import Cost, by_pair, by_setting
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import holm, pool, shift
 from xorbench.observe import baselines, store
-from xorbench.observe.records import Conditions, Run, Training
+from xorbench.observe.records import Conditions, Run, Skip, Training
 from xorbench.plan.axes import AXES
 from xorbench.plan.case import Setting
+from xorbench.report.compare import sentence
 from xorbench.report.tables import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -145,12 +146,16 @@ def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
     left = [t for t in after.trainings if t.case.id != ONE]
     found = compare(before, msgspec.structs.replace(after, trainings=left))
     assert (found.outcome, [row.verdict for row in found.subjects]) == ("inconclusive", ["same"])
-    assert f"A finished, and B did not: {ONE}" in found.notes
+    assert found.lost == [ONE]
+    assert sentence(found).startswith(f"INCONCLUSIVE: lost by B: {ONE}; 1 same")
     unasked = msgspec.structs.replace(
         after.info, cases=[case for case in after.info.cases if case.id != ONE]
     )
     chosen = msgspec.structs.replace(after, trainings=left, info=unasked)
     assert compare(before, chosen).outcome == "pass"
+    skip = Skip(case=next(t.case for t in after.trainings if t.case.id == ONE), skipped="no device")
+    skipped = msgspec.structs.replace(after, trainings=left, skips=[skip])
+    assert (compare(before, skipped).outcome, compare(before, skipped).only_a) == ("pass", [ONE])
 
 
 def test_the_machine_is_measured_under_the_settings_in_common(run: Run) -> None:
@@ -219,7 +224,7 @@ def test_a_planted_run_is_said_to_be_one(run: Run) -> None:
 def test_what_disturbed_a_run_is_said(run: Run) -> None:
     """Stress, contention and noise stand among the notes, each with its side."""
     info = msgspec.structs.replace(run.info, stress="cpu")
-    quiet = steady(run)
+    quiet = msgspec.structs.replace(steady(run), conditions=[])
     jittery = [
         msgspec.structs.replace(t, epoch_s=[s * (1 + i % 2) for i, s in enumerate(t.epoch_s)])
         for t in quiet.trainings

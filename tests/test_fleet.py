@@ -180,6 +180,15 @@ def test_an_evenly_slow_fleet_is_told_from_its_baseline(nodes: list[Node]) -> No
     assert judged(nodes, baseline=fleet_of(nodes)) == []
 
 
+def test_a_baseline_of_another_yardstick_is_said_not_to_compare(nodes: list[Node]) -> None:
+    """A note, which fails nothing."""
+    nodes = [quiet(node) for node in nodes]
+    older = [replace(node, yardstick_version=1) for node in nodes]
+    (found,) = judged([faster(node, 1.3) for node in nodes], baseline=fleet_of(older))
+    assert (found.code, found.severity) == ("XB203", "note")
+    assert "the baseline's is 1: not compared" in found.found
+
+
 def fleet_of(nodes: list[Node]) -> Fleet:
     """A fleet's file with these nodes and nothing found."""
     return Fleet(

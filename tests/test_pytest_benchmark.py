@@ -214,7 +214,7 @@ def test_planted_faults_are_carried_along(quick_run: Run) -> None:
     """A run with faults does not lose them on the way out."""
     info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
     faulty = exported(msgspec.structs.replace(quick_run, info=info))
-    assert "a has planted faults: delay:ms=1" in compared(faulty, quick_run).notes
+    assert "A has planted faults: delay:ms=1" in compared(faulty, quick_run).notes
 
 
 def _edited(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:

@@ -6,7 +6,11 @@ import re
 import signal
 import socket
 import subprocess
+from collections import deque
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -14,6 +18,9 @@ import pytest
 import torch
 from conftest import Xorbench, command, once, run_in, tapes
 
+from xorbench.cli import main
+from xorbench.measure import runner
+from xorbench.measure.pool import Worker
 from xorbench.observe import store
 from xorbench.observe.records import Run
 from xorbench.plan.case import DEVICE_TYPES
@@ -67,6 +74,44 @@ def test_rounds_visit_the_cases_in_changing_order(quick_run: Run) -> None:
     orders = {tuple((line.worker, line.case) for line in one) for one in rounds}
     assert len(orders) == 8
     assert all(one[0][0] == one[1][0] and one[2][0] == one[3][0] for one in orders)
+
+
+def test_each_turn_begins_with_a_yardstick_that_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It warms the caches; an epoch stands beside the median of the last three others."""
+    told: list[tuple[str, str, float]] = []
+    ask, shuffled = Worker.ask, runner.shuffled
+
+    def heard(worker: Worker, op: str, **args: Any) -> dict[str, Any]:
+        answer = ask(worker, op, **args)
+        told.append((worker.name, op, answer.get("yardstick_s", 0.0)))
+        return answer
+
+    def seen(items: Any, seed: int, *what: int | str) -> Any:
+        if len(what) == 2:  # a round, and a worker in it
+            told.append((str(what[1]), "turn", 0.0))
+        return shuffled(items, seed, *what)
+
+    monkeypatch.setattr(Worker, "ask", heard)
+    monkeypatch.setattr(runner, "shuffled", seen)
+    monkeypatch.setattr("sys.argv", ["xorbench", *TINY[:4], "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    begun = next(at for at, act in enumerate(told) if act[1] == "turn") - 1
+    kept: dict[str, deque[float]] = {name: deque(maxlen=3) for name in ("w0", "w1")}
+    beside, turns = [], 0
+    for (worker, op, seconds), following in pairwise(told[begun:]):
+        if following[1] == "turn":
+            assert (worker, op) == (following[0], "yardstick")
+            turns += 1
+        elif op == "yardstick":
+            kept[worker].append(seconds)
+        elif op == "step":
+            beside.append((worker, median(kept[worker])))
+    run = store.load((tmp_path / "latest").resolve())
+    assert turns == 2 * 2  # two rounds of two workers
+    assert beside == [(x.worker, x.yardstick_s) for x in run.epochs if not x.warmup]
 
 
 def test_training_lines_are_made_of_the_epochs(quick_run: Run) -> None:

@@ -379,6 +379,9 @@ def evenly_slow(muster: Muster) -> Iterator[Finding]:
             if ratio.low is not None and ratio.low > 1 and ratio.value >= muster.threshold:
                 said = f"{len(group)} × {kind[0]}: median yardstick {shown(ratio)} the baseline's"
                 yield of_sender("XB203", None, "", said)
+        elif versions := [version for model, version in before if model == kind[0]]:
+            said = f"{kind[0]}: yardstick {kind[1]}, the baseline's is {versions[0]}: not compared"
+            yield of_sender("XB203", None, "", said, severity="note")
 
 
 # Presence

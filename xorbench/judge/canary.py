@@ -34,13 +34,15 @@ def right(device: str, golden: Golden) -> list[Verdict]:
     return [held("arithmetic", device, golden.arithmetic), held("universal", device, bits), verdict]
 
 
-def fast(device: str, times_s: Sequence[float], saved_s: float | None, threshold: float) -> Verdict:
-    """The median yardstick epoch against this machine's saved one."""
+def fast(
+    device: str, times_s: Sequence[float], saved_s: float | None, threshold: float, lacking: str
+) -> Verdict:
+    """The median yardstick epoch against this machine's saved one; `lacking` says why without."""
     q1, median, q3 = (1e3 * float(q) for q in np.quantile(times_s, [0.25, 0.5, 0.75]))
     actual = f"{median:.3g} ms an epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
     if saved_s is None:
         hint = "canary --save keeps this machine's value"
-        return _speed(device, "skipped", "no saved value to compare with", actual, hint)
+        return _speed(device, "skipped", lacking, actual, hint)
     ratio = median / 1e3 / saved_s
     expected = f"at most {threshold:g}× the saved {1e3 * saved_s:.3g} ms"
     actual = f"{actual}, {ratio:.3g}×"

@@ -85,6 +85,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     machine: list[Ratio]
     only_a: list[str]
     only_b: list[str]
+    lost: list[str] = []
     changes: list[Change]
     notes: list[str]
     outcome: Answer
@@ -105,12 +106,10 @@ def compare(
     matched, notes = _matched(before, after)
     subjects = _subjects(before, after, matched, figures, limit)
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
-    lost = _lost(before, after)
+    lost = _lost(before, after) if matched else []
     outcome = verdict(subjects, machine, lost)
-    if lost:
-        notes.append(f"A finished, and B did not: {', '.join(lost)}")
     for name, run in (("A", a), ("B", b)):
-        notes += [f"{name} {text}" for text in _remarks(run)]
+        notes += [f"{name} {text}" for text in remarks(run)]
     notes += _advice(software, subjects)
     return Comparison(
         a=a.info.id,
@@ -122,6 +121,7 @@ def compare(
         machine=machine,
         only_a=_missing(before, after),
         only_b=_missing(after, before),
+        lost=lost,
         changes=[*software, *other_changes(a, b), *_answers(before, after, matched)],
         notes=notes,
         outcome=outcome,
@@ -242,13 +242,19 @@ def _missing(here: Evidence, there: Evidence) -> list[str]:
 
 def _lost(a: Evidence, b: Evidence) -> list[str]:
     """What A finished, and B set out to train and did not finish in any worker."""
-    planned = {subject.id for subject in b.planned}
+    skipped = {skip.case.id for skip in b.run.skips}
+    planned = {subject.id for subject in b.planned if subject.case.id not in skipped}
     return [name for name in _missing(a, b) if name in planned]
 
 
-def _remarks(run: Run) -> Iterator[str]:
-    if run.info.faults:
-        yield f"has planted faults: {'; '.join(run.info.faults)}"
+def fault_remarks(faults: Sequence[str]) -> list[str]:
+    """That faults were planted, if any were."""
+    return [f"has planted faults: {'; '.join(faults)}"] if faults else []
+
+
+def remarks(run: Run) -> Iterator[str]:
+    """What makes the speeds of a run other than those of its code."""
+    yield from fault_remarks(run.info.faults)
     if run.info.stress:
         yield f"was put under stress ({run.info.stress}): its speeds are of no use"
     if run.unfinished or run.failures:

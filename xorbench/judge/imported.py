@@ -15,8 +15,10 @@ from xorbench.judge.compare import (
     Change,
     Comparison,
     differences,
+    fault_remarks,
     flat,
     judged_raw,
+    remarks,
     verdict,
 )
 from xorbench.judge.evidence import Evidence
@@ -40,7 +42,7 @@ class Measured:
     claims: Mapping[str, Mapping[str, str]]
     machine: Mapping[str, str]
     recipe: str | None
-    faults: Sequence[str]
+    remarks: Sequence[str] = ()
 
 
 def of_import(info: ImportInfo) -> Measured:
@@ -53,7 +55,7 @@ def of_import(info: ImportInfo) -> Measured:
         claims={b.fullname: _claims(b.extra_info) for b in file.benchmarks},
         machine=flat(machine if isinstance(machine, dict) else {}),
         recipe=file.xorbench.recipe_sha256 if file.xorbench else None,
-        faults=file.xorbench.faults if file.xorbench else (),
+        remarks=fault_remarks(file.xorbench.faults if file.xorbench else ()),
     )
 
 
@@ -85,7 +87,7 @@ def of_run(run: Run) -> Measured:
         claims=claims,
         machine=flat(machine),
         recipe=run.info.recipe_sha256,
-        faults=run.info.faults,
+        remarks=list(remarks(run)),
     )
 
 
@@ -103,7 +105,7 @@ def compare(
     )
     if any(row.low is None for row in subjects):
         notes.append("one process has no interval, however many rounds it ran")
-    notes += [f"{m.id} has planted faults: {'; '.join(m.faults)}" for m in (a, b) if m.faults]
+    notes += [f"{side} {text}" for side, m in (("A", a), ("B", b)) for text in m.remarks]
     return Comparison(
         a=a.id,
         b=b.id,

@@ -17,7 +17,7 @@ NOISY_PERCENT: Final = 10.0
 # a case's relative figure (a natural logarithm), and the share of a small shift of the raw
 # yardstick that comes through into it. Of a large shift more does: with every epoch and every
 # yardstick stretched by 80 %, 8 % of the shift (0.3 ms an epoch, long or short).
-BETWEEN_RUNS: Final = 0.003
+BETWEEN_RUNS: Final = 0.004
 LEAK: Final = 0.02
 
 Logs = dict[str, list[float]]

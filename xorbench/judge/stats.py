@@ -16,7 +16,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
-SURE: Final = 1e6  # as good as infinitely many degrees of freedom
+KNOWN_FREEDOM: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -61,7 +61,8 @@ class Pool:
     sure: see `_freedom`. One worker has no deviation: None.
 
     `between` is the standard deviation between runs, which the workers of one run cannot show: it
-    is known beforehand, and joins as an uncertainty of type B does (JCGM 100:2008, GUM, 4.3).
+    is known beforehand, and joins as an uncertainty of type B does (JCGM 100:2008, GUM, 4.3), with
+    degrees of freedom of its own (G.4.2).
     """
 
     means: dict[str, float]
@@ -77,9 +78,8 @@ class Pool:
     def freedom_of(self, name: str) -> float:
         """Degrees of freedom of that variance, by Welch and Satterthwaite (GUM, G.4)."""
         sampled = 0.0 if self.deviation is None else self._sampled(name)
-        if sampled == 0.0:
-            return SURE if self.between else self.freedom
-        return min(SURE, self.freedom * (1 + self.between**2 / sampled) ** 2)
+        parts = [(sampled, self.freedom), (self.between**2, KNOWN_FREEDOM)]
+        return _joined_freedom(parts) or self.freedom
 
     def _sampled(self, name: str) -> float:
         assert self.deviation is not None
@@ -155,11 +155,16 @@ def shift(a: Pool, b: Pool, name: str, leak: float = 0.0) -> Shift:
     if len(variances) < 2:
         return Shift(log, None, 0.0, workers)
     freedoms = [side.freedom_of(name) for side in (a, b)]
-    total = sum(variances) + leak**2
-    if sum(variances) == 0.0:
-        return Shift(log, total, min(freedoms), workers)
-    parts = sum(v**2 / freedom for v, freedom in zip(variances, freedoms, strict=True))
-    return Shift(log, total, min(SURE, total**2 / parts), workers)
+    parts = [*zip(variances, freedoms, strict=True), (leak**2, KNOWN_FREEDOM)]
+    total = sum(variance for variance, _ in parts)
+    return Shift(log, total, _joined_freedom(parts) or min(freedoms), workers)
+
+
+def _joined_freedom(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances of so many degrees each; 0 where all are zero."""
+    known = [(variance, freedom) for variance, freedom in parts if variance]
+    total = sum(variance for variance, _ in known)
+    return total**2 / sum(v**2 / freedom for v, freedom in known) if known else 0.0
 
 
 def holm(ps: Sequence[float]) -> list[tuple[float, float]]:

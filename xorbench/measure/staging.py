@@ -14,6 +14,7 @@ from filelock import FileLock
 import xorbench
 from xorbench.errors import BadFile
 
+LOCK_S: Final = 60.0
 ROOMS: Final = ("__init__.py", "errors.py", "plan", "workload", "universal", "lessons", "worker")
 
 
@@ -26,7 +27,8 @@ def staged() -> Path:
     sources = _sources()
     name = hashlib.sha256(b"".join(f"{n}\0".encode() + c + b"\0" for n, c in sources)).hexdigest()
     for base in (platformdirs.user_cache_path("xorbench"), Path(tempfile.gettempdir())):
-        with contextlib.suppress(OSError):
+        # a file system without locks raises NotImplementedError, a lock that is stuck an OSError
+        with contextlib.suppress(OSError, NotImplementedError):
             return _ensure(base / f"worker-{os.getuid()}-{name[:16]}", sources)
     raise BadFile(f"{tempfile.gettempdir()}: cannot write there", "set TMPDIR to a writable folder")
 
@@ -53,7 +55,7 @@ def _ensure(folder: Path, sources: list[tuple[str, bytes]]) -> Path:
 
 
 def _lock(folder: Path) -> FileLock:
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
+    return FileLock(folder.with_name(f".{folder.name}.lock"), timeout=LOCK_S)
 
 
 def _make(folder: Path, sources: list[tuple[str, bytes]]) -> None:

@@ -77,7 +77,8 @@ def sentence(found: Comparison) -> str:
     named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
     for row in found.subjects:
         named[row.verdict].append(row.subject)
-    counts = [
+    counts = [f"lost by B: {', '.join(found.lost)}"] if found.lost else []
+    counts += [
         f"{len(names)} same" if verdict == "same" else f"{verdict}: {', '.join(names)}"
         for verdict, names in named.items()
         if names

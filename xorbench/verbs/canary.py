@@ -132,7 +132,13 @@ class _Canary:
         saved = self._saved.get(device)
         comparable = saved is not None and saved.yardstick_version == self._slot.yardstick_version
         saved_s = saved.yardstick_s if saved and comparable else None
-        return judge.fast(device, times_s, saved_s, self._request.machine_threshold)
+        lacking = (
+            f"the saved value is of yardstick {saved.yardstick_version}, this is"
+            f" {self._slot.yardstick_version}"
+            if saved
+            else "no saved value to compare with"
+        )
+        return judge.fast(device, times_s, saved_s, self._request.machine_threshold, lacking)
 
     def _burn(self, device: str, models: int) -> None:
         """Train and check ensembles until the time is up, at least once; judge what was done."""
