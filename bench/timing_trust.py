@@ -8,9 +8,9 @@
 unchanged code, then one in which each case's epochs are really stretched by another percentage,
 and so on, so that quiet and busy hours fall on all alike. What `judge.speed` takes as known of what
 wanders between runs was read off the first unchanged runs (`CALIBRATION`), which are left out of
-the judgement, and set anew at `SETTLED`. `report` compares disjoint pairs of the other unchanged runs (A/A), and
-each slowed run with the unchanged run recorded just before it; a slowed case is judged as one of
-four, by Bonferroni, since its neighbours are slowed too.
+the judgement, and set anew at `SETTLED`. `report` compares disjoint pairs of the other unchanged
+runs (A/A), and each slowed run with the unchanged run recorded just before it; a slowed case is
+judged as one of four, by Bonferroni, since its neighbours are slowed too.
 
 `tools` needs pyperf and hyperfine, and skips with a word the one that is missing.
 """

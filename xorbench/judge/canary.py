@@ -42,7 +42,7 @@ def fast(
     actual = f"{median:.3g} ms an epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
     if saved_s is None:
         hint = "canary --save keeps this machine's value"
-        return _speed(device, "skipped", lacking, actual, hint)
+        return _speed(device, "skipped", lacking, f"{actual}; {lacking}", hint)
     ratio = median / 1e3 / saved_s
     expected = f"at most {threshold:g}× the saved {1e3 * saved_s:.3g} ms"
     actual = f"{actual}, {ratio:.3g}×"
