@@ -2,7 +2,7 @@
 
     python bench/timing_trust.py record --runs 275      # resumable: records what is still missing
     python bench/timing_trust.py tools --rounds 20      # the same task given to other tools
-    python bench/timing_trust.py report --to FILE.md    # judges what is recorded
+    python bench/timing_trust.py report --to FILE.md    # judges what is recorded; and FILE.csv
 
 `record` makes separate runs of the same four cases (in `results/timing-trust/`): four of the
 unchanged code, then one in which each case's epochs are really stretched by another percentage,
@@ -427,6 +427,7 @@ def report(out: Path) -> str:
         float(np.mean(each)) for run in runs.values() for each in yardsticks(Evidence(run)).values()
     ]
     machine = next(w.machine for w in first.info.workers if w.machine)
+    last = max(run.info.started for run in runs.values())
     _, judged = split(runs)
     tables: list[tuple[str, pd.DataFrame]] = [
         ("The same code twice (A/A)", same_code(judged)),
@@ -443,14 +444,38 @@ def report(out: Path) -> str:
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
             f" costs two, {2 * np.median(took):.0f} s. The raw yardstick had a standard deviation"
             f" of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
-            f" {first.info.started} on. What is taken as known of what wanders between runs was set"
-            f" on the first {CALIBRATION} unchanged runs, which are judged in no other table, and"
-            f" set anew when {SETTLED} had been recorded: the rows *since* are of later ones alone."
-            " Shares are given with Wilson's 95 % interval.",
-            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`.",
+            f" {first.info.started} to {last} (UTC). What is taken as known of what wanders between"
+            " runs was set on the reference machine: on the first"
+            f" {CALIBRATION} unchanged runs there, which are judged in no other table, and anew when"
+            f" {SETTLED} had been recorded: the rows *since* are of later ones alone. Shares are"
+            " given with Wilson's 95 % interval.",
+            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`; the figures of"
+            " every process of every run are in the CSV file beside this one.",
             *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),
         ]
     )
+
+
+def figures(runs: dict[str, Run]) -> pd.DataFrame:
+    """What each process came to: medians over its epochs, of epoch ÷ yardstick and of either."""
+    rows = []
+    for name, run in sorted(runs.items(), key=lambda item: item[1].info.started):
+        slow = planted(int(name.partition("-")[2])) if name.startswith("slow") else {}
+        for training in sorted(run.trainings, key=lambda t: (CASES.index(t.case.id), t.worker)):
+            seconds = [value for value in training.yardstick_s if value is not None]
+            rows.append(
+                {
+                    "run": name,
+                    "started": run.info.started,
+                    "case": training.case.id,
+                    "worker": training.worker,
+                    "slowed by (%)": slow.get(training.case.id, 0),
+                    "epoch ÷ yardstick": round(math.exp(log_relative(training) or 0.0), 5),
+                    "epoch (ms)": round(1e3 * float(np.median(training.epoch_s)), 4),
+                    "yardstick (ms)": round(1e3 * float(np.median(seconds)), 4),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def _seconds(run: Run) -> float:
@@ -473,6 +498,7 @@ def main() -> None:
         tools(given.out, given.rounds)
     elif given.to:
         given.to.write_text(report(given.out) + "\n")
+        figures(load(given.out)).to_csv(given.to.with_suffix(".csv"), index=False)
     else:
         print(report(given.out))
 
