@@ -446,11 +446,11 @@ def report(out: Path) -> str:
             f" of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
             f" {first.info.started} to {last} (UTC). What is taken as known of what wanders between"
             " runs was set on the reference machine: on the first"
-            f" {CALIBRATION} unchanged runs there, which are judged in no other table, and anew when"
-            f" {SETTLED} had been recorded: the rows *since* are of later ones alone. Shares are"
-            " given with Wilson's 95 % interval.",
-            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`; the figures of"
-            " every process of every run are in the CSV file beside this one.",
+            f" {CALIBRATION} unchanged runs there, which are judged in no other table, and anew"
+            f" when {SETTLED} had been recorded: the rows *since* are of later ones alone. Shares"
+            " are given with Wilson's 95 % interval.",
+            "Made by `python bench/timing_trust.py record`, `… tools` and `… report`; the figures"
+            " of every process of every run are in the CSV file beside this one.",
             *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),
         ]
     )
