@@ -22,9 +22,12 @@ from xorbench.verbs.selftest import DEATHS, IN_PROCESS, IN_SEEDS, ON_EDGES, Caug
 def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> None:
     """As many processes as stated, using the processor; none afterwards."""
     with stressed(kind, staged()):
-        time.sleep(0.5)
-        mine = psutil.Process().children()
-        busy = [child for child in mine if child.cpu_times().user > 0.05]
+        for _ in range(600):  # other tests may keep the processors
+            time.sleep(0.1)
+            mine = psutil.Process().children()
+            busy = [child for child in mine if child.cpu_times().user > 0.05]
+            if len(busy) >= PROCESSES[kind]:
+                break
         assert len(busy) == PROCESSES[kind]
     assert not [child for child in busy if child.is_running()]
 
