@@ -86,6 +86,12 @@ def planted(cycle: int) -> dict[str, int]:
     return {case: PERCENTS[(cycle + at) % len(PERCENTS)] for at, case in enumerate(CASES)}
 
 
+def planted_in(name: str) -> dict[str, int]:
+    """The same by the name of a run; nothing in one of the unchanged code."""
+    kind, _, cycle = name.partition("-")
+    return planted(int(cycle)) if kind == "slow" else {}
+
+
 def record(out: Path, runs: int) -> None:
     """Record the next runs that are missing."""
     done = {info.name for info in _infos(out) if info.finished}
@@ -339,7 +345,7 @@ def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
     sides = Evidence(a), Evidence(b)
     before, after = (relative_pool(by_subject(side, log_relative)) for side in sides)
     may_leak = leaks(*sides)
-    for case, percent in planted(int(str(b.info.name).partition("-")[2])).items():
+    for case, percent in planted_in(str(b.info.name)).items():
         moved = shift(before, after, case, may_leak[case])
         found = moved.ratio(ALPHA / len(CASES))
         p = min(1.0, moved.p * len(CASES))
@@ -460,7 +466,7 @@ def figures(runs: dict[str, Run]) -> pd.DataFrame:
     """What each process came to: medians over its epochs, of epoch ÷ yardstick and of either."""
     rows = []
     for name, run in sorted(runs.items(), key=lambda item: item[1].info.started):
-        slow = planted(int(name.partition("-")[2])) if name.startswith("slow") else {}
+        slow = planted_in(name)
         for training in sorted(run.trainings, key=lambda t: (CASES.index(t.case.id), t.worker)):
             seconds = [value for value in training.yardstick_s if value is not None]
             rows.append(

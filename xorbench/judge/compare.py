@@ -17,12 +17,12 @@ from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
 from xorbench.judge import conditions
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.speed import (
-    NOISY_PERCENT,
+    NOISY,
     by_subject,
     leaks,
     log_epoch,
     log_relative,
-    noisy_subjects,
+    noisy,
     relative_pool,
     yardsticks,
 )
@@ -262,9 +262,8 @@ def remarks(run: Run) -> Iterator[str]:
     for text in conditions.trouble(run.conditions):
         yield f"was {text}"
     evidence = Evidence(run)
-    if noisy := noisy_subjects(evidence):
-        share = f"{len(noisy)} of its {len(evidence.subjects)} cases"
-        yield f"is noisy in {share} (IQR above {NOISY_PERCENT:g} % of the median)"
+    if count := sum(noisy(evidence.trainings[s.id]) for s in evidence.subjects):
+        yield f"is noisy in {count} of its {len(evidence.subjects)} cases ({NOISY})"
 
 
 def _advice(software: Sequence[Change], subjects: Sequence[Ratio]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from xorbench.plan.case import BASE_SETTING, Subject
 from xorbench.plan.engines import yardstick_of
 
 NOISY_PERCENT: Final = 10.0
+NOISY: Final = f"IQR above {NOISY_PERCENT:g} % of the median"
 # What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
 # a case's relative figure (a natural logarithm), and the share of a small shift of the raw
 # yardstick that comes through into it. Of a large shift more does: with every epoch and every
@@ -105,10 +106,9 @@ def log_ratios(evidence: Evidence, a: Subject, b: Subject) -> list[float]:
     ]
 
 
-def noisy_subjects(evidence: Evidence) -> list[str]:
-    """Ids of those whose epochs scatter more than `NOISY_PERCENT` of the median."""
-    trainings = evidence.trainings
-    return [s.id for s in evidence.subjects if iqr_percent(trainings[s.id]) > NOISY_PERCENT]
+def noisy(trainings: Sequence[Training]) -> bool:
+    """Whether the epochs of any worker scatter more than `NOISY_PERCENT` of the median."""
+    return iqr_percent(trainings) > NOISY_PERCENT
 
 
 def iqr_percent(trainings: Sequence[Training]) -> float:

@@ -286,8 +286,7 @@ def _frame(rows: list[Row], run: Run) -> pd.DataFrame:
 
 
 def _speed_note(run: Run, subject: Subject, trainings: Sequence[Training]) -> str:
-    noisy = speed.iqr_percent(trainings) > speed.NOISY_PERCENT
-    flag = f"noisy: IQR above {speed.NOISY_PERCENT:g} % of the median" if noisy else ""
+    flag = f"noisy: {speed.NOISY}" if speed.noisy(trainings) else ""
     return "; ".join(filter(None, [_note(run, subject), flag]))
 
 
