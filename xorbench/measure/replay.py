@@ -9,8 +9,8 @@ import msgspec
 from xorbench.measure.runner import SAME_TO_RESUME, Slot
 from xorbench.observe.trace import TraceEpoch
 from xorbench.plan.case import Case, to_dict
-from xorbench.plan.engines import traced
 from xorbench.plan.faults import FaultSpec
+from xorbench.plan.honour import traced
 from xorbench.plan.recipe import Recipe
 
 

@@ -21,6 +21,7 @@ from xorbench.plan.case import (
     ENGINES,
     OPTIMIZERS,
     Case,
+    Setting,
     Subject,
     device_type,
     read_device,
@@ -31,6 +32,12 @@ from xorbench.plan.engines import ENGINE_ROWS, form_of
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 Bits = Literal["keep", "change", "may change"]
 KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")  # a worker needs them as they are
+
+# Who may honour a setting: the engines by name, and the twin in double precision.
+TWIN: Final = "float64"
+ENGINES_ALL: Final = frozenset(ENGINE_ROWS)
+ENGINES_OF_PARTS: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.form == "reference")
+ENGINES_FED: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.fed_by_loader)
 
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -46,7 +53,13 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One setting: how it is given, where it lives, when it acts, what it does to the bits."""
+    """One setting: how it is given, where it lives, when it acts, what it does to the bits.
+
+    `honoured_by` names the engines that obey it, and `float64` if the float64 twin does; a setting
+    that cannot change the result of one is honoured by it. Nobody else trains a case that has it at
+    another value than its neutral one; `refused` says why. `moves_twin` is false where the twin's
+    result does not depend on it.
+    """
 
     name: str
     option: str
@@ -58,6 +71,9 @@ class Axis:
     quick: tuple[Any, ...] | None = None
     several: bool = False  # the option may be given more than once; `read` gets a line for each
     idle: Callable[[Case, bool], str] = lambda _case, _has_accelerator: ""
+    honoured_by: frozenset[str] = frozenset()
+    refused: str = "does not honour {name} {value}"
+    moves_twin: bool = True
 
     @property
     def default_text(self) -> str:
@@ -68,6 +84,11 @@ class Axis:
         """The subject's value of this setting."""
         owner = subject.setting if self.scope == "process" else subject.case
         return getattr(owner, self.name)
+
+    @property
+    def neutral(self) -> Any:
+        """The default of the field: at this value it asks nothing of an engine or a twin."""
+        return getattr(Setting() if self.scope == "process" else Case(), self.name)
 
 
 def value_text(value: object) -> str:
@@ -259,73 +280,93 @@ AXES: Final = (
     Axis(
         "device", "--devices", "device", read_devices, ("cpu",), _device_bits,
         "devices by PyTorch's names; without it also the accelerator, if there is one",
+        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "engine", "--engines", "engine", _listed(partial(parse.word, choices=ENGINES)),
         ("loader",), _engine_bits, "ways to run the same training",
+        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "batch_size", "--batch-sizes", "recipe", partial(parse.integers, low=1, high=10_000_000),
         (32, 64, 128, 256), _batch_size_bits, "points per optimizer step", quick=(128,),
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "pin_memory", "--pin-memory", "loader", _listed(parse.truth), (False, True),
         _keep("pinning moves the bytes to other memory and changes none"),
         "batches in page-locked host memory", quick=(False,), idle=_idle_pin,
+        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "drop_last", "--drop-last", "recipe", _listed(parse.truth), (True, False),
         _drop_last_bits, "leave the short last batch out",
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "num_workers", "--num-workers", "loader", partial(parse.integers, low=0, high=64), (0,),
         _num_workers_bits, "loader processes that fetch",
+        honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
+        refused="has no loader processes",
     ),
     Axis(
         "seed", "--seeds", "recipe", partial(parse.integers, low=0, high=2**31 - 1), (0,),
         _seed_bits, "points, initial weights and order; ranges such as 0-9",
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "non_blocking", "--non-blocking", "loader", _listed(parse.truth), (False,),
         _keep("work on a device runs in the order it was queued"),
         "copy batches to the device without waiting", idle=_idle_non_blocking,
+        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
         _persistent_bits, "keep loader processes from epoch to epoch", idle=_idle_persistent,
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
         ("default",), _optimizer_bits, "form of SGD: PyTorch's own choice, foreach or fused",
+        honoured_by=ENGINES_OF_PARTS | {TWIN}, moves_twin=False,
+        refused="has one update of its own, not {value}",
     ),
     Axis(
         "dtype", "--dtypes", "engine", _listed(partial(parse.word, choices=DTYPES)), ("float32",),
         _dtype_bits, "of points and weights; bfloat16 is autocast over float32 weights",
+        honoured_by=ENGINES_OF_PARTS | {TWIN}, moves_twin=False,
+        refused="has no dtype but float32, not {value}",
     ),
     Axis(
         "tf32", "--tf32", "device", _listed(parse.truth), (False,), _tf32_bits,
         "let float32 matrix products of an accelerator use TF32", idle=_idle_tf32,
+        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "data_on_device", "--data-on-device", "device", _listed(parse.truth), (False,),
         _keep("the same numbers, kept elsewhere"),
         "keep the training points on the device", idle=_idle_data_on_device,
+        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "deterministic", "--deterministic", "process", _listed(parse.truth), (True,),
         _deterministic_bits, "torch.use_deterministic_algorithms",
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "threads", "--threads", "process", _threads, (1,), _threads_bits,
         "CPU threads; auto is PyTorch's own choice",
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "python", "--pythons", "process", read_pythons, (None,), _python_bits,
         "interpreters, as PATH or LABEL=PATH; auto is the one that runs this",
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "env", "--env", "process", read_env, ((),), _env_bits,
         "an environment variable and its values, as NAME=A,B; may be given again", several=True,
+        honoured_by=ENGINES_ALL | {TWIN},
     ),
 )  # fmt: skip
 

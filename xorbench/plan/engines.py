@@ -1,15 +1,15 @@
-"""The engines by name: what each is, and which settings it cannot honour. Standard library only."""
+"""The engines by name, and what each is. Standard library only.
 
-from dataclasses import dataclass, replace
+Which settings an engine honours stands in the axes table; `plan.honour` makes rules of it.
+"""
+
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from xorbench.errors import BadOption
-from xorbench.plan.case import Case, device_type
+from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 
 Form = Literal["reference", "universal"]
-UNIVERSAL_HIDDEN: Final = 4
-UNIVERSAL_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,52 +57,14 @@ def inputs_name(case: Case) -> str:
 
 
 def exact_twin(case: Case) -> bool:
-    """Whether its training in double precision, of `workload.float64`, has its order of points."""
-    kept = case.persistent_workers and case.num_workers > 0  # draws its base seed once
-    return form_of(case) == "reference" and not kept
+    """Whether the float64 twin of `workload.float64` can follow the case."""
+    from xorbench.plan import honour
 
-
-def traced(case: Case) -> Case:
-    """The case as a trace follows it: an exact engine has the bits of the loader's own steps.
-
-    Raises `BadOption` for an engine whose steps are another computation.
-    """
-    engine = ENGINE_ROWS[case.engine]
-    if engine.form != "reference" or not engine.exact:
-        raise BadOption(
-            f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"
-        )
-    return replace(case, engine="loader")
+    return not honour.float64_refusal(case)
 
 
 def unable(case: Case, recipe: Recipe) -> str:
-    """Why a setting of this case cannot be honoured; empty where all can be.
+    """See `plan.honour.unable`."""
+    from xorbench.plan import honour
 
-    Such a case is skipped with this reason: it is never trained without its setting.
-    """
-    engine = ENGINE_ROWS[case.engine]
-    if case.num_workers and not engine.fed_by_loader:
-        return f"the {engine.name} engine has no loader processes"
-    if case.data_on_device and device_type(case.device) != "cpu":
-        if case.num_workers:
-            return "loader processes cannot fetch from data on the device"
-        if case.pin_memory:
-            return "only host memory can be pinned, and the data are on the device"
-    return _unable_universal(case, recipe) if engine.form == "universal" else ""
-
-
-def _unable_universal(case: Case, recipe: Recipe) -> str:
-    reasons = (
-        (case.dtype != "float32", f"no dtype but float32, not {case.dtype}"),
-        (case.optimizer != "default", f"one update of its own, not {case.optimizer}"),
-        (
-            recipe.hidden != UNIVERSAL_HIDDEN,
-            f"{UNIVERSAL_HIDDEN} hidden units, not {recipe.hidden}",
-        ),
-        (
-            recipe.epochs * recipe.train_size > UNIVERSAL_VISITS,
-            f"at most {UNIVERSAL_VISITS:,} visits of points",
-        ),
-    )
-    found = next((what for applies, what in reasons if applies), "")
-    return f"the universal form has {found}" if found else ""
+    return honour.unable(case, recipe)

@@ -1,0 +1,111 @@
+"""Who honours a case: neither an engine nor a twin trains a case whose setting it would ignore.
+
+The axes table says who honours which setting; a reason here is the text that a user reads.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from xorbench.errors import BadOption
+from xorbench.plan.axes import CASE_AXES, TWIN, Axis, value_text
+from xorbench.plan.case import Case, device_type
+from xorbench.plan.engines import ENGINE_ROWS, form_of
+from xorbench.plan.recipe import Recipe
+
+UNIVERSAL_HIDDEN: Final = 4
+UNIVERSAL_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
+
+
+def refusal(case: Case, who: str) -> str:
+    """What `who`, an engine or the float64 twin, does not honour; empty where it honours all.
+
+    The text continues a sentence: `does not honour momentum 0.9`.
+    """
+    refused = (axis for axis in CASE_AXES if who not in axis.honoured_by and _is_set(axis, case))
+    return next((_words(axis, case) for axis in refused), "")
+
+
+def _is_set(axis: Axis, case: Case) -> bool:
+    return bool(getattr(case, axis.name) != axis.neutral)
+
+
+def _words(axis: Axis, case: Case) -> str:
+    return axis.refused.format(name=axis.name, value=value_text(getattr(case, axis.name)))
+
+
+# Engines
+
+
+def unable(case: Case, recipe: Recipe) -> str:
+    """Why the engine of this case cannot train it; empty where it can.
+
+    Such a case is skipped with this reason: it is never trained without its setting.
+    """
+    reason = refusal(case, case.engine)
+    if reason:
+        return f"the {case.engine} engine {reason}"
+    return _clash(case) or _beyond_universal(case, recipe)
+
+
+def _clash(case: Case) -> str:
+    """Why two settings of this case exclude each other; empty where none do."""
+    if case.data_on_device and device_type(case.device) != "cpu":
+        if case.num_workers:
+            return "loader processes cannot fetch from data on the device"
+        if case.pin_memory:
+            return "only host memory can be pinned, and the data are on the device"
+    return ""
+
+
+def _beyond_universal(case: Case, recipe: Recipe) -> str:
+    """What of the recipe the universal engine cannot train; empty for every other engine."""
+    if form_of(case) != "universal":
+        return ""
+    if recipe.hidden != UNIVERSAL_HIDDEN:
+        return f"the universal engine has {UNIVERSAL_HIDDEN} hidden units, not {recipe.hidden}"
+    if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
+        return f"the universal engine has at most {UNIVERSAL_VISITS:,} visits of points"
+    return ""
+
+
+def traced(case: Case) -> Case:
+    """The case as a trace follows it: an exact engine has the bits of the loader's own steps.
+
+    Raises `BadOption` for an engine whose steps are another computation, and for a setting that the
+    loader engine does not honour.
+    """
+    engine = ENGINE_ROWS[case.engine]
+    if engine.form != "reference" or not engine.exact:
+        raise BadOption(
+            f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"
+        )
+    reason = refusal(case, "loader")
+    if reason:
+        raise BadOption(f"CASE: cannot be traced: the loader engine {reason}")
+    return replace(case, engine="loader")
+
+
+# The float64 twin
+
+
+def float64_refusal(case: Case) -> str:
+    """Why this case has no float64 twin; empty where the twin can follow the case."""
+    if form_of(case) == "universal":
+        return "no float64 twin: the universal training has golden digests instead"
+    reason = refusal(case, TWIN)
+    return f"no float64 twin: it {reason}" if reason else ""
+
+
+def float64_key(case: Case) -> tuple[tuple[str, object], ...]:
+    """The settings that the float64 twin's result depends on, by name, in the table's order.
+
+    Cases with equal keys and equal inputs have one twin. A setting that does nothing in this case
+    stands at its neutral value.
+    """
+    moving = (axis for axis in CASE_AXES if TWIN in axis.honoured_by and axis.moves_twin)
+    return tuple((axis.name, _acting(axis, case)) for axis in moving)
+
+
+def _acting(axis: Axis, case: Case) -> object:
+    value: object = axis.neutral if axis.idle(case, True) else getattr(case, axis.name)
+    return value
