@@ -5,6 +5,7 @@ import math
 import shlex
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,8 @@ from xorbench.measure.replay import other_machine
 from xorbench.observe import trace as traces
 from xorbench.observe.records import WeightRecord
 from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
-from xorbench.plan.case import Case, Setting, subject_id
+from xorbench.plan.axes import CASE_AXES, Axis, read_env
+from xorbench.plan.case import DTYPES, ENGINES, OPTIMIZERS, Case, Setting, subject_id
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.subjects import read_subject
 from xorbench.report import divergence as report
@@ -50,6 +52,39 @@ def floats(*values: float) -> WeightRecord:
 def test_an_id_is_read_back_into_what_it_names(case: Case, setting: Setting) -> None:
     """Case and setting, with fields that are not the default, and an index of a device."""
     assert read_subject("A", subject_id(case, setting)) == (case, setting)
+
+
+@pytest.mark.parametrize("axis", CASE_AXES, ids=lambda axis: axis.name)
+def test_every_setting_of_a_case_is_read_back(axis: Axis) -> None:
+    """Each value of the defaults, and each other value that a row knows."""
+    values = {*axis.default, *OTHER_VALUES.get(axis.name, (not axis.neutral,))}
+    for value in values:
+        case = replace(Case(), **{axis.name: value})
+        assert read_subject("A", case.id) == (case, Setting())
+
+
+OTHER_VALUES = {
+    "device": ("cpu", "cuda:1"), "engine": ENGINES, "batch_size": (1, 10_000_000),
+    "num_workers": (0, 64), "seed": (7,), "optimizer": OPTIMIZERS, "dtype": DTYPES,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "env",
+    [("A=1 2",), ("A=-DX+y",), ("A=", "B=x y"), ("A=x=y", "B=2")],
+    ids=" ".join,
+)
+def test_variables_are_read_back_from_the_id(env: tuple[str, ...]) -> None:
+    """With spaces and signs in their values, beside another setting."""
+    setting = Setting(threads=2, env=env)
+    assert read_subject("A", subject_id(Case(), setting)) == (Case(), setting)
+
+
+@pytest.mark.parametrize("line", ["A=x B=y", "A=1+threads=2"])
+def test_a_variable_whose_id_could_not_be_read_back_is_refused(line: str) -> None:
+    """It would read as two settings."""
+    with pytest.raises(BadOption, match=r"^--env: A: a value cannot hold"):
+        read_env("--env", line)
 
 
 def test_an_interpreter_is_spelled_out_where_it_must_be_read_back(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ ENGINES_FED: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.fed_by
 
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NEXT_IN_ID = re.compile(r" [A-Za-z_][A-Za-z0-9_]*=|\+[a-z0-9_]+=")  # an id could not be read back
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,8 @@ def read_env(option: str, text: str) -> tuple[tuple[str, ...], ...]:
             raise BadOption(f"{option}: no variable to set in {line!r}", hint)
         if not values.isprintable():
             raise BadOption(f"{option}: {name}: a value is not printable: {values!r}")
+        if ambiguous := _NEXT_IN_ID.search(values):
+            raise BadOption(f"{option}: {name}: a value cannot hold {ambiguous[0]!r}: {values!r}")
         names.append(name)
         rows.append([f"{name}={value}" for value in parse.distinct(option, values.split(","))])
     parse.distinct(option, names)

@@ -11,8 +11,12 @@ from xorbench.plan.case import BASE_SETTING, Case, Setting
 EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another setting"
 _CASE = re.compile(
     r"(?P<kind>[a-z]+)(?P<index>\d*)-(?P<engine>[a-z]+)-b(?P<batch_size>\d+)-pin(?P<pin_memory>[01])"
-    r"-drop(?P<drop_last>[01])-w(?P<num_workers>\d+)-s(?P<seed>\d+)(?P<more>(?:-[a-z0-9_]+=[^-]+)*)"
+    r"-drop(?P<drop_last>[01])-w(?P<num_workers>\d+)-s(?P<seed>\d+)(?P<more>(?:-[a-z0-9_]+=.*)?)"
 )
+# Before the next name: a value may hold the same sign, as `1e-05` does.
+_NEXT_OF_CASE = re.compile(r"-(?=[a-z0-9_]+=)")
+_NEXT_OF_SETTING = re.compile(r"\+(?=[a-z0-9_]+=)")
+_NEXT_VARIABLE = re.compile(r" (?=[A-Za-z_][A-Za-z0-9_]*=)")
 
 
 def read_subject(option: str, text: str) -> tuple[Case, Setting]:
@@ -29,7 +33,7 @@ def read_case(option: str, text: str) -> Case:
     given = {name: value for name, value in match.groupdict().items() if name != "more"}
     kind, index = given.pop("kind"), given.pop("index")
     given["device"] = f"{kind}:{index}" if index else kind
-    given |= dict(pair.split("=", 1) for pair in match["more"].split("-")[1:])
+    given |= dict(pair.split("=", 1) for pair in _NEXT_OF_CASE.split(match["more"])[1:])
     return Case(**_values(option, CASE_AXES, given))
 
 
@@ -38,7 +42,7 @@ def read_setting(option: str, text: str) -> Setting:
     if text == BASE_SETTING:
         return Setting()
     given = {}
-    for pair in text.split("+"):
+    for pair in _NEXT_OF_SETTING.split(text):
         name, equals, value = pair.partition("=")
         if not equals or name in given:
             raise BadOption(f"{option}: {pair!r} is no setting", f"for example {EXAMPLE}")
@@ -54,5 +58,5 @@ def _values(option: str, axes: tuple[Axis, ...], given: dict[str, str]) -> dict[
         if name not in known:
             raise BadOption(f"{option}: {name!r} is no setting", f"one of {', '.join(known)}")
     # what is given in several lines as an option stands in one word each in an id
-    lines = {n: v.replace(" ", "\n") if known[n].several else v for n, v in given.items()}
+    lines = {n: _NEXT_VARIABLE.sub("\n", v) if known[n].several else v for n, v in given.items()}
     return {name: known[name].read(option, text)[0] for name, text in lines.items()}
