@@ -34,15 +34,19 @@ def apply(diff: str, root: Path) -> None:
         (root / name).write_text(text.replace(old, new))
 
 
+def copied(root: Path, diffs: list[str]) -> Path:
+    """A folder with a copy of the package that has what the diffs add."""
+    package = Path(xorbench.__file__).parent
+    shutil.copytree(package, root / "xorbench", ignore=shutil.ignore_patterns("__pycache__"))
+    for diff in diffs:
+        apply(diff, root)
+    return root
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a copy of the package that has all that the page adds."""
-    root = tmp_path_factory.mktemp("extended")
-    package = Path(xorbench.__file__).parent
-    shutil.copytree(package, root / "xorbench", ignore=shutil.ignore_patterns("__pycache__"))
-    for diff in DIFFS:
-        apply(diff, root)
-    return root
+    return copied(tmp_path_factory.mktemp("extended"), DIFFS)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,54 @@ def test_a_setting_is_one_row(results: Path) -> None:
     lines = json.loads((results / "verdicts.json").read_text())
     momentum = [v for v in lines if v["subject"].startswith("momentum 0.0,0.9")]
     assert [v["check"] for v in momentum] == ["invariance"] * 2
+
+
+def test_a_setting_is_trained_by_whom_it_names_alone(extended: Path) -> None:
+    """The loader trains with momentum; the universal engine is skipped, with the reason."""
+    done = _python(
+        extended, "-m", "xorbench", "run", "--quick", "--epochs", "2", "--repeats", "1",
+        "--drop-last", "true", "--engines", "loader,universal", "--momentum", "0,1e-05,0.9",
+        "--out", "honoured",
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    path = extended / "honoured" / "latest" / "trainings.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    trained = {(t["case"]["engine"], t["case"]["momentum"]) for t in lines if "weights" in t}
+    assert trained == {("loader", 0.0), ("loader", 1e-05), ("loader", 0.9), ("universal", 0.0)}
+    skipped = {t["case"]["momentum"]: t["skipped"] for t in lines if "skipped" in t}
+    said = "the universal engine does not honour momentum"
+    assert skipped == {1e-05: f"{said} 1e-05", 0.9: f"{said} 0.9"}
+
+
+def test_a_twin_that_ignores_a_setting_is_refused_and_not_wrong(extended: Path) -> None:
+    """With momentum there is no float64 twin, with the reason; without it there is one."""
+    script = (
+        "from xorbench.plan.case import Case;"
+        "from xorbench.plan.honour import float64_refusal;"
+        "from xorbench.plan.subjects import read_case;"
+        "print(float64_refusal(Case(momentum=0.9)));"
+        "print(float64_refusal(Case()));"
+        "cases = [Case(momentum=m, tf32=True) for m in (1e-05, 0.5)];"
+        "print([read_case('A', case.id) for case in cases] == cases)"
+    )
+    done = _python(extended, "-c", script)
+    said = "no float64 twin: it does not honour momentum 0.9\n\nTrue\n"
+    assert done.stdout == said, done.stderr
+
+
+def test_a_setting_that_names_nobody_is_skipped_by_every_engine(tmp_path: Path) -> None:
+    """The default of a row: whoever forgets the line gets no wrong training."""
+    diffs = [re.sub(r"^\+ *honoured_by=.*\n", "", diff, flags=re.MULTILINE) for diff in DIFFS]
+    script = (
+        "from xorbench.plan.case import ENGINES, Case;"
+        "from xorbench.plan.honour import unable;"
+        "from xorbench.plan.recipe import Recipe;"
+        "print([e for e in ENGINES if not unable(Case(engine=e, momentum=0.9), Recipe())]);"
+        "print([e for e in ENGINES if unable(Case(engine=e), Recipe())])"
+    )
+    assert diffs != DIFFS
+    done = _python(copied(tmp_path, diffs), "-c", script)
+    assert done.stdout == "[]\n[]\n", done.stderr
 
 
 def test_an_engine_is_one_row(results: Path) -> None:

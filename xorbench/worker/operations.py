@@ -11,11 +11,12 @@ import torch
 from xorbench.plan.case import Case, case_from
 from xorbench.plan.engines import form_of
 from xorbench.plan.faults import FaultSpec
+from xorbench.plan.honour import unable
 from xorbench.plan.recipe import Recipe
 from xorbench.worker import machine, portable
 from xorbench.worker.memory import usage
 from xorbench.worker.portable import UniversalTraining
-from xorbench.workload.engines import compiling
+from xorbench.workload.engines import CannotHonour, compiling
 from xorbench.workload.faults import plant
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.trace import Traced
@@ -89,6 +90,9 @@ def open_training(
 
 
 def _opened(case: Case, recipe: Recipe, faults: list[FaultSpec]) -> Training | UniversalTraining:
+    reason = unable(case, recipe)
+    if reason:
+        raise CannotHonour(reason)
     if form_of(case) == "universal":
         return UniversalTraining(case, recipe, faults=faults)
     return Training(case, recipe, alter=partial(plant, faults=faults))
