@@ -459,6 +459,19 @@ def test_no_space_for_the_output_is_one_clear_line(copied: Path, tmp_path: Path)
     assert done.stderr.startswith("xorbench: standard output: cannot write: no space")
 
 
+def test_a_relative_pythonpath_reaches_the_processes(
+    tmp_path: Path, xorbench: Xorbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `sitecustomize` of the user's is seen by the process that trains."""
+    (tmp_path / "hooks").mkdir()
+    script = "import sys, pathlib\nwith open({!r}, 'a') as f:\n    print(sys.orig_argv, file=f)\n"
+    seen = tmp_path / "seen"
+    (tmp_path / "hooks" / "sitecustomize.py").write_text(script.format(str(seen)))
+    monkeypatch.setenv("PYTHONPATH", "hooks")
+    xorbench("run", "--quick", "--epochs", "1", "--repeats", "1")
+    assert "xorbench.worker" in seen.read_text()
+
+
 @pytest.mark.parametrize("verb", [["run", "--quick"], ["sweep", "--seeds", "0-3"], ["canary"]])
 def test_no_answer_in_time_is_never_a_traceback(verb: list[str], xorbench: Xorbench) -> None:
     """A worker that is silent before any training: one line or one verdict, exit 1."""

@@ -175,6 +175,41 @@ def test_a_cublas_workspace_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyP
     assert environment(Setting(), Path())["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "reaches"),
+    [
+        ("PYTHONPATH", "hooks", "{rooms}:{here}/hooks"),
+        ("PYTHONPATH", "/opt/a::b/../c:", "{rooms}:/opt/a:{here}:{here}/b/../c:{here}"),
+        ("PYTHONPATH", "", "{rooms}"),
+        ("PATH", "bin:/usr/bin", "{here}/bin:/usr/bin"),
+        ("LD_LIBRARY_PATH", "lib", "{here}/lib"),
+        ("LD_LIBRARY_PATH", "", ""),
+        ("LD_PRELOAD", "./a.so libc.so.6:/b.so", "{here}/a.so libc.so.6:/b.so"),
+        ("TMPDIR", "tmp", "{here}/tmp"),
+    ],
+)
+def test_a_relative_path_means_in_the_process_what_it_means_here(
+    name: str, given: str, reaches: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process runs in another folder; an empty entry is the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, given)
+    expected = reaches.format(here=tmp_path, rooms="/rooms")
+    assert environment(Setting(), Path("/rooms"))[name] == expected
+
+
+def test_without_a_pythonpath_there_are_the_rooms_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is not added; rooms that are named from here are made absolute."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert environment(Setting(), Path("rooms"))["PYTHONPATH"] == str(Path("rooms").absolute())
+
+
+def test_a_variable_of_a_setting_is_made_absolute_too() -> None:
+    """As given with `--env`."""
+    values = environment(Setting(env=("LD_LIBRARY_PATH=lib",)), Path("/rooms"))
+    assert values["LD_LIBRARY_PATH"] == str(Path("lib").absolute())
+
+
 def test_a_worker_needs_only_its_own_rooms(tmp_path: Path) -> None:
     """It imports xorbench from the staged folder, which has no room that it does not need."""
     assert {path.name for path in (staged() / "xorbench").iterdir()} - {"__pycache__"} <= set(ROOMS)

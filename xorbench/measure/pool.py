@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -169,10 +170,12 @@ def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 
 def environment(setting: Setting, rooms: Path) -> dict[str, str]:
-    """A worker's environment variables under its setting."""
+    """A process's environment variables under its setting.
+
+    It runs in another folder, so relative paths in `PATH_LISTS`, `TMPDIR` and `LD_PRELOAD` are made
+    absolute against the folder of this process.
+    """
     values = dict(os.environ)
-    paths = [str(rooms), *filter(None, [values.get("PYTHONPATH")])]
-    values["PYTHONPATH"] = os.pathsep.join(paths)
     values["PYTHONFAULTHANDLER"] = "1"  # a segmentation fault leaves its traceback in the log
     if setting.deterministic:
         values.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
@@ -181,7 +184,35 @@ def environment(setting: Setting, rooms: Path) -> dict[str, str]:
         values[name] = value
         if not value:
             del values[name]
+    for name, absolute in RELATIVE.items():
+        if values.get(name):
+            values[name] = absolute(values[name])
+    paths = [_absolute(str(rooms)), *filter(None, [values.get("PYTHONPATH")])]
+    values["PYTHONPATH"] = os.pathsep.join(paths)
     return values
+
+
+def _absolute(path: str) -> str:
+    """The path from the root; nothing means the current folder, and links stay as they are."""
+    return path if Path(path).is_absolute() else str(Path.cwd() / path)
+
+
+def _absolute_list(paths: str) -> str:
+    return os.pathsep.join(map(_absolute, paths.split(os.pathsep)))
+
+
+def _absolute_preload(libraries: str) -> str:
+    """A name without a slash is searched for, and not a path."""
+    return re.sub(r"[^\s:]*/[^\s:]*", lambda found: _absolute(found[0]), libraries)
+
+
+PATH_LISTS: Final = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+RELATIVE: Final[dict[str, Callable[[str], str]]] = {
+    **dict.fromkeys(PATH_LISTS, _absolute_list),
+    "LD_PRELOAD": _absolute_preload,
+    "TMPDIR": _absolute,
+}
+"""Variables that hold paths, and what makes them absolute."""
 
 
 def interpreter(setting: Setting) -> str:
