@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from xorbench.cli import main
 from xorbench.errors import BadFile
 from xorbench.judge import conditions
 from xorbench.judge.answers import answers
+from xorbench.judge.by_axis import AxisComparison, by_axis
 from xorbench.judge.compare import Comparison, compare
-from xorbench.judge.costs import Cost, by_pair, by_setting
+from xorbench.judge.costs import Cost, by_setting
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import holm, pool, shift
 from xorbench.observe import baselines, store
 from xorbench.observe.records import Conditions, Run, Skip, Training
+from xorbench.plan import kernels
 from xorbench.plan.axes import AXES
-from xorbench.plan.case import Setting
-from xorbench.report.compare import sentence
+from xorbench.plan.case import Case, Setting
+from xorbench.plan.recipe import Recipe
+from xorbench.report.compare import by_sentence, by_text, sentence
 from xorbench.report.tables import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -101,6 +105,29 @@ def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
     assert {row.verdict for row in real.subjects} == {"inconclusive"}
 
 
+def test_a_machine_whose_interval_is_wide_is_never_a_pass(run: Run) -> None:
+    """A ratio of 1.000 with an interval beyond the threshold is inconclusive, and so is the whole.
+
+    Epochs scatter as their yardsticks do, so that the cases themselves are the same.
+    """
+
+    def scattered(training: Training) -> Training:
+        luck = 1.1 if training.worker == "w1" else 0.9
+        seconds = [s * luck for s in training.epoch_s]
+        beside = [luck * (s or 0) for s in training.yardstick_s]
+        return msgspec.structs.replace(training, epoch_s=seconds, yardstick_s=beside)
+
+    def scatter(run: Run) -> Run:
+        return msgspec.structs.replace(run, trainings=[scattered(t) for t in run.trainings])
+
+    found = compare(scatter(steady(run)), scatter(steady(run, seed=1)))
+    assert {row.verdict for row in found.subjects} == {"same"}
+    assert (found.outcome, found.machine[0].verdict) == ("inconclusive", "inconclusive")
+    assert (
+        sentence(found) == "INCONCLUSIVE: 2 same; the machine: cpu, loader yardstick inconclusive"
+    )
+
+
 def test_a_mild_shift_of_the_machine_is_mentioned(run: Run) -> None:
     """Within its threshold, a slower machine passes with a word."""
     found = compare(steady(run), steady(run, seed=1, machine=1.2))
@@ -138,6 +165,18 @@ def test_nothing_in_common_is_never_a_pass(run: Run) -> None:
     found = compare(run, msgspec.structs.replace(run, info=info))
     assert (found.outcome, found.subjects) == ("inconclusive", [])
     assert "recipes differ" in found.notes[0]
+
+
+def test_what_differs_in_the_recipe_is_named(run: Run) -> None:
+    """Each field with both values."""
+
+    def of(epochs: int) -> Run:
+        recipe = Recipe(epochs=epochs)
+        info = msgspec.structs.replace(run.info, recipe=recipe, recipe_sha256=recipe.sha256())
+        return msgspec.structs.replace(run, info=info)
+
+    found = compare(of(40), of(100))
+    assert found.notes[0] == "nothing to compare: recipes differ: epochs 40 (A), 100 (B)"
 
 
 def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
@@ -213,6 +252,45 @@ def test_other_bits_and_scores_are_told(run: Run) -> None:
     assert told >= {("bits", f"{name}, from epoch 3"), ("accuracy", name)}
 
 
+def odd_from(run: Run, epoch: int) -> Run:
+    """The run with other digests from this epoch on."""
+    trainings = [
+        msgspec.structs.replace(t, tape=[*t.tape[:epoch], *["f" * 64] * (len(t.tape) - epoch)])
+        for t in run.trainings
+    ]
+    return msgspec.structs.replace(run, trainings=trainings)
+
+
+def test_other_bits_on_another_processor_are_explained(run: Run) -> None:
+    """MKL's choice of kernels is named where bits and processors differ, and only there."""
+    host = {**run.info.host, "cpu": "Intel Xeon"}
+    info = msgspec.structs.replace(run.info, host=host)
+    elsewhere = msgspec.structs.replace(run, info=info)
+    assert kernels.HINT in compare(run, odd_from(elsewhere, 3)).notes
+    assert kernels.HINT in compare(run, with_machine(odd_from(run, 3), cpu_capability="X")).notes
+    assert kernels.HINT not in compare(run, odd_from(run, 3)).notes
+    assert kernels.HINT not in compare(run, elsewhere).notes
+
+
+def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:
+    """A set has another order in every process; the output has one."""
+    settings = [Setting(threads=threads) for threads in range(1, 13)]
+    first = run.info.workers[0]
+
+    def under(libc: str) -> Run:
+        machine = {**first.machine, "libc_version": libc}
+        workers = [
+            msgspec.structs.replace(first, id=f"w{i}", setting=setting, machine=machine)
+            for i, setting in enumerate(settings)
+        ]
+        info = msgspec.structs.replace(run.info, workers=workers, settings=settings)
+        return msgspec.structs.replace(run, info=info)
+
+    changes = compare(under("old"), under("new")).changes
+    told = [change.where for change in changes if change.what == "libc_version"]
+    assert told == [f"workers, {setting.id}" for setting in settings]
+
+
 def test_a_planted_run_is_said_to_be_one(run: Run) -> None:
     """A run with planted faults does not pass for a clean one."""
     planted = msgspec.structs.replace(
@@ -259,16 +337,118 @@ def test_a_shift_is_as_sure_as_both_its_sides() -> None:
     assert moved.freedom == pytest.approx(2.0)
 
 
+def along(name: str, run: Run, **options: Any) -> AxisComparison:
+    """The run judged along one axis."""
+    return by_axis(run, next(axis for axis in AXES if axis.name == name), **options)
+
+
+def beside(run: Run, *, pinned: Run | None = None, two_threads: Run | None = None) -> Run:
+    """The run as if it had trained `ONE` with these observations under another value as well."""
+    trainings, cases = [*run.trainings], [*run.info.cases]
+    settings, workers = [*run.info.settings], [*run.info.workers]
+    if pinned:
+        of_one = [t for t in pinned.trainings if t.case.id == ONE]
+        more = [msgspec.structs.replace(t, case=replace(t.case, pin_memory=True)) for t in of_one]
+        trainings, cases = [*trainings, *more], [*cases, more[0].case]
+    if two_threads:
+        two, names = Setting(threads=2), {"w0": "w2", "w1": "w3"}
+        workers += [
+            msgspec.structs.replace(w, id=names[w.id], setting=two) for w in run.info.workers
+        ]
+        trainings += [
+            msgspec.structs.replace(t, worker=names[t.worker], setting=two.id)
+            for t in two_threads.trainings
+        ]
+        settings.append(two)
+    info = msgspec.structs.replace(run.info, cases=cases, settings=settings, workers=workers)
+    return msgspec.structs.replace(run, info=info, trainings=trainings)
+
+
 def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
     """Along drop_last, the one axis of this run, each pair's ratio is of raw times by round."""
-    axis = next(axis for axis in AXES if axis.name == "drop_last")
-    evidence = Evidence(steady(run, one=1.1))
-    (pair,) = by_pair(evidence, axis)
-    (row,) = by_setting(evidence)
-    assert pair.ratio.value == pytest.approx(1.1, rel=0.01) or pair.ratio.value == pytest.approx(
-        1 / 1.1, rel=0.01
+    slow = steady(run, one=1.1)
+    (pair,) = along("drop_last", slow).pairs
+    (row,) = by_setting(Evidence(slow))
+    assert pair.speed.ratio == pytest.approx(1.1, rel=0.01)
+    assert (row.axis.name, row.pairs) == ("drop_last", 1)
+    assert row.ratio.value == pytest.approx(pair.speed.ratio)
+
+
+def test_a_slower_value_of_an_axis_fails(run: Run) -> None:
+    """By the rule and the threshold of two runs: 3 per cent are the same at 5 %, slower at 2 %."""
+    slow = along("drop_last", steady(run, one=1.1))
+    assert (slow.outcome, slow.pairs[0].speed.verdict) == ("fail", "slower")
+    assert by_sentence(slow) == f"FAIL: slower: {ONE}; bits diverge in 1 of 1"
+    mild = steady(run, one=1.03)
+    assert along("drop_last", mild).outcome == "pass"
+    assert along("drop_last", mild, threshold=0.02).outcome == "fail"
+    assert along("drop_last", steady(run, one=0.8)).outcome == "pass"
+
+
+def test_an_axis_of_one_process_is_inconclusive(run: Run) -> None:
+    """One process has no interval and decides nothing."""
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.worker == "w0"])
+    found = along("drop_last", steady(alone))
+    assert (found.outcome, found.pairs[0].speed.low) == ("inconclusive", None)
+
+
+def test_bits_that_an_axis_must_keep_are_judged(run: Run) -> None:
+    """Pinned memory must keep them: another digest fails, and is told from its epoch on."""
+    kept = along("pin_memory", beside(steady(run), pinned=steady(run, seed=1)))
+    assert (kept.outcome, kept.pairs[0].diverged_epoch) == ("pass", None)
+    assert by_sentence(kept) == "PASS: 1 same; bits equal"
+    changed = along("pin_memory", beside(steady(run), pinned=odd_from(steady(run, seed=1), 3)))
+    assert (changed.outcome, changed.pairs[0].diverged_epoch) == ("fail", 3)
+    assert by_sentence(changed).endswith("diverge at epoch 3, must keep")
+    assert "diverge at epoch 3" in by_text(changed)
+
+
+def test_bits_that_an_axis_must_change_are_judged(run: Run) -> None:
+    """A drop_last that changes nothing fails."""
+    same = msgspec.structs.replace(
+        run,
+        trainings=[
+            msgspec.structs.replace(t, tape=run.trainings[0].tape) for t in steady(run).trainings
+        ],
     )
-    assert (row.axis, row.pairs, row.ratio.value) == (axis, 1, pytest.approx(pair.ratio.value))
+    found = along("drop_last", same)
+    assert (found.outcome, found.pairs[0].broken) == ("fail", True)
+    assert by_sentence(found).endswith("equal, must change")
+
+
+def test_bits_that_may_change_are_shown_and_not_judged(run: Run) -> None:
+    """Another number of threads may add in another order."""
+    two = odd_from(steady(run, seed=1), 0)
+    found = along("threads", beside(steady(run), two_threads=two))
+    assert [(pair.diverged_epoch, pair.bits) for pair in found.pairs] == [(0, "may change")] * 2
+    assert by_sentence(found) == "PASS: 2 same; bits diverge in 2 of 2"
+
+
+def test_one_repeat_that_diverges_is_seen(run: Run) -> None:
+    """The second process counts as the first does."""
+    pinned = steady(run, seed=1)
+    odd = {t.worker: t for t in odd_from(pinned, 5).trainings if t.case.id == ONE}["w1"]
+    mixed = [odd if (t.case.id, t.worker) == (ONE, "w1") else t for t in pinned.trainings]
+    whole = beside(steady(run), pinned=msgspec.structs.replace(pinned, trainings=mixed))
+    assert along("pin_memory", whole).pairs[0].diverged_epoch == 5
+
+
+def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
+    """What the run set out to train and did not finish is named."""
+    whole = beside(steady(run), two_threads=steady(run, seed=1))
+    left = [t for t in whole.trainings if (t.case.id, t.setting) != (ONE, "threads=2")]
+    found = along("threads", msgspec.structs.replace(whole, trainings=left))
+    assert (found.outcome, found.lost) == ("inconclusive", [f"{ONE}@threads=2"])
+    assert by_sentence(found).startswith(f"INCONCLUSIVE: lost: {ONE}@threads=2; 1 same")
+
+
+def test_variables_have_the_order_in_which_they_were_given(run: Run) -> None:
+    """As interpreters have: the first that was named is the one to compare with."""
+    cells = [Setting(env=(f"X={value}",)) for value in ("b", "a")]
+    info = msgspec.structs.replace(run.info, settings=cells, cases=[Case()])
+    first, other = Evidence(msgspec.structs.replace(run, info=info)).planned
+    found = along("env", msgspec.structs.replace(run, info=info, trainings=[]))
+    assert (first.setting, found.lost) == (cells[0], [other.id])
 
 
 def test_the_cost_of_a_setting_is_as_sure_as_its_own_pairs(run: Run) -> None:
@@ -312,23 +492,89 @@ def test_other_programs_and_stolen_time_are_flagged() -> None:
     assert ["other programs" in found[0], "hypervisor" in found[1]] == [True, True]
 
 
+def renamed(source: Path, target: Path) -> Path:
+    """A copy of a run's folder as if it were another run."""
+    shutil.copytree(source, target)
+    info = json.loads((target / "run.json").read_bytes())
+    (target / "run.json").write_text(json.dumps({**info, "id": "another"}))
+    return target
+
+
 def test_the_program_judges_saves_and_names(
     xorbench: Xorbench, quick_folder: Path, tmp_path: Path
 ) -> None:
-    """A run equals itself and its saved baseline; JSON, Markdown and exit code agree."""
-    out, run = str(tmp_path / "results"), str((quick_folder / "latest").resolve())
-    saved = xorbench("save-baseline", "quiet", run, "--out", out)
-    again = xorbench("save-baseline", "quiet", run, "--out", out)
-    shown = xorbench("compare", run, "--baseline", "quiet", "--out", out, "--json")
+    """A run equals another of its times, by a saved baseline too; formats and exit code agree."""
+    out, run = str(tmp_path / "results"), (quick_folder / "latest").resolve()
+    other = str(renamed(run, tmp_path / "other"))
+    saved = xorbench("save-baseline", "quiet", str(run), "--out", out)
+    again = xorbench("save-baseline", "quiet", str(run), "--out", out)
+    shown = xorbench("compare", other, "--baseline", "quiet", "--out", out, "--json")
     found = json.loads(shown.stdout)
     assert (saved.returncode, again.returncode) == (0, 2)
     assert {row["ratio"] for row in found["subjects"]} == {1.0}
     codes = {"pass": 0, "fail": 1, "inconclusive": 3}
     assert shown.returncode == codes[found["outcome"]]
-    markdown = xorbench("compare", run, run, "--markdown")
+    markdown = xorbench("compare", str(run), other, "--markdown")
     assert "| case" in markdown.stdout
-    by = xorbench("compare", run, "--by", "drop-last")
-    assert (by.returncode, "drop_last" in by.stdout) == (0, True)
+
+
+def test_the_program_judges_along_an_axis(
+    quick_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Text ends with the answer; JSON and Markdown carry verdict and bits; all exit alike."""
+    codes = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
+
+    def said(*form: str) -> tuple[object, str]:
+        words = ["compare", str(quick_folder / "latest"), "--by", "drop-last", *form]
+        monkeypatch.setattr("sys.argv", ["xorbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().out
+
+    code, text = said()
+    assert codes[text.splitlines()[-1].partition(":")[0]] == code
+    code, text = said("--markdown")
+    assert codes[text.strip().splitlines()[-1].partition(":")[0]] == code
+    assert "diverge at epoch 0" in text
+    code, text = said("--json")
+    found = json.loads(text)
+    assert codes[found["outcome"].upper()] == code
+    assert (found["pairs"][0]["diverged_epoch"], found["threshold"]) == (0, 0.05)
+
+
+@pytest.mark.parametrize("way", ["itself", "a copy", "a baseline", "an export"])
+def test_a_run_is_not_compared_with_itself(
+    quick_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: str,
+) -> None:
+    """It would pass whatever it holds: one line, exit code 2."""
+    out, run = tmp_path / "results", (quick_folder / "latest").resolve()
+
+    def call(*words: str) -> tuple[object, str]:
+        monkeypatch.setattr("sys.argv", ["xorbench", *words, "--out", str(out)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    if way == "a copy":
+        shutil.copytree(run, tmp_path / "copy")
+        code, message = call("compare", str(run), str(tmp_path / "copy"))
+    elif way == "a baseline":
+        call("save-baseline", "kept", str(run))
+        code, message = call("compare", str(run), "--baseline", "kept")
+    elif way == "an export":
+        call("export", str(run), "--to", "pytest-benchmark", str(tmp_path / "it.json"))
+        call("import", str(tmp_path / "it.json"), "--name", "brought")
+        code, message = call("compare", str(run), "brought")
+    else:
+        code, message = call("compare", str(run), str(run))
+    lines = message.splitlines()
+    assert (code, len(lines)) == (2, 2)
+    assert lines[0] == f"xorbench: compare: A and B are the same run {run.name}"
+    assert "run again" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +589,8 @@ def test_the_program_judges_saves_and_names(
         (("latest", "latest", "--machine-threshold", "0.5"), "from 1"),
         (("latest", "nowhere"), "nowhere"),
         (("latest", "--by", "colour"), "unknown setting"),
-        (("latest", "--by", "seed"), "no two finished cases"),
+        (("latest", "--by", "seed"), "no two cases"),
+        (("latest", "--by", "drop_last", "--machine-threshold", "2"), "--machine-threshold"),
         (("latest", "latest", "--json", "--markdown"), "--json"),
     ],
 )

@@ -129,20 +129,44 @@ def test_an_export_comes_back_as_it_was(quick_run: Run) -> None:
     ]
 
 
+def elsewhere(file: Path) -> Path:
+    """The export as if it were of another run."""
+    found = json.loads(file.read_text())
+    found["xorbench"]["run"] = "another"
+    found["datetime"] = "another day"
+    file.with_name("other.json").write_text(json.dumps(found))
+    return file.with_name("other.json")
+
+
 def test_an_import_is_a_run_that_report_and_compare_accept(
     call: Call, file: Path, quick_folder: Path
 ) -> None:
-    """Its report says what it lacks and judges nothing; it is the same as itself and its run."""
+    """Its report says what it lacks and judges nothing; runs and imports of its times are same."""
     done = call("import", str(file), "--name", "brought")
     assert done.code == 0
     assert "tapes, yardsticks, weights: times and claims" in done.out
     shown = call("report", "brought")
     assert (shown.code, "checks: nothing to judge" in shown.out) == (3, True)
-    itself = call("compare", "brought", "brought")
-    assert (itself.code, itself.out.splitlines()[-1]) == (0, "PASS: 2 same")
+    call("import", str(elsewhere(file)), "--name", "other")
+    alike = call("compare", "brought", "other")
+    assert (alike.code, alike.out.splitlines()[-1]) == (0, "PASS: 2 same")
     run = str((quick_folder / "latest").resolve())
-    assert call("compare", run, "brought").out.splitlines()[-1] == "PASS: 2 same"
-    assert "raw times, judged by --machine-threshold" in itself.out
+    assert call("compare", run, "other").out.splitlines()[-1] == "PASS: 2 same"
+    assert "raw times, judged by --machine-threshold" in alike.out
+
+
+def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
+    """By its id, or imported twice: one line, exit code 2."""
+    call("import", str(file), "--name", "brought")
+    itself = call("compare", "brought", "brought")
+    assert (itself.code, "the same run" in itself.err) == (2, True)
+    found = json.loads(file.read_text())
+    del found["xorbench"]
+    file.write_text(json.dumps(found))
+    for name in ("once", "twice"):
+        call("import", str(file), "--name", name)
+    copied = call("compare", "once", "twice")
+    assert (copied.code, "the same file" in copied.err) == (2, True)
 
 
 def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> None:
@@ -154,13 +178,16 @@ def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> N
     command += ["--benchmark-json=it.json", "test_it.py"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     subprocess.run(command, cwd=tmp_path, check=True, env=env)
-    done = call("import", str(tmp_path / "it.json"), "--json")
+    done = call("import", str(tmp_path / "it.json"), "--json", "--name", "it")
     (row,) = json.loads(done.out)["tables"]["benchmarks"]
     assert (row["benchmark"], row["rounds"], row["processes"]) == ("test_it.py::test_it", 5, 1)
     assert (row["accuracy"], row["weights sha256"], row["median (s) low"]) == ("", "", None)
-    itself = call("compare", "latest", "latest")
-    assert itself.code == 3
-    assert "one process has no interval" in itself.out
+    again = json.loads((tmp_path / "it.json").read_text()) | {"datetime": "another day"}
+    (tmp_path / "again.json").write_text(json.dumps(again))
+    call("import", str(tmp_path / "again.json"), "--name", "again")
+    alike = call("compare", "it", "again")
+    assert alike.code == 3
+    assert "one process has no interval" in alike.out
 
 
 def test_a_file_saved_without_its_rounds_is_accepted(file: Path) -> None:
@@ -207,7 +234,7 @@ def test_another_recipe_is_nothing_to_compare(quick_run: Run) -> None:
         here, xorbench=msgspec.structs.replace(here.xorbench, recipe_sha256="1" * 64)
     )
     assert compared(here, other).outcome == "inconclusive"
-    assert "the recipes differ" in compared(here, other).notes[0]
+    assert "recipes differ" in compared(here, other).notes[0]
 
 
 def test_planted_faults_are_carried_along(quick_run: Run) -> None:

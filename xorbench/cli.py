@@ -567,7 +567,7 @@ def lessons(**options: Any) -> int:
 @cli.command()
 @click.argument("runs", metavar="[A] B", nargs=-1)
 @click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
-@click.option("--by", "axis", metavar="SETTING", help="Along one setting of one run instead.")
+@click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
 @click.option("--threshold", default="5%", metavar="X", help="Slower by more fails [5%].")
 @click.option("--machine-threshold", default="1.5", metavar="X", help="The same of the machine.")
 @click.option("--markdown", is_flag=True, help="For a merge request or an issue.")
@@ -576,7 +576,8 @@ def lessons(**options: Any) -> int:
 def compare(**options: Any) -> int:
     """Is B slower than A, in code or settings, or is the machine?
 
-    A and B are runs: a path, an id, the unique beginning of one, a name, or latest.
+    A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
+    value of a setting is judged against the first, by its speed and by its bits.
     """
     from xorbench.report import compare as report
     from xorbench.verbs import compare as verb
@@ -594,12 +595,23 @@ def compare(**options: Any) -> int:
             "compare A B, compare B --baseline NAME, or compare RUN --by SETTING",
         )
     if axis:
-        _say(report.BY_FORMATS[form](verb.by_axis(root, runs[0], axis)))
-        return 0
+        _refuse_beside_by()
+        along = verb.by_axis(root, runs[0], axis, thresholds[0])
+        _say(report.BY_FORMATS[form](along))
+        return verb.exit_code(along)
     before = None if options["baseline"] else runs[0]
     found = verb.compare(root, before, runs[-1], options["baseline"], thresholds)
     _say(report.FORMATS[form](found))
     return verb.exit_code(found)
+
+
+def _refuse_beside_by() -> None:
+    """The values of a setting are timed on one machine, in one run."""
+    context = click.get_current_context()
+    if context.get_parameter_source("machine_threshold") == click.core.ParameterSource.COMMANDLINE:
+        raise BadOption(
+            "--machine-threshold: cannot be given with --by", "--threshold judges each pair"
+        )
 
 
 def _form(options: dict[str, Any]) -> str:

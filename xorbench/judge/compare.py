@@ -4,9 +4,12 @@ Two questions, two figures. *Relative* figures (epoch ÷ yardstick, timed in the
 the machine, and answer the first; the raw yardstick answers the second. Where the software
 differs, the yardstick may have changed with it, so that only raw figures are left: these wander by
 tens of per cent on a shared machine, and are judged by the wide threshold of the machine.
+
+Both figures are judged by one rule, `decide`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -26,8 +29,10 @@ from xorbench.judge.speed import (
     relative_pool,
     yardsticks,
 )
-from xorbench.judge.stats import ALPHA, Estimate, Pool, holm, pool, shift
+from xorbench.judge.stats import ALPHA, Estimate, Pool, Shift, holm, pool, shift
 from xorbench.observe.records import Run, WorkerRecord
+from xorbench.plan import kernels
+from xorbench.plan.recipe import Recipe
 
 THRESHOLD: Final = 0.05
 MACHINE_THRESHOLD: Final = 1.5
@@ -108,9 +113,10 @@ def compare(
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
     lost = _lost(before, after) if matched else []
     outcome = verdict(subjects, machine, lost)
+    changes = [*software, *other_changes(a, b), *_answers(before, after, matched)]
     for name, run in (("A", a), ("B", b)):
         notes += [f"{name} {text}" for text in remarks(run)]
-    notes += _advice(software, subjects)
+    notes += [*_advice(software, subjects), *kernel_hint(changes)]
     return Comparison(
         a=a.info.id,
         b=b.info.id,
@@ -122,7 +128,7 @@ def compare(
         only_a=_missing(before, after),
         only_b=_missing(after, before),
         lost=lost,
-        changes=[*software, *other_changes(a, b), *_answers(before, after, matched)],
+        changes=changes,
         notes=notes,
         outcome=outcome,
     )
@@ -132,23 +138,33 @@ def verdict(
     subjects: Sequence[Ratio], machine: Sequence[Ratio], lost: Sequence[str] = ()
 ) -> Answer:
     """Slower anywhere fails; nothing to compare, one undecided or lost, is never a pass."""
-    if any(row.verdict == "slower" for row in (*subjects, *machine)):
+    found = {row.verdict for row in (*subjects, *machine)}
+    if "slower" in found:
         return "fail"
-    if not subjects or lost or any(row.verdict == "inconclusive" for row in subjects):
-        return "inconclusive"
-    return "pass"
+    return "inconclusive" if not subjects or lost or "inconclusive" in found else "pass"
 
 
 def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
     """Ids of the subjects that both runs finished by the same recipe, or why there are none."""
-    if a.run.info.recipe_sha256 != b.run.info.recipe_sha256:
-        return [], ["nothing to compare: the recipes differ"]
-    if a.run.info.yardstick_version != b.run.info.yardstick_version:
-        versions = f"{a.run.info.yardstick_version} and {b.run.info.yardstick_version}"
+    one, other = a.run.info, b.run.info
+    if one.recipe_sha256 != other.recipe_sha256:
+        return [], [nothing_by_recipes(one.recipe, other.recipe)]
+    if one.yardstick_version != other.yardstick_version:
+        versions = f"{one.yardstick_version} and {other.yardstick_version}"
         return [], [f"nothing to compare: the yardsticks are of versions {versions}"]
     there = {subject.id for subject in b.subjects}
     matched = [subject.id for subject in a.subjects if subject.id in there]
     return matched, [] if matched else ["nothing to compare: the runs have no case in common"]
+
+
+def nothing_by_recipes(a: Recipe | None, b: Recipe | None) -> str:
+    """Say that recipes differ, and in which fields as far as they are known."""
+    found = [
+        f"{f.name} {getattr(a, f.name)} (A), {getattr(b, f.name)} (B)"
+        for f in fields(Recipe)
+        if a and b and getattr(a, f.name) != getattr(b, f.name)
+    ]
+    return f"nothing to compare: recipes differ: {'; '.join(found) or 'by their SHA-256'}"
 
 
 def _subjects(
@@ -175,9 +191,16 @@ def judged(
     `leaks` adds a standard deviation to a subject's shift (`stats.shift`).
     """
     names = list(before.means)
-    shifts = [shift(before, after, name, leaks.get(name, 0.0)) for name in names]
+    return judged_shifts(
+        {name: shift(before, after, name, leaks.get(name, 0.0)) for name in names}, limit
+    )
+
+
+def judged_shifts(shifts: Mapping[str, Shift], limit: float) -> list[Ratio]:
+    """Each shift as a ratio against the limit (1.05), corrected for there being several (Holm)."""
+    corrected = holm([moved.p for moved in shifts.values()])
     rows = []
-    for name, moved, (p, alpha) in zip(names, shifts, holm([s.p for s in shifts]), strict=True):
+    for (name, moved), (p, alpha) in zip(shifts.items(), corrected, strict=True):
         found = moved.ratio(alpha)
         said = decide(found.value, found.low, found.high, p, limit)
         alone = "" if found.low is not None else "one worker has no interval: --repeats 2"
@@ -210,19 +233,23 @@ def decide(ratio: float, low: float | None, high: float | None, p: float, limit:
 
 
 def _machine(a: Evidence, b: Evidence, limit: float) -> list[Ratio]:
-    """The raw yardstick of each device: hours lie between the runs, so only the limit decides."""
+    """The raw yardstick of each device, judged as cases are; hours lie between the runs, so no p.
+
+    Devices differ in how much they scatter, so each has the deviation of its own yardsticks.
+    """
     before, after = yardsticks(a), yardsticks(b)
-    rows = []
-    for name in before.keys() & after.keys():
-        moved = shift(pool({name: before[name]}), pool({name: after[name]}), name)
-        found = moved.ratio()
-        pace, mild = _pace(found.value, limit), _mild(found.value, limit)
-        rows.append(_ratio(name, found, None, pace, mild))
-    return sorted(rows, key=lambda row: row.subject)
+    names = sorted(name for name in before if name in after)
+    shifts = {n: shift(pool({n: before[n]}), pool({n: after[n]}), n) for n in names}
+    return [
+        msgspec.structs.replace(row, p=None, note=row.note or _machine_note(row, limit))
+        for row in judged_shifts(shifts, limit)
+    ]
 
 
-def _pace(ratio: float, limit: float) -> Speed:
-    return "slower" if ratio > limit else "faster" if ratio < 1 / limit else "same"
+def _machine_note(row: Ratio, limit: float) -> str:
+    if row.verdict == "inconclusive":
+        return "the interval is not within the threshold: more --repeats"
+    return _mild(row.ratio, limit)
 
 
 def _mild(ratio: float, limit: float) -> str:
@@ -300,15 +327,26 @@ def other_changes(a: Run, b: Run) -> list[Change]:
 
 def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
     before, after = _machines(a), _machines(b)
-    for setting in before.keys() & after.keys():
+    for setting in (one for one in before if one in after):
         yield from differences(
             f"workers, {setting}", flat(before[setting].machine), flat(after[setting].machine)
         )
 
 
 def _machines(run: Run) -> dict[str, WorkerRecord]:
-    """The first described worker of each setting."""
-    return {w.setting.id: w for w in reversed(run.info.workers) if w.machine}
+    """The first described worker of each setting, in the order of the plan."""
+    first: dict[str, WorkerRecord] = {}
+    for worker in run.info.workers:
+        if worker.machine:
+            first.setdefault(worker.setting.id, worker)
+    return first
+
+
+def kernel_hint(changes: Sequence[Change]) -> list[str]:
+    """Why bits differ where processors do: MKL's kernels; none where bits or processors agree."""
+    what = {change.what for change in changes}
+    said = kernels.hint(what) if what & {"bits", "weights_sha256"} else ""
+    return [said] if said else []
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

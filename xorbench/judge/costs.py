@@ -27,30 +27,22 @@ class Cost:
     highest: float
 
 
-def pairs(evidence: Evidence, axis: Axis | None = None) -> list[tuple[Axis, Subject, Subject]]:
+def pairs(
+    subjects: Sequence[Subject], axis: Axis | None = None
+) -> list[tuple[Axis, Subject, Subject]]:
     """Every two subjects that differ in one axis alone, the first value against each other."""
     return [
         (one, members[0], other)
-        for one, members in edges(evidence.subjects)
+        for one, members in edges(list(subjects))
         if axis is None or one is axis
         for other in members[1:]
-    ]
-
-
-def by_pair(evidence: Evidence, axis: Axis) -> list[Cost]:
-    """The ratio of each pair along one axis, with intervals pooled over them."""
-    together = _pool_of_pairs(evidence, axis)
-    return [
-        _mean_cost(together, [member])
-        for member in pairs(evidence, axis)
-        if _name(*member[1:]) in together.means
     ]
 
 
 def by_setting(evidence: Evidence) -> list[Cost]:
     """One row for each change of a setting: the geometric mean over all pairs that show it."""
     groups: dict[tuple[str, str, str], list[tuple[Axis, Subject, Subject]]] = {}
-    for axis, a, b in pairs(evidence):
+    for axis, a, b in pairs(evidence.subjects):
         key = axis.name, value_text(axis.value(a)), value_text(axis.value(b))
         groups.setdefault(key, []).append((axis, a, b))
     axes = dict.fromkeys(axis for members in groups.values() for axis, _, _ in members)
@@ -63,7 +55,7 @@ def by_setting(evidence: Evidence) -> list[Cost]:
 
 
 def _pool_of_pairs(evidence: Evidence, axis: Axis) -> Pool:
-    found = {_name(a, b): log_ratios(evidence, a, b) for _, a, b in pairs(evidence, axis)}
+    found = {_name(a, b): log_ratios(evidence, a, b) for _, a, b in pairs(evidence.subjects, axis)}
     return pool({name: logs for name, logs in found.items() if logs})
 
 

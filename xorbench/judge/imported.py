@@ -18,6 +18,8 @@ from xorbench.judge.compare import (
     fault_remarks,
     flat,
     judged_raw,
+    kernel_hint,
+    nothing_by_recipes,
     remarks,
     verdict,
 )
@@ -25,6 +27,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_subject, log_epoch
 from xorbench.judge.stats import pool, spread
 from xorbench.observe.records import Benchmark, ImportInfo, Run
+from xorbench.plan.recipe import Recipe
 
 CLAIMS: Final = ("accuracy", "weights_sha256")
 
@@ -33,15 +36,16 @@ CLAIMS: Final = ("accuracy", "weights_sha256")
 class Measured:
     """What a run and an imported file have in common.
 
-    `logs` are of the median time of a round in seconds, one a process, by benchmark; `recipe` is
-    None where the file does not name one.
+    `logs` are of the median time of a round in seconds, one a process, by benchmark; `recipe` and
+    its SHA-256 are None where the file does not name one.
     """
 
     id: str
     logs: Mapping[str, Sequence[float]]
     claims: Mapping[str, Mapping[str, str]]
     machine: Mapping[str, str]
-    recipe: str | None
+    recipe: Recipe | None
+    recipe_sha256: str | None
     remarks: Sequence[str] = ()
 
 
@@ -54,7 +58,8 @@ def of_import(info: ImportInfo) -> Measured:
         logs={b.fullname: log_medians(b) for b in file.benchmarks},
         claims={b.fullname: _claims(b.extra_info) for b in file.benchmarks},
         machine=flat(machine if isinstance(machine, dict) else {}),
-        recipe=file.xorbench.recipe_sha256 if file.xorbench else None,
+        recipe=file.xorbench.recipe if file.xorbench else None,
+        recipe_sha256=file.xorbench.recipe_sha256 if file.xorbench else None,
         remarks=fault_remarks(file.xorbench.faults if file.xorbench else ()),
     )
 
@@ -86,7 +91,8 @@ def of_run(run: Run) -> Measured:
         logs=by_subject(evidence, log_epoch),
         claims=claims,
         machine=flat(machine),
-        recipe=run.info.recipe_sha256,
+        recipe=run.info.recipe,
+        recipe_sha256=run.info.recipe_sha256,
         remarks=list(remarks(run)),
     )
 
@@ -106,6 +112,8 @@ def compare(
     if any(row.low is None for row in subjects):
         notes.append("one process has no interval, however many rounds it ran")
     notes += [f"{side} {text}" for side, m in (("A", a), ("B", b)) for text in m.remarks]
+    changes = _changes(a, b, matched)
+    notes += kernel_hint(changes)
     return Comparison(
         a=a.id,
         b=b.id,
@@ -116,15 +124,15 @@ def compare(
         machine=[],
         only_a=[name for name in a.logs if name not in b.logs],
         only_b=[name for name in b.logs if name not in a.logs],
-        changes=_changes(a, b, matched),
+        changes=changes,
         notes=notes,
         outcome=verdict(subjects, []),
     )
 
 
 def _matched(a: Measured, b: Measured) -> tuple[list[str], list[str]]:
-    if a.recipe and b.recipe and a.recipe != b.recipe:
-        return [], ["nothing to compare: the recipes differ"]
+    if a.recipe_sha256 and b.recipe_sha256 and a.recipe_sha256 != b.recipe_sha256:
+        return [], [nothing_by_recipes(a.recipe, b.recipe)]
     matched = [name for name in a.logs if name in b.logs]
     return matched, [] if matched else ["nothing to compare: no benchmark in common"]
 

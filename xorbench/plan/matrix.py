@@ -85,11 +85,12 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
 def edges(subjects: list[Subject]) -> list[tuple[Axis, list[Subject]]]:
     """The groups of subjects that differ in one axis alone, each sorted along that axis.
 
-    Texts, such as interpreters, have no order of their own: theirs is that of the subjects.
+    Texts, such as interpreters and variables, have no order of their own: theirs is that of the
+    subjects.
     """
     groups = []
     for axis in AXES:
-        texts = dict.fromkeys(v for s in subjects if isinstance(v := axis.value(s), str))
+        texts = dict.fromkeys(v for s in subjects if isinstance(v := axis.value(s), str | tuple))
         places = {text: place for place, text in enumerate(texts)}
         ordered = sorted(
             subjects,

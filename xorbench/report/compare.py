@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 import pandas as pd
 
+from xorbench.judge.by_axis import AxisComparison, AxisPair
 from xorbench.judge.compare import Comparison, Ratio
 from xorbench.judge.costs import Cost
 from xorbench.report.text import to_markdown, to_terminal
@@ -24,7 +25,7 @@ def as_markdown(found: Comparison) -> str:
     return _whole(found, to_markdown, "## ") + "\n"
 
 
-def as_json(found: Comparison) -> str:
+def as_json(found: Comparison | AxisComparison) -> str:
     """Everything, for programs."""
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
 
@@ -74,15 +75,8 @@ def _ratios(rows: Sequence[Ratio], what: str) -> pd.DataFrame:
 
 def sentence(found: Comparison) -> str:
     """The verdict, and what it rests on."""
-    named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
-    for row in found.subjects:
-        named[row.verdict].append(row.subject)
     counts = [f"lost by B: {', '.join(found.lost)}"] if found.lost else []
-    counts += [
-        f"{len(names)} same" if verdict == "same" else f"{verdict}: {', '.join(names)}"
-        for verdict, names in named.items()
-        if names
-    ]
+    counts += _by_verdict(found.subjects)
     paces = [f"{row.subject} {row.verdict}" for row in found.machine]
     machine = [f"the machine: {', '.join(paces)}"] if paces else []
     said = [*counts, *machine] if counts else ["nothing to compare"]
@@ -91,8 +85,20 @@ def sentence(found: Comparison) -> str:
     return f"{WORDS[found.outcome]}: {'; '.join(said)}"
 
 
+def _by_verdict(rows: Sequence[Ratio]) -> list[str]:
+    """The subjects of each verdict by name, those that are the same as a number."""
+    named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
+    for row in rows:
+        named[row.verdict].append(row.subject)
+    return [
+        f"{len(names)} same" if verdict == "same" else f"{verdict}: {', '.join(names)}"
+        for verdict, names in named.items()
+        if names
+    ]
+
+
 def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
-    """Ratios along the axes of one run, one row a change of a setting or a pair of subjects."""
+    """Ratios along the axes of one run, one row a change of a setting."""
     return pd.DataFrame(
         [
             {
@@ -117,24 +123,67 @@ def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def by_text(costs: Sequence[Cost]) -> str:
-    """`compare RUN --by AXIS` for a terminal."""
-    return to_terminal(_by_frame(costs))
+def by_text(found: AxisComparison) -> str:
+    """`compare RUN --by AXIS` for a terminal: the pairs, the answer in the last line."""
+    return _by_whole(found, to_terminal, "")
 
 
-def by_markdown(costs: Sequence[Cost]) -> str:
+def by_markdown(found: AxisComparison) -> str:
     """The same as Markdown."""
-    return to_markdown(_by_frame(costs)) + "\n"
+    return _by_whole(found, to_markdown, "## ") + "\n"
 
 
-def by_json(costs: Sequence[Cost]) -> str:
-    """The same for programs."""
-    return costs_frame(costs).to_json(orient="records", indent=2)
+def _by_whole(found: AxisComparison, table: Table, mark: str) -> str:
+    asked = f"threshold {found.threshold * 100:g}%; intervals by Holm"
+    parts = [f"run {found.run}"]
+    if found.pairs:
+        parts += [f"{mark}{found.setting}: epoch time, to ÷ from ({asked})"]
+        parts += [table(_by_frame(found.pairs))]
+    parts += [f"note: {note}" for note in found.notes]
+    return "\n\n".join([*parts, by_sentence(found)])
 
 
-def _by_frame(costs: Sequence[Cost]) -> pd.DataFrame:
-    frame = costs_frame(costs).drop(columns=["pairs", "lowest", "highest"])
-    return frame.rename(columns={"example": "first case"})
+def _by_frame(pairs: Sequence[AxisPair]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "from": pair.value_a,
+                "to": pair.value_b,
+                "to ÷ from": pair.speed.ratio,
+                "to ÷ from low": pair.speed.low,
+                "to ÷ from high": pair.speed.high,
+                "p": None if pair.speed.p is None else f"{pair.speed.p:.2g}",
+                "processes": pair.speed.workers,
+                "verdict": pair.speed.verdict,
+                "bits": _bits(pair),
+                "expected bits": pair.bits,
+                "first case": pair.a,
+                "note": pair.speed.note,
+            }
+            for pair in pairs
+        ]
+    )
+
+
+def _bits(pair: AxisPair) -> str:
+    if pair.diverged_epoch is None:
+        return "equal"
+    return f"diverge at epoch {pair.diverged_epoch}"
+
+
+def by_sentence(found: AxisComparison) -> str:
+    """The verdict, and what it rests on: the speeds, then the bits."""
+    said = [f"lost: {', '.join(found.lost)}"] if found.lost else []
+    said += _by_verdict([pair.speed for pair in found.pairs])
+    said += [f"bits of {pair.b}: {_bits(pair)}, {pair.bits}" for pair in found.pairs if pair.broken]
+    if found.pairs and not any(pair.broken for pair in found.pairs):
+        said.append(_bits_in_all(found.pairs))
+    return f"{WORDS[found.outcome]}: {'; '.join(said)}"
+
+
+def _bits_in_all(pairs: Sequence[AxisPair]) -> str:
+    diverged = sum(pair.diverged_epoch is not None for pair in pairs)
+    return f"bits diverge in {diverged} of {len(pairs)}" if diverged else "bits equal"
 
 
 FORMATS: Final[dict[str, Callable[[Comparison], str]]] = {
@@ -142,8 +191,8 @@ FORMATS: Final[dict[str, Callable[[Comparison], str]]] = {
     "json": as_json,
     "markdown": as_markdown,
 }
-BY_FORMATS: Final[dict[str, Callable[[Sequence[Cost]], str]]] = {
+BY_FORMATS: Final[dict[str, Callable[[AxisComparison], str]]] = {
     "text": by_text,
-    "json": by_json,
+    "json": as_json,
     "markdown": by_markdown,
 }

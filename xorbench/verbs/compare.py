@@ -5,56 +5,83 @@ from pathlib import Path
 from xorbench.errors import BadOption
 from xorbench.judge import compare as judge
 from xorbench.judge import imported
-from xorbench.judge.costs import Cost, by_pair
+from xorbench.judge.by_axis import AxisComparison, planned_pairs
+from xorbench.judge.by_axis import by_axis as judged_by
 from xorbench.judge.evidence import Evidence
 from xorbench.observe import baselines, store
-from xorbench.plan.axes import AXES
+from xorbench.observe.records import ImportInfo, Run
+from xorbench.plan.axes import AXES, Axis
+
+Observed = Run | ImportInfo
 
 
 def compare(
     root: Path, a: str | None, b: str, baseline: str | None, thresholds: tuple[float, float]
 ) -> judge.Comparison:
-    """Judge run B against run A, or against a named baseline; an imported file by raw times."""
-    before = baselines.find(root, baseline) if baseline else store.find(root, str(a), "A")
-    after = store.find(root, b, "B")
+    """Judge run B against run A, or against a named baseline; an imported file by raw times.
+
+    Raises `BadOption` where both are one run: a run says nothing about itself.
+    """
+    folder = baselines.find(root, baseline) if baseline else store.find(root, str(a), "A")
+    before, after = _loaded(folder), _loaded(store.find(root, b, "B"))
+    _refuse_the_same(before, after)
     relative, machine = thresholds
-    if "benchmark" in (store.kind_of(before), store.kind_of(after)):
-        return imported.compare(
-            _measured(before), _measured(after), threshold=relative, limit=machine
-        )
-    return judge.compare(
-        store.load(before), store.load(after), threshold=relative, machine_threshold=machine
-    )
+    if isinstance(before, Run) and isinstance(after, Run):
+        return judge.compare(before, after, threshold=relative, machine_threshold=machine)
+    return imported.compare(_measured(before), _measured(after), threshold=relative, limit=machine)
 
 
-def _measured(folder: Path) -> imported.Measured:
-    if store.kind_of(folder) == "benchmark":
-        return imported.of_import(store.read_import(folder))
-    return imported.of_run(store.load(folder))
+def _loaded(folder: Path) -> Observed:
+    is_import = store.kind_of(folder) == "benchmark"
+    return store.read_import(folder) if is_import else store.load(folder)
 
 
-def exit_code(found: judge.Comparison) -> int:
-    """0 passed, 1 slower, 3 inconclusive."""
+def _measured(one: Observed) -> imported.Measured:
+    return imported.of_run(one) if isinstance(one, Run) else imported.of_import(one)
+
+
+def _refuse_the_same(a: Observed, b: Observed) -> None:
+    """Raise `BadOption` for one run twice: a copy, a baseline or an export of it, one file."""
+    hint = "run again, and compare the new run: python -m xorbench run"
+    common = [one for one in _ids(a) if one in _ids(b)]
+    if common:
+        raise BadOption(f"compare: A and B are the same run {common[0]}", hint)
+    if isinstance(a, ImportInfo) and isinstance(b, ImportInfo) and a.imported == b.imported:
+        raise BadOption(f"compare: A and B are the same file, imported as {a.id} and {b.id}", hint)
+
+
+def _ids(one: Observed) -> list[str]:
+    """The id, and of an export that was imported the id of the run that it is of."""
+    if isinstance(one, Run):
+        return [one.info.id]
+    origin = one.imported.xorbench
+    return [one.id, *([origin.run] if origin else [])]
+
+
+def exit_code(found: judge.Comparison | AxisComparison) -> int:
+    """0 passed, 1 slower or bits that are not as they must be, 3 inconclusive."""
     return judge.EXIT_CODES[found.outcome]
 
 
-def by_axis(root: Path, run: str, name: str) -> list[Cost]:
-    """The ratios along one axis of one run; raises `BadOption` where it varies none."""
-    axis = next(
-        (one for one in AXES if name in (one.name, one.name.replace("_", "-"), one.option[2:])),
-        None,
-    )
-    if axis is None:
-        known = ", ".join(one.name for one in AXES)
-        raise BadOption(f"--by: unknown setting {name!r}", f"one of {known}")
+def by_axis(root: Path, run: str, name: str, threshold: float) -> AxisComparison:
+    """Judge one run along one axis; raises `BadOption` where it varies none."""
+    axis = _axis(name)
     folder = store.find(root, run)
-    costs = by_pair(Evidence(store.load(folder)), axis)
-    if not costs:
+    observed = store.load(folder)
+    if not planned_pairs(Evidence(observed), axis):
         raise BadOption(
-            f"--by: no two finished cases of {folder.name} differ in {axis.name} alone",
+            f"--by: no two cases of {folder.name} differ in {axis.name} alone",
             f"run with several {axis.option}",
         )
-    return costs
+    return judged_by(observed, axis, threshold=threshold)
+
+
+def _axis(name: str) -> Axis:
+    for axis in AXES:
+        if name in (axis.name, axis.name.replace("_", "-"), axis.option[2:]):
+            return axis
+    known = ", ".join(axis.name for axis in AXES)
+    raise BadOption(f"--by: unknown setting {name!r}", f"one of {known}")
 
 
 def save_baseline(root: Path, name: str, run: str, *, replace: bool) -> Path:

@@ -1,0 +1,122 @@
+"""Judge one run along one axis: is another value slower, and did it do to the bits what it must?
+
+Each pair was timed in the same rounds of one run, so raw times are compared, paired by round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from msgspec import Struct
+
+from xorbench.judge import costs, lattice
+from xorbench.judge.compare import THRESHOLD, Answer, Ratio, judged_shifts, remarks
+from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.speed import by_repeat, log_ratios
+from xorbench.judge.stats import Shift, pool
+from xorbench.observe.records import Run
+from xorbench.plan.axes import Axis, value_text
+from xorbench.plan.case import Subject
+
+SCHEMA_VERSION: Final = 1
+
+Pairs = Sequence[tuple[Subject, Subject]]
+
+
+class AxisPair(Struct, frozen=True, kw_only=True):
+    """Two subjects that differ in one setting alone: `speed` is B's epoch time ÷ A's.
+
+    `diverged_epoch` is the first epoch, from 0, whose digests differ, None where all are equal;
+    `bits` is what the setting must do to them, and `broken` whether it did not.
+    """
+
+    a: str
+    b: str
+    value_a: str
+    value_b: str
+    speed: Ratio
+    diverged_epoch: int | None
+    bits: str
+    reason: str
+    broken: bool
+
+
+class AxisComparison(Struct, frozen=True, kw_only=True):
+    """What comparing the values of one setting came to; `lost` was planned and not finished."""
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    setting: str
+    threshold: float
+    pairs: list[AxisPair]
+    lost: list[str]
+    notes: list[str]
+    outcome: Answer
+
+
+def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:
+    """Judge the axis' first value against each other one; `threshold` is a share (0.05)."""
+    evidence = Evidence(run)
+    planned = planned_pairs(evidence, axis)
+    shifts = _shifts(evidence, planned)
+    speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
+    found = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
+    lost = [b.id for _, b in planned if b.id not in speeds]
+    return AxisComparison(
+        run=run.info.id,
+        setting=axis.name,
+        threshold=threshold,
+        pairs=found,
+        lost=lost,
+        notes=[f"the run {text}" for text in remarks(run)],
+        outcome=verdict(found, lost),
+    )
+
+
+def planned_pairs(evidence: Evidence, axis: Axis) -> list[tuple[Subject, Subject]]:
+    """What the run set out to train along the axis: the first value with each other one."""
+    skipped = {skip.case.id for skip in evidence.run.skips}
+    subjects = [subject for subject in evidence.planned if subject.case.id not in skipped]
+    return [(a, b) for _, a, b in costs.pairs(subjects, axis)]
+
+
+def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> Answer:
+    """Slower anywhere fails, and so do bits that are not as they must be; lost is no pass."""
+    found = {pair.speed.verdict for pair in pairs}
+    if "slower" in found or any(pair.broken for pair in pairs):
+        return "fail"
+    return "inconclusive" if not pairs or lost or "inconclusive" in found else "pass"
+
+
+def _shifts(evidence: Evidence, planned: Pairs) -> dict[str, Shift]:
+    """The log ratio of each pair that some repeat finished, by the id of its second subject."""
+    finished = [pair for pair in planned if all(one.id in evidence.trainings for one in pair)]
+    logs = {b.id: log_ratios(evidence, a, b) for a, b in finished}
+    of = pool({name: ratios for name, ratios in logs.items() if ratios})
+    return {
+        name: Shift(mean, of.variance(name), of.freedom_of(name), of.workers[name])
+        for name, mean in of.means.items()
+    }
+
+
+def _judged(evidence: Evidence, axis: Axis, a: Subject, b: Subject, speed: Ratio) -> AxisPair:
+    diverged = _diverged(evidence, a, b)
+    pair = replace(lattice.pair(axis, a, b, evidence), parted=diverged)
+    return AxisPair(
+        a=a.id,
+        b=b.id,
+        value_a=value_text(axis.value(a)),
+        value_b=value_text(axis.value(b)),
+        speed=speed,
+        diverged_epoch=diverged,
+        bits=lattice.must(pair.expectation.bits),
+        reason=pair.expectation.reason,
+        broken=pair.broken,
+    )
+
+
+def _diverged(evidence: Evidence, a: Subject, b: Subject) -> int | None:
+    """The first epoch that differs in any repeat that finished both."""
+    ones, others = by_repeat(evidence, a), by_repeat(evidence, b)
+    epochs = [first_difference(ones[r].tape, others[r].tape) for r in ones if r in others]
+    return min((epoch for epoch in epochs if epoch is not None), default=None)
