@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import struct
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from xorbench.judge.answers import RIGHT, SAME, answers
 from xorbench.judge.checks import CHECKS, exit_code, judge, sha256_of, summary
 from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
 from xorbench.judge.evidence import Evidence, first_difference
@@ -178,6 +180,38 @@ def test_one_wrong_point_fails_accuracy(quick_run: Run) -> None:
     verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
     assert "499/500" in verdict.actual
     assert "--epochs" in verdict.hint
+
+
+def test_weights_that_are_not_finite_fail_accuracy(quick_run: Run) -> None:
+    """Even with every point right; the first epoch is named, and more epochs are no remedy."""
+    training = quick_run.trainings[0]
+    assert training.weights is not None
+    bias = training.weights["layer2.bias"]
+    lost = msgspec.structs.replace(bias, hex=struct.pack("<f", math.nan).hex())
+    losses = [*training.losses[:3], *(None for _ in training.losses[3:])]
+    run = doctored(
+        quick_run, 0, losses=losses, weights={**training.weights, "layer2.bias": lost}
+    )  # fmt: skip
+    verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
+    assert verdict.actual == "500/500; weights are not finite after epoch 3"
+    assert verdict.hint == "lr 0.1 may be too high here: try a lower --lr"
+
+
+def test_a_loss_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
+    """Though weights are finite, as where a single step overflows."""
+    losses = [*quick_run.trainings[0].losses[:-1], None]
+    verdict = next(v for v in judge(doctored(quick_run, 0, losses=losses)) if v.outcome == "fail")
+    assert verdict.actual == f"500/500; loss is not finite since epoch {len(losses) - 1}"
+    assert "lower --lr" in verdict.hint
+
+
+def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
+    """Not even where the check of accuracy did not speak."""
+    run = doctored(quick_run, 0, test=Count(correct=499, total=500))
+    verdicts = [v for v in judge(run) if v.check != "accuracy"]
+    said = {answer.question: answer.word for answer in answers(run, verdicts)}
+    assert said[RIGHT] == "No"
+    assert said[SAME] == "Yes"
 
 
 def test_other_inputs_are_named_first(quick_run: Run) -> None:
@@ -392,14 +426,32 @@ def test_a_compiler_may_round_otherwise(quick_run: Run) -> None:
 
 
 def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run) -> None:
-    """Its score is what it is, its digest must be the golden one, its inputs are its own."""
+    """Its digest must be the golden one, its inputs are its own, and no bits are compared."""
     fact = Fact(what="digest", expected="a" * 64, actual="a" * 64)
-    changes = {"test": Count(correct=499, total=500), "inputs_sha256": "b" * 64, "golden": [fact]}
-    run = with_engine(quick_run, "universal", **changes)
+    run = with_engine(quick_run, "universal", inputs_sha256="b" * 64, golden=[fact])
     assert not {"accuracy", "inputs", "universal"} & failing(run)
     assert same_bits(gains(Evidence(run))[1]) == "another form"
     wrong = msgspec.structs.replace(fact, actual="c" * 64)
     assert "universal" in failing(with_engine(quick_run, "universal", golden=[wrong]))
+
+
+@pytest.mark.parametrize(
+    ("actual", "says"),
+    [("a", "the device computes right (see universal)"), ("c", "the device may compute wrong")],
+)
+def test_the_universal_engine_must_learn_every_point_too(
+    actual: str, says: str, quick_run: Run
+) -> None:
+    """A golden digest of 499 points right is a sound device, and not a right training."""
+    fact = Fact(what="digest", expected="a" * 64, actual=actual * 64)
+    run = with_engine(
+        quick_run, "universal", test=Count(correct=499, total=500), golden=[fact],
+        losses=[None for _ in quick_run.trainings[0].losses],
+    )  # fmt: skip
+    (verdict,) = [v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail"]
+    assert verdict.actual == "499/500"
+    assert says in verdict.hint
+    assert "--epochs 400, or other --seeds" in verdict.hint
 
 
 @pytest.mark.parametrize(

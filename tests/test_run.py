@@ -201,6 +201,40 @@ def test_an_honest_failure_exits_1_and_names_the_remedy(xorbench: Xorbench) -> N
     assert "--lr-scaling linear" in line
 
 
+@pytest.mark.parametrize(
+    ("given", "says", "not_says"),
+    [
+        (("--lr", "1000"), "lr 1000 may be too high here: try a lower --lr", "--epochs"),
+        (
+            ("--plant", "nan-weight:epoch=1,step=3"),
+            "weights are not finite after epoch 1 (expected 500/500); hint: lr 0.1 may be too high",
+            "--epochs",
+        ),
+    ],
+    ids=["lr", "nan"],
+)
+def test_a_training_that_blew_up_is_not_told_to_train_longer(
+    given: tuple[str, ...], says: str, not_says: str, xorbench: Xorbench
+) -> None:
+    """A real run at a rate that is far too high, and one with a weight that is not a number."""
+    done = xorbench(*TINY, "--drop-last", "true", *given)
+    assert done.returncode == 1
+    line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
+    assert says in line
+    assert not_says not in line
+
+
+def test_engines_that_learn_too_little_are_not_right(xorbench: Xorbench, tmp_path: Path) -> None:
+    """The universal training is judged as any other: 40 epochs are too few for it."""
+    done = xorbench(*TINY, "--epochs", "40", "--drop-last", "true", "--engines", "universal")
+    assert done.returncode == 1, done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
+    assert "the device computes right (see universal), but not every point is learned" in line
+    page = (tmp_path / "results" / "latest" / "report.html").read_text()
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+    assert re.search(r"Does it train right\? No\W", words)
+
+
 def test_the_named_remedy_works(xorbench: Xorbench) -> None:
     """With linear scaling the same case reaches 500/500."""
     done = xorbench(
@@ -464,7 +498,7 @@ def test_a_relative_pythonpath_reaches_the_processes(
 ) -> None:
     """A `sitecustomize` of the user's is seen by the process that trains."""
     (tmp_path / "hooks").mkdir()
-    script = "import sys, pathlib\nwith open({!r}, 'a') as f:\n    print(sys.orig_argv, file=f)\n"
+    script = "import sys\nwith open({!r}, 'a') as f:\n    print(sys.orig_argv, file=f)\n"
     seen = tmp_path / "seen"
     (tmp_path / "hooks" / "sitecustomize.py").write_text(script.format(str(seen)))
     monkeypatch.setenv("PYTHONPATH", "hooks")

@@ -49,7 +49,16 @@ def answers(run: Run, verdicts: Sequence[Verdict]) -> list[Answer]:
     """The answers to all three."""
     evidence = Evidence(run)
     said = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts), FAST: _fast(evidence)}
-    return [_answer(question, passed, verdicts) for question, passed in said.items()]
+    found = [_answer(question, passed, verdicts) for question, passed in said.items()]
+    return [_counted(answer, evidence) for answer in found]
+
+
+def _counted(answer: Answer, evidence: Evidence) -> Answer:
+    """The answer, but never that it trains right where points are wrong, whatever was checked."""
+    wrong = any(t.test.correct != t.test.total for t in evidence.run.trainings)
+    if answer.question == RIGHT and answer.outcome == "pass" and wrong:
+        return replace(answer, outcome="fail")
+    return answer
 
 
 def _answer(question: str, passed: str, verdicts: Sequence[Verdict]) -> Answer:

@@ -18,7 +18,7 @@ from xorbench.errors import (
     INTERRUPTED,
     PASSED,
 )
-from xorbench.judge import lattice
+from xorbench.judge import lattice, witnesses
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.observe.records import (
     Fact,
@@ -62,17 +62,62 @@ def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Every test point is right, counted as integers."""
+    """Every test point is right, counted as integers, and weights and loss are finite."""
     for subject in evidence.subjects:
-        tests = [training.test for training in evidence.trainings[subject.id]]
+        trainings = evidence.trainings[subject.id]
+        tests = [training.test for training in trainings]
         expected = f"{tests[0].total}/{tests[0].total}"
-        actual = ", ".join(dict.fromkeys(f"{test.correct}/{test.total}" for test in tests))
-        if form_of(subject.case) == "universal":
-            yield _skip(name, subject.id, "as golden: see the universal check", actual)
-        elif all(test.correct == test.total for test in tests):
+        scores = ", ".join(dict.fromkeys(f"{test.correct}/{test.total}" for test in tests))
+        flaws = dict.fromkeys(filter(None, map(not_finite, trainings)))
+        actual = "; ".join([scores, *flaws])
+        if all(test.correct == test.total for test in tests) and not flaws:
             yield _pass(name, subject.id, expected, actual)
         else:
-            yield _fail(name, subject.id, expected, actual, _budget_hint(subject))
+            yield _fail(name, subject.id, expected, actual, _accuracy_hint(subject, trainings))
+
+
+def not_finite(training: Training) -> str:
+    """What is not finite at the end of a training, and since which epoch; empty where all is."""
+    epoch = _first_without_loss(training)
+    weights = (training.weights or {}).values()
+    if not all(np.isfinite(values_of(weight)).all() for weight in weights):
+        return "weights are not finite" + ("" if epoch is None else f" after epoch {epoch}")
+    lost = epoch is not None and training.losses[-1] is None
+    return f"loss is not finite since epoch {epoch}" if lost else ""
+
+
+def _first_without_loss(training: Training) -> int | None:
+    """The first epoch whose loss is not finite; None where all are, or the engine has none."""
+    if form_of(training.case) == "universal":
+        return None
+    return next((epoch for epoch, loss in enumerate(training.losses) if loss is None), None)
+
+
+def _accuracy_hint(subject: Subject, trainings: list[Training]) -> str:
+    if any(map(not_finite, trainings)):
+        return _rate_hint(subject)
+    loss = max((t.losses[-1] or 0.0 for t in trainings), default=0.0)
+    if loss > WILD_LOSS:
+        return f"the loss ends at {loss:.3g}, that of a guess is 0.693: {_rate_hint(subject)}"
+    if form_of(subject.case) == "universal":
+        return f"{_universal_hint(trainings)}; {_budget_hint(subject)}"
+    return _budget_hint(subject)
+
+
+WILD_LOSS: Final = 1.0  # a training that has learned nothing yet stays near ln 2
+
+
+def _rate_hint(subject: Subject) -> str:
+    rate = subject.recipe.learning_rate(subject.case.batch_size)
+    scaled = " or --lr-scaling none" if rate > subject.recipe.lr else ""
+    return f"lr {rate:g} may be too high here: try a lower --lr{scaled}"
+
+
+def _universal_hint(trainings: list[Training]) -> str:
+    facts = [fact for training in trainings for fact in training.golden]
+    if facts and all(fact.actual == fact.expected for fact in facts):
+        return "the device computes right (see universal), but not every point is learned"
+    return "see universal first: the device may compute wrong"
 
 
 def _budget_hint(subject: Subject) -> str:
@@ -327,6 +372,9 @@ CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {
     "completion": completion,
     "accuracy": accuracy,
     "inputs": inputs,
+    "golden inputs": witnesses.golden_inputs,
+    "accuracy of arithmetic": witnesses.accuracy_of_arithmetic,
+    "clock": witnesses.clock,
     "rerun": rerun,
     "warm-up": warm_up,
     "invariance": invariance,
