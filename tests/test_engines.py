@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from xorbench.plan.case import Case
-from xorbench.plan.engines import unable
 from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec
+from xorbench.plan.honour import unable
 from xorbench.plan.recipe import Recipe
 from xorbench.universal import golden
 from xorbench.worker.operations import OPERATIONS, Session
