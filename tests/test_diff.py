@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import shutil
 import struct
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from xorbench.measure.replay import other_machine
 from xorbench.observe import trace as traces
 from xorbench.observe.records import WeightRecord
 from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.plan import kernels
 from xorbench.plan.axes import CASE_AXES, Axis, read_env
 from xorbench.plan.case import DTYPES, ENGINES, OPTIMIZERS, Case, Setting, subject_id
 from xorbench.plan.recipe import Recipe
@@ -308,8 +310,14 @@ def test_a_replay_proves_that_both_sides_repeat_themselves(flipped: Completed) -
     assert json.loads(flipped.stdout)["replays"] == "both sides repeat their tapes up to epoch 2"
 
 
-def test_a_tape_that_no_replay_repeats_was_a_transient(runs: Path, tmp_path: Path) -> None:
-    """One digest of B's record is altered, as a flip that came and went would have left it."""
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_tape_that_no_replay_repeats_was_a_transient(
+    runs: Path, tmp_path: Path, epoch: int
+) -> None:
+    """One digest of B's record is altered, as a flip that came and went would have left it.
+
+    In the first epoch another processor's kernels would have done so too, which is said.
+    """
     source = (runs / "results" / "latest").resolve()
     copy = tmp_path / "results" / "runs" / source.name
     copy.mkdir(parents=True)
@@ -318,12 +326,28 @@ def test_a_tape_that_no_replay_repeats_was_a_transient(runs: Path, tmp_path: Pat
     lines = (source / "trainings.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     for record in records:
-        record["tape"][1] = "0" * 64
+        record["tape"][epoch] = "0" * 64
     (copy / "trainings.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     found, code = diff(Request(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results"))
     assert code == 1
-    assert found.transient.startswith("transient on B in epoch 1: the record has 0000000000000000")
-    assert found.transient.endswith("two replays agree with each other")
+    said = f"transient on B in epoch {epoch}: the record has 0000000000000000"
+    assert found.transient.startswith(said)
+    assert "two replays agree with each other" in found.transient
+    assert (kernels.HINT in found.transient) == (epoch == 0)
+
+
+def test_a_side_of_another_processor_is_not_trained_again(runs: Path, tmp_path: Path) -> None:
+    """It is said, with what MKL has to do with it."""
+    source = (runs / "results" / "latest").resolve()
+    copy = tmp_path / "results" / "runs" / source.name
+    shutil.copytree(source, copy)
+    info = json.loads((copy / "run.json").read_bytes())
+    for worker in info["workers"]:
+        worker["machine"]["cpu_capability"] = "another"
+    (copy / "run.json").write_text(json.dumps(info))
+    found, _ = diff(Request(f"{copy}:{CASE}", f"{copy}:{CASE}#w1", tmp_path / "results"))
+    assert found.replays.startswith("not done: A was recorded with cpu_capability another")
+    assert found.replays.endswith(kernels.HINT)
 
 
 def test_two_runs_are_compared_training_by_training(runs: Path) -> None:

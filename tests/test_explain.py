@@ -1,66 +1,206 @@
-"""Which setting makes the bits differ: the search, and real trainings with planted causes."""
+"""Which setting makes the bits differ: the search, and real trainings with injected causes."""
 
 import json
+import os
+import random
 from collections.abc import Callable
+from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
 from conftest import run_in
 
-from xorbench.judge.explain import Set, described, smallest
+from xorbench.cli import main
+from xorbench.judge.explain import Exhausted, Explanation, Gives, Set, described, search
+from xorbench.plan.kernels import SWITCHES
 from xorbench.plan.recipe import Recipe
-from xorbench.verbs.explain import mixed
+from xorbench.verbs.explain import mixed, on_record, switched
 from xorbench.verbs.sides import planned
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
+VALUES = dict.fromkeys("abcdefghij", ("1", "2"))
+
+
+class Oracle:
+    """Stands for the trainings: answers by a function, remembers what it was asked."""
+
+    def __init__(self, gives: Callable[[Set], Gives | bool], most: int = 1000) -> None:
+        self.gives = gives
+        self.most = most
+        self.asked: list[Set] = []
+
+    def __call__(self, names: Set) -> Gives:
+        """Whose bits these differences give; `Exhausted` after as many as were allowed."""
+        if len(self.asked) == self.most:
+            raise Exhausted
+        self.asked.append(names)
+        found = self.gives(names)
+        return ("B" if found else "A") if isinstance(found, bool) else found
+
+
+@pytest.mark.parametrize("cause", VALUES)
+def test_one_cause_of_ten_takes_few_trainings(cause: str) -> None:
+    """Wherever it stands: fewer than 20, with the three that come first."""
+    oracle = Oracle(lambda s: cause in s)
+    found = search(list(VALUES), oracle)
+    assert (found.cause, found.minimal, found.rest_gives) == ((cause,), True, "A")
+    assert 3 + len(oracle.asked) < 20
 
 
 @pytest.mark.parametrize(
-    ("gives_b", "sets"),
+    ("gives_b", "cause", "rest_gives"),
     [
-        (lambda s: "b" in s, ["b"]),
-        (lambda s: {"a", "c"} <= s, ["ac"]),
-        (lambda s: "b" in s or {"a", "c"} <= s, ["b", "ac"]),
-        (lambda s: len(s) == 3, ["abc"]),
-        (lambda _s: False, []),
+        (lambda s: "b" in s, "b", "A"),
+        (lambda s: {"a", "j"} <= s, "aj", "A"),
+        (lambda s: {"b", "c", "i"} <= s, "bci", "A"),
+        (lambda s: len(s) == 10, "abcdefghij", None),
+        (lambda _s: False, "", None),
     ],
 )
-def test_the_smallest_sets_are_found_exactly(
-    gives_b: Callable[[Set], bool], sets: list[str]
+def test_causes_are_found_exactly(
+    gives_b: Callable[[Set], bool], cause: str, rest_gives: Gives | None
 ) -> None:
-    """One cause, two that need each other, two ways, all together, none."""
-    assert smallest("abc", gives_b) == [frozenset(one) for one in sets]
+    """One cause, two and three that need each other, all together, none."""
+    found = search(list(VALUES), Oracle(gives_b))
+    rest = tuple(name for name in VALUES if name not in cause)
+    assert found == Explanation(tuple(cause), True, rest, rest_gives)
 
 
-def test_no_set_is_tried_twice_or_above_one_that_is_found() -> None:
-    """Trainings are dear."""
-    asked: list[Set] = []
-    smallest("abc", lambda s: asked.append(s) or "a" in s)
-    assert [sorted(s) for s in asked] == [["a"], ["b"], ["c"], ["b", "c"]]
+def test_one_of_several_ways_is_found_and_the_others_are_told() -> None:
+    """Either b, or a and c together: the rest alone gives B's bits too."""
+    found = search("abc", Oracle(lambda s: "b" in s or {"a", "c"} <= s))
+    assert (found.cause, found.rest_gives) == (("b",), "B")
+    said = described(found, VALUES)
+    assert said == "Cause: b (1 → 2). The rest alone gives B's bits too: a (1 → 2), c (1 → 2)."
 
 
-def test_that_nothing_helps_is_said() -> None:
-    """An answer too."""
-    assert "nothing" in next(described([], {}))
+def test_a_rest_that_moves_the_bits_elsewhere_is_told() -> None:
+    """B's bits need a and b; b alone gives others."""
+
+    def gives(names: Set) -> Gives:
+        return "B" if "a" in names else "other" if "b" in names else "A"
+
+    found = search("abc", Oracle(gives))
+    assert (found.cause, found.rest_gives) == (("a",), "other")
+    assert "changes the bits too, to those of neither: b (1 → 2), c (1 → 2)" in described(
+        found, VALUES
+    )
+
+
+def test_what_does_not_train_is_no_cause() -> None:
+    """A mixture that cannot be trained gives nobody's bits."""
+    found = search("ab", Oracle(lambda s: "B" if "a" in s else "nothing"))
+    assert (found.cause, found.rest_gives) == (("a",), "nothing")
+
+
+def test_the_cause_is_1_minimal_for_any_oracle() -> None:
+    """However the bits depend on the settings: without any one member they are not B's."""
+    draw = random.Random(0)
+    for _ in range(300):
+        sets = chain.from_iterable(combinations("abcdef", size) for size in range(1, 6))
+        giving = {frozenset(one) for one in sets if draw.random() < 0.3} | {frozenset("abcdef")}
+        oracle = Oracle(giving.__contains__)
+        cause = frozenset(search("abcdef", oracle).cause)
+        assert cause in giving
+        assert not any(cause - {name} in giving for name in cause)
+        assert len(set(oracle.asked)) == len(oracle.asked)
+
+
+@pytest.mark.parametrize("most", range(14))
+def test_at_the_cap_the_smallest_set_so_far_is_told(most: int) -> None:
+    """It still gives B's bits; whether it is minimal, and what the rest does, is not claimed."""
+    found = search(list(VALUES), Oracle(lambda s: {"c", "h"} <= s, most))
+    said = described(found, VALUES)
+    if most == 0:
+        assert said == "Nothing is known yet of the settings that differ."
+    else:
+        assert {"c", "h"} <= set(found.cause)
+        assert (found.minimal, found.rest_gives) == (False, None)
+        assert said.endswith("It may not be minimal.")
+
+
+def test_the_answer_names_cause_and_what_has_no_effect() -> None:
+    """With both values of the cause; and that nothing explains it is an answer too."""
+    values = {"env X": ("unset", "default"), "threads": ("1", "2")}
+    one = Explanation(("env X",), True, ("threads",), "A")
+    assert described(one, values) == "Cause: env X (unset → default). No effect here: threads."
+    both = Explanation(("env X", "threads"), True, ())
+    assert described(both, values) == "Cause: env X (unset → default), threads (1 → 2), together."
+    none = Explanation((), True, ("env X", "threads"))
+    said = described(none, values)
+    assert said == "None of the settings that differ explains the difference."
 
 
 def test_a_mixture_has_what_is_named_as_b_has_it() -> None:
-    """Of case, setting, variables and faults."""
+    """Of case, setting, recipe, variables and faults."""
     a = planned("A", CASE, Recipe(), ("draw-extra",))
-    b = planned("B", f"{CASE}@threads=2+env=MKL_CBWR=AVX2", Recipe(), ("skip-batch",))
-    one = mixed(a, b, frozenset({"env MKL_CBWR", "fault skip-batch"}))
+    b = planned("B", f"{CASE}@threads=2+env=MKL_CBWR=AVX2", Recipe(lr=0.2), ("skip-batch",))
+    one = mixed(a, b, frozenset({"env MKL_CBWR", "fault skip-batch", "lr"}))
     assert (one.setting.threads, one.setting.env) == (1, ("MKL_CBWR=AVX2",))
-    assert set(one.faults) == {"draw-extra", "skip-batch"}
+    assert (set(one.faults), one.recipe) == ({"draw-extra", "skip-batch"}, Recipe(lr=0.2))
     assert mixed(a, b, frozenset({"fault draw-extra"})).faults == ()
 
 
-def test_two_planted_causes_are_recovered_exactly(tmp_path: Path) -> None:
-    """Two faults that both move the bits."""
+def test_a_switch_is_one_more_variable() -> None:
+    """Beside those that the side sets."""
+    side = planned("A", f"{CASE}@env=X=1", Recipe(), ())
+    assert switched(side, SWITCHES[0]).setting.env == ("MKL_CBWR=COMPATIBLE", "X=1")
+
+
+def test_a_training_without_a_record_is_as_recorded() -> None:
+    """Nothing is on record of a case that was only named."""
+    assert on_record(planned("A", CASE, Recipe(), ()), ["inputs", "epoch 0"])
+
+
+def test_two_injected_causes_are_recovered_exactly(tmp_path: Path) -> None:
+    """Two faults that both move the bits, and threads that do not."""
     done = run_in(
         tmp_path,
-        *("explain", CASE, CASE, "--epochs", "2", "--json"),
+        *("explain", CASE, f"{CASE}@threads=2", "--epochs", "2", "--json"),
         *("--plant-b", "skip-batch", "--plant-b", "flip-weight:epoch=1,bit=20"),
     )
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["explanation"]
     assert done.returncode == 1
-    assert found["sets"] == [["fault flip-weight:epoch=1,bit=20", "fault skip-batch"]]
+    assert sorted(found["cause"]) == ["fault flip-weight:epoch=1,bit=20", "fault skip-batch"]
+    assert (found["minimal"], found["rest"], found["rest_gives"]) == (True, ["threads"], "A")
+
+
+def test_the_cap_ends_real_trainings(tmp_path: Path) -> None:
+    """Three trainings show that B's bits differ; which fault it is stays open: exit code 3."""
+    done = run_in(
+        tmp_path,
+        *("explain", CASE, CASE, "--epochs", "1", "--max-trainings", "3"),
+        *("--plant-b", "skip-batch", "--plant-b", "draw-extra"),
+    )
+    lines = done.stdout.splitlines()
+    assert (done.returncode, lines[-3:-1]) == (
+        3,
+        ["3 trainings", "Stopped after 3 trainings (--max-trainings)."],
+    )
+    assert lines[-1].startswith("Smallest set so far that gives B's bits: fault skip-batch")
+
+
+def test_the_kernels_of_a_record_are_named(tmp_path: Path) -> None:
+    """A trace whose process inherited a switch, which its setting does not show."""
+    inherited = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    trace = ("trace", CASE, "--epochs", "1", "-o", "b.trace")
+    assert run_in(tmp_path, *trace, env=inherited).returncode == 0
+    done = run_in(tmp_path, "explain", CASE, "b.trace", "--epochs", "1")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == (
+        "The recorded bits of B come out here with env ATEN_CPU_CAPABILITY=default"
+        " (unset → default)."
+    )
+    assert done.stderr.count("training") == 2 + len(SWITCHES)
+
+
+@pytest.mark.parametrize("text", ["2", "0", "many", "1e3", ""])
+def test_a_cap_below_the_first_trainings_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """A, B and B again are always trained: one line names the option, exit code 2."""
+    monkeypatch.setattr("sys.argv", ["xorbench", "explain", CASE, CASE, "--max-trainings", text])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("xorbench: --max-trainings: must be")

@@ -427,6 +427,7 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
 @click.argument("a")
 @click.argument("b")
 @recipe_options(RECIPE_OPTIONS)
+@click.option("--max-trainings", default="100", metavar="N", help="Stop after so many [100].")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @ROOT
 @JSON
@@ -435,30 +436,30 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
 def explain(**options: Any) -> int:
     """Find the settings that make the bits of B differ from those of A, by training.
 
-    A and B are cases with a setting (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), or
-    trainings of runs (latest:CASE).
+    A and B are cases with a setting (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default),
+    trainings of runs (latest:CASE), or files that trace has written.
     """
-    from xorbench.verbs.explain import Request
-    from xorbench.verbs.explain import explain as verb
+    from xorbench.verbs import explain as verb
 
     _require_faults((*options["plant_a"], *options["plant_b"]))
-    request = Request(
+    request = verb.Request(
         a=options["a"],
         b=options["b"],
         recipe=_recipe(options, RECIPE_OPTIONS),
         root=_root(options["out"]),
         timeout_s=_timeout_s(options),
+        max_trainings=parse.integer(
+            "--max-trainings", options["max_trainings"], verb.FIRST_TRAININGS, 1_000_000
+        ),
         faults_a=options["plant_a"],
         faults_b=options["plant_b"],
     )
-    found = verb(request, _note)
+    found = verb.explain(request, _note)
     if options["as_json"]:
-        sets = [sorted(one) for one in found.found]
-        shown = {"differences": found.values, "sets": sets, "answer": found.answer}
-        _say(json.dumps({"exit_code": found.exit_code, "trainings": found.trainings, **shown}))
+        _say(json.dumps(verb.as_dict(found)))
     else:
         lines = [f"{n}: A {a}, B {b}" for n, (a, b) in found.values.items()]
-        _say("\n".join([*lines, "", *found.answer, f"{found.trainings} trainings"]))
+        _say("\n".join([*lines, "", f"{found.trainings} trainings", *found.answer]))
     return found.exit_code
 
 

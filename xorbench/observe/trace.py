@@ -61,7 +61,10 @@ def write(path: Path, trace: Trace) -> None:
 
 def is_trace(path: Path) -> bool:
     """Whether this is the file of a trace, rather than the folder of a run."""
-    return path.is_file()
+    try:
+        return path.is_file()
+    except OSError:  # a text that no file can be named by
+        return False
 
 
 def load(path: Path) -> Trace:

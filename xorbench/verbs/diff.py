@@ -12,6 +12,7 @@ from xorbench.measure.pool import OperationFailed, WorkerDied
 from xorbench.measure.replay import Replayed
 from xorbench.measure.runner import Slot
 from xorbench.observe.trace import Trace, TraceEpoch
+from xorbench.plan import kernels
 from xorbench.verbs.sides import Side, sides
 from xorbench.verbs.workers import running, starter, terminable
 
@@ -99,7 +100,8 @@ def _replayed(slots: list[Slot], both: Pair, found: Divergence, epoch: int) -> D
         strange = replay.other_machine(side.machine, slot.machine)
         if strange:
             commands = _commands(both, epoch, None)
-            return replace(found, replays=f"not done: {letter} was {strange}", commands=commands)
+            told = f"not done: {letter} was {strange}{_kernel_hint(slot, side)}"
+            return replace(found, replays=told, commands=commands)
     again = [_again(slot, side, epoch) for slot, side in zip(slots, both, strict=True)]
     for letter, slot, side, one in zip("AB", slots, both, again, strict=True):
         if one.recorded is None or one.parted is not None:
@@ -113,6 +115,12 @@ def _replayed(slots: list[Slot], both: Pair, found: Divergence, epoch: int) -> D
     return _with_values(both, replace(found, place=place), *_recorded(again))
 
 
+def _kernel_hint(slot: Slot, side: Side) -> str:
+    facts = [fact for fact in kernels.FACTS if side.machine.get(fact) != slot.machine.get(fact)]
+    said = kernels.hint(facts)
+    return f"; {said}" if said else ""
+
+
 def _recorded(again: list[Replayed]) -> tuple[TraceEpoch, TraceEpoch]:
     a, b = (one.recorded for one in again if one.recorded)
     return a, b
@@ -123,14 +131,18 @@ def _again(slot: Slot, side: Side, epoch: int, valued: range = range(0)) -> Repl
 
 
 def _transient(letter: str, slot: Slot, side: Side, first: Replayed) -> str:
-    """Say that a side does not repeat itself, and whether its replays at least agree."""
+    """Say that a side does not repeat itself, and whether its replays at least agree.
+
+    Other kernels give other bits from the first epoch on, and the same ones each time.
+    """
     epoch = first.parted or 0
     second = _again(slot, side, epoch)
     agree = second.parted == epoch and second.digest == first.digest
     replays = "two replays agree with each other" if agree else "no two replays agree"
+    elsewhere = f"; recorded on another processor? {kernels.HINT}" if agree and not epoch else ""
     return (
         f"transient on {letter} in epoch {epoch}: the record has {side.tape[epoch][:16]},"
-        f" a replay {first.digest[:16]}; {replays}"
+        f" a replay {first.digest[:16]}; {replays}{elsewhere}"
     )
 
 

@@ -66,7 +66,7 @@ def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> 
 
 def named(root: Path, option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> Side:
     """The first training on record that the text names, or the case that it is."""
-    if is_recorded(text):
+    if is_recorded(text) or traces.is_trace(Path(text)):
         return sides(root, option, text)[0]
     return planned(option, text, recipe, faults)
 
