@@ -107,7 +107,7 @@ def test_a_training_is_opened_stepped_finished_and_closed() -> None:
     assert isinstance(opened, dict)
     step = ask(session, "step", training=opened["training"])["ok"]
     assert isinstance(step, dict)
-    assert set(step) == {"epoch_s", "loss", "digest", "weights"}
+    assert set(step) == {"epoch_s", "loss", "digest", "weights", "clock_s"}
     finished = ask(session, "finish", training=opened["training"], with_state=False)["ok"]
     assert isinstance(finished, dict)
     assert finished["weights_sha256"] == step["digest"]

@@ -108,7 +108,9 @@ def _fast(evidence: Evidence) -> str:
         return "nothing was trained"
     logs = by_subject(evidence, lambda training: -log_epoch(training))
     epochs_per_s = pooled(logs)
-    speeds = [_scaled(epochs_per_s[s.id], _samples(s)) for s in evidence.subjects]
+    speeds = [_scaled(epochs_per_s[s.id], _samples(s)) for s in evidence.subjects if s.id in logs]
+    if not speeds:
+        return "no time can be believed: see the clock check"
     slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
     shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
     sure = "95 % intervals" if slow.low is not None else "one process, so without intervals"

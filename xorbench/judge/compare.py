@@ -111,7 +111,9 @@ def compare(
     matched, notes = _matched(before, after)
     subjects = _subjects(before, after, matched, figures, limit)
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
-    lost = _lost(before, after) if matched else []
+    judged_here = {row.subject for row in subjects}
+    untimed = [name for name in matched if name not in judged_here]
+    lost = [*_lost(before, after), *untimed] if matched else []
     outcome = verdict(subjects, machine, lost)
     changes = [*software, *other_changes(a, b), *_answers(before, after, matched)]
     for name, run in (("A", a), ("B", b)):

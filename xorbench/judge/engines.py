@@ -44,7 +44,8 @@ def gains(evidence: Evidence) -> list[Gain]:
     chosen = [subject for group in alike.values() if len(group) > 1 for subject in group]
     speeds = pooled(by_subject(evidence, lambda training: -log_epoch(training)))
     ratios = pooled({s.id: logs for s in chosen if (logs := _log_ratios(evidence, s))})
-    return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in chosen]
+    timed = [s for s in chosen if s.id in speeds]
+    return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in timed]
 
 
 def _twin(subject: Subject) -> Subject:

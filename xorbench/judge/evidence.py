@@ -2,7 +2,15 @@
 
 from functools import cached_property
 
-from xorbench.observe.records import Failure, Run, Training, Unfinished, slot_of
+from xorbench.observe.records import (
+    EpochLine,
+    Failure,
+    Float64,
+    Run,
+    Training,
+    Unfinished,
+    slot_of,
+)
 from xorbench.plan.case import Setting, Subject, subject_id
 
 
@@ -51,15 +59,24 @@ class Evidence:
 
     def epoch_weights(self, training: Training) -> list[str | None]:
         """What was kept of the weights after each epoch of a training, from all its workers."""
-        return self._epoch_weights.get((training.case.id, slot_of(training.worker)), [])
+        return [line.weights for line in self.epochs(training)]
+
+    def epochs(self, training: Training) -> list[EpochLine]:
+        """The epochs of a training as they were observed; none where they were not kept."""
+        return self._epochs.get((training.case.id, slot_of(training.worker)), [])
 
     @cached_property
-    def _epoch_weights(self) -> dict[tuple[str, str], list[str | None]]:
-        found: dict[tuple[str, str], list[str | None]] = {}
+    def _epochs(self) -> dict[tuple[str, str], list[EpochLine]]:
+        found: dict[tuple[str, str], list[EpochLine]] = {}
         for line in self.run.epochs:
             if not line.warmup:
-                found.setdefault((line.case, slot_of(line.worker)), []).append(line.weights)
+                found.setdefault((line.case, slot_of(line.worker)), []).append(line)
         return found
+
+    @cached_property
+    def float64(self) -> dict[tuple[object, str], Float64]:
+        """Trainings in double precision, by the settings that move them and the epoch digests."""
+        return {(tuple(line.key), line.epochs_sha256): line for line in self.run.float64}
 
     def subject(self, record: Training | Failure) -> Subject:
         """The subject that a record is of."""

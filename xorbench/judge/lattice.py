@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from xorbench.judge.error import distance_ulps, weights_after
 from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.float64_error import distance_ulps, weights_after
 from xorbench.plan.axes import AXES, Axis, Bits, Expectation
 from xorbench.plan.case import Subject
 from xorbench.plan.matrix import edges

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from xorbench.judge import clocks
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import Pool, median_log_ratio, pool, spread
 from xorbench.observe.records import Training
@@ -43,14 +44,20 @@ def relative_pool(logs: Mapping[str, Sequence[float]]) -> Pool:
 
 
 def by_subject(evidence: Evidence, figure: Callable[[Training], float | None]) -> Logs:
-    """A figure of every worker, for the subjects of which any worker has it."""
+    """A figure of every worker whose clock can be believed, for the subjects that have any."""
     found = {}
     for subject in evidence.subjects:
-        values = [figure(training) for training in evidence.trainings[subject.id]]
+        values = [figure(training) for training in timed(evidence, subject)]
         logs = [value for value in values if value is not None]
         if logs:
             found[subject.id] = logs
     return found
+
+
+def timed(evidence: Evidence, subject: Subject) -> list[Training]:
+    """The subject's trainings whose times can be believed."""
+    trainings = evidence.trainings[subject.id]
+    return [one for one in trainings if not any(clocks.flaws(evidence, one))]
 
 
 def yardsticks(evidence: Evidence) -> Logs:
@@ -91,9 +98,9 @@ def leak(moved: float) -> float:
 
 
 def by_repeat(evidence: Evidence, subject: Subject) -> dict[int, Training]:
-    """The subject's trainings by the repeat that they belong to."""
+    """The subject's timed trainings by the repeat that they belong to."""
     repeats = {worker.id: worker.repeat for worker in evidence.run.info.workers}
-    return {repeats[t.worker]: t for t in evidence.trainings[subject.id]}
+    return {repeats[t.worker]: t for t in timed(evidence, subject)}
 
 
 def log_ratios(evidence: Evidence, a: Subject, b: Subject) -> list[float]:

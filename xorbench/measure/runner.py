@@ -6,6 +6,8 @@ worker and must reproduce their recorded tapes before they go on.
 """
 
 import base64
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +25,11 @@ from xorbench.measure.schedule import shuffled
 from xorbench.observe.records import (
     Count,
     EpochLine,
-    Exact,
     Fact,
     Failure,
+    Float64,
     Golden,
+    GoldenInputs,
     Run,
     RunInfo,
     Skip,
@@ -34,11 +37,13 @@ from xorbench.observe.records import (
     WorkerRecord,
     slot_of,
     slots,
+    tape_sha256,
 )
 from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, Setting, to_dict
-from xorbench.plan.engines import exact_twin, unable, yardstick_of
+from xorbench.plan.engines import form_of, yardstick_of
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
+from xorbench.plan.honour import float64_key, float64_refusal, unable
 from xorbench.plan.recipe import Recipe
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not tried again
@@ -48,6 +53,10 @@ IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one sl
 SAME_TO_RESUME: Final = ("torch_version", "python_version", "cpu_capability", "threads", "devices")
 
 StartWorker = Callable[[str, Setting], Worker]
+
+
+class ImpossibleTime(OperationFailed):
+    """A process reports a time that no clock can show; the message says which."""
 
 
 class Progress(Protocol):
@@ -162,8 +171,11 @@ class Runner:
         slots: list[Slot],
         start: StartWorker,
         progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.info = info
+        self._clock = clock
+        self._began = clock()
         self._store = store
         self._slots = slots
         self._start = start
@@ -172,7 +184,8 @@ class Runner:
         self._watch = Watch()
         self._blamed: Live | None = None
         self._kills: Counter[str] = Counter()
-        self._exact: set[tuple[object, ...]] = set()
+        self._followed: set[object] = set()
+        self._inputs_checked: set[tuple[str, int]] = set()
         self._workers = {worker.id: worker for worker in info.workers}
         for slot in slots:
             self._register(slot)
@@ -189,7 +202,7 @@ class Runner:
             self._round(number)
             number += 1
         for live in self._lives():
-            self._guarded(live.slot, self._measure_error, live)
+            self._guarded(live.slot, self._follow, live)
         for live in shuffled(self._lives(), self.info.order_seed, -1):
             self._guarded(live.slot, self._finish, live)
         for slot in self._slots:
@@ -203,7 +216,8 @@ class Runner:
         done = {(record.case.id, slot_of(record.worker)) for record in ended}
         for slot in self._slots:
             slot.lives = [x for x in slot.lives if (x.case.id, slot.name) not in done]
-        self._exact = {exact_key(e.inputs_sha256, e) for e in run.exact}
+        self._followed = {followed_key(line) for line in run.float64}
+        self._inputs_checked = {(line.process, line.seed) for line in run.golden_inputs}
         lives = {(live.case.id, live.slot.name): live for live in self._lives()}
         for line in run.epochs:
             live = lives.get((line.case, slot_of(line.worker)))
@@ -218,6 +232,16 @@ class Runner:
             golden = {**record.golden, device: golden_of(slot, device)}
             self._workers[record.id] = msgspec.structs.replace(record, golden=golden)
         self._write_info()
+        for seed in sorted({x.case.seed for x in slot.lives if form_of(x.case) == "reference"}):
+            self._check_inputs(slot, seed)
+
+    def _check_inputs(self, slot: Slot, seed: int) -> None:
+        """Have the process hold what it draws for a seed against NumPy's reading, once."""
+        key = (slot.worker_id, seed)
+        if key not in self._inputs_checked:
+            self._inputs_checked.add(key)
+            line = golden_inputs_of(slot, self.info.recipe, seed)
+            self._store.append("golden_inputs.jsonl", line)
 
     # One round
 
@@ -262,12 +286,12 @@ class Runner:
         if not served:
             return None
         try:
-            answer = slot.ask("yardstick", device=key[0], kind=key[1])
+            seconds: float = slot.ask("yardstick", device=key[0], kind=key[1])["yardstick_s"]
+            require_possible(seconds, "the yardstick")
         except OperationFailed as error:
             for live in served:
-                self._fail(live, f"the yardstick: {error}")
+                self._fail(live, f"the yardstick: {error}", check_of(error))
             return None
-        seconds: float = answer["yardstick_s"]
         return seconds
 
     def _step(self, live: Live) -> None:
@@ -276,17 +300,27 @@ class Runner:
             raise self._death_between(live.slot)
         if yardstick_key(live.case) not in live.slot.yardsticks:
             self._time_yardstick(Timing(live.slot, yardstick_key(live.case)))
-        answer = self._ask(live, "step")
-        line = EpochLine(
-            worker=live.slot.worker_id,
-            case=live.case.id,
-            epoch=len(live.timed),
-            yardstick_s=live.slot.yardstick_s(live.case),
-            **answer,
-        )
+        line = self._epoch(live, live.timed, live.handle)
+        line = msgspec.structs.replace(line, yardstick_s=live.slot.yardstick_s(live.case))
         self._store.append("epochs.jsonl", line)
         live.timed.append(line)
         self._progress.advance(1)
+
+    def _epoch(self, live: Live, before: Sequence[EpochLine], handle: int) -> EpochLine:
+        """Have one epoch trained, and time the answer; raises `ImpossibleTime`."""
+        asked = self._clock()
+        answer = self._ask(live, "step", training=handle)
+        answered = self._clock()
+        require_possible(answer["epoch_s"], f"epoch {len(before)}")
+        return EpochLine(
+            worker=live.slot.worker_id,
+            case=live.case.id,
+            epoch=len(before),
+            yardstick_s=None,
+            waited_s=answered - asked,
+            at_s=answered - self._began,
+            **answer,
+        )
 
     def _death_between(self, slot: Slot) -> WorkerDied:
         try:
@@ -313,16 +347,10 @@ class Runner:
         if live.timed:
             return
         handle = self._open_twin(live, "warm-up")["training"]
+        seen: list[EpochLine] = []
         for epoch in range(self.info.warmup_epochs):
-            answer = self._ask(live, "step", training=handle)
-            line = EpochLine(
-                worker=live.slot.worker_id,
-                case=live.case.id,
-                epoch=epoch,
-                yardstick_s=None,
-                warmup=True,
-                **answer,
-            )
+            line = msgspec.structs.replace(self._epoch(live, seen, handle), warmup=True)
+            seen.append(line)
             if epoch < len(live.warmup):
                 self._require_same(live.warmup[epoch], line.digest, "warm-up epoch")
             else:
@@ -361,18 +389,18 @@ class Runner:
 
     # The end of a training
 
-    def _measure_error(self, live: Live) -> None:
-        """Have the training done once in double precision, if it has not been and can be."""
+    def _follow(self, live: Live) -> None:
+        """Have the training followed once in double precision, if it has not been and can be."""
         self._blamed = None
-        key = exact_key(live.inputs_sha256, live.case)
-        known = key in self._exact or not exact_twin(live.case)
-        if known or not live.timed or live.timed[-1].weights is None:
+        key = followed_key(live)
+        weights = [line.weights for line in live.timed]
+        if key in self._followed or float64_refusal(live.case) or None in weights:
             return
-        self._exact.add(key)
+        self._followed.add(key)
         case, recipe = to_dict(live.case), to_dict(self.info.recipe)
-        answer = live.slot.ask("float64", case=case, recipe=recipe)
-        if answer["weights"] is not None:
-            self._store.append("float64.jsonl", msgspec.convert(answer, Exact))
+        answer = live.slot.ask("float64", case=case, recipe=recipe, weights=weights)
+        if answer["followed"]:
+            self._store.append("float64.jsonl", float64_record(live, answer["followed"]))
 
     def _finish(self, live: Live) -> None:
         """Have the trained model scored, saved and loaded, and record the training as one line."""
@@ -395,7 +423,7 @@ class Runner:
         try:
             act(target)
         except OperationFailed as error:
-            self._fail(live, str(error))
+            self._fail(live, str(error), check_of(error))
 
     def _guarded(self, slot: Slot, act: Callable[[Any], object], target: Any) -> None:
         """Do it; where the worker dies of it, replace the worker and let the rest go on."""
@@ -403,7 +431,7 @@ class Runner:
             act(target)
         except OperationFailed as error:
             if isinstance(target, Live):
-                self._fail(target, str(error))
+                self._fail(target, str(error), check_of(error))
             else:
                 self._fail_all(slot, str(error))
         except WorkerDied as death:
@@ -444,7 +472,7 @@ class Runner:
         for live in list(slot.lives):
             self._fail(live, reason)
 
-    def _fail(self, live: Live, reason: str) -> None:
+    def _fail(self, live: Live, reason: str, check: str = "completion") -> None:
         self._progress.note(f"{live.case.id}: {reason}")
         self._progress.advance(self._to_do(live))
         failure = Failure(
@@ -453,6 +481,7 @@ class Runner:
             setting=live.slot.setting.id,
             epochs=len(live.timed),
             failed=reason,
+            check=check,
         )
         self._store.append("trainings.jsonl", failure)
         live.slot.lives.remove(live)
@@ -512,9 +541,47 @@ def golden_of(slot: Slot, device: str) -> Golden:
         return Golden(arithmetic=none, universal=none)
 
 
-def exact_key(inputs_sha256: str, case: Case | Exact) -> tuple[object, ...]:
-    """What two cases must share to have one training in double precision."""
-    return inputs_sha256, case.batch_size, case.drop_last, case.seed
+def golden_inputs_of(slot: Slot, recipe: Recipe, seed: int) -> GoldenInputs:
+    """What the process draws for a seed; that it draws nothing is a fact too."""
+    try:
+        answer = slot.ask("golden inputs", recipe=to_dict(recipe), seed=seed)
+    except OperationFailed as error:
+        none = {"what": "the operation", "expected": "comes to its end", "actual": str(error)}
+        answer = {"seed": seed, "inputs_sha256": {}, "facts": [none]}
+    return msgspec.convert({"process": slot.worker_id, **answer}, GoldenInputs)
+
+
+def followed_key(one: Live | Float64) -> tuple[object, ...]:
+    """What two trainings must share to have one line of `float64.jsonl`."""
+    if isinstance(one, Live):
+        return float64_key(one.case), tape_sha256(one.tape)
+    return tuple(one.key), one.epochs_sha256
+
+
+def float64_record(live: Live, followed: dict[str, Any]) -> Float64:
+    """The line of a training that was followed in double precision."""
+    return msgspec.convert(
+        {
+            "process": live.slot.worker_id,
+            "case": live.case.id,
+            "key": float64_key(live.case),
+            "epochs_sha256": tape_sha256(live.tape),
+            **followed,
+        },
+        Float64,
+    )
+
+
+def require_possible(seconds: float | None, what: str) -> None:
+    """Raise `ImpossibleTime` for a time that is not above zero."""
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
+        shown = "no number" if seconds is None else f"{seconds:.3g} s"
+        raise ImpossibleTime(f"{what} took {shown} by the process's clock")
+
+
+def check_of(error: OperationFailed) -> str:
+    """The check that fails with the error."""
+    return "clock" if isinstance(error, ImpossibleTime) else "completion"
 
 
 def training_record(live: Live, answer: dict[str, Any]) -> Training:
@@ -547,7 +614,7 @@ def training_record(live: Live, answer: dict[str, Any]) -> Training:
 
 
 def _count(score: dict[str, Any]) -> Count:
-    return Count(correct=score["correct"], total=score["total"])
+    return Count(correct=score["correct"], total=score["total"], not_finite=score["not_finite"])
 
 
 def now() -> str:

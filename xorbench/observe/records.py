@@ -1,5 +1,6 @@
 """The records of a run, frozen and versioned. Times are seconds, sizes bytes."""
 
+import hashlib
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Annotated, Any, Final, Literal
@@ -10,7 +11,7 @@ from xorbench.plan.case import Case, Setting
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import SweepPlan
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -76,10 +77,18 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     finished: str | None = None
 
 
-class EpochLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Line(Struct, frozen=True, kw_only=True):
+    """One line of a file of lines; `run` is the id of the run that it belongs to."""
+
+    run: str = ""
+
+
+class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
     """One line of `epochs.jsonl`. A loss that is not finite is null.
 
     `weights`, of a small network, are those after the epoch: hex, in the order of the `state_dict`.
+    Seconds: `epoch_s` by the process's clock, which then stood at `clock_s`; `waited_s` and `at_s`
+    by the orchestrator's: from its request to the answer, and when the answer came.
     """
 
     worker: str
@@ -91,20 +100,59 @@ class EpochLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     yardstick_s: float | None
     warmup: bool = False
     weights: str | None = None
+    clock_s: float | None = None
+    waited_s: float | None = None
+    at_s: float | None = None
 
 
-class Exact(Struct, frozen=True, kw_only=True):
-    """A line of `float64.jsonl`: a training in double precision, the measure of error.
+class Float64(Line, frozen=True, kw_only=True):
+    """A line of `float64.jsonl`: what a training comes to in double precision.
 
-    `weights` has one entry an epoch: little-endian float64 in hex, in the order of the
-    `state_dict`. It holds for every case of these values that starts from these inputs.
+    It holds for every training of the same inputs, `key` (the settings that move it, by name) and
+    `epochs_sha256` (over its epoch digests), whichever process made the line.
+
+    Attributes:
+        weights: after each epoch of the training alone in float64, from its first epoch on:
+            little-endian float64 in hex, in the order of the `state_dict`.
+        error_ulps: largest error of a weight after each epoch, where the epoch in float64 starts
+            from the weights that were recorded before it; in ulps at the largest weight, null where
+            a recorded weight is not finite.
+        control_ulps: the same of that epoch in NumPy in float32, in float32's ulps; with operands
+            cut as TF32 or bfloat16 cut them, where the case takes those.
+        losses: of the last step of each of these epochs in float64.
+        predictions: of the last recorded weights, "1" or "0" a test point, "?" where they are too
+            close to say.
     """
 
-    batch_size: int
-    drop_last: bool
-    seed: int
+    process: str
+    case: str
+    key: list[tuple[str, Any]]
     inputs_sha256: str
+    epochs_sha256: str
     weights: list[str]
+    error_ulps: list[float | None]
+    control_ulps: list[float | None]
+    losses: list[float | None]
+    predictions: str
+
+
+def tape_sha256(tape: Sequence[str]) -> str:
+    """One digest of all epoch digests of a training."""
+    return hashlib.sha256("\n".join(tape).encode()).hexdigest()
+
+
+class GoldenInputs(Line, frozen=True, kw_only=True):
+    """A line of `golden_inputs.jsonl`: what a process draws for a seed, against NumPy's reading.
+
+    `inputs_sha256` are the digests of the inputs that were checked, by dtype; `unseen` says why a
+    difference proves nothing here, empty where the values have been seen in this environment.
+    """
+
+    process: str
+    seed: int
+    inputs_sha256: dict[str, Sha256]
+    facts: list[Fact]
+    unseen: str = ""
 
 
 class AcceleratorState(Struct, frozen=True, kw_only=True):
@@ -116,7 +164,7 @@ class AcceleratorState(Struct, frozen=True, kw_only=True):
     throttled: list[str]
 
 
-class Conditions(Struct, frozen=True, kw_only=True):
+class Conditions(Line, frozen=True, kw_only=True):
     """One line of `conditions.jsonl`: the machine over about a second of the run.
 
     `others_percent` is the share of all processors' time that went to other programs, null at the
@@ -135,6 +183,7 @@ class Count(Struct, frozen=True, kw_only=True):
 
     correct: int
     total: int
+    not_finite: int = 0  # outputs that are infinite or not a number
 
 
 class WeightRecord(Struct, frozen=True, kw_only=True):
@@ -148,7 +197,7 @@ class WeightRecord(Struct, frozen=True, kw_only=True):
         bytes.fromhex(self.hex)  # raises ValueError for anything else
 
 
-class Training(Struct, frozen=True, kw_only=True):
+class Training(Line, frozen=True, kw_only=True):
     """A finished training of one case in one slot: a line of `trainings.jsonl`."""
 
     case: Case
@@ -183,7 +232,7 @@ class Training(Struct, frozen=True, kw_only=True):
             raise ValueError("a time is not above zero")
 
 
-class Skip(Struct, frozen=True, kw_only=True):
+class Skip(Line, frozen=True, kw_only=True):
     """A case that cannot be run here, for want of its device, or of what its engine needs."""
 
     case: Case
@@ -191,7 +240,7 @@ class Skip(Struct, frozen=True, kw_only=True):
     lacks: Literal["device", "engine"] = "device"
 
 
-class Failure(Struct, frozen=True, kw_only=True):
+class Failure(Line, frozen=True, kw_only=True):
     """A case that was lost in one slot, and why."""
 
     case: Case
@@ -199,6 +248,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     setting: str
     epochs: int
     failed: str
+    check: str = "completion"  # the check that fails with it
 
 
 class Unfinished(Struct, frozen=True, kw_only=True):
@@ -239,7 +289,8 @@ class Run(Struct, frozen=True, kw_only=True):
     skips: list[Skip]
     failures: list[Failure]
     unfinished: list[Unfinished]
-    exact: list[Exact] = []
+    float64: list[Float64] = []
+    golden_inputs: list[GoldenInputs] = []
     points: Points | None = None
     conditions: list[Conditions] = []
 
@@ -307,7 +358,7 @@ class SweepInfo(Struct, frozen=True, kw_only=True):
     finished: str | None = None
 
 
-class Chunk(Struct, frozen=True, kw_only=True):
+class Chunk(Line, frozen=True, kw_only=True):
     """One line of `chunks.jsonl`: consecutive seeds, trained; a list has one entry a seed.
 
     Attributes:

@@ -19,16 +19,19 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from xorbench.errors import BadFile, BadOption
+from xorbench.observe.ledger import Ledger, require_own
 from xorbench.observe.records import (
     SCHEMA_VERSION,
     Chunk,
     Conditions,
     EpochLine,
-    Exact,
     Example,
     Failure,
+    Float64,
+    GoldenInputs,
     ImportInfo,
     LessonsInfo,
+    Line,
     Points,
     Run,
     RunInfo,
@@ -59,12 +62,14 @@ RunRecord = TypeVar(
     Skip,
     Failure,
     Conditions,
-    Exact,
+    Float64,
+    GoldenInputs,
     SweepInfo,
     Chunk,
     LessonsInfo,
     ImportInfo,
 )
+OneLine = TypeVar("OneLine", EpochLine, Float64, GoldenInputs, Conditions)
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
@@ -72,7 +77,7 @@ KINDS: Final[dict[type, str]] = {
     ImportInfo: "benchmark",
 }
 RESUMABLE: Final = ("run", "sweep")
-BYTES_PER_EPOCH: Final = 700
+BYTES_PER_EPOCH: Final = 900
 BYTES_PER_SEED: Final = 100
 SPARE_BYTES: Final = 8 * 2**20
 
@@ -86,9 +91,16 @@ class RunStore:
     """Writes one run's folder; every line is with the operating system before the next epoch."""
 
     def __init__(
-        self, folder: Path, *, anonymous: bool = False, lock: bool = True, is_run: bool = True
+        self,
+        folder: Path,
+        *,
+        run: str | None = None,
+        anonymous: bool = False,
+        lock: bool = True,
+        is_run: bool = True,
     ) -> None:
         self.folder = folder
+        self.run = folder.name if run is None else run
         self.anonymous = anonymous
         self._is_run = is_run  # a new folder becomes one with its run.json
         self._lock = _lock(folder) if lock else None
@@ -110,9 +122,9 @@ class RunStore:
         """Write a binary file, whole or not at all."""
         write_whole(self.folder / name, content)
 
-    def append(self, name: str, record: RunRecord) -> None:
-        """Append one record as one line, in one write."""
-        line = self._encoded(record) + b"\n"
+    def append(self, name: str, record: Line) -> None:
+        """Append one record as one line of this run, in one write."""
+        line = self._encoded(msgspec.structs.replace(record, run=self.run)) + b"\n"
         path = self.folder / name
         with _reporting(path):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -197,18 +209,17 @@ def point_latest(root: Path, folder: Path) -> None:
 
 def reopen(folder: Path) -> RunStore:
     """Take up an unfinished run; a line that a crash cut short is removed."""
-    return _reopened(
-        folder, read_info(folder).anonymous, ("epochs.jsonl", "trainings.jsonl", "float64.jsonl")
-    )
+    names = ("epochs.jsonl", "trainings.jsonl", "float64.jsonl", "golden_inputs.jsonl")
+    return _reopened(folder, read_info(folder), names)
 
 
 def reopen_sweep(folder: Path) -> RunStore:
     """Take up an unfinished sweep; a line that a crash cut short is removed."""
-    return _reopened(folder, read_sweep(folder).anonymous, ("chunks.jsonl",))
+    return _reopened(folder, read_sweep(folder), ("chunks.jsonl",))
 
 
-def _reopened(folder: Path, anonymous: bool, names: tuple[str, ...]) -> RunStore:
-    store = RunStore(folder, anonymous=anonymous)
+def _reopened(folder: Path, info: RunInfo | SweepInfo, names: tuple[str, ...]) -> RunStore:
+    store = RunStore(folder, run=info.id, anonymous=info.anonymous)
     for name in names:
         _drop_cut_line(folder / name)
     return store
@@ -389,6 +400,7 @@ def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
             raise BadFile(
                 f"{_place(path, number)}: damaged: not the chunk that the plan has in its place"
             )
+        require_own(_place(path, number), info.id, chunk)
         yield chunk
 
 
@@ -404,22 +416,24 @@ def read_examples(folder: Path) -> list[Example]:
 
 
 def load(folder: Path) -> Run:
-    """Everything observed in a run, finished or not; raises `BadFile` for what is damaged."""
+    """Everything observed in a run, finished or not; raises `BadFile` for what is damaged.
+
+    A line of another run, and one that stands twice, are damage: they would count as evidence.
+    """
     info = read_info(folder)
-    epochs = [_record(p, n, line, EpochLine) for p, n, line in _lines(folder / "epochs.jsonl")]
+    ledger = Ledger(info)
+    epochs = [ledger.epoch(_place(*at), line) for at, line in _own(folder, info, EpochLine)]
     trainings: list[Training] = []
     skips: list[Skip] = []
     failures: list[Failure] = []
     for path, number, line in _lines(folder / "trainings.jsonl"):
-        keys = _object(path, number, line).keys()
+        keys, place = _object(path, number, line).keys(), _place(path, number)
         if "skipped" in keys:
-            skips.append(_record(path, number, line, Skip))
+            skips.append(ledger.skip(place, _record(path, number, line, Skip)))
         elif "failed" in keys:
-            failures.append(_record(path, number, line, Failure))
+            failures.append(ledger.failure(place, _record(path, number, line, Failure)))
         else:
-            training = _record(path, number, line, Training)
-            _require_planned(_place(path, number), info, training)
-            trainings.append(training)
+            trainings.append(ledger.training(place, _record(path, number, line, Training)))
     return Run(
         info=info,
         epochs=epochs,
@@ -427,12 +441,31 @@ def load(folder: Path) -> Run:
         skips=skips,
         failures=failures,
         unfinished=_unfinished(info, epochs, trainings, skips, failures),
-        exact=[_record(p, n, line, Exact) for p, n, line in _lines(folder / "float64.jsonl")],
-        points=_points(folder),
-        conditions=[
-            _record(p, n, line, Conditions) for p, n, line in _lines(folder / "conditions.jsonl")
+        float64=[ledger.float64(_place(*at), line) for at, line in _own(folder, info, Float64)],
+        golden_inputs=[
+            ledger.golden_inputs(_place(*at), line) for at, line in _own(folder, info, GoldenInputs)
         ],
+        points=_points(folder),
+        conditions=[line for _, line in _own(folder, info, Conditions)],
     )
+
+
+LINES: Final[dict[type[Line], str]] = {
+    EpochLine: "epochs.jsonl",
+    Float64: "float64.jsonl",
+    GoldenInputs: "golden_inputs.jsonl",
+    Conditions: "conditions.jsonl",
+}
+
+
+def _own(
+    folder: Path, info: RunInfo, kind: type[OneLine]
+) -> Iterator[tuple[tuple[Path, int], OneLine]]:
+    """The lines of one kind, each with its place; raises `BadFile` for one of another run."""
+    for path, number, line in _lines(folder / LINES[kind]):
+        record = _record(path, number, line, kind)
+        require_own(_place(path, number), info.id, record)
+        yield (path, number), record
 
 
 def _points(folder: Path) -> Points | None:
@@ -444,20 +477,6 @@ def _points(folder: Path) -> Points | None:
         return msgspec.json.decode(read_bytes(path), type=Points)
     except msgspec.MsgspecError as error:
         raise BadFile(f"{path}: damaged: {error}") from None
-
-
-def _require_planned(place: str, info: RunInfo, training: Training) -> None:
-    """Raise `BadFile` for a training that the run's own plan does not have."""
-    planned = {name: setting.id for name, setting, _ in slots(info.settings, info.repeats)}
-    flaws = (
-        (training.case not in info.cases, f"no case {training.case.id} in run.json"),
-        (training.worker not in {w.id for w in info.workers}, f"no worker {training.worker}"),
-        (planned.get(slot_of(training.worker)) != training.setting, "another setting than planned"),
-        (len(training.tape) != info.recipe.epochs, f"{len(training.tape)} epochs"),
-    )
-    for flawed, what in flaws:
-        if flawed:
-            raise BadFile(f"{place}: damaged: {what}")
 
 
 def _unfinished(

@@ -48,9 +48,14 @@ TRAINING_FAULTS: Final = {
     "race": "after each step from E on, a weight depends on how quick a thread was",
     "worker-noise": "fetching adds noise from the generator of whatever process fetches",
     "reload-flip": "the saved weights come back with one bit flipped",
+    "slow-clock": "its clock takes PERCENT per cent longer to show a second",
+    "stopped-clock": "its clock stands still from epoch E on",
+    "backward-clock": "its clock steps back by a second in epoch E",
 }
 PROCESS_FAULTS: Final = {
     "flush-subnormals": "the whole process flushes subnormal numbers to zero",
+    "scaled-tanh": "tanh gives PPB parts in a billion more",
+    "other-order": "randperm exchanges its first two places",
     "other-tanh": "the universal form is trained with the library's tanh",
     "slow": "every epoch, the yardstick's too, takes PERCENT per cent more",
 }
@@ -64,6 +69,7 @@ _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0
     "ms": 10,
     "percent": 100,
     "mib": 32,
+    "ppb": 100_000,
 }
 
 

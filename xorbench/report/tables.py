@@ -16,8 +16,8 @@ from xorbench.judge.constants import constants as fitted
 from xorbench.judge.constants import has_accelerator
 from xorbench.judge.costs import by_setting
 from xorbench.judge.engines import gains, same_bits
-from xorbench.judge.error import error_ulps
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.float64_error import drift_ulps
 from xorbench.judge.lattice import lattice as judged_lattice
 from xorbench.judge.stats import Estimate, estimates, pooled
 from xorbench.observe.records import Run, Training, Verdict
@@ -41,7 +41,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     ratios = pooled(_log_ratios(evidence))
     rows = []
     for subject in evidence.subjects:
-        epochs_per_s, case = speeds[subject.id], subject.case
+        epochs_per_s, case = speeds.get(subject.id), subject.case
         samples = subject.recipe.samples(case.batch_size, case.drop_last)
         steps = subject.recipe.steps(case.batch_size, case.drop_last)
         rows.append(
@@ -51,12 +51,12 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 **_figure("epochs/s", epochs_per_s),
                 **_figure("steps/s", epochs_per_s, steps),
                 "IQR (%)": speed.iqr_percent(evidence.trainings[subject.id]),
-                "workers": epochs_per_s.workers,
+                "workers": epochs_per_s.workers if epochs_per_s else 0,
                 "epochs": sum(len(t.epoch_s) for t in evidence.trainings[subject.id]),
                 **_figure("epoch ÷ yardstick", relative.get(subject.id)),
                 **_figure("samples/s ÷ first", ratios.get(subject.id)),
                 "accelerator peak (MiB)": _peakmib(evidence.trainings[subject.id]),
-                "note": _speed_note(run, subject, evidence.trainings[subject.id]),
+                "note": _speed_note(evidence, subject),
             }
         )
     return _frame(rows, run)
@@ -167,7 +167,7 @@ def _errors(run: Run) -> dict[str, list[float]]:
     evidence = Evidence(run)
     found = {}
     for subject in evidence.subjects:
-        each = [error_ulps(evidence, one) for one in evidence.trainings[subject.id]]
+        each = [drift_ulps(evidence, one) for one in evidence.trainings[subject.id]]
         if all(each):
             found[subject.id] = [max(after) for after in zip(*each, strict=True)]
     return found
@@ -285,9 +285,14 @@ def _frame(rows: list[Row], run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _speed_note(run: Run, subject: Subject, trainings: Sequence[Training]) -> str:
-    flag = f"noisy: {speed.NOISY}" if speed.noisy(trainings) else ""
-    return "; ".join(filter(None, [_note(run, subject), flag]))
+def _speed_note(evidence: Evidence, subject: Subject) -> str:
+    trainings = evidence.trainings[subject.id]
+    clock = len(speed.timed(evidence, subject)) < len(trainings)
+    flags = (
+        "times left out: see the clock check" if clock else "",
+        f"noisy: {speed.NOISY}" if speed.noisy(trainings) else "",
+    )
+    return "; ".join(filter(None, [_note(evidence.run, subject), *flags]))
 
 
 def _note(run: Run, subject: Subject) -> str:

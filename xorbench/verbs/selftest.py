@@ -34,6 +34,9 @@ ON_EDGES: Final = {
     "worker-noise": "num_workers",
 }
 DEATHS: Final = ("crash", "hang")
+# Each in a seed of its own, and then each in every process alike: no comparison can see them.
+CLOCKS: Final = ("slow-clock:percent=900", "stopped-clock:epoch=1", "backward-clock:epoch=1")
+ALIKE: Final = {"scaled-tanh": "accuracy of arithmetic", "other-order": "golden inputs"}
 IN_PROCESS: Final = {"flush-subnormals": "arithmetic", "other-tanh": "universal"}
 
 
@@ -119,6 +122,20 @@ def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
         yield _caught(name, "completion", judge(run), f"-s{seed}")
 
 
+def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
+    plants = [f"{fault},cases=*-s{seed}" for seed, fault in enumerate(CLOCKS)]
+    seeds = tuple(range(len(CLOCKS)))
+    verdicts = judge(_trained(folder, Recipe(epochs=20), plants, repeats=1, seeds=seeds))
+    for seed, fault in enumerate(CLOCKS):
+        yield _caught(fault.partition(":")[0], "clock", verdicts, f"-s{seed}")
+
+
+def _alike(folder: Path, _clean: Run) -> Iterator[Caught]:
+    for name, check in ALIKE.items():
+        verdicts = judge(_trained(folder, Recipe(epochs=2), [name]))
+        yield _caught(name, check, verdicts)
+
+
 def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
     recipe = Recipe(epochs=20)
     before = _trained(folder, recipe, drops=(True, False))
@@ -148,6 +165,8 @@ GROUPS: Final[dict[str, Callable[[Path, Run], Iterator[Caught]]]] = {
     "faults of one training": _in_seeds,
     "faults of a setting, and of arithmetic": _on_edges,
     "faults that end a process": _deaths,
+    "faults of clocks": _clocks,
+    "faults that are the same in every process": _alike,
     "faults of speed": _slower,
     "a fault in a burn-in": _burned,
     "a race, under stress": _raced,

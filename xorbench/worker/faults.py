@@ -1,7 +1,7 @@
 """Faults that change the whole process: a function each, and its row in `PROCESS_FAULTS`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -21,6 +21,22 @@ def plant_in_process(faults: Sequence[FaultSpec]) -> None:
 def _flush_subnormals(_fault: FaultSpec) -> None:
     if not torch.set_flush_denormal(True):
         raise RuntimeError("this processor cannot flush subnormals")
+
+
+def _scaled_tanh(fault: FaultSpec) -> None:
+    sound, scale = torch.tanh, 1 + fault.number("ppb") / 1e9
+    setattr(torch, "tanh", lambda values: sound(values) * scale)  # noqa: B010
+
+
+def _other_order(_fault: FaultSpec) -> None:
+    sound = torch.randperm
+
+    def randperm(count: int, **options: Any) -> torch.Tensor:
+        order = sound(count, **options)
+        order[:2] = order[:2].flip(0)
+        return order
+
+    setattr(torch, "randperm", randperm)  # noqa: B010
 
 
 def _other_tanh(_fault: FaultSpec) -> None:
@@ -47,6 +63,8 @@ def _slow(fault: FaultSpec) -> None:
 
 PROCESS_FAULTS: Final[dict[str, Callable[[FaultSpec], None]]] = {
     "flush-subnormals": _flush_subnormals,
+    "other-order": _other_order,
     "other-tanh": _other_tanh,
+    "scaled-tanh": _scaled_tanh,
     "slow": _slow,
 }

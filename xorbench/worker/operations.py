@@ -123,8 +123,10 @@ def record(session: Session, *, training: int, valued: list[int]) -> Answer:
 
 
 def step(session: Session, *, training: int) -> Answer:
-    """Train one epoch; answers its seconds, loss and digest."""
-    return asdict(session.trainings[training].step())
+    """Train one epoch; answers its seconds, loss and digest, and where its clock stands then."""
+    subject = session.trainings[training]
+    answer = asdict(subject.step())
+    return {**answer, "clock_s": subject.clock()}
 
 
 def measure_yardstick(session: Session, *, device: str, kind: str = "tensor") -> Answer:
@@ -147,11 +149,21 @@ def finish(session: Session, *, training: int, with_state: bool) -> Answer:
     return answer
 
 
-def train_in_float64(_session: Session, *, case: Answer, recipe: Answer) -> Answer:
-    """Train the case in double precision; the weights are null where that would take long."""
-    from xorbench.workload.float64 import exact
+def follow_in_float64(
+    _session: Session, *, case: Answer, recipe: Answer, weights: list[str]
+) -> Answer:
+    """Follow the weights after each epoch in double precision; null where that would take long."""
+    from xorbench.workload.float64 import follow
 
-    return asdict(exact(case_from(case), Recipe(**recipe)))
+    found = follow(case_from(case), Recipe(**recipe), weights)
+    return {"followed": found and asdict(found)}
+
+
+def check_inputs(_session: Session, *, recipe: Answer, seed: int) -> Answer:
+    """Hold what is drawn for a seed against NumPy's own reading of the generator."""
+    from xorbench.workload import golden_inputs
+
+    return golden_inputs.checked(Recipe(**recipe), seed)
 
 
 def close(session: Session, *, training: int) -> Answer:
@@ -191,7 +203,8 @@ OPERATIONS: Final[dict[str, Callable[..., Answer]]] = {
     "record": record,
     "step": step,
     "yardstick": measure_yardstick,
-    "float64": train_in_float64,
+    "float64": follow_in_float64,
+    "golden inputs": check_inputs,
     "finish": finish,
     "close": close,
     "universal": check_universal,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 
 from xorbench.plan.case import Case
@@ -48,7 +49,7 @@ class UniversalTraining:
         faults: Sequence[FaultSpec] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.case, self._clock = case, clock
+        self.case, self.clock = case, clock
         self._faults = list(faults)
         for fault in faults:
             if fault.name != "flip-weight":
@@ -74,10 +75,10 @@ class UniversalTraining:
     def step(self) -> Epoch:
         """Train one epoch. It has no loss: not a number stands for it."""
         synchronize(self._device)
-        start = self._clock()
+        start = self.clock()
         self._stepper.epoch()
         synchronize(self._device)
-        seconds = self._clock() - start
+        seconds = self.clock() - start
         for fault in self._faults:
             if fault.number("epoch") == self.epoch:
                 weights = torch.from_numpy(self._stepper.weights)
@@ -128,7 +129,8 @@ class UniversalTraining:
         z = numpy_backend.logit(w, numpy_backend.hidden(w, points.x0, points.x1))
         said = z >= 0
         right = int((said == (points.label == 1)).sum())
-        return Score(right, len(said), "".join("1" if one else "0" for one in said))
+        answers = "".join("1" if one else "0" for one in said)
+        return Score(right, len(said), answers, int((~np.isfinite(z)).sum()))
 
 
 def _stepper(recipe: UniversalRecipe, case: Case) -> Any:

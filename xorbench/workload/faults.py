@@ -410,6 +410,22 @@ def _reload_flip(training: Training, fault: FaultSpec) -> None:
     training.saved = saved
 
 
+def _slow_clock(training: Training, fault: FaultSpec) -> None:
+    sound, share = training.clock, 1 / (1 + fault.number("percent") / 100)
+    training.clock = lambda: share * sound()
+
+
+def _stopped_clock(training: Training, fault: FaultSpec) -> None:
+    sound, epoch = training.clock, fault.number("epoch")
+    training.clock = lambda: 0.0 if training.epoch >= epoch else sound()
+
+
+def _backward_clock(training: Training, fault: FaultSpec) -> None:
+    sound, epoch = training.clock, fault.number("epoch")
+    readings = count()
+    training.clock = lambda: sound() - (next(readings) if training.epoch == epoch else 0.0)
+
+
 TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
     **dict.fromkeys(TENSOR_FAULTS, _in_tensor),
     "crash": _crash,
@@ -428,4 +444,7 @@ TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
     "drop-ignored": _drop_ignored,
     "worker-noise": _worker_noise,
     "reload-flip": _reload_flip,
+    "slow-clock": _slow_clock,
+    "stopped-clock": _stopped_clock,
+    "backward-clock": _backward_clock,
 }

@@ -1,75 +1,193 @@
-"""The same training in double precision: the measure of how far float32 is from the truth.
+"""The same training in double precision: the measure of how far a training is from the truth.
 
-NumPy and the derivative by hand: another arithmetic than PyTorch's, fast enough to be done once for
-each distinct recipe of a run. Points, labels, order and initial weights are those of the case.
+NumPy and the derivative by hand: another arithmetic than PyTorch's. The order of the points comes
+from NumPy's own reading of the generator, so that a wrong `randperm` deceives nobody; points and
+initial weights are PyTorch's, which `golden_inputs` holds against that reading.
+
+A training is followed in two ways. *Alone*, from its first epoch on, which shows how float32
+drifts away. And *epoch by epoch*, each from the weights that were recorded before it: what is wrong
+in an epoch then shows in that epoch, in ulps, however far the training has drifted. All epochs are
+done side by side.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from xorbench.plan.case import Case
+from xorbench.plan.case import Case, device_type
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
-from xorbench.workload.seeding import generator
-from xorbench.workload.xor import make_inputs
+from xorbench.workload.golden_inputs import orders
+from xorbench.workload.loop import DTYPES
+from xorbench.workload.xor import Inputs, make_inputs
 
-MOST_VISITS: Final = 50_000_000  # of points: some ten seconds
-Array = npt.NDArray[np.float64]
+MOST_VISITS: Final = 25_000_000  # of points: some ten seconds
+MOST_AT_ONCE: Final = 1 << 22  # hidden values of a step of all epochs that are done side by side
+CLOSE: Final = 1e-4  # a logit nearer to zero than this is no prediction
+Array = npt.NDArray[Any]
+Weights = tuple[Array, Array, Array, Array]
+
+STORED: Final = {"float32": "<f4", "bfloat16": "<f4", "float64": "<f8"}
+TF32_BITS: Final = 11  # of the significand, as everywhere here with the bit that is not stored
+BFLOAT16_BITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Exact:
-    """For what it holds, and the weights after each epoch in hex; None where it would take long."""
+class Followed:
+    """What a training comes to in double precision: fields of the record `Float64`, told there."""
 
-    batch_size: int
-    drop_last: bool
-    seed: int
     inputs_sha256: str
-    weights: list[str] | None
+    weights: list[str]
+    error_ulps: list[float]
+    control_ulps: list[float]
+    losses: list[float]
+    predictions: str
 
 
-def exact(case: Case, recipe: Recipe) -> Exact:
-    """Train the case in double precision, whatever planted faults or engine it has."""
-    inputs = make_inputs(recipe, case.seed)
-    sha256 = digest.sha256(inputs.entries())
-    head = (case.batch_size, case.drop_last, case.seed, sha256)
+def follow(case: Case, recipe: Recipe, recorded: Sequence[str]) -> Followed | None:
+    """Follow a training whose weights after each epoch are given in hex; None where it is too long.
+
+    Neither the engine of the case nor an injected fault changes anything here.
+    """
     if recipe.epochs * recipe.train_size > MOST_VISITS:
-        return Exact(*head, None)
-    points = inputs.train.points.double().numpy()
-    labels = inputs.train.labels.double().numpy()
-    weights = [w.detach().double().numpy().copy() for w in inputs.model.parameters()]
-    shuffle = generator(case.seed, "shuffle")
-    rate = recipe.learning_rate(case.batch_size)
-    tape = []
-    for _ in range(recipe.epochs):
-        for index in batches(recipe, case, shuffle):
-            slopes = gradients(points[index], labels[index], *weights)
-            weights = [w - rate * slope for w, slope in zip(weights, slopes, strict=True)]
-        tape.append(b"".join(w.astype("<f8").tobytes() for w in weights).hex())
-    return Exact(*head, tape)
+        return None
+    inputs = make_inputs(recipe, case.seed)
+    kind = STORED[case.dtype]
+    first = np.concatenate([w.detach().numpy().ravel() for w in inputs.model.parameters()])
+    after = np.stack(
+        [first.astype(kind), *(np.frombuffer(bytes.fromhex(w), kind) for w in recorded)]
+    )
+    course = _Course(case, recipe, inputs)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a training that diverges
+        truth, losses = course.epochs(after[:-1], np.float64)
+        control, _ = course.epochs(after[:-1], np.float32, significand(case))
+        return Followed(
+            inputs_sha256=digest.sha256(inputs.to(DTYPES[case.dtype]).entries()),
+            weights=[one.astype("<f8").tobytes().hex() for one in course.alone(first)],
+            error_ulps=_errors(after[1:], truth, kind),
+            control_ulps=_errors(control, truth, "<f4"),
+            losses=losses.tolist(),
+            predictions=_predictions(inputs, after[-1], recipe.hidden, significand(case)),
+        )
 
 
-def batches(recipe: Recipe, case: Case, shuffle: torch.Generator) -> list[npt.NDArray[np.int64]]:
-    """The points of each step of the next epoch, drawn as a `DataLoader` draws them."""
-    torch.empty((), dtype=torch.int64).random_(generator=shuffle)  # its iterator's base seed
-    order = torch.randperm(recipe.train_size, generator=shuffle).numpy()
-    torch.randperm(recipe.train_size, generator=shuffle)  # begun when the first has run out
-    size = case.batch_size
-    steps = recipe.steps(size, case.drop_last)
-    return [order[step * size : (step + 1) * size] for step in range(steps)]
+def significand(case: Case) -> int | None:
+    """Bits that are left of the operands of a product; None where all of the dtype's are."""
+    if case.dtype == "bfloat16":
+        return BFLOAT16_BITS
+    return TF32_BITS if case.tf32 and device_type(case.device) != "cpu" else None
+
+
+class _Course:
+    """A training's points, and which of them each step of each epoch takes."""
+
+    def __init__(self, case: Case, recipe: Recipe, inputs: Inputs) -> None:
+        self._points = inputs.train.points.double().numpy()
+        self._labels = inputs.train.labels.double().numpy()
+        self._hidden, self._size = recipe.hidden, case.batch_size
+        self._steps = recipe.steps(case.batch_size, case.drop_last)
+        self._rate = recipe.learning_rate(case.batch_size)
+        persistent = case.persistent_workers and case.num_workers > 0
+        drawn = orders(case.seed, recipe.train_size, persistent=persistent)
+        self._orders = np.stack([o.astype(np.int32) for o in islice(drawn, recipe.epochs)])
+
+    def alone(self, weights: Array) -> Iterator[Array]:
+        """The flat weights after each epoch of the training in float64, from its first on."""
+        for epoch in range(len(self._orders)):
+            ends, _ = self._trained(weights[None], self._orders[epoch : epoch + 1], np.float64)
+            weights = ends[0]
+            yield weights
+
+    def epochs(self, starts: Array, kind: Any, bits: int | None = None) -> tuple[Array, Array]:
+        """Weights after each epoch, (epochs, weights), that starts from its row; last losses."""
+        at_once = max(1, MOST_AT_ONCE // (self._size * self._hidden))
+        parts = [
+            self._trained(starts[at : at + at_once], self._orders[at : at + at_once], kind, bits)
+            for at in range(0, len(starts), at_once)
+        ]
+        ends, losses = zip(*parts, strict=True)
+        return np.concatenate(ends), np.concatenate(losses)
+
+    def _trained(
+        self, starts: Array, orders: Array, kind: Any, bits: int | None = None
+    ) -> tuple[Array, Array]:
+        """Train one epoch from each row, side by side, in one precision."""
+        weights = shaped(starts.astype(kind), self._hidden)
+        points, labels, rate = (
+            self._points.astype(kind),
+            self._labels.astype(kind),
+            kind(self._rate),
+        )
+        losses = np.zeros(len(starts))
+        for step in range(self._steps):
+            index = orders[:, step * self._size : (step + 1) * self._size]
+            slopes, logits = gradients(points[index], labels[index], weights, bits)
+            if step == self._steps - 1:
+                losses = _cross_entropy(logits, labels[index])
+            weights = tuple(w - rate * s for w, s in zip(weights, slopes, strict=True))
+        return np.concatenate([w.reshape(len(starts), -1) for w in weights], axis=1), losses
+
+
+def shaped(flat: Array, hidden: int) -> Weights:
+    """Rows of flat weights as those of the two layers, each with the rows in front."""
+    cuts = np.cumsum([2 * hidden, hidden, hidden])
+    w1, b1, w2, b2 = np.split(flat, cuts, axis=1)
+    return w1.reshape(-1, hidden, 2), b1, w2.reshape(-1, 1, hidden), b2
 
 
 def gradients(
-    points: Array, labels: Array, w1: Array, b1: Array, w2: Array, b2: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Of the mean binary cross-entropy by each weight, in the order of the `state_dict`."""
-    hidden = np.tanh(points @ w1.T + b1)
-    logits = hidden @ w2[0] + b2
-    with np.errstate(over="ignore"):  # of a training that diverges
-        slope = (1 / (1 + np.exp(-logits)) - labels) / len(labels)
-    inner = slope[:, None] * w2 * (1 - hidden**2)
-    return inner.T @ points, inner.sum(0), (slope @ hidden)[None, :], slope.sum(keepdims=True)
+    points: Array, labels: Array, weights: Weights, bits: int | None = None
+) -> tuple[Weights, Array]:
+    """Slopes of the mean binary cross-entropy by each weight, in their order, and the logits.
+
+    points (rows, batch, 2), labels (rows, batch), logits (rows, batch). `bits` rounds what goes
+    into a product, and what comes out of one in bfloat16.
+    """
+    w1, b1, w2, b2 = weights
+    hidden = np.tanh(_product(points, w1.swapaxes(1, 2), bits) + b1[:, None, :])
+    logits = _product(hidden, w2.swapaxes(1, 2), bits)[..., 0] + b2
+    slope = (1 / (1 + np.exp(-logits)) - labels) / points.dtype.type(labels.shape[1])
+    inner = slope[..., None] * w2 * (1 - hidden**2)
+    by_w1 = _product(inner.swapaxes(1, 2), points, bits)
+    by_w2 = _product(slope[:, None, :], hidden, bits)
+    return (by_w1, inner.sum(axis=1), by_w2, slope.sum(axis=1, keepdims=True)), logits
+
+
+def _product(a: Array, b: Array, bits: int | None) -> Array:
+    if bits is None:
+        return np.asarray(a @ b)
+    found = rounded(a, bits) @ rounded(b, bits)
+    return rounded(found, bits) if bits == BFLOAT16_BITS else found
+
+
+def rounded(values: Array, bits: int) -> Array:
+    """The values with so many bits of significand, to nearest."""
+    significand, exponent = np.frexp(values)
+    scale = values.dtype.type(2**bits)
+    return np.asarray(np.ldexp(np.rint(significand * scale) / scale, exponent))
+
+
+def _cross_entropy(logits: Array, labels: Array) -> Array:
+    each = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+    return np.asarray(each.mean(axis=1))
+
+
+def _errors(found: Array, truth: Array, kind: str) -> list[float]:
+    """Of each row the largest error of a weight, in ulps at the largest; NaN if not finite."""
+    ulp = np.spacing(np.abs(truth).max(axis=1).astype(kind)).astype(np.float64)
+    errors: list[float] = (np.abs(found - truth).max(axis=1) / ulp).tolist()
+    return errors
+
+
+def _predictions(inputs: Inputs, weights: Array, hidden: int, bits: int | None) -> str:
+    """What the weights say of each test point; "?" where the logit is too close to zero to say."""
+    row = shaped(weights[None].astype(np.float64), hidden)
+    points, labels = inputs.test.points.double().numpy(), inputs.test.labels.double().numpy()
+    _, logits = gradients(points[None], labels[None], row)
+    close = CLOSE if bits is None else 4 * 2.0**-bits * np.abs(logits[0]).max(initial=0.0)
+    said = np.where(logits[0] >= 0, "1", "0")
+    return "".join(np.where(np.abs(logits[0]) >= close, said, "?").tolist())

@@ -60,7 +60,7 @@ class Training:
     """A case being trained, with its own data, model, generators and global random state.
 
     `alter` may change the training before it begins, which is how faults are planted. `startup_s`
-    are the seconds that the engine took to be ready: to capture or to compile.
+    are the seconds that the engine took to be ready: to capture or to compile. `clock` times all.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Training:
         self.case, self.recipe = case, recipe
         self.device = torch.device(case.device)
         self.epoch = 0
-        self._clock = clock
+        self.clock = clock
         self._memory = Memory(self.device)
         self.inputs = make_inputs(recipe, case.seed).to(DTYPES[case.dtype])
         self.model = self.inputs.model.to(self.device)
@@ -113,10 +113,10 @@ class Training:
         with self._globals.swapped_in():
             self.model.train()
             synchronize(self.device)
-            start = self._clock()
+            start = self.clock()
             loss = self.run_epoch()
             synchronize(self.device)  # kernels are queued: without this we time the launch
-            seconds = self._clock() - start
+            seconds = self.clock() - start
         self._memory.after_step()
         self.epoch += 1
         state = self.model.state_dict()

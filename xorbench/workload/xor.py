@@ -81,6 +81,7 @@ class Score:
     correct: int
     total: int
     predictions: str  # one character a point: "1" or "0"
+    not_finite: int = 0  # outputs that are infinite or not a number
 
 
 @torch.no_grad()
@@ -88,14 +89,15 @@ def score(model: nn.Module, data: XorPoints, batch_size: int, device: torch.devi
     """Evaluate in order, every point once: a point is 1 where its sigmoid reaches one half."""
     was_training = model.training
     model.eval()
-    answers = []
+    answers, not_finite = [], 0
     for points, _ in DataLoader(data, batch_size=batch_size, shuffle=False, drop_last=False):
         logits = model(points.to(device)).squeeze(1)
         answers.append((torch.sigmoid(logits) >= 0.5).long().cpu())
+        not_finite += int((~torch.isfinite(logits)).sum())
     model.train(was_training)
     predicted = torch.cat(answers)
     right = int((predicted == data.labels).sum())
-    return Score(right, len(data), "".join(map(str, predicted.tolist())))
+    return Score(right, len(data), "".join(map(str, predicted.tolist())), not_finite)
 
 
 @dataclass(frozen=True, slots=True)

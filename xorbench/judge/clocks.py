@@ -1,0 +1,59 @@
+"""Two clocks: what a process says its epochs took, and how long the orchestrator waited."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records import EpochLine, Training
+
+RATE: Final = 0.01  # by which two clocks of one machine may run apart
+READING_S: Final = 0.05  # between the readings of the two clocks, each time, on a busy machine
+LATE_S: Final = 0.001  # by which an epoch may seem longer than the wait for it
+UNACCOUNTED_S: Final = 0.0025  # of the shortest wait that may lie outside the epoch …
+UNACCOUNTED: Final = 0.25  # … and which share of the epoch
+FEWEST_EPOCHS: Final = 10  # one of which a busy machine leaves in peace
+
+
+def flaws(evidence: Evidence, training: Training) -> Iterator[str]:
+    """Why the times of a training cannot be believed, process by process; none where they can."""
+    for worker, group in groupby(evidence.epochs(training), key=lambda line: line.worker):
+        lines = [line for line in group if line.waited_s is not None]
+        if lines:
+            yield from (f"{worker}: {flaw}" for flaw in _flaws_of(lines))
+
+
+def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
+    longer = [line for line in lines if line.epoch_s > (line.waited_s or 0.0) + LATE_S]
+    if longer:
+        first = longer[0]
+        took, waited = _ms(first.epoch_s), _ms(first.waited_s)
+        yield f"epoch {first.epoch} took {took} and was there after {waited}"
+    ran, passed_by = _spans(lines)
+    if abs(ran - passed_by) > RATE * passed_by + READING_S:
+        yield f"its clock ran {_ms(ran)} in {_ms(passed_by)}"
+    least, epoch_s = _least_unaccounted(lines)
+    if len(lines) >= FEWEST_EPOCHS and least > UNACCOUNTED_S + UNACCOUNTED * epoch_s:
+        yield f"epochs of {_ms(epoch_s)} were never there within {_ms(least)} more"
+
+
+def _spans(lines: Sequence[EpochLine]) -> tuple[float, float]:
+    """Seconds from the first to the last epoch, by the process's clock and the orchestrator's."""
+    first, last = lines[0], lines[-1]
+    ran = (last.clock_s or 0.0) - (first.clock_s or 0.0)
+    return ran, (last.at_s or 0.0) - (first.at_s or 0.0)
+
+
+def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
+    """The least wait beyond what an epoch is said to take, and that epoch's time, in seconds."""
+    return min(((line.waited_s or 0.0) - line.epoch_s, line.epoch_s) for line in lines)
+
+
+def said(evidence: Evidence, trainings: Sequence[Training]) -> str:
+    """The least that lay between an epoch and the wait for it."""
+    lines = [line for t in trainings for line in evidence.epochs(t) if line.waited_s is not None]
+    return f"{_ms(_least_unaccounted(lines)[0])} more at least" if lines else "not recorded"
+
+
+def _ms(seconds: float | None) -> str:
+    return f"{1e3 * (seconds or 0.0):.3g} ms"

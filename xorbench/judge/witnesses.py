@@ -1,0 +1,141 @@
+"""Independent witnesses: what is wrong in the same way in every process, no comparison sees.
+
+NumPy's reading of the generator tells what a training must start from, a training in double
+precision what its weights must come to, and the orchestrator's clock how long its epochs took.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from xorbench.judge import clocks, float64_error
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
+from xorbench.observe.records import Failure, GoldenInputs, Training, Verdict
+from xorbench.plan.case import Subject
+from xorbench.plan.engines import form_of
+
+# Golden inputs
+
+
+def golden_inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Points, initial weights and orders are those that NumPy reads from the same generator."""
+    lines = sorted(evidence.run.golden_inputs, key=lambda line: line.seed)
+    for seed, group in groupby(lines, key=lambda line: line.seed):
+        yield _inputs_of_seed(name, evidence, seed, list(group))
+
+
+def _inputs_of_seed(
+    name: str, evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]
+) -> Verdict:
+    subject, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
+    wrong = list(dict.fromkeys(flaw for line in lines for flaw in _wrong_inputs(line)))
+    unseen = next((line.unseen for line in lines if line.unseen), "")
+    if wrong and unseen:
+        return inconclusive(name, subject, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
+    wrong += _other_inputs(evidence, seed, lines)
+    if wrong:
+        return failed(name, subject, expected, some(wrong), INPUTS_HINT)
+    facts = len(lines[0].facts)
+    return passed(name, subject, expected, f"{facts} facts in each of {len(lines)} processes")
+
+
+UNSEEN_HINT: Final = "this PyTorch may draw otherwise"
+INPUTS_HINT: Final = (
+    "the points, weights or orders are wrong before training begins, in every process alike:"
+    " suspect this PyTorch, or what changes it at start-up (sitecustomize)"
+)
+
+
+def _wrong_inputs(line: GoldenInputs) -> Iterator[str]:
+    for fact in line.facts:
+        if fact.actual != fact.expected:
+            yield f"{fact.what}: {fact.actual[:64]}"
+
+
+def _other_inputs(evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]) -> Iterator[str]:
+    """Trainings that start from inputs which were not checked."""
+    checked = {sha256 for line in lines for sha256 in line.inputs_sha256.values()}
+    for training in evidence.run.trainings:
+        mine = training.case.seed == seed and form_of(training.case) == "reference"
+        if mine and training.inputs_sha256 not in checked:
+            yield f"{training.case.id} in {training.worker} starts from other inputs"
+
+
+# Accuracy of arithmetic
+
+
+def accuracy_of_arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Weights, losses and test answers are those of double precision, within sound rounding."""
+    open_seeds = {v.subject for v in golden_inputs("", evidence) if v.outcome == "inconclusive"}
+    for subject in evidence.subjects:
+        yield _arithmetic(name, evidence, subject, f"seed {subject.case.seed}" in open_seeds)
+
+
+def _arithmetic(name: str, evidence: Evidence, subject: Subject, is_open: bool) -> Verdict:
+    trainings = evidence.trainings[subject.id]
+    found = [(t, float64_error.of_training(evidence, t)) for t in trainings]
+    errors = [(training, error) for training, error in found if error is not None]
+    reason = errors[0][1].refusal if errors else float64_error.refusal(evidence, trainings[0])
+    if reason:
+        return skipped(name, subject.id, "double precision's, within rounding", reason)
+    error = errors[0][1]
+    expected = f"within {error.limit_ulps:.3g} ulps of float64 in each epoch, the same test answers"
+    flaws = list(
+        dict.fromkeys(
+            flaw for t, e in errors for flaw in (*e.flaws(), *_other_answers(evidence, t))
+        )
+    )
+    unseen = "its golden inputs are open" if is_open else error.limits.unseen
+    if flaws and unseen:
+        return inconclusive(name, subject.id, expected, "; ".join(flaws), unseen)
+    if flaws:
+        return failed(name, subject.id, expected, "; ".join(flaws), ARITHMETIC_HINT)
+    return passed(name, subject.id, expected, _said(error))
+
+
+ARITHMETIC_HINT: Final = (
+    "the same in every process, so that no comparison sees it: an operator, a sample, a label or a"
+    " hyperparameter is not what it says; docs/right.md tells what shows how"
+)
+
+
+def _said(error: float64_error.Float64Error) -> str:
+    typical = "" if error.typical is None else f", typically {error.typical:.3g} times NumPy's"
+    return f"{max(error.error_ulps):.3g} ulps at most{typical}"
+
+
+def _other_answers(evidence: Evidence, training: Training) -> Iterator[str]:
+    """Test points that the recorded weights answer otherwise than was recorded."""
+    found = float64_error.followed(evidence, training)
+    pairs = enumerate(zip(found.predictions, training.predictions, strict=True)) if found else ()
+    wrong = [str(at) for at, (truth, said) in pairs if truth not in ("?", said)]
+    if wrong:
+        yield f"the weights answer {len(wrong)} test points otherwise: {some(wrong)}"
+
+
+# Clock
+
+
+def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """What a process says its epochs took is what the orchestrator waited for them."""
+    for subject in evidence.planned:
+        lost = [f for f in evidence.failures.get(subject.id, []) if f.check == name]
+        trainings = evidence.trainings.get(subject.id, [])
+        flaws = [*_impossible(lost), *(f for t in trainings for f in clocks.flaws(evidence, t))]
+        if flaws:
+            yield failed(name, subject.id, CLOCK_EXPECTED, some(flaws), CLOCK_HINT)
+        elif any(evidence.epochs(training) for training in trainings):
+            yield passed(name, subject.id, CLOCK_EXPECTED, clocks.said(evidence, trainings))
+
+
+CLOCK_EXPECTED: Final = "the times that the orchestrator waited"
+CLOCK_HINT: Final = (
+    "no time of this case can be believed: a clock of the process that is changed or replaced, or,"
+    " on an accelerator, an epoch that ends before its work does (a lost synchronization)"
+)
+
+
+def _impossible(lost: Sequence[Failure]) -> Iterator[str]:
+    for failure in lost:
+        yield f"{failure.worker}: {failure.failed}"

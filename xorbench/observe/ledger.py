@@ -1,0 +1,121 @@
+"""Which line belongs where: one run, case, process and epoch each, and none twice.
+
+A line that stands twice, or that another run wrote, would count as more evidence than there is.
+"""
+
+from typing import Final
+
+from xorbench.errors import BadFile
+from xorbench.observe.records import (
+    EpochLine,
+    Failure,
+    Float64,
+    GoldenInputs,
+    Line,
+    RunInfo,
+    Skip,
+    Training,
+    slot_of,
+    slots,
+)
+
+HINT: Final = "each line is evidence once: take the file as the run wrote it"
+
+
+class Ledger:
+    """Enters the lines of one run; raises `BadFile`, with the place, for one that cannot be its."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
+        self._cases = {case.id for case in info.cases}
+        self._planned = {name: s.id for name, s, _ in slots(info.settings, info.repeats)}
+        self._workers = {worker.id for worker in info.workers}
+        self._epochs: dict[tuple[str, str, bool], list[EpochLine]] = {}
+        self._ended: dict[object, str] = {}
+
+    def epoch(self, place: str, line: EpochLine) -> EpochLine:
+        """An epoch: of a planned case and a known process, and the next of its training."""
+        self._require_known(place, line.case, line.worker)
+        before = self._epochs.setdefault((line.case, slot_of(line.worker), line.warmup), [])
+        if line.epoch < len(before):
+            raise _damaged(place, f"epoch {line.epoch} of {line.case} stands twice")
+        if line.epoch > len(before):
+            raise _damaged(place, f"epoch {line.epoch} of {line.case} follows {len(before) - 1}")
+        before.append(line)
+        return line
+
+    def training(self, place: str, line: Training) -> Training:
+        """A finished training: its case and setting are planned, its epochs are those recorded."""
+        self._require_ending(place, line)
+        flaws = (
+            (line.case not in self._info.cases, f"no case {line.case.id} in run.json"),
+            (
+                self._planned.get(slot_of(line.worker)) != line.setting,
+                "another setting than planned",
+            ),
+            (len(line.tape) != self._info.recipe.epochs, f"{len(line.tape)} epochs"),
+            (not self._has_epochs_of(line), "its epochs are not those of epochs.jsonl"),
+        )
+        for flawed, what in flaws:
+            if flawed:
+                raise _damaged(place, what)
+        return line
+
+    def _has_epochs_of(self, line: Training) -> bool:
+        """Whether `epochs.jsonl`, where it was kept, has these digests and times."""
+        if not self._epochs:
+            return True
+        epochs = self._epochs.get((line.case.id, slot_of(line.worker), False), [])
+        observed = [(one.digest, one.epoch_s, one.yardstick_s) for one in epochs]
+        return observed == list(zip(line.tape, line.epoch_s, line.yardstick_s, strict=True))
+
+    def failure(self, place: str, line: Failure) -> Failure:
+        """A case that was lost in a process."""
+        self._require_ending(place, line)
+        return line
+
+    def skip(self, place: str, line: Skip) -> Skip:
+        """A case that was not trained."""
+        require_own(place, self._info.id, line)
+        self._require_once(place, line.case.id, f"{line.case.id} is skipped")
+        return line
+
+    def float64(self, place: str, line: Float64) -> Float64:
+        """A training in double precision."""
+        self._require_known(place, line.case, line.process)
+        key = ("float64", str(line.key), line.epochs_sha256)
+        self._require_once(place, key, f"float64 of {line.case}")
+        return line
+
+    def golden_inputs(self, place: str, line: GoldenInputs) -> GoldenInputs:
+        """What a process draws for a seed."""
+        key = ("inputs", line.process, line.seed)
+        self._require_once(place, key, f"seed {line.seed} in {line.process}")
+        return line
+
+    def _require_ending(self, place: str, line: Training | Failure) -> None:
+        require_own(place, self._info.id, line)
+        self._require_known(place, line.case.id, line.worker)
+        what = f"{line.case.id} in {slot_of(line.worker)}"
+        self._require_once(place, (line.case.id, slot_of(line.worker)), what)
+
+    def _require_known(self, place: str, case: str, worker: str) -> None:
+        if case not in self._cases:
+            raise _damaged(place, f"no case {case} in run.json")
+        if worker not in self._workers:
+            raise _damaged(place, f"no worker {worker} in run.json")
+
+    def _require_once(self, place: str, key: object, what: str) -> None:
+        if key in self._ended:
+            raise _damaged(place, f"{what} stands twice, first in {self._ended[key]}")
+        self._ended[key] = place.rsplit("/", 1)[-1]
+
+
+def require_own(place: str, run: str, line: Line) -> None:
+    """Raise `BadFile` for a line of another run."""
+    if line.run != run:
+        raise _damaged(place, f"a line of run {line.run or '(none)'}, not of {run}")
+
+
+def _damaged(place: str, what: str) -> BadFile:
+    return BadFile(f"{place}: damaged: {what}", HINT)
