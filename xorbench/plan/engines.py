@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
 
 Form = Literal["reference", "universal"]
 
@@ -54,17 +53,3 @@ def inputs_name(case: Case) -> str:
     """Cases with one name of their inputs start from the same points and weights, bit for bit."""
     form = " universal" if form_of(case) == "universal" else ""
     return f"seed {case.seed}{form}" + (" float64" if case.dtype == "float64" else "")
-
-
-def exact_twin(case: Case) -> bool:
-    """Whether the float64 twin of `workload.float64` can follow the case."""
-    from xorbench.plan import honour
-
-    return not honour.float64_refusal(case)
-
-
-def unable(case: Case, recipe: Recipe) -> str:
-    """See `plan.honour.unable`."""
-    from xorbench.plan import honour
-
-    return honour.unable(case, recipe)
