@@ -493,10 +493,10 @@ def test_other_programs_and_stolen_time_are_flagged() -> None:
 
 
 def renamed(source: Path, target: Path) -> Path:
-    """A copy of a run's folder as if it were another run."""
+    """A copy of a run's folder as if it were another run: each line names the run it is of."""
     shutil.copytree(source, target)
-    info = json.loads((target / "run.json").read_bytes())
-    (target / "run.json").write_text(json.dumps({**info, "id": "another"}))
+    for file in (target / "run.json", *target.glob("*.jsonl")):
+        file.write_text(file.read_text().replace(source.name, "another"))
     return target
 
 

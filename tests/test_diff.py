@@ -322,7 +322,6 @@ def test_a_tape_that_no_replay_repeats_was_a_transient(
     copy = tmp_path / "results" / "runs" / source.name
     copy.mkdir(parents=True)
     (copy / "run.json").write_bytes((source / "run.json").read_bytes())
-    (copy / "epochs.jsonl").write_bytes((source / "epochs.jsonl").read_bytes())
     lines = (source / "trainings.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     for record in records:
