@@ -1,0 +1,125 @@
+"""A process's clock against the orchestrator's; and lines of a run that count once."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from xorbench.errors import BadFile
+from xorbench.judge import clocks
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.witnesses import clock
+from xorbench.observe import store
+from xorbench.observe.records import EpochLine, Run
+
+
+def with_times(run: Run, **changes: float) -> Run:
+    """The run with the times of its first training's epochs multiplied."""
+    first = run.trainings[0]
+    lines = [
+        _scaled(line, changes)
+        if (line.worker, line.case) == (first.worker, first.case.id) and not line.warmup
+        else line
+        for line in run.epochs
+    ]
+    return msgspec.structs.replace(run, epochs=lines)
+
+
+def _scaled(line: EpochLine, changes: dict[str, float]) -> EpochLine:
+    scaled = {name: getattr(line, name) * factor for name, factor in changes.items()}
+    return msgspec.structs.replace(line, **scaled)
+
+
+def flaws(run: Run) -> str:
+    """What is wrong with the times of the first training."""
+    return "; ".join(clocks.flaws(Evidence(run), run.trainings[0]))
+
+
+def test_a_sound_clock_has_no_flaw(quick_run: Run) -> None:
+    """Of a real run, every case."""
+    assert flaws(quick_run) == ""
+    assert {v.outcome for v in clock("clock", Evidence(quick_run))} == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epoch_s": 0.1, "clock_s": 0.1}, "its clock ran"),
+        ({"clock_s": 0.9}, "its clock ran"),
+        ({"epoch_s": 0.1}, "never there within"),
+        ({"epoch_s": 2.0}, "was there after"),
+    ],
+)
+def test_a_wrong_clock_is_told_by(changes: dict[str, float], said: str, quick_run: Run) -> None:
+    """Slow as a whole; slow by a tenth; an epoch that ends too early; one that lasts too long."""
+    run = with_times(quick_run, **changes)
+    assert said in flaws(run)
+    assert [v.outcome for v in clock("clock", Evidence(run))] == ["fail", "pass"]
+
+
+def test_a_long_epoch_may_wait_in_proportion(quick_run: Run) -> None:
+    """A quarter of the epoch may lie outside it."""
+    longer = with_times(quick_run, epoch_s=10.0, waited_s=10.0, clock_s=1.0)
+    assert flaws(longer) == ""
+
+
+# Lines
+
+
+def damaged(folder: Path, name: str, change: object) -> str:
+    """What loading says after `change` has made other lines of a file's lines."""
+    path = folder / name
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))  # type: ignore[operator]
+    with pytest.raises(BadFile) as caught:
+        store.load(folder)
+    return caught.value.message.rsplit("/", 1)[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("trainings.jsonl", "stands twice, first in trainings.jsonl:1"),
+        ("epochs.jsonl", "epoch 0 of cpu-loader-b128-pin0-drop"),
+        ("float64.jsonl", "stands twice, first in float64.jsonl:1"),
+        ("golden_inputs.jsonl", "seed 0 in w0 stands twice, first in golden_inputs.jsonl:1"),
+    ],
+)
+def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
+    """It would count as another process."""
+    count = len((copied / name).read_text().splitlines())
+    message = damaged(copied, name, lambda lines: [*lines, lines[0]])
+    assert message.startswith(f"{name}:{count + 1}: damaged: ")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    "name", ["trainings.jsonl", "epochs.jsonl", "float64.jsonl", "conditions.jsonl"]
+)
+def test_a_line_of_another_run_is_refused(name: str, copied: Path) -> None:
+    """Also of one with the same plan."""
+
+    def change(lines: list[str]) -> list[str]:
+        line = json.loads(lines[-1]) | {"run": "20250101T000000Z-abcdef"}
+        return [*lines[:-1], json.dumps(line) + "\n"]
+
+    assert "a line of run 20250101T000000Z-abcdef" in damaged(copied, name, change)
+
+
+def test_a_missing_epoch_is_seen(copied: Path) -> None:
+    """The one after it does not follow."""
+    message = damaged(copied, "epochs.jsonl", lambda lines: [*lines[:40], *lines[41:]])
+    assert " follows " in message
+
+
+def test_a_training_has_the_times_of_its_epochs(copied: Path) -> None:
+    """A figure changed in one of two files is no evidence."""
+
+    def change(lines: list[str]) -> list[str]:
+        line = json.loads(lines[0])
+        line["epoch_s"][0] *= 0.5
+        return [json.dumps(line) + "\n", *lines[1:]]
+
+    message = damaged(copied, "trainings.jsonl", change)
+    assert message == "trainings.jsonl:1: damaged: its epochs are not those of epochs.jsonl"

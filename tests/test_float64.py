@@ -1,0 +1,200 @@
+"""How right a training is: its distance from double precision, epoch by epoch and alone."""
+
+import math
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.float64_error import Float64Error, distance_ulps, drift_ulps
+from xorbench.observe.records import Run, Verdict
+from xorbench.plan.case import Case
+from xorbench.plan.recipe import Recipe
+from xorbench.report.tables import error, errors
+from xorbench.workload import digest
+from xorbench.workload.float64 import Followed, follow, rounded
+from xorbench.workload.golden_inputs import orders
+from xorbench.workload.loop import Training
+from xorbench.workload.xor import make_inputs
+
+
+def trained(case: Case, recipe: Recipe) -> tuple[Training, Followed]:
+    """A real training, and what follows it in double precision."""
+    training = Training(case, recipe)
+    epochs = [training.step() for _ in range(recipe.epochs)]
+    found = follow(case, recipe, [str(epoch.weights) for epoch in epochs])
+    assert found is not None
+    return training, found
+
+
+def test_the_distance_of_weights_counts_floats() -> None:
+    """Across zero, and none to what is not a number."""
+    one, other = (np.array([x], "<f4") for x in (-(2.0**-149), 2.0**-149))
+    assert distance_ulps(one, other) == 2
+    assert distance_ulps(one, np.array([np.nan], "<f4")) is None
+
+
+@pytest.mark.parametrize("case", [Case(), Case(batch_size=500, drop_last=False, seed=3)])
+def test_alone_is_what_autograd_gives_in_double_precision(case: Case) -> None:
+    """Two epochs of the derivative by hand against torch's own, to the last few digits."""
+    recipe = Recipe(epochs=2, train_size=1_100)
+    inputs = make_inputs(recipe, case.seed)
+    model = inputs.model.double()
+    points, labels = inputs.train.points.double(), inputs.train.labels.double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr)
+    drawn = orders(case.seed, recipe.train_size)
+    for _ in range(recipe.epochs):
+        order = next(drawn)
+        for step in range(recipe.steps(case.batch_size, case.drop_last)):
+            index = order[step * case.batch_size : (step + 1) * case.batch_size]
+            optimizer.zero_grad()
+            logits = model(points[index]).squeeze(1)
+            binary_cross_entropy_with_logits(logits, labels[index]).backward()
+            optimizer.step()
+    _, found = trained(case, recipe)
+    expected = torch.cat([w.detach().flatten() for w in model.parameters()]).numpy()
+    actual = np.frombuffer(bytes.fromhex(found.weights[-1]), "<f8")
+    assert np.allclose(actual, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(),
+        Case(drop_last=False, seed=1),
+        Case(dtype="float64"),
+        Case(optimizer="foreach"),
+        Case(num_workers=1, persistent_workers=True),
+        Case(engine="replay", batch_size=500),
+    ],
+)
+def test_a_sound_training_has_no_flaw(case: Case) -> None:
+    """Each way to train it; kept loader processes draw another order from the second epoch on."""
+    recipe = Recipe(epochs=3)
+    _, found = trained(case, recipe)
+    judged = Float64Error(case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0])
+    assert (list(judged.flaws()), judged.refusal) == ([], "")
+    assert found.inputs_sha256 == digest.sha256(
+        make_inputs(recipe, case.seed)
+        .to(torch.float64 if case.dtype == "float64" else torch.float32)
+        .entries()
+    )
+
+
+def test_bfloat16_is_judged_by_what_numpy_makes_of_it() -> None:
+    """A thousand times float32's error is sound there, and is none of float32."""
+    recipe = Recipe(epochs=2)
+    case = Case(dtype="bfloat16")
+    _, found = trained(case, recipe)
+    sound = Float64Error(case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0])
+    assert list(sound.flaws()) == []
+    assert max(found.error_ulps) > 100
+    assert list(replace(sound, case=Case(), control_ulps=[1.0, 1.0]).flaws()) != []
+
+
+def test_an_epoch_is_followed_from_the_weights_before_it() -> None:
+    """What is wrong in one epoch shows in that epoch and in no other."""
+    case, recipe = Case(), Recipe(epochs=4)
+    training = Training(case, recipe)
+    recorded = []
+    for number in range(recipe.epochs):
+        if number == 2:
+            with torch.no_grad():
+                next(training.model.parameters()).view(-1)[0] += 1e-3
+        recorded.append(str(training.step().weights))
+    found = follow(case, recipe, recorded)
+    assert found is not None
+    limit = Float64Error(
+        case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0]
+    ).limit_ulps
+    assert [error > limit for error in found.error_ulps] == [False, False, True, False]
+
+
+def test_a_number_is_cut_to_so_many_bits() -> None:
+    """To nearest, ties to even, whatever its exponent."""
+    assert rounded(np.array([1.0, 1.0 + 2**-8, 3.0 * 2**-9 + 1, -5e9]), 8).tolist() == [
+        1.0, 1.0, 1.0078125, -4999610368.0,
+    ]  # fmt: skip
+
+
+def test_nothing_is_judged_where_rounding_is_amplified() -> None:
+    """At a high learning rate, or where NumPy's float32 errs as much."""
+    judged = Float64Error(Case(), Recipe(lr=3.0), [50.0], [1.0], [1.0], [1.0])
+    assert "lr 3" in judged.refusal
+    assert "NumPy's" in replace(judged, recipe=Recipe(), control_ulps=[60.0]).refusal
+
+
+def test_a_small_error_of_many_epochs_is_seen() -> None:
+    """Each epoch is within its limit, and all together are further off than NumPy's."""
+    sound = Float64Error(Case(), Recipe(), [1.5] * 100, [1.5] * 100, [1.0], [1.0])
+    assert list(sound.flaws()) == []
+    assert len(list(replace(sound, error_ulps=[2.5] * 100).flaws())) == 1
+
+
+def test_a_wrong_loss_and_what_is_no_number_are_flaws() -> None:
+    """Each alone."""
+    sound = Float64Error(Case(), Recipe(), [1.0], [1.0], [0.5], [0.5])
+    assert list(sound.flaws()) == []
+    assert list(replace(sound, losses=[0.501]).flaws()) != []
+    assert list(replace(sound, losses=[math.nan]).flaws()) != []
+    assert list(replace(sound, error_ulps=[math.nan]).flaws()) != []
+
+
+# In a run
+
+
+def arithmetic(run: Run) -> list[Verdict]:
+    """What the check says of each case."""
+    return [v for v in judge(run) if v.check == "accuracy of arithmetic"]
+
+
+def test_a_run_is_judged_case_by_case(quick_run: Run) -> None:
+    """A sound one passes, by a twin of its own for each batch order."""
+    assert [v.outcome for v in arithmetic(quick_run)] == ["pass", "pass"]
+    assert len(quick_run.float64) == 2
+
+
+def test_answers_that_the_weights_do_not_give_are_a_failure(quick_run: Run) -> None:
+    """An evaluation that counts everything as right deceives the score, not the weights."""
+    swapped = [
+        msgspec.structs.replace(t, predictions=t.predictions[1:] + t.predictions[0])
+        for t in quick_run.trainings
+    ]
+    verdicts = arithmetic(msgspec.structs.replace(quick_run, trainings=swapped))
+    assert {v.outcome for v in verdicts} == {"fail"}
+    assert "test points otherwise" in verdicts[0].actual
+
+
+def test_a_case_without_a_twin_is_skipped_with_the_reason(quick_run: Run) -> None:
+    """Where nothing follows its epochs."""
+    verdicts = arithmetic(msgspec.structs.replace(quick_run, float64=[]))
+    assert {v.outcome for v in verdicts} == {"skipped"}
+    assert "no float64 twin" in verdicts[0].actual
+
+
+def test_the_drift_is_told_for_every_epoch(quick_run: Run) -> None:
+    """After one epoch it is small; every epoch of every case is told."""
+    table = error(quick_run).set_index("case")
+    assert (table["after epoch 1 (ulps)"] < 50).all()
+    assert errors(quick_run).shape == (100, 1 + len(table))
+
+
+def test_a_wrong_weight_is_far_from_the_truth(quick_run: Run) -> None:
+    """One bit of one weight of one epoch: that epoch's drift is thousands of ulps."""
+    evidence = Evidence(quick_run)
+    training = quick_run.trainings[0]
+    sound = drift_ulps(evidence, training)
+    lines = [
+        msgspec.structs.replace(line, weights="0000c0bf" + (line.weights or "")[8:])
+        if (line.worker, line.case, line.epoch) == (training.worker, training.case.id, 9)
+        else line
+        for line in quick_run.epochs
+    ]
+    wrong = drift_ulps(Evidence(msgspec.structs.replace(quick_run, epochs=lines)), training)
+    assert [epoch for epoch in range(100) if wrong[epoch] != sound[epoch]] == [9]
+    assert wrong[9] > 1_000 * sound[9]
