@@ -22,7 +22,7 @@ import psutil
 import torch
 from scipy.special import stdtrit
 
-from xorbench.measure import host
+from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.worker.portable import UniversalTraining
@@ -185,7 +185,7 @@ def main() -> None:
     if options.memory:
         memory(options.memory[0], int(options.memory[1]))
         return
-    print(f"{host.processor()}; PyTorch {torch.__version__}, 1 thread, n = {options.rounds}")
+    print(f"{processor.model()}; PyTorch {torch.__version__}, 1 thread, n = {options.rounds}")
     act = profile if options.profile else linear if options.linear else side_by_side
     act(options.rounds)
 

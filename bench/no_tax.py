@@ -24,10 +24,10 @@ from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from xorbench.measure import host
 from xorbench.measure.runner import YARDSTICKS_A_ROUND, yardstick_key
 from xorbench.observe import store
 from xorbench.observe.records import Run
+from xorbench.plan import processor
 from xorbench.plan.case import Case, Setting
 from xorbench.plan.recipe import Recipe
 from xorbench.workload.loop import Training
@@ -147,7 +147,7 @@ def main() -> None:
     if options.child is not None:
         one_process(options.child)
         return
-    print(f"{host.processor()}; PyTorch {torch.__version__}, 1 thread")
+    print(f"{processor.model()}; PyTorch {torch.__version__}, 1 thread")
     if options.run:
         of_a_run()
     else:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 
-from xorbench.measure import host
+from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import universal
@@ -90,7 +90,7 @@ def main() -> None:
             rates[name].append(measured[name]())
     loop, one, two = (np.asarray(values) for values in rates.values())
     print(
-        f"{host.processor()}, {available_cores()} cores; batch {BATCH_SIZE}, n = {options.rounds}"
+        f"{processor.model()}, {available_cores()} cores; batch {BATCH_SIZE}, n = {options.rounds}"
     )
     print(f"start-up, apart: {', '.join(f'{s:.2f} s' for _, s in sessions.values())}")
     for name, values in rates.items():

@@ -263,13 +263,18 @@ def odd_from(run: Run, epoch: int) -> Run:
 
 def test_other_bits_on_another_processor_are_explained(run: Run) -> None:
     """MKL's choice of kernels is named where bits and processors differ, and only there."""
-    host = {**run.info.host, "cpu": "Intel Xeon"}
-    info = msgspec.structs.replace(run.info, host=host)
-    elsewhere = msgspec.structs.replace(run, info=info)
+    elsewhere = with_machine(run, cpu="Intel Xeon")
     assert kernels.HINT in compare(run, odd_from(elsewhere, 3)).notes
     assert kernels.HINT in compare(run, with_machine(odd_from(run, 3), cpu_capability="X")).notes
     assert kernels.HINT not in compare(run, odd_from(run, 3)).notes
     assert kernels.HINT not in compare(run, elsewhere).notes
+
+
+def test_another_processor_is_a_change(run: Run) -> None:
+    """It is told of the processes that trained, whose figures are compared all the same."""
+    found = compare(run, with_machine(run, cpu="Intel Xeon"))
+    assert "Intel Xeon" in {change.b for change in found.changes if change.what == "cpu"}
+    assert found.figures == "relative"
 
 
 def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:

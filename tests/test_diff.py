@@ -172,8 +172,9 @@ def test_growth_counts_the_weights_alone() -> None:
 
 def test_another_machine_is_named() -> None:
     """The first thing that is not the same, with both values; nothing where all is."""
-    here = {"torch_version": "2", "python_version": "3", "cpu_capability": "AVX2"}
+    here = {"torch_version": "2", "cpu": "Intel Xeon", "cpu_capability": "AVX2"}
     assert other_machine(here, here) == ""
+    assert "cpu AMD EPYC, here" in other_machine({**here, "cpu": "AMD EPYC"}, here)
     assert "cpu_capability AVX512" in other_machine({**here, "cpu_capability": "AVX512"}, here)
 
 

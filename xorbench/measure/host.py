@@ -3,16 +3,17 @@
 import os
 import platform
 import socket
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from xorbench.plan import processor
 
 
 def describe(*, anonymous: bool) -> dict[str, Any]:
     """Processor, cores, memory (bytes), load; the host's name unless anonymous."""
     described = {
-        "cpu": processor(),
+        "cpu": processor.model(),
         "architecture": platform.machine(),
         "cores_logical": psutil.cpu_count(logical=True),
         "cores_physical": psutil.cpu_count(logical=False),
@@ -21,13 +22,3 @@ def describe(*, anonymous: bool) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
     }
     return described if anonymous else {"hostname": socket.gethostname(), **described}
-
-
-def processor() -> str:
-    """The processor's model name, or its architecture where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

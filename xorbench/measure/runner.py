@@ -50,7 +50,9 @@ KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not trie
 YARDSTICKS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
 IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
 # What a worker's machine must share with the recorded one before a run is taken up again.
-SAME_TO_RESUME: Final = ("torch_version", "python_version", "cpu_capability", "threads", "devices")
+SAME_TO_RESUME: Final = (
+    "torch_version", "python_version", "cpu", "cpu_capability", "threads", "devices",
+)  # fmt: skip
 
 StartWorker = Callable[[str, Setting], Worker]
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from xorbench.plan import processor
+
 # Variables that move bits or speed: recorded, absent ones as null.
 ENVIRONMENT: Final = (
     "ATEN_CPU_CAPABILITY",
@@ -26,7 +28,7 @@ ENVIRONMENT: Final = (
 
 
 def describe() -> dict[str, Any]:
-    """Versions, threads, instruction set, flags, accelerators and environment of this process."""
+    """Versions, threads, processor, flags, accelerators and environment of this process."""
     return {
         "torch_version": torch.__version__,
         "torch_git_version": torch.version.git_version,
@@ -42,6 +44,7 @@ def describe() -> dict[str, Any]:
         "libc_version": "-".join(platform.libc_ver()),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
+        "cpu": processor.model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkl": torch.backends.mkl.is_available(),
         "mkldnn": torch.backends.mkldnn.is_available(),
