@@ -205,6 +205,15 @@ def test_a_loss_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
     assert "lower --lr" in verdict.hint
 
 
+def test_an_output_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
+    """Though every point counts as right, and weights and losses are finite."""
+    count = msgspec.structs.replace(quick_run.trainings[0].test, not_finite=3)
+    run = doctored(quick_run, 0, test=count)
+    verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
+    assert verdict.actual == "500/500; 3 of 500 outputs are not finite"
+    assert "--lr" not in verdict.hint
+
+
 def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
     """Not even where the check of accuracy did not speak."""
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from xorbench.judge.checks import held
+from xorbench.judge.verdicts import failed, passed, skipped
 from xorbench.observe.records import Golden, Verdict
 
 MACHINE_THRESHOLD: Final = 1.5
@@ -23,14 +25,9 @@ def right(device: str, golden: Golden) -> list[Verdict]:
     """Edge cases, digest, and score of one device; the score is judged by itself."""
     bits = [fact for fact in golden.universal if fact.what != "score"]
     score = next((fact for fact in golden.universal if fact.what == "score"), bits[0])
-    verdict = Verdict(
-        check="accuracy",
-        subject=device,
-        outcome="pass" if score.expected == score.actual else "fail",
-        expected=score.expected,
-        actual=score.actual,
-        hint="" if score.expected == score.actual else "look at the digest's verdict first",
-    )
+    facts = ("accuracy", device, score.expected, score.actual)
+    is_right = score.expected == score.actual
+    verdict = passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first")
     return [held("arithmetic", device, golden.arithmetic), held("universal", device, bits), verdict]
 
 
@@ -41,57 +38,34 @@ def fast(
     q1, median, q3 = (1e3 * float(q) for q in np.quantile(times_s, [0.25, 0.5, 0.75]))
     actual = f"{median:.3g} ms an epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
     if saved_s is None:
-        hint = "canary --save keeps this machine's value"
-        return _speed(device, "skipped", lacking, f"{actual}; {lacking}", hint)
+        verdict = skipped("speed", device, lacking, f"{actual}; {lacking}")
+        return replace(verdict, hint="canary --save keeps this machine's value")
     ratio = median / 1e3 / saved_s
     expected = f"at most {threshold:g}× the saved {1e3 * saved_s:.3g} ms"
     actual = f"{actual}, {ratio:.3g}×"
     if ratio <= threshold:
-        return _speed(device, "pass", expected, actual, "")
+        return passed("speed", device, expected, actual)
     hint = "something else keeps the machine busy, or it has become slower: look at clocks and load"
-    return _speed(device, "fail", expected, actual, hint)
-
-
-def _speed(device: str, outcome: str, expected: str, actual: str, hint: str) -> Verdict:
-    return Verdict(
-        check="speed",
-        subject=device,
-        outcome=outcome,  # type: ignore[arg-type]
-        expected=expected,
-        actual=actual,
-        hint=hint,
-    )
+    return failed("speed", device, expected, actual, hint)
 
 
 def sound(device: str, burned: Burned) -> Verdict:
     """Every model of every round of a burn-in ended at its golden digest."""
     done = f"{burned.rounds} rounds of {burned.models} models"
-    wrong = burned.mismatches
+    expected, wrong = "every model at its golden digest, each round", burned.mismatches
+    if not wrong:
+        return passed("burn-in", device, expected, f"{done}, all equal")
     shown = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    return Verdict(
-        check="burn-in",
-        subject=device,
-        outcome="fail" if wrong else "pass",
-        expected="every model at its golden digest, each round",
-        actual=f"{len(wrong)} wrong in {done}: {shown}" if wrong else f"{done}, all equal",
-        hint="bits flip under load: take the device out of service" if wrong else "",
-    )
+    hint = "bits flip under load: take the device out of service"
+    return failed("burn-in", device, expected, f"{len(wrong)} wrong in {done}: {shown}", hint)
 
 
 def broken(device: str, reason: str) -> Verdict:
     """The checks of a device did not come to their end."""
-    return Verdict(
-        check="completion",
-        subject=device,
-        outcome="fail",
-        expected="the canary comes to its end",
-        actual=reason,
-        hint="the device, its driver or this PyTorch does not hold even this",
-    )
+    hint = "the device, its driver or this PyTorch does not hold even this"
+    return failed("completion", device, "the canary comes to its end", reason, hint)
 
 
 def absent(device: str, reason: str) -> Verdict:
     """A device that is not here."""
-    return Verdict(
-        check="device", subject=device, outcome="skipped", expected="is here", actual=reason
-    )
+    return skipped("device", device, "is here", reason)

@@ -20,6 +20,7 @@ from xorbench.errors import (
 )
 from xorbench.judge import lattice, witnesses
 from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
 from xorbench.observe.records import (
     Fact,
     Outcome,
@@ -48,21 +49,22 @@ def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
         lost = evidence.failures.get(subject.id, [])
         if lost:
             actual = "; ".join(f"{f.worker}: {f.failed}" for f in lost)
-            yield _fail(name, subject.id, "trains to the end", actual, "see the logs/ folder")
+            yield failed(name, subject.id, "trains to the end", actual, "see the logs/ folder")
         elif subject.id in evidence.unfinished:
             done = ", ".join(f"{u.slot}: {u.epochs}" for u in evidence.unfinished[subject.id])
             actual = f"stopped after epochs {done} of {subject.recipe.epochs}"
-            yield _open(name, subject.id, actual, evidence.run.info.id)
+            hint = f"python -m xorbench run --resume {evidence.run.info.id} goes on"
+            yield inconclusive(name, subject.id, "trains to the end", actual, hint)
         elif subject.id in evidence.trainings:
-            yield _pass(name, subject.id, "trains to the end", "it did")
+            yield passed(name, subject.id, "trains to the end", "it did")
     for worker in evidence.run.info.workers:
         if worker.died:
             hint = f"see logs/{worker.id}.log, and the system's log for memory or hardware errors"
-            yield _fail(name, f"worker {worker.id}", "lives to the end", worker.died, hint)
+            yield failed(name, f"worker {worker.id}", "lives to the end", worker.died, hint)
 
 
 def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Every test point is right, counted as integers, and weights and loss are finite."""
+    """Every test point is right, counted as integers; weights, losses and outputs are finite."""
     for subject in evidence.subjects:
         trainings = evidence.trainings[subject.id]
         tests = [training.test for training in trainings]
@@ -71,13 +73,23 @@ def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
         flaws = dict.fromkeys(filter(None, map(not_finite, trainings)))
         actual = "; ".join([scores, *flaws])
         if all(test.correct == test.total for test in tests) and not flaws:
-            yield _pass(name, subject.id, expected, actual)
+            yield passed(name, subject.id, expected, actual)
         else:
-            yield _fail(name, subject.id, expected, actual, _accuracy_hint(subject, trainings))
+            yield failed(name, subject.id, expected, actual, _accuracy_hint(subject, trainings))
 
 
 def not_finite(training: Training) -> str:
     """What is not finite at the end of a training, and since which epoch; empty where all is."""
+    return "; ".join(filter(None, (_not_finite_state(training), *_not_finite_outputs(training))))
+
+
+def _not_finite_outputs(training: Training) -> Iterator[str]:
+    for count in (training.test, training.train):
+        if count.not_finite:
+            yield f"{count.not_finite} of {count.total} outputs are not finite"
+
+
+def _not_finite_state(training: Training) -> str:
     epoch = _first_without_loss(training)
     weights = (training.weights or {}).values()
     if not all(np.isfinite(values_of(weight)).all() for weight in weights):
@@ -94,8 +106,10 @@ def _first_without_loss(training: Training) -> int | None:
 
 
 def _accuracy_hint(subject: Subject, trainings: list[Training]) -> str:
-    if any(map(not_finite, trainings)):
+    if any(map(_not_finite_state, trainings)):
         return _rate_hint(subject)
+    if any(map(not_finite, trainings)):
+        return "outputs of finite weights overflow: an operator is wrong, or the dtype too narrow"
     loss = max((t.losses[-1] or 0.0 for t in trainings), default=0.0)
     if loss > WILD_LOSS:
         return f"the loss ends at {loss:.3g}, that of a guess is 0.693: {_rate_hint(subject)}"
@@ -140,13 +154,13 @@ def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
         odd = [f"{t.case.id} in {t.worker}" for t in trainings if t.inputs_sha256 != usual]
         expected = f"one digest over {len(trainings)} trainings"
         if odd:
-            actual = f"{len(counts)} digests; the odd ones: {_some(odd)}"
+            actual = f"{len(counts)} digests; the odd ones: {some(odd)}"
             hint = (
                 "the points or the initial weights differ before training begins: look there first"
             )
-            yield _fail(name, drawn, expected, actual, hint)
+            yield failed(name, drawn, expected, actual, hint)
         else:
-            yield _pass(name, drawn, expected, usual[:16])
+            yield passed(name, drawn, expected, usual[:16])
 
 
 def source(subject: Subject) -> str:
@@ -166,7 +180,7 @@ def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
     for subject in evidence.subjects:
         trainings = evidence.trainings[subject.id]
         if len(trainings) < 2:
-            yield _skip(
+            yield skipped(
                 name, subject.id, "equal tapes", "one worker only: --repeats 2 compares two"
             )
             continue
@@ -178,9 +192,9 @@ def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
         }
         if parted:
             hint = _where(evidence.run.info.id, subject.id, trainings[0].worker, min(parted))
-            yield _fail(name, subject.id, expected, "; ".join(parted.values()), hint)
+            yield failed(name, subject.id, expected, "; ".join(parted.values()), hint)
         else:
-            yield _pass(name, subject.id, expected, trainings[0].weights_sha256[:16])
+            yield passed(name, subject.id, expected, trainings[0].weights_sha256[:16])
 
 
 def _where(run: str, subject: str, *workers: str) -> str:
@@ -200,11 +214,11 @@ def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
         ]
         if parted:
             hint = "something is left over between trainings of one process"
-            yield _fail(name, subject.id, expected, "; ".join(parted), hint)
+            yield failed(name, subject.id, expected, "; ".join(parted), hint)
         elif not trainings[0].warmup_tape:
-            yield _skip(name, subject.id, expected, "this run had no warm-up")
+            yield skipped(name, subject.id, expected, "this run had no warm-up")
         else:
-            yield _pass(name, subject.id, expected, "they are")
+            yield passed(name, subject.id, expected, "they are")
 
 
 def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
@@ -222,10 +236,10 @@ def _edge(name: str, axis: Axis, members: list[Subject], evidence: Evidence) -> 
     broken = [_broken(one) for one in found if one.broken]
     if broken:
         hint = f"{axis.option} did to the bits what it must not: {axis.about}"
-        return _fail(name, subject, expected, _some(broken), hint)
+        return failed(name, subject, expected, some(broken), hint)
     seen = ("kept" if p.parted is None else f"changed at epoch {p.parted}" for p in found)
     binding = any(p.expectation.bits != "may change" for p in found)
-    said = _pass if binding else _skip
+    said = passed if binding else skipped
     return said(name, subject, expected, ", ".join(dict.fromkeys(seen)))
 
 
@@ -246,7 +260,7 @@ def parity(name: str, evidence: Evidence) -> Iterator[Verdict]:
     ]
     if not pairs:
         reason = "no case ran both on the CPU and on an accelerator"
-        yield _skip(name, "CPU and accelerator", "equal test predictions", reason)
+        yield skipped(name, "CPU and accelerator", "equal test predictions", reason)
     for subject, twin in pairs:
         yield _agreement(name, subject.id, evidence.first(subject), evidence.first(twin))
 
@@ -257,10 +271,10 @@ def _agreement(name: str, subject: str, device: Training, cpu: Training) -> Verd
     expected = f"{cpu.test.total} test predictions equal the CPU's"
     weights = largest_difference(device.weights, cpu.weights)
     if differing:
-        shown = _some([str(index) for index in differing])
+        shown = some([str(index) for index in differing])
         actual = f"{len(differing)} differ, at points {shown}; {weights}"
-        return _fail(name, subject, expected, actual, "compare the two losses epoch by epoch")
-    return _pass(name, subject, expected, f"they do; {weights}")
+        return failed(name, subject, expected, actual, "compare the two losses epoch by epoch")
+    return passed(name, subject, expected, f"they do; {weights}")
 
 
 def largest_difference(
@@ -304,11 +318,11 @@ def held(check: str, subject: str, facts: list[Fact]) -> Verdict:
     """Pass where every fact is its golden value; else the first that is not, and how many."""
     wrong = [fact for fact in facts if fact.expected != fact.actual]
     if not wrong:
-        return _pass(check, subject, "the golden values", facts[0].actual[:16])
+        return passed(check, subject, "the golden values", facts[0].actual[:16])
     shown = "; ".join(f"{fact.what}: {fact.actual[:48]}" for fact in wrong[:3])
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
-    return _fail(check, subject, expected, shown + more, GOLDEN_HINTS[check])
+    return failed(check, subject, expected, shown + more, GOLDEN_HINTS[check])
 
 
 GOLDEN_HINTS: Final = {
@@ -325,9 +339,9 @@ def save_and_load(name: str, evidence: Evidence) -> Iterator[Verdict]:
         wrong = [f"{t.worker}: {flaw}" for t in trainings for flaw in _reload_flaws(t)]
         if wrong:
             hint = "what a checkpoint of this machine holds is not what was trained"
-            yield _fail(name, subject.id, expected, "; ".join(wrong), hint)
+            yield failed(name, subject.id, expected, "; ".join(wrong), hint)
         else:
-            yield _pass(name, subject.id, expected, trainings[0].reloaded_sha256[:16])
+            yield passed(name, subject.id, expected, trainings[0].reloaded_sha256[:16])
 
 
 def _reload_flaws(training: Training) -> Iterator[str]:
@@ -361,9 +375,9 @@ def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
         expected, actual = f"at most {GROWTH_MIB} MiB more", f"{grown_mib:.0f} MiB more"
         if grown_mib > GROWTH_MIB:
             hint = "something is kept from epoch to epoch: a longer training will run out of memory"
-            yield _fail(name, subject, expected, actual, hint)
+            yield failed(name, subject, expected, actual, hint)
         else:
-            yield _pass(name, subject, expected, actual)
+            yield passed(name, subject, expected, actual)
 
 
 GROWTH_MIB: Final = 256
@@ -413,35 +427,3 @@ _WORDS: Final[dict[Outcome, str]] = {
     "inconclusive": "inconclusive",
     "skipped": "skipped",
 }
-
-
-def _open(check: str, subject: str, actual: str, run_id: str) -> Verdict:
-    return Verdict(
-        check=check,
-        subject=subject,
-        outcome="inconclusive",
-        expected="trains to the end",
-        actual=actual,
-        hint=f"python -m xorbench run --resume {run_id} goes on",
-    )
-
-
-def _pass(check: str, subject: str, expected: str, actual: str) -> Verdict:
-    return Verdict(check=check, subject=subject, outcome="pass", expected=expected, actual=actual)
-
-
-def _skip(check: str, subject: str, expected: str, actual: str) -> Verdict:
-    return Verdict(
-        check=check, subject=subject, outcome="skipped", expected=expected, actual=actual
-    )
-
-
-def _fail(check: str, subject: str, expected: str, actual: str, hint: str) -> Verdict:
-    return Verdict(
-        check=check, subject=subject, outcome="fail", expected=expected, actual=actual, hint=hint
-    )
-
-
-def _some(items: list[str], most: int = 4) -> str:
-    shown = ", ".join(items[:most])
-    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from xorbench.judge.verdicts import failed
 from xorbench.observe.records import Finding, LessonsInfo, Outcome, Verdict
 
 OUTCOMES: Final[dict[str, Outcome]] = {
@@ -29,11 +30,5 @@ def _verdict(finding: Finding) -> Verdict:
 
 def _stopped(info: LessonsInfo) -> Iterable[Verdict]:
     if info.stopped:
-        yield Verdict(
-            check="completion",
-            subject="lessons",
-            outcome="fail",
-            expected="each lesson is tried",
-            actual=info.stopped,
-            hint="see the logs/ folder",
-        )
+        expected, hint = "each lesson is tried", "see the logs/ folder"
+        yield failed("completion", "lessons", expected, info.stopped, hint)

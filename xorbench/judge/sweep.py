@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from xorbench.judge.stats import quantile
-from xorbench.observe.records import Chunk, Example, Known, Outcome, SweepInfo, Verdict
+from xorbench.judge.verdicts import failed, inconclusive, passed, skipped
+from xorbench.observe.records import Chunk, Example, Known, SweepInfo, Verdict
 
 QUARTILES: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 
@@ -167,22 +168,19 @@ def completion(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
     """Every seed is trained at every batch size, and no worker dies."""
     info, planned = evidence.info, evidence.info.plan.seeds_count
     for tally in evidence.tallies:
-        outcome: Outcome = "pass" if tally.seeds == planned else "inconclusive"
-        if outcome != "pass" and info.stopped:
-            outcome = "fail"
-        hint = "" if outcome == "pass" else f"python -m xorbench sweep --resume {info.id} goes on"
-        actual = f"{tally.seeds} trained" + (f"; {info.stopped}" if outcome == "fail" else "")
-        yield _verdict(name, tally, outcome, f"{planned} seeds trained", actual, hint)
+        facts = (name, _subject(tally), f"{planned} seeds trained")
+        actual = f"{tally.seeds} trained"
+        hint = f"python -m xorbench sweep --resume {info.id} goes on"
+        if tally.seeds == planned:
+            yield passed(*facts, actual)
+        elif info.stopped:
+            yield failed(*facts, f"{actual}; {info.stopped}", hint)
+        else:
+            yield inconclusive(*facts, actual, hint)
     for worker in info.workers:
         if worker.died:
-            yield Verdict(
-                check=name,
-                subject=f"worker {worker.id}",
-                outcome="fail",
-                expected="lives to the end",
-                actual=worker.died,
-                hint=f"see logs/{worker.id}.log; where it was too slow, a smaller --chunk helps",
-            )
+            hint = f"see logs/{worker.id}.log; where it was too slow, a smaller --chunk helps"
+            yield failed(name, f"worker {worker.id}", "lives to the end", worker.died, hint)
 
 
 def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
@@ -200,12 +198,12 @@ def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
         if wrong:
             more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
             actual = "; ".join(wrong[:4]) + more
-            yield _verdict(name, tally, "fail", expected, actual, GOLDEN_HINT)
+            yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
         elif answers:
-            yield _verdict(name, tally, "pass", expected, "they are")
+            yield passed(name, _subject(tally), expected, "they are")
         else:
             reason = "none is known for this recipe and these seeds"
-            yield _verdict(name, tally, "skipped", "golden answers", reason)
+            yield skipped(name, _subject(tally), "golden answers", reason)
 
 
 def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
@@ -217,10 +215,10 @@ def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
             continue
         expected = f"seeds 0-{known.seeds - 1}: {known.sha256}, {known.all_right} all right"
         if (sha256, all_right) == (known.sha256, known.all_right):
-            yield _verdict(name, tally, "pass", expected, "they are")
+            yield passed(name, _subject(tally), expected, "they are")
         else:
             actual = f"{sha256}, {all_right} all right"
-            yield _verdict(name, tally, "fail", expected, actual, GOLDEN_HINT)
+            yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
 
 
 GOLDEN_HINT: Final = (
@@ -233,14 +231,5 @@ SWEEP_CHECKS: Final[dict[str, Callable[[str, SweepEvidence], Iterable[Verdict]]]
 }
 
 
-def _verdict(
-    check: str, tally: Tally, outcome: Outcome, expected: str, actual: str, hint: str = ""
-) -> Verdict:
-    return Verdict(
-        check=check,
-        subject=f"batch {tally.batch_size}",
-        outcome=outcome,
-        expected=expected,
-        actual=actual,
-        hint=hint,
-    )
+def _subject(tally: Tally) -> str:
+    return f"batch {tally.batch_size}"

@@ -11,6 +11,7 @@ import pandas as pd
 from xorbench.fleet.quorum import CODES, Muster, device_pace
 from xorbench.fleet.records import Finding, Fleet, key_name
 from xorbench.judge.answers import FAST, RIGHT, SAME, Answer, worst
+from xorbench.judge.verdicts import passed
 from xorbench.observe.records import Outcome, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn
@@ -38,11 +39,7 @@ def verdicts(muster: Muster, findings: Sequence[Finding]) -> list[Verdict]:
         return found
     checked = [check for check in _checked(muster) if check not in bad]
     whole = f"{len(muster.nodes)} devices"
-    passed = [
-        Verdict(check=c, subject="fleet", outcome="pass", expected="nobody is odd", actual=whole)
-        for c in checked
-    ]
-    return [*found, *passed]
+    return [*found, *(passed(check, "fleet", "nobody is odd", whole) for check in checked)]
 
 
 def _verdict(finding: Finding) -> Verdict:
