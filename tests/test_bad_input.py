@@ -337,7 +337,7 @@ def test_a_run_is_found_beside_a_folder_of_its_name(copied: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema_version": 2}, "schema version 2, this xorbench reads 1"),
+        ({"schema_version": 1}, "schema version 1, this xorbench reads 2"),
         ({"schema_version": "1"}, "schema version '1'"),
         ({"recipe": {"epochs": 0}}, "damaged: --epochs"),
         ({"cases": 3}, "damaged"),

@@ -148,6 +148,8 @@ def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_pat
     """Any number of runs, a page where it is asked for; each is left as it was."""
     info = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps({**info, "id": "copy", "name": "copy"}))
+    for path in copied.glob("*.jsonl"):
+        path.write_text(path.read_text().replace(info["id"], "copy"))
     before = sorted(path.stat().st_mtime_ns for path in copied.iterdir())
     first = str((quick_folder / "latest").resolve())
     done = run_in(tmp_path, "report", first, "copy", "--html", "both.html", "--junit", "j.xml")

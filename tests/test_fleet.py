@@ -385,7 +385,8 @@ def test_merged_folders_are_judged_without_torch(
     for line in lines:
         line["tape"][7:] = ["0" * 64] * (len(line["tape"]) - 7)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folders[2] / "run.json").write_text('{"schema_version": 1, "kind": "run"}')
+    (folders[1] / "epochs.jsonl").unlink()
+    (folders[2] / "run.json").write_text('{"schema_version": 2, "kind": "run"}')
     done = xorbench("fleet", "--merge", "night", "--out", "report", "--json")
     assert done.returncode == 1, done.stderr
     report = json.loads((tmp_path / "report" / "fleet.json").read_text())
@@ -457,6 +458,7 @@ def test_the_atlas_knows_a_run_again_and_refuses_other_bits(
     lines = [json.loads(line) for line in trainings.read_text().splitlines()]
     digest = lines[0]["weights_sha256"]
     trainings.write_text(trainings.read_text().replace(digest, "0" * 64))
+    (copied / "epochs.jsonl").unlink()
     other = xorbench("atlas", "add", copied.name)
     assert other.returncode == 1
     assert f"0000000000000000, on record is {digest[:16]}" in other.stdout

@@ -50,7 +50,7 @@ def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
         "run.json", "epochs.jsonl", "trainings.jsonl", "verdicts.json", "throughput.csv",
         "accuracy.csv", "determinism.csv", "error.csv", "constants.csv", "report.md",
         "report.html", "plots", "logs", "weights", "points.json", "float64.jsonl",
-        "conditions.jsonl",
+        "conditions.jsonl", "golden_inputs.jsonl",
     }  # fmt: skip
     assert (quick_folder / "latest").is_symlink()
 
@@ -405,7 +405,7 @@ def test_faults_raise_no_other_alarm(faulty: dict[str, set[str]]) -> None:
     """Three epochs do not learn XOR; besides that only the checks above failed."""
     assert set(faulty) == {
         "accuracy", "completion", "inputs", "rerun", "warm-up", "save and load", "arithmetic",
-        "universal", "invariance",
+        "universal", "invariance", "golden inputs", "accuracy of arithmetic",
     }  # fmt: skip
 
 

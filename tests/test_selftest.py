@@ -15,7 +15,16 @@ from xorbench.measure.stress import PROCESSES, stressed
 from xorbench.observe.records import Run
 from xorbench.plan.faults import FAULTS
 from xorbench.report import selftest as report
-from xorbench.verbs.selftest import DEATHS, IN_PROCESS, IN_SEEDS, ON_EDGES, Caught, Outcome
+from xorbench.verbs.selftest import (
+    ALIKE,
+    CLOCKS,
+    DEATHS,
+    IN_PROCESS,
+    IN_SEEDS,
+    ON_EDGES,
+    Caught,
+    Outcome,
+)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
@@ -45,8 +54,9 @@ def test_a_worker_that_grows_is_told(quick_run: Run) -> None:
 
 def test_every_fault_is_planted_by_the_selftest() -> None:
     """A fault that is added to the registry must be given the check that catches it."""
-    planted = {*IN_SEEDS, *ON_EDGES, *DEATHS, *IN_PROCESS, "delay", "slow", "flip-model", "race"}
-    assert planted == set(FAULTS)
+    clocks = {text.partition(":")[0] for text in CLOCKS}
+    groups = {*IN_SEEDS, *ON_EDGES, *DEATHS, *IN_PROCESS, *ALIKE, *clocks}
+    assert {*groups, "delay", "slow", "flip-model", "race"} == set(FAULTS)
 
 
 @pytest.mark.parametrize(

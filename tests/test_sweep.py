@@ -25,6 +25,7 @@ from xorbench.judge.checks import exit_code
 from xorbench.judge.stats import quantile, wilson
 from xorbench.judge.sweep import count, judge
 from xorbench.observe import store
+from xorbench.observe.records import SCHEMA_VERSION
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import BACKENDS, SweepPlan, default_chunk
 from xorbench.report import sweep_plots, sweeps
@@ -375,7 +376,7 @@ def test_a_sweep_leaves_the_files_of_the_contract(swept: Path) -> None:
         "success.svg", "boundary.svg",
     }  # fmt: skip
     info = store.read_sweep((swept / "latest").resolve())
-    assert (info.kind, info.name, info.schema_version) == ("sweep", "one", 1)
+    assert (info.kind, info.name, info.schema_version) == ("sweep", "one", SCHEMA_VERSION)
     assert info.finished
     assert all(worker.import_s > 0 and worker.compile_s > 0 for worker in info.workers)
 
@@ -435,7 +436,7 @@ def test_a_sweep_is_no_run_and_a_run_no_sweep(
     assert code == 2
     assert "is a sweep, not a run" in lines[0]
     assert sorted((path, path.stat().st_mtime_ns) for path in copied.iterdir()) == before
-    (tmp_path / "run.json").write_text('{"schema_version": 1, "kind": "run"}')
+    (tmp_path / "run.json").write_text(f'{{"schema_version": {SCHEMA_VERSION}, "kind": "run"}}')
     code, lines = complaint(["sweep", "--resume", str(tmp_path)], monkeypatch, capsys)
     assert code == 2
     assert "is a run, not a sweep" in lines[0]
