@@ -80,7 +80,7 @@ def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 def not_finite(training: Training) -> str:
     """What is not finite at the end of a training, and since which epoch; empty where all is."""
-    return "; ".join(filter(None, (_not_finite_state(training), *_not_finite_outputs(training))))
+    return _not_finite_state(training) or "; ".join(_not_finite_outputs(training))
 
 
 def _not_finite_outputs(training: Training) -> Iterator[str]:
