@@ -1,30 +1,30 @@
-"""What the suites share: the machine in each saved file, and a worker's own flags."""
+"""What the suites share: the machine in each saved file, and a process's own flags."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from xorbench.plan.case import Setting
-from xorbench.worker import machine
+from xorbench.plan.case import ProcessConfig
+from xorbench.process import machine
 
 
 @pytest.fixture(scope="session", autouse=True)
-def under_the_base_setting() -> None:
+def under_the_base_config() -> None:
     """Every suite runs under it."""
     set_base()
 
 
 def set_base() -> None:
-    """The flags of a worker under the base setting."""
-    setting = Setting()
-    assert setting.threads is not None
-    torch.set_num_threads(setting.threads)
-    torch.use_deterministic_algorithms(setting.deterministic)
+    """The flags of a process under the base setting."""
+    config = ProcessConfig()
+    assert config.threads is not None
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(config.deterministic)
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Add what a worker records of its PyTorch, less what names a place on this computer.
+    """Add what a process records of its PyTorch, less what names a place on this computer.
 
     The machine is also asked for before any fixture, to compare with a saved one.
     """

@@ -25,10 +25,10 @@ from scipy.special import stdtrit
 from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
-from xorbench.worker.portable import UniversalTraining
+from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload.engines.loaders import make_loader
-from xorbench.workload.engines.parts import Batches, loss_function
 from xorbench.workload.engines.replay import captured, run
+from xorbench.workload.engines.spec import Batches, loss_function
 from xorbench.workload.loop import Training
 
 BATCH_SIZE = 128
@@ -51,7 +51,9 @@ def shown(values: Sequence[float]) -> str:
     return f"{value:10,.4g} [{low:,.4g}, {high:,.4g}]"
 
 
-def rounds(acts: dict[str, Act], repeats: dict[str, int], count: int) -> dict[str, list[float]]:
+def rounds(
+    acts: dict[str, Act], processes_per_config: dict[str, int], count: int
+) -> dict[str, list[float]]:
     """Seconds of one act of each, `count` times, each round in another order."""
     draws = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in acts}
@@ -60,9 +62,9 @@ def rounds(acts: dict[str, Act], repeats: dict[str, int], count: int) -> dict[st
     for _ in range(count):
         for name in draws.sample(list(acts), len(acts)):
             start = time.perf_counter()
-            for _ in range(repeats.get(name, 1)):
+            for _ in range(processes_per_config.get(name, 1)):
                 acts[name]()
-            times[name].append((time.perf_counter() - start) / repeats.get(name, 1))
+            times[name].append((time.perf_counter() - start) / processes_per_config.get(name, 1))
     return times
 
 
@@ -83,14 +85,14 @@ def profile(count: int) -> None:
     steps = Recipe().steps(BATCH_SIZE, True)
     acts: dict[str, Act] = {}
     for name in ("loader", "tensor"):
-        parts = Training(Case(engine=name), Recipe()).parts
-        batches = make_loader(parts, parts.data) if name == "loader" else Batches(parts, name)
+        spec = Training(Case(engine=name), Recipe()).spec
+        batches = make_loader(spec, spec.data) if name == "loader" else Batches(spec, name)
         for depth, what in enumerate(("batch", "forward", "backward", "update")):
-            acts[f"{name} {what}"] = partial(partly, batches, parts, depth)
+            acts[f"{name} {what}"] = partial(partly, batches, spec, depth)
     for size in (1, BATCH_SIZE):
-        parts = Training(Case(), Recipe()).parts
-        program = captured(parts, size, False)
-        batch = [tensor[:size] for tensor in parts.data.tensors]
+        spec = Training(Case(), Recipe()).spec
+        program = captured(spec, size, False)
+        batch = [tensor[:size] for tensor in spec.data.tensors]
         with torch.inference_mode():
             calls = program.calls([batch[i].to(dtype) for i, dtype in program.sources])
         acts[f"replay, {size} points"] = partial(inference, calls * steps)
@@ -116,9 +118,9 @@ def profile(count: int) -> None:
         print(f"replay  {what:40} {np.median(part):8.1f} µs")
 
 
-def partly(batches: object, parts: object, depth: int) -> None:
+def partly(batches: object, spec: object, depth: int) -> None:
     """An epoch that stops each step after the batch, the forward, the backward pass, or not."""
-    loss_of, optimizer = loss_function(parts), parts.optimizer
+    loss_of, optimizer = loss_function(spec), spec.optimizer
     for points, labels in batches:
         if depth >= 1:
             loss = loss_of(points, labels)
@@ -144,8 +146,8 @@ def linear(count: int) -> None:
             acts[f"{engine} {size}"] = training.run_epoch
     gc.collect()
     gc.freeze()
-    repeats = {name: SIZES[-1] // int(name.split()[1]) for name in acts}
-    times = rounds(acts, repeats, count)
+    processes_per_config = {name: SIZES[-1] // int(name.split()[1]) for name in acts}
+    times = rounds(acts, processes_per_config, count)
     for engine in ("tensor", "replay"):
         each = {n: [t / n for t in times[f"{engine} {n}"]] for n in SIZES}
         for size in SIZES:

@@ -1,6 +1,6 @@
 """The quorum at scale, by simulation: is everyone found who is odd, and nobody else; how fast?
 
-From the records of real runs, N synthetic ranks, each a node of its own, with planted odd, slow,
+From the records of real runs, N synthetic ranks, each a node of its own, with injected odd, slow,
 missing and wrong-key ones. The records come as bytes, as from the store: decoding them, judging and
 the report are in the time. Prints a row a size; exit 1 where a rank was missed or wrongly accused.
 
@@ -19,16 +19,16 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from xorbench.commands.fleet import FleetOptions, conclude, read_fleet
 from xorbench.fleet import gather
 from xorbench.fleet.records import Bad, Missing, Node, Wrong, decode
-from xorbench.verbs.fleet import Standard, conclude, read_fleet
 
 replace = msgspec.structs.replace
 EVEN: Final = 0.02  # deviation of the sound ranks' speeds, as a logarithm
 QUARTILES: Final = 0.02  # half of a rank's own quartile distance, likewise
 
 
-class Plant(NamedTuple):
+class Injection(NamedTuple):
     """A kind of odd rank: the code it must be found by, what is done to its record."""
 
     code: str
@@ -36,13 +36,15 @@ class Plant(NamedTuple):
 
 
 def _odd(node: Node, draw: random.Random) -> Node:
-    """A bit flips in some epoch of one training; the rest of its tape is another one."""
+    """A bit flips in some epoch of one training; the rest of its epoch digests are another one."""
     at = draw.randrange(len(node.references))
     one = node.references[at]
-    cut = 16 * draw.randrange(len(one.tape) // 16)
-    tape = one.tape[:cut] + "".join(draw.choices("0123456789abcdef", k=len(one.tape) - cut))
+    cut = 16 * draw.randrange(len(one.epoch_digests) // 16)
+    epoch_digests = one.epoch_digests[:cut] + "".join(
+        draw.choices("0123456789abcdef", k=len(one.epoch_digests) - cut)
+    )
     sha256 = "".join(draw.choices("0123456789abcdef", k=64))
-    changed = replace(one, tape=tape, weights_sha256=sha256)
+    changed = replace(one, epoch_digests=epoch_digests, weights_sha256=sha256)
     return replace(node, references=[*node.references[:at], changed, *node.references[at + 1 :]])
 
 
@@ -57,25 +59,27 @@ def _wrong_key(node: Node, draw: random.Random) -> Node:
 
 def _wrong(node: Node, draw: random.Random) -> Node:
     epoch = draw.randrange(1, 101)
-    return replace(node, universal=[Wrong(what=f"tape, epoch {epoch}", expected="a", actual="b")])
+    return replace(
+        node, universal=[Wrong(what=f"epoch digests, epoch {epoch}", expected="a", actual="b")]
+    )
 
 
 def _missing(_node: Node, _draw: random.Random) -> None:
     return None
 
 
-PLANTS: Final = (
-    Plant("XB103", _odd),
-    Plant("XB201", _slow),
-    Plant("XB106", _wrong_key),
-    Plant("XB101", _wrong),
-    Plant("XB302", _missing),
+INJECTIONS: Final = (
+    Injection("XB103", _odd),
+    Injection("XB201", _slow),
+    Injection("XB106", _wrong_key),
+    Injection("XB101", _wrong),
+    Injection("XB302", _missing),
 )
 
 
 def timed(node: Node, factor: float) -> Node:
-    """The record with its yardstick slower by a factor, and even within itself."""
-    one = node.yardstick
+    """The record with its calibration workload slower by a factor, and even within itself."""
+    one = node.calibration
     assert one is not None
     middle = one.median_s * factor
     even = replace(
@@ -84,25 +88,25 @@ def timed(node: Node, factor: float) -> Node:
         q1_s=middle / (1 + QUARTILES),
         q3_s=middle * (1 + QUARTILES),
     )
-    return replace(node, yardstick=even)
+    return replace(node, calibration=even)
 
 
 def fleet(
     real: list[Node], size: int, each: int, seed: int
 ) -> tuple[dict[int, str], Iterator[tuple[int, bytes | None]]]:
-    """What is planted, by rank, and every rank's record as bytes; None of a missing one."""
+    """What is injected, by rank, and every rank's record as bytes; None of a missing one."""
     draw = random.Random(seed)
-    chosen = draw.sample(range(size), each * len(PLANTS))
-    planted = {rank: PLANTS[at % len(PLANTS)] for at, rank in enumerate(chosen)}
+    chosen = draw.sample(range(size), each * len(INJECTIONS))
+    injected = {rank: INJECTIONS[at % len(INJECTIONS)] for at, rank in enumerate(chosen)}
 
     def records() -> Iterator[tuple[int, bytes | None]]:
         for rank in range(size):
             node = replace(real[rank % len(real)], rank=rank, world=size, node=f"node{rank:06}")
             even = timed(node, draw.lognormvariate(0, EVEN))
-            altered = planted[rank].alter(even, draw) if rank in planted else even
+            altered = injected[rank].alter(even, draw) if rank in injected else even
             yield rank, None if altered is None else msgspec.json.encode(altered)
 
-    return {rank: plant.code for rank, plant in planted.items()}, records()
+    return {rank: inject.code for rank, inject in injected.items()}, records()
 
 
 class Judged(NamedTuple):
@@ -115,10 +119,10 @@ class Judged(NamedTuple):
 
 
 def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -> Judged:
-    """Decode, judge and report a synthetic fleet, and hold the findings to what was planted."""
-    planted, records = fleet(real, size, each, seed)
+    """Decode, judge and report a synthetic fleet, and hold the findings to what was injected."""
+    injected, records = fleet(real, size, each, seed)
     sent = list(records)
-    held = Standard("bench/fleet_scale.py", threshold=threshold).read()
+    checked = FleetOptions("bench/fleet_scale.py", threshold=threshold).read()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         nodes, missing, bad = [], [], []
@@ -131,14 +135,14 @@ def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -
                 bad.append(Bad(sender=f"rank {rank}", rank=rank, reason=read))
             else:
                 nodes.append(read)
-        conclude(Path(folder), held, nodes, missing, bad, [])
+        conclude(Path(folder), checked, nodes, missing, bad, [])
         wall_s = time.perf_counter() - start
         found = [f for f in read_fleet(Path(folder)).findings if f.severity != "note"]
     accused = {f.rank for f in found}
-    right = accused & planted.keys()
+    right = accused & injected.keys()
     pairs = {(f.rank, f.code) for f in found}
-    named = sum((rank, code) in pairs for rank, code in planted.items()) / len(planted)
-    return Judged(wall_s, len(right) / len(accused), len(right) / len(planted), named)
+    named = sum((rank, code) in pairs for rank, code in injected.items()) / len(injected)
+    return Judged(wall_s, len(right) / len(accused), len(right) / len(injected), named)
 
 
 def main() -> int:
@@ -146,21 +150,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="+")
     parser.add_argument("--sizes", default="1000,10000")
-    parser.add_argument("--each", type=int, default=20, help="planted ranks of each kind")
+    parser.add_argument("--each", type=int, default=20, help="injected ranks of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--slow", type=float, default=1.1)
+    parser.add_argument("--slow-threshold", type=float, default=1.1)
     asked = parser.parse_args()
     read = [gather.read(folder) for folder in gather.run_folders(asked.folder)]
     real = [node for nodes in read if not isinstance(nodes, Bad) for node in nodes]
-    print("| ranks | planted | precision | recall | by the right code | seconds | peak (MB) |")
+    print("| ranks | injected | precision | recall | by the right code | seconds | peak (MB) |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     failed = False
     for size in map(int, asked.sizes.split(",")):
         one = judge(real, size, asked.each, asked.seed, asked.slow)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
         shares = f"{one.precision:.3f} | {one.recall:.3f} | {one.named:.3f}"
-        planted = asked.each * len(PLANTS)
-        print(f"| {size:,} | {planted} | {shares} | {one.wall_s:.1f} | {peak:,.0f} |", flush=True)
+        injected = asked.each * len(INJECTIONS)
+        print(f"| {size:,} | {injected} | {shares} | {one.wall_s:.1f} | {peak:,.0f} |", flush=True)
         failed |= (one.precision, one.recall, one.named) != (1.0, 1.0, 1.0)
     return int(failed)
 

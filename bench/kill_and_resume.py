@@ -3,7 +3,7 @@
     python bench/kill_and_resume.py --times 20
 
 Each line: how many epochs were on record at the kill, whether every one of them could be read,
-whether any worker outlived its orchestrator, and whether the resumed run ended with the digests of
+whether any process outlived its orchestrator, and whether the resumed run ended with the digests of
 an undisturbed one. Exit code 1 if any did not.
 """
 
@@ -23,25 +23,25 @@ RUN = (sys.executable, "-m", "xorbench", "run")
 ORPHAN_S = 10
 
 
-def tapes(folder: Path) -> dict[str, list[str]]:
-    """Every tape of the newest run by slot and case."""
-    lines = (folder / "results" / "latest" / "trainings.jsonl").read_text().splitlines()
+def epoch_digests(folder: Path) -> dict[str, list[str]]:
+    """all epoch digests of the newest run by slot and case."""
+    lines = (folder / "results" / "latest" / "results.jsonl").read_text().splitlines()
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return {f"{r['worker'].split('.')[0]} {r['case']['id']}": r["tape"] for r in records}
+    return {f"{r['process'].split('.')[0]} {r['case']['id']}": r["epoch_digests"] for r in records}
 
 
 def kill_once(folder: Path, after_s: float) -> tuple[int, int]:
-    """Start, kill, and count: epochs on record, workers still alive after ten seconds."""
+    """Start, kill, and count: epochs on record, processes still alive after ten seconds."""
     quiet = subprocess.DEVNULL
     process = subprocess.Popen((*RUN, "--quick"), cwd=folder, stdout=quiet, stderr=quiet)
     record = folder / "results" / "latest" / "run.json"
     while not record.exists():  # before this there is no run to resume
         time.sleep(0.01)
     time.sleep(after_s)
-    workers = psutil.Process(process.pid).children(recursive=True)
+    processes = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    _, orphans = psutil.wait_procs(workers, timeout=ORPHAN_S)
+    _, orphans = psutil.wait_procs(processes, timeout=ORPHAN_S)
     lines = folder / "results" / "latest" / "epochs.jsonl"
     whole = lines.read_text().split("\n")[:-1] if lines.exists() else []
     return len([json.loads(line) for line in whole]), len(orphans)
@@ -61,7 +61,7 @@ def main() -> int:
         begun = time.monotonic()
         subprocess.run((*RUN, "--quick"), cwd=undisturbed, capture_output=True, check=True)
         span_s = time.monotonic() - begun
-        expected = tapes(undisturbed)
+        expected = epoch_digests(undisturbed)
         for number in range(options.times):
             folder = Path(name) / str(number)
             folder.mkdir()
@@ -70,7 +70,7 @@ def main() -> int:
             resumed = subprocess.run(
                 (*RUN, "--resume", "latest"), cwd=folder, capture_output=True, check=False
             )
-            same = resumed.returncode == 0 and tapes(folder) == expected
+            same = resumed.returncode == 0 and epoch_digests(folder) == expected
             good += same and not orphans
             print(
                 f"{number + 1:3}  killed after {after_s:5.2f} s with {epochs:3} epochs readable,"

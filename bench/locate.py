@@ -1,15 +1,15 @@
-"""Plant 1,000 random single-bit faults and 200 structural ones, and see each located.
+"""Inject 1,000 random single-bit faults and 200 structural ones, and see each located.
 
     python bench/locate.py --seconds 150 --to locate.jsonl
 
-Each fault is at a random moment of a training of three epochs (57 steps), planted by the number of
+Each fault is at a random moment of a training of three epochs (57 steps), injected by the number of
 the fault alone. Twice it is looked for: between two step traces, written to files and compared by
-`diff`; and between two runs, by their tapes and, where those differ, by training both again. A
+`diff`; and between two runs, by their epoch digests and, where those differ, by training both again. A
 single bit must be found at its step, tensor, element and bit; a structural fault at its step and
-tensor. A fault that leaves both tapes equal was absorbed. Everything happens in this process.
+tensor. A fault that leaves both epoch digests equal was absorbed. Everything happens in this process.
 
 It stops after so many seconds, goes on where the file ends, and then prints the table. Exit code 1
-if any was not found where it was planted.
+if any was not found where it was injected.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from typing import Any, Final
 import pandas as pd
 import torch
 
-from xorbench.judge.divergence import Difference, Place, compare, first_epoch, first_place
+from xorbench.commands.diff import DiffRequest, diff
+from xorbench.judge.divergence import Difference, TracePlace, compare, first_epoch, first_place
 from xorbench.judge.stats import wilson
-from xorbench.measure import replay
-from xorbench.measure.runner import Slot
+from xorbench.measure import retrain
+from xorbench.measure.runner import ProcessSlot
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.recipe import Recipe
+from xorbench.process.operations import OPERATIONS, Session
 from xorbench.report.text import to_markdown
-from xorbench.verbs.diff import Request, diff
-from xorbench.worker.operations import OPERATIONS, Session
 
 CASE: Final = Case()
 RECIPE: Final = Recipe(epochs=3)
@@ -51,12 +51,12 @@ STRUCTURES: Final = (
     "skip-batch", "repeat-batch", "swap-batches", "flip-label", "keep-gradients", "other-lr",
     "draw-extra",
 )  # fmt: skip
-PLANTED: Final = BITS_PLANTED + 200
+INJECTED: Final = BITS_PLANTED + 200
 
 
 @dataclass(frozen=True, slots=True)
-class Plant:
-    """A fault as it is planted, and where it must be found; no tensor where a step is lacking."""
+class Injection:
+    """A fault as it is injected, and where it must be found; no tensor where a step is lacking."""
 
     kind: str
     fault: str
@@ -80,20 +80,20 @@ class Found:
     said: str
 
 
-class Here(Slot):
-    """A worker's operations in this process: a fault costs no start of another one."""
+class CheckIn(ProcessSlot):
+    """A process's operations in this process: a fault costs no start of another one."""
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Answer as a worker would, in what its JSON would hold."""
+        """Answer as a process would, in what its JSON would hold."""
         answer: dict[str, Any] = json.loads(json.dumps(OPERATIONS[op](SESSION, **args)))
         return answer
 
 
 SESSION: Final = Session()
-SLOT: Final = Here("w0", Setting(), 0)
+SLOT: Final = CheckIn("p0", ProcessConfig(), 0)
 
 
-def drawn(number: int) -> Plant:
+def drawn(number: int) -> Injection:
     """The fault of this number."""
     draw = random.Random(number)
     if number < BITS_PLANTED:
@@ -101,7 +101,7 @@ def drawn(number: int) -> Plant:
     return _structure(draw, STRUCTURES[number % len(STRUCTURES)])
 
 
-def _bit(draw: random.Random) -> Plant:
+def _bit(draw: random.Random) -> Injection:
     place = draw.choice(("weight", "gradient", "activation", "batch"))
     sizes = {"activation": ACTIVATIONS, "batch": {"inputs": 2 * CASE.batch_size}}.get(
         place, WEIGHTS
@@ -112,10 +112,10 @@ def _bit(draw: random.Random) -> Plant:
     element, bit = draw.randrange(size), draw.randrange(32)
     fault = f"flip-{place}:epoch={epoch},step={step},tensor={tensor},element={element},bit={bit}"
     seen = f"grad {name}" if place == "gradient" else name
-    return Plant(f"a bit of {place}", fault, epoch, step, seen, element, bit)
+    return Injection(f"a bit of {place}", fault, epoch, step, seen, element, bit)
 
 
-def _structure(draw: random.Random, kind: str) -> Plant:
+def _structure(draw: random.Random, kind: str) -> Injection:
     """One at a moment at which it is one: no gradient is kept before there is any."""
     epoch, step = draw.randrange(RECIPE.epochs), draw.randrange(1, STEPS - 1)
     element = draw.randrange(CASE.batch_size)
@@ -128,27 +128,29 @@ def _structure(draw: random.Random, kind: str) -> Plant:
         "other-lr": (step, "layer1.weight"),
         "draw-extra": (0, "order"),
     }
-    return Plant(kind, f"{kind}:epoch={epoch},step={step},element={element}", epoch, *seen[kind])
+    return Injection(
+        kind, f"{kind}:epoch={epoch},step={step},element={element}", epoch, *seen[kind]
+    )
 
 
-def by_traces(plant: Plant, folder: Path) -> bool:
+def by_traces(inject: Injection, folder: Path) -> bool:
     """Whether `diff` of two files of traces ends at the place."""
-    valued = range(plant.step, plant.step + 1)
+    valued = range(inject.step, inject.step + 1)
     paths = (folder / "a.trace", folder / "b.trace")
-    for path, faults in zip(paths, ([], [read_fault(plant.fault)]), strict=True):
+    for path, faults in zip(paths, ([], [read_fault(inject.fault)]), strict=True):
         traces.write(path, _trace(faults, valued))
-    found, _ = diff(Request(str(paths[0]), str(paths[1]), folder))
-    return _is_at(plant, found.place, found.difference)
+    found, _ = diff(DiffRequest(str(paths[0]), str(paths[1]), folder))
+    return _is_at(inject, found.place, found.difference)
 
 
 def _trace(faults: list[FaultSpec], valued: range) -> Trace:
-    opened = replay.open_traced(SLOT, CASE, RECIPE, faults)
-    epochs = {n: replay.record(SLOT, opened, n, valued) for n in range(RECIPE.epochs)}
-    replay.close(SLOT, opened)
+    opened = retrain.open_traced(SLOT, CASE, RECIPE, faults)
+    epochs = {n: retrain.record(SLOT, opened, n, valued) for n in range(RECIPE.epochs)}
+    retrain.close(SLOT, opened)
     head = TraceHead(
         xorbench_version="",
         case=CASE,
-        setting=Setting(),
+        config=ProcessConfig(),
         recipe=RECIPE,
         faults=[],
         machine={},
@@ -158,32 +160,34 @@ def _trace(faults: list[FaultSpec], valued: range) -> Trace:
     return Trace(head=head, epochs=epochs)
 
 
-def by_runs(plant: Plant) -> bool | None:
-    """Whether tapes and replays end at the place; None where the tapes are equal."""
-    faults = [read_fault(plant.fault)]
-    clean, faulty = tape(), _tape(faults)
+def by_runs(inject: Injection) -> bool | None:
+    """Whether epoch digests and replays end at the place; None where the epoch digests are equal."""
+    faults = [read_fault(inject.fault)]
+    clean, faulty = epoch_digests(), _epoch_digests(faults)
     epoch = first_epoch(clean, faulty)
     if epoch is None:
         return None
     a, b, names = _replayed(faults, clean, faulty, epoch)
     place = first_place(a, b, names)
     if place is None or place.tensor is None:
-        return _is_at(plant, place, None)
+        return _is_at(inject, place, None)
     step = str(place.step)
     a, b, _ = _replayed(faults, clean, faulty, epoch, range(place.step, place.step + 1))
-    return _is_at(plant, place, compare(a.values[step][place.tensor], b.values[step][place.tensor]))
+    return _is_at(
+        inject, place, compare(a.values[step][place.tensor], b.values[step][place.tensor])
+    )
 
 
 @cache
-def tape() -> dict[int, str]:
+def epoch_digests() -> dict[int, str]:
     """The digests of the sound training by epoch."""
-    return _tape([])
+    return _epoch_digests([])
 
 
-def _tape(faults: list[FaultSpec]) -> dict[int, str]:
-    opened = replay.open_plain(SLOT, CASE, RECIPE, faults)
-    found = {epoch: replay.step(SLOT, opened) for epoch in range(RECIPE.epochs)}
-    replay.close(SLOT, opened)
+def _epoch_digests(faults: list[FaultSpec]) -> dict[int, str]:
+    opened = retrain.open_plain(SLOT, CASE, RECIPE, faults)
+    found = {epoch: retrain.step(SLOT, opened) for epoch in range(RECIPE.epochs)}
+    retrain.close(SLOT, opened)
     return found
 
 
@@ -194,22 +198,22 @@ def _replayed(
     epoch: int,
     valued: range = range(0),
 ) -> tuple[TraceEpoch, TraceEpoch, list[str]]:
-    a = replay.again(SLOT, CASE, RECIPE, [], clean, epoch, valued)
-    b = replay.again(SLOT, CASE, RECIPE, faults, faulty, epoch, valued)
+    a = retrain.again(SLOT, CASE, RECIPE, [], clean, epoch, valued)
+    b = retrain.again(SLOT, CASE, RECIPE, faults, faulty, epoch, valued)
     for one in (a, b):
-        if one.recorded is None or one.parted is not None:
-            sys.exit(f"a replay does not repeat its tape at epoch {one.parted}")
+        if one.recorded is None or one.diverged is not None:
+            sys.exit(f"a replay does not repeat its epoch digests at epoch {one.diverged}")
     recorded = [one.recorded for one in (a, b) if one.recorded]
     return recorded[0], recorded[1], a.tensors
 
 
-def _is_at(plant: Plant, place: Place | None, difference: Difference | None) -> bool:
-    if place != Place(plant.epoch, plant.step, plant.tensor):
+def _is_at(inject: Injection, place: TracePlace | None, difference: Difference | None) -> bool:
+    if place != TracePlace(inject.epoch, inject.step, inject.tensor):
         return False
-    return plant.bit is None or _is_bit(plant, difference)
+    return inject.bit is None or _is_bit(inject, difference)
 
 
-def _is_bit(plant: Plant, difference: Difference | None) -> bool:
+def _is_bit(inject: Injection, difference: Difference | None) -> bool:
     """Whether this element alone differs, and by this bit alone."""
     if difference is None or difference.first is None or difference.differing != 1:
         return False
@@ -217,23 +221,23 @@ def _is_bit(plant: Plant, difference: Difference | None) -> bool:
     for index, size in zip(difference.first.index, difference.shape_a, strict=True):
         at = at * size + index
     flipped = int(difference.first.a_bits, 16) ^ int(difference.first.b_bits, 16)
-    return (at, flipped) == (plant.element, 1 << (plant.bit or 0))
+    return (at, flipped) == (inject.element, 1 << (inject.bit or 0))
 
 
 def located(number: int, folder: Path) -> Found:
-    """Plant the fault of this number, and look for it both ways."""
-    plant = drawn(number)
-    traced, run = by_traces(plant, folder), by_runs(plant)
+    """Inject the fault of this number, and look for it both ways."""
+    inject = drawn(number)
+    traced, run = by_traces(inject, folder), by_runs(inject)
     missed = not traced or run is False
-    said = f"{plant} was not found there" if missed else ""
-    return Found(number, plant.kind, plant.fault, traced, run is not None, run, said)
+    said = f"{inject} was not found there" if missed else ""
+    return Found(number, inject.kind, inject.fault, traced, run is not None, run, said)
 
 
 def go_on(path: Path, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
     """Add what is missing in the file, a line a fault, until the time is over."""
     done, until = len(list(load(path))), clock() + seconds
     with path.open("a") as file, tempfile.TemporaryDirectory() as folder:
-        for number in range(done, PLANTED):
+        for number in range(done, INJECTED):
             if clock() > until:
                 return
             file.write(json.dumps(asdict(located(number, Path(folder)))) + "\n")
@@ -247,7 +251,7 @@ def load(path: Path) -> Iterator[Found]:
 
 
 def table(found: list[Found]) -> pd.DataFrame:
-    """By kind of fault: found between traces, changed a tape, found between runs, absorbed."""
+    """By kind of fault: found between traces, changed a list of epoch digests, found between runs, absorbed."""
     kinds = list(dict.fromkeys(one.kind for one in found))
     groups = {kind: [one for one in found if one.kind == kind] for kind in sorted(kinds)}
     return pd.DataFrame([_row(kind, group) for kind, group in {**groups, "all": found}.items()])
@@ -261,7 +265,7 @@ def _row(kind: str, group: list[Found]) -> dict[str, str]:
         "fault": kind,
         "found between traces": f"{sum(one.by_traces for one in group)} of {len(group)}",
         "found between runs": f"{sum(bool(o.by_runs) for o in changed)} of {len(changed)}",
-        "left no trace in the tape": f"{absorbed} ({100 * absorbed / len(group):.1f} %"
+        "left no trace in the epoch digests": f"{absorbed} ({100 * absorbed / len(group):.1f} %"
         f" [{100 * low:.1f}, {100 * high:.1f}])",
     }
 
@@ -277,7 +281,7 @@ def main() -> int:
     go_on(given.to, given.seconds)
     found = list(load(given.to))
     print(to_markdown(table(found)))
-    print(f"\n{len(found):,} of {PLANTED:,} planted")
+    print(f"\n{len(found):,} of {INJECTED:,} injected")
     missed = [one.said for one in found if one.said]
     for said in missed:
         print(said)

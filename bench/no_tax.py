@@ -24,11 +24,11 @@ from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from xorbench.measure.runner import YARDSTICKS_A_ROUND, yardstick_key
+from xorbench.measure.runner import CALIBRATIONS_A_ROUND, calibration_key
 from xorbench.observe import store
 from xorbench.observe.records import Run
 from xorbench.plan import processor
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 from xorbench.workload.loop import Training
 
@@ -62,8 +62,8 @@ def bare() -> Iterator[tuple[float, str]]:
 
 def one_process(seed: int) -> None:
     """Both trainings, interleaved; prints their medians' ratios and final digests as JSON."""
-    torch.set_num_threads(Setting().threads or 1)
-    torch.use_deterministic_algorithms(Setting().deterministic)
+    torch.set_num_threads(ProcessConfig().threads or 1)
+    torch.use_deterministic_algorithms(ProcessConfig().deterministic)
     recipe, draws = Recipe(), random.Random(seed)
     harness, loop = Training(Case(), recipe), bare()
     ours, steps, theirs = [], [], []
@@ -108,19 +108,19 @@ def beside_a_bare_loop(processes: int) -> None:
 
 
 def measured_s(run: Run) -> float:
-    """Seconds of a run in which something was timed: epochs, warm-ups, yardsticks.
+    """Seconds of a run in which something was timed: epochs, warm-ups, calibration workloads.
 
-    Of the yardsticks of a round its median is on record, once a case: it counts as often as it
+    Of the calibration workloads of a round its median is on record, once a case: it counts as often as it
     was timed.
     """
     cases = {case.id: case for case in run.info.cases}
-    yardsticks = {
-        (line.worker, yardstick_key(cases[line.case]), line.epoch): line.yardstick_s
+    calibrations = {
+        (line.process, calibration_key(cases[line.case]), line.epoch): line.calibration_s
         for line in run.epochs
-        if line.yardstick_s is not None
+        if line.calibration_s is not None
     }
     epochs = sum(line.epoch_s for line in run.epochs)
-    return epochs + YARDSTICKS_A_ROUND * sum(yardsticks.values())
+    return epochs + CALIBRATIONS_A_ROUND * sum(calibrations.values())
 
 
 def of_a_run() -> None:

@@ -20,8 +20,8 @@ from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import universal
+from xorbench.process import sweeping
 from xorbench.universal.backends import available_cores
-from xorbench.worker import sweeping
 from xorbench.workload.loop import Training
 
 BATCH_SIZE = 128
@@ -41,7 +41,7 @@ def reference() -> float:
 
 
 def opened(threads: int, backend: str) -> tuple[sweeping.Session, float]:
-    """A session of the sweep's worker, and the seconds its start-up took."""
+    """A session of the sweep's process, and the seconds its start-up took."""
     session = sweeping.Session()
     answer = sweeping.open_backend(
         session, backend=backend, device="cpu", threads=threads, recipes=[SWEPT]
@@ -50,7 +50,7 @@ def opened(threads: int, backend: str) -> tuple[sweeping.Session, float]:
 
 
 def swept(session: sweeping.Session, seeds: int) -> float:
-    """Model-epochs per second of a chunk, as the worker of a sweep answers it."""
+    """Model-epochs per second of a chunk, as the process of a sweep answers it."""
     start = time.perf_counter()
     sweeping.sweep(session, recipe=SWEPT, first_seed=0, count=seeds)
     return seeds * SWEPT["epochs"] / (time.perf_counter() - start)

@@ -18,7 +18,7 @@ import torch
 from xorbench.plan.case import Case
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
-from xorbench.workload.faults import plant
+from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 
 ROUNDS = 100
@@ -30,11 +30,11 @@ def stretch() -> int:
 
 
 def opened(percent: int) -> Training:
-    """The case, ready to train, under the base setting of a worker."""
+    """The case, ready to train, under the base setting of a process."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
     faults = [FaultSpec("delay", {"percent": percent})] if percent else []
-    return Training(Case(), Recipe(), alter=lambda training: plant(training, faults))
+    return Training(Case(), Recipe(), alter=lambda training: inject(training, faults))
 
 
 def test_epoch(benchmark: Any) -> None:

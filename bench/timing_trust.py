@@ -38,12 +38,12 @@ from xorbench.judge.compare import compare, decide
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
     BETWEEN_RUNS,
-    LEAK,
-    by_subject,
-    leaks,
+    RESIDUAL_DRIFT,
+    by_variant,
+    calibrations,
     log_relative,
     relative_pool,
-    yardsticks,
+    residual_drifts,
 )
 from xorbench.judge.stats import ALPHA, estimate, shift, wilson
 from xorbench.observe import store
@@ -58,10 +58,10 @@ THRESHOLDS: Final = (0.02, 0.05)
 CASES: Final = tuple(
     f"cpu-loader-b{size}-pin0-drop{drop}-w0-s0" for size in (128, 256) for drop in (1, 0)
 )
-REPEATS: Final = (2, 5)  # the default, for which two workers of each run are taken, and all
+REPEATS: Final = (2, 5)  # the default, for which two processes of each run are taken, and all
 RUN: Final = (
     *("--batch-sizes", "128,256", "--pin-memory", "false", "--lr", "0.3", "--epochs", "40"),
-    *("--repeats", str(max(REPEATS))),
+    *("--processes", str(max(REPEATS))),
 )  # fmt: skip
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
 CALIBRATION: Final = 20  # unchanged runs, at the beginning
@@ -72,24 +72,24 @@ SETTLED: Final = 76  # unchanged runs by which what is taken as known was set fo
 
 
 def planned() -> Iterator[tuple[str, dict[str, int]]]:
-    """Names of the runs in order, each with the percentage planted in each case."""
+    """Names of the runs in order, each with the percentage injected in each case."""
     cycle = 0
     while True:
         for number in range(A_CYCLE):
             yield f"same-{A_CYCLE * cycle + number:04d}", {}
-        yield f"slow-{cycle:04d}", planted(cycle)
+        yield f"slow-{cycle:04d}", injected(cycle)
         cycle += 1
 
 
-def planted(cycle: int) -> dict[str, int]:
+def injected(cycle: int) -> dict[str, int]:
     """Which percentage stretches which case: every case meets every percentage in turn."""
     return {case: PERCENTS[(cycle + at) % len(PERCENTS)] for at, case in enumerate(CASES)}
 
 
-def planted_in(name: str) -> dict[str, int]:
+def injected_in(name: str) -> dict[str, int]:
     """The same by the name of a run; nothing in one of the unchanged code."""
     kind, _, cycle = name.partition("-")
-    return planted(int(cycle)) if kind == "slow" else {}
+    return injected(int(cycle)) if kind == "slow" else {}
 
 
 def record(out: Path, runs: int) -> None:
@@ -110,9 +110,9 @@ def _infos(out: Path) -> Iterator[RunInfo]:
 
 
 def _run(out: Path, name: str, faults: dict[str, int]) -> None:
-    plants = [f"--plant=delay:percent={p},cases={case}" for case, p in faults.items()]
+    injections = [f"--inject=delay:percent={p},cases={case}" for case, p in faults.items()]
     command = [sys.executable, "-m", "xorbench", "run", *RUN, "--out", str(out), "--name", name]
-    ended = subprocess.run([*command, *plants], check=False, capture_output=True, text=True)
+    ended = subprocess.run([*command, *injections], check=False, capture_output=True, text=True)
     if ended.returncode != 0:
         sys.exit(f"{name}: exit code {ended.returncode}\n{ended.stderr}")
 
@@ -135,7 +135,13 @@ def pytest_benchmark_alarm(a: Path, b: Path) -> bool:
 def pyperf(out: Path, stretch: int) -> Path:
     """One run of the task by pyperf: five processes of twenty values."""
     out.unlink(missing_ok=True)
-    few = ["--processes=5", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
+    few = [
+        "--processes=5",
+        "--dump-steps=20",
+        "--warmups=2",
+        "--loops=1",
+        "--inherit-environ=STRETCH",
+    ]
     _ask([sys.executable, str(TASK), "pyperf", *few, "-o", str(out)], stretch)
     return out
 
@@ -265,24 +271,24 @@ def wander(runs: dict[str, Run]) -> pd.DataFrame:
         evidence = [Evidence(run) for run in unchanged(part)]
         if len(evidence) < 3:
             continue
-        pools = [relative_pool(by_subject(one, log_relative)) for one in evidence]
+        pools = [relative_pool(by_variant(one, log_relative)) for one in evidence]
         means = 100 * np.array([[one.means[case] for case in CASES] for one in pools])
-        workers = 100 * np.array([one.deviation or 0.0 for one in pools])
-        sampled = float(np.mean(workers**2)) / max(REPEATS)
+        processes = 100 * np.array([one.deviation or 0.0 for one in pools])
+        sampled = float(np.mean(processes**2)) / max(REPEATS)
         total = float(np.mean(means.var(axis=0, ddof=1)))
-        raw = np.array([float(np.mean(next(iter(yardsticks(e).values())))) for e in evidence])
+        raw = np.array([float(np.mean(next(iter(calibrations(e).values())))) for e in evidence])
         slopes = np.polyfit(100 * (raw - raw.mean()), means, 1)[0]
         rows.append(
             {
                 "runs": title,
                 "number": str(len(evidence)),
-                "raw yardstick, deviation (%)": float(100 * raw.std(ddof=1)),
+                "raw calibration time, deviation (%)": float(100 * raw.std(ddof=1)),
                 "relative figure, deviation (%)": math.sqrt(total),
-                "of it sampling of workers (%)": math.sqrt(sampled),
+                "of it sampling of processes (%)": math.sqrt(sampled),
                 "between runs (%)": math.sqrt(max(0.0, total - sampled)),
                 "taken as (%)": 100 * BETWEEN_RUNS,
-                "moves with the raw yardstick by": f"{slopes.min():.3f} to {slopes.max():.3f}",
-                "taken as ±": str(LEAK),
+                "moves with the raw calibration time by": f"{slopes.min():.3f} to {slopes.max():.3f}",
+                "taken as ±": str(RESIDUAL_DRIFT),
             }
         )
     return pd.DataFrame(rows)
@@ -294,7 +300,7 @@ def same_code(runs: dict[str, Run]) -> pd.DataFrame:
     for (which, some), threshold in product(pairs(runs).items(), THRESHOLDS):
         found = [compare(a, b, threshold=threshold) for a, b in some]
         alarms = sum(
-            any(row.verdict in ("slower", "faster") for row in (*one.subjects, *one.machine))
+            any(row.verdict in ("slower", "faster") for row in (*one.variants, *one.machine))
             for one in found
         )
         rows.append(
@@ -314,7 +320,7 @@ def same_code(runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def slow_counts(runs: dict[str, Run]) -> dict[tuple[float, int], Counter[str]]:
-    """Verdicts on planted slow-downs, each case against the unchanged run just before it."""
+    """Verdicts on injected slow-downs, each case against the unchanged run just before it."""
     order = sorted(runs, key=lambda name: runs[name].info.started)
     counts: dict[tuple[float, int], Counter[str]] = {}
     for at, name in enumerate(order):
@@ -343,9 +349,9 @@ def slowed(runs: dict[str, Run]) -> pd.DataFrame:
 
 def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
     sides = Evidence(a), Evidence(b)
-    before, after = (relative_pool(by_subject(side, log_relative)) for side in sides)
-    may_leak = leaks(*sides)
-    for case, percent in planted_in(str(b.info.name)).items():
+    before, after = (relative_pool(by_variant(side, log_relative)) for side in sides)
+    may_leak = residual_drifts(*sides)
+    for case, percent in injected_in(str(b.info.name)).items():
         moved = shift(before, after, case, may_leak[case])
         found = moved.ratio(ALPHA / len(CASES))
         p = min(1.0, moved.p * len(CASES))
@@ -355,10 +361,10 @@ def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
 def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     """How often a run's 95 % interval covers the median of the others' figures, by case."""
     rows = []
-    logs = [by_subject(Evidence(run), log_relative) for run in unchanged(runs)]
-    for workers in REPEATS:
+    logs = [by_variant(Evidence(run), log_relative) for run in unchanged(runs)]
+    for processes in REPEATS:
         pools = [
-            relative_pool({case: each[:workers] for case, each in one.items()}) for one in logs
+            relative_pool({case: each[:processes] for case, each in one.items()}) for one in logs
         ]
         for case in CASES:
             means = np.array([one.means[case] for one in pools])
@@ -370,10 +376,10 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
             rows.append(
                 {
                     "case": case,
-                    "workers": str(workers),
+                    "processes": str(processes),
                     "covered": _share(covered, len(pools)),
                     "deviation of the figure (%)": float(100 * means.std(ddof=1)),
-                    "of workers (%)": float(
+                    "of processes (%)": float(
                         100 * np.sqrt(np.mean([(one.deviation or 0) ** 2 for one in pools]))
                     ),
                 }
@@ -405,12 +411,12 @@ def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
 def _our_gate(runs: dict[str, Run]) -> dict[str, object]:
     found = [compare(a, b) for a, b in pairs(runs)["neighbours"]]
     slower = sum(one.outcome == "fail" for one in found)
-    planted_10 = slow_counts(runs).get((0.05, 10), Counter())
+    injected_10 = slow_counts(runs).get((0.05, 10), Counter())
     return {
         "tool": "xorbench",
         "gate": "compare (4 cases, 5 processes, 5 %)",
         "same code, called slower": _share(slower, len(found)),
-        "10 % slower, caught": _share(planted_10["slower"], planted_10.total()),
+        "10 % slower, caught": _share(injected_10["slower"], injected_10.total()),
         "a run takes (s)": float(np.median([_seconds(run) for run in runs.values()])),
     }
 
@@ -430,9 +436,11 @@ def report(out: Path) -> str:
     first = next(iter(runs.values()))
     took = [_seconds(run) for run in runs.values()]
     raw = [
-        float(np.mean(each)) for run in runs.values() for each in yardsticks(Evidence(run)).values()
+        float(np.mean(each))
+        for run in runs.values()
+        for each in calibrations(Evidence(run)).values()
     ]
-    machine = next(w.machine for w in first.info.workers if w.machine)
+    machine = next(w.machine for w in first.info.processes if w.machine)
     last = max(run.info.started for run in runs.values())
     _, judged = split(runs)
     tables: list[tuple[str, pd.DataFrame]] = [
@@ -448,7 +456,7 @@ def report(out: Path) -> str:
             f"{machine_line(first.info.host)}; PyTorch {machine['torch_version']}, Python"
             f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
-            f" costs two, {2 * np.median(took):.0f} s. The raw yardstick had a standard deviation"
+            f" costs two, {2 * np.median(took):.0f} s. The raw calibration time had a standard deviation"
             f" of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
             f" {first.info.started} to {last} (UTC). What is taken as known of what wanders between"
             " runs was set on the reference machine: on the first"
@@ -463,22 +471,22 @@ def report(out: Path) -> str:
 
 
 def figures(runs: dict[str, Run]) -> pd.DataFrame:
-    """What each process came to: medians over its epochs, of epoch ÷ yardstick and of either."""
+    """What each process came to: medians over its epochs, of normalized time and of either."""
     rows = []
     for name, run in sorted(runs.items(), key=lambda item: item[1].info.started):
-        slow = planted_in(name)
-        for training in sorted(run.trainings, key=lambda t: (CASES.index(t.case.id), t.worker)):
-            seconds = [value for value in training.yardstick_s if value is not None]
+        slow = injected_in(name)
+        for training in sorted(run.trainings, key=lambda t: (CASES.index(t.case.id), t.process)):
+            seconds = [value for value in training.calibration_s if value is not None]
             rows.append(
                 {
                     "run": name,
                     "started": run.info.started,
                     "case": training.case.id,
-                    "worker": training.worker,
+                    "process": training.process,
                     "slowed by (%)": slow.get(training.case.id, 0),
-                    "epoch ÷ yardstick": round(math.exp(log_relative(training) or 0.0), 5),
+                    "normalized time": round(math.exp(log_relative(training) or 0.0), 5),
                     "epoch (ms)": round(1e3 * float(np.median(training.epoch_s)), 4),
-                    "yardstick (ms)": round(1e3 * float(np.median(seconds)), 4),
+                    "calibration workload (ms)": round(1e3 * float(np.median(seconds)), 4),
                 }
             )
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from xorbench.observe.records import Run
 # A shell starts background jobs with SIGINT ignored, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("GITHUB_STEP_SUMMARY", None)  # a CI's summary is for its users
-torch.set_num_threads(1)  # as in a worker: two threads wait for each other on busy cores
+torch.set_num_threads(1)  # as in a process: two threads wait for each other on busy cores
 
 Completed = subprocess.CompletedProcess[str]
 Xorbench = Callable[..., Completed]
@@ -28,7 +28,7 @@ Xorbench = Callable[..., Completed]
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Workers are staged below a folder of the test session, never the user's."""
+    """Processes are staged below a folder of the test session, never the user's."""
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(common(tmp_path_factory) / "cache")
     yield
@@ -98,12 +98,12 @@ def copied(quick_folder: Path, tmp_path: Path) -> Path:
     return target
 
 
-def tapes(results: Path) -> dict[tuple[str, str], list[str]]:
-    """The tape of each case in each slot, from the newest run's trainings.jsonl."""
-    lines = (results / "latest" / "trainings.jsonl").read_text().splitlines()
+def epoch_digests(results: Path) -> dict[tuple[str, str], list[str]]:
+    """The epoch digests of each case in each slot, from the newest run's results.jsonl."""
+    lines = (results / "latest" / "results.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return {
-        (record["case"]["id"], record["worker"].split(".")[0]): record["tape"]
+        (record["case"]["id"], record["process"].split(".")[0]): record["epoch_digests"]
         for record in records
-        if "tape" in record
+        if "epoch_digests" in record
     }

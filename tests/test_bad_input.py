@@ -77,11 +77,11 @@ WRONG_OPTIONS = [
     ("--epochs", "0", "from 1 to"),
     ("--epochs", "", "whole number"),
     ("--epochs", "9999999999", "from 1 to"),
-    ("--repeats", "0", "from 1 to"),
-    ("--repeats", "65", "from 1 to"),
+    ("--processes", "0", "from 1 to"),
+    ("--processes", "65", "from 1 to"),
     ("--timeout", "0", "above zero"),
     ("--timeout", "nan", "finite"),
-    ("--order-seed", "-1", "from 0 to"),
+    ("--schedule-seed", "-1", "from 0 to"),
     ("--name", "", "will not do"),
     ("--name", "a/b", "will not do"),
     ("--name", "latest", "will not do"),
@@ -92,9 +92,9 @@ WRONG_OPTIONS = [
     ("--resume", "x" * 300, "too long"),
     ("--out", "", "empty"),
     ("--out", "/proc/no/such", "cannot write"),
-    ("--plant", "gremlin", "unknown value"),
-    ("--plant", "crash:epoch", "key=value"),
-    ("--plant", "crash:epoch=x", "whole number"),
+    ("--inject", "gremlin", "unknown value"),
+    ("--inject", "crash:epoch", "key=value"),
+    ("--inject", "crash:epoch=x", "whole number"),
     ("--resume", "nowhere", "no run"),
     ("--resume", "", "empty"),
     ("--colour", "red", "no such option"),
@@ -201,13 +201,13 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["run", "--epochs"], "--epochs"),
         (["run", "--batch-sizes", "4000", "--drop-last", "true"], "leaves no batch"),
         (["run", "extra"], "extra"),
-        (["run", "--repeats", "40", "--deterministic", "true,false"], "more than 64"),
+        (["run", "--processes", "40", "--deterministic", "true,false"], "more than 64"),
         (["run", "--resume", "latest", "--epochs", "3"], "cannot be given with --resume"),
         (["canary", "--devices", "gpu"], "--devices: unknown device"),
-        (["canary", "--load", "0"], "--load: must be from 1"),
-        (["canary", "--load", "many"], "--load: must be a whole number"),
-        (["canary", "--seconds", "5"], "--seconds: needs --load"),
-        (["canary", "--load", "2", "--seconds", "-1"], "--seconds: must be from 0"),
+        (["canary", "--models", "0"], "--models: must be from 1"),
+        (["canary", "--models", "many"], "--models: must be a whole number"),
+        (["canary", "--seconds", "5"], "--seconds: needs --models"),
+        (["canary", "--models", "2", "--seconds", "-1"], "--seconds: must be from 0"),
         (["canary", "--machine-threshold", "0.5"], "--machine-threshold: must be from 1"),
         (["canary", "--timeout", "nan"], "--timeout: must be a finite number"),
         (["sweep", "--resume", "latest", "--chunk", "3"], "cannot be given with --resume"),
@@ -251,11 +251,11 @@ def spoil(path: Path, number: int, content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "number", "content", "says"),
     [
-        ("epochs.jsonl", 3, '{"worker": "w0"', "epochs.jsonl:3: damaged"),
-        ("epochs.jsonl", 5, '{"worker": 7}', "epochs.jsonl:5: damaged"),
+        ("epochs.jsonl", 3, '{"process": "p0"', "epochs.jsonl:3: damaged"),
+        ("epochs.jsonl", 5, '{"process": 7}', "epochs.jsonl:5: damaged"),
         ("epochs.jsonl", 1, "[]", "epochs.jsonl:1: damaged: not an object"),
-        ("trainings.jsonl", 2, '{"case": {}, "tape": []}', "trainings.jsonl:2: damaged"),
-        ("trainings.jsonl", 1, "\x00\x00", "trainings.jsonl:1: damaged"),
+        ("results.jsonl", 2, '{"case": {}, "epoch_digests": []}', "results.jsonl:2: damaged"),
+        ("results.jsonl", 1, "\x00\x00", "results.jsonl:1: damaged"),
     ],
 )
 def test_a_damaged_line_is_named(
@@ -279,13 +279,13 @@ def test_a_damaged_line_is_named(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tape": []}, "not of one length"),
+        ({"epoch_digests": []}, "not of one length"),
         ({"losses": []}, "not of one length"),
         ({"epoch_s": [0.1] * 50}, "not of one length"),
         ({"epoch_s": [0.0] * 100}, "not above zero"),
-        ({"worker": "w9"}, "no worker w9"),
-        ({"worker": "zz"}, "no worker zz"),
-        ({"setting": "threads=3"}, "another setting"),
+        ({"process": "p9"}, "no process p9"),
+        ({"process": "zz"}, "no process zz"),
+        ({"config": "threads=3"}, "another setting"),
         ({"weights": {"w": {"dtype": "float32", "shape": [1], "hex": "zz"}}}, "non-hex"),
         ({"case": {"device": "cpu", "seed": 77}}, "no case"),
     ],
@@ -299,12 +299,12 @@ def test_an_impossible_training_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A training that its run cannot have recorded is reported with its file and number."""
-    path = copied / "trainings.jsonl"
+    path = copied / "results.jsonl"
     record = json.loads(path.read_text().splitlines()[1]) | change
     spoil(path, 2, json.dumps(record))
     code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
     assert code == 2
-    assert "trainings.jsonl:2: damaged" in lines[0]
+    assert "results.jsonl:2: damaged" in lines[0]
     assert says in lines[0]
 
 

@@ -19,7 +19,7 @@ def with_times(run: Run, **changes: float) -> Run:
     first = run.trainings[0]
     lines = [
         _scaled(line, changes)
-        if (line.worker, line.case) == (first.worker, first.case.id) and not line.warmup
+        if (line.process, line.case) == (first.process, first.case.id) and not line.warmup
         else line
         for line in run.epochs
     ]
@@ -80,10 +80,10 @@ def damaged(folder: Path, name: str, change: object) -> str:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("trainings.jsonl", "stands twice, first in trainings.jsonl:1"),
+        ("results.jsonl", "stands twice, first in results.jsonl:1"),
         ("epochs.jsonl", "epoch 0 of cpu-loader-b128-pin0-drop"),
         ("float64.jsonl", "stands twice, first in float64.jsonl:1"),
-        ("golden_inputs.jsonl", "seed 0 in w0 stands twice, first in golden_inputs.jsonl:1"),
+        ("golden_inputs.jsonl", "seed 0 in p0 stands twice, first in golden_inputs.jsonl:1"),
     ],
 )
 def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["trainings.jsonl", "epochs.jsonl", "float64.jsonl", "conditions.jsonl"]
+    "name", ["results.jsonl", "epochs.jsonl", "float64.jsonl", "system_samples.jsonl"]
 )
 def test_a_line_of_another_run_is_refused(name: str, copied: Path) -> None:
     """Also of one with the same plan."""
@@ -121,5 +121,5 @@ def test_a_training_has_the_times_of_its_epochs(copied: Path) -> None:
         line["epoch_s"][0] *= 0.5
         return [json.dumps(line) + "\n", *lines[1:]]
 
-    message = damaged(copied, "trainings.jsonl", change)
-    assert message == "trainings.jsonl:1: damaged: its epochs are not those of epochs.jsonl"
+    message = damaged(copied, "results.jsonl", change)
+    assert message == "results.jsonl:1: damaged: its epochs are not those of epochs.jsonl"

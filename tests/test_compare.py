@@ -14,18 +14,18 @@ from conftest import Xorbench
 
 from xorbench.cli import main
 from xorbench.errors import BadFile
-from xorbench.judge import conditions
-from xorbench.judge.answers import answers
+from xorbench.judge import system_samples
 from xorbench.judge.by_axis import AxisComparison, by_axis
 from xorbench.judge.compare import Comparison, compare
-from xorbench.judge.costs import Cost, by_setting
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.paired_ratios import Cost, by_setting
 from xorbench.judge.stats import holm, pool, shift
+from xorbench.judge.summary import answers
 from xorbench.observe import baselines, store
-from xorbench.observe.records import Conditions, Run, Skip, Training
+from xorbench.observe.records import Run, Skip, SystemSample, TrainingRecord
 from xorbench.plan import kernels
 from xorbench.plan.axes import AXES
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 from xorbench.report.compare import by_sentence, by_text, sentence
 from xorbench.report.tables import throughput
@@ -35,41 +35,43 @@ ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
 
 @pytest.fixture(scope="module")
 def run(quick_run: Run) -> Run:
-    """A real run: two cases in two workers."""
+    """A real run: two cases in two processes."""
     return quick_run
 
 
 def steady(run: Run, *, seed: int = 0, **factors: float) -> Run:
-    """The run with quiet times: the yardstick 2.5 ms, an epoch 7 ms, each worker within 0.05 %.
+    """The run with quiet times: the calibration workload 2.5 ms, an epoch 7 ms, each process within 0.05 %.
 
     `machine` multiplies everything, `code` every epoch, `one` the epochs of one case.
     """
     draw = random.Random(seed)
     machine = factors.get("machine", 1.0)
 
-    def timed(training: Training) -> Training:
+    def timed(training: TrainingRecord) -> TrainingRecord:
         slower = factors.get("code", 1.0) * machine
         slower *= factors.get("one", 1.0) if training.case.id == ONE else 1.0
         luck = math.exp(draw.gauss(0, 0.0005))
-        epochs = len(training.tape)
+        epochs = len(training.epoch_digests)
         return msgspec.structs.replace(
             training,
             epoch_s=[7e-3 * slower * luck] * epochs,
-            yardstick_s=[2.5e-3 * machine] * epochs,
+            calibration_s=[2.5e-3 * machine] * epochs,
         )
 
     return msgspec.structs.replace(run, trainings=[timed(t) for t in run.trainings])
 
 
 def with_machine(run: Run, **facts: object) -> Run:
-    """The run as if its workers had found these facts of their machine."""
-    workers = [msgspec.structs.replace(w, machine={**w.machine, **facts}) for w in run.info.workers]
-    return msgspec.structs.replace(run, info=msgspec.structs.replace(run.info, workers=workers))
+    """The run as if its processes had found these facts of their machine."""
+    processes = [
+        msgspec.structs.replace(w, machine={**w.machine, **facts}) for w in run.info.processes
+    ]
+    return msgspec.structs.replace(run, info=msgspec.structs.replace(run.info, processes=processes))
 
 
 def verdicts(found: Comparison) -> dict[str, str]:
-    """Verdict by subject or device."""
-    return {row.subject: row.verdict for row in (*found.subjects, *found.machine)}
+    """Verdict by variant or device."""
+    return {row.subject: row.verdict for row in (*found.variants, *found.machine)}
 
 
 def test_the_same_code_on_the_same_machine_passes(run: Run) -> None:
@@ -93,38 +95,39 @@ def test_one_faster_case_passes(run: Run) -> None:
 
 
 def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
-    """A delay in training and yardstick alike shows on the machine's line only.
+    """A delay in training and calibration workload alike shows on the machine's line only.
 
     Some of so large a shift may come through, so that the cases may be undecided at 5 %.
     """
     found = compare(steady(run), steady(run, seed=1, machine=1.8))
     moved = {name: v for name, v in verdicts(found).items() if v in ("slower", "faster")}
-    assert (found.outcome, moved) == ("fail", {"cpu, loader yardstick": "slower"})
+    assert (found.outcome, moved) == ("fail", {"cpu, loader calibration workload": "slower"})
     # what was seen of a real run so slowed is no speed of its code
     real = compare(steady(run), steady(run, seed=1, machine=2.0, code=0.945))
-    assert {row.verdict for row in real.subjects} == {"inconclusive"}
+    assert {row.verdict for row in real.variants} == {"inconclusive"}
 
 
 def test_a_machine_whose_interval_is_wide_is_never_a_pass(run: Run) -> None:
     """A ratio of 1.000 with an interval beyond the threshold is inconclusive, and so is the whole.
 
-    Epochs scatter as their yardsticks do, so that the cases themselves are the same.
+    Epochs scatter as their calibration workloads do, so that the cases themselves are the same.
     """
 
-    def scattered(training: Training) -> Training:
-        luck = 1.1 if training.worker == "w1" else 0.9
+    def scattered(training: TrainingRecord) -> TrainingRecord:
+        luck = 1.1 if training.process == "p1" else 0.9
         seconds = [s * luck for s in training.epoch_s]
-        beside = [luck * (s or 0) for s in training.yardstick_s]
-        return msgspec.structs.replace(training, epoch_s=seconds, yardstick_s=beside)
+        beside = [luck * (s or 0) for s in training.calibration_s]
+        return msgspec.structs.replace(training, epoch_s=seconds, calibration_s=beside)
 
     def scatter(run: Run) -> Run:
         return msgspec.structs.replace(run, trainings=[scattered(t) for t in run.trainings])
 
     found = compare(scatter(steady(run)), scatter(steady(run, seed=1)))
-    assert {row.verdict for row in found.subjects} == {"same"}
+    assert {row.verdict for row in found.variants} == {"same"}
     assert (found.outcome, found.machine[0].verdict) == ("inconclusive", "inconclusive")
     assert (
-        sentence(found) == "INCONCLUSIVE: 2 same; the machine: cpu, loader yardstick inconclusive"
+        sentence(found)
+        == "INCONCLUSIVE: 2 same; the machine: cpu, loader calibration workload inconclusive"
     )
 
 
@@ -142,19 +145,19 @@ def test_a_shift_within_the_threshold_is_the_same(run: Run) -> None:
     assert verdicts(compare(before, after, threshold=0.02))[ONE] == "slower"
 
 
-def test_one_worker_is_inconclusive(run: Run) -> None:
-    """A run of one worker shows no interval and decides nothing."""
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.worker == "w0"])
+def test_one_process_is_inconclusive(run: Run) -> None:
+    """A run of one process shows no interval and decides nothing."""
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
     found = compare(steady(alone), steady(alone, one=1.5))
     assert found.outcome == "inconclusive"
-    assert all(row.low is None for row in found.subjects)
+    assert all(row.low is None for row in found.variants)
 
 
 def test_another_torch_is_judged_by_raw_times(run: Run) -> None:
     """Where the software differs the figures are raw, are said to be, and --pythons is named."""
     found = compare(steady(run), with_machine(steady(run, seed=1), torch_version="2.6.0"))
     assert (found.figures, found.machine) == ("raw", [])
-    assert {row.p for row in found.subjects} == {None}
+    assert {row.p for row in found.variants} == {None}
     assert any("--pythons" in note for note in found.notes)
     assert [c.b for c in found.changes if c.what == "torch_version"] == ["2.6.0"]
 
@@ -163,7 +166,7 @@ def test_nothing_in_common_is_never_a_pass(run: Run) -> None:
     """Another recipe leaves nothing to compare, which is inconclusive."""
     info = msgspec.structs.replace(run.info, recipe_sha256="0" * 64)
     found = compare(run, msgspec.structs.replace(run, info=info))
-    assert (found.outcome, found.subjects) == ("inconclusive", [])
+    assert (found.outcome, found.variants) == ("inconclusive", [])
     assert "recipes differ" in found.notes[0]
 
 
@@ -184,7 +187,7 @@ def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
     before, after = steady(run), steady(run, seed=1)
     left = [t for t in after.trainings if t.case.id != ONE]
     found = compare(before, msgspec.structs.replace(after, trainings=left))
-    assert (found.outcome, [row.verdict for row in found.subjects]) == ("inconclusive", ["same"])
+    assert (found.outcome, [row.verdict for row in found.variants]) == ("inconclusive", ["same"])
     assert found.lost == [ONE]
     assert sentence(found).startswith(f"INCONCLUSIVE: lost by B: {ONE}; 1 same")
     unasked = msgspec.structs.replace(
@@ -197,29 +200,29 @@ def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
     assert (compare(before, skipped).outcome, compare(before, skipped).only_a) == ("pass", [ONE])
 
 
-def test_the_machine_is_measured_under_the_settings_in_common(run: Run) -> None:
+def test_the_machine_is_measured_under_the_configs_in_common(run: Run) -> None:
     """What B also ran under two threads, ten times as slow, is no slower machine."""
     before, after = steady(run), steady(run, seed=1)
-    two = Setting(threads=2)
+    two = ProcessConfig(threads=2)
     others = [
         msgspec.structs.replace(
-            t, worker="w9", setting=two.id, yardstick_s=[10 * (s or 0) for s in t.yardstick_s]
+            t, process="p9", config=two.id, calibration_s=[10 * (s or 0) for s in t.calibration_s]
         )
         for t in after.trainings
-        if t.worker == "w0"
+        if t.process == "p0"
     ]
-    info = msgspec.structs.replace(after.info, settings=[*after.info.settings, two])
+    info = msgspec.structs.replace(after.info, configs=[*after.info.configs, two])
     both = msgspec.structs.replace(after, info=info, trainings=[*after.trainings, *others])
     found = compare(before, both)
     assert found.outcome == "pass"
-    assert [row.subject for row in found.machine] == ["cpu, loader yardstick"]
+    assert [row.subject for row in found.machine] == ["cpu, loader calibration workload"]
 
 
 def test_a_machine_that_moved_leaves_wider_intervals(run: Run) -> None:
-    """Some of what moves the yardstick comes through: it is allowed for, and said."""
+    """Some of what moves the calibration workload comes through: it is allowed for, and said."""
 
     def width(found: Comparison) -> float:
-        low, high = found.subjects[0].low, found.subjects[0].high
+        low, high = found.variants[0].low, found.variants[0].high
         assert low is not None
         assert high is not None
         return math.log(high / low)
@@ -230,11 +233,11 @@ def test_a_machine_that_moved_leaves_wider_intervals(run: Run) -> None:
     assert set(verdicts(moved).values()) == {"same"}
 
 
-def test_other_yardsticks_do_not_compare(run: Run) -> None:
-    """Figures of two versions of the yardstick are not compared."""
-    info = msgspec.structs.replace(run.info, yardstick_version=99)
+def test_other_calibrations_do_not_compare(run: Run) -> None:
+    """Figures of two versions of the calibration workload are not compared."""
+    info = msgspec.structs.replace(run.info, calibration_version=99)
     found = compare(run, msgspec.structs.replace(run, info=info))
-    assert (found.outcome, found.subjects) == ("inconclusive", [])
+    assert (found.outcome, found.variants) == ("inconclusive", [])
 
 
 def test_other_bits_and_scores_are_told(run: Run) -> None:
@@ -242,7 +245,7 @@ def test_other_bits_and_scores_are_told(run: Run) -> None:
     first = run.trainings[0]
     odd = msgspec.structs.replace(
         first,
-        tape=[*first.tape[:3], *["f" * 64] * (len(first.tape) - 3)],
+        epoch_digests=[*first.epoch_digests[:3], *["f" * 64] * (len(first.epoch_digests) - 3)],
         test=msgspec.structs.replace(first.test, correct=499),
     )
     others = [t for t in run.trainings if t.case != first.case]
@@ -255,7 +258,10 @@ def test_other_bits_and_scores_are_told(run: Run) -> None:
 def odd_from(run: Run, epoch: int) -> Run:
     """The run with other digests from this epoch on."""
     trainings = [
-        msgspec.structs.replace(t, tape=[*t.tape[:epoch], *["f" * 64] * (len(t.tape) - epoch)])
+        msgspec.structs.replace(
+            t,
+            epoch_digests=[*t.epoch_digests[:epoch], *["f" * 64] * (len(t.epoch_digests) - epoch)],
+        )
         for t in run.trainings
     ]
     return msgspec.structs.replace(run, trainings=trainings)
@@ -279,40 +285,42 @@ def test_another_processor_is_a_change(run: Run) -> None:
 
 def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:
     """A set has another order in every process; the output has one."""
-    settings = [Setting(threads=threads) for threads in range(1, 13)]
-    first = run.info.workers[0]
+    configs = [ProcessConfig(threads=threads) for threads in range(1, 13)]
+    first = run.info.processes[0]
 
     def under(libc: str) -> Run:
         machine = {**first.machine, "libc_version": libc}
-        workers = [
-            msgspec.structs.replace(first, id=f"w{i}", setting=setting, machine=machine)
-            for i, setting in enumerate(settings)
+        processes = [
+            msgspec.structs.replace(first, id=f"w{i}", config=config, machine=machine)
+            for i, config in enumerate(configs)
         ]
-        info = msgspec.structs.replace(run.info, workers=workers, settings=settings)
+        info = msgspec.structs.replace(run.info, processes=processes, configs=configs)
         return msgspec.structs.replace(run, info=info)
 
     changes = compare(under("old"), under("new")).changes
     told = [change.where for change in changes if change.what == "libc_version"]
-    assert told == [f"workers, {setting.id}" for setting in settings]
+    assert told == [f"processes, {config.id}" for config in configs]
 
 
-def test_a_planted_run_is_said_to_be_one(run: Run) -> None:
-    """A run with planted faults does not pass for a clean one."""
-    planted = msgspec.structs.replace(
+def test_a_injected_run_is_said_to_be_one(run: Run) -> None:
+    """A run with injected faults does not pass for a clean one."""
+    injected = msgspec.structs.replace(
         run, info=msgspec.structs.replace(run.info, faults=["delay:ms=1"])
     )
-    assert "B has planted faults: delay:ms=1" in compare(run, planted).notes
+    assert "B has injected faults: delay:ms=1" in compare(run, injected).notes
 
 
 def test_what_disturbed_a_run_is_said(run: Run) -> None:
     """Stress, contention and noise stand among the notes, each with its side."""
     info = msgspec.structs.replace(run.info, stress="cpu")
-    quiet = msgspec.structs.replace(steady(run), conditions=[])
+    quiet = msgspec.structs.replace(steady(run), system_samples=[])
     jittery = [
         msgspec.structs.replace(t, epoch_s=[s * (1 + i % 2) for i, s in enumerate(t.epoch_s)])
         for t in quiet.trainings
     ]
-    upset = msgspec.structs.replace(quiet, info=info, trainings=jittery, conditions=[look(60.0)])
+    upset = msgspec.structs.replace(
+        quiet, info=info, trainings=jittery, system_samples=[sample(60.0)]
+    )
     notes = compare(quiet, upset).notes
     assert any("B was put under stress (cpu)" in note for note in notes)
     assert any("B was contended: other programs" in note for note in notes)
@@ -339,7 +347,7 @@ def test_a_shift_is_as_sure_as_both_its_sides() -> None:
     moved = shift(*sides, "x")
     assert moved.log == pytest.approx(0.1)
     assert moved.variance == pytest.approx(0.0002)
-    assert moved.freedom == pytest.approx(2.0)
+    assert moved.dof == pytest.approx(2.0)
 
 
 def along(name: str, run: Run, **options: Any) -> AxisComparison:
@@ -350,22 +358,22 @@ def along(name: str, run: Run, **options: Any) -> AxisComparison:
 def beside(run: Run, *, pinned: Run | None = None, two_threads: Run | None = None) -> Run:
     """The run as if it had trained `ONE` with these observations under another value as well."""
     trainings, cases = [*run.trainings], [*run.info.cases]
-    settings, workers = [*run.info.settings], [*run.info.workers]
+    configs, processes = [*run.info.configs], [*run.info.processes]
     if pinned:
         of_one = [t for t in pinned.trainings if t.case.id == ONE]
         more = [msgspec.structs.replace(t, case=replace(t.case, pin_memory=True)) for t in of_one]
         trainings, cases = [*trainings, *more], [*cases, more[0].case]
     if two_threads:
-        two, names = Setting(threads=2), {"w0": "w2", "w1": "w3"}
-        workers += [
-            msgspec.structs.replace(w, id=names[w.id], setting=two) for w in run.info.workers
+        two, names = ProcessConfig(threads=2), {"p0": "p2", "p1": "p3"}
+        processes += [
+            msgspec.structs.replace(w, id=names[w.id], config=two) for w in run.info.processes
         ]
         trainings += [
-            msgspec.structs.replace(t, worker=names[t.worker], setting=two.id)
+            msgspec.structs.replace(t, process=names[t.process], config=two.id)
             for t in two_threads.trainings
         ]
-        settings.append(two)
-    info = msgspec.structs.replace(run.info, cases=cases, settings=settings, workers=workers)
+        configs.append(two)
+    info = msgspec.structs.replace(run.info, cases=cases, configs=configs, processes=processes)
     return msgspec.structs.replace(run, info=info, trainings=trainings)
 
 
@@ -392,7 +400,7 @@ def test_a_slower_value_of_an_axis_fails(run: Run) -> None:
 
 def test_an_axis_of_one_process_is_inconclusive(run: Run) -> None:
     """One process has no interval and decides nothing."""
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.worker == "w0"])
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
     found = along("drop_last", steady(alone))
     assert (found.outcome, found.pairs[0].speed.low) == ("inconclusive", None)
 
@@ -413,7 +421,8 @@ def test_bits_that_an_axis_must_change_are_judged(run: Run) -> None:
     same = msgspec.structs.replace(
         run,
         trainings=[
-            msgspec.structs.replace(t, tape=run.trainings[0].tape) for t in steady(run).trainings
+            msgspec.structs.replace(t, epoch_digests=run.trainings[0].epoch_digests)
+            for t in steady(run).trainings
         ],
     )
     found = along("drop_last", same)
@@ -432,8 +441,8 @@ def test_bits_that_may_change_are_shown_and_not_judged(run: Run) -> None:
 def test_one_repeat_that_diverges_is_seen(run: Run) -> None:
     """The second process counts as the first does."""
     pinned = steady(run, seed=1)
-    odd = {t.worker: t for t in odd_from(pinned, 5).trainings if t.case.id == ONE}["w1"]
-    mixed = [odd if (t.case.id, t.worker) == (ONE, "w1") else t for t in pinned.trainings]
+    odd = {t.process: t for t in odd_from(pinned, 5).trainings if t.case.id == ONE}["p1"]
+    mixed = [odd if (t.case.id, t.process) == (ONE, "p1") else t for t in pinned.trainings]
     whole = beside(steady(run), pinned=msgspec.structs.replace(pinned, trainings=mixed))
     assert along("pin_memory", whole).pairs[0].diverged_epoch == 5
 
@@ -441,7 +450,7 @@ def test_one_repeat_that_diverges_is_seen(run: Run) -> None:
 def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
     """What the run set out to train and did not finish is named."""
     whole = beside(steady(run), two_threads=steady(run, seed=1))
-    left = [t for t in whole.trainings if (t.case.id, t.setting) != (ONE, "threads=2")]
+    left = [t for t in whole.trainings if (t.case.id, t.config) != (ONE, "threads=2")]
     found = along("threads", msgspec.structs.replace(whole, trainings=left))
     assert (found.outcome, found.lost) == ("inconclusive", [f"{ONE}@threads=2"])
     assert by_sentence(found).startswith(f"INCONCLUSIVE: lost: {ONE}@threads=2; 1 same")
@@ -449,20 +458,20 @@ def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
 
 def test_variables_have_the_order_in_which_they_were_given(run: Run) -> None:
     """As interpreters have: the first that was named is the one to compare with."""
-    cells = [Setting(env=(f"X={value}",)) for value in ("b", "a")]
-    info = msgspec.structs.replace(run.info, settings=cells, cases=[Case()])
+    cells = [ProcessConfig(env=(f"X={value}",)) for value in ("b", "a")]
+    info = msgspec.structs.replace(run.info, configs=cells, cases=[Case()])
     first, other = Evidence(msgspec.structs.replace(run, info=info)).planned
     found = along("env", msgspec.structs.replace(run, info=info, trainings=[]))
-    assert (first.setting, found.lost) == (cells[0], [other.id])
+    assert (first.config, found.lost) == (cells[0], [other.id])
 
 
-def test_the_cost_of_a_setting_is_as_sure_as_its_own_pairs(run: Run) -> None:
+def test_the_cost_of_a_config_is_as_sure_as_its_own_pairs(run: Run) -> None:
     """Another axis, whose pairs scatter ten times as far, leaves its interval as it is."""
     wild = [
         msgspec.structs.replace(
             t,
             case=replace(t.case, seed=1),
-            epoch_s=[s * (1.1 if t.worker == "w0" else 1.0) for s in t.epoch_s],
+            epoch_s=[s * (1.1 if t.process == "p0" else 1.0) for s in t.epoch_s],
         )
         for t in steady(run).trainings
         if t.case.id == ONE
@@ -481,19 +490,19 @@ def test_the_cost_of_a_setting_is_as_sure_as_its_own_pairs(run: Run) -> None:
     assert seed.ratio.high > 1.5
 
 
-def look(others: float | None = 0.0, steal: float = 0.0) -> Conditions:
+def sample(others: float | None = 0.0, steal: float = 0.0) -> SystemSample:
     """One look at the machine."""
-    return Conditions(at_s=1.0, load_average_1min=1.0, others_percent=others, steal_percent=steal)
+    return SystemSample(at_s=1.0, load_average_1min=1.0, others_percent=others, steal_percent=steal)
 
 
 def test_a_quiet_machine_is_not_flagged() -> None:
     """No trouble, no flag; an unknown share of others is no trouble."""
-    assert conditions.trouble([look(None), look(1.0)]) == []
+    assert system_samples.trouble([sample(None), sample(1.0)]) == []
 
 
 def test_other_programs_and_stolen_time_are_flagged() -> None:
     """A busy second of others, or a little steal all the time, is contention."""
-    found = conditions.trouble([look(0.0, 2.0), look(60.0, 2.0)])
+    found = system_samples.trouble([sample(0.0, 2.0), sample(60.0, 2.0)])
     assert ["other programs" in found[0], "hypervisor" in found[1]] == [True, True]
 
 
@@ -616,9 +625,9 @@ def test_what_cannot_be_compared_is_one_line(
 
 @pytest.mark.parametrize(
     ("flaw", "told"),
-    [({"faults": ["delay:ms=1"]}, "planted faults"), ({"stress": "cpu"}, "stress")],
+    [({"faults": ["delay:ms=1"]}, "injected faults"), ({"stress": "cpu"}, "stress")],
 )
-def test_a_planted_run_is_no_baseline(
+def test_a_injected_run_is_no_baseline(
     quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], told: str
 ) -> None:
     """Only a finished, clean run may be kept to compare with, and nothing is left of another."""
@@ -635,14 +644,14 @@ def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
     baselines.save(root, "quiet", copied, replace=False)
     baselines.save(root, "quiet", copied, replace=True)
     kept, run = store.load(baselines.find(root, "quiet")), store.load(copied)
-    assert (kept.trainings, kept.conditions) == (run.trainings, run.conditions)
+    assert (kept.trainings, kept.system_samples) == (run.trainings, run.system_samples)
     assert [path.name for path in (root / "baselines").iterdir()] == ["quiet"]
 
 
 def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(run: Run) -> None:
     """The slowest and the fastest case as the table has them; a busy machine is named beside."""
-    busy = [Conditions(at_s=1.0, load_average_1min=2.0, others_percent=40.0, steal_percent=0.0)]
-    said = answers(msgspec.structs.replace(steady(run), conditions=busy), [])[-1].sentence
+    busy = [SystemSample(at_s=1.0, load_average_1min=2.0, others_percent=40.0, steal_percent=0.0)]
+    said = answers(msgspec.structs.replace(steady(run), system_samples=busy), [])[-1].sentence
     table = throughput(steady(run)).sort_values("samples/s")
     for _, row in table.iloc[[0, -1]].iterrows():
         low, high = row["samples/s low"], row["samples/s high"]
@@ -652,5 +661,5 @@ def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(ru
 
 def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
     """And says so."""
-    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.worker == "w0"])
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
     assert "one process, so without intervals" in answers(alone, [])[-1].sentence

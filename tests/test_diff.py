@@ -1,4 +1,4 @@
-"""Where two trainings part: from records, from traces, and by training them again."""
+"""Where two trainings diverge: from records, from traces, and by training them again."""
 
 import json
 import math
@@ -13,20 +13,20 @@ import msgspec
 import pytest
 from conftest import Completed, Xorbench, once, run_in
 
+from xorbench.commands.diff import DiffRequest, diff
+from xorbench.commands.training_ref import sides
 from xorbench.errors import BadFile, BadOption
-from xorbench.judge.divergence import Place, compare, first_epoch, first_place, growth
-from xorbench.measure.replay import other_machine
+from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
+from xorbench.measure.retrain import other_machine
 from xorbench.observe import trace as traces
 from xorbench.observe.records import WeightRecord
 from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
 from xorbench.plan import kernels
 from xorbench.plan.axes import CASE_AXES, Axis, read_env
-from xorbench.plan.case import DTYPES, ENGINES, OPTIMIZERS, Case, Setting, subject_id
+from xorbench.plan.case import DTYPES, ENGINES, OPTIMIZERS, Case, ProcessConfig, variant_id
 from xorbench.plan.recipe import Recipe
-from xorbench.plan.subjects import read_subject
+from xorbench.plan.variants import read_variant
 from xorbench.report import divergence as report
-from xorbench.verbs.diff import Request, diff
-from xorbench.verbs.sides import sides
 from xorbench.workload.trace import Traced
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -49,20 +49,22 @@ def floats(*values: float) -> WeightRecord:
     ids=lambda case: case.id,
 )
 @pytest.mark.parametrize(
-    "setting", [Setting(), Setting(threads=None), Setting(False, 2)], ids=lambda s: s.id
+    "config",
+    [ProcessConfig(), ProcessConfig(threads=None), ProcessConfig(False, 2)],
+    ids=lambda s: s.id,
 )
-def test_an_id_is_read_back_into_what_it_names(case: Case, setting: Setting) -> None:
+def test_an_id_is_read_back_into_what_it_names(case: Case, config: ProcessConfig) -> None:
     """Case and setting, with fields that are not the default, and an index of a device."""
-    assert read_subject("A", subject_id(case, setting)) == (case, setting)
+    assert read_variant("A", variant_id(case, config)) == (case, config)
 
 
 @pytest.mark.parametrize("axis", CASE_AXES, ids=lambda axis: axis.name)
-def test_every_setting_of_a_case_is_read_back(axis: Axis) -> None:
+def test_every_config_of_a_case_is_read_back(axis: Axis) -> None:
     """Each value of the defaults, and each other value that a row knows."""
     values = {*axis.default, *OTHER_VALUES.get(axis.name, (not axis.neutral,))}
     for value in values:
         case = replace(Case(), **{axis.name: value})
-        assert read_subject("A", case.id) == (case, Setting())
+        assert read_variant("A", case.id) == (case, ProcessConfig())
 
 
 OTHER_VALUES = {
@@ -78,8 +80,8 @@ OTHER_VALUES = {
 )
 def test_variables_are_read_back_from_the_id(env: tuple[str, ...]) -> None:
     """With spaces and signs in their values, beside another setting."""
-    setting = Setting(threads=2, env=env)
-    assert read_subject("A", subject_id(Case(), setting)) == (Case(), setting)
+    config = ProcessConfig(threads=2, env=env)
+    assert read_variant("A", variant_id(Case(), config)) == (Case(), config)
 
 
 @pytest.mark.parametrize("line", ["A=x B=y", "A=1+threads=2"])
@@ -91,12 +93,12 @@ def test_a_variable_whose_id_could_not_be_read_back_is_refused(line: str) -> Non
 
 def test_an_interpreter_is_spelled_out_where_it_must_be_read_back(tmp_path: Path) -> None:
     """An id shows its label; the name of a side, of a trace too, its path, quoted for a shell."""
-    setting = Setting(python=f"here={sys.executable}", env=("A=1", "B=2"))
+    config = ProcessConfig(python=f"here={sys.executable}", env=("A=1", "B=2"))
     path = tmp_path / "a.trace"
-    written(path, setting=setting)
+    written(path, config=config)
     name = sides(tmp_path, "A", str(path))[0].name
     (word, *_) = shlex.split(name)
-    assert read_subject("A", word) == (Case(), setting)
+    assert read_variant("A", word) == (Case(), config)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_an_interpreter_is_spelled_out_where_it_must_be_read_back(tmp_path: Path
 def test_what_names_no_training_is_said(text: str) -> None:
     """One line that names the option."""
     with pytest.raises(BadOption, match=r"^CASE"):
-        read_subject("CASE", text)
+        read_variant("CASE", text)
 
 
 # Comparing
@@ -155,8 +157,8 @@ def test_a_step_that_one_side_lacks_is_a_place() -> None:
     assert (place.step, place.tensor) == (1, None)
 
 
-def test_tapes_are_compared_where_both_have_an_epoch() -> None:
-    """A trace of a few epochs can be held against a whole run."""
+def test_epoch_digests_are_compared_where_both_have_an_epoch() -> None:
+    """A trace of a few epochs can be compared with a whole run."""
     assert first_epoch({4: "a", 5: "b"}, {0: "z", 4: "a", 5: "c"}) == 5
     assert first_epoch({4: "a"}, {5: "c"}) is None
 
@@ -181,13 +183,13 @@ def test_another_machine_is_named() -> None:
 # The file
 
 
-def written(path: Path, *, valued: range = range(0), setting: Setting | None = None) -> Path:
+def written(path: Path, *, valued: range = range(0), config: ProcessConfig | None = None) -> Path:
     """A trace of two epochs, written by the real tracer."""
     traced = Traced(Case(), Recipe(epochs=2))
     head = TraceHead(
         xorbench_version="0",
         case=Case(),
-        setting=setting or Setting(),
+        config=config or ProcessConfig(),
         recipe=Recipe(epochs=2),
         faults=[],
         machine={},
@@ -240,21 +242,21 @@ def test_a_damaged_trace_is_said_with_its_line(damage, what, tmp_path: Path) -> 
         traces.load(path)
 
 
-def test_inputs_that_differ_are_said_before_the_tapes(tmp_path: Path) -> None:
+def test_inputs_that_differ_are_said_before_the_epoch_digests(tmp_path: Path) -> None:
     """Of two traces with other points the first thing told is that."""
     one = written(tmp_path / "a.trace")
     trace = traces.load(one)
     head = msgspec.structs.replace(trace.head, inputs_sha256="f" * 64)
     other = tmp_path / "b.trace"
     traces.write(other, msgspec.structs.replace(trace, head=head))
-    found, code = diff(Request(str(one), str(other), tmp_path))
+    found, code = diff(DiffRequest(str(one), str(other), tmp_path))
     lines = report.text(found).splitlines()
     assert code == 1
     assert lines[2].startswith("inputs     DIFFER")
-    assert lines[3] == "tapes      equal over 2 epochs"
+    assert lines[3] == "epoch digests      equal over 2 epochs"
 
 
-def test_what_no_tape_shows_is_found_between_traces(tmp_path: Path) -> None:
+def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> None:
     """A gradient of other bits, rounded away before it reached a weight: it is a difference."""
     one = written(tmp_path / "a.trace")
     trace = traces.load(one)
@@ -263,9 +265,9 @@ def test_what_no_tape_shows_is_found_between_traces(tmp_path: Path) -> None:
     epochs = {**trace.epochs, 1: msgspec.structs.replace(trace.epochs[1], steps=steps)}
     other = tmp_path / "b.trace"
     traces.write(other, Trace(head=trace.head, epochs=epochs))
-    found, code = diff(Request(str(one), str(other), tmp_path))
-    assert (code, found.epoch, found.place) == (1, None, Place(1, 3, "grad layer1.bias"))
-    assert "tapes      equal over 2 epochs: what differs was absorbed" in report.text(found)
+    found, code = diff(DiffRequest(str(one), str(other), tmp_path))
+    assert (code, found.epoch, found.place) == (1, None, TracePlace(1, 3, "grad layer1.bias"))
+    assert "epoch digests      equal over 2 epochs: what differs was absorbed" in report.text(found)
 
 
 # Real runs, real replays
@@ -273,12 +275,12 @@ def test_what_no_tape_shows_is_found_between_traces(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one real run in whose second worker a weight and a batch are damaged."""
-    plants = (
+    """A folder with one real run in whose second process a weight and a batch are damaged."""
+    injections = (
         f"flip-weight:epoch=2,step=3,element=2,bit=20,repeat=1,cases={CASE}",
         f"skip-batch:epoch=1,step=4,repeat=1,cases={OTHER}",
     )
-    given = [word for plant in plants for word in ("--plant", plant)]
+    given = [word for inject in injections for word in ("--inject", inject)]
 
     def make(folder: Path) -> None:
         done = run_in(folder, "run", "--quick", "--epochs", "4", *given)
@@ -289,12 +291,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flipped(runs: Path) -> Completed:
-    """`diff` between the two workers of the case with the flipped bit."""
-    return run_in(runs, "diff", f"latest:{CASE}", f"latest:{CASE}#w1", "--json")
+    """`diff` between the two processes of the case with the flipped bit."""
+    return run_in(runs, "diff", f"latest:{CASE}", f"latest:{CASE}#p1", "--json")
 
 
-def test_a_flipped_bit_is_found_between_two_workers(flipped: Completed) -> None:
-    """Epoch, step, tensor, element and bit as they were planted, and how it grows."""
+def test_a_flipped_bit_is_found_between_two_processes(flipped: Completed) -> None:
+    """Epoch, step, tensor, element and bit as they were injected, and how it grows."""
     found = json.loads(flipped.stdout)
     assert flipped.returncode == found["exit_code"] == 1
     assert found["place"] == {"epoch": 2, "step": 3, "tensor": "layer1.weight"}
@@ -308,11 +310,14 @@ def test_a_flipped_bit_is_found_between_two_workers(flipped: Completed) -> None:
 
 def test_a_replay_proves_that_both_sides_repeat_themselves(flipped: Completed) -> None:
     """It is said, since a transient fault would be another answer."""
-    assert json.loads(flipped.stdout)["replays"] == "both sides repeat their tapes up to epoch 2"
+    assert (
+        json.loads(flipped.stdout)["replays"]
+        == "both sides repeat their epoch digests up to epoch 2"
+    )
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_tape_that_no_replay_repeats_was_a_transient(
+def test_a_epoch_digests_that_no_replay_repeats_was_a_transient(
     runs: Path, tmp_path: Path, epoch: int
 ) -> None:
     """One digest of B's record is altered, as a flip that came and went would have left it.
@@ -323,12 +328,12 @@ def test_a_tape_that_no_replay_repeats_was_a_transient(
     copy = tmp_path / "results" / "runs" / source.name
     copy.mkdir(parents=True)
     (copy / "run.json").write_bytes((source / "run.json").read_bytes())
-    lines = (source / "trainings.jsonl").read_text().splitlines()
+    lines = (source / "results.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     for record in records:
-        record["tape"][epoch] = "0" * 64
-    (copy / "trainings.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    found, code = diff(Request(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results"))
+        record["epoch_digests"][epoch] = "0" * 64
+    (copy / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    found, code = diff(DiffRequest(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results"))
     assert code == 1
     said = f"transient on B in epoch {epoch}: the record has 0000000000000000"
     assert found.transient.startswith(said)
@@ -342,25 +347,25 @@ def test_a_side_of_another_processor_is_not_trained_again(runs: Path, tmp_path: 
     copy = tmp_path / "results" / "runs" / source.name
     shutil.copytree(source, copy)
     info = json.loads((copy / "run.json").read_bytes())
-    for worker in info["workers"]:
-        worker["machine"]["cpu_capability"] = "another"
+    for process in info["processes"]:
+        process["machine"]["cpu_capability"] = "another"
     (copy / "run.json").write_text(json.dumps(info))
-    found, _ = diff(Request(f"{copy}:{CASE}", f"{copy}:{CASE}#w1", tmp_path / "results"))
+    found, _ = diff(DiffRequest(f"{copy}:{CASE}", f"{copy}:{CASE}#p1", tmp_path / "results"))
     assert found.replays.startswith("not done: A was recorded with cpu_capability another")
     assert found.replays.endswith(kernels.HINT)
 
 
 def test_two_runs_are_compared_training_by_training(runs: Path) -> None:
     """A run against itself has no difference: exit 0, nothing trained."""
-    found, code = diff(Request("latest", "latest", runs / "results"))
+    found, code = diff(DiffRequest("latest", "latest", runs / "results"))
     assert (code, found.notes, found.epoch) == (0, ["0 of 2 common trainings differ"], None)
 
 
 def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, xorbench: Xorbench) -> None:
-    """The traced digests are the recorded ones, planted fault and all, from the epochs named."""
+    """The traced digests are the recorded ones, injected fault and all, from the epochs named."""
     latest = (runs / "results" / "latest").resolve()
     done = xorbench(
-        *("trace", f"{latest}:{OTHER}#w1", "--at", "1-2", "--values", "4", "-o", "a.trace")
+        *("trace", f"{latest}:{OTHER}#p1", "--epoch", "1-2", "--dump-steps", "4", "-o", "a.trace")
     )
     assert (done.returncode, done.stdout[:17]) == (0, "a.trace: 2 epochs"), done.stderr
 
@@ -372,7 +377,7 @@ def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, xorbench:
         (["diff", f"latest:{CASE}", "latest:cpu"], "B: 'latest:cpu': the run has no such training"),
         (["trace", "cpu", "-o", "x"], "CASE: 'cpu' is no case"),
         (["trace", CASE, "-o", "/nowhere/x"], "--output: cannot write"),
-        (["trace", CASE, "-o", "x", "--at", "100"], "--at: epoch 100 of a training of 100"),
+        (["trace", CASE, "-o", "x", "--epoch", "100"], "--epoch: epoch 100 of a training of 100"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], what: str, runs: Path) -> None:

@@ -11,15 +11,15 @@ from torch.utils.data import Dataset
 
 from xorbench.plan.case import Case
 from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec
-from xorbench.plan.honour import unable
+from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import Recipe
+from xorbench.process.operations import OPERATIONS, Session
+from xorbench.process.universal_training import UniversalTraining
 from xorbench.universal import golden
-from xorbench.worker.operations import OPERATIONS, Session
-from xorbench.worker.portable import UniversalTraining
 from xorbench.workload import digest
-from xorbench.workload.engines import ENGINES, CannotHonour, Parts, capture, compiling
-from xorbench.workload.engines.parts import Orders
-from xorbench.workload.faults import plant
+from xorbench.workload.engines import ENGINES, CannotHonour, TrainingSpec, capture, compiling
+from xorbench.workload.engines.spec import Orders
+from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.seeding import generator
 from xorbench.workload.xor import XorPoints, loss_of, make_points
@@ -30,15 +30,15 @@ BASE = Case(batch_size=64, drop_last=False)  # 300 is no multiple: the last batc
 EXACT = ("fetch", "tensor", "replay")
 
 
-def tape(case: Case, faults: tuple[FaultSpec, ...] = ()) -> list[str]:
-    """The tape of a fresh training; raises what the engine refuses."""
-    training = Training(case, SMALL, alter=lambda training: plant(training, faults))
+def epoch_digests(case: Case, faults: tuple[FaultSpec, ...] = ()) -> list[str]:
+    """The epoch digests of a fresh training; raises what the engine refuses."""
+    training = Training(case, SMALL, alter=lambda training: inject(training, faults))
     return [training.step().digest for _ in range(SMALL.epochs)]
 
 
-def parts_of(model: nn.Module, engine: str, **changes: Any) -> Parts:
+def parts_of(model: nn.Module, engine: str, **changes: Any) -> TrainingSpec:
     """A small problem for any network, the same for every engine."""
-    parts = Parts(
+    spec = TrainingSpec(
         case=replace(BASE, engine=engine),
         device=CPU,
         data=make_points(300, 0.1, 0, "train"),
@@ -47,7 +47,7 @@ def parts_of(model: nn.Module, engine: str, **changes: Any) -> Parts:
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         shuffle=generator(0, "shuffle"),
     )
-    return replace(parts, **changes)
+    return replace(spec, **changes)
 
 
 def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor]:
@@ -60,7 +60,7 @@ def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor
 
 @pytest.mark.parametrize("engine", EXACT)
 @pytest.mark.parametrize(
-    "settings",
+    "configs",
     [
         {},
         {"drop_last": True},
@@ -73,10 +73,10 @@ def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor
     ],
     ids=str,
 )
-def test_an_engine_has_the_bits_of_the_loader(engine: str, settings: dict[str, Any]) -> None:
-    """Under every setting, with a short last batch and without, the tapes are equal."""
-    case = replace(BASE, **settings)
-    assert tape(replace(case, engine=engine)) == tape(case)
+def test_an_engine_has_the_bits_of_the_loader(engine: str, configs: dict[str, Any]) -> None:
+    """Under every setting, with a short last batch and without, the epoch digests are equal."""
+    case = replace(BASE, **configs)
+    assert epoch_digests(replace(case, engine=engine)) == epoch_digests(case)
 
 
 @pytest.mark.parametrize("engine", EXACT)
@@ -126,26 +126,26 @@ def test_orders_draw_what_a_dataloader_draws() -> None:
     orders = Orders(SMALL.train_size, shuffle)
     orders.begin()
     orders.end()
-    assert torch.equal(shuffle.get_state(), training.parts.shuffle.get_state())
+    assert torch.equal(shuffle.get_state(), training.spec.shuffle.get_state())
 
 
 def test_a_draw_too_few_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the order that is thrown away, the tapes part from the second epoch on."""
+    """Without the order that is thrown away, the epoch digests diverge from the second epoch on."""
     monkeypatch.setattr(Orders, "end", lambda _self: None)
-    parted = zip(tape(replace(BASE, engine="tensor")), tape(BASE), strict=True)
-    assert [a == b for a, b in parted] == [True, False, False]
+    diverged = zip(epoch_digests(replace(BASE, engine="tensor")), epoch_digests(BASE), strict=True)
+    assert [a == b for a, b in diverged] == [True, False, False]
 
 
 def test_compile_trains_on_the_loaders_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a compiler that leaves the operators as they are, the tape is the loader's."""
+    """With a compiler that leaves the operators as they are, the epoch digests are the loader's."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    assert tape(replace(BASE, engine="compile")) == tape(BASE)
+    assert epoch_digests(replace(BASE, engine="compile")) == epoch_digests(BASE)
 
 
 def test_persistent_workers_part_from_the_second_epoch_on() -> None:
     """Kept loader processes draw the base seed once, as workload.md measured."""
-    kept = tape(replace(BASE, num_workers=1, persistent_workers=True))
-    assert [a == b for a, b in zip(kept, tape(BASE), strict=True)] == [True, False, False]
+    kept = epoch_digests(replace(BASE, num_workers=1, persistent_workers=True))
+    assert [a == b for a, b in zip(kept, epoch_digests(BASE), strict=True)] == [True, False, False]
 
 
 # What an engine cannot honour
@@ -201,7 +201,7 @@ def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPa
         Training(replace(BASE, engine="replay"), SMALL)
 
 
-# Those that end the process or are no part of the epochs; and a race, which has no one tape.
+# Those that end the process or are no part of the epochs; and a race, which has no one list of epoch digests.
 APART = {"crash", "hang", "grow", "worker-noise", "reload-flip", "race"}
 HARMLESS = sorted(set(TRAINING_FAULTS) - APART)
 
@@ -210,17 +210,17 @@ HARMLESS = sorted(set(TRAINING_FAULTS) - APART)
 def test_an_engine_honours_each_fault_or_refuses_it(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No fault is silently left out: the tape is the loader's with the same fault, or an error."""
+    """No fault is silently left out: the epoch digests are the loader's with the same fault, or an error."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     honoured = 0
     for name in HARMLESS:
         fault = (FaultSpec(name, {"epoch": 1, "step": 1, "bit": 20, "ms": 0}),)
         try:
-            seen = tape(replace(BASE, engine=engine), fault)
+            seen = epoch_digests(replace(BASE, engine=engine), fault)
         except CannotHonour:
             continue
         honoured += 1
-        assert seen == tape(BASE, fault), name
+        assert seen == epoch_digests(BASE, fault), name
     assert honoured >= len(HARMLESS) / 2
 
 
@@ -238,11 +238,11 @@ def test_an_engine_honours_each_fault_or_refuses_it(
         (Case("cpu", pin_memory=True, data_on_device=True, num_workers=2), Recipe(), ""),
     ],
 )
-def test_a_setting_that_cannot_be_honoured_has_its_reason(
+def test_a_config_that_cannot_be_honoured_has_its_reason(
     case: Case, recipe: Recipe, says: str
 ) -> None:
     """Such a case is skipped, and never trained without its setting."""
-    reason = unable(case, recipe)
+    reason = unsupported_reason(case, recipe)
     assert says in reason
     assert bool(says) == bool(reason)
 
@@ -254,16 +254,16 @@ def test_compile_names_what_is_missing(missing: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(compiling.sysconfig, "get_path", lambda _name: "nowhere")
     device = "cuda" if missing == "Triton" else "cpu"
-    assert missing in str(compiling.lacking(device)).replace("header files", "headers")
+    assert missing in str(compiling.unavailable_reason(device)).replace("header files", "headers")
 
 
-# The universal form
+# The universal training
 
 
-def test_the_universal_engine_has_the_golden_tape() -> None:
+def test_the_universal_engine_has_the_golden_epoch_digests() -> None:
     """Epoch by epoch, from the seed's own points and weights."""
     training = UniversalTraining(Case(engine="universal"), Recipe(epochs=3))
-    assert [training.step().digest for _ in range(3)] == list(golden.load().tape[:3])
+    assert [training.step().digest for _ in range(3)] == list(golden.load().epoch_digests[:3])
 
 
 @pytest.mark.parametrize("batch_size", [256, 100])
@@ -272,7 +272,7 @@ def test_the_universal_engine_is_held_to_golden_or_to_the_oracle(batch_size: int
     training = UniversalTraining(Case(engine="universal", batch_size=batch_size), Recipe())
     for _ in range(100):
         training.step()
-    facts = training.held()
+    facts = training.checked()
     assert all(fact["expected"] == fact["actual"] for fact in facts)
     assert ("golden" in facts[0]["what"]) == (batch_size == 256)
     if batch_size == 256:
@@ -285,7 +285,7 @@ def test_a_flipped_bit_of_the_universal_engine_is_seen() -> None:
     training = UniversalTraining(replace(BASE, engine="universal"), SMALL, faults=[fault])
     for _ in range(SMALL.epochs):
         training.step()
-    digests = training.held()[0]
+    digests = training.checked()[0]
     assert digests["expected"] != digests["actual"]
 
 
@@ -301,7 +301,10 @@ def test_the_universal_steps_of_torch_are_the_kernels() -> None:
     from xorbench.universal.spec import UniversalRecipe
 
     recipe = UniversalRecipe(train_size=100, batch_size=32, epochs=2)
-    kernel, torch_steps = numba_backend.Stepper(recipe, 3), torch_backend.Stepper(recipe, 3, "cpu")
+    kernel, torch_steps = (
+        numba_backend.NumbaStepper(recipe, 3),
+        torch_backend.TorchStepper(recipe, 3, "cpu"),
+    )
     for stepper in (kernel, torch_steps):
         stepper.epoch()
         stepper.weights = stepper.weights * 2
@@ -311,8 +314,8 @@ def test_the_universal_steps_of_torch_are_the_kernels() -> None:
     assert (kernel.weights == torch_steps.weights).all()
 
 
-def test_a_worker_answers_what_an_engine_took_to_start() -> None:
-    """Opening tells the start-up, of either form; finishing the universal form tells its facts."""
+def test_a_process_answers_what_an_engine_took_to_start() -> None:
+    """Opening tells the start-up, of either form; finishing the universal training tells its facts."""
     session = Session()
     answers = {}
     for engine in ("replay", "universal"):
@@ -329,5 +332,9 @@ def test_a_worker_answers_what_an_engine_took_to_start() -> None:
 def test_data_on_the_device_are_the_same_data() -> None:
     """What a fault changed in the points before is not lost on the way."""
     fault = (FaultSpec("flip-data", {"bit": 20}),)
-    assert tape(replace(BASE, data_on_device=True), fault) == tape(BASE, fault) != tape(BASE)
-    assert isinstance(Training(replace(BASE, data_on_device=True), SMALL).parts.data, XorPoints)
+    assert (
+        epoch_digests(replace(BASE, data_on_device=True), fault)
+        == epoch_digests(BASE, fault)
+        != epoch_digests(BASE)
+    )
+    assert isinstance(Training(replace(BASE, data_on_device=True), SMALL).spec.data, XorPoints)

@@ -11,11 +11,11 @@ import pytest
 from conftest import run_in
 
 from xorbench.cli import main
+from xorbench.commands.explain import mixed, on_record, switched
+from xorbench.commands.training_ref import planned
 from xorbench.judge.explain import Exhausted, Explanation, Gives, Set, described, search
 from xorbench.plan.kernels import SWITCHES
 from xorbench.plan.recipe import Recipe
-from xorbench.verbs.explain import mixed, on_record, switched
-from xorbench.verbs.sides import planned
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
 VALUES = dict.fromkeys("abcdefghij", ("1", "2"))
@@ -136,7 +136,7 @@ def test_a_mixture_has_what_is_named_as_b_has_it() -> None:
     a = planned("A", CASE, Recipe(), ("draw-extra",))
     b = planned("B", f"{CASE}@threads=2+env=MKL_CBWR=AVX2", Recipe(lr=0.2), ("skip-batch",))
     one = mixed(a, b, frozenset({"env MKL_CBWR", "fault skip-batch", "lr"}))
-    assert (one.setting.threads, one.setting.env) == (1, ("MKL_CBWR=AVX2",))
+    assert (one.config.threads, one.config.env) == (1, ("MKL_CBWR=AVX2",))
     assert (set(one.faults), one.recipe) == ({"draw-extra", "skip-batch"}, Recipe(lr=0.2))
     assert mixed(a, b, frozenset({"fault draw-extra"})).faults == ()
 
@@ -144,7 +144,7 @@ def test_a_mixture_has_what_is_named_as_b_has_it() -> None:
 def test_a_switch_is_one_more_variable() -> None:
     """Beside those that the side sets."""
     side = planned("A", f"{CASE}@env=X=1", Recipe(), ())
-    assert switched(side, SWITCHES[0]).setting.env == ("MKL_CBWR=COMPATIBLE", "X=1")
+    assert switched(side, SWITCHES[0]).config.env == ("MKL_CBWR=COMPATIBLE", "X=1")
 
 
 def test_a_training_without_a_record_is_as_recorded() -> None:
@@ -157,7 +157,7 @@ def test_two_injected_causes_are_recovered_exactly(tmp_path: Path) -> None:
     done = run_in(
         tmp_path,
         *("explain", CASE, f"{CASE}@threads=2", "--epochs", "2", "--json"),
-        *("--plant-b", "skip-batch", "--plant-b", "flip-weight:epoch=1,bit=20"),
+        *("--inject-b", "skip-batch", "--inject-b", "flip-weight:epoch=1,bit=20"),
     )
     found = json.loads(done.stdout)["explanation"]
     assert done.returncode == 1
@@ -170,7 +170,7 @@ def test_the_cap_ends_real_trainings(tmp_path: Path) -> None:
     done = run_in(
         tmp_path,
         *("explain", CASE, CASE, "--epochs", "1", "--max-trainings", "3"),
-        *("--plant-b", "skip-batch", "--plant-b", "draw-extra"),
+        *("--inject-b", "skip-batch", "--inject-b", "draw-extra"),
     )
     lines = done.stdout.splitlines()
     assert (done.returncode, lines[-3:-1]) == (

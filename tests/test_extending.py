@@ -51,11 +51,11 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(extended: Path) -> Path:
-    """One run of four cases with the new setting, the new fault planted."""
+    """One run of four cases with the new setting, the new fault injected."""
     done = _python(
-        extended, "-m", "xorbench", "run", "--quick", "--epochs", "2", "--repeats", "1",
+        extended, "-m", "xorbench", "run", "--quick", "--epochs", "2", "--processes", "1",
         "--drop-last", "true", "--engines", "loader,quiet", "--momentum", "0,0.9",
-        "--plant", "no-bias:cases=*momentum*",
+        "--inject", "no-bias:cases=*momentum*",
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     return (extended / "results" / "latest").resolve()
@@ -72,7 +72,7 @@ def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_setting_is_one_row(results: Path) -> None:
+def test_a_config_is_one_row(results: Path) -> None:
     """The new axis is in the ids, and its change of the bits is checked."""
     cases = json.loads((results / "run.json").read_text())["cases"]
     assert {case["momentum"] for case in cases} == {0.0, 0.9}
@@ -81,15 +81,15 @@ def test_a_setting_is_one_row(results: Path) -> None:
     assert [v["check"] for v in momentum] == ["invariance"] * 2
 
 
-def test_a_setting_is_trained_by_whom_it_names_alone(extended: Path) -> None:
+def test_a_config_is_trained_by_whom_it_names_alone(extended: Path) -> None:
     """The loader trains with momentum; the universal engine is skipped, with the reason."""
     done = _python(
-        extended, "-m", "xorbench", "run", "--quick", "--epochs", "2", "--repeats", "1",
+        extended, "-m", "xorbench", "run", "--quick", "--epochs", "2", "--processes", "1",
         "--drop-last", "true", "--engines", "loader,universal", "--momentum", "0,1e-05,0.9",
         "--out", "honoured",
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
-    path = extended / "honoured" / "latest" / "trainings.jsonl"
+    path = extended / "honoured" / "latest" / "results.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     trained = {(t["case"]["engine"], t["case"]["momentum"]) for t in lines if "weights" in t}
     assert trained == {("loader", 0.0), ("loader", 1e-05), ("loader", 0.9), ("universal", 0.0)}
@@ -98,12 +98,12 @@ def test_a_setting_is_trained_by_whom_it_names_alone(extended: Path) -> None:
     assert skipped == {1e-05: f"{said} 1e-05", 0.9: f"{said} 0.9"}
 
 
-def test_a_twin_that_ignores_a_setting_is_refused_and_not_wrong(extended: Path) -> None:
+def test_a_twin_that_ignores_a_config_is_refused_and_not_wrong(extended: Path) -> None:
     """With momentum there is no float64 twin, with the reason; without it there is one."""
     script = (
         "from xorbench.plan.case import Case;"
         "from xorbench.plan.honour import float64_refusal;"
-        "from xorbench.plan.subjects import read_case;"
+        "from xorbench.plan.variants import read_case;"
         "print(float64_refusal(Case(momentum=0.9)));"
         "print(float64_refusal(Case()));"
         "cases = [Case(momentum=m, tf32=True) for m in (1e-05, 0.5)];"
@@ -114,7 +114,7 @@ def test_a_twin_that_ignores_a_setting_is_refused_and_not_wrong(extended: Path) 
     assert done.stdout == said, done.stderr
 
 
-def test_a_setting_that_names_nobody_is_skipped_by_every_engine(tmp_path: Path) -> None:
+def test_a_config_that_names_nobody_is_skipped_by_every_engine(tmp_path: Path) -> None:
     """The default of a row: whoever forgets the line gets no wrong training."""
     diffs = [re.sub(r"^\+ *honoured_by=.*\n", "", diff, flags=re.MULTILINE) for diff in DIFFS]
     script = (
@@ -130,7 +130,7 @@ def test_a_setting_that_names_nobody_is_skipped_by_every_engine(tmp_path: Path) 
 
 
 def test_an_engine_is_one_row(results: Path) -> None:
-    """It trains, and is held to the loader's bits."""
+    """It trains, and is checked against the loader's bits."""
     lines = json.loads((results / "verdicts.json").read_text())
     engines = [v for v in lines if v["subject"].startswith("engine loader,quiet")]
     assert {v["outcome"] for v in engines} == {"pass"}
@@ -151,8 +151,8 @@ def test_a_table_and_a_plot_appear_by_their_rows(results: Path) -> None:
     assert (results / "plots" / "last-losses.svg").exists()
 
 
-def test_a_fault_is_planted_by_its_name(results: Path) -> None:
-    """Where it was planted the training starts from other weights."""
+def test_a_fault_is_injected_by_its_name(results: Path) -> None:
+    """Where it was injected the training starts from other weights."""
     lines = json.loads((results / "verdicts.json").read_text())
     assert [v["outcome"] for v in lines if v["check"] == "inputs"] == ["fail"]
 

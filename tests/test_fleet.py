@@ -10,10 +10,9 @@ import msgspec
 import pytest
 from conftest import Xorbench
 
-from xorbench.fleet import atlas, gather, quorum
+from xorbench.fleet import atlas, gather, rules
 from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.pace import between, pace
-from xorbench.fleet.quorum import CODES, Muster, cordon
 from xorbench.fleet.records import (
     LARGEST_RECORD,
     Bad,
@@ -29,6 +28,7 @@ from xorbench.fleet.records import (
     key_name,
     training_name,
 )
+from xorbench.fleet.rules import CODES, FleetData, cordon
 from xorbench.observe.records import Run
 
 replace = msgspec.structs.replace
@@ -50,11 +50,11 @@ def nodes(sound: Node) -> list[Node]:
 
 
 def faster(node: Node, factor: float) -> Node:
-    """The node with its yardstick's times multiplied."""
-    one = node.yardstick
+    """The node with its calibration workload's times multiplied."""
+    one = node.calibration
     assert one is not None
     times = {name: getattr(one, name) * factor for name in ("median_s", "q1_s", "q3_s")}
-    return replace(node, yardstick=replace(one, **times))
+    return replace(node, calibration=replace(one, **times))
 
 
 def flipped(node: Node, epoch: int) -> Node:
@@ -63,8 +63,8 @@ def flipped(node: Node, epoch: int) -> Node:
 
 
 def _flipped(one: Reference, epoch: int) -> Reference:
-    tape = one.tape[: 16 * epoch] + "0" * (len(one.tape) - 16 * epoch)
-    return replace(one, weights_sha256="0" * 64, tape=tape)
+    epoch_digests = one.epoch_digests[: 16 * epoch] + "0" * (len(one.epoch_digests) - 16 * epoch)
+    return replace(one, weights_sha256="0" * 64, epoch_digests=epoch_digests)
 
 
 def said(found: Sequence[Finding]) -> list[tuple[str, int | None]]:
@@ -74,7 +74,7 @@ def said(found: Sequence[Finding]) -> list[tuple[str, int | None]]:
 
 def judged(nodes: Sequence[Node], **more: Any) -> list[Finding]:
     """What the quorum finds."""
-    return quorum.judge(Muster(nodes, **more))
+    return rules.judge(FleetData(nodes, **more))
 
 
 def test_an_even_fleet_has_no_finding(nodes: list[Node]) -> None:
@@ -83,13 +83,13 @@ def test_an_even_fleet_has_no_finding(nodes: list[Node]) -> None:
 
 
 def test_a_real_run_gives_one_record_a_device(sound: Node) -> None:
-    """Golden values held, both trainings with their tapes, the yardstick once a round."""
-    assert sound.held > 10
+    """Golden values held, both trainings with their epoch digests, the calibration workload once a round."""
+    assert sound.checked > 10
     assert (sound.universal, sound.arithmetic, sound.failed) == ([], [], [])
     assert [one.correct for one in sound.references] == [500, 500]
-    assert {len(one.tape) for one in sound.references} == {1_600}
-    assert sound.yardstick is not None
-    assert sound.yardstick.rounds == 200
+    assert {len(one.epoch_digests) for one in sound.references} == {1_600}
+    assert sound.calibration is not None
+    assert sound.calibration.rounds == 200
 
 
 def test_the_record_of_a_rank_survives_its_way_through_json(sound: Node) -> None:
@@ -125,11 +125,11 @@ def test_a_missed_golden_value_needs_no_vote(sound: Node) -> None:
     """A fleet of one is wrong by itself, and the first epoch is told."""
     wrong = [
         Wrong(what="digest of seed 0", expected="92d7", actual="0bad"),
-        Wrong(what="tape of seed 0, epoch 17", expected="aa", actual="bb"),
+        Wrong(what="epoch digests of seed 0, epoch 17", expected="aa", actual="bb"),
     ]
     found = judged([replace(sound, universal=wrong)])
     assert said(found)[0] == ("XB101", None)
-    assert found[0].found == "tape of seed 0, epoch 17: bb, golden is aa"
+    assert found[0].found == "epoch digests of seed 0, epoch 17: bb, golden is aa"
 
 
 def test_a_wrong_edge_case_is_wrong_arithmetic(nodes: list[Node]) -> None:
@@ -140,9 +140,9 @@ def test_a_wrong_edge_case_is_wrong_arithmetic(nodes: list[Node]) -> None:
 
 
 def test_a_rank_that_does_not_repeat_itself_is_named(nodes: list[Node]) -> None:
-    """Its own two processes part at epoch 4."""
-    parted = [replace(nodes[3].references[0], parted=4)]
-    nodes[3] = replace(nodes[3], references=[*parted, nodes[3].references[1]])
+    """Its own two processes diverge at epoch 4."""
+    diverged = [replace(nodes[3].references[0], diverged=4)]
+    nodes[3] = replace(nodes[3], references=[*diverged, nodes[3].references[1]])
     assert said(judged(nodes)) == [("XB107", 3)]
 
 
@@ -160,15 +160,15 @@ def test_a_slow_rank_is_named(nodes: list[Node], factor: float, severity: str) -
     found = judged([quiet(node) for node in nodes])
     assert said(found) == [("XB201", 4)]
     assert found[0].severity == severity
-    assert found[0].found.startswith(f"yardstick {factor:.1f}".rstrip("0").rstrip("."))
+    assert found[0].found.startswith(f"calibration workload {factor:.1f}".rstrip("0").rstrip("."))
 
 
 def quiet(node: Node) -> Node:
     """The node with rounds that scatter by half a per cent: what a machine of its own has."""
-    one = node.yardstick
+    one = node.calibration
     assert one is not None
     even = replace(one, q1_s=one.median_s * 0.9975, q3_s=one.median_s * 1.0025)
-    return replace(node, yardstick=even)
+    return replace(node, calibration=even)
 
 
 def test_an_evenly_slow_fleet_is_told_from_its_baseline(nodes: list[Node]) -> None:
@@ -180,10 +180,10 @@ def test_an_evenly_slow_fleet_is_told_from_its_baseline(nodes: list[Node]) -> No
     assert judged(nodes, baseline=fleet_of(nodes)) == []
 
 
-def test_a_baseline_of_another_yardstick_is_said_not_to_compare(nodes: list[Node]) -> None:
+def test_a_baseline_of_another_calibration_is_said_not_to_compare(nodes: list[Node]) -> None:
     """A note, which fails nothing."""
     nodes = [quiet(node) for node in nodes]
-    older = [replace(node, yardstick_version=1) for node in nodes]
+    older = [replace(node, calibration_version=1) for node in nodes]
     (found,) = judged([faster(node, 1.3) for node in nodes], baseline=fleet_of(older))
     assert (found.code, found.severity) == ("XB203", "note")
     assert "the baseline's is 1: not compared" in found.found
@@ -206,7 +206,7 @@ def fleet_of(nodes: list[Node]) -> Fleet:
 
 
 def test_a_rank_that_is_fed_slowly_is_told_from_a_slow_device(nodes: list[Node]) -> None:
-    """Its yardstick is as quick as the others', its epochs are not."""
+    """Its calibration workload is as quick as the others', its epochs are not."""
     nodes = [replace(node, references=[even(one) for one in node.references]) for node in nodes]
     assert judged(nodes) == []
     slow = [replace(one, relative=2 * (one.relative or 1)) for one in nodes[0].references]
@@ -259,8 +259,8 @@ def test_missing_ranks_are_named(nodes: list[Node]) -> None:
 
 
 def test_a_failed_and_a_stopped_rank_are_two_things(nodes: list[Node]) -> None:
-    """A worker that died is its device's fault; a launcher that stopped the rank is not."""
-    nodes[1] = replace(nodes[1], failed=["cpu-…: worker w0 died: killed by SIGSEGV"])
+    """A process that died is its device's fault; a launcher that stopped the rank is not."""
+    nodes[1] = replace(nodes[1], failed=["cpu-…: process p0 died: killed by SIGSEGV"])
     nodes[2] = replace(nodes[2], failed=["stopped after epoch 3"], stopped="SIGTERM")
     assert said(judged(nodes)) == [("XB303", 1), ("XB305", 2)]
 
@@ -290,9 +290,11 @@ def test_the_atlas_holds_every_rank_to_the_bits_on_record(nodes: list[Node], sou
     assert {(finding.code, finding.severity) for finding in new} == {("XB110", "note")}
 
 
-def replica(rank: int, tape: Sequence[str], **more: Any) -> Replica:
+def replica(rank: int, epoch_digests: Sequence[str], **more: Any) -> Replica:
     """A rank's part in a collective; a digest is given by its letter."""
-    return Replica(rank=rank, node=f"n{rank}", tape=[digit * 64 for digit in tape], **more)
+    return Replica(
+        rank=rank, node=f"n{rank}", epoch_digests=[digit * 64 for digit in epoch_digests], **more
+    )
 
 
 def test_the_replica_that_parts_is_named_with_its_epoch(nodes: list[Node]) -> None:
@@ -300,7 +302,7 @@ def test_the_replica_that_parts_is_named_with_its_epoch(nodes: list[Node]) -> No
     parts = [replica(rank, "abc" if rank != 2 else "aff") for rank in range(4)]
     found = judged(nodes, replicas=parts)
     assert said(found) == [("XB112", 2)]
-    assert found[0].found == "parts in epoch 1 of 3, 3 replicas agree"
+    assert found[0].found == "diverges in epoch 1 of 3, 3 replicas agree"
 
 
 def test_two_replicas_that_part_have_no_majority(nodes: list[Node]) -> None:
@@ -311,7 +313,7 @@ def test_two_replicas_that_part_have_no_majority(nodes: list[Node]) -> None:
 
 def test_a_collective_far_from_one_process_is_told(nodes: list[Node]) -> None:
     """Equal replicas may all be wrong: more ulps than the limit is a finding."""
-    far = [replica(0, "ab", ulps=2 * quorum.ULPS), replica(1, "ab")]
+    far = [replica(0, "ab", ulps=2 * rules.ULPS), replica(1, "ab")]
     assert said(judged(nodes, replicas=far)) == [("XB114", None)]
     lost = [replica(0, "ab", ulps=0.5), replica(1, "", failed="no answer within 9 s")]
     assert said(judged(nodes, replicas=lost)) == [("XB306", 1)]
@@ -336,7 +338,7 @@ def test_every_code_has_been_found_by_a_test() -> None:
         ({"held": "many"}, "Expected `int`"),
         ({"surprise": 1}, "unknown field"),
         ({"schema_version": 2}, "enum value 2"),
-        ({"yardstick": {"median_s": -1.0, "q1_s": 1, "q3_s": 1, "rounds": 1}}, "> 0"),
+        ({"calibration": {"median_s": -1.0, "q1_s": 1, "q3_s": 1, "rounds": 1}}, "> 0"),
         ({"failed": ["x"] * 65}, "length <= 64"),
     ],
 )
@@ -380,10 +382,10 @@ def test_merged_folders_are_judged_without_torch(
     """Of four ranks one is doctored, one damaged, one has no folder: each is named; exit 1."""
     fleet = tmp_path / "night"
     folders = [rank_folder(quick_folder, fleet, rank, 5) for rank in range(4)]
-    path = folders[1] / "trainings.jsonl"
+    path = folders[1] / "results.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
-        line["tape"][7:] = ["0" * 64] * (len(line["tape"]) - 7)
+        line["epoch_digests"][7:] = ["0" * 64] * (len(line["epoch_digests"]) - 7)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folders[1] / "epochs.jsonl").unlink()
     (folders[2] / "run.json").write_text('{"schema_version": 2, "kind": "run"}')
@@ -396,13 +398,13 @@ def test_merged_folders_are_judged_without_torch(
     assert "from epoch 7 on" in (tmp_path / "report" / "fleet.md").read_text()
     page = (tmp_path / "report" / "fleet.html").read_text()
     assert "XB103" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "http://" not in page.replace("http://www.p3.org", "")
 
 
 def test_one_ordinary_run_is_a_fleet_of_one(
     quick_folder: Path, tmp_path: Path, xorbench: Xorbench
 ) -> None:
-    """It is held to the golden values, has no peer, and passes."""
+    """It is checked against the golden values, has no peer, and passes."""
     done = xorbench("fleet", "--merge", str(quick_folder), "--out", "report")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "XB105" in done.stdout
@@ -415,7 +417,7 @@ def test_one_ordinary_run_is_a_fleet_of_one(
         (["fleet", "--merge"], "--merge: needs the run folders"),
         (["fleet", "--merge", "nowhere"], "--merge: no folder 'nowhere'"),
         (["fleet", "--merge", "."], "holds no run"),
-        (["fleet", "--merge", ".", "--slow", "0.5"], "--slow"),
+        (["fleet", "--merge", ".", "--slow-threshold", "0.5"], "--slow-threshold"),
         (["fleet", "--merge", ".", "--atlas", "none.json"], "--atlas: no file"),
         (["fleet", "--merge", ".", "--baseline", "none.json"], "none.json: cannot read"),
     ],
@@ -454,7 +456,7 @@ def test_the_atlas_knows_a_run_again_and_refuses_other_bits(
     before = path.read_bytes()
     again = xorbench("atlas", "add", copied.name)
     assert (again.returncode, again.stdout.count("known: ")) == (0, 2)
-    trainings = copied / "trainings.jsonl"
+    trainings = copied / "results.jsonl"
     lines = [json.loads(line) for line in trainings.read_text().splitlines()]
     digest = lines[0]["weights_sha256"]
     trainings.write_text(trainings.read_text().replace(digest, "0" * 64))

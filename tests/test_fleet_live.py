@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from conftest import Xorbench, command, run_in
 
+from xorbench.commands.ranks import injected, require_faults, shared_case
 from xorbench.errors import BadOption
-from xorbench.fleet.meeting import Place, place
-from xorbench.verbs.ranks import planted, require_faults, shared_case
+from xorbench.fleet.rendezvous import RankPlace, place
 
 SMALL = ("--epochs", "3", "--test-size", "100", "--batch-sizes", "128", "--timeout", "60")
 Report = dict[str, Any]
@@ -76,9 +76,9 @@ def found(report: Report) -> set[tuple[str, int | None]]:
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three ranks under torchrun: one flips a bit of a weight, one is thirty times slower."""
     folder = tmp_path_factory.mktemp("three")
-    plants = ("--plant", "1/flip-weight:epoch=1", "--plant", "2/slow:percent=3000")
+    injections = ("--inject", "1/flip-weight:epoch=1", "--inject", "2/slow:percent=3000")
     done = subprocess.run(
-        torchrun(3, "--out", "fleet", *plants), cwd=folder, capture_output=True, check=False
+        torchrun(3, "--out", "fleet", *injections), cwd=folder, capture_output=True, check=False
     )
     assert done.returncode == 1, done.stderr.decode()
     return folder / "fleet"
@@ -95,9 +95,9 @@ def test_the_flipped_and_the_slow_rank_are_named_and_no_other(three: Path) -> No
     assert bits == {("XB103", 1), ("XB112", 1)}
     said = {finding["code"]: finding["found"] for finding in report["findings"]}
     assert "from epoch 1 on" in said["XB103"]
-    assert said["XB112"] == "parts in epoch 1 of 3, 2 replicas agree"
+    assert said["XB112"] == "diverges in epoch 1 of 3, 2 replicas agree"
     assert {rank for code, rank in found(report) if code == "XB201"} <= {2}
-    pace = {node["rank"]: node["yardstick"]["median_s"] for node in report["nodes"]}
+    pace = {node["rank"]: node["calibration"]["median_s"] for node in report["nodes"]}
     assert pace.pop(2) > 4 * max(pace.values())
 
 
@@ -114,8 +114,8 @@ def test_merging_the_folders_finds_the_same(three: Path, tmp_path: Path) -> None
     """By the same rules; only the collective leaves no folder."""
     done = run_in(tmp_path, "fleet", "--merge", str(three), "--out", "again")
     assert done.returncode == 1
-    live = {row for row in found(report_of(three)) if row[0] != "XB112"}
-    assert found(report_of(tmp_path / "again")) == live
+    one = {row for row in found(report_of(three)) if row[0] != "XB112"}
+    assert found(report_of(tmp_path / "again")) == one
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +123,11 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three fleets of two at once: one rank hangs, one is killed, and rank 0 is killed."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("hung", "killed", "headless")}
     hung = by_hand(
-        folders["hung"], 2, "--out", "f", "--plant", "1/stop:epoch=2", "--deadline", "10"
+        folders["hung"], 2, "--out", "f", "--inject", "1/stop:epoch=2", "--deadline", "10"
     )
-    headless = by_hand(folders["headless"], 2, "--out", "f", "--plant", "0/die:epoch=2")
+    headless = by_hand(folders["headless"], 2, "--out", "f", "--inject", "0/die:epoch=2")
     with hung as one, headless as other:
-        fleet = torchrun(2, "--out", "f", "--plant", "1/die:epoch=2")
+        fleet = torchrun(2, "--out", "f", "--inject", "1/die:epoch=2")
         subprocess.run(fleet, cwd=folders["killed"], capture_output=True, check=False)
         assert one[0].wait() == 1
         assert one[1].poll() is None  # it hangs to this day, and nobody waited for it
@@ -168,7 +168,7 @@ def test_without_rank_0_the_folders_are_judged(broken: dict[str, Path], tmp_path
 
 
 def test_one_rank_without_a_launcher_is_a_fleet_of_one(xorbench: Xorbench, tmp_path: Path) -> None:
-    """It trains, is held to the golden values, passes; the same folder is not used twice."""
+    """It trains, is checked against the golden values, passes; the same folder is not used twice."""
     done = xorbench("fleet", "--epochs", "3", "--batch-sizes", "128")
     assert done.returncode == 0, done.stdout + done.stderr
     assert found(report_of(tmp_path / "fleet")) == {("XB105", 0)}
@@ -185,10 +185,10 @@ def test_a_rank_takes_its_place_from_torchrun_or_slurm() -> None:
     meet = {"MASTER_ADDR": "n0", "MASTER_PORT": "29500"}
     torch = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", **meet}
     slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}
-    expected = Place(3, 8, 1, "n0", 29500, hosted=False)
+    expected = RankPlace(3, 8, 1, "n0", 29500, hosted=False)
     assert place(torch) == place({**slurm, **meet}) == expected
     assert place({**torch, "TORCHELASTIC_USE_AGENT_STORE": "True"}).hosted
-    assert place(slurm) == place({}) == Place()
+    assert place(slurm) == place({}) == RankPlace()
 
 
 @pytest.mark.parametrize(
@@ -206,14 +206,14 @@ def test_a_launcher_that_says_nonsense_is_refused(environment: dict[str, str], s
         place(environment)
 
 
-def test_a_fault_is_planted_in_its_rank_alone() -> None:
+def test_a_fault_is_injected_in_its_rank_alone() -> None:
     """In its run, or in the rank itself; what is no fault is refused."""
     texts = ("1/flip-weight:epoch=2", "2/die:epoch=3")
     require_faults(texts)
-    assert planted(texts, 1).run == ("flip-weight:epoch=2",)
-    assert [epoch for epoch, _ in planted(texts, 2).rank] == [3]
-    assert planted(texts, 0) == ((), ())
-    with pytest.raises(BadOption, match="--plant"):
+    assert injected(texts, 1).run == ("flip-weight:epoch=2",)
+    assert [epoch for epoch, _ in injected(texts, 2).rank] == [3]
+    assert injected(texts, 0) == ((), ())
+    with pytest.raises(BadOption, match="--inject"):
         require_faults(["1/no-such-fault"])
 
 

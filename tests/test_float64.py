@@ -191,7 +191,7 @@ def test_a_wrong_weight_is_far_from_the_truth(quick_run: Run) -> None:
     sound = drift_ulps(evidence, training)
     lines = [
         msgspec.structs.replace(line, weights="0000c0bf" + (line.weights or "")[8:])
-        if (line.worker, line.case, line.epoch) == (training.worker, training.case.id, 9)
+        if (line.process, line.case, line.epoch) == (training.process, training.case.id, 9)
         else line
         for line in quick_run.epochs
     ]

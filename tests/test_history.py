@@ -32,7 +32,7 @@ def test_changes_are_marked_by_the_rule_of_compare(quick_run: Run) -> None:
     case = quick_run.trainings[0].case.id
     own = frame[frame["case"] == case]
     rules = [
-        next(r.verdict for r in compare(a, b).subjects if r.subject == case)
+        next(r.verdict for r in compare(a, b).variants if r.subject == case)
         for a, b in pairwise(runs)
     ]
     assert own["change"].tolist() == ["", *rules]
@@ -59,14 +59,14 @@ def test_another_recipe_is_not_compared(quick_run: Run) -> None:
 
 
 def test_no_line_joins_what_cannot_be_compared(quick_run: Run) -> None:
-    """Another yardstick begins a new stretch; a run with planted faults is said to be one."""
+    """Another calibration workload begins a new stretch; a run with injected faults is said to be one."""
     other = later(quick_run, "b")
-    info = msgspec.structs.replace(other.info, yardstick_version=99, faults=["delay:ms=1"])
+    info = msgspec.structs.replace(other.info, calibration_version=99, faults=["delay:ms=1"])
     runs = [quick_run, msgspec.structs.replace(other, info=info)]
     frame = history.history(runs)
     own = frame[frame["case"] == quick_run.trainings[0].case.id]
     assert [len(part) for part in history._comparable(own)] == [1, 1]
-    assert own["note"].tolist() == ["", "planted: delay:ms=1"]
+    assert own["note"].tolist() == ["", "injected: delay:ms=1"]
     same = history.history([quick_run, later(quick_run, "b")])
     assert [
         len(part) for part in history._comparable(same[same["case"] == own["case"].iloc[0]])
@@ -95,7 +95,7 @@ def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) 
 
 def test_history_with_a_run_or_without_any_is_refused(tmp_path: Path) -> None:
     """One line each."""
-    from xorbench.verbs.report import history as verb
+    from xorbench.commands.report import history as verb
 
     with pytest.raises(BadOption, match="no finished run"):
         verb(tmp_path)

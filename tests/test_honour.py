@@ -21,7 +21,7 @@ def declare(monkeypatch: pytest.MonkeyPatch, name: str, *who: str) -> None:
     monkeypatch.setattr(honour, "CASE_AXES", axes)
 
 
-def test_nobody_honours_a_setting_by_default() -> None:
+def test_nobody_honours_a_config_by_default() -> None:
     """A row that declares nothing is honoured by no engine and no twin."""
     bare = Axis(*(getattr(BY_NAME["tf32"], name) for name in Axis.__match_args__[:7]))
     assert bare.honoured_by == frozenset()
@@ -34,32 +34,32 @@ def test_a_row_names_engines_and_twins_that_exist(axis: Axis) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_skips_a_case_whose_setting_it_ignores(
+def test_an_engine_skips_a_case_whose_config_it_ignores(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every engine, with the setting and its value in the reason."""
     declare(monkeypatch, "tf32")
     case = Case(engine=engine, tf32=True)
     said = f"the {engine} engine does not honour tf32 true"
-    assert honour.unable(case, Recipe()) == said
+    assert honour.unsupported_reason(case, Recipe()) == said
 
 
 def test_a_neutral_value_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the default of the field a case is trained, whoever honours the setting."""
     declare(monkeypatch, "tf32")
-    assert honour.unable(Case(), Recipe()) == ""
+    assert honour.unsupported_reason(Case(), Recipe()) == ""
     assert honour.float64_refusal(Case()) == ""
 
 
-def test_a_twin_that_ignores_a_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_twin_that_ignores_a_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine that honours it trains; there is no twin, and the reason says so."""
     declare(monkeypatch, "tf32", "loader")
     case = Case(tf32=True)
-    assert honour.unable(case, Recipe()) == ""
+    assert honour.unsupported_reason(case, Recipe()) == ""
     assert honour.float64_refusal(case) == "no float64 twin: it does not honour tf32 true"
 
 
-def test_a_trace_is_refused_where_the_loader_ignores_a_setting(
+def test_a_trace_is_refused_where_the_loader_ignores_a_config(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A trace follows the loader's steps: they would be another training."""
@@ -78,7 +78,7 @@ def test_a_trace_is_refused_where_the_loader_ignores_a_setting(
     ],
     ids=lambda case: case.id,
 )
-def test_the_float64_twin_follows_every_setting_of_the_package(case: Case) -> None:
+def test_the_float64_twin_follows_every_config_of_the_package(case: Case) -> None:
     """None of them is ignored by it."""
     assert honour.float64_refusal(case) == ""
 
@@ -104,7 +104,7 @@ def test_kept_loader_processes_move_a_twin_where_there_are_any() -> None:
     assert honour.float64_key(replace(kept, num_workers=2)) != honour.float64_key(plain)
 
 
-def test_a_new_setting_that_the_twin_honours_is_in_its_key(
+def test_a_new_config_that_the_twin_honours_is_in_its_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Unless its row says that it does not move the twin."""

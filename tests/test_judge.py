@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from xorbench.judge.answers import RIGHT, SAME, answers
 from xorbench.judge.checks import CHECKS, exit_code, judge, sha256_of, summary
 from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.stats import estimates, median_log_ratio, pool, pooled, spread
-from xorbench.observe.records import Count, Fact, Run, Training, Verdict, WeightRecord
+from xorbench.judge.summary import RIGHT, SAME, answers
+from xorbench.observe.records import Count, Fact, Run, TrainingRecord, Verdict, WeightRecord
 from xorbench.plan.case import Case
 
 
@@ -30,7 +30,7 @@ def failing(run: Run) -> set[str]:
     return {verdict.check for verdict in judge(run) if verdict.outcome == "fail"}
 
 
-def on_device(training: Training, device: str, **changes: Any) -> Training:
+def on_device(training: TrainingRecord, device: str, **changes: Any) -> TrainingRecord:
     """The same training as if another device had run it."""
     case = Case(device, drop_last=training.case.drop_last)
     return msgspec.structs.replace(training, case=case, **changes)
@@ -46,8 +46,8 @@ def with_accelerator(run: Run, **changes: Any) -> Run:
 # Statistics
 
 
-def test_an_estimate_is_the_geometric_mean_of_its_workers() -> None:
-    """Two workers at 1 and 4: 2, with an interval around it."""
+def test_an_estimate_is_the_geometric_mean_of_its_processes() -> None:
+    """Two processes at 1 and 4: 2, with an interval around it."""
     estimate = pooled({"a": [0.0, math.log(4)]})["a"]
     assert estimate.value == pytest.approx(2.0)
     assert estimate.low is not None
@@ -56,24 +56,24 @@ def test_an_estimate_is_the_geometric_mean_of_its_workers() -> None:
     assert estimate.low * estimate.high == pytest.approx(4.0)
 
 
-def test_one_worker_has_no_interval() -> None:
+def test_one_process_has_no_interval() -> None:
     """One sample says nothing of its own spread."""
     estimate = pooled({"a": [0.5], "b": [0.7]})["a"]
-    assert (estimate.low, estimate.high, estimate.workers) == (None, None, 1)
+    assert (estimate.low, estimate.high, estimate.processes) == (None, None, 1)
 
 
 def test_the_interval_is_students_t() -> None:
-    """Workers that differ as a whole are one degree of freedom (t = 12.706), else all are."""
+    """Processes that differ as a whole are one degree of freedom (t = 12.706), else all are."""
     deviation = math.sqrt((4 * 0.1**2) / 2)
     shared = pooled({"a": [0.0, 0.2], "b": [1.0, 1.2]})["a"]
     assert shared.high == pytest.approx(math.exp(0.1 + 12.7062 * deviation / math.sqrt(2)))
-    apart = pooled({"a": [0.0, 0.2], "b": [1.2, 1.0]})["a"]  # in each its own worker is ahead
+    apart = pooled({"a": [0.0, 0.2], "b": [1.2, 1.0]})["a"]  # in each its own process is ahead
     assert apart.high is not None
     assert apart.high <= shared.high
 
 
 @pytest.mark.parametrize(
-    ("workers", "shared", "least"),
+    ("processes", "shared", "least"),
     [
         (2, 0.0, 0.92),
         (2, 0.007, 0.92),
@@ -83,11 +83,11 @@ def test_the_interval_is_students_t() -> None:
         (5, 0.03, 0.92),
     ],
 )
-def test_pooled_intervals_cover_the_truth(workers: int, shared: float, least: float) -> None:
-    """In 400 simulated runs of 19 subjects, from nothing to nearly all shared within a worker."""
+def test_pooled_intervals_cover_the_truth(processes: int, shared: float, least: float) -> None:
+    """In 400 simulated runs of 19 variants, from nothing to nearly all shared within a process."""
     random = np.random.default_rng(7)
-    draws = random.normal(0.0, 0.0055, size=(400, 19, workers))
-    draws += random.normal(0.0, shared, size=(400, 1, workers))
+    draws = random.normal(0.0, 0.0055, size=(400, 19, processes))
+    draws += random.normal(0.0, shared, size=(400, 1, processes))
     hits = [
         estimate.low <= 1.0 <= estimate.high
         for run in draws
@@ -97,24 +97,24 @@ def test_pooled_intervals_cover_the_truth(workers: int, shared: float, least: fl
     assert np.mean(hits) >= least
 
 
-def test_where_workers_are_missing_the_degrees_are_the_fewest() -> None:
-    """As if a worker's luck were all: of 5 and 3 workers (4 + 2)² ÷ (2 + √2)², never above 4."""
+def test_where_processes_are_missing_the_degrees_are_the_fewest() -> None:
+    """As if a process's luck were all: of 5 and 3 processes (4 + 2)² ÷ (2 + √2)², never above 4."""
     uneven = pool({"a": [0.0, 0.1, 0.2, 0.3, 0.5], "b": [0.0, 0.1, 0.3]})
-    assert uneven.freedom == pytest.approx(36 / (2 + math.sqrt(2)) ** 2)
-    assert pool({"a": [0.0, 0.1, 0.3]}).freedom == pytest.approx(2)
+    assert uneven.dof == pytest.approx(36 / (2 + math.sqrt(2)) ** 2)
+    assert pool({"a": [0.0, 0.1, 0.3]}).dof == pytest.approx(2)
 
 
 def test_what_no_run_shows_joins_its_variance() -> None:
-    """A known deviation between runs adds to the workers' own, and is as good as sure itself."""
-    workers = {"a": [0.0, 0.02]}  # variance of the mean 0.0001, of one degree of freedom
-    alone, together = pool(workers), pool(workers, between=0.01)
-    assert (alone.variance("a"), alone.freedom_of("a")) == pytest.approx((0.0001, 1.0))
-    assert (together.variance("a"), together.freedom_of("a")) == pytest.approx((0.0002, 4 / 1.05))
+    """A known deviation between runs adds to the processes' own, and is as good as sure itself."""
+    processes = {"a": [0.0, 0.02]}  # variance of the mean 0.0001, of one degree of freedom
+    alone, together = pool(processes), pool(processes, between=0.01)
+    assert (alone.variance("a"), alone.dof_of("a")) == pytest.approx((0.0001, 1.0))
+    assert (together.variance("a"), together.dof_of("a")) == pytest.approx((0.0002, 4 / 1.05))
     assert pool({"a": [0.5]}, between=0.01).variance("a") is None
 
 
 @pytest.mark.parametrize(
-    ("workers", "shared", "between", "least", "most"),
+    ("processes", "shared", "between", "least", "most"),
     [
         (5, 0.0, 0.003, 0.93, 1.0),
         (5, 0.003, 0.003, 0.93, 1.0),
@@ -124,12 +124,12 @@ def test_what_no_run_shows_joins_its_variance() -> None:
     ],
 )
 def test_intervals_hold_what_wanders_between_runs(
-    workers: int, shared: float, between: float, least: float, most: float
+    processes: int, shared: float, between: float, least: float, most: float
 ) -> None:
     """In 400 simulated runs that differ by 0.3 % each as a whole; without the term they do not."""
     random = np.random.default_rng(7)
-    draws = random.normal(0.0, 0.005, size=(400, 4, workers))
-    draws += random.normal(0.0, shared, size=(400, 1, workers))
+    draws = random.normal(0.0, 0.005, size=(400, 4, processes))
+    draws += random.normal(0.0, shared, size=(400, 1, processes))
     draws += random.normal(0.0, 0.003, size=(400, 4, 1))
     hits = [
         one.low <= 1.0 <= one.high
@@ -156,7 +156,7 @@ def test_a_ratio_is_paired_by_round() -> None:
     ("a", "b", "expected"),
     [(["x", "y"], ["x", "y"], None), (["x", "y"], ["x", "z"], 1), (["x"], ["x", "y"], None)],
 )
-def test_tapes_part_at_their_first_difference(
+def test_epoch_digests_part_at_their_first_difference(
     a: list[str], b: list[str], expected: int | None
 ) -> None:
     """None where one continues the other."""
@@ -231,20 +231,20 @@ def test_other_inputs_are_named_first(quick_run: Run) -> None:
     assert quick_run.trainings[2].case.id in verdict.actual
 
 
-def test_a_tape_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> None:
-    """The epoch at which two workers part is named, and the command that looks into it."""
-    tape = list(quick_run.trainings[0].tape)
-    tape[41] = "0" * 64
-    run = doctored(quick_run, 0, tape=tape)
+def test_a_epoch_digests_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> None:
+    """The epoch at which two processes part is named, and the command that looks into it."""
+    epoch_digests = list(quick_run.trainings[0].epoch_digests)
+    epoch_digests[41] = "0" * 64
+    run = doctored(quick_run, 0, epoch_digests=epoch_digests)
     verdict = next(v for v in judge(run) if v.check == "rerun" and v.outcome == "fail")
     assert "at epoch 41" in verdict.actual
     case = f"{run.info.id}:{run.trainings[0].case.id}"
-    assert verdict.hint.endswith(f"python -m xorbench diff '{case}#w0' '{case}#w1'")
+    assert verdict.hint.endswith(f"python -m xorbench diff '{case}#p0' '{case}#p1'")
 
 
-def test_one_worker_skips_rerun(quick_run: Run) -> None:
+def test_one_process_skips_rerun(quick_run: Run) -> None:
     """With nothing to compare, the check is skipped, not passed."""
-    alone = [t for t in quick_run.trainings if t.worker == "w0"]
+    alone = [t for t in quick_run.trainings if t.process == "p0"]
     run = msgspec.structs.replace(quick_run, trainings=alone)
     outcomes = {v.outcome for v in judge(run) if v.check == "rerun"}
     assert outcomes == {"skipped"}
@@ -252,17 +252,22 @@ def test_one_worker_skips_rerun(quick_run: Run) -> None:
 
 def test_a_warm_up_that_differs_fails(quick_run: Run) -> None:
     """Something left over between trainings shows there."""
-    run = doctored(quick_run, 1, warmup_tape=["0" * 64])
+    run = doctored(quick_run, 1, warmup_epoch_digests=["0" * 64])
     assert failing(run) == {"warm-up"}
 
 
 def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
     """Where drop_last changes nothing though a short batch exists, it did not act."""
-    drops = {t.case.drop_last: t for t in quick_run.trainings if t.worker == "w0"}
+    drops = {t.case.drop_last: t for t in quick_run.trainings if t.process == "p0"}
     run = quick_run
     for index, training in enumerate(run.trainings):
         if not training.case.drop_last:
-            run = doctored(run, index, tape=drops[True].tape, warmup_tape=drops[True].warmup_tape)
+            run = doctored(
+                run,
+                index,
+                epoch_digests=drops[True].epoch_digests,
+                warmup_epoch_digests=drops[True].warmup_epoch_digests,
+            )
     verdict = next(v for v in judge(run) if v.check == "invariance")
     assert verdict.outcome == "fail"
     assert "have equal bits" in verdict.actual
@@ -291,8 +296,8 @@ def test_parity_fails_on_one_other_answer(quick_run: Run) -> None:
 
 def test_another_device_may_change_the_bits_and_is_not_judged(quick_run: Run) -> None:
     """May change: what was seen is told, without a pass."""
-    tape = ["0" * 64, *quick_run.trainings[0].tape[1:]]
-    run = with_accelerator(quick_run, tape=tape)
+    epoch_digests = ["0" * 64, *quick_run.trainings[0].epoch_digests[1:]]
+    run = with_accelerator(quick_run, epoch_digests=epoch_digests)
     verdict = next(v for v in judge(run) if v.subject.startswith("device "))
     assert (verdict.outcome, verdict.actual) == ("skipped", "changed at epoch 0")
 
@@ -317,14 +322,14 @@ def test_a_digest_is_made_again_from_the_recorded_weights(quick_run: Run) -> Non
         assert sha256_of(training.weights) == training.weights_sha256
 
 
-def test_a_dead_worker_fails_completion(quick_run: Run) -> None:
+def test_a_dead_process_fails_completion(quick_run: Run) -> None:
     """Even where its cases were all recovered."""
-    workers = list(quick_run.info.workers)
-    workers[0] = msgspec.structs.replace(workers[0], died="killed by SIGKILL")
-    info = msgspec.structs.replace(quick_run.info, workers=workers)
+    processes = list(quick_run.info.processes)
+    processes[0] = msgspec.structs.replace(processes[0], died="killed by SIGKILL")
+    info = msgspec.structs.replace(quick_run.info, processes=processes)
     run = msgspec.structs.replace(quick_run, info=info)
     verdict = next(v for v in judge(run) if v.outcome == "fail")
-    assert (verdict.check, verdict.subject) == ("completion", "worker w0")
+    assert (verdict.check, verdict.subject) == ("completion", "process p0")
 
 
 # Exit codes
@@ -398,15 +403,15 @@ def test_one_engine_alone_has_no_table(quick_run: Run) -> None:
 
 
 def test_a_gain_is_paired_by_round_and_pays_for_its_start_up(quick_run: Run) -> None:
-    """Half the time in every round is exactly twice the speed, in each worker."""
+    """Half the time in every round is exactly twice the speed, in each process."""
     loader, replay = gains(Evidence(with_engine(quick_run, "replay")))
     assert loader.ratio is None
     assert replay.ratio is not None
-    assert (replay.ratio.value, replay.ratio.workers) == (pytest.approx(2.0), 2)
+    assert (replay.ratio.value, replay.ratio.processes) == (pytest.approx(2.0), 2)
     assert (same_bits(loader), same_bits(replay)) == ("", "yes")
-    assert replay.paid_after is not None
+    assert replay.break_even_after is not None
     extra_s = 1.0 - (loader.startup_s or 0.0)
-    assert replay.paid_after == math.ceil(extra_s * replay.epochs_per_s.value)
+    assert replay.break_even_after == math.ceil(extra_s * replay.epochs_per_s.value)
 
 
 def test_an_engine_with_other_bits_is_told_where_and_how_far(quick_run: Run) -> None:
@@ -419,18 +424,20 @@ def test_an_engine_with_other_bits_is_told_where_and_how_far(quick_run: Run) -> 
     run = with_engine(
         quick_run,
         "tensor",
-        tape=[*first.tape[:7], *("0" * 64 for _ in first.tape[7:])],
+        epoch_digests=[*first.epoch_digests[:7], *("0" * 64 for _ in first.epoch_digests[7:])],
         weights={**first.weights, "layer2.bias": moved},
     )
     gain = gains(Evidence(run))[1]
-    assert (same_bits(gain), gain.ulps) == ("part at epoch 7", 3)
+    assert (same_bits(gain), gain.ulps) == ("diverge at epoch 7", 3)
     assert "invariance" in failing(run)
 
 
 def test_a_compiler_may_round_otherwise(quick_run: Run) -> None:
     """Other bits of the compile engine are reported, and fail no check of the settings."""
-    run = with_engine(quick_run, "compile", tape=["0" * 64 for _ in quick_run.trainings[0].tape])
-    assert same_bits(gains(Evidence(run))[1]) == "part at epoch 0"
+    run = with_engine(
+        quick_run, "compile", epoch_digests=["0" * 64 for _ in quick_run.trainings[0].epoch_digests]
+    )
+    assert same_bits(gains(Evidence(run))[1]) == "diverge at epoch 0"
     assert "invariance" not in failing(run)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from xorbench.judge.checks import exit_code
 from xorbench.judge.lessons import judge
 from xorbench.lessons import evaluation, structure, training
-from xorbench.lessons.finding import Finding, time_ratio
+from xorbench.lessons.finding import LessonFinding, time_ratio
 from xorbench.lessons.networks import (
     HiddenInAList,
     HiddenInAModuleList,
@@ -54,7 +54,7 @@ def _zero(network: nn.Module) -> None:
     network.zero_grad()
 
 
-PLANTED: dict[str, Callable[[], Finding]] = {
+INJECTED: dict[str, Callable[[], LessonFinding]] = {
     "plain list": lambda: structure.plain_list(HiddenInAModuleList),
     "containers": lambda: structure.containers([HiddenInAModuleList, HiddenInAList]),
     "printed": lambda: structure.printed(linear),
@@ -71,7 +71,7 @@ PLANTED: dict[str, Callable[[], Finding]] = {
     "drop_last": lambda: evaluation.even_batches(drop_last=False),
     "shuffle": lambda: evaluation.any_order(_Normalised),
     "pinned memory": lambda: evaluation.pinned_is_host_memory(
-        "cpu", pin=torch.Tensor.clone, held=iter([0, 8]).__next__
+        "cpu", pin=torch.Tensor.clone, checked=iter([0, 8]).__next__
     ),
     "pinned copies": lambda: evaluation.pinned_pays("cpu", pin=_same),
 }
@@ -89,14 +89,14 @@ def _slow_guard() -> Any:
 
 
 def test_every_lesson_has_its_contrary() -> None:
-    """A row without a planted contrary is not trusted."""
-    assert set(PLANTED) == set(LESSONS)
+    """A row without a injected contrary is not trusted."""
+    assert set(INJECTED) == set(LESSONS)
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_contrary_does_not_hold(name: str) -> None:
+@pytest.mark.parametrize("name", INJECTED)
+def test_a_injected_contrary_does_not_hold(name: str) -> None:
     """Each lesson's own measurement can say that its statement is wrong."""
-    assert PLANTED[name]().answer == "does not hold"
+    assert INJECTED[name]().answer == "does not hold"
 
 
 def test_a_ratio_of_times_has_the_interval_of_its_median() -> None:
@@ -146,14 +146,14 @@ def test_the_lessons_are_reported_again_from_their_files(tried: Path) -> None:
 
 
 def test_a_lesson_that_does_not_hold_fails(tried: Path) -> None:
-    """The exit code says so; one that could not be tried is neutral, a dead worker is not."""
+    """The exit code says so; one that could not be tried is neutral, a dead process is not."""
     info: LessonsInfo = store.read_lessons(tried)
     plain = info.findings[0]
     for answer, stopped, code in (
         ("holds", None, 0),
         ("does not hold", None, 1),
         ("cannot be tried here", None, 3),
-        ("holds", "the worker died", 1),
+        ("holds", "the process died", 1),
     ):
         finding = msgspec.structs.replace(plain, answer=answer)
         doctored = msgspec.structs.replace(info, findings=[finding], stopped=stopped)

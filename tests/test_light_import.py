@@ -39,7 +39,7 @@ def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:
 
 
 def test_the_orchestrator_of_a_run_never_loads_torch(tmp_path: Path) -> None:
-    """Even a training run leaves torch to its workers."""
-    names = loaded(tmp_path, "run", "--quick", "--epochs", "1", "--repeats", "1")
+    """Even a training run leaves torch to its processes."""
+    names = loaded(tmp_path, "run", "--quick", "--epochs", "1", "--processes", "1")
     assert (tmp_path / "results" / "latest" / "throughput.csv").exists()
     assert "torch" not in names

@@ -23,16 +23,16 @@ def no_tax() -> ModuleType:
     return module
 
 
-def test_epochs_warm_ups_and_yardsticks_are_measured(quick_run: Run, no_tax: ModuleType) -> None:
-    """A round's yardsticks count once for all cases of a worker, three times as they were timed."""
-    times = {"epoch_s": 0.01, "yardstick_s": 0.004}
+def test_epochs_warm_ups_and_calibrations_are_measured(quick_run: Run, no_tax: ModuleType) -> None:
+    """A round's calibration workloads count once for all cases of a process, three times as they were timed."""
+    times = {"epoch_s": 0.01, "calibration_s": 0.004}
     lines = [
-        msgspec.structs.replace(line, **times | ({"yardstick_s": None} if line.warmup else {}))
+        msgspec.structs.replace(line, **times | ({"calibration_s": None} if line.warmup else {}))
         for line in quick_run.epochs
     ]
     run = msgspec.structs.replace(quick_run, epochs=lines)
-    trainings, workers, epochs, warmups = 4, 2, 100, 2
-    expected = trainings * (epochs + warmups) * 0.01 + workers * epochs * 3 * 0.004
+    trainings, processes, epochs, warmups = 4, 2, 100, 2
+    expected = trainings * (epochs + warmups) * 0.01 + processes * epochs * 3 * 0.004
     assert no_tax.measured_s(run) == pytest.approx(expected)
 
 
@@ -40,4 +40,4 @@ def test_the_bare_loop_has_the_bits_of_the_harness(quick_run: Run, no_tax: Modul
     """Its first epochs are those that the quick run recorded."""
     loop, first = no_tax.bare(), quick_run.trainings[0]
     assert first.case.id == "cpu-loader-b128-pin0-drop1-w0-s0"
-    assert [next(loop)[1] for _ in range(2)] == first.tape[:2]
+    assert [next(loop)[1] for _ in range(2)] == first.epoch_digests[:2]

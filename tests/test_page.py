@@ -34,8 +34,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def html(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a real run, with a hostile reason of failure, name and planted fault in it."""
-    failure = Failure(case=Case(seed=8), worker="w0", setting="base", epochs=3, failed=HOSTILE)
+    """The page of a real run, with a hostile reason of failure, name and injected fault in it."""
+    failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed=HOSTILE)
     info = msgspec.structs.replace(quick_run.info, name=HOSTILE, faults=[HOSTILE])
     run = msgspec.structs.replace(quick_run, info=info, failures=[failure])
     verdicts = judge(run)

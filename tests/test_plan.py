@@ -10,18 +10,18 @@ import pytest
 from xorbench.errors import BadOption
 from xorbench.judge.checks import source
 from xorbench.plan.axes import AXES, CASE_AXES, idle_note, read_env, read_pythons
-from xorbench.plan.case import Case, Setting, Subject, case_from, read_device, to_dict
+from xorbench.plan.case import Case, ProcessConfig, Variant, case_from, read_device, to_dict
 from xorbench.plan.faults import PROCESS_FAULTS, TRAINING_FAULTS, read_fault
-from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_settings, group_name
+from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_configs, group_name
 from xorbench.plan.parse import integers
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, read_recipe
 
 BITS = {axis.name: axis.bits for axis in AXES}
 
 
-def subject(**fields: object) -> Subject:
-    """A subject of the default recipe with these case fields."""
-    return Subject(Case(**fields), Setting(), Recipe())  # type: ignore[arg-type]
+def variant(**fields: object) -> Variant:
+    """A variant of the default recipe with these case fields."""
+    return Variant(Case(**fields), ProcessConfig(), Recipe())  # type: ignore[arg-type]
 
 
 def test_the_id_of_a_case_names_its_seven_first_fields() -> None:
@@ -36,10 +36,10 @@ def test_a_further_field_shows_only_where_it_is_not_the_default() -> None:
     assert Case(non_blocking=True).id == "cpu-loader-b128-pin0-drop1-w0-s0-non_blocking=1"
 
 
-def test_a_setting_is_named_for_what_is_not_the_default() -> None:
+def test_a_config_is_named_for_what_is_not_the_default() -> None:
     """The base setting is `base`; others say what they change."""
-    assert Setting().id == "base"
-    assert Setting(deterministic=False, threads=None).id == "deterministic=0+threads=auto"
+    assert ProcessConfig().id == "base"
+    assert ProcessConfig(deterministic=False, threads=None).id == "deterministic=0+threads=auto"
 
 
 def test_a_case_crosses_the_pipe_whole() -> None:
@@ -48,11 +48,11 @@ def test_a_case_crosses_the_pipe_whole() -> None:
     assert case_from(to_dict(case)) == case
 
 
-def test_subjects_name_their_setting_unless_it_is_the_base() -> None:
+def test_variants_name_their_config_unless_it_is_the_base() -> None:
     """Case id alone, or case id and setting id."""
-    plain = subject()
+    plain = variant()
     assert plain.id == plain.case.id
-    assert replace(plain, setting=Setting(threads=2)).id == plain.case.id + "@threads=2"
+    assert replace(plain, config=ProcessConfig(threads=2)).id == plain.case.id + "@threads=2"
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps", "xpu", "xpu:3"])
@@ -116,7 +116,7 @@ def test_each_device_has_its_own_controls() -> None:
     assert len(cases) == 2 * 19
 
 
-def test_naming_batch_sizes_or_workers_leaves_the_controls_out() -> None:
+def test_naming_batch_sizes_or_processes_leaves_the_controls_out() -> None:
     """Who says what to train gets that and nothing else."""
     assert len(expand(Recipe(), {"batch_size": (512,)}, quick=False)) == 4
     assert len(expand(Recipe(), {"num_workers": (0,)}, quick=False)) == 16
@@ -131,17 +131,17 @@ def test_quick_is_batch_128_with_and_without_drop_last() -> None:
     ]
 
 
-def test_settings_multiply() -> None:
+def test_configs_multiply() -> None:
     """Process-level axes expand like the others."""
-    settings = expand_settings({"deterministic": (True, False), "threads": (1, 2)})
-    assert len(set(settings)) == 4
+    configs = expand_configs({"deterministic": (True, False), "threads": (1, 2)})
+    assert len(set(configs)) == 4
 
 
-def test_edges_join_subjects_that_differ_in_one_axis_alone() -> None:
+def test_edges_join_variants_that_differ_in_one_axis_alone() -> None:
     """In the default matrix each of four axes has its groups; every pair differs in that axis."""
     cases = expand(Recipe(), {}, quick=False)
-    subjects = [Subject(case, Setting(), Recipe()) for case in cases]
-    groups = edges(subjects)
+    variants = [Variant(case, ProcessConfig(), Recipe()) for case in cases]
+    groups = edges(variants)
     assert {axis.name for axis, _ in groups} == {
         "batch_size", "pin_memory", "drop_last", "num_workers",
     }  # fmt: skip
@@ -153,15 +153,15 @@ def test_edges_join_subjects_that_differ_in_one_axis_alone() -> None:
 
 def test_interpreters_stand_in_the_order_in_which_they_were_given() -> None:
     """A ratio goes from the first of `--pythons old=…,new=…` to the second, not by the alphabet."""
-    settings = [Setting(python=python) for python in ("old=/a", "new=/b")]
-    subjects = [Subject(subject().case, setting, Recipe()) for setting in settings]
-    ((axis, members),) = edges(subjects)
-    assert (axis.name, [s.setting for s in members]) == ("python", settings)
+    configs = [ProcessConfig(python=python) for python in ("old=/a", "new=/b")]
+    variants = [Variant(variant().case, config, Recipe()) for config in configs]
+    ((axis, members),) = edges(variants)
+    assert (axis.name, [s.config for s in members]) == ("python", configs)
 
 
 def test_a_group_is_named_for_its_axis_and_values() -> None:
     """The name tells what varies, and from which case."""
-    axis, members = edges([subject(drop_last=True), subject(drop_last=False)])[0]
+    axis, members = edges([variant(drop_last=True), variant(drop_last=False)])[0]
     assert group_name(axis, members) == "drop_last false,true: cpu-loader-b128-pin0-drop0-w0-s0"
 
 
@@ -215,27 +215,27 @@ def test_the_axes_table_tells_what_a_change_does_to_the_bits(
     axis: str, a: dict[str, object], b: dict[str, object], bits: str
 ) -> None:
     """Keep, change, or may change, as workload.md measured, with a reason."""
-    expectation = BITS[axis](subject(**a), subject(**b))
+    expectation = BITS[axis](variant(**a), variant(**b))
     assert bits == expectation.bits
     assert expectation.reason
 
 
-def test_idle_settings_are_labelled() -> None:
+def test_idle_configs_are_labelled() -> None:
     """Pinning does nothing without an accelerator, non-blocking copies nothing on the CPU."""
     assert idle_note(Case(), False) == ""
-    assert "control" in idle_note(Case(pin_memory=True), False)
+    assert "no effect" in idle_note(Case(pin_memory=True), False)
     assert idle_note(Case(pin_memory=True), True) == ""
-    assert "control" in idle_note(Case(non_blocking=True), True)
+    assert "no effect" in idle_note(Case(non_blocking=True), True)
     assert idle_note(Case("cuda", non_blocking=True), True) == ""
     for name in ("persistent_workers", "tf32", "data_on_device"):
-        assert "control" in idle_note(Case(**{name: True}), False)
+        assert "no effect" in idle_note(Case(**{name: True}), False)
         assert idle_note(Case("cuda", num_workers=2, **{name: True}), True) == ""
 
 
 def test_every_case_axis_is_a_field_of_the_case() -> None:
     """A row of the table and a field of the case are the same thing."""
     assert {axis.name for axis in CASE_AXES} == set(to_dict(Case())) - {"id"}
-    assert {a.name for a in AXES if a.scope == "process"} == set(to_dict(Setting())) - {"id"}
+    assert {a.name for a in AXES if a.scope == "process"} == set(to_dict(ProcessConfig())) - {"id"}
 
 
 def test_a_longer_plan_is_estimated_to_take_longer() -> None:
@@ -260,8 +260,8 @@ def test_faults_are_read_with_their_place() -> None:
 
 
 def test_the_fault_names_of_the_plan_are_those_of_the_workload() -> None:
-    """What can be asked for can be planted."""
-    from xorbench.worker import faults as in_process
+    """What can be asked for can be injected."""
+    from xorbench.process import faults as in_process
     from xorbench.workload import faults as in_training
 
     assert set(TRAINING_FAULTS) == set(in_training.TRAINING_FAULTS)
@@ -293,7 +293,7 @@ def test_interpreters_are_named_by_their_environment(tmp_path: Path) -> None:
         (tmp_path / name / "bin" / "python").symlink_to(sys.executable)
     old, new = (str(tmp_path / name / "bin" / "python") for name in ("old", "new"))
     values = read_pythons("--pythons", f"{old},mine={new}")
-    assert [Setting(python=value).id for value in values] == ["python=old", "python=mine"]
+    assert [ProcessConfig(python=value).id for value in values] == ["python=old", "python=mine"]
     assert values[0] == f"old={old}"
 
 
@@ -301,12 +301,14 @@ def test_variables_combine() -> None:
     """Two variables give every combination of their values; an empty value unsets."""
     cells = read_env("--env", "B=1,2\nA=x,")
     assert cells == (("A=x", "B=1"), ("A=", "B=1"), ("A=x", "B=2"), ("A=", "B=2"))
-    assert Setting(env=cells[0]).id == "env=A=x B=1"
+    assert ProcessConfig(env=cells[0]).id == "env=A=x B=1"
 
 
 def test_an_instruction_set_may_draw_other_points() -> None:
-    """Trainings under other variables are not held to start from the same points."""
+    """Trainings under other variables are not checked against start from the same points."""
     case = Case()
-    base, other = (Subject(case, s, Recipe()) for s in (Setting(), Setting(env=("A=x",))))
+    base, other = (
+        Variant(case, s, Recipe()) for s in (ProcessConfig(), ProcessConfig(env=("A=x",)))
+    )
     assert (source(base), source(other)) == ("seed 0", "seed 0 @env=A=x")
-    assert source(replace(base, setting=Setting(threads=2))) == "seed 0"
+    assert source(replace(base, config=ProcessConfig(threads=2))) == "seed 0"

@@ -1,4 +1,4 @@
-"""Files of pytest-benchmark, both ways, held against the real program."""
+"""Files of pytest-benchmark, both ways, compared with the real program."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def test_an_export_says_whose_times_they_are(quick_run: Run) -> None:
         "accuracy": "500/500",
         "weights_sha256": first.weights_sha256,
         "samples_per_s": 2432 / benchmark.stats.median,
-        "rounds_by_worker": {"w0": 100, "w1": 100},
+        "rounds_by_worker": {"p0": 100, "p1": 100},
     }
     assert found.xorbench is not None
     assert found.xorbench.recipe == quick_run.info.recipe
@@ -144,7 +144,7 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
     """Its report says what it lacks and judges nothing; runs and imports of its times are same."""
     done = call("import", str(file), "--name", "brought")
     assert done.code == 0
-    assert "tapes, yardsticks, weights: times and claims" in done.out
+    assert "epoch digests, calibration workloads, weights: times and claims" in done.out
     shown = call("report", "brought")
     assert (shown.code, "checks: nothing to judge" in shown.out) == (3, True)
     call("import", str(elsewhere(file)), "--name", "other")
@@ -203,13 +203,15 @@ def test_a_much_slower_import_fails(quick_run: Run) -> None:
     """Twice the time in one case is beyond the machine's threshold, in that case alone."""
     found = compared(exported(steady(quick_run)), exported(slower(steady(quick_run), 2.0)))
     assert found.outcome == "fail"
-    assert [row.subject for row in found.subjects if row.verdict == "slower"] == [ONE]
+    assert [row.subject for row in found.variants if row.verdict == "slower"] == [ONE]
 
 
 def steady(run: Run) -> Run:
-    """The run with an epoch of 7 ms and workers 0.1 % apart."""
+    """The run with an epoch of 7 ms and processes 0.1 % apart."""
     trainings = [
-        msgspec.structs.replace(t, epoch_s=[7e-3 * (1 + 1e-3 * (t.worker == "w1"))] * len(t.tape))
+        msgspec.structs.replace(
+            t, epoch_s=[7e-3 * (1 + 1e-3 * (t.process == "p1"))] * len(t.epoch_digests)
+        )
         for t in run.trainings
     ]
     return msgspec.structs.replace(run, trainings=trainings)
@@ -237,11 +239,11 @@ def test_another_recipe_is_nothing_to_compare(quick_run: Run) -> None:
     assert "recipes differ" in compared(here, other).notes[0]
 
 
-def test_planted_faults_are_carried_along(quick_run: Run) -> None:
+def test_injected_faults_are_carried_along(quick_run: Run) -> None:
     """A run with faults does not lose them on the way out."""
     info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
     faulty = exported(msgspec.structs.replace(quick_run, info=info))
-    assert "A has planted faults: delay:ms=1" in compared(faulty, quick_run).notes
+    assert "A has injected faults: delay:ms=1" in compared(faulty, quick_run).notes
 
 
 def _edited(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
@@ -268,7 +270,7 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
     (_edited(lambda f: f["benchmarks"][0]["stats"].update(max=float("nan"))), "malformed"),
     (_edited(lambda f: f["benchmarks"][0]["stats"].update(rounds=3)), "not 3 as rounds says"),
     (
-        _edited(lambda f: f["benchmarks"][0]["extra_info"].update(rounds_by_worker={"w0": 1})),
+        _edited(lambda f: f["benchmarks"][0]["extra_info"].update(rounds_by_process={"p0": 1})),
         "does not add up",
     ),
     (_edited(lambda f: f["xorbench"]["recipe"].update(hidden=0)), "--hidden"),
@@ -312,7 +314,7 @@ def test_a_run_without_a_finished_training_is_no_export(
     call: Call, copied: Path, tmp_path: Path
 ) -> None:
     """There is nothing to write, and no file is left."""
-    (copied / "trainings.jsonl").write_text("")
+    (copied / "results.jsonl").write_text("")
     done = call("export", copied.name, "--to", "pytest-benchmark", str(tmp_path / "f.json"))
     assert (done.code, "nothing to export" in done.err) == (2, True)
 

@@ -8,15 +8,15 @@ import msgspec
 import pandas as pd
 import pytest
 
+from xorbench.commands.progress import Lines
 from xorbench.judge.checks import judge
 from xorbench.observe.records import Failure, Run, Skip
 from xorbench.observe.store import without_names
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.report import document, page, plots, runs, tables, text
 from xorbench.report.content import draw
 from xorbench.report.drawing import short_names
 from xorbench.report.runs import heading
-from xorbench.verbs.progress import Lines
 
 
 def test_throughput_is_consistent_in_its_three_units(quick_run: Run) -> None:
@@ -25,9 +25,9 @@ def test_throughput_is_consistent_in_its_three_units(quick_run: Run) -> None:
     row = frame.loc["cpu-loader-b128-pin0-drop1-w0-s0"]
     assert row["samples/s"] == pytest.approx(2432 * row["epochs/s"])
     assert row["steps/s"] == pytest.approx(19 * row["epochs/s"])
-    for unit in ("samples/s", "epochs/s", "steps/s", "epoch ÷ yardstick"):
+    for unit in ("samples/s", "epochs/s", "steps/s", "normalized time"):
         assert row[f"{unit} low"] < row[unit] < row[f"{unit} high"]
-    assert (row["workers"], row["epochs"]) == (2, 200)
+    assert (row["processes"], row["epochs"]) == (2, 200)
 
 
 def test_the_median_of_a_slow_case_is_slow(quick_run: Run) -> None:
@@ -42,12 +42,12 @@ def test_the_median_of_a_slow_case_is_slow(quick_run: Run) -> None:
     after = tables.throughput(msgspec.structs.replace(quick_run, trainings=doubled))
     name = "cpu-loader-b128-pin0-drop0-w0-s0"
     row, old = after.set_index("case").loc[name], before.loc[name]
-    for column in ("samples/s", "samples/s ÷ first"):
+    for column in ("samples/s", "speedup"):
         assert row[column] == pytest.approx(old[column] / 2)
 
 
-def test_accuracy_shows_the_worst_worker(quick_run: Run) -> None:
-    """Integers of the worker that did worst."""
+def test_accuracy_shows_the_worst_process(quick_run: Run) -> None:
+    """Integers of the process that did worst."""
     worse = msgspec.structs.replace(
         quick_run.trainings[0],
         test=msgspec.structs.replace(quick_run.trainings[0].test, correct=3),
@@ -61,7 +61,7 @@ def test_accuracy_shows_the_worst_worker(quick_run: Run) -> None:
 def test_cases_without_a_training_have_rows_in_every_table(quick_run: Run) -> None:
     """Skipped and failed cases are shown where the others are, with the reason."""
     skip = Skip(case=Case("cuda"), skipped="no cuda device")
-    failure = Failure(case=Case(seed=8), worker="w0", setting="base", epochs=3, failed="it broke")
+    failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed="it broke")
     run = msgspec.structs.replace(quick_run, skips=[skip], failures=[failure])
     verdicts = judge(run)
     for name in ("throughput", "accuracy", "determinism"):
@@ -85,7 +85,7 @@ def test_csv_keeps_every_digit() -> None:
 
 
 def test_a_figure_is_shown_with_its_interval() -> None:
-    """Three columns become one; a single worker is said to be one."""
+    """Three columns become one; a single process is said to be one."""
     frame = pd.DataFrame(
         [
             {"case": "a", "x": 1234.5, "x low": 1200.0, "x high": 1300.0},
@@ -115,10 +115,10 @@ def test_the_report_names_machine_versions_command_and_date(quick_run: Run) -> N
     """A number without them is worth nothing."""
     report = document.markdown(runs.content(quick_run, judge(quick_run)))
     info = quick_run.info
-    machine = info.workers[0].machine
+    machine = info.processes[0].machine
     for part in (info.command, info.started, info.host["cpu"], machine["torch_version"], info.id):
         assert part in report
-    for title in ("Throughput", "Accuracy", "Determinism", "Workers", "Checks"):
+    for title in ("Throughput", "Accuracy", "Determinism", "Processes", "Checks"):
         assert f"## {title}" in report
 
 
@@ -135,7 +135,7 @@ def test_a_failed_verdict_is_said_with_its_hint(quick_run: Run) -> None:
 def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> None:
     """No address to fetch from; a hostile reason stays text."""
     hostile = "<script>alert(1)</script>"
-    failure = Failure(case=Case(seed=8), worker="w0", setting="base", epochs=3, failed=hostile)
+    failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed=hostile)
     run = msgspec.structs.replace(quick_run, failures=[failure])
     content = runs.content(run, judge(run))
     html = page.html(content, {picture.name: draw(picture) for picture in content.pictures})
@@ -172,7 +172,7 @@ def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
     assert without_names({"at": ["https://example.org/a/b", 1]}) == {
         "at": ["https://example.org/a/b", 1]
     }
-    assert without_names("a ÷ b / c, 1/2, see logs/w0.log") == "a ÷ b / c, 1/2, see logs/w0.log"
+    assert without_names("a ÷ b / c, 1/2, see logs/p0.log") == "a ÷ b / c, 1/2, see logs/p0.log"
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,11 +205,11 @@ def test_labels_leave_out_what_all_cases_share() -> None:
 
 def test_every_software_of_a_run_is_named(quick_run: Run) -> None:
     """Where interpreters differ, the head tells which setting ran which PyTorch."""
-    first, *others = quick_run.info.workers
-    setting = Setting(python="old=/opt/old/bin/python")
+    first, *others = quick_run.info.processes
+    config = ProcessConfig(python="old=/opt/old/bin/python")
     old = msgspec.structs.replace(
-        first, setting=setting, machine={**first.machine, "torch_version": "2.6.0"}
+        first, config=config, machine={**first.machine, "torch_version": "2.6.0"}
     )
-    info = msgspec.structs.replace(quick_run.info, workers=[old, *others])
+    info = msgspec.structs.replace(quick_run.info, processes=[old, *others])
     told = dict(heading(msgspec.structs.replace(quick_run, info=info)))["software"]
     assert ["python=old: PyTorch 2.6.0" in told, "base: PyTorch" in told] == [True, True]

@@ -16,17 +16,17 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 import torch
-from conftest import Xorbench, command, once, run_in, tapes
+from conftest import Xorbench, command, epoch_digests, once, run_in
 
 from xorbench.cli import main
 from xorbench.measure import runner
-from xorbench.measure.pool import Worker
+from xorbench.measure.process import Process
 from xorbench.observe import store
 from xorbench.observe.records import Run
 from xorbench.plan.case import DEVICE_TYPES
 
 # The cheapest real run: one or two cases for a few epochs, too few to learn XOR.
-TINY = ("run", "--quick", "--epochs", "2", "--repeats", "1")
+TINY = ("run", "--quick", "--epochs", "2", "--processes", "1")
 
 
 def lacking_device() -> str:
@@ -47,82 +47,82 @@ def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
     """Every file that other programs rely on is there, and nothing half written."""
     names = {path.name for path in (quick_folder / "latest").iterdir()} - {".lock"}
     assert names == {
-        "run.json", "epochs.jsonl", "trainings.jsonl", "verdicts.json", "throughput.csv",
-        "accuracy.csv", "determinism.csv", "error.csv", "constants.csv", "report.md",
-        "report.html", "plots", "logs", "weights", "points.json", "float64.jsonl",
-        "conditions.jsonl", "golden_inputs.jsonl",
+        "run.json", "epochs.jsonl", "results.jsonl", "verdicts.json", "throughput.csv",
+        "accuracy.csv", "determinism.csv", "float64_error.csv", "cost_model.csv", "report.md",
+        "report.html", "plots", "logs", "weights", "boundary_points.json", "float64.jsonl",
+        "system_samples.jsonl", "golden_inputs.jsonl",
     }  # fmt: skip
     assert (quick_folder / "latest").is_symlink()
 
 
 def test_every_epoch_is_recorded_with_its_warm_up_apart(quick_run: Run) -> None:
-    """Two cases, two workers: 100 timed epochs each, and two marked as warm-up."""
+    """Two cases, two processes: 100 timed epochs each, and two marked as warm-up."""
     timed = [line for line in quick_run.epochs if not line.warmup]
     assert len(timed) == 2 * 2 * 100
     assert len(quick_run.epochs) - len(timed) == 2 * 2 * 2
-    assert all(line.yardstick_s is not None and line.epoch_s > 0 for line in timed)
+    assert all(line.calibration_s is not None and line.epoch_s > 0 for line in timed)
 
 
 def test_rounds_visit_the_cases_in_changing_order(quick_run: Run) -> None:
     """Epochs are interleaved: each round steps every case, in an order that is not always one.
 
-    Two workers, one after the other, of two cases each: eight orders.
+    Two processes, one after the other, of two cases each: eight orders.
     """
     timed = [line for line in quick_run.epochs if not line.warmup]
     rounds = [timed[at : at + 4] for at in range(0, len(timed), 4)]
     assert all({line.epoch for line in one} == {number} for number, one in enumerate(rounds))
-    orders = {tuple((line.worker, line.case) for line in one) for one in rounds}
+    orders = {tuple((line.process, line.case) for line in one) for one in rounds}
     assert len(orders) == 8
     assert all(one[0][0] == one[1][0] and one[2][0] == one[3][0] for one in orders)
 
 
-def test_each_turn_begins_with_a_yardstick_that_is_not_kept(
+def test_each_turn_begins_with_a_calibration_that_is_not_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It warms the caches; an epoch stands beside the median of the last three others."""
     told: list[tuple[str, str, float]] = []
-    ask, shuffled = Worker.ask, runner.shuffled
+    ask, shuffled = Process.ask, runner.shuffled
 
-    def heard(worker: Worker, op: str, **args: Any) -> dict[str, Any]:
-        answer = ask(worker, op, **args)
-        told.append((worker.name, op, answer.get("yardstick_s", 0.0)))
+    def heard(process: Process, op: str, **args: Any) -> dict[str, Any]:
+        answer = ask(process, op, **args)
+        told.append((process.name, op, answer.get("calibration_s", 0.0)))
         return answer
 
     def seen(items: Any, seed: int, *what: int | str) -> Any:
-        if len(what) == 2:  # a round, and a worker in it
+        if len(what) == 2:  # a round, and a process in it
             told.append((str(what[1]), "turn", 0.0))
         return shuffled(items, seed, *what)
 
-    monkeypatch.setattr(Worker, "ask", heard)
+    monkeypatch.setattr(Process, "ask", heard)
     monkeypatch.setattr(runner, "shuffled", seen)
     monkeypatch.setattr("sys.argv", ["xorbench", *TINY[:4], "--out", str(tmp_path)])
     with pytest.raises(SystemExit):
         main()
     begun = next(at for at, act in enumerate(told) if act[1] == "turn") - 1
-    kept: dict[str, deque[float]] = {name: deque(maxlen=3) for name in ("w0", "w1")}
+    kept: dict[str, deque[float]] = {name: deque(maxlen=3) for name in ("p0", "p1")}
     beside, turns = [], 0
-    for (worker, op, seconds), following in pairwise(told[begun:]):
+    for (process, op, seconds), following in pairwise(told[begun:]):
         if following[1] == "turn":
-            assert (worker, op) == (following[0], "yardstick")
+            assert (process, op) == (following[0], "calibration")
             turns += 1
-        elif op == "yardstick":
-            kept[worker].append(seconds)
+        elif op == "calibration":
+            kept[process].append(seconds)
         elif op == "step":
-            beside.append((worker, median(kept[worker])))
+            beside.append((process, median(kept[process])))
     run = store.load((tmp_path / "latest").resolve())
-    assert turns == 2 * 2  # two rounds of two workers
-    assert beside == [(x.worker, x.yardstick_s) for x in run.epochs if not x.warmup]
+    assert turns == 2 * 2  # two rounds of two processes
+    assert beside == [(x.process, x.calibration_s) for x in run.epochs if not x.warmup]
 
 
 def test_training_lines_are_made_of_the_epochs(quick_run: Run) -> None:
-    """A line of trainings.jsonl repeats its epochs: tape, losses, times."""
+    """A line of results.jsonl processes_per_config its epochs: epoch digests, losses, times."""
     for training in quick_run.trainings:
         mine = [
             line
             for line in quick_run.epochs
-            if (line.worker, line.case) == (training.worker, training.case.id) and not line.warmup
+            if (line.process, line.case) == (training.process, training.case.id) and not line.warmup
         ]
-        assert training.tape == [line.digest for line in mine]
+        assert training.epoch_digests == [line.digest for line in mine]
         assert training.losses == [line.loss for line in mine]
         assert training.epoch_s == [line.epoch_s for line in mine]
 
@@ -134,18 +134,18 @@ def test_saved_weights_load_safely_and_have_the_recorded_digest(
     from xorbench.workload.digest import state_sha256
 
     for training in quick_run.trainings:
-        path = quick_folder / "latest" / "weights" / f"{training.worker}-{training.case.id}.pt"
+        path = quick_folder / "latest" / "weights" / f"{training.process}-{training.case.id}.pt"
         state = torch.load(path, weights_only=True)
         assert state_sha256(state) == training.weights_sha256
 
 
-def test_workers_train_deterministically_and_say_so(quick_run: Run) -> None:
-    """The flag, the cuBLAS workspace and the peak memory of each worker are on record."""
-    for worker in quick_run.info.workers:
-        assert worker.machine["deterministic"] is True
-        assert worker.machine["environment"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-        assert worker.peak_rss_bytes is not None
-        assert worker.peak_rss_bytes > 50 * 2**20
+def test_processes_train_deterministically_and_say_so(quick_run: Run) -> None:
+    """The flag, the cuBLAS workspace and the peak memory of each process are on record."""
+    for process in quick_run.info.processes:
+        assert process.machine["deterministic"] is True
+        assert process.machine["environment"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert process.peak_rss_bytes is not None
+        assert process.peak_rss_bytes > 50 * 2**20
 
 
 def test_report_makes_the_tables_again_from_the_files_alone(
@@ -176,8 +176,8 @@ def test_every_option_at_once(xorbench: Xorbench, tmp_path: Path) -> None:
         *("--drop-last", "true,false", "--seeds", "0-1,5", "--num-workers", "0", "--epochs", "2"),
         *("--non-blocking", "true,false", "--train-size", "300", "--test-size", "20"),
         *("--std", "0.05", "--hidden", "3", "--lr", "0.2", "--lr-scaling", "sqrt"),
-        *("--threads", "1", "--deterministic", "true,false", "--repeats", "1", "--timeout", "60"),
-        *("--order-seed", "4", "--out", "elsewhere", "--name", "all", "--anonymous", "--json"),
+        *("--threads", "1", "--deterministic", "true,false", "--processes", "1", "--timeout", "60"),
+        *("--schedule-seed", "4", "--out", "elsewhere", "--name", "all", "--anonymous", "--json"),
     )
     assert done.returncode == 1, done.stderr  # two epochs do not learn XOR
     answer = json.loads(done.stdout)
@@ -192,7 +192,7 @@ def test_an_honest_failure_exits_1_and_names_the_remedy(xorbench: Xorbench) -> N
     """Batch 512 does not get there in 100 epochs: 375/500, with options that do."""
     done = xorbench(
         *("run", "--batch-sizes", "512", "--pin-memory", "false", "--drop-last", "true"),
-        *("--repeats", "1"),
+        *("--processes", "1"),
     )
     assert done.returncode == 1
     line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
@@ -206,7 +206,7 @@ def test_an_honest_failure_exits_1_and_names_the_remedy(xorbench: Xorbench) -> N
     [
         (("--lr", "1000"), "lr 1000 may be too high here: try a lower --lr", "--epochs"),
         (
-            ("--plant", "nan-weight:epoch=1,step=3"),
+            ("--inject", "nan-weight:epoch=1,step=3"),
             "weights are not finite after epoch 1 (expected 500/500); hint: lr 0.1 may be too high",
             "--epochs",
         ),
@@ -239,7 +239,7 @@ def test_the_named_remedy_works(xorbench: Xorbench) -> None:
     """With linear scaling the same case reaches 500/500."""
     done = xorbench(
         *("run", "--batch-sizes", "512", "--pin-memory", "false", "--drop-last", "true"),
-        *("--repeats", "1", "--lr-scaling", "linear"),
+        *("--processes", "1", "--lr-scaling", "linear"),
     )
     assert done.returncode == 0, done.stdout
 
@@ -247,7 +247,7 @@ def test_the_named_remedy_works(xorbench: Xorbench) -> None:
 def test_a_missing_device_is_skipped_with_the_reason(xorbench: Xorbench, tmp_path: Path) -> None:
     """The lacking device has its rows in every table, and the others are judged alone."""
     device = lacking_device()
-    done = xorbench(*TINY[:2], "--devices", f"cpu,{device}", "--repeats", "1", "--epochs", "40")
+    done = xorbench(*TINY[:2], "--devices", f"cpu,{device}", "--processes", "1", "--epochs", "40")
     assert done.returncode == 0, done.stderr
     for name in ("throughput", "accuracy", "determinism"):
         frame = pd.read_csv(tmp_path / "results" / "latest" / f"{name}.csv")
@@ -280,7 +280,7 @@ def test_pinning_without_an_accelerator_is_a_labelled_control(
     xorbench(*TINY, "--pin-memory", "false,true", "--drop-last", "true")
     frame = pd.read_csv(tmp_path / "results" / "latest" / "throughput.csv").set_index("case")
     note = frame.loc["cpu-loader-b128-pin1-drop1-w0-s0", "note"]
-    assert "control: PyTorch ignores pin_memory without an accelerator" in note
+    assert "no effect here: PyTorch ignores pin_memory without an accelerator" in note
     kept = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
     assert [(v["outcome"], v["actual"]) for v in kept] == [("pass", "kept")]
 
@@ -324,21 +324,21 @@ def test_two_runs_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
     assert len(folders) == 2
     first, second = (store.load(folder) for folder in folders)
     assert not first.unfinished + second.unfinished
-    assert [t.tape for t in sorted(first.trainings, key=lambda t: t.case.id)] == [
-        t.tape for t in sorted(second.trainings, key=lambda t: t.case.id)
+    assert [t.epoch_digests for t in sorted(first.trainings, key=lambda t: t.case.id)] == [
+        t.epoch_digests for t in sorted(second.trainings, key=lambda t: t.case.id)
     ]
 
 
 def test_the_shuffled_schedule_does_not_move_bits(xorbench: Xorbench, tmp_path: Path) -> None:
-    """Another interleaving order gives the same tapes."""
-    xorbench(*TINY, "--order-seed", "1")
-    one = tapes(tmp_path / "results")
-    xorbench(*TINY, "--order-seed", "2")
-    assert one == tapes(tmp_path / "results")
+    """Another interleaving order gives the same epoch digests."""
+    xorbench(*TINY, "--schedule-seed", "1")
+    one = epoch_digests(tmp_path / "results")
+    xorbench(*TINY, "--schedule-seed", "2")
+    assert one == epoch_digests(tmp_path / "results")
 
 
-# One run with a fault for every check, each planted in a case of its own.
-PLANTED = {
+# One run with a fault for every check, each injected in a case of its own.
+INJECTED = {
     "flip-data:bit=25,repeat=1,phase=both": "cpu-loader-b120-pin0-drop1-w0-s0",
     "crash:epoch=1,repeat=1": "cpu-loader-b120-pin1-drop0-w0-s0",
     "flip-weight:epoch=2,step=3,element=2,bit=20,repeat=1": "cpu-loader-b128-pin0-drop1-w0-s0",
@@ -353,17 +353,17 @@ PLANTED = {
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """What failed in a run with all those faults, and subnormals flushed besides: by check."""
-    plants = [("--plant", f"{fault},cases={cases}") for fault, cases in PLANTED.items()]
+    injections = [("--inject", f"{fault},cases={cases}") for fault, cases in INJECTED.items()]
 
     def make(folder: Path) -> None:
         done = run_in(
             folder,
             *("run", "--batch-sizes", "64,120,128", "--epochs", "3"),
-            *("--plant", "flush-subnormals", "--plant", "other-tanh"),
-            *(part for plant in plants for part in plant),
+            *("--inject", "flush-subnormals", "--inject", "other-tanh"),
+            *(part for inject in injections for part in inject),
         )
         assert done.returncode == 1, done.stderr
-        assert "PLANTED FAULTS" in done.stdout
+        assert "INJECTED FAULTS" in done.stdout
 
     folder = once(tmp_path_factory, "faulty", make)
     failed: dict[str, set[str]] = {}
@@ -376,13 +376,13 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 @pytest.mark.parametrize(
     ("check", "subjects"),
     [
-        ("completion", {"cpu-loader-b120-pin1-drop0-w0-s0", "worker w1"}),
+        ("completion", {"cpu-loader-b120-pin1-drop0-w0-s0", "process p1"}),
         ("inputs", {"seed 0"}),
         ("rerun", {"cpu-loader-b120-pin0-drop1-w0-s0", "cpu-loader-b128-pin0-drop1-w0-s0"}),
         ("warm-up", {"cpu-loader-b128-pin0-drop0-w0-s0", "cpu-loader-b64-pin0-drop1-w0-s0"}),
         ("save and load", {"cpu-loader-b128-pin1-drop1-w0-s0"}),
-        ("arithmetic", {"cpu in w0", "cpu in w1"}),
-        ("universal", {"cpu in w0", "cpu in w1"}),
+        ("arithmetic", {"cpu in p0", "cpu in p1"}),
+        ("universal", {"cpu in p0", "cpu in p1"}),
         (
             "invariance",
             {
@@ -394,10 +394,10 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         ),
     ],
 )
-def test_each_check_fails_on_its_planted_fault_and_nowhere_else(
+def test_each_check_fails_on_its_injected_fault_and_nowhere_else(
     check: str, subjects: set[str], faulty: dict[str, set[str]]
 ) -> None:
-    """Exactly the planted cases and edges fail the check; a hundred others pass it."""
+    """Exactly the injected cases and edges fail the check; a hundred others pass it."""
     assert subjects == faulty[check]
 
 
@@ -409,13 +409,13 @@ def test_faults_raise_no_other_alarm(faulty: dict[str, set[str]]) -> None:
     }  # fmt: skip
 
 
-def test_a_loader_worker_with_noise_of_its_own_breaks_its_edge(
+def test_a_loader_process_with_noise_of_its_own_breaks_its_edge(
     xorbench: Xorbench, tmp_path: Path
 ) -> None:
     """Fetched by other processes the points differ: the num_workers edges break, no others."""
     xorbench(
         *(*TINY, "--num-workers", "0,2"),
-        *("--plant", "worker-noise:phase=both"),
+        *("--inject", "worker-noise:phase=both"),
     )
     edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
     broken = {v["subject"].split()[0] for v in edges if v["outcome"] == "fail"}
@@ -426,7 +426,7 @@ def test_a_loader_worker_with_noise_of_its_own_breaks_its_edge(
 def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
     """A polite kill leaves a partial report, says how to resume, and exits 130."""
     process = subprocess.Popen(
-        command(*TINY[:2], "--epochs", "100000", "--repeats", "1"),
+        command(*TINY[:2], "--epochs", "100000", "--processes", "1"),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -448,7 +448,7 @@ def test_sigterm_at_start_up_leaves_nothing(tmp_path: Path) -> None:
         command("run", "--quick"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     runs = tmp_path / "results" / "runs"
-    while not (runs.exists() and any(runs.glob("*/logs/w0.log"))):
+    while not (runs.exists() and any(runs.glob("*/logs/p0.log"))):
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
@@ -457,8 +457,8 @@ def test_sigterm_at_start_up_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_steps_too_small_to_move_a_weight_accuse_nobody(xorbench: Xorbench, tmp_path: Path) -> None:
-    """At lr 1e-30 every setting keeps the bits: what must change them was not exercised."""
-    xorbench("run", "--quick", "--epochs", "2", "--lr", "1e-30", "--repeats", "1")
+    """At lr 1e-30 every setting keeps the bits: what must change them was not varied in this run."""
+    xorbench("run", "--quick", "--epochs", "2", "--lr", "1e-30", "--processes", "1")
     edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
     assert [(v["outcome"], v["actual"]) for v in edges] == [("skipped", "kept")]
 
@@ -502,13 +502,13 @@ def test_a_relative_pythonpath_reaches_the_processes(
     seen = tmp_path / "seen"
     (tmp_path / "hooks" / "sitecustomize.py").write_text(script.format(str(seen)))
     monkeypatch.setenv("PYTHONPATH", "hooks")
-    xorbench("run", "--quick", "--epochs", "1", "--repeats", "1")
-    assert "xorbench.worker" in seen.read_text()
+    xorbench("run", "--quick", "--epochs", "1", "--processes", "1")
+    assert "xorbench.process" in seen.read_text()
 
 
 @pytest.mark.parametrize("verb", [["run", "--quick"], ["sweep", "--seeds", "0-3"], ["canary"]])
 def test_no_answer_in_time_is_never_a_traceback(verb: list[str], xorbench: Xorbench) -> None:
-    """A worker that is silent before any training: one line or one verdict, exit 1."""
+    """A process that is silent before any training: one line or one verdict, exit 1."""
     done = xorbench(*verb, "--timeout", "1e-9")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -527,21 +527,21 @@ def wait_for_epochs(results: Path, count: int) -> None:
     raise AssertionError(f"fewer than {count} epochs in a minute")
 
 
-def test_env_shows_host_and_worker_without_their_names(xorbench: Xorbench) -> None:
+def test_env_shows_host_and_process_without_their_names(xorbench: Xorbench) -> None:
     """What to paste into a bug report: JSON, versions, no host name or path with --anonymous."""
     done = xorbench("env", "--anonymous")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
-    assert shown["worker"]["torch_version"] == torch.__version__
+    assert shown["process"]["torch_version"] == torch.__version__
     assert shown["host"]["cores_logical"] >= 1
     assert socket.gethostname() not in done.stdout
     assert str(Path.home()) not in done.stdout
 
 
-def test_list_shows_settings_recipe_and_checks(xorbench: Xorbench) -> None:
+def test_list_shows_configs_recipe_and_checks(xorbench: Xorbench) -> None:
     """For people and for programs the same rows."""
     shown = json.loads(xorbench("list", "--json").stdout)
-    assert {"--devices", "--batch-sizes", "--threads"} <= {r["option"] for r in shown["settings"]}
+    assert {"--devices", "--batch-sizes", "--threads"} <= {r["option"] for r in shown["configs"]}
     text = xorbench("list").stdout
     for rows in shown.values():
         assert all(next(iter(row.values())) in text for row in rows)

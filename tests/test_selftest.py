@@ -9,13 +9,7 @@ import psutil
 import pytest
 from conftest import run_in
 
-from xorbench.judge.checks import judge
-from xorbench.measure.staging import staged
-from xorbench.measure.stress import PROCESSES, stressed
-from xorbench.observe.records import Run
-from xorbench.plan.faults import FAULTS
-from xorbench.report import selftest as report
-from xorbench.verbs.selftest import (
+from xorbench.commands.selftest import (
     ALIKE,
     CLOCKS,
     DEATHS,
@@ -23,8 +17,14 @@ from xorbench.verbs.selftest import (
     IN_SEEDS,
     ON_EDGES,
     Caught,
-    Outcome,
+    SelftestOutcome,
 )
+from xorbench.judge.checks import judge
+from xorbench.measure.staging import staged
+from xorbench.measure.stress import PROCESSES, stressed
+from xorbench.observe.records import Run
+from xorbench.plan.faults import FAULTS
+from xorbench.report import selftest as report
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
@@ -41,18 +41,18 @@ def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> 
     assert not [child for child in busy if child.is_running()]
 
 
-def test_a_worker_that_grows_is_told(quick_run: Run) -> None:
+def test_a_process_that_grows_is_told(quick_run: Run) -> None:
     """More than 256 MiB once everything stands open; a sound run passes."""
     assert {v.outcome for v in judge(quick_run) if v.check == "memory"} == {"pass"}
-    first, *others = quick_run.info.workers
+    first, *others = quick_run.info.processes
     fat = msgspec.structs.replace(first, peak_rss_bytes=(first.opened_rss_bytes or 0) + 2**29)
-    info = msgspec.structs.replace(quick_run.info, workers=[fat, *others])
+    info = msgspec.structs.replace(quick_run.info, processes=[fat, *others])
     run = msgspec.structs.replace(quick_run, info=info)
     failed = [v.subject for v in judge(run) if v.check == "memory" and v.outcome == "fail"]
-    assert failed == ["worker w0"]
+    assert failed == ["process p0"]
 
 
-def test_every_fault_is_planted_by_the_selftest() -> None:
+def test_every_fault_is_injected_by_the_selftest() -> None:
     """A fault that is added to the registry must be given the check that catches it."""
     clocks = {text.partition(":")[0] for text in CLOCKS}
     groups = {*IN_SEEDS, *ON_EDGES, *DEATHS, *IN_PROCESS, *ALIKE, *clocks}
@@ -62,12 +62,12 @@ def test_every_fault_is_planted_by_the_selftest() -> None:
 @pytest.mark.parametrize(
     ("outcome", "passed"),
     [
-        (Outcome([Caught("a", "rerun", "w1")], []), True),
-        (Outcome([Caught("a", "rerun", "")], []), False),
-        (Outcome([Caught("a", "rerun", "w1")], ["seed 0: cried"]), False),
+        (SelftestOutcome([Caught("a", "rerun", "p1")], []), True),
+        (SelftestOutcome([Caught("a", "rerun", "")], []), False),
+        (SelftestOutcome([Caught("a", "rerun", "p1")], ["seed 0: cried"]), False),
     ],
 )
-def test_a_missed_fault_and_a_false_alarm_fail_it(outcome: Outcome, passed: bool) -> None:
+def test_a_missed_fault_and_a_false_alarm_fail_it(outcome: SelftestOutcome, passed: bool) -> None:
     """Either is exit code 1."""
     assert outcome.passed is passed
 
@@ -84,7 +84,7 @@ def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
     done = run_in(
         tmp_path,
         *("run", "--quick", "--drop-last", "true", "--epochs", "2", "--stress", "cpu", "--json"),
-        *("--plant", "race"),
+        *("--inject", "race"),
     )
     found = json.loads(done.stdout)
     assert "cpu" in found["heading"]["stressed"]
@@ -94,7 +94,7 @@ def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
 def test_bits_hold_under_stress(tmp_path: Path) -> None:
     """With the processor kept busy a sound training parts nowhere."""
     done = run_in(
-        tmp_path, *("run", "--quick", "--epochs", "3", "--repeats", "2", "--stress", "memory")
+        tmp_path, *("run", "--quick", "--epochs", "3", "--processes", "2", "--stress", "memory")
     )
     assert "FAIL accuracy" in done.stdout  # too few epochs
     assert "FAIL rerun" not in done.stdout

@@ -1,4 +1,4 @@
-"""Nothing observed is lost, whatever dies: workers, the orchestrator, the disk."""
+"""Nothing observed is lost, whatever dies: processes, the orchestrator, the disk."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Xorbench, command, once, run_in, tapes
+from conftest import Xorbench, command, epoch_digests, once, run_in
 from test_run import wait_for_epochs
 
 from xorbench.errors import BadFile
@@ -20,17 +20,17 @@ from xorbench.measure.runner import make_slots, require_same_machine
 from xorbench.observe import store
 from xorbench.observe.records import Run
 
-QUICK = ("run", "--quick", "--epochs", "40", "--repeats", "1")
+QUICK = ("run", "--quick", "--epochs", "40", "--processes", "1")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[str]]:
-    """The tapes of the same run, left alone."""
+    """The epoch digests of the same run, left alone."""
 
     def make(folder: Path) -> None:
         assert run_in(folder, *QUICK).returncode in (0, 1)
 
-    return tapes(once(tmp_path_factory, "undisturbed", make) / "results")
+    return epoch_digests(once(tmp_path_factory, "undisturbed", make) / "results")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The worker processes."""
+    """The processes."""
     found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
     return found
 
@@ -62,19 +62,19 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
     undisturbed: dict[tuple[str, str], list[str]],
     tmp_path: Path,
 ) -> None:
-    """`kill -9`, then `--resume`: every tape as if nothing had happened (20 times in bench/)."""
-    workers = children(started)
-    assert workers
+    """`kill -9`, then `--resume`: all epoch digests as if nothing had happened (20 times in bench/)."""
+    processes = children(started)
+    assert processes
     time.sleep(random.Random(1).uniform(0.0, 0.6))
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert gone(workers)
+    assert gone(processes)
     before = store.load((tmp_path / "results" / "latest").resolve())
     assert before.unfinished
     assert run_in(tmp_path, "report").returncode == 3  # what is not finished is no pass
     done = run_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode in (0, 1), done.stderr
-    assert undisturbed == tapes(tmp_path / "results")
+    assert undisturbed == epoch_digests(tmp_path / "results")
     after = store.load((tmp_path / "results" / "latest").resolve())
     assert after.info.finished
     assert not after.unfinished
@@ -92,7 +92,7 @@ def test_a_cut_last_line_is_dropped_on_resume(
     path = tmp_path / "results" / "latest" / "epochs.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
     assert run_in(tmp_path, "run", "--resume", "latest").returncode in (0, 1)
-    assert undisturbed == tapes(tmp_path / "results")
+    assert undisturbed == epoch_digests(tmp_path / "results")
 
 
 def test_a_run_that_does_not_reproduce_its_record_fails(
@@ -120,8 +120,8 @@ def test_a_run_recorded_elsewhere_is_not_resumed(
     started.wait()
     folder = (tmp_path / "results" / "latest").resolve()
     info = json.loads((folder / "run.json").read_text())
-    for worker in info["workers"]:
-        worker["machine"]["torch_version"] = "1.0"
+    for process in info["processes"]:
+        process["machine"]["torch_version"] = "1.0"
     (folder / "run.json").write_text(json.dumps(info))
     before = (folder / "epochs.jsonl").read_bytes()
     done = run_in(tmp_path, "run", "--resume", "latest")
@@ -130,15 +130,15 @@ def test_a_run_recorded_elsewhere_is_not_resumed(
     assert before == (folder / "epochs.jsonl").read_bytes()
 
 
-def test_a_run_timed_against_another_yardstick_is_not_resumed(quick_run: Run) -> None:
-    """Two yardsticks in one training would make its relative figure mean nothing."""
-    slots = make_slots(quick_run.info.settings, quick_run.info.repeats)
+def test_a_run_timed_against_another_calibration_is_not_resumed(quick_run: Run) -> None:
+    """Two calibration workloads in one training would make its relative figure mean nothing."""
+    slots = make_slots(quick_run.info.configs, quick_run.info.processes_per_config)
     for slot in slots:
-        slot.yardstick_version = quick_run.info.yardstick_version
-        slot.machine = quick_run.info.workers[0].machine
+        slot.calibration_version = quick_run.info.calibration_version
+        slot.machine = quick_run.info.processes[0].machine
     require_same_machine(quick_run, slots, Path("run"))
-    slots[0].yardstick_version += 1
-    with pytest.raises(BadFile, match="against yardstick"):
+    slots[0].calibration_version += 1
+    with pytest.raises(BadFile, match="against calibration workload"):
         require_same_machine(quick_run, slots, Path("run"))
 
 
@@ -151,7 +151,7 @@ def test_a_run_that_goes_on_is_not_resumed_beside_itself(tmp_path: Path) -> None
 
 
 def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, xorbench: Xorbench) -> None:
-    """Nothing is left to do: no worker starts, the report is made again."""
+    """Nothing is left to do: no process starts, the report is made again."""
     before = (copied / "epochs.jsonl").read_bytes()
     done = xorbench("run", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
@@ -170,24 +170,24 @@ def test_a_run_killed_before_its_last_word_is_finished_by_resume(
 
 def test_a_gutted_run_is_no_pass(copied: Path, xorbench: Xorbench) -> None:
     """With its trainings lost, what is left of a finished run decides nothing."""
-    (copied / "trainings.jsonl").unlink()
+    (copied / "results.jsonl").unlink()
     assert xorbench("report", copied.name).returncode == 3
 
 
-def test_a_worker_killed_from_outside_costs_at_most_its_case(
+def test_a_process_killed_from_outside_costs_at_most_its_case(
     started: subprocess.Popen[bytes],
     undisturbed: dict[tuple[str, str], list[str]],
     tmp_path: Path,
 ) -> None:
-    """The other trainings are reopened, reproduce their tapes, and finish; exit 1."""
-    victim = next(p for p in children(started) if "xorbench.worker" in " ".join(p.cmdline()))
+    """The other trainings are reopened, reproduce their epoch digests, and finish; exit 1."""
+    victim = next(p for p in children(started) if "xorbench.process" in " ".join(p.cmdline()))
     victim.kill()
     assert started.wait(timeout=60) == 1
     run = store.load((tmp_path / "results" / "latest").resolve())
     assert len(run.failures) <= 1
     assert not run.unfinished
-    assert [w.died for w in run.info.workers if w.died] == ["killed by SIGKILL"]
-    survivors = tapes(tmp_path / "results")
+    assert [w.died for w in run.info.processes if w.died] == ["killed by SIGKILL"]
+    survivors = epoch_digests(tmp_path / "results")
     assert len(survivors) == len(undisturbed) - len(run.failures)
     assert survivors.items() <= undisturbed.items()
 
@@ -197,33 +197,33 @@ def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
 ) -> None:
     """A segmentation fault in every repeat of one case: two failures, the other case whole."""
     done = xorbench(
-        *("run", "--quick", "--epochs", "3", "--repeats", "3"),
-        *("--plant", "crash:epoch=1,cases=*drop0*"),
+        *("run", "--quick", "--epochs", "3", "--processes", "3"),
+        *("--inject", "crash:epoch=1,cases=*drop0*"),
     )
     assert done.returncode == 1
     run = store.load((tmp_path / "results" / "latest").resolve())
     reasons = [failure.failed for failure in run.failures]
     assert sum("died: killed by SIGSEGV" in reason for reason in reasons) == 2
-    assert reasons[-1] == "not tried again: it has killed 2 workers"
+    assert reasons[-1] == "not tried again: it has killed 2 processes"
     assert {t.case.drop_last for t in run.trainings} == {True}
     assert len(run.trainings) == 3
     table = (tmp_path / "results" / "latest" / "throughput.csv").read_text()
-    assert "failed: worker w" in table
+    assert "failed: process w" in table
     assert "Segmentation fault" in "".join(
         path.read_text() for path in (tmp_path / "results" / "latest" / "logs").iterdir()
     )
 
 
 def test_a_hanging_case_is_a_failure_after_the_timeout(xorbench: Xorbench, tmp_path: Path) -> None:
-    """No answer within --timeout: the worker is killed, the case fails, the other one finishes."""
+    """No answer within --timeout: the process is killed, the case fails, the other one finishes."""
     done = xorbench(
-        *("run", "--quick", "--epochs", "3", "--repeats", "1", "--timeout", "4"),
-        *("--plant", "hang:epoch=1,cases=*drop0*"),
+        *("run", "--quick", "--epochs", "3", "--processes", "1", "--timeout", "4"),
+        *("--inject", "hang:epoch=1,cases=*drop0*"),
     )
     assert done.returncode == 1
     run = store.load((tmp_path / "results" / "latest").resolve())
     assert [f.failed for f in run.failures] == [
-        "worker w0 died: no answer within 4 s, so it was killed"
+        "process p0 died: no answer within 4 s, so it was killed"
     ]
     assert len(run.trainings) == 1
 
@@ -269,7 +269,7 @@ def test_a_file_in_place_of_the_folder_is_one_clear_line(
     assert (tmp_path / "results").read_text() == "mine"
 
 
-def test_a_worker_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
+def test_a_process_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
     """Without torch the run ends at once, with the interpreter's own last word."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}

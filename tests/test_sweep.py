@@ -84,7 +84,7 @@ def copied(swept: Path, tmp_path: Path) -> Path:
 
 
 def verdicts(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """The verdicts of a sweep by check and subject."""
+    """The verdicts of a sweep by check and variant."""
     found: list[dict[str, str]] = json.loads((folder / "verdicts.json").read_text())
     return {(verdict["check"], verdict["subject"]): verdict for verdict in found}
 
@@ -224,7 +224,7 @@ def doctored(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(folder)}
 
 
-def test_a_worker_that_computes_otherwise_fails_the_sweep(tmp_path: Path) -> None:
+def test_a_process_that_computes_otherwise_fails_the_sweep(tmp_path: Path) -> None:
     """A tanh that divides before it multiplies is told by the first golden seed."""
     line = "    return (x * p) / q\n"
     wrong = doctored(tmp_path, "universal/numpy_backend.py", line, "    return x * (p / q)\n")
@@ -268,11 +268,11 @@ def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_res
     running: subprocess.Popen[str], undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     """`kill -9`, half a line cut off besides, then `--resume`: byte for byte the same tables."""
-    workers = psutil.Process(running.pid).children(recursive=True)
-    assert workers
+    processes = psutil.Process(running.pid).children(recursive=True)
+    assert processes
     running.kill()
     running.wait()
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert not psutil.wait_procs(processes, timeout=10)[1]
     path = (tmp_path / "results" / "latest" / "chunks.jsonl").resolve()
     before = path.read_bytes()
     path.write_bytes(before[:-40])
@@ -305,29 +305,29 @@ def test_an_interrupted_sweep_reports_what_it_has_and_says_how_to_go_on(
     assert tables(tmp_path / "results") == undisturbed
 
 
-def test_a_worker_killed_from_outside_is_replaced_and_told_of(
+def test_a_process_killed_from_outside_is_replaced_and_told_of(
     running: subprocess.Popen[str], undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """The chunk is trained again by a fresh worker: same counts, and exit 1 for the death."""
+    """The chunk is trained again by a fresh process: same counts, and exit 1 for the death."""
     psutil.Process(running.pid).children()[0].kill()
     out, _ = running.communicate(timeout=60)
     assert running.returncode == 1
-    assert "FAIL completion: worker w0: killed by SIGKILL" in out
+    assert "FAIL completion: process p0: killed by SIGKILL" in out
     assert tables(tmp_path / "results") == undisturbed
 
 
-def test_a_chunk_that_no_worker_ends_stops_the_sweep(tmp_path: Path) -> None:
-    """After two workers the sweep gives up with exit 1; what was trained stays."""
+def test_a_chunk_that_no_process_ends_stops_the_sweep(tmp_path: Path) -> None:
+    """After two processes the sweep gives up with exit 1; what was trained stays."""
     line = "    seeds = range(first_seed, first_seed + count)\n"
     crash = f"    first_seed < 16 or os._exit(3)\n{line}"
-    wrong = doctored(tmp_path, "worker/sweeping.py", line, crash)
+    wrong = doctored(tmp_path, "process/sweep_ops.py", line, crash)
     arguments = ("sweep", "--backend", "numpy", "--seeds", "0-40", "--chunk", "16", "--epochs", "2")
     done = run_in(tmp_path, *arguments, env=wrong)
     assert done.returncode == 1
     assert "16 trained; batch 128, 16 seeds from 16: exited with code 3" in done.stdout
     info = store.read_sweep((tmp_path / "results" / "latest").resolve())
     assert info.stopped
-    assert [worker.died for worker in info.workers] == [*["exited with code 3"] * 2, None]
+    assert [process.died for process in info.processes] == [*["exited with code 3"] * 2, None]
 
 
 def test_a_sweep_interrupted_before_it_began_leaves_nothing(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_sweep_interrupted_before_it_began_leaves_nothing(tmp_path: Path) -> N
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not list(tmp_path.glob("results/runs/*/logs/w0.log")):
+    while not list(tmp_path.glob("results/runs/*/logs/p0.log")):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=30)[1].strip() == "xorbench: interrupted"
@@ -354,7 +354,7 @@ def searched() -> list[str]:
 
 
 def test_a_finished_sweep_is_resumed_to_its_report_alone(copied: Path, xorbench: Xorbench) -> None:
-    """Nothing is left to do: no worker starts, the report is made again."""
+    """Nothing is left to do: no process starts, the report is made again."""
     before = (copied / "chunks.jsonl").read_bytes()
     done = xorbench("sweep", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
@@ -378,7 +378,7 @@ def test_a_sweep_leaves_the_files_of_the_contract(swept: Path) -> None:
     info = store.read_sweep((swept / "latest").resolve())
     assert (info.kind, info.name, info.schema_version) == ("sweep", "one", SCHEMA_VERSION)
     assert info.finished
-    assert all(worker.import_s > 0 and worker.compile_s > 0 for worker in info.workers)
+    assert all(process.import_s > 0 and process.compile_s > 0 for process in info.processes)
 
 
 def test_report_makes_a_sweeps_files_again(copied: Path, xorbench: Xorbench) -> None:
@@ -496,18 +496,18 @@ def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
     xorbench: Xorbench, tmp_path: Path
 ) -> None:
-    """Only the worker can know; its folder goes away with the sweep."""
+    """Only the process can know; its folder goes away with the sweep."""
     done = xorbench("sweep", "--seeds", "0", "--device", "xpu")
     assert done.returncode == 2
     assert done.stderr.startswith("xorbench: --device: xpu: no xpu device")
     assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
 
 
-def test_a_worker_that_trains_with_numba_does_not_import_torch() -> None:
+def test_a_process_that_trains_with_numba_does_not_import_torch() -> None:
     """Nobody waits for a library that is not used."""
     script = (
-        "import sys; from xorbench.worker.sweeping import Session, open_backend, known;"
-        "open_backend(Session(), backend='numba', device='cpu', threads=1, recipes=[]);"
+        "import sys; from xorbench.process.sweep_ops import Session, open_backend, known;"
+        "open_backend(SweepSession(), backend='numba', device='cpu', threads=1, recipes=[]);"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

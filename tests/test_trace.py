@@ -1,4 +1,4 @@
-"""Traces: the bits of the untraced training, and every planted fault at the planted place."""
+"""Traces: the bits of the untraced training, and every injected fault at the injected place."""
 
 from functools import cache, partial
 
@@ -7,7 +7,7 @@ import pytest
 from xorbench.plan.case import Case
 from xorbench.plan.faults import TENSOR_FAULTS, TRAINING_FAULTS, read_fault
 from xorbench.plan.recipe import Recipe
-from xorbench.workload.faults import plant
+from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.trace import Traced, TracedEpoch
 
@@ -40,10 +40,10 @@ def traced(*faults: str) -> tuple[list[TracedEpoch], list[str]]:
     return [one.record(range(1, 3)) for _ in range(RECIPE.epochs)], one.tensors
 
 
-def tape(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008 - frozen
-    """The tape of the same training untraced."""
-    planted = [read_fault(fault) for fault in faults]
-    training = Training(case, RECIPE, alter=partial(plant, faults=planted))
+def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008 - frozen
+    """The epoch digests of the same training untraced."""
+    injected = [read_fault(fault) for fault in faults]
+    training = Training(case, RECIPE, alter=partial(inject, faults=injected))
     return [training.step().digest for _ in range(RECIPE.epochs)]
 
 
@@ -63,11 +63,11 @@ def first_seen(*faults: str) -> tuple[int, int, str] | None:
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_trace_has_the_bits_of_the_untraced_training(workers: int) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_trace_has_the_bits_of_the_untraced_training(processes: int) -> None:
     """Listening moves nothing, whoever fetches."""
-    one = Traced(Case(num_workers=workers), RECIPE)
-    assert [one.record().digest for _ in range(2)] == tape(Case(num_workers=workers))
+    one = Traced(Case(num_workers=processes), RECIPE)
+    assert [one.record().digest for _ in range(2)] == epoch_digests(Case(num_workers=processes))
 
 
 def test_every_step_holds_a_digest_of_every_tensor() -> None:
@@ -91,8 +91,8 @@ def test_values_are_kept_for_the_steps_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_a_fault_is_first_seen_where_it_was_planted(name: str) -> None:
-    """The first differing epoch, step and tensor are the planted ones."""
+def test_a_fault_is_first_seen_where_it_was_injected(name: str) -> None:
+    """The first differing epoch, step and tensor are the injected ones."""
     moment = MOMENT.replace("bit=27", "bit=30") if name.startswith("stuck") else MOMENT
     assert first_seen(f"{name}:{moment}") == SEEN[name]
 
@@ -102,7 +102,7 @@ def test_damaged_data_are_other_inputs(name: str) -> None:
     """What is wrong before training is in the digest of the inputs."""
     fault = read_fault(f"{name}:element=1,bit=30")
     clean = Training(Case(), RECIPE)
-    faulty = Training(Case(), RECIPE, alter=partial(plant, faults=[fault]))
+    faulty = Training(Case(), RECIPE, alter=partial(inject, faults=[fault]))
     assert clean.inputs_sha256() != faulty.inputs_sha256()
 
 

@@ -1,4 +1,4 @@
-"""Every backend of the universal form: the same bits, in any company and on any number of cores."""
+"""Every backend of the universal training: the same bits, in any company and on any number of cores."""
 
 from dataclasses import replace
 from typing import Any
@@ -43,10 +43,10 @@ def test_backend_gives_the_oracles_bits(name: str, recipe: UniversalRecipe) -> N
 @backends
 @pytest.mark.parametrize("company", [1, 3, 7, 40])
 def test_bits_do_not_depend_on_the_company(name: str, company: int) -> None:
-    """Seed 2 gives the same tape alone and among S others."""
+    """Seed 2 gives the same epoch digests alone and among S others."""
     alone = train(name, SHORT, [2], Keep.EPOCHS)
     among = train(name, SHORT, [*range(100, 100 + company), 2], Keep.EPOCHS)
-    assert alone.tape() == among.tape(company)
+    assert alone.epoch_digests() == among.epoch_digests(company)
     assert alone.epoch_correct[:, 0].tolist() == among.epoch_correct[:, company].tolist()
 
 
@@ -74,31 +74,33 @@ def test_torch_bits_do_not_depend_on_the_threads(threads: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
-def test_step_tape_holds_the_epoch_tape(name: str) -> None:
-    """Every ninth digest of a tape of steps is an epoch's, and the last is the final one."""
+def test_step_epoch_digests_holds_the_epoch_epoch_digests(name: str) -> None:
+    """Every ninth digest of a list of epoch digests of steps is an epoch's, and the last is the final one."""
     steps = train(name, SHORT, [1], Keep.STEPS)
     epochs = train(name, SHORT, [1], Keep.EPOCHS)
-    assert len(steps.tape()) == SHORT.steps
-    assert epochs.tape() == steps.tape()[8::9]
-    assert steps.tape()[-1] == steps.digests()[0]
+    assert len(steps.epoch_digests()) == SHORT.steps
+    assert epochs.epoch_digests() == steps.epoch_digests()[8::9]
+    assert steps.epoch_digests()[-1] == steps.digests()[0]
 
 
 def test_first_steps_are_the_documented_ones() -> None:
     """The check values of docs/universal.md after steps 1, 2 and 19 of seed 0."""
-    tape = numpy_backend.train(UniversalRecipe(epochs=1), [0], keep=Keep.STEPS).tape()
+    epoch_digests = numpy_backend.train(
+        UniversalRecipe(epochs=1), [0], keep=Keep.STEPS
+    ).epoch_digests()
     begins = ["5a8939455fc3ed4e", "81d36bbe36d5f102", "b0cde753774d512e"]
-    assert begins == [tape[step - 1][:16] for step in (1, 2, 19)]
+    assert begins == [epoch_digests[step - 1][:16] for step in (1, 2, 19)]
 
 
-def test_step_tapes_of_torch_and_the_oracle_are_equal() -> None:
+def test_step_epoch_digests_of_torch_and_the_oracle_are_equal() -> None:
     """Each step's digest is the same."""
     assert (
-        train("numpy", SHORT, [1], Keep.STEPS).tape()
-        == train("torch", SHORT, [1], Keep.STEPS).tape()
+        train("numpy", SHORT, [1], Keep.STEPS).epoch_digests()
+        == train("torch", SHORT, [1], Keep.STEPS).epoch_digests()
     )
 
 
-def test_numba_refuses_a_tape_of_steps() -> None:
+def test_numba_refuses_a_epoch_digests_of_steps() -> None:
     """It says so, and which backends have one."""
     with pytest.raises(BadOption, match="not after steps"):
         train("numba", SHORT, [1], Keep.STEPS)

@@ -66,7 +66,7 @@ def test_oracle_gives_the_specified_values_of_single_trainings() -> None:
 
 
 def test_numba_gives_every_golden_value() -> None:
-    """Probe, tape, each training of the file, and the combined digest."""
+    """Probe, epoch digests, each training of the file, and the combined digest."""
     loaded = BACKENDS["numba"].load()
     checked = list(golden.check(loaded.train, loaded.evaluate))
     assert len(checked) == len(probe.GROUPS) + 1 + 32 + 11 * 8 + 1
@@ -82,10 +82,10 @@ def test_torch_gives_golden_values_of_other_batches(batch_size: int, drop_last: 
 
 
 @backends
-def test_backend_gives_the_golden_tape(name: str) -> None:
+def test_backend_gives_the_golden_epoch_digests(name: str) -> None:
     """The digest after each of 100 epochs of seed 0."""
-    checked = golden.check_tape(BACKENDS[name].load().train)
-    assert Checked("tape of seed 0", "100 epochs", "100 epochs") == checked
+    checked = golden.check_epoch_digests(BACKENDS[name].load().train)
+    assert Checked("epoch digests of seed 0", "100 epochs", "100 epochs") == checked
 
 
 def test_file_holds_what_the_specification_gives() -> None:
@@ -119,11 +119,11 @@ def test_drop_last_changes_nothing_where_the_batch_divides() -> None:
         assert answers[recipe] == answers[replace(recipe, drop_last=False)]
 
 
-def test_tape_ends_in_the_final_digest() -> None:
-    """The last epoch of the tape is the digest of the training."""
+def test_epoch_digests_ends_in_the_final_digest() -> None:
+    """The last epoch of the epoch digests are the digest of the training."""
     answer = golden.load().answer(UniversalRecipe(), 0)
     assert answer is not None
-    assert answer.sha256 == golden.load().tape[-1]
+    assert answer.sha256 == golden.load().epoch_digests[-1]
 
 
 def test_unknown_training_has_no_answer() -> None:
@@ -132,10 +132,10 @@ def test_unknown_training_has_no_answer() -> None:
     assert golden.load().answer(UniversalRecipe(), 32) is None
 
 
-def test_comparing_tapes_names_the_first_epoch_that_differs() -> None:
+def test_comparing_epoch_digests_names_the_first_epoch_that_differs() -> None:
     """Epochs are counted from 1, as people do."""
-    checked = golden.compare_tapes(["a", "x", "y"], ["a", "b", "c"])
-    assert Checked("tape of seed 0, epoch 2", "b", "x") == checked
+    checked = golden.compare_epoch_digests(["a", "x", "y"], ["a", "b", "c"])
+    assert Checked("epoch digests of seed 0, epoch 2", "b", "x") == checked
     assert not checked.passed
 
 

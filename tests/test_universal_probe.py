@@ -8,7 +8,7 @@ import pytest
 
 from xorbench.universal import golden, probe, torch_backend
 from xorbench.universal.backends import BACKENDS
-from xorbench.universal.probe import GROUPS, Case
+from xorbench.universal.probe import GROUPS, ProbeCase
 from xorbench.universal.spec import Bits
 
 ALL_CASES = [case for cases in GROUPS.values() for case in cases]
@@ -50,7 +50,7 @@ def exact_or_overflow(bits: int) -> Fraction:
     return Fraction(2) ** 128 if bits == probe.INF else exact(bits)
 
 
-def rounded(case: Case) -> int:
+def rounded(case: ProbeCase) -> int:
     """The bit pattern that a case of finite operands must give."""
     a, b, c = exact(case.a), exact(case.b), exact(case.c)
     if case.operation == "mul_add":

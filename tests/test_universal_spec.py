@@ -1,4 +1,4 @@
-"""The universal form's integers, points, weights, order and digest."""
+"""The universal training's integers, points, weights, order and digest."""
 
 import math
 import subprocess
@@ -157,7 +157,7 @@ def test_first_difference_names_the_first_entry(actual: str, where: int | None) 
 def test_importing_the_room_imports_nothing_heavy() -> None:
     """The specification, the oracle, the golden answers and the probe need no torch, no numba."""
     code = (
-        "import sys; from xorbench.universal import golden, numpy_backend, planted, probe, spec;"
+        "import sys; from xorbench.universal import golden, numpy_backend, injected, probe, spec;"
         "sys.exit(bool({'torch', 'numba'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

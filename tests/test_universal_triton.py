@@ -27,7 +27,7 @@ for batch_size, drop_last in ((64, False), (50, True), (128, True), (300, True),
         train(recipe, [0, 5, 9], keep=Keep.EPOCHS, score_epochs=True)
         for train in (partial(triton_backend.train, device="cpu"), numpy_backend.train)
     )
-    assert [ours.tape(i) for i in range(3)] == [theirs.tape(i) for i in range(3)], recipe
+    assert [ours.epoch digests(i) for i in range(3)] == [theirs.epoch digests(i) for i in range(3)], recipe
     assert ours.correct.tolist() == theirs.correct.tolist()
     assert ours.epoch_correct.tolist() == theirs.epoch_correct.tolist()
 probed = probe.probe(partial(triton_backend.evaluate, device="cpu"))
@@ -37,7 +37,7 @@ print("agree")
 
 
 def test_the_kernels_have_the_oracles_bits_in_the_interpreter() -> None:
-    """Points, tapes, scores and every edge case of the probe equal NumPy's."""
+    """Points, epoch digests, scores and every edge case of the probe equal NumPy's."""
     done = subprocess.run(
         [sys.executable, "-c", AGREE],
         env=os.environ | {"TRITON_INTERPRET": "1"},

@@ -28,25 +28,27 @@ print(mine, witness.train()[0])
 """
 
 
-def test_the_quick_run_has_the_witness_tapes(quick_run: Run) -> None:
-    """Every epoch of both quick cases, in every worker, has the witness's digest."""
+def test_the_quick_run_has_the_witness_epoch_digests(quick_run: Run) -> None:
+    """Every epoch of both quick cases, in every process, has the witness's digest."""
     for drop_last in (True, False):
-        _, tape, correct = train(drop_last=drop_last)
+        _, epoch_digests, correct = train(drop_last=drop_last)
         mine = [t for t in quick_run.trainings if t.case.drop_last is drop_last]
-        assert [tape] * 2 == [training.tape for training in mine]
+        assert [epoch_digests] * 2 == [training.epoch_digests for training in mine]
         assert [correct] * 2 == [training.test.correct for training in mine]
 
 
 @pytest.mark.parametrize(
     ("seed", "batch_size", "drop_last"), [(0, 32, True), (1, 64, False), (7, 256, False)]
 )
-def test_other_cases_have_the_witness_tapes(seed: int, batch_size: int, drop_last: bool) -> None:
+def test_other_cases_have_the_witness_epoch_digests(
+    seed: int, batch_size: int, drop_last: bool
+) -> None:
     """Other seeds, batch sizes and short batches agree as well."""
     case = Case(seed=seed, batch_size=batch_size, drop_last=drop_last)
     training = Training(case, Recipe(epochs=5))
     mine = [training.step().digest for _ in range(5)]
-    _, tape, _ = train(seed=seed, batch_size=batch_size, drop_last=drop_last, epochs=5)
-    assert tape == mine
+    _, epoch_digests, _ = train(seed=seed, batch_size=batch_size, drop_last=drop_last, epochs=5)
+    assert epoch_digests == mine
 
 
 def test_the_published_digest() -> None:

@@ -1,4 +1,4 @@
-"""The training: streams, digests, points, network, loop, yardstick."""
+"""The training: streams, digests, points, network, loop, calibration workload."""
 
 import hashlib
 import random
@@ -13,19 +13,19 @@ from xorbench.plan.case import Case
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
-from xorbench.workload.engines import ENGINES, Parts
-from xorbench.workload.faults import flip_bit, plant
+from xorbench.workload.calibration import KINDS, VERSION, CalibrationWorkload
+from xorbench.workload.engines import ENGINES, TrainingSpec
+from xorbench.workload.faults import flip_bit, inject
 from xorbench.workload.loop import Training, inline_weights, load_model, save_state
 from xorbench.workload.seeding import GlobalState, forked, generator, stream
 from xorbench.workload.xor import loss_of, make_inputs, make_model, make_points, score
-from xorbench.workload.yardstick import KINDS, VERSION, Yardstick
 
 CPU = torch.device("cpu")
 SHORT = Recipe(epochs=3)
 
 
-def tape(case: Case, recipe: Recipe = SHORT) -> list[str]:
-    """The tape of a fresh training."""
+def epoch_digests(case: Case, recipe: Recipe = SHORT) -> list[str]:
+    """The epoch digests of a fresh training."""
     training = Training(case, recipe)
     return [training.step().digest for _ in range(recipe.epochs)]
 
@@ -172,16 +172,16 @@ def test_the_loss_is_the_mean_cross_entropy() -> None:
 
 
 def test_a_training_repeats_itself() -> None:
-    """Twice the same case, twice the same tape."""
-    assert tape(Case()) == tape(Case())
+    """Twice the same case, twice the same epoch digests."""
+    assert epoch_digests(Case()) == epoch_digests(Case())
 
 
 def test_interleaving_does_not_change_a_training() -> None:
-    """Stepped in turns with another, each has the tape it has alone."""
+    """Stepped in turns with another, each has the epoch digests it has alone."""
     one, two = Training(Case(), SHORT), Training(Case(batch_size=32, seed=5), SHORT)
     mixed = [(one.step().digest, two.step().digest) for _ in range(3)]
-    assert [a for a, _ in mixed] == tape(Case())
-    assert [b for _, b in mixed] == tape(Case(batch_size=32, seed=5))
+    assert [a for a, _ in mixed] == epoch_digests(Case())
+    assert [b for _, b in mixed] == epoch_digests(Case(batch_size=32, seed=5))
 
 
 def test_the_callers_random_numbers_do_not_reach_a_training() -> None:
@@ -192,7 +192,7 @@ def test_the_callers_random_numbers_do_not_reach_a_training() -> None:
         torch.manual_seed(turn)
         torch.rand(turn)
         mixed.append(training.step().digest)
-    assert mixed == tape(Case())
+    assert mixed == epoch_digests(Case())
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_the_callers_random_numbers_do_not_reach_a_training() -> None:
     [Case(pin_memory=True), Case(num_workers=2), Case(non_blocking=True)],
     ids=lambda c: c.id,
 )
-def test_settings_that_must_not_matter_do_not(twin: Case) -> None:
+def test_configs_that_must_not_matter_do_not(twin: Case) -> None:
     """Pinning, loader workers and non-blocking copies keep every bit."""
-    assert tape(twin) == tape(Case())
+    assert epoch_digests(twin) == epoch_digests(Case())
 
 
 def test_only_the_epoch_is_timed() -> None:
@@ -257,7 +257,7 @@ def test_an_engine_runs_any_model() -> None:
     """The loader engine trains another network, loss and optimizer unchanged."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
-    parts = Parts(
+    spec = TrainingSpec(
         case=Case(),
         device=CPU,
         data=make_points(512, 0.1, 0, "train"),
@@ -266,7 +266,7 @@ def test_an_engine_runs_any_model() -> None:
         optimizer=torch.optim.Adam(model.parameters(), lr=0.01),
         shuffle=generator(0, "shuffle"),
     )
-    epoch = ENGINES["loader"](parts)
+    epoch = ENGINES["loader"](spec)
     losses = [float(epoch()) for _ in range(30)]
     assert losses[-1] < losses[0] / 2
 
@@ -283,26 +283,26 @@ def test_a_flipped_bit_is_one_bit(bit: int) -> None:
 
 
 def test_a_weight_flip_hits_its_step() -> None:
-    """Planted in epoch 1, the tape parts in epoch 1 and not before."""
+    """Injected in epoch 1, the epoch digests diverges in epoch 1 and not before."""
     fault = FaultSpec("flip-weight", {"epoch": 1, "step": 18, "bit": 20})
-    planted = Training(Case(), SHORT, alter=lambda training: plant(training, [fault]))
-    parted = [planted.step().digest for _ in range(3)]
-    clean = tape(Case())
-    assert [a == b for a, b in zip(parted, clean, strict=True)] == [True, False, False]
+    injected = Training(Case(), SHORT, alter=lambda training: inject(training, [fault]))
+    diverged = [injected.step().digest for _ in range(3)]
+    clean = epoch_digests(Case())
+    assert [a == b for a, b in zip(diverged, clean, strict=True)] == [True, False, False]
 
 
-# The yardstick
+# The calibration workload
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_yardstick_epoch_is_the_same_work(kind: str) -> None:
+def test_every_calibration_epoch_is_the_same_work(kind: str) -> None:
     """It starts anew each time and ends at the same weights, learning something on the way."""
-    yardstick = Yardstick(CPU, kind)
-    start = yardstick.weights()
+    calibration = CalibrationWorkload(CPU, kind)
+    start = calibration.weights()
     ends = []
     for _ in range(3):
-        yardstick.epoch()
-        ends.append(yardstick.weights())
+        calibration.epoch()
+        ends.append(calibration.weights())
     assert all(torch.equal(a, b) for end in ends for a, b in zip(end, ends[0], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(start, ends[0], strict=True))
 
@@ -322,13 +322,13 @@ FROZEN = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_yardstick_is_frozen(kind: str) -> None:
+def test_the_calibration_is_frozen(kind: str) -> None:
     """Version 3 ends at these weights: a change of its work needs a new version.
 
     The values are rounded, since their last bits belong to the instruction set.
     """
-    yardstick = Yardstick(CPU, kind)
-    yardstick.epoch()
-    ends = torch.cat([weight.flatten() for weight in yardstick.weights()])
+    calibration = CalibrationWorkload(CPU, kind)
+    calibration.epoch()
+    ends = torch.cat([weight.flatten() for weight in calibration.weights()])
     assert VERSION == 3
     assert [round(value, 3) for value in ends.tolist()] == FROZEN[kind]

@@ -69,7 +69,7 @@ def train(seed=0, batch_size=128, drop_last=True, epochs=100):
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loss_module = nn.BCEWithLogitsLoss()
-    tape = []
+    epoch_digests = []
     model.train()
     for _ in range(epochs):
         for data_inputs, data_labels in loader:
@@ -78,14 +78,14 @@ def train(seed=0, batch_size=128, drop_last=True, epochs=100):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        tape.append(digest(model.state_dict()))
+        epoch_digests.append(digest(model.state_dict()))
     model.eval()
     correct = 0
     with torch.no_grad():
         for data_inputs, data_labels in DataLoader(test_set, batch_size=128, shuffle=False):
             preds = torch.sigmoid(model(data_inputs).squeeze(dim=1))
             correct += ((preds >= 0.5).long() == data_labels).sum().item()
-    return digest(model.state_dict()), tape, correct
+    return digest(model.state_dict()), epoch_digests, correct
 
 
 if __name__ == "__main__":

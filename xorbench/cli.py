@@ -129,9 +129,9 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]
 @cli.command()
 @plan_options
 @click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
-@click.option("--repeats", default="2", metavar="N", help="Fresh processes for each case.")
+@click.option("--processes", default="2", metavar="N", help="Fresh processes for each case.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
-@click.option("--order-seed", default="0", metavar="N", help="Seed of the interleaving.")
+@click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving.")
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find the run by.")
 @click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
@@ -143,10 +143,10 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]
 @JUNIT
 @MARKDOWN
 @JSON
-@click.option("--plant", multiple=True, hidden=True)
+@click.option("--inject", multiple=True, hidden=True)
 def run(**options: Any) -> int:
     """Train the matrix, check it, and write the report."""
-    from xorbench.verbs import run as verb
+    from xorbench.commands import run as verb
 
     if options["resume"] is not None:
         _refuse_beside_resume()
@@ -161,7 +161,7 @@ def run(**options: Any) -> int:
 
 
 def _progress() -> Any:
-    from xorbench.verbs.progress import for_stream
+    from xorbench.commands.progress import for_stream
 
     return for_stream()
 
@@ -180,25 +180,25 @@ def _refuse_beside_resume() -> None:
 
 
 def _request(options: dict[str, Any]) -> Any:
-    from xorbench.verbs.run import Request
+    from xorbench.commands.run import RunRequest
 
     axes = {
         axis.name: axis.read(axis.option, _joined(options[axis.name]))
         for axis in AXES
         if options[axis.name] not in (None, ())
     }
-    _require_faults(options["plant"])
-    return Request(
+    _require_faults(options["inject"])
+    return RunRequest(
         recipe=_recipe(options, RECIPE_OPTIONS),
         axes=axes,
         command=_command(options["anonymous"]),
         root=_root(options["out"]),
         name=_name(options["name"]),
         quick=options["quick"],
-        repeats=parse.integer("--repeats", options["repeats"], 1, 64),
+        processes_per_config=parse.integer("--processes", options["processes"], 1, 64),
         timeout_s=_timeout_s(options),
-        order_seed=parse.integer("--order-seed", options["order_seed"], 0, 2**31 - 1),
-        faults=options["plant"],
+        schedule_seed=parse.integer("--schedule-seed", options["schedule_seed"], 0, 2**31 - 1),
+        faults=options["inject"],
         require_devices=options["require_devices"],
         save_weights=options["save_weights"],
         stress=None
@@ -275,9 +275,11 @@ def _named(option: str, text: str) -> str:
 
 @cli.command()
 @click.option("--devices", metavar="LIST", help="The CPU and every accelerator by default.")
-@click.option("--load", "models", metavar="S", help="Burn in: train S models at once, …")
+@click.option("--models", "models", metavar="S", help="Burn in: train S models at once, …")
 @click.option("--seconds", metavar="T", help="… for T seconds a device, 60 by default.")
-@click.option("--save", is_flag=True, help="Keep the yardstick's time as this machine's.")
+@click.option(
+    "--save", is_flag=True, help="Keep the calibration workload's time as this machine's."
+)
 @click.option("--machine-threshold", default="1.5", metavar="X", help="Slower than X times: fail.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
@@ -285,11 +287,11 @@ def _named(option: str, text: str) -> str:
 @JUNIT
 @MARKDOWN
 @JSON
-@click.option("--plant", multiple=True, hidden=True)
+@click.option("--inject", multiple=True, hidden=True)
 def canary(**options: Any) -> int:
     """Say in seconds whether each device computes right, from one digest for every machine."""
+    from xorbench.commands.canary import canary as verb
     from xorbench.report import canary as report
-    from xorbench.verbs.canary import canary as verb
 
     request, exports = _canary_request(options), _exports(options)
     outcome = verb(request, _note)
@@ -302,22 +304,22 @@ def canary(**options: Any) -> int:
 
 
 def _canary_request(options: dict[str, Any]) -> Any:
-    from xorbench.verbs.canary import Request
+    from xorbench.commands.canary import CanaryRequest
 
     models, seconds, devices = options["models"], options["seconds"], options["devices"]
     if models is None and seconds is not None:
-        raise BadOption("--seconds: needs --load", "for example --load 64 --seconds 60")
-    _require_faults(options["plant"])
-    return Request(
+        raise BadOption("--seconds: needs --models", "for example --models 64 --seconds 60")
+    _require_faults(options["inject"])
+    return CanaryRequest(
         devices=None if devices is None else read_devices("--devices", devices),
-        models=None if models is None else parse.integer("--load", models, 1, 1_000_000),
+        models=None if models is None else parse.integer("--models", models, 1, 1_000_000),
         seconds=parse.positive("--seconds", "60" if seconds is None else seconds, 10_000_000.0),
         root=_root(options["out"]),
         save=options["save"],
         machine_threshold=parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
         timeout_s=_timeout_s(options),
         require_devices=options["require_devices"],
-        faults=options["plant"],
+        faults=options["inject"],
     )
 
 
@@ -340,7 +342,7 @@ def _canary_request(options: dict[str, Any]) -> Any:
 @JSON
 def sweep(**options: Any) -> int:
     """Train many seeds to universal bits; count those that learn XOR, and how soon."""
-    from xorbench.verbs import sweep as verb
+    from xorbench.commands import sweep as verb
 
     if options["resume"] is not None:
         _refuse_beside_resume()
@@ -354,10 +356,10 @@ def sweep(**options: Any) -> int:
 
 
 def _sweep_request(options: dict[str, Any]) -> Any:
-    from xorbench.verbs.sweep import Request
+    from xorbench.commands.sweep import SweepRequest
 
     backend, threads, chunk = options["backend"], options["threads"], options["chunk"]
-    return Request(
+    return SweepRequest(
         recipe=_recipe(options, SWEEP_OPTIONS),
         batch_sizes=parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000),
         drop_last=parse.truth("--drop-last", options["drop_last"], "true"),
@@ -387,7 +389,7 @@ def report(**options: Any) -> int:
 
     RUN is a path, an id, the unique beginning of one, a name, or latest.
     """
-    from xorbench.verbs import report as verb
+    from xorbench.commands import report as verb
 
     if options["history"]:
         return _print_history(options)
@@ -403,7 +405,7 @@ def report(**options: Any) -> int:
 
 
 def _print_history(options: dict[str, Any]) -> int:
-    from xorbench.verbs.report import history
+    from xorbench.commands.report import history
 
     if options["texts"]:
         raise BadOption("--history: shows every run, so name none", "report A B for some")
@@ -415,7 +417,7 @@ def _print_history(options: dict[str, Any]) -> int:
 
 def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
     """What belongs to no one folder: printed, and written where it is asked for."""
-    from xorbench.verbs.exports import write_page
+    from xorbench.commands.ci_outputs import write_page
 
     exports = _exports(options)
     if options["html"] is not None:
@@ -431,18 +433,18 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @ROOT
 @JSON
-@click.option("--plant-a", multiple=True, hidden=True)
-@click.option("--plant-b", multiple=True, hidden=True)
+@click.option("--inject-a", multiple=True, hidden=True)
+@click.option("--inject-b", multiple=True, hidden=True)
 def explain(**options: Any) -> int:
     """Find the settings that make the bits of B differ from those of A, by training.
 
     A and B are cases with a setting (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default),
     trainings of runs (latest:CASE), or files that trace has written.
     """
-    from xorbench.verbs import explain as verb
+    from xorbench.commands import explain as verb
 
-    _require_faults((*options["plant_a"], *options["plant_b"]))
-    request = verb.Request(
+    _require_faults((*options["inject_a"], *options["inject_b"]))
+    request = verb.ExplainRequest(
         a=options["a"],
         b=options["b"],
         recipe=_recipe(options, RECIPE_OPTIONS),
@@ -451,8 +453,8 @@ def explain(**options: Any) -> int:
         max_trainings=parse.integer(
             "--max-trainings", options["max_trainings"], verb.FIRST_TRAININGS, 1_000_000
         ),
-        faults_a=options["plant_a"],
-        faults_b=options["plant_b"],
+        faults_a=options["inject_a"],
+        faults_b=options["inject_b"],
     )
     found = verb.explain(request, _note)
     if options["as_json"]:
@@ -466,9 +468,9 @@ def explain(**options: Any) -> int:
 @cli.command()
 @JSON
 def selftest(as_json: bool) -> int:
-    """Plant every fault in short real runs, and see each caught by the check that should."""
+    """Inject every fault in short real runs, and see each caught by the check that should."""
+    from xorbench.commands.selftest import selftest as verb
     from xorbench.report import selftest as report
-    from xorbench.verbs.selftest import selftest as verb
 
     begun = time.monotonic()
     outcome = verb(_note)
@@ -483,39 +485,41 @@ def selftest(as_json: bool) -> int:
 @cli.command()
 @click.argument("case")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
-@click.option("--at", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
-@click.option("--values", metavar="STEPS", help="Steps of each whose tensors to keep whole: 7-9.")
+@click.option("--epoch", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
+@click.option(
+    "--dump-steps", metavar="STEPS", help="Steps of each whose tensors to keep whole: 7-9."
+)
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @ROOT
-@click.option("--plant", multiple=True, hidden=True)
+@click.option("--inject", multiple=True, hidden=True)
 def trace(**options: Any) -> int:
     """Write down a training step by step: a digest of every tensor.
 
     CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-…
     """
-    from xorbench.verbs.trace import Request
-    from xorbench.verbs.trace import trace as verb
+    from xorbench.commands.trace import TraceRequest
+    from xorbench.commands.trace import trace as verb
 
-    _require_faults(options["plant"])
-    at, values = options["at"], options["values"]
-    steps = parse.ranges("--values", values, 0, 10_000_000)[:1] if values else ()
-    request = Request(
+    _require_faults(options["inject"])
+    at, values = options["epoch"], options["dump_steps"]
+    steps = parse.ranges("--dump-steps", values, 0, 10_000_000)[:1] if values else ()
+    request = TraceRequest(
         text=options["case"],
         output=_file("--output", options["output"]),
         recipe=_recipe(options, RECIPE_OPTIONS),
         root=_root(options["out"]),
-        at=None if at is None else parse.integers("--at", at, 0, 1_000_000),
+        at=None if at is None else parse.integers("--epoch", at, 0, 1_000_000),
         valued=steps[0] if steps else range(0),
         timeout_s=_timeout_s(options),
-        faults=options["plant"],
+        faults=options["inject"],
     )
     outcome = verb(request)
     size_kb = outcome.output.stat().st_size / 1_000
     _say(f"{outcome.output}: {len(outcome.trace.epochs)} epochs, {size_kb:,.0f} kB")
-    if outcome.parted is None:
+    if outcome.diverged is None:
         return 0
-    _say(f"it parts from the record in epoch {outcome.parted}")
+    _say(f"it diverges from the record in epoch {outcome.diverged}")
     return CHECK_FAILED
 
 
@@ -526,17 +530,17 @@ def trace(**options: Any) -> int:
 @ROOT
 @JSON
 def diff(**options: Any) -> int:
-    """Find where two trainings part: epoch, step, tensor, element.
+    """Find where two trainings diverge: epoch, step, tensor, element.
 
-    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#w1 for one of its workers), or
+    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its processes), or
     files that trace has written.
     """
+    from xorbench.commands.diff import DiffRequest
+    from xorbench.commands.diff import diff as verb
     from xorbench.report import divergence as report
-    from xorbench.verbs.diff import Request
-    from xorbench.verbs.diff import diff as verb
 
     timeout_s = _timeout_s(options)
-    found, code = verb(Request(options["a"], options["b"], _root(options["out"]), timeout_s))
+    found, code = verb(DiffRequest(options["a"], options["b"], _root(options["out"]), timeout_s))
     _say(report.as_json(found, code) if options["as_json"] else report.text(found))
     return code
 
@@ -551,10 +555,10 @@ def diff(**options: Any) -> int:
 @JSON
 def lessons(**options: Any) -> int:
     """Try what a beginner's tutorial says of this network, and say what holds here."""
-    from xorbench.verbs.lessons import Request
-    from xorbench.verbs.lessons import lessons as verb
+    from xorbench.commands.lessons import LessonsRequest
+    from xorbench.commands.lessons import lessons as verb
 
-    request = Request(
+    request = LessonsRequest(
         command=_command(options["anonymous"]),
         root=_root(options["out"]),
         name=_name(options["name"]),
@@ -580,8 +584,8 @@ def compare(**options: Any) -> int:
     A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
     value of a setting is judged against the first, by its speed and by its bits.
     """
+    from xorbench.commands import compare as verb
     from xorbench.report import compare as report
-    from xorbench.verbs import compare as verb
 
     form = _form(options)
     root, runs, axis = _root(options["out"]), options["runs"], options["axis"]
@@ -628,7 +632,7 @@ def _form(options: dict[str, Any]) -> str:
 @ROOT
 def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
     """Keep a copy of a run in DIR/baselines, for compare --baseline NAME."""
-    from xorbench.verbs import compare as verb
+    from xorbench.commands import compare as verb
 
     folder = verb.save_baseline(_root(out), _named("NAME", name), text, replace=replace)
     _say(f"xorbench: baseline in {_shown(folder)}", err=True)
@@ -641,65 +645,65 @@ def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
 @click.option("--out", default="fleet", metavar="DIR", help="A new folder for all of it [fleet].")
 @click.option("--batch-sizes", default="32,128", metavar="LIST", help="Points per step [32,128].")
 @recipe_options(RECIPE_OPTIONS)
-@click.option("--repeats", default="1", metavar="N", help="Fresh processes for each case [1].")
+@click.option("--processes", default="1", metavar="N", help="Fresh processes for each case [1].")
 @click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
 @click.option("--deadline", default="600", metavar="S", help="Seconds to wait for the ranks [600].")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @click.option(
-    "--slow", default="1.1", metavar="X", help="Slower than X medians is worth a finding."
+    "--slow-threshold", default="1.1", metavar="X", help="Slower than X medians is worth a finding."
 )
 @click.option("--atlas", metavar="FILE", help="Hold every rank to the digests on record.")
 @click.option("--baseline", metavar="FILE", help="An earlier fleet.json: is all of it slower?")
 @JUNIT
 @MARKDOWN
 @JSON
-@click.option("--plant", multiple=True, hidden=True)
+@click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Judge many machines: who computes other bits, who is slow, who is missing.
 
     Started by torchrun or srun each rank drives its own device; alone it is a fleet of one.
     fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
     """
-    from xorbench.verbs import fleet as verb
+    from xorbench.commands import fleet as verb
 
     out = _root(options["out"])
-    standard = verb.Standard(
+    fleet_options = verb.FleetOptions(
         command=_command(anonymous=False),
-        threshold=parse.real("--slow", options["slow"], 1, 1e6),
+        threshold=parse.real("--slow-threshold", options["slow_threshold"], 1, 1e6),
         atlas=_path(options["atlas"]),
         baseline=_path(options["baseline"]),
     )
     if options["merge"] != bool(options["folders"]):
         raise BadOption("--merge: needs the run folders to judge", "fleet --merge DIR …")
-    held = standard.read()
+    thresholds = fleet_options.read()
     if not options["merge"]:
-        return _take_part(options, out, held)
+        return _take_part(options, out, thresholds)
     exports = _exports(options)
-    outcome = verb.merge([Path(folder) for folder in options["folders"]], out, held)
+    outcome = verb.merge([Path(folder) for folder in options["folders"]], out, thresholds)
     return _print_outcome(outcome, options["as_json"], exports)
 
 
-def _take_part(options: dict[str, Any], out: Path, held: Any) -> int:
+def _take_part(options: dict[str, Any], out: Path, thresholds: Any) -> int:
     """This rank's share; only rank 0 has something to show."""
-    from xorbench.verbs import ranks as verb
+    from xorbench.commands import ranks as verb
 
-    verb.require_faults(options["plant"])
+    verb.require_faults(options["inject"])
     batches = parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000)
-    campaign = verb.Campaign(
+    fleet_request = verb.FleetRequest(
         recipe=_recipe(options, RECIPE_OPTIONS),
         axes={"batch_size": batches, "pin_memory": (False,), "drop_last": (True,)},
-        command=held.standard.command,
+        command=thresholds.fleet_options.command,
         out=out,
-        held=held,
-        repeats=parse.integer("--repeats", options["repeats"], 1, 64),
+        thresholds=thresholds,
+        processes_per_config=parse.integer("--processes", options["processes"], 1, 64),
         timeout_s=_timeout_s(options),
         deadline_s=parse.positive("--deadline", options["deadline"], 1e7),
         collective=not options["no_collective"],
-        faults=options["plant"],
+        faults=options["inject"],
     )
     here = verb.here()
     exports = _exports(options) if here.rank == 0 else None
-    outcome = verb.take_part(campaign, here, _note)
+    outcome = verb.take_part(fleet_request, here, _note)
     if isinstance(outcome, int):
         return outcome
     return _print_outcome(outcome, options["as_json"], exports)
@@ -711,7 +715,7 @@ def _path(text: str | None) -> Path | None:
 
 @cli.group()
 def atlas() -> None:
-    """Keep the digests of the reference form on record, by environment."""
+    """Keep the digests of the PyTorch training on record, by environment."""
 
 
 @atlas.command("add")
@@ -720,8 +724,8 @@ def atlas() -> None:
 @ROOT
 def atlas_add(text: str, file: str | None, out: str) -> int:
     """Put a run on record; a known environment that gives other bits is a failure."""
+    from xorbench.commands import atlas as verb
     from xorbench.report import atlas as report
-    from xorbench.verbs import atlas as verb
 
     added = verb.add(_root(out), text, _atlas(file, out))
     _say(report.changes(added.changes))
@@ -734,8 +738,8 @@ def atlas_add(text: str, file: str | None, out: str) -> int:
 @JSON
 def atlas_show(file: str | None, out: str, as_json: bool) -> int:
     """Show what is on record."""
+    from xorbench.commands import atlas as verb
     from xorbench.report import atlas as report
-    from xorbench.verbs import atlas as verb
 
     found, code = verb.show(_atlas(file, out))
     _say(report.as_json(found) if as_json else report.text(found))
@@ -753,7 +757,7 @@ def _atlas(file: str | None, out: str) -> Path:
 @ROOT
 def export(text: str, form: str, file: str, out: str) -> int:
     """Write a run as a file of another program: an epoch is a round, a case a benchmark."""
-    from xorbench.verbs import export as verb
+    from xorbench.commands import pytest_benchmark as verb
 
     form = parse.word("--to", form, tuple(verb.EXPORTS))
     path = _file("FILE", file)
@@ -771,13 +775,13 @@ def export(text: str, form: str, file: str, out: str) -> int:
 def import_(**options: Any) -> int:
     """Make a run of a file of pytest-benchmark, for report and compare.
 
-    What such a file lacks stays absent: there are no tapes, yardsticks or weights, and its
+    What such a file lacks stays absent: there are no epoch digests, calibration workloads or weights, and its
     comparisons are of raw times.
     """
-    from xorbench.verbs.export import Request
-    from xorbench.verbs.export import import_ as verb
+    from xorbench.commands.pytest_benchmark import ImportRequest
+    from xorbench.commands.pytest_benchmark import import_ as verb
 
-    request = Request(
+    request = ImportRequest(
         file=options["file"],
         command=_command(options["anonymous"]),
         root=_root(options["out"]),
@@ -791,9 +795,9 @@ def import_(**options: Any) -> int:
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
 def env(anonymous: bool, _as_json: bool) -> int:
-    """Show this machine as a worker sees it, as JSON to paste into a bug report."""
+    """Show this machine as a process sees it, as JSON to paste into a bug report."""
+    from xorbench.commands.env import env as verb
     from xorbench.observe.store import without_names
-    from xorbench.verbs.env import env as verb
 
     described = verb(anonymous=anonymous)
     _say(json.dumps(without_names(described) if anonymous else described, indent=2))
@@ -804,8 +808,8 @@ def env(anonymous: bool, _as_json: bool) -> int:
 @JSON
 def list_(as_json: bool) -> int:
     """List the settings, the parts of the recipe, and the checks."""
+    from xorbench.commands.listing import LISTS
     from xorbench.report.text import to_terminal
-    from xorbench.verbs.listing import LISTS
 
     frames = {name: table() for name, table in LISTS.items()}
     if as_json:
@@ -816,7 +820,7 @@ def list_(as_json: bool) -> int:
 
 
 def _exports(options: dict[str, Any]) -> Any:
-    from xorbench.verbs.exports import opened
+    from xorbench.commands.ci_outputs import opened
 
     return opened(options["junit"], options["markdown"])
 
@@ -853,5 +857,5 @@ def _print_preview(preview: Any, as_json: bool) -> int:
     from xorbench.report import document
 
     show = document.preview_json if as_json else document.preview_text
-    _say(show(preview.cases, preview.workers, preview.estimate_s))
+    _say(show(preview.cases, preview.processes, preview.estimate_s))
     return 0

@@ -3,7 +3,7 @@
 import os
 import sys
 
-if "EQUAL_FAULT" in os.environ and "xorbench.worker" in sys.orig_argv:
+if "EQUAL_FAULT" in os.environ and "xorbench.process" in sys.orig_argv:
     import alike
 
     name, _, size = os.environ["EQUAL_FAULT"].partition(":")

@@ -1,4 +1,4 @@
-"""The atlas: which bits the reference form has in which environment, as far as it was ever seen."""
+"""The atlas: which bits the PyTorch training has in which environment, as far as it was ever seen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ class Atlas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return {key: entry.digests for key, entry in self.entries.items()}
 
 
-class Change(NamedTuple):
+class AtlasChange(NamedTuple):
     """What adding a training to the atlas came to: `known`, `new` or `other bits`."""
 
     key: str
@@ -55,7 +55,7 @@ def save(path: Path, atlas: Atlas) -> None:
     write_whole(path, msgspec.json.format(content) + b"\n")
 
 
-def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[Change]]:
+def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:
     """The atlas with what the nodes gave; what contradicts it is said, and not taken up."""
     entries = dict(atlas.entries)
     changes = []
@@ -67,7 +67,7 @@ def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[Change]]:
             recorded = entry.digests.get(training, "")
             same = recorded == one.weights_sha256
             outcome = "new" if not recorded else "known" if same else "other bits"
-            changes.append(Change(key, training, outcome, one.weights_sha256, recorded))
+            changes.append(AtlasChange(key, training, outcome, one.weights_sha256, recorded))
             digests = {training: one.weights_sha256, **entry.digests}
             entry = msgspec.structs.replace(entry, digests=digests)
         entries[key] = entry

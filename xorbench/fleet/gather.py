@@ -23,14 +23,14 @@ from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.speed import log_relative
 from xorbench.judge.stats import spread
 from xorbench.observe import store
-from xorbench.observe.records import Fact, Run, Training
+from xorbench.observe.records import Fact, Run, TrainingRecord
 from xorbench.plan.engines import form_of
 
-PASSPORT: Final = "rank.json"
+RANK_FILE: Final = "rank.json"
 LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read
 LARGEST_RECORDS: Final = 4 << 20  # bytes of all records of one rank
 DEEPEST: Final = 6  # levels below a folder that is given, in which runs are looked for
-# What moves the bits of the reference form beside the device's model.
+# What moves the bits of the PyTorch training beside the device's model.
 KEY: Final = (
     "torch_version",
     "torch_git_version",
@@ -56,7 +56,7 @@ KEY_ENVIRONMENT: Final = (
 )
 
 
-class Passport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RankInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`rank.json`: what a rank is in its fleet; it lies beside the `runs` of the rank."""
 
     rank: int
@@ -92,7 +92,7 @@ def read(folder: Path) -> list[Node] | Bad:
     """The records of a run folder, one a device, or why it cannot be believed."""
     try:
         _require_small(folder)
-        return nodes_of(store.load(folder), passport(folder))
+        return nodes_of(store.load(folder), rank_info(folder))
     except (BadFile, msgspec.ValidationError) as error:
         owner = _owner(folder)
         return Bad(
@@ -103,9 +103,9 @@ def read(folder: Path) -> list[Node] | Bad:
         )
 
 
-def _owner(folder: Path) -> Passport | None:
+def _owner(folder: Path) -> RankInfo | None:
     try:
-        return passport(folder)
+        return rank_info(folder)
     except BadFile:
         return None
 
@@ -116,29 +116,29 @@ def _require_small(folder: Path) -> None:
             raise BadFile(f"{path}: {path.stat().st_size:,} bytes are more than {LARGEST_FILE:,}")
 
 
-def passport(folder: Path) -> Passport | None:
+def rank_info(folder: Path) -> RankInfo | None:
     """What the run's rank is in its fleet; None of a run that was started alone."""
-    path = folder.parent.parent / PASSPORT
+    path = folder.parent.parent / RANK_FILE
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(store.read_bytes(path), type=Passport)
+        return msgspec.json.decode(store.read_bytes(path), type=RankInfo)
     except msgspec.MsgspecError as error:
         raise BadFile(f"{path}: damaged: {error}") from None
 
 
-def nodes_of(run: Run, owner: Passport | None = None) -> list[Node]:
+def nodes_of(run: Run, owner: RankInfo | None = None) -> list[Node]:
     """One record a device. Raises `ValidationError` where the run holds what no record may."""
     devices = dict.fromkeys(case.device for case in run.info.cases)
     skipped = {skip.case.device for skip in run.skips}
     return [_node(run, owner, device) for device in devices if device not in skipped]
 
 
-def _node(run: Run, owner: Passport | None, device: str) -> Node:
+def _node(run: Run, owner: RankInfo | None, device: str) -> Node:
     evidence = Evidence(run)
-    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    machine = next((w.machine for w in run.info.processes if w.machine), {})
     model = _model(run.info.host, machine, device)
-    golden = [w.golden[device] for w in run.info.workers if device in w.golden]
+    golden = [w.golden[device] for w in run.info.processes if device in w.golden]
     node = {
         "rank": owner.rank if owner else None,
         "world": owner.world if owner else None,
@@ -151,8 +151,8 @@ def _node(run: Run, owner: Passport | None, device: str) -> Node:
         "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
         "universal": _wrong([fact for g in golden for fact in g.universal]),
         "references": list(_references(evidence, device)),
-        "yardstick": _yardstick(run, device),
-        "yardstick_version": run.info.yardstick_version,
+        "calibration": _calibration(run, device),
+        "calibration_version": run.info.calibration_version,
         "failed": _failed(run, device),
         "stopped": owner.stopped if owner else "",
         "sensors": owner.sensors if owner else None,
@@ -171,9 +171,9 @@ def _model(host: dict[str, Any], machine: dict[str, Any], device: str) -> str:
 
 def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
     """What two devices must share for their bits to be comparable."""
-    settings = machine.get("environment") or {}
+    configs = machine.get("environment") or {}
     key = {field: str(machine.get(field))[:500] for field in KEY}
-    given = {field: str(settings[field])[:500] for field in KEY_ENVIRONMENT if settings.get(field)}
+    given = {field: str(configs[field])[:500] for field in KEY_ENVIRONMENT if configs.get(field)}
     return {"device": model, **key, **given}
 
 
@@ -186,34 +186,36 @@ def _wrong(facts: Sequence[Fact]) -> list[Wrong]:
 
 def _references(evidence: Evidence, device: str) -> Iterator[Reference]:
     recipe_sha256 = evidence.run.info.recipe_sha256
-    for subject in evidence.subjects:
-        if subject.case.device == device and form_of(subject.case) == "reference":
+    for variant in evidence.variants:
+        if variant.case.device == device and form_of(variant.case) == "reference":
             yield _reference(
-                subject_name(subject.id, device), recipe_sha256, evidence.trainings[subject.id]
+                variant_name(variant.id, device), recipe_sha256, evidence.trainings[variant.id]
             )
 
 
-def subject_name(subject: str, device: str) -> str:
-    """A subject's id without its device: what ranks on different cards have in common."""
-    return subject.replace(device.replace(":", ""), "device", 1)
+def variant_name(variant: str, device: str) -> str:
+    """A variant's id without its device: what ranks on different cards have in common."""
+    return variant.replace(device.replace(":", ""), "device", 1)
 
 
-def _reference(subject: str, recipe_sha256: str, trainings: Sequence[Training]) -> Reference:
+def _reference(variant: str, recipe_sha256: str, trainings: Sequence[TrainingRecord]) -> Reference:
     first = trainings[0]
-    parted = [first_difference(first.tape, other.tape) for other in trainings[1:]]
+    diverged = [
+        first_difference(first.epoch_digests, other.epoch_digests) for other in trainings[1:]
+    ]
     relative = log_relative(first)
     return Reference(
-        subject=subject,
+        subject=variant,
         recipe_sha256=recipe_sha256,
         inputs_sha256=first.inputs_sha256,
         weights_sha256=first.weights_sha256,
-        tape="".join(digest[:DIGITS] for digest in first.tape[:20_000]),
+        epoch_digests="".join(digest[:DIGITS] for digest in first.epoch_digests[:20_000]),
         correct=min(training.test.correct for training in trainings),
         total=first.test.total,
         epoch=_series([s for training in trainings for s in training.epoch_s]),
         relative=None if relative is None else math.exp(relative),
-        repeats=len(trainings),
-        parted=min((epoch for epoch in parted if epoch is not None), default=None),
+        processes_per_config=len(trainings),
+        diverged=min((epoch for epoch in diverged if epoch is not None), default=None),
     )
 
 
@@ -222,13 +224,13 @@ def _series(seconds: Sequence[float]) -> Series:
     return Series(median_s=found.median, q1_s=found.q1, q3_s=found.q3, rounds=found.rounds)
 
 
-def _yardstick(run: Run, device: str) -> Series | None:
-    """The raw yardstick over all rounds, once a round and worker."""
+def _calibration(run: Run, device: str) -> Series | None:
+    """The raw calibration time over all rounds, once a round and process."""
     ids = {case.id for case in run.info.cases if case.device == device}
     rounds: dict[tuple[str, int], float] = {
-        (line.worker, line.epoch): line.yardstick_s
+        (line.process, line.epoch): line.calibration_s
         for line in run.epochs
-        if line.case in ids and line.yardstick_s
+        if line.case in ids and line.calibration_s
     }
     return _series(list(rounds.values())) if rounds else None
 
@@ -244,7 +246,7 @@ def _failed(run: Run, device: str) -> list[str]:
 
 
 def require_unplanted(folder: Path) -> None:
-    """Raise `BadOption` for a run with planted faults: its bits are wrong on purpose."""
+    """Raise `BadOption` for a run with injected faults: its bits are wrong on purpose."""
     faults = store.read_info(folder).faults
     if faults:
-        raise BadOption(f"RUN: {folder.name} has planted faults: {', '.join(faults)}")
+        raise BadOption(f"RUN: {folder.name} has injected faults: {', '.join(faults)}")

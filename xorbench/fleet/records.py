@@ -16,7 +16,7 @@ from xorbench.observe.records import Sha256
 
 SCHEMA_VERSION: Final = 1
 LARGEST_RECORD: Final = 1 << 20  # bytes of JSON that one rank may send
-DIGITS: Final = 16  # hex digits of each epoch's digest that a tape keeps
+DIGITS: Final = 16  # hex digits of each epoch's digest that a list of epoch digests keeps
 
 Version = Literal[1]
 Rank = Annotated[int, Meta(ge=0, lt=1_000_000)]
@@ -24,7 +24,7 @@ Count = Annotated[int, Meta(ge=0, lt=1 << 40)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,253}\Z")]
 Text = Annotated[str, Meta(max_length=500)]
 Seconds = Annotated[float, Meta(gt=0, lt=1e9)]
-Tape = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})*\Z", max_length=DIGITS * 20_000)]
+EpochDigests = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})*\Z", max_length=DIGITS * 20_000)]
 Severity = Literal["isolate", "investigate", "note"]
 
 
@@ -46,25 +46,25 @@ class Wrong(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One training of a rank, of the reference form: its bits, its score, its speed.
+    """One training of a rank, of the PyTorch training: its bits, its score, its speed.
 
     Attributes:
-        tape: the first 16 hex digits of the digest after each epoch, one after the other.
-        parted: the first epoch at which this rank's own repeats differ; null where they agree.
-        relative: the median over rounds of epoch ÷ yardstick; null without a yardstick.
+        epoch digests: the first 16 hex digits of the digest after each epoch, one after the other.
+        diverged: the first epoch at which this rank's own processes_per_config differ; null where they agree.
+        relative: the median over rounds of normalized time; null without a calibration workload.
     """
 
     subject: Text
     recipe_sha256: Sha256
     inputs_sha256: Sha256
     weights_sha256: Sha256
-    tape: Tape
+    epoch_digests: EpochDigests
     correct: Count
     total: Count
     epoch: Series
     relative: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
-    repeats: Annotated[int, Meta(ge=1, lt=1_000)] = 1
-    parted: Count | None = None
+    processes_per_config: Annotated[int, Meta(ge=1, lt=1_000)] = 1
+    diverged: Count | None = None
 
 
 class Sensors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,8 +81,8 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device of one rank, as its run folder has it.
 
     Attributes:
-        key: what moves the bits of the reference form: equal keys owe each other equal bits.
-        held: how many values were held to golden ones; `arithmetic` and `universal` are those
+        key: what moves the bits of the PyTorch training: equal keys owe each other equal bits.
+        held: how many values were checked against golden ones; `arithmetic` and `universal` are those
             that came out wrong.
         failed: what was lost on the way, in words.
         stopped: why the rank ended before its end, if it did.
@@ -96,18 +96,18 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Text
     run: Name
     key: Annotated[dict[Text, Text], Meta(max_length=64)]
-    held: Count
+    checked: Count
     arithmetic: Annotated[list[Wrong], Meta(max_length=64)] = []
     universal: Annotated[list[Wrong], Meta(max_length=64)] = []
     references: Annotated[list[Reference], Meta(max_length=256)] = []
-    yardstick: Series | None = None
-    yardstick_version: Count
+    calibration: Series | None = None
+    calibration_version: Count
     failed: Annotated[list[Text], Meta(max_length=64)] = []
     stopped: Text = ""
     sensors: Sensors | None = None
 
 
-class Here(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CheckIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """That a rank has come, before it begins."""
 
     schema_version: Version = SCHEMA_VERSION
@@ -144,7 +144,7 @@ class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema_version: Version = SCHEMA_VERSION
     rank: Rank
     node: Name
-    tape: Annotated[list[Sha256], Meta(max_length=20_000)] = []
+    epoch_digests: Annotated[list[Sha256], Meta(max_length=20_000)] = []
     ulps: Annotated[float, Meta(ge=0)] | None = None
     failed: Text = ""
 
@@ -162,7 +162,7 @@ class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Fleet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`fleet.json`: every rank's record without its tapes, and what was found."""
+    """`fleet.json`: every rank's record without its epoch digests, and what was found."""
 
     schema_version: Version = SCHEMA_VERSION
     kind: Literal["fleet"] = "fleet"
@@ -204,5 +204,5 @@ def key_name(key: Mapping[str, str]) -> str:
 
 
 def training_name(one: Reference) -> str:
-    """What a digest on record is of: the recipe and the subject."""
+    """What a digest on record is of: the recipe and the variant."""
     return f"{one.recipe_sha256[:16]}/{one.subject}"

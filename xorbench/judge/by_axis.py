@@ -9,22 +9,28 @@ from typing import Final
 
 from msgspec import Struct
 
-from xorbench.judge import costs, lattice
-from xorbench.judge.compare import THRESHOLD, Answer, Ratio, judged_shifts, remarks
+from xorbench.judge import paired_ratios, settings_table
+from xorbench.judge.compare import (
+    THRESHOLD,
+    ComparisonOutcome,
+    VariantRatio,
+    judged_shifts,
+    remarks,
+)
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.speed import by_repeat, log_ratios
-from xorbench.judge.stats import Shift, pool
+from xorbench.judge.stats import LogRatio, pool
 from xorbench.observe.records import Run
 from xorbench.plan.axes import Axis, value_text
-from xorbench.plan.case import Subject
+from xorbench.plan.case import Variant
 
 SCHEMA_VERSION: Final = 1
 
-Pairs = Sequence[tuple[Subject, Subject]]
+Pairs = Sequence[tuple[Variant, Variant]]
 
 
 class AxisPair(Struct, frozen=True, kw_only=True):
-    """Two subjects that differ in one setting alone: `speed` is B's epoch time ÷ A's.
+    """Two variants that differ in one setting alone: `speed` is B's epoch time ÷ A's.
 
     `diverged_epoch` is the first epoch, from 0, whose digests differ, None where all are equal;
     `bits` is what the setting must do to them, and `broken` whether it did not.
@@ -34,7 +40,7 @@ class AxisPair(Struct, frozen=True, kw_only=True):
     b: str
     value_a: str
     value_b: str
-    speed: Ratio
+    speed: VariantRatio
     diverged_epoch: int | None
     bits: str
     reason: str
@@ -46,12 +52,12 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     run: str
-    setting: str
+    config: str
     threshold: float
     pairs: list[AxisPair]
     lost: list[str]
     notes: list[str]
-    outcome: Answer
+    outcome: ComparisonOutcome
 
 
 def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:
@@ -64,7 +70,7 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     lost = [b.id for _, b in planned if b.id not in speeds]
     return AxisComparison(
         run=run.info.id,
-        setting=axis.name,
+        config=axis.name,
         threshold=threshold,
         pairs=found,
         lost=lost,
@@ -73,14 +79,14 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     )
 
 
-def planned_pairs(evidence: Evidence, axis: Axis) -> list[tuple[Subject, Subject]]:
+def planned_pairs(evidence: Evidence, axis: Axis) -> list[tuple[Variant, Variant]]:
     """What the run set out to train along the axis: the first value with each other one."""
     skipped = {skip.case.id for skip in evidence.run.skips}
-    subjects = [subject for subject in evidence.planned if subject.case.id not in skipped]
-    return [(a, b) for _, a, b in costs.pairs(subjects, axis)]
+    variants = [variant for variant in evidence.planned if variant.case.id not in skipped]
+    return [(a, b) for _, a, b in paired_ratios.pairs(variants, axis)]
 
 
-def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> Answer:
+def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> ComparisonOutcome:
     """Slower anywhere fails, and so do bits that are not as they must be; lost is no pass."""
     found = {pair.speed.verdict for pair in pairs}
     if "slower" in found or any(pair.broken for pair in pairs):
@@ -88,20 +94,22 @@ def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> Answer:
     return "inconclusive" if not pairs or lost or "inconclusive" in found else "pass"
 
 
-def _shifts(evidence: Evidence, planned: Pairs) -> dict[str, Shift]:
-    """The log ratio of each pair that some repeat finished, by the id of its second subject."""
+def _shifts(evidence: Evidence, planned: Pairs) -> dict[str, LogRatio]:
+    """The log ratio of each pair that some repeat finished, by the id of its second variant."""
     finished = [pair for pair in planned if all(one.id in evidence.trainings for one in pair)]
     logs = {b.id: log_ratios(evidence, a, b) for a, b in finished}
     of = pool({name: ratios for name, ratios in logs.items() if ratios})
     return {
-        name: Shift(mean, of.variance(name), of.freedom_of(name), of.workers[name])
+        name: LogRatio(mean, of.variance(name), of.dof_of(name), of.processes[name])
         for name, mean in of.means.items()
     }
 
 
-def _judged(evidence: Evidence, axis: Axis, a: Subject, b: Subject, speed: Ratio) -> AxisPair:
+def _judged(
+    evidence: Evidence, axis: Axis, a: Variant, b: Variant, speed: VariantRatio
+) -> AxisPair:
     diverged = _diverged(evidence, a, b)
-    pair = replace(lattice.pair(axis, a, b, evidence), parted=diverged)
+    pair = replace(settings_table.pair(axis, a, b, evidence), diverged=diverged)
     return AxisPair(
         a=a.id,
         b=b.id,
@@ -109,14 +117,18 @@ def _judged(evidence: Evidence, axis: Axis, a: Subject, b: Subject, speed: Ratio
         value_b=value_text(axis.value(b)),
         speed=speed,
         diverged_epoch=diverged,
-        bits=lattice.must(pair.expectation.bits),
+        bits=settings_table.must(pair.expectation.bits),
         reason=pair.expectation.reason,
         broken=pair.broken,
     )
 
 
-def _diverged(evidence: Evidence, a: Subject, b: Subject) -> int | None:
+def _diverged(evidence: Evidence, a: Variant, b: Variant) -> int | None:
     """The first epoch that differs in any repeat that finished both."""
     ones, others = by_repeat(evidence, a), by_repeat(evidence, b)
-    epochs = [first_difference(ones[r].tape, others[r].tape) for r in ones if r in others]
+    epochs = [
+        first_difference(ones[r].epoch_digests, others[r].epoch_digests)
+        for r in ones
+        if r in others
+    ]
     return min((epoch for epoch in epochs if epoch is not None), default=None)

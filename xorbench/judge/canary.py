@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from xorbench.judge.checks import held
+from xorbench.judge.checks import checked
 from xorbench.judge.verdicts import failed, passed, skipped
 from xorbench.observe.records import Golden, Verdict
 
@@ -28,17 +28,25 @@ def right(device: str, golden: Golden) -> list[Verdict]:
     facts = ("accuracy", device, score.expected, score.actual)
     is_right = score.expected == score.actual
     verdict = passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first")
-    return [held("arithmetic", device, golden.arithmetic), held("universal", device, bits), verdict]
+    return [
+        checked("arithmetic", device, golden.arithmetic),
+        checked("universal", device, bits),
+        verdict,
+    ]
 
 
 def fast(
-    device: str, times_s: Sequence[float], saved_s: float | None, threshold: float, lacking: str
+    device: str,
+    times_s: Sequence[float],
+    saved_s: float | None,
+    threshold: float,
+    unavailable_reason: str,
 ) -> Verdict:
-    """The median yardstick epoch against this machine's saved one; `lacking` says why without."""
+    """The median calibration workload epoch against this machine's saved one; `unavailable_reason` says why without."""
     q1, median, q3 = (1e3 * float(q) for q in np.quantile(times_s, [0.25, 0.5, 0.75]))
     actual = f"{median:.3g} ms an epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
     if saved_s is None:
-        verdict = skipped("speed", device, lacking, f"{actual}; {lacking}")
+        verdict = skipped("speed", device, unavailable_reason, f"{actual}; {unavailable_reason}")
         return replace(verdict, hint="canary --save keeps this machine's value")
     ratio = median / 1e3 / saved_s
     expected = f"at most {threshold:g}× the saved {1e3 * saved_s:.3g} ms"

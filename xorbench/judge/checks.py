@@ -1,4 +1,4 @@
-"""The checks: each reads the evidence and says of each subject whether it holds.
+"""The checks: each reads the evidence and says of each variant whether it holds.
 
 A check is a function and its row in `CHECKS`; its name there is the name in `verdicts.json`.
 """
@@ -18,20 +18,20 @@ from xorbench.errors import (
     INTERRUPTED,
     PASSED,
 )
-from xorbench.judge import lattice, witnesses
+from xorbench.judge import settings_table, witnesses
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
 from xorbench.observe.records import (
     Fact,
     Outcome,
     Run,
-    Training,
+    TrainingRecord,
     Verdict,
     WeightRecord,
 )
 from xorbench.plan import digest
 from xorbench.plan.axes import Axis
-from xorbench.plan.case import Setting, Subject, device_type
+from xorbench.plan.case import ProcessConfig, Variant, device_type
 from xorbench.plan.engines import form_of, inputs_name
 from xorbench.plan.matrix import edges, group_name
 from xorbench.plan.recipe import BASE_BATCH_SIZE
@@ -44,52 +44,52 @@ def judge(run: Run) -> list[Verdict]:
 
 
 def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Each case trains to its end in every worker, and no worker dies."""
-    for subject in evidence.planned:
-        lost = evidence.failures.get(subject.id, [])
+    """Each case trains to its end in every process, and no process dies."""
+    for variant in evidence.planned:
+        lost = evidence.failures.get(variant.id, [])
         if lost:
-            actual = "; ".join(f"{f.worker}: {f.failed}" for f in lost)
-            yield failed(name, subject.id, "trains to the end", actual, "see the logs/ folder")
-        elif subject.id in evidence.unfinished:
-            done = ", ".join(f"{u.slot}: {u.epochs}" for u in evidence.unfinished[subject.id])
-            actual = f"stopped after epochs {done} of {subject.recipe.epochs}"
+            actual = "; ".join(f"{f.process}: {f.failed}" for f in lost)
+            yield failed(name, variant.id, "trains to the end", actual, "see the logs/ folder")
+        elif variant.id in evidence.unfinished:
+            done = ", ".join(f"{u.slot}: {u.epochs}" for u in evidence.unfinished[variant.id])
+            actual = f"stopped after epochs {done} of {variant.recipe.epochs}"
             hint = f"python -m xorbench run --resume {evidence.run.info.id} goes on"
-            yield inconclusive(name, subject.id, "trains to the end", actual, hint)
-        elif subject.id in evidence.trainings:
-            yield passed(name, subject.id, "trains to the end", "it did")
-    for worker in evidence.run.info.workers:
-        if worker.died:
-            hint = f"see logs/{worker.id}.log, and the system's log for memory or hardware errors"
-            yield failed(name, f"worker {worker.id}", "lives to the end", worker.died, hint)
+            yield inconclusive(name, variant.id, "trains to the end", actual, hint)
+        elif variant.id in evidence.trainings:
+            yield passed(name, variant.id, "trains to the end", "it did")
+    for process in evidence.run.info.processes:
+        if process.died:
+            hint = f"see logs/{process.id}.log, and the system's log for memory or hardware errors"
+            yield failed(name, f"process {process.id}", "lives to the end", process.died, hint)
 
 
 def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Every test point is right, counted as integers; weights, losses and outputs are finite."""
-    for subject in evidence.subjects:
-        trainings = evidence.trainings[subject.id]
+    for variant in evidence.variants:
+        trainings = evidence.trainings[variant.id]
         tests = [training.test for training in trainings]
         expected = f"{tests[0].total}/{tests[0].total}"
         scores = ", ".join(dict.fromkeys(f"{test.correct}/{test.total}" for test in tests))
         flaws = dict.fromkeys(filter(None, map(not_finite, trainings)))
         actual = "; ".join([scores, *flaws])
         if all(test.correct == test.total for test in tests) and not flaws:
-            yield passed(name, subject.id, expected, actual)
+            yield passed(name, variant.id, expected, actual)
         else:
-            yield failed(name, subject.id, expected, actual, _accuracy_hint(subject, trainings))
+            yield failed(name, variant.id, expected, actual, _accuracy_hint(variant, trainings))
 
 
-def not_finite(training: Training) -> str:
+def not_finite(training: TrainingRecord) -> str:
     """What is not finite at the end of a training, and since which epoch; empty where all is."""
     return _not_finite_state(training) or "; ".join(_not_finite_outputs(training))
 
 
-def _not_finite_outputs(training: Training) -> Iterator[str]:
+def _not_finite_outputs(training: TrainingRecord) -> Iterator[str]:
     for count in (training.test, training.train):
         if count.not_finite:
             yield f"{count.not_finite} of {count.total} outputs are not finite"
 
 
-def _not_finite_state(training: Training) -> str:
+def _not_finite_state(training: TrainingRecord) -> str:
     epoch = _first_without_loss(training)
     weights = (training.weights or {}).values()
     if not all(np.isfinite(values_of(weight)).all() for weight in weights):
@@ -98,44 +98,44 @@ def _not_finite_state(training: Training) -> str:
     return f"loss is not finite since epoch {epoch}" if lost else ""
 
 
-def _first_without_loss(training: Training) -> int | None:
+def _first_without_loss(training: TrainingRecord) -> int | None:
     """The first epoch whose loss is not finite; None where all are, or the engine has none."""
     if form_of(training.case) == "universal":
         return None
     return next((epoch for epoch, loss in enumerate(training.losses) if loss is None), None)
 
 
-def _accuracy_hint(subject: Subject, trainings: list[Training]) -> str:
+def _accuracy_hint(variant: Variant, trainings: list[TrainingRecord]) -> str:
     if any(map(_not_finite_state, trainings)):
-        return _rate_hint(subject)
+        return _rate_hint(variant)
     if any(map(not_finite, trainings)):
         return "outputs of finite weights overflow: an operator is wrong, or the dtype too narrow"
     loss = max((t.losses[-1] or 0.0 for t in trainings), default=0.0)
     if loss > WILD_LOSS:
-        return f"the loss ends at {loss:.3g}, that of a guess is 0.693: {_rate_hint(subject)}"
-    if form_of(subject.case) == "universal":
-        return f"{_universal_hint(trainings)}; {_budget_hint(subject)}"
-    return _budget_hint(subject)
+        return f"the loss ends at {loss:.3g}, that of a guess is 0.693: {_rate_hint(variant)}"
+    if form_of(variant.case) == "universal":
+        return f"{_universal_hint(trainings)}; {_budget_hint(variant)}"
+    return _budget_hint(variant)
 
 
 WILD_LOSS: Final = 1.0  # a training that has learned nothing yet stays near ln 2
 
 
-def _rate_hint(subject: Subject) -> str:
-    rate = subject.recipe.learning_rate(subject.case.batch_size)
-    scaled = " or --lr-scaling none" if rate > subject.recipe.lr else ""
+def _rate_hint(variant: Variant) -> str:
+    rate = variant.recipe.learning_rate(variant.case.batch_size)
+    scaled = " or --lr-scaling none" if rate > variant.recipe.lr else ""
     return f"lr {rate:g} may be too high here: try a lower --lr{scaled}"
 
 
-def _universal_hint(trainings: list[Training]) -> str:
+def _universal_hint(trainings: list[TrainingRecord]) -> str:
     facts = [fact for training in trainings for fact in training.golden]
     if facts and all(fact.actual == fact.expected for fact in facts):
         return "the device computes right (see universal), but not every point is learned"
     return "see universal first: the device may compute wrong"
 
 
-def _budget_hint(subject: Subject) -> str:
-    recipe, size = subject.recipe, subject.case.batch_size
+def _budget_hint(variant: Variant) -> str:
+    recipe, size = variant.recipe, variant.case.batch_size
     short = f"{recipe.epochs} epochs at lr {recipe.learning_rate(size):g} may be too few here: try"
     more = f"--epochs {recipe.epochs * max(4, round(size / BASE_BATCH_SIZE))}"
     if size > BASE_BATCH_SIZE and recipe.lr_scaling == "none":
@@ -145,13 +145,13 @@ def _budget_hint(subject: Subject) -> str:
 
 def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """All trainings of a seed start from the same points and weights."""
-    by_source: dict[str, list[Training]] = {}
+    by_source: dict[str, list[TrainingRecord]] = {}
     for training in evidence.run.trainings:
-        by_source.setdefault(source(evidence.subject(training)), []).append(training)
+        by_source.setdefault(source(evidence.variant(training)), []).append(training)
     for drawn, trainings in by_source.items():
         counts = Counter(training.inputs_sha256 for training in trainings)
         usual, _ = counts.most_common(1)[0]
-        odd = [f"{t.case.id} in {t.worker}" for t in trainings if t.inputs_sha256 != usual]
+        odd = [f"{t.case.id} in {t.process}" for t in trainings if t.inputs_sha256 != usual]
         expected = f"one digest over {len(trainings)} trainings"
         if odd:
             actual = f"{len(counts)} digests; the odd ones: {some(odd)}"
@@ -163,109 +163,116 @@ def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
             yield passed(name, drawn, expected, usual[:16])
 
 
-def source(subject: Subject) -> str:
+def source(variant: Variant) -> str:
     """What the points and the initial weights are drawn from: a seed, and what may draw otherwise.
 
     `randn` differs between instruction sets, and may between versions of PyTorch; the universal
     form draws the same everywhere.
     """
-    name = inputs_name(subject.case)
-    drawn_by = replace(Setting(), python=subject.setting.python, env=subject.setting.env)
-    everywhere = drawn_by == Setting() or form_of(subject.case) == "universal"
+    name = inputs_name(variant.case)
+    drawn_by = replace(ProcessConfig(), python=variant.config.python, env=variant.config.env)
+    everywhere = drawn_by == ProcessConfig() or form_of(variant.case) == "universal"
     return name if everywhere else f"{name} @{drawn_by.id}"
 
 
 def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Every worker of a subject records the same tape."""
-    for subject in evidence.subjects:
-        trainings = evidence.trainings[subject.id]
+    """Every process of a variant records the same epoch digests."""
+    for variant in evidence.variants:
+        trainings = evidence.trainings[variant.id]
         if len(trainings) < 2:
             yield skipped(
-                name, subject.id, "equal tapes", "one worker only: --repeats 2 compares two"
+                name,
+                variant.id,
+                "equal epoch digests",
+                "one process only: --processes 2 compares two",
             )
             continue
-        expected = f"equal tapes in {len(trainings)} workers"
-        parted = {
-            other.worker: f"{other.worker} parts from {trainings[0].worker} at epoch {epoch}"
+        expected = f"equal epoch digests in {len(trainings)} processes"
+        diverged = {
+            other.process: f"{other.process} diverges from {trainings[0].process} at epoch {epoch}"
             for other in trainings[1:]
-            if (epoch := first_difference(trainings[0].tape, other.tape)) is not None
+            if (epoch := first_difference(trainings[0].epoch_digests, other.epoch_digests))
+            is not None
         }
-        if parted:
-            hint = _where(evidence.run.info.id, subject.id, trainings[0].worker, min(parted))
-            yield failed(name, subject.id, expected, "; ".join(parted.values()), hint)
+        if diverged:
+            hint = _where(evidence.run.info.id, variant.id, trainings[0].process, min(diverged))
+            yield failed(name, variant.id, expected, "; ".join(diverged.values()), hint)
         else:
-            yield passed(name, subject.id, expected, trainings[0].weights_sha256[:16])
+            yield passed(name, variant.id, expected, trainings[0].weights_sha256[:16])
 
 
-def _where(run: str, subject: str, *workers: str) -> str:
-    sides = shlex.join(f"{run}:{subject}#{worker}" for worker in workers)
+def _where(run: str, variant: str, *processes: str) -> str:
+    sides = shlex.join(f"{run}:{variant}#{process}" for process in processes)
     return f"suspect the hardware, or a race; where: python -m xorbench diff {sides}"
 
 
 def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """The throw-away warm-up epochs equal the first timed ones."""
-    for subject in evidence.subjects:
-        trainings = evidence.trainings[subject.id]
-        expected = f"the first {len(trainings[0].warmup_tape)} epochs twice the same"
-        parted = [
-            f"in {training.worker} they part at epoch {epoch}"
+    for variant in evidence.variants:
+        trainings = evidence.trainings[variant.id]
+        expected = f"the first {len(trainings[0].warmup_epoch_digests)} epochs twice the same"
+        diverged = [
+            f"in {training.process} they diverge at epoch {epoch}"
             for training in trainings
-            if (epoch := first_difference(training.warmup_tape, training.tape)) is not None
+            if (epoch := first_difference(training.warmup_epoch_digests, training.epoch_digests))
+            is not None
         ]
-        if parted:
+        if diverged:
             hint = "something is left over between trainings of one process"
-            yield failed(name, subject.id, expected, "; ".join(parted), hint)
-        elif not trainings[0].warmup_tape:
-            yield skipped(name, subject.id, expected, "this run had no warm-up")
+            yield failed(name, variant.id, expected, "; ".join(diverged), hint)
+        elif not trainings[0].warmup_epoch_digests:
+            yield skipped(name, variant.id, expected, "this run had no warm-up")
         else:
-            yield passed(name, subject.id, expected, "they are")
+            yield passed(name, variant.id, expected, "they are")
 
 
 def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """A change of one setting does to the bits what the axes table says."""
-    for axis, members in edges(evidence.subjects):
+    for axis, members in edges(evidence.variants):
         yield _edge(name, axis, members, evidence)
 
 
-def _edge(name: str, axis: Axis, members: list[Subject], evidence: Evidence) -> Verdict:
-    subject = group_name(axis, members)
-    found = lattice.pairs(axis, members, evidence)
+def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> Verdict:
+    variant = group_name(axis, members)
+    found = settings_table.pairs(axis, members, evidence)
     expected = "; ".join(
-        dict.fromkeys(f"{lattice.must(p.expectation.bits)}: {p.expectation.reason}" for p in found)
+        dict.fromkeys(
+            f"{settings_table.must(p.expectation.bits)}: {p.expectation.reason}" for p in found
+        )
     )
     broken = [_broken(one) for one in found if one.broken]
     if broken:
         hint = f"{axis.option} did to the bits what it must not: {axis.about}"
-        return failed(name, subject, expected, some(broken), hint)
-    seen = ("kept" if p.parted is None else f"changed at epoch {p.parted}" for p in found)
+        return failed(name, variant, expected, some(broken), hint)
+    seen = ("kept" if p.diverged is None else f"changed at epoch {p.diverged}" for p in found)
     binding = any(p.expectation.bits != "may change" for p in found)
     said = passed if binding else skipped
-    return said(name, subject, expected, ", ".join(dict.fromkeys(seen)))
+    return said(name, variant, expected, ", ".join(dict.fromkeys(seen)))
 
 
-def _broken(one: lattice.Pair) -> str:
+def _broken(one: settings_table.Pair) -> str:
     values = f"{one.axis.value(one.a)} and {one.axis.value(one.b)}"
-    did = "have equal bits" if one.parted is None else f"part at epoch {one.parted}"
+    did = "have equal bits" if one.diverged is None else f"diverge at epoch {one.diverged}"
     return f"{values} {did}"
 
 
 def parity(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """An accelerator agrees with the CPU on every test point."""
-    by_id = {subject.id: subject for subject in evidence.subjects}
+    by_id = {variant.id: variant for variant in evidence.variants}
     pairs = [
-        (subject, by_id[twin.id])
-        for subject in evidence.subjects
-        if device_type(subject.case.device) != "cpu"
-        and (twin := replace(subject, case=replace(subject.case, device="cpu"))).id in by_id
+        (variant, by_id[twin.id])
+        for variant in evidence.variants
+        if device_type(variant.case.device) != "cpu"
+        and (twin := replace(variant, case=replace(variant.case, device="cpu"))).id in by_id
     ]
     if not pairs:
         reason = "no case ran both on the CPU and on an accelerator"
         yield skipped(name, "CPU and accelerator", "equal test predictions", reason)
-    for subject, twin in pairs:
-        yield _agreement(name, subject.id, evidence.first(subject), evidence.first(twin))
+    for variant, twin in pairs:
+        yield _agreement(name, variant.id, evidence.first(variant), evidence.first(twin))
 
 
-def _agreement(name: str, subject: str, device: Training, cpu: Training) -> Verdict:
+def _agreement(name: str, variant: str, device: TrainingRecord, cpu: TrainingRecord) -> Verdict:
     points = zip(device.predictions, cpu.predictions, strict=True)
     differing = [index for index, (a, b) in enumerate(points) if a != b]
     expected = f"{cpu.test.total} test predictions equal the CPU's"
@@ -273,8 +280,8 @@ def _agreement(name: str, subject: str, device: Training, cpu: Training) -> Verd
     if differing:
         shown = some([str(index) for index in differing])
         actual = f"{len(differing)} differ, at points {shown}; {weights}"
-        return failed(name, subject, expected, actual, "compare the two losses epoch by epoch")
-    return passed(name, subject, expected, f"they do; {weights}")
+        return failed(name, variant, expected, actual, "compare the two losses epoch by epoch")
+    return passed(name, variant, expected, f"they do; {weights}")
 
 
 def largest_difference(
@@ -298,31 +305,31 @@ def values_of(weight: WeightRecord) -> np.ndarray[tuple[int, ...], np.dtype[np.f
 
 def arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Each device rounds, divides, compares and keeps subnormals as IEEE 754 asks."""
-    for worker in evidence.run.info.workers:
-        for device, found in worker.golden.items():
-            yield held(name, f"{device} in {worker.id}", found.arithmetic)
+    for process in evidence.run.info.processes:
+        for device, found in process.golden.items():
+            yield checked(name, f"{device} in {process.id}", found.arithmetic)
 
 
 def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Each device trains the universal form to the digest of every sound machine."""
-    for worker in evidence.run.info.workers:
-        for device, found in worker.golden.items():
-            yield held(name, f"{device} in {worker.id}", found.universal)
-    for subject in evidence.subjects:
-        for training in evidence.trainings[subject.id]:
+    """Each device trains the universal training to the digest of every sound machine."""
+    for process in evidence.run.info.processes:
+        for device, found in process.golden.items():
+            yield checked(name, f"{device} in {process.id}", found.universal)
+    for variant in evidence.variants:
+        for training in evidence.trainings[variant.id]:
             if training.golden:
-                yield held(name, f"{subject.id} in {training.worker}", training.golden)
+                yield checked(name, f"{variant.id} in {training.process}", training.golden)
 
 
-def held(check: str, subject: str, facts: list[Fact]) -> Verdict:
+def checked(check: str, variant: str, facts: list[Fact]) -> Verdict:
     """Pass where every fact is its golden value; else the first that is not, and how many."""
     wrong = [fact for fact in facts if fact.expected != fact.actual]
     if not wrong:
-        return passed(check, subject, "the golden values", facts[0].actual[:16])
+        return passed(check, variant, "the golden values", facts[0].actual[:16])
     shown = "; ".join(f"{fact.what}: {fact.actual[:48]}" for fact in wrong[:3])
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
-    return failed(check, subject, expected, shown + more, GOLDEN_HINTS[check])
+    return failed(check, variant, expected, shown + more, GOLDEN_HINTS[check])
 
 
 GOLDEN_HINTS: Final = {
@@ -334,18 +341,18 @@ GOLDEN_HINTS: Final = {
 def save_and_load(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """A saved and loaded model has the same digest and the same score."""
     expected = "same digest and score after saving and loading"
-    for subject in evidence.subjects:
-        trainings = evidence.trainings[subject.id]
-        wrong = [f"{t.worker}: {flaw}" for t in trainings for flaw in _reload_flaws(t)]
+    for variant in evidence.variants:
+        trainings = evidence.trainings[variant.id]
+        wrong = [f"{t.process}: {flaw}" for t in trainings for flaw in _reload_flaws(t)]
         if wrong:
             hint = "what a checkpoint of this machine holds is not what was trained"
-            yield failed(name, subject.id, expected, "; ".join(wrong), hint)
+            yield failed(name, variant.id, expected, "; ".join(wrong), hint)
         else:
-            yield passed(name, subject.id, expected, trainings[0].reloaded_sha256[:16])
+            yield passed(name, variant.id, expected, trainings[0].reloaded_sha256[:16])
 
 
-def _reload_flaws(training: Training) -> Iterator[str]:
-    if training.tape[-1] != training.weights_sha256:
+def _reload_flaws(training: TrainingRecord) -> Iterator[str]:
+    if training.epoch_digests[-1] != training.weights_sha256:
         yield "the weights changed between the last epoch and saving"
     if training.reloaded_sha256 != training.weights_sha256:
         yield "the loaded weights have another digest"
@@ -363,21 +370,21 @@ def sha256_of(weights: Mapping[str, WeightRecord]) -> str:
 
 
 def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """No worker grows by more than 256 MiB once its trainings stand open."""
-    trained = {training.worker for training in evidence.run.trainings}
-    for worker in evidence.run.info.workers:
-        if worker.opened_rss_bytes is None or worker.peak_rss_bytes is None:
+    """No process grows by more than 256 MiB once its trainings stand open."""
+    trained = {training.process for training in evidence.run.trainings}
+    for process in evidence.run.info.processes:
+        if process.opened_rss_bytes is None or process.peak_rss_bytes is None:
             continue
-        if worker.id not in trained:
+        if process.id not in trained:
             continue
-        grown_mib = (worker.peak_rss_bytes - worker.opened_rss_bytes) / 2**20
-        subject = f"worker {worker.id}"
+        grown_mib = (process.peak_rss_bytes - process.opened_rss_bytes) / 2**20
+        variant = f"process {process.id}"
         expected, actual = f"at most {GROWTH_MIB} MiB more", f"{grown_mib:.0f} MiB more"
         if grown_mib > GROWTH_MIB:
             hint = "something is kept from epoch to epoch: a longer training will run out of memory"
-            yield failed(name, subject, expected, actual, hint)
+            yield failed(name, variant, expected, actual, hint)
         else:
-            yield passed(name, subject, expected, actual)
+            yield passed(name, variant, expected, actual)
 
 
 GROWTH_MIB: Final = 256

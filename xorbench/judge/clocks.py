@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records import EpochLine, Training
+from xorbench.observe.records import EpochLine, TrainingRecord
 
 RATE: Final = 0.01  # by which two clocks of one machine may run apart
 READING_S: Final = 0.05  # between the readings of the two clocks, each time, on a busy machine
@@ -15,12 +15,12 @@ UNACCOUNTED: Final = 0.25  # … and which share of the epoch
 FEWEST_EPOCHS: Final = 10  # one of which a busy machine leaves in peace
 
 
-def flaws(evidence: Evidence, training: Training) -> Iterator[str]:
+def flaws(evidence: Evidence, training: TrainingRecord) -> Iterator[str]:
     """Why the times of a training cannot be believed, process by process; none where they can."""
-    for worker, group in groupby(evidence.epochs(training), key=lambda line: line.worker):
+    for process, group in groupby(evidence.epochs(training), key=lambda line: line.process):
         lines = [line for line in group if line.waited_s is not None]
         if lines:
-            yield from (f"{worker}: {flaw}" for flaw in _flaws_of(lines))
+            yield from (f"{process}: {flaw}" for flaw in _flaws_of(lines))
 
 
 def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
     return min(((line.waited_s or 0.0) - line.epoch_s, line.epoch_s) for line in lines)
 
 
-def said(evidence: Evidence, trainings: Sequence[Training]) -> str:
+def said(evidence: Evidence, trainings: Sequence[TrainingRecord]) -> str:
     """The least that lay between an epoch and the wait for it."""
     lines = [line for t in trainings for line in evidence.epochs(t) if line.waited_s is not None]
     return f"{_ms(_least_unaccounted(lines)[0])} more at least" if lines else "not recorded"

@@ -1,8 +1,8 @@
 """Compare two runs: did the code or a setting get slower, and did the machine?
 
-Two questions, two figures. *Relative* figures (epoch ÷ yardstick, timed in the same rounds) cancel
-the machine, and answer the first; the raw yardstick answers the second. Where the software
-differs, the yardstick may have changed with it, so that only raw figures are left: these wander by
+Two questions, two figures. *Relative* figures (normalized time, timed in the same rounds) cancel
+the machine, and answer the first; the raw calibration time answers the second. Where the software
+differs, the calibration workload may have changed with it, so that only raw figures are left: these wander by
 tens of per cent on a shared machine, and are judged by the wide threshold of the machine.
 
 Both figures are judged by one rule, `decide`.
@@ -17,20 +17,20 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
-from xorbench.judge import conditions
+from xorbench.judge import system_samples
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.speed import (
     NOISY,
-    by_subject,
-    leaks,
+    by_variant,
+    calibrations,
     log_epoch,
     log_relative,
     noisy,
     relative_pool,
-    yardsticks,
+    residual_drifts,
 )
-from xorbench.judge.stats import ALPHA, Estimate, Pool, Shift, holm, pool, shift
-from xorbench.observe.records import Run, WorkerRecord
+from xorbench.judge.stats import ALPHA, Estimate, LogRatio, Pool, holm, pool, shift
+from xorbench.observe.records import ProcessRecord, Run
 from xorbench.plan import kernels
 from xorbench.plan.recipe import Recipe
 
@@ -38,7 +38,7 @@ THRESHOLD: Final = 0.05
 MACHINE_THRESHOLD: Final = 1.5
 MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
 SCHEMA_VERSION: Final = 1
-# What makes the yardstick's own code, so that it no longer cancels.
+# What makes the calibration workload's own code, so that it no longer cancels.
 SOFTWARE: Final = (
     "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
 )  # fmt: skip
@@ -46,16 +46,16 @@ PASSING: Final = ("load_average_1min", "python_executable")  # differs from run 
 
 Figures = Literal["relative", "raw"]
 Speed = Literal["same", "slower", "faster", "inconclusive"]
-Answer = Literal["pass", "fail", "inconclusive"]
-EXIT_CODES: Final[dict[Answer, int]] = {
+ComparisonOutcome = Literal["pass", "fail", "inconclusive"]
+EXIT_CODES: Final[dict[ComparisonOutcome, int]] = {
     "pass": PASSED, "fail": CHECK_FAILED, "inconclusive": INCONCLUSIVE,
 }  # fmt: skip
 
 
-class Ratio(Struct, frozen=True, kw_only=True):
-    """B's time ÷ A's of one subject or device; the bounds are None where one worker allows none.
+class VariantRatio(Struct, frozen=True, kw_only=True):
+    """B's time ÷ A's of one variant or device; the bounds are None where one process allows none.
 
-    `p` is adjusted for the number of subjects (Holm), and the interval is as wide as that asks.
+    `p` is adjusted for the number of variants (Holm), and the interval is as wide as that asks.
     """
 
     subject: str
@@ -63,7 +63,7 @@ class Ratio(Struct, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     p: float | None
-    workers: int
+    processes: int
     verdict: Speed
     note: str = ""
 
@@ -86,14 +86,14 @@ class Comparison(Struct, frozen=True, kw_only=True):
     figures: Figures
     threshold: float
     machine_threshold: float
-    subjects: list[Ratio]
-    machine: list[Ratio]
+    variants: list[VariantRatio]
+    machine: list[VariantRatio]
     only_a: list[str]
     only_b: list[str]
     lost: list[str] = []
     changes: list[Change]
     notes: list[str]
-    outcome: Answer
+    outcome: ComparisonOutcome
 
 
 def compare(
@@ -109,23 +109,23 @@ def compare(
     figures: Figures = "raw" if software else "relative"
     limit = machine_threshold if software else 1 + threshold
     matched, notes = _matched(before, after)
-    subjects = _subjects(before, after, matched, figures, limit)
+    variants = _variants(before, after, matched, figures, limit)
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
-    judged_here = {row.subject for row in subjects}
+    judged_here = {row.subject for row in variants}
     untimed = [name for name in matched if name not in judged_here]
     lost = [*_lost(before, after), *untimed] if matched else []
-    outcome = verdict(subjects, machine, lost)
+    outcome = verdict(variants, machine, lost)
     changes = [*software, *other_changes(a, b), *_answers(before, after, matched)]
     for name, run in (("A", a), ("B", b)):
         notes += [f"{name} {text}" for text in remarks(run)]
-    notes += [*_advice(software, subjects), *kernel_hint(changes)]
+    notes += [*_advice(software, variants), *kernel_hint(changes)]
     return Comparison(
         a=a.info.id,
         b=b.info.id,
         figures=figures,
         threshold=threshold,
         machine_threshold=machine_threshold,
-        subjects=subjects,
+        variants=variants,
         machine=machine,
         only_a=_missing(before, after),
         only_b=_missing(after, before),
@@ -137,25 +137,25 @@ def compare(
 
 
 def verdict(
-    subjects: Sequence[Ratio], machine: Sequence[Ratio], lost: Sequence[str] = ()
-) -> Answer:
+    variants: Sequence[VariantRatio], machine: Sequence[VariantRatio], lost: Sequence[str] = ()
+) -> ComparisonOutcome:
     """Slower anywhere fails; nothing to compare, one undecided or lost, is never a pass."""
-    found = {row.verdict for row in (*subjects, *machine)}
+    found = {row.verdict for row in (*variants, *machine)}
     if "slower" in found:
         return "fail"
-    return "inconclusive" if not subjects or lost or "inconclusive" in found else "pass"
+    return "inconclusive" if not variants or lost or "inconclusive" in found else "pass"
 
 
 def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
-    """Ids of the subjects that both runs finished by the same recipe, or why there are none."""
+    """Ids of the variants that both runs finished by the same recipe, or why there are none."""
     one, other = a.run.info, b.run.info
     if one.recipe_sha256 != other.recipe_sha256:
         return [], [nothing_by_recipes(one.recipe, other.recipe)]
-    if one.yardstick_version != other.yardstick_version:
-        versions = f"{one.yardstick_version} and {other.yardstick_version}"
-        return [], [f"nothing to compare: the yardsticks are of versions {versions}"]
-    there = {subject.id for subject in b.subjects}
-    matched = [subject.id for subject in a.subjects if subject.id in there]
+    if one.calibration_version != other.calibration_version:
+        versions = f"{one.calibration_version} and {other.calibration_version}"
+        return [], [f"nothing to compare: the calibration workloads are of versions {versions}"]
+    there = {subject.id for subject in b.variants}
+    matched = [subject.id for subject in a.variants if subject.id in there]
     return matched, [] if matched else ["nothing to compare: the runs have no case in common"]
 
 
@@ -169,55 +169,60 @@ def nothing_by_recipes(a: Recipe | None, b: Recipe | None) -> str:
     return f"nothing to compare: recipes differ: {'; '.join(found) or 'by their SHA-256'}"
 
 
-def _subjects(
+def _variants(
     a: Evidence, b: Evidence, matched: Sequence[str], figures: Figures, limit: float
-) -> list[Ratio]:
+) -> list[VariantRatio]:
     raw = figures == "raw"
-    before, after = (by_subject(e, log_epoch if raw else log_relative) for e in (a, b))
+    before, after = (by_variant(e, log_epoch if raw else log_relative) for e in (a, b))
     names = [name for name in matched if name in before and name in after]
     pooling = pool if raw else relative_pool
     one, other = (pooling({name: side[name] for name in names}) for side in (before, after))
-    return judged_raw(one, other, limit) if raw else judged(one, other, limit, leaks(a, b))
+    return (
+        judged_raw(one, other, limit) if raw else judged(one, other, limit, residual_drifts(a, b))
+    )
 
 
-def judged_raw(before: Pool, after: Pool, limit: float) -> list[Ratio]:
+def judged_raw(before: Pool, after: Pool, limit: float) -> list[VariantRatio]:
     """As `judged`, of raw times: hours lie between them, so that no p could be believed."""
     return [msgspec.structs.replace(row, p=None) for row in judged(before, after, limit)]
 
 
 def judged(
-    before: Pool, after: Pool, limit: float, leaks: Mapping[str, float] = MappingProxyType({})
-) -> list[Ratio]:
-    """Each subject's ratio against the limit (1.05), corrected for there being several.
+    before: Pool,
+    after: Pool,
+    limit: float,
+    residual_drifts: Mapping[str, float] = MappingProxyType({}),
+) -> list[VariantRatio]:
+    """Each variant's ratio against the limit (1.05), corrected for there being several.
 
-    `leaks` adds a standard deviation to a subject's shift (`stats.shift`).
+    `residual_drifts` adds a standard deviation to a variant's shift (`stats.shift`).
     """
     names = list(before.means)
     return judged_shifts(
-        {name: shift(before, after, name, leaks.get(name, 0.0)) for name in names}, limit
+        {name: shift(before, after, name, residual_drifts.get(name, 0.0)) for name in names}, limit
     )
 
 
-def judged_shifts(shifts: Mapping[str, Shift], limit: float) -> list[Ratio]:
+def judged_shifts(shifts: Mapping[str, LogRatio], limit: float) -> list[VariantRatio]:
     """Each shift as a ratio against the limit (1.05), corrected for there being several (Holm)."""
     corrected = holm([moved.p for moved in shifts.values()])
     rows = []
     for (name, moved), (p, alpha) in zip(shifts.items(), corrected, strict=True):
         found = moved.ratio(alpha)
         said = decide(found.value, found.low, found.high, p, limit)
-        alone = "" if found.low is not None else "one worker has no interval: --repeats 2"
+        alone = "" if found.low is not None else "one process has no interval: --processes 2"
         rows.append(_ratio(name, found, None if found.low is None else p, said, alone))
     return rows
 
 
-def _ratio(subject: str, found: Estimate, p: float | None, said: Speed, note: str) -> Ratio:
-    return Ratio(
+def _ratio(subject: str, found: Estimate, p: float | None, said: Speed, note: str) -> VariantRatio:
+    return VariantRatio(
         subject=subject,
         ratio=found.value,
         low=found.low,
         high=found.high,
         p=p,
-        workers=found.workers,
+        processes=found.processes,
         verdict=said,
         note=note,
     )
@@ -234,12 +239,12 @@ def decide(ratio: float, low: float | None, high: float | None, p: float, limit:
     return "same" if 1 / limit <= low and high <= limit else "inconclusive"
 
 
-def _machine(a: Evidence, b: Evidence, limit: float) -> list[Ratio]:
-    """The raw yardstick of each device, judged as cases are; hours lie between the runs, so no p.
+def _machine(a: Evidence, b: Evidence, limit: float) -> list[VariantRatio]:
+    """The raw calibration time of each device, judged as cases are; hours lie between the runs, so no p.
 
-    Devices differ in how much they scatter, so each has the deviation of its own yardsticks.
+    Devices differ in how much they scatter, so each has the deviation of its own calibration workloads.
     """
-    before, after = yardsticks(a), yardsticks(b)
+    before, after = calibrations(a), calibrations(b)
     names = sorted(name for name in before if name in after)
     shifts = {n: shift(pool({n: before[n]}), pool({n: after[n]}), n) for n in names}
     return [
@@ -248,9 +253,9 @@ def _machine(a: Evidence, b: Evidence, limit: float) -> list[Ratio]:
     ]
 
 
-def _machine_note(row: Ratio, limit: float) -> str:
+def _machine_note(row: VariantRatio, limit: float) -> str:
     if row.verdict == "inconclusive":
-        return "the interval is not within the threshold: more --repeats"
+        return "the interval is not within the threshold: more --processes"
     return _mild(row.ratio, limit)
 
 
@@ -264,21 +269,21 @@ def _mild(ratio: float, limit: float) -> str:
 
 
 def _missing(here: Evidence, there: Evidence) -> list[str]:
-    """Subjects that one run finished and the other did not."""
-    others = {subject.id for subject in there.subjects}
-    return [subject.id for subject in here.subjects if subject.id not in others]
+    """Variants that one run finished and the other did not."""
+    others = {subject.id for subject in there.variants}
+    return [subject.id for subject in here.variants if subject.id not in others]
 
 
 def _lost(a: Evidence, b: Evidence) -> list[str]:
-    """What A finished, and B set out to train and did not finish in any worker."""
+    """What A finished, and B set out to train and did not finish in any process."""
     skipped = {skip.case.id for skip in b.run.skips}
     planned = {subject.id for subject in b.planned if subject.case.id not in skipped}
     return [name for name in _missing(a, b) if name in planned]
 
 
 def fault_remarks(faults: Sequence[str]) -> list[str]:
-    """That faults were planted, if any were."""
-    return [f"has planted faults: {'; '.join(faults)}"] if faults else []
+    """That faults were injected, if any were."""
+    return [f"has injected faults: {'; '.join(faults)}"] if faults else []
 
 
 def remarks(run: Run) -> Iterator[str]:
@@ -288,30 +293,30 @@ def remarks(run: Run) -> Iterator[str]:
         yield f"was put under stress ({run.info.stress}): its speeds are of no use"
     if run.unfinished or run.failures:
         yield f"lost or did not finish {len(run.unfinished) + len(run.failures)} training(s)"
-    for text in conditions.trouble(run.conditions):
+    for text in system_samples.trouble(run.system_samples):
         yield f"was {text}"
     evidence = Evidence(run)
-    if count := sum(noisy(evidence.trainings[s.id]) for s in evidence.subjects):
-        yield f"is noisy in {count} of its {len(evidence.subjects)} cases ({NOISY})"
+    if count := sum(noisy(evidence.trainings[s.id]) for s in evidence.variants):
+        yield f"is noisy in {count} of its {len(evidence.variants)} cases ({NOISY})"
 
 
-def _advice(software: Sequence[Change], subjects: Sequence[Ratio]) -> Iterator[str]:
+def _advice(software: Sequence[Change], variants: Sequence[VariantRatio]) -> Iterator[str]:
     if software:
         yield (
-            "the software differs, and the yardstick with it: these are raw times, judged by"
+            "the software differs, and the calibration workload with it: these are raw times, judged by"
             " --machine-threshold, and their intervals speak of the minutes of each run alone;"
             " to compare two interpreters in one run, interleaved: run --pythons OLD,NEW (or"
             " --threads, --env), then compare RUN --by python"
         )
-    elif subjects and any(row.low is None for row in subjects):
-        yield "a run of one worker has no interval: --repeats 2 or more"
+    elif variants and any(row.low is None for row in variants):
+        yield "a run of one process has no interval: --processes 2 or more"
 
 
 # What else changed
 
 
 def software_changes(a: Run, b: Run) -> list[Change]:
-    """What the yardstick runs on and is not the same, under each setting that both runs have."""
+    """What the calibration workload runs on and is not the same, under each setting that both runs have."""
     return [change for change in _machine_changes(a, b) if change.what in SOFTWARE]
 
 
@@ -329,18 +334,18 @@ def other_changes(a: Run, b: Run) -> list[Change]:
 
 def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
     before, after = _machines(a), _machines(b)
-    for setting in (one for one in before if one in after):
+    for config in (one for one in before if one in after):
         yield from differences(
-            f"workers, {setting}", flat(before[setting].machine), flat(after[setting].machine)
+            f"processes, {config}", flat(before[config].machine), flat(after[config].machine)
         )
 
 
-def _machines(run: Run) -> dict[str, WorkerRecord]:
-    """The first described worker of each setting, in the order of the plan."""
-    first: dict[str, WorkerRecord] = {}
-    for worker in run.info.workers:
-        if worker.machine:
-            first.setdefault(worker.setting.id, worker)
+def _machines(run: Run) -> dict[str, ProcessRecord]:
+    """The first described process of each setting, in the order of the plan."""
+    first: dict[str, ProcessRecord] = {}
+    for process in run.info.processes:
+        if process.machine:
+            first.setdefault(process.config.id, process)
     return first
 
 
@@ -378,13 +383,13 @@ def _answers(a: Evidence, b: Evidence, matched: Sequence[str]) -> Iterator[Chang
             yield Change(
                 what="inputs", where=name, a=before.inputs_sha256[:16], b=after.inputs_sha256[:16]
             )
-        epoch = first_difference(before.tape, after.tape)
+        epoch = first_difference(before.epoch_digests, after.epoch_digests)
         if epoch is not None:
             yield Change(
                 what="bits",
                 where=f"{name}, from epoch {epoch}",
-                a=before.tape[epoch][:16],
-                b=after.tape[epoch][:16],
+                a=before.epoch_digests[epoch][:16],
+                b=after.epoch_digests[epoch][:16],
             )
         scores = [f"{t.test.correct}/{t.test.total}" for t in (before, after)]
         if scores[0] != scores[1]:

@@ -1,4 +1,4 @@
-"""Where two trainings part: epoch, step, tensor, element, and how the difference grows."""
+"""Where two trainings diverge: epoch, step, tensor, element, and how the difference grows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Values = Mapping[str, WeightRecord]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TracePlace:
     """The first step and tensor that differ; no tensor where one side has no such step."""
 
     epoch: int
@@ -63,14 +63,14 @@ class Growth:
     largest_ulps: int | None
 
 
-def first_place(a: TraceEpoch, b: TraceEpoch, tensors: Sequence[str]) -> Place | None:
+def first_place(a: TraceEpoch, b: TraceEpoch, tensors: Sequence[str]) -> TracePlace | None:
     """The first step and tensor at which two traces of an epoch differ."""
     for step, (one, other) in enumerate(zip(a.steps, b.steps, strict=False)):
         for name, x, y in zip(tensors, one, other, strict=True):
             if x != y:
-                return Place(a.epoch, step, name)
+                return TracePlace(a.epoch, step, name)
     if len(a.steps) != len(b.steps):
-        return Place(a.epoch, min(len(a.steps), len(b.steps)), None)
+        return TracePlace(a.epoch, min(len(a.steps), len(b.steps)), None)
     return None
 
 
@@ -139,13 +139,13 @@ def _distance(dtype: str, a: int, b: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """All that is known of where two trainings part; what is not known is None or empty.
+    """All that is known of where two trainings diverge; what is not known is None or empty.
 
     Attributes:
         a, b: what was compared, as one would name it again.
         notes: what should be known before the rest.
         inputs: the digests of points and initial weights on both sides.
-        epochs: how many epochs both tapes hold.
+        epochs: how many epochs both epoch digests hold.
         epoch: the first of them that differs.
         replays: what training both sides again came to, or why it was not done.
         transient: a side that does not repeat itself, and where.
@@ -160,13 +160,13 @@ class Divergence:
     epoch: int | None = None
     replays: str = ""
     transient: str = ""
-    place: Place | None = None
+    place: TracePlace | None = None
     difference: Difference | None = None
     growth: list[Growth] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
     @property
-    def parted(self) -> bool:
+    def diverged(self) -> bool:
         """Whether anything differs."""
         inputs_differ = self.inputs[0] != self.inputs[1]
         somewhere = self.epoch is not None or self.place is not None

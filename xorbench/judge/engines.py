@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xorbench.judge.evidence import Evidence, first_difference
-from xorbench.judge.speed import by_subject, log_epoch, log_ratios
+from xorbench.judge.speed import by_variant, log_epoch, log_ratios
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.ulps import ranks
 from xorbench.observe.records import WeightRecord
-from xorbench.plan.case import Subject
+from xorbench.plan.case import Variant
 from xorbench.plan.engines import form_of
 
 REFERENCE = "loader"
@@ -21,70 +21,70 @@ REFERENCE = "loader"
 class Gain:
     """One engine beside the loader engine; a figure is None where there is no loader to compare.
 
-    `parted_at` is the first epoch whose bits differ, None where all are equal; `ulps` the largest
-    difference of a final weight, in units of the last place. `paid_after` are epochs, None where
+    `diverged_at` is the first epoch whose bits differ, None where all are equal; `ulps` the largest
+    difference of a final weight, in units of the last place. `break_even_after` are epochs, None where
     the start-up never pays.
     """
 
-    subject: Subject
+    variant: Variant
     epochs_per_s: Estimate
     ratio: Estimate | None
     comparable: bool
-    parted_at: int | None
+    diverged_at: int | None
     ulps: int | None
     startup_s: float | None
-    paid_after: int | None
+    break_even_after: int | None
 
 
 def gains(evidence: Evidence) -> list[Gain]:
     """Every engine of the groups in which more than one ran, in the order of the plan."""
-    alike: dict[str, list[Subject]] = {}
-    for subject in evidence.subjects:
-        alike.setdefault(_twin(subject).id, []).append(subject)
-    chosen = [subject for group in alike.values() if len(group) > 1 for subject in group]
-    speeds = pooled(by_subject(evidence, lambda training: -log_epoch(training)))
+    alike: dict[str, list[Variant]] = {}
+    for variant in evidence.variants:
+        alike.setdefault(_twin(variant).id, []).append(variant)
+    chosen = [variant for group in alike.values() if len(group) > 1 for variant in group]
+    speeds = pooled(by_variant(evidence, lambda training: -log_epoch(training)))
     ratios = pooled({s.id: logs for s in chosen if (logs := _log_ratios(evidence, s))})
     timed = [s for s in chosen if s.id in speeds]
     return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in timed]
 
 
-def _twin(subject: Subject) -> Subject:
-    return replace(subject, case=replace(subject.case, engine=REFERENCE))
+def _twin(variant: Variant) -> Variant:
+    return replace(variant, case=replace(variant.case, engine=REFERENCE))
 
 
-def _log_ratios(evidence: Evidence, subject: Subject) -> list[float]:
+def _log_ratios(evidence: Evidence, variant: Variant) -> list[float]:
     """Log of the loader's epoch ÷ the engine's, paired by round, one a repeat of both."""
-    twin = _twin(subject)
-    if subject.case.engine == REFERENCE or twin.id not in evidence.trainings:
+    twin = _twin(variant)
+    if variant.case.engine == REFERENCE or twin.id not in evidence.trainings:
         return []
-    return log_ratios(evidence, subject, twin)
+    return log_ratios(evidence, variant, twin)
 
 
-def _gain(evidence: Evidence, subject: Subject, speed: Estimate, ratio: Estimate | None) -> Gain:
-    twin = _twin(subject)
-    mine, startup_s = evidence.first(subject), startup(evidence, subject)
+def _gain(evidence: Evidence, variant: Variant, speed: Estimate, ratio: Estimate | None) -> Gain:
+    twin = _twin(variant)
+    mine, startup_s = evidence.first(variant), startup(evidence, variant)
     reference = evidence.first(twin) if twin.id in evidence.trainings else None
-    comparable = reference is not None and form_of(subject.case) == form_of(twin.case)
-    parted_at, ulps, paid_after = None, None, None
+    comparable = reference is not None and form_of(variant.case) == form_of(twin.case)
+    diverged_at, ulps, break_even_after = None, None, None
     if comparable and reference is not None:
-        parted_at = first_difference(mine.tape, reference.tape)
+        diverged_at = first_difference(mine.epoch_digests, reference.epoch_digests)
         ulps = largest_ulps(mine.weights, reference.weights)
     if ratio is not None and startup_s is not None:
         loader_s = startup(evidence, twin) or 0.0
-        paid_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.value)
-    return Gain(subject, speed, ratio, comparable, parted_at, ulps, startup_s, paid_after)
+        break_even_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.value)
+    return Gain(variant, speed, ratio, comparable, diverged_at, ulps, startup_s, break_even_after)
 
 
-def startup(evidence: Evidence, subject: Subject) -> float | None:
+def startup(evidence: Evidence, variant: Variant) -> float | None:
     """Seconds until the engine was ready: its slowest opening on this device, in a fresh process.
 
     What one case has compiled, the next of the same process finds: the first one pays for all.
     """
-    same = (subject.case.engine, subject.case.device, subject.setting.id)
+    same = (variant.case.engine, variant.case.device, variant.config.id)
     openings = [
         training.startup_s
         for training in evidence.run.trainings
-        if (training.case.engine, training.case.device, training.setting) == same
+        if (training.case.engine, training.case.device, training.config) == same
     ]
     return max((seconds for seconds in openings if seconds is not None), default=None)
 
@@ -118,10 +118,10 @@ def _places(weight: WeightRecord) -> list[int]:
 
 def same_bits(gain: Gain) -> str:
     """In words: whether the engine has the bits of the loader engine."""
-    if gain.subject.case.engine == REFERENCE:
+    if gain.variant.case.engine == REFERENCE:
         return ""
-    if form_of(gain.subject.case) != "reference":
+    if form_of(gain.variant.case) != "reference":
         return "another form"
     if not gain.comparable:
         return "no loader to compare"
-    return "yes" if gain.parted_at is None else f"part at epoch {gain.parted_at}"
+    return "yes" if gain.diverged_at is None else f"diverge at epoch {gain.diverged_at}"

@@ -1,98 +1,98 @@
-"""The observations of a run, arranged by subject."""
+"""The observations of a run, arranged by variant."""
 
 from functools import cached_property
 
 from xorbench.observe.records import (
     EpochLine,
     Failure,
-    Float64,
+    Float64Reference,
     Run,
-    Training,
+    TrainingRecord,
     Unfinished,
     slot_of,
 )
-from xorbench.plan.case import Setting, Subject, subject_id
+from xorbench.plan.case import ProcessConfig, Variant, variant_id
 
 
 class Evidence:
-    """A run's finished trainings by subject, in the order of its plan."""
+    """A run's finished trainings by variant, in the order of its plan."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._settings = {setting.id: setting for setting in run.info.settings}
+        self._configs = {config.id: config for config in run.info.configs}
 
     @cached_property
-    def subjects(self) -> list[Subject]:
-        """The subjects that finished in at least one worker."""
+    def variants(self) -> list[Variant]:
+        """The variants that finished in at least one process."""
         return [s for s in self.planned if s.id in self.trainings]
 
     @cached_property
-    def planned(self) -> list[Subject]:
-        """All subjects of the plan."""
+    def planned(self) -> list[Variant]:
+        """All variants of the plan."""
         info = self.run.info
-        return [Subject(c, s, info.recipe) for s in info.settings for c in info.cases]
+        return [Variant(c, s, info.recipe) for s in info.configs for c in info.cases]
 
     @cached_property
-    def trainings(self) -> dict[str, list[Training]]:
-        """Finished trainings by subject id, ordered by worker."""
-        found: dict[str, list[Training]] = {}
-        for training in sorted(self.run.trainings, key=lambda t: _worker_order(t.worker)):
-            found.setdefault(self.subject(training).id, []).append(training)
+    def trainings(self) -> dict[str, list[TrainingRecord]]:
+        """Finished trainings by variant id, ordered by process."""
+        found: dict[str, list[TrainingRecord]] = {}
+        for training in sorted(self.run.trainings, key=lambda t: _process_order(t.process)):
+            found.setdefault(self.variant(training).id, []).append(training)
         return found
 
     @cached_property
     def failures(self) -> dict[str, list[Failure]]:
-        """Failures by subject id."""
+        """Failures by variant id."""
         found: dict[str, list[Failure]] = {}
         for failure in self.run.failures:
-            found.setdefault(self.subject(failure).id, []).append(failure)
+            found.setdefault(self.variant(failure).id, []).append(failure)
         return found
 
     @cached_property
     def unfinished(self) -> dict[str, list[Unfinished]]:
-        """What was not brought to its end, by subject id."""
+        """What was not brought to its end, by variant id."""
         found: dict[str, list[Unfinished]] = {}
         for one in self.run.unfinished:
-            setting = self._settings.get(one.setting, Setting())
-            found.setdefault(subject_id(one.case, setting), []).append(one)
+            config = self._configs.get(one.config, ProcessConfig())
+            found.setdefault(variant_id(one.case, config), []).append(one)
         return found
 
-    def epoch_weights(self, training: Training) -> list[str | None]:
-        """What was kept of the weights after each epoch of a training, from all its workers."""
+    def epoch_weights(self, training: TrainingRecord) -> list[str | None]:
+        """What was kept of the weights after each epoch of a training, from all its processes."""
         return [line.weights for line in self.epochs(training)]
 
-    def epochs(self, training: Training) -> list[EpochLine]:
+    def epochs(self, training: TrainingRecord) -> list[EpochLine]:
         """The epochs of a training as they were observed; none where they were not kept."""
-        return self._epochs.get((training.case.id, slot_of(training.worker)), [])
+        return self._epochs.get((training.case.id, slot_of(training.process)), [])
 
     @cached_property
     def _epochs(self) -> dict[tuple[str, str], list[EpochLine]]:
         found: dict[tuple[str, str], list[EpochLine]] = {}
         for line in self.run.epochs:
             if not line.warmup:
-                found.setdefault((line.case, slot_of(line.worker)), []).append(line)
+                found.setdefault((line.case, slot_of(line.process)), []).append(line)
         return found
 
     @cached_property
-    def float64(self) -> dict[tuple[object, str], Float64]:
+    def float64(self) -> dict[tuple[object, str], Float64Reference]:
         """Trainings in double precision, by the settings that move them and the epoch digests."""
         return {(tuple(line.key), line.epochs_sha256): line for line in self.run.float64}
 
-    def subject(self, record: Training | Failure) -> Subject:
-        """The subject that a record is of."""
-        setting = self._settings.get(record.setting, Setting())
-        return Subject(record.case, setting, self.run.info.recipe)
+    def variant(self, record: TrainingRecord | Failure) -> Variant:
+        """The variant that a record is of."""
+        config = self._configs.get(record.config, ProcessConfig())
+        return Variant(record.case, config, self.run.info.recipe)
 
-    def first(self, subject: Subject) -> Training:
-        """The subject's first finished training."""
-        return self.trainings[subject.id][0]
+    def first(self, variant: Variant) -> TrainingRecord:
+        """The variant's first finished training."""
+        return self.trainings[variant.id][0]
 
 
-def _worker_order(worker: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in worker.removeprefix("w").split("."))
+def _process_order(process: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in process.removeprefix("p").split("."))
 
 
 def first_difference(a: list[str], b: list[str]) -> int | None:
-    """The first epoch at which two tapes differ, or None where one continues the other."""
+    """The first epoch at which two epoch digests differ, or None where one continues the other."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((epoch for epoch, (x, y) in pairs if x != y), None)

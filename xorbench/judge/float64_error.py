@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.ulps import ranks
-from xorbench.observe.records import Float64, Training, tape_sha256
+from xorbench.observe.records import Float64Reference, TrainingRecord, epoch_digests_sha256
 from xorbench.plan.case import Case, device_type
 from xorbench.plan.honour import float64_key, float64_refusal
 from xorbench.plan.recipe import Recipe
@@ -26,7 +26,7 @@ class Limits:
 
     Attributes:
         worst: error of an epoch, in ulps at the largest weight, over the root of its steps.
-        control: or so many times the largest error of NumPy's epochs in that precision.
+        no effect here: or so many times the largest error of NumPy's epochs in that precision.
         typical: by how much the geometric mean over epochs of the error over NumPy's may be above
             one, times the root of their number; infinite where that is no measure.
         loss: relative error of a loss.
@@ -132,7 +132,7 @@ class Float64Error:
             yield f"a loss errs by {self.loss:.2g} of itself, limit {self.limits.loss:g}"
 
 
-def of_training(evidence: Evidence, training: Training) -> Float64Error | None:
+def of_training(evidence: Evidence, training: TrainingRecord) -> Float64Error | None:
     """The errors of a training; None where nothing follows it in double precision."""
     found = followed(evidence, training)
     if found is None:
@@ -151,12 +151,14 @@ def _numbers(values: list[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def followed(evidence: Evidence, training: Training) -> Float64 | None:
+def followed(evidence: Evidence, training: TrainingRecord) -> Float64Reference | None:
     """The line of `float64.jsonl` that follows this training's epoch digests."""
-    return evidence.float64.get((float64_key(training.case), tape_sha256(training.tape)))
+    return evidence.float64.get(
+        (float64_key(training.case), epoch_digests_sha256(training.epoch_digests))
+    )
 
 
-def refusal(evidence: Evidence, training: Training) -> str:
+def refusal(evidence: Evidence, training: TrainingRecord) -> str:
     """Why nothing follows the training."""
     reason = float64_refusal(training.case)
     if reason:
@@ -169,14 +171,14 @@ def refusal(evidence: Evidence, training: Training) -> str:
 # Alone, from the first epoch on
 
 
-def weights_after(evidence: Evidence, training: Training) -> list[Weights]:
+def weights_after(evidence: Evidence, training: TrainingRecord) -> list[Weights]:
     """The float32 weights after each epoch; empty where they were not kept, or are of another type.
 
     Both are in the order of the `state_dict`.
     """
     dtypes = {weight.dtype for weight in (training.weights or {}).values()}
     kept = evidence.epoch_weights(training)
-    if dtypes != {"float32"} or None in kept or len(kept) != len(training.tape):
+    if dtypes != {"float32"} or None in kept or len(kept) != len(training.epoch_digests):
         return []
     return [np.frombuffer(bytes.fromhex(one or ""), "<f4") for one in kept]
 
@@ -188,7 +190,7 @@ def distance_ulps(a: Weights, b: Weights) -> int | None:
     return int(np.max(np.abs(ranks(a) - ranks(b)), initial=0))
 
 
-def drift_ulps(evidence: Evidence, training: Training) -> list[float]:
+def drift_ulps(evidence: Evidence, training: TrainingRecord) -> list[float]:
     """After each epoch how far the weights are from those of the training in float64 alone.
 
     The largest difference, in float32's ulps at the largest weight: an ulp of the weight itself

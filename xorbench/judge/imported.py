@@ -1,7 +1,7 @@
 """Compare an imported file with another, or with a run: raw times are all that both have.
 
-An imported benchmark is what its file says. It has no yardstick, so that only a wide threshold
-can judge it, and no tape: digests and scores are put side by side as claimed.
+An imported benchmark is what its file says. It has no calibration workload, so that only a wide threshold
+can judge it, and no epoch digests: digests and scores are put side by side as claimed.
 """
 
 import math
@@ -24,7 +24,7 @@ from xorbench.judge.compare import (
     verdict,
 )
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_subject, log_epoch
+from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import pool, spread
 from xorbench.observe.records import Benchmark, ImportInfo, Run
 from xorbench.plan.recipe import Recipe
@@ -77,8 +77,8 @@ def _claims(extra_info: Mapping[str, Any]) -> dict[str, str]:
 def of_run(run: Run) -> Measured:
     """The same of a run."""
     evidence = Evidence(run)
-    machine = next((w.machine for w in run.info.workers if w.machine), {})
-    firsts = {subject.id: evidence.first(subject) for subject in evidence.subjects}
+    machine = next((w.machine for w in run.info.processes if w.machine), {})
+    firsts = {variant.id: evidence.first(variant) for variant in evidence.variants}
     claims = {
         name: {
             "accuracy": f"{first.test.correct}/{first.test.total}",
@@ -88,7 +88,7 @@ def of_run(run: Run) -> Measured:
     }
     return Measured(
         id=run.info.id,
-        logs=by_subject(evidence, log_epoch),
+        logs=by_variant(evidence, log_epoch),
         claims=claims,
         machine=flat(machine),
         recipe=run.info.recipe,
@@ -103,13 +103,13 @@ def compare(
     """Judge B against A by raw times: slower than `limit` times fails; `threshold` is unused."""
     matched, notes = _matched(a, b)
     before, after = (pool({name: one.logs[name] for name in matched}) for one in (a, b))
-    subjects = judged_raw(before, after, limit)
+    variants = judged_raw(before, after, limit)
     notes.append(
-        "an imported file has no yardstick: these are raw times, judged by --machine-threshold,"
+        "an imported file has no calibration workload: these are raw times, judged by --machine-threshold,"
         " and their intervals speak of the minutes of each alone; its digests and scores are what"
         " the file says"
     )
-    if any(row.low is None for row in subjects):
+    if any(row.low is None for row in variants):
         notes.append("one process has no interval, however many rounds it ran")
     notes += [f"{side} {text}" for side, m in (("A", a), ("B", b)) for text in m.remarks]
     changes = _changes(a, b, matched)
@@ -120,13 +120,13 @@ def compare(
         figures="raw",
         threshold=threshold,
         machine_threshold=limit,
-        subjects=subjects,
+        variants=variants,
         machine=[],
         only_a=[name for name in a.logs if name not in b.logs],
         only_b=[name for name in b.logs if name not in a.logs],
         changes=changes,
         notes=notes,
-        outcome=verdict(subjects, []),
+        outcome=verdict(variants, []),
     )
 
 

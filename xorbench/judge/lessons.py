@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from xorbench.judge.verdicts import failed
-from xorbench.observe.records import Finding, LessonsInfo, Outcome, Verdict
+from xorbench.observe.records import LessonRecord, LessonsInfo, Outcome, Verdict
 
 OUTCOMES: Final[dict[str, Outcome]] = {
     "holds": "pass",
@@ -14,11 +14,11 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 
 
 def judge(info: LessonsInfo) -> list[Verdict]:
-    """One verdict a lesson; where the worker did not reach the end, one that says so."""
+    """One verdict a lesson; where the process did not reach the end, one that says so."""
     return [*map(_verdict, info.findings), *_stopped(info)]
 
 
-def _verdict(finding: Finding) -> Verdict:
+def _verdict(finding: LessonRecord) -> Verdict:
     return Verdict(
         check="lesson",
         subject=finding.lesson,

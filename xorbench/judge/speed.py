@@ -1,4 +1,4 @@
-"""How fast the subjects of a run trained: one logarithm a worker, the unit of evidence."""
+"""How fast the variants of a run trained: one logarithm a process, the unit of evidence."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,30 +9,30 @@ import numpy as np
 from xorbench.judge import clocks
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import Pool, median_log_ratio, pool, spread
-from xorbench.observe.records import Training
-from xorbench.plan.case import BASE_SETTING, Subject
-from xorbench.plan.engines import yardstick_of
+from xorbench.observe.records import TrainingRecord
+from xorbench.plan.case import BASE_CONFIG, Variant
+from xorbench.plan.engines import calibration_of
 
 NOISY_PERCENT: Final = 10.0
 NOISY: Final = f"IQR above {NOISY_PERCENT:g} % of the median"
 # What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
 # a case's relative figure (a natural logarithm), and the share of a small shift of the raw
-# yardstick that comes through into it. Of a large shift more does: with every epoch and every
-# yardstick stretched by 80 %, 8 % of the shift (0.3 ms an epoch, long or short).
+# calibration workload that comes through into it. Of a large shift more does: with every epoch and every
+# calibration workload stretched by 80 %, 8 % of the shift (0.3 ms an epoch, long or short).
 BETWEEN_RUNS: Final = 0.004
-LEAK: Final = 0.02
+RESIDUAL_DRIFT: Final = 0.02
 
 Logs = dict[str, list[float]]
 
 
-def log_epoch(training: Training) -> float:
+def log_epoch(training: TrainingRecord) -> float:
     """Log of the median epoch, in seconds."""
     return math.log(spread(training.epoch_s).median)
 
 
-def log_relative(training: Training) -> float | None:
-    """Log of the median over rounds of epoch ÷ yardstick; None where a round has no yardstick."""
-    beside = [seconds for seconds in training.yardstick_s if seconds is not None]
+def log_relative(training: TrainingRecord) -> float | None:
+    """Log of the median over rounds of normalized time; None where a round has no calibration workload."""
+    beside = [seconds for seconds in training.calibration_s if seconds is not None]
     if len(beside) < len(training.epoch_s):
         return None
     return median_log_ratio(training.epoch_s, beside)
@@ -43,67 +43,67 @@ def relative_pool(logs: Mapping[str, Sequence[float]]) -> Pool:
     return pool(logs, BETWEEN_RUNS)
 
 
-def by_subject(evidence: Evidence, figure: Callable[[Training], float | None]) -> Logs:
-    """A figure of every worker whose clock can be believed, for the subjects that have any."""
+def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
+    """A figure of every process whose clock can be believed, for the variants that have any."""
     found = {}
-    for subject in evidence.subjects:
-        values = [figure(training) for training in timed(evidence, subject)]
+    for variant in evidence.variants:
+        values = [figure(training) for training in timed(evidence, variant)]
         logs = [value for value in values if value is not None]
         if logs:
-            found[subject.id] = logs
+            found[variant.id] = logs
     return found
 
 
-def timed(evidence: Evidence, subject: Subject) -> list[Training]:
-    """The subject's trainings whose times can be believed."""
-    trainings = evidence.trainings[subject.id]
+def timed(evidence: Evidence, variant: Variant) -> list[TrainingRecord]:
+    """The variant's trainings whose times can be believed."""
+    trainings = evidence.trainings[variant.id]
     return [one for one in trainings if not any(clocks.flaws(evidence, one))]
 
 
-def yardsticks(evidence: Evidence) -> Logs:
-    """Log of the median raw yardstick in seconds, one a worker, by `yardstick_name`."""
+def calibrations(evidence: Evidence) -> Logs:
+    """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
     found: dict[str, dict[str, list[float]]] = {}
-    for subject in evidence.subjects:
-        workers = found.setdefault(yardstick_name(subject), {})
-        for training in evidence.trainings[subject.id]:
-            seconds = [value for value in training.yardstick_s if value is not None]
-            workers.setdefault(training.worker, []).extend(seconds)
+    for variant in evidence.variants:
+        processes = found.setdefault(calibration_name(variant), {})
+        for training in evidence.trainings[variant.id]:
+            seconds = [value for value in training.calibration_s if value is not None]
+            processes.setdefault(training.process, []).extend(seconds)
     return {
-        name: [math.log(spread(seconds).median) for seconds in workers.values() if seconds]
-        for name, workers in found.items()
-        if any(workers.values())
+        name: [math.log(spread(seconds).median) for seconds in processes.values() if seconds]
+        for name, processes in found.items()
+        if any(processes.values())
     }
 
 
-def yardstick_name(subject: Subject) -> str:
-    """Of the yardstick that a subject is held against: its device, its kind, its setting."""
-    name = f"{subject.case.device}, {yardstick_of(subject.case)} yardstick"
-    setting = subject.setting.id
-    return name if setting == BASE_SETTING else f"{name}, {setting}"
+def calibration_name(variant: Variant) -> str:
+    """Of the calibration workload that a variant is compared with: its device, its kind, its setting."""
+    name = f"{variant.case.device}, {calibration_of(variant.case)} calibration workload"
+    config = variant.config.id
+    return name if config == BASE_CONFIG else f"{name}, {config}"
 
 
-def leaks(a: Evidence, b: Evidence) -> dict[str, float]:
-    """What may come through of the shift of its yardstick, for each subject of `b`, as a log."""
-    before, after = yardsticks(a), yardsticks(b)
+def residual_drifts(a: Evidence, b: Evidence) -> dict[str, float]:
+    """What may come through of the shift of its calibration workload, for each variant of `b`, as a log."""
+    before, after = calibrations(a), calibrations(b)
     moved = {
         name: abs(float(np.mean(after[name]) - np.mean(before[name])))
         for name in before.keys() & after.keys()
     }
-    return {s.id: leak(moved.get(yardstick_name(s), 0.0)) for s in b.subjects}
+    return {s.id: residual_drift(moved.get(calibration_name(s), 0.0)) for s in b.variants}
 
 
-def leak(moved: float) -> float:
-    """Standard deviation of a relative figure where its yardstick moved so far, both as logs."""
-    return LEAK * moved * (1 + 2 * moved)
+def residual_drift(moved: float) -> float:
+    """Standard deviation of a relative figure where its calibration workload moved so far, both as logs."""
+    return RESIDUAL_DRIFT * moved * (1 + 2 * moved)
 
 
-def by_repeat(evidence: Evidence, subject: Subject) -> dict[int, Training]:
-    """The subject's timed trainings by the repeat that they belong to."""
-    repeats = {worker.id: worker.repeat for worker in evidence.run.info.workers}
-    return {repeats[t.worker]: t for t in timed(evidence, subject)}
+def by_repeat(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
+    """The variant's timed trainings by the repeat that they belong to."""
+    processes_per_config = {process.id: process.repeat for process in evidence.run.info.processes}
+    return {processes_per_config[t.process]: t for t in timed(evidence, variant)}
 
 
-def log_ratios(evidence: Evidence, a: Subject, b: Subject) -> list[float]:
+def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
     """Log of b's epoch time ÷ a's, paired by round, one for each repeat that has both."""
     mine, peers = by_repeat(evidence, b), by_repeat(evidence, a)
     return [
@@ -113,12 +113,12 @@ def log_ratios(evidence: Evidence, a: Subject, b: Subject) -> list[float]:
     ]
 
 
-def noisy(trainings: Sequence[Training]) -> bool:
-    """Whether the epochs of any worker scatter more than `NOISY_PERCENT` of the median."""
+def noisy(trainings: Sequence[TrainingRecord]) -> bool:
+    """Whether the epochs of any process scatter more than `NOISY_PERCENT` of the median."""
     return iqr_percent(trainings) > NOISY_PERCENT
 
 
-def iqr_percent(trainings: Sequence[Training]) -> float:
-    """The widest worker's distance between quartiles, in per cent of its median."""
+def iqr_percent(trainings: Sequence[TrainingRecord]) -> float:
+    """The widest process's distance between quartiles, in per cent of its median."""
     spreads = [spread(training.epoch_s) for training in trainings]
     return max(100 * s.iqr / s.median for s in spreads)

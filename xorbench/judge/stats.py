@@ -1,6 +1,6 @@
 """Statistics of repeated timings. Names as in pytest-benchmark; logarithms are natural.
 
-The unit of evidence is a worker, not an epoch: epochs of one process share its luck, so that a
+The unit of evidence is a process, not an epoch: epochs of one process share its luck, so that a
 thousand of them still are one sample of it.
 """
 
@@ -16,18 +16,18 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
-KNOWN_FREEDOM: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
+KNOWN_DOF: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval; the bounds are None where one worker allows none."""
+    """A figure with its interval; the bounds are None where one process allows none."""
 
     value: float
     low: float | None
     high: float | None
-    workers: int
+    processes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,118 +53,118 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Subjects measured by the same workers, one logarithm each, with their common deviation.
+    """Variants measured by the same processes, one logarithm each, with their common deviation.
 
-    With two or three workers a subject's own variance is hardly known, so the variance between
-    workers is pooled over all subjects: `s² = Σ(x - mean of its subject)² / Σ(workers - 1)`.
-    A worker's luck is shared by all its subjects, which leaves s² as it is but makes it less
-    sure: see `_freedom`. One worker has no deviation: None.
+    With two or three processes a variant's own variance is hardly known, so the variance between
+    processes is pooled over all variants: `s² = Σ(x - mean of its variant)² / Σ(processes - 1)`.
+    A process's luck is shared by all its variants, which leaves s² as it is but makes it less
+    sure: see `_dof`. One process has no deviation: None.
 
-    `between` is the standard deviation between runs, which the workers of one run cannot show: it
+    `between` is the standard deviation between runs, which the processes of one run cannot show: it
     is known beforehand, and joins as an uncertainty of type B does (JCGM 100:2008, GUM, 4.3), with
     degrees of freedom of its own (G.4.2).
     """
 
     means: dict[str, float]
-    workers: dict[str, int]
+    processes: dict[str, int]
     deviation: float | None
-    freedom: float
+    dof: float
     between: float = 0.0
 
     def variance(self, name: str) -> float | None:
-        """Variance of a subject's mean."""
+        """Variance of a variant's mean."""
         return None if self.deviation is None else self._sampled(name) + self.between**2
 
-    def freedom_of(self, name: str) -> float:
+    def dof_of(self, name: str) -> float:
         """Degrees of freedom of that variance, by Welch and Satterthwaite (GUM, G.4)."""
         sampled = 0.0 if self.deviation is None else self._sampled(name)
-        parts = [(sampled, self.freedom), (self.between**2, KNOWN_FREEDOM)]
-        return _joined_freedom(parts) or self.freedom
+        parts = [(sampled, self.dof), (self.between**2, KNOWN_DOF)]
+        return _joined_dof(parts) or self.dof
 
     def _sampled(self, name: str) -> float:
         assert self.deviation is not None
-        return self.deviation**2 / self.workers[name]
+        return self.deviation**2 / self.processes[name]
 
 
 def pool(logs: Mapping[str, Sequence[float]], between: float = 0.0) -> Pool:
-    """Pool the workers' logarithms of several subjects."""
+    """Pool the processes' logarithms of several variants."""
     means = {name: float(np.mean(values)) for name, values in logs.items()}
-    workers = {name: len(values) for name, values in logs.items()}
-    pairs = sum(workers.values()) - len(workers)
+    processes = {name: len(values) for name, values in logs.items()}
+    pairs = sum(processes.values()) - len(processes)
     if pairs == 0:
-        return Pool(means, workers, None, 0.0, between)
+        return Pool(means, processes, None, 0.0, between)
     residuals = [np.asarray(values) - means[name] for name, values in logs.items()]
     squares = sum(float(np.sum(residual**2)) for residual in residuals)
-    return Pool(means, workers, math.sqrt(squares / pairs), _freedom(residuals), between)
+    return Pool(means, processes, math.sqrt(squares / pairs), _dof(residuals), between)
 
 
 def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
-    """Estimate each subject from one logarithm a worker; the results are no logarithms."""
+    """Estimate each variant from one logarithm a process; the results are no logarithms."""
     return estimates(pool(logs))
 
 
 def estimates(of: Pool) -> dict[str, Estimate]:
-    """Each subject of a pool: its mean, and Student's t around it."""
+    """Each variant of a pool: its mean, and Student's t around it."""
     return {name: estimate(of, name) for name in of.means}
 
 
 def estimate(of: Pool, name: str) -> Estimate:
-    """A subject of a pool, with its interval."""
-    return interval(of.means[name], of.variance(name), of.freedom_of(name), of.workers[name])
+    """A variant of a pool, with its interval."""
+    return interval(of.means[name], of.variance(name), of.dof_of(name), of.processes[name])
 
 
 def interval(
-    mean: float, variance: float | None, freedom: float, workers: int, alpha: float = ALPHA
+    mean: float, variance: float | None, dof: float, processes: int, alpha: float = ALPHA
 ) -> Estimate:
     """The figure whose logarithm has this mean and variance, with Student's interval around it."""
     if variance is None:
-        return Estimate(math.exp(mean), None, None, workers)
-    margin = float(stdtrit(freedom, 1 - alpha / 2)) * math.sqrt(variance)
-    return Estimate(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), workers)
+        return Estimate(math.exp(mean), None, None, processes)
+    margin = float(stdtrit(dof, 1 - alpha / 2)) * math.sqrt(variance)
+    return Estimate(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), processes)
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
-    """How far a subject's mean lies from one pool to another, in logarithms."""
+class LogRatio:
+    """How far a variant's mean lies from one pool to another, in logarithms."""
 
     log: float
     variance: float | None
-    freedom: float
-    workers: int
+    dof: float
+    processes: int
 
     @property
     def p(self) -> float:
         """How likely so large a shift is where there is none (two-sided, Student's t)."""
         if not self.variance:
             return 1.0 if self.variance is None or self.log == 0 else 0.0
-        return 2 * float(stdtr(self.freedom, -abs(self.log) / math.sqrt(self.variance)))
+        return 2 * float(stdtr(self.dof, -abs(self.log) / math.sqrt(self.variance)))
 
     def ratio(self, alpha: float = ALPHA) -> Estimate:
         """The shift as a ratio, with its interval."""
-        return interval(self.log, self.variance, self.freedom, self.workers, alpha)
+        return interval(self.log, self.variance, self.dof, self.processes, alpha)
 
 
-def shift(a: Pool, b: Pool, name: str, leak: float = 0.0) -> Shift:
+def shift(a: Pool, b: Pool, name: str, residual_drift: float = 0.0) -> LogRatio:
     """From `a` to `b`; the degrees of freedom are Welch's, where either side has a deviation.
 
-    `leak` is a standard deviation that comes of what lies between the two, known beforehand.
+    `residual_drift` is a standard deviation that comes of what lies between the two, known beforehand.
     """
     log = b.means[name] - a.means[name]
-    workers = min(a.workers[name], b.workers[name])
+    processes = min(a.processes[name], b.processes[name])
     variances = [v for side in (a, b) if (v := side.variance(name)) is not None]
     if len(variances) < 2:
-        return Shift(log, None, 0.0, workers)
-    freedoms = [side.freedom_of(name) for side in (a, b)]
-    parts = [*zip(variances, freedoms, strict=True), (leak**2, KNOWN_FREEDOM)]
+        return LogRatio(log, None, 0.0, processes)
+    dofs = [side.dof_of(name) for side in (a, b)]
+    parts = [*zip(variances, dofs, strict=True), (residual_drift**2, KNOWN_DOF)]
     total = sum(variance for variance, _ in parts)
-    return Shift(log, total, _joined_freedom(parts) or min(freedoms), workers)
+    return LogRatio(log, total, _joined_dof(parts) or min(dofs), processes)
 
 
-def _joined_freedom(parts: Sequence[tuple[float, float]]) -> float:
+def _joined_dof(parts: Sequence[tuple[float, float]]) -> float:
     """Degrees of freedom of a sum of variances of so many degrees each; 0 where all are zero."""
-    known = [(variance, freedom) for variance, freedom in parts if variance]
+    known = [(variance, dof) for variance, dof in parts if variance]
     total = sum(variance for variance, _ in known)
-    return total**2 / sum(v**2 / freedom for v, freedom in known) if known else 0.0
+    return total**2 / sum(v**2 / dof for v, dof in known) if known else 0.0
 
 
 def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
@@ -183,26 +183,26 @@ def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
     return adjusted
 
 
-def _freedom(residuals: Sequence[Floats]) -> float:
+def _dof(residuals: Sequence[Floats]) -> float:
     """Degrees of freedom of the pooled variance, by Satterthwaite's rule.
 
-    Subjects × workers, each cell one value, is a two-way layout: the pooled variance is the sum of
-    the mean square between workers over the number of subjects, of `workers - 1` degrees, and of
-    what is left, of `(workers - 1)(subjects - 1)`. Where the workers differ as a whole the first
+    Variants × processes, each cell one value, is a two-way layout: the pooled variance is the sum of
+    the mean square between processes over the number of variants, of `processes - 1` degrees, and of
+    what is left, of `(processes - 1)(variants - 1)`. Where the processes differ as a whole the first
     counts most; where they do not, the second (Satterthwaite, 1946, Biometrics Bulletin 2:110).
-    Where some subject lacks a worker, the degrees as if a worker's luck were all that there is.
+    Where some variant lacks a process, the degrees as if a process's luck were all that there is.
     """
-    workers, subjects = max(map(len, residuals)), len(residuals)
-    if subjects == 1 or any(len(residual) != workers for residual in residuals):
+    processes, variants = max(map(len, residuals)), len(residuals)
+    if variants == 1 or any(len(residual) != processes for residual in residuals):
         degrees = [len(residual) - 1 for residual in residuals]
         return sum(degrees) ** 2 / sum(map(math.sqrt, degrees)) ** 2
     table = np.stack(residuals)
-    between = subjects * float(np.sum(table.mean(axis=0) ** 2)) / (workers - 1)
-    left = float(np.sum((table - table.mean(axis=0)) ** 2)) / ((workers - 1) * (subjects - 1))
-    a, b = between / subjects, left * (subjects - 1) / subjects
+    between = variants * float(np.sum(table.mean(axis=0) ** 2)) / (processes - 1)
+    left = float(np.sum((table - table.mean(axis=0)) ** 2)) / ((processes - 1) * (variants - 1))
+    a, b = between / variants, left * (variants - 1) / variants
     if a + b == 0.0:
-        return float((workers - 1) * subjects)
-    return (a + b) ** 2 * (workers - 1) / (a**2 + b**2 / (subjects - 1))
+        return float((processes - 1) * variants)
+    return (a + b) ** 2 * (processes - 1) / (a**2 + b**2 / (variants - 1))
 
 
 def median_log_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:

@@ -55,7 +55,7 @@ class Tally:
     rates: list[tuple[int, float]] = field(default_factory=list)
     first_right: int | None = None
     worst: tuple[int, int] | None = None
-    held: dict[int, tuple[str, int]] = field(default_factory=dict)
+    checked: dict[int, tuple[str, int]] = field(default_factory=dict)
     _digest: Any = field(default_factory=hashlib.sha256)
     _head: _Head = field(default_factory=_Head)
 
@@ -82,7 +82,7 @@ class Tally:
             if not right:
                 self.worst = min(self.worst or (score, seed), (score, seed))
             if seed in wanted:
-                self.held[seed] = (sha256, score)
+                self.checked[seed] = (sha256, score)
             if combined is not None and seed < combined.seeds:
                 self._head.add(sha256, right=right)
 
@@ -165,10 +165,10 @@ def judge(evidence: SweepEvidence) -> list[Verdict]:
 
 
 def completion(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
-    """Every seed is trained at every batch size, and no worker dies."""
+    """Every seed is trained at every batch size, and no process dies."""
     info, planned = evidence.info, evidence.info.plan.seeds_count
     for tally in evidence.tallies:
-        facts = (name, _subject(tally), f"{planned} seeds trained")
+        facts = (name, _variant(tally), f"{planned} seeds trained")
         actual = f"{tally.seeds} trained"
         hint = f"python -m xorbench sweep --resume {info.id} goes on"
         if tally.seeds == planned:
@@ -177,33 +177,33 @@ def completion(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
             yield failed(*facts, f"{actual}; {info.stopped}", hint)
         else:
             yield inconclusive(*facts, actual, hint)
-    for worker in info.workers:
-        if worker.died:
-            hint = f"see logs/{worker.id}.log; where it was too slow, a smaller --chunk helps"
-            yield failed(name, f"worker {worker.id}", "lives to the end", worker.died, hint)
+    for process in info.processes:
+        if process.died:
+            hint = f"see logs/{process.id}.log; where it was too slow, a smaller --chunk helps"
+            yield failed(name, f"process {process.id}", "lives to the end", process.died, hint)
 
 
 def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
     """Digest and score of every seed with a golden answer are that answer."""
     for tally in evidence.tallies:
-        answers = [a for a in tally.known.answers if a.seed in tally.held]
+        answers = [a for a in tally.known.answers if a.seed in tally.checked]
         expected = f"the golden answers of {len(answers)} seeds"
         wrong = [
             f"seed {a.seed}: {sha256[:16]} {score}/{tally.total},"
             f" golden is {a.sha256[:16]} {a.correct}/{tally.total}"
             for a in answers
-            if (a.sha256, a.correct) != tally.held[a.seed]
-            for sha256, score in [tally.held[a.seed]]
+            if (a.sha256, a.correct) != tally.checked[a.seed]
+            for sha256, score in [tally.checked[a.seed]]
         ]
         if wrong:
             more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
             actual = "; ".join(wrong[:4]) + more
-            yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
+            yield failed(name, _variant(tally), expected, actual, GOLDEN_HINT)
         elif answers:
-            yield passed(name, _subject(tally), expected, "they are")
+            yield passed(name, _variant(tally), expected, "they are")
         else:
             reason = "none is known for this recipe and these seeds"
-            yield skipped(name, _subject(tally), "golden answers", reason)
+            yield skipped(name, _variant(tally), "golden answers", reason)
 
 
 def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
@@ -215,10 +215,10 @@ def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
             continue
         expected = f"seeds 0-{known.seeds - 1}: {known.sha256}, {known.all_right} all right"
         if (sha256, all_right) == (known.sha256, known.all_right):
-            yield passed(name, _subject(tally), expected, "they are")
+            yield passed(name, _variant(tally), expected, "they are")
         else:
             actual = f"{sha256}, {all_right} all right"
-            yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
+            yield failed(name, _variant(tally), expected, actual, GOLDEN_HINT)
 
 
 GOLDEN_HINT: Final = (
@@ -231,5 +231,5 @@ SWEEP_CHECKS: Final[dict[str, Callable[[str, SweepEvidence], Iterable[Verdict]]]
 }
 
 
-def _subject(tally: Tally) -> str:
+def _variant(tally: Tally) -> str:
     return f"batch {tally.batch_size}"

@@ -11,8 +11,8 @@ from typing import Final
 from xorbench.judge import clocks, float64_error
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
-from xorbench.observe.records import Failure, GoldenInputs, Training, Verdict
-from xorbench.plan.case import Subject
+from xorbench.observe.records import Failure, GoldenInputs, TrainingRecord, Verdict
+from xorbench.plan.case import Variant
 from xorbench.plan.engines import form_of
 
 # Golden inputs
@@ -28,16 +28,16 @@ def golden_inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
 def _inputs_of_seed(
     name: str, evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]
 ) -> Verdict:
-    subject, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
+    variant, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
     wrong = list(dict.fromkeys(flaw for line in lines for flaw in _wrong_inputs(line)))
     unseen = next((line.unseen for line in lines if line.unseen), "")
     if wrong and unseen:
-        return inconclusive(name, subject, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
+        return inconclusive(name, variant, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
     wrong += _other_inputs(evidence, seed, lines)
     if wrong:
-        return failed(name, subject, expected, some(wrong), INPUTS_HINT)
+        return failed(name, variant, expected, some(wrong), INPUTS_HINT)
     facts = len(lines[0].facts)
-    return passed(name, subject, expected, f"{facts} facts in each of {len(lines)} processes")
+    return passed(name, variant, expected, f"{facts} facts in each of {len(lines)} processes")
 
 
 UNSEEN_HINT: Final = "this PyTorch may draw otherwise"
@@ -59,7 +59,7 @@ def _other_inputs(evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]) 
     for training in evidence.run.trainings:
         mine = training.case.seed == seed and form_of(training.case) == "reference"
         if mine and training.inputs_sha256 not in checked:
-            yield f"{training.case.id} in {training.worker} starts from other inputs"
+            yield f"{training.case.id} in {training.process} starts from other inputs"
 
 
 # Accuracy of arithmetic
@@ -68,17 +68,17 @@ def _other_inputs(evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]) 
 def accuracy_of_arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Weights, losses and test answers are those of double precision, within sound rounding."""
     open_seeds = {v.subject for v in golden_inputs("", evidence) if v.outcome == "inconclusive"}
-    for subject in evidence.subjects:
-        yield _arithmetic(name, evidence, subject, f"seed {subject.case.seed}" in open_seeds)
+    for variant in evidence.variants:
+        yield _arithmetic(name, evidence, variant, f"seed {variant.case.seed}" in open_seeds)
 
 
-def _arithmetic(name: str, evidence: Evidence, subject: Subject, is_open: bool) -> Verdict:
-    trainings = evidence.trainings[subject.id]
+def _arithmetic(name: str, evidence: Evidence, variant: Variant, is_open: bool) -> Verdict:
+    trainings = evidence.trainings[variant.id]
     found = [(t, float64_error.of_training(evidence, t)) for t in trainings]
     errors = [(training, error) for training, error in found if error is not None]
     reason = errors[0][1].refusal if errors else float64_error.refusal(evidence, trainings[0])
     if reason:
-        return skipped(name, subject.id, "double precision's, within rounding", reason)
+        return skipped(name, variant.id, "double precision's, within rounding", reason)
     error = errors[0][1]
     expected = f"within {error.limit_ulps:.3g} ulps of float64 in each epoch, the same test answers"
     flaws = list(
@@ -88,10 +88,10 @@ def _arithmetic(name: str, evidence: Evidence, subject: Subject, is_open: bool) 
     )
     unseen = "its golden inputs are open" if is_open else error.limits.unseen
     if flaws and unseen:
-        return inconclusive(name, subject.id, expected, "; ".join(flaws), unseen)
+        return inconclusive(name, variant.id, expected, "; ".join(flaws), unseen)
     if flaws:
-        return failed(name, subject.id, expected, "; ".join(flaws), ARITHMETIC_HINT)
-    return passed(name, subject.id, expected, _said(error))
+        return failed(name, variant.id, expected, "; ".join(flaws), ARITHMETIC_HINT)
+    return passed(name, variant.id, expected, _said(error))
 
 
 ARITHMETIC_HINT: Final = (
@@ -105,7 +105,7 @@ def _said(error: float64_error.Float64Error) -> str:
     return f"{max(error.error_ulps):.3g} ulps at most{typical}"
 
 
-def _other_answers(evidence: Evidence, training: Training) -> Iterator[str]:
+def _other_answers(evidence: Evidence, training: TrainingRecord) -> Iterator[str]:
     """Test points that the recorded weights answer otherwise than was recorded."""
     found = float64_error.followed(evidence, training)
     pairs = enumerate(zip(found.predictions, training.predictions, strict=True)) if found else ()
@@ -119,14 +119,14 @@ def _other_answers(evidence: Evidence, training: Training) -> Iterator[str]:
 
 def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """What a process says its epochs took is what the orchestrator waited for them."""
-    for subject in evidence.planned:
-        lost = [f for f in evidence.failures.get(subject.id, []) if f.check == name]
-        trainings = evidence.trainings.get(subject.id, [])
+    for variant in evidence.planned:
+        lost = [f for f in evidence.failures.get(variant.id, []) if f.check == name]
+        trainings = evidence.trainings.get(variant.id, [])
         flaws = [*_impossible(lost), *(f for t in trainings for f in clocks.flaws(evidence, t))]
         if flaws:
-            yield failed(name, subject.id, CLOCK_EXPECTED, some(flaws), CLOCK_HINT)
+            yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws), CLOCK_HINT)
         elif any(evidence.epochs(training) for training in trainings):
-            yield passed(name, subject.id, CLOCK_EXPECTED, clocks.said(evidence, trainings))
+            yield passed(name, variant.id, CLOCK_EXPECTED, clocks.said(evidence, trainings))
 
 
 CLOCK_EXPECTED: Final = "the times that the orchestrator waited"
@@ -138,4 +138,4 @@ CLOCK_HINT: Final = (
 
 def _impossible(lost: Sequence[Failure]) -> Iterator[str]:
     for failure in lost:
-        yield f"{failure.worker}: {failure.failed}"
+        yield f"{failure.process}: {failure.failed}"

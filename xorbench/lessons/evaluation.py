@@ -10,8 +10,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 
 from xorbench.lessons.finding import (
-    Finding,
-    Ratio,
+    LessonFinding,
+    SpeedRatio,
     accelerator,
     found,
     time_ratio,
@@ -36,7 +36,7 @@ PINNED_PAIRS: Final = 31
 Guard = Callable[[], AbstractContextManager[object]]
 
 
-def no_grad_memory(guard: Guard = torch.no_grad) -> Finding:
+def no_grad_memory(guard: Guard = torch.no_grad) -> LessonFinding:
     """Count the bytes that a forward pass over the test points keeps for the way back."""
     plain, guarded = _kept_bytes(torch.enable_grad), _kept_bytes(guard)
     return found(
@@ -59,7 +59,7 @@ def _kept_bytes(guard: Guard) -> int:
     return sum(kept.values())
 
 
-def no_grad_time(guard: Guard = torch.no_grad) -> Finding:
+def no_grad_time(guard: Guard = torch.no_grad) -> LessonFinding:
     """Time forward passes over one batch with and without it, in turn."""
     network, batch = fresh(simple), points().points[:128]
 
@@ -75,7 +75,7 @@ def no_grad_time(guard: Guard = torch.no_grad) -> Finding:
     return found(ratio.low > 1, f"without `no_grad` a forward pass takes {ratio}")
 
 
-def modes(make: MakeNetwork = simple, dropping: MakeNetwork = WithDropout) -> Finding:
+def modes(make: MakeNetwork = simple, dropping: MakeNetwork = WithDropout) -> LessonFinding:
     """Answer the test points in both modes, and see how many answers differ by a bit."""
     own, other = _differing(make), _differing(dropping)
     return found(
@@ -92,7 +92,7 @@ def _differing(make: MakeNetwork) -> int:
     return int((training != evaluating).sum())
 
 
-def even_batches(drop_last: bool = True) -> Finding:
+def even_batches(drop_last: bool = True) -> LessonFinding:
     """Take an epoch's batches with and without it, and list their sizes."""
     with_it, without = (_sizes(drop) for drop in (drop_last, False))
     return found(
@@ -113,7 +113,7 @@ def _listed(sizes: dict[int, int]) -> str:
     return " and ".join(f"{count} of {size}" for size, count in sizes.items())
 
 
-def any_order(make: MakeNetwork = simple) -> Finding:
+def any_order(make: MakeNetwork = simple) -> LessonFinding:
     """Score a trained network over the test points in order, and in another order."""
     network = fresh(make)
     train(network, epochs=5)
@@ -135,19 +135,21 @@ Pin = Callable[[Tensor], Tensor]
 
 
 def pinned_is_host_memory(
-    device: str | None = None, pin: Pin = Tensor.pin_memory, held: Callable[[], int] | None = None
-) -> Finding:
+    device: str | None = None,
+    pin: Pin = Tensor.pin_memory,
+    checked: Callable[[], int] | None = None,
+) -> LessonFinding:
     """Pin 8 MiB; see where they lie, whether they are page-locked, what the accelerator holds."""
     place = device or accelerator()
     if place is None:
         return untried("no accelerator: PyTorch pins nothing without one")
-    held = held or (lambda: int(torch.accelerator.memory_allocated()))
-    before = held()
+    checked = checked or (lambda: int(torch.accelerator.memory_allocated()))
+    before = checked()
     try:
         batch = pin(torch.zeros(BIG_BATCH, 2))
     except RuntimeError as error:
         return untried(f"{place} does not pin: {str(error).splitlines()[0]}")
-    grown = held() - before
+    grown = checked() - before
     locked = batch.is_pinned()
     return found(
         batch.device.type == "cpu" and locked and grown == 0,
@@ -156,7 +158,7 @@ def pinned_is_host_memory(
     )
 
 
-def pinned_pays(device: str | None = None, pin: Pin = Tensor.pin_memory) -> Finding:
+def pinned_pays(device: str | None = None, pin: Pin = Tensor.pin_memory) -> LessonFinding:
     """Time copies of a batch of 128 points and of 8 MiB from pinned and from ordinary memory."""
     place = device or accelerator()
     if place is None:
@@ -172,7 +174,7 @@ def pinned_pays(device: str | None = None, pin: Pin = Tensor.pin_memory) -> Find
     )
 
 
-def _copy_ratio(size: int, device: str, pin: Pin) -> Ratio:
+def _copy_ratio(size: int, device: str, pin: Pin) -> SpeedRatio:
     plain = torch.zeros(size, 2)
     pinned, target = pin(plain), torch.device(device)
 

@@ -8,26 +8,26 @@ from typing import Final, Literal
 
 import torch
 
-Answer = Literal["holds", "does not hold", "cannot be tried here"]
+LessonAnswer = Literal["holds", "does not hold", "cannot be tried here"]
 PAIRS: Final = 61
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LessonFinding:
     """The answer, and what was measured, in words with its units."""
 
-    answer: Answer
+    answer: LessonAnswer
     measured: str
 
 
-def found(holds: bool, measured: str) -> Finding:
+def found(holds: bool, measured: str) -> LessonFinding:
     """The finding of a statement that could be tried."""
-    return Finding("holds" if holds else "does not hold", measured)
+    return LessonFinding("holds" if holds else "does not hold", measured)
 
 
-def untried(reason: str) -> Finding:
+def untried(reason: str) -> LessonFinding:
     """The finding of a statement that this machine cannot try."""
-    return Finding("cannot be tried here", reason)
+    return LessonFinding("cannot be tried here", reason)
 
 
 def accelerator() -> str | None:
@@ -39,7 +39,7 @@ def accelerator() -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
+class SpeedRatio:
     """How many times longer one thing takes than another: median, 95 % interval, pairs."""
 
     median: float
@@ -59,7 +59,7 @@ def time_ratio(
     *,
     pairs: int = PAIRS,
     clock: Callable[[], float] = time.perf_counter,
-) -> Ratio:
+) -> SpeedRatio:
     """Time both in turn, as often as there are pairs; the interval of the median is by ranks.
 
     Between the ranks `n/2 ± 0.98 √n` lies the median with 95 %, whatever the distribution.
@@ -77,4 +77,4 @@ def time_ratio(
     reach = math.ceil(0.98 * math.sqrt(pairs))
     middle_rank = pairs // 2
     low, high = ratios[max(0, middle_rank - reach)], ratios[min(pairs - 1, middle_rank + reach)]
-    return Ratio(ratios[middle_rank], low, high, pairs)
+    return SpeedRatio(ratios[middle_rank], low, high, pairs)

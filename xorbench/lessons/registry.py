@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xorbench.lessons import evaluation, structure, training
-from xorbench.lessons.finding import Finding
+from xorbench.lessons.finding import LessonFinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Lesson:
 
     name: str
     statement: str
-    try_it: Callable[[], Finding]
+    try_it: Callable[[], LessonFinding]
 
 
 LESSONS: Final = {

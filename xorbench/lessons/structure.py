@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from xorbench.lessons.finding import Finding, found
+from xorbench.lessons.finding import LessonFinding, found
 from xorbench.lessons.networks import (
     RECIPE,
     HiddenInAList,
@@ -38,7 +38,7 @@ SHAPES: Final = {
 }
 
 
-def plain_list(make: Callable[[], HiddenInAList] = HiddenInAList) -> Finding:
+def plain_list(make: Callable[[], HiddenInAList] = HiddenInAList) -> LessonFinding:
     """Count what is registered, train, and see whether the hidden layer moved."""
     registered, moved = _registered_and_moved(make)
     return found(
@@ -54,7 +54,7 @@ def containers(
         HiddenInAModuleDict,
         HiddenInASequential,
     ),
-) -> Finding:
+) -> LessonFinding:
     """The same for each container."""
     seen = {make.__name__.removeprefix("HiddenInA"): _registered_and_moved(make) for make in makes}
     return found(
@@ -75,7 +75,7 @@ def _registered_and_moved(make: Callable[[], HiddenInAList]) -> tuple[int, bool]
     return len(list(network.parameters())), state_sha256(layer.state_dict()) != before
 
 
-def printed(make: MakeNetwork = simple) -> Finding:
+def printed(make: MakeNetwork = simple) -> LessonFinding:
     """Print the network, and list its parameters with their shapes."""
     network = fresh(make)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.named_parameters()}
@@ -87,7 +87,7 @@ def printed(make: MakeNetwork = simple) -> Finding:
     )
 
 
-def other_keys(make: MakeNetwork = ListClassifier) -> Finding:
+def other_keys(make: MakeNetwork = ListClassifier) -> LessonFinding:
     """Give both ways of writing it equal weights; compare answers, keys, digests, and loading."""
     one, other = fresh(simple), fresh(make)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
@@ -115,7 +115,7 @@ def _refuses(network: nn.Module, state: dict[str, Tensor]) -> bool:
 
 def saved_and_loaded(
     save: Callable[[dict[str, Tensor]], bytes] = save_state,
-) -> Finding:
+) -> LessonFinding:
     """Train for an epoch, save, load, and compare every bit and every answer."""
     network = fresh(simple)
     train(network, epochs=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xorbench.lessons.finding import Finding, accelerator, found
+from xorbench.lessons.finding import LessonFinding, accelerator, found
 from xorbench.lessons.networks import MakeNetwork, fresh, linear, points, simple, train
 from xorbench.universal.spec import UniversalRecipe
 from xorbench.universal.torch_backend import train as train_many
@@ -31,7 +31,7 @@ def with_logits(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 
 
-def stable_loss(in_parts: Loss = sigmoid_then_bce) -> Finding:
+def stable_loss(in_parts: Loss = sigmoid_then_bce) -> LessonFinding:
     """Both losses over whole logits up to ±200, label 0, against the same in float64."""
     logits = torch.arange(-LARGEST_LOGIT, LARGEST_LOGIT + 1, dtype=torch.float32)
     exact = functional.softplus(logits.double(), threshold=LARGEST_LOGIT * 2)
@@ -52,7 +52,7 @@ def stable_loss(in_parts: Loss = sigmoid_then_bce) -> Finding:
     )
 
 
-def accumulate(between: Callable[[nn.Module], object] = lambda _network: None) -> Finding:
+def accumulate(between: Callable[[nn.Module], object] = lambda _network: None) -> LessonFinding:
     """Go backward twice over one batch, with nothing between; compare with once, bit for bit."""
     network, data = fresh(simple), points()
     once = _gradient(network, data.points, data.labels)
@@ -67,7 +67,7 @@ def _gradient(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
-def moved_once(device: str | None = None) -> Finding:
+def moved_once(device: str | None = None) -> LessonFinding:
     """Move the network, then see where it stays, and what a batch that was left behind gives.
 
     Without an accelerator the move is to `meta`, PyTorch's device without memory: it keeps the
@@ -90,7 +90,7 @@ def moved_once(device: str | None = None) -> Finding:
     )
 
 
-def linear_fails(make: MakeNetwork = linear) -> Finding:
+def linear_fails(make: MakeNetwork = linear) -> LessonFinding:
     """Train a linear model as long as the network, and the network itself beside it."""
     cpu, scores = torch.device("cpu"), []
     for one in (make, simple):
@@ -105,8 +105,8 @@ def linear_fails(make: MakeNetwork = linear) -> Finding:
     )
 
 
-def chance(train_seeds: Callable[..., Trained] = train_many) -> Finding:
-    """Train many seeds at two batch sizes in the universal form; count those that are all right."""
+def chance(train_seeds: Callable[..., Trained] = train_many) -> LessonFinding:
+    """Train many seeds at two batch sizes in the universal training; count those that are all right."""
     right = {
         size: train_seeds(UniversalRecipe(batch_size=size, drop_last=True), SEEDS).all_correct()
         for size in BATCH_SIZES

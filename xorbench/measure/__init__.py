@@ -1,1 +1,1 @@
-"""Driving workers: start them, interleave them, survive them. No torch."""
+"""Driving processes: start them, interleave them, survive them. No torch."""

@@ -1,8 +1,8 @@
 """Run a plan: open every training, advance them round by round, record what is observed.
 
-The whole story is `Runner.run`. What can go wrong on the way — a worker that crashes, hangs or is
+The whole story is `Runner.run`. What can go wrong on the way — a process that crashes, hangs or is
 killed — costs the case it was stepping, and nothing else: the others are opened again in a fresh
-worker and must reproduce their recorded tapes before they go on.
+process and must reproduce their recorded epoch digests before they go on.
 """
 
 import base64
@@ -19,42 +19,42 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from xorbench.errors import BadFile
-from xorbench.measure.conditions import Watch
-from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
+from xorbench.measure.process import OperationFailed, Process, ProcessDied
 from xorbench.measure.schedule import shuffled
+from xorbench.measure.system_samples import Watch
 from xorbench.observe.records import (
     Count,
     EpochLine,
     Fact,
     Failure,
-    Float64,
+    Float64Reference,
     Golden,
     GoldenInputs,
+    ProcessRecord,
     Run,
     RunInfo,
     Skip,
-    Training,
-    WorkerRecord,
+    TrainingRecord,
+    epoch_digests_sha256,
     slot_of,
     slots,
-    tape_sha256,
 )
 from xorbench.observe.store import RunStore, without_names
-from xorbench.plan.case import Case, Setting, to_dict
-from xorbench.plan.engines import form_of, yardstick_of
+from xorbench.plan.case import Case, ProcessConfig, to_dict
+from xorbench.plan.engines import calibration_of, form_of
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
-from xorbench.plan.honour import float64_key, float64_refusal, unable
+from xorbench.plan.honour import float64_key, float64_refusal, unsupported_reason
 from xorbench.plan.recipe import Recipe
 
-KILLS_ALLOWED: Final = 2  # a case that has killed this many workers is not tried again
-YARDSTICKS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
+KILLS_ALLOWED: Final = 2  # a case that has killed this many processes is not tried again
+CALIBRATIONS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
 IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
-# What a worker's machine must share with the recorded one before a run is taken up again.
+# What a process's machine must share with the recorded one before a run is taken up again.
 SAME_TO_RESUME: Final = (
     "torch_version", "python_version", "cpu", "cpu_capability", "threads", "devices",
 )  # fmt: skip
 
-StartWorker = Callable[[str, Setting], Worker]
+StartProcess = Callable[[str, ProcessConfig], Process]
 
 
 class ImpossibleTime(OperationFailed):
@@ -75,11 +75,11 @@ class Progress(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Live:
+class ActiveTraining:
     """A training in progress: its case, its slot, and all that was observed of it so far."""
 
     case: Case
-    slot: "Slot"
+    slot: "ProcessSlot"
     handle: int = 0
     inputs_sha256: str = ""
     startup_s: float | None = None  # of the first opening in its process
@@ -87,91 +87,93 @@ class Live:
     warmup: list[EpochLine] = field(default_factory=list)
 
     @property
-    def tape(self) -> list[str]:
+    def epoch_digests(self) -> list[str]:
         """The digests recorded so far."""
         return [line.digest for line in self.timed]
 
 
 @dataclass(eq=False, slots=True)
-class Slot:
-    """One setting × repeat: the worker that fills it now, and its trainings still to be done."""
+class ProcessSlot:
+    """One setting × repeat: the process that fills it now, and its trainings still to be done."""
 
     name: str
-    setting: Setting
+    config: ProcessConfig
     repeat: int
     starts: int = 0
     idle_deaths: int = 0
-    worker: Worker | None = None
+    process: Process | None = None
     machine: dict[str, Any] = field(default_factory=dict)
-    yardstick_version: int = 0
+    calibration_version: int = 0
     faults: list[FaultSpec] = field(default_factory=list)
-    lives: list[Live] = field(default_factory=list)
-    yardsticks: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
+    active: list[ActiveTraining] = field(default_factory=list)
+    calibrations: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
 
     @property
-    def worker_id(self) -> str:
-        """The present worker's id: the slot's name, and which restart it is."""
+    def process_id(self) -> str:
+        """The present process's id: the slot's name, and which restart it is."""
         return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
 
-    def yardstick_s(self, case: Case) -> float | None:
-        """Median of the last yardsticks of the case's device and kind, about one round's."""
-        latest = self.yardsticks.get(yardstick_key(case))
+    def calibration_s(self, case: Case) -> float | None:
+        """Median of the last calibration workloads of the case's device and kind, about one round's."""
+        latest = self.calibrations.get(calibration_key(case))
         return median(latest) if latest else None
 
-    def launch(self, start: StartWorker) -> None:
+    def launch(self, start: StartProcess) -> None:
         """Start a process for this slot and have it configured; `configured` then waits for it."""
         self.starts += 1
-        self.yardsticks.clear()
-        self.worker = start(self.worker_id, self.setting)
-        self.worker.post(
+        self.calibrations.clear()
+        self.process = start(self.process_id, self.config)
+        self.process.post(
             "configure",
-            deterministic=self.setting.deterministic,
-            threads=self.setting.threads,
+            deterministic=self.config.deterministic,
+            threads=self.config.threads,
             faults=[fault.to_dict() for fault in self.faults],
         )
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask this slot's worker; raises `WorkerDied` or `OperationFailed`."""
-        if self.worker is None:
-            raise WorkerDied("it could not be started")
-        return self.worker.ask(op, **args)
+        """Ask this slot's process; raises `WorkerDied` or `OperationFailed`."""
+        if self.process is None:
+            raise ProcessDied("it could not be started")
+        return self.process.ask(op, **args)
 
     def configured(self) -> None:
-        """Wait until the worker is under its setting, and keep what machine it found."""
-        if self.worker is None:
-            raise WorkerDied("it could not be started")
-        answer = self.worker.answer()
-        self.machine, self.yardstick_version = answer["machine"], answer["yardstick_version"]
+        """Wait until the process is under its setting, and keep what machine it found."""
+        if self.process is None:
+            raise ProcessDied("it could not be started")
+        answer = self.process.answer()
+        self.machine, self.calibration_version = answer["machine"], answer["calibration_version"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Timing:
-    """One timing of a yardstick in a slot: its device and its kind."""
+    """One timing of a calibration workload in a slot: its device and its kind."""
 
-    slot: Slot
+    slot: ProcessSlot
     key: tuple[str, str]
 
 
-def yardstick_key(case: Case) -> tuple[str, str]:
-    """Device and kind of the yardstick that a case is held against."""
-    return case.device, yardstick_of(case)
+def calibration_key(case: Case) -> tuple[str, str]:
+    """Device and kind of the calibration workload that a case is compared with."""
+    return case.device, calibration_of(case)
 
 
-def make_slots(settings: Sequence[Setting], repeats: int, faults: Sequence[str] = ()) -> list[Slot]:
-    """The empty slots of a run, every setting in every repeat; `faults` are planted as texts."""
-    planted = [fault for fault in map(read_fault, faults) if fault.name in PROCESS_FAULTS]
-    return [Slot(*row, faults=planted) for row in slots(settings, repeats)]
+def make_slots(
+    configs: Sequence[ProcessConfig], processes_per_config: int, faults: Sequence[str] = ()
+) -> list[ProcessSlot]:
+    """The empty slots of a run, every setting in every repeat; `faults` are injected as texts."""
+    injected = [fault for fault in map(read_fault, faults) if fault.name in PROCESS_FAULTS]
+    return [ProcessSlot(*row, faults=injected) for row in slots(configs, processes_per_config)]
 
 
 class Runner:
-    """Drives the workers of one run and records what they observe."""
+    """Drives the processes of one run and records what they observe."""
 
     def __init__(
         self,
         info: RunInfo,
         store: RunStore,
-        slots: list[Slot],
-        start: StartWorker,
+        slots: list[ProcessSlot],
+        start: StartProcess,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -184,17 +186,17 @@ class Runner:
         self._progress = progress
         self._faults = [read_fault(text) for text in info.faults]
         self._watch = Watch()
-        self._blamed: Live | None = None
+        self._blamed: ActiveTraining | None = None
         self._kills: Counter[str] = Counter()
         self._followed: set[object] = set()
         self._inputs_checked: set[tuple[str, int]] = set()
-        self._workers = {worker.id: worker for worker in info.workers}
+        self._processes = {process.id: process for process in info.processes}
         for slot in slots:
             self._register(slot)
 
     def run(self) -> None:
         """Bring every open case to its end, and write each observation as it is made."""
-        self._progress.begin(sum(self._to_do(live) for live in self._lives()))
+        self._progress.begin(sum(self._to_do(one) for one in self._lives()))
         for slot in self._slots:
             self._guarded(slot, self._hold_to_golden, slot)
         for slot in self._slots:
@@ -203,43 +205,43 @@ class Runner:
         while self._unfinished():
             self._round(number)
             number += 1
-        for live in self._lives():
-            self._guarded(live.slot, self._follow, live)
-        for live in shuffled(self._lives(), self.info.order_seed, -1):
-            self._guarded(live.slot, self._finish, live)
+        for one in self._lives():
+            self._guarded(one.slot, self._follow, one)
+        for one in shuffled(self._lives(), self.info.schedule_seed, -1):
+            self._guarded(one.slot, self._finish, one)
         for slot in self._slots:
             self._retire(slot)
         self.info = msgspec.structs.replace(self.info, finished=now())
         self._write_info()
 
-    def take_up(self, run: Run) -> None:
+    def restore(self, run: Run) -> None:
         """Give the slots what an earlier, unfinished start of this run has recorded."""
-        ended: list[Training | Failure] = [*run.trainings, *run.failures]
-        done = {(record.case.id, slot_of(record.worker)) for record in ended}
+        ended: list[TrainingRecord | Failure] = [*run.trainings, *run.failures]
+        done = {(record.case.id, slot_of(record.process)) for record in ended}
         for slot in self._slots:
-            slot.lives = [x for x in slot.lives if (x.case.id, slot.name) not in done]
+            slot.active = [x for x in slot.active if (x.case.id, slot.name) not in done]
         self._followed = {followed_key(line) for line in run.float64}
         self._inputs_checked = {(line.process, line.seed) for line in run.golden_inputs}
-        lives = {(live.case.id, live.slot.name): live for live in self._lives()}
+        active = {(one.case.id, one.slot.name): one for one in self._lives()}
         for line in run.epochs:
-            live = lives.get((line.case, slot_of(line.worker)))
-            if live:
-                (live.warmup if line.warmup else live.timed).append(line)
+            one = active.get((line.case, slot_of(line.process)))
+            if one:
+                (one.warmup if line.warmup else one.timed).append(line)
 
-    def _hold_to_golden(self, slot: Slot) -> None:
-        """Have each of the slot's devices train the universal form, whose digest is known."""
+    def _hold_to_golden(self, slot: ProcessSlot) -> None:
+        """Have each of the slot's devices train the universal training, whose digest is known."""
         self._blamed = None
-        for device in sorted({live.case.device for live in slot.lives}):
-            record = self._workers[slot.worker_id]
+        for device in sorted({one.case.device for one in slot.active}):
+            record = self._processes[slot.process_id]
             golden = {**record.golden, device: golden_of(slot, device)}
-            self._workers[record.id] = msgspec.structs.replace(record, golden=golden)
+            self._processes[record.id] = msgspec.structs.replace(record, golden=golden)
         self._write_info()
-        for seed in sorted({x.case.seed for x in slot.lives if form_of(x.case) == "reference"}):
+        for seed in sorted({x.case.seed for x in slot.active if form_of(x.case) == "reference"}):
             self._check_inputs(slot, seed)
 
-    def _check_inputs(self, slot: Slot, seed: int) -> None:
-        """Have the process hold what it draws for a seed against NumPy's reading, once."""
-        key = (slot.worker_id, seed)
+    def _check_inputs(self, slot: ProcessSlot, seed: int) -> None:
+        """Have the process compare what it draws for a seed with NumPy's reading, once."""
+        key = (slot.process_id, seed)
         if key not in self._inputs_checked:
             self._inputs_checked.add(key)
             line = golden_inputs_of(slot, self.info.recipe, seed)
@@ -248,125 +250,129 @@ class Runner:
     # One round
 
     def _round(self, number: int) -> None:
-        """Worker after worker in this round's order, one epoch of each of its trainings.
+        """Process after process in this round's order, one epoch of each of its trainings.
 
         What runs first after another process finds cold caches, and loses up to a millisecond: of a
-        short yardstick a larger share than of an epoch. So each worker's turn begins with a
-        yardstick whose time is not kept; the others stand anywhere among the trainings.
+        short calibration workload a larger share than of an epoch. So each process's turn begins with a
+        calibration workload whose time is not kept; the others stand anywhere among the trainings.
         """
-        for slot in shuffled(self._slots, self.info.order_seed, number):
-            open_now = [live for live in self._unfinished() if live.slot is slot]
-            keys = sorted({yardstick_key(live.case) for live in open_now})
-            yardsticks = [Timing(slot, key) for key in keys]
-            for timing in yardsticks:
-                self._guarded(slot, self._yardstick, timing)
-            acts: list[Live | Timing] = [*open_now, *yardsticks * YARDSTICKS_A_ROUND]
-            for act in shuffled(acts, self.info.order_seed, number, slot.name):
+        for slot in shuffled(self._slots, self.info.schedule_seed, number):
+            open_now = [one for one in self._unfinished() if one.slot is slot]
+            keys = sorted({calibration_key(one.case) for one in open_now})
+            calibrations = [Timing(slot, key) for key in keys]
+            for timing in calibrations:
+                self._guarded(slot, self._calibration, timing)
+            acts: list[ActiveTraining | Timing] = [*open_now, *calibrations * CALIBRATIONS_A_ROUND]
+            for act in shuffled(acts, self.info.schedule_seed, number, slot.name):
                 if isinstance(act, Timing):
-                    self._guarded(slot, self._time_yardstick, act)
-                elif act in slot.lives:
+                    self._guarded(slot, self._time_calibration, act)
+                elif act in slot.active:
                     self._guarded(slot, self._step, act)
-        self._look_around()
+        self._sample_conditions()
 
-    def _look_around(self) -> None:
-        workers = [slot.worker.process.pid for slot in self._slots if slot.worker]
-        conditions = self._watch.look(workers)
-        if conditions:
-            self._store.append("conditions.jsonl", conditions)
+    def _sample_conditions(self) -> None:
+        processes = [slot.process.popen.pid for slot in self._slots if slot.process]
+        system_samples = self._watch.sample(processes)
+        if system_samples:
+            self._store.append("system_samples.jsonl", system_samples)
 
-    def _time_yardstick(self, timing: Timing) -> None:
-        seconds = self._yardstick(timing)
+    def _time_calibration(self, timing: Timing) -> None:
+        seconds = self._calibration(timing)
         if seconds is not None:
-            latest = timing.slot.yardsticks.setdefault(timing.key, deque(maxlen=YARDSTICKS_A_ROUND))
+            latest = timing.slot.calibrations.setdefault(
+                timing.key, deque(maxlen=CALIBRATIONS_A_ROUND)
+            )
             latest.append(seconds)
 
-    def _yardstick(self, timing: Timing) -> float | None:
-        """Seconds of one yardstick; None where no training is left that it would serve."""
+    def _calibration(self, timing: Timing) -> float | None:
+        """Seconds of one calibration workload; None where no training is left that it would serve."""
         self._blamed = None
         slot, key = timing.slot, timing.key
-        served = [x for x in self._unfinished() if x.slot is slot and yardstick_key(x.case) == key]
+        served = [
+            x for x in self._unfinished() if x.slot is slot and calibration_key(x.case) == key
+        ]
         if not served:
             return None
         try:
-            seconds: float = slot.ask("yardstick", device=key[0], kind=key[1])["yardstick_s"]
-            require_possible(seconds, "the yardstick")
+            seconds: float = slot.ask("calibration", device=key[0], kind=key[1])["calibration_s"]
+            require_possible(seconds, "the calibration workload")
         except OperationFailed as error:
-            for live in served:
-                self._fail(live, f"the yardstick: {error}", check_of(error))
+            for one in served:
+                self._fail(one, f"the calibration workload: {error}", check_of(error))
             return None
         return seconds
 
-    def _step(self, live: Live) -> None:
-        if not live.slot.worker or not live.slot.worker.alive():
+    def _step(self, one: ActiveTraining) -> None:
+        if not one.slot.process or not one.slot.process.alive():
             self._blamed = None  # it died between two requests: this case did nothing
-            raise self._death_between(live.slot)
-        if yardstick_key(live.case) not in live.slot.yardsticks:
-            self._time_yardstick(Timing(live.slot, yardstick_key(live.case)))
-        line = self._epoch(live, live.timed, live.handle)
-        line = msgspec.structs.replace(line, yardstick_s=live.slot.yardstick_s(live.case))
+            raise self._death_between(one.slot)
+        if calibration_key(one.case) not in one.slot.calibrations:
+            self._time_calibration(Timing(one.slot, calibration_key(one.case)))
+        line = self._epoch(one, one.timed, one.handle)
+        line = msgspec.structs.replace(line, calibration_s=one.slot.calibration_s(one.case))
         self._store.append("epochs.jsonl", line)
-        live.timed.append(line)
+        one.timed.append(line)
         self._progress.advance(1)
 
-    def _epoch(self, live: Live, before: Sequence[EpochLine], handle: int) -> EpochLine:
+    def _epoch(self, one: ActiveTraining, before: Sequence[EpochLine], handle: int) -> EpochLine:
         """Have one epoch trained, and time the answer; raises `ImpossibleTime`."""
         asked = self._clock()
-        answer = self._ask(live, "step", training=handle)
+        answer = self._ask(one, "step", training=handle)
         answered = self._clock()
         require_possible(answer["epoch_s"], f"epoch {len(before)}")
         return EpochLine(
-            worker=live.slot.worker_id,
-            case=live.case.id,
+            process=one.slot.process_id,
+            case=one.case.id,
             epoch=len(before),
-            yardstick_s=None,
+            calibration_s=None,
             waited_s=answered - asked,
             at_s=answered - self._began,
             **answer,
         )
 
-    def _death_between(self, slot: Slot) -> WorkerDied:
+    def _death_between(self, slot: ProcessSlot) -> ProcessDied:
         try:
             slot.ask("usage")
-        except WorkerDied as death:
+        except ProcessDied as death:
             return death
-        return WorkerDied("closed its pipe")
+        return ProcessDied("closed its pipe")
 
     # Opening, and opening again
 
-    def _open_all(self, slot: Slot) -> None:
-        for live in shuffled(slot.lives, self.info.order_seed, -2):
-            if live in slot.lives:
-                self._try(live, self._warm_up, live)
-        for live in list(slot.lives):
-            self._try(live, self._open, live)
+    def _open_all(self, slot: ProcessSlot) -> None:
+        for one in shuffled(slot.active, self.info.schedule_seed, -2):
+            if one in slot.active:
+                self._try(one, self._warm_up, one)
+        for one in list(slot.active):
+            self._try(one, self._open, one)
         self._blamed = None
         peak = slot.ask("usage")["peak_rss_bytes"]
-        record = self._workers[slot.worker_id]
-        self._workers[record.id] = msgspec.structs.replace(record, opened_rss_bytes=peak)
+        record = self._processes[slot.process_id]
+        self._processes[record.id] = msgspec.structs.replace(record, opened_rss_bytes=peak)
 
-    def _warm_up(self, live: Live) -> None:
+    def _warm_up(self, one: ActiveTraining) -> None:
         """Train a throw-away twin for a few epochs; the timed training starts anew."""
-        if live.timed:
+        if one.timed:
             return
-        handle = self._open_twin(live, "warm-up")["training"]
+        handle = self._open_twin(one, "warm-up")["training"]
         seen: list[EpochLine] = []
         for epoch in range(self.info.warmup_epochs):
-            line = msgspec.structs.replace(self._epoch(live, seen, handle), warmup=True)
+            line = msgspec.structs.replace(self._epoch(one, seen, handle), warmup=True)
             seen.append(line)
-            if epoch < len(live.warmup):
-                self._require_same(live.warmup[epoch], line.digest, "warm-up epoch")
+            if epoch < len(one.warmup):
+                self._require_same(one.warmup[epoch], line.digest, "warm-up epoch")
             else:
                 self._store.append("epochs.jsonl", line)
-                live.warmup.append(line)
+                one.warmup.append(line)
                 self._progress.advance(1)
-        self._ask(live, "close", training=handle)
+        self._ask(one, "close", training=handle)
 
-    def _open(self, live: Live) -> None:
+    def _open(self, one: ActiveTraining) -> None:
         """Open the timed training and bring it to where its record ends."""
-        answer = self._open_twin(live, "timed")
-        live.handle, live.inputs_sha256 = answer["training"], answer["inputs_sha256"]
-        for recorded in live.timed:
-            self._require_same(recorded, self._ask(live, "step")["digest"], "epoch")
+        answer = self._open_twin(one, "timed")
+        one.handle, one.inputs_sha256 = answer["training"], answer["inputs_sha256"]
+        for recorded in one.timed:
+            self._require_same(recorded, self._ask(one, "step")["digest"], "epoch")
 
     @staticmethod
     def _require_same(recorded: EpochLine, seen: str, what: str) -> None:
@@ -376,88 +382,92 @@ class Runner:
                 f" recorded was {recorded.digest[:16]}"
             )
 
-    def _open_twin(self, live: Live, phase: str) -> dict[str, Any]:
-        self._blamed = live
-        faults = [f for f in self._faults if f.hits(live.case, live.slot.repeat, phase)]
-        answer = live.slot.ask(
+    def _open_twin(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
+        self._blamed = one
+        faults = [f for f in self._faults if f.hits(one.case, one.slot.repeat, phase)]
+        answer = one.slot.ask(
             "open",
-            case=to_dict(live.case),
+            case=to_dict(one.case),
             recipe=to_dict(self.info.recipe),
             faults=[fault.to_dict() for fault in faults],
         )
-        if live.startup_s is None:
-            live.startup_s = answer["startup_s"]
+        if one.startup_s is None:
+            one.startup_s = answer["startup_s"]
         return answer
 
     # The end of a training
 
-    def _follow(self, live: Live) -> None:
+    def _follow(self, one: ActiveTraining) -> None:
         """Have the training followed once in double precision, if it has not been and can be."""
         self._blamed = None
-        key = followed_key(live)
-        weights = [line.weights for line in live.timed]
-        if key in self._followed or float64_refusal(live.case) or None in weights:
+        key = followed_key(one)
+        weights = [line.weights for line in one.timed]
+        if key in self._followed or float64_refusal(one.case) or None in weights:
             return
         self._followed.add(key)
-        case, recipe = to_dict(live.case), to_dict(self.info.recipe)
-        answer = live.slot.ask("float64", case=case, recipe=recipe, weights=weights)
+        case, recipe = to_dict(one.case), to_dict(self.info.recipe)
+        answer = one.slot.ask("float64", case=case, recipe=recipe, weights=weights)
         if answer["followed"]:
-            self._store.append("float64.jsonl", float64_record(live, answer["followed"]))
+            self._store.append("float64.jsonl", float64_record(one, answer["followed"]))
 
-    def _finish(self, live: Live) -> None:
+    def _finish(self, one: ActiveTraining) -> None:
         """Have the trained model scored, saved and loaded, and record the training as one line."""
-        answer = self._ask(live, "finish", with_state=self.info.save_weights)
+        answer = self._ask(one, "finish", with_state=self.info.save_weights)
         state = answer.pop("state", None)
         if state is not None:
-            name = f"weights/{live.slot.name}-{live.case.id}.pt"
+            name = f"weights/{one.slot.name}-{one.case.id}.pt"
             self._store.write_bytes(name, base64.b64decode(state))
-        self._store.append("trainings.jsonl", training_record(live, answer))
-        live.slot.lives.remove(live)
+        self._store.append("results.jsonl", training_record(one, answer))
+        one.slot.active.remove(one)
 
     # What goes wrong
 
-    def _ask(self, live: Live, op: str, **args: Any) -> dict[str, Any]:
-        self._blamed = live
-        return live.slot.ask(op, **{"training": live.handle, **args})
+    def _ask(self, one: ActiveTraining, op: str, **args: Any) -> dict[str, Any]:
+        self._blamed = one
+        return one.slot.ask(op, **{"training": one.handle, **args})
 
-    def _try(self, live: Live, act: Callable[[Live], None], target: Live) -> None:
-        """Do it; where the operation fails, the case fails and the worker goes on."""
+    def _try(
+        self, one: ActiveTraining, act: Callable[[ActiveTraining], None], target: ActiveTraining
+    ) -> None:
+        """Do it; where the operation fails, the case fails and the process goes on."""
         try:
             act(target)
         except OperationFailed as error:
-            self._fail(live, str(error), check_of(error))
+            self._fail(one, str(error), check_of(error))
 
-    def _guarded(self, slot: Slot, act: Callable[[Any], object], target: Any) -> None:
-        """Do it; where the worker dies of it, replace the worker and let the rest go on."""
+    def _guarded(self, slot: ProcessSlot, act: Callable[[Any], object], target: Any) -> None:
+        """Do it; where the process dies of it, replace the process and let the rest go on."""
         try:
             act(target)
         except OperationFailed as error:
-            if isinstance(target, Live):
+            if isinstance(target, ActiveTraining):
                 self._fail(target, str(error), check_of(error))
             else:
                 self._fail_all(slot, str(error))
-        except WorkerDied as death:
-            self._bury(slot, death)
-            self._revive(slot)
+        except ProcessDied as death:
+            self._record_death(slot, death)
+            self._restart(slot)
 
-    def _bury(self, slot: Slot, death: WorkerDied) -> None:
-        """Record the death, and fail the case that the worker was busy with."""
+    def _record_death(self, slot: ProcessSlot, death: ProcessDied) -> None:
+        """Record the death, and fail the case that the process was busy with."""
         self._note_death(slot, str(death))
-        live, self._blamed = self._blamed, None
-        if live is None or live not in slot.lives:
+        one, self._blamed = self._blamed, None
+        if one is None or one not in slot.active:
             slot.idle_deaths += 1
             return
-        self._fail(live, f"worker {slot.worker_id} died: {death}")
-        self._kills[live.case.id] += 1
-        if self._kills[live.case.id] >= KILLS_ALLOWED:
-            for other in [x for x in self._lives() if x.case == live.case]:
-                self._fail(other, f"not tried again: it has killed {KILLS_ALLOWED} workers")
+        self._fail(one, f"process {slot.process_id} died: {death}")
+        self._kills[one.case.id] += 1
+        if self._kills[one.case.id] >= KILLS_ALLOWED:
+            for other in [x for x in self._lives() if x.case == one.case]:
+                self._fail(other, f"not tried again: it has killed {KILLS_ALLOWED} processes")
 
-    def _revive(self, slot: Slot) -> None:
-        """Fill the slot with a fresh worker and reopen what was open, as often as it takes."""
-        while slot.lives:
+    def _restart(self, slot: ProcessSlot) -> None:
+        """Fill the slot with a fresh process and reopen what was open, as often as it takes."""
+        while slot.active:
             if slot.idle_deaths > IDLE_DEATHS_ALLOWED:
-                self._fail_all(slot, f"its worker died {slot.idle_deaths} times for no case's sake")
+                self._fail_all(
+                    slot, f"its process died {slot.idle_deaths} times for no case's sake"
+                )
                 return
             try:
                 slot.launch(self._start)
@@ -467,74 +477,74 @@ class Runner:
                 return
             except OperationFailed as error:
                 self._fail_all(slot, str(error))
-            except WorkerDied as death:
-                self._bury(slot, death)
+            except ProcessDied as death:
+                self._record_death(slot, death)
 
-    def _fail_all(self, slot: Slot, reason: str) -> None:
-        for live in list(slot.lives):
-            self._fail(live, reason)
+    def _fail_all(self, slot: ProcessSlot, reason: str) -> None:
+        for one in list(slot.active):
+            self._fail(one, reason)
 
-    def _fail(self, live: Live, reason: str, check: str = "completion") -> None:
-        self._progress.note(f"{live.case.id}: {reason}")
-        self._progress.advance(self._to_do(live))
+    def _fail(self, one: ActiveTraining, reason: str, check: str = "completion") -> None:
+        self._progress.note(f"{one.case.id}: {reason}")
+        self._progress.advance(self._to_do(one))
         failure = Failure(
-            case=live.case,
-            worker=live.slot.worker_id,
-            setting=live.slot.setting.id,
-            epochs=len(live.timed),
+            case=one.case,
+            process=one.slot.process_id,
+            config=one.slot.config.id,
+            epochs=len(one.timed),
             failed=reason,
             check=check,
         )
-        self._store.append("trainings.jsonl", failure)
-        live.slot.lives.remove(live)
+        self._store.append("results.jsonl", failure)
+        one.slot.active.remove(one)
 
     # Bookkeeping
 
-    def _lives(self) -> list[Live]:
-        return [live for slot in self._slots for live in slot.lives]
+    def _lives(self) -> list[ActiveTraining]:
+        return [one for slot in self._slots for one in slot.active]
 
-    def _unfinished(self) -> list[Live]:
+    def _unfinished(self) -> list[ActiveTraining]:
         epochs = self.info.recipe.epochs
-        return [live for live in self._lives() if len(live.timed) < epochs]
+        return [one for one in self._lives() if len(one.timed) < epochs]
 
-    def _to_do(self, live: Live) -> int:
+    def _to_do(self, one: ActiveTraining) -> int:
         """Epochs that this training still has to go."""
-        warmup = 0 if live.timed else self.info.warmup_epochs - len(live.warmup)
-        return warmup + self.info.recipe.epochs - len(live.timed)
+        warmup = 0 if one.timed else self.info.warmup_epochs - len(one.warmup)
+        return warmup + self.info.recipe.epochs - len(one.timed)
 
-    def _register(self, slot: Slot) -> None:
-        record = WorkerRecord(
-            id=slot.worker_id, setting=slot.setting, repeat=slot.repeat, machine=slot.machine
+    def _register(self, slot: ProcessSlot) -> None:
+        record = ProcessRecord(
+            id=slot.process_id, config=slot.config, repeat=slot.repeat, machine=slot.machine
         )
-        self._workers[record.id] = record
+        self._processes[record.id] = record
         self._write_info()
 
-    def _note_death(self, slot: Slot, reason: str) -> None:
-        record = self._workers.get(slot.worker_id) or WorkerRecord(
-            id=slot.worker_id, setting=slot.setting, repeat=slot.repeat, machine={}
+    def _note_death(self, slot: ProcessSlot, reason: str) -> None:
+        record = self._processes.get(slot.process_id) or ProcessRecord(
+            id=slot.process_id, config=slot.config, repeat=slot.repeat, machine={}
         )
-        self._workers[record.id] = msgspec.structs.replace(record, died=reason)
+        self._processes[record.id] = msgspec.structs.replace(record, died=reason)
         self._write_info()
 
-    def _retire(self, slot: Slot) -> None:
-        """Ask for the peak memory, then let the worker go."""
-        if slot.worker is None or not slot.worker.alive():
+    def _retire(self, slot: ProcessSlot) -> None:
+        """Ask for the peak memory, then let the process go."""
+        if slot.process is None or not slot.process.alive():
             return
         try:
             usage = slot.ask("usage")
-        except (WorkerDied, OperationFailed) as error:
+        except (ProcessDied, OperationFailed) as error:
             self._note_death(slot, str(error))
         else:
-            record = self._workers[slot.worker_id]
-            self._workers[record.id] = msgspec.structs.replace(record, **usage)
-        slot.worker.stop()
+            record = self._processes[slot.process_id]
+            self._processes[record.id] = msgspec.structs.replace(record, **usage)
+        slot.process.stop()
 
     def _write_info(self) -> None:
-        self.info = msgspec.structs.replace(self.info, workers=list(self._workers.values()))
+        self.info = msgspec.structs.replace(self.info, processes=list(self._processes.values()))
         self._store.write_info(self.info)
 
 
-def golden_of(slot: Slot, device: str) -> Golden:
+def golden_of(slot: ProcessSlot, device: str) -> Golden:
     """What the device gives where the right answer is known; that it gives none is a fact too."""
     try:
         return msgspec.convert(slot.ask("universal", device=device), Golden)
@@ -543,34 +553,34 @@ def golden_of(slot: Slot, device: str) -> Golden:
         return Golden(arithmetic=none, universal=none)
 
 
-def golden_inputs_of(slot: Slot, recipe: Recipe, seed: int) -> GoldenInputs:
+def golden_inputs_of(slot: ProcessSlot, recipe: Recipe, seed: int) -> GoldenInputs:
     """What the process draws for a seed; that it draws nothing is a fact too."""
     try:
         answer = slot.ask("golden inputs", recipe=to_dict(recipe), seed=seed)
     except OperationFailed as error:
         none = {"what": "the operation", "expected": "comes to its end", "actual": str(error)}
         answer = {"seed": seed, "inputs_sha256": {}, "facts": [none]}
-    return msgspec.convert({"process": slot.worker_id, **answer}, GoldenInputs)
+    return msgspec.convert({"process": slot.process_id, **answer}, GoldenInputs)
 
 
-def followed_key(one: Live | Float64) -> tuple[object, ...]:
+def followed_key(one: ActiveTraining | Float64Reference) -> tuple[object, ...]:
     """What two trainings must share to have one line of `float64.jsonl`."""
-    if isinstance(one, Live):
-        return float64_key(one.case), tape_sha256(one.tape)
+    if isinstance(one, ActiveTraining):
+        return float64_key(one.case), epoch_digests_sha256(one.epoch_digests)
     return tuple(one.key), one.epochs_sha256
 
 
-def float64_record(live: Live, followed: dict[str, Any]) -> Float64:
+def float64_record(one: ActiveTraining, followed: dict[str, Any]) -> Float64Reference:
     """The line of a training that was followed in double precision."""
     return msgspec.convert(
         {
-            "process": live.slot.worker_id,
-            "case": live.case.id,
-            "key": float64_key(live.case),
-            "epochs_sha256": tape_sha256(live.tape),
+            "process": one.slot.process_id,
+            "case": one.case.id,
+            "key": float64_key(one.case),
+            "epochs_sha256": epoch_digests_sha256(one.epoch_digests),
             **followed,
         },
-        Float64,
+        Float64Reference,
     )
 
 
@@ -586,20 +596,20 @@ def check_of(error: OperationFailed) -> str:
     return "clock" if isinstance(error, ImpossibleTime) else "completion"
 
 
-def training_record(live: Live, answer: dict[str, Any]) -> Training:
+def training_record(one: ActiveTraining, answer: dict[str, Any]) -> TrainingRecord:
     """The line of a finished training, from what was observed and what `finish` answered."""
     train, test, again = answer["train"], answer["test"], answer["reloaded_test"]
     values = {
-        "case": live.case,
-        "worker": live.slot.worker_id,
-        "setting": live.slot.setting.id,
-        "epoch_s": [line.epoch_s for line in live.timed],
-        "yardstick_s": [line.yardstick_s for line in live.timed],
-        "losses": [line.loss for line in live.timed],
-        "tape": live.tape,
-        "warmup_epoch_s": [line.epoch_s for line in live.warmup],
-        "warmup_tape": [line.digest for line in live.warmup],
-        "inputs_sha256": live.inputs_sha256,
+        "case": one.case,
+        "process": one.slot.process_id,
+        "config": one.slot.config.id,
+        "epoch_s": [line.epoch_s for line in one.timed],
+        "calibration_s": [line.calibration_s for line in one.timed],
+        "losses": [line.loss for line in one.timed],
+        "epoch_digests": one.epoch_digests,
+        "warmup_epoch_s": [line.epoch_s for line in one.warmup],
+        "warmup_epoch_digests": [line.digest for line in one.warmup],
+        "inputs_sha256": one.inputs_sha256,
         "weights_sha256": answer["weights_sha256"],
         "train": _count(train),
         "test": _count(test),
@@ -609,10 +619,10 @@ def training_record(live: Live, answer: dict[str, Any]) -> Training:
         "reloaded_predictions": again["predictions"],
         "accelerator_peak_bytes": answer["accelerator_peak_bytes"],
         "weights": answer["weights"],
-        "startup_s": live.startup_s,
+        "startup_s": one.startup_s,
         "golden": answer.get("golden", []),
     }
-    return msgspec.convert(values, Training)
+    return msgspec.convert(values, TrainingRecord)
 
 
 def _count(score: dict[str, Any]) -> Count:
@@ -624,13 +634,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def require_same_machine(run: Run, slots: list[Slot], folder: Path) -> None:
+def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> None:
     """Raise `BadFile` where a run cannot be taken up here: its bits would not be comparable."""
-    recorded = {slot_of(worker.id): worker.machine for worker in run.info.workers if worker.machine}
-    versions = {slot.yardstick_version for slot in slots}
-    if versions != {run.info.yardstick_version}:
+    recorded = {
+        slot_of(process.id): process.machine for process in run.info.processes if process.machine
+    }
+    versions = {slot.calibration_version for slot in slots}
+    if versions != {run.info.calibration_version}:
         raise BadFile(
-            f"{folder / 'run.json'}: timed against yardstick {run.info.yardstick_version}, here it"
+            f"{folder / 'run.json'}: timed against calibration workload {run.info.calibration_version}, here it"
             f" is {', '.join(map(str, sorted(versions)))}",
             "resume it with the xorbench that began it, or start a new run",
         )
@@ -646,17 +658,17 @@ def require_same_machine(run: Run, slots: list[Slot], folder: Path) -> None:
                 )
 
 
-def untrainable(slot: Slot, recipe: Recipe, cases: Sequence[Case]) -> list[Skip]:
-    """The cases that cannot be trained in the slot's worker as they are, each with the reason."""
+def untrainable(slot: ProcessSlot, recipe: Recipe, cases: Sequence[Case]) -> list[Skip]:
+    """The cases that cannot be trained in the slot's process as they are, each with the reason."""
     devices = list(dict.fromkeys(case.device for case in cases))
-    lacking = slot.ask("probe", devices=devices)
-    here = [device for device in devices if not lacking[device]]
+    unavailable_reason = slot.ask("probe", devices=devices)
+    here = [device for device in devices if not unavailable_reason[device]]
     engines = list(dict.fromkeys(case.engine for case in cases))
     unfit = slot.ask("probe engines", engines=engines, devices=here)
     skips = []
     for case in cases:
-        if lacking[case.device]:
-            skips.append(Skip(case=case, skipped=lacking[case.device]))
-        elif reason := unable(case, recipe) or unfit[case.engine][case.device]:
+        if unavailable_reason[case.device]:
+            skips.append(Skip(case=case, skipped=unavailable_reason[case.device]))
+        elif reason := unsupported_reason(case, recipe) or unfit[case.engine][case.device]:
             skips.append(Skip(case=case, skipped=reason, lacks="engine"))
     return skips

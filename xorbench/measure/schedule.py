@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def shuffled(items: Sequence[Item], seed: int, *what: int | str) -> list[Item]:
-    """The items in the order of `what` (a round, a worker in it); the same give the same order."""
+    """The items in the order of `what` (a round, a process in it); the same give the same order."""
     order = list(items)
     random.Random("/".join(map(str, (seed, *what)))).shuffle(order)
     return order

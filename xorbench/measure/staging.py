@@ -1,4 +1,4 @@
-"""A private folder with just the rooms a worker needs, so that any interpreter can be measured."""
+"""A private folder with just the packages a process needs, so that any interpreter can be measured."""
 
 import contextlib
 import hashlib
@@ -15,11 +15,19 @@ import xorbench
 from xorbench.errors import BadFile
 
 LOCK_S: Final = 60.0
-ROOMS: Final = ("__init__.py", "errors.py", "plan", "workload", "universal", "lessons", "worker")
+PACKAGES: Final = (
+    "__init__.py",
+    "errors.py",
+    "plan",
+    "workload",
+    "universal",
+    "lessons",
+    "process",
+)
 
 
 def staged() -> Path:
-    """The folder to put on a worker's path.
+    """The folder to put on a process's path.
 
     It is named by the hash of what it holds, made once for each version of the sources and kept
     between runs, so that compiled files stay valid and a run is not moved by an edit under it.
@@ -29,17 +37,19 @@ def staged() -> Path:
     for base in (platformdirs.user_cache_path("xorbench"), Path(tempfile.gettempdir())):
         # a file system without locks raises NotImplementedError, a lock that is stuck an OSError
         with contextlib.suppress(OSError, NotImplementedError):
-            return _ensure(base / f"worker-{os.getuid()}-{name[:16]}", sources)
+            return _ensure(base / f"process-{os.getuid()}-{name[:16]}", sources)
     raise BadFile(f"{tempfile.gettempdir()}: cannot write there", "set TMPDIR to a writable folder")
 
 
 def _sources() -> list[tuple[str, bytes]]:
-    """Relative name and content of every file of the rooms, sorted by name."""
+    """Relative name and content of every file of the packages, sorted by name."""
     package = Path(xorbench.__file__).parent
     files = [
         file
-        for room in ROOMS
-        for file in ((package / room).rglob("*") if (package / room).is_dir() else [package / room])
+        for layer in PACKAGES
+        for file in (
+            (package / layer).rglob("*") if (package / layer).is_dir() else [package / layer]
+        )
         if file.suffix in {".py", ".json"} and file.is_file()
     ]
     return sorted((file.relative_to(package).as_posix(), file.read_bytes()) for file in files)
@@ -59,7 +69,7 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _make(folder: Path, sources: list[tuple[str, bytes]]) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=".worker-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=".process-", dir=folder.parent))
     for name, content in sources:
         target = temporary / "xorbench" / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A machine kept busy while it trains: processes beside the workers, gone with the block."""
+"""A machine kept busy while it trains: processes beside the processes, gone with the block."""
 
 import os
 import subprocess
@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from xorbench.measure.pool import environment
-from xorbench.plan.case import Setting
+from xorbench.measure.process import environment
+from xorbench.plan.case import ProcessConfig
 
 # How many processes of each kind: as many as cores for what keeps a core busy.
 PROCESSES: Final = {"cpu": os.cpu_count() or 1, "memory": 2, "accelerator": 1}
 
 
 @contextmanager
-def stressed(kind: str | None, rooms: Path) -> Iterator[None]:
+def stressed(kind: str | None, packages: Path) -> Iterator[None]:
     """Keep the processor, the memory or the accelerator busy inside; None leaves it in peace."""
-    script = f"from xorbench.worker.burdens import bear; bear({kind!r})"
+    script = f"from xorbench.process.stressors import bear; bear({kind!r})"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script],
-            cwd=rooms,
-            env=environment(Setting(), rooms),
+            cwd=packages,
+            env=environment(ProcessConfig(), packages),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

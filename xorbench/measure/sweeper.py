@@ -1,4 +1,4 @@
-"""Drive a sweep: one worker, one chunk a request, each on disk before the next is asked for."""
+"""Drive a sweep: one process, one chunk a request, each on disk before the next is asked for."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -8,14 +8,14 @@ from typing import Any, Final
 import msgspec
 
 from xorbench.errors import BadOption
-from xorbench.measure.pool import OperationFailed, Worker, WorkerDied
-from xorbench.measure.runner import Progress, StartWorker
-from xorbench.observe.records import Chunk, Example, Known, SweepInfo, SweepWorker
+from xorbench.measure.process import OperationFailed, Process, ProcessDied
+from xorbench.measure.runner import Progress, StartProcess
+from xorbench.observe.records import Chunk, Example, Known, SweepInfo, SweepProcess
 from xorbench.observe.store import RunStore
-from xorbench.plan.case import Setting
+from xorbench.plan.case import ProcessConfig
 from xorbench.plan.sweep import Piece, SweepPlan
 
-TRIES: Final = 2  # a chunk that has ended this many workers is not tried again
+TRIES: Final = 2  # a chunk that has ended this many processes is not tried again
 
 
 class Stopped(Exception):
@@ -23,19 +23,19 @@ class Stopped(Exception):
 
 
 class Sweeper:
-    """The worker of a sweep; a fresh one takes over where it dies."""
+    """The process of a sweep; a fresh one takes over where it dies."""
 
     def __init__(
         self,
-        start: StartWorker,
+        start: StartProcess,
         *,
         backend: str | None,
         device: str,
         threads: int | None,
         recipes: Sequence[dict[str, Any]],
-        before: Sequence[SweepWorker] = (),
+        before: Sequence[SweepProcess] = (),
     ) -> None:
-        self.workers = list(before)
+        self.processes = list(before)
         self._start = start
         self._asked_for: dict[str, Any] = {
             "backend": backend,
@@ -43,23 +43,23 @@ class Sweeper:
             "threads": threads,
             "recipes": list(recipes),
         }
-        self._worker: Worker | None = None
+        self._process: Process | None = None
 
-    def open(self) -> SweepWorker:
-        """Start a worker and load its backend; raises `BadOption` where that cannot be."""
-        number = len(self.workers)
-        name = f"w0.{number}" if number else "w0"
-        self._worker = self._start(name, Setting(threads=None))
+    def open(self) -> SweepProcess:
+        """Start a process and load its backend; raises `BadOption` where that cannot be."""
+        number = len(self.processes)
+        name = f"p0.{number}" if number else "p0"
+        self._process = self._start(name, ProcessConfig(threads=None))
         try:
-            answer = self._worker.ask("open", **self._asked_for)
-        except (WorkerDied, OperationFailed) as error:
-            raise BadOption(f"worker {name} could not start: {error}") from None
+            answer = self._process.ask("open", **self._asked_for)
+        except (ProcessDied, OperationFailed) as error:
+            raise BadOption(f"process {name} could not start: {error}") from None
         if "missing" in answer:
             raise BadOption(self._missing(answer["missing"]))
         record = {"id": name, "device": self._asked_for["device"], **answer}
-        self.workers.append(msgspec.convert(record, SweepWorker))
+        self.processes.append(msgspec.convert(record, SweepProcess))
         self._asked_for["backend"] = answer["backend"]  # a replacement goes on with the same
-        return self.workers[-1]
+        return self.processes[-1]
 
     def _missing(self, reason: str) -> str:
         option = "device" if self._asked_for["device"] != "cpu" else "backend"
@@ -81,14 +81,14 @@ class Sweeper:
         """Train the pieces in order; raises `Stopped` at one that cannot be trained."""
         for piece in pieces:
             answer = self._train(info, piece, store, progress)
-            line = {"worker": self.workers[-1].id, **asdict(piece), **answer}
+            line = {"process": self.processes[-1].id, **asdict(piece), **answer}
             store.append("chunks.jsonl", msgspec.convert(line, Chunk))
             progress.advance(piece.count * info.plan.recipe.epochs)
 
     def _train(
         self, info: SweepInfo, piece: Piece, store: RunStore, progress: Progress
     ) -> dict[str, Any]:
-        """Have a piece trained; where the worker cannot, a fresh one tries."""
+        """Have a piece trained; where the process cannot, a fresh one tries."""
         reason = ""
         for _ in range(TRIES):
             try:
@@ -98,9 +98,9 @@ class Sweeper:
                     first_seed=piece.first_seed,
                     count=piece.count,
                 )
-            except (WorkerDied, OperationFailed) as error:
+            except (ProcessDied, OperationFailed) as error:
                 reason = str(error)
-                progress.note(f"worker {self.workers[-1].id}: {reason}")
+                progress.note(f"process {self.processes[-1].id}: {reason}")
                 self._replace(reason)
                 self.write_info(info, store)
         raise Stopped(
@@ -108,7 +108,7 @@ class Sweeper:
         )
 
     def _replace(self, reason: str) -> None:
-        self.workers[-1] = msgspec.structs.replace(self.workers[-1], died=reason)
+        self.processes[-1] = msgspec.structs.replace(self.processes[-1], died=reason)
         self.kill()
         try:
             self.open()
@@ -116,8 +116,8 @@ class Sweeper:
             raise Stopped(error.message) from None
 
     def write_info(self, info: SweepInfo, store: RunStore) -> None:
-        """Write `run.json` with the workers as they are."""
-        store.write_json("run.json", msgspec.structs.replace(info, workers=self.workers))
+        """Write `run.json` with the processes as they are."""
+        store.write_json("run.json", msgspec.structs.replace(info, processes=self.processes))
 
     def example(self, plan: SweepPlan, batch_size: int, seed: int) -> Example:
         """One seed's picture."""
@@ -125,20 +125,20 @@ class Sweeper:
         return msgspec.convert({"batch_size": batch_size, "seed": seed, **answer}, Example)
 
     def retire(self) -> None:
-        """Ask for the peak memory, then let the worker go."""
-        with suppress(WorkerDied, OperationFailed):
+        """Ask for the peak memory, then let the process go."""
+        with suppress(ProcessDied, OperationFailed):
             usage = self._ask("usage")
-            self.workers[-1] = msgspec.structs.replace(self.workers[-1], **usage)
-        if self._worker:
-            self._worker.stop()
+            self.processes[-1] = msgspec.structs.replace(self.processes[-1], **usage)
+        if self._process:
+            self._process.stop()
 
     def kill(self) -> None:
-        """End the worker at once."""
-        if self._worker:
+        """End the process at once."""
+        if self._process:
             with suppress(OSError):
-                self._worker.kill()
+                self._process.kill()
 
     def _ask(self, op: str, **args: Any) -> dict[str, Any]:
-        if self._worker is None:
-            raise WorkerDied("it was not started")
-        return self._worker.ask(op, **args)
+        if self._process is None:
+            raise ProcessDied("it was not started")
+        return self._process.ask(op, **args)

@@ -8,7 +8,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.observe import store
 
 FOLDER: Final = "baselines"
-KEPT: Final = ("run.json", "trainings.jsonl", "verdicts.json", "conditions.jsonl")
+KEPT: Final = ("run.json", "results.jsonl", "verdicts.json", "system_samples.jsonl")
 
 
 def find(root: Path, name: str) -> Path:
@@ -25,7 +25,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     """Keep a run under a name; all of it or nothing.
 
     Raises `BadOption` for a name that is taken, and `BadFile` for a run that is no baseline:
-    unfinished, with failures, with planted faults, or under stress.
+    unfinished, with failures, with injected faults, or under stress.
     """
     folder = root / FOLDER / name
     if folder.exists() and not replace:
@@ -33,7 +33,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     observed = store.load(run)
     flaws = (
         (not observed.info.finished or observed.unfinished, "is not finished"),
-        (observed.info.faults, "has planted faults"),
+        (observed.info.faults, "has injected faults"),
         (observed.info.stress, "was put under stress"),
         (observed.failures, "has failed cases"),
         (not observed.trainings, "has trained nothing"),

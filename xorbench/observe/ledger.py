@@ -9,12 +9,12 @@ from xorbench.errors import BadFile
 from xorbench.observe.records import (
     EpochLine,
     Failure,
-    Float64,
+    Float64Reference,
     GoldenInputs,
     Line,
     RunInfo,
     Skip,
-    Training,
+    TrainingRecord,
     slot_of,
     slots,
 )
@@ -28,15 +28,17 @@ class Ledger:
     def __init__(self, info: RunInfo) -> None:
         self._info = info
         self._cases = {case.id for case in info.cases}
-        self._planned = {name: s.id for name, s, _ in slots(info.settings, info.repeats)}
-        self._workers = {worker.id for worker in info.workers}
+        self._planned = {
+            name: s.id for name, s, _ in slots(info.configs, info.processes_per_config)
+        }
+        self._processes = {process.id for process in info.processes}
         self._epochs: dict[tuple[str, str, bool], list[EpochLine]] = {}
         self._ended: dict[object, str] = {}
 
     def epoch(self, place: str, line: EpochLine) -> EpochLine:
         """An epoch: of a planned case and a known process, and the next of its training."""
-        self._require_known(place, line.case, line.worker)
-        before = self._epochs.setdefault((line.case, slot_of(line.worker), line.warmup), [])
+        self._require_known(place, line.case, line.process)
+        before = self._epochs.setdefault((line.case, slot_of(line.process), line.warmup), [])
         if line.epoch < len(before):
             raise _damaged(place, f"epoch {line.epoch} of {line.case} stands twice")
         if line.epoch > len(before):
@@ -44,16 +46,19 @@ class Ledger:
         before.append(line)
         return line
 
-    def training(self, place: str, line: Training) -> Training:
+    def training(self, place: str, line: TrainingRecord) -> TrainingRecord:
         """A finished training: its case and setting are planned, its epochs are those recorded."""
         self._require_ending(place, line)
         flaws = (
             (line.case not in self._info.cases, f"no case {line.case.id} in run.json"),
             (
-                self._planned.get(slot_of(line.worker)) != line.setting,
+                self._planned.get(slot_of(line.process)) != line.config,
                 "another setting than planned",
             ),
-            (len(line.tape) != self._info.recipe.epochs, f"{len(line.tape)} epochs"),
+            (
+                len(line.epoch_digests) != self._info.recipe.epochs,
+                f"{len(line.epoch_digests)} epochs",
+            ),
             (not self._has_epochs_of(line), "its epochs are not those of epochs.jsonl"),
         )
         for flawed, what in flaws:
@@ -61,13 +66,15 @@ class Ledger:
                 raise _damaged(place, what)
         return line
 
-    def _has_epochs_of(self, line: Training) -> bool:
+    def _has_epochs_of(self, line: TrainingRecord) -> bool:
         """Whether `epochs.jsonl`, where it was kept, has these digests and times."""
         if not self._epochs:
             return True
-        epochs = self._epochs.get((line.case.id, slot_of(line.worker), False), [])
-        observed = [(one.digest, one.epoch_s, one.yardstick_s) for one in epochs]
-        return observed == list(zip(line.tape, line.epoch_s, line.yardstick_s, strict=True))
+        epochs = self._epochs.get((line.case.id, slot_of(line.process), False), [])
+        observed = [(one.digest, one.epoch_s, one.calibration_s) for one in epochs]
+        return observed == list(
+            zip(line.epoch_digests, line.epoch_s, line.calibration_s, strict=True)
+        )
 
     def failure(self, place: str, line: Failure) -> Failure:
         """A case that was lost in a process."""
@@ -80,7 +87,7 @@ class Ledger:
         self._require_once(place, line.case.id, f"{line.case.id} is skipped")
         return line
 
-    def float64(self, place: str, line: Float64) -> Float64:
+    def float64(self, place: str, line: Float64Reference) -> Float64Reference:
         """A training in double precision."""
         self._require_known(place, line.case, line.process)
         key = ("float64", str(line.key), line.epochs_sha256)
@@ -93,17 +100,17 @@ class Ledger:
         self._require_once(place, key, f"seed {line.seed} in {line.process}")
         return line
 
-    def _require_ending(self, place: str, line: Training | Failure) -> None:
+    def _require_ending(self, place: str, line: TrainingRecord | Failure) -> None:
         require_own(place, self._info.id, line)
-        self._require_known(place, line.case.id, line.worker)
-        what = f"{line.case.id} in {slot_of(line.worker)}"
-        self._require_once(place, (line.case.id, slot_of(line.worker)), what)
+        self._require_known(place, line.case.id, line.process)
+        what = f"{line.case.id} in {slot_of(line.process)}"
+        self._require_once(place, (line.case.id, slot_of(line.process)), what)
 
-    def _require_known(self, place: str, case: str, worker: str) -> None:
+    def _require_known(self, place: str, case: str, process: str) -> None:
         if case not in self._cases:
             raise _damaged(place, f"no case {case} in run.json")
-        if worker not in self._workers:
-            raise _damaged(place, f"no worker {worker} in run.json")
+        if process not in self._processes:
+            raise _damaged(place, f"no process {process} in run.json")
 
     def _require_once(self, place: str, key: object, what: str) -> None:
         if key in self._ended:

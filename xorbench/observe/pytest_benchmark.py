@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from xorbench.errors import BadFile, BadOption
-from xorbench.observe.records import Benchmark, BenchmarkFile, Origin, Run, Stats, Training
-from xorbench.plan.case import Setting, subject_id
+from xorbench.observe.records import Benchmark, BenchmarkFile, Origin, Run, Stats, TrainingRecord
+from xorbench.plan.case import ProcessConfig, variant_id
 
 FORMAT_VERSION: Final = "5.3.0"  # of pytest-benchmark, whose field names these are
 NO_COMMIT: Final = {
@@ -22,19 +22,19 @@ NO_COMMIT: Final = {
 
 
 def to_json(run: Run) -> str:
-    """The finished trainings of a run, a benchmark a subject and a round an epoch."""
+    """The finished trainings of a run, a benchmark a variant and a round an epoch."""
     return msgspec.json.format(msgspec.json.encode(exported(run)), indent=4).decode() + "\n"
 
 
 def exported(run: Run) -> BenchmarkFile:
-    """The same as a record; the rounds of a benchmark are its workers' epochs in turn."""
+    """The same as a record; the rounds of a benchmark are its processes' epochs in turn."""
     info = run.info
-    settings = {setting.id: setting for setting in info.settings}
-    found: dict[str, list[Training]] = {}
+    configs = {config.id: config for config in info.configs}
+    found: dict[str, list[TrainingRecord]] = {}
     for training in run.trainings:
-        name = subject_id(training.case, settings.get(training.setting, Setting()))
+        name = variant_id(training.case, configs.get(training.config, ProcessConfig()))
         found.setdefault(name, []).append(training)
-    planned = [subject_id(case, setting) for setting in info.settings for case in info.cases]
+    planned = [variant_id(case, config) for config in info.configs for case in info.cases]
     return BenchmarkFile(
         machine_info=_machine_info(run),
         commit_info=dict(NO_COMMIT),
@@ -54,8 +54,8 @@ def exported(run: Run) -> BenchmarkFile:
 
 
 def _machine_info(run: Run) -> dict[str, Any]:
-    """The host under pytest-benchmark's names, and the first worker as it described itself."""
-    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    """The host under pytest-benchmark's names, and the first process as it described itself."""
+    machine = next((w.machine for w in run.info.processes if w.machine), {})
     return {
         "machine": machine.get("machine", ""),
         "system": machine.get("os", ""),
@@ -65,7 +65,7 @@ def _machine_info(run: Run) -> dict[str, Any]:
     }
 
 
-def _benchmark(run: Run, name: str, trainings: Sequence[Training]) -> Benchmark:
+def _benchmark(run: Run, name: str, trainings: Sequence[TrainingRecord]) -> Benchmark:
     case = trainings[0].case
     stats = stats_of([seconds for training in trainings for seconds in training.epoch_s])
     worst = min(trainings, key=lambda training: training.test.correct).test
@@ -75,13 +75,13 @@ def _benchmark(run: Run, name: str, trainings: Sequence[Training]) -> Benchmark:
         group=f"{case.device} batch {case.batch_size}",
         name=name,
         fullname=name,
-        params={"case": case.id, "setting": trainings[0].setting},
+        params={"case": case.id, "config": trainings[0].config},
         param=case.id,
         extra_info={
             "accuracy": f"{worst.correct}/{worst.total}",
             "weights_sha256": digests[0] if len(digests) == 1 else digests,
             "samples_per_s": samples / stats.median,
-            "rounds_by_worker": {t.worker: len(t.epoch_s) for t in trainings},
+            "rounds_by_worker": {t.process: len(t.epoch_s) for t in trainings},
         },
         options={},
         stats=stats,

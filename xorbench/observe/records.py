@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, convert
 
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import SweepPlan
 
@@ -17,7 +17,7 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Fact(Struct, frozen=True, kw_only=True):
-    """One thing held against its golden value."""
+    """One thing compared with its golden value."""
 
     what: str
     expected: str
@@ -31,15 +31,15 @@ class Golden(Struct, frozen=True, kw_only=True):
     universal: list[Fact]
 
 
-class WorkerRecord(Struct, frozen=True, kw_only=True):
-    """One worker process: what it ran under, how large it grew, and what it died of, if it did.
+class ProcessRecord(Struct, frozen=True, kw_only=True):
+    """One process: what it ran under, how large it grew, and what it died of, if it did.
 
     Its id begins with its slot, one of the run's setting × repeat pairs; a replacement for a dead
-    worker of slot `w0` is `w0.1`.
+    process of slot `p0` is `p0.1`.
     """
 
     id: str
-    setting: Setting
+    config: ProcessConfig
     repeat: int
     machine: dict[str, Any]
     golden: dict[str, Golden] = {}  # by device
@@ -61,19 +61,19 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     recipe: Recipe
     recipe_sha256: str
     cases: list[Case]
-    settings: list[Setting]
-    repeats: int
+    configs: list[ProcessConfig]
+    processes_per_config: int
     warmup_epochs: int
     timeout_s: float
-    order_seed: int
+    schedule_seed: int
     faults: list[str]
     anonymous: bool = False
     save_weights: bool = False
     require_devices: bool = False
     stress: str | None = None
-    yardstick_version: int
+    calibration_version: int
     host: dict[str, Any]
-    workers: list[WorkerRecord] = []
+    processes: list[ProcessRecord] = []
     finished: str | None = None
 
 
@@ -91,13 +91,13 @@ class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
     by the orchestrator's: from its request to the answer, and when the answer came.
     """
 
-    worker: str
+    process: str
     case: str
     epoch: int
     epoch_s: float
     loss: float | None
     digest: str
-    yardstick_s: float | None
+    calibration_s: float | None
     warmup: bool = False
     weights: str | None = None
     clock_s: float | None = None
@@ -105,7 +105,7 @@ class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
     at_s: float | None = None
 
 
-class Float64(Line, frozen=True, kw_only=True):
+class Float64Reference(Line, frozen=True, kw_only=True):
     """A line of `float64.jsonl`: what a training comes to in double precision.
 
     It holds for every training of the same inputs, `key` (the settings that move it, by name) and
@@ -136,9 +136,9 @@ class Float64(Line, frozen=True, kw_only=True):
     predictions: str
 
 
-def tape_sha256(tape: Sequence[str]) -> str:
+def epoch_digests_sha256(epoch_digests: Sequence[str]) -> str:
     """One digest of all epoch digests of a training."""
-    return hashlib.sha256("\n".join(tape).encode()).hexdigest()
+    return hashlib.sha256("\n".join(epoch_digests).encode()).hexdigest()
 
 
 class GoldenInputs(Line, frozen=True, kw_only=True):
@@ -164,8 +164,8 @@ class AcceleratorState(Struct, frozen=True, kw_only=True):
     throttled: list[str]
 
 
-class Conditions(Line, frozen=True, kw_only=True):
-    """One line of `conditions.jsonl`: the machine over about a second of the run.
+class SystemSample(Line, frozen=True, kw_only=True):
+    """One line of `system_samples.jsonl`: the machine over about a second of the run.
 
     `others_percent` is the share of all processors' time that went to other programs, null at the
     first look; `steal_percent` the share that the hypervisor gave to other machines.
@@ -197,18 +197,18 @@ class WeightRecord(Struct, frozen=True, kw_only=True):
         bytes.fromhex(self.hex)  # raises ValueError for anything else
 
 
-class Training(Line, frozen=True, kw_only=True):
-    """A finished training of one case in one slot: a line of `trainings.jsonl`."""
+class TrainingRecord(Line, frozen=True, kw_only=True):
+    """A finished training of one case in one slot: a line of `results.jsonl`."""
 
     case: Case
-    worker: str
-    setting: str
+    process: str
+    config: str
     epoch_s: list[float]
-    yardstick_s: list[float | None]
+    calibration_s: list[float | None]
     losses: list[float | None]
-    tape: list[str]
+    epoch_digests: list[str]
     warmup_epoch_s: list[float]
-    warmup_tape: list[str]
+    warmup_epoch_digests: list[str]
     inputs_sha256: str
     weights_sha256: str
     train: Count
@@ -222,13 +222,15 @@ class Training(Line, frozen=True, kw_only=True):
     startup_s: float | None = (
         None  # what the engine took to be ready, the first time in its process
     )
-    golden: list[Fact] = []  # of the universal form
+    golden: list[Fact] = []  # of the universal training
 
     def __post_init__(self) -> None:
-        series: tuple[Sequence[object], ...] = (self.epoch_s, self.yardstick_s, self.losses)
-        if not self.tape or any(len(one) != len(self.tape) for one in series):
-            raise ValueError("epoch_s, yardstick_s, losses and tape are not of one length")
-        if any(time is not None and time <= 0 for time in (*self.epoch_s, *self.yardstick_s)):
+        series: tuple[Sequence[object], ...] = (self.epoch_s, self.calibration_s, self.losses)
+        if not self.epoch_digests or any(len(one) != len(self.epoch_digests) for one in series):
+            raise ValueError(
+                "epoch_s, calibration_s, losses and epoch digests are not of one length"
+            )
+        if any(time is not None and time <= 0 for time in (*self.epoch_s, *self.calibration_s)):
             raise ValueError("a time is not above zero")
 
 
@@ -244,8 +246,8 @@ class Failure(Line, frozen=True, kw_only=True):
     """A case that was lost in one slot, and why."""
 
     case: Case
-    worker: str
-    setting: str
+    process: str
+    config: str
     epochs: int
     failed: str
     check: str = "completion"  # the check that fails with it
@@ -256,12 +258,12 @@ class Unfinished(Struct, frozen=True, kw_only=True):
 
     case: Case
     slot: str
-    setting: str
+    config: str
     epochs: int
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What one check says of one subject."""
+    """What one check says of one variant."""
 
     check: str
     subject: str
@@ -271,8 +273,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
-class Points(Struct, frozen=True, kw_only=True):
-    """`points.json`: the first test points of a seed, to draw where a model's answers lie."""
+class BoundaryPoints(Struct, frozen=True, kw_only=True):
+    """`boundary_points.json`: the first test points of a seed, to draw where a model's answers lie."""
 
     seed: int
     x0: list[float]
@@ -285,14 +287,14 @@ class Run(Struct, frozen=True, kw_only=True):
 
     info: RunInfo
     epochs: list[EpochLine]
-    trainings: list[Training]
+    trainings: list[TrainingRecord]
     skips: list[Skip]
     failures: list[Failure]
     unfinished: list[Unfinished]
-    float64: list[Float64] = []
+    float64: list[Float64Reference] = []
     golden_inputs: list[GoldenInputs] = []
-    points: Points | None = None
-    conditions: list[Conditions] = []
+    points: BoundaryPoints | None = None
+    system_samples: list[SystemSample] = []
 
 
 class KnownAnswer(Struct, frozen=True, kw_only=True):
@@ -319,8 +321,8 @@ class Known(Struct, frozen=True, kw_only=True):
     combined: KnownCombined | None = None
 
 
-class SweepWorker(Struct, frozen=True, kw_only=True):
-    """One worker process of a sweep: what trained in it, how long it took to start."""
+class SweepProcess(Struct, frozen=True, kw_only=True):
+    """One process of a sweep: what trained in it, how long it took to start."""
 
     id: str
     backend: str
@@ -353,7 +355,7 @@ class SweepInfo(Struct, frozen=True, kw_only=True):
     anonymous: bool = False
     host: dict[str, Any]
     known: list[Known]
-    workers: list[SweepWorker] = []
+    processes: list[SweepProcess] = []
     stopped: str | None = None
     finished: str | None = None
 
@@ -370,7 +372,7 @@ class Chunk(Line, frozen=True, kw_only=True):
         chunk_s: seconds for all of it, digests included.
     """
 
-    worker: str
+    process: str
     batch_size: int
     first_seed: int
     count: int
@@ -407,7 +409,7 @@ class Example(Struct, frozen=True, kw_only=True):
     logits: list[list[float]]
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class LessonRecord(Struct, frozen=True, kw_only=True):
     """What one lesson came to."""
 
     lesson: str
@@ -429,7 +431,7 @@ class LessonsInfo(Struct, frozen=True, kw_only=True):
     anonymous: bool = False
     host: dict[str, Any]
     machine: dict[str, Any]
-    findings: list[Finding]
+    findings: list[LessonRecord]
     stopped: str | None = None
     finished: str
 
@@ -482,10 +484,10 @@ class Benchmark(Struct, frozen=True, kw_only=True):
     stats: Stats
 
     def __post_init__(self) -> None:
-        by_worker = self.extra_info.get("rounds_by_worker")
-        if by_worker is None or self.stats.data is None:
+        by_process = self.extra_info.get("rounds_by_worker")
+        if by_process is None or self.stats.data is None:
             return
-        if sum(convert(by_worker, dict[str, Positive]).values()) != self.stats.rounds:
+        if sum(convert(by_process, dict[str, Positive]).values()) != self.stats.rounds:
             raise ValueError(f"rounds_by_worker does not add up to the {self.stats.rounds} rounds")
 
     @property
@@ -523,7 +525,7 @@ class BenchmarkFile(Struct, frozen=True, kw_only=True):
 
 
 class ImportInfo(Struct, frozen=True, kw_only=True):
-    """`run.json` of an imported file: times and claims, but no tapes, yardsticks or weights."""
+    """`run.json` of an imported file: times and claims, but no epoch digests, calibration workloads or weights."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "benchmark"
@@ -538,12 +540,14 @@ class ImportInfo(Struct, frozen=True, kw_only=True):
     finished: str
 
 
-def slot_of(worker: str) -> str:
-    """The slot that a worker filled: `w0` of `w0.1`."""
-    return worker.partition(".")[0]
+def slot_of(process: str) -> str:
+    """The slot that a process filled: `p0` of `p0.1`."""
+    return process.partition(".")[0]
 
 
-def slots(settings: Sequence[Setting], repeats: int) -> list[tuple[str, Setting, int]]:
+def slots(
+    configs: Sequence[ProcessConfig], processes_per_config: int
+) -> list[tuple[str, ProcessConfig, int]]:
     """Every slot of a run: its name, setting and repeat."""
-    pairs = [(setting, repeat) for repeat in range(repeats) for setting in settings]
-    return [(f"w{index}", setting, repeat) for index, (setting, repeat) in enumerate(pairs)]
+    pairs = [(config, repeat) for repeat in range(processes_per_config) for config in configs]
+    return [(f"p{index}", config, repeat) for index, (config, repeat) in enumerate(pairs)]

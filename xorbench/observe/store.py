@@ -22,22 +22,22 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.observe.ledger import Ledger, require_own
 from xorbench.observe.records import (
     SCHEMA_VERSION,
+    BoundaryPoints,
     Chunk,
-    Conditions,
     EpochLine,
     Example,
     Failure,
-    Float64,
+    Float64Reference,
     GoldenInputs,
     ImportInfo,
     LessonsInfo,
     Line,
-    Points,
     Run,
     RunInfo,
     Skip,
     SweepInfo,
-    Training,
+    SystemSample,
+    TrainingRecord,
     Unfinished,
     slot_of,
     slots,
@@ -58,18 +58,18 @@ RunRecord = TypeVar(
     "RunRecord",
     RunInfo,
     EpochLine,
-    Training,
+    TrainingRecord,
     Skip,
     Failure,
-    Conditions,
-    Float64,
+    SystemSample,
+    Float64Reference,
     GoldenInputs,
     SweepInfo,
     Chunk,
     LessonsInfo,
     ImportInfo,
 )
-OneLine = TypeVar("OneLine", EpochLine, Float64, GoldenInputs, Conditions)
+OneLine = TypeVar("OneLine", EpochLine, Float64Reference, GoldenInputs, SystemSample)
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
@@ -133,9 +133,9 @@ class RunStore:
             finally:
                 os.close(descriptor)
 
-    def log_path(self, worker: str) -> Path:
-        """Where a worker's standard output and error go."""
-        return self.folder / "logs" / f"{worker}.log"
+    def log_path(self, process: str) -> Path:
+        """Where a process's standard output and error go."""
+        return self.folder / "logs" / f"{process}.log"
 
     def close(self) -> None:
         """Let others resume the run; a folder that never became a run is taken away."""
@@ -145,7 +145,7 @@ class RunStore:
             os.close(self._lock)
 
     def clean_logs(self) -> None:
-        """Take paths out of what workers printed, once they have ended."""
+        """Take paths out of what processes printed, once they have ended."""
         if self.anonymous:
             for log in (self.folder / "logs").glob("*.log"):
                 self.write_text(f"logs/{log.name}", without_names(log.read_text(errors="replace")))
@@ -209,7 +209,7 @@ def point_latest(root: Path, folder: Path) -> None:
 
 def reopen(folder: Path) -> RunStore:
     """Take up an unfinished run; a line that a crash cut short is removed."""
-    names = ("epochs.jsonl", "trainings.jsonl", "float64.jsonl", "golden_inputs.jsonl")
+    names = ("epochs.jsonl", "results.jsonl", "float64.jsonl", "golden_inputs.jsonl")
     return _reopened(folder, read_info(folder), names)
 
 
@@ -380,7 +380,7 @@ def _info_path(folder: Path) -> Path:
     path = folder / "run.json"
     if not path.exists():
         raise BadFile(
-            f"{folder}: holds no run.json", "a run writes it once its workers have started"
+            f"{folder}: holds no run.json", "a run writes it once its processes have started"
         )
     return path
 
@@ -423,17 +423,17 @@ def load(folder: Path) -> Run:
     info = read_info(folder)
     ledger = Ledger(info)
     epochs = [ledger.epoch(_place(*at), line) for at, line in _own(folder, info, EpochLine)]
-    trainings: list[Training] = []
+    trainings: list[TrainingRecord] = []
     skips: list[Skip] = []
     failures: list[Failure] = []
-    for path, number, line in _lines(folder / "trainings.jsonl"):
+    for path, number, line in _lines(folder / "results.jsonl"):
         keys, place = _object(path, number, line).keys(), _place(path, number)
         if "skipped" in keys:
             skips.append(ledger.skip(place, _record(path, number, line, Skip)))
         elif "failed" in keys:
             failures.append(ledger.failure(place, _record(path, number, line, Failure)))
         else:
-            trainings.append(ledger.training(place, _record(path, number, line, Training)))
+            trainings.append(ledger.training(place, _record(path, number, line, TrainingRecord)))
     return Run(
         info=info,
         epochs=epochs,
@@ -441,20 +441,22 @@ def load(folder: Path) -> Run:
         skips=skips,
         failures=failures,
         unfinished=_unfinished(info, epochs, trainings, skips, failures),
-        float64=[ledger.float64(_place(*at), line) for at, line in _own(folder, info, Float64)],
+        float64=[
+            ledger.float64(_place(*at), line) for at, line in _own(folder, info, Float64Reference)
+        ],
         golden_inputs=[
             ledger.golden_inputs(_place(*at), line) for at, line in _own(folder, info, GoldenInputs)
         ],
         points=_points(folder),
-        conditions=[line for _, line in _own(folder, info, Conditions)],
+        system_samples=[line for _, line in _own(folder, info, SystemSample)],
     )
 
 
 LINES: Final[dict[type[Line], str]] = {
     EpochLine: "epochs.jsonl",
-    Float64: "float64.jsonl",
+    Float64Reference: "float64.jsonl",
     GoldenInputs: "golden_inputs.jsonl",
-    Conditions: "conditions.jsonl",
+    SystemSample: "system_samples.jsonl",
 }
 
 
@@ -468,13 +470,13 @@ def _own(
         yield (path, number), record
 
 
-def _points(folder: Path) -> Points | None:
+def _points(folder: Path) -> BoundaryPoints | None:
     """The test points kept for the picture; a run is whole without them."""
-    path = folder / "points.json"
+    path = folder / "boundary_points.json"
     if not path.exists():
         return None
     try:
-        return msgspec.json.decode(read_bytes(path), type=Points)
+        return msgspec.json.decode(read_bytes(path), type=BoundaryPoints)
     except msgspec.MsgspecError as error:
         raise BadFile(f"{path}: damaged: {error}") from None
 
@@ -482,21 +484,21 @@ def _points(folder: Path) -> Points | None:
 def _unfinished(
     info: RunInfo,
     epochs: list[EpochLine],
-    trainings: list[Training],
+    trainings: list[TrainingRecord],
     skips: list[Skip],
     failures: list[Failure],
 ) -> list[Unfinished]:
-    ended: list[Training | Failure] = [*trainings, *failures]
-    done = {(record.case.id, slot_of(record.worker)) for record in ended}
+    ended: list[TrainingRecord | Failure] = [*trainings, *failures]
+    done = {(record.case.id, slot_of(record.process)) for record in ended}
     skipped = {skip.case.id for skip in skips}
     seen: dict[tuple[str, str], int] = {}
     for line in epochs:
         if not line.warmup:
-            key = (line.case, slot_of(line.worker))
+            key = (line.case, slot_of(line.process))
             seen[key] = seen.get(key, 0) + 1
     return [
-        Unfinished(case=case, slot=slot, setting=setting.id, epochs=seen.get((case.id, slot), 0))
-        for slot, setting, _ in slots(info.settings, info.repeats)
+        Unfinished(case=case, slot=slot, config=config.id, epochs=seen.get((case.id, slot), 0))
+        for slot, config, _ in slots(info.configs, info.processes_per_config)
         for case in info.cases
         if case.id not in skipped and (case.id, slot) not in done
     ]

@@ -13,7 +13,7 @@ from msgspec import Struct
 from xorbench.errors import BadFile
 from xorbench.observe.records import WeightRecord
 from xorbench.observe.store import read_bytes, write_whole
-from xorbench.plan.case import Case, Setting
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
 SCHEMA_VERSION: Final = 1
@@ -27,7 +27,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
     kind: str = "trace"
     xorbench_version: str
     case: Case
-    setting: Setting
+    config: ProcessConfig
     recipe: Recipe
     faults: list[str]
     repeat: int = 0
@@ -37,7 +37,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
 
 
 class TraceEpoch(Struct, frozen=True, kw_only=True):
-    """One epoch: its digest as in a tape, and each step's digests in the order of the tensors."""
+    """One epoch: its digest as in a list of epoch digests, and each step's digests in the order of the tensors."""
 
     epoch: int
     loss: float | None

@@ -1,7 +1,7 @@
 """The axes: one row says all there is to know of a setting.
 
 The options, the matrix, the invariance checks, the controls and the reports are made from
-these rows. `bits` tells what a change of this setting alone, from one subject to another, must
+these rows. `bits` tells what a change of this setting alone, from one variant to another, must
 do to the bits of the training.
 """
 
@@ -21,8 +21,8 @@ from xorbench.plan.case import (
     ENGINES,
     OPTIMIZERS,
     Case,
-    Setting,
-    Subject,
+    ProcessConfig,
+    Variant,
     device_type,
     read_device,
     short,
@@ -31,12 +31,12 @@ from xorbench.plan.engines import ENGINE_ROWS, form_of
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 Bits = Literal["keep", "change", "may change"]
-KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")  # a worker needs them as they are
+KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")  # a process needs them as they are
 
 # Who may honour a setting: the engines by name, and the twin in double precision.
 TWIN: Final = "float64"
 ENGINES_ALL: Final = frozenset(ENGINE_ROWS)
-ENGINES_OF_PARTS: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.form == "reference")
+ENGINES_OF_SPEC: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.form == "reference")
 ENGINES_FED: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.fed_by_loader)
 
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -67,7 +67,7 @@ class Axis:
     scope: Scope
     read: Callable[[str, str], tuple[Any, ...]]
     default: tuple[Any, ...]
-    bits: Callable[[Subject, Subject], Expectation]
+    bits: Callable[[Variant, Variant], Expectation]
     about: str
     quick: tuple[Any, ...] | None = None
     several: bool = False  # the option may be given more than once; `read` gets a line for each
@@ -81,15 +81,15 @@ class Axis:
         """The default as one would type it."""
         return ",".join(value_text(value) for value in self.default)
 
-    def value(self, subject: Subject) -> Any:
-        """The subject's value of this setting."""
-        owner = subject.setting if self.scope == "process" else subject.case
+    def value(self, variant: Variant) -> Any:
+        """The variant's value of this setting."""
+        owner = variant.config if self.scope == "process" else variant.case
         return getattr(owner, self.name)
 
     @property
     def neutral(self) -> Any:
         """The default of the field: at this value it asks nothing of an engine or a twin."""
-        return getattr(Setting() if self.scope == "process" else Case(), self.name)
+        return getattr(ProcessConfig() if self.scope == "process" else Case(), self.name)
 
 
 def value_text(value: object) -> str:
@@ -163,29 +163,31 @@ def read_env(option: str, text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(sorted(cell)) for cell in product(*rows))
 
 
-def _python_bits(_a: Subject, _b: Subject) -> Expectation:
+def _python_bits(_a: Variant, _b: Variant) -> Expectation:
     return Expectation("may change", "another PyTorch or NumPy may compute in another order")
 
 
-def _env_bits(_a: Subject, _b: Subject) -> Expectation:
+def _env_bits(_a: Variant, _b: Variant) -> Expectation:
     return Expectation("may change", "the environment chooses among kernels")
 
 
-def _device_bits(a: Subject, b: Subject) -> Expectation:
+def _device_bits(a: Variant, b: Variant) -> Expectation:
     if form_of(a.case) == form_of(b.case) == "universal":
-        return Expectation("keep", "the universal form has the same bits on every machine")
+        return Expectation("keep", "the universal training has the same bits on every machine")
     return Expectation("may change", "another device's kernels may add in another order")
 
 
-def _engine_bits(a: Subject, b: Subject) -> Expectation:
+def _engine_bits(a: Variant, b: Variant) -> Expectation:
     if form_of(a.case) != form_of(b.case):
-        return Expectation("may change", "the universal form is another form, with its own bits")
+        return Expectation(
+            "may change", "the universal training is another form, with its own bits"
+        )
     if not (ENGINE_ROWS[a.case.engine].exact and ENGINE_ROWS[b.case.engine].exact):
         return Expectation("may change", "a compiler may fuse operations and round less often")
     return Expectation("keep", "engines feed the same batches to the same arithmetic")
 
 
-def _batch_size_bits(a: Subject, b: Subject) -> Expectation:
+def _batch_size_bits(a: Variant, b: Variant) -> Expectation:
     whole = min(a.case.batch_size, b.case.batch_size) >= a.recipe.train_size
     same_lr = a.recipe.learning_rate(a.case.batch_size) == b.recipe.learning_rate(b.case.batch_size)
     if whole and same_lr:
@@ -193,23 +195,23 @@ def _batch_size_bits(a: Subject, b: Subject) -> Expectation:
     return Expectation("change", "a step averages over another number of points")
 
 
-def _drop_last_bits(a: Subject, _b: Subject) -> Expectation:
+def _drop_last_bits(a: Variant, _b: Variant) -> Expectation:
     if a.recipe.train_size % a.case.batch_size == 0:
         return Expectation("keep", "the batch size divides the data: there is no short batch")
     return Expectation("change", "the short last batch is one more step")
 
 
-def _seed_bits(_a: Subject, _b: Subject) -> Expectation:
+def _seed_bits(_a: Variant, _b: Variant) -> Expectation:
     return Expectation("change", "other points, initial weights and order")
 
 
-def _num_workers_bits(a: Subject, b: Subject) -> Expectation:
+def _num_workers_bits(a: Variant, b: Variant) -> Expectation:
     if a.case.persistent_workers and 0 in (a.case.num_workers, b.case.num_workers):
         return _persistent_bits(a, b)
     return Expectation("keep", "the order is drawn in the main process, whoever fetches")
 
 
-def _persistent_bits(a: Subject, b: Subject) -> Expectation:
+def _persistent_bits(a: Variant, b: Variant) -> Expectation:
     if max(a.case.num_workers, b.case.num_workers) == 0:
         return Expectation("keep", "without loader processes there are none to keep")
     if a.recipe.epochs == 1:
@@ -217,65 +219,65 @@ def _persistent_bits(a: Subject, b: Subject) -> Expectation:
     return Expectation("change", "kept loader processes draw their base seed once, not each epoch")
 
 
-def _optimizer_bits(a: Subject, _b: Subject) -> Expectation:
+def _optimizer_bits(a: Variant, _b: Variant) -> Expectation:
     if device_type(a.case.device) == "cpu":
         return Expectation("keep", "each weight gets the same multiplication and addition")
     return Expectation("may change", "one kernel may round once where another rounds twice")
 
 
-def _tf32_bits(a: Subject, _b: Subject) -> Expectation:
+def _tf32_bits(a: Variant, _b: Variant) -> Expectation:
     if device_type(a.case.device) == "cpu":
         return Expectation("keep", "TF32 is set for accelerators alone")
     return Expectation("may change", "matrix units may take inputs of 10 bits of mantissa")
 
 
-def _dtype_bits(_a: Subject, _b: Subject) -> Expectation:
+def _dtype_bits(_a: Variant, _b: Variant) -> Expectation:
     return Expectation("change", "numbers of another width round elsewhere")
 
 
-def _deterministic_bits(a: Subject, _b: Subject) -> Expectation:
+def _deterministic_bits(a: Variant, _b: Variant) -> Expectation:
     if a.case.device == "cpu":
         return Expectation("keep", "the CPU kernels of this network have one form only")
     return Expectation("may change", "faster kernels may add in any order")
 
 
-def _threads_bits(a: Subject, _b: Subject) -> Expectation:
+def _threads_bits(a: Variant, _b: Variant) -> Expectation:
     if form_of(a.case) == "universal":
-        return Expectation("keep", "the universal form adds in one order")
+        return Expectation("keep", "the universal training adds in one order")
     return Expectation("may change", "a BLAS may split its sums by the number of threads")
 
 
-def _keep(reason: str) -> Callable[[Subject, Subject], Expectation]:
+def _keep(reason: str) -> Callable[[Variant, Variant], Expectation]:
     return lambda _a, _b: Expectation("keep", reason)
 
 
 def _idle_pin(case: Case, has_accelerator: bool) -> str:
     if case.pin_memory and not has_accelerator:
-        return "control: PyTorch ignores pin_memory without an accelerator"
+        return "no effect here: PyTorch ignores pin_memory without an accelerator"
     return ""
 
 
 def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
     if case.non_blocking and case.device == "cpu":
-        return "control: nothing is copied between devices on the CPU"
+        return "no effect here: nothing is copied between devices on the CPU"
     return ""
 
 
 def _idle_persistent(case: Case, _has_accelerator: bool) -> str:
     if case.persistent_workers and not case.num_workers:
-        return "control: without loader processes there are none to keep"
+        return "no effect here: without loader processes there are none to keep"
     return ""
 
 
 def _idle_tf32(case: Case, _has_accelerator: bool) -> str:
     if case.tf32 and (device_type(case.device) == "cpu" or form_of(case) == "universal"):
-        return "control: TF32 is for an accelerator's matrix products"
+        return "no effect here: TF32 is for an accelerator's matrix products"
     return ""
 
 
 def _idle_data_on_device(case: Case, _has_accelerator: bool) -> str:
     if case.data_on_device and device_type(case.device) == "cpu":
-        return "control: on the CPU the data are on the device anyway"
+        return "no effect here: on the CPU the data are on the device anyway"
     return ""
 
 
@@ -331,13 +333,13 @@ AXES: Final = (
     Axis(
         "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
         ("default",), _optimizer_bits, "form of SGD: PyTorch's own choice, foreach or fused",
-        honoured_by=ENGINES_OF_PARTS | {TWIN}, moves_twin=False,
+        honoured_by=ENGINES_OF_SPEC | {TWIN}, moves_twin=False,
         refused="has one update of its own, not {value}",
     ),
     Axis(
         "dtype", "--dtypes", "engine", _listed(partial(parse.word, choices=DTYPES)), ("float32",),
         _dtype_bits, "of points and weights; bfloat16 is autocast over float32 weights",
-        honoured_by=ENGINES_OF_PARTS | {TWIN}, moves_twin=False,
+        honoured_by=ENGINES_OF_SPEC | {TWIN}, moves_twin=False,
         refused="has no dtype but float32, not {value}",
     ),
     Axis(
@@ -374,7 +376,7 @@ AXES: Final = (
 )  # fmt: skip
 
 CASE_AXES: Final = tuple(axis for axis in AXES if axis.scope != "process")
-SETTING_AXES: Final = tuple(axis for axis in AXES if axis.scope == "process")
+CONFIG_AXES: Final = tuple(axis for axis in AXES if axis.scope == "process")
 
 
 def idle_note(case: Case, has_accelerator: bool) -> str:

@@ -1,4 +1,4 @@
-"""A case is one cell of the matrix; a setting is what a whole worker process runs under."""
+"""A case is one cell of the matrix; a setting is what a whole process runs under."""
 
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +14,7 @@ OPTIMIZERS: Final = ("default", "foreach", "fused")
 DTYPES: Final = ("float32", "float64", "bfloat16")
 
 _DEVICE = re.compile(rf"({'|'.join(DEVICE_TYPES)})(:(?:0|[1-9]\d{{0,2}}))?")
-BASE_SETTING: Final = "base"
+BASE_CONFIG: Final = "base"
 
 
 def read_device(option: str, text: str) -> str:
@@ -64,8 +64,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What a worker process runs under. `threads=None` leaves PyTorch its own choice.
+class ProcessConfig:
+    """What a process runs under. `threads=None` leaves PyTorch its own choice.
 
     One thread by default: nothing here is large enough to be split, and with more of them a busy
     machine makes every loss a hundred times slower, since OpenMP's threads wait by spinning.
@@ -83,37 +83,37 @@ class Setting:
     def __post_init__(self) -> None:
         given = (f for f in fields(self) if f.init and getattr(self, f.name) != f.default)
         parts = [f"{f.name}={short(getattr(self, f.name))}" for f in given]
-        object.__setattr__(self, "id", "+".join(parts) or BASE_SETTING)
+        object.__setattr__(self, "id", "+".join(parts) or BASE_CONFIG)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Variant:
     """What is judged: a case under a setting, trained by a recipe."""
 
     case: Case
-    setting: Setting
+    config: ProcessConfig
     recipe: Recipe
 
     @property
     def id(self) -> str:
         """Case id, and the setting's id where it is not the base setting."""
-        return subject_id(self.case, self.setting)
+        return variant_id(self.case, self.config)
 
 
-def subject_id(case: Case, setting: Setting) -> str:
+def variant_id(case: Case, config: ProcessConfig) -> str:
     """Case id, and behind an `@` the setting's id where it is not the base setting."""
-    return case.id if setting.id == BASE_SETTING else f"{case.id}@{setting.id}"
+    return case.id if config.id == BASE_CONFIG else f"{case.id}@{config.id}"
 
 
-def spelled_out(case: Case, setting: Setting) -> str:
-    """As `subject_id`, with the path of an interpreter too: it can be read back without a run."""
-    python = setting.python
-    name = subject_id(case, setting)
+def spelled_out(case: Case, config: ProcessConfig) -> str:
+    """As `variant_id`, with the path of an interpreter too: it can be read back without a run."""
+    python = config.python
+    name = variant_id(case, config)
     return name.replace(f"python={short(python)}", f"python={python}", 1) if python else name
 
 
-def to_dict(case: Case | Setting | Recipe) -> dict[str, Any]:
-    """A plain dict of the fields, ids included: what crosses the pipe to a worker."""
+def to_dict(case: Case | ProcessConfig | Recipe) -> dict[str, Any]:
+    """A plain dict of the fields, ids included: what crosses the pipe to a process."""
     return asdict(case)
 
 

@@ -34,7 +34,7 @@ ENGINE_ROWS: Final = {
         Engine("tensor", "no DataLoader: an epoch is gathered at once, by the loader's draws"),
         Engine("replay", "one step captured as ATen operators and replayed without autograd"),
         Engine("compile", "torch.compile of the step", exact=False),
-        Engine("universal", "the universal form in its compiled kernel", form="universal"),
+        Engine("universal", "the universal training in its compiled kernel", form="universal"),
     )
 }
 
@@ -44,8 +44,8 @@ def form_of(case: Case) -> Form:
     return ENGINE_ROWS[case.engine].form
 
 
-def yardstick_of(case: Case) -> str:
-    """The kind of yardstick that slows as this case does where the machine is busy."""
+def calibration_of(case: Case) -> str:
+    """The kind of calibration workload that slows as this case does where the machine is busy."""
     return "loader" if ENGINE_ROWS[case.engine].fed_by_loader else "tensor"
 
 

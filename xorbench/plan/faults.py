@@ -1,4 +1,4 @@
-"""Faults that a worker can plant in itself on request, to see the checks fail."""
+"""Faults that a process can inject in itself on request, to see the checks fail."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -56,10 +56,10 @@ PROCESS_FAULTS: Final = {
     "flush-subnormals": "the whole process flushes subnormal numbers to zero",
     "scaled-tanh": "tanh gives PPB parts in a billion more",
     "other-order": "randperm exchanges its first two places",
-    "other-tanh": "the universal form is trained with the library's tanh",
-    "slow": "every epoch, the yardstick's too, takes PERCENT per cent more",
+    "other-tanh": "the universal training is trained with the library's tanh",
+    "slow": "every epoch, the calibration workload's too, takes PERCENT per cent more",
 }
-# … and the burn-in of `canary` plants its own.
+# … and the burn-in of `canary` injects its own.
 BURN_FAULTS: Final = {
     "flip-model": "in round E of the burn-in, bit B of model I's last weight is flipped",
 }
@@ -75,7 +75,7 @@ _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """One planted fault: what, where in the training, and in which cases, repeat and phase."""
+    """One injected fault: what, where in the training, and in which cases, repeat and phase."""
 
     name: str
     numbers: dict[str, int] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class FaultSpec:
     phase: str = "timed"
 
     def hits(self, case: Case, repeat: int, phase: str) -> bool:
-        """Whether this training is to be planted with it."""
+        """Whether this training is to be injected with it."""
         return (
             self.name in TRAINING_FAULTS
             and fnmatchcase(case.id, self.cases)
@@ -93,7 +93,7 @@ class FaultSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What crosses the pipe to a worker: which cases it hits is decided before."""
+        """What crosses the pipe to a process: which cases it hits is decided before."""
         return {"name": self.name, "numbers": self.numbers}
 
     def number(self, name: str) -> int:
@@ -103,7 +103,7 @@ class FaultSpec:
 
 def read_fault(text: str) -> FaultSpec:
     """Read `name` or `name:key=value,…`; raises `BadOption` for what it does not know."""
-    option = "--plant"
+    option = "--inject"
     name, _, rest = text.partition(":")
     parse.word(option, name, tuple(FAULTS))
     given: dict[str, str] = {}

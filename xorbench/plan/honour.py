@@ -36,7 +36,7 @@ def _words(axis: Axis, case: Case) -> str:
 # Engines
 
 
-def unable(case: Case, recipe: Recipe) -> str:
+def unsupported_reason(case: Case, recipe: Recipe) -> str:
     """Why the engine of this case cannot train it; empty where it can.
 
     Such a case is skipped with this reason: it is never trained without its setting.

@@ -5,8 +5,8 @@ from itertools import groupby, product
 from typing import Any, Final
 
 from xorbench.errors import BadOption
-from xorbench.plan.axes import AXES, CASE_AXES, SETTING_AXES, Axis, value_text
-from xorbench.plan.case import Case, Setting, Subject
+from xorbench.plan.axes import AXES, CASE_AXES, CONFIG_AXES, Axis, value_text
+from xorbench.plan.case import Case, ProcessConfig, Variant
 from xorbench.plan.engines import ENGINE_ROWS
 from xorbench.plan.recipe import Recipe, require_batches
 
@@ -18,15 +18,15 @@ STRESSES: Final = ("cpu", "memory", "accelerator")  # what can be kept busy whil
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does: recipe, cases, settings, repeats, and how it is driven."""
+    """What a run does: recipe, cases, settings, processes_per_config, and how it is driven."""
 
     recipe: Recipe
     cases: tuple[Case, ...]
-    settings: tuple[Setting, ...] = (Setting(),)
-    repeats: int = 2
+    configs: tuple[ProcessConfig, ...] = (ProcessConfig(),)
+    processes_per_config: int = 2
     warmup_epochs: int = 2
     timeout_s: float = 120.0
-    order_seed: int = 0
+    schedule_seed: int = 0
     faults: tuple[str, ...] = ()
 
 
@@ -53,11 +53,11 @@ def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) ->
     return tuple(dict.fromkeys(cases))
 
 
-def expand_settings(given: dict[str, tuple[Any, ...]]) -> tuple[Setting, ...]:
+def expand_configs(given: dict[str, tuple[Any, ...]]) -> tuple[ProcessConfig, ...]:
     """Every combination of the process-level axis values."""
-    names = [axis.name for axis in SETTING_AXES]
-    values = [_values(axis, given, quick=False) for axis in SETTING_AXES]
-    return tuple(Setting(**dict(zip(names, cell, strict=True))) for cell in product(*values))
+    names = [axis.name for axis in CONFIG_AXES]
+    values = [_values(axis, given, quick=False) for axis in CONFIG_AXES]
+    return tuple(ProcessConfig(**dict(zip(names, cell, strict=True))) for cell in product(*values))
 
 
 def _values(axis: Axis, given: dict[str, tuple[Any, ...]], quick: bool) -> tuple[Any, ...]:
@@ -82,18 +82,18 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
     return controls
 
 
-def edges(subjects: list[Subject]) -> list[tuple[Axis, list[Subject]]]:
-    """The groups of subjects that differ in one axis alone, each sorted along that axis.
+def edges(variants: list[Variant]) -> list[tuple[Axis, list[Variant]]]:
+    """The groups of variants that differ in one axis alone, each sorted along that axis.
 
     Texts, such as interpreters and variables, have no order of their own: theirs is that of the
-    subjects.
+    variants.
     """
     groups = []
     for axis in AXES:
-        texts = dict.fromkeys(v for s in subjects if isinstance(v := axis.value(s), str | tuple))
+        texts = dict.fromkeys(v for s in variants if isinstance(v := axis.value(s), str | tuple))
         places = {text: place for place, text in enumerate(texts)}
         ordered = sorted(
-            subjects,
+            variants,
             key=lambda s: (_others(axis, s), _rank(places.get(axis.value(s), axis.value(s)))),
         )
         for _, group in groupby(ordered, key=lambda s: _others(axis, s)):
@@ -103,8 +103,8 @@ def edges(subjects: list[Subject]) -> list[tuple[Axis, list[Subject]]]:
     return groups
 
 
-def _others(axis: Axis, subject: Subject) -> tuple[tuple[int, Any], ...]:
-    return tuple(_rank(other.value(subject)) for other in AXES if other is not axis)
+def _others(axis: Axis, variant: Variant) -> tuple[tuple[int, Any], ...]:
+    return tuple(_rank(other.value(variant)) for other in AXES if other is not axis)
 
 
 def _rank(value: Any) -> tuple[int, Any]:
@@ -112,7 +112,7 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (0, 0) if value is None else (1, value)
 
 
-def group_name(axis: Axis, members: list[Subject]) -> str:
+def group_name(axis: Axis, members: list[Variant]) -> str:
     """The group as reports name it: its first member's id with the axis values in front."""
     values = ",".join(value_text(axis.value(member)) for member in members)
     return f"{axis.name} {values}: {members[0].id}"
@@ -129,7 +129,7 @@ def estimate_s(plan: Plan) -> float:
     """Seconds the plan is likely to take on a small machine: a guess, good to a factor of two."""
     epoch_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
     epochs = plan.recipe.epochs + plan.warmup_epochs
-    return START_S + epoch_s * epochs * plan.repeats * len(plan.settings)
+    return START_S + epoch_s * epochs * plan.processes_per_config * len(plan.configs)
 
 
 def _epoch_s(recipe: Recipe, case: Case) -> float:

@@ -1,4 +1,4 @@
-"""A sweep: one recipe of the universal form, many seeds, in chunks. Standard library only."""
+"""A sweep: one recipe of the universal training, many seeds, in chunks. Standard library only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FOR_DEVICES: Final = ("triton", "torch")
 """What is taken where no backend is named: the first of them that can be used."""
 CPU_ALONE: Final = ("numba", "numpy")
 RECIPE_FIELDS: Final = ("train_size", "test_size", "std", "lr", "epochs")
-"""What of a recipe the universal form leaves open."""
+"""What of a recipe the universal training leaves open."""
 SWEEP_OPTIONS: Final = tuple(row for row in RECIPE_OPTIONS if row.field in RECIPE_FIELDS)
 
 LARGEST_SEED: Final = 2**31 - 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pandas as pd
 
-from xorbench.fleet.atlas import Atlas, Change
+from xorbench.fleet.atlas import Atlas, AtlasChange
 from xorbench.report.text import to_terminal
 
 
@@ -33,7 +33,7 @@ def as_json(atlas: Atlas) -> str:
     return json.dumps(msgspec.to_builtins(atlas), indent=2)
 
 
-def changes(found: Sequence[Change]) -> str:
+def changes(found: Sequence[AtlasChange]) -> str:
     """A line a training."""
     return "\n".join(
         f"{change.outcome}: {change.key} {change.training} {change.digest[:16]}"

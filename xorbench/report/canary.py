@@ -56,5 +56,5 @@ def as_json(
 
 def _software(machine: dict[str, Any]) -> str:
     if not machine:
-        return "no worker was ready"
+        return "no process was ready"
     return f"PyTorch {machine['torch_version']}, {machine['cpu_capability']}"

@@ -7,8 +7,8 @@ import msgspec
 import pandas as pd
 
 from xorbench.judge.by_axis import AxisComparison, AxisPair
-from xorbench.judge.compare import Comparison, Ratio
-from xorbench.judge.costs import Cost
+from xorbench.judge.compare import Comparison, VariantRatio
+from xorbench.judge.paired_ratios import Cost
 from xorbench.report.text import to_markdown, to_terminal
 
 WORDS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -32,11 +32,11 @@ def as_json(found: Comparison | AxisComparison) -> str:
 
 def _whole(found: Comparison, table: Table, mark: str) -> str:
     parts = [f"A {found.a}\nB {found.b}"]
-    if found.subjects:
-        parts += [f"{mark}{_title(found)}", table(_ratios(found.subjects, "case"))]
+    if found.variants:
+        parts += [f"{mark}{_title(found)}", table(_ratios(found.variants, "case"))]
     if found.machine:
         asked = f"slower than {found.machine_threshold:g} times fails"
-        parts += [f"{mark}The machine: raw yardstick, B ÷ A ({asked})"]
+        parts += [f"{mark}The machine: raw calibration time, B ÷ A ({asked})"]
         parts += [table(_ratios(found.machine, "device"))]
     if found.changes:
         frame = pd.DataFrame(msgspec.to_builtins(found.changes))
@@ -52,10 +52,10 @@ def _title(found: Comparison) -> str:
     if found.figures == "raw":
         return f"Code and software: raw time, B ÷ A (threshold {found.machine_threshold:g}×)"
     asked = f"threshold {found.threshold * 100:g} %"
-    return f"Code and settings: epoch ÷ yardstick, B ÷ A ({asked}; intervals by Holm)"
+    return f"Code and settings: normalized time, B ÷ A ({asked}; intervals by Holm)"
 
 
-def _ratios(rows: Sequence[Ratio], what: str) -> pd.DataFrame:
+def _ratios(rows: Sequence[VariantRatio], what: str) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
@@ -64,7 +64,7 @@ def _ratios(rows: Sequence[Ratio], what: str) -> pd.DataFrame:
                 "B ÷ A low": row.low,
                 "B ÷ A high": row.high,
                 "p": None if row.p is None else f"{row.p:.2g}",
-                "workers": row.workers,
+                "processes": row.processes,
                 "verdict": row.verdict,
                 "note": row.note,
             }
@@ -76,7 +76,7 @@ def _ratios(rows: Sequence[Ratio], what: str) -> pd.DataFrame:
 def sentence(found: Comparison) -> str:
     """The verdict, and what it rests on."""
     counts = [f"lost by B: {', '.join(found.lost)}"] if found.lost else []
-    counts += _by_verdict(found.subjects)
+    counts += _by_verdict(found.variants)
     paces = [f"{row.subject} {row.verdict}" for row in found.machine]
     machine = [f"the machine: {', '.join(paces)}"] if paces else []
     said = [*counts, *machine] if counts else ["nothing to compare"]
@@ -85,8 +85,8 @@ def sentence(found: Comparison) -> str:
     return f"{WORDS[found.outcome]}: {'; '.join(said)}"
 
 
-def _by_verdict(rows: Sequence[Ratio]) -> list[str]:
-    """The subjects of each verdict by name, those that are the same as a number."""
+def _by_verdict(rows: Sequence[VariantRatio]) -> list[str]:
+    """The variants of each verdict by name, those that are the same as a number."""
     named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
     for row in rows:
         named[row.verdict].append(row.subject)
@@ -108,7 +108,7 @@ def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
                 "time ÷": cost.ratio.value,
                 "time ÷ low": cost.ratio.low,
                 "time ÷ high": cost.ratio.high,
-                "workers": cost.ratio.workers,
+                "processes": cost.ratio.processes,
                 "pairs": cost.pairs,
                 "lowest": cost.lowest,
                 "highest": cost.highest,
@@ -117,7 +117,7 @@ def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
             for cost in costs
         ],
         columns=[
-            "setting", "from", "to", "time ÷", "time ÷ low", "time ÷ high", "workers", "pairs",
+            "setting", "from", "to", "time ÷", "time ÷ low", "time ÷ high", "processes", "pairs",
             "lowest", "highest", "example",
         ],
     )  # fmt: skip
@@ -137,7 +137,7 @@ def _by_whole(found: AxisComparison, table: Table, mark: str) -> str:
     asked = f"threshold {found.threshold * 100:g}%; intervals by Holm"
     parts = [f"run {found.run}"]
     if found.pairs:
-        parts += [f"{mark}{found.setting}: epoch time, to ÷ from ({asked})"]
+        parts += [f"{mark}{found.config}: epoch time, to ÷ from ({asked})"]
         parts += [table(_by_frame(found.pairs))]
     parts += [f"note: {note}" for note in found.notes]
     return "\n\n".join([*parts, by_sentence(found)])
@@ -153,7 +153,7 @@ def _by_frame(pairs: Sequence[AxisPair]) -> pd.DataFrame:
                 "to ÷ from low": pair.speed.low,
                 "to ÷ from high": pair.speed.high,
                 "p": None if pair.speed.p is None else f"{pair.speed.p:.2g}",
-                "processes": pair.speed.workers,
+                "processes": pair.speed.processes,
                 "verdict": pair.speed.verdict,
                 "bits": _bits(pair),
                 "expected bits": pair.bits,

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pandas as pd
 
-from xorbench.judge.divergence import Difference, Divergence, Growth, Place
+from xorbench.judge.divergence import Difference, Divergence, Growth, TracePlace
 from xorbench.report.text import to_terminal
 
 
@@ -17,7 +17,7 @@ def as_json(found: Divergence, exit_code: int) -> str:
 def text(found: Divergence) -> str:
     """What was found, the inputs first, in a screen."""
     rows = [("A", found.a), ("B", found.b), *(("", note) for note in found.notes)]
-    rows += [("inputs", _inputs(found)), ("tapes", _tapes(found))]
+    rows += [("inputs", _inputs(found)), ("epoch_digests", _epoch_digests(found))]
     rows += [("replay", found.replays)] if found.replays else []
     rows += [("", found.transient)] if found.transient else []
     rows += _place(found.place) if found.place else []
@@ -38,7 +38,7 @@ def _inputs(found: Divergence) -> str:
     return f"DIFFER before training begins: points or initial weights {a[:16]} and {b[:16]}"
 
 
-def _tapes(found: Divergence) -> str:
+def _epoch_digests(found: Divergence) -> str:
     if not found.epochs:
         return "no epoch is on record on both sides"
     if found.epoch is None:
@@ -47,7 +47,7 @@ def _tapes(found: Divergence) -> str:
     return f"differ from epoch {found.epoch} of {found.epochs}"
 
 
-def _place(place: Place) -> list[tuple[str, str]]:
+def _place(place: TracePlace) -> list[tuple[str, str]]:
     where = f"epoch {place.epoch}, step {place.step}"
     if place.tensor is None:
         return [("first", f"{where}: one side has no such step")]

@@ -75,14 +75,14 @@ def as_json(content: Content, exit_code: int) -> str:
     return json.dumps(report, indent=2)
 
 
-def preview_text(cases: Sequence[tuple[str, str]], workers: int, estimate_s: float) -> str:
+def preview_text(cases: Sequence[tuple[str, str]], processes: int, estimate_s: float) -> str:
     """What a dry run prints: every case with its note, and a guess of the time."""
     frame = pd.DataFrame(cases, columns=["case", "note"])
-    size = f"{len(cases)} cases in each of {workers} workers"
+    size = f"{len(cases)} cases in each of {processes} processes"
     return f"{to_terminal(frame)}\n\n{size}, about {estimate_s:,.0f} s on a small machine"
 
 
-def preview_json(cases: Sequence[tuple[str, str]], workers: int, estimate_s: float) -> str:
+def preview_json(cases: Sequence[tuple[str, str]], processes: int, estimate_s: float) -> str:
     """The same for programs."""
     listed = [{"case": case, "note": note} for case, note in cases]
-    return json.dumps({"cases": listed, "workers": workers, "estimate_s": estimate_s}, indent=2)
+    return json.dumps({"cases": listed, "processes": processes, "estimate_s": estimate_s}, indent=2)

@@ -8,9 +8,9 @@ from typing import Final
 
 import pandas as pd
 
-from xorbench.fleet.quorum import CODES, Muster, device_pace
 from xorbench.fleet.records import Finding, Fleet, key_name
-from xorbench.judge.answers import FAST, RIGHT, SAME, Answer, worst
+from xorbench.fleet.rules import CODES, FleetData, device_pace
+from xorbench.judge.summary import FAST, RIGHT, SAME, Answer, worst
 from xorbench.judge.verdicts import passed
 from xorbench.observe.records import Outcome, Verdict
 from xorbench.report.content import Content, Picture, Section
@@ -31,14 +31,14 @@ QUESTION: Final = {
 }
 
 
-def verdicts(muster: Muster, findings: Sequence[Finding]) -> list[Verdict]:
+def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict]:
     """Each finding as a verdict, and a pass for each check that found nothing."""
     bad = {CODES[f.code].check for f in findings if f.severity != "note"}
     found = [_verdict(finding) for finding in findings]
-    if not muster.nodes:
+    if not fleet_data.nodes:
         return found
-    checked = [check for check in _checked(muster) if check not in bad]
-    whole = f"{len(muster.nodes)} devices"
+    checked = [check for check in _checked(fleet_data) if check not in bad]
+    whole = f"{len(fleet_data.nodes)} devices"
     return [*found, *(passed(check, "fleet", "nobody is odd", whole) for check in checked)]
 
 
@@ -55,22 +55,24 @@ def _verdict(finding: Finding) -> Verdict:
 
 
 def who(finding: Finding) -> str:
-    """The finding's subject in a few words."""
+    """The finding's variant in a few words."""
     rank = "" if finding.rank is None else f"rank {finding.rank}"
     return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
 
 
-def _checked(muster: Muster) -> list[str]:
+def _checked(fleet_data: FleetData) -> list[str]:
     """The checks that had something to look at."""
     having = {
-        "universal": any(node.held for node in muster.nodes),
-        "arithmetic": any(node.held for node in muster.nodes),
-        "peers": any(len(group) > 1 for group in muster.groups.by_training.values()),
-        "rerun": any(one.repeats > 1 for node in muster.nodes for one in node.references),
-        "atlas": bool(muster.atlas),
-        "collective": bool(muster.replicas),
-        "speed": any(len(group) > 2 for group in muster.groups.by_model.values()),
-        "baseline": muster.baseline is not None,
+        "universal": any(node.checked for node in fleet_data.nodes),
+        "arithmetic": any(node.checked for node in fleet_data.nodes),
+        "peers": any(len(group) > 1 for group in fleet_data.groups.by_training.values()),
+        "rerun": any(
+            one.processes_per_config > 1 for node in fleet_data.nodes for one in node.references
+        ),
+        "atlas": bool(fleet_data.atlas),
+        "collective": bool(fleet_data.replicas),
+        "speed": any(len(group) > 2 for group in fleet_data.groups.by_model.values()),
+        "baseline": fleet_data.baseline is not None,
         "presence": True,
         "completion": True,
         "record": True,
@@ -78,7 +80,7 @@ def _checked(muster: Muster) -> list[str]:
     return [check for check, there in having.items() if there]
 
 
-def content(fleet: Fleet, muster: Muster, judged: Sequence[Verdict]) -> Content:
+def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> Content:
     """The content of the fleet's report."""
     ranks = len({(node.node, node.rank, node.run) for node in fleet.nodes})
     return Content(
@@ -95,16 +97,18 @@ def content(fleet: Fleet, muster: Muster, judged: Sequence[Verdict]) -> Content:
         ],
         sections=[
             Section("findings", "Findings", findings(fleet), FINDINGS, terminal=True),
-            Section("groups", "Who was compared with whom", groups(muster), GROUPS, terminal=True),
-            Section("speed", "Speed by device model", speeds(muster), SPEEDS, terminal=True),
-            Section("devices", "Devices", devices(muster), DEVICES),
+            Section(
+                "groups", "Who was compared with whom", groups(fleet_data), GROUPS, terminal=True
+            ),
+            Section("speed", "Speed by device model", speeds(fleet_data), SPEEDS, terminal=True),
+            Section("devices", "Devices", devices(fleet_data), DEVICES),
         ],
         pictures=[
             Picture(
                 name="pace",
                 title="Every device against the median of its model",
-                caption="Raw yardstick, median of each device, quickest to slowest",
-                data=partial(ratios, muster),
+                caption="Raw calibration workload, median of each device, quickest to slowest",
+                data=partial(ratios, fleet_data),
                 draw=draw_ratios,
                 describe=say_ratios,
                 under="speed",
@@ -125,7 +129,7 @@ GROUPS: Final = (
     " one is as it should be."
 )
 SPEEDS: Final = (
-    "The raw yardstick by device model. `scatter` is how far one sound device lies from the next"
+    "The raw calibration time by device model. `scatter` is how far one sound device lies from the next"
     " (1.4826 × the median distance from the median, at least half of a device's own quartile"
     " distance); `slow above` is the ratio beyond which a device is surely slower: Student's t over"
     " all devices together."
@@ -164,18 +168,18 @@ def findings(fleet: Fleet) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=str)
 
 
-def groups(muster: Muster) -> pd.DataFrame:
+def groups(fleet_data: FleetData) -> pd.DataFrame:
     """A row an environment and training: how many devices, how many different results."""
     rows = []
-    for (key, _, subject), members in muster.groups.by_training.items():
+    for (key, _, variant), members in fleet_data.groups.by_training.items():
         node = members[0][0]
-        bits = Counter((one.weights_sha256, one.tape) for _, one in members)
+        bits = Counter((one.weights_sha256, one.epoch_digests) for _, one in members)
         rows.append(
             {
                 "environment": key,
                 "device model": node.model,
                 "PyTorch": node.key.get("torch_version", ""),
-                "training": subject,
+                "training": variant,
                 "devices": len(members),
                 "results": len(bits),
                 "usual sha256": bits.most_common(1)[0][0][0],
@@ -184,20 +188,20 @@ def groups(muster: Muster) -> pd.DataFrame:
     return pd.DataFrame(sorted(rows, key=lambda row: -int(str(row["devices"])))[:SHOWN])
 
 
-def speeds(muster: Muster) -> pd.DataFrame:
+def speeds(fleet_data: FleetData) -> pd.DataFrame:
     """A row a device model."""
     rows = []
-    for (model, version), group in muster.groups.by_model.items():
+    for (model, version), group in fleet_data.groups.by_model.items():
         found = device_pace(group)
         few = len(group) < 3
         rows.append(
             {
                 "device model": model,
-                "yardstick": version,
+                "calibration": version,
                 "devices": len(group),
                 "median (ms)": 1e3 * exp(found.centre),
                 "scatter (%)": 100 * found.sigma,
-                "slow above (×)": None if few else max(exp(found.margin), muster.threshold),
+                "slow above (×)": None if few else max(exp(found.margin), fleet_data.threshold),
                 "slowest (×)": exp(float(found.logs.max()) - found.centre),
                 "note": "fewer than three: nobody can be told to be the slow one" if few else "",
             }
@@ -205,9 +209,11 @@ def speeds(muster: Muster) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def devices(muster: Muster) -> pd.DataFrame:
+def devices(fleet_data: FleetData) -> pd.DataFrame:
     """A row a device, the slowest first."""
-    order = sorted(muster.nodes, key=lambda n: -(n.yardstick.median_s if n.yardstick else 1e9))
+    order = sorted(
+        fleet_data.nodes, key=lambda n: -(n.calibration.median_s if n.calibration else 1e9)
+    )
     rows = [
         {
             "node": node.node,
@@ -215,8 +221,10 @@ def devices(muster: Muster) -> pd.DataFrame:
             "device": node.device,
             "run": node.run,
             "environment": key_name(node.key),
-            "yardstick (ms)": 1e3 * node.yardstick.median_s if node.yardstick else None,
-            "n": node.yardstick.rounds if node.yardstick else None,
+            "calibration workload (ms)": 1e3 * node.calibration.median_s
+            if node.calibration
+            else None,
+            "n": node.calibration.rounds if node.calibration else None,
             "°C": node.sensors.temperature_c if node.sensors else None,
             "SM (MHz)": node.sensors.sm_clock_mhz if node.sensors else None,
         }
@@ -225,10 +233,10 @@ def devices(muster: Muster) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ratios(muster: Muster) -> pd.DataFrame:
-    """Every device's yardstick over the median of its model, in order."""
+def ratios(fleet_data: FleetData) -> pd.DataFrame:
+    """Every device's calibration workload over the median of its model, in order."""
     rows = []
-    for (model, _), group in muster.groups.by_model.items():
+    for (model, _), group in fleet_data.groups.by_model.items():
         found = device_pace(group)
         for place, log in enumerate(sorted(found.logs - found.centre)):
             rows.append({"device model": model, "place": place, "ratio": exp(log)})

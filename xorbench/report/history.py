@@ -6,17 +6,17 @@ from typing import Any, Final, get_args
 
 import pandas as pd
 
-from xorbench.judge.answers import Answer
-from xorbench.judge.compare import Comparison, Ratio, Speed, compare
+from xorbench.judge.compare import Comparison, Speed, VariantRatio, compare
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.summary import Answer
 from xorbench.observe.records import SCHEMA_VERSION, Run
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import INK, drawn, line_style, short_names
 from xorbench.report.tables import throughput
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 MOST_LINES: Final = 12
-FIGURE: Final = "epoch ÷ yardstick"
+FIGURE: Final = "normalized time"
 BEFORE: Final = "÷ before"
 COLUMNS: Final = (
     "case", "started", "run", FIGURE, f"{FIGURE} low", f"{FIGURE} high",
@@ -25,10 +25,10 @@ COLUMNS: Final = (
 UNCHANGED: Final = {"change": "", "judged by": ""}
 ABOUT: Final = (
     "Each case in the order of time. `÷ before` is its time over that in the run before that has"
-    " it, and `change` what `compare` says of the two: by the figures relative to the yardstick,"
+    " it, and `change` what `compare` says of the two: by the figures relative to the calibration workload,"
     " or, where the software differs, by raw ones and the wide threshold of the machine."
 )
-MACHINE: Final = "The raw yardstick of each run over that of the run before it."
+MACHINE: Final = "The raw calibration time of each run over that of the run before it."
 
 
 def content(runs: Sequence[Run]) -> Content:
@@ -53,8 +53,8 @@ def content(runs: Sequence[Run]) -> Content:
             Picture(
                 name="history",
                 title="Each case over all runs",
-                caption="Epoch over yardstick, relative to the case's first run (or, where a"
-                " recipe, a yardstick or the software changed, to the first after it); a triangle"
+                caption="Epoch over calibration workload, relative to the case's first run (or, where a"
+                " recipe, a calibration workload or the software changed, to the first after it); a triangle"
                 " marks what `compare` calls slower (up) or faster (down) than the run before",
                 data=lambda: cases,
                 draw=draw_history,
@@ -79,23 +79,23 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a case and run, ordered by case and time."""
     before: dict[str, Run] = {}
     made: dict[tuple[str, str], Comparison] = {}
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for run in runs:
         figures = throughput(run)
-        for subject in Evidence(run).subjects:
-            row = _row(run, figures[figures["case"] == subject.id].iloc[0])
-            if older := before.get(subject.id):
+        for variant in Evidence(run).variants:
+            row = _row(run, figures[figures["case"] == variant.id].iloc[0])
+            if older := before.get(variant.id):
                 key = (older.info.id, run.info.id)
                 made[key] = made.get(key) or compare(older, run)
-                row |= _change(made[key], subject.id)
-            before[subject.id] = run
+                row |= _change(made[key], variant.id)
+            before[variant.id] = run
             rows.append(row)
     places = {case: place for place, case in enumerate(before)}
     rows.sort(key=lambda row: places[row["case"]])  # stable: within a case the time decides
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(run: Run, figures: "pd.Series[Any]") -> Row:
+def _row(run: Run, figures: "pd.Series[Any]") -> TableRow:
     named = {f"{FIGURE}{end}": figures[f"{FIGURE}{end}"] for end in ("", " low", " high")}
     return {
         "case": figures["case"],
@@ -109,19 +109,19 @@ def _row(run: Run, figures: "pd.Series[Any]") -> Row:
 
 def _note(run: Run) -> str:
     """What makes the speeds of a run no measure of its code."""
-    planted = [f"planted: {'; '.join(run.info.faults)}"] if run.info.faults else []
+    injected = [f"injected: {'; '.join(run.info.faults)}"] if run.info.faults else []
     stressed = [f"under stress: {run.info.stress}"] if run.info.stress else []
-    return "; ".join([*planted, *stressed])
+    return "; ".join([*injected, *stressed])
 
 
-def _change(comparison: Comparison, subject: str) -> Row:
-    found = next((ratio for ratio in comparison.subjects if ratio.subject == subject), None)
+def _change(comparison: Comparison, variant: str) -> TableRow:
+    found = next((ratio for ratio in comparison.variants if ratio.subject == variant), None)
     if found is None:
         return {"change": "; ".join(comparison.notes[:1]) or "not comparable"}
     return {**_ratio(found), "judged by": comparison.figures}
 
 
-def _ratio(found: Ratio) -> Row:
+def _ratio(found: VariantRatio) -> TableRow:
     return {
         BEFORE: found.ratio,
         f"{BEFORE} low": found.low,
@@ -136,7 +136,7 @@ def machine(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(list(_machine_rows(runs)), columns=columns)
 
 
-def _machine_rows(runs: Sequence[Run]) -> Iterator[Row]:
+def _machine_rows(runs: Sequence[Run]) -> Iterator[TableRow]:
     for older, run in pairwise(runs):
         for found in compare(older, run).machine:
             named = {"device": found.subject, "started": run.info.started, "run": run.info.id}
@@ -164,6 +164,6 @@ def draw_history(frame: pd.DataFrame) -> str:
                     hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
                     axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
         axes.set_xticks(range(len(times)), [time[:16] for time in times], rotation=30, ha="right")
-        axes.set_ylabel("÷ first comparable run")
+        axes.set_ylabel("speedup comparable run")
         axes.legend()
     return out.getvalue()

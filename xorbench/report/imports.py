@@ -10,7 +10,7 @@ from xorbench.report.runs import flattened
 
 ABOUT = (
     "As the file says: times of rounds, in which an interval is Student's t between processes (one"
-    " process has none). It holds no tapes, yardsticks or weights, so that nothing of it is judged,"
+    " process has none). It holds no epoch digests, calibration workloads or weights, so that nothing of it is judged,"
     " and `accuracy` and `weights sha256` are its claims."
 )
 
@@ -24,13 +24,16 @@ def content(info: ImportInfo) -> Content:
         ("file", f"{info.source}, of pytest-benchmark {file.version}"),
         ("started", info.started),
         ("machine", _machine(file)),
-        ("not in it", "tapes, yardsticks, weights: times and claims, nothing that can be checked"),
+        (
+            "not in it",
+            "epoch digests, calibration workloads, weights: times and claims, nothing that can be checked",
+        ),
     ]
     if file.xorbench:
         origin = file.xorbench
         heading.insert(3, ("exported from", f"run {origin.run}: {origin.command}"))
         if origin.faults:
-            heading.append(("PLANTED FAULTS", "; ".join(origin.faults)))
+            heading.append(("INJECTED FAULTS", "; ".join(origin.faults)))
     return Content(
         id=info.id,
         schema_version=info.schema_version,
@@ -73,7 +76,7 @@ def table(file: BenchmarkFile) -> pd.DataFrame:
                 "median (s) high": median.high,
                 "IQR (%)": 100 * stats.iqr / stats.median,
                 "rounds": stats.rounds,
-                "processes": median.workers,
+                "processes": median.processes,
                 "samples/s": _real(benchmark, "samples_per_s"),
                 "accuracy": _word(benchmark, "accuracy"),
                 "weights sha256": _word(benchmark, "weights_sha256"),

@@ -7,8 +7,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from xorbench.judge.answers import Answer, worst
 from xorbench.judge.checks import summary
+from xorbench.judge.summary import Answer, worst
 from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section
 from xorbench.report.drawing import inline
@@ -16,7 +16,7 @@ from xorbench.report.text import footnoted, numeric, readable, to_csv
 
 Part = dict[str, Any]
 # What a reader looks for first; the rest of the heading stands with the environment.
-FIRST: Final = ("machine", "accelerator", "software", "started", "PLANTED FAULTS")
+FIRST: Final = ("machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
 LONG: Final = 48  # characters, from which a cell may be broken into lines
 UNQUOTED: Final = ",;:/()[]@!*=+~?'"

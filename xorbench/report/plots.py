@@ -11,10 +11,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from xorbench.judge.checks import values_of
-from xorbench.judge.constants import constants
+from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records import Run, Training, WeightRecord
-from xorbench.plan.case import Subject
+from xorbench.observe.records import Run, TrainingRecord, WeightRecord
+from xorbench.plan.case import Variant
 from xorbench.report.drawing import COLOURS, INK, drawn, line_style, short_names
 from xorbench.report.tables import throughput
 from xorbench.report.text import number
@@ -72,7 +72,7 @@ def draw_speeds(frame: pd.DataFrame) -> str:
         )
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("samples/s (95 % interval between workers)")
+        axes.set_xlabel("samples/s (95 % interval between processes)")
         axes.grid(visible=False, axis="y")
     return out.getvalue()
 
@@ -93,7 +93,7 @@ def scaling(run: Run) -> pd.DataFrame:
     """Samples per second of each batch size, and what the fitted line says of it."""
     rows = [
         {
-            "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.settings))),
+            "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.configs))),
             "batch size": size,
             "samples/s": samples,
             "samples/s of the line": samples / fit.off(batches, samples),
@@ -143,17 +143,17 @@ def say_scaling(frame: pd.DataFrame) -> str:
 
 
 def epoch_times(run: Run) -> pd.DataFrame:
-    """Of each worker and round: epoch and yardstick, each over its own median, all cases' median.
+    """Of each process and round: epoch and calibration workload, each over its own median, all cases' median.
 
-    A column a worker, and one a worker for its yardstick.
+    A column a process, and one a process for its calibration workload.
     """
     columns: dict[str, pd.Series] = {}
-    for worker in run.info.workers:
-        mine = [t for t in run.trainings if t.worker == worker.id]
+    for process in run.info.processes:
+        mine = [t for t in run.trainings if t.process == process.id]
         if mine:
-            columns[worker.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
-            yardsticks = {t.case.id: _numbers(t.yardstick_s) for t in mine}
-            columns[f"{worker.id} yardstick"] = _relative(yardsticks)
+            columns[process.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
+            calibrations = {t.case.id: _numbers(t.calibration_s) for t in mine}
+            columns[f"{process.id} calibration workload"] = _relative(calibrations)
     return pd.DataFrame(columns).rename_axis("round").reset_index() if columns else NOTHING
 
 
@@ -167,17 +167,17 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def draw_epoch_times(frame: pd.DataFrame) -> str:
-    """A line a worker, its yardstick dotted in the same colour."""
-    workers = [name for name in frame.columns[1:] if not name.endswith(" yardstick")]
+    """A line a process, its calibration workload dotted in the same colour."""
+    processes = [name for name in frame.columns[1:] if not name.endswith(" calibration workload")]
     with drawn(2.9) as (axes, out):
-        for index, worker in enumerate(workers[: len(COLOURS)]):
+        for index, process in enumerate(processes[: len(COLOURS)]):
             colour = COLOURS[index]
-            axes.plot(frame[worker], color=colour, label=worker, linewidth=1.2)
+            axes.plot(frame[process], color=colour, label=process, linewidth=1.2)
             axes.plot(
-                frame[f"{worker} yardstick"],
+                frame[f"{process} calibration workload"],
                 ":",
                 color=colour,
-                label=f"{worker} yardstick",
+                label=f"{process} calibration workload",
                 linewidth=1.2,
             )
         axes.set_xlabel("round")
@@ -201,9 +201,9 @@ def say_epoch_times(frame: pd.DataFrame) -> str:
 def losses(run: Run) -> pd.DataFrame:
     """Loss of the last step of each epoch: a column for each distinct training."""
     evidence = Evidence(run)
-    distinct: dict[str, Subject] = {}
-    for subject in evidence.subjects:
-        distinct.setdefault(evidence.first(subject).weights_sha256, subject)
+    distinct: dict[str, Variant] = {}
+    for variant in evidence.variants:
+        distinct.setdefault(evidence.first(variant).weights_sha256, variant)
     shown = list(distinct.values())[:MOST_LINES]
     columns = {s.id: pd.Series(_numbers(evidence.first(s).losses)) for s in shown}
     return pd.DataFrame(columns).rename_axis("epoch").reset_index() if columns else NOTHING
@@ -260,7 +260,7 @@ def answers(run: Run) -> pd.DataFrame:
     return frame
 
 
-def _pictured(run: Run) -> Training | None:
+def _pictured(run: Run) -> TrainingRecord | None:
     """The first training of the seed whose points are kept that has weights as this network's."""
     return next(
         (
@@ -325,8 +325,8 @@ def say_answers(frame: pd.DataFrame) -> str:
 def same_bits(run: Run) -> pd.DataFrame:
     """A matrix of cases: 1 where two have the same weights, 0 where they have others."""
     evidence = Evidence(run)
-    subjects = evidence.subjects[:MOST_IN_MATRIX]
-    digests = {subject.id: evidence.first(subject).weights_sha256 for subject in subjects}
+    variants = evidence.variants[:MOST_IN_MATRIX]
+    digests = {variant.id: evidence.first(variant).weights_sha256 for variant in variants}
     if len(digests) < 2:
         return NOTHING
     rows = {name: [int(mine == d) for d in digests.values()] for name, mine in digests.items()}
@@ -382,7 +382,7 @@ PLOTS: Final[dict[str, Plot]] = {
     ),
     "epochs": Plot(
         "Epoch times over the run",
-        "Epoch time over the run, relative to each case's median, and the yardstick of the same"
+        "Epoch time over the run, relative to each case's median, and the calibration workload of the same"
         " rounds: where both move together it was the machine",
         epoch_times,
         draw_epoch_times,

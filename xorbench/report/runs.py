@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from xorbench.judge import conditions
-from xorbench.judge.answers import answers
+from xorbench.judge import system_samples
+from xorbench.judge.summary import answers
 from xorbench.observe.records import Run, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
@@ -19,22 +19,22 @@ TITLES: Final = {
     "accuracy": "Accuracy",
     "determinism": "Determinism",
     "engines": "Engines",
-    "error": "How far the weights are from double precision",
+    "float64_error": "How far the weights are from double precision",
     "settings": "What changing each setting does to the bits",
     "costs": "What each setting costs here",
-    "constants": "What a step and a sample cost here",
+    "cost_model": "What a step and a sample cost here",
     "not trained": "Skipped, failed and unfinished cases",
-    "workers": "Workers",
+    "processes": "Processes",
     "checks": "Checks",
 }
 EXPLANATIONS: Final = {
     "throughput": (
-        "The centre is the geometric mean of the workers' median epochs; the 95 % interval is"
-        " Student's t between workers, pooled over the cases. It speaks of fresh processes on this"
-        " machine in these minutes, not of tomorrow: for that, compare `epoch ÷ yardstick`, which"
+        "The centre is the geometric mean of the processes' median epochs; the 95 % interval is"
+        " Student's t between processes, pooled over the cases. It speaks of fresh processes on this"
+        " machine in these minutes, not of tomorrow: for that, compare `normalized time`, which"
         " divides by a frozen training timed in the same rounds, and whose interval also holds what"
         " moves from run to run. Epochs/s and steps/s are the same"
-        " speed in other units, with the same relative interval. `÷ first` is paired round by round"
+        " speed in other units, with the same relative interval. `speedup` is paired round by round"
         " with the first case."
     ),
     "costs": (
@@ -42,27 +42,27 @@ EXPLANATIONS: Final = {
         " over all pairs of cases that differ in this setting alone, its 95 % interval, and the"
         " lowest and highest pair."
     ),
-    "constants": (
+    "cost_model": (
         "`epoch_s = a · batches + b · samples`, the line of least relative error through the batch"
-        " sizes; its 95 % interval holds both how far they lie off the line and how far workers"
+        " sizes; its 95 % interval holds both how far they lie off the line and how far processes"
         " lie apart. The left-out error is that of the line through the others, at each batch size"
         " in turn. An accelerator overtakes the CPU where their two lines cross."
     ),
-    "accuracy": "Counted as integers. Of several workers the worst is shown.",
+    "accuracy": "Counted as integers. Of several processes the worst is shown.",
     "determinism": (
         "The first 16 digits of the SHA-256 over the trained weights; the CSV file has all 64."
-        " `rerun`: every worker recorded the same digests epoch by epoch."
+        " `rerun`: every process recorded the same digests epoch by epoch."
     ),
     "engines": (
-        "`÷ loader` is paired round by round within each worker. Bits are compared within one form:"
-        " the universal form has its own, held to its golden digest by the check `universal`."
+        "`÷ loader` is paired round by round within each process. Bits are compared within one form:"
+        " the universal training has its own, checked against its golden digest by the check `universal`."
         " Start-up is the engine's slowest opening in a fresh process, to capture, to compile, to"
         " load: what one case compiled, the next finds. It has paid once the faster epochs have"
         " made up for it."
     ),
-    "error": (
+    "float64_error": (
         "The largest error of a weight against the same training in float64 (same points, order and"
-        " initial weights), in float32's ulps at the largest weight, of the worst worker. Two"
+        " initial weights), in float32's ulps at the largest weight, of the worst process. Two"
         " devices with other bits but errors of one size have both rounded; one with a far larger"
         " error is wrong. The CSV file has every epoch."
     ),
@@ -72,7 +72,7 @@ EXPLANATIONS: Final = {
     ),
 }
 TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")
-OPTIONAL_TABLES: Final = ("constants", "costs", "engines", "error", "not trained")
+OPTIONAL_TABLES: Final = ("cost_model", "costs", "engines", "float64_error", "not trained")
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
@@ -124,9 +124,9 @@ def _filed(name: str, frame: pd.DataFrame, run: Run) -> pd.DataFrame | None:
 
 
 def heading(run: Run) -> list[tuple[str, str]]:
-    """What identifies the numbers: machine, versions, command, date, planted faults."""
+    """What identifies the numbers: machine, versions, command, date, injected faults."""
     info = run.info
-    machine = next((w.machine for w in info.workers if w.machine), {})
+    machine = next((w.machine for w in info.processes if w.machine), {})
     devices = ", ".join(str(d.get("name", d["device"])) for d in machine.get("devices", []))
     rows = [
         ("run", info.id + (f" ({info.name})" if info.name else "")),
@@ -137,27 +137,30 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("accelerator", devices or "none"),
         ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
         ("software", _softwares(run)),
-        ("workers", f"{info.repeats} × {len(info.settings)} setting(s), fresh processes"),
+        (
+            "processes",
+            f"{info.processes_per_config} × {len(info.configs)} config(s), fresh processes",
+        ),
     ]
-    rows.append(("conditions", conditions.summary(run.conditions)))
+    rows.append(("conditions", system_samples.summary(run.system_samples)))
     if info.stress:
         rows.append(("stressed", f"the {info.stress} was kept busy: speeds are of no use"))
     if info.faults:
-        rows.append(("PLANTED FAULTS", "; ".join(info.faults)))
+        rows.append(("INJECTED FAULTS", "; ".join(info.faults)))
     return rows
 
 
 def _softwares(run: Run) -> str:
-    """The software of the workers; of each setting where they differ."""
-    found = {w.setting.id: software(w.machine) for w in reversed(run.info.workers) if w.machine}
+    """The software of the processes; of each setting where they differ."""
+    found = {w.config.id: software(w.machine) for w in reversed(run.info.processes) if w.machine}
     if len(set(found.values())) < 2:
         return next(iter(found.values()), "unknown")
-    return "; ".join(f"{setting}: {text}" for setting, text in reversed(found.items()))
+    return "; ".join(f"{config}: {text}" for config, text in reversed(found.items()))
 
 
 def environment(run: Run) -> list[tuple[str, str]]:
-    """Host and first worker, all that is known of them, for a bug report."""
-    machine = next((w.machine for w in run.info.workers if w.machine), {})
+    """Host and first process, all that is known of them, for a bug report."""
+    machine = next((w.machine for w in run.info.processes if w.machine), {})
     return [*flattened("host", run.info.host), *flattened("", machine)]
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 
 from xorbench.report.text import to_terminal
 
-Row = tuple[str, str, str]  # fault, check, what the check said
+SelftestRow = tuple[str, str, str]  # fault, check, what the check said
 
 
-def text(rows: Sequence[Row], alarms: Sequence[str], wall_s: float) -> str:
+def text(rows: Sequence[SelftestRow], alarms: Sequence[str], wall_s: float) -> str:
     """Every fault with the check that should catch it and what it said, then the verdict."""
     frame = pd.DataFrame(
         [
@@ -30,7 +30,7 @@ def text(rows: Sequence[Row], alarms: Sequence[str], wall_s: float) -> str:
     return "\n\n".join([*lines, f"{caught}, {clean}, {wall_s:.0f} s"])
 
 
-def as_json(rows: Sequence[Row], alarms: Sequence[str], exit_code: int) -> str:
+def as_json(rows: Sequence[SelftestRow], alarms: Sequence[str], exit_code: int) -> str:
     """The same for programs."""
     faults = [{"fault": f, "check": c, "caught": bool(s), "said": s} for f, c, s in rows]
     found = {"exit_code": exit_code, "faults": faults, "alarms": list(alarms)}

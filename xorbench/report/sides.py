@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from xorbench.judge.answers import Answer, worst
 from xorbench.judge.checks import summary
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.summary import Answer, worst
 from xorbench.observe.records import SCHEMA_VERSION, Run, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, short_names
@@ -19,19 +19,19 @@ from xorbench.report.runs import machine_line, software
 from xorbench.report.tables import accuracy, throughput
 from xorbench.report.text import number
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 MARKERS = "osD^vP*X"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Side:
+class RunSide:
     """One of the runs, with its verdicts."""
 
     run: Run
     verdicts: Sequence[Verdict]
 
 
-def content(sides: Sequence[Side]) -> Content:
+def content(sides: Sequence[RunSide]) -> Content:
     """The content of their common report."""
     named = {label(index): side for index, side in enumerate(sides)}
     verdicts = [
@@ -48,7 +48,13 @@ def content(sides: Sequence[Side]) -> Content:
         sections=[
             Section("runs", "Runs", runs(named), terminal=True),
             Section("throughput", "Throughput", speeds(named), SPEEDS, terminal=True),
-            Section("yardstick", "Epoch ÷ yardstick", relative(named), RELATIVE, terminal=True),
+            Section(
+                "calibration",
+                "Epoch ÷ calibration workload",
+                relative(named),
+                RELATIVE,
+                terminal=True,
+            ),
             Section("bits", "The same bits", bits(named), BITS, terminal=True),
             Section("accuracy", "Accuracy", scores(named), SCORES, terminal=True),
         ],
@@ -82,15 +88,15 @@ def _line(run: Run) -> str:
 
 
 def _machine(run: Run) -> dict[str, Any]:
-    return next((worker.machine for worker in run.info.workers if worker.machine), {})
+    return next((process.machine for process in run.info.processes if process.machine), {})
 
 
-def runs(sides: dict[str, Side]) -> pd.DataFrame:
+def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
     """What each of them was."""
     return pd.DataFrame([_run_row(name, side) for name, side in sides.items()])
 
 
-def _run_row(name: str, side: Side) -> Row:
+def _run_row(name: str, side: RunSide) -> TableRow:
     machine = _machine(side.run)
     return {
         "": name,
@@ -105,10 +111,10 @@ def _run_row(name: str, side: Side) -> Row:
 
 
 def _beside(
-    sides: dict[str, Side], figures: Callable[[Run], pd.DataFrame], column: str
+    sides: dict[str, RunSide], figures: Callable[[Run], pd.DataFrame], column: str
 ) -> pd.DataFrame:
     """A column of a table, of every run beside the others, with its interval."""
-    rows: dict[str, Row] = {}
+    rows: dict[str, TableRow] = {}
     for name, side in sides.items():
         frame = figures(side.run)
         if column not in frame.columns:
@@ -121,24 +127,24 @@ def _beside(
     return pd.DataFrame(list(rows.values()), columns=["case", *names])
 
 
-def speeds(sides: dict[str, Side]) -> pd.DataFrame:
+def speeds(sides: dict[str, RunSide]) -> pd.DataFrame:
     """Samples per second of every case."""
     return _beside(sides, throughput, "samples/s")
 
 
-def relative(sides: dict[str, Side]) -> pd.DataFrame:
-    """Epoch over yardstick of every case."""
-    return _beside(sides, throughput, "epoch ÷ yardstick")
+def relative(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """Epoch over calibration workload of every case."""
+    return _beside(sides, throughput, "normalized time")
 
 
-def bits(sides: dict[str, Side]) -> pd.DataFrame:
+def bits(sides: dict[str, RunSide]) -> pd.DataFrame:
     """The digest of every case, and whether they are one."""
-    found: dict[str, Row] = {}
+    found: dict[str, TableRow] = {}
     for name, side in sides.items():
         evidence = Evidence(side.run)
-        for subject in evidence.subjects:
-            row = found.setdefault(subject.id, {})
-            row[f"{name} sha256"] = evidence.first(subject).weights_sha256
+        for variant in evidence.variants:
+            row = found.setdefault(variant.id, {})
+            row[f"{name} sha256"] = evidence.first(variant).weights_sha256
     rows = [{"case": case, **row, "same": _same(list(row.values()))} for case, row in found.items()]
     columns = [f"{name} sha256" for name in sides]
     return pd.DataFrame(rows, columns=["case", *columns, "same"]).fillna("")
@@ -150,9 +156,9 @@ def _same(digests: list[str]) -> str:
     return "yes" if len(set(digests)) == 1 else "no"
 
 
-def scores(sides: dict[str, Side]) -> pd.DataFrame:
-    """The right answers on the test points, the worst worker's."""
-    found: dict[str, Row] = {}
+def scores(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """The right answers on the test points, the worst process's."""
+    found: dict[str, TableRow] = {}
     for name, side in sides.items():
         for _, row in accuracy(side.run).dropna(subset=["case"]).iterrows():
             if not pd.isna(row.get("test correct")):
@@ -181,7 +187,7 @@ def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
             )
         axes.set_yticks(places, short_names(list(frame["case"])))
         axes.set_xlim(left=0)
-        axes.set_xlabel("samples/s (95 % interval between workers)")
+        axes.set_xlabel("samples/s (95 % interval between processes)")
         axes.grid(visible=False, axis="y")
         axes.legend()
     return out.getvalue()
@@ -202,4 +208,4 @@ RELATIVE = (
     "An epoch over that of the frozen training timed in the same rounds: the machine cancels."
 )
 BITS = "The digest of the trained weights of each case."
-SCORES = "Right answers on the test points, counted; the worst worker of each run."
+SCORES = "Right answers on the test points, counted; the worst process of each run."

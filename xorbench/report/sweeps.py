@@ -22,7 +22,7 @@ from xorbench.report.sweep_plots import (
 )
 from xorbench.report.tables import checks, mib
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 SCORE_ROWS: Final = 12
 EPOCH_ROWS: Final = 10
 NEVER: Final = "never"
@@ -61,7 +61,7 @@ def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
         verdicts=verdicts,
         environment=[
             *flattened("host", evidence.info.host),
-            *flattened("", evidence.info.workers[-1].machine),
+            *flattened("", evidence.info.processes[-1].machine),
         ],
         again=[evidence.info.command],
     )
@@ -89,7 +89,7 @@ def heading(evidence: SweepEvidence) -> list[tuple[str, str]]:
 
 
 def _software(evidence: SweepEvidence) -> str:
-    machine = evidence.info.workers[-1].machine
+    machine = evidence.info.processes[-1].machine
     names = ("Python", "NumPy", *LIBRARIES.get(evidence.info.backend, ()))
     versions = [
         f"{name} {machine.get(f'{KEYS.get(name, name.lower())}_version')}" for name in names
@@ -98,10 +98,10 @@ def _software(evidence: SweepEvidence) -> str:
 
 
 def _trained_by(evidence: SweepEvidence) -> str:
-    worker = evidence.info.workers[-1]
+    process = evidence.info.processes[-1]
     chunk = f"chunks of {evidence.info.plan.chunk} seeds"
-    note = f"; {worker.note}" if worker.note else ""
-    return f"{worker.backend} on {worker.device}, {worker.threads} threads, {chunk}{note}"
+    note = f"; {process.note}" if process.note else ""
+    return f"{process.backend} on {process.device}, {process.threads} threads, {chunk}{note}"
 
 
 # Tables
@@ -115,7 +115,7 @@ def sections(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Secti
         Section("scores", "Final scores", few_scores(evidence), SCORES, scores(evidence), True),
         Section("epochs", "All right after", few_epochs(evidence), EPOCHS, epochs(evidence)),
         Section("speed", "Speed", speed(evidence), SPEED, terminal=True),
-        Section("workers", "Workers", workers(evidence), WORKERS),
+        Section("processes", "Processes", processes(evidence), PROCESSES),
         Section("checks", "Checks", checks(verdicts)),
     ]
 
@@ -125,7 +125,7 @@ def outcomes(evidence: SweepEvidence) -> pd.DataFrame:
     return pd.DataFrame([_outcome(tally) for tally in evidence.tallies])
 
 
-def _outcome(tally: Tally) -> Row:
+def _outcome(tally: Tally) -> TableRow:
     share = ["share (%)", "share (%) low", "share (%) high"]
     figures: list[float | None] = [None, None, None]
     if tally.seeds:
@@ -210,7 +210,7 @@ def speed(evidence: SweepEvidence) -> pd.DataFrame:
     return pd.DataFrame([_speed(tally) for tally in timed])
 
 
-def _speed(tally: Tally) -> Row:
+def _speed(tally: Tally) -> TableRow:
     """The rate is the whole over its time; its interval is that of the mean of whole chunks."""
     done, seconds = (sum(part) for part in zip(*tally.rates, strict=True))
     largest = max(epochs for epochs, _ in tally.rates)
@@ -228,22 +228,22 @@ def _speed(tally: Tally) -> Row:
     }
 
 
-def workers(evidence: SweepEvidence) -> pd.DataFrame:
+def processes(evidence: SweepEvidence) -> pd.DataFrame:
     """The processes that trained, and what their start-up took."""
-    return pd.DataFrame(list(_worker_rows(evidence)))
+    return pd.DataFrame(list(_process_rows(evidence)))
 
 
-def _worker_rows(evidence: SweepEvidence) -> Iterator[Row]:
-    for worker in evidence.info.workers:
+def _process_rows(evidence: SweepEvidence) -> Iterator[TableRow]:
+    for process in evidence.info.processes:
         yield {
-            "worker": worker.id,
-            "backend": worker.backend,
-            "device": worker.device,
-            "threads": worker.threads,
-            "import (s)": worker.import_s,
-            "compile (s)": worker.compile_s,
-            "peak memory (MiB)": mib(worker.peak_rss_bytes),
-            "ended": f"died: {worker.died}" if worker.died else "",
+            "process": process.id,
+            "backend": process.backend,
+            "device": process.device,
+            "threads": process.threads,
+            "import (s)": process.import_s,
+            "compile (s)": process.compile_s,
+            "peak memory (MiB)": mib(process.peak_rss_bytes),
+            "ended": f"died: {process.died}" if process.died else "",
         }
 
 
@@ -262,7 +262,7 @@ SPEED: Final = (
     " digests, without start-up. The interval is Student's t between"
     " the chunks of full size: it speaks of this process in these minutes."
 )
-WORKERS: Final = (
+PROCESSES: Final = (
     "Start-up is apart from the speed: `import` loads the libraries, `compile` trains one epoch."
 )
 SUCCESS: Final = "Share of seeds with every test point right after each epoch"

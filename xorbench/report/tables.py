@@ -12,92 +12,92 @@ import pandas as pd
 
 from xorbench.judge import speed
 from xorbench.judge.checks import source
-from xorbench.judge.constants import constants as fitted
-from xorbench.judge.constants import has_accelerator
-from xorbench.judge.costs import by_setting
+from xorbench.judge.cost_model import constants as fitted
+from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import drift_ulps
-from xorbench.judge.lattice import lattice as judged_lattice
+from xorbench.judge.paired_ratios import by_setting
+from xorbench.judge.settings_table import settings_table as judged_settings_table
 from xorbench.judge.stats import Estimate, estimates, pooled
-from xorbench.observe.records import Run, Training, Verdict
+from xorbench.observe.records import Run, TrainingRecord, Verdict
 from xorbench.plan.axes import idle_note
-from xorbench.plan.case import Subject
+from xorbench.plan.case import Variant
 from xorbench.report.compare import costs_frame
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 
 
 def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Speed of each subject.
+    """Speed of each variant.
 
     The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
     relative one of another run.
     """
     evidence = Evidence(run)
-    speeds = pooled(speed.by_subject(evidence, lambda t: -speed.log_epoch(t)))
-    relative = estimates(speed.relative_pool(speed.by_subject(evidence, speed.log_relative)))
+    speeds = pooled(speed.by_variant(evidence, lambda t: -speed.log_epoch(t)))
+    relative = estimates(speed.relative_pool(speed.by_variant(evidence, speed.log_relative)))
     ratios = pooled(_log_ratios(evidence))
     rows = []
-    for subject in evidence.subjects:
-        epochs_per_s, case = speeds.get(subject.id), subject.case
-        samples = subject.recipe.samples(case.batch_size, case.drop_last)
-        steps = subject.recipe.steps(case.batch_size, case.drop_last)
+    for variant in evidence.variants:
+        epochs_per_s, case = speeds.get(variant.id), variant.case
+        samples = variant.recipe.samples(case.batch_size, case.drop_last)
+        steps = variant.recipe.steps(case.batch_size, case.drop_last)
         rows.append(
             {
-                "case": subject.id,
+                "case": variant.id,
                 **_figure("samples/s", epochs_per_s, samples),
                 **_figure("epochs/s", epochs_per_s),
                 **_figure("steps/s", epochs_per_s, steps),
-                "IQR (%)": speed.iqr_percent(evidence.trainings[subject.id]),
-                "workers": epochs_per_s.workers if epochs_per_s else 0,
-                "epochs": sum(len(t.epoch_s) for t in evidence.trainings[subject.id]),
-                **_figure("epoch ÷ yardstick", relative.get(subject.id)),
-                **_figure("samples/s ÷ first", ratios.get(subject.id)),
-                "accelerator peak (MiB)": _peakmib(evidence.trainings[subject.id]),
-                "note": _speed_note(evidence, subject),
+                "IQR (%)": speed.iqr_percent(evidence.trainings[variant.id]),
+                "processes": epochs_per_s.processes if epochs_per_s else 0,
+                "epochs": sum(len(t.epoch_s) for t in evidence.trainings[variant.id]),
+                **_figure("normalized time", relative.get(variant.id)),
+                **_figure("speedup", ratios.get(variant.id)),
+                "accelerator peak (MiB)": _peakmib(evidence.trainings[variant.id]),
+                "note": _speed_note(evidence, variant),
             }
         )
     return _frame(rows, run)
 
 
 def accuracy(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Right answers as integers, the worst worker's where they differ, and the last loss."""
+    """Right answers as integers, the worst process's where they differ, and the last loss."""
     evidence = Evidence(run)
     rows = []
-    for subject in evidence.subjects:
-        worst = min(evidence.trainings[subject.id], key=lambda t: (t.test.correct, t.train.correct))
+    for variant in evidence.variants:
+        worst = min(evidence.trainings[variant.id], key=lambda t: (t.test.correct, t.train.correct))
         rows.append(
             {
-                "case": subject.id,
+                "case": variant.id,
                 "test correct": worst.test.correct,
                 "test total": worst.test.total,
                 "train correct": worst.train.correct,
                 "train total": worst.train.total,
                 "last loss": worst.losses[-1],
-                "workers": len(evidence.trainings[subject.id]),
-                "note": _note(run, subject),
+                "processes": len(evidence.trainings[variant.id]),
+                "note": _note(run, variant),
             }
         )
     return _frame(rows, run)
 
 
 def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """The digest of each subject's weights, and what each check says of them."""
+    """The digest of each variant's weights, and what each check says of them."""
     evidence = Evidence(run)
     outcomes = {(v.check, v.subject): v.outcome for v in verdicts}
     rows = []
-    for subject in evidence.subjects:
-        first = evidence.first(subject)
+    for variant in evidence.variants:
+        first = evidence.first(variant)
         rows.append(
             {
-                "case": subject.id,
+                "case": variant.id,
                 "weights sha256": first.weights_sha256,
-                "workers": len(evidence.trainings[subject.id]),
-                "inputs": outcomes.get(("inputs", source(subject)), ""),
-                **{check: outcomes.get((check, subject.id), "") for check in SUBJECT_CHECKS},
-                "note": _note(run, subject),
+                "processes": len(evidence.trainings[variant.id]),
+                "inputs": outcomes.get(("inputs", source(variant)), ""),
+                **{check: outcomes.get((check, variant.id), "") for check in SUBJECT_CHECKS},
+                "note": _note(run, variant),
             }
         )
     return _frame(rows, run)
@@ -108,24 +108,24 @@ def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     evidence = Evidence(run)
     rows = []
     for gain in gains(evidence):
-        worst = min(evidence.trainings[gain.subject.id], key=lambda t: t.test.correct)
+        worst = min(evidence.trainings[gain.variant.id], key=lambda t: t.test.correct)
         rows.append(
             {
-                "case": gain.subject.id,
+                "case": gain.variant.id,
                 **_figure("epochs/s", gain.epochs_per_s),
                 **_figure("epochs/s ÷ loader", gain.ratio),
                 "same bits as loader": same_bits(gain),
-                "largest difference (ulps)": gain.ulps if gain.parted_at is not None else None,
+                "largest difference (ulps)": gain.ulps if gain.diverged_at is not None else None,
                 "test correct": worst.test.correct,
                 "test total": worst.test.total,
                 "start-up (s)": gain.startup_s,
-                "paid after (epochs)": gain.paid_after,
+                "break-even after (epochs)": gain.break_even_after,
             }
         )
     return pd.DataFrame(rows)
 
 
-def lattice(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def settings_table(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What changing each setting must do to the bits, and what it did."""
     rows = [
         {
@@ -136,14 +136,14 @@ def lattice(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             "pairs": row.pairs or None,
             "outcome": row.outcome,
         }
-        for row in judged_lattice(Evidence(run))
+        for row in judged_settings_table(Evidence(run))
     ]
     columns = ["setting", "bits", "because", "seen", "pairs", "outcome"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def error(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Largest error of a weight after some epochs, in ulps of the largest, of the worst worker."""
+    """Largest error of a weight after some epochs, in ulps of the largest, of the worst process."""
     rows = []
     for case, errors in _errors(run).items():
         shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
@@ -163,13 +163,13 @@ def errors(run: Run) -> pd.DataFrame:
 
 
 def _errors(run: Run) -> dict[str, list[float]]:
-    """After each epoch the worst worker's error, by subject."""
+    """After each epoch the worst process's error, by variant."""
     evidence = Evidence(run)
     found = {}
-    for subject in evidence.subjects:
-        each = [drift_ulps(evidence, one) for one in evidence.trainings[subject.id]]
+    for variant in evidence.variants:
+        each = [drift_ulps(evidence, one) for one in evidence.trainings[variant.id]]
         if all(each):
-            found[subject.id] = [max(after) for after in zip(*each, strict=True)]
+            found[variant.id] = [max(after) for after in zip(*each, strict=True)]
     return found
 
 
@@ -187,7 +187,7 @@ def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             {
                 "device": fit.line.device,
                 "engine": fit.line.engine,
-                "settings": fit.line.settings,
+                "settings": fit.line.configs,
                 **_figure("a (µs a step)", fit.step_s, 1e6),
                 **_figure("b (ns a sample)", fit.sample_s, 1e9),
                 "batch sizes": " ".join(map(str, fit.points)),
@@ -202,17 +202,17 @@ def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
 
 def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Cases that were skipped, failed, or not brought to their end, each with the reason."""
-    return pd.DataFrame(list(_lost_rows(run)), columns=["case", "worker", "what", "reason"])
+    return pd.DataFrame(list(_lost_rows(run)), columns=["case", "process", "what", "reason"])
 
 
-def _lost_rows(run: Run) -> Iterator[Row]:
+def _lost_rows(run: Run) -> Iterator[TableRow]:
     for skip in run.skips:
-        yield {"case": skip.case.id, "worker": "", "what": "skipped", "reason": skip.skipped}
+        yield {"case": skip.case.id, "process": "", "what": "skipped", "reason": skip.skipped}
     for failure in run.failures:
-        subject = Evidence(run).subject(failure)
+        variant = Evidence(run).variant(failure)
         yield {
-            "case": subject.id,
-            "worker": failure.worker,
+            "case": variant.id,
+            "process": failure.process,
             "what": "failed",
             "reason": failure.failed,
         }
@@ -220,31 +220,35 @@ def _lost_rows(run: Run) -> Iterator[Row]:
         done = f"{open_case.epochs} of {run.info.recipe.epochs} epochs"
         yield {
             "case": open_case.case.id,
-            "worker": open_case.slot,
+            "process": open_case.slot,
             "what": "unfinished",
             "reason": f"{done}; --resume {run.info.id} goes on",
         }
 
 
-def workers(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def processes(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """The processes that trained."""
     rows = [
         {
-            "worker": worker.id,
-            "setting": worker.setting.id,
-            "PyTorch": worker.machine.get("torch_version", ""),
-            "threads": worker.machine.get("threads"),
-            "instruction set": worker.machine.get("cpu_capability", ""),
-            "peak memory (MiB)": mib(worker.peak_rss_bytes),
-            "ended": f"died: {worker.died}" if worker.died else "well" if run.info.finished else "",
+            "process": process.id,
+            "setting": process.config.id,
+            "PyTorch": process.machine.get("torch_version", ""),
+            "threads": process.machine.get("threads"),
+            "instruction set": process.machine.get("cpu_capability", ""),
+            "peak memory (MiB)": mib(process.peak_rss_bytes),
+            "ended": f"died: {process.died}"
+            if process.died
+            else "well"
+            if run.info.finished
+            else "",
         }
-        for worker in run.info.workers
+        for process in run.info.processes
     ]
     return pd.DataFrame(rows)
 
 
 def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """How many subjects passed each check."""
+    """How many variants passed each check."""
     frame = pd.DataFrame(
         {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
     )
@@ -261,20 +265,20 @@ TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
     "accuracy": accuracy,
     "determinism": determinism,
     "engines": engines,
-    "error": error,
-    "settings": lattice,
+    "float64_error": error,
+    "settings": settings_table,
     "costs": costs,
-    "constants": constants,
+    "cost_model": constants,
     "not trained": lost,
-    "workers": workers,
+    "processes": processes,
     "checks": lambda _run, verdicts: checks(verdicts),
 }
 CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
-CSV_IF_ANY: Final = ("engines", "error", "constants")
-CSV_IN_FULL: Final = {"error": errors}
+CSV_IF_ANY: Final = ("engines", "float64_error", "cost_model")
+CSV_IN_FULL: Final = {"float64_error": errors}
 
 
-def _frame(rows: list[Row], run: Run) -> pd.DataFrame:
+def _frame(rows: list[TableRow], run: Run) -> pd.DataFrame:
     """The rows, and one for each case that has none, which says why."""
     shown = {row["case"] for row in rows}
     reasons: dict[str, str] = {}
@@ -285,24 +289,24 @@ def _frame(rows: list[Row], run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _speed_note(evidence: Evidence, subject: Subject) -> str:
-    trainings = evidence.trainings[subject.id]
-    clock = len(speed.timed(evidence, subject)) < len(trainings)
+def _speed_note(evidence: Evidence, variant: Variant) -> str:
+    trainings = evidence.trainings[variant.id]
+    clock = len(speed.timed(evidence, variant)) < len(trainings)
     flags = (
         "times left out: see the clock check" if clock else "",
         f"noisy: {speed.NOISY}" if speed.noisy(trainings) else "",
     )
-    return "; ".join(filter(None, [_note(evidence.run, subject), *flags]))
+    return "; ".join(filter(None, [_note(evidence.run, variant), *flags]))
 
 
-def _note(run: Run, subject: Subject) -> str:
-    notes = [idle_note(subject.case, has_accelerator(run))]
-    if any(f.case == subject.case and f.setting == subject.setting.id for f in run.failures):
-        notes.append("failed in another worker")
+def _note(run: Run, variant: Variant) -> str:
+    notes = [idle_note(variant.case, has_accelerator(run))]
+    if any(f.case == variant.case and f.config == variant.config.id for f in run.failures):
+        notes.append("failed in another process")
     return "; ".join(filter(None, notes))
 
 
-def _figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> Row:
+def _figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> TableRow:
     if estimate is None:
         return {name: None, f"{name} low": None, f"{name} high": None}
     bounds = (estimate.value, estimate.low, estimate.high)
@@ -311,24 +315,24 @@ def _figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> Row:
 
 
 def _log_ratios(evidence: Evidence) -> dict[str, list[float]]:
-    """Log of a subject's samples/s over the first subject's, paired by round within a worker."""
-    if not evidence.subjects:
+    """Log of a variant's samples/s over the first variant's, paired by round within a process."""
+    if not evidence.variants:
         return {}
-    first = evidence.subjects[0]
+    first = evidence.variants[0]
     found: dict[str, list[float]] = {}
-    for subject in evidence.subjects[1:]:
-        gain = _log_samples(subject) - _log_samples(first)
-        logs = [gain - slower for slower in speed.log_ratios(evidence, first, subject)]
+    for variant in evidence.variants[1:]:
+        gain = _log_samples(variant) - _log_samples(first)
+        logs = [gain - slower for slower in speed.log_ratios(evidence, first, variant)]
         if logs:
-            found[subject.id] = logs
+            found[variant.id] = logs
     return found
 
 
-def _log_samples(subject: Subject) -> float:
-    return math.log(subject.recipe.samples(subject.case.batch_size, subject.case.drop_last))
+def _log_samples(variant: Variant) -> float:
+    return math.log(variant.recipe.samples(variant.case.batch_size, variant.case.drop_last))
 
 
-def _peakmib(trainings: Sequence[Training]) -> float | None:
+def _peakmib(trainings: Sequence[TrainingRecord]) -> float | None:
     peaks = [t.accelerator_peak_bytes for t in trainings if t.accelerator_peak_bytes is not None]
     return mib(max(peaks, default=None))
 

@@ -12,7 +12,7 @@ from xorbench.universal.trained import Evaluate, Train
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedBackend:
     """A backend that is ready, on one device."""
 
     train: Train
@@ -40,7 +40,7 @@ class Backend:
                 return f"{library} cannot be imported: {type(error).__name__}: {error}"
         return self.lacks()
 
-    def load(self, device: str = "cpu", threads: int | None = None) -> Loaded:
+    def load(self, device: str = "cpu", threads: int | None = None) -> LoadedBackend:
         """Import the backend, for a device as ``torch.device`` names it.
 
         ``threads`` are for the backend that starts threads of its own; others leave it aside.
@@ -54,7 +54,9 @@ class Backend:
         module = importlib.import_module(self.module)
         place = {"device": device} if self.takes_device else {}
         cores = {"threads": threads} if self.takes_threads else {}
-        return Loaded(partial(module.train, **place, **cores), partial(module.evaluate, **place))
+        return LoadedBackend(
+            partial(module.train, **place, **cores), partial(module.evaluate, **place)
+        )
 
 
 def available_cores() -> int:

@@ -60,7 +60,7 @@ PLAN: Final = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class GoldenAnswer:
     """The right outcome of one training."""
 
     seed: int
@@ -78,22 +78,22 @@ class Combined:
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenValues:
     """The golden file, read.
 
     Attributes:
         answers: the trainings' outcomes by recipe, in the order of the file.
         combined: one digest over many seeds of the default recipe.
-        tape: the digest after each epoch of seed 0 with the default recipe, [epochs].
+        epoch digests: the digest after each epoch of seed 0 with the default recipe, [epochs].
         probes: each group's digest over its result bytes.
     """
 
-    answers: dict[UniversalRecipe, tuple[Answer, ...]]
+    answers: dict[UniversalRecipe, tuple[GoldenAnswer, ...]]
     combined: Combined
-    tape: tuple[str, ...]
+    epoch_digests: tuple[str, ...]
     probes: dict[str, str]
 
-    def answer(self, recipe: UniversalRecipe, seed: int) -> Answer | None:
+    def answer(self, recipe: UniversalRecipe, seed: int) -> GoldenAnswer | None:
         """The right outcome of one training, or None if the file has none for it."""
         found = (one for one in self.answers.get(recipe, ()) if one.seed == seed)
         return next(found, None)
@@ -101,7 +101,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Checked:
-    """One fact held against its golden value; ``what`` names it in a few words."""
+    """One fact compared with its golden value; ``what`` names it in a few words."""
 
     what: str
     expected: str
@@ -117,7 +117,7 @@ class Checked:
 
 
 @lru_cache(maxsize=1)
-def load() -> Golden:
+def load() -> GoldenValues:
     """Read the golden file of this package.
 
     Raises:
@@ -134,17 +134,17 @@ def load() -> Golden:
     return _parsed(data)
 
 
-def _parsed(data: dict[str, Any]) -> Golden:
+def _parsed(data: dict[str, Any]) -> GoldenValues:
     base = UniversalRecipe(**data["recipe"])
-    answers: dict[UniversalRecipe, tuple[Answer, ...]] = {}
+    answers: dict[UniversalRecipe, tuple[GoldenAnswer, ...]] = {}
     for row in data["trainings"]:
         recipe = replace(base, batch_size=row["batch_size"], drop_last=row["drop_last"])
-        answer = Answer(row["seed"], row["sha256"], row["correct"])
+        answer = GoldenAnswer(row["seed"], row["sha256"], row["correct"])
         answers[recipe] = (*answers.get(recipe, ()), answer)
-    return Golden(
+    return GoldenValues(
         answers=answers,
         combined=Combined(**data["combined"]),
-        tape=tuple(data["tape"]),
+        epoch_digests=tuple(data["epoch_digests"]),
         probes=dict(data["probes"]),
     )
 
@@ -164,23 +164,27 @@ def check_training(train: Train, recipe: UniversalRecipe, seeds: int) -> Iterato
         )
 
 
-def check_tape(train: Train) -> Checked:
-    """Train seed 0 with its tape; name the first epoch (from 1) that differs from the file's."""
+def check_epoch_digests(train: Train) -> Checked:
+    """Train seed 0 with its epoch digests; name the first epoch (from 1) that differs from the file's."""
     trained = train(UniversalRecipe(), [0], keep=Keep.EPOCHS)
-    return compare_tapes(trained.tape(), load().tape)
+    return compare_epoch_digests(trained.epoch_digests(), load().epoch_digests)
 
 
-def compare_tapes(actual: Sequence[str], right: Sequence[str]) -> Checked:
-    """Hold a tape of epochs to the right one."""
+def compare_epoch_digests(actual: Sequence[str], right: Sequence[str]) -> Checked:
+    """Hold a list of epoch digests of epochs to the right one."""
     where = spec.first_difference(actual, right)
-    what = "tape of seed 0" if where is None else f"tape of seed 0, epoch {where + 1}"
+    what = (
+        "epoch digests of seed 0"
+        if where is None
+        else f"epoch digests of seed 0, epoch {where + 1}"
+    )
     return Checked(what, _entry(right, where), _entry(actual, where))
 
 
-def _entry(tape: Sequence[str], where: int | None) -> str:
+def _entry(epoch_digests: Sequence[str], where: int | None) -> str:
     if where is None:
-        return f"{len(tape)} epochs"
-    return tape[where] if where < len(tape) else "no such epoch"
+        return f"{len(epoch_digests)} epochs"
+    return epoch_digests[where] if where < len(epoch_digests) else "no such epoch"
 
 
 def check_combined(train: Train) -> Checked:
@@ -204,7 +208,7 @@ def check_probe(evaluate: Evaluate) -> Iterator[Checked]:
 def check(train: Train, evaluate: Evaluate) -> Iterator[Checked]:
     """Hold one backend to everything in the file, cheapest first."""
     yield from check_probe(evaluate)
-    yield check_tape(train)
+    yield check_epoch_digests(train)
     for recipe, answers in load().answers.items():
         yield from check_training(train, recipe, len(answers))
     yield check_combined(train)
@@ -232,7 +236,7 @@ def make() -> dict[str, Any]:
         "recipe": asdict(base),
         "trainings": [row for part in PLAN for row in _rows(train, base, *part)],
         "combined": asdict(_combined(train(base, range(SPECIFIED_SEEDS)))),
-        "tape": train(base, [0], keep=Keep.EPOCHS).tape(),
+        "epoch_digests": train(base, [0], keep=Keep.EPOCHS).epoch_digests(),
         "probes": {name: sha256(expected(cases)) for name, cases in GROUPS.items()},
     }
 

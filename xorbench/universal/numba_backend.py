@@ -347,7 +347,7 @@ def train(
     if keep == Keep.STEPS:
         raise BadOption(
             "keep: the numba backend keeps weights after epochs, not after steps",
-            hint="take the numpy or torch backend for a tape of every step",
+            hint="take the numpy or torch backend for a list of epoch digests of every step",
         )
     one = partial(train_block, recipe, keep=keep, score_epochs=score_epochs, kernel=kernel)
     pieces = [seeds[i : i + LANES] for i in range(0, len(seeds), LANES)]
@@ -362,7 +362,7 @@ def train(
     )
 
 
-class Stepper:
+class NumbaStepper:
     """One training that is advanced epoch by epoch, in the first lane of the kernel."""
 
     def __init__(self, recipe: UniversalRecipe, seed: int) -> None:
@@ -411,7 +411,7 @@ def _in_threads(
 
 
 def recompiled(**changes: Any) -> Kernel:
-    """The whole training compiled anew with other options of ``numba.njit``, to plant faults."""
+    """The whole training compiled anew with other options of ``numba.njit``, to inject faults."""
     names = [name for name, value in globals().items() if hasattr(value, "py_func")]
     namespace = dict(globals())
     for name in names:

@@ -20,7 +20,7 @@ from xorbench.universal.spec import (
     Bits,
     Floats,
     Integers,
-    Points,
+    UniversalPoints,
     UniversalRecipe,
 )
 from xorbench.universal.trained import Keep, Trained
@@ -58,7 +58,7 @@ def sigmoid(z: Floats) -> Floats:
     return tanh(z * half) * half + half
 
 
-def gradients(w: Floats, batch: Points) -> Floats:
+def gradients(w: Floats, batch: UniversalPoints) -> Floats:
     """Each point's share of the 17 gradients, [17, S, m]."""
     x0, x1, label = batch
     h = hidden(w, x0, x1)
@@ -80,12 +80,12 @@ def tree_sum(g: Floats) -> Floats:
     return g
 
 
-def step(w: Floats, batch: Points, lr: np.float32) -> Floats:
+def step(w: Floats, batch: UniversalPoints, lr: np.float32) -> Floats:
     """One step of gradient descent; every gradient uses the weights from before it."""
     return w - tree_sum(gradients(w, batch)) * lr
 
 
-def count_correct(w: Floats, test: Points) -> Integers:
+def count_correct(w: Floats, test: UniversalPoints) -> Integers:
     """Right answers of each model, [S]."""
     z = logit(w, hidden(w, test.x0, test.x1))
     right = (z >= np.float32(0)) == (test.label == np.float32(1))
@@ -108,7 +108,7 @@ def train(
     for epoch in range(recipe.epochs):
         order = spec.epoch_order(epoch, recipe.train_size)
         for piece in recipe.batches:
-            batch = Points(*(part[..., order[piece]] for part in train_points))
+            batch = UniversalPoints(*(part[..., order[piece]] for part in train_points))
             w = step(w, batch, np.float32(recipe.lr))
             if keep == Keep.STEPS:
                 kept.append(w[:, :, 0].T)

@@ -31,7 +31,7 @@ TINY, NEG_TINY, LAST_SUBNORMAL, FIRST_NORMAL = 0x00000001, 0x80000001, 0x007FFFF
 TRUE, FALSE = ONE, ZERO
 
 
-class Case(NamedTuple):
+class ProbeCase(NamedTuple):
     """One operation on bit patterns, and the bit pattern it must give."""
 
     name: str
@@ -43,113 +43,113 @@ class Case(NamedTuple):
 
 
 SUBNORMAL: Final = (
-    Case("smallest + smallest", "add", TINY, TINY, 0x00000002),
-    Case("largest subnormal + smallest is normal", "add", LAST_SUBNORMAL, TINY, FIRST_NORMAL),
-    Case("smallest normal - smallest", "sub", FIRST_NORMAL, TINY, LAST_SUBNORMAL),
-    Case("difference of normals is subnormal", "sub", 0x00C00000, FIRST_NORMAL, 0x00400000),
-    Case("smallest normal * 0.5", "mul", FIRST_NORMAL, HALF, 0x00400000),
-    Case("-smallest normal * 0.5", "mul", 0x80800000, HALF, 0x80400000),
-    Case("largest subnormal * 2 is normal", "mul", LAST_SUBNORMAL, TWO, 0x00FFFFFE),
-    Case("smallest * 2**24 is normal", "mul", TINY, 0x4B800000, 0x01000000),
-    Case("smallest * 0.5 ties to zero", "mul", TINY, HALF, ZERO),
-    Case("3 smallest * 0.5 ties to 2 smallest", "mul", 0x00000003, HALF, 0x00000002),
-    Case("smallest normal / 2", "div", FIRST_NORMAL, TWO, 0x00400000),
-    Case("smallest / smallest", "div", TINY, TINY, ONE),
-    Case("1 / 2**127", "div", ONE, 0x7F000000, 0x00400000),
-    Case("1 / largest subnormal", "div", ONE, LAST_SUBNORMAL, 0x7E800001),
-    Case("smallest * 1 + smallest", "mul_add", TINY, ONE, 0x00000002, c=TINY),
-    Case("smallest > 0", "gt", TINY, ZERO, TRUE),
-    Case("-smallest < 0", "lt", NEG_TINY, ZERO, TRUE),
-    Case("smallest == 0", "eq", TINY, ZERO, FALSE),
-    Case("smallest != 0", "ne", TINY, ZERO, TRUE),
-    Case("min(smallest, 1)", "min", TINY, ONE, TINY),
-    Case("max(smallest, -1)", "max", TINY, NEG_ONE, TINY),
-    Case("clip smallest", "clip", TINY, ZERO, TINY),
+    ProbeCase("smallest + smallest", "add", TINY, TINY, 0x00000002),
+    ProbeCase("largest subnormal + smallest is normal", "add", LAST_SUBNORMAL, TINY, FIRST_NORMAL),
+    ProbeCase("smallest normal - smallest", "sub", FIRST_NORMAL, TINY, LAST_SUBNORMAL),
+    ProbeCase("difference of normals is subnormal", "sub", 0x00C00000, FIRST_NORMAL, 0x00400000),
+    ProbeCase("smallest normal * 0.5", "mul", FIRST_NORMAL, HALF, 0x00400000),
+    ProbeCase("-smallest normal * 0.5", "mul", 0x80800000, HALF, 0x80400000),
+    ProbeCase("largest subnormal * 2 is normal", "mul", LAST_SUBNORMAL, TWO, 0x00FFFFFE),
+    ProbeCase("smallest * 2**24 is normal", "mul", TINY, 0x4B800000, 0x01000000),
+    ProbeCase("smallest * 0.5 ties to zero", "mul", TINY, HALF, ZERO),
+    ProbeCase("3 smallest * 0.5 ties to 2 smallest", "mul", 0x00000003, HALF, 0x00000002),
+    ProbeCase("smallest normal / 2", "div", FIRST_NORMAL, TWO, 0x00400000),
+    ProbeCase("smallest / smallest", "div", TINY, TINY, ONE),
+    ProbeCase("1 / 2**127", "div", ONE, 0x7F000000, 0x00400000),
+    ProbeCase("1 / largest subnormal", "div", ONE, LAST_SUBNORMAL, 0x7E800001),
+    ProbeCase("smallest * 1 + smallest", "mul_add", TINY, ONE, 0x00000002, c=TINY),
+    ProbeCase("smallest > 0", "gt", TINY, ZERO, TRUE),
+    ProbeCase("-smallest < 0", "lt", NEG_TINY, ZERO, TRUE),
+    ProbeCase("smallest == 0", "eq", TINY, ZERO, FALSE),
+    ProbeCase("smallest != 0", "ne", TINY, ZERO, TRUE),
+    ProbeCase("min(smallest, 1)", "min", TINY, ONE, TINY),
+    ProbeCase("max(smallest, -1)", "max", TINY, NEG_ONE, TINY),
+    ProbeCase("clip smallest", "clip", TINY, ZERO, TINY),
 )
 
 ROUNDING: Final = (
-    Case("2**24 + 1 ties to even", "add", 0x4B800000, ONE, 0x4B800000),
-    Case("2**24 + 3 ties to even", "add", 0x4B800000, THREE, 0x4B800002),
-    Case("1 - 2**-25 ties to even", "sub", ONE, 0x33000000, ONE),
-    Case("largest + largest overflows", "add", MAX, MAX, INF),
-    Case("largest * 2 overflows", "mul", MAX, TWO, INF),
-    Case("1 + -1 is +0", "add", ONE, NEG_ONE, ZERO),
-    Case("-0 + -0 is -0", "add", NEG_ZERO, NEG_ZERO, NEG_ZERO),
-    Case("-0 + +0 is +0", "add", NEG_ZERO, ZERO, ZERO),
-    Case("inf - inf is NaN", "sub", INF, INF, NAN),
-    Case("0 * inf is NaN", "mul", ZERO, INF, NAN),
-    Case("(1 + 2**-12)**2 - (1 + 2**-11) in two roundings", "mul_add", 0x3F800800, 0x3F800800,
+    ProbeCase("2**24 + 1 ties to even", "add", 0x4B800000, ONE, 0x4B800000),
+    ProbeCase("2**24 + 3 ties to even", "add", 0x4B800000, THREE, 0x4B800002),
+    ProbeCase("1 - 2**-25 ties to even", "sub", ONE, 0x33000000, ONE),
+    ProbeCase("largest + largest overflows", "add", MAX, MAX, INF),
+    ProbeCase("largest * 2 overflows", "mul", MAX, TWO, INF),
+    ProbeCase("1 + -1 is +0", "add", ONE, NEG_ONE, ZERO),
+    ProbeCase("-0 + -0 is -0", "add", NEG_ZERO, NEG_ZERO, NEG_ZERO),
+    ProbeCase("-0 + +0 is +0", "add", NEG_ZERO, ZERO, ZERO),
+    ProbeCase("inf - inf is NaN", "sub", INF, INF, NAN),
+    ProbeCase("0 * inf is NaN", "mul", ZERO, INF, NAN),
+    ProbeCase("(1 + 2**-12)**2 - (1 + 2**-11) in two roundings", "mul_add", 0x3F800800, 0x3F800800,
          ZERO, c=0xBF801000),
-    Case("(1 + 2**-23)(1 - 2**-23) - 1 in two roundings", "mul_add", 0x3F800001, 0x3F7FFFFE,
+    ProbeCase("(1 + 2**-23)(1 - 2**-23) - 1 in two roundings", "mul_add", 0x3F800001, 0x3F7FFFFE,
          ZERO, c=NEG_ONE),
-    Case("0.1*0.1 - 0.01 in two roundings", "mul_add", 0x3DCCCCCD, 0x3DCCCCCD,
+    ProbeCase("0.1*0.1 - 0.01 in two roundings", "mul_add", 0x3DCCCCCD, 0x3DCCCCCD,
          0x30800000, c=0xBC23D70A),
 )  # fmt: skip
 
 MIN_MAX: Final = (
-    Case("min(1, 2)", "min", ONE, TWO, ONE),
-    Case("min(2, 1)", "min", TWO, ONE, ONE),
-    Case("max(1, 2)", "max", ONE, TWO, TWO),
-    Case("max(-1, 1)", "max", NEG_ONE, ONE, ONE),
-    Case("min(-inf, -largest)", "min", NEG_INF, NEG_MAX, NEG_INF),
-    Case("max(inf, largest)", "max", INF, MAX, INF),
-    Case("max(-inf, -largest)", "max", NEG_INF, NEG_MAX, NEG_MAX),
-    Case("min(-0, -0)", "min", NEG_ZERO, NEG_ZERO, NEG_ZERO),
-    Case("min(NaN, 1)", "min", NAN, ONE, NAN),
-    Case("min(1, NaN)", "min", ONE, NAN, NAN),
-    Case("max(NaN, 1)", "max", NAN, ONE, NAN),
-    Case("max(1, NaN)", "max", ONE, NAN, NAN),
-    Case("max(NaN, inf)", "max", NAN, INF, NAN),
-    Case("clip 5", "clip", 0x40A00000, ZERO, 0x409CCCCD),
-    Case("clip -5", "clip", 0xC0A00000, ZERO, 0xC09CCCCD),
-    Case("clip just below the limit", "clip", 0x409CCCCC, ZERO, 0x409CCCCC),
-    Case("clip just above the limit", "clip", 0x409CCCCE, ZERO, 0x409CCCCD),
-    Case("clip inf", "clip", INF, ZERO, 0x409CCCCD),
-    Case("clip -inf", "clip", NEG_INF, ZERO, 0xC09CCCCD),
-    Case("clip -0", "clip", NEG_ZERO, ZERO, NEG_ZERO),
+    ProbeCase("min(1, 2)", "min", ONE, TWO, ONE),
+    ProbeCase("min(2, 1)", "min", TWO, ONE, ONE),
+    ProbeCase("max(1, 2)", "max", ONE, TWO, TWO),
+    ProbeCase("max(-1, 1)", "max", NEG_ONE, ONE, ONE),
+    ProbeCase("min(-inf, -largest)", "min", NEG_INF, NEG_MAX, NEG_INF),
+    ProbeCase("max(inf, largest)", "max", INF, MAX, INF),
+    ProbeCase("max(-inf, -largest)", "max", NEG_INF, NEG_MAX, NEG_MAX),
+    ProbeCase("min(-0, -0)", "min", NEG_ZERO, NEG_ZERO, NEG_ZERO),
+    ProbeCase("min(NaN, 1)", "min", NAN, ONE, NAN),
+    ProbeCase("min(1, NaN)", "min", ONE, NAN, NAN),
+    ProbeCase("max(NaN, 1)", "max", NAN, ONE, NAN),
+    ProbeCase("max(1, NaN)", "max", ONE, NAN, NAN),
+    ProbeCase("max(NaN, inf)", "max", NAN, INF, NAN),
+    ProbeCase("clip 5", "clip", 0x40A00000, ZERO, 0x409CCCCD),
+    ProbeCase("clip -5", "clip", 0xC0A00000, ZERO, 0xC09CCCCD),
+    ProbeCase("clip just below the limit", "clip", 0x409CCCCC, ZERO, 0x409CCCCC),
+    ProbeCase("clip just above the limit", "clip", 0x409CCCCE, ZERO, 0x409CCCCD),
+    ProbeCase("clip inf", "clip", INF, ZERO, 0x409CCCCD),
+    ProbeCase("clip -inf", "clip", NEG_INF, ZERO, 0xC09CCCCD),
+    ProbeCase("clip -0", "clip", NEG_ZERO, ZERO, NEG_ZERO),
 )
 
 COMPARISON: Final = (
-    Case("1 < 2", "lt", ONE, TWO, TRUE),
-    Case("2 < 1", "lt", TWO, ONE, FALSE),
-    Case("1 <= 1", "le", ONE, ONE, TRUE),
-    Case("1 >= 1", "ge", ONE, ONE, TRUE),
-    Case("1 > 1", "gt", ONE, ONE, FALSE),
-    Case("-2 < -1", "lt", 0xC0000000, NEG_ONE, TRUE),
-    Case("1 < the next number", "lt", ONE, 0x3F800001, TRUE),
-    Case("1 == the next number", "eq", ONE, 0x3F800001, FALSE),
-    Case("-0 == +0", "eq", NEG_ZERO, ZERO, TRUE),
-    Case("-0 != +0", "ne", NEG_ZERO, ZERO, FALSE),
-    Case("-0 < +0", "lt", NEG_ZERO, ZERO, FALSE),
-    Case("-0 >= +0", "ge", NEG_ZERO, ZERO, TRUE),
-    Case("inf == inf", "eq", INF, INF, TRUE),
-    Case("-inf < -largest", "lt", NEG_INF, NEG_MAX, TRUE),
-    Case("inf > largest", "gt", INF, MAX, TRUE),
-    Case("NaN < 1", "lt", NAN, ONE, FALSE),
-    Case("NaN <= 1", "le", NAN, ONE, FALSE),
-    Case("NaN > 1", "gt", NAN, ONE, FALSE),
-    Case("NaN >= 1", "ge", NAN, ONE, FALSE),
-    Case("NaN == NaN", "eq", NAN, NAN, FALSE),
-    Case("NaN != NaN", "ne", NAN, NAN, TRUE),
+    ProbeCase("1 < 2", "lt", ONE, TWO, TRUE),
+    ProbeCase("2 < 1", "lt", TWO, ONE, FALSE),
+    ProbeCase("1 <= 1", "le", ONE, ONE, TRUE),
+    ProbeCase("1 >= 1", "ge", ONE, ONE, TRUE),
+    ProbeCase("1 > 1", "gt", ONE, ONE, FALSE),
+    ProbeCase("-2 < -1", "lt", 0xC0000000, NEG_ONE, TRUE),
+    ProbeCase("1 < the next number", "lt", ONE, 0x3F800001, TRUE),
+    ProbeCase("1 == the next number", "eq", ONE, 0x3F800001, FALSE),
+    ProbeCase("-0 == +0", "eq", NEG_ZERO, ZERO, TRUE),
+    ProbeCase("-0 != +0", "ne", NEG_ZERO, ZERO, FALSE),
+    ProbeCase("-0 < +0", "lt", NEG_ZERO, ZERO, FALSE),
+    ProbeCase("-0 >= +0", "ge", NEG_ZERO, ZERO, TRUE),
+    ProbeCase("inf == inf", "eq", INF, INF, TRUE),
+    ProbeCase("-inf < -largest", "lt", NEG_INF, NEG_MAX, TRUE),
+    ProbeCase("inf > largest", "gt", INF, MAX, TRUE),
+    ProbeCase("NaN < 1", "lt", NAN, ONE, FALSE),
+    ProbeCase("NaN <= 1", "le", NAN, ONE, FALSE),
+    ProbeCase("NaN > 1", "gt", NAN, ONE, FALSE),
+    ProbeCase("NaN >= 1", "ge", NAN, ONE, FALSE),
+    ProbeCase("NaN == NaN", "eq", NAN, NAN, FALSE),
+    ProbeCase("NaN != NaN", "ne", NAN, NAN, TRUE),
 )
 
 DIVISION: Final = (
-    Case("1 / 3", "div", ONE, THREE, 0x3EAAAAAB),
-    Case("2 / 3", "div", TWO, THREE, 0x3F2AAAAB),
-    Case("1 / 10", "div", ONE, 0x41200000, 0x3DCCCCCD),
-    Case("1 / 0", "div", ONE, ZERO, INF),
-    Case("-1 / 0", "div", NEG_ONE, ZERO, NEG_INF),
-    Case("1 / -0", "div", ONE, NEG_ZERO, NEG_INF),
-    Case("0 / 0", "div", ZERO, ZERO, NAN),
-    Case("inf / inf", "div", INF, INF, NAN),
-    Case("1 / inf", "div", ONE, INF, ZERO),
-    Case("1 / -inf", "div", ONE, NEG_INF, NEG_ZERO),
-    Case("largest / 0.5 overflows", "div", MAX, HALF, INF),
-    Case("largest / largest", "div", MAX, MAX, ONE),
+    ProbeCase("1 / 3", "div", ONE, THREE, 0x3EAAAAAB),
+    ProbeCase("2 / 3", "div", TWO, THREE, 0x3F2AAAAB),
+    ProbeCase("1 / 10", "div", ONE, 0x41200000, 0x3DCCCCCD),
+    ProbeCase("1 / 0", "div", ONE, ZERO, INF),
+    ProbeCase("-1 / 0", "div", NEG_ONE, ZERO, NEG_INF),
+    ProbeCase("1 / -0", "div", ONE, NEG_ZERO, NEG_INF),
+    ProbeCase("0 / 0", "div", ZERO, ZERO, NAN),
+    ProbeCase("inf / inf", "div", INF, INF, NAN),
+    ProbeCase("1 / inf", "div", ONE, INF, ZERO),
+    ProbeCase("1 / -inf", "div", ONE, NEG_INF, NEG_ZERO),
+    ProbeCase("largest / 0.5 overflows", "div", MAX, HALF, INF),
+    ProbeCase("largest / largest", "div", MAX, MAX, ONE),
 )
 
 
-def quotients(n: int = RANDOM_QUOTIENTS) -> tuple[Case, ...]:
+def quotients(n: int = RANDOM_QUOTIENTS) -> tuple[ProbeCase, ...]:
     """Random quotients between 0.5 and 2, rounded right by integer arithmetic alone.
 
     Dividing by way of a reciprocal gets about every fourth of them wrong in the last bit.
@@ -160,7 +160,7 @@ def quotients(n: int = RANDOM_QUOTIENTS) -> tuple[Case, ...]:
     return tuple(_quotient(i, a, b) for i, (a, b) in enumerate(pairs))
 
 
-def _quotient(i: int, a: int, b: int) -> Case:
+def _quotient(i: int, a: int, b: int) -> ProbeCase:
     """The i-th case: a / b for whole numbers of 24 bits. A quotient of such is never a tie."""
     shift, exponent = (23, 127) if a >= b else (24, 126)
     whole, rest = divmod(a << shift, b)
@@ -168,10 +168,10 @@ def _quotient(i: int, a: int, b: int) -> Case:
     expected = (exponent << 23) + nearest - 2**23  # adding carries a full significand over
     one = 126 + 24  # the exponent field of whole numbers of 24 bits
     a_bits, b_bits = ((one << 23) + number - 2**23 for number in (a, b))
-    return Case(f"random quotient {i}: {a} / {b}", "div", a_bits, b_bits, expected)
+    return ProbeCase(f"random quotient {i}: {a} / {b}", "div", a_bits, b_bits, expected)
 
 
-GROUPS: Final[dict[str, tuple[Case, ...]]] = {
+GROUPS: Final[dict[str, tuple[ProbeCase, ...]]] = {
     "subnormal": SUBNORMAL,
     "rounding": ROUNDING,
     "division": (*DIVISION, *quotients()),
@@ -185,7 +185,7 @@ GROUPS: Final[dict[str, tuple[Case, ...]]] = {
 class Miss:
     """A case that came out wrong, with the bit pattern that came instead."""
 
-    case: Case
+    case: ProbeCase
     actual: int
 
     def __str__(self) -> str:
@@ -214,12 +214,12 @@ def probe(evaluate: Evaluate) -> tuple[Probed, ...]:
     return tuple(_probed(group, cases, evaluate) for group, cases in GROUPS.items())
 
 
-def expected(cases: tuple[Case, ...]) -> Bits:
+def expected(cases: tuple[ProbeCase, ...]) -> Bits:
     """The bit patterns that the cases must give, [REPEATS, n]."""
     return np.tile(np.array([case.expected for case in cases], dtype=np.uint32), (REPEATS, 1))
 
 
-def results(cases: tuple[Case, ...], evaluate: Evaluate) -> Bits:
+def results(cases: tuple[ProbeCase, ...], evaluate: Evaluate) -> Bits:
     """The bit patterns that the cases do give, [REPEATS, n]; any NaN is written as 7fc00000."""
     out = np.empty((REPEATS, len(cases)), dtype=np.uint32)
     for operation in dict.fromkeys(case.operation for case in cases):
@@ -236,7 +236,7 @@ def sha256(values: Bits) -> str:
     return hashlib.sha256(values.astype("<u4").tobytes()).hexdigest()
 
 
-def _probed(group: str, cases: tuple[Case, ...], evaluate: Evaluate) -> Probed:
+def _probed(group: str, cases: tuple[ProbeCase, ...], evaluate: Evaluate) -> Probed:
     actual, right = results(cases, evaluate), expected(cases)
     misses = []
     for i in np.flatnonzero((actual != right).any(axis=0)):

@@ -115,7 +115,7 @@ class UniversalRecipe:
         return self.epochs * len(self.batches)
 
 
-class Points(NamedTuple):
+class UniversalPoints(NamedTuple):
     """Points of one seed ([n] each) or of S seeds ([S, n] each), float32; labels are 0.0 or 1.0."""
 
     x0: Floats
@@ -167,19 +167,19 @@ def normals(name: str, seed: int, n: int) -> Floats:
     return (total - NORMAL_MEAN).astype(np.float32) * np.float32(2**-16)
 
 
-def points(name: str, seed: int, n: int, std: float) -> Points:
+def points(name: str, seed: int, n: int, std: float) -> UniversalPoints:
     """The ``train`` or ``test`` points of one seed, [n] each."""
     bit = bits(name, seed, n)
     x = bit.astype(np.float32) + np.float32(std) * normals(name, seed, n)
     label = (bit[:, 0] != bit[:, 1]).astype(np.float32)
-    return Points(x[:, 0].copy(), x[:, 1].copy(), label)
+    return UniversalPoints(x[:, 0].copy(), x[:, 1].copy(), label)
 
 
-def ensemble_points(name: str, seeds: Sequence[int], n: int, std: float) -> Points:
+def ensemble_points(name: str, seeds: Sequence[int], n: int, std: float) -> UniversalPoints:
     """The points of S seeds, [S, n] each; a seed that stands there twice is drawn once."""
     drawn = {seed: points(name, seed, n, std) for seed in set(seeds)}
     rows = [drawn[seed] for seed in seeds]
-    return Points(*(np.stack(part) for part in zip(*rows, strict=True)))
+    return UniversalPoints(*(np.stack(part) for part in zip(*rows, strict=True)))
 
 
 def initial_weights(seeds: Sequence[int]) -> Floats:
@@ -243,7 +243,7 @@ def combined_sha256(sha256s: Iterable[str]) -> str:
 
 
 def first_difference(actual: Sequence[str], expected: Sequence[str]) -> int | None:
-    """Where two tapes first differ, from 0 (a missing entry differs), or None if they are equal."""
+    """Where two epoch digests first differ, from 0 (a missing entry differs), or None if they are equal."""
     for i, (one, other) in enumerate(zip(actual, expected, strict=False)):
         if one != other:
             return i

@@ -18,7 +18,17 @@ import torch
 from torch import Tensor
 
 from xorbench.universal import spec
-from xorbench.universal.spec import B1, B2, HIDDEN, SIZE, W2, Bits, Floats, Points, UniversalRecipe
+from xorbench.universal.spec import (
+    B1,
+    B2,
+    HIDDEN,
+    SIZE,
+    W2,
+    Bits,
+    Floats,
+    UniversalPoints,
+    UniversalRecipe,
+)
 from xorbench.universal.trained import Keep, Trained
 
 
@@ -89,7 +99,7 @@ def count_correct(w: Tensor, test: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return torch.count_nonzero(right, dim=-1)
 
 
-def to_device(points: Points, device: str) -> tuple[Tensor, Tensor, Tensor]:
+def to_device(points: UniversalPoints, device: str) -> tuple[Tensor, Tensor, Tensor]:
     """S models' points, [S, n] each, as tensors of the device."""
     x0, x1, label = (torch.from_numpy(part).to(device) for part in points)
     return x0, x1, label
@@ -143,7 +153,7 @@ def train(
     )
 
 
-class Stepper:
+class TorchStepper:
     """One training that is advanced epoch by epoch on a device."""
 
     def __init__(self, recipe: UniversalRecipe, seed: int, device: str) -> None:
@@ -209,7 +219,7 @@ def evaluate(operation: str, a: Bits, b: Bits, c: Bits, *, device: str = "cpu") 
 
 @contextmanager
 def flushing_subnormals() -> Iterator[bool]:
-    """Have the processor flush subnormals for a while, to plant a fault; gives whether it can."""
+    """Have the processor flush subnormals for a while, to inject a fault; gives whether it can."""
     try:
         yield torch.set_flush_denormal(True)
     finally:

@@ -50,7 +50,7 @@ class Trained:
         """The digest of each model's final weights, [S]."""
         return spec.digests(self.weights)
 
-    def tape(self, index: int = 0) -> list[str]:
+    def epoch_digests(self, index: int = 0) -> list[str]:
         """The digest after every kept epoch or step of the ``index``-th seed."""
         return spec.digests(self.kept[:, index])
 

@@ -6,25 +6,25 @@ from typing import NamedTuple
 import numpy as np
 
 from xorbench.universal import golden, spec
-from xorbench.universal.backends import Loaded
+from xorbench.universal.backends import LoadedBackend
 from xorbench.universal.golden import Checked
 from xorbench.universal.spec import UniversalRecipe
 from xorbench.universal.trained import Keep, Train
 
 
-def arithmetic(backend: Loaded) -> list[Checked]:
+def arithmetic(backend: LoadedBackend) -> list[Checked]:
     """The probe of float32's edge cases, a fact a group."""
     return list(golden.check_probe(backend.evaluate))
 
 
-def training(backend: Loaded) -> list[Checked]:
+def training(backend: LoadedBackend) -> list[Checked]:
     """Seed 0 of the default recipe: its digest and score, and the first epoch that differs."""
     recipe = UniversalRecipe()
     trained = backend.train(recipe, [0], keep=Keep.EPOCHS)
     right = golden.load().answers[recipe][0]
     return [
         Checked("digest of seed 0", right.sha256, trained.digests()[0]),
-        golden.compare_tapes(trained.tape(), golden.load().tape),
+        golden.compare_epoch_digests(trained.epoch_digests(), golden.load().epoch_digests),
         Checked(
             "score", f"{trained.total}/{trained.total}", f"{trained.correct[0]}/{trained.total}"
         ),
@@ -32,7 +32,7 @@ def training(backend: Loaded) -> list[Checked]:
 
 
 class Flip(NamedTuple):
-    """A planted fault: one bit of one model's last weight."""
+    """A injected fault: one bit of one model's last weight."""
 
     model: int
     bit: int
@@ -64,7 +64,7 @@ def _flipped(weights: spec.Floats, flip: Flip) -> spec.Floats:
     return bits.view(np.float32)
 
 
-def _mismatches(right: Sequence[golden.Answer], digests: Sequence[str]) -> list[Mismatch]:
+def _mismatches(right: Sequence[golden.GoldenAnswer], digests: Sequence[str]) -> list[Mismatch]:
     pairs = enumerate(zip(right, digests, strict=True))
     return [
         Mismatch(model, answer.seed, answer.sha256, digest)

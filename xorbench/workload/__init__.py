@@ -1,1 +1,1 @@
-"""The training itself: data, model, loop, digests, faults. The rooms here import torch."""
+"""The training itself: data, model, loop, digests, faults. The packages here import torch."""

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from xorbench.plan.faults import TENSOR_FAULTS, FaultSpec
-from xorbench.workload.engines import Epoch
+from xorbench.workload.engines import EpochFunction
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch, XorPoints
 
-Outcome = TypeVar("Outcome")
+Returned = TypeVar("Returned")
 Tamper = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
-def plant(training: Training, faults: Sequence[FaultSpec]) -> None:
-    """Plant each of the faults in the training."""
+def inject(training: Training, faults: Sequence[FaultSpec]) -> None:
+    """Inject each of the faults in the training."""
     for fault in faults:
         TRAINING_FAULTS[fault.name](training, fault)
 
@@ -57,29 +57,29 @@ def _edit_bit(
 def _at_epoch_start(training: Training, act: Callable[[int], None]) -> None:
     """Call `act(epoch)` inside each epoch, before its first batch is drawn."""
 
-    def led(epoch: Epoch, number: int) -> Tensor:
+    def led(epoch: EpochFunction, number: int) -> Tensor:
         act(number)
         return epoch()
 
     _around(training, led)
 
 
-def _around(training: Training, act: Callable[[Epoch, int], Tensor]) -> None:
+def _around(training: Training, act: Callable[[EpochFunction, int], Tensor]) -> None:
     """Have `act(epoch, number)` run each epoch, whatever the engine."""
-    inner = training.parts.around
+    inner = training.spec.around
 
-    def around(epoch: Epoch) -> Epoch:
+    def around(epoch: EpochFunction) -> EpochFunction:
         wrapped, numbers = inner(epoch), count()
         return lambda: act(wrapped, next(numbers))
 
-    training.parts.around = around
+    training.spec.around = around
 
 
 def _wrap(
     training: Training, tampered: Callable[[Iterable[Batch], Tamper], Iterator[Batch]]
 ) -> None:
-    inner = training.parts.tamper
-    training.parts.tamper = lambda batches: tampered(batches, inner)
+    inner = training.spec.tamper
+    training.spec.tamper = lambda batches: tampered(batches, inner)
 
 
 def _crash(training: Training, fault: FaultSpec) -> None:
@@ -99,7 +99,7 @@ def _hang(training: Training, fault: FaultSpec) -> None:
 
 
 def _delay(training: Training, fault: FaultSpec) -> None:
-    def delayed(epoch: Epoch, number: int) -> Tensor:
+    def delayed(epoch: EpochFunction, number: int) -> Tensor:
         if number < fault.number("epoch"):
             return epoch()
         if "percent" in fault.numbers:
@@ -114,7 +114,7 @@ SPUN_S: Final = 2e-3  # sleep may end this much too late
 LONG_S: Final = 50e-3  # from here on a delay is slept: others have work for the processor
 
 
-def stretched(act: Callable[[], Outcome], percent: int) -> Outcome:
+def stretched(act: Callable[[], Returned], percent: int) -> Returned:
     """Do it, and let so many per cent of the time it took go by, to the end exactly.
 
     Awake, if it is not long: who sleeps comes back to cold caches, which would slow what follows.
@@ -133,7 +133,7 @@ def stretched(act: Callable[[], Outcome], percent: int) -> Outcome:
 def _draw_extra(training: Training, fault: FaultSpec) -> None:
     def act(epoch: int) -> None:
         if epoch == fault.number("epoch"):
-            torch.randint(2, (), generator=training.parts.shuffle)
+            torch.randint(2, (), generator=training.spec.shuffle)
 
     _at_epoch_start(training, act)
 
@@ -141,12 +141,12 @@ def _draw_extra(training: Training, fault: FaultSpec) -> None:
 def _pin_draws(training: Training, _fault: FaultSpec) -> None:
     def act(_epoch: int) -> None:
         if training.case.pin_memory:
-            torch.randint(2, (), generator=training.parts.shuffle)
+            torch.randint(2, (), generator=training.spec.shuffle)
 
     _at_epoch_start(training, act)
 
 
-class Moments:
+class StepClock:
     """Where a training stands: its epoch, and its step within the epoch."""
 
     def __init__(self, training: Training) -> None:
@@ -169,9 +169,11 @@ class Moments:
 STAYING: Final = ("stuck", "other")
 
 
-def moments(training: Training, act: Callable[[Moments], None], *, after: bool = False) -> Moments:
+def step_clock(
+    training: Training, act: Callable[[StepClock], None], *, after: bool = False
+) -> StepClock:
     """Call `act` before, or after, each step of the optimizer, with the moment of that step."""
-    now, optimizer = Moments(training), training.parts.optimizer
+    now, optimizer = StepClock(training), training.spec.optimizer
     if after:
         optimizer.register_step_post_hook(lambda *_: act(now))
     else:
@@ -180,7 +182,7 @@ def moments(training: Training, act: Callable[[Moments], None], *, after: bool =
     return now
 
 
-def nothing(_now: Moments) -> None:
+def nothing(_now: StepClock) -> None:
     """Of a fault that acts elsewhere than at the optimizer's step."""
 
 
@@ -213,24 +215,24 @@ Damage = Callable[[Tensor], None]
 def _in_weight(training: Training, fault: FaultSpec, damage: Damage) -> None:
     weights = list(training.model.parameters())
     weight = weights[fault.number("tensor") % len(weights)]
-    moments(training, lambda now: damage(weight) if now.due(fault) else None, after=True)
+    step_clock(training, lambda now: damage(weight) if now.due(fault) else None, after=True)
 
 
 def _in_gradient(training: Training, fault: FaultSpec, damage: Damage) -> None:
     weights = list(training.model.parameters())
     weight = weights[fault.number("tensor") % len(weights)]
 
-    def act(now: Moments) -> None:
+    def act(now: StepClock) -> None:
         if now.due(fault) and weight.grad is not None:
             damage(weight.grad)
 
-    moments(training, act)
+    step_clock(training, act)
 
 
 def _in_activation(training: Training, fault: FaultSpec, damage: Damage) -> None:
     model = training.model
     layer = (model.act_fn, model.layer2)[fault.number("tensor") % 2]
-    now = moments(training, nothing)
+    now = step_clock(training, nothing)
 
     def after_forward(module: nn.Module, _inputs: object, output: Tensor) -> None:
         if module.training and now.due(fault):
@@ -303,17 +305,17 @@ def _swap_batches(training: Training, fault: FaultSpec) -> None:
     epochs = count()
 
     def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        here, held = next(epochs) == fault.number("epoch"), None
+        here, checked = next(epochs) == fault.number("epoch"), None
         for step, batch in enumerate(inner(batches)):
             if here and step == fault.number("step"):
-                held = batch
+                checked = batch
                 continue
             yield batch
-            if held is not None:
-                yield held
-                held = None
-        if held is not None:
-            yield held
+            if checked is not None:
+                yield checked
+                checked = None
+        if checked is not None:
+            yield checked
 
     _wrap(training, tampered)
 
@@ -329,7 +331,7 @@ def _flip_label(training: Training, fault: FaultSpec) -> None:
 
 
 def _keep_gradients(training: Training, fault: FaultSpec) -> None:
-    now, optimizer = moments(training, nothing), training.parts.optimizer
+    now, optimizer = step_clock(training, nothing), training.spec.optimizer
     whole = optimizer.zero_grad
 
     def zero_grad(set_to_none: bool = True) -> None:
@@ -342,19 +344,19 @@ def _keep_gradients(training: Training, fault: FaultSpec) -> None:
 def _other_lr(training: Training, fault: FaultSpec) -> None:
     rate = training.recipe.learning_rate(training.case.batch_size)
 
-    def act(now: Moments) -> None:
+    def act(now: StepClock) -> None:
         if now.due(fault):
-            for group in training.parts.optimizer.param_groups:
+            for group in training.spec.optimizer.param_groups:
                 group["lr"] = rate * (1 + fault.number("percent") / 100)
 
-    moments(training, act)
+    step_clock(training, act)
 
 
 def _race(training: Training, fault: FaultSpec) -> None:
     weight = next(training.model.parameters())
     took_s = 0.0
 
-    def act(now: Moments) -> None:
+    def act(now: StepClock) -> None:
         nonlocal took_s
         if now.epoch < fault.number("epoch"):
             return
@@ -366,7 +368,7 @@ def _race(training: Training, fault: FaultSpec) -> None:
         if took_s > before_s:  # about every other time, on any machine, calm or busy
             flip_bit(weight, 0, 0)
 
-    moments(training, act, after=True)
+    step_clock(training, act, after=True)
 
 
 def _grow(training: Training, fault: FaultSpec) -> None:
@@ -380,7 +382,7 @@ def _grow(training: Training, fault: FaultSpec) -> None:
 
 
 def _drop_ignored(training: Training, _fault: FaultSpec) -> None:
-    training.parts.case = replace(training.case, drop_last=False)
+    training.spec.case = replace(training.case, drop_last=False)
 
 
 class _Noisy(Dataset[Batch]):
@@ -396,7 +398,7 @@ class _Noisy(Dataset[Batch]):
 
 
 def _worker_noise(training: Training, _fault: FaultSpec) -> None:
-    training.parts.data = _Noisy(training.inputs.train)
+    training.spec.data = _Noisy(training.inputs.train)
 
 
 def _reload_flip(training: Training, fault: FaultSpec) -> None:

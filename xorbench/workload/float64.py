@@ -38,7 +38,7 @@ BFLOAT16_BITS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What a training comes to in double precision: fields of the record `Float64`, told there."""
+    """What a training comes to in double precision: fields of the record `Float64Reference`, told there."""
 
     inputs_sha256: str
     weights: list[str]

@@ -11,8 +11,8 @@ import torch
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
-from xorbench.workload.engines import ENGINES, Parts
-from xorbench.workload.engines.parts import on_device
+from xorbench.workload.engines import ENGINES, TrainingSpec
+from xorbench.workload.engines.spec import on_device
 from xorbench.workload.seeding import GlobalState, generator
 from xorbench.workload.xor import Score, SimpleClassifier, loss_of, make_inputs, score
 
@@ -59,7 +59,7 @@ class Result:
 class Training:
     """A case being trained, with its own data, model, generators and global random state.
 
-    `alter` may change the training before it begins, which is how faults are planted. `startup_s`
+    `alter` may change the training before it begins, which is how faults are injected. `startup_s`
     are the seconds that the engine took to be ready: to capture or to compile. `clock` times all.
     """
 
@@ -79,7 +79,7 @@ class Training:
         self.inputs = make_inputs(recipe, case.seed).to(DTYPES[case.dtype])
         self.model = self.inputs.model.to(self.device)
         rate = recipe.learning_rate(case.batch_size)
-        self.parts = Parts(
+        self.spec = TrainingSpec(
             case=case,
             device=self.device,
             data=self.inputs.train,
@@ -93,14 +93,14 @@ class Training:
         self.saved = save_state
         alter(self)  # before the engine looks at the parts
         if case.data_on_device:
-            self.parts.data = on_device(self.parts.data, self.device)
+            self.spec.data = on_device(self.spec.data, self.device)
         self._globals = GlobalState(self.device, case.seed, tf32=case.tf32)
         with self._globals.swapped_in():
             start = clock()
-            epoch = ENGINES[case.engine](self.parts)
+            epoch = ENGINES[case.engine](self.spec)
             synchronize(self.device)
             self.startup_s = clock() - start
-        self.run_epoch = self.parts.around(epoch)
+        self.run_epoch = self.spec.around(epoch)
         self._memory.opened()
 
     def inputs_sha256(self) -> str:

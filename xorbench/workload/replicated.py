@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from xorbench.plan.case import Case
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
-from xorbench.workload.faults import plant
+from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch
 
@@ -30,9 +30,9 @@ def replicated(
         raise ValueError(f"{members} replicas cannot share batches of {case.batch_size} evenly")
 
     def alter(training: Training) -> None:
-        training.parts.model = DistributedDataParallel(training.model)
-        training.parts.tamper = share(index, members)
-        plant(training, faults)
+        training.spec.model = DistributedDataParallel(training.model)
+        training.spec.tamper = share(index, members)
+        inject(training, faults)
 
     return Training(case, recipe, alter=alter)
 

@@ -12,7 +12,7 @@ from xorbench.plan.case import Case
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
-from xorbench.workload.faults import plant
+from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch
 
@@ -62,7 +62,7 @@ class Traced:
     """A training whose epochs can be recorded. It has the bits of the same training untraced.
 
     It listens from outside: behind the batches, at the network's layers, around the loss, and
-    before and after the optimizer's step; faults are planted before, so that it sees what they do.
+    before and after the optimizer's step; faults are injected before, so that it sees what they do.
     """
 
     def __init__(self, case: Case, recipe: Recipe, faults: Sequence[FaultSpec] = ()) -> None:
@@ -70,7 +70,7 @@ class Traced:
         self._recording: Recording | None = None
 
         def alter(training: Training) -> None:
-            plant(training, faults)
+            inject(training, faults)
             self._listen(training)
 
         self.training = Training(case, recipe, alter=alter)
@@ -94,11 +94,11 @@ class Traced:
         return list(reversed(list(self.training.model.named_parameters())))
 
     def _listen(self, training: Training) -> None:
-        parts, model, loss_of, tamper = (
-            training.parts,
+        spec, model, loss_of, tamper = (
+            training.spec,
             training.model,
-            training.parts.loss,
-            training.parts.tamper,
+            training.spec.loss,
+            training.spec.tamper,
         )
 
         def unnumbered(batches: Iterable[Any]) -> Iterator[Batch]:
@@ -113,11 +113,11 @@ class Traced:
                 self._see(name, tensor)
             return value
 
-        parts.data, parts.tamper, parts.loss = _WithIndex(parts.data), unnumbered, loss
+        spec.data, spec.tamper, spec.loss = _WithIndex(spec.data), unnumbered, loss
         model.register_forward_pre_hook(lambda _m, inputs: self._see("inputs", inputs[0]))
         model.act_fn.register_forward_hook(lambda _m, _i, output: self._see("hidden", output))
-        parts.optimizer.register_step_pre_hook(self._before_step)
-        parts.optimizer.register_step_post_hook(self._after_step)
+        spec.optimizer.register_step_pre_hook(self._before_step)
+        spec.optimizer.register_step_post_hook(self._after_step)
 
     def _see(self, name: str, tensor: Tensor) -> None:
         if self._recording is not None:

@@ -5,17 +5,17 @@ from typing import Final
 
 from xorbench.workload.engines.compiling import compiled
 from xorbench.workload.engines.loaders import fetch, loader
-from xorbench.workload.engines.parts import CannotHonour, Epoch, Parts
 from xorbench.workload.engines.replay import replay
+from xorbench.workload.engines.spec import CannotHonour, EpochFunction, TrainingSpec
 from xorbench.workload.engines.tensors import tensor
 
-__all__ = ["ENGINES", "CannotHonour", "Epoch", "Parts"]
+__all__ = ["ENGINES", "CannotHonour", "EpochFunction", "TrainingSpec"]
 
-ENGINES: Final[dict[str, Callable[[Parts], Epoch]]] = {
+ENGINES: Final[dict[str, Callable[[TrainingSpec], EpochFunction]]] = {
     "loader": loader,
     "fetch": fetch,
     "tensor": tensor,
     "replay": replay,
     "compile": compiled,
 }
-"""The reference form's; the universal form is not made of these parts (`worker.portable`)."""
+"""The PyTorch training's; the universal training is not made of these parts (`process.universal_training`)."""

@@ -19,7 +19,7 @@ from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from xorbench.workload.engines.parts import CannotHonour, Parts, loss_function
+from xorbench.workload.engines.spec import CannotHonour, TrainingSpec, loss_function
 
 ATEN: Final = torch.ops.aten
 SHAPES_ALONE: Final = {
@@ -33,24 +33,24 @@ Call = Callable[[], object]
 # The step and its state
 
 
-def parameters(parts: Parts) -> list[Tensor]:
+def parameters(spec: TrainingSpec) -> list[Tensor]:
     """What the optimizer updates."""
-    groups = parts.optimizer.param_groups
+    groups = spec.optimizer.param_groups
     return [p for group in groups for p in group["params"] if p.requires_grad]
 
 
 @contextmanager
-def restored(parts: Parts) -> Iterator[None]:
+def restored(spec: TrainingSpec) -> Iterator[None]:
     """Parameters, buffers, gradients and random states are afterwards what they were."""
-    state = {key: value.detach().clone() for key, value in parts.model.state_dict().items()}
-    with torch.random.fork_rng(), torch.enable_grad(), _without_hooks(parts.optimizer):
+    state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
+    with torch.random.fork_rng(), torch.enable_grad(), _without_hooks(spec.optimizer):
         try:
             yield
         finally:
             with torch.no_grad():
-                for key, value in parts.model.state_dict().items():
+                for key, value in spec.model.state_dict().items():
                     value.copy_(state[key])
-            parts.optimizer.zero_grad()
+            spec.optimizer.zero_grad()
 
 
 @contextmanager
@@ -66,9 +66,9 @@ def _without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
             setattr(optimizer, name, before)
 
 
-def eager_step(parts: Parts) -> Callable[[Tensor, Tensor], Tensor]:
+def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
     """The loader engine's step on a batch; gives the loss."""
-    loss_of, optimizer, updated = loss_function(parts), parts.optimizer, parameters(parts)
+    loss_of, optimizer, updated = loss_function(spec), spec.optimizer, parameters(spec)
 
     def step(points: Tensor, labels: Tensor) -> Tensor:
         loss = loss_of(points, labels)
@@ -81,33 +81,33 @@ def eager_step(parts: Parts) -> Callable[[Tensor, Tensor], Tensor]:
     return step
 
 
-def require_unhooked(parts: Parts, engine: str) -> None:
+def require_unhooked(spec: TrainingSpec, engine: str) -> None:
     """Raise `CannotHonour` for what a model that is captured once would silently leave out."""
     hooked = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any(getattr(m, name) for m in parts.model.modules() for name in hooked):
+    if any(getattr(m, name) for m in spec.model.modules() for name in hooked):
         raise CannotHonour(f"the {engine} engine captures a step: a model's hooks are lost on it")
 
 
-def require_capturable(parts: Parts) -> None:
+def require_capturable(spec: TrainingSpec) -> None:
     """Raise `CannotHonour` for what a step that is captured once would silently leave out."""
-    require_unhooked(parts, "replay")
-    optimizer = parts.optimizer
+    require_unhooked(spec, "replay")
+    optimizer = spec.optimizer
     replaced = {"step", "zero_grad"} & vars(optimizer).keys()
     if replaced or optimizer._optimizer_step_pre_hooks or optimizer.state:
         raise CannotHonour("the replay engine takes an optimizer without state and pre-step hooks")
 
 
-def traced(parts: Parts, batch: Sequence[Tensor]) -> GraphModule:
+def traced(spec: TrainingSpec, batch: Sequence[Tensor]) -> GraphModule:
     """The step on batches of this shape as a graph of ATen operators on the model's own tensors.
 
     Raises `CannotHonour` where the optimizer keeps state, or a step draws random numbers.
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 
-    parts.model.train()
-    with restored(parts):
-        module: GraphModule = make_fx(eager_step(parts))(*batch)
-    if parts.optimizer.state:
+    spec.model.train()
+    with restored(spec):
+        module: GraphModule = make_fx(eager_step(spec))(*batch)
+    if spec.optimizer.state:
         raise CannotHonour("the replay engine takes SGD without momentum: it captures no state")
     for node in module.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):

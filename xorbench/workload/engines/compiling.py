@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from xorbench.workload.engines import capture
-from xorbench.workload.engines.parts import Batches, Epoch, Parts, loss_function
+from xorbench.workload.engines.spec import Batches, EpochFunction, TrainingSpec, loss_function
 
 
-def lacking(device: str) -> str | None:
+def unavailable_reason(device: str) -> str | None:
     """Why `torch.compile` cannot be used for the device here, or None where it can."""
     if device.startswith("cuda"):
         found = importlib.util.find_spec("triton")
@@ -30,16 +30,16 @@ def lacking(device: str) -> str | None:
     return None
 
 
-def compiled(parts: Parts) -> Epoch:
+def compiled(spec: TrainingSpec) -> EpochFunction:
     """Loss, its gradients and the optimizer's step, compiled for each shape before the first epoch.
 
     A hook into the optimizer's step would be compiled away: with one, the optimizer stays as it is.
     """
-    capture.require_unhooked(parts, "compile")
+    capture.require_unhooked(spec, "compile")
     _private_cache()
-    batches = Batches(parts, "compile")
-    optimizer = parts.optimizer
-    loss_of = torch.compile(loss_function(parts), dynamic=False)
+    batches = Batches(spec, "compile")
+    optimizer = spec.optimizer
+    loss_of = torch.compile(loss_function(spec), dynamic=False)
     hooked = optimizer._optimizer_step_post_hooks or optimizer._optimizer_step_pre_hooks
     update: Any = optimizer.step if hooked else torch.compile(optimizer.step, dynamic=False)
 
@@ -50,14 +50,14 @@ def compiled(parts: Parts) -> Epoch:
         update()
         return loss.detach()
 
-    parts.model.train()
-    with capture.restored(parts):
+    spec.model.train()
+    with capture.restored(spec):
         for size in sorted({piece.stop - piece.start for piece in batches.slices}):
             step(*batches.example(size))
 
     def epoch() -> Tensor:
         loss = torch.empty(())
-        for points, labels in parts.tamper(batches):
+        for points, labels in spec.tamper(batches):
             loss = step(points, labels)
         return loss
 

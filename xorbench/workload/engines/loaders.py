@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from xorbench.workload.engines.parts import Epoch, Parts, loss_function, tensors_of
+from xorbench.workload.engines.spec import EpochFunction, TrainingSpec, loss_function, tensors_of
 from xorbench.workload.xor import Batch
 
 
-def loader(parts: Parts) -> Epoch:
+def loader(spec: TrainingSpec) -> EpochFunction:
     """The reference: the `DataLoader` loop of the tutorials; gives the last step's loss."""
-    return _looped(parts, make_loader(parts, parts.data))
+    return _looped(spec, make_loader(spec, spec.data))
 
 
-def fetch(parts: Parts) -> Epoch:
+def fetch(spec: TrainingSpec) -> EpochFunction:
     """The same loop, but each batch is fetched by one index of the tensors, and not collated."""
-    fetched = _Fetched(tensors_of(parts.data, "fetch"))
-    return _looped(parts, make_loader(parts, fetched, collate_fn=_as_it_is))
+    fetched = _Fetched(tensors_of(spec.data, "fetch"))
+    return _looped(spec, make_loader(spec, fetched, collate_fn=_as_it_is))
 
 
 class _Fetched(Dataset[Batch]):
@@ -40,13 +40,13 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _looped(parts: Parts, batches: DataLoader[Batch]) -> Epoch:
-    device, non_blocking = parts.device, parts.case.non_blocking
-    loss_of, optimizer = loss_function(parts), parts.optimizer
+def _looped(spec: TrainingSpec, batches: DataLoader[Batch]) -> EpochFunction:
+    device, non_blocking = spec.device, spec.case.non_blocking
+    loss_of, optimizer = loss_function(spec), spec.optimizer
 
     def epoch() -> Tensor:
         loss = torch.empty(())
-        for points, labels in parts.tamper(batches):
+        for points, labels in spec.tamper(batches):
             points, labels = (  # noqa: PLW2901 - the tutorials' own way to write it
                 points.to(device, non_blocking=non_blocking),
                 labels.to(device, non_blocking=non_blocking),
@@ -60,9 +60,9 @@ def _looped(parts: Parts, batches: DataLoader[Batch]) -> Epoch:
     return epoch
 
 
-def make_loader(parts: Parts, data: Dataset[Batch], **options: Any) -> DataLoader[Batch]:
+def make_loader(spec: TrainingSpec, data: Dataset[Batch], **options: Any) -> DataLoader[Batch]:
     """The training `DataLoader` of a case."""
-    case = parts.case
+    case = spec.case
     # Forked loader workers start in milliseconds; elsewhere than on Linux forking is not safe.
     context = "fork" if case.num_workers and sys.platform == "linux" else None
     return DataLoader(
@@ -74,6 +74,6 @@ def make_loader(parts: Parts, data: Dataset[Batch], **options: Any) -> DataLoade
         num_workers=case.num_workers,
         persistent_workers=case.persistent_workers and case.num_workers > 0,
         multiprocessing_context=context,
-        generator=parts.shuffle,
+        generator=spec.shuffle,
         **options,
     )

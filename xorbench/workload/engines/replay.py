@@ -11,12 +11,12 @@ from torch import Tensor
 from xorbench.workload import digest
 from xorbench.workload.engines import capture
 from xorbench.workload.engines.capture import Call, Program
-from xorbench.workload.engines.parts import (
+from xorbench.workload.engines.spec import (
     Batches,
     CannotHonour,
-    Epoch,
+    EpochFunction,
     Orders,
-    Parts,
+    TrainingSpec,
     slices,
     tensors_of,
     untouched,
@@ -25,33 +25,33 @@ from xorbench.workload.engines.parts import (
 Programs = Callable[[int, bool], Program]
 
 
-def replay(parts: Parts) -> Epoch:
+def replay(spec: TrainingSpec) -> EpochFunction:
     """Replay the captured step; on CUDA, a graph of the whole epoch."""
-    capture.require_capturable(parts)
-    programs = cache(partial(captured, parts))
-    whole = parts.tamper is untouched
-    return whole_epochs(parts, programs) if whole else batch_by_batch(parts, programs)
+    capture.require_capturable(spec)
+    programs = cache(partial(captured, spec))
+    whole = spec.tamper is untouched
+    return whole_epochs(spec, programs) if whole else batch_by_batch(spec, programs)
 
 
-def captured(parts: Parts, size: int, with_loss: bool) -> Program:
+def captured(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
     """The step on batches of `size`, proven on the first rows of the data to have equal bits."""
-    tensors = tensors_of(parts.data, "replay")
-    batch = [tensor[:size].to(parts.device) for tensor in tensors]
-    module = capture.traced(parts, batch)
-    with capture.restored(parts):
+    tensors = tensors_of(spec.data, "replay")
+    batch = [tensor[:size].to(spec.device) for tensor in tensors]
+    module = capture.traced(spec, batch)
+    with capture.restored(spec):
         program = capture.program(module, batch, with_loss=with_loss)
-    require_equal_bits(parts, batch, program)
+    require_equal_bits(spec, batch, program)
     return program
 
 
-def require_equal_bits(parts: Parts, batch: Sequence[Tensor], program: Program) -> None:
+def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
     """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
-    with capture.restored(parts):
-        capture.eager_step(parts)(batch[0], batch[1])
-        expected = digest.state_sha256(parts.model.state_dict())
-    with capture.restored(parts), torch.inference_mode():
+    with capture.restored(spec):
+        capture.eager_step(spec)(batch[0], batch[1])
+        expected = digest.state_sha256(spec.model.state_dict())
+    with capture.restored(spec), torch.inference_mode():
         run(program.calls([batch[index].to(dtype) for index, dtype in program.sources]))
-        actual = digest.state_sha256(parts.model.state_dict())
+        actual = digest.state_sha256(spec.model.state_dict())
     if actual != expected:
         raise CannotHonour("the replay engine's captured step has other bits than the step")
 
@@ -61,21 +61,21 @@ def run(calls: Sequence[Call]) -> None:
     deque(map(call, calls), maxlen=0)
 
 
-def whole_epochs(parts: Parts, programs: Programs) -> Epoch:
+def whole_epochs(spec: TrainingSpec, programs: Programs) -> EpochFunction:
     """Gather an epoch into place, then replay all its steps."""
-    case, tensors = parts.case, tensors_of(parts.data, "replay")
+    case, tensors = spec.case, tensors_of(spec.data, "replay")
     pieces = slices(len(tensors[0]), case.batch_size, case.drop_last)
-    gather = Gatherer(parts, tensors, pieces[-1].stop)
+    gather = Gatherer(spec, tensors, pieces[-1].stop)
     calls: list[Call] = []
     for piece in pieces:
         program = programs(piece.stop - piece.start, piece is pieces[-1])
         with torch.inference_mode():
             calls += program.calls([gather.place(*source)[piece] for source in program.sources])
-        calls += hooks(parts)
-    orders, loss = Orders(len(tensors[0]), parts.shuffle), program.loss
+        calls += hooks(spec)
+    orders, loss = Orders(len(tensors[0]), spec.shuffle), program.loss
     steps: Call = partial(run, calls)
-    if not hooks(parts):
-        steps = graphed(parts, steps)
+    if not hooks(spec):
+        steps = graphed(spec, steps)
 
     @torch.inference_mode()
     def epoch() -> Tensor:
@@ -90,10 +90,10 @@ def whole_epochs(parts: Parts, programs: Programs) -> Epoch:
 class Gatherer:
     """Brings the rows of an epoch into tensors that stay where they are."""
 
-    def __init__(self, parts: Parts, tensors: Sequence[Tensor], rows: int) -> None:
-        self._tensors, self._rows, self._device = tensors, rows, parts.device
-        self._pin = parts.case.pin_memory and torch.accelerator.is_available()
-        self._non_blocking = parts.case.non_blocking
+    def __init__(self, spec: TrainingSpec, tensors: Sequence[Tensor], rows: int) -> None:
+        self._tensors, self._rows, self._device = tensors, rows, spec.device
+        self._pin = spec.case.pin_memory and torch.accelerator.is_available()
+        self._non_blocking = spec.case.non_blocking
         self._places: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def place(self, index: int, dtype: torch.dtype) -> Tensor:
@@ -115,17 +115,17 @@ class Gatherer:
             place.copy_(rows.pin_memory() if self._pin else rows, non_blocking=self._non_blocking)
 
 
-def batch_by_batch(parts: Parts, programs: Programs) -> Epoch:
+def batch_by_batch(spec: TrainingSpec, programs: Programs) -> EpochFunction:
     """Replay the step on whatever batches come, as where a fault stands in their way."""
-    batches = Batches(parts, "replay")
+    batches = Batches(spec, "replay")
 
     def epoch() -> Tensor:
         loss = torch.empty(())
-        for batch in parts.tamper(batches):
+        for batch in spec.tamper(batches):
             program = programs(len(batch[0]), True)
             with torch.inference_mode():
                 run(program.calls([batch[index].to(dtype) for index, dtype in program.sources]))
-            run(hooks(parts))
+            run(hooks(spec))
             loss = program.loss
         with torch.inference_mode():
             return loss.clone()
@@ -133,28 +133,28 @@ def batch_by_batch(parts: Parts, programs: Programs) -> Epoch:
     return epoch
 
 
-def hooks(parts: Parts) -> list[Call]:
+def hooks(spec: TrainingSpec) -> list[Call]:
     """What was asked to be called after each step of the optimizer."""
-    registered = parts.optimizer._optimizer_step_post_hooks.values()
-    return [partial(hook, parts.optimizer, (), {}) for hook in registered]
+    registered = spec.optimizer._optimizer_step_post_hooks.values()
+    return [partial(hook, spec.optimizer, (), {}) for hook in registered]
 
 
-def graphed(parts: Parts, steps: Call) -> Call:
+def graphed(spec: TrainingSpec, steps: Call) -> Call:
     """The steps as one graph of the device, where it has graphs; else as they are.
 
     One launch then replays an epoch's kernels without the host.
     """
-    device = torch.get_device_module(parts.device)
+    device = torch.get_device_module(spec.device)
     names = ("CUDAGraph", "XPUGraph")
     maker = next((getattr(device, name) for name in names if hasattr(device, name)), None)
-    if parts.device.type == "cpu" or maker is None:
+    if spec.device.type == "cpu" or maker is None:
         return steps
-    with capture.restored(parts), torch.inference_mode():
-        side = device.Stream(parts.device)
-        side.wait_stream(device.current_stream(parts.device))
+    with capture.restored(spec), torch.inference_mode():
+        side = device.Stream(spec.device)
+        side.wait_stream(device.current_stream(spec.device))
         with device.stream(side):  # libraries take their memory before the capture
             steps()
-        device.current_stream(parts.device).wait_stream(side)
+        device.current_stream(spec.device).wait_stream(side)
         graph = maker()
         with device.graph(graph):
             steps()

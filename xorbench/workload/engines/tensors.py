@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from xorbench.workload.engines.parts import Batches, Epoch, Parts, loss_function
+from xorbench.workload.engines.spec import Batches, EpochFunction, TrainingSpec, loss_function
 
 
-def tensor(parts: Parts) -> Epoch:
+def tensor(spec: TrainingSpec) -> EpochFunction:
     """Autograd and the optimizer as in the loader engine; batches are views of a gathered epoch."""
-    batches = Batches(parts, "tensor")
-    loss_of, optimizer = loss_function(parts), parts.optimizer
+    batches = Batches(spec, "tensor")
+    loss_of, optimizer = loss_function(spec), spec.optimizer
 
     def epoch() -> Tensor:
         loss = torch.empty(())
-        for points, labels in parts.tamper(batches):
+        for points, labels in spec.tamper(batches):
             loss = loss_of(points, labels)
             optimizer.zero_grad()
             loss.backward()

@@ -1,0 +1,169 @@
+"""What CIs read: JUnit files, Markdown, the step summary; and runs put side by side."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from conftest import Xorbench, run_in
+
+from xorbench.commands import exports
+from xorbench.errors import BadOption
+from xorbench.judge.checks import judge
+from xorbench.observe.records import Run, Verdict
+from xorbench.report import document, page, runs, sides
+from xorbench.report.content import draw
+from xorbench.report.junit import junit
+
+
+def verdict(outcome: str, check: str = "rerun", **more: str) -> Verdict:
+    """A verdict with an outcome."""
+    values = {"check": check, "subject": "a", "outcome": outcome, "expected": "e", "actual": "x"}
+    return msgspec.convert({**values, **more}, Verdict)
+
+
+def test_each_verdict_is_a_test_case() -> None:
+    """Failures, errors and skips are told apart and counted, in the run and in each suite."""
+    outcomes = ("pass", "fail", "inconclusive", "skipped")
+    found = [verdict(o) for o in outcomes] + [verdict("pass", "inputs")]
+    root = ElementTree.fromstring(junit(found, "r"))
+    counts = {k: root.attrib[k] for k in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "5", "failures": "1", "errors": "1", "skipped": "1"}
+    assert [suite.attrib["name"] for suite in root] == ["rerun", "inputs"]
+    tags = [[child.tag for child in case] for case in root[0]]
+    assert tags == [[], ["failure"], ["error"], ["skipped"]]
+
+
+def test_a_failure_says_expected_actual_and_hint_whatever_they_hold() -> None:
+    """Markup stays text, and what XML cannot hold at all becomes a question mark."""
+    one = verdict("fail", expected="1 < 2 & ]]>", actual='"\x00\x1b', hint="look")
+    root = ElementTree.fromstring(junit([one], "<r>"))
+    failure = root.find(".//failure")
+    assert failure is not None
+    assert failure.attrib["message"] == '"??'
+    assert failure.text == 'expected: 1 < 2 & ]]>\nactual: "??\nhint: look'
+
+
+def test_a_canary_writes_what_a_ci_asks_for(xorbench: Xorbench, tmp_path: Path) -> None:
+    """JUnit, Markdown and the step summary, which is added to what stands there."""
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    done = xorbench(
+        "canary", "--junit", "j.xml", "--markdown", "c.md", env=_with(GITHUB_STEP_SUMMARY=summary)
+    )
+    assert done.returncode == 0, done.stderr
+    assert ElementTree.parse(tmp_path / "j.xml").getroot().attrib["failures"] == "0"
+    assert "## xorbench canary: PASS" in (tmp_path / "c.md").read_text()
+    assert summary.read_text() == "before\n" + (tmp_path / "c.md").read_text()
+
+
+def _with(**values: object) -> dict[str, str]:
+    import os
+
+    return {**os.environ, **{name: str(value) for name, value in values.items()}}
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+def test_a_file_that_cannot_be_written_is_said_before_the_work(
+    xorbench: Xorbench, tmp_path: Path, option: str
+) -> None:
+    """One line, exit code 2, and no run."""
+    done = xorbench("run", option, "nowhere/x")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"xorbench: {option}: cannot write to 'nowhere/x'")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_step_summary_that_cannot_be_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and the verdict stands."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "such"))
+    said = exports.opened(None, None).write([], "r", str, str)
+    assert said == "GITHUB_STEP_SUMMARY: cannot write: no such file or directory"
+
+
+def test_the_step_summary_answers_first(quick_run: Run) -> None:
+    """The three questions, the count of checks, the main tables, and no tag."""
+    content = runs.content(quick_run, [*judge(quick_run), verdict("fail", "accuracy", hint="<b>")])
+    text = document.brief(content)
+    assert text.index("**Does it train right? No.**") < text.index("### Throughput")
+    assert "&lt;b>" in text
+    assert "<b>" not in text
+
+
+# Side by side
+
+
+@pytest.fixture
+def pair(quick_run: Run) -> dict[str, sides.RunSide]:
+    """A run, and one whose last case has other bits and one wrong answer."""
+    last = quick_run.trainings[-1].case.id
+    doctored = [
+        msgspec.structs.replace(t, weights_sha256="0" * 64, test=_less(t.test))
+        if t.case.id == last
+        else t
+        for t in quick_run.trainings
+    ]
+    info = msgspec.structs.replace(quick_run.info, id="other")
+    other = msgspec.structs.replace(quick_run, info=info, trainings=doctored)
+    found = [sides.RunSide(run, judge(run)) for run in (quick_run, other)]
+    return {"A": found[0], "B": found[1]}
+
+
+def _less(count: object) -> object:
+    return msgspec.structs.replace(count, correct=count.correct - 1)  # type: ignore[attr-defined]
+
+
+def test_runs_stand_side_by_side_case_by_case(pair: dict[str, sides.RunSide]) -> None:
+    """Equal bits are told from others, and each run's score stands in its column."""
+    same = sides.bits(pair)["same"].tolist()
+    assert sorted(same) == ["no", "yes"]
+    wrong = sides.scores(pair).iloc[same.index("no")]
+    assert (wrong["A right"], wrong["B right"]) == ("500/500", "499/500")
+    speeds = sides.speeds(pair)
+    assert (speeds["A samples/s"] == speeds["B samples/s"]).all()
+
+
+def test_a_case_of_one_run_alone_has_an_empty_cell(pair: dict[str, sides.RunSide]) -> None:
+    """Nothing is left out, and nothing made up."""
+    gone = pair["B"].run.trainings[0].case
+    left = [t for t in pair["B"].run.trainings if t.case != gone]
+    fewer = msgspec.structs.replace(pair["B"].run, trainings=left)
+    frame = sides.bits({**pair, "B": sides.RunSide(fewer, [])}).set_index("case")
+    assert (frame.loc[gone.id, "B sha256"], frame.loc[gone.id, "same"]) == ("", "")
+
+
+def test_the_common_page_is_a_page(pair: dict[str, sides.RunSide]) -> None:
+    """Answers of each run, a picture, the tables."""
+    content = sides.content(list(pair.values()))
+    html = page.html(content, {p.name: draw(p) for p in content.pictures})
+    assert "B: other" in html
+    assert html.count("<svg") == 1
+    assert document.terminal(content).count("samples/s") >= 2
+
+
+def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_path: Path) -> None:
+    """Any number of runs, a page where it is asked for; each is left as it was."""
+    info = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps({**info, "id": "copy", "name": "copy"}))
+    for path in copied.glob("*.jsonl"):
+        path.write_text(path.read_text().replace(info["id"], "copy"))
+    before = sorted(path.stat().st_mtime_ns for path in copied.iterdir())
+    first = str((quick_folder / "latest").resolve())
+    done = run_in(tmp_path, "report", first, "copy", "--html", "both.html", "--junit", "j.xml")
+    assert done.returncode == 0, done.stderr
+    assert "B sha256" in done.stdout
+    assert "<svg" in (tmp_path / "both.html").read_text()
+    names = [c.attrib["name"] for c in ElementTree.parse(tmp_path / "j.xml").iter("testcase")]
+    assert {name[:3] for name in names} == {"A: ", "B: "}
+    assert before == sorted(path.stat().st_mtime_ns for path in copied.iterdir())
+
+
+def test_the_same_run_twice_is_refused(quick_folder: Path) -> None:
+    """A mistake, said in one line."""
+    from xorbench.commands.report import sides as verb
+
+    with pytest.raises(BadOption, match="the same run twice"):
+        verb(quick_folder, ["first", "latest"])

@@ -1,0 +1,156 @@
+"""What a step and a sample cost: injected costs come back, and a line that does not fit says so."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from xorbench.judge.cost_model import Fit, constants, overtaking
+from xorbench.judge.evidence import Evidence
+from xorbench.observe import store
+from xorbench.observe.records import Run
+from xorbench.plan.case import Case
+from xorbench.report import plots, tables
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+Cost = Callable[[int, int], float]  # seconds, by batches and samples
+STEP_S, SAMPLE_S = 150e-6, 2e-6
+
+
+def line(batches: int, samples: int) -> float:
+    """A known cost."""
+    return STEP_S * batches + SAMPLE_S * samples
+
+
+def timed(run: Run, costs: dict[str, Cost], sizes: tuple[int, ...], luck: float = 0.0) -> Run:
+    """The run as if each device had trained each batch size at this cost, with and without rest.
+
+    The second process is slower by the share `luck`.
+    """
+    cases = [Case(d, batch_size=s, drop_last=drop) for d in costs for s in sizes for drop in (1, 0)]
+    firsts = {t.process: t for t in run.trainings}
+    trainings = []
+    for case in cases:
+        work = [f(case.batch_size, case.drop_last) for f in (run.info.recipe.steps, samples(run))]
+        for number, training in enumerate(firsts.values()):
+            epoch_s = [costs[case.device](*work) * (1 + luck * number)] * len(
+                training.epoch_digests
+            )
+            trainings.append(msgspec.structs.replace(training, case=case, epoch_s=epoch_s))
+    info = msgspec.structs.replace(run.info, cases=cases)
+    return msgspec.structs.replace(run, info=info, trainings=trainings)
+
+
+def samples(run: Run) -> Callable[[int, bool], int]:
+    """Samples in an epoch by the run's recipe."""
+    return run.info.recipe.samples
+
+
+def only(run: Run) -> Fit:
+    """The one fit of the run."""
+    (fit,) = constants(Evidence(run))
+    return fit
+
+
+def test_injected_costs_come_back(quick_run: Run) -> None:
+    """Times made of a and b give a and b again, and no error on a batch size left out."""
+    fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256)))
+    assert fit.step_s is not None
+    assert fit.sample_s is not None
+    assert fit.left_out is not None
+    assert fit.step_s.value == pytest.approx(STEP_S)
+    assert fit.sample_s.value == pytest.approx(SAMPLE_S)
+    assert max(fit.left_out.values()) < 1e-9
+
+
+def test_processes_apart_widen_the_interval(quick_run: Run) -> None:
+    """Where the second process is 2 % slower, the interval holds the cost of either."""
+    fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256), luck=0.02))
+    assert fit.step_s is not None
+    assert fit.step_s.low is not None
+    assert fit.step_s.high is not None
+    assert fit.step_s.low < STEP_S < 1.02 * STEP_S < fit.step_s.high
+
+
+def test_a_cost_that_is_no_line_shows_as_an_error_on_what_is_left_out(quick_run: Run) -> None:
+    """Batches of 256 that cost double are seen: the line through the others misses them."""
+    sizes = (32, 64, 128, 256)
+    fit = only(timed(quick_run, {"cpu": lambda b, n: line(b, n) * (1 + (n / b > 200))}, sizes))
+    assert fit.left_out is not None
+    assert fit.left_out[256] > 0.4
+
+
+def test_two_batch_sizes_make_no_line(quick_run: Run) -> None:
+    """With fewer than three the reason is given, and no number."""
+    fit = only(timed(quick_run, {"cpu": line}, (64, 128)))
+    assert fit.step_s is None
+    assert "no fit: 2 batch size(s), 3 are needed" in fit.note
+
+
+def test_one_process_has_no_interval(quick_run: Run) -> None:
+    """A single process says nothing of others."""
+    run = timed(quick_run, {"cpu": line}, (32, 64, 128))
+    alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
+    assert only(alone).step_s is not None
+    assert only(alone).step_s == replace(only(alone).step_s, low=None, high=None, processes=1)
+
+
+def test_an_accelerator_overtakes_where_the_lines_cross(quick_run: Run) -> None:
+    """A step five times as dear and a sample at a tenth: ahead from 150 × 4 ÷ 1.8 on."""
+    costs: dict[str, Cost] = {
+        "cpu": line,
+        "cuda": lambda b, n: 5 * STEP_S * b + SAMPLE_S / 10 * n,
+    }
+    cpu, cuda = constants(Evidence(timed(quick_run, costs, (64, 128, 256, 512))))
+    assert (cpu.overtakes, cpu.note) == (None, "")
+    assert cuda.overtakes == pytest.approx(4 * STEP_S / (0.9 * SAMPLE_S))
+    assert cuda.note == ""
+
+
+@pytest.mark.parametrize(
+    ("step", "sample", "at", "said"),
+    [
+        (5.0, 1.5, None, "never ahead of the CPU"),
+        (0.5, 0.5, None, "ahead of the CPU at every batch size"),
+        (0.5, 2.0, None, "ahead of the CPU below batch size 38 only"),
+        (90.0, 0.1, 7416.7, "extrapolated: outside the batch sizes of this run"),
+    ],
+)
+def test_where_the_lines_do_not_cross_it_is_said(
+    step: float, sample: float, at: float | None, said: str, quick_run: Run
+) -> None:
+    """Costs of a step and a sample, as multiples of the CPU's."""
+    cpu = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256)))
+    costs: Cost = lambda b, n: step * STEP_S * b + sample * SAMPLE_S * n  # noqa: E731
+    other = only(timed(quick_run, {"cpu": costs}, (32, 64, 128, 256)))
+    found, why = overtaking(other, cpu)
+    assert (found, why) == (pytest.approx(at, abs=0.1), said)
+
+
+def test_without_an_accelerator_that_is_said(quick_run: Run) -> None:
+    """No empty cell without a reason."""
+    table = tables.constants(timed(quick_run, {"cpu": line}, (32, 64, 128)))
+    assert list(table["note"]) == ["no accelerator in this run that could overtake it"]
+
+
+def test_the_reference_run_is_a_line() -> None:
+    """On the reference machine batch sizes left out are foretold within 10 % at the median."""
+    run = store.load(REFERENCE / "epyc-2core-cpu")
+    row = tables.constants(run).iloc[0]
+    assert row["batch sizes"] == "32 64 125 128 256"
+    assert row["a (µs a step) low"] < row["a (µs a step)"] < row["a (µs a step) high"]
+    assert row["b (ns a sample) low"] < row["b (ns a sample)"] < row["b (ns a sample) high"]
+    assert row["left-out error, median (%)"] < 10
+
+
+def test_the_picture_has_each_batch_size_and_its_line(quick_run: Run) -> None:
+    """A dot each, on the line where the cost is one; the caption's words say how far off."""
+    run = timed(quick_run, {"cpu": line}, (32, 64, 128))
+    plot = plots.PLOTS["scaling"]
+    frame = plot.data(run)
+    assert list(frame["batch size"]) == [32, 64, 128]
+    assert frame["samples/s of the line"].to_list() == pytest.approx(frame["samples/s"].to_list())
+    assert plot.describe(frame).startswith("1 line through 3 points")
+    assert plot.draw(frame).count("<svg") == 1

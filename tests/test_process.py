@@ -1,0 +1,329 @@
+"""The process: its protocol, its operations, and its death with the orchestrator."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from xorbench.measure import staging
+from xorbench.measure.process import OperationFailed, Process, ProcessDied, environment, interpreter
+from xorbench.measure.staging import PACKAGES, staged
+from xorbench.plan.case import Case, ProcessConfig, to_dict
+from xorbench.plan.recipe import Recipe
+from xorbench.process import machine, protocol
+from xorbench.process.operations import OPERATIONS, Session
+from xorbench.process.serve import respond
+
+
+def ask(session: Session, op: str, **args: object) -> dict[str, object]:
+    """One request answered in this process, as it would cross the pipe."""
+    answer: dict[str, object] = protocol.read(
+        respond(OPERATIONS, session, protocol.request(1, op, args))
+    )
+    return answer
+
+
+def start(tmp_path: Path, config: ProcessConfig | None = None, timeout_s: float = 60.0) -> Process:
+    """A real process."""
+    return Process(
+        "p0",
+        config or ProcessConfig(),
+        packages=staged(),
+        log=tmp_path / "p0.log",
+        timeout_s=timeout_s,
+    )
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for staged processes that this test may damage: others have theirs at work."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+# What is refused
+
+
+def test_a_case_is_never_trained_without_its_config() -> None:
+    """A process refuses to open it, whoever asks: `run` skips it, `explain` cannot try it."""
+    case, recipe = to_dict(Case(engine="tensor", num_workers=2)), to_dict(Recipe())
+    answer = ask(Session(), "open", case=case, recipe=recipe, faults=[])
+    said = {"type": "CannotHonour", "message": "the tensor engine has no loader processes"}
+    assert answer["error"] == said
+
+
+# The protocol
+
+
+def test_a_message_is_one_line_of_json() -> None:
+    """Whatever a string holds, a request is one line with version, id, op and args."""
+    line = protocol.request(7, "step", {"text": "two\nlines"})
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"v": 1, "id": 7, "op": "step", "args": {"text": "two\nlines"}}
+
+
+def test_numbers_that_json_cannot_hold_cross_as_null() -> None:
+    """NaN and infinities become null, wherever they stand; every other float keeps its bits."""
+    sent = {"loss": float("nan"), "list": [float("inf"), 0.1 + 0.2]}
+    assert protocol.read(protocol.answer(1, sent))["ok"] == {
+        "loss": None,
+        "list": [None, 0.1 + 0.2],
+    }
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b"nonsense"])
+def test_what_is_no_message_is_refused(line: bytes) -> None:
+    """A line that is not an object with an id is an error, not a guess."""
+    with pytest.raises(ValueError, match=r".*"):
+        protocol.read(line)
+
+
+def test_an_unknown_operation_is_an_error_and_the_process_goes_on() -> None:
+    """The answer carries the id, the type and the message."""
+    answer = ask(Session(), "dance")
+    assert answer == {
+        "id": 1,
+        "error": {"type": "ValueError", "message": "unknown operation 'dance'"},
+    }
+
+
+def test_another_protocol_version_is_an_error() -> None:
+    """A process of another version says which it speaks."""
+    line = json.dumps({"v": 99, "id": 3, "op": "usage", "args": {}}).encode()
+    assert b"this process speaks 1" in respond(OPERATIONS, Session(), line)
+
+
+def test_a_training_is_opened_stepped_finished_and_closed() -> None:
+    """The life of a training through the operations, by handle."""
+    session = Session()
+    opened = ask(session, "open", case=to_dict(Case()), recipe=to_dict(Recipe()), faults=[])["ok"]
+    assert isinstance(opened, dict)
+    step = ask(session, "step", training=opened["training"])["ok"]
+    assert isinstance(step, dict)
+    assert set(step) == {"epoch_s", "loss", "digest", "weights", "clock_s"}
+    finished = ask(session, "finish", training=opened["training"], with_state=False)["ok"]
+    assert isinstance(finished, dict)
+    assert finished["weights_sha256"] == step["digest"]
+    assert ask(session, "close", training=opened["training"])["ok"] == {}
+    assert "error" in ask(session, "step", training=opened["training"])
+
+
+# The machine
+
+
+def test_the_machine_is_described_in_collect_envs_words() -> None:
+    """Versions, threads, instruction set and the variables that move bits are all there."""
+    described = machine.describe()
+    assert described["torch_version"] == torch.__version__
+    assert described["threads"] == torch.get_num_threads()
+    assert {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"} <= described[
+        "environment"
+    ].keys()
+    json.dumps(described, allow_nan=False)
+
+
+def test_a_device_that_is_not_here_says_why() -> None:
+    """The CPU is never lacking; another device has its reason."""
+    assert machine.unavailable_reason("cpu") is None
+    reason = machine.unavailable_reason("xpu:77")
+    assert reason is not None
+    assert "xpu" in reason
+
+
+@pytest.mark.gpu
+def test_an_accelerator_trains() -> None:
+    """One epoch on the accelerator, its loss finite, its memory measured."""
+    if not torch.accelerator.is_available():
+        pytest.skip("this machine has no accelerator")
+    from xorbench.workload.loop import Training
+
+    device = torch.accelerator.current_accelerator()
+    assert device is not None
+    training = Training(Case(device.type), Recipe(epochs=1))
+    assert training.step().loss < 1.0
+    assert training.finish().test.total == 500
+
+
+# Real processes
+
+
+def test_a_process_runs_under_its_config(tmp_path: Path) -> None:
+    """Threads, deterministic flag and cuBLAS workspace are what the setting says."""
+    process = start(tmp_path, ProcessConfig(threads=2, deterministic=False))
+    try:
+        described = process.ask("configure", deterministic=False, threads=2, faults=[])["machine"]
+    finally:
+        process.stop()
+    assert described["threads"] == 2
+    assert described["deterministic"] is False
+    assert process.popen.returncode == 0
+
+
+def test_a_cublas_workspace_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is set for deterministic processes alone, and never overridden."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert environment(ProcessConfig(), Path())["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert "CUBLAS_WORKSPACE_CONFIG" not in environment(ProcessConfig(deterministic=False), Path())
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert environment(ProcessConfig(), Path())["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "reaches"),
+    [
+        ("PYTHONPATH", "hooks", "{packages}:{here}/hooks"),
+        ("PYTHONPATH", "/opt/a::b/../c:", "{packages}:/opt/a:{here}:{here}/b/../c:{here}"),
+        ("PYTHONPATH", "", "{packages}"),
+        ("PATH", "bin:/usr/bin", "{here}/bin:/usr/bin"),
+        ("LD_LIBRARY_PATH", "lib", "{here}/lib"),
+        ("LD_LIBRARY_PATH", "", ""),
+        ("LD_PRELOAD", "./a.so libc.so.6:/b.so", "{here}/a.so libc.so.6:/b.so"),
+        ("TMPDIR", "tmp", "{here}/tmp"),
+    ],
+)
+def test_a_relative_path_means_in_the_process_what_it_means_here(
+    name: str, given: str, reaches: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process runs in another folder; an empty entry is the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, given)
+    expected = reaches.format(here=tmp_path, packages="/packages")
+    assert environment(ProcessConfig(), Path("/packages"))[name] == expected
+
+
+def test_without_a_pythonpath_there_are_the_rooms_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is not added; packages that are named from here are made absolute."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert environment(ProcessConfig(), Path("packages"))["PYTHONPATH"] == str(
+        Path("packages").absolute()
+    )
+
+
+def test_a_variable_of_a_config_is_made_absolute_too() -> None:
+    """As given with `--env`."""
+    values = environment(ProcessConfig(env=("LD_LIBRARY_PATH=lib",)), Path("/packages"))
+    assert values["LD_LIBRARY_PATH"] == str(Path("lib").absolute())
+
+
+def test_a_process_needs_only_its_own_rooms(tmp_path: Path) -> None:
+    """It imports xorbench from the staged folder, which has no package that it does not need."""
+    assert {path.name for path in (staged() / "xorbench").iterdir()} - {"__pycache__"} <= set(
+        PACKAGES
+    )
+    script = "import xorbench, xorbench.process.operations; print(xorbench.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment(ProcessConfig(), staged()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).is_relative_to(staged())
+
+
+def test_a_damaged_staged_folder_is_made_again(own_cache: Path) -> None:
+    """An edit under the staged copy is noticed and undone."""
+    assert staged().is_relative_to(own_cache)
+    victim = staged() / "xorbench" / "plan" / "recipe.py"
+    whole = victim.read_bytes()
+    victim.write_bytes(b"raise SystemExit")
+    assert staged() / "xorbench" / "plan" / "recipe.py" == victim
+    assert victim.read_bytes() == whole
+
+
+def test_a_stranger_in_the_staged_folder_is_thrown_out(own_cache: Path) -> None:
+    """A file that would be imported in the place of PyTorch does not stay."""
+    stranger = staged() / "torch.py"
+    assert stranger.is_relative_to(own_cache)
+    stranger.write_text("raise SystemExit")
+    assert staged() == stranger.parent
+    assert not stranger.exists()
+
+
+def test_a_copy_that_another_run_has_just_made_is_left_alone(own_cache: Path) -> None:
+    """Two runs start at once: the second waits, and does not pull the first one's copy away."""
+    folder = staged()
+    assert folder.is_relative_to(own_cache)
+    aside = folder.rename(folder.with_name("aside"))
+    with ThreadPoolExecutor() as second:
+        with staging._lock(folder):
+            waiting = second.submit(staged)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            aside.rename(folder)
+            made = folder.stat().st_ino
+        assert waiting.result(timeout=60) == folder
+    assert folder.stat().st_ino == made
+
+
+def test_a_dead_process_is_asked_in_vain(tmp_path: Path) -> None:
+    """Asking again after a death is another death, not a confusion of descriptors."""
+    process = start(tmp_path)
+    process.kill()
+    with pytest.raises(ProcessDied, match="died before"):
+        process.ask("usage")
+
+
+def test_a_process_dies_with_the_orchestrator(tmp_path: Path) -> None:
+    """When the lifeline closes, the process ends, even in the middle of an operation."""
+    process = start(tmp_path)
+    process.ask("usage")
+    running = psutil.Process(process.popen.pid)
+    os.close(process._lifeline)
+    process._lifeline = -1
+    assert running.wait(timeout=10) == -signal.SIGKILL
+    process.kill()
+
+
+def test_a_late_answer_kills_the_process_and_says_so(tmp_path: Path) -> None:
+    """A hang is a death: no answer within the time-out."""
+    process = start(tmp_path, timeout_s=0.01)
+    process.ask("usage")  # the first answer has time to import PyTorch
+    with pytest.raises(ProcessDied, match=r"no answer within 0\.01 s"):
+        process.ask("burn", device="cpu", models=10_000, flip=None)  # many seconds' work
+    assert not process.alive()
+
+
+def test_a_refused_operation_leaves_the_process_alive(tmp_path: Path) -> None:
+    """An error inside an operation is reported, logged with its traceback, and survived."""
+    process = start(tmp_path)
+    try:
+        with pytest.raises(OperationFailed, match="KeyError: 5"):
+            process.ask("step", training=5)
+        assert process.ask("usage")["peak_rss_bytes"] > 0
+    finally:
+        process.stop()
+    assert "Traceback" in (tmp_path / "p0.log").read_text()
+
+
+def test_what_a_process_prints_goes_to_its_log(tmp_path: Path) -> None:
+    """Standard output and error never reach the orchestrator's."""
+    process = start(tmp_path)
+    with pytest.raises(OperationFailed):
+        process.ask("dance")
+    process.kill()
+    assert "unknown operation" in (tmp_path / "p0.log").read_text()
+
+
+def test_stopping_frees_every_descriptor(tmp_path: Path) -> None:
+    """Three processes later, no pipe is left open."""
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        start(tmp_path).kill()
+    assert before == psutil.Process().num_fds()
+
+
+def test_a_config_chooses_interpreter_and_variables() -> None:
+    """A process runs in the setting's Python, with its variables set or taken away."""
+    config = ProcessConfig(python="other=/opt/other/bin/python", env=("NEW=1", "HOME="))
+    values = environment(config, Path())
+    assert interpreter(config) == "/opt/other/bin/python"
+    assert (values["NEW"], "HOME" in values) == ("1", False)

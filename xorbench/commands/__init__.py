@@ -1,0 +1,1 @@
+"""One module a verb: each composes the packages before it."""

@@ -1,0 +1,126 @@
+"""`fleet`: many ranks, each with its own run; together they tell who is odd."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from xorbench import __version__
+from xorbench.commands.run_outputs import RunOutcome
+from xorbench.errors import BadFile, BadOption
+from xorbench.fleet import atlas, gather, pace, rules
+from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
+from xorbench.fleet.rules import FleetData
+from xorbench.judge.checks import exit_code
+from xorbench.measure.runner import now
+from xorbench.observe.store import read_bytes, write_whole
+from xorbench.report import document, page
+from xorbench.report import fleet as report
+from xorbench.report.content import draw
+
+NAME: Final = "fleet.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """What a fleet is checked against beside its own majority."""
+
+    command: str
+    threshold: float = pace.THRESHOLD
+    atlas: Path | None = None
+    baseline: Path | None = None
+
+    def read(self) -> "FleetThresholds":
+        """The files, before any work. Raises `BadFile`, `BadOption`."""
+        if self.atlas is not None and not self.atlas.is_file():
+            raise BadOption(f"--atlas: no file {str(self.atlas)!r}", "atlas add RUN begins one")
+        known = atlas.load(self.atlas) if self.atlas else None
+        return FleetThresholds(self, known, read_fleet(self.baseline) if self.baseline else None)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetThresholds:
+    """The same, read."""
+
+    fleet_options: FleetOptions
+    atlas: atlas.Atlas | None
+    baseline: Fleet | None
+
+
+def read_fleet(path: Path) -> Fleet:
+    """The `fleet.json` of an earlier fleet; raises `BadFile` where it cannot be believed."""
+    file = path / NAME if path.is_dir() else path
+    try:
+        return msgspec.json.decode(read_bytes(file), type=Fleet)
+    except msgspec.MsgspecError as error:
+        raise BadFile(f"{file}: damaged: {error}", "give the fleet.json of a fleet") from None
+
+
+def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> RunOutcome:
+    """Judge any set of run folders by the rules of a live fleet; no torch."""
+    nodes: list[Node] = []
+    bad: list[Bad] = []
+    for folder in gather.run_folders(folders):
+        read = gather.read(folder)
+        if isinstance(read, Bad):
+            bad.append(read)
+        else:
+            nodes += read
+    return conclude(out, thresholds, nodes, absent(nodes, bad), bad, [])
+
+
+def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
+    """The ranks that the others say there were, and of which there is no folder."""
+    world = max((node.world or 0 for node in nodes), default=0)
+    there = {node.rank for node in nodes} | {one.rank for one in bad}
+    why = "none of the folders is this rank's"
+    return [Missing(rank=r, why=why, came=False) for r in range(world) if r not in there]
+
+
+def conclude(
+    out: Path,
+    thresholds: FleetThresholds,
+    nodes: Sequence[Node],
+    missing: Sequence[Missing],
+    bad: Sequence[Bad],
+    replicas: Sequence[Replica],
+) -> RunOutcome:
+    """Judge, and write `fleet.json`, `fleet.md`, `fleet.html`, `cordon.txt`."""
+    fleet_data = FleetData(
+        nodes,
+        missing,
+        bad,
+        replicas,
+        atlas=thresholds.atlas.digests if thresholds.atlas else None,
+        baseline=thresholds.baseline,
+        threshold=thresholds.fleet_options.threshold,
+    )
+    found = rules.judge(fleet_data)
+    verdicts = report.verdicts(fleet_data, found)
+    fleet = Fleet(
+        xorbench_version=__version__,
+        id=out.resolve().name,
+        command=thresholds.fleet_options.command,
+        judged=now(),
+        exit_code=exit_code(verdicts),
+        findings=found,
+        missing=list(missing),
+        bad=list(bad),
+        replicas=list(replicas),
+        nodes=[_without_epoch_digests(node) for node in nodes],
+    )
+    content = report.content(fleet, fleet_data, verdicts)
+    write_whole(out / NAME, msgspec.json.encode(fleet) + b"\n")
+    write_whole(out / "cordon.txt", "".join(f"{n}\n" for n in rules.cordon(found)).encode())
+    write_whole(out / "fleet.md", document.markdown(content).encode())
+    drawn = {picture.name: draw(picture) for picture in content.pictures}
+    write_whole(out / "fleet.html", page.html(content, drawn).encode())
+    return RunOutcome(out, content, fleet.exit_code)
+
+
+def _without_epoch_digests(node: Node) -> Node:
+    """The record as `fleet.json` keeps it: the epoch digests are in the run folders."""
+    references = [msgspec.structs.replace(one, epoch_digests="") for one in node.references]
+    return msgspec.structs.replace(node, references=references)

@@ -1,0 +1,420 @@
+"""The live fleet: what each rank does, and how rank 0 collects it and waits for no dead one."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NamedTuple, NoReturn
+
+import msgspec
+
+from xorbench.commands import run as running_one
+from xorbench.commands.fleet import FleetThresholds, conclude
+from xorbench.commands.processes import running, starter
+from xorbench.commands.progress import Quiet
+from xorbench.commands.run import RunRequest
+from xorbench.commands.run_outputs import RunOutcome
+from xorbench.errors import INTERRUPTED, PASSED, BadFile, BadOption
+from xorbench.fleet import gather
+from xorbench.fleet.gather import RANK_FILE, RankInfo
+from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica, decode, name
+from xorbench.fleet.rendezvous import CONNECT_S, Meeting, RankPlace, StoreLost, place
+from xorbench.measure import sensors
+from xorbench.measure.process import OperationFailed, ProcessDied
+from xorbench.measure.runner import make_slots
+from xorbench.observe.store import write_whole
+from xorbench.plan import parse
+from xorbench.plan.case import Case, ProcessConfig, to_dict
+from xorbench.plan.faults import TRAINING_FAULTS, read_fault
+from xorbench.plan.recipe import Recipe
+
+POLL_S: Final = 0.2
+GRACE_S: Final = 18.0  # torchrun kills half a minute after its polite signal
+COLLECTIVE_EPOCHS: Final = 5
+COLLECTIVE_BATCH: Final = 128
+# Injected in a rank itself, to see the others go on: after so many epochs of its run.
+RANK_FAULTS: Final[dict[str, Callable[[], None]]] = {
+    "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRequest:
+    """What every rank is to do, and how long rank 0 waits for them, in seconds."""
+
+    recipe: Recipe
+    axes: dict[str, tuple[Any, ...]]
+    command: str
+    out: Path
+    thresholds: FleetThresholds
+    processes_per_config: int = 1
+    timeout_s: float = 120.0
+    deadline_s: float = 600.0
+    collective: bool = True
+    faults: tuple[str, ...] = ()  # RANK/FAULT each
+
+
+class Injected(NamedTuple):
+    """What is injected in one rank: in its run, and in itself after so many epochs."""
+
+    run: tuple[str, ...]
+    rank: tuple[tuple[int, Callable[[], None]], ...]
+
+
+def require_faults(texts: Sequence[str]) -> None:
+    """Raise `BadOption` for a injected fault that is none."""
+    for text in texts:
+        rank, _, fault = text.partition("/")
+        injected(texts, parse.integer("--inject", rank, 0, 999_999))
+        if fault.partition(":")[0] not in RANK_FAULTS:
+            read_fault(fault)
+
+
+def injected(texts: Sequence[str], rank: int) -> Injected:
+    """The faults of one rank."""
+    mine = [text.partition("/")[2] for text in texts if text.partition("/")[0] == str(rank)]
+    own = [text.partition(":") for text in mine if text.partition(":")[0] in RANK_FAULTS]
+    epochs = [int(rest.partition("epoch=")[2] or 1) for _, _, rest in own]
+    acts = [(epoch, RANK_FAULTS[word]) for epoch, (word, _, _) in zip(epochs, own, strict=True)]
+    run = tuple(text for text in mine if text.partition(":")[0] not in RANK_FAULTS)
+    return Injected(run, tuple(acts))
+
+
+class Counting(Quiet):
+    """Says nothing; what is injected in the rank itself happens when so many epochs are done."""
+
+    def __init__(self, acts: Sequence[tuple[int, Callable[[], None]]]) -> None:
+        self._acts, self._done = acts, 0
+
+    def advance(self, epochs: int) -> None:
+        """Count, and do what is due."""
+        self._done += epochs
+        for epoch, act in self._acts:
+            if epoch == self._done:
+                act()
+
+
+# Time
+
+
+class Deadline:
+    """When waiting ends. A launcher that stops this rank, since another one died, moves it up."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._end = clock, clock() + seconds
+        self.told = False
+
+    def left_s(self) -> float:
+        """Seconds left, not below zero."""
+        return max(0.0, self._end - self._clock())
+
+    def over(self) -> bool:
+        """Whether it has come."""
+        return self.left_s() == 0
+
+    def waited(self) -> bool:
+        """Whether the ranks have had their time; of a hurry, half is kept for the rest."""
+        return self.left_s() <= (GRACE_S / 2 if self.told else 0.0)
+
+    def renew(self, seconds: float) -> None:
+        """Begin another wait, unless in a hurry."""
+        if not self.told:
+            self._end = self._clock() + seconds
+
+    @contextmanager
+    def heeding(self) -> Iterator[None]:
+        """Inside, SIGTERM leaves `GRACE_S` to end what was begun; then it is as Ctrl-C."""
+        before = signal.signal(signal.SIGTERM, self._hurry), signal.getsignal(signal.SIGALRM)
+        signal.signal(signal.SIGALRM, _interrupt)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGTERM, before[0])
+            signal.signal(signal.SIGALRM, before[1])
+
+    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.told:
+            self.told = True
+            self._end = min(self._end, self._clock() + GRACE_S)
+            signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+# One rank
+
+
+def here() -> RankPlace:
+    """This process's place among the ranks; raises `BadOption` for what cannot be."""
+    return place()
+
+
+def take_part(
+    fleet_request: FleetRequest, at: RankPlace, say: Callable[[str], None]
+) -> RunOutcome | int:
+    """Do this rank's share; rank 0 gives the outcome of all, another rank its exit code.
+
+    Raises `BadOption` before anything is written, `StoreLost` where the ranks cannot meet.
+    """
+    patience_s = CONNECT_S + fleet_request.timeout_s if at.rank else 0.0  # rank 0 decides
+    deadline = Deadline(fleet_request.deadline_s + patience_s)
+    root = fleet_request.out / f"rank{at.rank}"
+    if (root / "runs").exists():
+        raise BadOption(f"--out: {fleet_request.out} already holds a fleet", "give a new folder")
+    owner = RankInfo(rank=at.rank, world=at.world, node=name(socket.gethostname()))
+    write_whole(root / RANK_FILE, msgspec.json.encode(owner))
+    with deadline.heeding():
+        if at.world == 1:
+            found = _own(fleet_request, at, owner, root)
+            return conclude(fleet_request.out, fleet_request.thresholds, *_sorted([found]), [])
+        rendezvous = Meeting(at)
+        come = CheckIn(rank=at.rank, world=at.world, node=owner.node)
+        rendezvous.put(f"here/{at.rank}", msgspec.json.encode(come))
+        found = _own(fleet_request, at, owner, root)
+        rendezvous.put(f"record/{at.rank}", msgspec.json.encode(found))
+        if at.rank:
+            return _follow(fleet_request, at, rendezvous, owner, root, found, deadline)
+        return _lead(fleet_request, at, rendezvous, owner, root, found, deadline, say)
+
+
+def _sorted(
+    found: Sequence[list[Node] | Bad | Missing],
+) -> tuple[list[Node], list[Missing], list[Bad]]:
+    """What came of each rank, by kind."""
+    nodes = [node for one in found if isinstance(one, list) for node in one]
+    missing = [one for one in found if isinstance(one, Missing)]
+    return nodes, missing, [one for one in found if isinstance(one, Bad)]
+
+
+def _own(
+    fleet_request: FleetRequest, at: RankPlace, owner: RankInfo, root: Path
+) -> list[Node] | Bad:
+    """Train on this rank's device; its record is made from the folder, as `--merge` makes it."""
+    mine = injected(fleet_request.faults, at.rank)
+    request = RunRequest(
+        recipe=fleet_request.recipe,
+        axes=fleet_request.axes,
+        command=fleet_request.command,
+        root=root,
+        quick=True,
+        processes_per_config=fleet_request.processes_per_config,
+        timeout_s=fleet_request.timeout_s,
+        faults=mine.run,
+        local_rank=at.local_rank,
+    )
+    try:
+        store, interrupted = running_one.train(request, Counting(mine.rank))
+    except KeyboardInterrupt:
+        return Bad(sender=f"rank {at.rank}", rank=at.rank, node=owner.node, reason=STOPPED)
+    except (BadOption, BadFile) as error:
+        reason = error.message[:500]
+        return Bad(sender=f"rank {at.rank}", rank=at.rank, node=owner.node, reason=reason)
+    store.close()
+    owner = msgspec.structs.replace(
+        owner, stopped=STOPPED if interrupted else "", sensors=_sensors(store.folder)
+    )
+    write_whole(root / RANK_FILE, msgspec.json.encode(owner))
+    return gather.read(store.folder)
+
+
+STOPPED: Final = "stopped by its launcher or its user before its end"
+
+
+def _sensors(folder: Path) -> Any:
+    """What the driver says of the run's accelerator; None of a CPU."""
+    from xorbench.fleet.records import Sensors
+    from xorbench.observe import store
+
+    info = store.read_info(folder)
+    device = info.cases[0].device
+    devices = [d for w in info.processes for d in w.machine.get("devices", [])]
+    uuid = next((d["uuid"] for d in devices if d["device"] == device and "uuid" in d), None)
+    read = sensors.read(uuid) if uuid else None
+    return None if read is None else msgspec.convert(read, Sensors)
+
+
+def _follow(
+    fleet_request: FleetRequest,
+    at: RankPlace,
+    rendezvous: Meeting,
+    owner: RankInfo,
+    root: Path,
+    found: list[Node] | Bad,
+    deadline: Deadline,
+) -> int:
+    """Another rank than 0: take part in the collective if called, then go."""
+    members = _awaited(rendezvous, "members", deadline)
+    called = msgspec.json.decode(members, type=list[int]) if members else []
+    if at.rank in called and isinstance(found, list):
+        part = _replicate(fleet_request, at, owner, root, found, called, deadline)
+        rendezvous.put(f"replica/{at.rank}", msgspec.json.encode(part))
+    return INTERRUPTED if isinstance(found, Bad) and found.reason == STOPPED else PASSED
+
+
+def _awaited(rendezvous: Meeting, key: str, deadline: Deadline) -> bytes | None:
+    while not deadline.over():
+        content = rendezvous.get(key)
+        if content is not None:
+            return content
+        time.sleep(POLL_S)
+    return None
+
+
+# Rank 0
+
+
+def _lead(
+    fleet_request: FleetRequest,
+    at: RankPlace,
+    rendezvous: Meeting,
+    owner: RankInfo,
+    root: Path,
+    own: list[Node] | Bad,
+    deadline: Deadline,
+    say: Callable[[str], None],
+) -> RunOutcome:
+    """Collect until all have spoken or the deadline is there, then judge what there is."""
+    found: dict[int, list[Node] | Bad | Missing] = {0: own}
+    others = range(1, at.world)
+    replicas: list[Replica] = []
+    try:
+        for rank, content in _collected(rendezvous, "record", others, deadline.waited):
+            found[rank] = _decoded(rank, content)
+        deadline.renew(2 * fleet_request.timeout_s)  # a rank that waits in vain still says so
+        called = sorted(rank for rank, one in found.items() if isinstance(one, list))
+        called = called if fleet_request.collective and len(called) > 1 and 0 in called else []
+        rendezvous.put("members", msgspec.json.encode(called))
+        if called and isinstance(own, list):
+            replicas.append(_replicate(fleet_request, at, owner, root, own, called, deadline))
+            there = [rank for rank in called if rank]
+            for rank, content in _collected(rendezvous, "replica", there, deadline.over):
+                replicas.append(_believed(rank, content, Replica) or _silent(rank, found))
+            heard = {one.rank for one in replicas}
+            replicas += [_silent(rank, found) for rank in called if rank not in heard]
+    except StoreLost as error:
+        say(error.message)
+    except KeyboardInterrupt:
+        say("stopped: judged is what came until now")
+    for rank in others:
+        if rank not in found:
+            found[rank] = _missing(rendezvous, rank, fleet_request.deadline_s)
+            say(f"rank {rank} is missing")
+    return conclude(
+        fleet_request.out, fleet_request.thresholds, *_sorted(list(found.values())), replicas
+    )
+
+
+def _collected(
+    rendezvous: Meeting, kind: str, ranks: Sequence[int], over: Callable[[], bool]
+) -> Iterator[tuple[int, bytes]]:
+    """What each rank puts under a name, as it comes, until all have or the time is up."""
+    waiting = list(ranks)
+    while waiting:
+        last = over()
+        for rank in list(waiting):
+            content = rendezvous.get(f"{kind}/{rank}")
+            if content is not None:
+                waiting.remove(rank)
+                yield rank, content
+        if last:
+            return
+        time.sleep(POLL_S if waiting else 0)
+
+
+def _decoded(rank: int, content: bytes) -> list[Node] | Bad:
+    """A rank's records, each believed only if it is of the schema and of that rank."""
+    sender = f"rank {rank}"
+    if len(content) > gather.LARGEST_RECORDS:
+        reason = f"{len(content):,} bytes are more than {gather.LARGEST_RECORDS:,}"
+        return Bad(sender=sender, rank=rank, reason=reason)
+    try:
+        nodes = msgspec.json.decode(content, type=list[Node] | Bad)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return Bad(sender=sender, rank=rank, reason=f"not a record of this schema: {error}"[:500])
+    if isinstance(nodes, Bad):
+        return msgspec.structs.replace(nodes, sender=sender, rank=rank)
+    if not nodes or any(node.rank != rank for node in nodes):
+        return Bad(sender=sender, rank=rank, reason="records of another rank, or none")
+    return nodes
+
+
+def _believed(rank: int, content: bytes, kind: type[Record]) -> Record | None:
+    read = decode(content, kind)
+    return None if isinstance(read, str) or getattr(read, "rank", None) != rank else read
+
+
+def _silent(rank: int, found: dict[int, list[Node] | Bad | Missing]) -> Replica:
+    of_rank = found[rank]
+    node = of_rank[0].node if isinstance(of_rank, list) else "_"
+    return Replica(rank=rank, node=node, failed="no result of the collective check in time")
+
+
+def _missing(rendezvous: Meeting, rank: int, deadline_s: float) -> Missing:
+    """A rank that gave no record: where it said it was, if it ever came."""
+    try:
+        content = rendezvous.get(f"here/{rank}")
+    except StoreLost:
+        content = None
+    here = _believed(rank, content, CheckIn) if content is not None else None
+    if here is None:
+        return Missing(rank=rank, why=f"never came within {deadline_s:g} s", came=False)
+    why = "came, and gave no result in time: it crashed, hangs, or is slow beyond the deadline"
+    return Missing(rank=rank, node=here.node, why=why, came=True)
+
+
+# The collective
+
+
+def _replicate(
+    fleet_request: FleetRequest,
+    at: RankPlace,
+    owner: RankInfo,
+    root: Path,
+    nodes: Sequence[Node],
+    members: Sequence[int],
+    deadline: Deadline,
+) -> Replica:
+    """Train as one of the members, in a fresh process; what goes wrong is its record too."""
+    slot = make_slots([ProcessConfig()], 1)[0]
+    folder = root / "collective"
+    folder.mkdir(parents=True, exist_ok=True)
+    limit_s = max(1.0, min(fleet_request.timeout_s, deadline.left_s()))
+    start = starter(lambda process: folder / f"{process}.log", limit_s, "collective")
+    case, recipe = shared_case(fleet_request.recipe, len(members), nodes[0].device)
+    faults = [read_fault(text) for text in injected(fleet_request.faults, at.rank).run]
+    try:
+        with running([slot], start):
+            answer = slot.ask(
+                "replicate",
+                store=[at.host, at.port],
+                index=members.index(at.rank),
+                members=len(members),
+                timeout_s=limit_s,
+                case=to_dict(case),
+                recipe=to_dict(recipe),
+                faults=[fault.to_dict() for fault in faults if fault.name in TRAINING_FAULTS],
+            )
+        return msgspec.convert({"rank": at.rank, "node": owner.node, **answer}, Replica)
+    except (ProcessDied, OperationFailed, BadOption, msgspec.ValidationError) as error:
+        return Replica(rank=at.rank, node=owner.node, failed=str(error)[:500])
+
+
+def shared_case(recipe: Recipe, members: int, device: str) -> tuple[Case, Recipe]:
+    """What the members train together: global batches that they can share out evenly.
+
+    A batch of 128 as near as it can be, at least one row a member, at least four batches an epoch.
+    """
+    batch = members * max(1, COLLECTIVE_BATCH // members)
+    size = max(recipe.train_size, 4 * batch)
+    epochs = min(recipe.epochs, COLLECTIVE_EPOCHS)
+    case = Case(device=device, engine="fetch", batch_size=batch)
+    return case, replace(recipe, train_size=size, epochs=epochs)

@@ -1,0 +1,64 @@
+"""`report`: make the tables of a run or a sweep again, or put runs side by side, from files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from xorbench.commands import lessons, pytest_benchmark, run, sweep
+from xorbench.commands.run_outputs import RunOutcome, write_reports
+from xorbench.errors import PASSED, BadFile, BadOption
+from xorbench.judge.checks import exit_code, judge
+from xorbench.observe import store as files
+from xorbench.observe.store import RunStore
+from xorbench.report import history as history_report
+from xorbench.report import sides as sides_report
+
+JUDGED: Final[dict[object, Callable[[Path], RunOutcome]]] = {
+    "sweep": sweep.judged,
+    "lessons": lessons.judged,
+    "benchmark": pytest_benchmark.judged,
+}
+"""How a folder is judged, by its kind; one of another kind is a run, or says that it is none."""
+
+
+def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
+    """Several runs side by side, each judged anew; raises `BadOption` for what is no run."""
+    found = []
+    for text in texts:
+        folder = files.find(root, text)
+        if (kind := files.kind_of(folder)) != "run":
+            raise BadOption(f"RUN: {text!r} is a {kind}: only runs can be put side by side")
+        observed = files.load(folder)
+        found.append(sides_report.RunSide(observed, judge(observed)))
+    if len({side.run.info.id for side in found}) < len(found):
+        raise BadOption("RUN: the same run twice", "name different ones")
+    content = sides_report.content(found)
+    return RunOutcome(None, content, exit_code(content.verdicts))
+
+
+def history(root: Path) -> tuple[RunOutcome, list[str]]:
+    """Each case over all finished runs; the texts say which folders could not be read."""
+    runs, troubles = [], []
+    for folder in sorted((root / "runs").glob("*/")):
+        try:
+            if files.kind_of(folder) == "run" and files.read_info(folder).finished:
+                runs.append(files.load(folder))
+        except BadFile as error:
+            troubles.append(f"left out: {error.message}")
+    if not runs:
+        raise BadOption(f"--history: no finished run in {root}", "python -m xorbench run makes one")
+    return RunOutcome(None, history_report.content(runs), PASSED), troubles
+
+
+def report(root: Path, text: str) -> tuple[RunOutcome, str]:
+    """Judge a run anew and rewrite its reports; the text says why where they cannot be written."""
+    folder = files.find(root, text)
+    outcome = JUDGED.get(files.kind_of(folder), run.judged)(folder)
+    trouble = ""
+    try:
+        write_reports(
+            RunStore(folder, anonymous=outcome.content.anonymous, lock=False), outcome.content
+        )
+    except BadFile as error:
+        trouble = error.message
+    return outcome, trouble

@@ -1,0 +1,274 @@
+"""`run`: train the matrix, judge it, write the report."""
+
+import importlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from xorbench import __version__
+from xorbench.commands.processes import running, starter, terminable, until_interrupted
+from xorbench.commands.progress import Bar, Lines, Quiet
+from xorbench.errors import BadOption
+from xorbench.judge.checks import exit_code, judge
+from xorbench.measure import host
+from xorbench.measure.runner import (
+    ActiveTraining,
+    ProcessSlot,
+    Runner,
+    make_slots,
+    now,
+    require_same_machine,
+    untrainable,
+)
+from xorbench.measure.staging import staged
+from xorbench.measure.stress import stressed
+from xorbench.observe import store as files
+from xorbench.observe.records import RunInfo, Skip, slot_of
+from xorbench.observe.store import RunStore
+from xorbench.plan.axes import idle_note
+from xorbench.plan.case import Case, ProcessConfig, to_dict
+from xorbench.plan.matrix import Plan, estimate_s, expand, expand_configs
+from xorbench.plan.recipe import Recipe
+
+if TYPE_CHECKING:
+    from xorbench.commands.run_outputs import RunOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A run as the command line asks for it; `axes` holds the axes that were named."""
+
+    recipe: Recipe
+    axes: dict[str, tuple[Any, ...]]
+    command: str
+    root: Path = Path("results")
+    name: str | None = None
+    quick: bool = False
+    processes_per_config: int = 2
+    warmup_epochs: int = 2
+    timeout_s: float = 120.0
+    schedule_seed: int = 0
+    faults: tuple[str, ...] = ()
+    require_devices: bool = False
+    save_weights: bool = False
+    anonymous: bool = False
+    stress: str | None = None
+    local_rank: int | None = None  # of several processes here: each drives its own accelerator
+
+
+def run(request: RunRequest, progress: Bar | Lines) -> "RunOutcome":
+    """Plan, start processes, train, judge, report. Raises `BadOption` before anything is written."""
+    store, interrupted = train(request, progress)
+    try:
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore, bool]:
+    """Plan, start processes, train; gives the folder, and whether it was interrupted.
+
+    Raises `BadOption` before anything is written.
+    """
+    started = now()
+    configs, epochs = _validated(request)
+    slots = make_slots(configs, request.processes_per_config, request.faults)
+    size_bytes = epochs * files.BYTES_PER_EPOCH
+    store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
+    start = starter(store.log_path, request.timeout_s)
+    try:
+        with (
+            terminable(),
+            running(slots, start, _load_reports),
+            stressed(request.stress, staged()),
+        ):
+            cases, skips = _resolve(request, slots)
+            info = _info(request, store, configs, cases, slots, started)
+            for skip in skips:
+                store.append("results.jsonl", skip)
+            store.write_info(info)  # with this the folder is a run
+            files.point_latest(request.root, store.folder)
+            store.write_json("boundary_points.json", _points(slots[0], info))
+            for slot in slots:
+                slot.active = [
+                    ActiveTraining(c, slot) for c in cases if c not in {s.case for s in skips}
+                ]
+            runner = Runner(info, store, slots, start, progress)
+            interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
+    except BaseException:
+        store.close()
+        raise
+    return store, interrupted
+
+
+def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
+    """Bring a run that was stopped to its end; what it recorded must come out again."""
+    folder = files.find(root, text, "--resume")
+    store = files.reopen(folder)
+    try:
+        before = files.load(folder)
+        if not before.unfinished:
+            if before.info.finished is None:
+                store.write_info(msgspec.structs.replace(before.info, finished=now()))
+            return conclude(store)
+        slots = make_slots(
+            before.info.configs, before.info.processes_per_config, before.info.faults
+        )
+        for slot in slots:
+            used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]
+            slot.starts = len(used)
+        start = starter(store.log_path, before.info.timeout_s)
+        with terminable(), running(slots, start, _load_reports):
+            require_same_machine(before, slots, folder)
+            skipped = {skip.case.id for skip in before.skips}
+            for slot in slots:
+                slot.active = [
+                    ActiveTraining(c, slot) for c in before.info.cases if c.id not in skipped
+                ]
+            runner = Runner(before.info, store, slots, start, progress)
+            runner.restore(before)
+            interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def _load_reports() -> None:
+    """Import what `conclude` needs; it is heavy, and the processes are still starting."""
+    importlib.import_module("xorbench.report.runs")
+    importlib.import_module("xorbench.commands.run_outputs")
+
+
+def conclude(store: RunStore, *, interrupted: bool = False) -> "RunOutcome":
+    """Read the run back from its files, judge it, and write its reports."""
+    from xorbench.commands.run_outputs import write_reports
+
+    store.clean_logs()
+    outcome = judged(store.folder, interrupted=interrupted)
+    write_reports(store, outcome.content)
+    return outcome
+
+
+def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
+    """Judge a run from its files alone."""
+    from xorbench.commands.run_outputs import RunOutcome
+    from xorbench.report import runs
+
+    observed = files.load(folder)
+    verdicts = judge(observed)
+    lacks_device = any(skip.lacks == "device" for skip in observed.skips)
+    missing = observed.info.require_devices and lacks_device
+    code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
+    return RunOutcome(folder, runs.content(observed, verdicts), code)
+
+
+# Before the training
+
+
+def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
+    """The settings, and about how many epochs they come to with all cases.
+
+    Raises `BadOption` for a matrix that cannot be, before any process starts.
+    """
+    cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
+    configs = expand_configs(request.axes)
+    if len(configs) * request.processes_per_config > 64:
+        count = len(configs) * request.processes_per_config
+        raise BadOption(f"--processes: {count} processes are more than 64", "ask for fewer")
+    each = request.recipe.epochs + request.warmup_epochs
+    return configs, len(cases) * len(configs) * request.processes_per_config * each
+
+
+def _resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
+    """The cases for the devices asked for, or for those that are here; and which are skipped."""
+    axes = dict(request.axes)
+    if "device" not in axes:
+        axes["device"] = _devices(slots[0].machine, request.local_rank)
+    cases = expand(request.recipe, axes, quick=request.quick)
+    return cases, untrainable(slots[0], request.recipe, cases)
+
+
+def _devices(machine: dict[str, Any], local_rank: int | None) -> tuple[str, ...]:
+    """The devices to train on where none is named: the CPU and the accelerator, or a rank's own."""
+    accelerator = machine.get("accelerator")
+    if not accelerator:
+        return ("cpu",)
+    if local_rank is None:
+        return ("cpu", accelerator)
+    return (machine["devices"][local_rank % len(machine["devices"])]["device"],)
+
+
+def _points(slot: ProcessSlot, info: RunInfo) -> dict[str, Any]:
+    """Test points of the first seed, for the picture of the decision boundary."""
+    return slot.ask("points", recipe=to_dict(info.recipe), seed=info.cases[0].seed)
+
+
+def _info(
+    request: RunRequest,
+    store: RunStore,
+    configs: Sequence[ProcessConfig],
+    cases: Sequence[Case],
+    slots: list[ProcessSlot],
+    started: str,
+) -> RunInfo:
+    return RunInfo(
+        xorbench_version=__version__,
+        id=store.folder.name,
+        name=request.name,
+        command=request.command,
+        started=started,
+        recipe=request.recipe,
+        recipe_sha256=request.recipe.sha256(),
+        cases=list(cases),
+        configs=list(configs),
+        processes_per_config=request.processes_per_config,
+        warmup_epochs=min(request.warmup_epochs, request.recipe.epochs),
+        timeout_s=request.timeout_s,
+        schedule_seed=request.schedule_seed,
+        faults=list(request.faults),
+        anonymous=request.anonymous,
+        save_weights=request.save_weights,
+        require_devices=request.require_devices,
+        stress=request.stress,
+        calibration_version=slots[0].calibration_version,
+        host=host.describe(anonymous=request.anonymous),
+    )
+
+
+# Dry run
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would train, and a guess of what it takes."""
+
+    cases: list[tuple[str, str]]  # id, and a note
+    processes: int
+    estimate_s: float
+
+
+def preview(request: RunRequest) -> Preview:
+    """Expand the plan on this machine without training or writing anything."""
+    configs, _ = _validated(request)
+    with tempfile.TemporaryDirectory() as folder:
+        slots = make_slots(configs[:1], 1)
+        start = starter(lambda name: Path(folder) / name, request.timeout_s)
+        with running(slots, start):
+            cases, skips = _resolve(request, slots)
+            has_accelerator = slots[0].machine.get("accelerator") is not None
+    reasons = {skip.case: skip.skipped for skip in skips}
+    noted = [(case.id, _dry_note(case, reasons, has_accelerator)) for case in cases]
+    trained = tuple(case for case in cases if case not in reasons)
+    plan = Plan(
+        request.recipe, trained, configs, request.processes_per_config, request.warmup_epochs
+    )
+    return Preview(noted, len(configs) * request.processes_per_config, estimate_s(plan))
+
+
+def _dry_note(case: Case, reasons: dict[Case, str], has_accelerator: bool) -> str:
+    reason = reasons.get(case)
+    return f"skipped: {reason}" if reason else idle_note(case, has_accelerator)

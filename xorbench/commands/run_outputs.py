@@ -1,0 +1,35 @@
+"""The judged files of a run or a sweep: verdicts, tables, reports."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xorbench.observe.store import RunStore
+from xorbench.report import document, page
+from xorbench.report.content import Content, draw
+from xorbench.report.text import FORMATS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunOutcome:
+    """What a run or a sweep came to: where its files are, its report, the exit code.
+
+    What several runs came to together has no folder.
+    """
+
+    folder: Path | None
+    content: Content
+    exit_code: int
+
+
+def write_reports(store: RunStore, content: Content) -> None:
+    """Write everything that is made from the observations alone."""
+    store.write_json("verdicts.json", content.verdicts)
+    for section in content.sections:
+        if section.csv is not None:
+            store.write_text(f"{section.name}.csv", FORMATS["csv"](section.csv))
+    store.write_text("report.md", document.markdown(content))
+    drawn = {picture.name: draw(picture) for picture in content.pictures}
+    for name, picture in drawn.items():
+        if picture.svg:
+            store.write_text(f"plots/{name}.svg", picture.svg)
+    store.write_text("report.html", page.html(content, drawn))

@@ -1,0 +1,230 @@
+"""`selftest`: inject every fault, and see each caught by the check that should catch it."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xorbench.commands import canary
+from xorbench.commands.progress import Quiet
+from xorbench.commands.run import RunRequest, train
+from xorbench.judge.checks import judge
+from xorbench.judge.compare import compare
+from xorbench.observe import store as files
+from xorbench.observe.records import Run, Verdict
+from xorbench.plan.faults import TENSOR_FAULTS
+from xorbench.plan.recipe import Recipe
+
+MOMENT: Final = "epoch=1,step=2,element=1"
+MORE: Final = {"grow": ",mib=150", "repeat-batch": ""}
+BITS: Final = {"stuck": 30}
+# Each in a seed of its own, in the second of two processes: what it must make fail.
+IN_SEEDS: Final = {
+    **{name: "inputs" if name.endswith("data") else "rerun" for name in TENSOR_FAULTS},
+    **dict.fromkeys(("skip-batch", "repeat-batch", "swap-batches", "flip-label"), "rerun"),
+    **dict.fromkeys(("keep-gradients", "other-lr", "draw-extra"), "rerun"),
+    "grow": "memory",
+    "reload-flip": "save and load",
+}
+# Each in a seed of its own that has every loader setting: the setting whose edges alone must break.
+ON_EDGES: Final = {
+    "pin-draws": "pin_memory",
+    "drop-ignored": "drop_last",
+    "worker-noise": "num_workers",
+}
+DEATHS: Final = ("crash", "hang")
+# Each in a seed of its own, and then each in every process alike: no comparison can see them.
+CLOCKS: Final = ("slow-clock:percent=900", "stopped-clock:epoch=1", "backward-clock:epoch=1")
+ALIKE: Final = {"scaled-tanh": "accuracy of arithmetic", "other-order": "golden inputs"}
+IN_PROCESS: Final = {"flush-subnormals": "arithmetic", "other-tanh": "universal"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """One fault, the check that should catch it, and what that check said; empty if nothing."""
+
+    fault: str
+    check: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class SelftestOutcome:
+    """Every fault with what caught it, and the checks that failed where nothing was injected."""
+
+    caught: list[Caught]
+    alarms: list[str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every fault was caught, and no check cried wolf."""
+        return all(one.said for one in self.caught) and not self.alarms
+
+
+def selftest(note: Callable[[str], None]) -> SelftestOutcome:
+    """Train clean and faulty runs in a temporary folder, and judge them; `note` hears of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        caught: list[Caught] = []
+        note("a clean run")
+        clean = _trained(Path(folder), Recipe(), quick=True)
+        alarms = [_said(v) for v in judge(clean) if v.outcome == "fail"]
+        for title, group in GROUPS.items():
+            note(title)
+            caught += group(Path(folder), clean)
+    return SelftestOutcome(caught, alarms)
+
+
+def _in_seeds(folder: Path, _clean: Run) -> Iterator[Caught]:
+    faults = dict(enumerate(IN_SEEDS))
+    injections = [
+        f"{name}:{MOMENT},bit={BITS.get(name.split('-')[0], 27)}{MORE.get(name, '')},repeat=1"
+        f",cases=*-s{seed}"
+        for seed, name in faults.items()
+    ]
+    verdicts = judge(_trained(folder, Recipe(epochs=3), injections, seeds=tuple(faults)))
+    for seed, name in faults.items():
+        yield _caught(name, IN_SEEDS[name], verdicts, f"-s{seed}", f"seed {seed}", "process p1")
+
+
+def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
+    """Each must break the edges of its setting in its seed, and no other; and those in process."""
+    injections = [f"{name}:cases=*-s{seed}" for seed, name in enumerate(ON_EDGES)]
+    run = _trained(
+        folder,
+        Recipe(epochs=2),
+        [*injections, *IN_PROCESS],
+        processes_per_config=1,
+        pins=(False, True),
+        drops=(True, False),
+        processes=(0, 1),
+        seeds=tuple(range(len(ON_EDGES))),
+    )
+    verdicts = judge(run)
+    for seed, (name, config) in enumerate(ON_EDGES.items()):
+        broken = [
+            v
+            for v in verdicts
+            if v.check == "invariance" and v.outcome == "fail" and v.subject.endswith(f"-s{seed}")
+        ]
+        only = {v.subject.split()[0] for v in broken} == {config}
+        yield Caught(name, f"invariance: {config}", _said(broken[0]) if only else "")
+    for name, check in IN_PROCESS.items():
+        yield _caught(name, check, verdicts)
+
+
+def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
+    injections = [f"{name}:epoch=1,cases=*-s{seed}" for seed, name in enumerate(DEATHS)]
+    run = _trained(
+        folder,
+        Recipe(epochs=2),
+        injections,
+        processes_per_config=1,
+        timeout_s=3.0,
+        seeds=tuple(range(len(DEATHS))),
+    )
+    for seed, name in enumerate(DEATHS):
+        yield _caught(name, "completion", judge(run), f"-s{seed}")
+
+
+def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
+    injections = [f"{fault},cases=*-s{seed}" for seed, fault in enumerate(CLOCKS)]
+    seeds = tuple(range(len(CLOCKS)))
+    verdicts = judge(
+        _trained(folder, Recipe(epochs=20), injections, processes_per_config=1, seeds=seeds)
+    )
+    for seed, fault in enumerate(CLOCKS):
+        yield _caught(fault.partition(":")[0], "clock", verdicts, f"-s{seed}")
+
+
+def _alike(folder: Path, _clean: Run) -> Iterator[Caught]:
+    for name, check in ALIKE.items():
+        verdicts = judge(_trained(folder, Recipe(epochs=2), [name]))
+        yield _caught(name, check, verdicts)
+
+
+def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
+    recipe = Recipe(epochs=20)
+    before = _trained(folder, recipe, drops=(True, False))
+    injections = ["slow:percent=200", "delay:percent=300,cases=*-drop0-*"]
+    compared = compare(before, _trained(folder, recipe, injections, drops=(True, False)))
+    slower = [one for one in compared.variants if one.verdict == "slower"]
+    delayed = [f"{x.subject} {x.ratio:.2f}×" for x in slower if "-drop0-" in x.subject]
+    machine = [f"{x.subject} {x.ratio:.2f}×" for x in compared.machine if x.verdict == "slower"]
+    yield Caught("delay", "compare", delayed[0] if delayed else "")
+    yield Caught("slow", "compare: machine", machine[0] if machine else "")
+
+
+def _burned(_folder: Path, _clean: Run) -> Iterator[Caught]:
+    request = canary.CanaryRequest(
+        devices=("cpu",), models=8, seconds=0.1, faults=("flip-model:epoch=0,element=3,bit=7",)
+    )
+    found = canary.canary(request, lambda _text: None)
+    yield _caught("flip-model", "burn-in", found.verdicts)
+
+
+def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:
+    run = _trained(folder, Recipe(epochs=3), ["race"], stress="cpu")
+    yield _caught("race", "rerun", judge(run))
+
+
+GROUPS: Final[dict[str, Callable[[Path, Run], Iterator[Caught]]]] = {
+    "faults of one training": _in_seeds,
+    "faults of a setting, and of arithmetic": _on_edges,
+    "faults that end a process": _deaths,
+    "faults of clocks": _clocks,
+    "faults that are the same in every process": _alike,
+    "faults of speed": _slower,
+    "a fault in a burn-in": _burned,
+    "a race, under stress": _raced,
+}
+
+
+def _trained(
+    folder: Path,
+    recipe: Recipe,
+    faults: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    processes_per_config: int = 2,
+    timeout_s: float = 120.0,
+    seeds: tuple[int, ...] = (0,),
+    pins: tuple[bool, ...] = (False,),
+    drops: tuple[bool, ...] = (True,),
+    processes: tuple[int, ...] = (0,),
+    stress: str | None = None,
+) -> Run:
+    """A run of these cases on the CPU, in fresh processes, read back from its files."""
+    axes = {
+        "device": ("cpu",),
+        "batch_size": (128,),
+        "pin_memory": pins,
+        "drop_last": (True, False) if quick else drops,
+        "num_workers": processes,
+        "seed": seeds,
+    }
+    request = RunRequest(
+        recipe=recipe,
+        axes=axes,
+        command="selftest",
+        root=folder,
+        processes_per_config=processes_per_config,
+        warmup_epochs=2 if quick else 0,
+        timeout_s=timeout_s,
+        faults=tuple(faults),
+        stress=stress,
+    )
+    store, _ = train(request, Quiet())
+    store.close()
+    return files.load(store.folder)
+
+
+def _caught(fault: str, check: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:
+    """What the check said of a variant with one of these ends, or of any where none is given."""
+    failed = [v for v in verdicts if (v.check, v.outcome) == (check, "fail")]
+    failed = [v for v in failed if not ends or v.subject.endswith(ends)]
+    return Caught(fault, check, _said(failed[0]) if failed else "")
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{verdict.subject}: {verdict.actual}"

@@ -1,0 +1,214 @@
+"""`sweep`: train many seeds in the universal training, count them, write the report."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from xorbench import __version__
+from xorbench.commands.processes import starter, terminable, until_interrupted
+from xorbench.commands.progress import Bar, Lines
+from xorbench.commands.run_outputs import RunOutcome, write_reports
+from xorbench.errors import BadFile
+from xorbench.judge import sweep as judging
+from xorbench.judge.checks import exit_code
+from xorbench.judge.sweep import SweepEvidence
+from xorbench.measure import host
+from xorbench.measure.process import OperationFailed, ProcessDied
+from xorbench.measure.runner import now
+from xorbench.measure.sweeper import Stopped, Sweeper
+from xorbench.observe import store as files
+from xorbench.observe.records import SweepInfo
+from xorbench.observe.store import RunStore
+from xorbench.plan.recipe import Recipe
+from xorbench.plan.sweep import (
+    SweepPlan,
+    default_chunk,
+    require_backend,
+    require_few_enough,
+    require_trainable,
+    universal,
+)
+from xorbench.report import sweeps
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRequest:
+    """A sweep as the command line asks for it; no backend means the fastest there is."""
+
+    recipe: Recipe
+    batch_sizes: tuple[int, ...]
+    drop_last: bool
+    seeds: tuple[tuple[int, int], ...]
+    command: str
+    root: Path = Path("results")
+    name: str | None = None
+    backend: str | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    chunk: int | None = None
+    timeout_s: float = 600.0
+    anonymous: bool = False
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings are asked for."""
+        return len(self.batch_sizes) * sum(last - first + 1 for first, last in self.seeds)
+
+
+def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
+    """Start a process, train, count, report. Raises `BadOption` before anything is written."""
+    require_backend(request.backend, request.device)
+    require_trainable(request.recipe, request.batch_sizes, request.drop_last)
+    require_few_enough(request.trainings)
+    started, size_bytes = now(), request.trainings * files.BYTES_PER_SEED
+    store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
+    try:
+        sweeper = Sweeper(
+            starter(store.log_path, request.timeout_s, "sweeping"),
+            backend=request.backend,
+            device=request.device,
+            threads=request.threads,
+            recipes=[universal(request.recipe, b, request.drop_last) for b in request.batch_sizes],
+        )
+        with terminable(), opened(sweeper, progress):
+            info = _info(request, store, sweeper, started)
+            store.write_json("run.json", info)
+            files.point_latest(request.root, store.folder)
+            work = partial(_train, sweeper, info, store, progress)
+            interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
+    """Train what a sweep that was stopped has left; it ends as if it had not been."""
+    folder = files.find(root, text, "--resume")
+    store = files.reopen_sweep(folder)
+    try:
+        info = files.read_sweep(folder)
+        if info.finished and _evidence(folder, info).complete:
+            return conclude(store)
+        info = msgspec.structs.replace(info, finished=None)
+        sweeper = Sweeper(
+            starter(store.log_path, info.timeout_s, "sweeping"),
+            backend=info.backend,
+            device=info.device,
+            threads=info.threads,
+            recipes=[info.plan.universal(batch_size) for batch_size in info.plan.batch_sizes],
+            before=info.processes,
+        )
+        with terminable(), opened(sweeper, progress):
+            work = partial(_train, sweeper, info, store, progress)
+            interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
+        return conclude(store, interrupted=interrupted)
+    finally:
+        store.close()
+
+
+def conclude(store: RunStore, *, interrupted: bool = False) -> RunOutcome:
+    """Read the sweep back from its files, judge it, and write its reports."""
+    store.clean_logs()
+    outcome = judged(store.folder, interrupted=interrupted)
+    write_reports(store, outcome.content)
+    return outcome
+
+
+def judged(folder: Path, *, interrupted: bool = False) -> RunOutcome:
+    """Count and judge a sweep from its files alone."""
+    evidence = _evidence(folder, files.read_sweep(folder))
+    if evidence.info.finished and not evidence.complete:
+        raise BadFile(
+            f"{folder / 'chunks.jsonl'}: holds fewer seeds than the finished sweep trained",
+            f"sweep --resume {evidence.info.id} trains them again; report.md still has the result",
+        )
+    verdicts = judging.judge(evidence)
+    content = sweeps.content(evidence, verdicts)
+    return RunOutcome(folder, content, exit_code(verdicts, interrupted=interrupted))
+
+
+def _evidence(folder: Path, info: SweepInfo) -> SweepEvidence:
+    return judging.count(info, files.chunks(folder, info), files.read_examples(folder))
+
+
+# Training
+
+
+@contextmanager
+def opened(sweeper: Sweeper, progress: Bar | Lines) -> Iterator[None]:
+    """Have the sweep's process ready; none outlives the block."""
+    try:
+        process = sweeper.open()
+        if process.note:
+            progress.note(f"{process.backend} trains: {process.note}")
+        progress.note(
+            f"{process.backend} on {process.device}, {process.threads} threads;"
+            f" start-up {process.import_s + process.compile_s:.1f} s"
+        )
+        yield
+    finally:
+        sweeper.kill()
+
+
+def _info(request: SweepRequest, store: RunStore, sweeper: Sweeper, started: str) -> SweepInfo:
+    process = sweeper.processes[-1]
+    plan = SweepPlan(
+        request.recipe,
+        request.batch_sizes,
+        request.drop_last,
+        request.seeds,
+        request.chunk or default_chunk(request.recipe, process.backend, request.device),
+    )
+    return SweepInfo(
+        xorbench_version=__version__,
+        id=store.folder.name,
+        name=request.name,
+        command=request.command,
+        started=started,
+        plan=plan,
+        recipe_sha256=request.recipe.sha256(),
+        backend=process.backend,
+        device=request.device,
+        threads=request.threads,
+        timeout_s=request.timeout_s,
+        anonymous=request.anonymous,
+        host=host.describe(anonymous=request.anonymous),
+        known=sweeper.known(plan),
+        processes=sweeper.processes,
+    )
+
+
+def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> None:
+    """Train what is left, keep two of the models as pictures, and say that it is finished."""
+    done = sum(1 for _ in files.chunks(store.folder, info))
+    left = info.plan.trainings - sum(p.count for p in islice(info.plan.pieces(), done))
+    progress.begin(left * info.plan.recipe.epochs)
+    info = msgspec.structs.replace(info, stopped=None)
+    try:
+        sweeper.run(info, islice(info.plan.pieces(), done, None), store, progress)
+        _keep_examples(sweeper, info, store, progress)
+        sweeper.retire()
+        info = msgspec.structs.replace(info, finished=now())
+    except Stopped as error:
+        progress.note(f"stopped: {error}")
+        info = msgspec.structs.replace(info, stopped=str(error))
+    finally:
+        sweeper.write_info(info, store)
+
+
+def _keep_examples(
+    sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines
+) -> None:
+    """Keep the picture of one success and of one failure; a sweep is whole without them."""
+    try:
+        chosen = judging.worth_showing(_evidence(store.folder, info).tallies)
+        examples = [sweeper.example(info.plan, *place) for place in chosen]
+    except (ProcessDied, OperationFailed) as error:
+        progress.note(f"no picture of a decision boundary: {error}")
+    else:
+        store.write_text("examples.json", msgspec.json.encode(examples).decode() + "\n")

@@ -1,0 +1,80 @@
+"""`trace`: a training written down step by step."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xorbench import __version__
+from xorbench.commands.processes import running, starter, terminable
+from xorbench.commands.training_ref import TrainingRef, named
+from xorbench.errors import BadOption
+from xorbench.judge.divergence import first_epoch
+from xorbench.measure import retrain
+from xorbench.observe import trace as traces
+from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.plan.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequest:
+    """A trace as the command line asks for it; `at` are the epochs to record, all by default."""
+
+    text: str
+    output: Path
+    recipe: Recipe
+    root: Path = Path("results")
+    at: tuple[int, ...] | None = None
+    valued: range = range(0)
+    timeout_s: float = 120.0
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOutcome:
+    """The trace as written, and the first epoch in which it is not what was on record."""
+
+    output: Path
+    trace: Trace
+    diverged: int | None
+
+
+def trace(request: TraceRequest) -> TraceOutcome:
+    """Train the case in a process and write what was recorded. Raises `BadOption`, `BadFile`."""
+    side = named(request.root, "CASE", request.text, request.recipe, request.faults)
+    epochs = _epochs(request, side)
+    with tempfile.TemporaryDirectory() as folder, terminable():
+        slot = side.slot("p0")
+        start = starter(lambda name: Path(folder) / name, request.timeout_s)
+        with running([slot], start):
+            opened = retrain.open_traced(slot, side.case, side.recipe, side.injected())
+            recorded: dict[int, TraceEpoch] = {}
+            for epoch in range(max(epochs) + 1):
+                if epoch in epochs:
+                    recorded[epoch] = retrain.record(slot, opened, epoch, request.valued)
+                else:
+                    retrain.step(slot, opened)
+    head = TraceHead(
+        xorbench_version=__version__,
+        case=side.case,
+        config=side.config,
+        recipe=side.recipe,
+        faults=list(side.faults),
+        repeat=side.repeat,
+        machine=slot.machine,
+        inputs_sha256=opened.inputs_sha256,
+        tensors=opened.tensors,
+    )
+    found = Trace(head=head, epochs=recorded)
+    traces.write(request.output, found)
+    digests = {number: epoch.digest for number, epoch in recorded.items()}
+    return TraceOutcome(request.output, found, first_epoch(side.epoch_digests, digests))
+
+
+def _epochs(request: TraceRequest, side: TrainingRef) -> Sequence[int]:
+    epochs = range(side.recipe.epochs) if request.at is None else request.at
+    if max(epochs) >= side.recipe.epochs:
+        raise BadOption(
+            f"--epoch: epoch {max(epochs)} of a training of {side.recipe.epochs} epochs"
+        )
+    return epochs

@@ -1,0 +1,154 @@
+"""What a command line means by a training: a case, a case of a run, or a trace."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from xorbench.errors import BadOption
+from xorbench.judge.evidence import Evidence
+from xorbench.measure.runner import ProcessSlot, make_slots
+from xorbench.observe import store as files
+from xorbench.observe import trace as traces
+from xorbench.observe.records import Run, TrainingRecord
+from xorbench.observe.trace import Trace
+from xorbench.plan.case import Case, ProcessConfig, Variant, spelled_out, variant_id
+from xorbench.plan.faults import FaultSpec, read_fault
+from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe
+from xorbench.plan.variants import read_variant
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRef:
+    """A training that can be done again, and what is on record of it.
+
+    Attributes:
+        label: what it was called.
+        name: what `trace` takes to mean this training, as words of a shell.
+        epoch digests: its digests by epoch; empty where nothing is on record.
+        faults: the injected faults as texts, as far as they hit this training.
+    """
+
+    label: str
+    name: str
+    case: Case
+    config: ProcessConfig
+    recipe: Recipe
+    faults: tuple[str, ...] = ()
+    repeat: int = 0
+    inputs_sha256: str = ""
+    epoch_digests: Mapping[int, str] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    trace: Trace | None = None
+
+    @property
+    def variant(self) -> str:
+        """The id of case and setting."""
+        return variant_id(self.case, self.config)
+
+    def injected(self) -> list[FaultSpec]:
+        """The faults to inject in the training itself."""
+        read = map(read_fault, self.faults)
+        return [fault for fault in read if fault.hits(self.case, self.repeat, "timed")]
+
+    def slot(self, name: str) -> ProcessSlot:
+        """An empty slot whose process will run under this side's setting and faults."""
+        slot = make_slots([self.config], 1, self.faults)[0]
+        slot.name = name
+        return slot
+
+
+def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> TrainingRef:
+    """The side that `case` or `case@setting` names; nothing is on record of it."""
+    return _unrecorded(*read_variant(option, text), recipe, faults)
+
+
+def named(
+    root: Path, option: str, text: str, recipe: Recipe, faults: tuple[str, ...]
+) -> TrainingRef:
+    """The first training on record that the text names, or the case that it is."""
+    if is_recorded(text) or traces.is_trace(Path(text)):
+        return sides(root, option, text)[0]
+    return planned(option, text, recipe, faults)
+
+
+def _unrecorded(
+    case: Case, config: ProcessConfig, recipe: Recipe, faults: tuple[str, ...]
+) -> TrainingRef:
+    words = [spelled_out(case, config)]
+    words += [w for row in RECIPE_OPTIONS if (v := _given(recipe, row)) for w in (row.option, v)]
+    words += [word for fault in faults for word in ("--inject", fault)]
+    name = shlex.join(words)
+    return TrainingRef(name, name, case, config, recipe, faults)
+
+
+def _given(recipe: Recipe, row: Any) -> str:
+    value = getattr(recipe, row.field)
+    return "" if value == getattr(Recipe(), row.field) else str(value)
+
+
+def is_recorded(text: str) -> bool:
+    """Whether a text means a case of a run, as in `latest:cpu-loader-…`, rather than a case."""
+    head, colon, _ = text.partition(":")
+    return bool(colon) and "@" not in head
+
+
+def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
+    """Every training that `FILE`, `RUN`, `RUN:SUBJECT` or `RUN:SUBJECT#WORKER` names.
+
+    Of several processes of a variant the first is taken, unless one is named. Raises `BadOption`,
+    named for the option, where there is none.
+    """
+    path = Path(text)
+    if traces.is_trace(path):
+        return [_of_trace(text, traces.load(path))]
+    name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
+    variant, _, process = rest.partition("#")
+    run = files.load(files.find(root, name, option))
+    found = [
+        side
+        for one in Evidence(run).variants
+        if variant in ("", one.id) and (side := _of_run(name, run, one, process))
+    ]
+    if not found:
+        known = ", ".join(one.id for one in Evidence(run).variants[:4])
+        raise BadOption(f"{option}: {text!r}: the run has no such training", f"it has {known}")
+    return found
+
+
+def _of_trace(text: str, trace: Trace) -> TrainingRef:
+    head = trace.head
+    named = _unrecorded(head.case, head.config, head.recipe, tuple(head.faults))
+    return replace(
+        named,
+        label=text,
+        repeat=head.repeat,
+        inputs_sha256=head.inputs_sha256,
+        epoch_digests={number: epoch.digest for number, epoch in trace.epochs.items()},
+        machine=head.machine,
+        trace=trace,
+    )
+
+
+def _of_run(name: str, run: Run, variant: Variant, process: str) -> TrainingRef | None:
+    trainings = Evidence(run).trainings[variant.id]
+    chosen = [t for t in trainings if process in ("", t.process)]
+    return _side(name, run, variant, chosen[0]) if chosen else None
+
+
+def _side(name: str, run: Run, variant: Variant, training: TrainingRecord) -> TrainingRef:
+    process = next(w for w in run.info.processes if w.id == training.process)
+    label = f"{name}:{variant.id}#{training.process}"
+    return TrainingRef(
+        label=label,
+        name=shlex.quote(label),
+        case=variant.case,
+        config=variant.config,
+        recipe=run.info.recipe,
+        faults=tuple(run.info.faults),
+        repeat=process.repeat,
+        inputs_sha256=training.inputs_sha256,
+        epoch_digests=dict(enumerate(training.epoch_digests)),
+        machine=process.machine,
+    )

@@ -1,0 +1,136 @@
+"""The three questions, each answered in one sentence from the verdicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.speed import by_variant, log_epoch
+from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.system_samples import trouble
+from xorbench.observe.records import Outcome, Run, Verdict
+from xorbench.plan.case import Variant
+
+RIGHT: Final = "Does it train right?"
+SAME: Final = "Does it train the same?"
+FAST: Final = "Does it train as fast as it should?"
+# The question that a check belongs to; a check without a row asks whether it trains right.
+QUESTIONS: Final = {
+    "inputs": SAME,
+    "rerun": SAME,
+    "warm-up": SAME,
+    "invariance": SAME,
+    "speed": FAST,
+    "compare": FAST,
+}
+WORDS: Final[dict[Outcome, str]] = {
+    "pass": "Yes",
+    "fail": "No",
+    "inconclusive": "Not settled",
+    "skipped": "Not judged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question, what it came to, and the sentence that says so."""
+
+    question: str
+    outcome: Outcome
+    sentence: str
+
+    @property
+    def word(self) -> str:
+        """Yes, no, or why neither."""
+        return WORDS[self.outcome]
+
+
+def answers(run: Run, verdicts: Sequence[Verdict]) -> list[Answer]:
+    """The answers to all three."""
+    evidence = Evidence(run)
+    said = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts), FAST: _fast(evidence)}
+    found = [_answer(question, passed, verdicts) for question, passed in said.items()]
+    return [_counted(answer, evidence) for answer in found]
+
+
+def _counted(answer: Answer, evidence: Evidence) -> Answer:
+    """The answer, but never that it trains right where points are wrong, whatever was checked."""
+    wrong = any(t.test.correct != t.test.total for t in evidence.run.trainings)
+    if answer.question == RIGHT and answer.outcome == "pass" and wrong:
+        return replace(answer, outcome="fail")
+    return answer
+
+
+def _answer(question: str, passed: str, verdicts: Sequence[Verdict]) -> Answer:
+    mine = [v for v in verdicts if QUESTIONS.get(v.check, RIGHT) == question]
+    outcome = worst(mine)
+    if outcome in ("fail", "inconclusive"):
+        bad = [v for v in mine if v.outcome == outcome]
+        first = f"{bad[0].check} of {bad[0].subject}: {bad[0].actual}"
+        which = "failed" if outcome == "fail" else "are open"
+        return Answer(question, outcome, f"{len(bad)} of {len(mine)} checks {which}; {first}")
+    return Answer(question, outcome, passed)
+
+
+def worst(verdicts: Sequence[Verdict]) -> Outcome:
+    """The outcome that counts: a failure before anything open, a pass before what was skipped."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
+    return next((outcome for outcome in order if outcome in outcomes), "skipped")
+
+
+def _right(evidence: Evidence) -> str:
+    tests = [training.test for training in evidence.run.trainings]
+    if not tests:
+        return "nothing was trained"
+    points = "; ".join(dict.fromkeys(f"{test.correct} of {test.total}" for test in tests))
+    return (
+        f"{points} test points right in each of {len(tests)} trainings"
+        f" ({len(evidence.variants)} cases)"
+    )
+
+
+def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
+    passed = [v.check for v in verdicts if v.outcome == "pass"]
+    reruns, changes = passed.count("rerun"), passed.count("invariance")
+    parts = []
+    if reruns:
+        parts.append(
+            f"{reruns} cases gave the same bits in {evidence.run.info.processes_per_config} fresh processes each"
+        )
+    if changes:
+        parts.append(f"{changes} changes of a setting did to the bits what they must")
+    return ", and ".join(parts) or "there was nothing to compare with: try --processes 2"
+
+
+def _fast(evidence: Evidence) -> str:
+    if not evidence.variants:
+        return "nothing was trained"
+    logs = by_variant(evidence, lambda training: -log_epoch(training))
+    epochs_per_s = pooled(logs)
+    speeds = [_scaled(epochs_per_s[s.id], _samples(s)) for s in evidence.variants if s.id in logs]
+    if not speeds:
+        return "no time can be believed: see the clock check"
+    slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
+    shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
+    sure = "95 % intervals" if slow.low is not None else "one process, so without intervals"
+    which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
+    disturbed = "; ".join(trouble(evidence.run.system_samples))
+    quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""
+    return f"{' to '.join(shown)} samples/s ({which}){quiet}; a baseline to compare them with was not given"
+
+
+def _samples(variant: Variant) -> int:
+    return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
+
+
+def _scaled(one: Estimate, scale: float) -> Estimate:
+    if one.low is None or one.high is None:
+        return replace(one, value=one.value * scale)
+    return replace(one, value=one.value * scale, low=one.low * scale, high=one.high * scale)
+
+
+def _figure(one: Estimate) -> str:
+    if one.low is None:
+        return f"{one.value:,.0f}"
+    return f"{one.value:,.0f} [{one.low:,.0f}, {one.high:,.0f}]"

@@ -1,0 +1,110 @@
+"""Training a case again in a process, to watch one of its epochs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from xorbench.measure.runner import SAME_TO_RESUME, ProcessSlot
+from xorbench.observe.trace import TraceEpoch
+from xorbench.plan.case import Case, to_dict
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.honour import traced
+from xorbench.plan.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A training that stands open in a process before its first epoch."""
+
+    handle: int
+    inputs_sha256: str
+    tensors: list[str]
+
+
+def open_plain(
+    slot: ProcessSlot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]
+) -> Opened:
+    """Open a training by its own engine, unwatched; raises `WorkerDied` or `OperationFailed`."""
+    return _opened(slot, "open", case, recipe, faults)
+
+
+def _opened(
+    slot: ProcessSlot, op: str, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]
+) -> Opened:
+    injected = [fault.to_dict() for fault in faults]
+    answer = slot.ask(op, case=to_dict(case), recipe=to_dict(recipe), faults=injected)
+    return Opened(answer["training"], answer["inputs_sha256"], answer.get("tensors", []))
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of training again: the first epoch unlike the epoch digests, if any, and the last digest.
+
+    `recorded` is the epoch asked for, None where the training diverged from its epoch digests before.
+    """
+
+    diverged: int | None
+    digest: str
+    recorded: TraceEpoch | None
+    tensors: list[str]
+
+
+def open_traced(
+    slot: ProcessSlot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]
+) -> Opened:
+    """Open a training whose epochs can be recorded; raises `WorkerDied` or `OperationFailed`."""
+    return _opened(slot, "open traced", traced(case), recipe, faults)
+
+
+def step(slot: ProcessSlot, opened: Opened) -> str:
+    """Train one epoch unwatched; gives its digest."""
+    digest: str = slot.ask("step", training=opened.handle)["digest"]
+    return digest
+
+
+def record(slot: ProcessSlot, opened: Opened, epoch: int, valued: range = range(0)) -> TraceEpoch:
+    """Train one epoch and record it, with the values of the steps in `valued`."""
+    bounds = [valued.start, valued.stop]
+    answer = slot.ask("record", training=opened.handle, valued=bounds)
+    return msgspec.convert({"epoch": epoch, **answer}, TraceEpoch)
+
+
+def again(
+    slot: ProcessSlot,
+    case: Case,
+    recipe: Recipe,
+    faults: Sequence[FaultSpec],
+    epoch_digests: Mapping[int, str],
+    epoch: int,
+    valued: range = range(0),
+) -> Replayed:
+    """Train a case from its start and record one epoch, holding each digest to its epoch digests.
+
+    It ends at the first epoch that has another digest than the epoch digests.
+    """
+    opened = open_traced(slot, case, recipe, faults)
+    try:
+        for number in range(epoch):
+            digest = step(slot, opened)
+            if epoch_digests.get(number, digest) != digest:
+                return Replayed(number, digest, None, opened.tensors)
+        recorded = record(slot, opened, epoch, valued)
+        diverged = None if epoch_digests.get(epoch, recorded.digest) == recorded.digest else epoch
+        return Replayed(diverged, recorded.digest, recorded, opened.tensors)
+    finally:
+        close(slot, opened)
+
+
+def close(slot: ProcessSlot, opened: Opened) -> None:
+    """Let the process forget the training."""
+    slot.ask("close", training=opened.handle)
+
+
+def other_machine(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What of the machine that trained is not so here, in words; empty where all is."""
+    for key in SAME_TO_RESUME:
+        if recorded and recorded.get(key) != here.get(key):
+            return f"recorded with {key} {recorded.get(key)}, here it is {here.get(key)}"
+    return ""

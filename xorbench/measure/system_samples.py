@@ -1,0 +1,114 @@
+"""What went on around a run: other programs, time stolen by other machines, accelerator clocks."""
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import psutil
+
+from xorbench.observe.records import AcceleratorState, SystemSample
+
+EVERY_S: Final = 1.0
+# NVML's reasons for lower clocks that are trouble; idle and an application's own setting are none.
+_TROUBLE: Final = {
+    "SwPowerCap": "power cap",
+    "HwSlowdown": "hardware slowdown",
+    "SwThermalSlowdown": "thermal slowdown",
+    "HwThermalSlowdown": "hardware thermal slowdown",
+    "HwPowerBrakeSlowdown": "power brake",
+}
+
+
+class Watch:
+    """Looks around at most once a second, while the processes are not being timed."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
+        self._cpu = _cpu_seconds()
+        self._own: dict[int, float] = {}
+        self._gpus = _gpus()
+
+    def sample(self, processes: Iterable[int]) -> SystemSample | None:
+        """The conditions since the last look, of a second or longer; None before that.
+
+        `processes` are the process ids of this run's own.
+        """
+        now = self._clock()
+        if now - self._last < EVERY_S:
+            return None
+        cpu, own = _cpu_seconds(), _own_seconds(processes)
+        spent = {key: cpu[key] - self._cpu[key] for key in cpu}
+        # a process that has ended, or begun since, is left out: its share is not known
+        mine = sum(own[pid] - self._own[pid] for pid in own.keys() & self._own.keys())
+        total = max(sum(spent.values()), 1e-9)
+        busy = spent["busy"] - mine
+        found = SystemSample(
+            at_s=round(now - self._began, 3),
+            load_average_1min=os.getloadavg()[0],
+            others_percent=round(max(0.0, 100 * busy / total), 2) if self._own else None,
+            steal_percent=round(100 * spent["steal"] / total, 2),
+            accelerators=[state(*gpu) for gpu in self._gpus],
+        )
+        self._last, self._cpu, self._own = now, cpu, own
+        return found
+
+
+def _cpu_seconds() -> dict[str, float]:
+    """Seconds of all processors since the start of the machine: busy, stolen, idle."""
+    times = psutil.cpu_times()
+    steal = float(getattr(times, "steal", 0.0))
+    idle = float(times.idle) + float(getattr(times, "iowait", 0.0))
+    names = ("user", "nice", "system", "irq", "softirq")
+    busy = sum(float(getattr(times, name, 0.0)) for name in names)
+    return {"busy": busy, "steal": steal, "idle": idle}
+
+
+def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
+    """Processor seconds of this process and its processes, their children included."""
+    found = {}
+    for pid in (os.getpid(), *processes):
+        try:
+            process = psutil.Process(pid)
+            used = process.cpu_times()
+            living = sum(_total(child.cpu_times()) for child in process.children(recursive=True))
+        except psutil.Error:
+            continue
+        ended = float(getattr(used, "children_user", 0.0) + getattr(used, "children_system", 0.0))
+        # the processes are children of this process, and are counted on their own
+        found[pid] = _total(used) + (ended + living if pid != os.getpid() else 0.0)
+    return found
+
+
+def _total(times: Any) -> float:
+    return float(times.user + times.system)
+
+
+def _gpus() -> list[tuple[Any, Any]]:
+    """NVML and a handle for each of its devices; none where there is no NVIDIA driver."""
+    try:
+        nvml = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        return [
+            (nvml, nvml.nvmlDeviceGetHandleByIndex(i)) for i in range(nvml.nvmlDeviceGetCount())
+        ]
+    except Exception:
+        return []
+
+
+def state(nvml: Any, handle: Any) -> AcceleratorState:
+    """Clocks (MHz), temperature (°C) and the reasons for lower clocks, as NVML tells them."""
+    reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    names = [
+        text
+        for key, text in _TROUBLE.items()
+        if reasons & getattr(nvml, f"nvmlClocksThrottleReason{key}", 0)
+    ]
+    return AcceleratorState(
+        clock_mhz=nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+        highest_clock_mhz=nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
+        temperature_c=nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        throttled=names,
+    )

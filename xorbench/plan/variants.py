@@ -1,0 +1,62 @@
+"""Reading a case's id, and a setting's, back into what they name."""
+
+import re
+from dataclasses import fields
+from typing import Any, Final
+
+from xorbench.errors import BadOption
+from xorbench.plan.axes import CASE_AXES, CONFIG_AXES, Axis
+from xorbench.plan.case import BASE_CONFIG, Case, ProcessConfig
+
+EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another setting"
+_CASE = re.compile(
+    r"(?P<kind>[a-z]+)(?P<index>\d*)-(?P<engine>[a-z]+)-b(?P<batch_size>\d+)-pin(?P<pin_memory>[01])"
+    r"-drop(?P<drop_last>[01])-w(?P<num_workers>\d+)-s(?P<seed>\d+)(?P<more>(?:-[a-z0-9_]+=.*)?)"
+)
+# Before the next name: a value may hold the same sign, as `1e-05` does.
+_NEXT_OF_CASE = re.compile(r"-(?=[a-z0-9_]+=)")
+_NEXT_OF_SETTING = re.compile(r"\+(?=[a-z0-9_]+=)")
+_NEXT_VARIABLE = re.compile(r" (?=[A-Za-z_][A-Za-z0-9_]*=)")
+
+
+def read_variant(option: str, text: str) -> tuple[Case, ProcessConfig]:
+    """Case and setting of `case` or `case@setting`; raises `BadOption` for what is neither."""
+    case, at, config = text.partition("@")
+    return read_case(option, case), read_config(option, config) if at else ProcessConfig()
+
+
+def read_case(option: str, text: str) -> Case:
+    """The case of an id; raises `BadOption` for what is none."""
+    match = _CASE.fullmatch(text)
+    if not match:
+        raise BadOption(f"{option}: {text!r} is no case", f"for example {EXAMPLE}")
+    given = {name: value for name, value in match.groupdict().items() if name != "more"}
+    kind, index = given.pop("kind"), given.pop("index")
+    given["device"] = f"{kind}:{index}" if index else kind
+    given |= dict(pair.split("=", 1) for pair in _NEXT_OF_CASE.split(match["more"])[1:])
+    return Case(**_values(option, CASE_AXES, given))
+
+
+def read_config(option: str, text: str) -> ProcessConfig:
+    """The setting of an id, such as `threads=2+deterministic=0`; raises `BadOption` otherwise."""
+    if text == BASE_CONFIG:
+        return ProcessConfig()
+    given = {}
+    for pair in _NEXT_OF_SETTING.split(text):
+        name, equals, value = pair.partition("=")
+        if not equals or name in given:
+            raise BadOption(f"{option}: {pair!r} is no setting", f"for example {EXAMPLE}")
+        given[name] = value
+    base = {f.name: getattr(ProcessConfig(), f.name) for f in fields(ProcessConfig) if f.init}
+    return ProcessConfig(**{**base, **_values(option, CONFIG_AXES, given)})
+
+
+def _values(option: str, axes: tuple[Axis, ...], given: dict[str, str]) -> dict[str, Any]:
+    """The values of the axes that are given, each read as its own option would read it."""
+    known = {axis.name: axis for axis in axes}
+    for name in given:
+        if name not in known:
+            raise BadOption(f"{option}: {name!r} is no setting", f"one of {', '.join(known)}")
+    # what is given in several lines as an option stands in one word each in an id
+    lines = {n: _NEXT_VARIABLE.sub("\n", v) if known[n].several else v for n, v in given.items()}
+    return {name: known[name].read(option, text)[0] for name, text in lines.items()}

@@ -1,0 +1,85 @@
+"""What a process can be asked to do together with the processes of other ranks."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import torch
+from torch import distributed
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+from xorbench.plan.case import case_from
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.process.memory import usage
+from xorbench.process.operations import Session, configure
+from xorbench.workload.loop import Training
+from xorbench.workload.replicated import replicated, ulps
+
+__all__ = ["OPERATIONS", "Session"]
+
+BACKENDS: Final = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
+
+
+def replicate(
+    _session: Session,
+    *,
+    store: list[Any],
+    index: int,
+    members: int,
+    timeout_s: float,
+    case: dict[str, Any],
+    recipe: dict[str, Any],
+    faults: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Train as one of several replicas; answers the digest after each epoch.
+
+    The first replica then trains the same global batches alone, and answers how far the two lie
+    apart, in ulps at the largest weight. `store` is the host and port where the ranks meet.
+    """
+    one, size = case_from(case), Recipe(**recipe)
+    met = _join(store[0], store[1], index, members, timeout_s, torch.device(one.device))
+    injected = [FaultSpec(**fault) for fault in faults]
+    training = replicated(one, size, index, members, injected)
+    epoch_digests = [training.step().digest for _ in range(size.epochs)]
+    _part(met, index, members)
+    if index:
+        return {"epoch_digests": epoch_digests, "ulps": None}
+    alone = Training(one, size)
+    for _ in range(size.epochs):
+        alone.step()
+    return {"epoch_digests": epoch_digests, "ulps": ulps(training.state(), alone.state())}
+
+
+def _join(
+    host: str, port: int, index: int, members: int, timeout_s: float, device: torch.device
+) -> PrefixStore:
+    """Make the process group, by the store that the ranks have met in."""
+    limit = timedelta(seconds=timeout_s)
+    if device.type != "cpu":
+        torch.accelerator.set_device_index(device)
+    store = PrefixStore("xorbench/collective", TCPStore(host, port, is_master=False, timeout=limit))
+    distributed.init_process_group(
+        BACKENDS.get(device.type, "gloo"),
+        store=store,
+        rank=index,
+        world_size=members,
+        timeout=limit,
+    )
+    return store
+
+
+def _part(store: PrefixStore, index: int, members: int) -> None:
+    """Wait until every replica has trained: who leaves earlier closes connections that others need.
+
+    The group itself ends with the process, which is ended after its answer.
+    """
+    store.set(f"trained/{index}", "yes")
+    store.wait([f"trained/{member}" for member in range(members)])
+
+
+OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
+    "configure": configure,
+    "replicate": replicate,
+    "usage": usage,
+}

@@ -1,0 +1,211 @@
+"""What a process can be asked to do: one function an operation, and its row in `OPERATIONS`."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from xorbench.plan.case import Case, case_from
+from xorbench.plan.engines import form_of
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.honour import unsupported_reason
+from xorbench.plan.recipe import Recipe
+from xorbench.process import machine, universal_training
+from xorbench.process.memory import usage
+from xorbench.process.universal_training import UniversalTraining
+from xorbench.workload.calibration import VERSION as CALIBRATION_VERSION
+from xorbench.workload.calibration import CalibrationWorkload
+from xorbench.workload.engines import CannotHonour, compiling
+from xorbench.workload.faults import inject
+from xorbench.workload.loop import Training, save_state
+from xorbench.workload.trace import Traced
+from xorbench.workload.xor import make_points
+
+Reply = dict[str, Any]
+SHOWN_POINTS: Final = 2_000
+
+
+class Session:
+    """What stands open in this process between requests."""
+
+    def __init__(self) -> None:
+        self.trainings: dict[int, Training | UniversalTraining] = {}
+        self.traced: dict[int, Traced] = {}
+        self.calibrations: dict[tuple[str, str], CalibrationWorkload] = {}
+        self.opened = 0
+
+
+def configure(
+    _session: Session, *, deterministic: bool, threads: int | None, faults: list[Reply]
+) -> Reply:
+    """Bring the process under its setting; answers what the machine then is."""
+    if faults:
+        from xorbench.process.faults import inject_in_process
+
+        inject_in_process([FaultSpec(**fault) for fault in faults])
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+    return {"machine": machine.describe(), "calibration_version": CALIBRATION_VERSION}
+
+
+def probe(_session: Session, *, devices: list[str]) -> Reply:
+    """Why each device cannot be trained on here; null where it can."""
+    return {device: machine.unavailable_reason(device) for device in devices}
+
+
+def probe_engines(_session: Session, *, engines: list[str], devices: list[str]) -> Reply:
+    """Why each engine cannot train on each device here; null where it can."""
+    able: dict[str, str | None] = {}
+    return {
+        engine: {device: ENGINES_LACKING.get(engine, able.get)(device) for device in devices}
+        for engine in engines
+    }
+
+
+ENGINES_LACKING: Final[dict[str, Callable[[str], str | None]]] = {
+    "compile": compiling.unavailable_reason,
+    "universal": universal_training.unavailable_reason,
+}
+"""The engines that need more than PyTorch."""
+
+
+def open_training(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
+    """Make a training ready to step; answers its handle, the digest of its inputs, its start-up."""
+    injected = [FaultSpec(**fault) for fault in faults]
+    training = _opened(case_from(case), Recipe(**recipe), injected)
+    session.opened += 1
+    session.trainings[session.opened] = training
+    return {
+        "training": session.opened,
+        "inputs_sha256": training.inputs_sha256(),
+        "startup_s": training.startup_s,
+    }
+
+
+def _opened(case: Case, recipe: Recipe, faults: list[FaultSpec]) -> Training | UniversalTraining:
+    reason = unsupported_reason(case, recipe)
+    if reason:
+        raise CannotHonour(reason)
+    if form_of(case) == "universal":
+        return UniversalTraining(case, recipe, faults=faults)
+    return Training(case, recipe, alter=partial(inject, faults=faults))
+
+
+def show_points(_session: Session, *, recipe: Reply, seed: int) -> Reply:
+    """The first test points of a seed, to four digits: enough for a picture."""
+    size = Recipe(**recipe)
+    data = make_points(size.test_size, size.std, seed, "test")
+    x0, x1 = ([round(x, 4) for x in side] for side in data.points[:SHOWN_POINTS].T.tolist())
+    return {"seed": seed, "x0": x0, "x1": x1, "labels": data.labels[:SHOWN_POINTS].tolist()}
+
+
+def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
+    """Make a training ready whose epochs can be recorded; answers also its tensors' names."""
+    injected = [FaultSpec(**fault) for fault in faults]
+    traced = Traced(case_from(case), Recipe(**recipe), injected)
+    session.opened += 1
+    session.trainings[session.opened], session.traced[session.opened] = traced.training, traced
+    inputs = traced.training.inputs_sha256()
+    return {"training": session.opened, "inputs_sha256": inputs, "tensors": traced.tensors}
+
+
+def record(session: Session, *, training: int, valued: list[int]) -> Reply:
+    """Train one epoch and answer it step by step; `valued` bounds the steps whose values to add."""
+    epoch = asdict(session.traced[training].record(range(*valued)))
+    return {**epoch, "values": {str(step): found for step, found in epoch["values"].items()}}
+
+
+def step(session: Session, *, training: int) -> Reply:
+    """Train one epoch; answers its seconds, loss and digest, and where its clock stands then."""
+    variant = session.trainings[training]
+    answer = asdict(variant.step())
+    return {**answer, "clock_s": variant.clock()}
+
+
+def measure_calibration(session: Session, *, device: str, kind: str = "tensor") -> Reply:
+    """Time one epoch of a frozen training on the device."""
+    key = (device, kind)
+    if key not in session.calibrations:
+        session.calibrations[key] = CalibrationWorkload(torch.device(device), kind)
+        session.calibrations[key].epoch()  # warm-up
+    return {"calibration_s": session.calibrations[key].epoch()}
+
+
+def finish(session: Session, *, training: int, with_state: bool) -> Reply:
+    """Score, save and reload the training; `with_state` adds the saved file in base64."""
+    variant = session.trainings[training]
+    answer = asdict(variant.finish())
+    if isinstance(variant, UniversalTraining):
+        answer["golden"] = variant.checked()
+    if with_state:
+        answer["state"] = base64.b64encode(save_state(variant.state())).decode()
+    return answer
+
+
+def follow_in_float64(
+    _session: Session, *, case: Reply, recipe: Reply, weights: list[str]
+) -> Reply:
+    """Follow the weights after each epoch in double precision; null where that would take long."""
+    from xorbench.workload.float64 import follow
+
+    found = follow(case_from(case), Recipe(**recipe), weights)
+    return {"followed": found and asdict(found)}
+
+
+def check_inputs(_session: Session, *, recipe: Reply, seed: int) -> Reply:
+    """compare what is drawn for a seed with NumPy's own reading of the generator."""
+    from xorbench.workload import golden_inputs
+
+    return golden_inputs.checked(Recipe(**recipe), seed)
+
+
+def close(session: Session, *, training: int) -> Reply:
+    """Forget the training."""
+    del session.trainings[training]
+    session.traced.pop(training, None)
+    return {}
+
+
+def check_universal(_session: Session, *, device: str) -> Reply:
+    """Hold the device to the golden values of the universal training; answers every fact."""
+    from xorbench.universal import verify
+    from xorbench.universal.backends import BACKENDS
+
+    backend = BACKENDS["torch"].load(device)
+    groups = {"arithmetic": verify.arithmetic(backend), "universal": verify.training(backend)}
+    return {name: [asdict(fact) for fact in facts] for name, facts in groups.items()}
+
+
+def burn(_session: Session, *, device: str, models: int, flip: list[int] | None) -> Reply:
+    """Train and check an ensemble once; answers the models that came out wrong."""
+    from xorbench.universal import verify
+    from xorbench.universal.backends import BACKENDS
+
+    train = BACKENDS["torch"].load(device).train
+    injected = verify.Flip(*flip) if flip else None
+    return {"mismatches": [m._asdict() for m in verify.burn(train, models, injected)]}
+
+
+OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
+    "configure": configure,
+    "probe": probe,
+    "probe engines": probe_engines,
+    "open": open_training,
+    "points": show_points,
+    "open traced": open_traced,
+    "record": record,
+    "step": step,
+    "calibration": measure_calibration,
+    "float64": follow_in_float64,
+    "golden inputs": check_inputs,
+    "finish": finish,
+    "close": close,
+    "universal": check_universal,
+    "burn": burn,
+    "usage": usage,
+}

@@ -1,0 +1,48 @@
+"""One JSON object a line: `{v, id, op, args}` asks, `{id, ok}` or `{id, error}` answers.
+
+Numbers that JSON cannot hold (NaN, infinities) cross as null. Standard library only: both ends
+use it, and the process's end runs under any interpreter.
+"""
+
+import json
+import math
+from typing import Any, Final
+
+VERSION: Final = 1
+
+
+def request(number: int, op: str, args: dict[str, Any]) -> bytes:
+    """A request as one line."""
+    return _line({"v": VERSION, "id": number, "op": op, "args": args})
+
+
+def answer(number: int, result: object) -> bytes:
+    """An answer as one line."""
+    return _line({"id": number, "ok": _finite(result)})
+
+
+def refusal(number: int, kind: str, message: str) -> bytes:
+    """An error as one line: the exception's type and its message."""
+    return _line({"id": number, "error": {"type": kind, "message": message}})
+
+
+def read(line: bytes) -> dict[str, Any]:
+    """The object on one line; raises `ValueError` for anything else."""
+    message = json.loads(line)
+    if not isinstance(message, dict) or "id" not in message:
+        raise ValueError(f"not a message: {line[:80]!r}")
+    return message
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,54 @@
+"""Answer requests until the pipe closes; die with the orchestrator, whatever it dies of."""
+
+import gc
+import importlib
+import os
+import signal
+import threading
+import traceback
+from typing import Any, NoReturn
+
+from xorbench.process import protocol
+
+
+def watch(lifeline: int) -> None:
+    """Kill this process and its children as soon as the orchestrator's end of the pipe closes.
+
+    A reader that blocks costs nothing, and it notices what no handler can: a `kill -9`.
+    """
+
+    def wait() -> NoReturn:
+        os.read(lifeline, 1)
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+        raise AssertionError("unreachable")
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def serve(requests: int, answers: int, operations: str) -> None:
+    """Read requests from one descriptor and write answers to the other, in order.
+
+    `operations` is the module of this package that answers; each imports only what it needs.
+    """
+    module = importlib.import_module(f"xorbench.process.{operations}")
+    session = module.Session()
+    gc.collect()
+    gc.freeze()  # PyTorch's hundred thousand objects need not be walked again in a timed epoch
+    with os.fdopen(requests, "rb") as incoming, os.fdopen(answers, "wb", buffering=0) as outgoing:
+        for line in incoming:
+            outgoing.write(respond(module.OPERATIONS, session, line))
+
+
+def respond(operations: dict[str, Any], session: object, line: bytes) -> bytes:
+    """The answer to one request; an operation that raises answers with its error."""
+    message = protocol.read(line)
+    number = message["id"]
+    try:
+        if message.get("v") != protocol.VERSION:
+            raise ValueError(f"protocol {message.get('v')}, this process speaks {protocol.VERSION}")
+        if message["op"] not in operations:
+            raise ValueError(f"unknown operation {message['op']!r}")
+        return protocol.answer(number, operations[message["op"]](session, **message["args"]))
+    except Exception as error:
+        traceback.print_exc()  # to the process's log
+        return protocol.refusal(number, type(error).__name__, str(error))

@@ -1,0 +1,56 @@
+"""Keeping a machine busy: a process that works until its standard input closes."""
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final
+
+BLOCK_BYTES: Final = 128 * 2**20
+
+
+def run(kind: str) -> None:
+    """Work without end; the process is gone as soon as its parent is."""
+    threading.Thread(target=_until_closed, daemon=True).start()
+    work = STRESSORS[kind]()
+    while True:
+        work()
+
+
+def _until_closed() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def _cpu() -> Callable[[], object]:
+    block = bytes(2**20)
+    return lambda: hashlib.sha256(block).digest()
+
+
+def _memory() -> Callable[[], object]:
+    here, there = bytearray(os.urandom(4_096) * (BLOCK_BYTES // 4_096)), bytearray(BLOCK_BYTES)
+
+    def copy() -> None:
+        memoryview(there)[:] = here
+
+    return copy
+
+
+def _accelerator() -> Callable[[], object]:
+    import torch
+
+    device = torch.accelerator.current_accelerator()
+    matrix = torch.rand(2_048, 2_048, device=device)
+
+    def multiply() -> None:
+        (matrix @ matrix).sum().item()  # waits, so that the queue stays short
+
+    return multiply
+
+
+STRESSORS: Final[dict[str, Callable[[], Callable[[], object]]]] = {
+    "cpu": _cpu,
+    "memory": _memory,
+    "accelerator": _accelerator,
+}

@@ -1,0 +1,199 @@
+"""What a process can be asked to do for a sweep. Imports torch only where torch is to train."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import numpy as np
+
+from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
+from xorbench.process.memory import usage
+from xorbench.universal import golden, numpy_backend, spec
+from xorbench.universal.backends import BACKENDS, available_cores
+from xorbench.universal.spec import Floats, UniversalRecipe
+from xorbench.universal.trained import Train, Trained
+
+Reply = dict[str, Any]
+
+LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")
+# Variables that choose instructions or threads: recorded, absent ones as null.
+ENVIRONMENT: Final = (
+    "ATEN_CPU_CAPABILITY",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NUMBA_CPU_FEATURES",
+    "NUMBA_CPU_NAME",
+    "OMP_NUM_THREADS",
+)
+GRID: Final = 81
+"""Steps of the picture of a decision boundary, each way."""
+SHOWN_POINTS: Final = 2_000
+
+
+class SweepSession:
+    """The backend that trains in this process, once it is open."""
+
+    train: Train
+
+
+def open_backend(
+    session: SweepSession,
+    *,
+    backend: str | None,
+    device: str,
+    threads: int | None,
+    recipes: list[Reply],
+) -> Reply:
+    """Load a backend, the best there is for None, and compile it for the recipes: the start-up.
+
+    Answers `missing` with the reason where it cannot be used here.
+    """
+    start = time.perf_counter()
+    name, note = (backend, "") if backend else _best(device)
+    if reason := _missing(name, device):
+        return {"missing": reason}
+    used = threads or available_cores()
+    if "torch" in BACKENDS[name].needs:
+        _set_torch_threads(used)
+    session.train = BACKENDS[name].load(device, used).train
+    loaded = time.perf_counter()
+    for recipe in recipes:
+        session.train(UniversalRecipe(**{**recipe, "epochs": 1}), [0], score_epochs=True)
+    return {
+        "backend": name,
+        "note": note,
+        "threads": used if name != "numpy" else 1,
+        "import_s": loaded - start,
+        "compile_s": time.perf_counter() - loaded,
+        "machine": describe(),
+    }
+
+
+def _best(device: str) -> tuple[str, str]:
+    """The backend to take for a device, and why it is not the fastest one."""
+    first, second = FOR_CPU if device == "cpu" else FOR_DEVICES
+    reason = BACKENDS[first].missing()
+    return (second, reason) if reason else (first, "")
+
+
+def _missing(name: str, device: str) -> str | None:
+    reason = BACKENDS[name].missing()
+    if reason or name in CPU_ALONE:
+        return reason
+    from xorbench.process import machine
+
+    return machine.unavailable_reason(device)
+
+
+def _set_torch_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def describe() -> Reply:
+    """Versions, cores and environment of this process, without importing anything."""
+    return {
+        "python_version": platform.python_version(),
+        "os": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cores": available_cores(),
+        **{f"{name}_version": _version(name) for name in LIBRARIES},
+        "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def known(_session: SweepSession, *, recipe: Reply) -> Reply:
+    """The golden answers of one recipe: seeds one by one, and many together."""
+    universal, file = UniversalRecipe(**recipe), golden.load()
+    answers = file.answers.get(universal, ())
+    combined = file.combined if universal == UniversalRecipe() else None
+    return {
+        "answers": [{"seed": a.seed, "sha256": a.sha256, "correct": a.correct} for a in answers],
+        "combined": combined
+        and {
+            "seeds": combined.seeds,
+            "sha256": combined.sha256,
+            "all_right": combined.all_correct,
+        },
+    }
+
+
+def sweep(session: SweepSession, *, recipe: Reply, first_seed: int, count: int) -> Reply:
+    """Train consecutive seeds; answers scores, epochs and digests, in the order of the seeds."""
+    start = time.perf_counter()
+    seeds = range(first_seed, first_seed + count)
+    trained = session.train(UniversalRecipe(**recipe), seeds, score_epochs=True)
+    sha256s = trained.digests()
+    seconds = time.perf_counter() - start
+    return {"chunk_s": seconds, "sha256s": sha256s, **_history(trained)}
+
+
+def _history(trained: Trained) -> Reply:
+    """When the models were right on every test point; epochs count from 1."""
+    right = trained.epoch_correct == trained.total
+    first = np.where(right.any(axis=0), right.argmax(axis=0) + 1, 0)
+    lapses = np.count_nonzero(right[:-1] & ~right[1:], axis=0)
+    return {
+        "scores": trained.correct.tolist(),
+        "first_epochs": [epoch or None for epoch in first.tolist()],
+        "lapses": lapses.tolist(),
+        "right_after": np.count_nonzero(right, axis=1).tolist(),
+    }
+
+
+def example(session: SweepSession, *, recipe: Reply, seed: int) -> Reply:
+    """Train one seed; answers its test points, and its output over the plane they lie in."""
+    universal = UniversalRecipe(**recipe)
+    trained = session.train(universal, [seed])
+    points = spec.points("test", seed, universal.test_size, universal.std)
+    x0, x1, label = (part[:SHOWN_POINTS] for part in points)
+    w = trained.weights[0][:, None]
+    low, high = _extent(x0, x1)
+    line = np.linspace(low, high, GRID, dtype=np.float32)
+    across, up = (part.reshape(-1) for part in np.meshgrid(line, line))
+    return {
+        "correct": int(trained.correct[0]),
+        "total": trained.total,
+        "sha256": trained.digests()[0],
+        "x0": _rounded(x0),
+        "x1": _rounded(x1),
+        "labels": label.astype(int).tolist(),
+        "right": ((_logit(w, x0, x1) >= 0) == (label == 1)).tolist(),
+        "low": low,
+        "high": high,
+        "logits": [_rounded(row) for row in _logit(w, across, up).reshape(GRID, GRID)],
+    }
+
+
+def _rounded(values: Floats) -> list[float]:
+    """To four places: enough for a picture."""
+    return [round(value, 4) for value in values.tolist()]
+
+
+def _extent(x0: Floats, x1: Floats) -> tuple[float, float]:
+    """A square that holds all points, to a tenth."""
+    low, high = min(x0.min(), x1.min()), max(x0.max(), x1.max())
+    return float(np.floor(low * 10 - 1)) / 10, float(np.ceil(high * 10 + 1)) / 10
+
+
+def _logit(w: Floats, x0: Floats, x1: Floats) -> Floats:
+    return numpy_backend.logit(w, numpy_backend.hidden(w, x0, x1))
+
+
+OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
+    "open": open_backend,
+    "known": known,
+    "sweep": sweep,
+    "example": example,
+    "usage": usage,
+}

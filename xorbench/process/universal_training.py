@@ -1,0 +1,148 @@
+"""A training in the universal training, with the ways of one in the PyTorch training."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from xorbench.plan.case import Case
+from xorbench.plan.faults import FaultSpec
+from xorbench.plan.recipe import Recipe
+from xorbench.plan.sweep import universal
+from xorbench.universal import golden, numpy_backend, spec
+from xorbench.universal.backends import BACKENDS
+from xorbench.universal.golden import Checked, GoldenAnswer
+from xorbench.universal.spec import UniversalPoints, UniversalRecipe
+from xorbench.workload import digest
+from xorbench.workload.engines import CannotHonour
+from xorbench.workload.faults import flip_bit
+from xorbench.workload.loop import (
+    Epoch,
+    Result,
+    inline_weights,
+    load_model,
+    save_state,
+    synchronize,
+)
+from xorbench.workload.xor import Score
+
+
+def unavailable_reason(device: str) -> str | None:
+    """Why the universal engine cannot be used for the device here, or None where it can."""
+    return BACKENDS["numba" if device == "cpu" else "torch"].missing()
+
+
+class UniversalTraining:
+    """A case in the universal training: a compiled kernel on the CPU, torch on other devices.
+
+    It has no `DataLoader`, no autograd and no loss; pinning and copying have nothing to act on.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        recipe: Recipe,
+        *,
+        faults: Sequence[FaultSpec] = (),
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.case, self.clock = case, clock
+        self._faults = list(faults)
+        for fault in faults:
+            if fault.name != "flip-weight":
+                raise CannotHonour(f"the universal engine has no place for the fault {fault.name}")
+        rate = recipe.learning_rate(case.batch_size)
+        fields = universal(recipe, case.batch_size, case.drop_last) | {"lr": rate}
+        self.recipe = UniversalRecipe(**fields)
+        self.epoch = 0
+        self._device = torch.device(case.device)
+        start = clock()
+        self._stepper = _stepper(self.recipe, case)
+        self.startup_s = clock() - start
+
+    def inputs_sha256(self) -> str:
+        """Digest over train points, test points and initial weights."""
+        entries: list[tuple[str, Any]] = []
+        for name in ("train", "test"):
+            points = self._points(name)
+            entries += [(f"{name}.{field}", part) for field, part in points._asdict().items()]
+        entries += list(spec.state(spec.initial_weights([self.case.seed])[0]).items())
+        return digest.sha256((name, torch.from_numpy(part.copy())) for name, part in entries)
+
+    def step(self) -> Epoch:
+        """Train one epoch. It has no loss: not a number stands for it."""
+        synchronize(self._device)
+        start = self.clock()
+        self._stepper.epoch()
+        synchronize(self._device)
+        seconds = self.clock() - start
+        for fault in self._faults:
+            if fault.number("epoch") == self.epoch:
+                weights = torch.from_numpy(self._stepper.weights)
+                flip_bit(weights, fault.number("element"), fault.number("bit"))
+                self._stepper.weights = weights.numpy()
+        self.epoch += 1
+        return Epoch(seconds, float("nan"), digest.state_sha256(self.state()), None)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights by their names, on the CPU."""
+        weights = spec.state(self._stepper.weights)
+        return {name: torch.from_numpy(part) for name, part in weights.items()}
+
+    def finish(self) -> Result:
+        """Score the model, then save, load and score it again."""
+        state = self.state()
+        loaded = load_model(save_state(state), spec.HIDDEN).state_dict()
+        return Result(
+            weights_sha256=digest.state_sha256(state),
+            weights=inline_weights(state),
+            train=self._score(state, "train"),
+            test=self._score(state, "test"),
+            reloaded_sha256=digest.state_sha256(loaded),
+            reloaded_test=self._score(loaded, "test"),
+            accelerator_peak_bytes=None,
+        )
+
+    def checked(self) -> list[dict[str, str]]:
+        """Digest and score, each against the golden one, or the oracle's where none is stored."""
+        known = golden.load().answer(self.recipe, self.case.seed)
+        what = "golden" if known else "the NumPy oracle's"
+        right = known or _oracle(self.recipe, self.case.seed)
+        state, total = self.state(), self.recipe.test_size
+        correct = self._score(state, "test").correct
+        facts = (
+            Checked(f"digest, {what}", right.sha256, digest.state_sha256(state)),
+            Checked(f"score, {what}", f"{right.correct}/{total}", f"{correct}/{total}"),
+        )
+        return [asdict(fact) for fact in facts]
+
+    def _points(self, name: str) -> UniversalPoints:
+        size = self.recipe.train_size if name == "train" else self.recipe.test_size
+        return spec.points(name, self.case.seed, size, self.recipe.std)
+
+    def _score(self, state: dict[str, torch.Tensor], name: str) -> Score:
+        points = self._points(name)
+        w = torch.cat([part.reshape(-1) for part in state.values()]).numpy()[:, None]
+        z = numpy_backend.logit(w, numpy_backend.hidden(w, points.x0, points.x1))
+        said = z >= 0
+        right = int((said == (points.label == 1)).sum())
+        answers = "".join("1" if one else "0" for one in said)
+        return Score(right, len(said), answers, int((~np.isfinite(z)).sum()))
+
+
+def _stepper(recipe: UniversalRecipe, case: Case) -> Any:
+    if case.device == "cpu":
+        from xorbench.universal import numba_backend
+
+        return numba_backend.NumbaStepper(recipe, case.seed)
+    from xorbench.universal import torch_backend
+
+    return torch_backend.TorchStepper(recipe, case.seed, case.device)
+
+
+def _oracle(recipe: UniversalRecipe, seed: int) -> GoldenAnswer:
+    trained = numpy_backend.train(recipe, [seed])
+    return GoldenAnswer(seed, trained.digests()[0], int(trained.correct[0]))

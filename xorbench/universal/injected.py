@@ -1,0 +1,311 @@
+"""Faults injected on purpose: a check is only trusted once it has been seen to fail.
+
+``python -m xorbench.universal.injected`` injects each fault and says where it was caught;
+``--flips N`` flips N random bits of weights, one in each of N trainings, and counts those that the
+epoch digests of steps saw and those that later rounding absorbed.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+
+from xorbench.errors import CHECK_FAILED, PASSED
+from xorbench.universal import golden, numpy_backend, spec
+from xorbench.universal.backends import BACKENDS
+from xorbench.universal.numpy_backend import gradients, step, tanh
+from xorbench.universal.probe import probe
+from xorbench.universal.spec import (
+    B1,
+    HIDDEN,
+    W1,
+    Bits,
+    Floats,
+    Integers,
+    UniversalPoints,
+    UniversalRecipe,
+)
+from xorbench.universal.trained import Evaluate, Keep, Train
+
+SHORT: Final = UniversalRecipe(epochs=2)
+"""Every injected fault must show in the first epochs of the golden epoch digests."""
+SKIPPED_BATCH: Final = 7
+SIGN: Final = np.uint32(0x80000000)
+MAGNITUDE: Final = np.uint32(0x7FFFFFFF)
+FIRST_NORMAL: Final = np.uint32(0x00800000)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, and the check that must catch it.
+
+    ``needs`` is the backend it is injected in; ``catch`` injects it and says where it was caught, or
+    gives None if it went unseen. It raises ``Unplantable`` where the machine cannot have the fault.
+    """
+
+    name: str
+    needs: str
+    catch: Callable[[], str | None]
+
+
+class Unplantable(Exception):
+    """The fault cannot exist on this machine, for the reason given."""
+
+
+def in_epoch_digests(train: Train) -> str | None:
+    """Where the golden epoch digests of seed 0 catches a training."""
+    epoch_digests = train(SHORT, [0], keep=Keep.EPOCHS).epoch_digests()
+    checked = golden.compare_epoch_digests(
+        epoch_digests, golden.load().epoch_digests[: SHORT.epochs]
+    )
+    return None if checked.passed else checked.what
+
+
+def in_probe(evaluate: Evaluate) -> str | None:
+    """Which case of the probe first catches a backend's arithmetic."""
+    misses = [miss for probed in probe(evaluate) if not probed.passed for miss in probed.misses]
+    return f"probe: {misses[0]}" if misses else None
+
+
+# ------------------------------------------------------------------------- faults of the oracle
+
+
+@contextmanager
+def replaced(module: ModuleType, **functions: Callable[..., Any]) -> Iterator[None]:
+    """Put other functions in a module's place for a while. Not for several threads at once."""
+    before = {name: getattr(module, name) for name in functions}
+    try:
+        for name, function in functions.items():
+            setattr(module, name, function)
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(module, name, function)
+
+
+def in_oracle(**functions: Callable[..., Any]) -> str | None:
+    """Where the epoch digests catches the oracle with some of its functions replaced."""
+    with replaced(numpy_backend, **functions):
+        return in_epoch_digests(numpy_backend.train)
+
+
+def fused(a: Floats, b: Floats, c: Floats) -> Floats:
+    """``a*b + c`` as one rounding: the product of two float32 is exact in float64."""
+    wide = a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
+    return wide.astype(np.float32)
+
+
+def fused_hidden(w: Floats, x0: Floats, x1: Floats) -> list[Floats]:
+    """The hidden activations as a contracting compiler would have them."""
+    return [tanh(fused(x0, w[W1[j][0]], x1 * w[W1[j][1]]) + w[B1[j]]) for j in range(HIDDEN)]
+
+
+def sequential_sum(g: Floats) -> Floats:
+    """Sum over the points one after the other, [17, S, m] to [17, S, 1]."""
+    return np.add.accumulate(g, axis=-1)[..., -1:]
+
+
+def matrix_hidden(w: Floats, x0: Floats, x1: Floats) -> list[Floats]:
+    """The hidden activations by a matrix product, S by S."""
+    x = np.stack([x0, x1], axis=-1)
+    z = np.matmul(x, w[np.array(W1).T, :, 0].transpose(2, 0, 1))
+    return [tanh(z[..., j] + w[B1[j]]) for j in range(HIDDEN)]
+
+
+def matrix_sum(g: Floats) -> Floats:
+    """Sum over the points by a matrix product with ones."""
+    total: Floats = np.matmul(g, np.ones((g.shape[-1], 1), dtype=np.float32))
+    return total
+
+
+def skipping(number: int) -> Callable[[Floats, UniversalPoints, np.float32], Floats]:
+    """A step that leaves out its ``number``-th batch."""
+    calls = iter(range(sys.maxsize))
+
+    def skip(w: Floats, batch: UniversalPoints, lr: np.float32) -> Floats:
+        return w if next(calls) == number else step(w, batch, lr)
+
+    return skip
+
+
+def stale_step(w: Floats, batch: UniversalPoints, lr: np.float32) -> Floats:
+    """A step whose gradient lost its last point."""
+    return w - numpy_backend.tree_sum(gradients(w, batch)[..., :-1]) * lr
+
+
+def flushing(evaluate: Evaluate) -> Evaluate:
+    """Arithmetic that reads and writes every subnormal as a zero of its sign."""
+
+    def flushed(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
+        return flush(evaluate(operation, flush(a), flush(b), flush(c)))
+
+    return flushed
+
+
+def flush(bits: Bits) -> Bits:
+    """Bit patterns with subnormals replaced by zeros of their sign."""
+    return np.where((bits & MAGNITUDE) < FIRST_NORMAL, bits & SIGN, bits)
+
+
+def reciprocal(evaluate: Evaluate) -> Evaluate:
+    """Arithmetic that divides by way of the reciprocal, in two roundings."""
+
+    def divided(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
+        if operation != "div":
+            return evaluate(operation, a, b, c)
+        one = np.full_like(a, np.float32(1).view(np.uint32))
+        return evaluate("mul", a, evaluate("div", one, b, c), c)
+
+    return divided
+
+
+# ----------------------------------------------------------------------- faults of the compiler
+
+
+def contracted_kernel() -> str | None:
+    """Compile the kernel with leave to contract, and train with it."""
+    from xorbench.universal import numba_backend
+
+    kernel = numba_backend.recompiled(fastmath={"contract"})
+    caught = in_epoch_digests(partial(numba_backend.train, kernel=kernel))
+    if caught is None and not numba_backend.fuses(kernel):
+        raise Unplantable("this instruction set has no fused multiply-add")
+    return caught
+
+
+def processor_flushing() -> str | None:
+    """Have the processor itself flush subnormals, as torch can switch on, and probe torch."""
+    from xorbench.universal import torch_backend
+
+    with torch_backend.flushing_subnormals() as possible:
+        if not possible:
+            raise Unplantable("this processor cannot flush subnormals")
+        return in_probe(torch_backend.evaluate)
+
+
+FAULTS: Final = (
+    Fault("multiply-add contracted into one rounding", "numpy",
+          partial(in_oracle, hidden=fused_hidden)),
+    Fault("kernel compiled to contract", "numba", contracted_kernel),
+    Fault("sum in another order", "numpy", partial(in_oracle, tree_sum=sequential_sum)),
+    Fault("matrix product in place of the written products", "numpy",
+          partial(in_oracle, hidden=matrix_hidden, tree_sum=matrix_sum)),
+    Fault("one batch skipped", "numpy", lambda: in_oracle(step=skipping(SKIPPED_BATCH))),
+    Fault("one point lost from every sum", "numpy", partial(in_oracle, step=stale_step)),
+    Fault("another tanh", "numpy", partial(in_oracle, tanh=np.tanh)),
+    Fault("subnormals flushed", "numpy", lambda: in_probe(flushing(numpy_backend.evaluate))),
+    Fault("subnormals flushed by the processor", "torch", processor_flushing),
+    Fault("division by a reciprocal", "numpy",
+          lambda: in_probe(reciprocal(numpy_backend.evaluate))),
+)  # fmt: skip
+"""Every fault, by what it does; one row more is one check more."""
+
+
+# -------------------------------------------------------------------------------- flipped bits
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What became of flipped bits, one in each of ``count`` trainings.
+
+    Attributes:
+        seen: those after whose step the epoch digests differs from the right one.
+        absorbed_at_once: those that the very next step's rounding undid.
+        absorbed: those that left no trace in the final weights, and so none in the final digest.
+    """
+
+    count: int
+    seen: int
+    absorbed_at_once: int
+    absorbed: int
+
+
+def flip_bits(count: int, recipe: UniversalRecipe = SHORT, seed: int = 0) -> Flips:
+    """Train ``count`` copies of one seed; in each, flip one bit of one weight after one step.
+
+    The bit strikes the weights in memory, after the step has written them and before its digest is
+    taken. Step, weight and bit are drawn from a stream of their own.
+    """
+    steps, columns, places = drawn(count, recipe.steps, seed)
+    right = numpy_backend.train(recipe, [seed], keep=Keep.STEPS)
+    epoch_digests = right.epoch_digests()
+    seen = at_once = 0
+    w = np.repeat(spec.initial_weights([seed]).T[:, :, None], count, axis=1)
+    with np.errstate(all="ignore"):  # a flipped exponent may overflow
+        for number, batch in enumerate(batches(recipe, seed)):
+            struck_before = steps == number - 1
+            w = step(w, batch, np.float32(recipe.lr))
+            same = (bits_of(w) == bits_of(right.kept[number].T[:, :, None])).all(axis=(0, 2))
+            at_once += int(np.count_nonzero(same & struck_before))
+            struck = np.flatnonzero(steps == number)
+            bits_of(w)[columns[struck], struck, 0] ^= places[struck]
+            seen += sum(one != epoch_digests[number] for one in spec.digests(w[:, struck, 0].T))
+    final = (bits_of(w) == bits_of(right.weights.T[:, :, None])).all(axis=(0, 2))
+    return Flips(count, seen, at_once, int(np.count_nonzero(final)))
+
+
+def drawn(count: int, steps: int, seed: int) -> tuple[Integers, Integers, Bits]:
+    """At random: after which step, in which column, and which bit (as a mask), [count] each."""
+    words = spec.u64(spec.key("injected-flips", seed), 0, 3 * count).reshape(3, count)
+    step, column, bit = (words >> np.uint64(16)) % np.array([[steps], [spec.SIZE], [32]], np.uint64)
+    return step.astype(np.int64), column.astype(np.int64), np.uint32(1) << bit.astype(np.uint32)
+
+
+def batches(recipe: UniversalRecipe, seed: int) -> Iterator[UniversalPoints]:
+    """The batches of every step of one seed, [1, m] each."""
+    points = spec.ensemble_points("train", [seed], recipe.train_size, recipe.std)
+    for epoch in range(recipe.epochs):
+        order = spec.epoch_order(epoch, recipe.train_size)
+        for piece in recipe.batches:
+            yield UniversalPoints(*(part[:, order[piece]] for part in points))
+
+
+def bits_of(w: Floats) -> Bits:
+    """The same memory, as bit patterns."""
+    return w.view(np.uint32)
+
+
+# ------------------------------------------------------------------------------- command line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Inject each fault, or flip bits; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xorbench.universal.injected", description=__doc__
+    )
+    parser.add_argument("--flips", type=int, metavar="N", help="flip N bits instead")
+    options = parser.parse_args(arguments)
+    if options.flips is None:
+        unseen = [fault for fault in FAULTS if not injected(fault)]
+        return CHECK_FAILED if unseen else PASSED
+    flips = flip_bits(options.flips, UniversalRecipe())
+    sys.stdout.write(
+        f"{flips.count} bits flipped: {flips.seen} seen by the epoch digests of steps, "
+        f"{flips.absorbed_at_once} undone by the next step, "
+        f"{flips.absorbed} without a trace in the final digest\n"
+    )
+    return PASSED if flips.seen == flips.count else CHECK_FAILED
+
+
+def injected(fault: Fault) -> bool:
+    """Inject one fault and report; False if it went unseen."""
+    if reason := BACKENDS[fault.needs].missing():
+        sys.stdout.write(f"skip {fault.name}: {reason}\n")
+        return True
+    try:
+        caught = fault.catch()
+    except Unplantable as reason:
+        sys.stdout.write(f"skip {fault.name}: {reason}\n")
+        return True
+    sys.stdout.write(f"{'caught' if caught else 'UNSEEN'} {fault.name}: {caught or 'nowhere'}\n")
+    return caught is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""The process that trains: `python -m xorbench.worker`, driven through a pipe."""
