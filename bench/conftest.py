@@ -16,7 +16,7 @@ def under_the_base_config() -> None:
 
 
 def set_base() -> None:
-    """The flags of a process under the base setting."""
+    """The flags of a process under the base process config."""
     config = ProcessConfig()
     assert config.threads is not None
     torch.set_num_threads(config.threads)

@@ -51,10 +51,11 @@ def shown(values: Sequence[float]) -> str:
     return f"{value:10,.4g} [{low:,.4g}, {high:,.4g}]"
 
 
-def rounds(
-    acts: dict[str, Act], processes_per_config: dict[str, int], count: int
-) -> dict[str, list[float]]:
-    """Seconds of one act of each, `count` times, each round in another order."""
+def rounds(acts: dict[str, Act], loops: dict[str, int], count: int) -> dict[str, list[float]]:
+    """Seconds of one act of each, `count` times, each round in another order.
+
+    Where `loops` has more than one for an act, they are timed together.
+    """
     draws = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in acts}
     for act in acts.values():  # warm-up
@@ -62,9 +63,9 @@ def rounds(
     for _ in range(count):
         for name in draws.sample(list(acts), len(acts)):
             start = time.perf_counter()
-            for _ in range(processes_per_config.get(name, 1)):
+            for _ in range(loops.get(name, 1)):
                 acts[name]()
-            times[name].append((time.perf_counter() - start) / processes_per_config.get(name, 1))
+            times[name].append((time.perf_counter() - start) / loops.get(name, 1))
     return times
 
 
@@ -146,8 +147,8 @@ def linear(count: int) -> None:
             acts[f"{engine} {size}"] = training.run_epoch
     gc.collect()
     gc.freeze()
-    processes_per_config = {name: SIZES[-1] // int(name.split()[1]) for name in acts}
-    times = rounds(acts, processes_per_config, count)
+    loops = {name: SIZES[-1] // int(name.split()[1]) for name in acts}
+    times = rounds(acts, loops, count)
     for engine in ("tensor", "replay"):
         each = {n: [t / n for t in times[f"{engine} {n}"]] for n in SIZES}
         for size in SIZES:
@@ -162,11 +163,11 @@ def linear(count: int) -> None:
 
 def memory(engine: str, size: int) -> None:
     """How much one training adds to the peak of a process that has trained a small one."""
-    small, large = (held_after(engine, points) for points in (256, size))
+    small, large = (memory_after(engine, points) for points in (256, size))
     print(f"{(large - small) / 2**20:.1f} MiB more, {(large - small) / size:.0f} bytes a point")
 
 
-def held_after(engine: str, points: int) -> int:
+def memory_after(engine: str, points: int) -> int:
     """The memory of this process, in bytes, while a training of so many points is open."""
     training = Training(Case(engine=engine), Recipe(train_size=points))
     for _ in range(3):

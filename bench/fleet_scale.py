@@ -1,4 +1,4 @@
-"""The quorum at scale, by simulation: is everyone found who is odd, and nobody else; how fast?
+"""The vote of the ranks at scale, by simulation: are all odd ones found, no other, and how fast?
 
 From the records of real runs, N synthetic ranks, each a node of its own, with injected odd, slow,
 missing and wrong-key ones. The records come as bytes, as from the store: decoding them, judging and
@@ -36,7 +36,7 @@ class Injection(NamedTuple):
 
 
 def _odd(node: Node, draw: random.Random) -> Node:
-    """A bit flips in some epoch of one training; the rest of its epoch digests are another one."""
+    """A bit flips in some epoch of one training; those of later epochs are others too."""
     at = draw.randrange(len(node.references))
     one = node.references[at]
     cut = 16 * draw.randrange(len(one.epoch_digests) // 16)
@@ -106,7 +106,7 @@ def fleet(
             altered = injected[rank].alter(even, draw) if rank in injected else even
             yield rank, None if altered is None else msgspec.json.encode(altered)
 
-    return {rank: inject.code for rank, inject in injected.items()}, records()
+    return {rank: injection.code for rank, injection in injected.items()}, records()
 
 
 class Judged(NamedTuple):
@@ -119,10 +119,10 @@ class Judged(NamedTuple):
 
 
 def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -> Judged:
-    """Decode, judge and report a synthetic fleet, and hold the findings to what was injected."""
+    """Decode, judge and report a synthetic fleet; compare the findings with the injections."""
     injected, records = fleet(real, size, each, seed)
     sent = list(records)
-    checked = FleetOptions("bench/fleet_scale.py", threshold=threshold).read()
+    thresholds = FleetOptions("bench/fleet_scale.py", threshold=threshold).read()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         nodes, missing, bad = [], [], []
@@ -135,7 +135,7 @@ def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -
                 bad.append(Bad(sender=f"rank {rank}", rank=rank, reason=read))
             else:
                 nodes.append(read)
-        conclude(Path(folder), checked, nodes, missing, bad, [])
+        conclude(Path(folder), thresholds, nodes, missing, bad, [])
         wall_s = time.perf_counter() - start
         found = [f for f in read_fleet(Path(folder)).findings if f.severity != "note"]
     accused = {f.rank for f in found}
@@ -160,7 +160,7 @@ def main() -> int:
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     failed = False
     for size in map(int, asked.sizes.split(",")):
-        one = judge(real, size, asked.each, asked.seed, asked.slow)
+        one = judge(real, size, asked.each, asked.seed, asked.slow_threshold)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
         shares = f"{one.precision:.3f} | {one.recall:.3f} | {one.named:.3f}"
         injected = asked.each * len(INJECTIONS)

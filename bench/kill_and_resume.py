@@ -24,7 +24,7 @@ ORPHAN_S = 10
 
 
 def epoch_digests(folder: Path) -> dict[str, list[str]]:
-    """all epoch digests of the newest run by slot and case."""
+    """The epoch digests of the newest run by slot and case."""
     lines = (folder / "results" / "latest" / "results.jsonl").read_text().splitlines()
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
     return {f"{r['process'].split('.')[0]} {r['case']['id']}": r["epoch_digests"] for r in records}

@@ -4,9 +4,10 @@
 
 Each fault is at a random moment of a training of three epochs (57 steps), injected by the number of
 the fault alone. Twice it is looked for: between two step traces, written to files and compared by
-`diff`; and between two runs, by their epoch digests and, where those differ, by training both again. A
-single bit must be found at its step, tensor, element and bit; a structural fault at its step and
-tensor. A fault that leaves both epoch digests equal was absorbed. Everything happens in this process.
+`diff`; and between two runs, by their epoch digests and, where those differ, by training both
+again. A single bit must be found at its step, tensor, element and bit; a structural fault at its
+step and tensor. A fault that leaves all epoch digests equal was absorbed. Everything happens in
+this process.
 
 It stops after so many seconds, goes on where the file ends, and then prints the table. Exit code 1
 if any was not found where it was injected.
@@ -46,12 +47,12 @@ STEPS: Final = RECIPE.train_size // CASE.batch_size
 WEIGHTS: Final = {"layer1.weight": 8, "layer1.bias": 4, "layer2.weight": 4, "layer2.bias": 1}
 ACTIVATIONS: Final = {"hidden": 4 * CASE.batch_size, "logits": CASE.batch_size}
 INPUTS: Final = {"inputs": 2 * CASE.batch_size}
-BITS_PLANTED: Final = 1_000
+SINGLE_BITS: Final = 1_000
 STRUCTURES: Final = (
     "skip-batch", "repeat-batch", "swap-batches", "flip-label", "keep-gradients", "other-lr",
     "draw-extra",
 )  # fmt: skip
-INJECTED: Final = BITS_PLANTED + 200
+INJECTED: Final = SINGLE_BITS + 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +81,23 @@ class Found:
     said: str
 
 
-class CheckIn(ProcessSlot):
-    """A process's operations in this process: a fault costs no start of another one."""
+class LocalSlot(ProcessSlot):
+    """The operations of a training process, in this one: no fault costs a start."""
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Answer as a process would, in what its JSON would hold."""
+        """Answer as another process would, in what its JSON would hold."""
         answer: dict[str, Any] = json.loads(json.dumps(OPERATIONS[op](SESSION, **args)))
         return answer
 
 
 SESSION: Final = Session()
-SLOT: Final = CheckIn("p0", ProcessConfig(), 0)
+SLOT: Final = LocalSlot("p0", ProcessConfig(), 0)
 
 
 def drawn(number: int) -> Injection:
     """The fault of this number."""
     draw = random.Random(number)
-    if number < BITS_PLANTED:
+    if number < SINGLE_BITS:
         return _bit(draw)
     return _structure(draw, STRUCTURES[number % len(STRUCTURES)])
 
@@ -133,14 +134,14 @@ def _structure(draw: random.Random, kind: str) -> Injection:
     )
 
 
-def by_traces(inject: Injection, folder: Path) -> bool:
+def by_traces(injection: Injection, folder: Path) -> bool:
     """Whether `diff` of two files of traces ends at the place."""
-    valued = range(inject.step, inject.step + 1)
+    valued = range(injection.step, injection.step + 1)
     paths = (folder / "a.trace", folder / "b.trace")
-    for path, faults in zip(paths, ([], [read_fault(inject.fault)]), strict=True):
+    for path, faults in zip(paths, ([], [read_fault(injection.fault)]), strict=True):
         traces.write(path, _trace(faults, valued))
     found, _ = diff(DiffRequest(str(paths[0]), str(paths[1]), folder))
-    return _is_at(inject, found.place, found.difference)
+    return _is_at(injection, found.place, found.difference)
 
 
 def _trace(faults: list[FaultSpec], valued: range) -> Trace:
@@ -160,21 +161,21 @@ def _trace(faults: list[FaultSpec], valued: range) -> Trace:
     return Trace(head=head, epochs=epochs)
 
 
-def by_runs(inject: Injection) -> bool | None:
-    """Whether epoch digests and replays end at the place; None where the epoch digests are equal."""
-    faults = [read_fault(inject.fault)]
+def by_runs(injection: Injection) -> bool | None:
+    """Whether epoch digests and retraining end at the place; None where the digests are equal."""
+    faults = [read_fault(injection.fault)]
     clean, faulty = epoch_digests(), _epoch_digests(faults)
     epoch = first_epoch(clean, faulty)
     if epoch is None:
         return None
-    a, b, names = _replayed(faults, clean, faulty, epoch)
+    a, b, names = _retrained(faults, clean, faulty, epoch)
     place = first_place(a, b, names)
     if place is None or place.tensor is None:
-        return _is_at(inject, place, None)
+        return _is_at(injection, place, None)
     step = str(place.step)
-    a, b, _ = _replayed(faults, clean, faulty, epoch, range(place.step, place.step + 1))
+    a, b, _ = _retrained(faults, clean, faulty, epoch, range(place.step, place.step + 1))
     return _is_at(
-        inject, place, compare(a.values[step][place.tensor], b.values[step][place.tensor])
+        injection, place, compare(a.values[step][place.tensor], b.values[step][place.tensor])
     )
 
 
@@ -191,7 +192,7 @@ def _epoch_digests(faults: list[FaultSpec]) -> dict[int, str]:
     return found
 
 
-def _replayed(
+def _retrained(
     faults: list[FaultSpec],
     clean: dict[int, str],
     faulty: dict[int, str],
@@ -202,18 +203,18 @@ def _replayed(
     b = retrain.again(SLOT, CASE, RECIPE, faults, faulty, epoch, valued)
     for one in (a, b):
         if one.recorded is None or one.diverged is not None:
-            sys.exit(f"a replay does not repeat its epoch digests at epoch {one.diverged}")
+            sys.exit(f"a retraining does not repeat its epoch digests at epoch {one.diverged}")
     recorded = [one.recorded for one in (a, b) if one.recorded]
     return recorded[0], recorded[1], a.tensors
 
 
-def _is_at(inject: Injection, place: TracePlace | None, difference: Difference | None) -> bool:
-    if place != TracePlace(inject.epoch, inject.step, inject.tensor):
+def _is_at(injection: Injection, place: TracePlace | None, difference: Difference | None) -> bool:
+    if place != TracePlace(injection.epoch, injection.step, injection.tensor):
         return False
-    return inject.bit is None or _is_bit(inject, difference)
+    return injection.bit is None or _is_bit(injection, difference)
 
 
-def _is_bit(inject: Injection, difference: Difference | None) -> bool:
+def _is_bit(injection: Injection, difference: Difference | None) -> bool:
     """Whether this element alone differs, and by this bit alone."""
     if difference is None or difference.first is None or difference.differing != 1:
         return False
@@ -221,16 +222,16 @@ def _is_bit(inject: Injection, difference: Difference | None) -> bool:
     for index, size in zip(difference.first.index, difference.shape_a, strict=True):
         at = at * size + index
     flipped = int(difference.first.a_bits, 16) ^ int(difference.first.b_bits, 16)
-    return (at, flipped) == (inject.element, 1 << (inject.bit or 0))
+    return (at, flipped) == (injection.element, 1 << (injection.bit or 0))
 
 
 def located(number: int, folder: Path) -> Found:
     """Inject the fault of this number, and look for it both ways."""
-    inject = drawn(number)
-    traced, run = by_traces(inject, folder), by_runs(inject)
+    injection = drawn(number)
+    traced, run = by_traces(injection, folder), by_runs(injection)
     missed = not traced or run is False
-    said = f"{inject} was not found there" if missed else ""
-    return Found(number, inject.kind, inject.fault, traced, run is not None, run, said)
+    said = f"{injection} was not found there" if missed else ""
+    return Found(number, injection.kind, injection.fault, traced, run is not None, run, said)
 
 
 def go_on(path: Path, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -251,7 +252,7 @@ def load(path: Path) -> Iterator[Found]:
 
 
 def table(found: list[Found]) -> pd.DataFrame:
-    """By kind of fault: found between traces, changed a list of epoch digests, found between runs, absorbed."""
+    """By kind: found between traces, changed an epoch digest, found between runs, absorbed."""
     kinds = list(dict.fromkeys(one.kind for one in found))
     groups = {kind: [one for one in found if one.kind == kind] for kind in sorted(kinds)}
     return pd.DataFrame([_row(kind, group) for kind, group in {**groups, "all": found}.items()])

@@ -110,8 +110,8 @@ def beside_a_bare_loop(processes: int) -> None:
 def measured_s(run: Run) -> float:
     """Seconds of a run in which something was timed: epochs, warm-ups, calibration workloads.
 
-    Of the calibration workloads of a round its median is on record, once a case: it counts as often as it
-    was timed.
+    A round's record has the median of its calibration workloads, once a case: it counts as often
+    as the workload was timed.
     """
     cases = {case.id: case for case in run.info.cases}
     calibrations = {

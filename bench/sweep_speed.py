@@ -20,7 +20,7 @@ from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import universal
-from xorbench.process import sweeping
+from xorbench.process import sweep_ops
 from xorbench.universal.backends import available_cores
 from xorbench.workload.loop import Training
 
@@ -40,19 +40,19 @@ def reference() -> float:
     return LOOP_EPOCHS / (time.perf_counter() - start)
 
 
-def opened(threads: int, backend: str) -> tuple[sweeping.Session, float]:
+def opened(threads: int, backend: str) -> tuple[sweep_ops.SweepSession, float]:
     """A session of the sweep's process, and the seconds its start-up took."""
-    session = sweeping.Session()
-    answer = sweeping.open_backend(
+    session = sweep_ops.SweepSession()
+    answer = sweep_ops.open_backend(
         session, backend=backend, device="cpu", threads=threads, recipes=[SWEPT]
     )
     return session, answer["import_s"] + answer["compile_s"]
 
 
-def swept(session: sweeping.Session, seeds: int) -> float:
+def swept(session: sweep_ops.SweepSession, seeds: int) -> float:
     """Model-epochs per second of a chunk, as the process of a sweep answers it."""
     start = time.perf_counter()
-    sweeping.sweep(session, recipe=SWEPT, first_seed=0, count=seeds)
+    sweep_ops.sweep(session, recipe=SWEPT, first_seed=0, count=seeds)
     return seeds * SWEPT["epochs"] / (time.perf_counter() - start)
 
 

@@ -30,7 +30,7 @@ def stretch() -> int:
 
 
 def opened(percent: int) -> Training:
-    """The case, ready to train, under the base setting of a process."""
+    """The case, ready to train, under the base process config."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
     faults = [FaultSpec("delay", {"percent": percent})] if percent else []

@@ -58,10 +58,10 @@ THRESHOLDS: Final = (0.02, 0.05)
 CASES: Final = tuple(
     f"cpu-loader-b{size}-pin0-drop{drop}-w0-s0" for size in (128, 256) for drop in (1, 0)
 )
-REPEATS: Final = (2, 5)  # the default, for which two processes of each run are taken, and all
+PROCESSES: Final = (2, 5)  # the default, for which two processes of each run are taken, and all
 RUN: Final = (
     *("--batch-sizes", "128,256", "--pin-memory", "false", "--lr", "0.3", "--epochs", "40"),
-    *("--processes", str(max(REPEATS))),
+    *("--processes", str(max(PROCESSES))),
 )  # fmt: skip
 A_CYCLE: Final = 4  # unchanged runs for each slowed one
 CALIBRATION: Final = 20  # unchanged runs, at the beginning
@@ -135,13 +135,7 @@ def pytest_benchmark_alarm(a: Path, b: Path) -> bool:
 def pyperf(out: Path, stretch: int) -> Path:
     """One run of the task by pyperf: five processes of twenty values."""
     out.unlink(missing_ok=True)
-    few = [
-        "--processes=5",
-        "--dump-steps=20",
-        "--warmups=2",
-        "--loops=1",
-        "--inherit-environ=STRETCH",
-    ]
+    few = ["--processes=5", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
     _ask([sys.executable, str(TASK), "pyperf", *few, "-o", str(out)], stretch)
     return out
 
@@ -274,7 +268,7 @@ def wander(runs: dict[str, Run]) -> pd.DataFrame:
         pools = [relative_pool(by_variant(one, log_relative)) for one in evidence]
         means = 100 * np.array([[one.means[case] for case in CASES] for one in pools])
         processes = 100 * np.array([one.deviation or 0.0 for one in pools])
-        sampled = float(np.mean(processes**2)) / max(REPEATS)
+        sampled = float(np.mean(processes**2)) / max(PROCESSES)
         total = float(np.mean(means.var(axis=0, ddof=1)))
         raw = np.array([float(np.mean(next(iter(calibrations(e).values())))) for e in evidence])
         slopes = np.polyfit(100 * (raw - raw.mean()), means, 1)[0]
@@ -287,7 +281,9 @@ def wander(runs: dict[str, Run]) -> pd.DataFrame:
                 "of it sampling of processes (%)": math.sqrt(sampled),
                 "between runs (%)": math.sqrt(max(0.0, total - sampled)),
                 "taken as (%)": 100 * BETWEEN_RUNS,
-                "moves with the raw calibration time by": f"{slopes.min():.3f} to {slopes.max():.3f}",
+                "moves with the raw calibration time by": (
+                    f"{slopes.min():.3f} to {slopes.max():.3f}"
+                ),
                 "taken as ±": str(RESIDUAL_DRIFT),
             }
         )
@@ -362,7 +358,7 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     """How often a run's 95 % interval covers the median of the others' figures, by case."""
     rows = []
     logs = [by_variant(Evidence(run), log_relative) for run in unchanged(runs)]
-    for processes in REPEATS:
+    for processes in PROCESSES:
         pools = [
             relative_pool({case: each[:processes] for case, each in one.items()}) for one in logs
         ]
@@ -456,8 +452,8 @@ def report(out: Path) -> str:
             f"{machine_line(first.info.host)}; PyTorch {machine['torch_version']}, Python"
             f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
-            f" costs two, {2 * np.median(took):.0f} s. The raw calibration time had a standard deviation"
-            f" of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
+            f" costs two, {2 * np.median(took):.0f} s. The raw calibration time had a standard"
+            f" deviation of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
             f" {first.info.started} to {last} (UTC). What is taken as known of what wanders between"
             " runs was set on the reference machine: on the first"
             f" {CALIBRATION} unchanged runs there, which are judged in no other table, and anew"
@@ -486,7 +482,7 @@ def figures(runs: dict[str, Run]) -> pd.DataFrame:
                     "slowed by (%)": slow.get(training.case.id, 0),
                     "normalized time": round(math.exp(log_relative(training) or 0.0), 5),
                     "epoch (ms)": round(1e3 * float(np.median(training.epoch_s)), 4),
-                    "calibration workload (ms)": round(1e3 * float(np.median(seconds)), 4),
+                    "calibration (ms)": round(1e3 * float(np.median(seconds)), 4),
                 }
             )
     return pd.DataFrame(rows)
