@@ -37,15 +37,15 @@ class Injection(NamedTuple):
 
 def _odd(node: Node, draw: random.Random) -> Node:
     """A bit flips in some epoch of one training; those of later epochs are others too."""
-    at = draw.randrange(len(node.references))
-    one = node.references[at]
+    at = draw.randrange(len(node.trainings))
+    one = node.trainings[at]
     cut = 16 * draw.randrange(len(one.epoch_digests) // 16)
     epoch_digests = one.epoch_digests[:cut] + "".join(
         draw.choices("0123456789abcdef", k=len(one.epoch_digests) - cut)
     )
     sha256 = "".join(draw.choices("0123456789abcdef", k=64))
     changed = replace(one, epoch_digests=epoch_digests, weights_sha256=sha256)
-    return replace(node, references=[*node.references[:at], changed, *node.references[at + 1 :]])
+    return replace(node, trainings=[*node.trainings[:at], changed, *node.trainings[at + 1 :]])
 
 
 def _slow(node: Node, draw: random.Random) -> Node:

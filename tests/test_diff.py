@@ -277,8 +277,8 @@ def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> 
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one real run in whose second process a weight and a batch are damaged."""
     injections = (
-        f"flip-weight:epoch=2,step=3,element=2,bit=20,repeat=1,cases={CASE}",
-        f"skip-batch:epoch=1,step=4,repeat=1,cases={OTHER}",
+        f"flip-weight:epoch=2,step=3,element=2,bit=20,process=1,cases={CASE}",
+        f"skip-batch:epoch=1,step=4,process=1,cases={OTHER}",
     )
     given = [word for inject in injections for word in ("--inject", inject)]
 

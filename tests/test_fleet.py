@@ -59,7 +59,7 @@ def faster(node: Node, factor: float) -> Node:
 
 def flipped(node: Node, epoch: int) -> Node:
     """The node as a bit flip in this epoch of every training would leave it."""
-    return replace(node, references=[_flipped(one, epoch) for one in node.references])
+    return replace(node, trainings=[_flipped(one, epoch) for one in node.trainings])
 
 
 def _flipped(one: Reference, epoch: int) -> Reference:
@@ -86,8 +86,8 @@ def test_a_real_run_gives_one_record_a_device(sound: Node) -> None:
     """Golden values held, both trainings with their epoch digests, the calibration workload once a round."""
     assert sound.checked > 10
     assert (sound.universal, sound.arithmetic, sound.failed) == ([], [], [])
-    assert [one.correct for one in sound.references] == [500, 500]
-    assert {len(one.epoch_digests) for one in sound.references} == {1_600}
+    assert [one.correct for one in sound.trainings] == [500, 500]
+    assert {len(one.epoch_digests) for one in sound.trainings} == {1_600}
     assert sound.calibration is not None
     assert sound.calibration.rounds == 200
 
@@ -141,15 +141,15 @@ def test_a_wrong_edge_case_is_wrong_arithmetic(nodes: list[Node]) -> None:
 
 def test_a_rank_that_does_not_repeat_itself_is_named(nodes: list[Node]) -> None:
     """Its own two processes diverge at epoch 4."""
-    diverged = [replace(nodes[3].references[0], diverged=4)]
-    nodes[3] = replace(nodes[3], references=[*diverged, nodes[3].references[1]])
+    diverged = [replace(nodes[3].trainings[0], diverged=4)]
+    nodes[3] = replace(nodes[3], trainings=[*diverged, nodes[3].trainings[1]])
     assert said(judged(nodes)) == [("XB107", 3)]
 
 
 def test_a_worse_score_is_named(nodes: list[Node]) -> None:
     """Fewer right answers than most, whatever its environment."""
-    worse = [replace(one, correct=499) for one in nodes[6].references]
-    nodes[6] = replace(nodes[6], references=worse)
+    worse = [replace(one, correct=499) for one in nodes[6].trainings]
+    nodes[6] = replace(nodes[6], trainings=worse)
     assert said(judged(nodes)) == [("XB108", 6)]
 
 
@@ -207,10 +207,10 @@ def fleet_of(nodes: list[Node]) -> Fleet:
 
 def test_a_rank_that_is_fed_slowly_is_told_from_a_slow_device(nodes: list[Node]) -> None:
     """Its calibration workload is as quick as the others', its epochs are not."""
-    nodes = [replace(node, references=[even(one) for one in node.references]) for node in nodes]
+    nodes = [replace(node, trainings=[even(one) for one in node.trainings]) for node in nodes]
     assert judged(nodes) == []
-    slow = [replace(one, relative=2 * (one.relative or 1)) for one in nodes[0].references]
-    nodes[0] = replace(nodes[0], references=slow)
+    slow = [replace(one, relative=2 * (one.relative or 1)) for one in nodes[0].trainings]
+    nodes[0] = replace(nodes[0], trainings=slow)
     assert said(judged(nodes)) == [("XB202", 0)]
 
 
@@ -281,7 +281,7 @@ def test_what_the_driver_says_is_found(nodes: list[Node]) -> None:
 
 def test_the_atlas_holds_every_rank_to_the_bits_on_record(nodes: list[Node], sound: Node) -> None:
     """Known bits pass, other ones fail, an environment never seen is a note."""
-    known = {training_name(one): one.weights_sha256 for one in sound.references}
+    known = {training_name(one): one.weights_sha256 for one in sound.trainings}
     key = key_name(sound.key)
     assert judged(nodes, atlas={key: known}) == []
     other = {key: dict.fromkeys(known, "f" * 64)}

@@ -446,7 +446,7 @@ def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run)
     fact = Fact(what="digest", expected="a" * 64, actual="a" * 64)
     run = with_engine(quick_run, "universal", inputs_sha256="b" * 64, golden=[fact])
     assert not {"accuracy", "inputs", "universal"} & failing(run)
-    assert same_bits(gains(Evidence(run))[1]) == "another form"
+    assert same_bits(gains(Evidence(run))[1]) == "another training"
     wrong = msgspec.structs.replace(fact, actual="c" * 64)
     assert "universal" in failing(with_engine(quick_run, "universal", golden=[wrong]))
 

@@ -251,7 +251,7 @@ def test_a_longer_plan_is_estimated_to_take_longer() -> None:
 
 def test_faults_are_read_with_their_place() -> None:
     """Name, numbers, cases, repeat and phase."""
-    fault = read_fault("flip-weight:epoch=3,bit=20,cases=*drop0*,repeat=1,phase=both")
+    fault = read_fault("flip-weight:epoch=3,bit=20,cases=*drop0*,process=1,phase=both")
     assert fault.number("epoch") == 3
     assert fault.number("element") == 0
     assert fault.hits(Case(drop_last=False), 1, "warm-up")
@@ -275,7 +275,7 @@ def test_the_engine_names_of_the_plan_are_those_of_the_workload() -> None:
     from xorbench.workload.engines import ENGINES as BUILT
 
     assert set(ENGINES) == set(ENGINE_ROWS)
-    assert {name for name in ENGINES if ENGINE_ROWS[name].form == "reference"} == set(BUILT)
+    assert {name for name in ENGINES if ENGINE_ROWS[name].kind == "pytorch"} == set(BUILT)
 
 
 def test_defaults_are_shown_as_one_would_type_them() -> None:

@@ -112,7 +112,7 @@ def test_an_export_says_whose_times_they_are(quick_run: Run) -> None:
         "accuracy": "500/500",
         "weights_sha256": first.weights_sha256,
         "samples_per_s": 2432 / benchmark.stats.median,
-        "rounds_by_worker": {"p0": 100, "p1": 100},
+        "rounds_by_process": {"p0": 100, "p1": 100},
     }
     assert found.xorbench is not None
     assert found.xorbench.recipe == quick_run.info.recipe

@@ -339,9 +339,9 @@ def test_the_shuffled_schedule_does_not_move_bits(xorbench: Xorbench, tmp_path: 
 
 # One run with a fault for every check, each injected in a case of its own.
 INJECTED = {
-    "flip-data:bit=25,repeat=1,phase=both": "cpu-loader-b120-pin0-drop1-w0-s0",
-    "crash:epoch=1,repeat=1": "cpu-loader-b120-pin1-drop0-w0-s0",
-    "flip-weight:epoch=2,step=3,element=2,bit=20,repeat=1": "cpu-loader-b128-pin0-drop1-w0-s0",
+    "flip-data:bit=25,process=1,phase=both": "cpu-loader-b120-pin0-drop1-w0-s0",
+    "crash:epoch=1,process=1": "cpu-loader-b120-pin1-drop0-w0-s0",
+    "flip-weight:epoch=2,step=3,element=2,bit=20,process=1": "cpu-loader-b128-pin0-drop1-w0-s0",
     "skip-batch:epoch=1,step=4,phase=warm-up": "cpu-loader-b128-pin0-drop0-w0-s0",
     "draw-extra:epoch=0,phase=warm-up": "cpu-loader-b64-pin0-drop1-w0-s0",
     "reload-flip:bit=22": "cpu-loader-b128-pin1-drop1-w0-s0",

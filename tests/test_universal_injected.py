@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xorbench.universal import injected, numpy_backend
-from xorbench.universal.injected import FAULTS, Fault, Flips, Unplantable
+from xorbench.universal.injected import FAULTS, CannotInject, Fault, Flips
 from xorbench.universal.probe import probe
 from xorbench.universal.spec import UniversalRecipe
 
@@ -14,7 +14,7 @@ def test_fault_is_caught(fault: Fault) -> None:
     """It shows in the epoch digests's first epoch, or in a case of the probe."""
     try:
         caught = fault.catch()
-    except Unplantable as reason:
+    except CannotInject as reason:
         pytest.skip(str(reason))
     assert caught is not None
     assert caught.startswith(("epoch digests of seed 0, epoch 1", "probe: "))

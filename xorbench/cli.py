@@ -1,4 +1,4 @@
-"""The command line: options in, text out, exit code. What is done is done in `verbs`."""
+"""The command line: options in, text out, exit code. The work is done in `commands`."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def plan_options(command: Command) -> Command:
 
 
 def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]:
-    """The options of these parts of the recipe."""
+    """The options of these fields of the recipe."""
 
     def decorate(command: Command) -> Command:
         for row in reversed(rows):
@@ -146,18 +146,18 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]
 @click.option("--inject", multiple=True, hidden=True)
 def run(**options: Any) -> int:
     """Train the matrix, check it, and write the report."""
-    from xorbench.commands import run as verb
+    from xorbench.commands import run as command
 
     if options["resume"] is not None:
         _refuse_beside_resume()
         exports = _exports(options)
-        outcome = verb.resume(_root(options["out"]), options["resume"], _progress())
+        outcome = command.resume(_root(options["out"]), options["resume"], _progress())
         return _print_outcome(outcome, options["as_json"], exports)
     request = _request(options)
     if options["dry_run"]:
-        return _print_preview(verb.preview(request), options["as_json"])
+        return _print_preview(command.preview(request), options["as_json"])
     exports = _exports(options)
-    return _print_outcome(verb.run(request, _progress()), options["as_json"], exports)
+    return _print_outcome(command.run(request, _progress()), options["as_json"], exports)
 
 
 def _progress() -> Any:
@@ -277,9 +277,7 @@ def _named(option: str, text: str) -> str:
 @click.option("--devices", metavar="LIST", help="The CPU and every accelerator by default.")
 @click.option("--models", "models", metavar="S", help="Burn in: train S models at once, …")
 @click.option("--seconds", metavar="T", help="… for T seconds a device, 60 by default.")
-@click.option(
-    "--save", is_flag=True, help="Keep the calibration workload's time as this machine's."
-)
+@click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
 @click.option("--machine-threshold", default="1.5", metavar="X", help="Slower than X times: fail.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
@@ -290,11 +288,11 @@ def _named(option: str, text: str) -> str:
 @click.option("--inject", multiple=True, hidden=True)
 def canary(**options: Any) -> int:
     """Say in seconds whether each device computes right, from one digest for every machine."""
-    from xorbench.commands.canary import canary as verb
+    from xorbench.commands.canary import canary as command
     from xorbench.report import canary as report
 
     request, exports = _canary_request(options), _exports(options)
-    outcome = verb(request, _note)
+    outcome = command(request, _note)
     found = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
     show = report.as_json if options["as_json"] else report.text
     _say(show(*found))
@@ -342,16 +340,16 @@ def _canary_request(options: dict[str, Any]) -> Any:
 @JSON
 def sweep(**options: Any) -> int:
     """Train many seeds to universal bits; count those that learn XOR, and how soon."""
-    from xorbench.commands import sweep as verb
+    from xorbench.commands import sweep as command
 
     if options["resume"] is not None:
         _refuse_beside_resume()
         exports = _exports(options)
-        outcome = verb.resume(_root(options["out"]), options["resume"], _progress())
+        outcome = command.resume(_root(options["out"]), options["resume"], _progress())
     else:
         request = _sweep_request(options)
         exports = _exports(options)
-        outcome = verb.sweep(request, _progress())
+        outcome = command.sweep(request, _progress())
     return _print_outcome(outcome, options["as_json"], exports)
 
 
@@ -389,17 +387,17 @@ def report(**options: Any) -> int:
 
     RUN is a path, an id, the unique beginning of one, a name, or latest.
     """
-    from xorbench.commands import report as verb
+    from xorbench.commands import report as command
 
     if options["history"]:
         return _print_history(options)
     root, texts = _root(options["out"]), options["texts"] or ("latest",)
     if len(texts) > 1:
-        return _print_sides(verb.sides(root, texts), options)
+        return _print_sides(command.sides(root, texts), options)
     if options["html"] is not None:
         raise BadOption("--html: is for several runs", "the page of one is in its folder")
     exports = _exports(options)
-    outcome, trouble = verb.report(root, texts[0])
+    outcome, trouble = command.report(root, texts[0])
     _note(trouble)
     return _print_outcome(outcome, options["as_json"], exports)
 
@@ -438,27 +436,27 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
 def explain(**options: Any) -> int:
     """Find the settings that make the bits of B differ from those of A, by training.
 
-    A and B are cases with a setting (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default),
+    A and B are cases with a config (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default),
     trainings of runs (latest:CASE), or files that trace has written.
     """
-    from xorbench.commands import explain as verb
+    from xorbench.commands import explain as command
 
     _require_faults((*options["inject_a"], *options["inject_b"]))
-    request = verb.ExplainRequest(
+    request = command.ExplainRequest(
         a=options["a"],
         b=options["b"],
         recipe=_recipe(options, RECIPE_OPTIONS),
         root=_root(options["out"]),
         timeout_s=_timeout_s(options),
         max_trainings=parse.integer(
-            "--max-trainings", options["max_trainings"], verb.FIRST_TRAININGS, 1_000_000
+            "--max-trainings", options["max_trainings"], command.FIRST_TRAININGS, 1_000_000
         ),
         faults_a=options["inject_a"],
         faults_b=options["inject_b"],
     )
-    found = verb.explain(request, _note)
+    found = command.explain(request, _note)
     if options["as_json"]:
-        _say(json.dumps(verb.as_dict(found)))
+        _say(json.dumps(command.as_dict(found)))
     else:
         lines = [f"{n}: A {a}, B {b}" for n, (a, b) in found.values.items()]
         _say("\n".join([*lines, "", f"{found.trainings} trainings", *found.answer]))
@@ -468,12 +466,12 @@ def explain(**options: Any) -> int:
 @cli.command()
 @JSON
 def selftest(as_json: bool) -> int:
-    """Inject every fault in short real runs, and see each caught by the check that should."""
-    from xorbench.commands.selftest import selftest as verb
+    """Inject every fault in short real runs; each must be caught by the check meant for it."""
+    from xorbench.commands.selftest import selftest as command
     from xorbench.report import selftest as report
 
     begun = time.monotonic()
-    outcome = verb(_note)
+    outcome = command(_note)
     rows = [(one.fault, one.check, one.said) for one in outcome.caught]
     code = 0 if outcome.passed else CHECK_FAILED
     wall_s = time.monotonic() - begun
@@ -499,7 +497,7 @@ def trace(**options: Any) -> int:
     CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-…
     """
     from xorbench.commands.trace import TraceRequest
-    from xorbench.commands.trace import trace as verb
+    from xorbench.commands.trace import trace as command
 
     _require_faults(options["inject"])
     at, values = options["epoch"], options["dump_steps"]
@@ -514,7 +512,7 @@ def trace(**options: Any) -> int:
         timeout_s=_timeout_s(options),
         faults=options["inject"],
     )
-    outcome = verb(request)
+    outcome = command(request)
     size_kb = outcome.output.stat().st_size / 1_000
     _say(f"{outcome.output}: {len(outcome.trace.epochs)} epochs, {size_kb:,.0f} kB")
     if outcome.diverged is None:
@@ -532,15 +530,15 @@ def trace(**options: Any) -> int:
 def diff(**options: Any) -> int:
     """Find where two trainings diverge: epoch, step, tensor, element.
 
-    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its processes), or
-    files that trace has written.
+    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its
+    processes), or files that trace has written.
     """
     from xorbench.commands.diff import DiffRequest
-    from xorbench.commands.diff import diff as verb
+    from xorbench.commands.diff import diff as command
     from xorbench.report import divergence as report
 
     timeout_s = _timeout_s(options)
-    found, code = verb(DiffRequest(options["a"], options["b"], _root(options["out"]), timeout_s))
+    found, code = command(DiffRequest(options["a"], options["b"], _root(options["out"]), timeout_s))
     _say(report.as_json(found, code) if options["as_json"] else report.text(found))
     return code
 
@@ -556,7 +554,7 @@ def diff(**options: Any) -> int:
 def lessons(**options: Any) -> int:
     """Try what a beginner's tutorial says of this network, and say what holds here."""
     from xorbench.commands.lessons import LessonsRequest
-    from xorbench.commands.lessons import lessons as verb
+    from xorbench.commands.lessons import lessons as command
 
     request = LessonsRequest(
         command=_command(options["anonymous"]),
@@ -566,7 +564,7 @@ def lessons(**options: Any) -> int:
         anonymous=options["anonymous"],
     )
     exports = _exports(options)
-    return _print_outcome(verb(request), options["as_json"], exports)
+    return _print_outcome(command(request), options["as_json"], exports)
 
 
 @cli.command()
@@ -584,10 +582,10 @@ def compare(**options: Any) -> int:
     A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
     value of a setting is judged against the first, by its speed and by its bits.
     """
-    from xorbench.commands import compare as verb
+    from xorbench.commands import compare as command
     from xorbench.report import compare as report
 
-    form = _form(options)
+    text_format = _format(options)
     root, runs, axis = _root(options["out"]), options["runs"], options["axis"]
     thresholds = (
         parse.share("--threshold", options["threshold"]),
@@ -601,13 +599,13 @@ def compare(**options: Any) -> int:
         )
     if axis:
         _refuse_beside_by()
-        along = verb.by_axis(root, runs[0], axis, thresholds[0])
-        _say(report.BY_FORMATS[form](along))
-        return verb.exit_code(along)
+        along = command.by_axis(root, runs[0], axis, thresholds[0])
+        _say(report.BY_FORMATS[text_format](along))
+        return command.exit_code(along)
     before = None if options["baseline"] else runs[0]
-    found = verb.compare(root, before, runs[-1], options["baseline"], thresholds)
-    _say(report.FORMATS[form](found))
-    return verb.exit_code(found)
+    found = command.compare(root, before, runs[-1], options["baseline"], thresholds)
+    _say(report.FORMATS[text_format](found))
+    return command.exit_code(found)
 
 
 def _refuse_beside_by() -> None:
@@ -619,7 +617,7 @@ def _refuse_beside_by() -> None:
         )
 
 
-def _form(options: dict[str, Any]) -> str:
+def _format(options: dict[str, Any]) -> str:
     if options["as_json"] and options["markdown"]:
         raise BadOption("--json: cannot be given with --markdown")
     return "json" if options["as_json"] else "markdown" if options["markdown"] else "text"
@@ -632,9 +630,9 @@ def _form(options: dict[str, Any]) -> str:
 @ROOT
 def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
     """Keep a copy of a run in DIR/baselines, for compare --baseline NAME."""
-    from xorbench.commands import compare as verb
+    from xorbench.commands import compare as command
 
-    folder = verb.save_baseline(_root(out), _named("NAME", name), text, replace=replace)
+    folder = command.save_baseline(_root(out), _named("NAME", name), text, replace=replace)
     _say(f"xorbench: baseline in {_shown(folder)}", err=True)
     return 0
 
@@ -652,7 +650,7 @@ def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
 @click.option(
     "--slow-threshold", default="1.1", metavar="X", help="Slower than X medians is worth a finding."
 )
-@click.option("--atlas", metavar="FILE", help="Hold every rank to the digests on record.")
+@click.option("--atlas", metavar="FILE", help="Compare every rank with the digests on record.")
 @click.option("--baseline", metavar="FILE", help="An earlier fleet.json: is all of it slower?")
 @JUNIT
 @MARKDOWN
@@ -664,10 +662,10 @@ def fleet(**options: Any) -> int:
     Started by torchrun or srun each rank drives its own device; alone it is a fleet of one.
     fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
     """
-    from xorbench.commands import fleet as verb
+    from xorbench.commands import fleet as command
 
     out = _root(options["out"])
-    fleet_options = verb.FleetOptions(
+    fleet_options = command.FleetOptions(
         command=_command(anonymous=False),
         threshold=parse.real("--slow-threshold", options["slow_threshold"], 1, 1e6),
         atlas=_path(options["atlas"]),
@@ -679,17 +677,17 @@ def fleet(**options: Any) -> int:
     if not options["merge"]:
         return _take_part(options, out, thresholds)
     exports = _exports(options)
-    outcome = verb.merge([Path(folder) for folder in options["folders"]], out, thresholds)
+    outcome = command.merge([Path(folder) for folder in options["folders"]], out, thresholds)
     return _print_outcome(outcome, options["as_json"], exports)
 
 
 def _take_part(options: dict[str, Any], out: Path, thresholds: Any) -> int:
-    """This rank's share; only rank 0 has something to show."""
-    from xorbench.commands import ranks as verb
+    """Do this rank's share; only rank 0 has something to show."""
+    from xorbench.commands import ranks as command
 
-    verb.require_faults(options["inject"])
+    command.require_faults(options["inject"])
     batches = parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000)
-    fleet_request = verb.FleetRequest(
+    fleet_request = command.FleetRequest(
         recipe=_recipe(options, RECIPE_OPTIONS),
         axes={"batch_size": batches, "pin_memory": (False,), "drop_last": (True,)},
         command=thresholds.fleet_options.command,
@@ -701,9 +699,9 @@ def _take_part(options: dict[str, Any], out: Path, thresholds: Any) -> int:
         collective=not options["no_collective"],
         faults=options["inject"],
     )
-    here = verb.here()
+    here = command.here()
     exports = _exports(options) if here.rank == 0 else None
-    outcome = verb.take_part(fleet_request, here, _note)
+    outcome = command.take_part(fleet_request, here, _note)
     if isinstance(outcome, int):
         return outcome
     return _print_outcome(outcome, options["as_json"], exports)
@@ -724,10 +722,10 @@ def atlas() -> None:
 @ROOT
 def atlas_add(text: str, file: str | None, out: str) -> int:
     """Put a run on record; a known environment that gives other bits is a failure."""
-    from xorbench.commands import atlas as verb
+    from xorbench.commands import atlas as command
     from xorbench.report import atlas as report
 
-    added = verb.add(_root(out), text, _atlas(file, out))
+    added = command.add(_root(out), text, _atlas(file, out))
     _say(report.changes(added.changes))
     return added.exit_code
 
@@ -738,10 +736,10 @@ def atlas_add(text: str, file: str | None, out: str) -> int:
 @JSON
 def atlas_show(file: str | None, out: str, as_json: bool) -> int:
     """Show what is on record."""
-    from xorbench.commands import atlas as verb
+    from xorbench.commands import atlas as command
     from xorbench.report import atlas as report
 
-    found, code = verb.show(_atlas(file, out))
+    found, code = command.show(_atlas(file, out))
     _say(report.as_json(found) if as_json else report.text(found))
     return code
 
@@ -752,16 +750,16 @@ def _atlas(file: str | None, out: str) -> Path:
 
 @cli.command()
 @click.argument("text", metavar="RUN")
-@click.option("--to", "form", required=True, metavar="FORMAT", help="pytest-benchmark.")
+@click.option("--to", "file_format", required=True, metavar="FORMAT", help="pytest-benchmark.")
 @click.argument("file", metavar="FILE")
 @ROOT
-def export(text: str, form: str, file: str, out: str) -> int:
+def export(text: str, file_format: str, file: str, out: str) -> int:
     """Write a run as a file of another program: an epoch is a round, a case a benchmark."""
-    from xorbench.commands import pytest_benchmark as verb
+    from xorbench.commands import pytest_benchmark as command
 
-    form = parse.word("--to", form, tuple(verb.EXPORTS))
+    file_format = parse.word("--to", file_format, tuple(command.EXPORTS))
     path = _file("FILE", file)
-    count = verb.export(_root(out), text, form, path)
+    count = command.export(_root(out), text, file_format, path)
     _say(f"{path}: {count} benchmarks")
     return 0
 
@@ -775,11 +773,11 @@ def export(text: str, form: str, file: str, out: str) -> int:
 def import_(**options: Any) -> int:
     """Make a run of a file of pytest-benchmark, for report and compare.
 
-    What such a file lacks stays absent: there are no epoch digests, calibration workloads or weights, and its
-    comparisons are of raw times.
+    What such a file lacks stays absent: it has no epoch digests, calibration times or weights,
+    so only raw times can be compared.
     """
     from xorbench.commands.pytest_benchmark import ImportRequest
-    from xorbench.commands.pytest_benchmark import import_ as verb
+    from xorbench.commands.pytest_benchmark import import_ as command
 
     request = ImportRequest(
         file=options["file"],
@@ -788,18 +786,18 @@ def import_(**options: Any) -> int:
         name=_name(options["name"]),
         anonymous=options["anonymous"],
     )
-    return _print_outcome(verb(request), options["as_json"])
+    return _print_outcome(command(request), options["as_json"])
 
 
 @cli.command()
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
 def env(anonymous: bool, _as_json: bool) -> int:
-    """Show this machine as a process sees it, as JSON to paste into a bug report."""
-    from xorbench.commands.env import env as verb
+    """Show this machine as a training process sees it, as JSON for a bug report."""
+    from xorbench.commands.env import env as command
     from xorbench.observe.store import without_names
 
-    described = verb(anonymous=anonymous)
+    described = command(anonymous=anonymous)
     _say(json.dumps(without_names(described) if anonymous else described, indent=2))
     return 0
 
@@ -807,7 +805,7 @@ def env(anonymous: bool, _as_json: bool) -> int:
 @cli.command("list")
 @JSON
 def list_(as_json: bool) -> int:
-    """List the settings, the parts of the recipe, and the checks."""
+    """List the settings, the fields of the recipe, and the checks."""
     from xorbench.commands.listing import LISTS
     from xorbench.report.text import to_terminal
 

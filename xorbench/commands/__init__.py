@@ -1,1 +1,1 @@
-"""One module a verb: each composes the packages before it."""
+"""One module for each command; each composes the packages before it."""

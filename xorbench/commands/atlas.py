@@ -23,16 +23,16 @@ def add(root: Path, text: str, path: Path) -> Added:
     """Put a run's digests on record; a known environment with other bits is refused, and said.
 
     Raises:
-        BadOption: the run was injected with faults, or holds no training of the PyTorch training.
+        BadOption: the run has injected faults, or no finished PyTorch training.
         BadFile: the run or the atlas is damaged.
     """
     folder = find(root, text)
-    gather.require_unplanted(folder)
+    gather.require_no_faults(folder)
     nodes = gather.read(folder)
     if isinstance(nodes, Bad):
         raise BadFile(f"{folder}: {nodes.reason}")
-    if not any(node.references for node in nodes):
-        raise BadOption(f"RUN: {text!r} has no finished training of the PyTorch training")
+    if not any(node.trainings for node in nodes):
+        raise BadOption(f"RUN: {text!r} has no finished PyTorch training")
     if any(node.universal or node.arithmetic or node.failed for node in nodes):
         raise BadOption(f"RUN: {text!r} did not pass, so its bits are not believed", "report it")
     after, changes = book.add(book.load(path), nodes)

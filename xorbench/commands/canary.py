@@ -13,6 +13,7 @@ from xorbench.commands.processes import running, starter, terminable
 from xorbench.errors import BadFile
 from xorbench.judge import canary as judge
 from xorbench.judge.checks import exit_code
+from xorbench.judge.thresholds import MACHINE_THRESHOLD
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.runner import StartProcess, golden_of, make_slots, now
@@ -34,7 +35,7 @@ class CanaryRequest:
     seconds: float = 60.0
     root: Path = Path("results")
     save: bool = False
-    machine_threshold: float = judge.MACHINE_THRESHOLD
+    machine_threshold: float = MACHINE_THRESHOLD
     timeout_s: float = 120.0
     require_devices: bool = False
     faults: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ class _Canary:
     def __init__(
         self,
         request: CanaryRequest,
-        saved: calibrations.CalibrationWorkloads,
+        saved: calibrations.SavedCalibrations,
         say: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
@@ -135,8 +136,8 @@ class _Canary:
         )
         saved_s = saved.calibration_s if saved and comparable else None
         unavailable_reason = (
-            f"the saved value is of calibration workload {saved.calibration_version}, this is"
-            f" {self._slot.calibration_version}"
+            f"the saved value is of calibration version {saved.calibration_version}, this is"
+            f" version {self._slot.calibration_version}"
             if saved
             else "no saved value to compare with"
         )
@@ -164,7 +165,7 @@ class _Canary:
                 self.verdicts.append(judge.sound(device, burned))
 
     def save(self) -> None:
-        """Keep the median of each device's calibration workload epochs, of devices that compute right."""
+        """Save the median calibration time of each device that computes right."""
         wrong = {v.subject for v in self.verdicts if v.outcome == "fail" and v.check != "speed"}
         times = {
             device: Saved(

@@ -25,7 +25,7 @@ from xorbench.plan import kernels
 
 FOLLOWED: Final = 6  # steps from the first that differs whose values are compared
 
-Pair = tuple[TrainingRef, TrainingRef]
+BothSides = tuple[TrainingRef, TrainingRef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _on_record(a: TrainingRef, b: TrainingRef, notes: list[str]) -> Divergence:
     )
 
 
-def _between(a: Trace, b: Trace, both: Pair, found: Divergence) -> Divergence:
+def _between(a: Trace, b: Trace, both: BothSides, found: Divergence) -> Divergence:
     """Add step and tensor from the traces themselves: they show what an epoch's end no longer does.
 
     Damage to a gradient or an activation may round away before it reaches a weight.
@@ -108,8 +108,10 @@ def _trained_again(
             return replace(found, replays=f"a side cannot be trained again here: {error}")
 
 
-def _replayed(slots: list[ProcessSlot], both: Pair, found: Divergence, epoch: int) -> Divergence:
-    """Train both again up to the epoch; where they repeat themselves, look into it."""
+def _replayed(
+    slots: list[ProcessSlot], both: BothSides, found: Divergence, epoch: int
+) -> Divergence:
+    """Train both again up to the epoch; where both reproduce their records, compare its steps."""
     for letter, slot, side in zip("AB", slots, both, strict=True):
         strange = retrain.other_machine(side.machine, slot.machine)
         if strange:
@@ -147,7 +149,7 @@ def _again(slot: ProcessSlot, side: TrainingRef, epoch: int, valued: range = ran
 
 
 def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, first: Replayed) -> str:
-    """Say that a side does not repeat itself, and whether its replays at least agree.
+    """Say that a side does not reproduce its record, and whether its replays at least agree.
 
     Other kernels give other bits from the first epoch on, and the same ones each time.
     """
@@ -162,7 +164,7 @@ def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, first: Replaye
     )
 
 
-def _with_values(both: Pair, found: Divergence, a: TraceEpoch, b: TraceEpoch) -> Divergence:
+def _with_values(both: BothSides, found: Divergence, a: TraceEpoch, b: TraceEpoch) -> Divergence:
     """Add the element and the growth, or the commands whose traces would hold them."""
     place = found.place
     if place is None or place.tensor is None:
@@ -174,7 +176,7 @@ def _with_values(both: Pair, found: Divergence, a: TraceEpoch, b: TraceEpoch) ->
     return replace(found, difference=difference, growth=growth(a.values, b.values))
 
 
-def _commands(both: Pair, epoch: int, place: TracePlace | None) -> list[str]:
+def _commands(both: BothSides, epoch: int, place: TracePlace | None) -> list[str]:
     values = f" --dump-steps {place.step}-{place.step + FOLLOWED - 1}" if place else ""
     return [
         f"python -m xorbench trace {side.name} --epoch {epoch}{values} -o {letter}.trace"

@@ -1,4 +1,4 @@
-"""`env`: what this machine is, as a process sees it."""
+"""`env`: what this machine is, as a training process sees it."""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +12,7 @@ from xorbench.plan.case import ProcessConfig
 
 
 def env(*, anonymous: bool) -> dict[str, Any]:
-    """The host and, from a process under the base setting, its interpreter and PyTorch."""
+    """The host and, from a process under the base config, its interpreter and PyTorch."""
     with tempfile.TemporaryDirectory() as folder:
         slots = make_slots([ProcessConfig()], 1)
         with running(slots, starter(lambda name: Path(folder) / name, 120.0)):

@@ -26,7 +26,7 @@ Digests = list[str]
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """Two settings as the command line names them, and how many trainings may be done."""
+    """Two sides as the command line names them, and how many trainings may be done."""
 
     a: str
     b: str
@@ -177,13 +177,13 @@ class _Trainer:
 
     def digests(self, side: TrainingRef) -> Digests | None:
         """As `trained`; a training that was done before is not done again."""
-        key = (side.case, side.config, side.recipe, side.repeat, tuple(sorted(side.faults)))
+        key = (side.case, side.config, side.recipe, side.index, tuple(sorted(side.faults)))
         if key not in self._known:
             self._known[key] = self.trained(side)
         return self._known[key]
 
     def attempt(self, side: TrainingRef) -> Digests | None:
-        """As `digests`; None where no process can start under the side's setting."""
+        """As `digests`; None where no process can start under the side's config."""
         try:
             return self.digests(side)
         except BadOption:
@@ -222,7 +222,7 @@ def as_dict(found: ExplainOutcome) -> dict[str, Any]:
 
 
 def _parts(side: TrainingRef) -> dict[str, Any]:
-    """Everything of a side that can be set: of case, setting and recipe, variables, faults."""
+    """Everything of a side that can be set: of case, config and recipe, variables, faults."""
     owners: tuple[Case | ProcessConfig | Recipe, ...] = (side.case, side.config, side.recipe)
     parts = {
         f.name: getattr(owner, f.name)

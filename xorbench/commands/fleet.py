@@ -122,5 +122,5 @@ def conclude(
 
 def _without_epoch_digests(node: Node) -> Node:
     """The record as `fleet.json` keeps it: the epoch digests are in the run folders."""
-    references = [msgspec.structs.replace(one, epoch_digests="") for one in node.references]
-    return msgspec.structs.replace(node, references=references)
+    trainings = [msgspec.structs.replace(one, epoch_digests="") for one in node.trainings]
+    return msgspec.structs.replace(node, trainings=trainings)

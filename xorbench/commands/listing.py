@@ -24,7 +24,7 @@ def axes() -> pd.DataFrame:
 
 
 def recipe() -> pd.DataFrame:
-    """The parts of the recipe."""
+    """The fields of the recipe."""
     rows = [
         {"option": row.option, "default": row.default_text, "what it is": row.about}
         for row in RECIPE_OPTIONS
@@ -46,4 +46,4 @@ def version() -> pd.DataFrame:
     return pd.DataFrame([{"xorbench": __version__, "schema version": SCHEMA_VERSION}])
 
 
-LISTS = {"version": version, "configs": axes, "recipe": recipe, "checks": checks}
+LISTS = {"version": version, "settings": axes, "recipe": recipe, "checks": checks}

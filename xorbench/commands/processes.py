@@ -1,4 +1,4 @@
-"""The processes of a verb: started, ended with it, and left when the user says stop."""
+"""The processes of a command: started, ended with it, and left when the user says stop."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from xorbench.plan.case import ProcessConfig
 def starter(
     log_path: Callable[[str], Path], timeout_s: float, operations: str = "operations"
 ) -> StartProcess:
-    """A function that starts a process by name and setting."""
+    """A function that starts a process by name and config."""
     packages = staged()
 
     def start(name: str, config: ProcessConfig) -> Process:

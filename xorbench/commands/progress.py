@@ -80,7 +80,7 @@ class Lines:
 
 
 class Quiet:
-    """Says nothing: for runs inside another verb."""
+    """Says nothing: for runs inside another command."""
 
     def begin(self, epochs: int) -> None:
         """Nothing."""

@@ -20,8 +20,8 @@ from xorbench.report import imports as report
 EXPORTS: Final[dict[str, Callable[[Run], str]]] = {"pytest-benchmark": pytest_benchmark.to_json}
 
 
-def export(root: Path, text: str, form: str, path: Path) -> int:
-    """Write the run in this form; the answer is how many variants it holds.
+def export(root: Path, text: str, file_format: str, path: Path) -> int:
+    """Write the run in this format; the answer is how many variants it holds.
 
     Raises `BadFile` for a folder that is no run, or where nothing has finished.
     """
@@ -29,7 +29,7 @@ def export(root: Path, text: str, form: str, path: Path) -> int:
     run = files.load(folder)
     if not run.trainings:
         raise BadFile(f"{folder}: no training has finished: nothing to export")
-    files.write_whole(path, EXPORTS[form](run).encode())
+    files.write_whole(path, EXPORTS[file_format](run).encode())
     return len({(t.case, t.config) for t in run.trainings})
 
 

@@ -23,7 +23,7 @@ from xorbench.errors import INTERRUPTED, PASSED, BadFile, BadOption
 from xorbench.fleet import gather
 from xorbench.fleet.gather import RANK_FILE, RankInfo
 from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica, decode, name
-from xorbench.fleet.rendezvous import CONNECT_S, Meeting, RankPlace, StoreLost, place
+from xorbench.fleet.rendezvous import CONNECT_S, RankPlace, Rendezvous, StoreLost, place
 from xorbench.measure import sensors
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.runner import make_slots
@@ -68,7 +68,7 @@ class Injected(NamedTuple):
 
 
 def require_faults(texts: Sequence[str]) -> None:
-    """Raise `BadOption` for a injected fault that is none."""
+    """Raise `BadOption` for a text that names no fault."""
     for text in texts:
         rank, _, fault = text.partition("/")
         injected(texts, parse.integer("--inject", rank, 0, 999_999))
@@ -87,7 +87,7 @@ def injected(texts: Sequence[str], rank: int) -> Injected:
 
 
 class Counting(Quiet):
-    """Says nothing; what is injected in the rank itself happens when so many epochs are done."""
+    """Says nothing; injects the rank's own faults when so many epochs are done."""
 
     def __init__(self, acts: Sequence[tuple[int, Callable[[], None]]]) -> None:
         self._acts, self._done = acts, 0
@@ -176,7 +176,7 @@ def take_part(
         if at.world == 1:
             found = _own(fleet_request, at, owner, root)
             return conclude(fleet_request.out, fleet_request.thresholds, *_sorted([found]), [])
-        rendezvous = Meeting(at)
+        rendezvous = Rendezvous(at)
         come = CheckIn(rank=at.rank, world=at.world, node=owner.node)
         rendezvous.put(f"here/{at.rank}", msgspec.json.encode(come))
         found = _own(fleet_request, at, owner, root)
@@ -245,7 +245,7 @@ def _sensors(folder: Path) -> Any:
 def _follow(
     fleet_request: FleetRequest,
     at: RankPlace,
-    rendezvous: Meeting,
+    rendezvous: Rendezvous,
     owner: RankInfo,
     root: Path,
     found: list[Node] | Bad,
@@ -260,7 +260,7 @@ def _follow(
     return INTERRUPTED if isinstance(found, Bad) and found.reason == STOPPED else PASSED
 
 
-def _awaited(rendezvous: Meeting, key: str, deadline: Deadline) -> bytes | None:
+def _awaited(rendezvous: Rendezvous, key: str, deadline: Deadline) -> bytes | None:
     while not deadline.over():
         content = rendezvous.get(key)
         if content is not None:
@@ -275,7 +275,7 @@ def _awaited(rendezvous: Meeting, key: str, deadline: Deadline) -> bytes | None:
 def _lead(
     fleet_request: FleetRequest,
     at: RankPlace,
-    rendezvous: Meeting,
+    rendezvous: Rendezvous,
     owner: RankInfo,
     root: Path,
     own: list[Node] | Bad,
@@ -314,7 +314,7 @@ def _lead(
 
 
 def _collected(
-    rendezvous: Meeting, kind: str, ranks: Sequence[int], over: Callable[[], bool]
+    rendezvous: Rendezvous, kind: str, ranks: Sequence[int], over: Callable[[], bool]
 ) -> Iterator[tuple[int, bytes]]:
     """What each rank puts under a name, as it comes, until all have or the time is up."""
     waiting = list(ranks)
@@ -358,7 +358,7 @@ def _silent(rank: int, found: dict[int, list[Node] | Bad | Missing]) -> Replica:
     return Replica(rank=rank, node=node, failed="no result of the collective check in time")
 
 
-def _missing(rendezvous: Meeting, rank: int, deadline_s: float) -> Missing:
+def _missing(rendezvous: Rendezvous, rank: int, deadline_s: float) -> Missing:
     """A rank that gave no record: where it said it was, if it ever came."""
     try:
         content = rendezvous.get(f"here/{rank}")

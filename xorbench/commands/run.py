@@ -61,7 +61,7 @@ class RunRequest:
 
 
 def run(request: RunRequest, progress: Bar | Lines) -> "RunOutcome":
-    """Plan, start processes, train, judge, report. Raises `BadOption` before anything is written."""
+    """Plan, train, judge, report. Raises `BadOption` before anything is written."""
     store, interrupted = train(request, progress)
     try:
         return conclude(store, interrupted=interrupted)
@@ -170,7 +170,7 @@ def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
 
 
 def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
-    """The settings, and about how many epochs they come to with all cases.
+    """The process configs, and about how many epochs they come to with all cases.
 
     Raises `BadOption` for a matrix that cannot be, before any process starts.
     """

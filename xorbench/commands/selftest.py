@@ -1,4 +1,4 @@
-"""`selftest`: inject every fault, and see each caught by the check that should catch it."""
+"""`selftest`: inject every fault, and require that the check meant for it catches it."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +78,7 @@ def selftest(note: Callable[[str], None]) -> SelftestOutcome:
 def _in_seeds(folder: Path, _clean: Run) -> Iterator[Caught]:
     faults = dict(enumerate(IN_SEEDS))
     injections = [
-        f"{name}:{MOMENT},bit={BITS.get(name.split('-')[0], 27)}{MORE.get(name, '')},repeat=1"
+        f"{name}:{MOMENT},bit={BITS.get(name.split('-')[0], 27)}{MORE.get(name, '')},process=1"
         f",cases=*-s{seed}"
         for seed, name in faults.items()
     ]
@@ -97,18 +97,18 @@ def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
         processes_per_config=1,
         pins=(False, True),
         drops=(True, False),
-        processes=(0, 1),
+        workers=(0, 1),
         seeds=tuple(range(len(ON_EDGES))),
     )
     verdicts = judge(run)
-    for seed, (name, config) in enumerate(ON_EDGES.items()):
+    for seed, (name, setting) in enumerate(ON_EDGES.items()):
         broken = [
             v
             for v in verdicts
             if v.check == "invariance" and v.outcome == "fail" and v.subject.endswith(f"-s{seed}")
         ]
-        only = {v.subject.split()[0] for v in broken} == {config}
-        yield Caught(name, f"invariance: {config}", _said(broken[0]) if only else "")
+        only = {v.subject.split()[0] for v in broken} == {setting}
+        yield Caught(name, f"invariance: {setting}", _said(broken[0]) if only else "")
     for name, check in IN_PROCESS.items():
         yield _caught(name, check, verdicts)
 
@@ -191,7 +191,7 @@ def _trained(
     seeds: tuple[int, ...] = (0,),
     pins: tuple[bool, ...] = (False,),
     drops: tuple[bool, ...] = (True,),
-    processes: tuple[int, ...] = (0,),
+    workers: tuple[int, ...] = (0,),
     stress: str | None = None,
 ) -> Run:
     """A run of these cases on the CPU, in fresh processes, read back from its files."""
@@ -200,7 +200,7 @@ def _trained(
         "batch_size": (128,),
         "pin_memory": pins,
         "drop_last": (True, False) if quick else drops,
-        "num_workers": processes,
+        "num_workers": workers,
         "seed": seeds,
     }
     request = RunRequest(
@@ -220,7 +220,7 @@ def _trained(
 
 
 def _caught(fault: str, check: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:
-    """What the check said of a variant with one of these ends, or of any where none is given."""
+    """What the check said of a subject with one of these ends, or of any where none is given."""
     failed = [v for v in verdicts if (v.check, v.outcome) == (check, "fail")]
     failed = [v for v in failed if not ends or v.subject.endswith(ends)]
     return Caught(fault, check, _said(failed[0]) if failed else "")

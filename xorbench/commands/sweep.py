@@ -1,4 +1,4 @@
-"""`sweep`: train many seeds in the universal training, count them, write the report."""
+"""`sweep`: train many seeds by the universal training, count them, write the report."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

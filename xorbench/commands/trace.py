@@ -60,7 +60,7 @@ def trace(request: TraceRequest) -> TraceOutcome:
         config=side.config,
         recipe=side.recipe,
         faults=list(side.faults),
-        repeat=side.repeat,
+        index=side.index,
         machine=slot.machine,
         inputs_sha256=opened.inputs_sha256,
         tensors=opened.tensors,

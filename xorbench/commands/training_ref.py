@@ -1,7 +1,7 @@
 """What a command line means by a training: a case, a case of a run, or a trace."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.measure.runner import ProcessSlot, make_slots
 from xorbench.observe import store as files
 from xorbench.observe import trace as traces
-from xorbench.observe.records import Run, TrainingRecord
+from xorbench.observe.records import ProcessRecord, Run, TrainingRecord
 from xorbench.observe.trace import Trace
 from xorbench.plan.case import Case, ProcessConfig, Variant, spelled_out, variant_id
 from xorbench.plan.faults import FaultSpec, read_fault
@@ -26,7 +26,7 @@ class TrainingRef:
     Attributes:
         label: what it was called.
         name: what `trace` takes to mean this training, as words of a shell.
-        epoch digests: its digests by epoch; empty where nothing is on record.
+        epoch_digests: its digest by epoch; empty where nothing is on record.
         faults: the injected faults as texts, as far as they hit this training.
     """
 
@@ -36,7 +36,7 @@ class TrainingRef:
     config: ProcessConfig
     recipe: Recipe
     faults: tuple[str, ...] = ()
-    repeat: int = 0
+    index: int = 0
     inputs_sha256: str = ""
     epoch_digests: Mapping[int, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -44,23 +44,23 @@ class TrainingRef:
 
     @property
     def variant(self) -> str:
-        """The id of case and setting."""
+        """The id of case and config."""
         return variant_id(self.case, self.config)
 
     def injected(self) -> list[FaultSpec]:
         """The faults to inject in the training itself."""
         read = map(read_fault, self.faults)
-        return [fault for fault in read if fault.hits(self.case, self.repeat, "timed")]
+        return [fault for fault in read if fault.hits(self.case, self.index, "timed")]
 
     def slot(self, name: str) -> ProcessSlot:
-        """An empty slot whose process will run under this side's setting and faults."""
+        """An empty slot whose process will run under this side's config and faults."""
         slot = make_slots([self.config], 1, self.faults)[0]
         slot.name = name
         return slot
 
 
 def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> TrainingRef:
-    """The side that `case` or `case@setting` names; nothing is on record of it."""
+    """The side that `case` or `case@config` names; nothing is on record of it."""
     return _unrecorded(*read_variant(option, text), recipe, faults)
 
 
@@ -95,7 +95,7 @@ def is_recorded(text: str) -> bool:
 
 
 def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
-    """Every training that `FILE`, `RUN`, `RUN:SUBJECT` or `RUN:SUBJECT#WORKER` names.
+    """Every training that `FILE`, `RUN`, `RUN:VARIANT` or `RUN:VARIANT#PROCESS` names.
 
     Of several processes of a variant the first is taken, unless one is named. Raises `BadOption`,
     named for the option, where there is none.
@@ -105,14 +105,15 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
         return [_of_trace(text, traces.load(path))]
     name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
     variant, _, process = rest.partition("#")
-    run = files.load(files.find(root, name, option))
+    evidence = Evidence(files.load(files.find(root, name, option)))
+    records = {record.id: record for record in evidence.run.info.processes}
     found = [
-        side
-        for one in Evidence(run).variants
-        if variant in ("", one.id) and (side := _of_run(name, run, one, process))
+        _side(name, evidence.run, one, training, records[training.process])
+        for one in evidence.variants
+        if variant in ("", one.id) and (training := _chosen(evidence.trainings[one.id], process))
     ]
     if not found:
-        known = ", ".join(one.id for one in Evidence(run).variants[:4])
+        known = ", ".join(one.id for one in evidence.variants[:4])
         raise BadOption(f"{option}: {text!r}: the run has no such training", f"it has {known}")
     return found
 
@@ -123,7 +124,7 @@ def _of_trace(text: str, trace: Trace) -> TrainingRef:
     return replace(
         named,
         label=text,
-        repeat=head.repeat,
+        index=head.index,
         inputs_sha256=head.inputs_sha256,
         epoch_digests={number: epoch.digest for number, epoch in trace.epochs.items()},
         machine=head.machine,
@@ -131,14 +132,14 @@ def _of_trace(text: str, trace: Trace) -> TrainingRef:
     )
 
 
-def _of_run(name: str, run: Run, variant: Variant, process: str) -> TrainingRef | None:
-    trainings = Evidence(run).trainings[variant.id]
-    chosen = [t for t in trainings if process in ("", t.process)]
-    return _side(name, run, variant, chosen[0]) if chosen else None
+def _chosen(trainings: Sequence[TrainingRecord], process: str) -> TrainingRecord | None:
+    """The training of the process that is named; the first where none is."""
+    return next((one for one in trainings if process in ("", one.process)), None)
 
 
-def _side(name: str, run: Run, variant: Variant, training: TrainingRecord) -> TrainingRef:
-    process = next(w for w in run.info.processes if w.id == training.process)
+def _side(
+    name: str, run: Run, variant: Variant, training: TrainingRecord, process: ProcessRecord
+) -> TrainingRef:
     label = f"{name}:{variant.id}#{training.process}"
     return TrainingRef(
         label=label,
@@ -147,7 +148,7 @@ def _side(name: str, run: Run, variant: Variant, training: TrainingRecord) -> Tr
         config=variant.config,
         recipe=run.info.recipe,
         faults=tuple(run.info.faults),
-        repeat=process.repeat,
+        index=process.index,
         inputs_sha256=training.inputs_sha256,
         epoch_digests=dict(enumerate(training.epoch_digests)),
         machine=process.machine,

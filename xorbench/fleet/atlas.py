@@ -1,4 +1,4 @@
-"""The atlas: which bits the PyTorch training has in which environment, as far as it was ever seen."""
+"""The atlas: which bits the PyTorch training has in each environment that was ever seen."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from xorbench.fleet.records import Node, key_name, training_name
 from xorbench.observe.records import Sha256
 from xorbench.observe.store import read_kept, write_whole
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/atlas.json"
 
 
@@ -56,13 +56,13 @@ def save(path: Path, atlas: Atlas) -> None:
 
 
 def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:
-    """The atlas with what the nodes gave; what contradicts it is said, and not taken up."""
+    """The atlas with what the nodes gave; what contradicts it is said, and not added."""
     entries = dict(atlas.entries)
     changes = []
     for node in nodes:
         key = key_name(node.key)
         entry = entries.get(key, Entry(environment=node.key, digests={}))
-        for one in node.references:
+        for one in node.trainings:
             training = training_name(one)
             recorded = entry.digests.get(training, "")
             same = recorded == one.weights_sha256

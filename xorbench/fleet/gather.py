@@ -10,10 +10,9 @@ from msgspec import Struct
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.fleet.records import (
-    DIGITS,
     Bad,
     Node,
-    Reference,
+    NodeTraining,
     Sensors,
     Series,
     Wrong,
@@ -24,13 +23,14 @@ from xorbench.judge.speed import log_relative
 from xorbench.judge.stats import spread
 from xorbench.observe import store
 from xorbench.observe.records import Fact, Run, TrainingRecord
-from xorbench.plan.engines import form_of
+from xorbench.plan.digest import DIGITS
+from xorbench.plan.engines import training_kind
 
 RANK_FILE: Final = "rank.json"
 LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read
 LARGEST_RECORDS: Final = 4 << 20  # bytes of all records of one rank
 DEEPEST: Final = 6  # levels below a folder that is given, in which runs are looked for
-# What moves the bits of the PyTorch training beside the device's model.
+# What moves the bits of the PyTorch training, besides the device's model.
 KEY: Final = (
     "torch_version",
     "torch_git_version",
@@ -147,10 +147,10 @@ def _node(run: Run, owner: RankInfo | None, device: str) -> Node:
         "model": model,
         "run": name(run.info.id),
         "key": environment_key(machine, model),
-        "held": sum(len(g.arithmetic) + len(g.universal) for g in golden),
+        "checked": sum(len(g.arithmetic) + len(g.universal) for g in golden),
         "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
         "universal": _wrong([fact for g in golden for fact in g.universal]),
-        "references": list(_references(evidence, device)),
+        "trainings": list(_trainings(evidence, device)),
         "calibration": _calibration(run, device),
         "calibration_version": run.info.calibration_version,
         "failed": _failed(run, device),
@@ -171,9 +171,9 @@ def _model(host: dict[str, Any], machine: dict[str, Any], device: str) -> str:
 
 def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
     """What two devices must share for their bits to be comparable."""
-    configs = machine.get("environment") or {}
+    variables = machine.get("environment") or {}
     key = {field: str(machine.get(field))[:500] for field in KEY}
-    given = {field: str(configs[field])[:500] for field in KEY_ENVIRONMENT if configs.get(field)}
+    given = {f: str(variables[f])[:500] for f in KEY_ENVIRONMENT if variables.get(f)}
     return {"device": model, **key, **given}
 
 
@@ -184,11 +184,11 @@ def _wrong(facts: Sequence[Fact]) -> list[Wrong]:
     ]
 
 
-def _references(evidence: Evidence, device: str) -> Iterator[Reference]:
+def _trainings(evidence: Evidence, device: str) -> Iterator[NodeTraining]:
     recipe_sha256 = evidence.run.info.recipe_sha256
     for variant in evidence.variants:
-        if variant.case.device == device and form_of(variant.case) == "reference":
-            yield _reference(
+        if variant.case.device == device and training_kind(variant.case) == "pytorch":
+            yield _training(
                 variant_name(variant.id, device), recipe_sha256, evidence.trainings[variant.id]
             )
 
@@ -198,14 +198,16 @@ def variant_name(variant: str, device: str) -> str:
     return variant.replace(device.replace(":", ""), "device", 1)
 
 
-def _reference(variant: str, recipe_sha256: str, trainings: Sequence[TrainingRecord]) -> Reference:
+def _training(
+    variant: str, recipe_sha256: str, trainings: Sequence[TrainingRecord]
+) -> NodeTraining:
     first = trainings[0]
     diverged = [
         first_difference(first.epoch_digests, other.epoch_digests) for other in trainings[1:]
     ]
     relative = log_relative(first)
-    return Reference(
-        subject=variant,
+    return NodeTraining(
+        variant=variant,
         recipe_sha256=recipe_sha256,
         inputs_sha256=first.inputs_sha256,
         weights_sha256=first.weights_sha256,
@@ -214,7 +216,7 @@ def _reference(variant: str, recipe_sha256: str, trainings: Sequence[TrainingRec
         total=first.test.total,
         epoch=_series([s for training in trainings for s in training.epoch_s]),
         relative=None if relative is None else math.exp(relative),
-        processes_per_config=len(trainings),
+        processes=len(trainings),
         diverged=min((epoch for epoch in diverged if epoch is not None), default=None),
     )
 
@@ -245,7 +247,7 @@ def _failed(run: Run, device: str) -> list[str]:
     return [text[:500] for text in lost[:64]]
 
 
-def require_unplanted(folder: Path) -> None:
+def require_no_faults(folder: Path) -> None:
     """Raise `BadOption` for a run with injected faults: its bits are wrong on purpose."""
     faults = store.read_info(folder).faults
     if faults:

@@ -13,17 +13,17 @@ import msgspec
 from msgspec import Meta, Struct
 
 from xorbench.observe.records import Sha256
+from xorbench.plan.digest import DIGITS
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 LARGEST_RECORD: Final = 1 << 20  # bytes of JSON that one rank may send
-DIGITS: Final = 16  # hex digits of each epoch's digest that a list of epoch digests keeps
 
-Version = Literal[1]
+Version = Literal[2]
 Rank = Annotated[int, Meta(ge=0, lt=1_000_000)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 40)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,253}\Z")]
 Text = Annotated[str, Meta(max_length=500)]
-Seconds = Annotated[float, Meta(gt=0, lt=1e9)]
+BoundedSeconds = Annotated[float, Meta(gt=0, lt=1e9)]
 EpochDigests = Annotated[str, Meta(pattern=r"^([0-9a-f]{16})*\Z", max_length=DIGITS * 20_000)]
 Severity = Literal["isolate", "investigate", "note"]
 
@@ -31,9 +31,9 @@ Severity = Literal["isolate", "investigate", "note"]
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Repeated timings of one thing: median and quartiles in seconds, and how many."""
 
-    median_s: Seconds
-    q1_s: Seconds
-    q3_s: Seconds
+    median_s: BoundedSeconds
+    q1_s: BoundedSeconds
+    q3_s: BoundedSeconds
     rounds: Annotated[int, Meta(ge=1, lt=1 << 40)]
 
 
@@ -45,16 +45,16 @@ class Wrong(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     actual: Text
 
 
-class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One training of a rank, of the PyTorch training: its bits, its score, its speed.
+class NodeTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One PyTorch training of a rank: its bits, its score, its speed.
 
     Attributes:
-        epoch digests: the first 16 hex digits of the digest after each epoch, one after the other.
-        diverged: the first epoch at which this rank's own processes_per_config differ; null where they agree.
-        relative: the median over rounds of normalized time; null without a calibration workload.
+        epoch_digests: the first 16 hex digits of the digest after each epoch, joined.
+        relative: the median over rounds of the normalized time; null without calibration times.
+        diverged: the first epoch at which this rank's own processes differ; null where they agree.
     """
 
-    subject: Text
+    variant: Text
     recipe_sha256: Sha256
     inputs_sha256: Sha256
     weights_sha256: Sha256
@@ -63,7 +63,7 @@ class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     total: Count
     epoch: Series
     relative: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
-    processes_per_config: Annotated[int, Meta(ge=1, lt=1_000)] = 1
+    processes: Annotated[int, Meta(ge=1, lt=1_000)] = 1
     diverged: Count | None = None
 
 
@@ -81,9 +81,9 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device of one rank, as its run folder has it.
 
     Attributes:
-        key: what moves the bits of the PyTorch training: equal keys owe each other equal bits.
-        held: how many values were checked against golden ones; `arithmetic` and `universal` are those
-            that came out wrong.
+        key: what moves the bits of the PyTorch training: equal keys must give equal bits.
+        checked: how many values were compared with golden ones; `arithmetic` and `universal` are
+            those that came out wrong.
         failed: what was lost on the way, in words.
         stopped: why the rank ended before its end, if it did.
     """
@@ -99,7 +99,7 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checked: Count
     arithmetic: Annotated[list[Wrong], Meta(max_length=64)] = []
     universal: Annotated[list[Wrong], Meta(max_length=64)] = []
-    references: Annotated[list[Reference], Meta(max_length=256)] = []
+    trainings: Annotated[list[NodeTraining], Meta(max_length=256)] = []
     calibration: Series | None = None
     calibration_version: Count
     failed: Annotated[list[Text], Meta(max_length=64)] = []
@@ -203,6 +203,6 @@ def key_name(key: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def training_name(one: Reference) -> str:
+def training_name(one: NodeTraining) -> str:
     """What a digest on record is of: the recipe and the variant."""
-    return f"{one.recipe_sha256[:16]}/{one.subject}"
+    return f"{one.recipe_sha256[:16]}/{one.variant}"

@@ -1,7 +1,7 @@
 """Where ranks meet: the store that PyTorch's rendezvous already provides.
 
-The only module outside a process that imports torch, and of torch the store alone. What is read from
-the store is bytes that somebody else wrote; nothing here decodes them.
+The only module outside the training processes that imports torch, and of torch the store alone.
+What is read from the store is bytes that somebody else wrote; nothing here decodes them.
 """
 
 import os
@@ -61,7 +61,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-class Meeting:
+class Rendezvous:
     """The store, opened: small values by name. Raises `StoreLost` where it is gone."""
 
     def __init__(self, place: RankPlace) -> None:

@@ -1,7 +1,7 @@
 """Who is odd: records in, findings out. Pure: the same for a live fleet and for folders merged.
 
-A rule is a function from the data of a fleet to findings, and its row in `RULES`. What a code means, how bad
-it is and what to do stands in `CODES`.
+A rule is a function from `FleetData` to findings, and has a row in `RULES`. What a code means, how
+bad it is and what to do is in `CODES`.
 """
 
 import math
@@ -13,19 +13,19 @@ from typing import Final, NamedTuple, TypeVar
 from xorbench.fleet import pace as paces
 from xorbench.fleet.pace import Pace, pace
 from xorbench.fleet.records import (
-    DIGITS,
     Bad,
     Finding,
     Fleet,
     Missing,
     Node,
-    Reference,
+    NodeTraining,
     Replica,
     Severity,
     key_name,
     training_name,
 )
 from xorbench.judge.stats import Estimate
+from xorbench.plan.digest import DIGITS
 
 ULPS: Final = 64.0  # how far DistributedDataParallel may lie from one process; see docs/fleet.md
 Key = TypeVar("Key")
@@ -91,10 +91,10 @@ class Groups:
     def __init__(self, nodes: Sequence[Node]) -> None:
         names: dict[tuple[tuple[str, str], ...], str] = {}
         self.keys = [_key(node, names) for node in nodes]
-        self.by_training: dict[tuple[str, str, str], list[tuple[Node, Reference]]] = {}
+        self.by_training: dict[tuple[str, str, str], list[tuple[Node, NodeTraining]]] = {}
         for node, key in zip(nodes, self.keys, strict=True):
-            for one in node.references:
-                peers = self.by_training.setdefault((key, one.recipe_sha256, one.subject), [])
+            for one in node.trainings:
+                peers = self.by_training.setdefault((key, one.recipe_sha256, one.variant), [])
                 peers.append((node, one))
         timed = [node for node in nodes if node.calibration]
         self.by_model = _grouped(timed, lambda n: (n.model, n.calibration_version))
@@ -177,7 +177,7 @@ def _first_wrong(node: Node) -> str:
 
 
 def peers(fleet_data: FleetData) -> Iterator[Finding]:
-    """Equal keys owe each other equal bits: who differs from the majority is odd."""
+    """Equal keys must give equal bits: who differs from the majority is odd."""
     odd: dict[int, list[tuple[Node, str]]] = {}
     split: dict[int, list[tuple[Node, str]]] = {}
     together: set[int] = set()
@@ -191,12 +191,12 @@ def peers(fleet_data: FleetData) -> Iterator[Finding]:
             more = f" (and {len(rest)} more trainings)" if rest else ""
             yield finding(code, node, said + more)
     for node in fleet_data.nodes:
-        if node.references and id(node) not in together:
+        if node.trainings and id(node) not in together:
             yield finding("XB105", node, "no peer with this environment, so nobody to differ from")
 
 
 def _outvoted(
-    variant: str, group: Sequence[tuple[Node, Reference]]
+    variant: str, group: Sequence[tuple[Node, NodeTraining]]
 ) -> Iterator[tuple[Node, str, bool]]:
     """The nodes that most peers disagree with, in words; not sure where no bits have more votes."""
     votes = Counter((one.inputs_sha256, one.weights_sha256, one.epoch_digests) for _, one in group)
@@ -212,7 +212,7 @@ def _outvoted(
             yield node, f"{variant}: {_where(one, usual)}, {most} peers agree", True
 
 
-def _where(one: Reference, usual: tuple[str, str, str]) -> str:
+def _where(one: NodeTraining, usual: tuple[str, str, str]) -> str:
     if one.inputs_sha256 != usual[0]:
         return "other points or initial weights"
     epoch = first_epoch(one.epoch_digests, usual[2])
@@ -221,7 +221,7 @@ def _where(one: Reference, usual: tuple[str, str, str]) -> str:
 
 
 def first_epoch(epoch_digests: str, other: str) -> int | None:
-    """The first epoch, from 0, at which two epoch digests differ; None where one continues the other."""
+    """The first epoch at which two lists differ; None where one continues the other."""
     cut = min(len(epoch_digests), len(other))
     if epoch_digests[:cut] == other[:cut]:
         return None
@@ -255,9 +255,10 @@ def _differences(key: Mapping[str, str], most: Mapping[str, str]) -> str:
 def reruns(fleet_data: FleetData) -> Iterator[Finding]:
     """A rank's own fresh processes repeat each other."""
     for node in fleet_data.nodes:
-        diverged = [one for one in node.references if one.diverged is not None]
+        diverged = [one for one in node.trainings if one.diverged is not None]
         if diverged:
-            what = f"{diverged[0].subject}: its processes_per_config diverge at epoch {diverged[0].diverged}"
+            one = diverged[0]
+            what = f"{one.variant}: its processes diverge at epoch {one.diverged}"
             yield finding("XB107", node, what)
 
 
@@ -268,10 +269,10 @@ def accuracy(fleet_data: FleetData) -> Iterator[Finding]:
         scores.setdefault((recipe, variant), Counter()).update(one.correct for _, one in group)
     usual = {training: counts.most_common(1)[0][0] for training, counts in scores.items()}
     for node in fleet_data.nodes:
-        for one in node.references:
-            most = usual[one.recipe_sha256, one.subject]
+        for one in node.trainings:
+            most = usual[one.recipe_sha256, one.variant]
             if one.correct < most:
-                said = f"{one.subject}: {one.correct} of {one.total} right, most have {most}"
+                said = f"{one.variant}: {one.correct} of {one.total} right, most have {most}"
                 yield finding("XB108", node, said)
                 break
 
@@ -283,13 +284,13 @@ def on_record(fleet_data: FleetData) -> Iterator[Finding]:
     for node, key in zip(fleet_data.nodes, fleet_data.groups.keys, strict=True):
         known = fleet_data.atlas.get(key)
         if known is None:
-            if node.references:
+            if node.trainings:
                 yield finding("XB110", node, f"environment {key} is new to the atlas")
             continue
-        for one in node.references:
+        for one in node.trainings:
             right = known.get(training_name(one))
             if right is not None and right != one.weights_sha256:
-                said = f"{one.subject}: {one.weights_sha256[:16]}, on record is {right[:16]}"
+                said = f"{one.variant}: {one.weights_sha256[:16]}, on record is {right[:16]}"
                 yield finding("XB109", node, said)
                 break
 
@@ -340,7 +341,7 @@ def slow(fleet_data: FleetData) -> Iterator[Finding]:
             bad = ratio.low is not None and ratio.low > paces.ISOLATE
             severity: Severity = "isolate" if bad else "investigate"
             score = f"score {found.score(index):.1f}"
-            said = f"calibration workload {shown(ratio)} the median of {len(group)}, {score}"
+            said = f"calibration time {shown(ratio)} the median of {len(group)}, {score}"
             yield finding("XB201", group[index], said, severity)
 
 
@@ -352,7 +353,7 @@ def shown(ratio: Estimate) -> str:
 
 
 def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
-    """A rank whose epochs are slow against its own calibration workload, more than its peers' are."""
+    """A rank whose normalized time is longer than its peers'."""
     told: set[int] = set()
     for (_, _, variant), group in fleet_data.groups.by_training.items():
         known = [(node, one.relative) for node, one in group if one.relative is not None]
@@ -377,10 +378,14 @@ def evenly_slow(fleet_data: FleetData) -> Iterator[Finding]:
         if kind in before:
             ratio = paces.between(device_pace(group), device_pace(before[kind]))
             if ratio.low is not None and ratio.low > 1 and ratio.value >= fleet_data.threshold:
-                said = f"{len(group)} × {kind[0]}: median calibration workload {shown(ratio)} the baseline's"
+                median = f"median calibration time {shown(ratio)} the baseline's"
+                said = f"{len(group)} × {kind[0]}: {median}"
                 yield of_sender("XB203", None, "", said)
         elif versions := [version for model, version in before if model == kind[0]]:
-            said = f"{kind[0]}: calibration workload {kind[1]}, the baseline's is {versions[0]}: not compared"
+            said = (
+                f"{kind[0]}: calibration version {kind[1]}, the baseline's is {versions[0]}:"
+                " not compared"
+            )
             yield of_sender("XB203", None, "", said, severity="note")
 
 
@@ -426,7 +431,8 @@ def replicas(fleet_data: FleetData) -> Iterator[Finding]:
             sure = votes[0][1] > votes[1][1]
             for one, digest in zip(whole, digests, strict=True):
                 if not sure or digest != votes[0][0]:
-                    said = f"diverges in epoch {epoch} of {len(one.epoch_digests)}, {votes[0][1]} replicas agree"
+                    done = len(one.epoch_digests)
+                    said = f"diverges in epoch {epoch} of {done}, {votes[0][1]} replicas agree"
                     yield of_sender("XB112" if sure else "XB113", one.rank, one.node, said)
             return
     for one in whole:

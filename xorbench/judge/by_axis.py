@@ -11,20 +11,20 @@ from msgspec import Struct
 
 from xorbench.judge import paired_ratios, settings_table
 from xorbench.judge.compare import (
-    THRESHOLD,
     ComparisonOutcome,
     VariantRatio,
     judged_shifts,
     remarks,
 )
 from xorbench.judge.evidence import Evidence, first_difference
-from xorbench.judge.speed import by_repeat, log_ratios
+from xorbench.judge.speed import by_index, log_ratios
 from xorbench.judge.stats import LogRatio, pool
+from xorbench.judge.thresholds import THRESHOLD
 from xorbench.observe.records import Run
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 Pairs = Sequence[tuple[Variant, Variant]]
 
@@ -52,7 +52,7 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     run: str
-    config: str
+    setting: str
     threshold: float
     pairs: list[AxisPair]
     lost: list[str]
@@ -70,7 +70,7 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     lost = [b.id for _, b in planned if b.id not in speeds]
     return AxisComparison(
         run=run.info.id,
-        config=axis.name,
+        setting=axis.name,
         threshold=threshold,
         pairs=found,
         lost=lost,
@@ -95,7 +95,7 @@ def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> ComparisonOutcome
 
 
 def _shifts(evidence: Evidence, planned: Pairs) -> dict[str, LogRatio]:
-    """The log ratio of each pair that some repeat finished, by the id of its second variant."""
+    """The log ratio of each pair that some process finished, by the id of its second variant."""
     finished = [pair for pair in planned if all(one.id in evidence.trainings for one in pair)]
     logs = {b.id: log_ratios(evidence, a, b) for a, b in finished}
     of = pool({name: ratios for name, ratios in logs.items() if ratios})
@@ -124,8 +124,8 @@ def _judged(
 
 
 def _diverged(evidence: Evidence, a: Variant, b: Variant) -> int | None:
-    """The first epoch that differs in any repeat that finished both."""
-    ones, others = by_repeat(evidence, a), by_repeat(evidence, b)
+    """The first epoch that differs in any process that finished both."""
+    ones, others = by_index(evidence, a), by_index(evidence, b)
     epochs = [
         first_difference(ones[r].epoch_digests, others[r].epoch_digests)
         for r in ones

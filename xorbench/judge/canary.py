@@ -1,7 +1,7 @@
 """What the canary means: one verdict for each device and question."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -9,8 +9,6 @@ from msgspec.structs import replace
 from xorbench.judge.checks import checked
 from xorbench.judge.verdicts import failed, passed, skipped
 from xorbench.observe.records import Golden, Verdict
-
-MACHINE_THRESHOLD: Final = 1.5
 
 
 class Burned(NamedTuple):
@@ -42,7 +40,10 @@ def fast(
     threshold: float,
     unavailable_reason: str,
 ) -> Verdict:
-    """The median calibration workload epoch against this machine's saved one; `unavailable_reason` says why without."""
+    """The median calibration time against this machine's saved one.
+
+    `unavailable_reason` says why there is no saved one.
+    """
     q1, median, q3 = (1e3 * float(q) for q in np.quantile(times_s, [0.25, 0.5, 0.75]))
     actual = f"{median:.3g} ms an epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
     if saved_s is None:

@@ -1,4 +1,4 @@
-"""The checks: each reads the evidence and says of each variant whether it holds.
+"""The checks: each reads the evidence and says of each subject whether it passes.
 
 A check is a function and its row in `CHECKS`; its name there is the name in `verdicts.json`.
 """
@@ -32,7 +32,7 @@ from xorbench.observe.records import (
 from xorbench.plan import digest
 from xorbench.plan.axes import Axis
 from xorbench.plan.case import ProcessConfig, Variant, device_type
-from xorbench.plan.engines import form_of, inputs_name
+from xorbench.plan.engines import inputs_name, training_kind
 from xorbench.plan.matrix import edges, group_name
 from xorbench.plan.recipe import BASE_BATCH_SIZE
 
@@ -100,7 +100,7 @@ def _not_finite_state(training: TrainingRecord) -> str:
 
 def _first_without_loss(training: TrainingRecord) -> int | None:
     """The first epoch whose loss is not finite; None where all are, or the engine has none."""
-    if form_of(training.case) == "universal":
+    if training_kind(training.case) == "universal":
         return None
     return next((epoch for epoch, loss in enumerate(training.losses) if loss is None), None)
 
@@ -113,7 +113,7 @@ def _accuracy_hint(variant: Variant, trainings: list[TrainingRecord]) -> str:
     loss = max((t.losses[-1] or 0.0 for t in trainings), default=0.0)
     if loss > WILD_LOSS:
         return f"the loss ends at {loss:.3g}, that of a guess is 0.693: {_rate_hint(variant)}"
-    if form_of(variant.case) == "universal":
+    if training_kind(variant.case) == "universal":
         return f"{_universal_hint(trainings)}; {_budget_hint(variant)}"
     return _budget_hint(variant)
 
@@ -167,11 +167,11 @@ def source(variant: Variant) -> str:
     """What the points and the initial weights are drawn from: a seed, and what may draw otherwise.
 
     `randn` differs between instruction sets, and may between versions of PyTorch; the universal
-    form draws the same everywhere.
+    training draws the same everywhere.
     """
     name = inputs_name(variant.case)
     drawn_by = replace(ProcessConfig(), python=variant.config.python, env=variant.config.env)
-    everywhere = drawn_by == ProcessConfig() or form_of(variant.case) == "universal"
+    everywhere = drawn_by == ProcessConfig() or training_kind(variant.case) == "universal"
     return name if everywhere else f"{name} @{drawn_by.id}"
 
 
@@ -195,7 +195,9 @@ def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
             is not None
         }
         if diverged:
-            hint = _where(evidence.run.info.id, variant.id, trainings[0].process, min(diverged))
+            hint = _where(
+                evidence.run.info.id, variant.id, trainings[0].process, next(iter(diverged))
+            )
             yield failed(name, variant.id, expected, "; ".join(diverged.values()), hint)
         else:
             yield passed(name, variant.id, expected, trainings[0].weights_sha256[:16])
@@ -227,13 +229,13 @@ def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """A change of one setting does to the bits what the axes table says."""
+    """A change of one setting does to the bits what the settings table says."""
     for axis, members in edges(evidence.variants):
         yield _edge(name, axis, members, evidence)
 
 
 def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> Verdict:
-    variant = group_name(axis, members)
+    subject = group_name(axis, members)
     found = settings_table.pairs(axis, members, evidence)
     expected = "; ".join(
         dict.fromkeys(
@@ -243,11 +245,11 @@ def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> 
     broken = [_broken(one) for one in found if one.broken]
     if broken:
         hint = f"{axis.option} did to the bits what it must not: {axis.about}"
-        return failed(name, variant, expected, some(broken), hint)
+        return failed(name, subject, expected, some(broken), hint)
     seen = ("kept" if p.diverged is None else f"changed at epoch {p.diverged}" for p in found)
     binding = any(p.expectation.bits != "may change" for p in found)
     said = passed if binding else skipped
-    return said(name, variant, expected, ", ".join(dict.fromkeys(seen)))
+    return said(name, subject, expected, ", ".join(dict.fromkeys(seen)))
 
 
 def _broken(one: settings_table.Pair) -> str:
@@ -311,7 +313,7 @@ def arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
-    """Each device trains the universal training to the digest of every sound machine."""
+    """Each device gives the golden digest of the universal training."""
     for process in evidence.run.info.processes:
         for device, found in process.golden.items():
             yield checked(name, f"{device} in {process.id}", found.universal)
@@ -321,15 +323,15 @@ def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
                 yield checked(name, f"{variant.id} in {training.process}", training.golden)
 
 
-def checked(check: str, variant: str, facts: list[Fact]) -> Verdict:
+def checked(check: str, subject: str, facts: list[Fact]) -> Verdict:
     """Pass where every fact is its golden value; else the first that is not, and how many."""
     wrong = [fact for fact in facts if fact.expected != fact.actual]
     if not wrong:
-        return passed(check, variant, "the golden values", facts[0].actual[:16])
+        return passed(check, subject, "the golden values", facts[0].actual[:16])
     shown = "; ".join(f"{fact.what}: {fact.actual[:48]}" for fact in wrong[:3])
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
-    return failed(check, variant, expected, shown + more, GOLDEN_HINTS[check])
+    return failed(check, subject, expected, shown + more, GOLDEN_HINTS[check])
 
 
 GOLDEN_HINTS: Final = {
@@ -378,13 +380,13 @@ def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
         if process.id not in trained:
             continue
         grown_mib = (process.peak_rss_bytes - process.opened_rss_bytes) / 2**20
-        variant = f"process {process.id}"
+        subject = f"process {process.id}"
         expected, actual = f"at most {GROWTH_MIB} MiB more", f"{grown_mib:.0f} MiB more"
         if grown_mib > GROWTH_MIB:
             hint = "something is kept from epoch to epoch: a longer training will run out of memory"
-            yield failed(name, variant, expected, actual, hint)
+            yield failed(name, subject, expected, actual, hint)
         else:
-            yield passed(name, variant, expected, actual)
+            yield passed(name, subject, expected, actual)
 
 
 GROWTH_MIB: Final = 256

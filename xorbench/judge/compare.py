@@ -1,9 +1,10 @@
 """Compare two runs: did the code or a setting get slower, and did the machine?
 
-Two questions, two figures. *Relative* figures (normalized time, timed in the same rounds) cancel
-the machine, and answer the first; the raw calibration time answers the second. Where the software
-differs, the calibration workload may have changed with it, so that only raw figures are left: these wander by
-tens of per cent on a shared machine, and are judged by the wide threshold of the machine.
+Two questions, two figures. The normalized time divides by the calibration time of the same rounds,
+which cancels the machine: it answers the first. The raw calibration time answers the second. Where
+the software differs, the calibration workload may have changed with it, and only raw times are
+left: these wander by tens of per cent on a shared machine, and are judged by the wide threshold of
+the machine.
 
 Both figures are judged by one rule, `decide`.
 """
@@ -30,15 +31,14 @@ from xorbench.judge.speed import (
     residual_drifts,
 )
 from xorbench.judge.stats import ALPHA, Estimate, LogRatio, Pool, holm, pool, shift
+from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
 from xorbench.observe.records import ProcessRecord, Run
 from xorbench.plan import kernels
 from xorbench.plan.recipe import Recipe
 
-THRESHOLD: Final = 0.05
-MACHINE_THRESHOLD: Final = 1.5
 MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
-SCHEMA_VERSION: Final = 1
-# What makes the calibration workload's own code, so that it no longer cancels.
+SCHEMA_VERSION: Final = 2
+# What the calibration workload runs on: where it differs, the machine no longer cancels.
 SOFTWARE: Final = (
     "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
 )  # fmt: skip
@@ -153,9 +153,9 @@ def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
         return [], [nothing_by_recipes(one.recipe, other.recipe)]
     if one.calibration_version != other.calibration_version:
         versions = f"{one.calibration_version} and {other.calibration_version}"
-        return [], [f"nothing to compare: the calibration workloads are of versions {versions}"]
-    there = {subject.id for subject in b.variants}
-    matched = [subject.id for subject in a.variants if subject.id in there]
+        return [], [f"nothing to compare: the calibration versions are {versions}"]
+    there = {variant.id for variant in b.variants}
+    matched = [variant.id for variant in a.variants if variant.id in there]
     return matched, [] if matched else ["nothing to compare: the runs have no case in common"]
 
 
@@ -240,9 +240,9 @@ def decide(ratio: float, low: float | None, high: float | None, p: float, limit:
 
 
 def _machine(a: Evidence, b: Evidence, limit: float) -> list[VariantRatio]:
-    """The raw calibration time of each device, judged as cases are; hours lie between the runs, so no p.
+    """The raw calibration time of each device, judged as cases are; without p: hours lie between.
 
-    Devices differ in how much they scatter, so each has the deviation of its own calibration workloads.
+    Devices differ in how much they scatter, so each has the deviation of its own times.
     """
     before, after = calibrations(a), calibrations(b)
     names = sorted(name for name in before if name in after)
@@ -270,14 +270,14 @@ def _mild(ratio: float, limit: float) -> str:
 
 def _missing(here: Evidence, there: Evidence) -> list[str]:
     """Variants that one run finished and the other did not."""
-    others = {subject.id for subject in there.variants}
-    return [subject.id for subject in here.variants if subject.id not in others]
+    others = {variant.id for variant in there.variants}
+    return [variant.id for variant in here.variants if variant.id not in others]
 
 
 def _lost(a: Evidence, b: Evidence) -> list[str]:
     """What A finished, and B set out to train and did not finish in any process."""
     skipped = {skip.case.id for skip in b.run.skips}
-    planned = {subject.id for subject in b.planned if subject.case.id not in skipped}
+    planned = {variant.id for variant in b.planned if variant.case.id not in skipped}
     return [name for name in _missing(a, b) if name in planned]
 
 
@@ -303,8 +303,9 @@ def remarks(run: Run) -> Iterator[str]:
 def _advice(software: Sequence[Change], variants: Sequence[VariantRatio]) -> Iterator[str]:
     if software:
         yield (
-            "the software differs, and the calibration workload with it: these are raw times, judged by"
-            " --machine-threshold, and their intervals speak of the minutes of each run alone;"
+            "the software differs, and with it the calibration workload: these are raw times,"
+            " judged by --machine-threshold, and their intervals speak of the minutes of each run"
+            " alone;"
             " to compare two interpreters in one run, interleaved: run --pythons OLD,NEW (or"
             " --threads, --env), then compare RUN --by python"
         )
@@ -316,7 +317,7 @@ def _advice(software: Sequence[Change], variants: Sequence[VariantRatio]) -> Ite
 
 
 def software_changes(a: Run, b: Run) -> list[Change]:
-    """What the calibration workload runs on and is not the same, under each setting that both runs have."""
+    """What differs of the software under the calibration workload, by config that both have."""
     return [change for change in _machine_changes(a, b) if change.what in SOFTWARE]
 
 
@@ -341,7 +342,7 @@ def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
 
 
 def _machines(run: Run) -> dict[str, ProcessRecord]:
-    """The first described process of each setting, in the order of the plan."""
+    """The first described process of each config, in the order of the plan."""
     first: dict[str, ProcessRecord] = {}
     for process in run.info.processes:
         if process.machine:

@@ -10,12 +10,12 @@ import numpy as np
 from xorbench.judge.ulps import ranks
 from xorbench.observe.records import WeightRecord
 from xorbench.observe.trace import TraceEpoch
+from xorbench.plan.digest import FORWARD
 
-FORWARD: Final = ("order", "inputs", "labels", "hidden", "logits", "loss")
 INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # a float's bits, by its bytes
 WIDTHS: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int64": 8, "bool": 1}
 
-Values = Mapping[str, WeightRecord]
+StepValues = Mapping[str, WeightRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,12 @@ def compare(a: WeightRecord, b: WeightRecord) -> Difference:
     return Difference(a.shape, b.shape, len(at), max(known, default=None), first)
 
 
-def growth(a: Mapping[str, Values], b: Mapping[str, Values]) -> list[Growth]:
+def growth(a: Mapping[str, StepValues], b: Mapping[str, StepValues]) -> list[Growth]:
     """For each step that both have values of: how far the weights then are apart."""
     return [_grown(step, a[str(step)], b[str(step)]) for step in sorted(map(int, a.keys() & b))]
 
 
-def _grown(step: int, a: Values, b: Values) -> Growth:
+def _grown(step: int, a: StepValues, b: StepValues) -> Growth:
     weights = [n for n in a if n in b and n not in FORWARD and not n.startswith("grad ")]
     found = [compare(a[name], b[name]) for name in weights]
     sizes = sum(int(np.prod(a[name].shape)) for name in weights)
@@ -145,11 +145,11 @@ class Divergence:
         a, b: what was compared, as one would name it again.
         notes: what should be known before the rest.
         inputs: the digests of points and initial weights on both sides.
-        epochs: how many epochs both epoch digests hold.
+        epochs: how many epochs both sides have digests of.
         epoch: the first of them that differs.
         replays: what training both sides again came to, or why it was not done.
-        transient: a side that does not repeat itself, and where.
-        commands: what would give the values that are lacking.
+        transient: a side that does not reproduce its record, and where.
+        commands: what would give the missing values.
     """
 
     a: str

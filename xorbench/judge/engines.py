@@ -12,7 +12,7 @@ from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.ulps import ranks
 from xorbench.observe.records import WeightRecord
 from xorbench.plan.case import Variant
-from xorbench.plan.engines import form_of
+from xorbench.plan.engines import training_kind
 
 REFERENCE = "loader"
 
@@ -22,8 +22,8 @@ class Gain:
     """One engine beside the loader engine; a figure is None where there is no loader to compare.
 
     `diverged_at` is the first epoch whose bits differ, None where all are equal; `ulps` the largest
-    difference of a final weight, in units of the last place. `break_even_after` are epochs, None where
-    the start-up never pays.
+    difference of a final weight, in units of the last place. `break_even_after` is in epochs, None
+    where the start-up never pays.
     """
 
     variant: Variant
@@ -53,7 +53,7 @@ def _twin(variant: Variant) -> Variant:
 
 
 def _log_ratios(evidence: Evidence, variant: Variant) -> list[float]:
-    """Log of the loader's epoch ÷ the engine's, paired by round, one a repeat of both."""
+    """Log of the loader's epoch ÷ the engine's, paired by round, one for each process of both."""
     twin = _twin(variant)
     if variant.case.engine == REFERENCE or twin.id not in evidence.trainings:
         return []
@@ -64,7 +64,7 @@ def _gain(evidence: Evidence, variant: Variant, speed: Estimate, ratio: Estimate
     twin = _twin(variant)
     mine, startup_s = evidence.first(variant), startup(evidence, variant)
     reference = evidence.first(twin) if twin.id in evidence.trainings else None
-    comparable = reference is not None and form_of(variant.case) == form_of(twin.case)
+    comparable = reference is not None and training_kind(variant.case) == training_kind(twin.case)
     diverged_at, ulps, break_even_after = None, None, None
     if comparable and reference is not None:
         diverged_at = first_difference(mine.epoch_digests, reference.epoch_digests)
@@ -120,8 +120,8 @@ def same_bits(gain: Gain) -> str:
     """In words: whether the engine has the bits of the loader engine."""
     if gain.variant.case.engine == REFERENCE:
         return ""
-    if form_of(gain.variant.case) != "reference":
-        return "another form"
+    if training_kind(gain.variant.case) != "pytorch":
+        return "another training"
     if not gain.comparable:
         return "no loader to compare"
     return "yes" if gain.diverged_at is None else f"diverge at epoch {gain.diverged_at}"

@@ -9,6 +9,7 @@ from xorbench.observe.records import (
     Run,
     TrainingRecord,
     Unfinished,
+    process_order,
     slot_of,
 )
 from xorbench.plan.case import ProcessConfig, Variant, variant_id
@@ -36,7 +37,7 @@ class Evidence:
     def trainings(self) -> dict[str, list[TrainingRecord]]:
         """Finished trainings by variant id, ordered by process."""
         found: dict[str, list[TrainingRecord]] = {}
-        for training in sorted(self.run.trainings, key=lambda t: _process_order(t.process)):
+        for training in sorted(self.run.trainings, key=lambda t: process_order(t.process)):
             found.setdefault(self.variant(training).id, []).append(training)
         return found
 
@@ -88,11 +89,7 @@ class Evidence:
         return self.trainings[variant.id][0]
 
 
-def _process_order(process: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in process.removeprefix("p").split("."))
-
-
 def first_difference(a: list[str], b: list[str]) -> int | None:
-    """The first epoch at which two epoch digests differ, or None where one continues the other."""
+    """The first epoch at which two lists of epoch digests differ; None where one goes on."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((epoch for epoch, (x, y) in pairs if x != y), None)

@@ -12,7 +12,7 @@ from typing import Literal
 Set = frozenset[str]
 Gives = Literal["A", "B", "other", "nothing"]  # whose bits; nothing where it does not train
 Ask = Callable[[Set], Gives]
-Values = Mapping[str, tuple[str, str]]
+Differing = Mapping[str, tuple[str, str]]
 
 
 class Exhausted(Exception):
@@ -93,7 +93,7 @@ REST: Mapping[Gives | None, str] = {
 }
 
 
-def described(found: Explanation, values: Values) -> str:
+def described(found: Explanation, values: Differing) -> str:
     """The answer in words."""
     if found.cause and found.minimal:
         together = ", together" if len(found.cause) > 1 else ""
@@ -106,13 +106,13 @@ def described(found: Explanation, values: Values) -> str:
     return "Nothing is known yet of the settings that differ."
 
 
-def _of_the_rest(found: Explanation, values: Values) -> str:
+def _of_the_rest(found: Explanation, values: Differing) -> str:
     if not found.rest:
         return ""
     named = ", ".join(found.rest) if found.rest_gives == "A" else changes(found.rest, values)
     return f" {REST[found.rest_gives]}: {named}."
 
 
-def changes(names: Sequence[str], values: Values) -> str:
+def changes(names: Sequence[str], values: Differing) -> str:
     """Each name with what it is in A and in B."""
     return ", ".join(f"{name} ({' → '.join(values[name])})" for name in names)

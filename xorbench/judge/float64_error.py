@@ -16,7 +16,7 @@ from xorbench.plan.case import Case, device_type
 from xorbench.plan.honour import float64_key, float64_refusal
 from xorbench.plan.recipe import Recipe
 
-Weights = npt.NDArray[np.float32]
+FlatWeights = npt.NDArray[np.float32]
 FEWEST_EPOCHS: Final = 10  # for a mean over epochs
 
 
@@ -26,7 +26,7 @@ class Limits:
 
     Attributes:
         worst: error of an epoch, in ulps at the largest weight, over the root of its steps.
-        no effect here: or so many times the largest error of NumPy's epochs in that precision.
+        control: or so many times the largest error of NumPy's epochs in that precision.
         typical: by how much the geometric mean over epochs of the error over NumPy's may be above
             one, times the root of their number; infinite where that is no measure.
         loss: relative error of a loss.
@@ -152,7 +152,7 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def followed(evidence: Evidence, training: TrainingRecord) -> Float64Reference | None:
-    """The line of `float64.jsonl` that follows this training's epoch digests."""
+    """The line of `float64.jsonl` that follows this training."""
     return evidence.float64.get(
         (float64_key(training.case), epoch_digests_sha256(training.epoch_digests))
     )
@@ -171,7 +171,7 @@ def refusal(evidence: Evidence, training: TrainingRecord) -> str:
 # Alone, from the first epoch on
 
 
-def weights_after(evidence: Evidence, training: TrainingRecord) -> list[Weights]:
+def weights_after(evidence: Evidence, training: TrainingRecord) -> list[FlatWeights]:
     """The float32 weights after each epoch; empty where they were not kept, or are of another type.
 
     Both are in the order of the `state_dict`.
@@ -183,7 +183,7 @@ def weights_after(evidence: Evidence, training: TrainingRecord) -> list[Weights]
     return [np.frombuffer(bytes.fromhex(one or ""), "<f4") for one in kept]
 
 
-def distance_ulps(a: Weights, b: Weights) -> int | None:
+def distance_ulps(a: FlatWeights, b: FlatWeights) -> int | None:
     """The most float32 numbers that lie between two weights; None where one is not a number."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
@@ -203,7 +203,7 @@ def drift_ulps(evidence: Evidence, training: TrainingRecord) -> list[float]:
     return [_drift(w, bytes.fromhex(x)) for w, x in zip(weights, found.weights, strict=True)]
 
 
-def _drift(weights: Weights, alone: bytes) -> float:
+def _drift(weights: FlatWeights, alone: bytes) -> float:
     truth = np.frombuffer(alone, "<f8")
     with np.errstate(over="ignore", invalid="ignore"):
         ulp = np.spacing(np.max(np.abs(truth)).astype("<f4"))

@@ -1,7 +1,7 @@
 """Compare an imported file with another, or with a run: raw times are all that both have.
 
-An imported benchmark is what its file says. It has no calibration workload, so that only a wide threshold
-can judge it, and no epoch digests: digests and scores are put side by side as claimed.
+An imported benchmark is what its file says. It has no calibration times, so that only a wide
+threshold can judge it, and no epoch digests: digests and scores are shown as the file claims them.
 """
 
 import math
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from xorbench.judge.compare import (
-    MACHINE_THRESHOLD,
-    THRESHOLD,
     Change,
     Comparison,
     differences,
@@ -26,6 +24,7 @@ from xorbench.judge.compare import (
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import pool, spread
+from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
 from xorbench.observe.records import Benchmark, ImportInfo, Run
 from xorbench.plan.recipe import Recipe
 
@@ -105,9 +104,9 @@ def compare(
     before, after = (pool({name: one.logs[name] for name in matched}) for one in (a, b))
     variants = judged_raw(before, after, limit)
     notes.append(
-        "an imported file has no calibration workload: these are raw times, judged by --machine-threshold,"
-        " and their intervals speak of the minutes of each alone; its digests and scores are what"
-        " the file says"
+        "an imported file has no calibration times: these are raw times, judged by"
+        " --machine-threshold, and their intervals speak of the minutes of each alone; its digests"
+        " and scores are what the file says"
     )
     if any(row.low is None for row in variants):
         notes.append("one process has no interval, however many rounds it ran")

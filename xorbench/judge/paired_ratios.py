@@ -64,7 +64,7 @@ def _name(a: Variant, b: Variant) -> str:
 
 
 def _mean_cost(of: Pool, members: Sequence[tuple[Axis, Variant, Variant]]) -> Cost:
-    """Over several pairs, as sure as the least sure of them: they share their processes' luck."""
+    """Over several pairs, as sure as the least sure of them: all come from the same processes."""
     names = [_name(a, b) for _, a, b in members]
     means = [of.means[name] for name in names]
     least = min(names, key=lambda name: of.processes[name])

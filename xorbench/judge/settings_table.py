@@ -8,7 +8,7 @@ from typing import Literal
 
 from xorbench.judge.evidence import Evidence, first_difference
 from xorbench.judge.float64_error import distance_ulps, weights_after
-from xorbench.plan.axes import AXES, Axis, Bits, Expectation
+from xorbench.plan.axes import AXES, Axis, BitChange, Expectation
 from xorbench.plan.case import Variant
 from xorbench.plan.matrix import edges
 
@@ -38,11 +38,11 @@ class SettingsRow:
     reason: str
     seen: str
     pairs: int
-    outcome: Literal["pass", "fail", "not varied in this run", "free"]
+    outcome: Literal["pass", "fail", "not varied in this run", "no requirement"]
 
 
 def pair(axis: Axis, a: Variant, b: Variant, evidence: Evidence) -> Pair:
-    """compare two variants with the axes table."""
+    """Compare two variants with what the axis expects."""
     expectation = axis.bits(a, b)
     epoch_digests = evidence.first(a).epoch_digests
     if expectation.bits == "change" and len(epoch_digests) > 1 and len(set(epoch_digests)) == 1:
@@ -57,13 +57,13 @@ def pairs(axis: Axis, members: list[Variant], evidence: Evidence) -> list[Pair]:
     return [pair(axis, a, b, evidence) for a, b in combinations(members, 2)]
 
 
-def must(bits: Bits) -> str:
+def must(bits: BitChange) -> str:
     """The expectation in words."""
     return bits if bits == "may change" else f"must {bits}"
 
 
 def settings_table(evidence: Evidence) -> Iterator[SettingsRow]:
-    """A row for each setting and expectation; every setting has one, exercised or not."""
+    """A row for each setting and expectation; every setting has one, varied or not."""
     found: dict[str, list[Pair]] = {axis.name: [] for axis in AXES}
     for axis, members in edges(evidence.variants):
         found[axis.name] += pairs(axis, members, evidence)
@@ -89,7 +89,9 @@ def _rows(found: list[Pair], evidence: Evidence) -> Iterator[SettingsRow]:
     for expectation, same in grouped.items():
         free = expectation.bits == "may change"
         broken = any(one.broken for one in same)
-        outcome: Literal["fail", "free", "pass"] = "fail" if broken else "free" if free else "pass"
+        outcome: Literal["pass", "fail", "no requirement"] = (
+            "fail" if broken else "no requirement" if free else "pass"
+        )
         seen = _seen(same, evidence)
         yield SettingsRow(
             same[0].axis.name, must(expectation.bits), expectation.reason, seen, len(same), outcome

@@ -16,9 +16,9 @@ from xorbench.plan.engines import calibration_of
 NOISY_PERCENT: Final = 10.0
 NOISY: Final = f"IQR above {NOISY_PERCENT:g} % of the median"
 # What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
-# a case's relative figure (a natural logarithm), and the share of a small shift of the raw
-# calibration workload that comes through into it. Of a large shift more does: with every epoch and every
-# calibration workload stretched by 80 %, 8 % of the shift (0.3 ms an epoch, long or short).
+# a case's normalized time (a natural logarithm), and the share of a small shift of the raw
+# calibration time that remains in it. Of a large shift more does: with every epoch and every
+# calibration time stretched by 80 %, 8 % of the shift (0.3 ms an epoch, long or short).
 BETWEEN_RUNS: Final = 0.004
 RESIDUAL_DRIFT: Final = 0.02
 
@@ -31,7 +31,7 @@ def log_epoch(training: TrainingRecord) -> float:
 
 
 def log_relative(training: TrainingRecord) -> float | None:
-    """Log of the median over rounds of normalized time; None where a round has no calibration workload."""
+    """Log of the median normalized time; None where a round has no calibration time."""
     beside = [seconds for seconds in training.calibration_s if seconds is not None]
     if len(beside) < len(training.epoch_s):
         return None
@@ -76,14 +76,14 @@ def calibrations(evidence: Evidence) -> Logs:
 
 
 def calibration_name(variant: Variant) -> str:
-    """Of the calibration workload that a variant is compared with: its device, its kind, its setting."""
+    """Device, kind and config of the calibration workload that a variant is divided by."""
     name = f"{variant.case.device}, {calibration_of(variant.case)} calibration workload"
     config = variant.config.id
     return name if config == BASE_CONFIG else f"{name}, {config}"
 
 
 def residual_drifts(a: Evidence, b: Evidence) -> dict[str, float]:
-    """What may come through of the shift of its calibration workload, for each variant of `b`, as a log."""
+    """The residual drift of each variant of `b` from `a`, as a standard deviation of logs."""
     before, after = calibrations(a), calibrations(b)
     moved = {
         name: abs(float(np.mean(after[name]) - np.mean(before[name])))
@@ -93,23 +93,23 @@ def residual_drifts(a: Evidence, b: Evidence) -> dict[str, float]:
 
 
 def residual_drift(moved: float) -> float:
-    """Standard deviation of a relative figure where its calibration workload moved so far, both as logs."""
+    """Standard deviation of a normalized time whose calibration time moved so far, as logs."""
     return RESIDUAL_DRIFT * moved * (1 + 2 * moved)
 
 
-def by_repeat(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
-    """The variant's timed trainings by the repeat that they belong to."""
-    processes_per_config = {process.id: process.repeat for process in evidence.run.info.processes}
-    return {processes_per_config[t.process]: t for t in timed(evidence, variant)}
+def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
+    """The variant's timed trainings by the index of their process under its config."""
+    indices = {process.id: process.index for process in evidence.run.info.processes}
+    return {indices[t.process]: t for t in timed(evidence, variant)}
 
 
 def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
-    """Log of b's epoch time ÷ a's, paired by round, one for each repeat that has both."""
-    mine, peers = by_repeat(evidence, b), by_repeat(evidence, a)
+    """Log of b's epoch time ÷ a's, paired by round, one for each process that has both."""
+    mine, peers = by_index(evidence, b), by_index(evidence, a)
     return [
-        median_log_ratio(mine[repeat].epoch_s, peers[repeat].epoch_s)
-        for repeat in mine
-        if repeat in peers
+        median_log_ratio(mine[index].epoch_s, peers[index].epoch_s)
+        for index in mine
+        if index in peers
     ]
 
 

@@ -1,7 +1,7 @@
 """Statistics of repeated timings. Names as in pytest-benchmark; logarithms are natural.
 
-The unit of evidence is a process, not an epoch: epochs of one process share its luck, so that a
-thousand of them still are one sample of it.
+The unit of evidence is a process, not an epoch: epochs within a process are correlated, so each
+process counts as one sample.
 """
 
 import math
@@ -17,7 +17,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
 KNOWN_DOF: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
-Floats: TypeAlias = npt.NDArray[np.float64]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Pool:
 
     With two or three processes a variant's own variance is hardly known, so the variance between
     processes is pooled over all variants: `s² = Σ(x - mean of its variant)² / Σ(processes - 1)`.
-    A process's luck is shared by all its variants, which leaves s² as it is but makes it less
-    sure: see `_dof`. One process has no deviation: None.
+    What is peculiar to a process is shared by all its variants, which leaves s² as it is but makes
+    it less sure: see `_dof`. One process has no deviation: None.
 
     `between` is the standard deviation between runs, which the processes of one run cannot show: it
     is known beforehand, and joins as an uncertainty of type B does (JCGM 100:2008, GUM, 4.3), with
@@ -147,7 +147,8 @@ class LogRatio:
 def shift(a: Pool, b: Pool, name: str, residual_drift: float = 0.0) -> LogRatio:
     """From `a` to `b`; the degrees of freedom are Welch's, where either side has a deviation.
 
-    `residual_drift` is a standard deviation that comes of what lies between the two, known beforehand.
+    `residual_drift` is the standard deviation of what the machine's drift leaves between the two,
+    known beforehand.
     """
     log = b.means[name] - a.means[name]
     processes = min(a.processes[name], b.processes[name])
@@ -183,14 +184,15 @@ def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
     return adjusted
 
 
-def _dof(residuals: Sequence[Floats]) -> float:
+def _dof(residuals: Sequence[FloatArray]) -> float:
     """Degrees of freedom of the pooled variance, by Satterthwaite's rule.
 
-    Variants × processes, each cell one value, is a two-way layout: the pooled variance is the sum of
-    the mean square between processes over the number of variants, of `processes - 1` degrees, and of
-    what is left, of `(processes - 1)(variants - 1)`. Where the processes differ as a whole the first
-    counts most; where they do not, the second (Satterthwaite, 1946, Biometrics Bulletin 2:110).
-    Where some variant lacks a process, the degrees as if a process's luck were all that there is.
+    Variants × processes, each cell one value, is a two-way layout: the pooled variance is the sum
+    of the mean square between processes over the number of variants, of `processes - 1` degrees,
+    and of what is left, of `(processes - 1)(variants - 1)`. Where the processes differ as a whole
+    the first counts most; where they do not, the second (Satterthwaite, 1946, Biometrics Bulletin
+    2:110). Where some variant lacks a process, the degrees are those of processes that differ as
+    a whole.
     """
     processes, variants = max(map(len, residuals)), len(residuals)
     if variants == 1 or any(len(residual) != processes for residual in residuals):

@@ -95,9 +95,8 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
     reruns, changes = passed.count("rerun"), passed.count("invariance")
     parts = []
     if reruns:
-        parts.append(
-            f"{reruns} cases gave the same bits in {evidence.run.info.processes_per_config} fresh processes each"
-        )
+        count = evidence.run.info.processes_per_config
+        parts.append(f"{reruns} cases gave the same bits in {count} fresh processes each")
     if changes:
         parts.append(f"{changes} changes of a setting did to the bits what they must")
     return ", and ".join(parts) or "there was nothing to compare with: try --processes 2"
@@ -117,7 +116,7 @@ def _fast(evidence: Evidence) -> str:
     which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""
-    return f"{' to '.join(shown)} samples/s ({which}){quiet}; a baseline to compare them with was not given"
+    return f"{' to '.join(shown)} samples/s ({which}){quiet}; no baseline given"
 
 
 def _samples(variant: Variant) -> int:

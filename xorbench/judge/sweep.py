@@ -34,13 +34,13 @@ class Tally:
 
     Attributes:
         scores: how many seeds ended with so many right answers.
-        first_epochs: how many were all right for the first time after that epoch, from 1.
+        first_epochs: how many were all right for the first time after that epoch.
         right_after: after each epoch, how many were all right.
         later_lost: how many were all right once and not after some later epoch.
         rates: trained epochs and the seconds they took, chunk by chunk.
         first_right: the least seed that ended all right.
         worst: score and seed of the one that ended furthest from it.
-        held: digest and score of the seeds whose golden answers are known.
+        checked: digest and score of the seeds whose golden answers are known.
     """
 
     batch_size: int
@@ -168,7 +168,7 @@ def completion(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
     """Every seed is trained at every batch size, and no process dies."""
     info, planned = evidence.info, evidence.info.plan.seeds_count
     for tally in evidence.tallies:
-        facts = (name, _variant(tally), f"{planned} seeds trained")
+        facts = (name, _subject(tally), f"{planned} seeds trained")
         actual = f"{tally.seeds} trained"
         hint = f"python -m xorbench sweep --resume {info.id} goes on"
         if tally.seeds == planned:
@@ -198,12 +198,12 @@ def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
         if wrong:
             more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
             actual = "; ".join(wrong[:4]) + more
-            yield failed(name, _variant(tally), expected, actual, GOLDEN_HINT)
+            yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
         elif answers:
-            yield passed(name, _variant(tally), expected, "they are")
+            yield passed(name, _subject(tally), expected, "they are")
         else:
             reason = "none is known for this recipe and these seeds"
-            yield skipped(name, _variant(tally), "golden answers", reason)
+            yield skipped(name, _subject(tally), "golden answers", reason)
 
 
 def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
@@ -215,10 +215,10 @@ def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
             continue
         expected = f"seeds 0-{known.seeds - 1}: {known.sha256}, {known.all_right} all right"
         if (sha256, all_right) == (known.sha256, known.all_right):
-            yield passed(name, _variant(tally), expected, "they are")
+            yield passed(name, _subject(tally), expected, "they are")
         else:
             actual = f"{sha256}, {all_right} all right"
-            yield failed(name, _variant(tally), expected, actual, GOLDEN_HINT)
+            yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
 
 
 GOLDEN_HINT: Final = (
@@ -231,5 +231,5 @@ SWEEP_CHECKS: Final[dict[str, Callable[[str, SweepEvidence], Iterable[Verdict]]]
 }
 
 
-def _variant(tally: Tally) -> str:
+def _subject(tally: Tally) -> str:
     return f"batch {tally.batch_size}"

@@ -38,7 +38,7 @@ def _throttled(samples: Sequence[SystemSample]) -> list[str]:
         for reason in accelerator.throttled
     )
     return [
-        f"throttled: accelerator {number}: {reason} in {times} of {len(samples)} looks"
+        f"throttled: accelerator {number}: {reason} in {times} of {len(samples)} samples"
         for (number, reason), times in sorted(counts.items())
     ]
 
@@ -47,4 +47,4 @@ def summary(samples: Sequence[SystemSample]) -> str:
     """One line for the head of a report."""
     if not samples:
         return "not recorded"
-    return "; ".join(trouble(samples)) or f"quiet, in {len(samples)} looks about a second apart"
+    return "; ".join(trouble(samples)) or f"quiet, in {len(samples)} samples about a second apart"

@@ -13,7 +13,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
 from xorbench.observe.records import Failure, GoldenInputs, TrainingRecord, Verdict
 from xorbench.plan.case import Variant
-from xorbench.plan.engines import form_of
+from xorbench.plan.engines import training_kind
 
 # Golden inputs
 
@@ -28,16 +28,16 @@ def golden_inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
 def _inputs_of_seed(
     name: str, evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]
 ) -> Verdict:
-    variant, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
+    subject, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
     wrong = list(dict.fromkeys(flaw for line in lines for flaw in _wrong_inputs(line)))
     unseen = next((line.unseen for line in lines if line.unseen), "")
     if wrong and unseen:
-        return inconclusive(name, variant, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
+        return inconclusive(name, subject, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
     wrong += _other_inputs(evidence, seed, lines)
     if wrong:
-        return failed(name, variant, expected, some(wrong), INPUTS_HINT)
+        return failed(name, subject, expected, some(wrong), INPUTS_HINT)
     facts = len(lines[0].facts)
-    return passed(name, variant, expected, f"{facts} facts in each of {len(lines)} processes")
+    return passed(name, subject, expected, f"{facts} facts in each of {len(lines)} processes")
 
 
 UNSEEN_HINT: Final = "this PyTorch may draw otherwise"
@@ -57,7 +57,7 @@ def _other_inputs(evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]) 
     """Trainings that start from inputs which were not checked."""
     checked = {sha256 for line in lines for sha256 in line.inputs_sha256.values()}
     for training in evidence.run.trainings:
-        mine = training.case.seed == seed and form_of(training.case) == "reference"
+        mine = training.case.seed == seed and training_kind(training.case) == "pytorch"
         if mine and training.inputs_sha256 not in checked:
             yield f"{training.case.id} in {training.process} starts from other inputs"
 

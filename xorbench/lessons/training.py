@@ -106,7 +106,7 @@ def linear_fails(make: MakeNetwork = linear) -> LessonFinding:
 
 
 def chance(train_seeds: Callable[..., Trained] = train_many) -> LessonFinding:
-    """Train many seeds at two batch sizes in the universal training; count those that are all right."""
+    """Train many seeds by the universal training at two batch sizes; count the all right."""
     right = {
         size: train_seeds(UniversalRecipe(batch_size=size, drop_last=True), SEEDS).all_correct()
         for size in BATCH_SIZES

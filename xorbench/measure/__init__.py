@@ -1,1 +1,1 @@
-"""Driving processes: start them, interleave them, survive them. No torch."""
+"""Driving training processes: start them, interleave them, survive them. No torch."""

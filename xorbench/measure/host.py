@@ -1,4 +1,4 @@
-"""The computer around the processes: what a person would call the machine."""
+"""The computer that the processes run on: what a person would call the machine."""
 
 import os
 import platform

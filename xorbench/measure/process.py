@@ -1,4 +1,4 @@
-"""A process and the pipes to it: started, asked, timed out, and seen to die."""
+"""A training process and the pipes to it: started, asked, timed out, and seen to die."""
 
 import contextlib
 import os
@@ -34,9 +34,9 @@ class OperationFailed(XorbenchError):
 
 
 class Process:
-    """One fresh interpreter under one setting. Its output goes to `log`.
+    """One fresh interpreter under one config. Its output goes to `log`.
 
-    `operations` names the module of the process's package that answers.
+    `operations` names the module of `xorbench.process` that answers.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Process:
                 os.close(descriptor)
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask and wait; raises `OperationFailed` or `WorkerDied`."""
+        """Ask and wait; raises `OperationFailed` or `ProcessDied`."""
         self.post(op, **args)
         return self.answer()
 
     def post(self, op: str, **args: Any) -> None:
-        """Ask, and leave the answer for `answer`; raises `WorkerDied` where it had died before."""
+        """Ask, and leave the answer for `answer`; raises `ProcessDied` where it had died before."""
         if self._requests < 0:
             raise ProcessDied("it had died before")
         self._asked += 1
@@ -91,7 +91,7 @@ class Process:
             os.write(self._requests, protocol.request(self._asked, op, args))
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the answer to what was posted; raises `OperationFailed` or `WorkerDied`.
+        """Wait for the answer to what was posted; raises `OperationFailed` or `ProcessDied`.
 
         The first may take `START_S` whatever the time-out: PyTorch is imported before it.
         """
@@ -170,7 +170,7 @@ def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 
 def environment(config: ProcessConfig, packages: Path) -> dict[str, str]:
-    """A process's environment variables under its setting.
+    """A process's environment variables under its config.
 
     It runs in another folder, so relative paths in `PATH_LISTS`, `TMPDIR` and `LD_PRELOAD` are made
     absolute against the folder of this process.
@@ -216,7 +216,7 @@ RELATIVE: Final[dict[str, Callable[[str], str]]] = {
 
 
 def interpreter(config: ProcessConfig) -> str:
-    """The path of the Python that a process under this setting runs in."""
+    """The path of the Python that a process under this config runs in."""
     return sys.executable if config.python is None else config.python.partition("=")[2]
 
 

@@ -26,7 +26,7 @@ class Opened:
 def open_plain(
     slot: ProcessSlot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]
 ) -> Opened:
-    """Open a training by its own engine, unwatched; raises `WorkerDied` or `OperationFailed`."""
+    """Open a training by its own engine, unwatched; raises `ProcessDied` or `OperationFailed`."""
     return _opened(slot, "open", case, recipe, faults)
 
 
@@ -40,9 +40,9 @@ def _opened(
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of training again: the first epoch unlike the epoch digests, if any, and the last digest.
+    """What came of training again: the first epoch unlike the record, if any, and the last digest.
 
-    `recorded` is the epoch asked for, None where the training diverged from its epoch digests before.
+    `recorded` is the epoch asked for, None where the training diverged from its record before.
     """
 
     diverged: int | None
@@ -54,7 +54,7 @@ class Replayed:
 def open_traced(
     slot: ProcessSlot, case: Case, recipe: Recipe, faults: Sequence[FaultSpec]
 ) -> Opened:
-    """Open a training whose epochs can be recorded; raises `WorkerDied` or `OperationFailed`."""
+    """Open a training whose epochs can be recorded; raises `ProcessDied` or `OperationFailed`."""
     return _opened(slot, "open traced", traced(case), recipe, faults)
 
 
@@ -80,9 +80,9 @@ def again(
     epoch: int,
     valued: range = range(0),
 ) -> Replayed:
-    """Train a case from its start and record one epoch, holding each digest to its epoch digests.
+    """Train a case from its start and record one epoch, checking each digest against the record.
 
-    It ends at the first epoch that has another digest than the epoch digests.
+    It ends at the first epoch whose digest is not the recorded one.
     """
     opened = open_traced(slot, case, recipe, faults)
     try:

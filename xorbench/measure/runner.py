@@ -41,7 +41,7 @@ from xorbench.observe.records import (
 )
 from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, ProcessConfig, to_dict
-from xorbench.plan.engines import calibration_of, form_of
+from xorbench.plan.engines import calibration_of, training_kind
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 from xorbench.plan.honour import float64_key, float64_refusal, unsupported_reason
 from xorbench.plan.recipe import Recipe
@@ -49,7 +49,7 @@ from xorbench.plan.recipe import Recipe
 KILLS_ALLOWED: Final = 2  # a case that has killed this many processes is not tried again
 CALIBRATIONS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
 IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
-# What a process's machine must share with the recorded one before a run is taken up again.
+# What a process's machine must share with the recorded one before a run is resumed.
 SAME_TO_RESUME: Final = (
     "torch_version", "python_version", "cpu", "cpu_capability", "threads", "devices",
 )  # fmt: skip
@@ -94,11 +94,14 @@ class ActiveTraining:
 
 @dataclass(eq=False, slots=True)
 class ProcessSlot:
-    """One setting × repeat: the process that fills it now, and its trainings still to be done."""
+    """A place for one process of a config: who fills it now, and its trainings still to be done.
+
+    `index` is that of the process under its config, from 0.
+    """
 
     name: str
     config: ProcessConfig
-    repeat: int
+    index: int
     starts: int = 0
     idle_deaths: int = 0
     process: Process | None = None
@@ -114,7 +117,7 @@ class ProcessSlot:
         return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
 
     def calibration_s(self, case: Case) -> float | None:
-        """Median of the last calibration workloads of the case's device and kind, about one round's."""
+        """Median of the last calibration times of the case's device and kind, about one round's."""
         latest = self.calibrations.get(calibration_key(case))
         return median(latest) if latest else None
 
@@ -131,13 +134,13 @@ class ProcessSlot:
         )
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask this slot's process; raises `WorkerDied` or `OperationFailed`."""
+        """Ask this slot's process; raises `ProcessDied` or `OperationFailed`."""
         if self.process is None:
             raise ProcessDied("it could not be started")
         return self.process.ask(op, **args)
 
     def configured(self) -> None:
-        """Wait until the process is under its setting, and keep what machine it found."""
+        """Wait until the process is under its config, and keep what machine it found."""
         if self.process is None:
             raise ProcessDied("it could not be started")
         answer = self.process.answer()
@@ -153,14 +156,14 @@ class Timing:
 
 
 def calibration_key(case: Case) -> tuple[str, str]:
-    """Device and kind of the calibration workload that a case is compared with."""
+    """Device and kind of the calibration workload that a case's times are divided by."""
     return case.device, calibration_of(case)
 
 
 def make_slots(
     configs: Sequence[ProcessConfig], processes_per_config: int, faults: Sequence[str] = ()
 ) -> list[ProcessSlot]:
-    """The empty slots of a run, every setting in every repeat; `faults` are injected as texts."""
+    """The empty slots of a run, for every process of every config; `faults` are texts."""
     injected = [fault for fault in map(read_fault, faults) if fault.name in PROCESS_FAULTS]
     return [ProcessSlot(*row, faults=injected) for row in slots(configs, processes_per_config)]
 
@@ -196,18 +199,18 @@ class Runner:
 
     def run(self) -> None:
         """Bring every open case to its end, and write each observation as it is made."""
-        self._progress.begin(sum(self._to_do(one) for one in self._lives()))
+        self._progress.begin(sum(self._to_do(one) for one in self._active()))
         for slot in self._slots:
-            self._guarded(slot, self._hold_to_golden, slot)
+            self._guarded(slot, self._check_golden, slot)
         for slot in self._slots:
             self._guarded(slot, self._open_all, slot)
         number = 0
         while self._unfinished():
             self._round(number)
             number += 1
-        for one in self._lives():
+        for one in self._active():
             self._guarded(one.slot, self._follow, one)
-        for one in shuffled(self._lives(), self.info.schedule_seed, -1):
+        for one in shuffled(self._active(), self.info.schedule_seed, -1):
             self._guarded(one.slot, self._finish, one)
         for slot in self._slots:
             self._retire(slot)
@@ -222,21 +225,23 @@ class Runner:
             slot.active = [x for x in slot.active if (x.case.id, slot.name) not in done]
         self._followed = {followed_key(line) for line in run.float64}
         self._inputs_checked = {(line.process, line.seed) for line in run.golden_inputs}
-        active = {(one.case.id, one.slot.name): one for one in self._lives()}
+        active = {(one.case.id, one.slot.name): one for one in self._active()}
         for line in run.epochs:
             one = active.get((line.case, slot_of(line.process)))
             if one:
                 (one.warmup if line.warmup else one.timed).append(line)
 
-    def _hold_to_golden(self, slot: ProcessSlot) -> None:
-        """Have each of the slot's devices train the universal training, whose digest is known."""
+    def _check_golden(self, slot: ProcessSlot) -> None:
+        """Have each of the slot's devices run the universal training, whose digest is known."""
         self._blamed = None
         for device in sorted({one.case.device for one in slot.active}):
             record = self._processes[slot.process_id]
             golden = {**record.golden, device: golden_of(slot, device)}
             self._processes[record.id] = msgspec.structs.replace(record, golden=golden)
         self._write_info()
-        for seed in sorted({x.case.seed for x in slot.active if form_of(x.case) == "reference"}):
+        for seed in sorted(
+            {x.case.seed for x in slot.active if training_kind(x.case) == "pytorch"}
+        ):
             self._check_inputs(slot, seed)
 
     def _check_inputs(self, slot: ProcessSlot, seed: int) -> None:
@@ -252,9 +257,10 @@ class Runner:
     def _round(self, number: int) -> None:
         """Process after process in this round's order, one epoch of each of its trainings.
 
-        What runs first after another process finds cold caches, and loses up to a millisecond: of a
-        short calibration workload a larger share than of an epoch. So each process's turn begins with a
-        calibration workload whose time is not kept; the others stand anywhere among the trainings.
+        The first task after a process switch runs with cold caches and loses up to a millisecond,
+        which is a larger share of a short calibration workload than of an epoch. So each process's
+        turn begins with a calibration whose time is not kept; the others are shuffled among the
+        trainings.
         """
         for slot in shuffled(self._slots, self.info.schedule_seed, number):
             open_now = [one for one in self._unfinished() if one.slot is slot]
@@ -285,7 +291,7 @@ class Runner:
             latest.append(seconds)
 
     def _calibration(self, timing: Timing) -> float | None:
-        """Seconds of one calibration workload; None where no training is left that it would serve."""
+        """Seconds of one calibration; None where no training is left that it would serve."""
         self._blamed = None
         slot, key = timing.slot, timing.key
         served = [
@@ -384,7 +390,7 @@ class Runner:
 
     def _open_twin(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
         self._blamed = one
-        faults = [f for f in self._faults if f.hits(one.case, one.slot.repeat, phase)]
+        faults = [f for f in self._faults if f.hits(one.case, one.slot.index, phase)]
         answer = one.slot.ask(
             "open",
             case=to_dict(one.case),
@@ -458,16 +464,14 @@ class Runner:
         self._fail(one, f"process {slot.process_id} died: {death}")
         self._kills[one.case.id] += 1
         if self._kills[one.case.id] >= KILLS_ALLOWED:
-            for other in [x for x in self._lives() if x.case == one.case]:
+            for other in [x for x in self._active() if x.case == one.case]:
                 self._fail(other, f"not tried again: it has killed {KILLS_ALLOWED} processes")
 
     def _restart(self, slot: ProcessSlot) -> None:
         """Fill the slot with a fresh process and reopen what was open, as often as it takes."""
         while slot.active:
             if slot.idle_deaths > IDLE_DEATHS_ALLOWED:
-                self._fail_all(
-                    slot, f"its process died {slot.idle_deaths} times for no case's sake"
-                )
+                self._fail_all(slot, f"its process died {slot.idle_deaths} times while idle")
                 return
             try:
                 slot.launch(self._start)
@@ -500,12 +504,12 @@ class Runner:
 
     # Bookkeeping
 
-    def _lives(self) -> list[ActiveTraining]:
+    def _active(self) -> list[ActiveTraining]:
         return [one for slot in self._slots for one in slot.active]
 
     def _unfinished(self) -> list[ActiveTraining]:
         epochs = self.info.recipe.epochs
-        return [one for one in self._lives() if len(one.timed) < epochs]
+        return [one for one in self._active() if len(one.timed) < epochs]
 
     def _to_do(self, one: ActiveTraining) -> int:
         """Epochs that this training still has to go."""
@@ -514,14 +518,14 @@ class Runner:
 
     def _register(self, slot: ProcessSlot) -> None:
         record = ProcessRecord(
-            id=slot.process_id, config=slot.config, repeat=slot.repeat, machine=slot.machine
+            id=slot.process_id, config=slot.config, index=slot.index, machine=slot.machine
         )
         self._processes[record.id] = record
         self._write_info()
 
     def _note_death(self, slot: ProcessSlot, reason: str) -> None:
         record = self._processes.get(slot.process_id) or ProcessRecord(
-            id=slot.process_id, config=slot.config, repeat=slot.repeat, machine={}
+            id=slot.process_id, config=slot.config, index=slot.index, machine={}
         )
         self._processes[record.id] = msgspec.structs.replace(record, died=reason)
         self._write_info()
@@ -635,15 +639,15 @@ def now() -> str:
 
 
 def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> None:
-    """Raise `BadFile` where a run cannot be taken up here: its bits would not be comparable."""
+    """Raise `BadFile` where a run cannot be resumed here: its bits would not be comparable."""
     recorded = {
         slot_of(process.id): process.machine for process in run.info.processes if process.machine
     }
     versions = {slot.calibration_version for slot in slots}
     if versions != {run.info.calibration_version}:
         raise BadFile(
-            f"{folder / 'run.json'}: timed against calibration workload {run.info.calibration_version}, here it"
-            f" is {', '.join(map(str, sorted(versions)))}",
+            f"{folder / 'run.json'}: timed with calibration version"
+            f" {run.info.calibration_version}, here it is {', '.join(map(str, sorted(versions)))}",
             "resume it with the xorbench that began it, or start a new run",
         )
     for slot in slots:

@@ -1,4 +1,4 @@
-"""A private folder with just the packages a process needs, so that any interpreter can be measured."""
+"""A private folder with the packages that a process needs, so that any interpreter can run it."""
 
 import contextlib
 import hashlib

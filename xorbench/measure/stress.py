@@ -1,4 +1,4 @@
-"""A machine kept busy while it trains: processes beside the processes, gone with the block."""
+"""A machine kept busy while it trains: stressors beside the processes, gone with the block."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ PROCESSES: Final = {"cpu": os.cpu_count() or 1, "memory": 2, "accelerator": 1}
 @contextmanager
 def stressed(kind: str | None, packages: Path) -> Iterator[None]:
     """Keep the processor, the memory or the accelerator busy inside; None leaves it in peace."""
-    script = f"from xorbench.process.stressors import bear; bear({kind!r})"
+    script = f"from xorbench.process.stressors import run; run({kind!r})"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script],

@@ -22,7 +22,7 @@ _TROUBLE: Final = {
 
 
 class Watch:
-    """Looks around at most once a second, while the processes are not being timed."""
+    """Samples the machine at most once a second, while no process is being timed."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,9 +32,9 @@ class Watch:
         self._gpus = _gpus()
 
     def sample(self, processes: Iterable[int]) -> SystemSample | None:
-        """The conditions since the last look, of a second or longer; None before that.
+        """The machine since the last sample, of a second or longer; None before that.
 
-        `processes` are the process ids of this run's own.
+        `processes` are the ids, as the system knows them, of this run's own.
         """
         now = self._clock()
         if now - self._last < EVERY_S:
@@ -67,7 +67,7 @@ def _cpu_seconds() -> dict[str, float]:
 
 
 def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
-    """Processor seconds of this process and its processes, their children included."""
+    """Processor seconds of this process and of those it drives, their children included."""
     found = {}
     for pid in (os.getpid(), *processes):
         try:
@@ -77,7 +77,7 @@ def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
         except psutil.Error:
             continue
         ended = float(getattr(used, "children_user", 0.0) + getattr(used, "children_system", 0.0))
-        # the processes are children of this process, and are counted on their own
+        # the driven processes are children of this one, and are counted on their own
         found[pid] = _total(used) + (ended + living if pid != os.getpid() else 0.0)
     return found
 

@@ -1,4 +1,4 @@
-"""The saved calibration workload times of machines: one small file, `baselines/calibrations.json`."""
+"""The saved calibration times of machines: one small file, `baselines/calibrations.json`."""
 
 import hashlib
 from pathlib import Path
@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from xorbench.observe.store import read_kept, write_whole
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/calibrations.json"
 
 
 class Saved(Struct, frozen=True, kw_only=True):
-    """A device's median calibration workload epoch, in seconds, and what it was measured with."""
+    """A device's median calibration time, in seconds, and what it was measured with."""
 
     calibration_s: float
     calibration_version: int
@@ -22,7 +22,7 @@ class Saved(Struct, frozen=True, kw_only=True):
     saved: str
 
 
-class CalibrationWorkloads(Struct, frozen=True, kw_only=True):
+class SavedCalibrations(Struct, frozen=True, kw_only=True):
     """Saved times by machine key, then by device."""
 
     schema_version: int = SCHEMA_VERSION
@@ -35,15 +35,15 @@ def machine_key(host: dict[str, Any], hostname: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load(root: Path) -> CalibrationWorkloads:
+def load(root: Path) -> SavedCalibrations:
     """The saved times, none where there is no file; raises `BadFile` for a damaged or newer one."""
-    return read_kept(root / NAME, CalibrationWorkloads(), "delete it, and save anew")
+    return read_kept(root / NAME, SavedCalibrations(), "delete it, and save anew")
 
 
 def save(root: Path, key: str, times: dict[str, Saved]) -> None:
     """Keep this machine's times beside those of the others; raises `BadFile` where it cannot."""
     before = load(root)
     mine = {key: {**before.machines.get(key, {}), **times}} if times else {}
-    after = CalibrationWorkloads(machines={**before.machines, **mine})
+    after = SavedCalibrations(machines={**before.machines, **mine})
     text = msgspec.json.format(msgspec.json.encode(after))
     write_whole(root / NAME, text + b"\n")

@@ -47,13 +47,13 @@ class Ledger:
         return line
 
     def training(self, place: str, line: TrainingRecord) -> TrainingRecord:
-        """A finished training: its case and setting are planned, its epochs are those recorded."""
+        """A finished training: its case and config are planned, its epochs are those recorded."""
         self._require_ending(place, line)
         flaws = (
             (line.case not in self._info.cases, f"no case {line.case.id} in run.json"),
             (
                 self._planned.get(slot_of(line.process)) != line.config,
-                "another setting than planned",
+                "another config than planned",
             ),
             (
                 len(line.epoch_digests) != self._info.recipe.epochs,

@@ -81,7 +81,7 @@ def _benchmark(run: Run, name: str, trainings: Sequence[TrainingRecord]) -> Benc
             "accuracy": f"{worst.correct}/{worst.total}",
             "weights_sha256": digests[0] if len(digests) == 1 else digests,
             "samples_per_s": samples / stats.median,
-            "rounds_by_worker": {t.process: len(t.epoch_s) for t in trainings},
+            "rounds_by_process": {t.process: len(t.epoch_s) for t in trainings},
         },
         options={},
         stats=stats,

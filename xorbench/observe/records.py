@@ -11,7 +11,7 @@ from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import SweepPlan
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -34,13 +34,13 @@ class Golden(Struct, frozen=True, kw_only=True):
 class ProcessRecord(Struct, frozen=True, kw_only=True):
     """One process: what it ran under, how large it grew, and what it died of, if it did.
 
-    Its id begins with its slot, one of the run's setting × repeat pairs; a replacement for a dead
-    process of slot `p0` is `p0.1`.
+    Its id begins with its slot, of which each config has as many as it has processes; `index`
+    counts them under the config, from 0. A replacement for a dead process of slot `p0` is `p0.1`.
     """
 
     id: str
     config: ProcessConfig
-    repeat: int
+    index: int
     machine: dict[str, Any]
     golden: dict[str, Golden] = {}  # by device
     opened_rss_bytes: int | None = None  # the peak once every training stood open
@@ -168,7 +168,7 @@ class SystemSample(Line, frozen=True, kw_only=True):
     """One line of `system_samples.jsonl`: the machine over about a second of the run.
 
     `others_percent` is the share of all processors' time that went to other programs, null at the
-    first look; `steal_percent` the share that the hypervisor gave to other machines.
+    first sample; `steal_percent` the share that the hypervisor gave to other machines.
     """
 
     at_s: float
@@ -228,7 +228,7 @@ class TrainingRecord(Line, frozen=True, kw_only=True):
         series: tuple[Sequence[object], ...] = (self.epoch_s, self.calibration_s, self.losses)
         if not self.epoch_digests or any(len(one) != len(self.epoch_digests) for one in series):
             raise ValueError(
-                "epoch_s, calibration_s, losses and epoch digests are not of one length"
+                "epoch_s, calibration_s, losses and epoch_digests are not of one length"
             )
         if any(time is not None and time <= 0 for time in (*self.epoch_s, *self.calibration_s)):
             raise ValueError("a time is not above zero")
@@ -263,7 +263,7 @@ class Unfinished(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What one check says of one variant."""
+    """What one check says of one subject: a variant, a process, a device, a seed."""
 
     check: str
     subject: str
@@ -274,7 +274,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 class BoundaryPoints(Struct, frozen=True, kw_only=True):
-    """`boundary_points.json`: the first test points of a seed, to draw where a model's answers lie."""
+    """`boundary_points.json`: the first test points of a seed, for the decision boundary."""
 
     seed: int
     x0: list[float]
@@ -365,7 +365,7 @@ class Chunk(Line, frozen=True, kw_only=True):
 
     Attributes:
         scores: right answers on the test points after the last epoch.
-        first_epochs: the first epoch, from 1, after which all were right; null if there is none.
+        first_epochs: the first epoch after which all were right; null if there is none.
         lapses: how often they were all right after an epoch and not after the next.
         right_after: after each epoch, how many seeds had them all right.
         sha256s: the digests of the final weights.
@@ -484,11 +484,11 @@ class Benchmark(Struct, frozen=True, kw_only=True):
     stats: Stats
 
     def __post_init__(self) -> None:
-        by_process = self.extra_info.get("rounds_by_worker")
+        by_process = self.extra_info.get("rounds_by_process")
         if by_process is None or self.stats.data is None:
             return
         if sum(convert(by_process, dict[str, Positive]).values()) != self.stats.rounds:
-            raise ValueError(f"rounds_by_worker does not add up to the {self.stats.rounds} rounds")
+            raise ValueError(f"rounds_by_process does not add up to the {self.stats.rounds} rounds")
 
     @property
     def processes(self) -> list[list[float]]:
@@ -496,7 +496,7 @@ class Benchmark(Struct, frozen=True, kw_only=True):
         data = self.stats.data
         if data is None:
             return []
-        counts = self.extra_info.get("rounds_by_worker", {"": len(data)}).values()
+        counts = self.extra_info.get("rounds_by_process", {"": len(data)}).values()
         ends = accumulate(counts)
         return [data[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
@@ -525,7 +525,7 @@ class BenchmarkFile(Struct, frozen=True, kw_only=True):
 
 
 class ImportInfo(Struct, frozen=True, kw_only=True):
-    """`run.json` of an imported file: times and claims, but no epoch digests, calibration workloads or weights."""
+    """`run.json` of an imported file: times and claims, without digests, calibration or weights."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "benchmark"
@@ -545,9 +545,14 @@ def slot_of(process: str) -> str:
     return process.partition(".")[0]
 
 
+def process_order(process: str) -> tuple[int, ...]:
+    """Sorts processes as they are numbered: `p2`, `p2.1`, `p10`."""
+    return tuple(int(number) for number in process.removeprefix("p").split("."))
+
+
 def slots(
     configs: Sequence[ProcessConfig], processes_per_config: int
 ) -> list[tuple[str, ProcessConfig, int]]:
-    """Every slot of a run: its name, setting and repeat."""
-    pairs = [(config, repeat) for repeat in range(processes_per_config) for config in configs]
-    return [(f"p{index}", config, repeat) for index, (config, repeat) in enumerate(pairs)]
+    """Every slot of a run: its name, its config, and the index of its process under the config."""
+    pairs = [(config, index) for index in range(processes_per_config) for config in configs]
+    return [(f"p{number}", config, index) for number, (config, index) in enumerate(pairs)]

@@ -45,11 +45,11 @@ from xorbench.observe.records import (
 
 
 class Versioned(Protocol):
-    """A record that says which form it has."""
+    """A record that says which schema version it has."""
 
     @property
     def schema_version(self) -> int:
-        """The form."""
+        """The schema version."""
         ...
 
 
@@ -208,7 +208,7 @@ def point_latest(root: Path, folder: Path) -> None:
 
 
 def reopen(folder: Path) -> RunStore:
-    """Take up an unfinished run; a line that a crash cut short is removed."""
+    """Reopen an unfinished run; a line that a crash cut short is removed."""
     names = ("epochs.jsonl", "results.jsonl", "float64.jsonl", "golden_inputs.jsonl")
     return _reopened(folder, read_info(folder), names)
 
@@ -518,7 +518,7 @@ def _lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
 
 
 def read_kept(path: Path, empty: Kept, hint: str) -> Kept:
-    """A small file that is kept between runs, or `empty`, of its form, where there is none.
+    """A small file that is kept between runs, or `empty`, of its type, where there is none.
 
     Raises `BadFile`, with the hint, for a damaged one, and for one of another schema version.
     """
@@ -555,14 +555,14 @@ def _object(path: Path, number: int, content: bytes) -> dict[str, Any]:
 def _record(path: Path, number: int, content: bytes, kind: type[RunRecord]) -> RunRecord:
     value = _object(path, number, content)
     if kind in KINDS:
-        _require_form(path, value, KINDS[kind])
+        _require_kind(path, value, KINDS[kind])
     try:
         return msgspec.convert(value, kind)
     except (msgspec.MsgspecError, BadOption) as error:
         raise BadFile(f"{_place(path, number)}: damaged: {error}") from None
 
 
-def _require_form(path: Path, value: dict[str, Any], kind: str) -> None:
+def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:
     """Raise `BadFile` for the schema of another version, or a folder of another kind."""
     if value.get("schema_version") != SCHEMA_VERSION:
         raise BadFile(

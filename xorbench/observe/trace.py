@@ -16,12 +16,15 @@ from xorbench.observe.store import read_bytes, write_whole
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 Record = TypeVar("Record", bound=Struct)
 
 
 class TraceHead(Struct, frozen=True, kw_only=True):
-    """What was traced: on what, by which recipe, in which repeat of a run with which faults."""
+    """What was traced: on what, by which recipe, with which faults.
+
+    `index` is that of the process under its config, which decides what faults hit it.
+    """
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "trace"
@@ -30,14 +33,14 @@ class TraceHead(Struct, frozen=True, kw_only=True):
     config: ProcessConfig
     recipe: Recipe
     faults: list[str]
-    repeat: int = 0
+    index: int = 0
     machine: dict[str, Any]
     inputs_sha256: str
     tensors: list[str]
 
 
 class TraceEpoch(Struct, frozen=True, kw_only=True):
-    """One epoch: its digest as in a list of epoch digests, and each step's digests in the order of the tensors."""
+    """One epoch: its digest, and each step's digests in the order of the tensors."""
 
     epoch: int
     loss: float | None

@@ -1,1 +1,1 @@
-"""What to run: recipes, cases, settings, and the axes they vary along. Standard library only."""
+"""What to run: recipes, cases, configs, and the axes they vary along. Standard library only."""

@@ -27,16 +27,19 @@ from xorbench.plan.case import (
     read_device,
     short,
 )
-from xorbench.plan.engines import ENGINE_ROWS, form_of
+from xorbench.plan.engines import ENGINE_ROWS, training_kind
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
-Bits = Literal["keep", "change", "may change"]
-KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")  # a process needs them as they are
+BitChange = Literal["keep", "change", "may change"]
+KEPT_VARIABLES: Final = (
+    "PYTHONPATH",
+    "PYTHONFAULTHANDLER",
+)  # a training process needs them as they are
 
 # Who may honour a setting: the engines by name, and the twin in double precision.
 TWIN: Final = "float64"
 ENGINES_ALL: Final = frozenset(ENGINE_ROWS)
-ENGINES_OF_SPEC: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.form == "reference")
+ENGINES_PYTORCH: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.kind == "pytorch")
 ENGINES_FED: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.fed_by_loader)
 
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,7 +51,7 @@ _NEXT_IN_ID = re.compile(r" [A-Za-z_][A-Za-z0-9_]*=|\+[a-z0-9_]+=")  # an id cou
 class Expectation:
     """What changing a setting must do to the bits, and why."""
 
-    bits: Bits
+    bits: BitChange
     reason: str
 
 
@@ -172,16 +175,14 @@ def _env_bits(_a: Variant, _b: Variant) -> Expectation:
 
 
 def _device_bits(a: Variant, b: Variant) -> Expectation:
-    if form_of(a.case) == form_of(b.case) == "universal":
+    if training_kind(a.case) == training_kind(b.case) == "universal":
         return Expectation("keep", "the universal training has the same bits on every machine")
     return Expectation("may change", "another device's kernels may add in another order")
 
 
 def _engine_bits(a: Variant, b: Variant) -> Expectation:
-    if form_of(a.case) != form_of(b.case):
-        return Expectation(
-            "may change", "the universal training is another form, with its own bits"
-        )
+    if training_kind(a.case) != training_kind(b.case):
+        return Expectation("may change", "the universal training has bits of its own")
     if not (ENGINE_ROWS[a.case.engine].exact and ENGINE_ROWS[b.case.engine].exact):
         return Expectation("may change", "a compiler may fuse operations and round less often")
     return Expectation("keep", "engines feed the same batches to the same arithmetic")
@@ -242,7 +243,7 @@ def _deterministic_bits(a: Variant, _b: Variant) -> Expectation:
 
 
 def _threads_bits(a: Variant, _b: Variant) -> Expectation:
-    if form_of(a.case) == "universal":
+    if training_kind(a.case) == "universal":
         return Expectation("keep", "the universal training adds in one order")
     return Expectation("may change", "a BLAS may split its sums by the number of threads")
 
@@ -265,12 +266,12 @@ def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
 
 def _idle_persistent(case: Case, _has_accelerator: bool) -> str:
     if case.persistent_workers and not case.num_workers:
-        return "no effect here: without loader processes there are none to keep"
+        return "no effect here: without loader workers there are none to keep"
     return ""
 
 
 def _idle_tf32(case: Case, _has_accelerator: bool) -> str:
-    if case.tf32 and (device_type(case.device) == "cpu" or form_of(case) == "universal"):
+    if case.tf32 and (device_type(case.device) == "cpu" or training_kind(case) == "universal"):
         return "no effect here: TF32 is for an accelerator's matrix products"
     return ""
 
@@ -333,13 +334,13 @@ AXES: Final = (
     Axis(
         "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
         ("default",), _optimizer_bits, "form of SGD: PyTorch's own choice, foreach or fused",
-        honoured_by=ENGINES_OF_SPEC | {TWIN}, moves_twin=False,
+        honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
         refused="has one update of its own, not {value}",
     ),
     Axis(
         "dtype", "--dtypes", "engine", _listed(partial(parse.word, choices=DTYPES)), ("float32",),
         _dtype_bits, "of points and weights; bfloat16 is autocast over float32 weights",
-        honoured_by=ENGINES_OF_SPEC | {TWIN}, moves_twin=False,
+        honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
         refused="has no dtype but float32, not {value}",
     ),
     Axis(

@@ -1,4 +1,4 @@
-"""A case is one cell of the matrix; a setting is what a whole process runs under."""
+"""A case is one cell of the matrix; a process config is what a whole process runs under."""
 
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -88,7 +88,7 @@ class ProcessConfig:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is judged: a case under a setting, trained by a recipe."""
+    """What is judged: a case under a process config, trained by a recipe."""
 
     case: Case
     config: ProcessConfig
@@ -96,12 +96,12 @@ class Variant:
 
     @property
     def id(self) -> str:
-        """Case id, and the setting's id where it is not the base setting."""
+        """Case id, and the config's id where it is not the base config."""
         return variant_id(self.case, self.config)
 
 
 def variant_id(case: Case, config: ProcessConfig) -> str:
-    """Case id, and behind an `@` the setting's id where it is not the base setting."""
+    """Case id, and behind an `@` the config's id where it is not the base config."""
     return case.id if config.id == BASE_CONFIG else f"{case.id}@{config.id}"
 
 

@@ -1,6 +1,6 @@
 """The engines by name, and what each is. Standard library only.
 
-Which settings an engine honours stands in the axes table; `plan.honour` makes rules of it.
+Which settings an engine honours is in `plan.axes`; `plan.honour` makes rules of it.
 """
 
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from typing import Final, Literal
 
 from xorbench.plan.case import Case
 
-Form = Literal["reference", "universal"]
+TrainingKind = Literal["pytorch", "universal"]
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One way to run the training.
 
-    `form` is whose bits it has: they are compared within one form. `exact` engines queue the very
-    kernels of the loader engine, so that their bits must be its bits.
+    `kind` says which training it runs: bits are compared within one kind only. `exact` engines
+    queue the same kernels as the loader engine, so their bits must equal its bits.
     """
 
     name: str
     about: str
     fed_by_loader: bool = False
-    form: Form = "reference"
+    kind: TrainingKind = "pytorch"
     exact: bool = True
 
 
@@ -34,22 +34,22 @@ ENGINE_ROWS: Final = {
         Engine("tensor", "no DataLoader: an epoch is gathered at once, by the loader's draws"),
         Engine("replay", "one step captured as ATen operators and replayed without autograd"),
         Engine("compile", "torch.compile of the step", exact=False),
-        Engine("universal", "the universal training in its compiled kernel", form="universal"),
+        Engine("universal", "the universal training in its compiled kernel", kind="universal"),
     )
 }
 
 
-def form_of(case: Case) -> Form:
-    """Whose bits this case has."""
-    return ENGINE_ROWS[case.engine].form
+def training_kind(case: Case) -> TrainingKind:
+    """Which training this case runs: the PyTorch training or the universal training."""
+    return ENGINE_ROWS[case.engine].kind
 
 
 def calibration_of(case: Case) -> str:
-    """The kind of calibration workload that slows as this case does where the machine is busy."""
+    """The kind of calibration workload that slows down as this case does on a busy machine."""
     return "loader" if ENGINE_ROWS[case.engine].fed_by_loader else "tensor"
 
 
 def inputs_name(case: Case) -> str:
     """Cases with one name of their inputs start from the same points and weights, bit for bit."""
-    form = " universal" if form_of(case) == "universal" else ""
-    return f"seed {case.seed}{form}" + (" float64" if case.dtype == "float64" else "")
+    kind = " universal" if training_kind(case) == "universal" else ""
+    return f"seed {case.seed}{kind}" + (" float64" if case.dtype == "float64" else "")

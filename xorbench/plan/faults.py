@@ -1,4 +1,4 @@
-"""Faults that a process can inject in itself on request, to see the checks fail."""
+"""Faults that a process injects in itself on request, to see the checks fail."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -54,10 +54,10 @@ TRAINING_FAULTS: Final = {
 }
 PROCESS_FAULTS: Final = {
     "flush-subnormals": "the whole process flushes subnormal numbers to zero",
-    "scaled-tanh": "tanh gives PPB parts in a billion more",
+    "scaled-tanh": "tanh gives PPB parts per billion more",
     "other-order": "randperm exchanges its first two places",
-    "other-tanh": "the universal training is trained with the library's tanh",
-    "slow": "every epoch, the calibration workload's too, takes PERCENT per cent more",
+    "other-tanh": "the universal training takes the library's tanh",
+    "slow": "every epoch and every calibration takes PERCENT per cent more",
 }
 # … and the burn-in of `canary` injects its own.
 BURN_FAULTS: Final = {
@@ -75,20 +75,23 @@ _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """One injected fault: what, where in the training, and in which cases, repeat and phase."""
+    """One injected fault: what, where in the training, and in which cases, processes and phases.
+
+    `process` is the index of a process under its config; None means all of them.
+    """
 
     name: str
     numbers: dict[str, int] = field(default_factory=dict)
     cases: str = "*"
-    repeat: int | None = None
+    process: int | None = None
     phase: str = "timed"
 
-    def hits(self, case: Case, repeat: int, phase: str) -> bool:
-        """Whether this training is to be injected with it."""
+    def hits(self, case: Case, process: int, phase: str) -> bool:
+        """Whether to inject it in this training."""
         return (
             self.name in TRAINING_FAULTS
             and fnmatchcase(case.id, self.cases)
-            and self.repeat in (None, repeat)
+            and self.process in (None, process)
             and self.phase in (phase, "both")
         )
 
@@ -114,10 +117,10 @@ def read_fault(text: str) -> FaultSpec:
         given[key] = value
     cases = given.pop("cases", "*")
     phase = parse.word(option, given.pop("phase", "timed"), PHASES)
-    repeat = given.pop("repeat", None)
+    process = given.pop("process", None)
     numbers = {
         parse.word(option, key, tuple(_NUMBERS)): parse.integer(option, value, 0, 10_000_000)
         for key, value in given.items()
     }
-    number = None if repeat is None else parse.integer(option, repeat, 0, 1_000)
-    return FaultSpec(name, numbers, cases, number, phase)
+    index = None if process is None else parse.integer(option, process, 0, 1_000)
+    return FaultSpec(name, numbers, cases, index, phase)

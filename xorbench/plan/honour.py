@@ -1,6 +1,6 @@
 """Who honours a case: neither an engine nor a twin trains a case whose setting it would ignore.
 
-The axes table says who honours which setting; a reason here is the text that a user reads.
+The settings table says who honours which setting; a reason here is the text that a user reads.
 """
 
 from dataclasses import replace
@@ -9,11 +9,10 @@ from typing import Final
 from xorbench.errors import BadOption
 from xorbench.plan.axes import CASE_AXES, TWIN, Axis, value_text
 from xorbench.plan.case import Case, device_type
-from xorbench.plan.engines import ENGINE_ROWS, form_of
-from xorbench.plan.recipe import Recipe
+from xorbench.plan.engines import ENGINE_ROWS, training_kind
+from xorbench.plan.recipe import UNIVERSAL_VISITS, Recipe
 
 UNIVERSAL_HIDDEN: Final = 4
-UNIVERSAL_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
 
 
 def refusal(case: Case, who: str) -> str:
@@ -59,7 +58,7 @@ def _clash(case: Case) -> str:
 
 def _beyond_universal(case: Case, recipe: Recipe) -> str:
     """What of the recipe the universal engine cannot train; empty for every other engine."""
-    if form_of(case) != "universal":
+    if training_kind(case) != "universal":
         return ""
     if recipe.hidden != UNIVERSAL_HIDDEN:
         return f"the universal engine has {UNIVERSAL_HIDDEN} hidden units, not {recipe.hidden}"
@@ -75,7 +74,7 @@ def traced(case: Case) -> Case:
     loader engine does not honour.
     """
     engine = ENGINE_ROWS[case.engine]
-    if engine.form != "reference" or not engine.exact:
+    if engine.kind != "pytorch" or not engine.exact:
         raise BadOption(
             f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"
         )
@@ -90,7 +89,7 @@ def traced(case: Case) -> Case:
 
 def float64_refusal(case: Case) -> str:
     """Why this case has no float64 twin; empty where the twin can follow the case."""
-    if form_of(case) == "universal":
+    if training_kind(case) == "universal":
         return "no float64 twin: the universal training has golden digests instead"
     reason = refusal(case, TWIN)
     return f"no float64 twin: it {reason}" if reason else ""

@@ -1,4 +1,4 @@
-"""Expand axis values into cases and settings, and estimate what they will cost."""
+"""Expand axis values into cases and process configs, and estimate what they will cost."""
 
 from dataclasses import dataclass, replace
 from itertools import groupby, product
@@ -18,7 +18,7 @@ STRESSES: Final = ("cpu", "memory", "accelerator")  # what can be kept busy whil
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run does: recipe, cases, settings, processes_per_config, and how it is driven."""
+    """What a run does: recipe, cases, configs, processes of each, and how it is driven."""
 
     recipe: Recipe
     cases: tuple[Case, ...]
@@ -34,7 +34,7 @@ def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) ->
     """Every combination of the axis values; raises `BadOption` for a case that cannot be.
 
     `given` holds the axes that the user named. Where neither batch sizes nor loader workers are
-    among them, each device also gets the controls, so that every axis edge is exercised once.
+    among them, each device also gets the controls, so that every setting is varied once.
     """
     values = [_values(axis, given, quick) for axis in CASE_AXES]
     size = 1

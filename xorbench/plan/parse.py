@@ -73,7 +73,7 @@ def word(option: str, text: str, choices: tuple[str, ...]) -> str:
 
 
 def separated(option: str, text: str, parse: Callable[[str, str], Value]) -> tuple[Value, ...]:
-    """A comma-separated list without processes_per_config, each item read by `parse(option, item)`."""
+    """A comma-separated list, each value once, each item read by `parse(option, item)`."""
     items = text.split(",")
     if any(not item.strip() for item in items):
         raise BadOption(f"{option}: empty value in {text!r}", "separate values by single commas")
@@ -81,7 +81,7 @@ def separated(option: str, text: str, parse: Callable[[str, str], Value]) -> tup
 
 
 def integers(option: str, text: str, low: int, high: int) -> tuple[int, ...]:
-    """A list of whole numbers and inclusive ranges, such as `0-9,12`, without processes_per_config."""
+    """A list of whole numbers and inclusive ranges, such as `0-9,12`, each number once."""
     pieces = separated(option, text, partial(_integer_or_range, low=low, high=high))
     if sum(map(len, pieces)) > BIGGEST_LIST:
         raise BadOption(f"{option}: more than {BIGGEST_LIST:,} values in {text!r}")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.case import device_type
-from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, require_batches
+from xorbench.plan.recipe import RECIPE_OPTIONS, UNIVERSAL_VISITS, Recipe, require_batches
 
 BACKENDS: Final = ("numba", "triton", "torch", "numpy")
 """Their names, the fastest first; `universal.backends` holds one row a name."""
@@ -21,7 +21,6 @@ SWEEP_OPTIONS: Final = tuple(row for row in RECIPE_OPTIONS if row.field in RECIP
 
 LARGEST_SEED: Final = 2**31 - 1
 MOST_TRAININGS: Final = 2**24
-MOST_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
 MOST_POINTS: Final = 1_000_000
 LARGEST_CHUNK: Final = 65_536
 
@@ -96,10 +95,10 @@ def require_trainable(recipe: Recipe, batch_sizes: tuple[int, ...], drop_last: b
     for option, size in (("--train-size", recipe.train_size), ("--test-size", recipe.test_size)):
         if size > MOST_POINTS:
             raise BadOption(f"{option}: {size:,} points are more than a sweep's {MOST_POINTS:,}")
-    if recipe.epochs * recipe.train_size > MOST_VISITS:
+    if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
         raise BadOption(
             f"--epochs: {recipe.epochs:,} of {recipe.train_size:,} points are more than a sweep's"
-            f" {MOST_VISITS:,} visits",
+            f" {UNIVERSAL_VISITS:,} visits",
             "take fewer epochs or points",
         )
     for batch_size in batch_sizes:

@@ -1,4 +1,4 @@
-"""Reading a case's id, and a setting's, back into what they name."""
+"""Reading a case's id, and a config's, back into what they name."""
 
 import re
 from dataclasses import fields
@@ -8,7 +8,7 @@ from xorbench.errors import BadOption
 from xorbench.plan.axes import CASE_AXES, CONFIG_AXES, Axis
 from xorbench.plan.case import BASE_CONFIG, Case, ProcessConfig
 
-EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another setting"
+EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another config"
 _CASE = re.compile(
     r"(?P<kind>[a-z]+)(?P<index>\d*)-(?P<engine>[a-z]+)-b(?P<batch_size>\d+)-pin(?P<pin_memory>[01])"
     r"-drop(?P<drop_last>[01])-w(?P<num_workers>\d+)-s(?P<seed>\d+)(?P<more>(?:-[a-z0-9_]+=.*)?)"
@@ -20,7 +20,7 @@ _NEXT_VARIABLE = re.compile(r" (?=[A-Za-z_][A-Za-z0-9_]*=)")
 
 
 def read_variant(option: str, text: str) -> tuple[Case, ProcessConfig]:
-    """Case and setting of `case` or `case@setting`; raises `BadOption` for what is neither."""
+    """Case and config of `case` or `case@config`; raises `BadOption` for what is neither."""
     case, at, config = text.partition("@")
     return read_case(option, case), read_config(option, config) if at else ProcessConfig()
 
@@ -38,7 +38,7 @@ def read_case(option: str, text: str) -> Case:
 
 
 def read_config(option: str, text: str) -> ProcessConfig:
-    """The setting of an id, such as `threads=2+deterministic=0`; raises `BadOption` otherwise."""
+    """The config of an id, such as `threads=2+deterministic=0`; raises `BadOption` otherwise."""
     if text == BASE_CONFIG:
         return ProcessConfig()
     given = {}

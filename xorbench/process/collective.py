@@ -1,4 +1,4 @@
-"""What a process can be asked to do together with the processes of other ranks."""
+"""What a process can be asked to do together with those of other ranks."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -42,7 +42,7 @@ def replicate(
     injected = [FaultSpec(**fault) for fault in faults]
     training = replicated(one, size, index, members, injected)
     epoch_digests = [training.step().digest for _ in range(size.epochs)]
-    _part(met, index, members)
+    _leave(met, index, members)
     if index:
         return {"epoch_digests": epoch_digests, "ulps": None}
     alone = Training(one, size)
@@ -69,7 +69,7 @@ def _join(
     return store
 
 
-def _part(store: PrefixStore, index: int, members: int) -> None:
+def _leave(store: PrefixStore, index: int, members: int) -> None:
     """Wait until every replica has trained: who leaves earlier closes connections that others need.
 
     The group itself ends with the process, which is ended after its answer.

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import torch
 
+from xorbench.plan.boundary import SHOWN_POINTS
 from xorbench.plan.case import Case, case_from
-from xorbench.plan.engines import form_of
+from xorbench.plan.engines import training_kind
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import Recipe
@@ -25,7 +26,6 @@ from xorbench.workload.trace import Traced
 from xorbench.workload.xor import make_points
 
 Reply = dict[str, Any]
-SHOWN_POINTS: Final = 2_000
 
 
 class Session:
@@ -41,7 +41,7 @@ class Session:
 def configure(
     _session: Session, *, deterministic: bool, threads: int | None, faults: list[Reply]
 ) -> Reply:
-    """Bring the process under its setting; answers what the machine then is."""
+    """Bring the process under its config; answers what the machine then is."""
     if faults:
         from xorbench.process.faults import inject_in_process
 
@@ -62,12 +62,12 @@ def probe_engines(_session: Session, *, engines: list[str], devices: list[str]) 
     """Why each engine cannot train on each device here; null where it can."""
     able: dict[str, str | None] = {}
     return {
-        engine: {device: ENGINES_LACKING.get(engine, able.get)(device) for device in devices}
+        engine: {device: ENGINES_UNAVAILABLE.get(engine, able.get)(device) for device in devices}
         for engine in engines
     }
 
 
-ENGINES_LACKING: Final[dict[str, Callable[[str], str | None]]] = {
+ENGINES_UNAVAILABLE: Final[dict[str, Callable[[str], str | None]]] = {
     "compile": compiling.unavailable_reason,
     "universal": universal_training.unavailable_reason,
 }
@@ -91,7 +91,7 @@ def _opened(case: Case, recipe: Recipe, faults: list[FaultSpec]) -> Training | U
     reason = unsupported_reason(case, recipe)
     if reason:
         raise CannotHonour(reason)
-    if form_of(case) == "universal":
+    if training_kind(case) == "universal":
         return UniversalTraining(case, recipe, faults=faults)
     return Training(case, recipe, alter=partial(inject, faults=faults))
 
@@ -122,13 +122,13 @@ def record(session: Session, *, training: int, valued: list[int]) -> Reply:
 
 def step(session: Session, *, training: int) -> Reply:
     """Train one epoch; answers its seconds, loss and digest, and where its clock stands then."""
-    variant = session.trainings[training]
-    answer = asdict(variant.step())
-    return {**answer, "clock_s": variant.clock()}
+    opened = session.trainings[training]
+    answer = asdict(opened.step())
+    return {**answer, "clock_s": opened.clock()}
 
 
 def measure_calibration(session: Session, *, device: str, kind: str = "tensor") -> Reply:
-    """Time one epoch of a frozen training on the device."""
+    """Time one epoch of the calibration workload on the device."""
     key = (device, kind)
     if key not in session.calibrations:
         session.calibrations[key] = CalibrationWorkload(torch.device(device), kind)
@@ -138,12 +138,12 @@ def measure_calibration(session: Session, *, device: str, kind: str = "tensor") 
 
 def finish(session: Session, *, training: int, with_state: bool) -> Reply:
     """Score, save and reload the training; `with_state` adds the saved file in base64."""
-    variant = session.trainings[training]
-    answer = asdict(variant.finish())
-    if isinstance(variant, UniversalTraining):
-        answer["golden"] = variant.checked()
+    opened = session.trainings[training]
+    answer = asdict(opened.finish())
+    if isinstance(opened, UniversalTraining):
+        answer["golden"] = opened.checked()
     if with_state:
-        answer["state"] = base64.b64encode(save_state(variant.state())).decode()
+        answer["state"] = base64.b64encode(save_state(opened.state())).decode()
     return answer
 
 
@@ -158,7 +158,7 @@ def follow_in_float64(
 
 
 def check_inputs(_session: Session, *, recipe: Reply, seed: int) -> Reply:
-    """compare what is drawn for a seed with NumPy's own reading of the generator."""
+    """Compare what is drawn for a seed with NumPy's own reading of the generator."""
     from xorbench.workload import golden_inputs
 
     return golden_inputs.checked(Recipe(**recipe), seed)
@@ -172,7 +172,7 @@ def close(session: Session, *, training: int) -> Reply:
 
 
 def check_universal(_session: Session, *, device: str) -> Reply:
-    """Hold the device to the golden values of the universal training; answers every fact."""
+    """Compare the device with the golden values of the universal training; answers every fact."""
     from xorbench.universal import verify
     from xorbench.universal.backends import BACKENDS
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from xorbench.plan.boundary import GRID, SHOWN_POINTS
 from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
 from xorbench.process.memory import usage
 from xorbench.universal import golden, numpy_backend, spec
@@ -27,9 +28,6 @@ ENVIRONMENT: Final = (
     "NUMBA_CPU_NAME",
     "OMP_NUM_THREADS",
 )
-GRID: Final = 81
-"""Steps of the picture of a decision boundary, each way."""
-SHOWN_POINTS: Final = 2_000
 
 
 class SweepSession:
@@ -139,13 +137,13 @@ def sweep(session: SweepSession, *, recipe: Reply, first_seed: int, count: int) 
 
 
 def _history(trained: Trained) -> Reply:
-    """When the models were right on every test point; epochs count from 1."""
+    """When the models were right on every test point."""
     right = trained.epoch_correct == trained.total
-    first = np.where(right.any(axis=0), right.argmax(axis=0) + 1, 0)
+    firsts = zip(right.any(axis=0).tolist(), right.argmax(axis=0).tolist(), strict=True)
     lapses = np.count_nonzero(right[:-1] & ~right[1:], axis=0)
     return {
         "scores": trained.correct.tolist(),
-        "first_epochs": [epoch or None for epoch in first.tolist()],
+        "first_epochs": [epoch if reached else None for reached, epoch in firsts],
         "lapses": lapses.tolist(),
         "right_after": np.count_nonzero(right, axis=1).tolist(),
     }

@@ -1,4 +1,4 @@
-"""A training in the universal training, with the ways of one in the PyTorch training."""
+"""The universal training of a case, with the methods of the PyTorch training."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def unavailable_reason(device: str) -> str | None:
 
 
 class UniversalTraining:
-    """A case in the universal training: a compiled kernel on the CPU, torch on other devices.
+    """The universal training of a case: a compiled kernel on the CPU, torch on other devices.
 
     It has no `DataLoader`, no autograd and no loss; pinning and copying have nothing to act on.
     """

@@ -52,7 +52,9 @@ def _title(found: Comparison) -> str:
     if found.figures == "raw":
         return f"Code and software: raw time, B ÷ A (threshold {found.machine_threshold:g}×)"
     asked = f"threshold {found.threshold * 100:g} %"
-    return f"Code and settings: normalized time, B ÷ A ({asked}; intervals by Holm)"
+    return (
+        f"Code and settings: normalized time, lower is faster, B ÷ A ({asked}; intervals by Holm)"
+    )
 
 
 def _ratios(rows: Sequence[VariantRatio], what: str) -> pd.DataFrame:
@@ -137,7 +139,7 @@ def _by_whole(found: AxisComparison, table: Table, mark: str) -> str:
     asked = f"threshold {found.threshold * 100:g}%; intervals by Holm"
     parts = [f"run {found.run}"]
     if found.pairs:
-        parts += [f"{mark}{found.config}: epoch time, to ÷ from ({asked})"]
+        parts += [f"{mark}{found.setting}: epoch time, to ÷ from ({asked})"]
         parts += [table(_by_frame(found.pairs))]
     parts += [f"note: {note}" for note in found.notes]
     return "\n\n".join([*parts, by_sentence(found)])

@@ -17,7 +17,7 @@ def as_json(found: Divergence, exit_code: int) -> str:
 def text(found: Divergence) -> str:
     """What was found, the inputs first, in a screen."""
     rows = [("A", found.a), ("B", found.b), *(("", note) for note in found.notes)]
-    rows += [("inputs", _inputs(found)), ("epoch_digests", _epoch_digests(found))]
+    rows += [("inputs", _inputs(found)), ("epoch digests", _epoch_digests(found))]
     rows += [("replay", found.replays)] if found.replays else []
     rows += [("", found.transient)] if found.transient else []
     rows += _place(found.place) if found.place else []

@@ -39,7 +39,7 @@ def brief(content: Content) -> str:
 
 
 def terminal(content: Content) -> str:
-    """What a verb prints: heading, the main tables, what failed, the verdict."""
+    """What a command prints: heading, the main tables, what failed, the verdict."""
     width = max(len(key) for key, _ in content.heading)
     parts = ["\n".join(f"{key:<{width}}  {value}" for key, value in content.heading)]
     for section in content.sections:

@@ -15,6 +15,7 @@ INK: Final = "#1a1a1b"
 PAPER: Final = "#fffffe"
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 DASHES: Final = ("-", "--", ":")
+MOST_LINES: Final = 12  # in one picture
 WIDTH_IN: Final = 5.6  # narrow enough to be read on a phone
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",

@@ -15,6 +15,7 @@ from xorbench.judge.verdicts import passed
 from xorbench.observe.records import Outcome, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn
+from xorbench.report.text import frame_of
 
 SHOWN: Final = 200  # rows of a table that grows with the fleet
 OPEN: Final = ("XB104", "XB113")  # something is wrong, but nobody is known to be
@@ -55,20 +56,18 @@ def _verdict(finding: Finding) -> Verdict:
 
 
 def who(finding: Finding) -> str:
-    """The finding's variant in a few words."""
+    """Who the finding is about, in a few words."""
     rank = "" if finding.rank is None else f"rank {finding.rank}"
     return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
 
 
 def _checked(fleet_data: FleetData) -> list[str]:
-    """The checks that had something to look at."""
+    """The checks that had something to check."""
     having = {
         "universal": any(node.checked for node in fleet_data.nodes),
         "arithmetic": any(node.checked for node in fleet_data.nodes),
         "peers": any(len(group) > 1 for group in fleet_data.groups.by_training.values()),
-        "rerun": any(
-            one.processes_per_config > 1 for node in fleet_data.nodes for one in node.references
-        ),
+        "rerun": any(one.processes > 1 for node in fleet_data.nodes for one in node.trainings),
         "atlas": bool(fleet_data.atlas),
         "collective": bool(fleet_data.replicas),
         "speed": any(len(group) > 2 for group in fleet_data.groups.by_model.values()),
@@ -107,7 +106,7 @@ def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> C
             Picture(
                 name="pace",
                 title="Every device against the median of its model",
-                caption="Raw calibration workload, median of each device, quickest to slowest",
+                caption="Raw calibration time, median of each device, quickest to slowest",
                 data=partial(ratios, fleet_data),
                 draw=draw_ratios,
                 describe=say_ratios,
@@ -125,12 +124,12 @@ FINDINGS: Final = (
     " `isolate` is a line of cordon.txt; `note` changes no exit code."
 )
 GROUPS: Final = (
-    "Devices of one environment owe each other equal bits. `results` counts the different ones:"
+    "Devices of one environment must give equal bits. `results` counts the different ones:"
     " one is as it should be."
 )
 SPEEDS: Final = (
-    "The raw calibration time by device model. `scatter` is how far one sound device lies from the next"
-    " (1.4826 × the median distance from the median, at least half of a device's own quartile"
+    "The raw calibration time by device model. `scatter` is how far one sound device lies from the"
+    " next (1.4826 × the median distance from the median, at least half of a device's own quartile"
     " distance); `slow above` is the ratio beyond which a device is surely slower: Student's t over"
     " all devices together."
 )
@@ -197,7 +196,7 @@ def speeds(fleet_data: FleetData) -> pd.DataFrame:
         rows.append(
             {
                 "device model": model,
-                "calibration": version,
+                "calibration version": version,
                 "devices": len(group),
                 "median (ms)": 1e3 * exp(found.centre),
                 "scatter (%)": 100 * found.sigma,
@@ -221,20 +220,18 @@ def devices(fleet_data: FleetData) -> pd.DataFrame:
             "device": node.device,
             "run": node.run,
             "environment": key_name(node.key),
-            "calibration workload (ms)": 1e3 * node.calibration.median_s
-            if node.calibration
-            else None,
+            "calibration (ms)": 1e3 * node.calibration.median_s if node.calibration else None,
             "n": node.calibration.rounds if node.calibration else None,
             "°C": node.sensors.temperature_c if node.sensors else None,
             "SM (MHz)": node.sensors.sm_clock_mhz if node.sensors else None,
         }
         for node in order[:SHOWN]
     ]
-    return pd.DataFrame(rows)
+    return frame_of(rows)
 
 
 def ratios(fleet_data: FleetData) -> pd.DataFrame:
-    """Every device's calibration workload over the median of its model, in order."""
+    """Every device's calibration time over the median of its model, in order."""
     rows = []
     for (model, _), group in fleet_data.groups.by_model.items():
         found = device_pace(group)

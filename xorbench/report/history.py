@@ -11,11 +11,10 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import Answer
 from xorbench.observe.records import SCHEMA_VERSION, Run
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import INK, drawn, line_style, short_names
+from xorbench.report.drawing import INK, MOST_LINES, drawn, line_style, short_names
 from xorbench.report.tables import throughput
 
 TableRow = dict[str, Any]
-MOST_LINES: Final = 12
 FIGURE: Final = "normalized time"
 BEFORE: Final = "÷ before"
 COLUMNS: Final = (
@@ -25,8 +24,8 @@ COLUMNS: Final = (
 UNCHANGED: Final = {"change": "", "judged by": ""}
 ABOUT: Final = (
     "Each case in the order of time. `÷ before` is its time over that in the run before that has"
-    " it, and `change` what `compare` says of the two: by the figures relative to the calibration workload,"
-    " or, where the software differs, by raw ones and the wide threshold of the machine."
+    " it, and `change` what `compare` says of the two: by the normalized time (lower is faster) or,"
+    " where the software differs, by raw times and the wide threshold of the machine."
 )
 MACHINE: Final = "The raw calibration time of each run over that of the run before it."
 
@@ -53,9 +52,10 @@ def content(runs: Sequence[Run]) -> Content:
             Picture(
                 name="history",
                 title="Each case over all runs",
-                caption="Epoch over calibration workload, relative to the case's first run (or, where a"
-                " recipe, a calibration workload or the software changed, to the first after it); a triangle"
-                " marks what `compare` calls slower (up) or faster (down) than the run before",
+                caption="Normalized time (lower is faster), relative to the case's first run (or,"
+                " where the recipe, the calibration workload or the software changed, to the first"
+                " after it); a triangle marks what `compare` calls slower (up) or faster (down)"
+                " than the run before",
                 data=lambda: cases,
                 draw=draw_history,
                 describe=lambda frame: f"{len(frame)} figures, {len(changed)} changes.",
@@ -164,6 +164,6 @@ def draw_history(frame: pd.DataFrame) -> str:
                     hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
                     axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
         axes.set_xticks(range(len(times)), [time[:16] for time in times], rotation=30, ha="right")
-        axes.set_ylabel("speedup comparable run")
+        axes.set_ylabel("÷ first comparable run")
         axes.legend()
     return out.getvalue()

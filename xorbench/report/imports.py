@@ -10,8 +10,8 @@ from xorbench.report.runs import flattened
 
 ABOUT = (
     "As the file says: times of rounds, in which an interval is Student's t between processes (one"
-    " process has none). It holds no epoch digests, calibration workloads or weights, so that nothing of it is judged,"
-    " and `accuracy` and `weights sha256` are its claims."
+    " process has none). It holds no epoch digests, calibration times or weights, so nothing of it"
+    " is judged, and `accuracy` and `weights sha256` are its claims."
 )
 
 
@@ -24,10 +24,7 @@ def content(info: ImportInfo) -> Content:
         ("file", f"{info.source}, of pytest-benchmark {file.version}"),
         ("started", info.started),
         ("machine", _machine(file)),
-        (
-            "not in it",
-            "epoch digests, calibration workloads, weights: times and claims, nothing that can be checked",
-        ),
+        ("not in it", "epoch digests, calibration times, weights: nothing of it can be checked"),
     ]
     if file.xorbench:
         origin = file.xorbench

@@ -1,4 +1,4 @@
-"""Verdicts as JUnit XML, which every CI reads: a suite a check, a test case a subject."""
+"""Verdicts as JUnit XML, which every CI reads: a suite per check, a test case per subject."""
 
 import re
 from collections import Counter

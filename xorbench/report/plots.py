@@ -14,20 +14,19 @@ from xorbench.judge.checks import values_of
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
 from xorbench.observe.records import Run, TrainingRecord, WeightRecord
+from xorbench.plan.boundary import GRID
 from xorbench.plan.case import Variant
-from xorbench.report.drawing import COLOURS, INK, drawn, line_style, short_names
+from xorbench.report.drawing import COLOURS, INK, MOST_LINES, drawn, line_style, short_names
 from xorbench.report.tables import throughput
 from xorbench.report.text import number
 
-MOST_LINES: Final = 12
 MOST_BARS: Final = 60
 MOST_IN_MATRIX: Final = 40
-GRID: Final = 81
 LOW: Final = -0.6
 HIGH: Final = 1.6
 NOTHING: Final = pd.DataFrame()
 
-Floats = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def scaling(run: Run) -> pd.DataFrame:
     """Samples per second of each batch size, and what the fitted line says of it."""
     rows = [
         {
-            "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.configs))),
+            "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.settings))),
             "batch size": size,
             "samples/s": samples,
             "samples/s of the line": samples / fit.off(batches, samples),
@@ -143,9 +142,9 @@ def say_scaling(frame: pd.DataFrame) -> str:
 
 
 def epoch_times(run: Run) -> pd.DataFrame:
-    """Of each process and round: epoch and calibration workload, each over its own median, all cases' median.
+    """Epoch and calibration time by process and round, over their medians: median of all cases.
 
-    A column a process, and one a process for its calibration workload.
+    A column for each process, and one for its calibration.
     """
     columns: dict[str, pd.Series] = {}
     for process in run.info.processes:
@@ -153,7 +152,7 @@ def epoch_times(run: Run) -> pd.DataFrame:
         if mine:
             columns[process.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
             calibrations = {t.case.id: _numbers(t.calibration_s) for t in mine}
-            columns[f"{process.id} calibration workload"] = _relative(calibrations)
+            columns[f"{process.id} calibration"] = _relative(calibrations)
     return pd.DataFrame(columns).rename_axis("round").reset_index() if columns else NOTHING
 
 
@@ -167,17 +166,17 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def draw_epoch_times(frame: pd.DataFrame) -> str:
-    """A line a process, its calibration workload dotted in the same colour."""
-    processes = [name for name in frame.columns[1:] if not name.endswith(" calibration workload")]
+    """A line a process, its calibration dotted in the same colour."""
+    processes = [name for name in frame.columns[1:] if not name.endswith(" calibration")]
     with drawn(2.9) as (axes, out):
         for index, process in enumerate(processes[: len(COLOURS)]):
             colour = COLOURS[index]
             axes.plot(frame[process], color=colour, label=process, linewidth=1.2)
             axes.plot(
-                frame[f"{process} calibration workload"],
+                frame[f"{process} calibration"],
                 ":",
                 color=colour,
-                label=f"{process} calibration workload",
+                label=f"{process} calibration",
                 linewidth=1.2,
             )
         axes.set_xlabel("round")
@@ -275,7 +274,7 @@ def _pictured(run: Run) -> TrainingRecord | None:
     )
 
 
-def _logits(weights: Mapping[str, WeightRecord], x0: Floats, x1: Floats) -> Floats:
+def _logits(weights: Mapping[str, WeightRecord], x0: FloatArray, x1: FloatArray) -> FloatArray:
     w1, b1, w2, b2 = (
         values_of(weights[name]).reshape(weights[name].shape)
         for name in ("layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias")
@@ -382,8 +381,8 @@ PLOTS: Final[dict[str, Plot]] = {
     ),
     "epochs": Plot(
         "Epoch times over the run",
-        "Epoch time over the run, relative to each case's median, and the calibration workload of the same"
-        " rounds: where both move together it was the machine",
+        "Epoch time over the run, relative to each case's median, and the calibration time of the"
+        " same rounds: where both move together it was the machine",
         epoch_times,
         draw_epoch_times,
         say_epoch_times,

@@ -30,10 +30,10 @@ TITLES: Final = {
 EXPLANATIONS: Final = {
     "throughput": (
         "The centre is the geometric mean of the processes' median epochs; the 95 % interval is"
-        " Student's t between processes, pooled over the cases. It speaks of fresh processes on this"
-        " machine in these minutes, not of tomorrow: for that, compare `normalized time`, which"
-        " divides by a frozen training timed in the same rounds, and whose interval also holds what"
-        " moves from run to run. Epochs/s and steps/s are the same"
+        " Student's t between processes, pooled over the cases. It speaks of fresh processes on"
+        " this machine in these minutes, not of tomorrow: for that, compare `normalized time`"
+        " (lower is faster), which divides by the calibration time of the same rounds, and whose"
+        " interval also holds what moves from run to run. Epochs/s and steps/s are the same"
         " speed in other units, with the same relative interval. `speedup` is paired round by round"
         " with the first case."
     ),
@@ -54,11 +54,11 @@ EXPLANATIONS: Final = {
         " `rerun`: every process recorded the same digests epoch by epoch."
     ),
     "engines": (
-        "`÷ loader` is paired round by round within each process. Bits are compared within one form:"
-        " the universal training has its own, checked against its golden digest by the check `universal`."
-        " Start-up is the engine's slowest opening in a fresh process, to capture, to compile, to"
-        " load: what one case compiled, the next finds. It has paid once the faster epochs have"
-        " made up for it."
+        "`÷ loader` is paired round by round within each process. Bits are compared within the"
+        " PyTorch training: the universal training has its own, which the check `universal`"
+        " compares with the golden digest. Start-up is the engine's slowest opening in a fresh"
+        " process, to capture, to compile, to load: what one case compiled, the next finds. It"
+        " breaks even once the faster epochs have made up for it."
     ),
     "float64_error": (
         "The largest error of a weight against the same training in float64 (same points, order and"
@@ -67,7 +67,7 @@ EXPLANATIONS: Final = {
         " error is wrong. The CSV file has every epoch."
     ),
     "settings": (
-        "What the axes table expects of a change of one setting alone, against what this run saw."
+        "What a change of one setting alone must do to the bits, compared with what this run saw."
         " `ulps`: how many float32 numbers lie between two weights after that epoch, at most."
     ),
 }
@@ -142,7 +142,7 @@ def heading(run: Run) -> list[tuple[str, str]]:
             f"{info.processes_per_config} × {len(info.configs)} config(s), fresh processes",
         ),
     ]
-    rows.append(("conditions", system_samples.summary(run.system_samples)))
+    rows.append(("system samples", system_samples.summary(run.system_samples)))
     if info.stress:
         rows.append(("stressed", f"the {info.stress} was kept busy: speeds are of no use"))
     if info.faults:
@@ -151,7 +151,7 @@ def heading(run: Run) -> list[tuple[str, str]]:
 
 
 def _softwares(run: Run) -> str:
-    """The software of the processes; of each setting where they differ."""
+    """The software of the processes; of each config where they differ."""
     found = {w.config.id: software(w.machine) for w in reversed(run.info.processes) if w.machine}
     if len(set(found.values())) < 2:
         return next(iter(found.values()), "unknown")

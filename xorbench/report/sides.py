@@ -50,7 +50,7 @@ def content(sides: Sequence[RunSide]) -> Content:
             Section("throughput", "Throughput", speeds(named), SPEEDS, terminal=True),
             Section(
                 "calibration",
-                "Epoch ÷ calibration workload",
+                "Normalized time",
                 relative(named),
                 RELATIVE,
                 terminal=True,
@@ -133,7 +133,7 @@ def speeds(sides: dict[str, RunSide]) -> pd.DataFrame:
 
 
 def relative(sides: dict[str, RunSide]) -> pd.DataFrame:
-    """Epoch over calibration workload of every case."""
+    """Normalized time of every case."""
     return _beside(sides, throughput, "normalized time")
 
 
@@ -205,7 +205,7 @@ SPEEDS = (
     " intervals say. To learn whether something got slower use `compare`."
 )
 RELATIVE = (
-    "An epoch over that of the frozen training timed in the same rounds: the machine cancels."
+    "Epoch time over the calibration time of the same rounds, lower is faster: the machine cancels."
 )
 BITS = "The digest of the trained weights of each case."
 SCORES = "Right answers on the test points, counted; the worst process of each run."

@@ -14,7 +14,7 @@ def shares(evidence: SweepEvidence) -> pd.DataFrame:
     begun = [tally for tally in evidence.tallies if tally.seeds]
     columns = {
         f"batch {t.batch_size}, {t.seeds:,} seeds": pd.Series(
-            [100 * right / t.seeds for right in t.right_after], range(1, t.epochs + 1)
+            [100 * right / t.seeds for right in t.right_after]
         )
         for t in begun
     }
@@ -26,7 +26,7 @@ def draw_shares(frame: pd.DataFrame) -> str:
     with drawn(3.2) as (axes, out):
         for number, name in enumerate(frame.columns[1:]):
             axes.plot(frame["epoch"], frame[name], label=name, **line_style(number))
-        axes.set_xlabel("epochs")
+        axes.set_xlabel("epoch")
         axes.set_ylabel("all test points right (% of seeds)")
         axes.set_ylim(0, 100)
         axes.legend()

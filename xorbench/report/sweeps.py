@@ -183,7 +183,7 @@ def epochs(evidence: SweepEvidence) -> pd.DataFrame:
             "for the first time": t.first_epochs[epoch],
         }
         for t in evidence.tallies
-        for epoch, right in enumerate(t.right_after, 1)
+        for epoch, right in enumerate(t.right_after)
     ]
     columns = ["batch size", "epoch", "all right", "for the first time"]
     return pd.DataFrame(rows, columns=columns)
@@ -192,10 +192,10 @@ def epochs(evidence: SweepEvidence) -> pd.DataFrame:
 def few_epochs(evidence: SweepEvidence) -> pd.DataFrame:
     """How many seeds are all right after some epochs, evenly apart, a column a batch size."""
     last = evidence.info.plan.recipe.epochs
-    shown = sorted({-(-last * part // EPOCH_ROWS) for part in range(1, EPOCH_ROWS + 1)})
+    shown = sorted({-(-last * part // EPOCH_ROWS) - 1 for part in range(1, EPOCH_ROWS + 1)})
     begun = [tally for tally in evidence.tallies if tally.seeds]
     rows = [
-        {"epoch": epoch, **{_column(t): t.right_after[epoch - 1] for t in begun}} for epoch in shown
+        {"epoch": epoch, **{_column(t): t.right_after[epoch] for t in begun}} for epoch in shown
     ]
     return pd.DataFrame(rows if begun else [], columns=["epoch", *map(_column, begun)])
 
@@ -250,13 +250,15 @@ def _process_rows(evidence: SweepEvidence) -> Iterator[TableRow]:
 OUTCOMES: Final = (
     "Exact counts, the same on every machine, backend, chunk size and number of cores. `all right`:"
     " every test point is right after the last epoch; the share's interval is Wilson's. `first"
-    " epoch`: the least epoch, from 1, after which a quarter, a half, three quarters of all seeds"
+    " epoch`: the least epoch after which a quarter, a half, three quarters of all seeds"
     " have been all right; `never`: after no epoch. `later lost`: all right once, and not after"
     " some later epoch; `lost at the end`: not after the last. `combined sha256`: over the digests"
     " of all seeds, ascending; the CSV file has all 64 digits."
 )
 SCORES: Final = "Seeds by their right answers after the last epoch; the CSV file has every score."
-EPOCHS: Final = "Seeds that are all right after so many epochs; the CSV file has every epoch."
+EPOCHS: Final = (
+    "Seeds that are all right after each epoch, counted from 0; the CSV file has every epoch."
+)
 SPEED: Final = (
     "Epochs of one model per second, with the making of points, scores after every epoch and"
     " digests, without start-up. The interval is Student's t between"

@@ -24,6 +24,7 @@ from xorbench.observe.records import Run, TrainingRecord, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Variant
 from xorbench.report.compare import costs_frame
+from xorbench.report.text import frame_of
 
 TableRow = dict[str, Any]
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
@@ -122,7 +123,7 @@ def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 "break-even after (epochs)": gain.break_even_after,
             }
         )
-    return pd.DataFrame(rows)
+    return frame_of(rows)
 
 
 def settings_table(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
@@ -138,8 +139,7 @@ def settings_table(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
         }
         for row in judged_settings_table(Evidence(run))
     ]
-    columns = ["setting", "bits", "because", "seen", "pairs", "outcome"]
-    return pd.DataFrame(rows, columns=columns)
+    return frame_of(rows, ["setting", "bits", "because", "seen", "pairs", "outcome"])
 
 
 def error(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
@@ -147,19 +147,14 @@ def error(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     rows = []
     for case, errors in _errors(run).items():
         shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
-        after = {f"after epoch {at + 1} (ulps)": errors[at] for at in shown}
+        after = {f"after epoch {at} (ulps)": errors[at] for at in shown}
         rows.append({"case": case, **after, "largest (ulps)": max(errors)})
     return pd.DataFrame(rows)
 
 
 def errors(run: Run) -> pd.DataFrame:
-    """The same after every epoch, one column a case; the first epoch is 1."""
-    return (
-        pd.DataFrame(_errors(run))
-        .rename_axis("epoch")
-        .reset_index()
-        .assign(epoch=lambda frame: frame["epoch"] + 1)
-    )
+    """The same after every epoch, one column a case."""
+    return pd.DataFrame(_errors(run)).rename_axis("epoch").reset_index()
 
 
 def _errors(run: Run) -> dict[str, list[float]]:
@@ -187,7 +182,7 @@ def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             {
                 "device": fit.line.device,
                 "engine": fit.line.engine,
-                "settings": fit.line.configs,
+                "settings": fit.line.settings,
                 **_figure("a (µs a step)", fit.step_s, 1e6),
                 **_figure("b (ns a sample)", fit.sample_s, 1e9),
                 "batch sizes": " ".join(map(str, fit.points)),
@@ -208,8 +203,9 @@ def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
 def _lost_rows(run: Run) -> Iterator[TableRow]:
     for skip in run.skips:
         yield {"case": skip.case.id, "process": "", "what": "skipped", "reason": skip.skipped}
+    evidence = Evidence(run)
     for failure in run.failures:
-        variant = Evidence(run).variant(failure)
+        variant = evidence.variant(failure)
         yield {
             "case": variant.id,
             "process": failure.process,
@@ -231,7 +227,7 @@ def processes(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     rows = [
         {
             "process": process.id,
-            "setting": process.config.id,
+            "config": process.config.id,
             "PyTorch": process.machine.get("torch_version", ""),
             "threads": process.machine.get("threads"),
             "instruction set": process.machine.get("cpu_capability", ""),
@@ -244,11 +240,11 @@ def processes(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
         }
         for process in run.info.processes
     ]
-    return pd.DataFrame(rows)
+    return frame_of(rows)
 
 
 def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """How many variants passed each check."""
+    """How many subjects passed each check."""
     frame = pd.DataFrame(
         {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
     )
@@ -285,8 +281,7 @@ def _frame(rows: list[TableRow], run: Run) -> pd.DataFrame:
     for row in _lost_rows(run):
         if row["case"] not in shown:
             reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
-    rows = rows + [{"case": case, "note": note} for case, note in reasons.items()]
-    return pd.DataFrame(rows)
+    return frame_of(rows + [{"case": case, "note": note} for case, note in reasons.items()])
 
 
 def _speed_note(evidence: Evidence, variant: Variant) -> str:

@@ -1,11 +1,21 @@
 """Tables as text: for a terminal, for Markdown, for CSV."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
 from tabulate import tabulate
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> pd.DataFrame:
+    """The rows as a frame, in which whole numbers stay whole where some of them are missing."""
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in frame.columns:
+        values = [row.get(name) for row in rows]
+        if {type(value) for value in values} == {int, type(None)}:
+            frame[name] = pd.array(values, dtype="Int64")
+    return frame
 
 
 def to_terminal(frame: pd.DataFrame) -> str:
@@ -69,7 +79,7 @@ def _interval(value: Any, low: Any, high: Any) -> str:
 
 
 def _cell(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if pd.isna(value):
         return ""
     if name.endswith("sha256"):
         return str(value)[:16]

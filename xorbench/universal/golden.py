@@ -1,7 +1,8 @@
 """The known right answers, and the check of any backend against them.
 
 ``python -m xorbench.universal.golden --write`` makes ``golden.json`` with the NumPy oracle, once
-the oracle has given the specification's own values; ``--check`` holds every backend to the file.
+the oracle has given the specification's own values; ``--check`` compares every backend
+with the file.
 """
 
 import argparse
@@ -84,7 +85,7 @@ class GoldenValues:
     Attributes:
         answers: the trainings' outcomes by recipe, in the order of the file.
         combined: one digest over many seeds of the default recipe.
-        epoch digests: the digest after each epoch of seed 0 with the default recipe, [epochs].
+        epoch_digests: the digest after each epoch of seed 0 with the default recipe, [epochs].
         probes: each group's digest over its result bytes.
     """
 
@@ -153,7 +154,7 @@ def _parsed(data: dict[str, Any]) -> GoldenValues:
 
 
 def check_training(train: Train, recipe: UniversalRecipe, seeds: int) -> Iterator[Checked]:
-    """Train a golden recipe's first ``seeds`` seeds; hold digest and score of each to the file."""
+    """Train a golden recipe's first ``seeds`` seeds; check digest and score of each."""
     answers = load().answers[recipe][:seeds]
     trained = train(recipe, [answer.seed for answer in answers])
     for answer, digest, correct in zip(answers, trained.digests(), trained.correct, strict=True):
@@ -165,20 +166,16 @@ def check_training(train: Train, recipe: UniversalRecipe, seeds: int) -> Iterato
 
 
 def check_epoch_digests(train: Train) -> Checked:
-    """Train seed 0 with its epoch digests; name the first epoch (from 1) that differs from the file's."""
+    """Train seed 0; name the first epoch whose digest is not the file's."""
     trained = train(UniversalRecipe(), [0], keep=Keep.EPOCHS)
     return compare_epoch_digests(trained.epoch_digests(), load().epoch_digests)
 
 
 def compare_epoch_digests(actual: Sequence[str], right: Sequence[str]) -> Checked:
-    """Hold a list of epoch digests of epochs to the right one."""
+    """Compare epoch digests with the right ones."""
     where = spec.first_difference(actual, right)
-    what = (
-        "epoch digests of seed 0"
-        if where is None
-        else f"epoch digests of seed 0, epoch {where + 1}"
-    )
-    return Checked(what, _entry(right, where), _entry(actual, where))
+    place = "" if where is None else f", epoch {where}"
+    return Checked(f"epoch digests of seed 0{place}", _entry(right, where), _entry(actual, where))
 
 
 def _entry(epoch_digests: Sequence[str], where: int | None) -> str:
@@ -206,7 +203,7 @@ def check_probe(evaluate: Evaluate) -> Iterator[Checked]:
 
 
 def check(train: Train, evaluate: Evaluate) -> Iterator[Checked]:
-    """Hold one backend to everything in the file, cheapest first."""
+    """Compare one backend with everything in the file, cheapest first."""
     yield from check_probe(evaluate)
     yield check_epoch_digests(train)
     for recipe, answers in load().answers.items():
@@ -242,7 +239,7 @@ def make() -> dict[str, Any]:
 
 
 def check_specified(train: Train) -> Iterator[Checked]:
-    """Hold a backend to the specification's own table, without the file."""
+    """Compare a backend with the specification's own table, without the file."""
     for row in SPECIFIED:
         trained = train(
             UniversalRecipe(batch_size=row.batch_size, drop_last=row.drop_last), [row.seed]
@@ -287,11 +284,11 @@ def _combined(trained: Trained) -> Combined:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file, or hold backends to it; returns the exit code."""
+    """Write the file, or compare backends with it; returns the exit code."""
     parser = argparse.ArgumentParser(prog=COMMAND.removesuffix(" --write"), description=__doc__)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--write", action="store_true", help="make the file with the NumPy oracle")
-    task.add_argument("--check", action="store_true", help="hold the backends to golden.json")
+    task.add_argument("--check", action="store_true", help="compare the backends with golden.json")
     parser.add_argument("--backends", default=",".join(BACKENDS), help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="where torch trains (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -1,8 +1,8 @@
 """Faults injected on purpose: a check is only trusted once it has been seen to fail.
 
 ``python -m xorbench.universal.injected`` injects each fault and says where it was caught;
-``--flips N`` flips N random bits of weights, one in each of N trainings, and counts those that the
-epoch digests of steps saw and those that later rounding absorbed.
+``--flips N`` flips N random bits of weights, one in each of N trainings, and counts those that a
+digest after each step saw and those that later rounding absorbed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from xorbench.universal.spec import (
 from xorbench.universal.trained import Evaluate, Keep, Train
 
 SHORT: Final = UniversalRecipe(epochs=2)
-"""Every injected fault must show in the first epochs of the golden epoch digests."""
+"""Every injected fault must show in the golden digests of the first epochs."""
 SKIPPED_BATCH: Final = 7
 SIGN: Final = np.uint32(0x80000000)
 MAGNITUDE: Final = np.uint32(0x7FFFFFFF)
@@ -45,8 +45,8 @@ FIRST_NORMAL: Final = np.uint32(0x00800000)
 class Fault:
     """One fault, and the check that must catch it.
 
-    ``needs`` is the backend it is injected in; ``catch`` injects it and says where it was caught, or
-    gives None if it went unseen. It raises ``Unplantable`` where the machine cannot have the fault.
+    ``needs`` is the backend it is injected in; ``catch`` injects it and says where it was caught,
+    or gives None if it went unseen. It raises ``CannotInject`` where the machine cannot have it.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Fault:
     catch: Callable[[], str | None]
 
 
-class Unplantable(Exception):
+class CannotInject(Exception):
     """The fault cannot exist on this machine, for the reason given."""
 
 
 def in_epoch_digests(train: Train) -> str | None:
-    """Where the golden epoch digests of seed 0 catches a training."""
+    """Where the golden epoch digests of seed 0 catch a training."""
     epoch_digests = train(SHORT, [0], keep=Keep.EPOCHS).epoch_digests()
     checked = golden.compare_epoch_digests(
         epoch_digests, golden.load().epoch_digests[: SHORT.epochs]
@@ -90,7 +90,7 @@ def replaced(module: ModuleType, **functions: Callable[..., Any]) -> Iterator[No
 
 
 def in_oracle(**functions: Callable[..., Any]) -> str | None:
-    """Where the epoch digests catches the oracle with some of its functions replaced."""
+    """Where the epoch digests catch the oracle with some of its functions replaced."""
     with replaced(numpy_backend, **functions):
         return in_epoch_digests(numpy_backend.train)
 
@@ -175,7 +175,7 @@ def contracted_kernel() -> str | None:
     kernel = numba_backend.recompiled(fastmath={"contract"})
     caught = in_epoch_digests(partial(numba_backend.train, kernel=kernel))
     if caught is None and not numba_backend.fuses(kernel):
-        raise Unplantable("this instruction set has no fused multiply-add")
+        raise CannotInject("this instruction set has no fused multiply-add")
     return caught
 
 
@@ -185,7 +185,7 @@ def processor_flushing() -> str | None:
 
     with torch_backend.flushing_subnormals() as possible:
         if not possible:
-            raise Unplantable("this processor cannot flush subnormals")
+            raise CannotInject("this processor cannot flush subnormals")
         return in_probe(torch_backend.evaluate)
 
 
@@ -215,7 +215,7 @@ class Flips:
     """What became of flipped bits, one in each of ``count`` trainings.
 
     Attributes:
-        seen: those after whose step the epoch digests differs from the right one.
+        seen: those after whose step the digest differs from the right one.
         absorbed_at_once: those that the very next step's rounding undid.
         absorbed: those that left no trace in the final weights, and so none in the final digest.
     """
@@ -234,7 +234,7 @@ def flip_bits(count: int, recipe: UniversalRecipe = SHORT, seed: int = 0) -> Fli
     """
     steps, columns, places = drawn(count, recipe.steps, seed)
     right = numpy_backend.train(recipe, [seed], keep=Keep.STEPS)
-    epoch_digests = right.epoch_digests()
+    step_digests = right.epoch_digests()
     seen = at_once = 0
     w = np.repeat(spec.initial_weights([seed]).T[:, :, None], count, axis=1)
     with np.errstate(all="ignore"):  # a flipped exponent may overflow
@@ -245,7 +245,7 @@ def flip_bits(count: int, recipe: UniversalRecipe = SHORT, seed: int = 0) -> Fli
             at_once += int(np.count_nonzero(same & struck_before))
             struck = np.flatnonzero(steps == number)
             bits_of(w)[columns[struck], struck, 0] ^= places[struck]
-            seen += sum(one != epoch_digests[number] for one in spec.digests(w[:, struck, 0].T))
+            seen += sum(one != step_digests[number] for one in spec.digests(w[:, struck, 0].T))
     final = (bits_of(w) == bits_of(right.weights.T[:, :, None])).all(axis=(0, 2))
     return Flips(count, seen, at_once, int(np.count_nonzero(final)))
 
@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CHECK_FAILED if unseen else PASSED
     flips = flip_bits(options.flips, UniversalRecipe())
     sys.stdout.write(
-        f"{flips.count} bits flipped: {flips.seen} seen by the epoch digests of steps, "
+        f"{flips.count} bits flipped: {flips.seen} seen by the digests of the steps, "
         f"{flips.absorbed_at_once} undone by the next step, "
         f"{flips.absorbed} without a trace in the final digest\n"
     )
@@ -300,7 +300,7 @@ def injected(fault: Fault) -> bool:
         return True
     try:
         caught = fault.catch()
-    except Unplantable as reason:
+    except CannotInject as reason:
         sys.stdout.write(f"skip {fault.name}: {reason}\n")
         return True
     sys.stdout.write(f"{'caught' if caught else 'UNSEEN'} {fault.name}: {caught or 'nowhere'}\n")

@@ -347,7 +347,7 @@ def train(
     if keep == Keep.STEPS:
         raise BadOption(
             "keep: the numba backend keeps weights after epochs, not after steps",
-            hint="take the numpy or torch backend for a list of epoch digests of every step",
+            hint="take the numpy or torch backend for the digest after every step",
         )
     one = partial(train_block, recipe, keep=keep, score_epochs=score_epochs, kernel=kernel)
     pieces = [seeds[i : i + LANES] for i in range(0, len(seeds), LANES)]

@@ -243,7 +243,7 @@ def combined_sha256(sha256s: Iterable[str]) -> str:
 
 
 def first_difference(actual: Sequence[str], expected: Sequence[str]) -> int | None:
-    """Where two epoch digests first differ, from 0 (a missing entry differs), or None if they are equal."""
+    """Where two lists first differ (a missing entry differs), or None if they are equal."""
     for i, (one, other) in enumerate(zip(actual, expected, strict=False)):
         if one != other:
             return i

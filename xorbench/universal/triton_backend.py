@@ -241,7 +241,7 @@ def train(
     score_epochs: bool = False,
     device: str = "cuda",
 ) -> Trained:
-    """Train one model a seed, a program each; raises `BadOption` for a list of epoch digests of steps."""
+    """Train one model a seed, a program each; raises `BadOption` for digests of steps."""
     if keep == Keep.STEPS:
         raise BadOption("--keep: the triton backend keeps no steps", "use numpy or torch")
     points = draw("train", seeds, recipe.train_size, recipe.std, device)

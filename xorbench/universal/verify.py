@@ -1,4 +1,4 @@
-"""Hold a device to the golden values: the facts that `run` and `canary` judge; the burn-in."""
+"""Compare a device with the golden values: the facts that `run` and `canary` judge; the burn-in."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def training(backend: LoadedBackend) -> list[Checked]:
 
 
 class Flip(NamedTuple):
-    """A injected fault: one bit of one model's last weight."""
+    """An injected fault: one bit of one model's last weight."""
 
     model: int
     bit: int

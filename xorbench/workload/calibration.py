@@ -1,4 +1,4 @@
-"""The calibration workloads: frozen trainings whose epochs are timed beside the others, to cancel the machine.
+"""The calibration workloads: frozen trainings timed beside the others, to cancel the machine.
 
 Frozen means frozen: a change here that moves their time makes every stored relative figure wrong.
 Such a change, also of what runs before them, needs a new `VERSION`, and figures are compared within

@@ -1,4 +1,4 @@
-"""Planting faults: each is a function that alters a training before its first step.
+"""Injecting faults: each is a function that alters a training before its first step.
 
 A moment is a step of an epoch, both from 0. Steps are counted as the optimizer makes them, so that
 a fault of the batches does not move the moment of another one.

@@ -2,7 +2,7 @@
 
 NumPy and the derivative by hand: another arithmetic than PyTorch's. The order of the points comes
 from NumPy's own reading of the generator, so that a wrong `randperm` deceives nobody; points and
-initial weights are PyTorch's, which `golden_inputs` holds against that reading.
+initial weights are PyTorch's, which `golden_inputs` compares with that reading.
 
 A training is followed in two ways. *Alone*, from its first epoch on, which shows how float32
 drifts away. And *epoch by epoch*, each from the weights that were recorded before it: what is wrong
@@ -38,7 +38,7 @@ BFLOAT16_BITS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What a training comes to in double precision: fields of the record `Float64Reference`, told there."""
+    """What a training comes to in double precision: see the record `Float64Reference`."""
 
     inputs_sha256: str
     weights: list[str]

@@ -32,7 +32,7 @@ SEEN_RELEASES: Final = ((2, 6), (2, 13))  # the first and the last that were see
 
 SAME_KERNELS: Final = {"AVX512": "AVX2", "NO AVX": "DEFAULT"}  # the latter in PyTorch 2.6
 
-Fact = dict[str, str]
+NamedFact = dict[str, str]
 
 
 def checked(recipe: Recipe, seed: int) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def initial_weights(hidden: int, seed: int) -> list[FloatArray]:
     return [draws.uniforms(count, inputs**-0.5) for count, inputs in shapes]
 
 
-def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[Fact]:
+def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
     for name, data, size in _parts(recipe, inputs):
         if 2 * size < FEWEST_NORMALS:
             continue
@@ -89,7 +89,7 @@ def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[Fact]:
         yield _close(f"{name} points", data.points, expected, allowed)
 
 
-def _labels(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[Fact]:
+def _labels(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
     for name, data, size in _parts(recipe, inputs):
         bits = reading(seed, name).bits(2 * size).reshape(size, 2)
         yield _equal(f"{name} labels", data.labels.numpy(), (bits.sum(axis=1) == 1).astype(int))
@@ -100,14 +100,14 @@ def _parts(recipe: Recipe, inputs: Inputs) -> Iterator[tuple[str, XorPoints, int
     yield "test", inputs.test, recipe.test_size
 
 
-def _weights(recipe: Recipe, seed: int, inputs: Inputs) -> Fact:
+def _weights(recipe: Recipe, seed: int, inputs: Inputs) -> NamedFact:
     expected = np.concatenate(initial_weights(recipe.hidden, seed))
     actual = torch.cat([weight.detach().reshape(-1) for weight in inputs.model.parameters()])
     allowed = np.full(len(expected), ULPS * float(np.spacing(np.float32(2**-0.5))))
     return _close("initial weights", actual, expected, allowed)
 
 
-def _orders(recipe: Recipe, seed: int) -> Iterator[Fact]:
+def _orders(recipe: Recipe, seed: int) -> Iterator[NamedFact]:
     size = recipe.train_size
     if size > MOST_POINTS:
         return
@@ -136,7 +136,7 @@ def orders(seed: int, size: int, *, persistent: bool = False) -> Iterator[IntArr
             draws.base_seed()
 
 
-def _golden(recipe: Recipe, seed: int, sha256: str) -> Iterator[Fact]:
+def _golden(recipe: Recipe, seed: int, sha256: str) -> Iterator[NamedFact]:
     """The digest of the very bits, where it is known for this recipe and these kernels."""
     default = Recipe()
     drawn = ("train_size", "test_size", "std", "hidden")
@@ -159,7 +159,7 @@ def kernels() -> str:
     return SAME_KERNELS.get(capability, capability)
 
 
-def _close(what: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray) -> Fact:
+def _close(what: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray) -> NamedFact:
     gaps = np.abs(actual.detach().double().numpy() - expected)
     wrong = np.argwhere(~(gaps <= allowed))
     said = "NumPy's, within a few roundings"
@@ -170,7 +170,7 @@ def _close(what: str, actual: torch.Tensor, expected: FloatArray, allowed: Float
     return {"what": what, "expected": said, "actual": found}
 
 
-def _equal(what: str, actual: npt.NDArray[Any], expected: IntArray) -> Fact:
+def _equal(what: str, actual: npt.NDArray[Any], expected: IntArray) -> NamedFact:
     wrong = np.argwhere(actual != expected) if actual.shape == expected.shape else [[0]]
     said = "NumPy's"
     if not len(wrong):

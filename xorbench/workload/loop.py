@@ -91,7 +91,7 @@ class Training:
             shuffle=generator(case.seed, "shuffle"),
         )
         self.saved = save_state
-        alter(self)  # before the engine looks at the parts
+        alter(self)  # before the engine sees the spec
         if case.data_on_device:
             self.spec.data = on_device(self.spec.data, self.device)
         self._globals = GlobalState(self.device, case.seed, tf32=case.tf32)

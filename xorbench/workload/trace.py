@@ -2,22 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from xorbench.plan.case import Case
+from xorbench.plan.digest import DIGITS, FORWARD
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import digest
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch
-
-DIGITS: Final = 16  # of a tensor's SHA-256: 64 bits, so that an epoch stays small
-FORWARD: Final = ("order", "inputs", "labels", "hidden", "logits", "loss")
 
 Numbered = tuple[Tensor, Tensor, int]
 

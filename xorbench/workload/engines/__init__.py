@@ -18,4 +18,4 @@ ENGINES: Final[dict[str, Callable[[TrainingSpec], EpochFunction]]] = {
     "replay": replay,
     "compile": compiled,
 }
-"""The PyTorch training's; the universal training is not made of these parts (`process.universal_training`)."""
+"""The engines of the PyTorch training; that of the other is in `process.universal_training`."""
