@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from conftest import Xorbench, run_in
 
-from xorbench.commands import exports
+from xorbench.commands import ci_outputs
 from xorbench.errors import BadOption
 from xorbench.judge.checks import judge
 from xorbench.observe.records import Run, Verdict
@@ -80,7 +80,7 @@ def test_a_step_summary_that_cannot_be_written_costs_nothing(
 ) -> None:
     """It is said, and the verdict stands."""
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "such"))
-    said = exports.opened(None, None).write([], "r", str, str)
+    said = ci_outputs.opened(None, None).write([], "r", str, str)
     assert said == "GITHUB_STEP_SUMMARY: cannot write: no such file or directory"
 
 

@@ -525,7 +525,7 @@ def test_the_program_judges_saves_and_names(
     shown = xorbench("compare", other, "--baseline", "quiet", "--out", out, "--json")
     found = json.loads(shown.stdout)
     assert (saved.returncode, again.returncode) == (0, 2)
-    assert {row["ratio"] for row in found["subjects"]} == {1.0}
+    assert {row["ratio"] for row in found["variants"]} == {1.0}
     codes = {"pass": 0, "fail": 1, "inconclusive": 3}
     assert shown.returncode == codes[found["outcome"]]
     markdown = xorbench("compare", str(run), other, "--markdown")

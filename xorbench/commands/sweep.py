@@ -69,7 +69,7 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
     store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     try:
         sweeper = Sweeper(
-            starter(store.log_path, request.timeout_s, "sweeping"),
+            starter(store.log_path, request.timeout_s, "sweep_ops"),
             backend=request.backend,
             device=request.device,
             threads=request.threads,
@@ -96,7 +96,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
             return conclude(store)
         info = msgspec.structs.replace(info, finished=None)
         sweeper = Sweeper(
-            starter(store.log_path, info.timeout_s, "sweeping"),
+            starter(store.log_path, info.timeout_s, "sweep_ops"),
             backend=info.backend,
             device=info.device,
             threads=info.threads,
