@@ -177,9 +177,9 @@ def test_speed_fails_beyond_the_threshold(times_s: list[float], outcome: str) ->
 def test_without_a_value_to_compare_with_the_reason_is_shown() -> None:
     """Speed is measured all the same, and skipped."""
     verdict = fast(
-        "cpu", [0.01], None, 1.5, "the saved value is of calibration workload 1, this is 3"
+        "cpu", [0.01], None, 1.5, "the saved value is of calibration version 1, this is version 3"
     )
-    assert (verdict.outcome, "of calibration workload 1" in verdict.actual) == ("skipped", True)
+    assert (verdict.outcome, "of calibration version 1" in verdict.actual) == ("skipped", True)
 
 
 def test_one_slow_epoch_does_not_fail_speed() -> None:
@@ -209,8 +209,8 @@ def test_saved_times_of_a_newer_schema_are_refused(tmp_path: Path) -> None:
     """They are not guessed at."""
     path = tmp_path / calibrations.NAME
     path.parent.mkdir()
-    path.write_text('{"schema_version": 2, "machines": {}}')
-    with pytest.raises(BadFile, match="schema version 2"):
+    path.write_text('{"schema_version": 3, "machines": {}}')
+    with pytest.raises(BadFile, match="schema version 3"):
         calibrations.load(tmp_path)
 
 

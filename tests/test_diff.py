@@ -227,7 +227,7 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (lambda text: text.replace('"schema_version":1', '"schema_version":9'), "version 9"),
+        (lambda text: text.replace('"schema_version":2', '"schema_version":9'), "version 9"),
         (lambda text: text[:-200], ":3: damaged"),
         (lambda _text: "", ":1: damaged"),
         (lambda text: text.replace('"loss":', '"loss":"', 1), ":2: damaged"),
@@ -252,8 +252,8 @@ def test_inputs_that_differ_are_said_before_the_epoch_digests(tmp_path: Path) ->
     found, code = diff(DiffRequest(str(one), str(other), tmp_path))
     lines = report.text(found).splitlines()
     assert code == 1
-    assert lines[2].startswith("inputs     DIFFER")
-    assert lines[3] == "epoch digests      equal over 2 epochs"
+    assert lines[2].startswith("inputs        DIFFER")
+    assert lines[3] == "epoch digests equal over 2 epochs"
 
 
 def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> 
     traces.write(other, Trace(head=trace.head, epochs=epochs))
     found, code = diff(DiffRequest(str(one), str(other), tmp_path))
     assert (code, found.epoch, found.place) == (1, None, TracePlace(1, 3, "grad layer1.bias"))
-    assert "epoch digests      equal over 2 epochs: what differs was absorbed" in report.text(found)
+    assert "epoch digests equal over 2 epochs: what differs was absorbed" in report.text(found)
 
 
 # Real runs, real replays

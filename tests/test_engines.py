@@ -227,7 +227,7 @@ def test_an_engine_honours_each_fault_or_refuses_it(
 @pytest.mark.parametrize(
     ("case", "recipe", "says"),
     [
-        (Case(engine="tensor", num_workers=2), Recipe(), "no loader processes"),
+        (Case(engine="tensor", num_workers=2), Recipe(), "no loader workers"),
         (Case("cuda", num_workers=2, data_on_device=True), Recipe(), "data on the device"),
         (Case("cuda", pin_memory=True, data_on_device=True), Recipe(), "only host memory"),
         (Case(engine="universal", dtype="float64"), Recipe(), "float64"),

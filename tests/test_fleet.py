@@ -20,7 +20,7 @@ from xorbench.fleet.records import (
     Fleet,
     Missing,
     Node,
-    Reference,
+    NodeTraining,
     Replica,
     Sensors,
     Wrong,
@@ -62,7 +62,7 @@ def flipped(node: Node, epoch: int) -> Node:
     return replace(node, trainings=[_flipped(one, epoch) for one in node.trainings])
 
 
-def _flipped(one: Reference, epoch: int) -> Reference:
+def _flipped(one: NodeTraining, epoch: int) -> NodeTraining:
     epoch_digests = one.epoch_digests[: 16 * epoch] + "0" * (len(one.epoch_digests) - 16 * epoch)
     return replace(one, weights_sha256="0" * 64, epoch_digests=epoch_digests)
 
@@ -160,7 +160,7 @@ def test_a_slow_rank_is_named(nodes: list[Node], factor: float, severity: str) -
     found = judged([quiet(node) for node in nodes])
     assert said(found) == [("XB201", 4)]
     assert found[0].severity == severity
-    assert found[0].found.startswith(f"calibration workload {factor:.1f}".rstrip("0").rstrip("."))
+    assert found[0].found.startswith(f"calibration time {factor:.1f}".rstrip("0").rstrip("."))
 
 
 def quiet(node: Node) -> Node:
@@ -214,7 +214,7 @@ def test_a_rank_that_is_fed_slowly_is_told_from_a_slow_device(nodes: list[Node])
     assert said(judged(nodes)) == [("XB202", 0)]
 
 
-def even(one: Reference) -> Reference:
+def even(one: NodeTraining) -> NodeTraining:
     """The training with epochs that scatter by half a per cent."""
     middle = one.epoch.median_s
     epoch = replace(one.epoch, q1_s=middle * 0.9975, q3_s=middle * 1.0025)
@@ -335,9 +335,9 @@ def test_every_code_has_been_found_by_a_test() -> None:
         ({"node": "n0\nn1"}, "regex"),
         ({"rank": -1}, ">= 0"),
         ({"model": "x" * 501}, "length <= 500"),
-        ({"held": "many"}, "Expected `int`"),
+        ({"checked": "many"}, "Expected `int`"),
         ({"surprise": 1}, "unknown field"),
-        ({"schema_version": 2}, "enum value 2"),
+        ({"schema_version": 3}, "enum value 3"),
         ({"calibration": {"median_s": -1.0, "q1_s": 1, "q3_s": 1, "rounds": 1}}, "> 0"),
         ({"failed": ["x"] * 65}, "length <= 64"),
     ],
@@ -398,7 +398,7 @@ def test_merged_folders_are_judged_without_torch(
     assert "from epoch 7 on" in (tmp_path / "report" / "fleet.md").read_text()
     page = (tmp_path / "report" / "fleet.html").read_text()
     assert "XB103" in page
-    assert "http://" not in page.replace("http://www.p3.org", "")
+    assert "http://" not in page.replace("http://www.w3.org", "")
 
 
 def test_one_ordinary_run_is_a_fleet_of_one(

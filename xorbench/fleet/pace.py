@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from scipy.special import stdtrit
 
-from xorbench.judge.stats import ALPHA, Estimate, FloatArray, interval
+from xorbench.judge.stats import ALPHA, Estimate, RealArray, interval
 
 THRESHOLD: Final = 1.1  # so much slower than the median is worth a finding, if it is sure
 ISOLATE: Final = 1.5  # surely so much slower is worth a cordon
@@ -28,7 +28,7 @@ class Pace:
     rounds, so that three ranks that happen to agree do not make the fourth slow.
     """
 
-    logs: FloatArray
+    logs: RealArray
     centre: float
     sigma: float
 

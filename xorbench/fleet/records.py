@@ -20,7 +20,7 @@ LARGEST_RECORD: Final = 1 << 20  # bytes of JSON that one rank may send
 
 Version = Literal[2]
 Rank = Annotated[int, Meta(ge=0, lt=1_000_000)]
-Count = Annotated[int, Meta(ge=0, lt=1 << 40)]
+BoundedCount = Annotated[int, Meta(ge=0, lt=1 << 40)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,253}\Z")]
 Text = Annotated[str, Meta(max_length=500)]
 BoundedSeconds = Annotated[float, Meta(gt=0, lt=1e9)]
@@ -59,21 +59,21 @@ class NodeTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     inputs_sha256: Sha256
     weights_sha256: Sha256
     epoch_digests: EpochDigests
-    correct: Count
-    total: Count
+    correct: BoundedCount
+    total: BoundedCount
     epoch: Series
     relative: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
     processes: Annotated[int, Meta(ge=1, lt=1_000)] = 1
-    diverged: Count | None = None
+    diverged: BoundedCount | None = None
 
 
 class Sensors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the driver says of an accelerator after the work; null is what it does not say."""
 
     temperature_c: Annotated[int, Meta(ge=-100, le=500)] | None = None
-    sm_clock_mhz: Count | None = None
-    memory_clock_mhz: Count | None = None
-    ecc_uncorrected: Count | None = None
+    sm_clock_mhz: BoundedCount | None = None
+    memory_clock_mhz: BoundedCount | None = None
+    ecc_uncorrected: BoundedCount | None = None
     throttled: list[Text] = []
 
 
@@ -96,12 +96,12 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Text
     run: Name
     key: Annotated[dict[Text, Text], Meta(max_length=64)]
-    checked: Count
+    checked: BoundedCount
     arithmetic: Annotated[list[Wrong], Meta(max_length=64)] = []
     universal: Annotated[list[Wrong], Meta(max_length=64)] = []
     trainings: Annotated[list[NodeTraining], Meta(max_length=256)] = []
     calibration: Series | None = None
-    calibration_version: Count
+    calibration_version: BoundedCount
     failed: Annotated[list[Text], Meta(max_length=64)] = []
     stopped: Text = ""
     sensors: Sensors | None = None

@@ -60,7 +60,7 @@ def completion(name: str, evidence: Evidence) -> Iterator[Verdict]:
     for process in evidence.run.info.processes:
         if process.died:
             hint = f"see logs/{process.id}.log, and the system's log for memory or hardware errors"
-            yield failed(name, f"process {process.id}", "lives to the end", process.died, hint)
+            yield failed(name, f"process {process.id}", "runs to the end", process.died, hint)
 
 
 def accuracy(name: str, evidence: Evidence) -> Iterator[Verdict]:

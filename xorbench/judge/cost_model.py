@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from xorbench.judge import speed
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import ALPHA, Estimate, FloatArray, pool
+from xorbench.judge.stats import ALPHA, Estimate, RealArray, pool
 from xorbench.observe.records import Run
 from xorbench.plan.axes import CASE_AXES
 from xorbench.plan.case import BASE_CONFIG, Case, Variant, device_type, short
@@ -25,7 +25,7 @@ FREE: Final = {"batch_size": 128, "drop_last": True, "seed": 0}  # what a line r
 NO_ACCELERATOR: Final = "no accelerator in this run that could overtake it"
 NAMED: Final = ("device", "engine", *FREE)
 
-PointsByBatch: TypeAlias = Mapping[int, FloatArray]
+PointsByBatch: TypeAlias = Mapping[int, RealArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +123,9 @@ def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit
     return Fit(line, points, step_s, sample_s, _left_out(points), note=note)
 
 
-def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int, FloatArray]:
+def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int, RealArray]:
     """By batch size, ascending, the mean over variants of (batches, samples) a second."""
-    found: dict[int, list[FloatArray]] = {}
+    found: dict[int, list[RealArray]] = {}
     for variant in sorted(variants, key=lambda s: s.case.batch_size):
         size, drop, recipe = variant.case.batch_size, variant.case.drop_last, variant.recipe
         work = np.array([recipe.steps(size, drop), recipe.samples(size, drop)], dtype=float)
@@ -133,7 +133,7 @@ def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int,
     return {size: np.mean(rows, axis=0) for size, rows in found.items()}
 
 
-def _least_squares(rows: FloatArray) -> tuple[list[float], list[float]]:
+def _least_squares(rows: RealArray) -> tuple[list[float], list[float]]:
     """The solution of `rows @ (a, b) = 1`, and the variance of a and b by the residuals."""
     solution = _solved(rows)
     residuals = rows @ solution - 1
@@ -142,7 +142,7 @@ def _least_squares(rows: FloatArray) -> tuple[list[float], list[float]]:
     return [float(x) for x in solution], [float(x) for x in variance]
 
 
-def _solved(rows: FloatArray) -> FloatArray:
+def _solved(rows: RealArray) -> RealArray:
     return np.asarray(np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0], dtype=float)
 
 

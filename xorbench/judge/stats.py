@@ -17,7 +17,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
 KNOWN_DOF: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
-FloatArray: TypeAlias = npt.NDArray[np.float64]
+RealArray: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
     return adjusted
 
 
-def _dof(residuals: Sequence[FloatArray]) -> float:
+def _dof(residuals: Sequence[RealArray]) -> float:
     """Degrees of freedom of the pooled variance, by Satterthwaite's rule.
 
     Variants × processes, each cell one value, is a two-way layout: the pooled variance is the sum

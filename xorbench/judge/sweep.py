@@ -180,7 +180,7 @@ def completion(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
     for process in info.processes:
         if process.died:
             hint = f"see logs/{process.id}.log; where it was too slow, a smaller --chunk helps"
-            yield failed(name, f"process {process.id}", "lives to the end", process.died, hint)
+            yield failed(name, f"process {process.id}", "runs to the end", process.died, hint)
 
 
 def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:

@@ -17,7 +17,7 @@ from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
 SCHEMA_VERSION: Final = 2
-Record = TypeVar("Record", bound=Struct)
+TraceRecord = TypeVar("TraceRecord", bound=Struct)
 
 
 class TraceHead(Struct, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ def load(path: Path) -> Trace:
     return Trace(head=head, epochs={epoch.epoch: epoch for epoch in epochs})
 
 
-def _record(path: Path, number: int, line: bytes, kind: type[Record]) -> Record:
+def _record(path: Path, number: int, line: bytes, kind: type[TraceRecord]) -> TraceRecord:
     try:
         return msgspec.json.decode(line, type=kind)
     except msgspec.MsgspecError as error:

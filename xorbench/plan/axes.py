@@ -1,8 +1,8 @@
 """The axes: one row says all there is to know of a setting.
 
-The options, the matrix, the invariance checks, the controls and the reports are made from
-these rows. `bits` tells what a change of this setting alone, from one variant to another, must
-do to the bits of the training.
+The options, the matrix, the invariance checks and the reports are made from these rows. `bits`
+says what a change of this setting alone, from one variant to another, must do to the bits of the
+training.
 """
 
 import os
@@ -31,10 +31,8 @@ from xorbench.plan.engines import ENGINE_ROWS, training_kind
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 BitChange = Literal["keep", "change", "may change"]
-KEPT_VARIABLES: Final = (
-    "PYTHONPATH",
-    "PYTHONFAULTHANDLER",
-)  # a training process needs them as they are
+# A training process needs them as they are.
+KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")
 
 # Who may honour a setting: the engines by name, and the twin in double precision.
 TWIN: Final = "float64"
@@ -214,10 +212,10 @@ def _num_workers_bits(a: Variant, b: Variant) -> Expectation:
 
 def _persistent_bits(a: Variant, b: Variant) -> Expectation:
     if max(a.case.num_workers, b.case.num_workers) == 0:
-        return Expectation("keep", "without loader processes there are none to keep")
+        return Expectation("keep", "without loader workers there are none to keep")
     if a.recipe.epochs == 1:
         return Expectation("keep", "the first epoch draws the same either way")
-    return Expectation("change", "kept loader processes draw their base seed once, not each epoch")
+    return Expectation("change", "kept loader workers draw their base seed once, not each epoch")
 
 
 def _optimizer_bits(a: Variant, _b: Variant) -> Expectation:
@@ -311,9 +309,9 @@ AXES: Final = (
     ),
     Axis(
         "num_workers", "--num-workers", "loader", partial(parse.integers, low=0, high=64), (0,),
-        _num_workers_bits, "loader processes that fetch",
+        _num_workers_bits, "loader workers that fetch",
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
-        refused="has no loader processes",
+        refused="has no loader workers",
     ),
     Axis(
         "seed", "--seeds", "recipe", partial(parse.integers, low=0, high=2**31 - 1), (0,),
@@ -328,12 +326,12 @@ AXES: Final = (
     ),
     Axis(
         "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
-        _persistent_bits, "keep loader processes from epoch to epoch", idle=_idle_persistent,
+        _persistent_bits, "keep loader workers from epoch to epoch", idle=_idle_persistent,
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
-        ("default",), _optimizer_bits, "form of SGD: PyTorch's own choice, foreach or fused",
+        ("default",), _optimizer_bits, "kernels of SGD: PyTorch's own choice, foreach or fused",
         honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
         refused="has one update of its own, not {value}",
     ),

@@ -50,7 +50,7 @@ def _clash(case: Case) -> str:
     """Why two settings of this case exclude each other; empty where none do."""
     if case.data_on_device and device_type(case.device) != "cpu":
         if case.num_workers:
-            return "loader processes cannot fetch from data on the device"
+            return "loader workers cannot fetch from data on the device"
         if case.pin_memory:
             return "only host memory can be pinned, and the data are on the device"
     return ""

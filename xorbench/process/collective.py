@@ -12,11 +12,11 @@ from xorbench.plan.case import case_from
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.process.memory import usage
-from xorbench.process.operations import Session, configure
+from xorbench.process.operations import SESSION, Session, configure
 from xorbench.workload.loop import Training
 from xorbench.workload.replicated import replicated, ulps
 
-__all__ = ["OPERATIONS", "Session"]
+__all__ = ["OPERATIONS", "SESSION"]
 
 BACKENDS: Final = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 

@@ -7,7 +7,7 @@ import torch
 
 from xorbench.plan.faults import FaultSpec
 from xorbench.universal import torch_backend
-from xorbench.workload.calibration import Batch, CalibrationWorkload
+from xorbench.workload.calibration import CalibrationBatch, CalibrationWorkload
 from xorbench.workload.engines import ENGINES, EpochFunction, TrainingSpec
 from xorbench.workload.faults import stretched
 
@@ -55,7 +55,7 @@ def _slow(fault: FaultSpec) -> None:
 
         return opened
 
-    def train(calibration: CalibrationWorkload, batches: Iterable[Batch]) -> None:
+    def train(calibration: CalibrationWorkload, batches: Iterable[CalibrationBatch]) -> None:
         stretched(lambda: whole(calibration, batches), percent)
 
     whole = CalibrationWorkload._train

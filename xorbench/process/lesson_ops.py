@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from xorbench.lessons.registry import LESSONS
 from xorbench.process.memory import usage
-from xorbench.process.operations import Session, configure
+from xorbench.process.operations import SESSION, Session, configure
 
-__all__ = ["OPERATIONS", "Session"]
+__all__ = ["OPERATIONS", "SESSION"]
 
 
 def index(_session: Session) -> dict[str, Any]:

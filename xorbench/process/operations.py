@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -16,6 +16,7 @@ from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import Recipe
 from xorbench.process import machine, universal_training
 from xorbench.process.memory import usage
+from xorbench.process.protocol import Reply
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload.calibration import VERSION as CALIBRATION_VERSION
 from xorbench.workload.calibration import CalibrationWorkload
@@ -24,8 +25,6 @@ from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.trace import Traced
 from xorbench.workload.xor import make_points
-
-Reply = dict[str, Any]
 
 
 class Session:
@@ -191,6 +190,7 @@ def burn(_session: Session, *, device: str, models: int, flip: list[int] | None)
     return {"mismatches": [m._asdict() for m in verify.burn(train, models, injected)]}
 
 
+SESSION: Final = Session
 OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "configure": configure,
     "probe": probe,

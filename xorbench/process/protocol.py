@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any, Final
 
+Reply = dict[str, Any]
 VERSION: Final = 1
 
 

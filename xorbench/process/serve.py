@@ -28,10 +28,11 @@ def watch(lifeline: int) -> None:
 def serve(requests: int, answers: int, operations: str) -> None:
     """Read requests from one descriptor and write answers to the other, in order.
 
-    `operations` is the module of this package that answers; each imports only what it needs.
+    `operations` is the module of this package that answers: it has `OPERATIONS` and `SESSION`, what
+    they share. Each imports only what it needs.
     """
     module = importlib.import_module(f"xorbench.process.{operations}")
-    session = module.Session()
+    session = module.SESSION()
     gc.collect()
     gc.freeze()  # PyTorch's hundred thousand objects need not be walked again in a timed epoch
     with os.fdopen(requests, "rb") as incoming, os.fdopen(answers, "wb", buffering=0) as outgoing:

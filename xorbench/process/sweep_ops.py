@@ -5,19 +5,18 @@ import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from xorbench.plan.boundary import GRID, SHOWN_POINTS
 from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
 from xorbench.process.memory import usage
+from xorbench.process.protocol import Reply
 from xorbench.universal import golden, numpy_backend, spec
 from xorbench.universal.backends import BACKENDS, available_cores
 from xorbench.universal.spec import Floats, UniversalRecipe
 from xorbench.universal.trained import Train, Trained
-
-Reply = dict[str, Any]
 
 LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")
 # Variables that choose instructions or threads: recorded, absent ones as null.
@@ -188,6 +187,7 @@ def _logit(w: Floats, x0: Floats, x1: Floats) -> Floats:
     return numpy_backend.logit(w, numpy_backend.hidden(w, x0, x1))
 
 
+SESSION: Final = SweepSession
 OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "open": open_backend,
     "known": known,

@@ -23,7 +23,8 @@ def text(found: Divergence) -> str:
     rows += _place(found.place) if found.place else []
     whole = found.place is not None and found.place.tensor == "order"
     rows += _difference(found.difference, "" if whole else "ulps ") if found.difference else []
-    lines = ["\n".join(f"{key:<10} {value}".rstrip() for key, value in rows)]
+    width = max(len(key) for key, _ in rows)
+    lines = ["\n".join(f"{key:<{width}} {value}".rstrip() for key, value in rows)]
     if found.growth:
         lines.append(f"the weights from there on\n\n{to_terminal(_growth(found.growth))}")
     if found.commands:

@@ -13,8 +13,8 @@ from xorbench.observe.records import SCHEMA_VERSION, Run
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import INK, MOST_LINES, drawn, line_style, short_names
 from xorbench.report.tables import throughput
+from xorbench.report.text import TableRow
 
-TableRow = dict[str, Any]
 FIGURE: Final = "normalized time"
 BEFORE: Final = "÷ before"
 COLUMNS: Final = (

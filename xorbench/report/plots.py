@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -13,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from xorbench.judge.checks import values_of
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.stats import RealArray
 from xorbench.observe.records import Run, TrainingRecord, WeightRecord
 from xorbench.plan.boundary import GRID
 from xorbench.plan.case import Variant
@@ -25,8 +25,6 @@ MOST_IN_MATRIX: Final = 40
 LOW: Final = -0.6
 HIGH: Final = 1.6
 NOTHING: Final = pd.DataFrame()
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +272,7 @@ def _pictured(run: Run) -> TrainingRecord | None:
     )
 
 
-def _logits(weights: Mapping[str, WeightRecord], x0: FloatArray, x1: FloatArray) -> FloatArray:
+def _logits(weights: Mapping[str, WeightRecord], x0: RealArray, x1: RealArray) -> RealArray:
     w1, b1, w2, b2 = (
         values_of(weights[name]).reshape(weights[name].shape)
         for name in ("layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias")

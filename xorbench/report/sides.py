@@ -17,9 +17,8 @@ from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, short_names
 from xorbench.report.runs import machine_line, software
 from xorbench.report.tables import accuracy, throughput
-from xorbench.report.text import number
+from xorbench.report.text import TableRow, number
 
-TableRow = dict[str, Any]
 MARKERS = "osD^vP*X"
 
 

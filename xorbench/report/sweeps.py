@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -21,8 +21,8 @@ from xorbench.report.sweep_plots import (
     shown_points,
 )
 from xorbench.report.tables import checks, mib
+from xorbench.report.text import TableRow
 
-TableRow = dict[str, Any]
 SCORE_ROWS: Final = 12
 EPOCH_ROWS: Final = 10
 NEVER: Final = "never"

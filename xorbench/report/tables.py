@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,8 @@ from xorbench.observe.records import Run, TrainingRecord, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Variant
 from xorbench.report.compare import costs_frame
-from xorbench.report.text import frame_of
+from xorbench.report.text import TableRow, frame_of
 
-TableRow = dict[str, Any]
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 
 

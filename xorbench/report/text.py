@@ -1,14 +1,16 @@
 """Tables as text: for a terminal, for Markdown, for CSV."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pandas as pd
 from tabulate import tabulate
 
+TableRow = dict[str, Any]
 
-def frame_of(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> pd.DataFrame:
+
+def frame_of(rows: Sequence[TableRow], columns: list[str] | None = None) -> pd.DataFrame:
     """The rows as a frame, in which whole numbers stay whole where some of them are missing."""
     frame = pd.DataFrame(rows, columns=columns)
     for name in frame.columns:

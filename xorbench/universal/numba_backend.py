@@ -48,7 +48,7 @@ NORMAL_UNIT = np.float32(2**-16)
 OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 Visits: TypeAlias = npt.NDArray[np.int32]
-Kernel: TypeAlias = Callable[..., None]
+TrainKernel: TypeAlias = Callable[..., None]
 
 
 def jit(function: Function) -> Function:
@@ -309,7 +309,7 @@ def train_block(
     *,
     keep: Keep,
     score_epochs: bool,
-    kernel: Kernel = _train,
+    kernel: TrainKernel = _train,
 ) -> Block:
     """Train up to LANES seeds in the calling thread."""
     rows = block_rows("train", seeds, recipe.train_size, recipe.std)
@@ -337,7 +337,7 @@ def train(
     keep: Keep = Keep.FINAL,
     score_epochs: bool = False,
     threads: int | None = None,
-    kernel: Kernel = _train,
+    kernel: TrainKernel = _train,
 ) -> Trained:
     """Train one model a seed, in blocks of LANES over ``threads`` threads (default: every core).
 
@@ -410,7 +410,7 @@ def _in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def recompiled(**changes: Any) -> Kernel:
+def recompiled(**changes: Any) -> TrainKernel:
     """The whole training compiled anew with other options of ``numba.njit``, to inject faults."""
     names = [name for name, value in globals().items() if hasattr(value, "py_func")]
     namespace = dict(globals())
@@ -418,10 +418,10 @@ def recompiled(**changes: Any) -> Kernel:
         code = namespace[name].py_func.__code__
         plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
         namespace[name] = numba.njit(**{**OPTIONS, **changes})(plain)
-    return cast(Kernel, namespace["_train"])
+    return cast(TrainKernel, namespace["_train"])
 
 
-def fuses(kernel: Kernel) -> bool:
+def fuses(kernel: TrainKernel) -> bool:
     """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
     code = "\n".join(cast(Any, kernel).inspect_asm().values())
     return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM

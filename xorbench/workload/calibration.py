@@ -22,7 +22,7 @@ BATCH_SIZE: Final = 128
 SEED: Final = 20_240_229
 KINDS: Final = ("tensor", "loader")
 
-Batch = tuple[Tensor, Tensor]
+CalibrationBatch = tuple[Tensor, Tensor]
 
 
 class CalibrationWorkload:
@@ -68,7 +68,7 @@ class CalibrationWorkload:
         self._wait()
         return self._clock() - begin
 
-    def _train(self, batches: Iterable[Batch]) -> None:
+    def _train(self, batches: Iterable[CalibrationBatch]) -> None:
         for points, labels in batches:
             points, labels = points.to(self._device), labels.to(self._device)  # noqa: PLW2901
             loss = self._loss(self._model(points).squeeze(1), labels.float())
@@ -85,7 +85,7 @@ class CalibrationWorkload:
         return [weight.detach().cpu().clone() for weight in self._model.parameters()]
 
 
-class _Points(Dataset[Batch]):
+class _Points(Dataset[CalibrationBatch]):
     """Points and labels, fetched one by one."""
 
     def __init__(self, points: Tensor, labels: Tensor) -> None:
@@ -94,7 +94,7 @@ class _Points(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> CalibrationBatch:
         return self.points[index], self.labels[index]
 
 
@@ -104,7 +104,7 @@ class Indexed:
     def __init__(self, data: _Points, order: Tensor) -> None:
         self._data, self._order = data, order
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[CalibrationBatch]:
         """The batches of one epoch, the short last one left out."""
         for at in range(0, len(self._order) - BATCH_SIZE + 1, BATCH_SIZE):
             index = self._order[at : at + BATCH_SIZE]
@@ -120,7 +120,7 @@ class LoadedBatches:
             data, batch_size=BATCH_SIZE, shuffle=True, drop_last=True, generator=self._draws
         )
 
-    def batches(self) -> Iterable[Batch]:
+    def batches(self) -> Iterable[CalibrationBatch]:
         """The batches of one epoch."""
         self._draws.manual_seed(SEED)
         return self._loader

@@ -125,7 +125,7 @@ def orders(seed: int, size: int, *, persistent: bool = False) -> Iterator[IntArr
     """The order of each epoch, (size,), as a `DataLoader` draws it from the stream `shuffle`.
 
     An epoch draws its iterator's base seed, its order, and the order that its sampler begins when
-    the first has run out. `persistent` loader processes draw the base seed in the first epoch only.
+    the first has run out. `persistent` loader workers draw the base seed in the first epoch only.
     """
     draws = reading(seed, "shuffle")
     draws.base_seed()
