@@ -30,6 +30,7 @@ from xorbench.workload.float64 import follow
 from xorbench.workload.loop import Training
 
 SHARE: Final = 0.95
+RATE: Final = Recipe.learning_rate  # as the orchestrator has it
 MOST_HALVINGS: Final = 24
 
 
@@ -43,7 +44,8 @@ def caught(recipe: Recipe, seed: int) -> Iterator[str]:
     if training.inputs_sha256() not in checked["inputs_sha256"].values():
         yield "golden inputs"
     epochs = [training.step() for _ in range(recipe.epochs)]
-    found = follow(case, recipe, [str(epoch.weights) for epoch in epochs])
+    weights = [str(epoch.weights) for epoch in epochs]
+    found = follow(case, recipe, weights, RATE(recipe, case.batch_size))
     assert found is not None
     losses = [epoch.loss for epoch in epochs]
     error = Float64Error(case, recipe, found.error_ulps, found.control_ulps, losses, found.losses)

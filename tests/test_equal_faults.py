@@ -55,7 +55,7 @@ def test_every_fault_is_caught(name: str) -> None:
     ("fault", "check"),
     [
         ("scaled-tanh:1e-5", "accuracy of arithmetic"),
-        ("replaced-sample:0.25", "accuracy of arithmetic"),
+        ("scaled-recipe:1e-4", "accuracy of arithmetic"),
         ("exchanged-order:1", "golden inputs"),
         ("slow-clock:9", "clock"),
     ],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data._utils import collate
 
+from xorbench.plan.recipe import Recipe
 from xorbench.workload import loop, xor
 from xorbench.workload.float64 import rounded
 
@@ -284,6 +285,11 @@ def scaled_rate(size: float) -> None:
     _group("lr", lambda rate: rate * (1 + size))
 
 
+def scaled_recipe(size: float) -> None:
+    """The recipe's own rule in the process: its twin there must not follow it."""
+    replace(Recipe, "learning_rate", lambda sound: lambda *a: sound(*a) * (1 + size))
+
+
 def weight_decay(size: float) -> None:
     _group("weight_decay", lambda _decay: size)
 
@@ -368,6 +374,7 @@ FAULTS: Final = {
     "clipped-gradient": Fault("gradient", "at the norm 1 / SIZE", clipped_gradient, 64.0),
     "lost-gradient": Fault("gradient", "an element 0, in a share SIZE", lost_gradient, 1.0),
     "scaled-rate": Fault("learning rate", "× (1 + SIZE)", scaled_rate, 1e-4),
+    "scaled-recipe": Fault("learning rate", "the recipe's × (1 + SIZE)", scaled_recipe, 1e-4),
     "decaying-rate": Fault("learning rate", "× (1 - SIZE) at each step", decaying_rate, 1e-5),
     "weight-decay": Fault("optimizer", "weight decay SIZE", weight_decay, 1e-3),
     "momentum": Fault("optimizer", "momentum SIZE", momentum, 1e-4),

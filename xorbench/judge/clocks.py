@@ -28,13 +28,13 @@ def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
     if longer:
         first = longer[0]
         took, waited = _ms(first.epoch_s), _ms(first.waited_s)
-        yield f"epoch {first.epoch} took {took} and was there after {waited}"
+        yield f"epoch {first.epoch} took {took}, and its answer came after {waited}"
     ran, passed_by = _spans(lines)
     if abs(ran - passed_by) > RATE * passed_by + READING_S:
-        yield f"its clock ran {_ms(ran)} in {_ms(passed_by)}"
+        yield f"its clock advanced {ran:.3g} s in {passed_by:.3g} s"
     least, epoch_s = _least_unaccounted(lines)
     if len(lines) >= FEWEST_EPOCHS and least > UNACCOUNTED_S + UNACCOUNTED * epoch_s:
-        yield f"epochs of {_ms(epoch_s)} were never there within {_ms(least)} more"
+        yield f"each epoch took {_ms(least)} longer than it says ({_ms(epoch_s)}), or more"
 
 
 def _spans(lines: Sequence[EpochLine]) -> tuple[float, float]:

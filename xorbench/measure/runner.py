@@ -412,7 +412,8 @@ class Runner:
             return
         self._followed.add(key)
         case, recipe = to_dict(one.case), to_dict(self.info.recipe)
-        answer = one.slot.ask("float64", case=case, recipe=recipe, weights=weights)
+        rate = self.info.recipe.learning_rate(one.case.batch_size)  # not as the process has it
+        answer = one.slot.ask("float64", case=case, recipe=recipe, rate=rate, weights=weights)
         if answer["followed"]:
             self._store.append("float64.jsonl", float64_record(one, answer["followed"]))
 

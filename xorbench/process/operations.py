@@ -147,12 +147,12 @@ def finish(session: Session, *, training: int, with_state: bool) -> Reply:
 
 
 def follow_in_float64(
-    _session: Session, *, case: Reply, recipe: Reply, weights: list[str]
+    _session: Session, *, case: Reply, recipe: Reply, rate: float, weights: list[str]
 ) -> Reply:
     """Follow the weights after each epoch in double precision; null where that would take long."""
     from xorbench.workload.float64 import follow
 
-    found = follow(case_from(case), Recipe(**recipe), weights)
+    found = follow(case_from(case), Recipe(**recipe), weights, rate)
     return {"followed": found and asdict(found)}
 
 

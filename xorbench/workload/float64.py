@@ -48,10 +48,13 @@ class Followed:
     predictions: str
 
 
-def follow(case: Case, recipe: Recipe, recorded: Sequence[str]) -> Followed | None:
+def follow(
+    case: Case, recipe: Recipe, recorded: Sequence[str], rate: float | None = None
+) -> Followed | None:
     """Follow a training whose weights after each epoch are given in hex; None where it is too long.
 
-    Neither the engine of the case nor an injected fault changes anything here.
+    Neither the engine of the case nor an injected fault changes anything here. `rate` is the
+    learning rate, by default the recipe's: who asks from another process can give its own.
     """
     if recipe.epochs * recipe.train_size > MOST_VISITS:
         return None
@@ -61,7 +64,8 @@ def follow(case: Case, recipe: Recipe, recorded: Sequence[str]) -> Followed | No
     after = np.stack(
         [first.astype(kind), *(np.frombuffer(bytes.fromhex(w), kind) for w in recorded)]
     )
-    course = _Course(case, recipe, inputs)
+    rate = recipe.learning_rate(case.batch_size) if rate is None else rate
+    course = _Course(case, recipe, inputs, rate)
     with np.errstate(over="ignore", invalid="ignore"):  # of a training that diverges
         truth, losses = course.epochs(after[:-1], np.float64)
         control, _ = course.epochs(after[:-1], np.float32, significand(case))
@@ -85,12 +89,12 @@ def significand(case: Case) -> int | None:
 class _Course:
     """A training's points, and which of them each step of each epoch takes."""
 
-    def __init__(self, case: Case, recipe: Recipe, inputs: Inputs) -> None:
+    def __init__(self, case: Case, recipe: Recipe, inputs: Inputs, rate: float) -> None:
         self._points = inputs.train.points.double().numpy()
         self._labels = inputs.train.labels.double().numpy()
         self._hidden, self._size = recipe.hidden, case.batch_size
         self._steps = recipe.steps(case.batch_size, case.drop_last)
-        self._rate = recipe.learning_rate(case.batch_size)
+        self._rate = rate
         persistent = case.persistent_workers and case.num_workers > 0
         drawn = orders(case.seed, recipe.train_size, persistent=persistent)
         self._orders = np.stack([o.astype(np.int32) for o in islice(drawn, recipe.epochs)])
