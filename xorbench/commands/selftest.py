@@ -97,7 +97,7 @@ def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
         processes_per_config=1,
         pins=(False, True),
         drops=(True, False),
-        workers=(0, 1),
+        loader_workers=(0, 1),
         seeds=tuple(range(len(ON_EDGES))),
     )
     verdicts = judge(run)
@@ -191,7 +191,7 @@ def _trained(
     seeds: tuple[int, ...] = (0,),
     pins: tuple[bool, ...] = (False,),
     drops: tuple[bool, ...] = (True,),
-    workers: tuple[int, ...] = (0,),
+    loader_workers: tuple[int, ...] = (0,),
     stress: str | None = None,
 ) -> Run:
     """A run of these cases on the CPU, in fresh processes, read back from its files."""
@@ -200,7 +200,7 @@ def _trained(
         "batch_size": (128,),
         "pin_memory": pins,
         "drop_last": (True, False) if quick else drops,
-        "num_workers": workers,
+        "num_workers": loader_workers,
         "seed": seeds,
     }
     request = RunRequest(

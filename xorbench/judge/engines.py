@@ -53,7 +53,7 @@ def _twin(variant: Variant) -> Variant:
 
 
 def _log_ratios(evidence: Evidence, variant: Variant) -> list[float]:
-    """Log of the loader's epoch ÷ the engine's, paired by round, one for each process of both."""
+    """Log of the loader engine's epoch time over this one's, by round, for each process of both."""
     twin = _twin(variant)
     if variant.case.engine == REFERENCE or twin.id not in evidence.trainings:
         return []

@@ -12,7 +12,7 @@ from xorbench.plan.recipe import Recipe, require_batches
 
 BIGGEST_MATRIX: Final = 100_000
 CONTROL_BATCH_SIZE: Final = 125  # divides the 2,500 default points, so that drop_last must not act
-CONTROL_WORKERS: Final = 2
+CONTROL_LOADER_WORKERS: Final = 2
 STRESSES: Final = ("cpu", "memory", "accelerator")  # what can be kept busy while it trains
 
 
@@ -34,7 +34,7 @@ def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) ->
     """Every combination of the axis values; raises `BadOption` for a case that cannot be.
 
     `given` holds the axes that the user named. Where neither batch sizes nor loader workers are
-    among them, each device also gets the controls, so that every setting is varied once.
+    among them, each device also gets the controls, so that these settings are varied once.
     """
     values = [_values(axis, given, quick) for axis in CASE_AXES]
     size = 1
@@ -78,7 +78,7 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
                 for drop in (True, False)
             ]
         if ENGINE_ROWS[plain.engine].fed_by_loader:
-            controls.append(replace(plain, batch_size=128, num_workers=CONTROL_WORKERS))
+            controls.append(replace(plain, batch_size=128, num_workers=CONTROL_LOADER_WORKERS))
     return controls
 
 
