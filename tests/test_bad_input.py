@@ -285,7 +285,7 @@ def test_a_damaged_line_is_named(
         ({"epoch_s": [0.0] * 100}, "not above zero"),
         ({"process": "p9"}, "no process p9"),
         ({"process": "zz"}, "no process zz"),
-        ({"config": "threads=3"}, "another setting"),
+        ({"config": "threads=3"}, "another config"),
         ({"weights": {"w": {"dtype": "float32", "shape": [1], "hex": "zz"}}}, "non-hex"),
         ({"case": {"device": "cpu", "seed": 77}}, "no case"),
     ],
@@ -337,7 +337,7 @@ def test_a_run_is_found_beside_a_folder_of_its_name(copied: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema_version": 1}, "schema version 1, this xorbench reads 2"),
+        ({"schema_version": 1}, "schema version 1, this xorbench reads 3"),
         ({"schema_version": "1"}, "schema version '1'"),
         ({"recipe": {"epochs": 0}}, "damaged: --epochs"),
         ({"cases": 3}, "damaged"),

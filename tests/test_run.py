@@ -541,7 +541,7 @@ def test_env_shows_host_and_process_without_their_names(xorbench: Xorbench) -> N
 def test_list_shows_configs_recipe_and_checks(xorbench: Xorbench) -> None:
     """For people and for programs the same rows."""
     shown = json.loads(xorbench("list", "--json").stdout)
-    assert {"--devices", "--batch-sizes", "--threads"} <= {r["option"] for r in shown["configs"]}
+    assert {"--devices", "--batch-sizes", "--threads"} <= {r["option"] for r in shown["settings"]}
     text = xorbench("list").stdout
     for rows in shown.values():
         assert all(next(iter(row.values())) in text for row in rows)
