@@ -208,7 +208,7 @@ def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
     assert {t.case.drop_last for t in run.trainings} == {True}
     assert len(run.trainings) == 3
     table = (tmp_path / "results" / "latest" / "throughput.csv").read_text()
-    assert "failed: process w" in table
+    assert "failed: process p" in table
     assert "Segmentation fault" in "".join(
         path.read_text() for path in (tmp_path / "results" / "latest" / "logs").iterdir()
     )
