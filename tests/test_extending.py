@@ -119,10 +119,10 @@ def test_a_config_that_names_nobody_is_skipped_by_every_engine(tmp_path: Path) -
     diffs = [re.sub(r"^\+ *honoured_by=.*\n", "", diff, flags=re.MULTILINE) for diff in DIFFS]
     script = (
         "from xorbench.plan.case import ENGINES, Case;"
-        "from xorbench.plan.honour import unable;"
+        "from xorbench.plan.honour import unsupported_reason;"
         "from xorbench.plan.recipe import Recipe;"
-        "print([e for e in ENGINES if not unable(Case(engine=e, momentum=0.9), Recipe())]);"
-        "print([e for e in ENGINES if unable(Case(engine=e), Recipe())])"
+        "print([e for e in ENGINES if not unsupported_reason(Case(engine=e, momentum=0.9), Recipe())]);"
+        "print([e for e in ENGINES if unsupported_reason(Case(engine=e), Recipe())])"
     )
     assert diffs != DIFFS
     done = _python(copied(tmp_path, diffs), "-c", script)

@@ -1,4 +1,4 @@
-"""The fleet's quorum: real records, doctored; each finding names its sender and no one else."""
+"""The fleet's rules: real records, doctored; each finding names its sender and no one else."""
 
 import json
 import math
@@ -73,7 +73,7 @@ def said(found: Sequence[Finding]) -> list[tuple[str, int | None]]:
 
 
 def judged(nodes: Sequence[Node], **more: Any) -> list[Finding]:
-    """What the quorum finds."""
+    """What the rules find."""
     return rules.judge(FleetData(nodes, **more))
 
 

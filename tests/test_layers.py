@@ -30,7 +30,9 @@ MAY_IMPORT = {
 }
 STANDARD_ONLY = {"plan", "errors"}
 WITH_TORCH = {"workload", "universal", "lessons", "process", "fleet.rendezvous"}
-ALONE = {("fleet", "rendezvous")}  # a module that is a package of its own: torch's store, nothing else
+ALONE = {
+    ("fleet", "rendezvous")
+}  # a module that is a package of its own: torch's store, nothing else
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -69,7 +71,7 @@ def breaches(layer: str, names: Iterator[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("layer", "path"), list(modules()), ids=lambda value: getattr(value, "name", None)
 )
-def test_a_module_imports_only_rooms_before_its_own(layer: str, path: Path) -> None:
+def test_a_module_imports_only_layers_before_its_own(layer: str, path: Path) -> None:
     """No module reaches forward, and torch stays in the packages that train."""
     assert breaches(layer, imports(path)) == []
 

@@ -198,7 +198,7 @@ def test_a_relative_path_means_in_the_process_what_it_means_here(
     assert environment(ProcessConfig(), Path("/packages"))[name] == expected
 
 
-def test_without_a_pythonpath_there_are_the_rooms_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_pythonpath_there_are_the_packages_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The current folder is not added; packages that are named from here are made absolute."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert environment(ProcessConfig(), Path("packages"))["PYTHONPATH"] == str(
@@ -212,7 +212,7 @@ def test_a_variable_of_a_config_is_made_absolute_too() -> None:
     assert values["LD_LIBRARY_PATH"] == str(Path("lib").absolute())
 
 
-def test_a_process_needs_only_its_own_rooms(tmp_path: Path) -> None:
+def test_a_process_needs_only_its_own_packages(tmp_path: Path) -> None:
     """It imports xorbench from the staged folder, which has no package that it does not need."""
     assert {path.name for path in (staged() / "xorbench").iterdir()} - {"__pycache__"} <= set(
         PACKAGES

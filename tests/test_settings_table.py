@@ -9,7 +9,7 @@ from xorbench.plan.axes import AXES
 
 
 def test_every_config_has_a_row_exercised_or_not(quick_run: Run) -> None:
-    """In the order of the axes table; what the run did not vary says so."""
+    """In the order of the axes; what the run did not vary says so."""
     rows = list(settings_table(Evidence(quick_run)))
     assert [row.setting for row in rows] == [axis.name for axis in AXES]
     assert {row.setting for row in rows if row.seen != "not varied in this run"} == {"drop_last"}
