@@ -1,4 +1,4 @@
-"""`canary` from end to end: a pass, every kind of failure, the saved calibration workload, the burn-in."""
+"""`canary` from end to end: a pass, every kind of failure, the saved calibration, the burn-in."""
 
 import json
 import signal

@@ -40,7 +40,7 @@ def run(quick_run: Run) -> Run:
 
 
 def steady(run: Run, *, seed: int = 0, **factors: float) -> Run:
-    """The run with quiet times: the calibration workload 2.5 ms, an epoch 7 ms, each process within 0.05 %.
+    """The run with quiet times: calibration 2.5 ms, an epoch 7 ms, each process within 0.05 %.
 
     `machine` multiplies everything, `code` every epoch, `one` the epochs of one case.
     """

@@ -201,7 +201,7 @@ def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPa
         Training(replace(BASE, engine="replay"), SMALL)
 
 
-# Those that end the process or are no part of the epochs; and a race, which has no one list of epoch digests.
+# Those that end the process or are no part of the epochs; and a race, whose epoch digests vary.
 APART = {"crash", "hang", "grow", "worker-noise", "reload-flip", "race"}
 HARMLESS = sorted(set(TRAINING_FAULTS) - APART)
 
@@ -210,7 +210,7 @@ HARMLESS = sorted(set(TRAINING_FAULTS) - APART)
 def test_an_engine_honours_each_fault_or_refuses_it(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No fault is silently left out: the epoch digests are the loader's with the same fault, or an error."""
+    """No fault is left out: the epoch digests are the loader's with the same fault, or an error."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     honoured = 0
     for name in HARMLESS:
@@ -315,7 +315,7 @@ def test_the_universal_steps_of_torch_are_the_kernels() -> None:
 
 
 def test_a_process_answers_what_an_engine_took_to_start() -> None:
-    """Opening tells the start-up, of either form; finishing the universal training tells its facts."""
+    """Opening tells the start-up of either training; finishing the universal one tells its facts."""
     session = Session()
     answers = {}
     for engine in ("replay", "universal"):

@@ -83,7 +83,7 @@ def test_an_even_fleet_has_no_finding(nodes: list[Node]) -> None:
 
 
 def test_a_real_run_gives_one_record_a_device(sound: Node) -> None:
-    """Golden values held, both trainings with their epoch digests, the calibration workload once a round."""
+    """Golden values, both trainings with their epoch digests, one calibration time a round."""
     assert sound.checked > 10
     assert (sound.universal, sound.arithmetic, sound.failed) == ([], [], [])
     assert [one.correct for one in sound.trainings] == [500, 500]

@@ -168,7 +168,7 @@ def test_without_rank_0_the_folders_are_judged(broken: dict[str, Path], tmp_path
 
 
 def test_one_rank_without_a_launcher_is_a_fleet_of_one(xorbench: Xorbench, tmp_path: Path) -> None:
-    """It trains, is checked against the golden values, passes; the same folder is not used twice."""
+    """It trains, has the golden values, passes; the same folder is not used twice."""
     done = xorbench("fleet", "--epochs", "3", "--batch-sizes", "128")
     assert done.returncode == 0, done.stdout + done.stderr
     assert found(report_of(tmp_path / "fleet")) == {("XB105", 0)}

@@ -59,7 +59,7 @@ def test_another_recipe_is_not_compared(quick_run: Run) -> None:
 
 
 def test_no_line_joins_what_cannot_be_compared(quick_run: Run) -> None:
-    """Another calibration workload begins a new stretch; a run with injected faults is said to be one."""
+    """Another calibration begins a new stretch; a run with injected faults is said to be one."""
     other = later(quick_run, "b")
     info = msgspec.structs.replace(other.info, calibration_version=99, faults=["delay:ms=1"])
     runs = [quick_run, msgspec.structs.replace(other, info=info)]

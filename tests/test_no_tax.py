@@ -24,7 +24,7 @@ def no_tax() -> ModuleType:
 
 
 def test_epochs_warm_ups_and_calibrations_are_measured(quick_run: Run, no_tax: ModuleType) -> None:
-    """A round's calibration workloads count once for all cases of a process, three times as they were timed."""
+    """A round's calibrations count once for all cases of a process, three times as timed."""
     times = {"epoch_s": 0.01, "calibration_s": 0.004}
     lines = [
         msgspec.structs.replace(line, **times | ({"calibration_s": None} if line.warmup else {}))

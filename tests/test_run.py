@@ -457,7 +457,7 @@ def test_sigterm_at_start_up_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_steps_too_small_to_move_a_weight_accuse_nobody(xorbench: Xorbench, tmp_path: Path) -> None:
-    """At lr 1e-30 every setting keeps the bits: what must change them was not varied in this run."""
+    """At lr 1e-30 every setting keeps the bits: what must change them changes none."""
     xorbench("run", "--quick", "--epochs", "2", "--lr", "1e-30", "--processes", "1")
     edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
     assert [(v["outcome"], v["actual"]) for v in edges] == [("skipped", "kept")]

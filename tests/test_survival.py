@@ -62,7 +62,7 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
     undisturbed: dict[tuple[str, str], list[str]],
     tmp_path: Path,
 ) -> None:
-    """`kill -9`, then `--resume`: all epoch digests as if nothing had happened (20 times in bench/)."""
+    """`kill -9`, then `--resume`: epoch digests as if nothing had happened (20 times in bench/)."""
     processes = children(started)
     assert processes
     time.sleep(random.Random(1).uniform(0.0, 0.6))

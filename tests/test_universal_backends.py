@@ -1,4 +1,4 @@
-"""Every backend of the universal training: the same bits, in any company and on any number of cores."""
+"""Every backend of the universal training: the same bits, in any company, on any cores."""
 
 from dataclasses import replace
 from typing import Any
@@ -75,7 +75,7 @@ def test_torch_bits_do_not_depend_on_the_threads(threads: int) -> None:
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_step_epoch_digests_holds_the_epoch_epoch_digests(name: str) -> None:
-    """Every ninth digest of a list of epoch digests of steps is an epoch's, and the last is the final one."""
+    """Every ninth step's digest is an epoch's, and the last is the final one."""
     steps = train(name, SHORT, [1], Keep.STEPS)
     epochs = train(name, SHORT, [1], Keep.EPOCHS)
     assert len(steps.epoch_digests()) == SHORT.steps
