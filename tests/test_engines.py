@@ -315,7 +315,7 @@ def test_the_universal_steps_of_torch_are_the_kernels() -> None:
 
 
 def test_a_process_answers_what_an_engine_took_to_start() -> None:
-    """Opening tells the start-up of either training; finishing the universal one tells its facts."""
+    """Opening tells the start-up of either kind; finishing the universal one tells its facts."""
     session = Session()
     answers = {}
     for engine in ("replay", "universal"):

@@ -123,10 +123,11 @@ def test_a_number_is_cut_to_so_many_bits() -> None:
 
 
 def test_nothing_is_judged_where_rounding_is_amplified() -> None:
-    """At a high learning rate, or where NumPy's float32 errs as much."""
+    """At a high learning rate, in small batches, or where NumPy's float32 errs as much."""
     judged = Float64Error(Case(), Recipe(lr=3.0), [50.0], [1.0], [1.0], [1.0])
     assert "lr 3" in judged.refusal
     assert "NumPy's" in replace(judged, recipe=Recipe(), control_ulps=[60.0]).refusal
+    assert "below 16" in replace(judged, recipe=Recipe(), case=Case(batch_size=4)).refusal
 
 
 def test_a_small_error_of_many_epochs_is_seen() -> None:

@@ -48,6 +48,7 @@ LIMITS: Final = {
     "tf32": Limits(worst=1.6, control=6.0, typical=2.5, loss=0.01, unseen=SIMULATED),
 }
 HIGHEST_RATE: Final = 1.0  # beyond which a training amplifies what is rounded
+SMALLEST_BATCH: Final = 16  # below which it does so too
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class Float64Error:
             return (
                 f"no limit is known for lr {rate:g}: above {HIGHEST_RATE:g} rounding is amplified"
             )
+        if self.case.batch_size < SMALLEST_BATCH:
+            return f"no limit is known for batches below {SMALLEST_BATCH}: rounding is amplified"
         if max(self.control_ulps) > self.limit_ulps:
             return "NumPy's float32 errs by more than the limit: this training amplifies rounding"
         return ""
