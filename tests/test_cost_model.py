@@ -142,7 +142,7 @@ def test_the_reference_run_is_a_line() -> None:
     assert row["batch sizes"] == "32 64 125 128 256"
     assert row["a (µs a step) low"] < row["a (µs a step)"] < row["a (µs a step) high"]
     assert row["b (ns a sample) low"] < row["b (ns a sample)"] < row["b (ns a sample) high"]
-    assert row["left-out error, median (%)"] < 10
+    assert row["leave-one-out error, median (%)"] < 10
 
 
 def test_the_picture_has_each_batch_size_and_its_line(quick_run: Run) -> None:

@@ -47,4 +47,5 @@ def summary(samples: Sequence[SystemSample]) -> str:
     """One line for the head of a report."""
     if not samples:
         return "not recorded"
-    return "; ".join(trouble(samples)) or f"quiet, in {len(samples)} samples about a second apart"
+    many = "1 sample" if len(samples) == 1 else f"{len(samples)} samples about a second apart"
+    return "; ".join(trouble(samples)) or f"quiet, in {many}"

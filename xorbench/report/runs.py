@@ -9,7 +9,7 @@ import pandas as pd
 
 from xorbench.judge import system_samples
 from xorbench.judge.summary import answers
-from xorbench.observe.records import Run, Verdict
+from xorbench.observe.records import Run, RunInfo, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
 from xorbench.report.tables import CSV_IF_ANY, CSV_IN_FULL, CSV_TABLES, TABLES
@@ -45,7 +45,7 @@ EXPLANATIONS: Final = {
     "cost_model": (
         "`epoch_s = a · batches + b · samples`, the line of least relative error through the batch"
         " sizes; its 95 % interval holds both how far they lie off the line and how far processes"
-        " lie apart. The left-out error is that of the line through the others, at each batch size"
+        " lie apart. The leave-one-out error is that of the line through the others, at each size"
         " in turn. An accelerator overtakes the CPU where their two lines cross."
     ),
     "accuracy": "Counted as integers. Of several processes the worst is shown.",
@@ -137,10 +137,7 @@ def heading(run: Run) -> list[tuple[str, str]]:
         ("accelerator", devices or "none"),
         ("system", f"{machine.get('os', '?')} {machine.get('machine', '')}"),
         ("software", _softwares(run)),
-        (
-            "processes",
-            f"{info.processes_per_config} × {len(info.configs)} config(s), fresh processes",
-        ),
+        ("processes", _processes(info)),
     ]
     rows.append(("system samples", system_samples.summary(run.system_samples)))
     if info.stress:
@@ -148,6 +145,13 @@ def heading(run: Run) -> list[tuple[str, str]]:
     if info.faults:
         rows.append(("INJECTED FAULTS", "; ".join(info.faults)))
     return rows
+
+
+def _processes(info: RunInfo) -> str:
+    """How many, and under how many configs."""
+    configs = len(info.configs)
+    under = "" if configs == 1 else f", {info.processes_per_config} under each of {configs} configs"
+    return f"{configs * info.processes_per_config} fresh processes{under}"
 
 
 def _softwares(run: Run) -> str:

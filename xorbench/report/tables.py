@@ -185,8 +185,8 @@ def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 **_figure("a (µs a step)", fit.step_s, 1e6),
                 **_figure("b (ns a sample)", fit.sample_s, 1e9),
                 "batch sizes": " ".join(map(str, fit.points)),
-                "left-out error, median (%)": float(np.median(errors)) if errors else None,
-                "left-out error, largest (%)": max(errors, default=None),
+                "leave-one-out error, median (%)": float(np.median(errors)) if errors else None,
+                "leave-one-out error, largest (%)": max(errors, default=None),
                 "overtakes the CPU at (batch size)": fit.overtakes,
                 "note": fit.note,
             }
