@@ -49,8 +49,13 @@ def caught(recipe: Recipe, seed: int) -> Iterator[str]:
     assert found is not None
     losses = [epoch.loss for epoch in epochs]
     error = Float64Error(case, recipe, found.error_ulps, found.control_ulps, losses, found.losses)
-    answers = zip(found.predictions, training.finish().test.predictions, strict=True)
-    if any(error.flaws()) or any(truth not in ("?", said) for truth, said in answers):
+    result = training.finish()
+    answers = zip(found.predictions, result.test.predictions, strict=True)
+    counts = ((found.test, result.test), (found.train, result.train))
+    forged = any(truth not in ("?", said) for truth, said in answers) or any(
+        not least <= score.correct <= most for (least, most), score in counts
+    )
+    if forged or any(error.flaws()):
         yield "accuracy of arithmetic"
 
 

@@ -64,6 +64,25 @@ def test_a_long_epoch_may_wait_in_proportion(quick_run: Run) -> None:
     assert flaws(longer) == ""
 
 
+def test_a_slow_clock_of_the_calibration_is_told(quick_run: Run) -> None:
+    """Normalized times rest on it: half of its time makes every case twice as slow."""
+    processes = list(quick_run.info.processes)
+    gaps = {
+        name: (seconds, seconds) for name, (_, seconds) in processes[0].calibration_gaps_s.items()
+    }
+    processes[0] = msgspec.structs.replace(processes[0], calibration_gaps_s=gaps)
+    info = msgspec.structs.replace(quick_run.info, processes=processes)
+    found = list(clock("clock", Evidence(msgspec.structs.replace(quick_run, info=info))))
+    assert gaps
+    assert [v.subject for v in found if v.outcome == "fail"] == ["calibration in p0"]
+
+
+def test_missing_epochs_are_no_pass(quick_run: Run) -> None:
+    """Without them no clock can be checked."""
+    found = clock("clock", Evidence(msgspec.structs.replace(quick_run, epochs=[])))
+    assert {v.outcome for v in found} == {"inconclusive"}
+
+
 # Lines
 
 
@@ -123,3 +142,38 @@ def test_a_training_has_the_times_of_its_epochs(copied: Path) -> None:
 
     message = damaged(copied, "results.jsonl", change)
     assert message == "results.jsonl:1: damaged: its epochs are not those of epochs.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("epochs.jsonl", {"weights": "00"}),
+        ("epochs.jsonl", {"weights": "zz"}),
+        ("epochs.jsonl", {"weights": None}),
+        ("epochs.jsonl", {"weights": "00" * 68}),
+        ("epochs.jsonl", {"waited_s": None}),
+        ("epochs.jsonl", {"waited_s": -5.0}),
+        ("epochs.jsonl", {"clock_s": None}),
+        ("float64.jsonl", {"losses": [1.0]}),
+        ("float64.jsonl", {"error_ulps": []}),
+        ("float64.jsonl", {"error_ulps": [-1.0] * 100}),
+        ("float64.jsonl", {"predictions": "1"}),
+        ("float64.jsonl", {"weights": ["zz"] * 100}),
+        ("float64.jsonl", {"key": [["seed", [1, 2]]]}),
+        ("results.jsonl", {"predictions": "1"}),
+        ("results.jsonl", {"test": {"correct": 600, "total": 500}}),
+        ("golden_inputs.jsonl", {"facts": []}),
+        ("golden_inputs.jsonl", {"process": "p9"}),
+        ("golden_inputs.jsonl", {"seed": 7}),
+    ],
+)
+def test_a_changed_value_is_refused(name: str, change: dict[str, object], copied: Path) -> None:
+    """Each with its file and line, and never as a traceback."""
+
+    def changed(lines: list[str]) -> list[str]:
+        line = json.loads(lines[-1]) | change
+        return [*lines[:-1], json.dumps(line) + "\n"]
+
+    message = damaged(copied, name, changed)
+    assert ".jsonl:" in message
+    assert "damaged: " in message

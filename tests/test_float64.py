@@ -126,7 +126,7 @@ def test_nothing_is_judged_where_rounding_is_amplified() -> None:
     """At a high learning rate, in small batches, or where NumPy's float32 errs as much."""
     judged = Float64Error(Case(), Recipe(lr=3.0), [50.0], [1.0], [1.0], [1.0])
     assert "lr 3" in judged.refusal
-    assert "NumPy's" in replace(judged, recipe=Recipe(), control_ulps=[60.0]).refusal
+    assert "NumPy's" in replace(judged, recipe=Recipe(), control_ulps=[60.0]).doubt
     assert "below 16" in replace(judged, recipe=Recipe(), case=Case(batch_size=4)).refusal
 
 
@@ -171,11 +171,32 @@ def test_answers_that_the_weights_do_not_give_are_a_failure(quick_run: Run) -> N
     assert "test points otherwise" in verdicts[0].actual
 
 
-def test_a_case_without_a_twin_is_skipped_with_the_reason(quick_run: Run) -> None:
-    """Where nothing follows its epochs."""
+def test_a_missing_twin_is_no_pass(quick_run: Run) -> None:
+    """Evidence that is not there proves nothing."""
     verdicts = arithmetic(msgspec.structs.replace(quick_run, float64=[]))
+    assert {v.outcome for v in verdicts} == {"inconclusive"}
+    assert "not on record" in verdicts[0].actual
+
+
+def test_a_large_network_is_skipped_with_the_reason(quick_run: Run) -> None:
+    """Its weights after each epoch are not kept."""
+    trainings = [msgspec.structs.replace(t, weights=None) for t in quick_run.trainings]
+    run = msgspec.structs.replace(quick_run, trainings=trainings, float64=[])
+    verdicts = arithmetic(run)
     assert {v.outcome for v in verdicts} == {"skipped"}
-    assert "no float64 twin" in verdicts[0].actual
+    assert "too large" in verdicts[0].actual
+
+
+@pytest.mark.parametrize("part", ["test", "train"])
+def test_a_count_that_the_weights_do_not_give_is_a_failure(part: str, quick_run: Run) -> None:
+    """A score that counts wrong ones as right, with true predictions beside it."""
+    wrong = [
+        msgspec.structs.replace(t, **{part: msgspec.structs.replace(getattr(t, part), correct=400)})
+        for t in quick_run.trainings
+    ]
+    verdicts = arithmetic(msgspec.structs.replace(quick_run, trainings=wrong))
+    assert {v.outcome for v in verdicts} == {"fail"}
+    assert f"{part} points, not 400" in verdicts[0].actual
 
 
 def test_the_drift_is_told_for_every_epoch(quick_run: Run) -> None:

@@ -103,6 +103,13 @@ def test_a_difference_is_open_where_they_were_not(quick_run: Run) -> None:
     assert outcomes(doctored(quick_run, "a new PyTorch"))["golden inputs"] == "inconclusive"
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_missing_line_is_no_pass(kept: int, quick_run: Run) -> None:
+    """Of all processes, or of one."""
+    run = msgspec.structs.replace(quick_run, golden_inputs=quick_run.golden_inputs[:kept])
+    assert outcomes(run)["golden inputs"] == "inconclusive"
+
+
 def test_inputs_that_were_not_checked_are_a_failure(quick_run: Run) -> None:
     """Of one training alone."""
     trainings = [msgspec.structs.replace(t, inputs_sha256="0" * 64) for t in quick_run.trainings]

@@ -337,6 +337,24 @@ def lenient_score(_size: float) -> None:
     replace(loop, "score", around)
 
 
+def forged_count(_size: float) -> None:
+    """All are counted as right, and the answers are the true ones."""
+
+    def around(sound: Callable[..., Any]) -> Callable[..., Any]:
+        def score(*arguments: Any) -> Any:
+            found = sound(*arguments)
+            return xor.Score(found.total, found.total, found.predictions)
+
+        return score
+
+    replace(loop, "score", around)
+
+
+def shifted_sigmoid(size: float) -> None:
+    """In the evaluation."""
+    replace(torch, "sigmoid", lambda sound: lambda z: sound(z) + size)
+
+
 def slow_clock(size: float) -> None:
     """A second takes SIZE seconds more to show."""
     sound = time.perf_counter
@@ -379,5 +397,7 @@ FAULTS: Final = {
     "weight-decay": Fault("optimizer", "weight decay SIZE", weight_decay, 1e-3),
     "momentum": Fault("optimizer", "momentum SIZE", momentum, 1e-4),
     "lenient-score": Fault("evaluation", "every answer counts as right", lenient_score, **ONE),
+    "forged-count": Fault("evaluation", "all are counted as right", forged_count, **ONE),
+    "shifted-sigmoid": Fault("evaluation", "sigmoid + SIZE in the score", shifted_sigmoid, 0.25),
     "slow-clock": Fault("clock", "a second takes SIZE seconds more", slow_clock, 1.0),
 }  # fmt: skip

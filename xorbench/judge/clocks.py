@@ -5,26 +5,26 @@ from itertools import groupby
 from typing import Final
 
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records import EpochLine, TrainingRecord
+from xorbench.observe.records import EpochLine, ProcessRecord, TrainingRecord
 
 RATE: Final = 0.01  # by which two clocks of one machine may run apart
 READING_S: Final = 0.05  # between the readings of the two clocks, each time, on a busy machine
 LATE_S: Final = 0.001  # by which an epoch may seem longer than the wait for it
-UNACCOUNTED_S: Final = 0.0025  # of the shortest wait that may lie outside the epoch …
-UNACCOUNTED: Final = 0.25  # … and which share of the epoch
+UNACCOUNTED_S: Final = 0.002  # of the shortest wait that may lie outside the epoch …
+UNACCOUNTED: Final = 0.05  # … and which share of the epoch
 FEWEST_EPOCHS: Final = 10  # one of which a busy machine leaves in peace
 
 
 def flaws(evidence: Evidence, training: TrainingRecord) -> Iterator[str]:
     """Why the times of a training cannot be believed, process by process; none where they can."""
     for process, group in groupby(evidence.epochs(training), key=lambda line: line.process):
-        lines = [line for line in group if line.waited_s is not None]
+        lines = list(group)
         if lines:
             yield from (f"{process}: {flaw}" for flaw in _flaws_of(lines))
 
 
 def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
-    longer = [line for line in lines if line.epoch_s > (line.waited_s or 0.0) + LATE_S]
+    longer = [line for line in lines if line.epoch_s > line.waited_s + LATE_S]
     if longer:
         first = longer[0]
         took, waited = _ms(first.epoch_s), _ms(first.waited_s)
@@ -40,19 +40,26 @@ def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
 def _spans(lines: Sequence[EpochLine]) -> tuple[float, float]:
     """Seconds from the first to the last epoch, by the process's clock and the orchestrator's."""
     first, last = lines[0], lines[-1]
-    ran = (last.clock_s or 0.0) - (first.clock_s or 0.0)
-    return ran, (last.at_s or 0.0) - (first.at_s or 0.0)
+    ran = last.clock_s - first.clock_s
+    return ran, last.at_s - first.at_s
 
 
 def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
     """The least wait beyond what an epoch is said to take, and that epoch's time, in seconds."""
-    return min(((line.waited_s or 0.0) - line.epoch_s, line.epoch_s) for line in lines)
+    return min((line.waited_s - line.epoch_s, line.epoch_s) for line in lines)
+
+
+def calibration_flaws(process: ProcessRecord) -> Iterator[str]:
+    """Why the times of the process's calibration workloads cannot be believed."""
+    for name, (gap_s, seconds) in process.calibration_gaps_s.items():
+        if gap_s < -LATE_S or gap_s > UNACCOUNTED_S + UNACCOUNTED * seconds:
+            yield f"{name}: said to take {_ms(seconds)}, and took {_ms(gap_s)} longer, or more"
 
 
 def said(evidence: Evidence, trainings: Sequence[TrainingRecord]) -> str:
     """The least that lay between an epoch and the wait for it."""
-    lines = [line for t in trainings for line in evidence.epochs(t) if line.waited_s is not None]
-    return f"{_ms(_least_unaccounted(lines)[0])} more at least" if lines else "not recorded"
+    lines = [line for training in trainings for line in evidence.epochs(training)]
+    return f"they are, and at least {_ms(_least_unaccounted(lines)[0])} more for the answer"
 
 
 def _ms(seconds: float | None) -> str:

@@ -14,7 +14,7 @@ from xorbench.judge.ulps import ranks
 from xorbench.observe.records import Float64Reference, TrainingRecord, epoch_digests_sha256
 from xorbench.plan.case import Case, device_type
 from xorbench.plan.honour import float64_key, float64_refusal
-from xorbench.plan.recipe import Recipe
+from xorbench.plan.recipe import EPOCH_WEIGHT_BYTES, UNIVERSAL_VISITS, Recipe
 
 FlatWeights = npt.NDArray[np.float32]
 FEWEST_EPOCHS: Final = 10  # for a mean over epochs
@@ -48,6 +48,7 @@ LIMITS: Final = {
     "tf32": Limits(worst=1.6, control=6.0, typical=2.5, loss=0.01, unseen=SIMULATED),
 }
 HIGHEST_RATE: Final = 1.0  # beyond which a training amplifies what is rounded
+SMALLEST_LOSS: Final = 1e-30
 SMALLEST_BATCH: Final = 16  # below which it does so too
 
 
@@ -89,9 +90,14 @@ class Float64Error:
             )
         if self.case.batch_size < SMALLEST_BATCH:
             return f"no limit is known for batches below {SMALLEST_BATCH}: rounding is amplified"
-        if max(self.control_ulps) > self.limit_ulps:
-            return "NumPy's float32 errs by more than the limit: this training amplifies rounding"
         return ""
+
+    @property
+    def doubt(self) -> str:
+        """Why a flaw would not be the training's own; empty where it would."""
+        if max(self.control_ulps) > self.limit_ulps:
+            return "NumPy's float32 errs by more than the limit too"
+        return self.limits.unseen
 
     @property
     def worst(self) -> float:
@@ -114,7 +120,7 @@ class Float64Error:
     def loss(self) -> float:
         """The largest relative error of a loss."""
         pairs = zip(self.losses, self.float64_losses, strict=True)
-        return max(abs(one - truth) / truth for one, truth in pairs)
+        return max(abs(one - truth) / max(truth, SMALLEST_LOSS) for one, truth in pairs)
 
     def flaws(self) -> Iterator[str]:
         """What is beyond a limit, in words."""
@@ -162,13 +168,16 @@ def followed(evidence: Evidence, training: TrainingRecord) -> Float64Reference |
 
 
 def refusal(evidence: Evidence, training: TrainingRecord) -> str:
-    """Why nothing follows the training."""
+    """Why nothing can follow the training; empty where something should."""
     reason = float64_refusal(training.case)
     if reason:
         return reason
-    if None in evidence.epoch_weights(training) or not evidence.epoch_weights(training):
+    weights, recipe = training.weights, evidence.run.info.recipe
+    if weights is None or sum(len(one.hex) // 2 for one in weights.values()) > EPOCH_WEIGHT_BYTES:
         return "no float64 twin: the weights after each epoch are too large to be kept"
-    return "no float64 twin: it would take too long"
+    if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
+        return "no float64 twin: it would take too long"
+    return ""
 
 
 # Alone, from the first epoch on

@@ -5,13 +5,19 @@ precision what its weights must come to, and the orchestrator's clock how long i
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Final
 
 from xorbench.judge import clocks, float64_error
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
-from xorbench.observe.records import Failure, GoldenInputs, TrainingRecord, Verdict
+from xorbench.observe.records import (
+    Failure,
+    GoldenInputs,
+    TrainingRecord,
+    Verdict,
+    process_order,
+    slot_of,
+)
 from xorbench.plan.case import Variant
 from xorbench.plan.engines import training_kind
 
@@ -20,26 +26,34 @@ from xorbench.plan.engines import training_kind
 
 def golden_inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Points, initial weights and orders are those that NumPy reads from the same generator."""
-    lines = sorted(evidence.run.golden_inputs, key=lambda line: line.seed)
-    for seed, group in groupby(lines, key=lambda line: line.seed):
-        yield _inputs_of_seed(name, evidence, seed, list(group))
+    trainings = [t for t in evidence.run.trainings if training_kind(t.case) == "pytorch"]
+    for seed in sorted({training.case.seed for training in trainings}):
+        mine = [training for training in trainings if training.case.seed == seed]
+        lines = [line for line in evidence.run.golden_inputs if line.seed == seed]
+        yield _inputs_of_seed(name, seed, lines, mine)
 
 
 def _inputs_of_seed(
-    name: str, evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]
+    name: str, seed: int, lines: Sequence[GoldenInputs], trainings: Sequence[TrainingRecord]
 ) -> Verdict:
-    subject, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
+    variant, expected = f"seed {seed}", "NumPy's reading of the generator, and the golden digests"
     wrong = list(dict.fromkeys(flaw for line in lines for flaw in _wrong_inputs(line)))
     unseen = next((line.unseen for line in lines if line.unseen), "")
     if wrong and unseen:
-        return inconclusive(name, subject, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
-    wrong += _other_inputs(evidence, seed, lines)
+        return inconclusive(name, variant, expected, some(wrong), f"{unseen}: {UNSEEN_HINT}")
+    checked = {slot_of(line.process) for line in lines}
+    missing = sorted({slot_of(t.process) for t in trainings} - checked, key=process_order)
+    if missing and not wrong:
+        actual = f"not on record for {some(missing)}"
+        return inconclusive(name, variant, expected, actual, MISSING_HINT)
+    wrong += _other_inputs(lines, trainings)
     if wrong:
-        return failed(name, subject, expected, some(wrong), INPUTS_HINT)
-    facts = len(lines[0].facts)
-    return passed(name, subject, expected, f"{facts} facts in each of {len(lines)} processes")
+        return failed(name, variant, expected, some(wrong), INPUTS_HINT)
+    facts = min(len(line.facts) for line in lines)
+    return passed(name, variant, expected, f"{facts} facts in each of {len(lines)} process(es)")
 
 
+MISSING_HINT: Final = "the run's folder lacks what this check reads: run it again"
 UNSEEN_HINT: Final = "this PyTorch may draw otherwise"
 INPUTS_HINT: Final = (
     "the points, weights or orders are wrong before training begins, in every process alike:"
@@ -53,12 +67,13 @@ def _wrong_inputs(line: GoldenInputs) -> Iterator[str]:
             yield f"{fact.what}: {fact.actual[:64]}"
 
 
-def _other_inputs(evidence: Evidence, seed: int, lines: Sequence[GoldenInputs]) -> Iterator[str]:
+def _other_inputs(
+    lines: Sequence[GoldenInputs], trainings: Sequence[TrainingRecord]
+) -> Iterator[str]:
     """Trainings that start from inputs which were not checked."""
     checked = {sha256 for line in lines for sha256 in line.inputs_sha256.values()}
-    for training in evidence.run.trainings:
-        mine = training.case.seed == seed and training_kind(training.case) == "pytorch"
-        if mine and training.inputs_sha256 not in checked:
+    for training in trainings:
+        if training.inputs_sha256 not in checked:
             yield f"{training.case.id} in {training.process} starts from other inputs"
 
 
@@ -79,6 +94,10 @@ def _arithmetic(name: str, evidence: Evidence, variant: Variant, is_open: bool) 
     reason = errors[0][1].refusal if errors else float64_error.refusal(evidence, trainings[0])
     if reason:
         return skipped(name, variant.id, "double precision's, within rounding", reason)
+    if len(errors) < len(trainings):
+        expected, missing = "double precision's, within rounding", len(trainings) - len(errors)
+        actual = f"not on record for {missing} of {len(trainings)} processes"
+        return inconclusive(name, variant.id, expected, actual, MISSING_HINT)
     error = errors[0][1]
     expected = f"within {error.limit_ulps:.3g} ulps of float64 in each epoch, the same test answers"
     flaws = list(
@@ -86,9 +105,9 @@ def _arithmetic(name: str, evidence: Evidence, variant: Variant, is_open: bool) 
             flaw for t, e in errors for flaw in (*e.flaws(), *_other_answers(evidence, t))
         )
     )
-    unseen = "its golden inputs are open" if is_open else error.limits.unseen
-    if flaws and unseen:
-        return inconclusive(name, variant.id, expected, "; ".join(flaws), unseen)
+    doubt = "its golden inputs are inconclusive" if is_open else error.doubt
+    if flaws and doubt:
+        return inconclusive(name, variant.id, expected, "; ".join(flaws), doubt)
     if flaws:
         return failed(name, variant.id, expected, "; ".join(flaws), ARITHMETIC_HINT)
     return passed(name, variant.id, expected, _said(error))
@@ -106,12 +125,18 @@ def _said(error: float64_error.Float64Error) -> str:
 
 
 def _other_answers(evidence: Evidence, training: TrainingRecord) -> Iterator[str]:
-    """Test points that the recorded weights answer otherwise than was recorded."""
+    """Answers, and counts of right ones, that the recorded weights do not give."""
     found = float64_error.followed(evidence, training)
-    pairs = enumerate(zip(found.predictions, training.predictions, strict=True)) if found else ()
+    if found is None:
+        return
+    pairs = enumerate(zip(found.predictions, training.predictions, strict=True))
     wrong = [str(at) for at, (truth, said) in pairs if truth not in ("?", said)]
     if wrong:
         yield f"the weights answer {len(wrong)} test points otherwise: {some(wrong)}"
+    counts = (("test", found.test, training.test), ("train", found.train, training.train))
+    for name, (least, most), count in counts:
+        if not least <= count.correct <= most:
+            yield f"the weights are right on {least} to {most} {name} points, not {count.correct}"
 
 
 # Clock
@@ -125,8 +150,16 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
         flaws = [*_impossible(lost), *(f for t in trainings for f in clocks.flaws(evidence, t))]
         if flaws:
             yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws), CLOCK_HINT)
-        elif any(evidence.epochs(training) for training in trainings):
+        elif not all(evidence.epochs(training) for training in trainings):
+            actual = "the epochs are not on record"
+            yield inconclusive(name, variant.id, CLOCK_EXPECTED, actual, MISSING_HINT)
+        elif trainings:
             yield passed(name, variant.id, CLOCK_EXPECTED, clocks.said(evidence, trainings))
+    for process in evidence.run.info.processes:
+        wrong = list(clocks.calibration_flaws(process))
+        if wrong:
+            subject = f"calibration in {process.id}"
+            yield failed(name, subject, CLOCK_EXPECTED, some(wrong), CLOCK_HINT)
 
 
 CLOCK_EXPECTED: Final = "the times that the orchestrator waited"

@@ -99,7 +99,7 @@ class Process:
         message = protocol.read(self._line(wait_s))
         if "error" in message:
             error = message["error"]
-            raise OperationFailed(f"{error['type']}: {error['message']}")
+            raise OperationFailed(" ".join(f"{error['type']}: {error['message']}".split()))
         result: dict[str, Any] = message["ok"]
         return result
 

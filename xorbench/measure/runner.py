@@ -110,6 +110,7 @@ class ProcessSlot:
     faults: list[FaultSpec] = field(default_factory=list)
     active: list[ActiveTraining] = field(default_factory=list)
     calibrations: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
+    calibration_gaps: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     @property
     def process_id(self) -> str:
@@ -125,6 +126,7 @@ class ProcessSlot:
         """Start a process for this slot and have it configured; `configured` then waits for it."""
         self.starts += 1
         self.calibrations.clear()
+        self.calibration_gaps.clear()
         self.process = start(self.process_id, self.config)
         self.process.post(
             "configure",
@@ -300,12 +302,16 @@ class Runner:
         if not served:
             return None
         try:
+            asked = self._clock()
             seconds: float = slot.ask("calibration", device=key[0], kind=key[1])["calibration_s"]
+            waited_s = self._clock() - asked
             require_possible(seconds, "the calibration workload")
         except OperationFailed as error:
             for one in served:
                 self._fail(one, f"the calibration workload: {error}", check_of(error))
             return None
+        gap = (waited_s - seconds, seconds)
+        slot.calibration_gaps[key] = min(gap, slot.calibration_gaps.get(key, gap))
         return seconds
 
     def _step(self, one: ActiveTraining) -> None:
@@ -410,10 +416,14 @@ class Runner:
         weights = [line.weights for line in one.timed]
         if key in self._followed or float64_refusal(one.case) or None in weights:
             return
-        self._followed.add(key)
         case, recipe = to_dict(one.case), to_dict(self.info.recipe)
         rate = self.info.recipe.learning_rate(one.case.batch_size)  # not as the process has it
-        answer = one.slot.ask("float64", case=case, recipe=recipe, rate=rate, weights=weights)
+        try:
+            answer = one.slot.ask("float64", case=case, recipe=recipe, rate=rate, weights=weights)
+        except OperationFailed as error:  # the training is sound all the same; its check stays open
+            self._progress.note(f"{one.case.id}: not followed in double precision: {error}")
+            return
+        self._followed.add(key)
         if answer["followed"]:
             self._store.append("float64.jsonl", float64_record(one, answer["followed"]))
 
@@ -541,7 +551,10 @@ class Runner:
             self._note_death(slot, str(error))
         else:
             record = self._processes[slot.process_id]
-            self._processes[record.id] = msgspec.structs.replace(record, **usage)
+            gaps = {", ".join(key): gap for key, gap in slot.calibration_gaps.items()}
+            self._processes[record.id] = msgspec.structs.replace(
+                record, calibration_gaps_s=gaps, **usage
+            )
         slot.process.stop()
 
     def _write_info(self) -> None:

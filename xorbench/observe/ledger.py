@@ -3,6 +3,7 @@
 A line that stands twice, or that another run wrote, would count as more evidence than there is.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from xorbench.errors import BadFile
@@ -15,9 +16,11 @@ from xorbench.observe.records import (
     RunInfo,
     Skip,
     TrainingRecord,
+    WeightRecord,
     slot_of,
     slots,
 )
+from xorbench.plan import digest
 
 HINT: Final = "each line is evidence once: take the file as the run wrote it"
 
@@ -32,6 +35,8 @@ class Ledger:
             name: s.id for name, s, _ in slots(info.configs, info.processes_per_config)
         }
         self._processes = {process.id for process in info.processes}
+        if len(self._processes) < len(info.processes):
+            raise _damaged("run.json", "a process stands twice")
         self._epochs: dict[tuple[str, str, bool], list[EpochLine]] = {}
         self._ended: dict[object, str] = {}
 
@@ -60,6 +65,8 @@ class Ledger:
                 f"{len(line.epoch_digests)} epochs",
             ),
             (not self._has_epochs_of(line), "its epochs are not those of epochs.jsonl"),
+            (len(line.predictions) != self._info.recipe.test_size, "a prediction is missing"),
+            (not self._has_weights_of(line), "weights of epochs.jsonl have another digest"),
         )
         for flawed, what in flaws:
             if flawed:
@@ -76,6 +83,16 @@ class Ledger:
             zip(line.epoch_digests, line.epoch_s, line.calibration_s, strict=True)
         )
 
+    def _has_weights_of(self, line: TrainingRecord) -> bool:
+        """Whether the weights after each epoch, where they were kept, have the recorded digests."""
+        epochs = self._epochs.get((line.case.id, slot_of(line.process), False), [])
+        kept = [one for one in epochs if one.weights is not None]
+        if not kept or not line.weights:
+            return True
+        return len(kept) == len(epochs) and all(
+            _sha256(one.weights or "", line.weights) == one.digest for one in kept
+        )
+
     def failure(self, place: str, line: Failure) -> Failure:
         """A case that was lost in a process."""
         self._require_ending(place, line)
@@ -90,12 +107,19 @@ class Ledger:
     def float64(self, place: str, line: Float64Reference) -> Float64Reference:
         """A training in double precision."""
         self._require_known(place, line.case, line.process)
+        recipe = self._info.recipe
+        if (len(line.weights), len(line.predictions)) != (recipe.epochs, recipe.test_size):
+            raise _damaged(place, "not of as many epochs or test points as the recipe's")
         key = ("float64", str(line.key), line.epochs_sha256)
         self._require_once(place, key, f"float64 of {line.case}")
         return line
 
     def golden_inputs(self, place: str, line: GoldenInputs) -> GoldenInputs:
         """What a process draws for a seed."""
+        if line.process not in self._processes:
+            raise _damaged(place, f"no process {line.process} in run.json")
+        if line.seed not in {case.seed for case in self._info.cases}:
+            raise _damaged(place, f"no case of seed {line.seed} in run.json")
         key = ("inputs", line.process, line.seed)
         self._require_once(place, key, f"seed {line.seed} in {line.process}")
         return line
@@ -126,3 +150,17 @@ def require_own(place: str, run: str, line: Line) -> None:
 
 def _damaged(place: str, what: str) -> BadFile:
     return BadFile(f"{place}: damaged: {what}", HINT)
+
+
+def _sha256(weights: str, like: Mapping[str, WeightRecord]) -> str:
+    """The digest of flat weights in hex, cut as the tensors of a `state_dict`; empty where not."""
+    try:
+        content = bytes.fromhex(weights)
+    except ValueError:
+        return ""
+    entries, at = [], 0
+    for name, tensor in like.items():
+        size = len(tensor.hex) // 2
+        entries.append((name, tensor.dtype, tensor.shape, content[at : at + size]))
+        at += size
+    return digest.sha256(entries) if at == len(content) else ""

@@ -24,11 +24,16 @@ class Fact(Struct, frozen=True, kw_only=True):
     actual: str
 
 
+Facts = Annotated[list[Fact], Meta(min_length=1)]
+WaitSeconds = Annotated[float, Meta(ge=0, lt=1e9)]
+Ulps = Annotated[float, Meta(ge=0)]
+
+
 class Golden(Struct, frozen=True, kw_only=True):
     """What a device gave where the right answer is known: edge cases, the universal training."""
 
-    arithmetic: list[Fact]
-    universal: list[Fact]
+    arithmetic: Facts
+    universal: Facts
 
 
 class ProcessRecord(Struct, frozen=True, kw_only=True):
@@ -43,6 +48,8 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
     index: int
     machine: dict[str, Any]
     golden: dict[str, Golden] = {}  # by device
+    # of each calibration workload: the least wait beyond what it was said to take, and that time
+    calibration_gaps_s: dict[str, tuple[float, float]] = {}
     opened_rss_bytes: int | None = None  # the peak once every training stood open
     peak_rss_bytes: int | None = None
     died: str | None = None
@@ -100,9 +107,9 @@ class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
     calibration_s: float | None
     warmup: bool = False
     weights: str | None = None
-    clock_s: float | None = None
-    waited_s: float | None = None
-    at_s: float | None = None
+    clock_s: float
+    waited_s: WaitSeconds
+    at_s: WaitSeconds
 
 
 class Float64Reference(Line, frozen=True, kw_only=True):
@@ -122,18 +129,29 @@ class Float64Reference(Line, frozen=True, kw_only=True):
         losses: of the last step of each of these epochs in float64.
         predictions: of the last recorded weights, "1" or "0" a test point, "?" where they are too
             close to say.
+        test: how many of these are right at least, and at most; the labels are NumPy's.
+        train: the same of the training points.
     """
 
     process: str
     case: str
-    key: list[tuple[str, Any]]
+    key: list[tuple[str, bool | int | float | str]]
     inputs_sha256: str
     epochs_sha256: str
     weights: list[str]
-    error_ulps: list[float | None]
-    control_ulps: list[float | None]
+    error_ulps: list[Ulps | None]
+    control_ulps: list[Ulps | None]
     losses: list[float | None]
-    predictions: str
+    predictions: Annotated[str, Meta(pattern="^[01?]*$")]
+    test: tuple[int, int]
+    train: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for one in self.weights:
+            bytes.fromhex(one)  # raises ValueError for anything else
+        series: tuple[Sequence[object], ...] = (self.error_ulps, self.control_ulps, self.losses)
+        if not self.weights or any(len(one) != len(self.weights) for one in series):
+            raise ValueError("weights, errors and losses are not of one length")
 
 
 def epoch_digests_sha256(epoch_digests: Sequence[str]) -> str:
@@ -151,7 +169,7 @@ class GoldenInputs(Line, frozen=True, kw_only=True):
     process: str
     seed: int
     inputs_sha256: dict[str, Sha256]
-    facts: list[Fact]
+    facts: Facts
     unseen: str = ""
 
 
@@ -185,11 +203,15 @@ class Count(Struct, frozen=True, kw_only=True):
     total: int
     not_finite: int = 0  # outputs that are infinite or not a number
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.correct <= self.total:
+            raise ValueError(f"{self.correct} of {self.total} is no score")
+
 
 class WeightRecord(Struct, frozen=True, kw_only=True):
     """One tensor: little-endian bytes in hex, row-major."""
 
-    dtype: str
+    dtype: Literal["float32", "float64"]
     shape: list[int]
     hex: str
 

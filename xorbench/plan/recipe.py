@@ -17,6 +17,7 @@ LR_SCALINGS: Final[dict[str, Callable[[float], float]]] = {
     "sqrt": math.sqrt,  # Krizhevsky, 2014, arXiv:1404.5997
 }
 BASE_BATCH_SIZE: Final = 128
+EPOCH_WEIGHT_BYTES: Final = 1_024  # of a network whose weights are kept after every epoch
 UNIVERSAL_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
 
 

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from xorbench.plan.case import Case, device_type
-from xorbench.plan.recipe import Recipe
+from xorbench.plan.recipe import UNIVERSAL_VISITS, Recipe
 from xorbench.workload import digest
-from xorbench.workload.golden_inputs import orders
+from xorbench.workload.golden_inputs import labels, orders
 from xorbench.workload.loop import DTYPES
-from xorbench.workload.xor import Inputs, make_inputs
+from xorbench.workload.mersenne import IntArray
+from xorbench.workload.xor import Inputs, XorPoints, make_inputs
 
-MOST_VISITS: Final = 25_000_000  # of points: some ten seconds
 MOST_AT_ONCE: Final = 1 << 22  # hidden values of a step of all epochs that are done side by side
 CLOSE: Final = 1e-4  # a logit nearer to zero than this is no prediction
 Array = npt.NDArray[Any]
@@ -46,6 +46,8 @@ class Followed:
     control_ulps: list[float]
     losses: list[float]
     predictions: str
+    test: tuple[int, int]
+    train: tuple[int, int]
 
 
 def follow(
@@ -56,7 +58,7 @@ def follow(
     Neither the engine of the case nor an injected fault changes anything here. `rate` is the
     learning rate, by default the recipe's: who asks from another process can give its own.
     """
-    if recipe.epochs * recipe.train_size > MOST_VISITS:
+    if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
         return None
     inputs = make_inputs(recipe, case.seed)
     kind = STORED[case.dtype]
@@ -69,13 +71,17 @@ def follow(
     with np.errstate(over="ignore", invalid="ignore"):  # of a training that diverges
         truth, losses = course.epochs(after[:-1], np.float64)
         control, _ = course.epochs(after[:-1], np.float32, significand(case))
+        test = _predictions(inputs.test, after[-1], recipe.hidden, significand(case))
+        train = _predictions(inputs.train, after[-1], recipe.hidden, significand(case))
         return Followed(
             inputs_sha256=digest.sha256(inputs.to(DTYPES[case.dtype]).entries()),
             weights=[one.astype("<f8").tobytes().hex() for one in course.alone(first)],
             error_ulps=_errors(after[1:], truth, kind),
             control_ulps=_errors(control, truth, "<f4"),
             losses=losses.tolist(),
-            predictions=_predictions(inputs, after[-1], recipe.hidden, significand(case)),
+            predictions=test,
+            test=_right(test, labels(recipe.test_size, case.seed, "test")),
+            train=_right(train, labels(recipe.train_size, case.seed, "train")),
         )
 
 
@@ -187,10 +193,16 @@ def _errors(found: Array, truth: Array, kind: str) -> list[float]:
     return errors
 
 
-def _predictions(inputs: Inputs, weights: Array, hidden: int, bits: int | None) -> str:
-    """What the weights say of each test point; "?" where the logit is too close to zero to say."""
+def _right(predictions: str, truth: IntArray) -> tuple[int, int]:
+    """How many predictions are right at least, and at most."""
+    right = sum(said == str(label) for said, label in zip(predictions, truth, strict=True))
+    return right, right + predictions.count("?")
+
+
+def _predictions(data: XorPoints, weights: Array, hidden: int, bits: int | None) -> str:
+    """What the weights say of each point; "?" where the logit is too close to zero to say."""
     row = shaped(weights[None].astype(np.float64), hidden)
-    points, labels = inputs.test.points.double().numpy(), inputs.test.labels.double().numpy()
+    points, labels = data.points.double().numpy(), data.labels.double().numpy()
     _, logits = gradients(points[None], labels[None], row)
     close = CLOSE if bits is None else 4 * 2.0**-bits * np.abs(logits[0]).max(initial=0.0)
     said = np.where(logits[0] >= 0, "1", "0")

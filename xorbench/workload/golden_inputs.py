@@ -72,6 +72,13 @@ def points(size: int, std: float, seed: int, name: str) -> tuple[FloatArray, Int
     return bits + std * noise, (bits.sum(axis=1) == 1).astype(np.int64)
 
 
+def labels(size: int, seed: int, name: str) -> IntArray:
+    """Labels (size,) of a named stream, as NumPy reads it."""
+    bits = reading(seed, name).bits(2 * size).reshape(size, 2)
+    found: IntArray = (bits.sum(axis=1) == 1).astype(np.int64)
+    return found
+
+
 def initial_weights(hidden: int, seed: int) -> list[FloatArray]:
     """The flat initial weights of the network, as `nn.Linear` draws them from the stream `init`."""
     draws = reading(seed, "init")
@@ -91,8 +98,7 @@ def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
 
 def _labels(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
     for name, data, size in _parts(recipe, inputs):
-        bits = reading(seed, name).bits(2 * size).reshape(size, 2)
-        yield _equal(f"{name} labels", data.labels.numpy(), (bits.sum(axis=1) == 1).astype(int))
+        yield _equal(f"{name} labels", data.labels.numpy(), labels(size, seed, name))
 
 
 def _parts(recipe: Recipe, inputs: Inputs) -> Iterator[tuple[str, XorPoints, int]]:

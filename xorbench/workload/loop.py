@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
+from xorbench.plan.recipe import EPOCH_WEIGHT_BYTES, Recipe
 from xorbench.workload import digest
 from xorbench.workload.engines import ENGINES, TrainingSpec
 from xorbench.workload.engines.spec import on_device
@@ -27,7 +27,6 @@ DTYPES: Final = {
     "float64": torch.float64,
     "bfloat16": torch.float32,  # autocast is over float32 weights
 }
-EPOCH_WEIGHT_BYTES = 1024  # of a network whose weights are kept after every epoch
 
 
 @dataclass(frozen=True, slots=True)
