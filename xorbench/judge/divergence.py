@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 
 from xorbench.judge.ulps import ranks
-from xorbench.observe.records import WeightRecord
+from xorbench.observe.records import TensorRecord
 from xorbench.observe.trace import TraceEpoch
 from xorbench.plan.digest import FORWARD
 
 INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # a float's bits, by its bytes
 WIDTHS: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int64": 8, "bool": 1}
 
-StepValues = Mapping[str, WeightRecord]
+StepValues = Mapping[str, TensorRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def first_place(a: TraceEpoch, b: TraceEpoch, tensors: Sequence[str]) -> TracePl
     return None
 
 
-def compare(a: WeightRecord, b: WeightRecord) -> Difference:
+def compare(a: TensorRecord, b: TensorRecord) -> Difference:
     """Two tensors element by element; of different shapes or types nothing is compared."""
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return Difference(a.shape, b.shape, 0, None, None)
@@ -101,11 +101,11 @@ def _grown(step: int, a: StepValues, b: StepValues) -> Growth:
     return Growth(step, sum(one.differing for one in found), sizes, max(known, default=None))
 
 
-def _bits(record: WeightRecord) -> "np.ndarray[Any, np.dtype[Any]]":
+def _bits(record: TensorRecord) -> "np.ndarray[Any, np.dtype[Any]]":
     return np.frombuffer(bytes.fromhex(record.hex), INTEGERS[WIDTHS[record.dtype]])
 
 
-def _element(a: WeightRecord, b: WeightRecord, at: int, ulps: int | None) -> Element:
+def _element(a: TensorRecord, b: TensorRecord, at: int, ulps: int | None) -> Element:
     bits_a, bits_b = int(_bits(a)[at]), int(_bits(b)[at])
     digits = 2 * WIDTHS[a.dtype]
     index = [int(i) for i in np.unravel_index(at, a.shape)] if a.shape else []

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.errors import BadFile
-from xorbench.observe.records import WeightRecord
+from xorbench.observe.records import TensorRecord
 from xorbench.observe.store import read_bytes, write_whole
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
@@ -46,7 +46,7 @@ class TraceEpoch(Struct, frozen=True, kw_only=True):
     loss: float | None
     digest: str
     steps: list[list[str]]
-    values: dict[str, dict[str, WeightRecord]] = {}
+    values: dict[str, dict[str, TensorRecord]] = {}
 
 
 class Trace(Struct, frozen=True, kw_only=True):
