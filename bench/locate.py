@@ -29,12 +29,13 @@ import pandas as pd
 import torch
 
 from xorbench.commands.diff import DiffRequest, diff
-from xorbench.judge.divergence import Difference, TracePlace, compare, first_epoch, first_place
+from xorbench.judge.divergence import TracePlace, element, first_epoch, first_place
+from xorbench.judge.elements import Difference
 from xorbench.judge.stats import wilson
 from xorbench.measure import retrain
 from xorbench.measure.runner import ProcessSlot
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.recipe import Recipe
@@ -45,8 +46,11 @@ CASE: Final = Case()
 RECIPE: Final = Recipe(epochs=3)
 STEPS: Final = RECIPE.train_size // CASE.batch_size
 WEIGHTS: Final = {"layer1.weight": 8, "layer1.bias": 4, "layer2.weight": 4, "layer2.bias": 1}
-ACTIVATIONS: Final = {"hidden": 4 * CASE.batch_size, "logits": CASE.batch_size}
-INPUTS: Final = {"inputs": 2 * CASE.batch_size}
+ACTIVATIONS: Final = {
+    "the output of module act_fn Tanh": 4 * CASE.batch_size,
+    "the output of module layer2 Linear": CASE.batch_size,
+}
+INPUTS: Final = {"the batch (input [0] of SimpleClassifier, call 0)": 2 * CASE.batch_size}
 SINGLE_BITS: Final = 1_000
 STRUCTURES: Final = (
     "skip-batch", "repeat-batch", "swap-batches", "flip-label", "keep-gradients", "other-lr",
@@ -104,15 +108,13 @@ def drawn(number: int) -> Injection:
 
 def _bit(draw: random.Random) -> Injection:
     place = draw.choice(("weight", "gradient", "activation", "batch"))
-    sizes = {"activation": ACTIVATIONS, "batch": {"inputs": 2 * CASE.batch_size}}.get(
-        place, WEIGHTS
-    )
+    sizes = {"activation": ACTIVATIONS, "batch": INPUTS}.get(place, WEIGHTS)
     tensor = draw.randrange(len(sizes))
     name, size = list(sizes.items())[tensor]
     epoch, step = draw.randrange(RECIPE.epochs), draw.randrange(STEPS)
     element, bit = draw.randrange(size), draw.randrange(32)
     fault = f"flip-{place}:epoch={epoch},step={step},tensor={tensor},element={element},bit={bit}"
-    seen = f"grad {name}" if place == "gradient" else name
+    seen = {"gradient": f"gradient {name}", "weight": f"parameter {name}"}.get(place, name)
     return Injection(f"a bit of {place}", fault, epoch, step, seen, element, bit)
 
 
@@ -121,13 +123,13 @@ def _structure(draw: random.Random, kind: str) -> Injection:
     epoch, step = draw.randrange(RECIPE.epochs), draw.randrange(1, STEPS - 1)
     element = draw.randrange(CASE.batch_size)
     seen: dict[str, tuple[int, str]] = {
-        "skip-batch": (step, "order"),
-        "repeat-batch": (step + 1, "order"),
-        "swap-batches": (step, "order"),
-        "flip-label": (step, "labels"),
-        "keep-gradients": (step, "grad layer2.bias"),
-        "other-lr": (step, "layer1.weight"),
-        "draw-extra": (0, "order"),
+        "skip-batch": (step, "the order"),
+        "repeat-batch": (step + 1, "the order"),
+        "swap-batches": (step, "the order"),
+        "flip-label": (step, "the labels"),
+        "keep-gradients": (step, "gradient layer1.weight"),
+        "other-lr": (step, "the hyperparameters of optimizer 0 (SGD)"),
+        "draw-extra": (0, "the order"),
     }
     return Injection(
         kind, f"{kind}:epoch={epoch},step={step},element={element}", epoch, *seen[kind]
@@ -144,21 +146,19 @@ def by_traces(injection: Injection, folder: Path) -> bool:
     return _is_at(injection, found.place, found.difference)
 
 
-def _trace(faults: list[FaultSpec], valued: range) -> Trace:
+def _trace(faults: list[FaultSpec], valued: range) -> CaseTrace:
     opened = retrain.open_traced(SLOT, CASE, RECIPE, faults)
     epochs = {n: retrain.record(SLOT, opened, n, valued) for n in range(RECIPE.epochs)}
     retrain.close(SLOT, opened)
-    head = TraceHead(
+    training = TracedTraining(
         xorbench_version="",
         case=CASE,
         config=ProcessConfig(),
         recipe=RECIPE,
         faults=[],
-        machine={},
         inputs_sha256=opened.inputs_sha256,
-        tensors=opened.tensors,
     )
-    return Trace(head=head, epochs=epochs)
+    return CaseTrace(traces.case_head(training, {}), training, epochs)
 
 
 def by_runs(injection: Injection) -> bool | None:
@@ -168,15 +168,12 @@ def by_runs(injection: Injection) -> bool | None:
     epoch = first_epoch(clean, faulty)
     if epoch is None:
         return None
-    a, b, names = _retrained(faults, clean, faulty, epoch)
-    place = first_place(a, b, names)
-    if place is None or place.tensor is None:
-        return _is_at(injection, place, None)
-    step = str(place.step)
-    a, b, _ = _retrained(faults, clean, faulty, epoch, range(place.step, place.step + 1))
-    return _is_at(
-        injection, place, compare(a.values[step][place.tensor], b.values[step][place.tensor])
-    )
+    first = first_place(*_retrained(faults, clean, faulty, epoch))
+    if first is None or first[0].tensor is None:
+        return _is_at(injection, None if first is None else first[0], None)
+    step = first[0].step
+    first = first_place(*_retrained(faults, clean, faulty, epoch, range(step, step + 1)))
+    return first is not None and _is_at(injection, first[0], element(first[1]))
 
 
 @cache
@@ -198,14 +195,14 @@ def _retrained(
     faulty: dict[int, str],
     epoch: int,
     valued: range = range(0),
-) -> tuple[TraceEpoch, TraceEpoch, list[str]]:
+) -> tuple[EpochTrace, EpochTrace]:
     a = retrain.again(SLOT, CASE, RECIPE, [], clean, epoch, valued)
     b = retrain.again(SLOT, CASE, RECIPE, faults, faulty, epoch, valued)
     for one in (a, b):
         if one.recorded is None or one.diverged is not None:
             sys.exit(f"a retraining does not repeat its epoch digests at epoch {one.diverged}")
     recorded = [one.recorded for one in (a, b) if one.recorded]
-    return recorded[0], recorded[1], a.tensors
+    return recorded[0], recorded[1]
 
 
 def _is_at(injection: Injection, place: TracePlace | None, difference: Difference | None) -> bool:

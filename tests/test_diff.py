@@ -6,7 +6,7 @@ import shlex
 import shutil
 import struct
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,17 @@ from xorbench.commands.diff import DiffRequest, diff
 from xorbench.commands.training_ref import sides
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
+from xorbench.judge.elements import Difference
 from xorbench.measure.retrain import other_machine
 from xorbench.observe import trace as traces
-from xorbench.observe.records import WeightRecord
-from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.observe.trace import (
+    CaseTrace,
+    EpochTrace,
+    More,
+    TracedTraining,
+    TraceEvent,
+    TraceStep,
+)
 from xorbench.plan import kernels
 from xorbench.plan.axes import CASE_AXES, Axis, read_env
 from xorbench.plan.case import DTYPES, ENGINES, OPTIMIZERS, Case, ProcessConfig, variant_id
@@ -33,11 +40,18 @@ CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
 OTHER = "cpu-loader-b128-pin0-drop0-w0-s0"
 
 
-def floats(*values: float) -> WeightRecord:
-    """A float32 tensor of these values."""
-    return WeightRecord(
-        dtype="float32", shape=[len(values)], hex=struct.pack(f"<{len(values)}f", *values).hex()
-    )
+def floats(*values: float, kind: str = "new parameter", name: str = "w") -> TraceEvent:
+    """A float32 tensor of these values, as a trace keeps it."""
+    data = struct.pack(f"<{len(values)}f", *values).hex()
+    more = More(shape=[len(values)], dtype="float32", hex=data)
+    return TraceEvent(kind, name, data[:16], more)
+
+
+def compared(a: TraceEvent, b: TraceEvent) -> Difference:
+    """How two tensors differ, both of which are kept."""
+    found = compare(a, b)
+    assert found is not None
+    return found
 
 
 # Reading what is named
@@ -116,15 +130,15 @@ def test_what_names_no_training_is_said(text: str) -> None:
 def test_the_distance_is_counted_in_numbers_between() -> None:
     """From the float before 1 to the one after it: two steps down, one up, across zero too."""
     before, after = math.nextafter(1, 0), 1 + 2**-23
-    assert compare(floats(1 - 2**-24), floats(after)).largest_ulps == 2
-    assert compare(floats(-(2**-149)), floats(2**-149)).largest_ulps == 2
-    assert compare(floats(0.0), floats(-0.0)).first is not None
+    assert compared(floats(1 - 2**-24), floats(after)).largest_ulps == 2
+    assert compared(floats(-(2**-149)), floats(2**-149)).largest_ulps == 2
+    assert compared(floats(0.0), floats(-0.0)).first is not None
     assert before < 1
 
 
 def test_the_first_element_is_shown_with_both_bit_patterns() -> None:
     """Index, values, bits, distance; and how many differ."""
-    found = compare(floats(1, 2, 3), floats(1, 2 + 2**-22, -3))
+    found = compared(floats(1, 2, 3), floats(1, 2 + 2**-22, -3))
     assert found.first is not None
     assert (found.first.index, found.first.ulps, found.differing) == ([1], 1, 2)
     assert (found.first.a_bits, found.first.b_bits) == ("0x40000000", "0x40000001")
@@ -133,28 +147,43 @@ def test_the_first_element_is_shown_with_both_bit_patterns() -> None:
 
 def test_nan_has_no_distance() -> None:
     """What is not a number is different, and not far or near."""
-    found = compare(floats(math.nan), floats(1))
+    found = compared(floats(math.nan), floats(1))
     assert found.first is not None
     assert (found.first.ulps, found.largest_ulps, found.differing) == (None, None, 1)
 
 
-def epoch(*steps: list[str]) -> TraceEpoch:
-    """A traced epoch of these digests."""
-    return TraceEpoch(epoch=3, loss=None, digest="", steps=list(steps))
+def step(number: int, *events: TraceEvent) -> TraceStep:
+    """A step of these events."""
+    return TraceStep(step=number, at_s=0, took_s=0, recorder_s=0, events=list(events))
+
+
+def epoch(*steps: str) -> EpochTrace:
+    """A traced epoch whose steps have tensors p and q, with these digests of a letter each."""
+    lines = [
+        step(
+            number,
+            *(
+                TraceEvent("data", name, digest)
+                for name, digest in zip("pq", digests, strict=False)
+            ),
+        )
+        for number, digests in enumerate(steps)
+    ]
+    return EpochTrace(3, None, "", lines)
 
 
 def test_the_first_place_is_the_earliest_step_then_the_earliest_tensor() -> None:
     """Tensors are in the order of the computation."""
-    place = first_place(epoch(["a", "b"], ["c", "d"]), epoch(["a", "b"], ["x", "y"]), ["p", "q"])
-    assert place is not None
-    assert (place.epoch, place.step, place.tensor) == (3, 1, "p")
+    found = first_place(epoch("ab", "cd"), epoch("ab", "xy"))
+    assert found is not None
+    assert found[0] == TracePlace(3, 1, "the p")
 
 
 def test_a_step_that_one_side_lacks_is_a_place() -> None:
     """Where all common steps agree, the first that is missing differs."""
-    place = first_place(epoch(["a"]), epoch(["a"], ["b"]), ["p"])
-    assert place is not None
-    assert (place.step, place.tensor) == (1, None)
+    found = first_place(epoch("a"), epoch("a", "b"))
+    assert found is not None
+    assert found[0] == TracePlace(3, 1, None)
 
 
 def test_epoch_digests_are_compared_where_both_have_an_epoch() -> None:
@@ -165,11 +194,12 @@ def test_epoch_digests_are_compared_where_both_have_an_epoch() -> None:
 
 def test_growth_counts_the_weights_alone() -> None:
     """Gradients and activations are not in it."""
-    one = {"2": {"hidden": floats(1), "grad w": floats(1), "w": floats(1, 2)}}
-    other = {"2": {"hidden": floats(9), "grad w": floats(9), "w": floats(1, 2 + 2**-22)}}
-    assert [(g.step, g.differing, g.elements, g.largest_ulps) for g in growth(one, other)] == [
-        (2, 1, 2, 1)
-    ]
+    one = [floats(1, kind="output"), floats(1, kind="gradient"), floats(1, 2)]
+    other = [floats(9, kind="output"), floats(9, kind="gradient"), floats(1, 2 + 2**-22)]
+    found = growth(
+        EpochTrace(0, None, "", [step(2, *one)]), EpochTrace(0, None, "", [step(2, *other)])
+    )
+    assert [(g.step, g.differing, g.elements, g.largest_ulps) for g in found] == [(2, 1, 2, 1)]
 
 
 def test_another_machine_is_named() -> None:
@@ -186,69 +216,66 @@ def test_another_machine_is_named() -> None:
 def written(path: Path, *, valued: range = range(0), config: ProcessConfig | None = None) -> Path:
     """A trace of two epochs, written by the real tracer."""
     traced = Traced(Case(), Recipe(epochs=2))
-    head = TraceHead(
+    training = TracedTraining(
         xorbench_version="0",
         case=Case(),
         config=config or ProcessConfig(),
         recipe=Recipe(epochs=2),
         faults=[],
-        machine={},
         inputs_sha256=traced.training.inputs_sha256(),
-        tensors=traced.tensors,
     )
-    epochs = {}
-    for number in range(2):
-        one = traced.record(valued)
-        values = {str(step): found for step, found in one.values.items()}
-        epochs[number] = msgspec.convert(
-            {"epoch": number, "loss": one.loss, "digest": one.digest}
-            | {"steps": one.steps, "values": values},
-            TraceEpoch,
-        )
-    traces.write(path, Trace(head=head, epochs=epochs))
+    epochs = {
+        number: msgspec.convert({"epoch": number, **asdict(traced.record(valued))}, EpochTrace)
+        for number in range(2)
+    }
+    traces.write(path, CaseTrace(traces.case_head(training, {}), training, epochs))
     return path
 
 
-def test_an_epoch_of_a_trace_is_at_most_15_kb(tmp_path: Path) -> None:
-    """At batch 128, with every tensor's digest in every step."""
+def test_a_step_of_a_trace_is_at_most_5_kb(tmp_path: Path) -> None:
+    """At batch 128, with every tensor's digest in every step; the first also names them."""
     lines = written(tmp_path / "a.trace").read_bytes().splitlines()
-    assert [len(line) <= 15_000 for line in lines[1:]] == [True, True]
+    assert len(lines) == 1 + 2 * (19 + 1)
+    assert max(map(len, lines[1:])) <= 5_000
 
 
 def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     """Values included."""
     path = written(tmp_path / "a.trace", valued=range(4, 5))
-    first = traces.load(path)
+    first = traces.load_case(path)
     traces.write(tmp_path / "b.trace", first)
     assert path.read_bytes() == (tmp_path / "b.trace").read_bytes()
-    assert first.epochs[1].values["4"]["inputs"].shape == [128, 2]
+    kept = [step.step for step in first.epochs[1].steps if step.events[-1].more.hex]
+    assert kept == [4]
 
 
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (lambda text: text.replace('"schema_version":2', '"schema_version":9'), "version 9"),
-        (lambda text: text[:-200], ":3: damaged"),
+        (lambda text: text.replace('"schema_version":3', '"schema_version":9'), "version 9"),
+        (lambda text: text[:-200], "epoch 1 has no end"),
         (lambda _text: "", ":1: damaged"),
-        (lambda text: text.replace('"loss":', '"loss":"', 1), ":2: damaged"),
+        (lambda text: text.replace('"events":', '"events":"', 1), ":2: damaged"),
+        (lambda text: text.replace('"step":1,', '"step":0,', 1), ":3: damaged: step 0 is not new"),
     ],
-    ids=["newer", "cut short", "empty", "no JSON"],
+    ids=["newer", "cut short", "empty", "no JSON", "twice"],
 )
 def test_a_damaged_trace_is_said_with_its_line(damage, what, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """File and line, never a traceback."""
     path = written(tmp_path / "a.trace")
     path.write_text(damage(path.read_text()))
     with pytest.raises(BadFile, match=what):
-        traces.load(path)
+        traces.load_case(path)
 
 
 def test_inputs_that_differ_are_said_before_the_epoch_digests(tmp_path: Path) -> None:
     """Of two traces with other points the first thing told is that."""
     one = written(tmp_path / "a.trace")
-    trace = traces.load(one)
-    head = msgspec.structs.replace(trace.head, inputs_sha256="f" * 64)
+    trace = traces.load_case(one)
+    training = msgspec.structs.replace(trace.training, inputs_sha256="f" * 64)
     other = tmp_path / "b.trace"
-    traces.write(other, msgspec.structs.replace(trace, head=head))
+    head = msgspec.structs.replace(trace.head, training=training)
+    traces.write(other, replace(trace, head=head))
     found, code = diff(DiffRequest(str(one), str(other), tmp_path))
     lines = report.text(found).splitlines()
     assert code == 1
@@ -259,14 +286,17 @@ def test_inputs_that_differ_are_said_before_the_epoch_digests(tmp_path: Path) ->
 def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> None:
     """A gradient of other bits, rounded away before it reached a weight: it is a difference."""
     one = written(tmp_path / "a.trace")
-    trace = traces.load(one)
-    steps = [list(step) for step in trace.epochs[1].steps]
-    steps[3][trace.head.tensors.index("grad layer1.bias")] = "0" * 16
-    epochs = {**trace.epochs, 1: msgspec.structs.replace(trace.epochs[1], steps=steps)}
+    trace = traces.load_case(one)
+    steps = list(trace.epochs[1].steps)
+    events = list(steps[3].events)
+    at = [(event.kind, event.identity) for event in events].index(("gradient", "o0.g0.p1"))
+    events[at] = msgspec.structs.replace(events[at], digest="0" * 16)
+    steps[3] = msgspec.structs.replace(steps[3], events=events)
+    epochs = {**trace.epochs, 1: replace(trace.epochs[1], steps=steps)}
     other = tmp_path / "b.trace"
-    traces.write(other, Trace(head=trace.head, epochs=epochs))
+    traces.write(other, replace(trace, epochs=epochs))
     found, code = diff(DiffRequest(str(one), str(other), tmp_path))
-    assert (code, found.epoch, found.place) == (1, None, TracePlace(1, 3, "grad layer1.bias"))
+    assert (code, found.epoch, found.place) == (1, None, TracePlace(1, 3, "gradient layer1.bias"))
     assert "epoch digests equal over 2 epochs: what differs was absorbed" in report.text(found)
 
 
@@ -299,7 +329,7 @@ def test_a_flipped_bit_is_found_between_two_processes(flipped: Completed) -> Non
     """Epoch, step, tensor, element and bit as they were injected, and how it grows."""
     found = json.loads(flipped.stdout)
     assert flipped.returncode == found["exit_code"] == 1
-    assert found["place"] == {"epoch": 2, "step": 3, "tensor": "layer1.weight"}
+    assert found["place"] == {"epoch": 2, "step": 3, "tensor": "parameter layer1.weight"}
     element = found["difference"]["first"]
     assert (element["index"], found["difference"]["differing"]) == ([1, 0], 1)
     assert int(element["a_bits"], 16) ^ int(element["b_bits"], 16) == 1 << 20

@@ -102,7 +102,9 @@ def files(*folders: Path) -> Iterator[Path]:
     """The files below the folders that are in the repository."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+            below = path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else path.parts
+            cached = any(part == "__pycache__" or part.endswith("_cache") for part in below)
+            if path.is_file() and not cached:
                 yield path
 
 

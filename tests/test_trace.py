@@ -1,43 +1,54 @@
 """Traces: the bits of the untraced training, and every injected fault at the injected place."""
 
+from collections import Counter
+from dataclasses import asdict
 from functools import cache, partial
 
+import msgspec
 import pytest
 
+from xorbench.judge.divergence import first_place
+from xorbench.observe.trace import EpochTrace
 from xorbench.plan.case import Case
 from xorbench.plan.faults import TENSOR_FAULTS, TRAINING_FAULTS, read_fault
 from xorbench.plan.recipe import Recipe
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
-from xorbench.workload.trace import Traced, TracedEpoch
+from xorbench.workload.trace import Traced
 
 RECIPE = Recipe(epochs=2, train_size=640)
 MOMENT = "epoch=1,step=2,element=1,bit=27"
 
 # Where each fault of MOMENT is first seen; those of the tensors are named for their place.
 PLACES = {
-    "weight": (1, 2, "layer1.weight"),
-    "gradient": (1, 2, "grad layer1.weight"),
-    "activation": (1, 2, "hidden"),
-    "batch": (1, 2, "inputs"),
+    "weight": (1, 2, "parameter layer1.weight"),
+    "gradient": (1, 2, "gradient layer1.weight"),
+    "activation": (1, 2, "the output of module act_fn Tanh"),
+    "batch": (1, 2, "the batch (input [0] of SimpleClassifier, call 0)"),
 }
 SEEN = {
     **{name: PLACES[name.split("-")[1]] for name in TENSOR_FAULTS if not name.endswith("data")},
-    "skip-batch": (1, 2, "order"),
-    "repeat-batch": (1, 3, "order"),
-    "swap-batches": (1, 2, "order"),
-    "flip-label": (1, 2, "labels"),
-    "keep-gradients": (1, 2, "grad layer2.bias"),
-    "other-lr": (1, 2, "layer1.weight"),
-    "draw-extra": (1, 0, "order"),
+    "skip-batch": (1, 2, "the order"),
+    "repeat-batch": (1, 3, "the order"),
+    "swap-batches": (1, 2, "the order"),
+    "flip-label": (1, 2, "the labels"),
+    "keep-gradients": (1, 2, "gradient layer1.weight"),
+    "other-lr": (1, 2, "the hyperparameters of optimizer 0 (SGD)"),
+    "draw-extra": (1, 0, "the order"),
 }
 
 
 @cache
-def traced(*faults: str) -> tuple[list[TracedEpoch], list[str]]:
-    """Every epoch of a traced training, and the names of its tensors."""
+def traced(*faults: str) -> list[EpochTrace]:
+    """Every epoch of a traced training."""
     one = Traced(Case(), RECIPE, [read_fault(fault) for fault in faults])
-    return [one.record(range(1, 3)) for _ in range(RECIPE.epochs)], one.tensors
+    return [epoch_trace(one, range(1, 3)) for _ in range(RECIPE.epochs)]
+
+
+def epoch_trace(one: Traced, valued: range = range(0)) -> EpochTrace:
+    """One more epoch of a traced training, as it is read from a process."""
+    recorded = asdict(one.record(valued))
+    return msgspec.convert({"epoch": one.training.epoch - 1, **recorded}, EpochTrace)
 
 
 def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008 - frozen
@@ -47,20 +58,13 @@ def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008
     return [training.step().digest for _ in range(RECIPE.epochs)]
 
 
-def first_seen(*faults: str) -> tuple[int, int, str] | None:
+def first_seen(*faults: str) -> tuple[int, int, str | None] | None:
     """Epoch, step and tensor at which a faulty trace first differs from the clean one."""
-    clean, names = traced()
-    faulty, _ = traced(*faults)
-    return next(
-        (
-            (epoch, step, names[at])
-            for epoch, (one, other) in enumerate(zip(clean, faulty, strict=True))
-            for step, (a, b) in enumerate(zip(one.steps, other.steps, strict=False))
-            for at in range(len(names))
-            if a[at] != b[at]
-        ),
-        None,
-    )
+    for one, other in zip(traced(), traced(*faults), strict=True):
+        found = first_place(one, other)
+        if found is not None:
+            return found[0].epoch, found[0].step, found[0].tensor
+    return None
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -71,23 +75,30 @@ def test_a_trace_has_the_bits_of_the_untraced_training(processes: int) -> None:
 
 
 def test_every_step_holds_a_digest_of_every_tensor() -> None:
-    """Order, inputs, labels, hidden, logits, loss, each gradient, each weight, in that order."""
-    epochs, names = traced()
-    assert names[:6] == ["order", "inputs", "labels", "hidden", "logits", "loss"]
-    assert names[6:] == [
-        "grad layer2.bias", "grad layer2.weight", "grad layer1.bias", "grad layer1.weight",
-        "layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias",
-    ]  # fmt: skip
-    assert all(len(step) == len(names) for epoch in epochs for step in epoch.steps)
+    """Order, weights, inputs, each layer, labels, loss, each gradient, each new weight."""
+    epochs = traced()
+    seen = [[event.kind for event in step.events] for epoch in epochs for step in epoch.steps]
+    weights = RECIPE.hidden and 4
+    # the first step of all meets the model after its order
+    expected = ["data", *["parameter"] * weights, "call", "batch", *["output"] * 4]
+    expected += ["data", "loss", "hyperparameters", *["gradient"] * weights]
+    assert seen[1] == [
+        *["parameter"] * weights,
+        "data",
+        *expected[5:],
+        *["new parameter"] * weights,
+    ]
+    assert all(Counter(kinds) == Counter(seen[1]) for kinds in seen)
     assert [len(epoch.steps) for epoch in epochs] == [5, 5]
 
 
 def test_values_are_kept_for_the_steps_asked_for() -> None:
     """Steps 1 and 2 of the epoch, whole."""
-    epochs, names = traced()
-    assert list(epochs[0].values) == [1, 2]
-    assert list(epochs[0].values[1]) == names
-    assert epochs[0].values[1]["inputs"]["shape"] == [128, 2]
+    steps = traced()[0].steps
+    kept = [all(e.more.hex for e in step.events if e.more.dtype) for step in steps]
+    assert kept == [False, True, True, False, False]
+    batch = next(event for event in steps[1].events if event.kind == "batch")
+    assert (batch.more.shape, batch.more.dtype) == ([128, 2], "float32")
 
 
 @pytest.mark.parametrize("name", SEEN)

@@ -521,6 +521,82 @@ def trace(**options: Any) -> int:
     return CHECK_FAILED
 
 
+@cli.command(
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+)
+@click.argument("words", nargs=-1, metavar="(-- CMD … | MODULE:FUNCTION)", type=click.UNPROCESSED)
+@click.option("--processes", default="2", metavar="N", help="How many times to run it [2].")
+@click.option("--steps", metavar="K", help="End each run after K steps of an optimizer.")
+@click.option("--in-place", is_flag=True, help="Run in this folder itself, not in copies of it.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave it out of the copies.")
+@click.option("--link", multiple=True, metavar="PATH", help="Link it into the copies, to be read.")
+@click.option("--max-copy", default="1GB", metavar="SIZE", help="The largest folder to copy [1GB].")
+@click.option("--max-record", default="1GB", metavar="SIZE", help="The largest record [1GB].")
+@click.option("--timeout", default="3600", metavar="S", help="Seconds that a run may take [3600].")
+@click.option("--with-source", is_flag=True, help="Show lines of source beside their numbers.")
+@click.option("--from", "folder", metavar="DIR", help="Judge the records of a check once more.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and run nothing.")
+@ROOT
+@click.option("--name", metavar="NAME", help="A name to find it by.")
+@JUNIT
+@MARKDOWN
+@JSON
+def check(**options: Any) -> int:
+    """Run a training of your own twice: is it the same, bit for bit? If not, where not?
+
+    CMD is a command, such as -- python train.py; a function is called without arguments in a
+    fresh interpreter. The script needs no change. Each run sees XORBENCH_RUN, from 1.
+    """
+    from xorbench.commands import check as command
+
+    exports = _exports(options)
+    if options["folder"] is not None:
+        return _print_check(command.from_folder(Path(options["folder"])), options, exports)
+    request = _check_request(options)
+    if options["dry_run"]:
+        _say("\n".join(command.plan(request, command.prepared(request))))
+        return 0
+    return _print_check(command.check(request, _note), options, exports)
+
+
+def _check_request(options: dict[str, Any]) -> Any:
+    from xorbench.commands.check import CheckRequest
+
+    words: tuple[str, ...] = options["words"]
+    target = None
+    if not words:
+        raise BadOption("check: no command given", "check -- python train.py")
+    if len(words) == 1 and ":" in words[0] and not Path(words[0]).exists():
+        target = words[0]
+    steps = options["steps"]
+    return CheckRequest(
+        words=() if target else words,
+        target=target,
+        processes=parse.integer("--processes", options["processes"], 2, 64),
+        steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
+        in_place=options["in_place"],
+        exclude=options["exclude"],
+        link=options["link"],
+        max_copy=parse.size("--max-copy", options["max_copy"]),
+        max_record=parse.size("--max-record", options["max_record"]),
+        timeout_s=_timeout_s(options),
+        with_source=options["with_source"],
+        root=_root(options["out"]),
+        name=_name(options["name"]),
+    )
+
+
+def _print_check(outcome: Any, options: dict[str, Any], exports: Any) -> int:
+    from xorbench.commands import check_outputs
+
+    code: int = outcome.exit_code
+    shown = check_outputs.write(outcome, exports, as_json=options["as_json"])
+    _say(shown.text)
+    _note(f"report in {_shown(shown.report)}")
+    _note(shown.warning)
+    return code
+
+
 @cli.command()
 @click.argument("a")
 @click.argument("b")

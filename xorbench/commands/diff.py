@@ -11,16 +11,17 @@ from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
 from xorbench.judge.divergence import (
     Divergence,
     TracePlace,
-    compare,
+    element,
     first_epoch,
     first_place,
     growth,
 )
+from xorbench.judge.first_difference import FirstDifference
 from xorbench.measure import retrain
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.retrain import Replayed
 from xorbench.measure.runner import ProcessSlot
-from xorbench.observe.trace import Trace, TraceEpoch
+from xorbench.observe.trace import CaseTrace, EpochTrace
 from xorbench.plan import kernels
 
 FOLLOWED: Final = 6  # steps from the first that differs whose values are compared
@@ -82,16 +83,16 @@ def _on_record(a: TrainingRef, b: TrainingRef, notes: list[str]) -> Divergence:
     )
 
 
-def _between(a: Trace, b: Trace, both: BothSides, found: Divergence) -> Divergence:
+def _between(a: CaseTrace, b: CaseTrace, both: BothSides, found: Divergence) -> Divergence:
     """Add step and tensor from the traces themselves: they show what an epoch's end no longer does.
 
     Damage to a gradient or an activation may round away before it reaches a weight.
     """
     for epoch in sorted(a.epochs.keys() & b.epochs.keys()):
         one, other = a.epochs[epoch], b.epochs[epoch]
-        place = first_place(one, other, a.head.tensors)
-        if place is not None:
-            return _with_values(both, replace(found, place=place), one, other)
+        first = first_place(one, other)
+        if first is not None:
+            return _with_values(both, replace(found, place=first[0]), first[1], one, other)
     return found
 
 
@@ -123,12 +124,15 @@ def _replayed(
         if one.recorded is None or one.diverged is not None:
             return replace(found, transient=_transient(letter, slot, side, one))
     found = replace(found, replays=f"both sides repeat their epoch digests up to epoch {epoch}")
-    place = first_place(*_recorded(again), again[0].tensors)
-    if place is None or place.tensor is None:
-        return replace(found, place=place)
-    valued = range(place.step, place.step + FOLLOWED)
+    first = first_place(*_recorded(again))
+    if first is None or first[0].tensor is None:
+        return replace(found, place=None if first is None else first[0])
+    valued = range(first[0].step, first[0].step + FOLLOWED)
     again = [_again(slot, side, epoch, valued) for slot, side in zip(slots, both, strict=True)]
-    return _with_values(both, replace(found, place=place), *_recorded(again))
+    first = first_place(*_recorded(again))
+    if first is None:
+        return replace(found, transient="the divergence did not come again")
+    return _with_values(both, replace(found, place=first[0]), first[1], *_recorded(again))
 
 
 def _kernel_hint(slot: ProcessSlot, side: TrainingRef) -> str:
@@ -137,7 +141,7 @@ def _kernel_hint(slot: ProcessSlot, side: TrainingRef) -> str:
     return f"; {said}" if said else ""
 
 
-def _recorded(again: list[Replayed]) -> tuple[TraceEpoch, TraceEpoch]:
+def _recorded(again: list[Replayed]) -> tuple[EpochTrace, EpochTrace]:
     a, b = (one.recorded for one in again if one.recorded)
     return a, b
 
@@ -164,16 +168,17 @@ def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, first: Replaye
     )
 
 
-def _with_values(both: BothSides, found: Divergence, a: TraceEpoch, b: TraceEpoch) -> Divergence:
+def _with_values(
+    both: BothSides, found: Divergence, first: FirstDifference, a: EpochTrace, b: EpochTrace
+) -> Divergence:
     """Add the element and the growth, or the commands whose traces would hold them."""
     place = found.place
     if place is None or place.tensor is None:
         return found
-    one, other = a.values.get(str(place.step)), b.values.get(str(place.step))
-    if one is None or other is None:
+    difference = element(first)
+    if difference is None:
         return replace(found, commands=_commands(both, place.epoch, place))
-    difference = compare(one[place.tensor], other[place.tensor])
-    return replace(found, difference=difference, growth=growth(a.values, b.values))
+    return replace(found, difference=difference, growth=growth(a, b))
 
 
 def _commands(both: BothSides, epoch: int, place: TracePlace | None) -> list[str]:

@@ -12,7 +12,7 @@ from xorbench.errors import BadOption
 from xorbench.judge.divergence import first_epoch
 from xorbench.measure import retrain
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import Trace, TraceEpoch, TraceHead
+from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.plan.recipe import Recipe
 
 
@@ -35,7 +35,7 @@ class TraceOutcome:
     """The trace as written, and the first epoch in which it is not what was on record."""
 
     output: Path
-    trace: Trace
+    trace: CaseTrace
     diverged: int | None
 
 
@@ -48,24 +48,22 @@ def trace(request: TraceRequest) -> TraceOutcome:
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         with running([slot], start):
             opened = retrain.open_traced(slot, side.case, side.recipe, side.injected())
-            recorded: dict[int, TraceEpoch] = {}
+            recorded: dict[int, EpochTrace] = {}
             for epoch in range(max(epochs) + 1):
                 if epoch in epochs:
                     recorded[epoch] = retrain.record(slot, opened, epoch, request.valued)
                 else:
                     retrain.step(slot, opened)
-    head = TraceHead(
+    training = TracedTraining(
         xorbench_version=__version__,
         case=side.case,
         config=side.config,
         recipe=side.recipe,
         faults=list(side.faults),
         index=side.index,
-        machine=slot.machine,
         inputs_sha256=opened.inputs_sha256,
-        tensors=opened.tensors,
     )
-    found = Trace(head=head, epochs=recorded)
+    found = CaseTrace(traces.case_head(training, slot.machine), training, recorded)
     traces.write(request.output, found)
     digests = {number: epoch.digest for number, epoch in recorded.items()}
     return TraceOutcome(request.output, found, first_epoch(side.epoch_digests, digests))

@@ -12,7 +12,7 @@ from xorbench.measure.runner import ProcessSlot, make_slots
 from xorbench.observe import store as files
 from xorbench.observe import trace as traces
 from xorbench.observe.records import ProcessRecord, Run, TrainingRecord
-from xorbench.observe.trace import Trace
+from xorbench.observe.trace import CaseTrace
 from xorbench.plan.case import Case, ProcessConfig, Variant, spelled_out, variant_id
 from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe
@@ -40,7 +40,7 @@ class TrainingRef:
     inputs_sha256: str = ""
     epoch_digests: Mapping[int, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
-    trace: Trace | None = None
+    trace: CaseTrace | None = None
 
     @property
     def variant(self) -> str:
@@ -102,7 +102,7 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
     """
     path = Path(text)
     if traces.is_trace(path):
-        return [_of_trace(text, traces.load(path))]
+        return [_of_trace(text, traces.load_case(path))]
     name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
     variant, _, process = rest.partition("#")
     evidence = Evidence(files.load(files.find(root, name, option)))
@@ -118,16 +118,16 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
     return found
 
 
-def _of_trace(text: str, trace: Trace) -> TrainingRef:
-    head = trace.head
-    named = _unrecorded(head.case, head.config, head.recipe, tuple(head.faults))
+def _of_trace(text: str, trace: CaseTrace) -> TrainingRef:
+    of = trace.training
+    named = _unrecorded(of.case, of.config, of.recipe, tuple(of.faults))
     return replace(
         named,
         label=text,
-        index=head.index,
-        inputs_sha256=head.inputs_sha256,
+        index=of.index,
+        inputs_sha256=of.inputs_sha256,
         epoch_digests={number: epoch.digest for number, epoch in trace.epochs.items()},
-        machine=head.machine,
+        machine=trace.head.machine,
         trace=trace,
     )
 

@@ -1,21 +1,14 @@
 """Where two trainings diverge: epoch, step, tensor, element, and how the difference grows."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
 
 import numpy as np
 
-from xorbench.judge.ulps import ranks
-from xorbench.observe.records import TensorRecord
-from xorbench.observe.trace import TraceEpoch
-from xorbench.plan.digest import FORWARD
-
-INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # a float's bits, by its bytes
-WIDTHS: Final = {"bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int64": 8, "bool": 1}
-
-StepValues = Mapping[str, TensorRecord]
+from xorbench.judge.check import label
+from xorbench.judge.elements import Difference, difference
+from xorbench.judge.first_difference import Coverage, FirstDifference, first_of
+from xorbench.observe.trace import EpochTrace, TraceEvent, TraceStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +21,6 @@ class TracePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Element:
-    """One element of a tensor on both sides: values as texts, bit patterns, distance in ulps.
-
-    The distance is None where one of them is not a number, the difference for whole numbers.
-    """
-
-    index: list[int]
-    a: str
-    b: str
-    a_bits: str
-    b_bits: str
-    ulps: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How two tensors differ: the first element that does, and how many of them do."""
-
-    shape_a: list[int]
-    shape_b: list[int]
-    differing: int
-    largest_ulps: int | None
-    first: Element | None
-
-
-@dataclass(frozen=True, slots=True)
 class Growth:
     """What of the difference is in the weights after a step."""
 
@@ -63,78 +30,52 @@ class Growth:
     largest_ulps: int | None
 
 
-def first_place(a: TraceEpoch, b: TraceEpoch, tensors: Sequence[str]) -> TracePlace | None:
+def first_place(a: EpochTrace, b: EpochTrace) -> tuple[TracePlace, FirstDifference] | None:
     """The first step and tensor at which two traces of an epoch differ."""
-    for step, (one, other) in enumerate(zip(a.steps, b.steps, strict=False)):
-        for name, x, y in zip(tensors, one, other, strict=True):
-            if x != y:
-                return TracePlace(a.epoch, step, name)
+    names: dict[str, str] = {}
+    for one, other in zip(a.steps, b.steps, strict=False):
+        names |= {identity: name for identity, (name, _, _) in one.names.items()}
+        first = first_of(one.step, one.events, other.events, Coverage(), names)
+        if first is not None:
+            return TracePlace(a.epoch, one.step, label(first)), first
     if len(a.steps) != len(b.steps):
-        return TracePlace(a.epoch, min(len(a.steps), len(b.steps)), None)
+        steps = (len(a.steps), len(b.steps))
+        first = FirstDifference(min(steps), "steps", None, None, steps=steps)
+        return TracePlace(a.epoch, min(steps), None), first
     return None
 
 
-def compare(a: TensorRecord, b: TensorRecord) -> Difference:
-    """Two tensors element by element; of different shapes or types nothing is compared."""
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return Difference(a.shape, b.shape, 0, None, None)
-    bits_a, bits_b = _bits(a), _bits(b)
-    at = np.flatnonzero(bits_a != bits_b)
-    if not at.size:
-        return Difference(a.shape, b.shape, 0, 0, None)
-    distances = [_distance(a.dtype, int(bits_a[i]), int(bits_b[i])) for i in at]
-    known = [distance for distance in distances if distance is not None]
-    first = _element(a, b, int(at[0]), distances[0])
-    return Difference(a.shape, b.shape, len(at), max(known, default=None), first)
+def element(first: FirstDifference) -> Difference | None:
+    """How the tensors of the first event that differs differ; None where they were not kept."""
+    return None if first.a is None or first.b is None else compare(first.a, first.b)
 
 
-def growth(a: Mapping[str, StepValues], b: Mapping[str, StepValues]) -> list[Growth]:
-    """For each step that both have values of: how far the weights then are apart."""
-    return [_grown(step, a[str(step)], b[str(step)]) for step in sorted(map(int, a.keys() & b))]
-
-
-def _grown(step: int, a: StepValues, b: StepValues) -> Growth:
-    weights = [n for n in a if n in b and n not in FORWARD and not n.startswith("grad ")]
-    found = [compare(a[name], b[name]) for name in weights]
-    sizes = sum(int(np.prod(a[name].shape)) for name in weights)
-    known = [one.largest_ulps for one in found if one.largest_ulps is not None]
-    return Growth(step, sum(one.differing for one in found), sizes, max(known, default=None))
-
-
-def _bits(record: TensorRecord) -> "np.ndarray[Any, np.dtype[Any]]":
-    return np.frombuffer(bytes.fromhex(record.hex), INTEGERS[WIDTHS[record.dtype]])
-
-
-def _element(a: TensorRecord, b: TensorRecord, at: int, ulps: int | None) -> Element:
-    bits_a, bits_b = int(_bits(a)[at]), int(_bits(b)[at])
-    digits = 2 * WIDTHS[a.dtype]
-    index = [int(i) for i in np.unravel_index(at, a.shape)] if a.shape else []
-    shown = (f"0x{bits_a:0{digits}x}", f"0x{bits_b:0{digits}x}")
-    return Element(index, _text(a.dtype, bits_a), _text(b.dtype, bits_b), *shown, ulps)
-
-
-def _text(dtype: str, bits: int) -> str:
-    value = _value(dtype, bits)
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def _value(dtype: str, bits: int) -> float | int:
-    """The number that a bit pattern stands for."""
-    if dtype == "bfloat16":
-        dtype, bits = "float32", bits << 16
-    whole = np.array([bits], INTEGERS[WIDTHS[dtype]]).view(np.dtype(dtype).newbyteorder("<"))[0]
-    value: float | int = whole.item()
-    return value
-
-
-def _distance(dtype: str, a: int, b: int) -> int | None:
-    """How many numbers of this type lie between two bit patterns, one of them included."""
-    if "float" not in dtype:
-        return abs(int(_value(dtype, a)) - int(_value(dtype, b)))
-    if math.isnan(_value(dtype, a)) or math.isnan(_value(dtype, b)):
+def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
+    """Two tensors of traces element by element; of different shapes nothing is compared."""
+    one, other = a.more, b.more
+    if one.hex is None or other.hex is None or one.shape is None or other.shape is None:
         return None
-    one, other = ranks(np.array([a, b], INTEGERS[WIDTHS[dtype]])).tolist()
-    return int(abs(one - other))
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return Difference(one.shape, other.shape, 0, None, None)
+    return difference(one.dtype, one.shape, bytes.fromhex(one.hex), bytes.fromhex(other.hex))
+
+
+def growth(a: EpochTrace, b: EpochTrace) -> list[Growth]:
+    """For each step that both have values of: how far the weights then are apart."""
+    rows = []
+    for one, other in zip(a.steps, b.steps, strict=False):
+        pairs = zip(_weights(one), _weights(other), strict=False)
+        found = [difference for pair in pairs if (difference := compare(*pair)) is not None]
+        if found:
+            known = [each.largest_ulps for each in found if each.largest_ulps is not None]
+            sizes = sum(int(np.prod(each.shape_a)) for each in found)
+            differing = sum(each.differing for each in found)
+            rows.append(Growth(one.step, differing, sizes, max(known, default=None)))
+    return rows
+
+
+def _weights(step: TraceStep) -> list[TraceEvent]:
+    return [event for event in step.events if event.kind == "new parameter"]
 
 
 @dataclass(frozen=True, slots=True)

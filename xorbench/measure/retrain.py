@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from xorbench.measure.runner import SAME_TO_RESUME, ProcessSlot
-from xorbench.observe.trace import TraceEpoch
+from xorbench.observe.trace import EpochTrace
 from xorbench.plan.case import Case, to_dict
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.honour import traced
@@ -20,7 +20,6 @@ class Opened:
 
     handle: int
     inputs_sha256: str
-    tensors: list[str]
 
 
 def open_plain(
@@ -35,7 +34,7 @@ def _opened(
 ) -> Opened:
     injected = [fault.to_dict() for fault in faults]
     answer = slot.ask(op, case=to_dict(case), recipe=to_dict(recipe), faults=injected)
-    return Opened(answer["training"], answer["inputs_sha256"], answer.get("tensors", []))
+    return Opened(answer["training"], answer["inputs_sha256"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,7 @@ class Replayed:
 
     diverged: int | None
     digest: str
-    recorded: TraceEpoch | None
-    tensors: list[str]
+    recorded: EpochTrace | None
 
 
 def open_traced(
@@ -64,11 +62,11 @@ def step(slot: ProcessSlot, opened: Opened) -> str:
     return digest
 
 
-def record(slot: ProcessSlot, opened: Opened, epoch: int, valued: range = range(0)) -> TraceEpoch:
+def record(slot: ProcessSlot, opened: Opened, epoch: int, valued: range = range(0)) -> EpochTrace:
     """Train one epoch and record it, with the values of the steps in `valued`."""
     bounds = [valued.start, valued.stop]
     answer = slot.ask("record", training=opened.handle, valued=bounds)
-    return msgspec.convert({"epoch": epoch, **answer}, TraceEpoch)
+    return msgspec.convert({"epoch": epoch, **answer}, EpochTrace)
 
 
 def again(
@@ -89,10 +87,10 @@ def again(
         for number in range(epoch):
             digest = step(slot, opened)
             if epoch_digests.get(number, digest) != digest:
-                return Replayed(number, digest, None, opened.tensors)
+                return Replayed(number, digest, None)
         recorded = record(slot, opened, epoch, valued)
         diverged = None if epoch_digests.get(epoch, recorded.digest) == recorded.digest else epoch
-        return Replayed(diverged, recorded.digest, recorded, opened.tensors)
+        return Replayed(diverged, recorded.digest, recorded)
     finally:
         close(slot, opened)
 

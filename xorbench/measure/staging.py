@@ -18,6 +18,7 @@ LOCK_S: Final = 60.0
 PACKAGES: Final = (
     "__init__.py",
     "errors.py",
+    "recorder",
     "plan",
     "workload",
     "universal",

@@ -208,21 +208,15 @@ class Count(Struct, frozen=True, kw_only=True):
             raise ValueError(f"{self.correct} of {self.total} is no score")
 
 
-class TensorRecord(Struct, frozen=True, kw_only=True):
-    """One tensor of a trace: little-endian bytes in hex, row-major."""
+class WeightRecord(Struct, frozen=True, kw_only=True):
+    """One weight of a trained network: little-endian bytes in hex, row-major."""
 
-    dtype: Literal["bfloat16", "float16", "float32", "float64", "int64", "bool"]
+    dtype: Literal["float32", "float64"]
     shape: list[int]
     hex: str
 
     def __post_init__(self) -> None:
         bytes.fromhex(self.hex)  # raises ValueError for anything else
-
-
-class WeightRecord(TensorRecord, frozen=True, kw_only=True):
-    """One weight of a trained network."""
-
-    dtype: Literal["float32", "float64"]
 
 
 class TrainingRecord(Line, frozen=True, kw_only=True):

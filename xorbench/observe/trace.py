@@ -1,65 +1,253 @@
-"""The file of a trace: one JSON line that says of what, then one for each epoch. Versioned.
+"""The file of a trace: JSON lines, the head first, then one for each step. Versioned.
 
-A digest is the first 16 digits of the tensor's SHA-256 (workload.md §4). An epoch of 19 steps is
-about 6 kB; `values`, where they were asked for, hold the tensors of a step whole.
+docs/trace-format.md describes it.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from xorbench.errors import BadFile
-from xorbench.observe.records import TensorRecord
-from xorbench.observe.store import read_bytes, write_whole
+from xorbench.observe.store import write_whole
+from xorbench.observe.tensors import WIDTHS
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
-SCHEMA_VERSION: Final = 2
-TraceRecord = TypeVar("TraceRecord", bound=Struct)
+SCHEMA_VERSION: Final = 3
+DIGEST: Final = "words32-splitmix64"
+LineKind = TypeVar("LineKind", bound=Struct)
 
 
-class TraceHead(Struct, frozen=True, kw_only=True):
-    """What was traced: on what, by which recipe, with which faults.
+class ProcessInfo(Struct, frozen=True, kw_only=True):
+    """The process that was recorded: its arguments, and which of several it is."""
+
+    argv: list[str]
+    rank: str | None
+    restart: str | None
+    started_ns: int
+
+
+class TracedTraining(Struct, frozen=True, kw_only=True):
+    """The case that was traced: its recipe, and the faults that were injected.
 
     `index` is that of the process under its config, which decides what faults hit it.
     """
 
-    schema_version: int = SCHEMA_VERSION
-    kind: str = "trace"
     xorbench_version: str
     case: Case
     config: ProcessConfig
     recipe: Recipe
     faults: list[str]
     index: int = 0
-    machine: dict[str, Any]
     inputs_sha256: str
-    tensors: list[str]
 
 
-class TraceEpoch(Struct, frozen=True, kw_only=True):
-    """One epoch: its digest, and each step's digests in the order of the tensors."""
+class TraceHead(Struct, frozen=True, kw_only=True):
+    """What was traced, with what, and under which options.
+
+    Attributes:
+        producer: `recorder` for a program of the user's, `xorbench` for a case.
+        digest: how digests are computed.
+        detail: the first and the last step recorded in detail.
+        process: the program's process; None for a case.
+        generators: the state of each generator when PyTorch had been imported.
+        training: the case; None for a program of the user's.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "trace"
+    producer: Literal["recorder", "xorbench"]
+    digest: str
+    level: str
+    detail: tuple[int, int] | None = None
+    process: ProcessInfo | None = None
+    machine: dict[str, Any]
+    environment: dict[str, str] = {}
+    generators: dict[str, str] = {}
+    training: TracedTraining | None = None
+
+
+class More(Struct, frozen=True, kw_only=True):
+    """What is known of an event besides its digest; the recorder's docs tell each."""
+
+    name: str = ""
+    where: str = ""
+    of: str | None = None
+    random: bool = False
+    backward: bool = False
+    not_recorded: str = ""
+    shape: list[int] | None = None
+    dtype: str = ""
+    at: int | None = None
+    hex: str | None = None
+
+
+class TraceEvent(Struct, frozen=True, array_like=True):
+    """Something that happened in a step: its kind, which one of its kind, and its digest."""
+
+    kind: str
+    identity: str
+    digest: str | None
+    more: More = More()
+
+
+class TraceStep(Struct, frozen=True, kw_only=True):
+    """A step: events in program order; `names` and `hyperparameters` where they are new.
+
+    In the trace of a case steps are counted within their epoch.
+    """
+
+    step: int
+    epoch: int | None = None
+    at_s: float
+    took_s: float
+    recorder_s: float
+    events: list[TraceEvent] = []
+    names: dict[str, tuple[str, list[int], str]] = {}
+    hyperparameters: dict[str, list[dict[str, Any]]] = {}
+    errors: list[str] = []
+    events_left_out: int = 0
+
+
+class EpochEnd(Struct, frozen=True, kw_only=True):
+    """The end of an epoch of a case: its loss, and the digest of the weights."""
+
+    epoch_end: int
+    loss: float | None
+    digest: str
+
+
+class TraceEnd(Struct, frozen=True, kw_only=True):
+    """The end of a record: how many steps, what was pending, and the final parameters."""
+
+    end: bool
+    steps: int
+    complete: bool
+    events: list[TraceEvent] = []
+    final: list[TraceEvent] = []
+    left_out: int = 0
+    names: dict[str, tuple[str, list[int], str]] = {}
+    hyperparameters: dict[str, list[dict[str, Any]]] = {}
+    errors: list[str] = []
+    events_left_out: int = 0
+
+
+class PresenceLine(Struct, frozen=True, kw_only=True):
+    """A line of `presence.jsonl`: what an interpreter under the recorder came to."""
+
+    pid: int
+    event: str
+    argv: list[str] = []
+    path: str = ""
+    version: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """A trace of one process; its steps are read as they are asked for."""
+
+    path: Path
+    head: TraceHead
+
+    def lines(self) -> Iterator[TraceStep | TraceEnd]:
+        """Each step and the end; raises `BadFile`, naming the line, for what is damaged."""
+        return (line for line in self.all_lines() if not isinstance(line, EpochEnd))
+
+    def all_lines(self) -> Iterator[TraceStep | EpochEnd | TraceEnd]:
+        """The same, with the ends of epochs."""
+        expected = (-1, 0)
+        with self.path.open("rb") as file:
+            file.readline()
+            for number, line in enumerate(file, 2):
+                if not line.endswith(b"\n"):
+                    return  # the process was killed while it wrote
+                if line.startswith(b'{"end"'):
+                    yield _decoded(self.path, number, line, TraceEnd)
+                elif line.startswith(b'{"epoch_end"'):
+                    yield _decoded(self.path, number, line, EpochEnd)
+                else:
+                    step = _decoded(self.path, number, line, TraceStep)
+                    place = (-1 if step.epoch is None else step.epoch, step.step)
+                    if place < expected:
+                        raise BadFile(f"{self.path}:{number}: damaged: step {step.step} is not new")
+                    expected = (place[0], place[1] + 1)
+                    yield step
+
+    def values(self, event: TraceEvent) -> bytes | None:
+        """The bytes of the event's tensor, if they were kept."""
+        more = event.more
+        if more.hex is not None:
+            return bytes.fromhex(more.hex)
+        if more.at is None or more.shape is None or more.dtype not in WIDTHS:
+            return None
+        size = WIDTHS[more.dtype]
+        for length in more.shape:
+            size *= length
+        try:
+            with self.path.with_name(f"{self.path.name}.values").open("rb") as file:
+                file.seek(more.at)
+                data = file.read(size)
+        except OSError:
+            return None
+        return data if len(data) == size else None
+
+
+def opened(path: Path) -> TraceFile:
+    """Read the head of a trace; raises `BadFile` for what is no trace, or another version's."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {str(error.strerror).lower()}") from None
+    head = _decoded(path, 1, line, TraceHead)
+    if (head.schema_version, head.kind) != (SCHEMA_VERSION, "trace"):
+        found = f"{head.kind} of schema version {head.schema_version}"
+        raise BadFile(f"{path}: is a {found}, this xorbench reads traces of {SCHEMA_VERSION}")
+    return TraceFile(path, head)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochTrace:
+    """One epoch of a case: its digest, and its steps."""
 
     epoch: int
     loss: float | None
     digest: str
-    steps: list[list[str]]
-    values: dict[str, dict[str, TensorRecord]] = {}
+    steps: list[TraceStep]
 
 
-class Trace(Struct, frozen=True, kw_only=True):
-    """A trace as it was read back."""
+@dataclass(frozen=True, slots=True)
+class CaseTrace:
+    """The trace of a case, whole."""
 
     head: TraceHead
-    epochs: dict[int, TraceEpoch]
+    training: TracedTraining
+    epochs: dict[int, EpochTrace]
 
 
-def write(path: Path, trace: Trace) -> None:
-    """Write the trace, whole or not at all; raises `BadFile` where it cannot."""
-    lines = [msgspec.json.encode(record) for record in (trace.head, *trace.epochs.values())]
-    write_whole(path, b"\n".join(lines) + b"\n")
+def case_head(training: TracedTraining, machine: dict[str, Any]) -> TraceHead:
+    """The head of the trace of a case."""
+    return TraceHead(
+        producer="xorbench",
+        digest=DIGEST,
+        level="detail",
+        machine=machine,
+        training=training,
+    )
+
+
+def write(path: Path, trace: CaseTrace) -> None:
+    """Write the trace of a case, whole or not at all; raises `BadFile` where it cannot."""
+    lines: list[Struct] = [trace.head]
+    for epoch in trace.epochs.values():
+        lines += epoch.steps
+        lines.append(EpochEnd(epoch_end=epoch.epoch, loss=epoch.loss, digest=epoch.digest))
+    write_whole(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
 def is_trace(path: Path) -> bool:
@@ -70,21 +258,46 @@ def is_trace(path: Path) -> bool:
         return False
 
 
-def load(path: Path) -> Trace:
-    """Read a trace; raises `BadFile`, naming the line, for what is damaged or another version's."""
-    lines = read_bytes(path).splitlines()
-    head = _record(path, 1, lines[0] if lines else b"", TraceHead)
-    if (head.schema_version, head.kind) != (SCHEMA_VERSION, "trace"):
-        found = f"{head.kind} of schema version {head.schema_version}"
-        raise BadFile(f"{path}: is a {found}, this xorbench reads traces of {SCHEMA_VERSION}")
-    epochs = [_record(path, number, line, TraceEpoch) for number, line in enumerate(lines[1:], 2)]
-    for number, epoch in enumerate(epochs, 2):
-        if any(len(step) != len(head.tensors) for step in epoch.steps):
-            raise BadFile(f"{path}:{number}: damaged: a step has not {len(head.tensors)} digests")
-    return Trace(head=head, epochs={epoch.epoch: epoch for epoch in epochs})
+def load_case(path: Path) -> CaseTrace:
+    """Read the trace of a case; raises `BadFile`, naming the line, for what is none."""
+    file = opened(path)
+    if file.head.training is None:
+        raise BadFile(f"{path}: is the trace of a program, not of a case")
+    epochs: dict[int, EpochTrace] = {}
+    steps: list[TraceStep] = []
+    for line in file.all_lines():
+        if isinstance(line, TraceStep):
+            steps.append(line)
+        elif isinstance(line, EpochEnd):
+            number = line.epoch_end
+            epochs[number] = EpochTrace(number, line.loss, line.digest, steps)
+            steps = []
+    if steps:
+        raise BadFile(f"{path}: damaged: epoch {steps[-1].epoch} has no end")
+    return CaseTrace(file.head, file.head.training, epochs)
 
 
-def _record(path: Path, number: int, line: bytes, kind: type[TraceRecord]) -> TraceRecord:
+def recorded(folder: Path) -> list[TraceFile]:
+    """The traces in a folder of records, in the order in which their processes began."""
+    return [opened(path) for path in sorted(folder.glob("[0-9]*.jsonl"))]
+
+
+def presence(folder: Path) -> list[PresenceLine]:
+    """What each interpreter came to; a line that was cut short is passed over."""
+    try:
+        lines = (folder / "presence.jsonl").read_bytes().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(msgspec.json.decode(line, type=PresenceLine))
+        except msgspec.MsgspecError:
+            continue
+    return found
+
+
+def _decoded(path: Path, number: int, line: bytes, kind: type[LineKind]) -> LineKind:
     try:
         return msgspec.json.decode(line, type=kind)
     except msgspec.MsgspecError as error:

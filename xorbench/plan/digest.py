@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 DIGITS: Final = 16  # hex digits, 64 bits, that are kept of a digest where there are many
-# What a trace keeps of a step before it goes backward, in this order.
-FORWARD: Final = ("order", "inputs", "labels", "hidden", "logits", "loss")
 Entry = tuple[str, str, Sequence[int], bytes]  # name, dtype, shape, little-endian bytes
 
 

@@ -55,6 +55,18 @@ def share(option: str, text: str) -> float:
     return value
 
 
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def size(option: str, text: str) -> int:
+    """A size in bytes, such as `500MB` or `2GB`; raises `BadOption` for what is none above zero."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    unit = _UNITS.get(found[2].upper()) if found else None
+    if found is None or unit is None or float(found[1]) * unit < 1:
+        raise BadOption(f"{option}: must be a size, got {text!r}", "such as 500MB or 2GB")
+    return int(float(found[1]) * unit)
+
+
 def truth(option: str, text: str, example: str = "false,true") -> bool:
     """True or false; raises `BadOption` otherwise."""
     value = _TRUTHS.get(text.strip().lower())

@@ -104,19 +104,18 @@ def show_points(_session: Session, *, recipe: Reply, seed: int) -> Reply:
 
 
 def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
-    """Make a training ready whose epochs can be recorded; answers also its tensors' names."""
+    """Make a training ready whose epochs can be recorded."""
     injected = [FaultSpec(**fault) for fault in faults]
     traced = Traced(case_from(case), Recipe(**recipe), injected)
     session.opened += 1
     session.trainings[session.opened], session.traced[session.opened] = traced.training, traced
     inputs = traced.training.inputs_sha256()
-    return {"training": session.opened, "inputs_sha256": inputs, "tensors": traced.tensors}
+    return {"training": session.opened, "inputs_sha256": inputs}
 
 
 def record(session: Session, *, training: int, valued: list[int]) -> Reply:
     """Train one epoch and answer it step by step; `valued` bounds the steps whose values to add."""
-    epoch = asdict(session.traced[training].record(range(*valued)))
-    return {**epoch, "values": {str(step): found for step, found in epoch["values"].items()}}
+    return asdict(session.traced[training].record(range(*valued)))
 
 
 def step(session: Session, *, training: int) -> Reply:

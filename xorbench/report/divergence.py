@@ -5,7 +5,8 @@ import json
 import msgspec
 import pandas as pd
 
-from xorbench.judge.divergence import Difference, Divergence, Growth, TracePlace
+from xorbench.judge.divergence import Divergence, Growth, TracePlace
+from xorbench.judge.elements import Difference
 from xorbench.report.text import to_terminal
 
 
@@ -21,7 +22,7 @@ def text(found: Divergence) -> str:
     rows += [("replay", found.replays)] if found.replays else []
     rows += [("", found.transient)] if found.transient else []
     rows += _place(found.place) if found.place else []
-    whole = found.place is not None and found.place.tensor == "order"
+    whole = found.place is not None and found.place.tensor == "the order"
     rows += _difference(found.difference, "" if whole else "ulps ") if found.difference else []
     width = max(len(key) for key, _ in rows)
     lines = ["\n".join(f"{key:<{width}} {value}".rstrip() for key, value in rows)]
@@ -52,7 +53,7 @@ def _place(place: TracePlace) -> list[tuple[str, str]]:
     where = f"epoch {place.epoch}, step {place.step}"
     if place.tensor is None:
         return [("first", f"{where}: one side has no such step")]
-    return [("first", f"{where}, tensor {place.tensor}")]
+    return [("first", f"{where}: {place.tensor}")]
 
 
 def _difference(found: Difference, unit: str) -> list[tuple[str, str]]:

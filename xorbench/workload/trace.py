@@ -1,45 +1,35 @@
-"""A training watched step by step: a digest of every tensor, in the order of the computation."""
+"""A training recorded step by step, by the recorder that listens to any training."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from xorbench.plan.case import Case
-from xorbench.plan.digest import DIGITS, FORWARD
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
-from xorbench.workload import digest
+from xorbench.recorder.listen import Listener
+from xorbench.recorder.options import LARGEST_VALUES, Options
+from xorbench.recorder.sink import MemorySink
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch
 
 Numbered = tuple[Tensor, Tensor, int]
+OPTIONS: Final = Options(
+    detail=(0, 2**62), values_bytes=LARGEST_VALUES, operators=False, generators=False
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TracedEpoch:
-    """An epoch as observed, and for each of its steps the tensors' digests.
-
-    `values` holds the tensors themselves, by name, of the steps that were asked for.
-    """
+    """An epoch as observed, and the line of each of its steps."""
 
     loss: float
     digest: str
-    steps: list[list[str]]
-    values: dict[int, dict[str, dict[str, object]]]
-
-
-@dataclass(slots=True)
-class Recording:
-    """What has been recorded of the epoch that is being watched."""
-
-    valued: range
-    steps: list[list[str]] = field(default_factory=list)
-    values: dict[int, dict[str, dict[str, object]]] = field(default_factory=dict)
+    steps: list[dict[str, Any]]
 
 
 class _WithIndex(Dataset[Any]):
@@ -64,75 +54,66 @@ class Traced:
     """
 
     def __init__(self, case: Case, recipe: Recipe, faults: Sequence[FaultSpec] = ()) -> None:
-        self._seen: dict[str, Tensor] = {}
-        self._recording: Recording | None = None
+        self._lines = MemorySink()
+        self._listener = Listener(OPTIONS, lambda: self._lines)
+        self._valued: range | None = None  # None while nothing is recorded
 
         def alter(training: Training) -> None:
             inject(training, faults)
             self._listen(training)
 
         self.training = Training(case, recipe, alter=alter)
-        self.tensors = [
-            *FORWARD,
-            *(f"grad {name}" for name, _ in self._backward()),
-            *(name for name, _ in self.training.model.named_parameters()),
-        ]
 
     def record(self, valued: range = range(0)) -> TracedEpoch:
         """Train one epoch and record it, with the values of the steps in `valued`."""
-        self._recording = recording = Recording(valued)
+        epoch, self._valued, self._lines.lines = self.training.epoch, valued, []
+        self._listener.name_again()
         try:
-            epoch = asdict(self.training.step())
+            trained = self.training.step()
         finally:
-            self._recording = None
-        return TracedEpoch(epoch["loss"], epoch["digest"], recording.steps, recording.values)
+            self._valued = None
+        steps = [
+            {**line, "epoch": epoch, "step": step} for step, line in enumerate(self._lines.lines)
+        ]
+        return TracedEpoch(trained.loss, trained.digest, steps)
 
-    def _backward(self) -> list[tuple[str, Tensor]]:
-        """Parameters in the order in which their gradients are computed."""
-        return list(reversed(list(self.training.model.named_parameters())))
+    def _told(self, work: Callable[..., None], *arguments: Any, **options: Any) -> None:
+        if self._valued is not None:
+            self._listener.shielded(lambda: work(*arguments, **options))
 
     def _listen(self, training: Training) -> None:
-        spec, model, loss_of, tamper = (
-            training.spec,
-            training.model,
-            training.spec.loss,
-            training.spec.tamper,
-        )
+        spec, model, listener = training.spec, training.model, self._listener
+        loss_of, tamper = spec.loss, spec.tamper
+        listener.built(spec.optimizer)
 
-        def unnumbered(batches: Iterable[Any]) -> Iterator[Batch]:
+        def batches_told(batches: Iterable[Any]) -> Iterator[Batch]:
             numbered: Iterable[Any] = tamper(batches)
             for points, labels, order in numbered:
-                self._see("order", order)
+                self._told(self._begin, model, order)
                 yield points, labels
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
             value = loss_of(logits, labels)
-            for name, tensor in (("labels", labels), ("logits", logits), ("loss", value)):
-                self._see(name, tensor)
+            self._told(listener.tensor, "data", "labels", labels)
+            self._told(listener.backward, value)
             return value
 
-        spec.data, spec.tamper, spec.loss = _WithIndex(spec.data), unnumbered, loss
-        model.register_forward_pre_hook(lambda _m, inputs: self._see("inputs", inputs[0]))
-        model.act_fn.register_forward_hook(lambda _m, _i, output: self._see("hidden", output))
-        spec.optimizer.register_step_pre_hook(self._before_step)
-        spec.optimizer.register_step_post_hook(self._after_step)
+        def leave(part: Any, _inputs: Any, output: Any) -> None:
+            self._told(listener.leave_call, part, {}, output, outermost=part is model)
 
-    def _see(self, name: str, tensor: Tensor) -> None:
-        if self._recording is not None:
-            self._seen[name] = tensor.detach().clone()
+        spec.data, spec.tamper, spec.loss = _WithIndex(spec.data), batches_told, loss
+        model.register_forward_pre_hook(
+            lambda _, inputs: self._told(listener.enter_call, model, inputs, gradients=True)
+        )
+        for part in model.modules():
+            part.register_forward_hook(leave)
+        optimizer = spec.optimizer
+        optimizer.register_step_pre_hook(lambda *_: self._told(listener.before_step, optimizer))
+        optimizer.register_step_post_hook(lambda *_: self._told(listener.after_step, optimizer))
 
-    def _before_step(self, *_: object) -> None:
-        for name, weight in self._backward():
-            self._see(f"grad {name}", torch.empty(0) if weight.grad is None else weight.grad)
-
-    def _after_step(self, *_: object) -> None:
-        recording = self._recording
-        if recording is None:
-            return
-        for name, weight in self.training.model.named_parameters():
-            self._see(name, weight)
-        step = len(recording.steps)
-        seen = {name: self._seen[name] for name in self.tensors}
-        recording.steps.append([digest.sha256([item])[:DIGITS] for item in seen.items()])
-        if step in recording.valued:
-            recording.values[step] = {name: digest.record(t) for name, t in seen.items()}
+    def _begin(self, model: Any, order: Tensor) -> None:
+        """A batch has come: the step begins with the numbers of its samples."""
+        self._listener.detail.keeping = len(self._lines.lines) in (self._valued or ())
+        self._listener.begin()
+        self._listener.watch(model)
+        self._listener.tensor("data", "order", order)

@@ -1,0 +1,466 @@
+"""`check`: is a training of the user's own the same, bit for bit, when it is run again?"""
+
+import re
+import secrets
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from xorbench.commands.processes import terminable
+from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
+from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude
+from xorbench.judge.elements import Difference, difference
+from xorbench.judge.first_difference import (
+    FirstDifference,
+    compare,
+    later_step_with,
+    weights,
+)
+from xorbench.measure import working_folder
+from xorbench.measure.command_run import CommandRun, Ended, called, execute, read_ended
+from xorbench.measure.command_run import working_copy as copied
+from xorbench.observe import trace as traces
+from xorbench.observe.records import Outcome
+from xorbench.observe.store import write_whole
+from xorbench.observe.trace import TraceFile
+
+SCHEMA_VERSION: Final = 1
+VALUES_BYTES: Final = 1 << 30
+CLOSER_PAIRS: Final = 3  # pairs that are run again in detail until one diverges where the first did
+CODES: Final[dict[Outcome, int]] = {
+    "pass": PASSED,
+    "fail": CHECK_FAILED,
+    "inconclusive": INCONCLUSIVE,
+    "skipped": INCONCLUSIVE,
+}
+# What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
+CLOSED: Final = (
+    (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
+    (re.compile(r"(^|/)env\s+(-i\b|-\s|--ignore-environment)"), "env -i"),
+    (re.compile(r"(^|/)(docker|podman|apptainer|singularity)\s"), "a container"),
+    (re.compile(r"(^|/)(ssh|srun|kubectl|sky|ray)\s"), "a launcher for other machines"),
+    (re.compile(r"(^|/)(sudo|su)\s"), "sudo"),
+)
+
+Note = Callable[[str], None]
+Processes = list[tuple[str, TraceFile | None, TraceFile | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """A check as the command line asks for it; `words` is a command, `target` a function."""
+
+    words: tuple[str, ...] = ()
+    target: str | None = None
+    processes: int = 2
+    steps: int | None = None
+    in_place: bool = False
+    exclude: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    max_copy: int = 10**9
+    max_record: int = 1 << 30
+    timeout_s: float = 3600.0
+    with_source: bool = False
+    root: Path = Path("results")
+    name: str | None = None
+
+    @property
+    def command(self) -> str:
+        """What is run, as one would type it."""
+        return self.target or shlex.join(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """Where the files are, what was observed, the answer, and the exit code."""
+
+    id: str
+    folder: Path
+    command: str
+    runs: list[Ended]
+    observed: CheckRuns
+    conclusion: Conclusion
+    machine: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the answer."""
+        return CODES[self.conclusion.outcome]
+
+
+def prepared(request: CheckRequest) -> CommandRun:
+    """The run as it will be made; raises `BadOption` for what cannot be."""
+    target = request.target
+    if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", target):
+        raise BadOption(
+            f"check: {target!r} is neither a command nor a function",
+            "check -- python train.py, or check package.module:function",
+        )
+    if target is None and shutil.which(request.words[0]) is None:
+        raise BadOption(f"check: there is no command {request.words[0]!r}")
+    here = Path.cwd()
+    copy = None
+    if not request.in_place:
+        copy = working_folder.planned(
+            here, request.exclude, request.link, request.root / "checks", request.max_copy
+        )
+    words = request.words if target is None else called(target)
+    return CommandRun(words, here, copy, request.timeout_s)
+
+
+def plan(request: CheckRequest, run: CommandRun) -> list[str]:
+    """What will happen, in lines."""
+    times = f"{request.processes} times" if request.processes > 2 else "twice"
+    lines = [f"runs {times}, one after the other: {request.command}"]
+    if run.copy is None:
+        lines.append(f"each in {run.folder} itself")
+    else:
+        size = run.copy.size_bytes / 1e6
+        lines.append(
+            f"each in a fresh copy of {run.folder}: {len(run.copy.files)} files, {size:.3g} MB"
+        )
+        lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
+        lines += [
+            f"left out of the copy: {path}"
+            for path in run.copy.left_out
+            if "__pycache__" not in path
+        ]
+    if request.steps is not None:
+        lines.append(f"each ends after {request.steps} steps")
+    lines.append("if they differ, in detail once more, up to three pairs")
+    return lines
+
+
+def check(request: CheckRequest, note: Note) -> CheckOutcome:
+    """Run the command, compare, and look closer where it differs. Raises `BadOption`."""
+    run = prepared(request)
+    for line in plan(request, run):
+        note(line)
+    folder = _new_folder(request)
+    try:
+        ended, observed = _run(request, run, folder, note)
+    except BadOption:
+        shutil.rmtree(folder)
+        raise
+    return concluded(folder, request.command, ended, observed)
+
+
+def _run(
+    request: CheckRequest, run: CommandRun, folder: Path, note: Note
+) -> tuple[list[Ended], CheckRuns]:
+    ended: list[Ended] = []
+    with terminable(), copied(run) as fresh:
+        _save_request(folder, request)
+
+        def again(number: int, name: str, **options: Any) -> Ended:
+            asked = {
+                "max_bytes": request.max_record,
+                "stop_after": request.steps,
+                "with_source": request.with_source,
+                **options,
+            }
+            one = execute(run, number, fresh(), folder / name, asked)
+            note(f"{name.replace('-', ' ').replace('/', ', run ')}: {_told(one)}")
+            return one
+
+        for number in range(1, request.processes + 1):
+            ended.append(again(number, f"run-{number}"))
+            _refuse_target(request, ended[-1])
+            if _trouble(request.words, ended) is not None:
+                break
+        observed = observe(request.words, ended)
+        first = observed.diverged
+        if first is not None and first.resumed_from is None:
+            observed.closer = _closer(first, again)
+    return ended, observed
+
+
+def from_folder(folder: Path) -> CheckOutcome:
+    """Judge the records of a check again, without running anything; raises `BadFile`."""
+    saved = _saved(folder)
+    numbered = sorted(folder.glob("run-[0-9]*"), key=lambda path: int(path.name[4:]))
+    ended = [read_ended(path) for path in numbered]
+    observed = observe(tuple(saved["words"]), ended)
+    first = observed.diverged
+    closer = [folder / f"closer-{i}" for i in range(1, CLOSER_PAIRS + 1)]
+    if first is not None:
+        observed.closer = [
+            _looked_closer(first, read_ended(path / "1"), read_ended(path / "2"))
+            for path in closer
+            if (path / "2" / "ended.json").exists()
+        ]
+    return concluded(folder, saved["command"], ended, observed)
+
+
+def concluded(folder: Path, command: str, ended: list[Ended], observed: CheckRuns) -> CheckOutcome:
+    """The outcome of what was observed."""
+    machine: dict[str, Any] = {}
+    for trace in traces.recorded(ended[0].records)[:1]:
+        machine = {**trace.head.machine, **trace.head.environment}
+    return CheckOutcome(folder.name, folder, command, ended, observed, conclude(observed), machine)
+
+
+def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
+    """Compare every run with the first, process by process."""
+    observed = CheckRuns(runs=len(ended))
+    observed.trouble = _trouble(words, ended)
+    observed.notes = _notes(ended)
+    if observed.trouble is not None:
+        return observed
+    first = traces.recorded(ended[0].records)
+    for other in ended[1:]:
+        for process, a, b in paired(first, traces.recorded(other.records)):
+            if a is None or b is None:
+                lacking, having = (1, other.number) if a is None else (other.number, 1)
+                observed.unpaired.append(
+                    f"run {having} trains in process {process}, run {lacking} does not"
+                )
+                continue
+            observed.pairs.append(_pair(process, other.number, a, b))
+    timed_out = [one for one in ended if one.how == "timeout"]
+    if timed_out and observed.diverged is None and not observed.unpaired:
+        observed.trouble = (
+            "inconclusive",
+            f"run {timed_out[0].number} did not end within {timed_out[0].wall_s:.0f} s and was"
+            " killed; the steps until then are the same",
+            "end the runs with --steps, or give them longer with --timeout",
+        )
+    return observed
+
+
+def paired(a: list[TraceFile], b: list[TraceFile]) -> Processes:
+    """The processes of two runs: by rank and arguments, and by their order where these agree."""
+    left, right = _keyed(a), _keyed(b)
+    keys = [*left, *(key for key in right if key not in left)]
+    return [(_process_name(key), left.get(key), right.get(key)) for key in keys]
+
+
+def _keyed(traces: list[TraceFile]) -> dict[tuple[str, str, int], TraceFile]:
+    found: dict[tuple[str, str, int], TraceFile] = {}
+    for trace in traces:
+        process = trace.head.process
+        argv = shlex.join(process.argv if process else [])
+        rank = (process and process.rank) or ""
+        number = sum(key[:2] == (rank, argv) for key in found)
+        found[(rank, argv, number)] = trace
+    return found
+
+
+def _process_name(key: tuple[str, str, int]) -> str:
+    rank, argv, number = key
+    name = f"rank {rank}" if rank else argv or "python"
+    return f"{name}, started {number + 1} times" if number else name
+
+
+def _pair(process: str, number: int, a: TraceFile, b: TraceFile) -> RunPair:
+    compared = compare(a.lines(), b.lines(), a.head.generators)
+    pair = RunPair(process, number, compared)
+    first = compared.first
+    if first is not None and first.step == 0 and first.event.kind == "parameter":
+        begins = next(iter(b.lines()), None)
+        if begins is not None:
+            pair.resumed_from = later_step_with(a.lines(), weights(begins))
+    return pair
+
+
+# Why there is nothing to compare
+
+
+def _trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str] | None:
+    for one in ended:
+        if one.how == "refused":
+            return ("fail", f"the command cannot be run: {words[0]}: {one.why}", "")
+        if one.how == "ended" and one.code != 0:
+            return _command_failed(one, ended)
+    for one in ended:
+        if one.how == "timeout" and not traces.recorded(one.records):
+            said = f"run {one.number} did not end within {one.wall_s:.0f} s, and made no step"
+            return ("inconclusive", said, "give it longer with --timeout")
+    if not any(_steps(one) for one in ended):
+        said, hint = _no_step(words, ended[-1])
+        return ("inconclusive", said, hint)
+    return None
+
+
+def _command_failed(one: Ended, ended: list[Ended]) -> tuple[Outcome, str, str]:
+    lines = one.last_lines()
+    last = lines[-1].strip() if lines else "it wrote nothing"
+    how = f"exit code {one.code}" if (one.code or 0) > 0 else f"killed by signal {-(one.code or 0)}"
+    before = f", run {one.number - 1} did not" if len(ended) > 1 else ""
+    reads = any("EOFError" in line for line in lines)
+    return (
+        "fail",
+        f"the command failed in run {one.number}{before}: {how}: {last[:200]}",
+        "standard input is empty in a check: give what it asks for as arguments"
+        if reads
+        else f"what it wrote is in {one.folder}",
+    )
+
+
+def _steps(one: Ended) -> int:
+    return sum(
+        isinstance(line, traces.TraceStep)
+        for trace in traces.recorded(one.records)
+        for line in trace.lines()
+    )
+
+
+def _no_step(words: Sequence[str], one: Ended) -> tuple[str, str]:
+    """Why no step was seen, as far as can be told."""
+    said = "no step of a training was seen"
+    present = traces.presence(one.records)
+    events = {line.event for line in present}
+    failed = [line.why for line in present if line.event == "failed"]
+    if failed:
+        return f"{said}: the recorder does not work with this PyTorch: {failed[0]}", ""
+    pending = [
+        line
+        for trace in traces.recorded(one.records)
+        for line in trace.lines()
+        if isinstance(line, traces.TraceEnd)
+    ]
+    if any(not end.complete for end in pending):
+        return (
+            f"{said}: there were backward passes, but no optimizer of torch.optim has stepped",
+            "a step that is compiled, and an optimizer that is none of torch.optim, is not seen",
+        )
+    if "torch" in events:
+        return f"{said}: PyTorch was imported, but no optimizer of torch.optim has stepped", ""
+    closed = [name for pattern, name in CLOSED if pattern.search(shlex.join(words))]
+    if closed:
+        return f"{said}: the recorder cannot get in through {closed[0]}", "run the training itself"
+    if "python" in events:
+        return f"{said}: no process has imported PyTorch", ""
+    return (
+        f"{said}: no Python interpreter has loaded the recorder",
+        "it is found through PYTHONPATH; python -I, -E, -S, env -i and containers shut it out",
+    )
+
+
+def _notes(ended: list[Ended]) -> list[str]:
+    notes = [
+        f"run {one.number} left processes behind, which were killed: {', '.join(one.left)}"
+        for one in ended
+        if one.left
+    ]
+    outside = dict.fromkeys(
+        line.path
+        for one in ended
+        for line in traces.presence(one.records)
+        if line.event == "outside"
+        and not line.path.startswith(_CACHES)
+        and Path(line.path).exists()
+    )
+    if outside:
+        shown = ", ".join(list(outside)[:3])
+        more = f" and {len(outside) - 3} more" if len(outside) > 3 else ""
+        notes.append(f"files were written outside the working folder, for all runs: {shown}{more}")
+    return notes
+
+
+_CACHES: Final = (str(Path.home() / ".cache"), str(Path.home() / ".triton"))
+
+
+def _refuse_target(request: CheckRequest, one: Ended) -> None:
+    """A function that cannot be called is bad input, said by the interpreter that tried."""
+    path = one.records / "target.txt"
+    if request.target is not None and path.exists():
+        why = path.read_text()
+        raise BadOption(f"check: {request.target}: {why}", "check package.module:function")
+
+
+def _told(one: Ended) -> str:
+    ends = {
+        "ended": f"exit code {one.code}",
+        "stopped": "stopped after its steps",
+        "timeout": "out of time, killed",
+        "refused": one.why,
+        "abandoned": "killed",
+    }
+    return f"{_steps(one)} steps, {one.wall_s:.1f} s, {ends[one.how]}"
+
+
+# A closer look
+
+
+def _closer(pair: RunPair, again: Callable[..., Ended]) -> list[Closer]:
+    """Run pairs in detail around the step, until one diverges there."""
+    first = pair.compared.first
+    assert first is not None
+    if first.how != "digest":
+        return []
+    detail = (max(0, first.step - 1), first.step)
+    options = {"detail": detail, "values_bytes": VALUES_BYTES, "stop_after": first.step + 1}
+    found: list[Closer] = []
+    for number in range(1, CLOSER_PAIRS + 1):
+        one, other = (again(side, f"closer-{number}/{side}", **options) for side in (1, 2))
+        found.append(_looked_closer(pair, one, other))
+        step = found[-1].first.step if found[-1].first else None
+        if step is not None and detail[0] <= step <= detail[1]:
+            break
+    return found
+
+
+def _looked_closer(pair: RunPair, one: Ended, other: Ended) -> Closer:
+    for process, a, b in paired(traces.recorded(one.records), traces.recorded(other.records)):
+        if process == pair.process and a is not None and b is not None:
+            first = compare(a.lines(), b.lines(), a.head.generators).first
+            return Closer(first, None if first is None else _element(first, a, b))
+    return Closer(None)
+
+
+def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference | None:
+    one, other = first.a, first.b
+    if one is None or other is None:
+        return None
+    if one.more.shape is not None and one.more.shape != other.more.shape:
+        return Difference(one.more.shape, other.more.shape or [], 0, None, None)
+    bytes_a, bytes_b = a.values(one), b.values(other)
+    if bytes_a is None or bytes_b is None or one.more.shape is None:
+        return None
+    return difference(one.more.dtype, one.more.shape, bytes_a, bytes_b)
+
+
+# Files
+
+
+def _new_folder(request: CheckRequest) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = request.name or secrets.token_hex(3)
+    folder = request.root / "checks" / f"{stamp}-{name}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        why = str(error.strerror).lower()
+        raise BadOption(f"--out: cannot write to {request.root}: {why}") from None
+    return folder
+
+
+def _save_request(folder: Path, request: CheckRequest) -> None:
+    saved = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "check",
+        "command": request.command,
+        "words": list(request.words),
+        "steps": request.steps,
+    }
+    write_whole(folder / "check.json", msgspec.json.encode(saved))
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    path = folder / "check.json"
+    try:
+        saved: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadFile(
+            f"{path}: cannot read: {error}", "--from takes the folder of a check"
+        ) from None
+    if saved.get("schema_version") != SCHEMA_VERSION or saved.get("kind") != "check":
+        raise BadFile(f"{path}: is no check that this xorbench reads")
+    return saved

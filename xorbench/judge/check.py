@@ -1,0 +1,466 @@
+"""What the runs of a user's command show: the same again, or where not, and what that means."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from xorbench.judge.elements import Difference
+from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
+from xorbench.judge.verdicts import failed, inconclusive, passed, some
+from xorbench.observe.records import Outcome, Verdict
+from xorbench.observe.trace import TraceEvent
+
+CHECK: Final = "same again"
+SEEDS: Final = {
+    "python": "random.seed(0)",
+    "numpy": "numpy.random.seed(0)",
+    "torch cpu": "torch.manual_seed(0)",
+}
+ELSEWHERE: Final = (
+    "a numpy.random.Generator or a torch.Generator of the program's own, a thread, the time,"
+    " os.urandom, or the order of a set or of hashes (PYTHONHASHSEED)"
+)
+DETERMINISTIC: Final = (
+    "torch.use_deterministic_algorithms(True) takes the deterministic form of an operator, or"
+    " raises where PyTorch has none"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of a training that can be the first to differ, and what it means when it is."""
+
+    title: str
+    meaning: str
+    hint: str
+
+
+COMPONENTS: Final[dict[str, Component]] = {
+    "parameters": Component(
+        "the initial parameters",
+        "The model is initialised without a seed, or before the seed is set.",
+        "set the seed before the model is made",
+    ),
+    "resumed": Component(
+        "the initial parameters",
+        "The run starts from weights that run 1 had later: it found a file of run 1 and resumed.",
+        "keep the file in the working folder, of which each run gets a copy",
+    ),
+    "batch": Component(
+        "the batch",
+        "The order of the data or its augmentation is not seeded.",
+        "",
+    ),
+    "input": Component(
+        "the output of an earlier call",
+        "A model or an augmentation that was called before gave something else.",
+        "",
+    ),
+    "data": Component(
+        "the data",
+        "A tensor that the program brings in beside the inputs of its modules differs, such as a"
+        " label or a weight of the loss.",
+        "",
+    ),
+    "buffers": Component(
+        "a buffer",
+        "The forward pass before this step left other statistics.",
+        DETERMINISTIC,
+    ),
+    "forward": Component(
+        "the forward pass",
+        "An operator gave other bits for equal inputs: it is not deterministic, or draws from a"
+        " generator, as dropout does.",
+        DETERMINISTIC,
+    ),
+    "gradients": Component(
+        "the backward pass",
+        "An operator of the backward pass gave other bits for equal inputs: it is not"
+        " deterministic.",
+        DETERMINISTIC,
+    ),
+    "optimizer": Component(
+        "the optimizer",
+        "Equal gradients led to other parameters or another state of the optimizer.",
+        "look for randomness, and for hyperparameters that differ",
+    ),
+    "hyperparameters": Component(
+        "the hyperparameters",
+        "The optimizer has other hyperparameters, so the program set them otherwise.",
+        "look for what the learning rate, or another of them, is computed from",
+    ),
+    "update": Component(
+        "the update of the step before",
+        "The gradients, the optimizer, or what the program does to the parameters after it.",
+        DETERMINISTIC,
+    ),
+    "loss": Component(
+        "the loss",
+        "The parameters and the inputs are equal: the forward pass, or data that goes into the"
+        " loss alone, such as labels.",
+        DETERMINISTIC,
+    ),
+    "events": Component(
+        "what the program does",
+        "It is another program: calls, backward passes or steps were made in one run alone.",
+        "look for what decides about them: the time, a generator, a file, the order of a set",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Closer:
+    """A pair of runs recorded in detail: where it diverged first, and the element."""
+
+    first: FirstDifference | None
+    element: Difference | None = None
+
+
+@dataclass(slots=True)
+class RunPair:
+    """One process of the command in run 1 and in another run."""
+
+    process: str
+    run: int
+    compared: Compared
+    resumed_from: int | None = None
+
+
+@dataclass(slots=True)
+class CheckRuns:
+    """All that the runs came to, as far as there were any.
+
+    Attributes:
+        runs: how many runs were made.
+        trouble: why there is nothing to compare, with what it comes to and a hint.
+        unpaired: processes that one run has and another has not.
+        pairs: what comparing came to.
+        closer: the pairs that were run again in detail.
+        notes: what should be known besides.
+    """
+
+    runs: int = 0
+    trouble: tuple[Outcome, str, str] | None = None
+    unpaired: list[str] = field(default_factory=list)
+    pairs: list[RunPair] = field(default_factory=list)
+    closer: list[Closer] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def diverged(self) -> RunPair | None:
+        """The pair that diverges first: by step, then by process."""
+        found = [pair for pair in self.pairs if pair.compared.first is not None]
+        return min(found, key=_step, default=None)
+
+
+def _step(pair: RunPair) -> int:
+    return pair.compared.first.step if pair.compared.first else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The answer: one sentence, what it means, and what to do."""
+
+    outcome: Outcome
+    sentence: str
+    component: str = ""
+    meaning: str = ""
+    hint: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def conclude(observed: CheckRuns) -> Conclusion:
+    """The answer to whether the training is the same when it is run again."""
+    if observed.trouble is not None:
+        outcome, sentence, hint = observed.trouble
+        return Conclusion(outcome, sentence, hint=hint)
+    if observed.unpaired:
+        component = COMPONENTS["events"]
+        sentence = f"not the same: {'; '.join(observed.unpaired)}"
+        return Conclusion("fail", sentence, "events", component.meaning, component.hint)
+    diverged = observed.diverged
+    if diverged is None:
+        return _same(observed)
+    return _different(observed, diverged)
+
+
+def _same(observed: CheckRuns) -> Conclusion:
+    coverages = [pair.compared.coverage for pair in observed.pairs]
+    if not coverages or not any(coverage.steps for coverage in coverages):
+        return Conclusion(
+            "inconclusive", "no step was recorded in both runs", hint="give it longer"
+        )
+    facts = tuple(("coverage", said) for said in dict.fromkeys(map(covered, coverages)))
+    cut = [coverage for coverage in coverages if coverage.left_out and not coverage.ended]
+    if cut:
+        return Conclusion(
+            "inconclusive",
+            f"the same as far as it was recorded, to step {cut[0].steps - 1}; the record was full",
+            hint="allow more with --max-record, or end the runs with --steps",
+            facts=facts,
+        )
+    steps = max(coverage.steps for coverage in coverages)
+    return Conclusion(
+        "pass",
+        f"the same in {observed.runs} runs, to the bit: {_count(steps, 'step')}",
+        facts=facts,
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
+
+
+def covered(coverage: Coverage) -> str:
+    """What was compared, in one line."""
+    counts = coverage.counts
+    parts = [
+        _count(coverage.steps, "step"),
+        _count(len(coverage.parameters), "parameter"),
+        _count(len(coverage.buffers), "buffer"),
+        _count(counts["batch"], "input") + " of modules",
+        _count(counts["loss"], "loss"),
+        "the final parameters" if coverage.ended else "not the final parameters: no end was seen",
+    ]
+    if coverage.left_out:
+        parts.append(f"not the last {_count(coverage.left_out, 'step')}: the record was full")
+    told = [f"{reason} ({count} times)" for reason, count in coverage.not_recorded.items()]
+    if told:
+        parts.append(f"not recorded: {some(told)}")
+    if coverage.errors:
+        parts.append(f"errors of the recorder: {some(sorted(set(coverage.errors)))}")
+    return ", ".join(parts)
+
+
+def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
+    first = pair.compared.first
+    assert first is not None
+    closest = _closest(observed, first)
+    near = closest.first if closest is not None and closest.first is not None else first
+    key = "resumed" if pair.resumed_from is not None else component_of(near)
+    component = COMPONENTS[key]
+    where = f" of process {pair.process}" if len({p.process for p in observed.pairs}) > 1 else ""
+    sentence = (
+        f"not the same: run {pair.run}{where} differs from run 1 first in {when(first)}, in"
+        f" {label(first)}"
+    )
+    if first.how == "steps":
+        a, b = first.steps
+        sentence = f"not the same: run 1{where} has {_count(a, 'step')}, run {pair.run} has {b:,}"
+    meaning = component.meaning
+    if pair.resumed_from is not None:
+        meaning = (
+            f"Run {pair.run} starts from the weights that run 1 had before step"
+            f" {pair.resumed_from}: it found a file of run 1 and resumed."
+        )
+    if near.event.more.random:
+        meaning = (
+            "An operator drew other numbers from a generator that is not seeded, as in dropout."
+        )
+    facts = [*_facts(observed, pair, first, closest)]
+    return Conclusion("fail", sentence, key, meaning, _hint(key, first, near), tuple(facts))
+
+
+def _closest(observed: CheckRuns, first: FirstDifference) -> Closer | None:
+    """The pair in detail that diverged where the first pair did, or one step before."""
+    for closer in observed.closer:
+        if closer.first is not None and first.step - 1 <= closer.first.step <= first.step:
+            return closer
+    return None
+
+
+def component_of(first: FirstDifference) -> str:
+    """The component that a difference is in: a key of `COMPONENTS`."""
+    event = first.event
+    kind = event.kind.removeprefix("final ")
+    if first.how != "digest":
+        return "events"
+    if kind == "parameter":
+        return "parameters" if first.step == 0 and event.kind == "parameter" else "update"
+    if kind in ("operator", "data", "output"):
+        if event.more.backward:
+            return "gradients"
+        if "gradient" in first.after:
+            return "optimizer"
+        return "data" if kind == "data" else "forward"
+    return {
+        "buffer": "buffers",
+        "gradient": "gradients",
+        "state": "optimizer",
+        "new state": "optimizer",
+        "new parameter": "optimizer",
+    }.get(kind, kind)
+
+
+def when(first: FirstDifference) -> str:
+    """The step in words."""
+    return "the end" if first.event.kind.startswith("final") else f"step {first.step}"
+
+
+def label(first: FirstDifference) -> str:
+    """The event that differs, as a reader names it."""
+    if first.how == "events":
+        return f"what it does: {_told(first.a)} in the one, {_told(first.b)} in the other"
+    kind = first.event.kind
+    return LABELS.get(kind, _weight)(first, first.event)
+
+
+def _input(first: FirstDifference, event: TraceEvent) -> str:
+    call = re.match(r"\w\d+", event.identity)
+    number = call[0][1:] if call else ""
+    path = event.identity[call.end() :] if call else event.identity
+    what = "the batch" if event.kind == "batch" else f"an output of call {event.more.of}"
+    return f"{what} (input {path or 'itself'} of {first.call or 'the model'}, call {number})"
+
+
+def _operator(_first: FirstDifference, event: TraceEvent) -> str:
+    more = event.more
+    if not more.name:
+        return f"the {event.identity}"
+    what = "the result of" if event.kind == "operator" else "an input of"
+    side = ", in the backward pass," if more.backward else ""
+    return f"{what} {more.name}{side}{f' at {more.where}' if more.where else ''}"
+
+
+def _state(first: FirstDifference, event: TraceEvent) -> str:
+    name = event.identity.rpartition(".")[2]
+    return f"the optimizer's state {name} of {first.name or event.identity}"
+
+
+def _weight(first: FirstDifference, event: TraceEvent) -> str:
+    kind = event.kind.removeprefix("final ").removeprefix("new ")
+    return f"{kind} {first.name or event.identity}"
+
+
+LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {
+    "batch": _input,
+    "input": _input,
+    "operator": _operator,
+    "data": _operator,
+    "output": lambda _, event: f"the output of module {event.more.name}",
+    "loss": lambda *_: "the loss",
+    "hyperparameters": lambda _, event: (
+        f"the hyperparameters of optimizer {event.identity[1:]} ({event.more.name})"
+    ),
+    "state": _state,
+    "new state": _state,
+}
+
+
+def _told(event: TraceEvent | None) -> str:
+    if event is None:
+        return "nothing more"
+    return " ".join(filter(None, (event.kind, event.more.name or event.identity)))
+
+
+def _facts(
+    observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: Closer | None
+) -> list[tuple[str, str]]:
+    facts = [("equal before it", covered_before(pair.compared.coverage))]
+    differing, total = first.others
+    if total > 1:
+        facts.append(("in this step", f"{differing} of {total} of the kind differ"))
+    if closest is not None and closest.first is not None and closest.first != first:
+        near = closest.first
+        facts.append(("closer", f"{when(near)}: {label(near)}"))
+    if closest is not None and closest.element is not None:
+        facts += element_facts(closest.element)
+    if first.generators:
+        drawn = f"; drawn from since the step before: {', '.join(first.drawn)}"
+        text = ", ".join(first.generators) + (drawn if first.drawn else "")
+        facts.append(("generators that differ", text))
+    elif first.how == "digest":
+        facts.append(("generators", "all global ones are equal where the step begins"))
+    facts += _repeats(observed, first)
+    return facts
+
+
+def covered_before(coverage: Coverage) -> str:
+    """What was equal before the difference."""
+    if not coverage.steps:
+        return "what came before it in step 0" if coverage.counts else "nothing, it is the first"
+    return f"{_count(coverage.steps, 'step')}, {_count(len(coverage.parameters), 'parameter')}"
+
+
+def element_facts(found: Difference) -> list[tuple[str, str]]:
+    """The first element that differs, and how many do."""
+    if found.shape_a != found.shape_b:
+        return [("shapes", f"{found.shape_a} and {found.shape_b}")]
+    if found.first is None:
+        return []
+    total = 1
+    for size in found.shape_a:
+        total *= size
+    element = found.first
+    ulps = "" if element.ulps is None else f", {element.ulps:,} ulps apart"
+    return [
+        ("elements", f"{found.differing:,} of {total:,} differ"),
+        (
+            "the first",
+            f"{element.index}: {element.a} and {element.b} ({element.a_bits}, {element.b_bits})"
+            f"{ulps}",
+        ),
+    ]
+
+
+def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str]]:
+    """How often pairs of runs diverge, and where else."""
+    places = [closer.first.step if closer.first else None for closer in observed.closer]
+    if not places:
+        return []
+    compared = [pair.compared.first for pair in observed.pairs]
+    all_pairs = len(compared) + len(places)
+    diverging = sum(one is not None for one in compared) + sum(p is not None for p in places)
+    text = f"{diverging} of {all_pairs} pairs of runs diverge"
+    elsewhere = [p for p in places if p is not None and not first.step - 1 <= p <= first.step]
+    if elsewhere:
+        text += f"; first in step {first.step} in one, in step {elsewhere[0]} in another"
+    return [("run again", text)]
+
+
+def _hint(key: str, first: FirstDifference, near: FirstDifference) -> str:
+    own = COMPONENTS[key].hint
+    if key == "forward" and near.event.more.random:
+        return _generator_hint(first)
+    if key in ("parameters", "batch", "input", "data"):
+        return "; ".join(filter(None, (own, _generator_hint(first))))
+    return own
+
+
+def _generator_hint(first: FirstDifference) -> str:
+    """What to seed: what differs and was drawn from, what differs, or what is not global."""
+    if first.drawn:
+        return f"seed what was drawn from: {_seeds(first.drawn)}"
+    if first.generators:
+        return (
+            f"seed what differs: {_seeds(first.generators)}; loader workers inherit it. If that"
+            f" does not help, it is none of the global generators: {ELSEWHERE}"
+        )
+    return f"it is none of the global generators: {ELSEWHERE}"
+
+
+def _seeds(names: Sequence[str]) -> str:
+    return ", ".join(f"{name} ({SEEDS.get(name, 'its seed function')})" for name in names)
+
+
+def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
+    """The answer as verdicts: one for each process of the command and run."""
+    expected = "the same bits in every run"
+    if observed.trouble is not None or observed.unpaired or not observed.pairs:
+        make = failed if conclusion.outcome == "fail" else inconclusive
+        return [make(CHECK, "the command", expected, conclusion.sentence, conclusion.hint)]
+    found = []
+    for pair in observed.pairs:
+        subject = f"run 1 and run {pair.run}: {pair.process}"
+        first = pair.compared.first
+        if first is not None:
+            actual = f"differs first in {when(first)}, in {label(first)}"
+            found.append(failed(CHECK, subject, expected, actual, conclusion.hint))
+        elif conclusion.outcome == "inconclusive":
+            actual = covered(pair.compared.coverage)
+            found.append(inconclusive(CHECK, subject, expected, actual, conclusion.hint))
+        else:
+            found.append(passed(CHECK, subject, expected, covered(pair.compared.coverage)))
+    return found

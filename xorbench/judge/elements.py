@@ -1,0 +1,87 @@
+"""How two tensors of one shape and type differ: which elements, and by how much."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from xorbench.judge.ulps import ranks
+from xorbench.observe.tensors import WIDTHS
+
+INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # an element's bits, by its bytes
+
+BitArray = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a tensor on both sides: values as texts, bit patterns, distance in ulps.
+
+    The distance is None where one of them is not a number, the difference for whole numbers.
+    """
+
+    index: list[int]
+    a: str
+    b: str
+    a_bits: str
+    b_bits: str
+    ulps: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two tensors differ: the first element that does, and how many of them do."""
+
+    shape_a: list[int]
+    shape_b: list[int]
+    differing: int
+    largest_ulps: int | None
+    first: Element | None
+
+
+def difference(dtype: str, shape: list[int], a: bytes, b: bytes) -> Difference:
+    """Two tensors element by element; `a` and `b` are their bytes, little-endian, row-major."""
+    bits_a, bits_b = (np.frombuffer(side, INTEGERS[WIDTHS[dtype]]) for side in (a, b))
+    at = np.flatnonzero(bits_a != bits_b)
+    if not at.size:
+        return Difference(shape, shape, 0, 0, None)
+    place = int(at[0])
+    digits = 2 * WIDTHS[dtype]
+    one, other = int(bits_a[place]), int(bits_b[place])
+    first = Element(
+        [int(i) for i in np.unravel_index(place, shape)] if shape else [],
+        _text(dtype, bits_a[place : place + 1]),
+        _text(dtype, bits_b[place : place + 1]),
+        f"0x{one:0{digits}x}",
+        f"0x{other:0{digits}x}",
+        _largest(dtype, bits_a[place : place + 1], bits_b[place : place + 1]),
+    )
+    return Difference(shape, shape, len(at), _largest(dtype, bits_a[at], bits_b[at]), first)
+
+
+def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
+    """The largest distance between elements: how many numbers of the type lie between them."""
+    if "float" not in dtype:
+        pairs = zip(_values(dtype, a).tolist(), _values(dtype, b).tolist(), strict=True)
+        return max(abs(int(x) - int(y)) for x, y in pairs)
+    known = ~(np.isnan(_values(dtype, a)) | np.isnan(_values(dtype, b)))
+    if not known.any():
+        return None
+    one, other = ranks(a[known]), ranks(b[known])
+    # the distance of two numbers may not fit 64 signed bits; it fits the unsigned ones
+    apart = np.where(one > other, one.view(np.uint64) - other.view(np.uint64),
+                     other.view(np.uint64) - one.view(np.uint64))  # fmt: skip
+    return int(apart.max())
+
+
+def _values(dtype: str, bits: BitArray) -> npt.NDArray[Any]:
+    """The numbers that bit patterns stand for."""
+    if dtype == "bfloat16":
+        dtype, bits = "float32", bits.astype("<u4") << 16
+    return bits.view(np.dtype(dtype).newbyteorder("<"))
+
+
+def _text(dtype: str, bits: BitArray) -> str:
+    value = _values(dtype, bits)[0].item()
+    return f"{value:.9g}" if isinstance(value, float) else str(value)

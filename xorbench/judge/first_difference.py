@@ -1,0 +1,228 @@
+"""Where two records of a training first differ, in program order."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Final, Literal
+
+from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
+
+# What explains a difference and is none: a sound training may leave generators that it does not
+# use in any state, and evaluate or average whenever it likes.
+EXPLAINS: Final = ("generator", "context", "note")
+How = Literal["digest", "events", "steps"]
+
+TraceLine = TraceStep | TraceEnd
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDifference:
+    """The first event that differs.
+
+    Attributes:
+        step: the step in which it is; the number of steps for the final parameters.
+        how: another digest, another event, or another number of steps.
+        a, b: the event on both sides; None where a side has no more.
+        name: the readable name of the parameter or buffer, if it is one.
+        generators: the global generators that differ where the step begins.
+        drawn: those of them that were drawn from since the step before, on the first side.
+        others: how many more events of this kind differ in this step, and of how many.
+        after: the kinds of events before it in its step.
+        call: the name of the module that the event's call is of.
+    """
+
+    step: int
+    how: How
+    a: TraceEvent | None
+    b: TraceEvent | None
+    name: str = ""
+    generators: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
+    others: tuple[int, int] = (0, 0)
+    after: frozenset[str] = frozenset()
+    call: str = ""
+    steps: tuple[int, int] = (0, 0)
+
+    @property
+    def event(self) -> TraceEvent:
+        """The event, of the first side if it has it."""
+        event = self.a or self.b
+        return TraceEvent("steps", "", None) if event is None else event
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What was compared, and what could not be.
+
+    Attributes:
+        steps: steps that both sides have.
+        parameters, buffers: the identities that were compared.
+        counts: how many events of each kind were compared.
+        not_recorded: why events have no digest, and how many.
+        ended: whether both sides told their end, and so their final parameters.
+        left_out: steps that one side left out, as its record was full.
+        errors: what went wrong in the recorder.
+    """
+
+    steps: int = 0
+    parameters: set[str] = field(default_factory=set)
+    buffers: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+    not_recorded: Counter[str] = field(default_factory=Counter)
+    ended: bool = False
+    left_out: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, event: TraceEvent) -> None:
+        """Count an event that is the same on both sides."""
+        if event.digest is None:
+            if event.more.not_recorded:
+                self.not_recorded[f"{event.kind}: {event.more.not_recorded}"] += 1
+            return
+        self.counts[event.kind] += 1
+        if event.kind == "parameter":
+            self.parameters.add(event.identity)
+        elif event.kind == "buffer":
+            self.buffers.add(event.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What comparing two records came to; `first` is None where nothing differs."""
+
+    coverage: Coverage
+    first: FirstDifference | None
+
+
+def compare(
+    a: Iterable[TraceLine], b: Iterable[TraceLine], at_start: Mapping[str, str] | None = None
+) -> Compared:
+    """Compare two records step by step, and end at the first difference.
+
+    `at_start` are the digests of the generators of the first side before step 0.
+    """
+    coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
+    for one, other in zip_longest(a, b):
+        if one is not None:
+            names |= {identity: name for identity, (name, _, _) in one.names.items()}
+        if isinstance(one, TraceEnd) and isinstance(other, TraceEnd):
+            return _ends(one, other, coverage, names)
+        if not isinstance(one, TraceStep) or not isinstance(other, TraceStep):
+            return _uneven(one, other, coverage)
+        coverage.errors += [*one.errors, *other.errors]
+        first = first_of(one.step, one.events, other.events, coverage, names)
+        if first is not None:
+            return Compared(coverage, _explained(first, one, other, before))
+        coverage.steps += 1
+        before = _generators(one)
+    return Compared(coverage, None)
+
+
+def _ends(a: TraceEnd, b: TraceEnd, coverage: Coverage, names: Mapping[str, str]) -> Compared:
+    coverage.left_out = max(a.left_out, b.left_out)
+    coverage.ended = True
+    coverage.errors += [*a.errors, *b.errors]
+    first = first_of(a.steps, [*a.events, *a.final], [*b.events, *b.final], coverage, names)
+    if first is None and a.steps != b.steps:
+        first = FirstDifference(
+            min(a.steps, b.steps), "steps", None, None, steps=(a.steps, b.steps)
+        )
+    return Compared(coverage, first)
+
+
+def _uneven(one: TraceLine | None, other: TraceLine | None, coverage: Coverage) -> Compared:
+    """One side has no further step; that is a difference unless its record was cut short."""
+    ends = [line for line in (one, other) if isinstance(line, TraceEnd)]
+    coverage.left_out = max((end.left_out for end in ends), default=0)
+    if not any(isinstance(line, TraceStep) for line in (one, other)) or coverage.left_out:
+        return Compared(coverage, None)
+    shorter, longer = sorted(
+        (coverage.steps if not isinstance(line, TraceStep) else coverage.steps + 1)
+        for line in (one, other)
+    )
+    steps = (longer, shorter) if isinstance(one, TraceStep) else (shorter, longer)
+    return Compared(coverage, FirstDifference(coverage.steps, "steps", None, None, steps=steps))
+
+
+def _compared(events: Iterable[TraceEvent]) -> Iterator[TraceEvent]:
+    return (event for event in events if event.kind not in EXPLAINS)
+
+
+def first_of(
+    step: int,
+    a: list[TraceEvent],
+    b: list[TraceEvent],
+    coverage: Coverage,
+    names: Mapping[str, str],
+) -> FirstDifference | None:
+    """The first event of a step that differs; `names` are those of parameters, by identity."""
+    seen: set[str] = set()
+    call = ""
+    for one, other in zip_longest(_compared(a), _compared(b)):
+        if one is not None and one.kind == "call":
+            call = one.more.name
+        same_key = one is not None and other is not None and _key(one) == _key(other)
+        if same_key and one is not None and other is not None and one.digest == other.digest:
+            seen.add(one.kind)
+            coverage.add(one)
+            continue
+        event = one or other
+        assert event is not None
+        return FirstDifference(
+            step,
+            "digest" if same_key else "events",
+            one,
+            other,
+            name=names.get(_identity(event.identity), ""),
+            others=_others(event.kind, a, b) if same_key else (0, 0),
+            after=frozenset(seen),
+            call=call,
+        )
+    return None
+
+
+def _key(event: TraceEvent) -> tuple[str, str, str]:
+    return event.kind, event.identity, event.more.name
+
+
+def _others(kind: str, a: list[TraceEvent], b: list[TraceEvent]) -> tuple[int, int]:
+    """How many events of a kind differ, and how many there are on both sides."""
+    ones = {event.identity: event.digest for event in a if event.kind == kind}
+    others = {event.identity: event.digest for event in b if event.kind == kind}
+    both = ones.keys() & others.keys()
+    return sum(ones[identity] != others[identity] for identity in both), len(both)
+
+
+def _generators(line: TraceStep) -> dict[str, str]:
+    return {e.identity: e.digest or "" for e in line.events if e.kind == "generator"}
+
+
+def _explained(
+    first: FirstDifference, one: TraceStep, other: TraceStep, before: Mapping[str, str]
+) -> FirstDifference:
+    a, b = _generators(one), _generators(other)
+    differ = tuple(name for name in a if name in b and a[name] != b[name])
+    drawn = tuple(name for name in differ if name in before and before[name] != a[name])
+    return replace(first, generators=differ, drawn=drawn)
+
+
+def _identity(text: str) -> str:
+    """The identity of the parameter that a state such as `o0.g0.p3.exp_avg` belongs to."""
+    parts = text.split(".")
+    return ".".join(parts[:3]) if text.startswith("o") and len(parts) > 3 else text
+
+
+def weights(line: TraceLine) -> dict[str, str]:
+    """The digests of the parameters where a step begins, or at the end."""
+    events = line.events if isinstance(line, TraceStep) else line.final
+    return {e.identity: e.digest or "" for e in events if e.kind.endswith("parameter")}
+
+
+def later_step_with(lines: Iterable[TraceLine], wanted: Mapping[str, str]) -> int | None:
+    """The first step after step 0 that begins with these weights; the end counts as one more."""
+    for line in lines:
+        step = line.step if isinstance(line, TraceStep) else line.steps
+        if step > 0 and wanted and weights(line) == dict(wanted):
+            return step
+    return None

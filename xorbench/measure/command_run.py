@@ -1,0 +1,218 @@
+"""One run of the user's command under the recorder, from its start to the death of the last."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import xorbench
+from xorbench.errors import BadFile, BadOption
+from xorbench.measure import working_folder
+from xorbench.measure.working_folder import CopyPlan
+from xorbench.observe.store import write_whole
+
+SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
+CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
+LAST_LINES: Final = 10
+POLL_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRun:
+    """What is run, and how.
+
+    Attributes:
+        words: the command.
+        folder: the folder that it runs in, or whose copy it runs in.
+        copy: what the copy holds; None to run in the folder itself.
+        timeout_s: after how many seconds it is killed.
+    """
+
+    words: tuple[str, ...]
+    folder: Path
+    copy: CopyPlan | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended, and where its records are.
+
+    Attributes:
+        how: `ended` by itself, `stopped` after its steps, `timeout`, or `refused` by the system.
+        code: the exit code, negative for a signal; None where it did not end by itself.
+        left: the commands of processes that outlived it, and were killed.
+    """
+
+    number: int
+    folder: Path
+    how: str
+    code: int | None
+    wall_s: float
+    left: list[str] = field(default_factory=list)
+    why: str = ""
+
+    @property
+    def records(self) -> Path:
+        """The folder of the records."""
+        return self.folder / "records"
+
+    def last_lines(self) -> list[str]:
+        """The end of what the run wrote to standard error, or else to standard output."""
+        for name in ("stderr.txt", "stdout.txt"):
+            with contextlib.suppress(OSError):
+                text = (self.folder / name).read_text(errors="replace")
+                if lines := [line for line in text.splitlines() if line.strip()]:
+                    return lines[-LAST_LINES:]
+        return []
+
+
+@contextlib.contextmanager
+def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
+    """A function that makes the folder of the next run anew; each run has the same path."""
+    if run.copy is None:
+        yield lambda: run.folder
+        return
+    base = Path(tempfile.mkdtemp(prefix="xorbench-"))
+    free = shutil.disk_usage(base).free
+    try:
+        if free < run.copy.size_bytes:
+            raise BadOption(
+                f"TMPDIR: {base.parent} has {free // 2**20} MiB free, a copy of {run.folder} needs"
+                f" {run.copy.size_bytes // 2**20 + 1}"
+            )
+        target = base / (run.folder.resolve().name or "root")
+
+        def fresh() -> Path:
+            shutil.rmtree(target, ignore_errors=True)
+            assert run.copy is not None
+            working_folder.copy(run.copy, target)
+            return target
+
+        yield fresh
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def execute(
+    run: CommandRun,
+    number: int,
+    place: Path,
+    output: Path,
+    options: Mapping[str, Any],
+    told: Callable[[int], None] = lambda _steps: None,
+) -> Ended:
+    """Run the command in `place` and wait for its end; its files are written below `output`.
+
+    `told` is called now and then with the number of steps that have been recorded.
+    """
+    output = output.resolve()
+    records = output / "records"
+    records.mkdir(parents=True)
+    asked = {
+        "command": list(run.words),
+        "folder": str(place),
+        "environment": environment(number, records, place, options),
+        "records": str(records),
+        "stdout": str(output / "stdout.txt"),
+        "stderr": str(output / "stderr.txt"),
+        "timeout_s": run.timeout_s,
+    }
+    answer = _supervised(asked, lambda: told(steps_so_far(records)))
+    ended = Ended(
+        number=number,
+        folder=output,
+        how="refused" if "why" in answer else answer["how"],
+        code=answer["code"],
+        wall_s=answer.get("wall_s", 0.0),
+        left=answer.get("left", []),
+        why=answer.get("why", ""),
+    )
+    write_whole(output / "ended.json", json.dumps(_kept(ended)).encode())
+    return ended
+
+
+def _kept(ended: Ended) -> dict[str, Any]:
+    names = ("number", "how", "code", "wall_s", "left", "why")
+    return {name: getattr(ended, name) for name in names}
+
+
+def read_ended(folder: Path) -> Ended:
+    """What `execute` wrote; raises `BadFile` where it is damaged."""
+    path = folder / "ended.json"
+    try:
+        values = json.loads(path.read_bytes())
+        return Ended(folder=folder, **values)
+    except (OSError, ValueError, TypeError) as error:
+        raise BadFile(f"{path}: damaged: {error}") from None
+
+
+def environment(
+    number: int, records: Path, place: Path, options: Mapping[str, Any]
+) -> dict[str, str]:
+    """The user's environment variables, and those through which the recorder gets in."""
+    values = dict(os.environ)
+    behind = values.get("PYTHONPATH")
+    values["PYTHONPATH"] = os.pathsep.join([str(SITE), *filter(None, [behind])])
+    values["XORBENCH_RUN"] = str(number)
+    values["XORBENCH_RECORD"] = str(records.resolve())
+    root = str(place.resolve())
+    values["XORBENCH_RECORD_OPTIONS"] = json.dumps({"root": root, **options})
+    return values
+
+
+def _supervised(asked: Mapping[str, Any], meanwhile: Callable[[], None]) -> dict[str, Any]:
+    """Let a supervisor run it; whatever ends this process ends every process of the run."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "xorbench.measure.supervisor"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(xorbench.__file__).parent.parent,
+        start_new_session=True,  # Ctrl-C is for this process, which closes the lifeline
+    )
+    assert supervisor.stdin
+    assert supervisor.stdout
+    try:
+        supervisor.stdin.write(json.dumps(asked).encode() + b"\n")
+        supervisor.stdin.flush()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                supervisor.wait(POLL_S)
+                break
+            meanwhile()
+        line = supervisor.stdout.readline()
+        if not line:
+            raise BadFile("the supervisor of the run died", "run it again")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+    finally:
+        with contextlib.suppress(OSError):
+            supervisor.stdin.close()
+        supervisor.wait()
+        supervisor.stdout.close()
+
+
+def steps_so_far(records: Path) -> int:
+    """How many steps the longest record has by now."""
+    most = 0
+    for path in records.glob("[0-9]*.jsonl"):
+        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 65_536))
+            for line in reversed(file.read().splitlines()):
+                found = line[:40].partition(b'{"step":')[2].partition(b",")[0]
+                if found:
+                    most = max(most, int(found) + 1)
+                    break
+    return most
+
+
+def called(target: str) -> tuple[str, ...]:
+    """The command that calls a function, `package.module:function`, in a fresh interpreter."""
+    return (sys.executable, str(CALL), target)

@@ -1,0 +1,151 @@
+"""A copy of the user's working folder for a run of the user's command."""
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xorbench.errors import BadFile, BadOption
+
+
+@dataclass(slots=True)
+class CopyPlan:
+    """What a copy holds, by paths relative to the folder.
+
+    Attributes:
+        files: regular files and their sizes in bytes.
+        folders: folders, parents first.
+        links: symbolic links within the folder, and where each points, relative to the link.
+        linked: what the copy has as a symbolic link to the original, and the path of that.
+        outward: links and their targets outside the folder.
+        left_out: what the copy does not have.
+    """
+
+    source: Path
+    files: dict[str, int] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    linked: dict[str, str] = field(default_factory=dict)
+    outward: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the copy takes."""
+        return sum(self.files.values())
+
+
+def planned(
+    source: Path, exclude: tuple[str, ...], link: tuple[str, ...], own: Path, max_bytes: int
+) -> CopyPlan:
+    """Look through the folder; `own` is what this program writes to, which no copy has.
+
+    A virtual environment is linked. Raises `BadOption` where the copy would be too large.
+    """
+    plan = CopyPlan(source.resolve())
+    for option, paths in (("--link", link), ("--exclude", exclude)):
+        for path in paths:
+            if option == "--link" and not (plan.source / path).exists():
+                raise BadOption(f"{option}: there is no {path!r} in {source}")
+    unlinked = {os.path.normpath(path) for path in link}
+    for path, entry in _walked(plan, plan.source, exclude, unlinked, own.resolve()):
+        plan.files[path] = entry.stat(follow_symlinks=False).st_size
+        if plan.size_bytes > max_bytes and len(plan.files) > 1_000_000:
+            break
+    if plan.size_bytes > max_bytes:
+        largest = ", ".join(_largest(plan))
+        raise BadOption(
+            f"--max-copy: {source} holds {_size(plan.size_bytes)}, more than {_size(max_bytes)}:"
+            f" most is in {largest}",
+            "leave out what it does not need with --exclude, link what it only reads with --link,"
+            " run in the folder itself with --in-place, or allow more with --max-copy",
+        )
+    return plan
+
+
+def _walked(
+    plan: CopyPlan, folder: Path, exclude: tuple[str, ...], link: set[str], own: Path
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Sort what a folder holds into the plan, and give its regular files."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise BadFile(
+            f"{folder}: cannot read: {str(error.strerror).lower()}", "leave it out with --exclude"
+        ) from None
+    for entry in entries:
+        path = os.path.relpath(entry.path, plan.source)
+        if _excluded(path, exclude) or Path(entry.path) == own:
+            plan.left_out.append(path)
+        elif path in link or _is_environment(entry):
+            plan.linked[path] = str(Path(entry.path).resolve())
+        elif entry.is_symlink():
+            _sort_link(plan, path, Path(entry.path))
+        elif entry.is_dir():
+            plan.folders.append(path)
+            yield from _walked(plan, Path(entry.path), exclude, link, own)
+        elif entry.is_file():
+            yield path, entry
+        else:
+            plan.left_out.append(path)  # a socket, a pipe, a device
+
+
+def _excluded(path: str, patterns: tuple[str, ...]) -> bool:
+    name = Path(path).name
+    if name == "__pycache__":
+        return True
+    return any(
+        fnmatch.fnmatchcase(path, pattern.rstrip("/")) or fnmatch.fnmatchcase(name, pattern)
+        for pattern in patterns
+    )
+
+
+def _is_environment(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and (Path(entry.path) / "pyvenv.cfg").is_file()
+
+
+def _sort_link(plan: CopyPlan, path: str, link: Path) -> None:
+    target = link.resolve()
+    if target.is_relative_to(plan.source):
+        plan.links[path] = os.path.relpath(target, link.parent.resolve())
+    else:
+        plan.linked[path] = plan.outward[path] = str(target)
+
+
+def copy(plan: CopyPlan, target: Path) -> None:
+    """Make the copy in a new folder; raises `BadFile` where it cannot be made."""
+    try:
+        target.mkdir(parents=True)
+        for path in plan.folders:
+            (target / path).mkdir()
+            shutil.copystat(plan.source / path, target / path)
+        for path in plan.files:
+            shutil.copy2(plan.source / path, target / path)
+        for path, points_to in (plan.links | plan.linked).items():
+            (target / path).symlink_to(points_to)
+        for path in reversed(plan.folders):
+            shutil.copystat(plan.source / path, target / path)
+    except OSError as error:
+        why = str(error.strerror).lower()
+        raise BadFile(
+            f"{error.filename or target}: cannot copy: {why}", "set TMPDIR to a folder with space"
+        ) from None
+
+
+def _largest(plan: CopyPlan) -> list[str]:
+    sizes: dict[str, int] = {}
+    for path, size in plan.files.items():
+        first = Path(path).parts[0]
+        sizes[first] = sizes.get(first, 0) + size
+    top = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    return [f"{name} ({_size(sizes[name])})" for name in top]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} GB"

@@ -1,0 +1,255 @@
+"""The steps that are looked at closely: gradients, states, every module's and operator's output."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import sysconfig
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .digest import NotRecorded, dense_parts
+from .identity import bare, parameters_of, storage_of
+from .walk import values
+
+if TYPE_CHECKING:
+    from .listen import Listener
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TORCH = os.path.dirname(os.path.abspath(torch.__file__))
+STANDARD = sysconfig.get_paths()["stdlib"]
+SITE = os.sep + "site-packages" + os.sep
+
+
+class Detail:
+    """What is recorded besides in the steps that were asked for; elsewhere it does nothing."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._steps = listener.options.detail
+        self.on = False
+        self._mode: Operators | None = None
+        self._paths = WeakIdKeyDictionary()
+        self._outputs: dict[str, int] = {}
+        self.backward_line = ""
+        self.keeping = True
+        self._room = listener.options.values_bytes
+
+    def begin(self, step: int) -> None:
+        """A step begins: watch every operator from here on, if no other mode is active."""
+        first, last = self._steps or (1, 0)
+        self.on = first <= step <= last
+        if not self.on:
+            return
+        self._outputs = {}
+        if not self._listener.options.operators:
+            return
+        if self._listener.modes:
+            self._listener.add("note", "operators", None, not_recorded="another mode is active")
+            return
+        self._mode = Operators(self._listener)
+
+    def watch(self) -> None:
+        """Push the mode, outside the recorder's own shield."""
+        if self._mode is not None and not self._mode.pushed:
+            self._mode.pushed = True
+            self._mode.know(self._listener.weights())
+            self._mode.__enter__()
+
+    def leave(self) -> None:
+        """The step ends."""
+        self.on = False
+
+    def unwatch(self) -> None:
+        """Pop the mode, if it is the innermost; else it stays, and sees nothing."""
+        mode = self._mode
+        if mode is None or self.on or not mode.pushed:
+            return
+        stack = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
+        if stack and stack[-1] is mode:
+            mode.__exit__(None, None, None)
+            self._mode = None
+
+    def name_modules(self, module: nn.Module) -> None:
+        """Learn the names of a training module's parts."""
+        if self._steps is None:
+            return
+        for name, part in module.named_modules():
+            if part not in self._paths:
+                self._paths[part] = bare(name)
+
+    def leave_module(self, module: nn.Module, output: Any) -> None:
+        """A module has been called: record what it gives."""
+        if not self.on or torch._C._current_graph_task_id() != -1:
+            return
+        path = self._paths.get(module, "")
+        name = f"{path or '(whole)'} {type(module).__name__}"
+        nth = self._outputs[name] = self._outputs.get(name, -1) + 1
+        for place, value in values(output):
+            if isinstance(value, Tensor):
+                self._listener.tensor("output", f"{path}#{nth}{place}", value, name=name)
+
+    def backward(self) -> None:
+        """A backward pass is about to begin: note which line of the program asks for it."""
+        if self.on:
+            self.backward_line = line_of(self._listener.options)
+
+    def before_step(self, optimizer: Optimizer, index: int) -> None:
+        """An optimizer is about to step: record gradients and its state."""
+        if self.on:
+            for name, parameter in parameters_of(optimizer, index):
+                if parameter.grad is not None:
+                    self._listener.tensor("gradient", name, parameter.grad)
+            self._state("state", optimizer, index)
+
+    def after_step(self, optimizer: Optimizer, index: int) -> None:
+        """An optimizer has stepped: record its state, and the parameters as it leaves them."""
+        if self.on:
+            self._state("new state", optimizer, index)
+            for name, parameter in parameters_of(optimizer, index):
+                self._listener.tensor("new parameter", name, parameter)
+
+    def _state(self, kind: str, optimizer: Optimizer, index: int) -> None:
+        for name, parameter in parameters_of(optimizer, index):
+            for path, value in values(optimizer.state.get(parameter, {})):
+                if isinstance(value, Tensor):
+                    self._listener.tensor(kind, name + path, value)
+                elif isinstance(value, (int, float)):
+                    self._listener.tensor(kind, name + path, torch.tensor(value))
+
+    def kept(self, tensor: Tensor) -> dict[str, Any]:
+        """Keep the bytes of a tensor; the answer is type, shape and where they are kept."""
+        if not self.on:
+            return {}
+        known: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
+        sink = self._listener.record()
+        try:
+            dense = dense_parts(tensor)
+        except NotRecorded:
+            return known
+        if len(dense) > 1 or tensor.is_complex():
+            return known
+        size = tensor.numel() * tensor.element_size()
+        if size > self._room or not self.keeping:
+            return known
+        self._room -= size
+        plain = dense[0].resolve_neg().contiguous().cpu()
+        return {**known, **sink.keep(ctypes.string_at(plain.data_ptr(), size))}
+
+
+class Operators(TorchDispatchMode):
+    """Reports the outputs of every operator, and those inputs that no operator has made."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self._listener = listener
+        self._made: dict[int, StorageWeakRef] = {}
+        self._lines: dict[int, str] = {}
+        self._number = 0
+        self._where = ""
+        self.pushed = False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled regions run as they are."""
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator and report it."""
+        kwargs = kwargs or {}
+        listener = self._listener
+        if not listener.detail.on or not listener.listens() or _only_views(func):
+            return func(*args, **kwargs)
+        listener.shielded(self._before, func, args, kwargs)
+        output = func(*args, **kwargs)
+        listener.shielded(self._after, func, output)
+        return output
+
+    def _before(self, func: Any, args: Any, kwargs: Any) -> None:
+        where = line_of(self._listener.options)
+        node = torch._C._current_autograd_node()
+        if node is None:
+            self._lines[torch.autograd._get_sequence_nr() - 1] = where  # type: ignore[attr-defined]
+        elif where == self._listener.detail.backward_line:  # else the program's own backward pass
+            where = self._lines.get(node._sequence_nr(), where)
+        self._where = where
+        for place, value in values((args, kwargs)):
+            if isinstance(value, Tensor) and not self._known(value):
+                self._listener.tensor("data", f"{self._number}{place}", value, **self._facts(func))
+
+    def _after(self, func: Any, output: Any) -> None:
+        empty = "empty" in str(func)  # its memory may hold anything
+        for place, value in values(output):
+            if isinstance(value, Tensor):
+                self._make_known(value)
+                if not empty:
+                    identity = f"{self._number}{place}"
+                    self._listener.tensor("operator", identity, value, **self._facts(func))
+        self._number += 1
+
+    def _facts(self, func: Any) -> dict[str, Any]:
+        facts: dict[str, Any] = {"name": str(func), "where": self._where}
+        if torch._C._current_autograd_node() is not None:
+            facts["backward"] = True
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            facts["random"] = True
+        return facts
+
+    def _known(self, tensor: Tensor) -> bool:
+        """Whether an operator of this step has made the tensor, or it has been reported."""
+        reference = storage_of(tensor)
+        if reference is None:
+            return True
+        found = self._made.get(reference.cdata)
+        if found is not None and not found.expired():
+            return True
+        self._made[reference.cdata] = reference
+        return False
+
+    def know(self, tensors: list[Tensor]) -> None:
+        """Take these tensors for known: they are reported elsewhere."""
+        for tensor in tensors:
+            self._make_known(tensor)
+
+    def _make_known(self, tensor: Tensor) -> None:
+        reference = storage_of(tensor)
+        if reference is not None:
+            self._made[reference.cdata] = reference
+
+
+def _only_views(func: Any) -> bool:
+    returns = func._schema.returns
+    return all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def line_of(options: Any) -> str:
+    """File and line of the program that is running, outside PyTorch and the standard library."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        foreign = name.startswith((HERE, TORCH, "<"))
+        if not foreign and (SITE in name or not name.startswith(STANDARD)):
+            return _told(name, frame.f_lineno, options)
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def _told(name: str, number: int, options: Any) -> str:
+    short = name.rpartition(SITE)[2]
+    root = options.root.rstrip(os.sep) + os.sep
+    if short == name and options.root and name.startswith(root):
+        short = name[len(root) :]
+    elif short == name and os.path.isabs(name):
+        short = os.path.basename(name)
+    if not options.with_source:
+        return f"{short}:{number}"
+    import linecache
+
+    return f"{short}:{number}: {linecache.getline(name, number).strip()}"

@@ -1,0 +1,172 @@
+"""A 64-bit digest of a tensor, computed where the tensor lives: exact in any order of summation.
+
+The bytes are read as 32-bit words. Each is multiplied by a 64-bit key of its place in a chunk of
+32,768 words, the products of a chunk are summed, and each sum is multiplied by an odd key of the
+chunk's place and summed again, all modulo 2^64. Type, shape and size enter by mixing. It is a
+fingerprint against accidents, not against adversaries.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NAME = "words32-splitmix64"
+CHUNK = 1 << 15  # words
+BLOCK = 8  # chunks that are widened to 64 bits at once on a CPU
+DEVICE_BLOCK = 256  # the same on an accelerator
+MASK = (1 << 64) - 1
+
+
+class NotRecorded(Exception):
+    """This tensor has no digest; the message says why."""
+
+
+class DigestPart(NamedTuple):
+    """A digest under way: a sum on the tensor's device, and what is mixed in on the host."""
+
+    total: Tensor
+    seed: int
+
+
+def mix(value: int) -> int:
+    """SplitMix64's step: a bijection of 64-bit integers that changes half the bits.
+
+    Source: G. Steele, D. Lea, C. Flood: Fast splittable pseudorandom number generators (2014).
+    """
+    value = (value + 0x9E3779B97F4A7C15) & MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
+    return value ^ (value >> 31)
+
+
+def _signed(values: list[int]) -> Tensor:
+    return torch.tensor(array("q", [v - (1 << 64) if v >> 63 else v for v in values]).tolist())
+
+
+class Digester:
+    """Digests of tensors; it keeps its keys, and a buffer, for each device."""
+
+    def __init__(self) -> None:
+        self._keys: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._buffer: Tensor | None = None
+
+    def start(self, tensor: Tensor) -> list[DigestPart]:
+        """Begin a digest, nothing leaves the device. Raises `NotRecorded`."""
+        return [self._dense(dense) for dense in dense_parts(tensor)]
+
+    @staticmethod
+    def finish(parts: list[list[DigestPart]]) -> list[str]:
+        """Fetch the sums of many digests, 8 bytes each, and return them as 16 hex digits."""
+        totals: dict[torch.device, list[Tensor]] = {}
+        for part in (part for some in parts for part in some):
+            totals.setdefault(part.total.device, []).append(part.total)
+        fetched = {device: iter(torch.stack(some).tolist()) for device, some in totals.items()}
+        texts = []
+        for some in parts:
+            value = len(some)
+            for part in some:
+                value = mix(value ^ mix((next(fetched[part.total.device]) & MASK) ^ part.seed))
+            texts.append(f"{value:016x}")
+        return texts
+
+    def _dense(self, tensor: Tensor) -> DigestPart:
+        words, size = _words(tensor)
+        seed = zlib.crc32(f"{tensor.dtype} {list(tensor.shape)} {size}".encode())
+        keys, chunk_keys = self._device_keys(tensor.device)
+        count = words.numel()
+        if tensor.device.type != "cpu":
+            return DigestPart(self._on_device(words, keys, chunk_keys), mix(seed))
+        if count <= CHUNK:
+            # the same as with the first chunk's key, which is 1
+            return DigestPart(torch.dot(words.to(torch.int64), keys[:count]), mix(seed))
+        sums = []
+        full = count // CHUNK
+        if self._buffer is None:
+            self._buffer = torch.empty((BLOCK, CHUNK), dtype=torch.int64)
+        for first in range(0, full, BLOCK):
+            last = min(first + BLOCK, full)
+            block = self._buffer[: last - first]
+            block.copy_(words[first * CHUNK : last * CHUNK].view(-1, CHUNK))
+            sums.append(torch.mv(block, keys))
+        rest = words[full * CHUNK :]
+        if rest.numel():
+            sums.append(torch.dot(rest.to(torch.int64), keys[: rest.numel()]).view(1))
+        return DigestPart(_combined(torch.cat(sums), chunk_keys), mix(seed))
+
+    @staticmethod
+    def _on_device(words: Tensor, keys: Tensor, chunk_keys: Tensor) -> Tensor:
+        sums = []
+        for first in range(0, words.numel(), CHUNK * DEVICE_BLOCK):
+            block = words[first : first + CHUNK * DEVICE_BLOCK]
+            full = block.numel() // CHUNK
+            if full:
+                wide = block[: full * CHUNK].view(full, CHUNK).to(torch.int64)
+                sums.append((wide * keys).sum(1))
+            rest = block[full * CHUNK :]
+            if rest.numel():
+                sums.append((rest.to(torch.int64) * keys[: rest.numel()]).sum().view(1))
+        if not sums:
+            return torch.zeros((), dtype=torch.int64, device=words.device)
+        return _combined(torch.cat(sums), chunk_keys)
+
+    def _device_keys(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        found = self._keys.get(device)
+        if found is None:
+            places = _signed([mix(place) for place in range(CHUNK)])
+            chunks = _signed([1, *(mix(CHUNK + place) | 1 for place in range(1, CHUNK))])
+            found = self._keys[device] = (places.to(device), chunks.to(device))
+        return found
+
+
+def _combined(sums: Tensor, chunk_keys: Tensor) -> Tensor:
+    """One sum of the sums of chunks; beyond 32,768 chunks (4 GiB) level by level."""
+    while sums.numel() > CHUNK:
+        short = -sums.numel() % CHUNK
+        padded = torch.cat([sums, sums.new_zeros(short)]).view(-1, CHUNK)
+        sums = (padded * chunk_keys).sum(1)
+    return (sums * chunk_keys[: sums.numel()]).sum()
+
+
+def _words(tensor: Tensor) -> tuple[Tensor, int]:
+    """The bytes of a dense tensor in logical order as 32-bit words, zeros added; and their number.
+
+    A copy is made only where the tensor is not contiguous, not aligned, or not whole words.
+    """
+    if tensor.is_conj():
+        tensor = tensor.resolve_conj()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    raw = tensor.contiguous().view(-1).view(torch.uint8)
+    size = raw.numel()
+    short = -size % 4
+    if short or raw.storage_offset() % 4 or raw.data_ptr() % 4:
+        raw = torch.cat([raw, raw.new_zeros(short)])
+    return raw.view(torch.int32), size
+
+
+def dense_parts(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that hold a tensor's data. Raises `NotRecorded`."""
+    kind = type(tensor)
+    if tensor.device.type == "meta":
+        raise NotRecorded("on the meta device")
+    if kind.__name__ == "DTensor" and hasattr(tensor, "_local_tensor"):
+        return dense_parts(tensor._local_tensor)  # the local shard, without a collective
+    if kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
+        raise NotRecorded(kind.__name__)
+    tensor = tensor.detach()
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    if tensor.is_nested or tensor.layout != torch.strided:
+        raise NotRecorded(str(tensor.layout))
+    if tensor.is_quantized:
+        raise NotRecorded(str(tensor.dtype))
+    return [tensor]

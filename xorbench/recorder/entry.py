@@ -1,0 +1,125 @@
+"""Where the recorder begins: it waits for `import torch`, and tells that it was here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any
+
+from .options import FOLDER_VARIABLE, read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+LARGEST_LIST = 50  # files written outside the folder that are told
+UNTOLD = ("/dev/", "/proc/", "/sys/")
+
+
+def enter() -> None:
+    """Tell that this interpreter runs, and install the recorder once torch is imported."""
+    folder = os.environ[FOLDER_VARIABLE]
+    presence = Presence(folder)
+    presence.tell("python", argv=getattr(sys, "orig_argv", None) or getattr(sys, "argv", []))
+    root = read().root
+    if root:
+        hook = written_outside(root, folder, presence)
+        presence.hooks.append(hook)
+        sys.addaudithook(hook)
+
+    def start() -> None:
+        try:
+            from .install import install
+
+            install(presence)
+        except Exception as error:
+            presence.tell("failed", why=f"{type(error).__name__}: {error}")
+
+    if "torch" in sys.modules:
+        start()
+    else:
+        sys.meta_path.insert(0, AfterTorch(start))
+
+
+class Presence:
+    """`presence.jsonl`: what each interpreter under the recorder came to; it never raises."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.hooks: list[Callable[[str, Any], None]] = []
+        self._told: set[str] = set()
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Append one line."""
+        line = json.dumps({"pid": os.getpid(), "event": event, **facts}) + "\n"
+        if line in self._told or len(self._told) > LARGEST_LIST:
+            return
+        self._told.add(line)
+        try:
+            path = os.path.join(self.folder, "presence.jsonl")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+            descriptor = os.open(path, flags, 0o600)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
+
+
+class AfterTorch(MetaPathFinder):
+    """Finds torch as it would be found, and calls `start` when it has been imported."""
+
+    def __init__(self, start: Callable[[], None]) -> None:
+        self._start = start
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """The spec of torch with a loader that calls back; None for any other module."""
+        if fullname != "torch" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            _call_after(spec.loader, self._start)
+        return spec
+
+
+def _call_after(loader: Loader, start: Callable[[], None]) -> None:
+    original = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        original(module)
+        start()
+
+    loader.exec_module = exec_module  # type: ignore[method-assign]
+
+
+def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str, Any], None]:
+    """An audit hook that tells of files opened for writing outside the working folder."""
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    inside = tuple(os.path.realpath(place) + os.sep for place in (root, folder))
+
+    def hook(event: str, arguments: Any) -> None:
+        if event != "open":
+            return
+        try:
+            path, mode, flags = arguments
+            writes = any(c in mode for c in "wax+") if mode else flags & writing
+            if writes and isinstance(path, (str, bytes, os.PathLike)):
+                real = os.path.realpath(os.fsdecode(path))
+                if not real.startswith((*inside, *UNTOLD)) and "__pycache__" not in real:
+                    presence.tell("outside", path=real)
+        except Exception:
+            pass
+
+    return hook

@@ -1,0 +1,58 @@
+"""Which tensor is which: names of parameters, and memory that tensors share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim import Optimizer
+
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+def bare(name: str) -> str:
+    """A parameter's name without the prefixes of wrappers."""
+    return ".".join(word for word in name.split(".") if word not in WRAPPERS)
+
+
+def class_name(module: nn.Module) -> str:
+    """The class of a module, within what wraps it."""
+    while type(module).__name__ in ("OptimizedModule", "DistributedDataParallel"):
+        module = getattr(module, "_orig_mod", None) or module.module  # type: ignore[assignment]
+    return type(module).__name__
+
+
+def parameters_of(optimizer: Optimizer, index: int) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter of an optimizer with its identity: optimizer, group and position."""
+    for group_index, group in enumerate(optimizer.param_groups):
+        for position, parameter in enumerate(group["params"]):
+            yield f"o{index}.g{group_index}.p{position}", parameter
+
+
+def storage_of(tensor: Tensor) -> StorageWeakRef | None:
+    """A weak reference to the memory of a tensor; None where it has none of its own.
+
+    While the reference lives no other memory gets the same `cdata`.
+    """
+    try:
+        return StorageWeakRef(tensor.untyped_storage())
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def is_traced(tensor: Tensor | None) -> bool:
+    """Whether a tensor stands for one that a tracer follows."""
+    return type(tensor).__name__ in ("FakeTensor", "FunctionalTensor")
+
+
+def is_silent(first: Tensor | None) -> bool:
+    """Whether the program is traced, captured or recomputed now; `first` is one of its inputs."""
+    return (
+        torch._C._current_graph_task_id() != -1
+        or torch._C._is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+        or is_traced(first)
+    )

@@ -1,0 +1,172 @@
+"""The hooks: what PyTorch calls, and passes on to the listener.
+
+A hook that is traced by a compiler returns before it touches anything: one that changed Python
+state would make the compiler compile again at every step, and one that it may not look into would
+break its graph. Either can change the bits of the training.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.compiler import is_compiling
+from torch.nn.modules import module as modules
+from torch.optim import optimizer as optimizers
+
+from .entry import Presence
+from .generators import states
+from .head import head
+from .listen import Listener
+from .options import read
+from .sink import Sink
+
+
+def install(presence: Presence) -> Listener:
+    """Register every hook in this process; the answer is what they report to."""
+    options = read()
+    at_start = dict(states())
+
+    def open_record() -> Sink:
+        sink = Sink(presence.folder, options.max_bytes)
+        sink.write(head(options, at_start), always=True)
+        return sink
+
+    listener = Listener(options, open_record)
+    _listen_to_optimizers(listener)
+    if options.level != "clock":
+        _listen_to_modules(listener)
+        _listen_to_backward(listener)
+    _tell_of_saving(presence)
+    atexit.register(listener.shielded, listener.finish)
+    os.register_at_fork(after_in_child=listener.reset)
+    presence.tell("torch", version=torch.__version__)
+    return listener
+
+
+def _listen_to_optimizers(listener: Listener) -> None:
+    detail = listener.detail
+
+    def before(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if is_compiling():
+            return
+        if listener.listens():
+            listener.shielded(listener.before_step, optimizer)
+            detail.watch()
+
+    def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if is_compiling():
+            return
+        if listener.listens():
+            listener.shielded(listener.after_step, optimizer)
+            detail.unwatch()
+
+    optimizers.register_optimizer_step_pre_hook(before)
+    optimizers.register_optimizer_step_post_hook(after)
+    made = torch.optim.Optimizer.__init__
+
+    @functools.wraps(made)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        if not is_compiling() and listener.listens():
+            listener.shielded(listener.built, self)
+
+    torch.optim.Optimizer.__init__ = init  # type: ignore[method-assign]
+
+
+def _listen_to_modules(listener: Listener) -> None:
+    def before(module: Any, args: Any) -> None:
+        if is_compiling():
+            return
+        _enter(listener, module, args)
+
+    def after(module: Any, _args: Any, *rest: Any) -> None:
+        if is_compiling():
+            return
+        # a call that has raised is told without its keyword inputs
+        _leave(listener, module, rest[0] if len(rest) == 2 else {}, rest[-1])
+
+    modules.register_module_forward_pre_hook(before)
+    modules.register_module_forward_hook(after, with_kwargs=True, always_call=True)
+    compiled = torch.nn.Module.compile
+
+    @functools.wraps(compiled)
+    def compile_(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = compiled(self, *args, **kwargs)
+        # what it sets bypasses the hooks of modules
+        self._compiled_call_impl = _seen(listener, self, self._compiled_call_impl)
+        return result
+
+    torch.nn.Module.compile = compile_  # type: ignore[method-assign]
+
+
+def _seen(listener: Listener, module: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return call(*args, **kwargs)
+        _enter(listener, module, args)
+        output = None
+        try:
+            output = call(*args, **kwargs)
+        finally:
+            _leave(listener, module, kwargs, output)
+        return output
+
+    return called
+
+
+def _enter(listener: Listener, module: Any, args: Any) -> None:
+    if listener.listens():
+        calls = listener.calls
+        calls.append(id(module))
+        if len(calls) == 1:
+            enter = functools.partial(listener.enter_call, gradients=torch.is_grad_enabled())
+            listener.shielded(enter, module, args)
+            listener.detail.watch()
+
+
+def _leave(listener: Listener, module: Any, kwargs: Any, output: Any) -> None:
+    calls = listener.calls
+    if not listener.listens() or id(module) not in calls:
+        return
+    outermost = calls[0] == id(module)
+    while calls.pop() != id(module):
+        pass
+    if outermost:
+        calls.clear()
+    if outermost or listener.detail.on:
+        leave = functools.partial(listener.leave_call, outermost=outermost)
+        listener.shielded(leave, module, kwargs, output)
+
+
+def _listen_to_backward(listener: Listener) -> None:
+    original = torch.autograd.backward
+
+    @functools.wraps(original)
+    def backward(*args: Any, **kwargs: Any) -> Any:
+        if not is_compiling() and listener.listens():
+            listener.shielded(listener.backward, args[0] if args else kwargs.get("tensors"))
+            listener.detail.watch()
+        return original(*args, **kwargs)
+
+    torch.autograd.backward = backward
+
+
+def _tell_of_saving(presence: Presence) -> None:
+    """Tell of `torch.save` to a path as of any file: it opens it where no audit hook sees."""
+    original = torch.save
+
+    @functools.wraps(original)
+    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(f, (str, os.PathLike)):
+            for hook in presence.hooks:
+                hook("open", (f, "wb", 0))
+        return original(obj, f, *args, **kwargs)
+
+    torch.save = save
+    torch.serialization.save = save

@@ -1,0 +1,457 @@
+"""What happens in a training, step by step, as events: this is where hooks report to.
+
+Steps count from 0. A step begins with a training call, a backward pass or an optimizer's step,
+whichever comes first, and ends when the outermost optimizer's step has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .detail import Detail
+from .digest import Digester, DigestPart, NotRecorded
+from .generators import short, states
+from .identity import bare, class_name, is_silent, parameters_of, storage_of
+from .options import Options
+from .sink import MemorySink, Sink
+from .walk import Unknown, values
+
+RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
+MOST_EVENTS = 200_000  # of one step
+MOST_CONTEXT = 200  # calls of one step that are told though they are not training calls
+
+EventLine = list[Any]  # kind, identity, digest, and what else is known
+
+
+class Watched:
+    """A module or an optimizer that takes part, and the last step in which it did."""
+
+    def __init__(self, thing: Any, step: int) -> None:
+        self.ref = weakref.ref(thing)
+        self.step = step
+
+
+class Listener:
+    """Turns what hooks report into lines of a record. Nothing of it raises."""
+
+    def __init__(self, options: Options, open_record: Callable[[], Sink | MemorySink]) -> None:
+        self.options = options
+        self._open_record = open_record
+        self.digester = Digester()
+        self.detail = Detail(self)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as a process that has just been forked must."""
+        self.pid = os.getpid()
+        self.thread: int | None = None
+        self.calls: list[int] = []  # the modules that are being called, outermost first
+        self.busy = False
+        self.modes = False
+        self._sink: Sink | MemorySink | None = None
+        self._step = 0
+        self._open = False
+        self._origin = time.perf_counter()
+        self._began = 0.0
+        self._spent = 0.0
+        self._events: list[tuple[EventLine, list[DigestPart] | None]] = []
+        self._errors: list[str] = []
+        self._left_out = 0
+        self._call: tuple[str, bool] | None = None
+        self._count = {"c": 0, "x": 0, "l": 0}
+        self._made: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._modules: list[Watched] = []
+        self._optimizers: list[Watched] = []
+        self._stepping: list[int] = []
+        self._names = WeakIdKeyDictionary()
+        self._told: set[str] = set()
+        self._new: dict[str, list[Any]] = {}
+        self._hyper: dict[str, str] = {}
+        self._changed: dict[str, Any] = {}
+        self._held: list[tuple[str, str, Tensor]] = []
+
+    # Hooks
+
+    def listens(self) -> bool:
+        """Whether what this thread of this process does now belongs to the training."""
+        return (
+            not self.busy
+            and self.thread in (None, threading.get_ident())
+            and self.pid == os.getpid()
+        )
+
+    def shielded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do the recorder's own work: unseen by modes and autograd, and without an exception."""
+        began = time.perf_counter()
+        self.busy = True
+        compiling = torch._C._dynamo.eval_frame.set_eval_frame(None)
+        self.modes = torch._C._len_torch_dispatch_stack() > 0
+        try:
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                if self.modes:
+                    with _disable_current_modes():
+                        work(*arguments)
+                else:
+                    work(*arguments)
+        except Exception as error:
+            if len(self._errors) < 10:
+                self._errors.append(f"{type(error).__name__}: {error}"[:200])
+        finally:
+            torch._C._dynamo.eval_frame.set_eval_frame(compiling)
+            self.busy = False
+            self._spent += time.perf_counter() - began
+
+    def built(self, optimizer: Optimizer) -> None:
+        """An optimizer was made."""
+        self._optimizers.append(Watched(optimizer, -RECENT - 1))
+
+    def enter_call(self, module: nn.Module, args: Any, *, gradients: bool) -> None:
+        """An outermost module is about to be called; `args` are its positional inputs."""
+        self._call = None
+        if is_silent(_first(args)):
+            return
+        training = module.training and gradients and _learns(module)
+        if training:
+            self.thread = threading.get_ident()
+            self.begin()
+            self.watch(module)
+        name = f"{'c' if training else 'x'}{self._count['c' if training else 'x']}"
+        self._count[name[0]] += 1
+        self._call = (name, training)
+        if training or (self._open and self._count["x"] <= MOST_CONTEXT):
+            kind = "call" if training else "context"
+            self.add(kind, name, None, name=class_name(module))
+        if training:
+            self._inputs(name, args)
+
+    def leave_call(
+        self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
+    ) -> None:
+        """A module has been called; `kwargs` are its keyword inputs."""
+        self.detail.leave_module(module, output)
+        if not outermost or self._call is None:
+            return
+        name, training = self._call
+        self._call = None
+        if training and kwargs:
+            self._inputs(name, kwargs)
+        for _, value in values(output):
+            if isinstance(value, Tensor):
+                made = storage_of(value)
+                if made is not None:
+                    self._made[made.cdata] = (made, name)
+
+    def backward(self, roots: Any) -> None:
+        """Gradients are about to be computed from these tensors."""
+        if is_silent(_first(roots)):
+            return
+        self.thread = threading.get_ident()
+        self.begin()
+        for path, value in values(roots):
+            if isinstance(value, Tensor):
+                self.tensor("loss", f"l{self._count['l']}{path}", value)
+        self._count["l"] += 1
+        self.detail.backward()
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """An optimizer is about to step; one within another does not count."""
+        if id(optimizer) in self._stepping:  # it raised the last time
+            del self._stepping[self._stepping.index(id(optimizer)) :]
+        self._stepping.append(id(optimizer))
+        if len(self._stepping) > 1:
+            return
+        self.thread = threading.get_ident()
+        index = self._index(optimizer)
+        self._optimizers[index].step = self._step
+        self.begin()
+        self._missing(optimizer, index)
+        if self.options.level == "clock":
+            return
+        self._hyperparameters(optimizer, index)
+        self.detail.before_step(optimizer, index)
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """An optimizer has stepped."""
+        if id(optimizer) not in self._stepping:
+            return
+        del self._stepping[self._stepping.index(id(optimizer)) :]
+        if self._stepping:
+            return
+        self.detail.after_step(optimizer, self._index(optimizer))
+        self._end()
+
+    def finish(self) -> None:
+        """The program ends: tell what is pending, and the parameters as they are now."""
+        if self.pid != os.getpid() or (self._sink is None and not self._open):
+            return
+        self.detail.leave()
+        complete = not self._open
+        if self.options.level != "clock":
+            pending, self._events = self._events, []
+            for kind, name, tensor in self._held:
+                self.tensor(f"final {kind}", name, tensor)
+            finals, self._events = self._events, pending
+            events, ends = self._finished(pending), self._finished(finals)
+        else:
+            events, ends = [], []
+        self._write(
+            {
+                "end": True,
+                "steps": self._step,
+                "complete": complete,
+                "events": [] if complete else events,
+                "final": ends,
+                "left_out": self._sink.left_out if self._sink else 0,
+            },
+            always=True,
+        )
+
+    # Events
+
+    def begin(self) -> None:
+        """Begin a step, unless one is open: generators, parameters and buffers as they are now."""
+        if self._open:
+            return
+        self._open = True
+        self._began = time.perf_counter() - self._origin
+        if self.options.level != "clock":
+            self.detail.begin(self._step)
+            for name, state in states() if self.options.generators else ():
+                self.add("generator", name, state)
+            self._held = []
+            for kind, name, tensor in self._weights():
+                self._held.append((kind, name, tensor))
+                self.tensor(kind, name, tensor)
+        if self._step == self.options.stop_after:
+            self._stop()
+
+    def _end(self) -> None:
+        self.detail.leave()
+        line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
+        line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
+        line["recorder_s"] = round(self._spent, 6)
+        self._spent = 0.0
+        if self.options.level != "clock":
+            line["events"] = self._finished(self._events)
+        self._write(line)
+        self._step += 1
+        self._open = False
+        self._events, self._left_out = [], 0
+        self._count = {"c": 0, "x": 0, "l": 0}
+        self._made.clear()
+
+    def record(self) -> Sink | MemorySink:
+        """The file of the record, opened by the first that needs it."""
+        if self._sink is None:
+            self._sink = self._open_record()
+        return self._sink
+
+    def weights(self) -> list[Tensor]:
+        """The parameters and buffers that are recorded in this step."""
+        return [tensor for _, _, tensor in self._held]
+
+    def _write(self, line: dict[str, Any], *, always: bool = False) -> None:
+        news = {
+            "names": self._new,
+            "hyperparameters": self._changed,
+            "errors": self._errors,
+            "events_left_out": self._left_out,
+        }
+        line |= {key: value for key, value in news.items() if value}
+        self.record().write(line, always=always)
+        self._new, self._changed, self._errors = {}, {}, []
+
+    def _stop(self) -> None:
+        """Write what there is, say so, and wait for the end that the supervisor makes."""
+        self.finish()
+        if self._sink is not None:
+            with open(f"{self._sink.path}.stopped", "wb"):
+                pass
+        while True:
+            time.sleep(3600)
+
+    def _finished(self, events: list[tuple[EventLine, list[DigestPart] | None]]) -> list[EventLine]:
+        digests = iter(self.digester.finish([parts for _, parts in events if parts is not None]))
+        for event, parts in events:
+            if parts is not None:
+                event[2] = next(digests)
+        return [event for event, _ in events]
+
+    def add(self, kind: str, identity: str, digest: str | None, /, **more: Any) -> None:
+        """Add an event: its kind, which one, its digest, and what else is known."""
+        if len(self._events) >= MOST_EVENTS:
+            self._left_out += 1
+            return
+        event: EventLine = [kind, identity, digest, more] if more else [kind, identity, digest]
+        self._events.append((event, None))
+
+    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **more: Any) -> None:
+        """Add the digest of a tensor, or why it has none."""
+        if len(self._events) >= MOST_EVENTS:
+            self._left_out += 1
+            return
+        try:
+            parts = self.digester.start(tensor)
+        except NotRecorded as error:
+            self.add(kind, identity, None, not_recorded=str(error), **more)
+            return
+        more.update(self.detail.kept(tensor))
+        event: EventLine = [kind, identity, None, more] if more else [kind, identity, None]
+        self._events.append((event, parts))
+
+    def _inputs(self, call: str, inputs: Any) -> None:
+        for path, value in values(inputs):
+            name = call + path
+            if isinstance(value, Tensor):
+                made = self._origin_of(value)
+                if made is None and value.grad_fn is None:
+                    self.tensor("batch", name, value)
+                elif value.requires_grad:
+                    self.add("input", name, None, of=made)
+                else:
+                    self.tensor("input", name, value, of=made)
+            elif isinstance(value, Unknown):
+                self.add("batch", name, None, not_recorded=value.reason)
+            elif hasattr(value, "__array_interface__"):
+                text = f"{value.dtype} {value.shape}".encode()  # type: ignore[attr-defined]
+                self.add("batch", name, short(text + value.tobytes()))  # type: ignore[attr-defined]
+            else:
+                self.add("batch", name, short(repr(value).encode()))
+
+    def _origin_of(self, tensor: Tensor) -> str | None:
+        """The call of this step whose output the tensor is, or shares memory with."""
+        storage = storage_of(tensor)
+        made = self._made.get(storage.cdata) if storage is not None else None
+        return None if made is None or made[0].expired() else made[1]
+
+    def _hyperparameters(self, optimizer: Optimizer, index: int) -> None:
+        groups = [
+            {name: _plain(value) for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
+        digest = short(repr(groups).encode())
+        name = f"o{index}"
+        if self._hyper.get(name) != digest:
+            self._hyper[name] = digest
+            self._changed[name] = groups
+        self.add("hyperparameters", name, digest, name=type(optimizer).__name__)
+
+    # Parameters and buffers
+
+    def watch(self, module: nn.Module) -> None:
+        """Record a module's parameters and buffers, this step and the next ones."""
+        for watched in self._modules:
+            if watched.ref() is module:
+                watched.step = self._step
+                return
+        self._modules.append(Watched(module, self._step))
+        self.detail.name_modules(module)
+        if self.options.level == "clock":
+            return
+        self._name(module)
+        held = {id(tensor) for _, _, tensor in self._held}
+        for kind, name, tensor in self._weights():
+            if id(tensor) not in held:
+                self._held.append((kind, name, tensor))
+                self.tensor(kind, name, tensor)
+
+    def _missing(self, optimizer: Optimizer, index: int) -> None:
+        """Record the parameters of an optimizer that no module has shown."""
+        if self.options.level == "clock":
+            return
+        held = {id(tensor) for _, _, tensor in self._held}
+        for name, tensor in parameters_of(optimizer, index):
+            if id(tensor) not in held:
+                self._tell(name, tensor)
+                self._held.append(("parameter", name, tensor))
+                self.tensor("parameter", name, tensor)
+
+    def _name(self, module: nn.Module) -> None:
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if tensor not in self._names:
+                self._names[tensor] = bare(name)
+
+    def _index(self, optimizer: Optimizer) -> int:
+        for index, watched in enumerate(self._optimizers):
+            if watched.ref() is optimizer:
+                return index
+        self._optimizers.append(Watched(optimizer, self._step))
+        return len(self._optimizers) - 1
+
+    def _weights(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Each parameter and buffer that takes part: kind, identity and the tensor.
+
+        A parameter is known by optimizer, group and position; one that no optimizer has, and a
+        buffer, by module and name. Of several optimizers the newest counts, so that one that is
+        garbage, and may or may not have been collected, changes nothing.
+        """
+        modules = [
+            (index, module)
+            for index, watched in enumerate(self._modules)
+            if watched.step > self._step - RECENT and (module := watched.ref()) is not None
+        ]
+        owned = {id(p) for _, module in modules for p in module.parameters()}
+        seen: set[int] = set()
+        for index, watched in reversed(list(enumerate(self._optimizers))):
+            optimizer = watched.ref()
+            if optimizer is None:
+                continue
+            recent = watched.step > self._step - RECENT
+            for name, tensor in parameters_of(optimizer, index):
+                if id(tensor) not in seen and (recent or id(tensor) in owned):
+                    seen.add(id(tensor))
+                    self._tell(name, tensor)
+                    yield "parameter", name, tensor
+        for index, module in modules:
+            pairs = (
+                *(("parameter", name, tensor) for name, tensor in module.named_parameters()),
+                *(("buffer", name, tensor) for name, tensor in module.named_buffers()),
+            )
+            for kind, name, tensor in pairs:
+                if id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    identity = f"m{index}.{bare(name)}"
+                    self._tell(identity, tensor)
+                    yield kind, identity, tensor
+
+    def name_again(self) -> None:
+        """Tell the names of parameters and buffers once more, with the next step."""
+        self._told.clear()
+
+    def _tell(self, identity: str, tensor: Tensor) -> None:
+        """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
+        name = self._names.get(tensor, "")
+        if f"{identity} {name}" not in self._told:
+            self._told.add(f"{identity} {name}")
+            self._new[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _first(value: Any) -> Tensor | None:
+    return next((item for _, item in values(value) if isinstance(item, Tensor)), None)
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as JSON has it; one that is a tensor by its value."""
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return type(value).__name__

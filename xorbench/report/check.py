@@ -1,0 +1,88 @@
+"""What `check` found, as a report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xorbench.judge.check import COMPONENTS, CheckRuns, Conclusion, verdicts
+from xorbench.judge.summary import SAME, Answer
+from xorbench.report.content import Content, Section
+from xorbench.report.text import escape, frame_of, to_markdown
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """A check as it is reported: what was run, and what it came to."""
+
+    id: str
+    command: str
+    folder: str
+    runs: Sequence[dict[str, object]]
+    observed: CheckRuns
+    conclusion: Conclusion
+    machine: dict[str, object] = field(default_factory=dict)
+    again: Sequence[str] = ()
+
+
+def content(checked: CheckReport) -> Content:
+    """The report; its first answer is the sentence."""
+    conclusion = checked.conclusion
+    heading = [("command", checked.command), ("folder", checked.folder)]
+    software = [
+        f"{key} {checked.machine[key]}" for key in ("torch", "python") if key in checked.machine
+    ]
+    if software:
+        heading.append(("software", ", ".join(software)))
+    return Content(
+        id=checked.id,
+        schema_version=SCHEMA_VERSION,
+        anonymous=False,
+        heading=heading,
+        sections=[
+            Section("answer", "What was found", frame_of(_findings(checked)), terminal=True),
+            Section("runs", "Runs", frame_of(list(checked.runs)), terminal=True),
+        ],
+        pictures=(),
+        verdicts=verdicts(checked.observed, conclusion),
+        answers=[Answer(SAME, conclusion.outcome, conclusion.sentence)],
+        environment=[(key, str(value)) for key, value in checked.machine.items()],
+        again=checked.again,
+    )
+
+
+def _findings(checked: CheckReport) -> list[dict[str, str]]:
+    conclusion = checked.conclusion
+    rows = list(conclusion.facts)
+    if conclusion.component:
+        rows.insert(0, ("component", COMPONENTS[conclusion.component].title))
+    rows += [("note", note) for note in checked.observed.notes]
+    return [{"what": what, "found": found} for what, found in rows]
+
+
+def markdown(checked: CheckReport) -> str:
+    """`report.md`: the sentence first, then what it rests on."""
+    conclusion = checked.conclusion
+    parts = [f"**{escape(_sentence(conclusion))}**", escape(conclusion.meaning)]
+    parts += [f"Hint: {escape(conclusion.hint)}"] if conclusion.hint else []
+    made = content(checked)
+    parts.append(to_markdown(frame_of([{"what": k, "value": v} for k, v in made.heading])))
+    for section in made.sections:
+        parts += [f"## {section.title}", to_markdown(section.frame)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _sentence(conclusion: Conclusion) -> str:
+    return f"{conclusion.sentence[:1].upper()}{conclusion.sentence[1:]}."
+
+
+def terminal(checked: CheckReport) -> str:
+    """The answer first, then what it rests on."""
+    conclusion = checked.conclusion
+    lines = [_sentence(conclusion)]
+    lines += [f"  {conclusion.meaning}"] if conclusion.meaning else []
+    rows = _findings(checked)
+    width = max((len(row["what"]) for row in rows), default=0)
+    lines += [f"  {row['what']:<{width}}  {row['found']}" for row in rows]
+    lines += [f"  hint: {conclusion.hint}"] if conclusion.hint else []
+    return "\n".join(lines)
