@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -26,6 +27,7 @@ from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_see
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FUNCTION = r"[\w.]+:[\w.]+"  # package.module:function
 RESERVED = {"latest", ".", ".."}
 ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of all runs.")
 JUNIT = click.option("--junit", metavar="FILE", help="Each verdict as a test case, for a CI.")
@@ -86,6 +88,20 @@ def _usage(error: click.ClickException) -> str:
     if isinstance(error, click.BadParameter) and error.param is not None:
         return f"{error.param.opts[0]}: {error.message}"
     return error.message
+
+
+class WithCommand(click.Command):
+    """A command that takes another command behind `--`, untouched."""
+
+    KEY = "xorbench.command"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set aside what stands behind `--`."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[self.KEY] = tuple(args[at + 1 :])
+            args = args[:at]
+        return super().parse_args(ctx, args)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -480,30 +496,79 @@ def selftest(as_json: bool) -> int:
     return code
 
 
-@cli.command()
-@click.argument("case")
+@cli.command(cls=WithCommand)
+@click.argument("target", metavar="(CASE | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
 @click.option("--epoch", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
 @click.option(
     "--dump-steps", metavar="STEPS", help="Steps of each whose tensors to keep whole: 7-9."
 )
+@click.option("--steps", metavar="K", help="Of a command: end it after K steps.")
+@click.option("--detail", metavar="STEPS", help="Of a command: steps to record in detail: 7-9.")
+@click.option("--max-record", default="1GB", metavar="SIZE", help="The largest trace [1GB].")
+@click.option("--with-source", is_flag=True, help="Of a command: keep lines of source in it.")
 @recipe_options(RECIPE_OPTIONS)
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
 @ROOT
 @click.option("--inject", multiple=True, hidden=True)
 def trace(**options: Any) -> int:
     """Write down a training step by step: a digest of every tensor.
 
-    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-…
+    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
+    of your own, which runs here as without this; diff compares two such traces.
     """
+    words = _command_words()
+    target = _target(options["target"], words)
+    if words or (target is not None and re.fullmatch(FUNCTION, target)):
+        return _trace_command(options, words, target)
+    _refuse_beside("of a case", ("steps", "detail", "max_record", "with_source"))
+    return _trace_case(options, target or "")
+
+
+def _refuse_beside(what: str, names: Sequence[str]) -> None:
+    """Refuse options that were given though they mean nothing here."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if name in names and given:
+            raise BadOption(f"{parameter.opts[0]}: means nothing for the trace {what}")
+
+
+def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str | None) -> int:
+    from xorbench.commands import trace_command as command
+
+    recipe = [row.field for row in RECIPE_OPTIONS]
+    _refuse_beside("of a command", ("epoch", "dump_steps", "inject", *recipe))
+    steps, detail = options["steps"], options["detail"]
+    ranges = parse.ranges("--detail", detail, 0, 2**31)[:1] if detail else ()
+    request = command.TraceCommandRequest(
+        words=words,
+        target=target,
+        output=_file("--output", options["output"]),
+        steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
+        detail=(ranges[0].start, ranges[0].stop - 1) if ranges else None,
+        max_record=parse.size("--max-record", options["max_record"]),
+        with_source=options["with_source"],
+        timeout_s=parse.positive("--timeout", options["timeout"] or "3600", 86_400.0 * 365),
+    )
+    outcome = command.trace_command(request)
+    for path, count in outcome.files:
+        _note(f"{path}: {count} steps, {path.stat().st_size / 1_000:,.0f} kB")
+    _note(outcome.said)
+    return outcome.exit_code
+
+
+def _trace_case(options: dict[str, Any], case: str) -> int:
     from xorbench.commands.trace import TraceRequest
     from xorbench.commands.trace import trace as command
 
+    options["timeout"] = options["timeout"] or "120"
     _require_faults(options["inject"])
     at, values = options["epoch"], options["dump_steps"]
     steps = parse.ranges("--dump-steps", values, 0, 10_000_000)[:1] if values else ()
     request = TraceRequest(
-        text=options["case"],
+        text=case,
         output=_file("--output", options["output"]),
         recipe=_recipe(options, RECIPE_OPTIONS),
         root=_root(options["out"]),
@@ -521,10 +586,8 @@ def trace(**options: Any) -> int:
     return CHECK_FAILED
 
 
-@cli.command(
-    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
-)
-@click.argument("words", nargs=-1, metavar="(-- CMD … | MODULE:FUNCTION)", type=click.UNPROCESSED)
+@cli.command(cls=WithCommand)
+@click.argument("target", metavar="(-- CMD … | MODULE:FUNCTION)", nargs=-1)
 @click.option("--processes", default="2", metavar="N", help="How many times to run it [2].")
 @click.option("--steps", metavar="K", help="End each run after K steps of an optimizer.")
 @click.option("--in-place", is_flag=True, help="Run in this folder itself, not in copies of it.")
@@ -562,15 +625,11 @@ def check(**options: Any) -> int:
 def _check_request(options: dict[str, Any]) -> Any:
     from xorbench.commands.check import CheckRequest
 
-    words: tuple[str, ...] = options["words"]
-    target = None
-    if not words:
-        raise BadOption("check: no command given", "check -- python train.py")
-    if len(words) == 1 and ":" in words[0] and not Path(words[0]).exists():
-        target = words[0]
+    words = _command_words()
+    target = _target(options["target"], words)
     steps = options["steps"]
     return CheckRequest(
-        words=() if target else words,
+        words=words,
         target=target,
         processes=parse.integer("--processes", options["processes"], 2, 64),
         steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
@@ -584,6 +643,23 @@ def _check_request(options: dict[str, Any]) -> Any:
         root=_root(options["out"]),
         name=_name(options["name"]),
     )
+
+
+def _command_words() -> tuple[str, ...]:
+    """What stands behind `--` on the command line."""
+    words: tuple[str, ...] = click.get_current_context().meta.get(WithCommand.KEY, ())
+    return words
+
+
+def _target(words: tuple[str, ...], command: tuple[str, ...]) -> str | None:
+    """The word before `--`; raises `BadOption` where there is not either one or a command."""
+    name = click.get_current_context().info_name
+    hint = f"put -- before the command: {name} -- python train.py"
+    if len(words) > 1 or (words and command):
+        raise BadOption(f"{name}: {words[0]!r} is in front of the command", hint)
+    if not words and not command:
+        raise BadOption(f"{name}: no command given", hint)
+    return words[0] if words else None
 
 
 def _print_check(outcome: Any, options: dict[str, Any], exports: Any) -> int:
@@ -609,11 +685,19 @@ def diff(**options: Any) -> int:
     A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its
     processes), or files that trace has written.
     """
+    from xorbench.commands import diff_programs
     from xorbench.commands.diff import DiffRequest
     from xorbench.commands.diff import diff as command
+    from xorbench.report import check as programs
     from xorbench.report import divergence as report
 
     timeout_s = _timeout_s(options)
+    between = diff_programs.diff(options["a"], options["b"])
+    if between is not None:
+        conclusion, code = between
+        as_json = programs.conclusion_json(conclusion, code)
+        _say(as_json if options["as_json"] else programs.conclusion_text(conclusion))
+        return code
     found, code = command(DiffRequest(options["a"], options["b"], _root(options["out"]), timeout_s))
     _say(report.as_json(found, code) if options["as_json"] else report.text(found))
     return code

@@ -97,13 +97,7 @@ class CheckOutcome:
 def prepared(request: CheckRequest) -> CommandRun:
     """The run as it will be made; raises `BadOption` for what cannot be."""
     target = request.target
-    if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", target):
-        raise BadOption(
-            f"check: {target!r} is neither a command nor a function",
-            "check -- python train.py, or check package.module:function",
-        )
-    if target is None and shutil.which(request.words[0]) is None:
-        raise BadOption(f"check: there is no command {request.words[0]!r}")
+    require_command("check", request.words, target)
     here = Path.cwd()
     copy = None
     if not request.in_place:
@@ -112,6 +106,17 @@ def prepared(request: CheckRequest) -> CommandRun:
         )
     words = request.words if target is None else called(target)
     return CommandRun(words, here, copy, request.timeout_s)
+
+
+def require_command(name: str, words: Sequence[str], target: str | None) -> None:
+    """Raise `BadOption` for a command that is not there, and for what names no function."""
+    if target is None and shutil.which(words[0]) is None:
+        raise BadOption(f"{name}: there is no command {words[0]!r}")
+    if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", target):
+        raise BadOption(
+            f"{name}: {target!r} names no function",
+            f"{name} -- python train.py, or {name} package.module:function",
+        )
 
 
 def plan(request: CheckRequest, run: CommandRun) -> list[str]:
@@ -260,7 +265,7 @@ def _process_name(key: tuple[str, str, int]) -> str:
 
 def _pair(process: str, number: int, a: TraceFile, b: TraceFile) -> RunPair:
     compared = compare(a.lines(), b.lines(), a.head.generators)
-    pair = RunPair(process, number, compared)
+    pair = RunPair(process, compared, f"run {number}")
     first = compared.first
     if first is not None and first.step == 0 and first.event.kind == "parameter":
         begins = next(iter(b.lines()), None)
@@ -304,11 +309,12 @@ def _command_failed(one: Ended, ended: list[Ended]) -> tuple[Outcome, str, str]:
 
 
 def _steps(one: Ended) -> int:
-    return sum(
-        isinstance(line, traces.TraceStep)
-        for trace in traces.recorded(one.records)
-        for line in trace.lines()
-    )
+    return sum(step_count(trace) for trace in traces.recorded(one.records))
+
+
+def step_count(trace: TraceFile) -> int:
+    """How many steps a trace has."""
+    return sum(isinstance(line, traces.TraceStep) for line in trace.lines())
 
 
 def _no_step(words: Sequence[str], one: Ended) -> tuple[str, str]:

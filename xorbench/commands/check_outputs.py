@@ -47,7 +47,7 @@ def write(outcome: CheckOutcome, exports: Any, *, as_json: bool) -> Shown:
         lambda: report.markdown(checked),
         lambda: report.markdown(checked),
     )
-    shown = text if as_json else report.terminal(checked)
+    shown = text if as_json else report.conclusion_text(outcome.conclusion)
     return Shown(shown, outcome.folder / "report.html", warning)
 
 
@@ -68,7 +68,7 @@ def program_text(outcome: CheckOutcome, content: Content) -> str:
         "meaning": conclusion.meaning,
         "hint": conclusion.hint,
         "facts": dict(conclusion.facts),
-        "notes": outcome.observed.notes,
+        "notes": conclusion.notes,
         "runs": [_row(one) for one in outcome.runs],
         "verdicts": msgspec.to_builtins(content.verdicts),
     }

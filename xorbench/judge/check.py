@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from xorbench.judge.elements import Difference
@@ -119,11 +119,12 @@ class Closer:
 
 @dataclass(slots=True)
 class RunPair:
-    """One process of the command in run 1 and in another run."""
+    """One process of the command in two runs, and what the two are called."""
 
     process: str
-    run: int
     compared: Compared
+    b: str
+    a: str = "run 1"
     resumed_from: int | None = None
 
 
@@ -138,6 +139,7 @@ class CheckRuns:
         pairs: what comparing came to.
         closer: the pairs that were run again in detail.
         notes: what should be known besides.
+        who: how it is said that they are the same.
     """
 
     runs: int = 0
@@ -146,7 +148,7 @@ class CheckRuns:
     pairs: list[RunPair] = field(default_factory=list)
     closer: list[Closer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    stopped: bool = False
+    who: str = ""
 
     @property
     def diverged(self) -> RunPair | None:
@@ -169,10 +171,15 @@ class Conclusion:
     meaning: str = ""
     hint: str = ""
     facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def conclude(observed: CheckRuns) -> Conclusion:
     """The answer to whether the training is the same when it is run again."""
+    return replace(_concluded(observed), notes=tuple(observed.notes))
+
+
+def _concluded(observed: CheckRuns) -> Conclusion:
     if observed.trouble is not None:
         outcome, sentence, hint = observed.trouble
         return Conclusion(outcome, sentence, hint=hint)
@@ -202,11 +209,8 @@ def _same(observed: CheckRuns) -> Conclusion:
             facts=facts,
         )
     steps = max(coverage.steps for coverage in coverages)
-    return Conclusion(
-        "pass",
-        f"the same in {observed.runs} runs, to the bit: {_count(steps, 'step')}",
-        facts=facts,
-    )
+    who = observed.who or f"the same in {observed.runs} runs"
+    return Conclusion("pass", f"{who}, to the bit: {_count(steps, 'step')}", facts=facts)
 
 
 def _count(number: int, what: str) -> str:
@@ -243,17 +247,17 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
     component = COMPONENTS[key]
     where = f" of process {pair.process}" if len({p.process for p in observed.pairs}) > 1 else ""
     sentence = (
-        f"not the same: run {pair.run}{where} differs from run 1 first in {when(first)}, in"
+        f"not the same: {pair.b}{where} differs from {pair.a} first in {when(first)}, in"
         f" {label(first)}"
     )
     if first.how == "steps":
         a, b = first.steps
-        sentence = f"not the same: run 1{where} has {_count(a, 'step')}, run {pair.run} has {b:,}"
+        sentence = f"not the same: {pair.a}{where} has {_count(a, 'step')}, {pair.b} has {b:,}"
     meaning = component.meaning
     if pair.resumed_from is not None:
         meaning = (
-            f"Run {pair.run} starts from the weights that run 1 had before step"
-            f" {pair.resumed_from}: it found a file of run 1 and resumed."
+            f"The weights that {pair.b} starts from are those that {pair.a} had before step"
+            f" {pair.resumed_from}: it found a file of {pair.a} and resumed."
         )
     if near.event.more.random:
         meaning = (
@@ -453,7 +457,7 @@ def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
         return [make(CHECK, "the command", expected, conclusion.sentence, conclusion.hint)]
     found = []
     for pair in observed.pairs:
-        subject = f"run 1 and run {pair.run}: {pair.process}"
+        subject = f"{pair.a} and {pair.b}: {pair.process}"
         first = pair.compared.first
         if first is not None:
             actual = f"differs first in {when(first)}, in {label(first)}"

@@ -1,7 +1,7 @@
 """Where two records of a training first differ, in program order."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Final, Literal
@@ -11,6 +11,7 @@ from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
 # What explains a difference and is none: a sound training may leave generators that it does not
 # use in any state, and evaluate or average whenever it likes.
 EXPLAINS: Final = ("generator", "context", "note")
+DETAIL: Final = ("data", "operator", "output", "gradient", "state", "new state", "new parameter")
 How = Literal["digest", "events", "steps"]
 
 TraceLine = TraceStep | TraceEnd
@@ -96,11 +97,15 @@ class Compared:
 
 
 def compare(
-    a: Iterable[TraceLine], b: Iterable[TraceLine], at_start: Mapping[str, str] | None = None
+    a: Iterable[TraceLine],
+    b: Iterable[TraceLine],
+    at_start: Mapping[str, str] | None = None,
+    left_out: Sequence[str] = (),
 ) -> Compared:
     """Compare two records step by step, and end at the first difference.
 
-    `at_start` are the digests of the generators of the first side before step 0.
+    `at_start` are the digests of the generators of the first side before step 0; `left_out` are
+    kinds of events that one side has not recorded.
     """
     coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
     for one, other in zip_longest(a, b):
@@ -111,7 +116,8 @@ def compare(
         if not isinstance(one, TraceStep) or not isinstance(other, TraceStep):
             return _uneven(one, other, coverage)
         coverage.errors += [*one.errors, *other.errors]
-        first = first_of(one.step, one.events, other.events, coverage, names)
+        events = [[e for e in line.events if e.kind not in left_out] for line in (one, other)]
+        first = first_of(one.step, events[0], events[1], coverage, names)
         if first is not None:
             return Compared(coverage, _explained(first, one, other, before))
         coverage.steps += 1

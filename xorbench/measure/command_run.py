@@ -107,11 +107,14 @@ def execute(
     place: Path,
     output: Path,
     options: Mapping[str, Any],
+    *,
+    through: bool = False,
     told: Callable[[int], None] = lambda _steps: None,
 ) -> Ended:
     """Run the command in `place` and wait for its end; its files are written below `output`.
 
-    `told` is called now and then with the number of steps that have been recorded.
+    With `through` it writes to this process's standard output and error, else to files. `told` is
+    called now and then with the number of steps that have been recorded.
     """
     output = output.resolve()
     records = output / "records"
@@ -121,8 +124,8 @@ def execute(
         "folder": str(place),
         "environment": environment(number, records, place, options),
         "records": str(records),
-        "stdout": str(output / "stdout.txt"),
-        "stderr": str(output / "stderr.txt"),
+        "stdout": os.dup(1) if through else str(output / "stdout.txt"),
+        "stderr": os.dup(2) if through else str(output / "stderr.txt"),
         "timeout_s": run.timeout_s,
     }
     answer = _supervised(asked, lambda: told(steps_so_far(records)))
@@ -176,6 +179,7 @@ def _supervised(asked: Mapping[str, Any], meanwhile: Callable[[], None]) -> dict
         stdout=subprocess.PIPE,
         cwd=Path(xorbench.__file__).parent.parent,
         start_new_session=True,  # Ctrl-C is for this process, which closes the lifeline
+        pass_fds=[fd for fd in (asked["stdout"], asked["stderr"]) if isinstance(fd, int)],
     )
     assert supervisor.stdin
     assert supervisor.stdout

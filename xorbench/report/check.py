@@ -1,7 +1,8 @@
 """What `check` found, as a report."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from xorbench.judge.check import COMPONENTS, CheckRuns, Conclusion, verdicts
 from xorbench.judge.summary import SAME, Answer
@@ -52,12 +53,14 @@ def content(checked: CheckReport) -> Content:
 
 
 def _findings(checked: CheckReport) -> list[dict[str, str]]:
-    conclusion = checked.conclusion
-    rows = list(conclusion.facts)
+    return [{"what": what, "found": found} for what, found in _rows(checked.conclusion)]
+
+
+def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
+    rows = [*conclusion.facts, *(("note", note) for note in conclusion.notes)]
     if conclusion.component:
         rows.insert(0, ("component", COMPONENTS[conclusion.component].title))
-    rows += [("note", note) for note in checked.observed.notes]
-    return [{"what": what, "found": found} for what, found in rows]
+    return rows
 
 
 def markdown(checked: CheckReport) -> str:
@@ -76,13 +79,18 @@ def _sentence(conclusion: Conclusion) -> str:
     return f"{conclusion.sentence[:1].upper()}{conclusion.sentence[1:]}."
 
 
-def terminal(checked: CheckReport) -> str:
+def conclusion_text(conclusion: Conclusion) -> str:
     """The answer first, then what it rests on."""
-    conclusion = checked.conclusion
     lines = [_sentence(conclusion)]
     lines += [f"  {conclusion.meaning}"] if conclusion.meaning else []
-    rows = _findings(checked)
-    width = max((len(row["what"]) for row in rows), default=0)
-    lines += [f"  {row['what']:<{width}}  {row['found']}" for row in rows]
+    rows = _rows(conclusion)
+    width = max((len(what) for what, _ in rows), default=0)
+    lines += [f"  {what:<{width}}  {found}" for what, found in rows]
     lines += [f"  hint: {conclusion.hint}"] if conclusion.hint else []
     return "\n".join(lines)
+
+
+def conclusion_json(conclusion: Conclusion, exit_code: int) -> str:
+    """The same for programs."""
+    said = {"schema_version": SCHEMA_VERSION, "exit_code": exit_code}
+    return json.dumps({**said, **asdict(conclusion)}, indent=2)

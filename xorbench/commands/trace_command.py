@@ -1,0 +1,85 @@
+"""`trace` of a training of the user's own: the record alone, of a run as it is without this."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from xorbench.commands.check import require_command, step_count
+from xorbench.commands.processes import terminable
+from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
+from xorbench.measure.command_run import CommandRun, called, execute
+from xorbench.observe import trace as traces
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCommandRequest:
+    """A trace as the command line asks for it; `words` is a command, `target` a function."""
+
+    words: tuple[str, ...]
+    target: str | None
+    output: Path
+    steps: int | None = None
+    detail: tuple[int, int] | None = None
+    max_record: int = 1 << 30
+    with_source: bool = False
+    timeout_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCommandOutcome:
+    """The files and how many steps each has, the exit code, and what should be known."""
+
+    files: list[tuple[Path, int]]
+    exit_code: int
+    said: str
+
+
+def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
+    """Run the command here, once, and write its trace; one file for each process that trains."""
+    require_command("trace", request.words, request.target)
+    words = request.words if request.target is None else called(request.target)
+    run = CommandRun(words, Path.cwd(), None, request.timeout_s)
+    options = {
+        "detail": request.detail,
+        "stop_after": request.steps,
+        "max_bytes": request.max_record,
+        "with_source": request.with_source,
+    }
+    with tempfile.TemporaryDirectory(prefix="xorbench-") as folder, terminable():
+        ended = execute(run, 1, run.folder, Path(folder) / "run", options, through=True)
+        refusal = ended.records / "target.txt"
+        if request.target is not None and refusal.exists():
+            raise BadOption(f"trace: {request.target}: {refusal.read_text()}")
+        found = traces.recorded(ended.records)
+        found.sort(key=lambda trace: -step_count(trace))
+        files = []
+        for number, trace in enumerate(found):
+            path = request.output if not number else _numbered(request.output, number, trace)
+            _move(trace.path, path)
+            files.append((path, step_count(traces.opened(path))))
+    if ended.how == "ended" and ended.code:
+        return TraceCommandOutcome(
+            files, CHECK_FAILED, f"the command failed: exit code {ended.code}"
+        )
+    if ended.how == "timeout":
+        said = f"the command did not end within {request.timeout_s:g} s and was killed"
+        return TraceCommandOutcome(files, INCONCLUSIVE, said)
+    if not any(count for _, count in files):
+        return TraceCommandOutcome(files, INCONCLUSIVE, "no step of a training was seen")
+    return TraceCommandOutcome(files, PASSED, "")
+
+
+def _numbered(output: Path, number: int, trace: traces.TraceFile) -> Path:
+    """The file of a further process, named for its rank."""
+    rank = trace.head.process and trace.head.process.rank
+    return output.with_name(f"{output.name}.{f'rank{rank}' if rank else number}")
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        temporary = target.with_name(f".{target.name}.part")
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise BadFile(f"{target}: cannot write: {str(error.strerror).lower()}") from None
