@@ -1,6 +1,7 @@
 """`diff` of two traces of trainings of the user's own."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
