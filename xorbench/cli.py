@@ -597,6 +597,8 @@ def _trace_case(options: dict[str, Any], case: str) -> int:
 @click.option("--max-record", default="1GB", metavar="SIZE", help="The largest record [1GB].")
 @click.option("--timeout", default="3600", metavar="S", help="Seconds that a run may take [3600].")
 @click.option("--with-source", is_flag=True, help="Show lines of source beside their numbers.")
+@click.option("--kill-after", metavar="LIST", help="Kill it after so many steps, such as 5,12 …")
+@click.option("--resume", metavar="CMD", help="… and resume it so: does it end the same?")
 @click.option("--from", "folder", metavar="DIR", help="Judge the records of a check once more.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and run nothing.")
 @ROOT
@@ -616,8 +618,35 @@ def check(**options: Any) -> int:
     if options["folder"] is not None:
         return _print_check(command.from_folder(Path(options["folder"])), options, exports)
     request = _check_request(options)
+    if options["resume"] is not None or options["kill_after"] is not None:
+        return _check_resume(request, options, exports)
     if options["dry_run"]:
         _say("\n".join(command.plan(request, command.prepared(request))))
+        return 0
+    return _print_check(command.check(request, _note), options, exports)
+
+
+def _check_resume(check_request: Any, options: dict[str, Any], exports: Any) -> int:
+    from xorbench.commands import resume as command
+    from xorbench.commands.check import prepared
+
+    for option, lacking in (("resume", "kill_after"), ("kill_after", "resume")):
+        if options[lacking] is None:
+            flag, needed = (f"--{name.replace('_', '-')}" for name in (option, lacking))
+            hint = "check --kill-after 12 --resume 'python train.py --resume' -- python train.py"
+            raise BadOption(f"{flag}: needs {needed}", hint)
+    if options["in_place"]:
+        raise BadOption("--in-place: cannot be given with --resume", "each run needs its own copy")
+    try:
+        resume = tuple(shlex.split(options["resume"]))
+    except ValueError as error:
+        raise BadOption(f"--resume: {str(error).lower()}: {options['resume']!r}") from None
+    if not resume:
+        raise BadOption("--resume: empty", "give the command that resumes the training")
+    kills = parse.integers("--kill-after", options["kill_after"], 1, 2**31)
+    request = command.ResumeRequest(check_request, resume, kills)
+    if options["dry_run"]:
+        _say("\n".join(command.plan(request, prepared(check_request))))
         return 0
     return _print_check(command.check(request, _note), options, exports)
 

@@ -32,7 +32,8 @@ from xorbench.observe.trace import TraceFile
 
 SCHEMA_VERSION: Final = 1
 VALUES_BYTES: Final = 1 << 30
-CLOSER_PAIRS: Final = 3  # pairs that are run again in detail until one diverges where the first did
+CLOSER_PAIRS: Final = 3  # pairs that are run again in detail until one diverges there
+WIDER: Final = (1, 4, 16)  # how far before and after the step each of them looks
 CODES: Final[dict[Outcome, int]] = {
     "pass": PASSED,
     "fail": CHECK_FAILED,
@@ -147,7 +148,7 @@ def check(request: CheckRequest, note: Note) -> CheckOutcome:
     run = prepared(request)
     for line in plan(request, run):
         note(line)
-    folder = _new_folder(request)
+    folder = new_folder(request)
     try:
         ended, observed = _run(request, run, folder, note)
     except BadOption:
@@ -161,7 +162,7 @@ def _run(
 ) -> tuple[list[Ended], CheckRuns]:
     ended: list[Ended] = []
     with terminable(), copied(run) as fresh:
-        _save_request(folder, request)
+        save_request(folder, request)
 
         def again(number: int, name: str, **options: Any) -> Ended:
             asked = {
@@ -171,13 +172,13 @@ def _run(
                 **options,
             }
             one = execute(run, number, fresh(), folder / name, asked)
-            note(f"{name.replace('-', ' ').replace('/', ', run ')}: {_told(one)}")
+            note(f"{name.replace('-', ' ').replace('/', ', run ')}: {told(one)}")
             return one
 
         for number in range(1, request.processes + 1):
             ended.append(again(number, f"run-{number}"))
             _refuse_target(request, ended[-1])
-            if _trouble(request.words, ended) is not None:
+            if trouble(request.words, ended) is not None:
                 break
         observed = observe(request.words, ended)
         first = observed.diverged
@@ -189,6 +190,10 @@ def _run(
 def from_folder(folder: Path) -> CheckOutcome:
     """Judge the records of a check again, without running anything; raises `BadFile`."""
     saved = _saved(folder)
+    if "resume" in saved:
+        from xorbench.commands import resume
+
+        return resume.from_folder(folder, saved)
     numbered = sorted(folder.glob("run-[0-9]*"), key=lambda path: int(path.name[4:]))
     ended = [read_ended(path) for path in numbered]
     observed = observe(tuple(saved["words"]), ended)
@@ -214,8 +219,8 @@ def concluded(folder: Path, command: str, ended: list[Ended], observed: CheckRun
 def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
     """Compare every run with the first, process by process."""
     observed = CheckRuns(runs=len(ended))
-    observed.trouble = _trouble(words, ended)
-    observed.notes = _notes(ended)
+    observed.trouble = trouble(words, ended)
+    observed.notes = notes_of(ended)
     if observed.trouble is not None:
         return observed
     first = traces.recorded(ended[0].records)
@@ -277,7 +282,8 @@ def _pair(process: str, number: int, a: TraceFile, b: TraceFile) -> RunPair:
 # Why there is nothing to compare
 
 
-def _trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str] | None:
+def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str] | None:
+    """Why there is nothing to compare: what it comes to, a sentence, a hint."""
     for one in ended:
         if one.how == "refused":
             return ("fail", f"the command cannot be run: {words[0]}: {one.why}", "")
@@ -349,7 +355,8 @@ def _no_step(words: Sequence[str], one: Ended) -> tuple[str, str]:
     )
 
 
-def _notes(ended: list[Ended]) -> list[str]:
+def notes_of(ended: list[Ended]) -> list[str]:
+    """What should be known of the runs besides the answer."""
     notes = [
         f"run {one.number} left processes behind, which were killed: {', '.join(one.left)}"
         for one in ended
@@ -381,7 +388,8 @@ def _refuse_target(request: CheckRequest, one: Ended) -> None:
         raise BadOption(f"check: {request.target}: {why}", "check package.module:function")
 
 
-def _told(one: Ended) -> str:
+def told(one: Ended) -> str:
+    """How a run ended, in a few words."""
     ends = {
         "ended": f"exit code {one.code}",
         "stopped": "stopped after its steps",
@@ -401,10 +409,11 @@ def _closer(pair: RunPair, again: Callable[..., Ended]) -> list[Closer]:
     assert first is not None
     if first.how != "digest":
         return []
-    detail = (max(0, first.step - 1), first.step)
-    options = {"detail": detail, "values_bytes": VALUES_BYTES, "stop_after": first.step + 1}
     found: list[Closer] = []
     for number in range(1, CLOSER_PAIRS + 1):
+        # what moves from run to run is looked for in more and more steps
+        detail = (max(0, first.step - WIDER[number - 1]), first.step + WIDER[number - 1] - 1)
+        options = {"detail": detail, "values_bytes": VALUES_BYTES, "stop_after": detail[1] + 1}
         one, other = (again(side, f"closer-{number}/{side}", **options) for side in (1, 2))
         found.append(_looked_closer(pair, one, other))
         step = found[-1].first.step if found[-1].first else None
@@ -436,7 +445,8 @@ def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference |
 # Files
 
 
-def _new_folder(request: CheckRequest) -> Path:
+def new_folder(request: CheckRequest) -> Path:
+    """Make the folder of a check; raises `BadOption` where it cannot be made."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     name = request.name or secrets.token_hex(3)
     folder = request.root / "checks" / f"{stamp}-{name}"
@@ -448,13 +458,15 @@ def _new_folder(request: CheckRequest) -> Path:
     return folder
 
 
-def _save_request(folder: Path, request: CheckRequest) -> None:
+def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | None = None) -> None:
+    """Write down what is asked for, so that `from_folder` can judge it again."""
     saved = {
         "schema_version": SCHEMA_VERSION,
         "kind": "check",
         "command": request.command,
         "words": list(request.words),
         "steps": request.steps,
+        **(more or {}),
     }
     write_whole(folder / "check.json", msgspec.json.encode(saved))
 

@@ -268,11 +268,11 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
 
 
 def _closest(observed: CheckRuns, first: FirstDifference) -> Closer | None:
-    """The pair in detail that diverged where the first pair did, or one step before."""
-    for closer in observed.closer:
-        if closer.first is not None and first.step - 1 <= closer.first.step <= first.step:
-            return closer
-    return None
+    """The pair in detail that diverged where the first did, or a step before; else another."""
+    found = [closer for closer in observed.closer if closer.first is not None]
+    near = [c for c in found if c.first and first.step - 1 <= c.first.step <= first.step]
+    elsewhere = [c for c in found if c.first and component_of(c.first) != "update"]
+    return next(iter([*near, *elsewhere]), None)
 
 
 def component_of(first: FirstDifference) -> str:
@@ -345,8 +345,9 @@ LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {
     "data": _operator,
     "output": lambda _, event: f"the output of module {event.more.name}",
     "loss": lambda *_: "the loss",
-    "hyperparameters": lambda _, event: (
+    "hyperparameters": lambda first, event: (
         f"the hyperparameters of optimizer {event.identity[1:]} ({event.more.name})"
+        f"{f': {first.values}' if first.values else ''}"
     ),
     "state": _state,
     "new state": _state,
@@ -369,6 +370,8 @@ def _facts(
     if closest is not None and closest.first is not None and closest.first != first:
         near = closest.first
         facts.append(("closer", f"{when(near)}: {label(near)}"))
+    if closest is not None and closest.first is not None and closest.first.optimizer:
+        facts.append(("optimizer", closest.first.optimizer))
     if closest is not None and closest.element is not None:
         facts += element_facts(closest.element)
     if first.generators:

@@ -4,17 +4,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
 
 # What explains a difference and is none: a sound training may leave generators that it does not
 # use in any state, and evaluate or average whenever it likes.
-EXPLAINS: Final = ("generator", "context", "note")
+EXPLAINS: Final = ("generator", "context", "note", "other", "final other")
 DETAIL: Final = ("data", "operator", "output", "gradient", "state", "new state", "new parameter")
 How = Literal["digest", "events", "steps"]
 
+TOLD: Final = {"lr": "learning rate (lr)"}
+
 TraceLine = TraceStep | TraceEnd
+Hyperparameters = Mapping[str, list[dict[str, Any]]]  # the groups of each optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class FirstDifference:
         others: how many more events of this kind differ in this step, and of how many.
         after: the kinds of events before it in its step.
         call: the name of the module that the event's call is of.
+        optimizer: the name of the optimizer that steps, once it is about to.
+        values: the hyperparameter that differs, with both values.
     """
 
     step: int
@@ -43,6 +48,8 @@ class FirstDifference:
     others: tuple[int, int] = (0, 0)
     after: frozenset[str] = frozenset()
     call: str = ""
+    optimizer: str = ""
+    values: str = ""
     steps: tuple[int, int] = (0, 0)
 
     @property
@@ -108,6 +115,7 @@ def compare(
     kinds of events that one side has not recorded.
     """
     coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
+    settings: list[Hyperparameters] = [{}, {}]
     for one, other in zip_longest(a, b):
         if one is not None:
             names |= {identity: name for identity, (name, _, _) in one.names.items()}
@@ -116,9 +124,11 @@ def compare(
         if not isinstance(one, TraceStep) or not isinstance(other, TraceStep):
             return _uneven(one, other, coverage)
         coverage.errors += [*one.errors, *other.errors]
+        settings = [{**a, **b.hyperparameters} for a, b in zip(settings, (one, other), strict=True)]
         events = [[e for e in line.events if e.kind not in left_out] for line in (one, other)]
         first = first_of(one.step, events[0], events[1], coverage, names)
         if first is not None:
+            first = replace(first, values=changed(settings[0], settings[1]))
             return Compared(coverage, _explained(first, one, other, before))
         coverage.steps += 1
         before = _generators(one)
@@ -164,10 +174,12 @@ def first_of(
 ) -> FirstDifference | None:
     """The first event of a step that differs; `names` are those of parameters, by identity."""
     seen: set[str] = set()
-    call = ""
+    call = optimizer = ""
     for one, other in zip_longest(_compared(a), _compared(b)):
         if one is not None and one.kind == "call":
             call = one.more.name
+        if one is not None and one.kind == "hyperparameters":
+            optimizer = one.more.name
         same_key = one is not None and other is not None and _key(one) == _key(other)
         if same_key and one is not None and other is not None and one.digest == other.digest:
             seen.add(one.kind)
@@ -184,8 +196,26 @@ def first_of(
             others=_others(event.kind, a, b) if same_key else (0, 0),
             after=frozenset(seen),
             call=call,
+            optimizer=optimizer,
         )
     return None
+
+
+def changed(
+    expected: Hyperparameters, found: Hyperparameters, said: str = "{expected} and {found}"
+) -> str:
+    """The first hyperparameter that differs, and its values as `said`; empty where none does."""
+    for name, groups in expected.items():
+        for one, other in zip(groups, found.get(name, []), strict=False):
+            for key, value in one.items():
+                if other.get(key) != value:
+                    values = {"expected": _number(value), "found": _number(other.get(key))}
+                    return f"{TOLD.get(key, key)} {said.format(**values)}"
+    return ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _key(event: TraceEvent) -> tuple[str, str, str]:

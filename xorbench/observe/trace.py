@@ -84,6 +84,7 @@ class More(Struct, frozen=True, kw_only=True):
     dtype: str = ""
     at: int | None = None
     hex: str | None = None
+    value: float | None = None
 
 
 class TraceEvent(Struct, frozen=True, array_like=True):

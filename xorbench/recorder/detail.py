@@ -40,6 +40,7 @@ class Detail:
         self._outputs: dict[str, int] = {}
         self.backward_line = ""
         self.keeping = True
+        self.starting = False
         self._room = listener.options.values_bytes
 
     def begin(self, step: int) -> None:
@@ -103,7 +104,7 @@ class Detail:
 
     def before_step(self, optimizer: Optimizer, index: int) -> None:
         """An optimizer is about to step: record gradients and its state."""
-        if self.on:
+        if self.on or self._listener.options.state:
             for name, parameter in parameters_of(optimizer, index):
                 if parameter.grad is not None:
                     self._listener.tensor("gradient", name, parameter.grad)
@@ -126,7 +127,7 @@ class Detail:
 
     def kept(self, tensor: Tensor) -> dict[str, Any]:
         """Keep the bytes of a tensor; the answer is type, shape and where they are kept."""
-        if not self.on:
+        if not self.on and not self.starting:
             return {}
         known: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
         sink = self._listener.record()

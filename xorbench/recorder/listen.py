@@ -73,6 +73,7 @@ class Listener:
         self._count = {"c": 0, "x": 0, "l": 0}
         self._made: dict[int, tuple[StorageWeakRef, str]] = {}
         self._modules: list[Watched] = []
+        self._others: list[weakref.ref[nn.Module]] = []
         self._optimizers: list[Watched] = []
         self._stepping: list[int] = []
         self._names = WeakIdKeyDictionary()
@@ -135,6 +136,8 @@ class Listener:
             self.add(kind, name, None, name=class_name(module))
         if training:
             self._inputs(name, args)
+        elif self.options.state and not any(other() is module for other in self._others):
+            self._others.append(weakref.ref(module))
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
@@ -161,9 +164,13 @@ class Listener:
         self.begin()
         for path, value in values(roots):
             if isinstance(value, Tensor):
-                self.tensor("loss", f"l{self._count['l']}{path}", value)
+                more = {"value": value.item()} if self._tells_value(value) else {}
+                self.tensor("loss", f"l{self._count['l']}{path}", value, **more)
         self._count["l"] += 1
         self.detail.backward()
+
+    def _tells_value(self, loss: Tensor) -> bool:
+        return self.options.state and loss.numel() == 1 and loss.layout == torch.strided
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step; one within another does not count."""
@@ -200,6 +207,8 @@ class Listener:
         complete = not self._open
         if self.options.level != "clock":
             pending, self._events = self._events, []
+            held = {id(tensor) for _, _, tensor in self._held}
+            self._held += [one for one in self._weights() if id(one[2]) not in held]
             for kind, name, tensor in self._held:
                 self.tensor(f"final {kind}", name, tensor)
             finals, self._events = self._events, pending
@@ -228,12 +237,14 @@ class Listener:
         self._began = time.perf_counter() - self._origin
         if self.options.level != "clock":
             self.detail.begin(self._step)
+            self.detail.starting = self._step in self.options.keep
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
             self._held = []
             for kind, name, tensor in self._weights():
                 self._held.append((kind, name, tensor))
                 self.tensor(kind, name, tensor)
+            self.detail.starting = False
         if self._step == self.options.stop_after:
             self._stop()
 
@@ -362,10 +373,12 @@ class Listener:
             return
         self._name(module)
         held = {id(tensor) for _, _, tensor in self._held}
+        self.detail.starting = self._step in self.options.keep
         for kind, name, tensor in self._weights():
             if id(tensor) not in held:
                 self._held.append((kind, name, tensor))
                 self.tensor(kind, name, tensor)
+        self.detail.starting = False
 
     def _missing(self, optimizer: Optimizer, index: int) -> None:
         """Record the parameters of an optimizer that no module has shown."""
@@ -414,17 +427,15 @@ class Listener:
                     seen.add(id(tensor))
                     self._tell(name, tensor)
                     yield "parameter", name, tensor
-        for index, module in modules:
-            pairs = (
-                *(("parameter", name, tensor) for name, tensor in module.named_parameters()),
-                *(("buffer", name, tensor) for name, tensor in module.named_buffers()),
-            )
-            for kind, name, tensor in pairs:
-                if id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    identity = f"m{index}.{bare(name)}"
-                    self._tell(identity, tensor)
-                    yield kind, identity, tensor
+        others = [(index, module) for index, o in enumerate(self._others) if (module := o())]
+        for letter, some in (("m", modules), ("x", others)):
+            for index, module in some:
+                for kind, name, tensor in _parts(module):
+                    if id(tensor) not in seen:
+                        seen.add(id(tensor))
+                        identity = f"{letter}{index}.{bare(name)}"
+                        self._tell(identity, tensor)
+                        yield kind if letter == "m" else "other", identity, tensor
 
     def name_again(self) -> None:
         """Tell the names of parameters and buffers once more, with the next step."""
@@ -436,6 +447,12 @@ class Listener:
         if f"{identity} {name}" not in self._told:
             self._told.add(f"{identity} {name}")
             self._new[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
+
+
+def _parts(module: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """The parameters and the buffers of a module, with their names."""
+    yield from (("parameter", name, tensor) for name, tensor in module.named_parameters())
+    yield from (("buffer", name, tensor) for name, tensor in module.named_buffers())
 
 
 def _learns(module: nn.Module) -> bool:

@@ -21,6 +21,9 @@ class Options(NamedTuple):
         stop_after: end the run when this many steps are complete.
         max_bytes: the size of a record from which on steps are left out.
         values_bytes: how many bytes of tensors are kept besides, of the steps in detail.
+        state: record gradients and the optimizer's state, what else is called, and the value of the
+            loss, in every step: what a resumed training must have.
+        keep: steps at whose start the bytes of parameters are kept.
         operators: record every operator of the steps in detail.
         generators: record the states of the global generators.
         with_source: keep the text of a line of the program beside its number.
@@ -32,6 +35,8 @@ class Options(NamedTuple):
     stop_after: int | None = None
     max_bytes: int = LARGEST_RECORD
     values_bytes: int = 0
+    state: bool = False
+    keep: tuple[int, ...] = ()
     operators: bool = True
     generators: bool = True
     with_source: bool = False

@@ -29,7 +29,7 @@ class CheckReport:
 def content(checked: CheckReport) -> Content:
     """The report; its first answer is the sentence."""
     conclusion = checked.conclusion
-    heading = [("command", checked.command), ("folder", checked.folder)]
+    heading = [("what was run", checked.command), ("folder", checked.folder)]
     software = [
         f"{key} {checked.machine[key]}" for key in ("torch", "python") if key in checked.machine
     ]
@@ -46,20 +46,29 @@ def content(checked: CheckReport) -> Content:
         ],
         pictures=(),
         verdicts=verdicts(checked.observed, conclusion),
-        answers=[Answer(SAME, conclusion.outcome, conclusion.sentence)],
+        answers=[Answer(SAME, conclusion.outcome, _without_word(conclusion.sentence))],
         environment=[(key, str(value)) for key, value in checked.machine.items()],
         again=checked.again,
     )
 
 
+def _without_word(sentence: str) -> str:
+    """The sentence without what the answer's own word says."""
+    rest = sentence.removeprefix("not the same: ")
+    return f"{rest[:1].upper()}{rest[1:]}"
+
+
 def _findings(checked: CheckReport) -> list[dict[str, str]]:
-    return [{"what": what, "found": found} for what, found in _rows(checked.conclusion)]
+    conclusion = checked.conclusion
+    rows = [("meaning", conclusion.meaning), *_rows(conclusion), ("hint", conclusion.hint)]
+    return [{"what": what, "found": found} for what, found in rows if found]
 
 
 def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
     rows = [*conclusion.facts, *(("note", note) for note in conclusion.notes)]
     if conclusion.component:
-        rows.insert(0, ("component", COMPONENTS[conclusion.component].title))
+        known = COMPONENTS.get(conclusion.component)
+        rows.insert(0, ("component", known.title if known else conclusion.component))
     return rows
 
 

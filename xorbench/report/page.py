@@ -16,7 +16,7 @@ from xorbench.report.text import footnoted, numeric, readable, to_csv
 
 Part = dict[str, Any]
 # What a reader looks for first; the rest of the heading stands with the environment.
-FIRST: Final = ("machine", "accelerator", "software", "started", "INJECTED FAULTS")
+FIRST: Final = ("what was run", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
 LONG: Final = 48  # characters, from which a cell may be broken into lines
 UNQUOTED: Final = ",;:/()[]@!*=+~?'"

@@ -1,0 +1,203 @@
+"""What `check` costs a training at its default level, and which part costs how much.
+
+    python bench/check_cost.py --processes 6 --steps 40
+
+Two trainings: the small GPT of examples/gpt.py (4 layers, width 256, batch 8 × 128 tokens, AdamW)
+and the XOR loop of examples/xor.py's size. Each is trained in fresh processes, with and without the
+recorder in turn (A B B A …). The first steps of a process are left out. A process counts as one
+sample: the median of its steps. The ratio is told with its 95% interval over the processes, the
+share of each part from times taken around it inside the recorder.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from xorbench.judge.stats import pooled
+from xorbench.measure.command_run import SITE
+from xorbench.report.text import to_markdown
+
+HERE: Final = Path(__file__)
+SKIPPED: Final = 5  # steps that warm up
+PARTS: Final = "XORBENCH_COST_PARTS"
+
+
+def train(what: str, steps: int) -> list[float]:
+    """Train in this process; the seconds of each step."""
+    import torch
+
+    step = _gpt_step(torch) if what == "gpt" else _xor_step(torch)
+    times = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _gpt_step(torch: Any) -> Callable[[], None]:
+    sys.path.insert(0, str(HERE.parents[1] / "examples"))
+    import gpt
+
+    torch.manual_seed(0)
+    sizes = argparse.Namespace(layers=4, width=256, heads=4, length=128, dropout=0.0)
+    model = gpt.GPT(sizes)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    data = torch.randint(0, len(gpt.CHARACTERS), (64, 8, 129))
+    at = iter(range(10**9))
+
+    def step() -> None:
+        tokens = data[next(at) % 64]
+        logits = model(tokens[:, :-1])
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _xor_step(torch: Any) -> Callable[[], None]:
+    torch.manual_seed(0)
+    nn = torch.nn
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    points, labels = torch.randn(128, 2), torch.randint(0, 2, (128, 1)).float()
+
+    def step() -> None:
+        loss = nn.functional.binary_cross_entropy_with_logits(model(points), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def child(what: str, steps: int) -> None:
+    """Train and print what it took; with `PARTS` set, also what each part of the recorder took."""
+    parts = _timed_parts() if os.environ.get(PARTS) else {}
+    times = train(what, steps)
+    print(json.dumps({"times": times, "parts": parts}))
+
+
+def _timed_parts() -> dict[str, float]:
+    """Wrap the parts of the recorder with clocks; the answer is filled as they run."""
+    import torch  # noqa: F401 - with it the recorder comes
+
+    found: dict[str, float] = {}
+    recorder = sys.modules["_xorbench_recorder"]
+    listen = sys.modules[f"{recorder.__name__}.listen"]
+    sink = sys.modules[f"{recorder.__name__}.sink"]
+
+    def timed(owner: Any, name: str, part: str) -> None:
+        original = getattr(owner, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                found[part] = found.get(part, 0.0) + time.perf_counter() - began
+
+        setattr(owner, name, wrapped)
+
+    original_states = listen.states
+    listen.states = lambda: list(original_states())
+    timed(listen, "states", "generators")
+    timed(listen.Digester, "start", "digests: parameters, buffers, batch, loss")
+    timed(listen.Digester, "finish", "digests: fetched")
+    timed(listen.Listener, "_hyperparameters", "hyperparameters")
+    timed(sink.Sink, "write", "writing")
+    timed(listen.Listener, "shielded", "all of it")
+    return found
+
+
+def measured(what: str, steps: int, environment: dict[str, str]) -> dict[str, Any]:
+    """What a fresh process takes."""
+    done = subprocess.run(
+        [sys.executable, str(HERE), "--child", what, "--steps", str(steps)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def recorded(folder: str) -> dict[str, str]:
+    """The environment under which the recorder comes in."""
+    return {"PYTHONPATH": str(SITE), "XORBENCH_RECORD": folder}
+
+
+def compared(what: str, processes: int, steps: int) -> dict[str, str]:
+    """A row: milliseconds a step without and with the recorder, and the ratio."""
+    medians: dict[bool, list[float]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(processes):
+            for on in (False, True) if turn % 2 == 0 else (True, False):
+                times = measured(what, steps, recorded(folder) if on else {})["times"]
+                medians[on].append(statistics.median(times[SKIPPED:]))
+    logs = [math.log(b / a) for a, b in zip(medians[False], medians[True], strict=True)]
+    ratio = pooled({what: logs})[what]
+    low, high = ratio.low or ratio.value, ratio.high or ratio.value
+    return {
+        "training": what,
+        "without (ms a step)": f"{1e3 * statistics.median(medians[False]):.3f}",
+        "with (ms a step)": f"{1e3 * statistics.median(medians[True]):.3f}",
+        "cost (%) [95%]": f"{100 * (ratio.value - 1):.1f} [{100 * (low - 1):.1f},"
+        f" {100 * (high - 1):.1f}]",
+        "pairs of processes": str(processes),
+        "steps each": str(steps - SKIPPED),
+    }
+
+
+def shares(what: str, steps: int) -> pd.DataFrame:
+    """What each part takes, in a process that times them."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = measured(what, steps, {**recorded(folder), PARTS: "1"})
+    step = statistics.median(found["times"][SKIPPED:])
+    return pd.DataFrame(
+        [
+            {
+                "part": part,
+                "ms a step": f"{1e3 * seconds / steps:.3f}",
+                "share of a step (%)": f"{100 * seconds / steps / step:.2f}",
+            }
+            for part, seconds in found["parts"].items()
+        ]
+    )
+
+
+def main() -> None:
+    """Compare, then show."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=6, help="pairs of processes")
+    parser.add_argument("--steps", type=int, default=40, help="steps of the GPT; XOR: 50 times")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        child(given.child, given.steps)
+        return
+    rows = [
+        compared("gpt", given.processes, given.steps),
+        compared("xor", given.processes, 50 * given.steps),
+    ]
+    print(to_markdown(pd.DataFrame(rows)))
+    for what, steps in (("gpt", given.steps), ("xor", 50 * given.steps)):
+        print(f"\n{what}, by part\n\n{to_markdown(shares(what, steps))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Whether weights are other weights, rounded to half precision."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def _as_float16(values: Float32Array) -> Float32Array:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
+def _as_bfloat16(values: Float32Array) -> Float32Array:
+    """Rounded to the nearest, ties to even, as IEEE 754 asks."""
+    bits = values.view(np.uint32).astype(np.uint64)
+    kept = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return kept.astype(np.uint32).view(np.float32)
+
+
+HALVES: Final[dict[str, Callable[[Float32Array], Float32Array]]] = {
+    "float16": _as_float16,
+    "bfloat16": _as_bfloat16,
+}
+
+
+def rounded(
+    expected: Mapping[str, tuple[str, bytes]], found: Mapping[str, tuple[str, bytes]]
+) -> str:
+    """The half precision that turns every expected weight into the one found; empty if none does.
+
+    Both hold type and bytes, little-endian, by identity.
+    """
+    common = [key for key in expected if key in found]
+    pairs = [(_values(*expected[key]), _values(*found[key])) for key in common]
+    if not pairs or any(a is None or b is None or a.shape != b.shape for a, b in pairs):
+        return ""
+    for name, as_half in HALVES.items():
+        if all(np.array_equal(as_half(a), b) for a, b in pairs if a is not None and b is not None):
+            return name
+    return ""
+
+
+def _values(dtype: str, data: bytes) -> Any:
+    if dtype == "float32":
+        return np.frombuffer(data, "<f4")
+    if dtype == "float16":
+        return np.frombuffer(data, "<f2").astype(np.float32)
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return None
