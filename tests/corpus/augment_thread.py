@@ -1,0 +1,44 @@
+"""A thread augments with the generator that the main thread uses, so who draws first is chance.
+
+Report: https://github.com/LaurentMazare/tch-rs/issues/263
+"""
+
+import queue
+import threading
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+data = torch.randn(12, 64, 100)
+ready: queue.Queue = queue.Queue(maxsize=2)
+
+
+def augment() -> None:
+    """Add noise to each sample, ahead of the training."""
+    for batch in data:
+        noisy = torch.stack([sample + 0.1 * torch.randn_like(sample) for sample in batch])
+        ready.put((noisy, batch.mean(dim=1, keepdim=True)))
+
+
+def cut(batch: torch.Tensor) -> torch.Tensor:
+    """Hide a random part of each sample."""
+    for sample in batch:
+        start = torch.randint(0, 90, ()).item()
+        sample[start : start + 10] = 0
+    return batch
+
+
+model = nn.Sequential(nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+threading.Thread(target=augment, daemon=True).start()
+for _ in range(len(data)):
+    inputs, targets = ready.get()
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(cut(inputs)), targets)
+    loss.backward()
+    optimizer.step()
+
+print(sum(p.double().sum().item() for p in model.parameters()))
