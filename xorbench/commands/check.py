@@ -14,7 +14,7 @@ import msgspec
 
 from xorbench.commands.processes import terminable
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
-from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude
+from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
 from xorbench.judge.elements import Difference, difference
 from xorbench.judge.first_difference import (
     FirstDifference,
@@ -128,9 +128,8 @@ def plan(request: CheckRequest, run: CommandRun) -> list[str]:
         lines.append(f"each in {run.folder} itself")
     else:
         size = run.copy.size_bytes / 1e6
-        lines.append(
-            f"each in a fresh copy of {run.folder}: {len(run.copy.files)} files, {size:.3g} MB"
-        )
+        files = counted(len(run.copy.files), "file")
+        lines.append(f"each in a fresh copy of {run.folder}: {files}, {size:.3g} MB")
         lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
         lines += [
             f"left out of the copy: {path}"
@@ -397,7 +396,7 @@ def told(one: Ended) -> str:
         "refused": one.why,
         "abandoned": "killed",
     }
-    return f"{_steps(one)} steps, {one.wall_s:.1f} s, {ends[one.how]}"
+    return f"{counted(_steps(one), 'step')}, {one.wall_s:.1f} s, {ends[one.how]}"
 
 
 # A closer look

@@ -25,6 +25,7 @@ DETERMINISTIC: Final = (
     "torch.use_deterministic_algorithms(True) takes the deterministic form of an operator, or"
     " raises where PyTorch has none"
 )
+MANY_ULPS: Final = 1 << 20  # beyond, the values themselves say more
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +211,11 @@ def _same(observed: CheckRuns) -> Conclusion:
         )
     steps = max(coverage.steps for coverage in coverages)
     who = observed.who or f"the same in {observed.runs} runs"
-    return Conclusion("pass", f"{who}, to the bit: {_count(steps, 'step')}", facts=facts)
+    return Conclusion("pass", f"{who}, to the bit: {counted(steps, 'step')}", facts=facts)
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number of things, in the singular or the plural."""
     return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
 
 
@@ -221,15 +223,15 @@ def covered(coverage: Coverage) -> str:
     """What was compared, in one line."""
     counts = coverage.counts
     parts = [
-        _count(coverage.steps, "step"),
-        _count(len(coverage.parameters), "parameter"),
-        _count(len(coverage.buffers), "buffer"),
-        _count(counts["batch"], "input") + " of modules",
-        _count(counts["loss"], "loss"),
+        counted(coverage.steps, "step"),
+        counted(len(coverage.parameters), "parameter"),
+        counted(len(coverage.buffers), "buffer"),
+        counted(counts["batch"], "input") + " of modules",
+        counted(counts["loss"], "loss"),
         "the final parameters" if coverage.ended else "not the final parameters: no end was seen",
     ]
     if coverage.left_out:
-        parts.append(f"not the last {_count(coverage.left_out, 'step')}: the record was full")
+        parts.append(f"not the last {counted(coverage.left_out, 'step')}: the record was full")
     told = [f"{reason} ({count} times)" for reason, count in coverage.not_recorded.items()]
     if told:
         parts.append(f"not recorded: {some(told)}")
@@ -252,7 +254,7 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
     )
     if first.how == "steps":
         a, b = first.steps
-        sentence = f"not the same: {pair.a}{where} has {_count(a, 'step')}, {pair.b} has {b:,}"
+        sentence = f"not the same: {pair.a}{where} has {counted(a, 'step')}, {pair.b} has {b:,}"
     meaning = component.meaning
     if pair.resumed_from is not None:
         meaning = (
@@ -375,8 +377,9 @@ def _facts(
     if closest is not None and closest.element is not None:
         facts += element_facts(closest.element)
     if first.generators:
-        drawn = f"; drawn from since the step before: {', '.join(first.drawn)}"
-        text = ", ".join(first.generators) + (drawn if first.drawn else "")
+        drawn = f"drawn from: {', '.join(first.drawn)}" if first.drawn else ""
+        drawn = "not drawn from in this step" if first.undrawn else drawn
+        text = "; ".join(filter(None, (", ".join(first.generators), drawn)))
         facts.append(("generators that differ", text))
     elif first.how == "digest":
         facts.append(("generators", "all global ones are equal where the step begins"))
@@ -388,7 +391,7 @@ def covered_before(coverage: Coverage) -> str:
     """What was equal before the difference."""
     if not coverage.steps:
         return "what came before it in step 0" if coverage.counts else "nothing, it is the first"
-    return f"{_count(coverage.steps, 'step')}, {_count(len(coverage.parameters), 'parameter')}"
+    return f"{counted(coverage.steps, 'step')}, {counted(len(coverage.parameters), 'parameter')}"
 
 
 def element_facts(found: Difference) -> list[tuple[str, str]]:
@@ -401,7 +404,8 @@ def element_facts(found: Difference) -> list[tuple[str, str]]:
     for size in found.shape_a:
         total *= size
     element = found.first
-    ulps = "" if element.ulps is None else f", {element.ulps:,} ulps apart"
+    close = element.ulps is not None and element.ulps <= MANY_ULPS
+    ulps = f", {element.ulps:,} ulps apart" if close else ""
     return [
         ("elements", f"{found.differing:,} of {total:,} differ"),
         (
@@ -430,22 +434,26 @@ def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str
 def _hint(key: str, first: FirstDifference, near: FirstDifference) -> str:
     own = COMPONENTS[key].hint
     if key == "forward" and near.event.more.random:
-        return _generator_hint(first)
+        return _generator_hint(key, first)
     if key in ("parameters", "batch", "input", "data"):
-        return "; ".join(filter(None, (own, _generator_hint(first))))
+        return "; ".join(filter(None, (own, _generator_hint(key, first))))
     return own
 
 
-def _generator_hint(first: FirstDifference) -> str:
-    """What to seed: what differs and was drawn from, what differs, or what is not global."""
+def _generator_hint(key: str, first: FirstDifference) -> str:
+    """What to seed: what differs and was drawn from, what differs, or what is not global.
+
+    Initial parameters and data may be drawn before the first step, where nobody sees it. What
+    differs within a step was drawn in it.
+    """
     if first.drawn:
         return f"seed what was drawn from: {_seeds(first.drawn)}"
-    if first.generators:
+    if first.generators and not (first.undrawn and key in ("data", "input", "forward")):
         return (
             f"seed what differs: {_seeds(first.generators)}; loader workers inherit it. If that"
-            f" does not help, it is none of the global generators: {ELSEWHERE}"
+            f" does not help, look for {ELSEWHERE}"
         )
-    return f"it is none of the global generators: {ELSEWHERE}"
+    return f"none of the global generators explains it: look for {ELSEWHERE}"
 
 
 def _seeds(names: Sequence[str]) -> str:

@@ -30,7 +30,9 @@ class FirstDifference:
         a, b: the event on both sides; None where a side has no more.
         name: the readable name of the parameter or buffer, if it is one.
         generators: the global generators that differ where the step begins.
-        drawn: those of them that were drawn from since the step before, on the first side.
+        drawn: those of them that were drawn from in the step or in the one before, on the first
+            side.
+        undrawn: whether it is known that none of them was.
         others: how many more events of this kind differ in this step, and of how many.
         after: the kinds of events before it in its step.
         call: the name of the module that the event's call is of.
@@ -45,6 +47,7 @@ class FirstDifference:
     name: str = ""
     generators: tuple[str, ...] = ()
     drawn: tuple[str, ...] = ()
+    undrawn: bool = False
     others: tuple[int, int] = (0, 0)
     after: frozenset[str] = frozenset()
     call: str = ""
@@ -116,7 +119,8 @@ def compare(
     """
     coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
     settings: list[Hyperparameters] = [{}, {}]
-    for one, other in zip_longest(a, b):
+    lines = iter(a)
+    for one, other in zip_longest(lines, b):
         if one is not None:
             names |= {identity: name for identity, (name, _, _) in one.names.items()}
         if isinstance(one, TraceEnd) and isinstance(other, TraceEnd):
@@ -129,7 +133,9 @@ def compare(
         first = first_of(one.step, events[0], events[1], coverage, names)
         if first is not None:
             first = replace(first, values=changed(settings[0], settings[1]))
-            return Compared(coverage, _explained(first, one, other, before))
+            after = next(lines, None)
+            following = _generators(after) if isinstance(after, TraceStep) else {}
+            return Compared(coverage, _explained(first, one, other, before, following))
         coverage.steps += 1
         before = _generators(one)
     return Compared(coverage, None)
@@ -235,12 +241,25 @@ def _generators(line: TraceStep) -> dict[str, str]:
 
 
 def _explained(
-    first: FirstDifference, one: TraceStep, other: TraceStep, before: Mapping[str, str]
+    first: FirstDifference,
+    one: TraceStep,
+    other: TraceStep,
+    before: Mapping[str, str],
+    following: Mapping[str, str],
 ) -> FirstDifference:
+    """With the generators that differ where the step begins, and which were drawn from.
+
+    `before` and `following` are the generators of the first side a step before and a step later.
+    """
     a, b = _generators(one), _generators(other)
     differ = tuple(name for name in a if name in b and a[name] != b[name])
-    drawn = tuple(name for name in differ if name in before and before[name] != a[name])
-    return replace(first, generators=differ, drawn=drawn)
+    drawn = tuple(
+        name
+        for name in differ
+        if before.get(name, a[name]) != a[name] or following.get(name, a[name]) != a[name]
+    )
+    undrawn = not drawn and all(name in following for name in differ)
+    return replace(first, generators=differ, drawn=drawn, undrawn=undrawn)
 
 
 def _identity(text: str) -> str:
