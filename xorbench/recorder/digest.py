@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 NAME = "words32-splitmix64"
 CHUNK = 1 << 15  # words
@@ -141,7 +142,10 @@ def _words(tensor: Tensor) -> tuple[Tensor, int]:
         tensor = tensor.resolve_conj()
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
-    raw = tensor.contiguous().view(-1).view(torch.uint8)
+    flat = tensor.contiguous().view(-1)
+    if flat.stride() != (1,):  # one element counts as contiguous whatever its stride is
+        flat = flat.as_strided((flat.numel(),), (1,))
+    raw = flat.view(torch.uint8)
     size = raw.numel()
     short = -size % 4
     if short or raw.storage_offset() % 4 or raw.data_ptr() % 4:
@@ -158,6 +162,8 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
         return dense_parts(tensor._local_tensor)  # the local shard, without a collective
     if kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
         raise NotRecorded(kind.__name__)
+    if is_lazy(tensor):
+        raise NotRecorded("not initialised yet")
     tensor = tensor.detach()
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
@@ -165,8 +171,15 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    _require_bytes(tensor)
+    return [tensor]
+
+
+def _require_bytes(tensor: Tensor) -> None:
+    """Raise `NotRecorded` for a tensor whose elements are not plain bytes in memory."""
     if tensor.is_nested or tensor.layout != torch.strided:
         raise NotRecorded(str(tensor.layout))
     if tensor.is_quantized:
         raise NotRecorded(str(tensor.dtype))
-    return [tensor]
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        raise NotRecorded("its memory is freed")  # reading it would end the process
