@@ -1,6 +1,7 @@
 """`diff` of two traces of trainings of the user's own."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,21 @@ def between(a: TraceFile, b: TraceFile) -> tuple[Conclusion, int]:
     compared = compare(a.lines(), b.lines(), a.head.generators, left_out)
     pairs = [RunPair("", compared, "B", "A")]
     runs = CheckRuns(runs=2, pairs=pairs, who="A and B are the same")
-    runs.notes = _machines(a.head.machine | a.head.environment, b.head.machine | b.head.environment)
+    unlike = _machines(a.head.machine | a.head.environment, b.head.machine | b.head.environment)
+    runs.notes = [*_commands(a, b), *unlike]
     conclusion = conclude(runs)
-    if runs.notes and conclusion.outcome == "fail":
+    if unlike and conclusion.outcome == "fail":
         hint = "first make equal what the notes tell of, then compare again"
         conclusion = replace(conclusion, hint=hint)
     return conclusion, CODES[conclusion.outcome]
+
+
+def _commands(a: TraceFile, b: TraceFile) -> list[str]:
+    """The two commands where they are not the same."""
+    one, other = (
+        shlex.join(file.head.process.argv) if file.head.process else "" for file in (a, b)
+    )
+    return [] if one == other else [f"command: {one} (A), {other} (B)"]
 
 
 def _machines(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

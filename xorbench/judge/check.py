@@ -40,7 +40,7 @@ class Component:
 COMPONENTS: Final[dict[str, Component]] = {
     "parameters": Component(
         "the initial parameters",
-        "The model is initialised without a seed, or before the seed is set.",
+        "The model is initialised without a seed, before the seed is set, or with another one.",
         "set the seed before the model is made",
     ),
     "resumed": Component(
@@ -200,7 +200,7 @@ def _same(observed: CheckRuns) -> Conclusion:
         return Conclusion(
             "inconclusive", "no step was recorded in both runs", hint="give it longer"
         )
-    facts = tuple(("coverage", said) for said in dict.fromkeys(map(covered, coverages)))
+    facts = tuple(_coverage_facts(observed.pairs))
     cut = [coverage for coverage in coverages if coverage.left_out and not coverage.ended]
     if cut:
         return Conclusion(
@@ -209,9 +209,31 @@ def _same(observed: CheckRuns) -> Conclusion:
             hint="allow more with --max-record, or end the runs with --steps",
             facts=facts,
         )
-    steps = max(coverage.steps for coverage in coverages)
+    steps = counted(max(coverage.steps for coverage in coverages), "step")
+    uneven = len({coverage.steps for coverage in coverages}) > 1
     who = observed.who or f"the same in {observed.runs} runs"
-    return Conclusion("pass", f"{who}, to the bit: {counted(steps, 'step')}", facts=facts)
+    where = _each(observed.pairs)
+    sentence = f"{who}, to the bit: {'up to ' if uneven and where else ''}{steps}{where}"
+    return Conclusion("pass", sentence, facts=facts)
+
+
+def _each(pairs: Sequence[RunPair]) -> str:
+    """In how many ranks, or processes, it trains, where there are several."""
+    processes = {pair.process for pair in pairs}
+    ranks = all(re.fullmatch(r"rank \d+", process) for process in processes)
+    what = counted(len(processes), "rank" if ranks else "process")
+    return f" in each of {what}" if len(processes) > 1 else ""
+
+
+def _coverage_facts(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
+    """What was compared, of all processes at once where it is the same."""
+    of: dict[str, list[str]] = {}
+    for pair in pairs:
+        said = of.setdefault(covered(pair.compared.coverage), [])
+        said += [pair.process] if pair.process not in said else []
+    if len({pair.process for pair in pairs}) == 1 or len(of) == 1:
+        return [("coverage", said) for said in of]
+    return [(f"coverage of {some(processes)}", said) for said, processes in of.items()]
 
 
 def counted(number: int, what: str) -> str:
@@ -247,14 +269,16 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
     near = closest.first if closest is not None and closest.first is not None else first
     key = "resumed" if pair.resumed_from is not None else component_of(near)
     component = COMPONENTS[key]
-    where = f" of process {pair.process}" if len({p.process for p in observed.pairs}) > 1 else ""
+    several = len({p.process for p in observed.pairs}) > 1
+    where = f" of {pair.process}" if several else ""
     sentence = (
-        f"not the same: {pair.b}{where} differs from {pair.a} first in {when(first)}, in"
+        f"not the same: {pair.b} differs from {pair.a} first in {when(first)}{where}, in"
         f" {label(first)}"
     )
     if first.how == "steps":
         a, b = first.steps
-        sentence = f"not the same: {pair.a}{where} has {counted(a, 'step')}, {pair.b} has {b:,}"
+        said = f"{pair.a} has {counted(a, 'step')}, {pair.b} has {b:,}"
+        sentence = f"not the same: {said}{' in ' + pair.process if several else ''}"
     meaning = component.meaning
     if pair.resumed_from is not None:
         meaning = (
@@ -366,6 +390,7 @@ def _facts(
     observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: Closer | None
 ) -> list[tuple[str, str]]:
     facts = [("equal before it", covered_before(pair.compared.coverage))]
+    facts += _by_process(observed, pair)
     differing, total = first.others
     if total > 1:
         facts.append(("in this step", f"{differing} of {total} of the kind differ"))
@@ -385,6 +410,18 @@ def _facts(
         facts.append(("generators", "all global ones are equal where the step begins"))
     facts += _repeats(observed, first)
     return facts
+
+
+def _by_process(observed: CheckRuns, pair: RunPair) -> list[tuple[str, str]]:
+    """Where each process diverges, if there are several: what it is that one of them begins."""
+    same = [one for one in observed.pairs if one.b == pair.b]
+    if len(same) == 1:
+        return []
+    firsts = [(one.process, one.compared.first) for one in same]
+    told = [
+        f"{process}: {'the same' if first is None else when(first)}" for process, first in firsts
+    ]
+    return [("differs first in", some(told, 8))]
 
 
 def covered_before(coverage: Coverage) -> str:
@@ -421,9 +458,10 @@ def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str
     places = [closer.first.step if closer.first else None for closer in observed.closer]
     if not places:
         return []
-    compared = [pair.compared.first for pair in observed.pairs]
-    all_pairs = len(compared) + len(places)
-    diverging = sum(one is not None for one in compared) + sum(p is not None for p in places)
+    runs = {pair.b for pair in observed.pairs}
+    differing = {pair.b for pair in observed.pairs if pair.compared.first is not None}
+    all_pairs = len(runs) + len(places)
+    diverging = len(differing) + sum(place is not None for place in places)
     text = f"{diverging} of {all_pairs} pairs of runs diverge"
     elsewhere = [p for p in places if p is not None and not first.step - 1 <= p <= first.step]
     if elsewhere:
