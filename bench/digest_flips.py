@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--flips", type=int, default=1_000_000, help="how many [1000000]")
     parser.add_argument("--seed", type=int, default=0, help="of the flips [0]")
-    parser.add_argument("--repeats", type=int, default=30, help="timed digests of a size [30]")
+    parser.add_argument("--digests", type=int, default=30, help="timed ones of each size [30]")
     given = parser.parse_args()
     torch.set_num_threads(1)
     began = time.perf_counter()
@@ -88,7 +88,7 @@ def main() -> None:
     )
     print("\n| tensor (MB) | GB/s, median | slowest | fastest | digests |\n|---|---|---|---|---|")
     for megabytes in (0.1, 1.0, 10.0, 100.0):
-        rates = speed(megabytes, given.repeats)
+        rates = speed(megabytes, given.digests)
         print(
             f"| {megabytes:g} | {statistics.median(rates):.2f} | {min(rates):.2f} |"
             f" {max(rates):.2f} | {len(rates)} |"

@@ -59,10 +59,11 @@ class Detail:
 
     def watch(self) -> None:
         """Push the mode, outside the recorder's own shield."""
-        if self._mode is not None and not self._mode.pushed:
-            self._mode.pushed = True
-            self._mode.know(self._listener.weights())
-            self._mode.__enter__()
+        mode = self._mode
+        if mode is not None and not mode.pushed:
+            mode.pushed = True
+            self._listener.shielded(mode.know, self._listener.weights())
+            mode.__enter__()
 
     def leave(self) -> None:
         """The step ends."""
@@ -137,12 +138,18 @@ class Detail:
             return known
         if len(dense) > 1 or tensor.is_complex():
             return known
-        size = tensor.numel() * tensor.element_size()
+        here = dense[0]  # of a tensor in shards the part of this process
+        known["shape"] = list(here.shape)
+        size = here.numel() * here.element_size()
         if size > self._room or not self.keeping:
             return known
-        self._room -= size
-        plain = dense[0].resolve_neg().contiguous().cpu()
-        return {**known, **sink.keep(ctypes.string_at(plain.data_ptr(), size))}
+        plain = here.resolve_neg().contiguous().cpu()
+        try:
+            known.update(sink.keep(ctypes.string_at(plain.data_ptr(), size)))
+            self._room -= size
+        except OSError:  # a full disk
+            self._room = 0
+        return known
 
 
 class Operators(TorchDispatchMode):

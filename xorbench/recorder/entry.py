@@ -77,6 +77,7 @@ class AfterTorch(MetaPathFinder):
 
     def __init__(self, start: Callable[[], None]) -> None:
         self._start = start
+        self._looking = False
 
     def find_spec(
         self,
@@ -84,14 +85,25 @@ class AfterTorch(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """The spec of torch with a loader that calls back; None for any other module."""
-        if fullname != "torch" or self not in sys.meta_path:
+        """The spec of torch with a loader that calls back; None for any other module.
+
+        It stays until torch has been imported: some look for torch long before they import it.
+        """
+        if fullname != "torch" or self._looking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._looking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._looking = False
         if spec is not None and spec.loader is not None:
-            _call_after(spec.loader, self._start)
+            _call_after(spec.loader, self._imported)
         return spec
+
+    def _imported(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self._start()
 
 
 def _call_after(loader: Loader, start: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import random
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,12 +18,10 @@ def states() -> Iterator[tuple[str, str]]:
 
     Python's, NumPy's where it is imported, PyTorch's of the CPU and of each device in use.
     """
-    _, words, gauss = random.getstate()
-    yield "python", short(array("I", words).tobytes() + repr(gauss).encode())
+    yield from _state("python", _python)
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and hasattr(numpy, "random"):
-        name, keys, *rest = numpy.random.get_state()
-        yield "numpy", short(keys.tobytes() + repr((name, rest)).encode())
+        yield from _state("numpy", lambda: short(_plain(numpy.random.get_state(legacy=False))))
     yield "torch cpu", short(_bytes(torch.get_rng_state()))
     for kind in ("cuda", "xpu", "mps"):
         device: Any = getattr(torch, kind)
@@ -34,6 +32,26 @@ def states() -> Iterator[tuple[str, str]]:
         elif device.is_initialized():
             for index in range(device.device_count()):
                 yield f"torch {kind}:{index}", short(_bytes(device.get_rng_state(index)))
+
+
+def _state(name: str, read: Callable[[], str]) -> Iterator[tuple[str, str]]:
+    """One generator, if its state can be read: a program may put one of its own in its place."""
+    try:
+        yield name, read()
+    except Exception:
+        return
+
+
+def _python() -> str:
+    _, words, gauss = random.getstate()
+    return short(array("I", words).tobytes() + repr(gauss).encode())
+
+
+def _plain(state: Any) -> bytes:
+    """The bytes of a state as NumPy gives it: a dictionary of dictionaries, arrays and numbers."""
+    if isinstance(state, dict):
+        return b"".join(key.encode() + _plain(state[key]) for key in sorted(state))
+    return bytes(state.tobytes()) if hasattr(state, "tobytes") else repr(state).encode()
 
 
 def short(data: bytes) -> str:

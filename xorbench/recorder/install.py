@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ from .head import head
 from .listen import Listener
 from .options import read
 from .sink import Sink
+
+HOOK_TABLE = re.compile(r"_global_(for|back)ward(_pre)?_hooks(_\w+)?")
 
 
 def install(presence: Presence) -> Listener:
@@ -90,8 +93,11 @@ def _listen_to_modules(listener: Listener) -> None:
         # a call that has raised is told without its keyword inputs
         _leave(listener, module, rest[0] if len(rest) == 2 else {}, rest[-1])
 
-    modules.register_module_forward_pre_hook(before)
-    modules.register_module_forward_hook(after, with_kwargs=True, always_call=True)
+    own = {
+        modules.register_module_forward_pre_hook(before).id,
+        modules.register_module_forward_hook(after, with_kwargs=True, always_call=True).id,
+    }
+    _keep_quiet(own)
     compiled = torch.nn.Module.compile
 
     @functools.wraps(compiled)
@@ -102,6 +108,17 @@ def _listen_to_modules(listener: Listener) -> None:
         return result
 
     torch.nn.Module.compile = compile_  # type: ignore[method-assign]
+
+
+def _keep_quiet(own: set[int]) -> None:
+    """Let PyTorch warn of hooks for all modules, where it does, only if the program has some."""
+    tables = [table for name, table in vars(modules).items() if HOOK_TABLE.fullmatch(name)]
+
+    def any_other() -> bool:
+        return not is_compiling() and any(key not in own for table in tables for key in table)
+
+    if hasattr(modules, "_has_any_global_hook"):
+        modules._has_any_global_hook = any_other
 
 
 def _seen(listener: Listener, module: Any, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ whichever comes first, and ends when the outermost optimizer's step has returned
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
@@ -31,6 +33,8 @@ from .walk import Unknown, values
 RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
 MOST_EVENTS = 200_000  # of one step
 MOST_CONTEXT = 200  # calls of one step that are told though they are not training calls
+MOST_ERRORS = 10  # of one step
+MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
 
 EventLine = list[Any]  # kind, identity, digest, and what else is known
 
@@ -72,6 +76,7 @@ class Listener:
         self._call: tuple[str, bool] | None = None
         self._count = {"c": 0, "x": 0, "l": 0}
         self._made: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._most_made = MOST_MADE
         self._modules: list[Watched] = []
         self._others: list[weakref.ref[nn.Module]] = []
         self._optimizers: list[Watched] = []
@@ -86,20 +91,24 @@ class Listener:
     # Hooks
 
     def listens(self) -> bool:
-        """Whether what this thread of this process does now belongs to the training."""
-        return (
-            not self.busy
-            and self.thread in (None, threading.get_ident())
-            and self.pid == os.getpid()
-        )
+        """Whether what this thread of this process does now belongs to the training.
+
+        It belongs to the thread that has begun a step, and after that thread's end to another.
+        """
+        if self.busy or self.pid != os.getpid():
+            return False
+        return self.thread in (None, threading.get_ident()) or self.thread not in _threads()
 
     def shielded(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do the recorder's own work: unseen by modes and autograd, and without an exception."""
         began = time.perf_counter()
         self.busy = True
-        compiling = torch._C._dynamo.eval_frame.set_eval_frame(None)
-        self.modes = torch._C._len_torch_dispatch_stack() > 0
+        stopped = False
+        compiling = None
         try:
+            compiling = torch._C._dynamo.eval_frame.set_eval_frame(None)
+            stopped = True
+            self.modes = torch._C._len_torch_dispatch_stack() > 0
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 if self.modes:
                     with _disable_current_modes():
@@ -107,12 +116,20 @@ class Listener:
                 else:
                     work(*arguments)
         except Exception as error:
-            if len(self._errors) < 10:
-                self._errors.append(f"{type(error).__name__}: {error}"[:200])
+            self._failed(error)
         finally:
-            torch._C._dynamo.eval_frame.set_eval_frame(compiling)
+            if stopped:
+                torch._C._dynamo.eval_frame.set_eval_frame(compiling)
             self.busy = False
             self._spent += time.perf_counter() - began
+
+    def _failed(self, error: Exception) -> str:
+        """Count what went wrong in the recorder; the answer is what to say of it."""
+        why = error.strerror if isinstance(error, OSError) else error  # names no file
+        text = f"{type(error).__name__}: {why}".splitlines()[0][:200]
+        if len(self._errors) < MOST_ERRORS:
+            self._errors.append(text)
+        return text
 
     def built(self, optimizer: Optimizer) -> None:
         """An optimizer was made."""
@@ -136,7 +153,11 @@ class Listener:
             self.add(kind, name, None, name=class_name(module))
         if training:
             self._inputs(name, args)
-        elif self.options.state and not any(other() is module for other in self._others):
+        elif (
+            self.options.state
+            and not any(other() is module for other in self._others)
+            and any(True for _ in _parts(module))
+        ):
             self._others.append(weakref.ref(module))
 
     def leave_call(
@@ -155,6 +176,9 @@ class Listener:
                 made = storage_of(value)
                 if made is not None:
                     self._made[made.cdata] = (made, name)
+        if len(self._made) > self._most_made:  # many calls and no step
+            self._made = {k: one for k, one in self._made.items() if not one[0].expired()}
+            self._most_made = max(MOST_MADE, 2 * len(self._made))
 
     def backward(self, roots: Any) -> None:
         """Gradients are about to be computed from these tensors."""
@@ -170,7 +194,8 @@ class Listener:
         self.detail.backward()
 
     def _tells_value(self, loss: Tensor) -> bool:
-        return self.options.state and loss.numel() == 1 and loss.layout == torch.strided
+        single = loss.numel() == 1 and loss.layout == torch.strided
+        return self.options.state and single and bool(loss.isfinite())  # JSON has finite numbers
 
     def before_step(self, optimizer: Optimizer) -> None:
         """An optimizer is about to step; one within another does not count."""
@@ -254,14 +279,16 @@ class Listener:
         line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
         line["recorder_s"] = round(self._spent, 6)
         self._spent = 0.0
-        if self.options.level != "clock":
-            line["events"] = self._finished(self._events)
-        self._write(line)
-        self._step += 1
-        self._open = False
-        self._events, self._left_out = [], 0
-        self._count = {"c": 0, "x": 0, "l": 0}
-        self._made.clear()
+        try:
+            if self.options.level != "clock":
+                line["events"] = self._finished(self._events)
+            self._write(line)
+        finally:
+            self._step += 1
+            self._open = False
+            self._events, self._left_out = [], 0
+            self._count = {"c": 0, "x": 0, "l": 0}
+            self._made.clear()
 
     def record(self) -> Sink | MemorySink:
         """The file of the record, opened by the first that needs it."""
@@ -294,10 +321,16 @@ class Listener:
             time.sleep(3600)
 
     def _finished(self, events: list[tuple[EventLine, list[DigestPart] | None]]) -> list[EventLine]:
-        digests = iter(self.digester.finish([parts for _, parts in events if parts is not None]))
-        for event, parts in events:
-            if parts is not None:
-                event[2] = next(digests)
+        started = [(event, parts) for event, parts in events if parts is not None]
+        try:
+            digests = self.digester.finish([parts for _, parts in started])
+        except Exception as error:
+            why = {"not_recorded": self._failed(error)}
+            for event, _ in started:
+                event[3:] = [{**(event[3] if len(event) > 3 else {}), **why}]
+        else:
+            for (event, _), digest in zip(started, digests):  # noqa: B905 - Python 3.9
+                event[2] = digest
         return [event for event, _ in events]
 
     def add(self, kind: str, identity: str, digest: str | None, /, **more: Any) -> None:
@@ -315,10 +348,13 @@ class Listener:
             return
         try:
             parts = self.digester.start(tensor)
+            more.update(self.detail.kept(tensor))
         except NotRecorded as error:
             self.add(kind, identity, None, not_recorded=str(error), **more)
             return
-        more.update(self.detail.kept(tensor))
+        except Exception as error:
+            self.add(kind, identity, None, not_recorded=self._failed(error), **more)
+            return
         event: EventLine = [kind, identity, None, more] if more else [kind, identity, None]
         self._events.append((event, parts))
 
@@ -336,10 +372,18 @@ class Listener:
             elif isinstance(value, Unknown):
                 self.add("batch", name, None, not_recorded=value.reason)
             elif hasattr(value, "__array_interface__"):
-                text = f"{value.dtype} {value.shape}".encode()  # type: ignore[attr-defined]
-                self.add("batch", name, short(text + value.tobytes()))  # type: ignore[attr-defined]
+                self._array(name, value)
             else:
                 self.add("batch", name, short(repr(value).encode()))
+
+    def _array(self, name: str, value: Any) -> None:
+        """Add the digest of an array of NumPy's kind; one of objects has only their addresses."""
+        interface = value.__array_interface__
+        if "O" in str(interface["typestr"]) or not hasattr(value, "tobytes"):
+            self.add("batch", name, None, not_recorded=f"{type(value).__name__} of objects")
+            return
+        text = f"{interface['typestr']} {interface['shape']}".encode()
+        self.add("batch", name, short(text + value.tobytes()))
 
     def _origin_of(self, tensor: Tensor) -> str | None:
         """The call of this step whose output the tensor is, or shares memory with."""
@@ -444,6 +488,8 @@ class Listener:
     def _tell(self, identity: str, tensor: Tensor) -> None:
         """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
         name = self._names.get(tensor, "")
+        if is_lazy(tensor):  # it has no shape yet
+            return
         if f"{identity} {name}" not in self._told:
             self._told.add(f"{identity} {name}")
             self._new[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
@@ -465,10 +511,19 @@ def _first(value: Any) -> Tensor | None:
 
 def _plain(value: Any) -> Any:
     """A hyperparameter as JSON has it; one that is a tensor by its value."""
-    if isinstance(value, Tensor):
-        return value.item() if value.numel() == 1 else value.tolist()
+    if isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "tolist")):
+        return _plain(value.tolist())  # of one that has no dimension it is a number
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # JSON has finite numbers
+    if value is None or isinstance(value, (bool, int, str)):
         return value
     return type(value).__name__
+
+
+def _threads() -> Any:
+    """The threads that are alive, by their numbers."""
+    return threading._active  # type: ignore[attr-defined]

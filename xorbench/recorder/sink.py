@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -15,6 +16,7 @@ class Sink:
         name = f"{time.time_ns():020d}-{os.getpid()}.jsonl"
         self.path = os.path.join(folder, name)
         self._room = max_bytes
+        self._size = 0
         self._descriptor = -1
         self._values = -1
         self.left_out = 0
@@ -22,14 +24,22 @@ class Sink:
 
     def write(self, line: dict[str, Any], *, always: bool = False) -> None:
         """Append one line, unless there is no room; `always` for those that close a record."""
-        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        text = json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n"
+        data = text.encode(errors="replace")  # names of files may be no text
         if (self.left_out or len(data) > self._room) and not always:
             self.left_out += 1
             return
         self._room -= len(data)
-        if self._descriptor < 0:
-            self._descriptor = _opened(self.path)
-        _write_all(self._descriptor, data)
+        try:
+            if self._descriptor < 0:
+                self._descriptor = _opened(self.path)
+            _write_all(self._descriptor, data)
+        except OSError:  # a full disk, a limit of the user's
+            self.left_out += 1
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)  # no half a line
+            return
+        self._size += len(data)
 
     def keep(self, data: bytes) -> dict[str, Any]:
         """Append the bytes of a tensor to the file of values; the answer says where they begin."""

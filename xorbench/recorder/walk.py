@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 DEEPEST = 6
-MOST = 1_000  # values of one call
+MOST = 10_000  # values of one call
 
 PLAIN = (bool, int, float, complex, str, bytes)
 
@@ -20,12 +20,25 @@ class Unknown:
         self.reason = type(value).__name__
 
 
-def values(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def values(value: object, most: int = MOST) -> Iterator[tuple[str, Any]]:
     """Each tensor, plain value or `Unknown` with its path, such as `[0].input_ids`.
 
     Mappings, sequences, data classes and objects with attributes are walked to `DEEPEST`; modules,
-    functions and classes are passed over, and None is nothing.
+    functions and classes are passed over, and None is nothing. After `most` values, those that are
+    passed over included, the rest is one `Unknown`.
     """
+    left = [most]
+    yield from _walked(value, "", 0, left)
+    if left[0] < 0:
+        rest = Unknown(None)
+        rest.reason = f"what is beyond {most} values"
+        yield "...", rest
+
+
+def _walked(value: object, path: str, depth: int, left: list[int]) -> Iterator[tuple[str, Any]]:
+    left[0] -= 1
+    if left[0] < 0:
+        return
     if isinstance(value, (Tensor, *PLAIN)) or hasattr(value, "__array_interface__"):
         yield path, value
         return
@@ -36,7 +49,9 @@ def values(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str,
         yield path, Unknown(value)
         return
     for place, part in parts:
-        yield from values(part, path + place, depth + 1)
+        yield from _walked(part, path + place, depth + 1, left)
+        if left[0] < 0:
+            return
 
 
 def _parts(value: Any) -> list[tuple[str, Any]] | None:
@@ -45,7 +60,12 @@ def _parts(value: Any) -> list[tuple[str, Any]] | None:
         names = getattr(value, "_fields", None)
         return [(f".{names[i]}" if names else f"[{i}]", part) for i, part in enumerate(value)]
     if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
-        return [(f".{key}", value[key]) for key in list(value.keys())]
+        return [(_place(key, nth), value[key]) for nth, key in enumerate(list(value.keys()))]
     if hasattr(value, "__dict__"):
         return [(f".{name}", part) for name, part in vars(value).items()]
     return None
+
+
+def _place(key: Any, nth: int) -> str:
+    """Where a value of a mapping stands: by its key, or by its order if the key is an object."""
+    return f".{key}" if isinstance(key, (str, int, float)) else f".{type(key).__name__} {nth}"

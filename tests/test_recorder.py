@@ -1,0 +1,715 @@
+"""The recorder: what it writes of a training, step by step, and that it stays out of its way."""
+
+import ast
+import getpass
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import once
+from torch import nn
+
+import xorbench
+from xorbench.measure.command_run import SITE
+from xorbench.observe import trace as traces
+from xorbench.observe.trace import TraceEnd, TraceEvent, TraceFile, TraceStep
+from xorbench.recorder import listen, walk
+from xorbench.recorder.digest import Digester
+from xorbench.recorder.options import Options
+from xorbench.recorder.sink import MemorySink
+
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "recorder_programs.py"
+RECORDER = Path(xorbench.__file__).parent / "recorder"
+DEADLINE_S = 300
+SECRET = "hunter2-of-the-test"
+NOT_BY_DEFAULT = {"main", "leave", "long", "adam", "infinite_loss", "sharded"}
+FAULTS = ["start", "finish", "states", "inputs", "hyperparameters", "write", "open"]
+
+
+def by_default() -> list[str]:
+    """The programs that are recorded at the default level: every one without arguments."""
+    functions = [node for node in ast.parse(PROGRAMS.read_text()).body if _is_program(node)]
+    return [function.name for function in functions if function.name not in NOT_BY_DEFAULT]  # type: ignore[attr-defined]
+
+
+def _is_program(node: ast.stmt) -> bool:
+    is_public = isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    return is_public and not (node.args.args or node.args.kwonlyargs)  # type: ignore[attr-defined]
+
+
+def run(folder: Path, names: list[str], **options: Any) -> None:
+    """Run programs under the recorder, and write down how each ended."""
+    records = folder / "records"
+    records.mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SITE),
+        "XORBENCH_RECORD": str(records),
+        "XORBENCH_RECORD_OPTIONS": json.dumps(options),
+        "HOME": "/home/alice-of-the-test",
+        "SECRET_TOKEN": SECRET,
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, str(PROGRAMS), *names, "--", "--data=/home/alice-of-the-test/data"),
+            *("/home/alice-of-the-test/", "s3://bucket/data", b"\xff"),
+        ],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "ended.json").write_bytes(done.stdout)
+
+
+@dataclass
+class Recorded:
+    """Programs that were run, and their records."""
+
+    folder: Path
+
+    @property
+    def ended(self) -> dict[str, tuple[int, int, float]]:
+        """Process number, exit code and seconds of each program."""
+        ended: dict[str, tuple[int, int, float]] = json.loads(
+            (self.folder / "ended.json").read_text()
+        )
+        return ended
+
+    def traces(self, name: str) -> list[TraceFile]:
+        """The records of a program's own process."""
+        pid = self.ended[name][0]
+        found = sorted((self.folder / "records").glob(f"*-{pid}.jsonl"))
+        return [traces.opened(path) for path in found]
+
+    def lines(self, name: str) -> list[TraceStep | TraceEnd]:
+        """The lines of the one record of a program."""
+        (trace,) = self.traces(name)
+        return list(trace.lines())
+
+    def steps(self, name: str) -> list[TraceStep]:
+        """The steps of a program."""
+        return [line for line in self.lines(name) if isinstance(line, TraceStep)]
+
+    def end(self, name: str) -> TraceEnd:
+        """The end of a program's record."""
+        line = self.lines(name)[-1]
+        assert isinstance(line, TraceEnd)
+        return line
+
+    def said(self, name: str) -> str:
+        """What a program wrote."""
+        return (self.folder / f"{name}.out").read_text()
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Every program at the default level."""
+    names = by_default()
+    return Recorded(once(tmp_path_factory, "recorder", lambda folder: run(folder, names)))
+
+
+@pytest.fixture(scope="module")
+def detail(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Some programs in detail, with everything that a resumed training must have."""
+    names = ["adam", "infinite_loss", "sharded", "plain"]
+    options = {"detail": (0, 100), "values_bytes": 1 << 20, "state": True}
+    return Recorded(once(tmp_path_factory, "detail", lambda folder: run(folder, names, **options)))
+
+
+@pytest.fixture(scope="module")
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Two programs at the level that records times alone, with a small cap."""
+    options = {"level": "clock", "max_bytes": 1_500}
+    names = ["plain", "long"]
+    return Recorded(once(tmp_path_factory, "clock", lambda folder: run(folder, names, **options)))
+
+
+def kinds(step: TraceStep | TraceEnd) -> list[str]:
+    """The kinds of a step's events in order, each once."""
+    return list(dict.fromkeys(event.kind for event in step.events))
+
+
+def counted(step: TraceStep, *wanted: str) -> dict[str, int]:
+    """How many events of these kinds a step has."""
+    found = Counter(event.kind for event in step.events)
+    return {kind: found[kind] for kind in wanted}
+
+
+def of_kind(step: TraceStep | TraceEnd, kind: str) -> list[TraceEvent]:
+    """The events of a kind."""
+    return [event for event in step.events if event.kind == kind]
+
+
+def identities(step: TraceStep | TraceEnd, kind: str) -> list[str]:
+    """The identities of a kind."""
+    return [event.identity for event in of_kind(step, kind)]
+
+
+# Steps and what is in them
+
+
+def test_every_program_ended_as_it_does_without(default: Recorded) -> None:
+    """Exit codes and signals are the programs' own."""
+    codes = {name: code for name, (_, code, _) in default.ended.items() if code}
+    assert codes == {"killed": -signal.SIGKILL, "raises": 1, "exits": 7}
+
+
+def test_only_programs_write(default: Recorded) -> None:
+    """The recorder writes nothing to standard output or error, warnings included."""
+    silent = [name for name in default.ended if not name.startswith(("fault", "no_fault"))]
+    said = {name for name in silent if default.said(name)}
+    assert said == {"raises", "compiled_step"}  # its traceback, and a note of the compiler's
+    assert "hook" not in default.said("compiled_step")
+
+
+def test_steps_are_numbered_from_0_and_the_end_counts_them(default: Recorded) -> None:
+    """Three steps, and an end that tells that none was under way."""
+    assert [step.step for step in default.steps("plain")] == [0, 1, 2]
+    assert (default.end("plain").steps, default.end("plain").complete) == (3, True)
+
+
+def test_events_stand_in_program_order(default: Recorded) -> None:
+    """Generators, parameters and buffers first, then the call, its batch, the loss, the step."""
+    assert [kinds(step) for step in default.steps("plain")[1:]] == 2 * [
+        ["generator", "parameter", "buffer", "call", "batch", "loss", "hyperparameters"]
+    ]
+
+
+def test_digests_are_those_of_the_programs_own_tensors(default: Recorded) -> None:
+    """Parameters, buffers, batch and loss of each step, and the final parameters."""
+    saved = torch.load(default.folder / "plain.pt")
+    digester = Digester()
+
+    def of(tensors: list[torch.Tensor]) -> list[str | None]:
+        return list(digester.finish([digester.start(tensor) for tensor in tensors]))
+
+    for step, kept in zip(default.steps("plain"), saved["steps"], strict=True):
+        held = [*of_kind(step, "parameter"), *of_kind(step, "buffer")]
+        assert Counter(event.digest for event in held) == Counter(of(kept["before"]))
+        assert [event.digest for event in of_kind(step, "batch")] == of([kept["batch"]])
+        assert [event.digest for event in of_kind(step, "loss")] == of([kept["loss"]])
+    final = Counter(event.digest for event in default.end("plain").final)
+    assert final == Counter(of(saved["final"]))
+
+
+def test_what_a_program_does_after_the_step_is_in_the_next(default: Recorded) -> None:
+    """A parameter that is clamped after the optimizer's step is recorded as it is then."""
+    weight = torch.load(default.folder / "changed_between.pt")
+    digester = Digester()
+    (digest,) = digester.finish([digester.start(weight)])
+    final = {event.identity: event.digest for event in default.end("changed_between").final}
+    assert final["o0.g0.p0"] == digest
+
+
+def test_names_shapes_and_types_are_told_once(default: Recorded) -> None:
+    """A parameter is known by optimizer, group and position; its name is for reading."""
+    first, *others = default.steps("plain")
+    assert first.names["o0.g0.p0"] == ("0.weight", [4, 3], "float32")
+    assert first.names["m0.1.running_mean"] == ("1.running_mean", [4], "float32")
+    assert all(step.names == {} for step in others)
+
+
+def test_hyperparameters_are_told_where_they_change(default: Recorded) -> None:
+    """In the first step, and in the third, which has another learning rate."""
+    rates = [
+        [group["lr"] for group in step.hyperparameters.get("o0", [])]
+        for step in default.steps("plain")
+    ]
+    assert rates == [[0.1], [], [0.05]]
+    digests = [of_kind(step, "hyperparameters")[0].digest for step in default.steps("plain")]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_values_that_json_has_no_number_for_are_readable(default: Recorded) -> None:
+    """Infinities, NumPy's numbers, tensors and mappings among hyperparameters."""
+    first, second = default.steps("plain_values")[0].hyperparameters["o0"]
+    assert (first["lr"], first["limit"]) == (0.5, "inf")
+    assert (second["lr"], second["more"]) == (0.25, {"a": ["nan"]})
+
+
+def test_generators_are_told_as_each_step_begins(default: Recorded) -> None:
+    """The draw of Python's, NumPy's and PyTorch's generator in one step each is seen there."""
+    states = [
+        {event.identity: event.digest for event in of_kind(step, "generator")}
+        for step in default.steps("generators")
+    ]
+    moved = [
+        {name for name in now if now[name] != before[name]} for before, now in pairwise(states)
+    ]
+    assert moved == [{"python"}, {"numpy"}, {"torch cpu"}]
+
+
+def test_a_generator_of_another_kind_in_numpys_place_is_told(default: Recorded) -> None:
+    """NumPy's global generator may be replaced; nothing else of the record suffers."""
+    step = default.steps("own_generator")[0]
+    assert identities(step, "generator") == ["python", "numpy", "torch cpu"]
+    assert step.errors == []
+
+
+# Calls, batches, losses
+
+
+def test_what_an_earlier_call_gave_is_no_batch(default: Recorded) -> None:
+    """It is an input of that call: itself, detached, or a part of it."""
+    step = default.steps("chained_calls")[1]
+    assert identities(step, "batch") == ["c0[0]"]
+    assert [(event.identity, event.more.of) for event in of_kind(step, "input")] == [
+        ("c1[0]", "c0"),
+        ("c2[0]", "c0"),
+        ("c3[0]", "c0"),
+    ]
+    assert identities(step, "loss") == ["l0", "l1", "l2"]
+
+
+def test_a_loss_and_a_frozen_model_are_context(default: Recorded) -> None:
+    """A module without something to learn is no training call, and has no batch."""
+    step = default.steps("loss_module")[1]
+    assert identities(step, "call") == ["c0"]
+    assert [event.more.name for event in of_kind(step, "context")] == ["MSELoss"]
+    assert identities(step, "batch") == ["c0[0]"]
+    frozen = default.steps("frozen_whole")[0]
+    assert [event.more.name for event in of_kind(frozen, "call")] == ["Linear"]
+
+
+def test_evaluation_is_context(default: Recorded) -> None:
+    """Before the first step it is not told, within a step it is; it has neither step nor batch."""
+    first, second = default.steps("evaluation")
+    assert counted(first, "call", "context", "batch") == {"call": 1, "context": 0, "batch": 1}
+    assert counted(second, "call", "context", "batch") == {"call": 1, "context": 1, "batch": 1}
+    assert not default.traces("never_steps")
+
+
+def test_inputs_are_told_by_their_place(default: Recorded) -> None:
+    """Data classes, named tuples, arrays, mappings, keywords and plain values; None is nothing."""
+    (step,) = default.steps("inputs")
+    assert identities(step, "batch") == [
+        *("c0[0].ids", "c0[0].scale", "c0[1].left", "c0[1].right", "c0[2]"),
+        *("c0.x", "c0.mask.a[0]", "c0.mask.type 1", "c0.flag", "c0.name"),
+    ]
+    assert all(event.digest for event in of_kind(step, "batch"))
+
+
+def test_what_has_no_digest_says_why(default: Recorded) -> None:
+    """Meta and nested tensors, sets, slots and arrays of objects; a sparse tensor has one."""
+    (step,) = default.steps("unreadable")
+    told = {event.identity: event.more.not_recorded for event in of_kind(step, "batch")}
+    assert told == {
+        "c0[0]": "on the meta device",
+        "c0[1]": "",
+        "c0[2]": "NestedTensor",
+        "c0[3]": "Slots",
+        "c0[4]": "set",
+        "c0[5]": "ndarray of objects",
+        "c0.x": "",
+    }
+    assert step.errors == []
+
+
+def test_a_batch_of_one_element_with_a_stride_is_recorded(default: Recorded) -> None:
+    """Whatever the stride of what has one element."""
+    (step,) = default.steps("strided_element")
+    assert [event.more.not_recorded for event in of_kind(step, "batch")] == [""]
+
+
+def test_the_walk_of_an_input_ends(default: Recorded) -> None:
+    """A list of 100,000 numbers is told to a bound, one that contains itself too."""
+    (step,) = default.steps("wide")
+    found = Counter(event.identity.partition("[")[0] for event in of_kind(step, "batch"))
+    assert walk.MOST / 2 < found["c0"] <= walk.MOST
+    assert sum(found.values()) <= 2 * walk.MOST + 4
+    assert step.events_left_out == 0
+
+
+def test_recomputation_is_no_call(default: Recorded) -> None:
+    """Activation checkpointing: two calls a step; of the reentrant kind the second is one."""
+    other, reentrant = default.steps("checkpointing")
+    expected = {"call": 2, "context": 0, "loss": 1, "batch": 1}
+    assert counted(other, "call", "context", "loss", "batch") == expected
+    expected = {"call": 1, "context": 0, "loss": 1, "batch": 0}
+    assert counted(reentrant, "call", "context", "loss", "batch") == expected
+
+
+def test_a_call_that_raises_is_left(default: Recorded) -> None:
+    """The next call is outermost again."""
+    assert [identities(step, "call") for step in default.steps("raises_within")] == 2 * [
+        ["c0", "c1"]
+    ]
+
+
+def test_a_functional_model_has_no_batch(default: Recorded) -> None:
+    """Its parameters, loss and steps are recorded."""
+    for step in default.steps("functional"):
+        assert kinds(step) == ["generator", "parameter", "loss", "hyperparameters"] or (
+            kinds(step) == ["generator", "loss", "parameter", "hyperparameters"]
+        )
+
+
+# Optimizers
+
+
+def test_two_optimizers_make_two_steps_an_iteration(default: Recorded) -> None:
+    """Each step has the hyperparameters of its optimizer, and the parameters of both."""
+    steps = default.steps("two_optimizers")
+    assert [identities(step, "hyperparameters") for step in steps] == [["o0"], ["o1"]] * 2
+    owners = {identity[:2] for identity in identities(steps[3], "parameter")}
+    assert owners == {"o0", "o1"}
+
+
+def test_accumulation_is_one_step_with_two_batches(default: Recorded) -> None:
+    """Two calls, two batches, two losses, one step."""
+    for step in default.steps("accumulation"):
+        assert counted(step, "call", "batch", "loss", "hyperparameters") == {
+            "call": 2,
+            "batch": 2,
+            "loss": 2,
+            "hyperparameters": 1,
+        }
+
+
+def test_a_closure_runs_within_its_step(default: Recorded) -> None:
+    """LBFGS: the optimizer's step begins, then come its calls."""
+    steps = default.steps("lbfgs")
+    assert len(steps) == 2
+    assert kinds(steps[1])[-4:] == ["hyperparameters", "call", "batch", "loss"]
+
+
+def test_a_skipped_step_is_none(default: Recorded) -> None:
+    """The scaler skips one of three; its batch belongs to the next step."""
+    steps = default.steps("grad_scaler")
+    assert [counted(step, "batch")["batch"] for step in steps] == [1, 2]
+
+
+def test_tied_and_frozen_parameters_are_told_once(default: Recorded) -> None:
+    """A shared weight has one identity; what no optimizer has is known by module and name."""
+    step = default.steps("tied_and_frozen")[1]
+    found = identities(step, "parameter")
+    assert len(found) == len(set(found))
+    assert {"o0.g0.p0", "o0.g0.p1", "m0.frozen.weight", "m0.frozen.bias", "m0.last.bias"} == set(
+        found
+    )
+
+
+def test_lazy_parameters_are_told_once_they_have_a_shape(default: Recorded) -> None:
+    """Before the first call they say that they are not initialised."""
+    first, second = default.steps("lazy")
+    assert {event.more.not_recorded for event in of_kind(first, "parameter")[:2]} == {
+        "not initialised yet"
+    }
+    assert all(event.digest for event in of_kind(second, "parameter"))
+    assert (first.errors, second.errors) == ([], [])
+    assert second.names["o0.g0.p0"] == ("0.weight", [2, 3], "float32")
+
+
+# Compilers and tracers
+
+
+@pytest.mark.parametrize("name", ["module_compile", "compiled"])
+def test_calls_of_a_compiled_model_are_seen(default: Recorded, name: str) -> None:
+    """`torch.compile` and `Module.compile`: a call, its batch, and bare names, each step."""
+    steps = default.steps(name)
+    assert [identities(step, "batch") for step in steps] == [["c0[0]"]] * 2
+    assert steps[0].names["o0.g0.p0"][0] == "0.weight"
+    assert of_kind(steps[0], "call")[0].more.name == "Sequential"
+
+
+def test_a_compiled_step_is_not_seen(default: Recorded) -> None:
+    """There is no step, and the end says that one was under way."""
+    assert default.steps("compiled_step") == []
+    end = default.end("compiled_step")
+    assert (end.steps, end.complete) == (0, False)
+    assert len(of_kind(end, "loss")) == 2
+
+
+def test_what_is_traced_or_transformed_is_passed_over(default: Recorded) -> None:
+    """Fake tensors, `grad`, `vmap` and `export` leave the real training's events alone."""
+    (step,) = default.steps("transforms")
+    assert counted(step, "call", "batch", "loss") == {"call": 1, "batch": 1, "loss": 1}
+    real = default.steps("fake")[-1]
+    assert counted(real, "call", "batch", "loss") == {"call": 1, "batch": 1, "loss": 1}
+    assert [line.errors for line in default.steps("fake")] == [[]] * len(default.steps("fake"))
+
+
+# Processes and threads
+
+
+def test_a_forked_child_inherits_no_record(default: Recorded) -> None:
+    """Its record begins at its own step 0; one that does not train has none."""
+    assert [step.step for step in default.steps("forks")] == [0, 1, 2]
+    own = default.ended["forks"][0]
+    known = {pid for pid, _, _ in default.ended.values()}
+    pids = {int(path.stem.split("-")[1]) for path in (default.folder / "records").glob("[0-9]*")}
+    (child,) = pids - known
+    assert child > own
+    (path,) = (default.folder / "records").glob(f"*-{child}.jsonl")
+    (step, end) = traces.opened(path).lines()
+    assert isinstance(step, TraceStep)
+    assert isinstance(end, TraceEnd)
+    assert (step.step, identities(step, "call")) == (0, ["c0"])
+    assert step.names["o0.g0.p0"][1] == [1, 3]
+    assert {event.identity for event in of_kind(step, "parameter")} == {"o0.g0.p0", "o0.g0.p1"}
+
+
+def test_a_thread_takes_over_after_the_end_of_another(default: Recorded) -> None:
+    """Two threads, one after the other, make one record."""
+    steps = default.steps("threads")
+    assert [counted(step, "call", "loss") for step in steps] == [{"call": 1, "loss": 1}] * 2
+
+
+def test_a_killed_process_leaves_its_steps(default: Recorded) -> None:
+    """Killed in step 3: steps 0 to 2 are readable, and there is no end."""
+    lines = default.lines("killed")
+    assert [line.step for line in lines if isinstance(line, TraceStep)] == [0, 1, 2]
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "complete", "pending"), [("raises", False, 1), ("exits", True, 0)]
+)
+def test_a_program_that_raises_or_exits_has_an_end(
+    default: Recorded, name: str, complete: bool, pending: int
+) -> None:
+    """What was under way is in the end."""
+    end = default.end(name)
+    assert (end.steps, end.complete, len(of_kind(end, "loss"))) == (1, complete, pending)
+
+
+# Never in the way
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_recorder_never_reaches_the_program(default: Recorded, fault: str) -> None:
+    """With any part of it raising, the program ends with the same parameters."""
+    assert default.said(f"fault_{fault}") == default.said("no_fault") != ""
+
+
+@pytest.mark.parametrize("fault", ["start", "finish", "states", "inputs", "hyperparameters"])
+def test_a_fault_of_the_recorder_is_counted(default: Recorded, fault: str) -> None:
+    """Each step that has lost something says what was raised; steps are counted all the same."""
+    steps = default.steps(f"fault_{fault}")
+    assert [step.step for step in steps] == [0, 1]
+    assert all("RuntimeError: injected" in step.errors for step in steps)
+    assert default.steps("no_fault")[0].errors == []
+
+
+@pytest.mark.parametrize("fault", ["start", "finish"])
+def test_an_event_whose_digest_fails_says_so(default: Recorded, fault: str) -> None:
+    """It is not recorded, and the events beside it are all there."""
+    (step, sound) = (default.steps(name)[1] for name in (f"fault_{fault}", "no_fault"))
+    assert [event[:2] for event in map(_plain, step.events)] == [
+        event[:2] for event in map(_plain, sound.events)
+    ]
+    batch = of_kind(step, "batch")[0]
+    assert (batch.digest, batch.more.not_recorded) == (None, "RuntimeError: injected")
+
+
+def _plain(event: TraceEvent) -> tuple[str, str, str | None]:
+    return event.kind, event.identity, event.digest
+
+
+def test_a_record_that_cannot_grow_has_no_half_line(default: Recorded) -> None:
+    """A limit on the size of files: what does not fit is left out, and the end says how much."""
+    steps = default.steps("file_size_limit")
+    end = default.end("file_size_limit")
+    assert 2 <= len(steps) < 22
+    assert end.left_out == 22 - len(steps)
+
+
+def test_a_record_has_a_largest_size(clock: Recorded) -> None:
+    """Beyond --max-record steps are left out; the end says how many."""
+    steps, end = clock.steps("long"), clock.end("long")
+    assert 0 < len(steps) < 30
+    assert end.left_out == 30 - len(steps)
+    (trace,) = clock.traces("long")
+    assert trace.path.stat().st_size < 1_500 + 1_000  # head and end are written always
+
+
+def test_calls_without_a_step_take_bounded_memory() -> None:
+    """An evaluation that never ends keeps no reference to what it gave."""
+    listener = listen.Listener(Options(), MemorySink)
+    model = nn.Linear(1, 1).eval()
+    for _ in range(3 * listen.MOST_MADE):
+        listener.enter_call(model, (), gradients=True)
+        listener.leave_call(model, {}, torch.zeros(1), outermost=True)
+    assert len(listener._made) <= listen.MOST_MADE + 1
+
+
+def test_a_step_has_a_most_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond is counted, and nothing of it is kept."""
+    monkeypatch.setattr(listen, "MOST_EVENTS", 10)
+    sink = MemorySink()
+    listener = listen.Listener(Options(generators=False), lambda: sink)
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter])
+    for _ in range(20):
+        listener.shielded(listener.backward, parameter.sum())
+    listener.shielded(listener.before_step, optimizer)
+    listener.shielded(listener.after_step, optimizer)
+    (line,) = sink.lines
+    assert (len(line["events"]), line["events_left_out"]) == (10, 12)
+
+
+# Levels
+
+
+def test_the_clock_level_records_times_alone(clock: Recorded) -> None:
+    """Steps with their times, and no events."""
+    for step in clock.steps("plain"):
+        assert (step.events, step.names, step.took_s > 0) == ([], {}, True)
+    assert (clock.end("plain").final, clock.end("plain").steps) == ([], 3)
+
+
+def test_detail_records_gradients_states_outputs_and_operators(detail: Recorded) -> None:
+    """Before and after the optimizer's step, with the line of the program that asked."""
+    first, second = detail.steps("adam")
+    assert {"operator", "output", "gradient", "new state", "new parameter"} <= set(kinds(first))
+    names = {identity.rpartition(".")[2] for identity in identities(second, "state")}
+    assert names == {"step", "exp_avg", "exp_avg_sq"}
+    lines = {event.more.where for event in of_kind(second, "operator")}
+    assert lines
+    assert all(re.fullmatch(r"recorder_programs\.py:\d+", line) for line in lines)
+
+
+def test_detail_keeps_the_bytes_of_tensors(detail: Recorded) -> None:
+    """They are those of the program's own batch."""
+    (trace,) = detail.traces("plain")
+    saved = torch.load(detail.folder / "plain.pt")["steps"][1]["batch"]
+    (event,) = of_kind(detail.steps("plain")[1], "batch")
+    assert trace.values(event) == saved.numpy().tobytes()
+
+
+def test_a_loss_that_is_not_finite_leaves_a_readable_record(detail: Recorded) -> None:
+    """JSON has no number for it; the digest tells it."""
+    (loss,) = of_kind(detail.steps("infinite_loss")[0], "loss")
+    assert (loss.more.value, loss.digest is not None) == (None, True)
+
+
+def test_of_a_sharded_tensor_the_own_part_is_kept(detail: Recorded) -> None:
+    """Digest, shape and bytes are those of the local shard, read without a collective."""
+    (trace,) = detail.traces("sharded")
+    (step,) = detail.steps("sharded")
+    (event,) = of_kind(step, "gradient")
+    assert (event.more.shape, step.errors) == ([2, 3], [])
+    assert trace.values(event) == torch.ones(2, 3).numpy().tobytes()
+
+
+# The head
+
+
+def test_a_record_names_nobody(default: Recorded) -> None:
+    """No host, no user, no home, no absolute path, no secret of the environment."""
+    private = [SECRET, "alice", "/home", str(HERE), str(default.folder), "SECRET_TOKEN"]
+    private += [name for name in (getpass.getuser(), socket.gethostname()) if len(name) > 4]
+    for path in (default.folder / "records").glob("[0-9]*.jsonl"):
+        text = path.read_bytes().decode()
+        assert [word for word in private if word in text] == []
+
+
+def test_the_arguments_are_told_without_folders(default: Recorded) -> None:
+    """A path is told by its last part, an address as it is, and bytes that are no text too."""
+    (trace,) = default.traces("plain")
+    assert trace.head.process is not None
+    argv = trace.head.process.argv
+    assert argv[0] == "recorder_programs.py"
+    assert argv[argv.index("--") + 1 :] == ["--data=data", "~", "s3://bucket/data", "?"]
+
+
+def test_the_head_is_that_of_the_format(default: Recorded) -> None:
+    """Version, producer, digest, level, and the generators as PyTorch was imported."""
+    (trace,) = default.traces("plain")
+    head = trace.head
+    assert (head.schema_version, head.producer, head.level) == (3, "recorder", "default")
+    assert head.digest == traces.DIGEST
+    assert set(head.generators) >= {"python", "torch cpu"}
+    assert head.machine["torch"] == torch.__version__
+
+
+# The way in
+
+
+def python(folder: Path, code: str, *paths: Path, **environment: str) -> Any:
+    """Run a line of Python under the recorder."""
+    path = os.pathsep.join(map(str, [SITE, *paths]))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "XORBENCH_RECORD": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+
+def test_the_sitecustomize_behind_runs(tmp_path: Path) -> None:
+    """One that would have been found without the recorder runs, and is that module."""
+    (tmp_path / "behind").mkdir()
+    (tmp_path / "behind" / "sitecustomize.py").write_text("MARK = 'behind'\n")
+    code = "import sitecustomize, sys; print(sitecustomize.MARK, sys.path)"
+    done = python(tmp_path, code, tmp_path / "behind")
+    assert done.stdout.startswith("behind ")
+    assert str(SITE) not in done.stdout
+    assert (tmp_path / "presence.jsonl").exists()
+
+
+def test_the_error_of_the_sitecustomize_behind_is_its_own(tmp_path: Path) -> None:
+    """Python tells of it as it does without the recorder, and goes on."""
+    (tmp_path / "behind").mkdir()
+    (tmp_path / "behind" / "sitecustomize.py").write_text("raise ValueError('its own')\n")
+    done = python(tmp_path, "print('on')", tmp_path / "behind")
+    assert (done.returncode, done.stdout) == (0, "on\n")
+    assert "its own" in done.stderr
+
+
+@pytest.mark.parametrize("options", ["{", '{"unknown": 1}'])
+def test_bad_options_leave_the_program_alone(tmp_path: Path, options: str) -> None:
+    """The program runs without a record."""
+    done = python(tmp_path, "print('on')", XORBENCH_RECORD_OPTIONS=options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+
+
+def test_a_recorder_that_cannot_be_installed_says_why(tmp_path: Path) -> None:
+    """A PyTorch that is another: the import succeeds, and presence tells what is missing."""
+    (tmp_path / "other" / "torch").mkdir(parents=True)
+    (tmp_path / "other" / "torch" / "__init__.py").write_text("kind = 'other'\n")
+    done = python(tmp_path, "import torch; print(torch.kind)", tmp_path / "other")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "other\n", "")
+    assert [line.event for line in traces.presence(tmp_path)] == ["python", "failed"]
+
+
+def test_an_import_of_torch_that_fails_may_be_tried_again(tmp_path: Path) -> None:
+    """The recorder waits for the import that succeeds."""
+    (tmp_path / "other" / "torch").mkdir(parents=True)
+    source = "import sys; sys.first = not hasattr(sys, 'first'); 1 / (not sys.first)\n"
+    (tmp_path / "other" / "torch" / "__init__.py").write_text(source)
+    code = "try:\n import torch\nexcept ZeroDivisionError:\n pass\nimport torch; print('on')"
+    done = python(tmp_path, code, tmp_path / "other")
+    assert (done.stdout, done.stderr) == ("on\n", "")
+    assert [line.event for line in traces.presence(tmp_path)] == ["python", "failed"]
+
+
+@pytest.mark.parametrize("path", sorted(RECORDER.rglob("*.py")), ids=lambda path: path.name)
+def test_the_recorder_is_python_3_9(path: Path) -> None:
+    """Its syntax is that of the oldest interpreter that PyTorch supports."""
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+@pytest.mark.parametrize("source", ["match x:\n case 1: pass", "try: pass\nexcept* OSError: pass"])
+def test_newer_syntax_is_refused(source: str) -> None:
+    """The check above can fail."""
+    with pytest.raises(SyntaxError):
+        ast.parse(source, feature_version=(3, 9))
