@@ -17,13 +17,31 @@ from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOpti
 from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
 from xorbench.judge.elements import Difference, difference
 from xorbench.judge.first_difference import (
+    Compared,
     FirstDifference,
     compare,
     later_step_with,
     weights,
 )
+from xorbench.judge.run_processes import (
+    PORT_TAKEN,
+    STANDALONE,
+    ProcessPair,
+    first_failure,
+    missing_ranks,
+    paired,
+    said_missing,
+    unmet,
+)
 from xorbench.measure import working_folder
-from xorbench.measure.command_run import CommandRun, Ended, called, execute, read_ended
+from xorbench.measure.command_run import (
+    LAST_LINES,
+    CommandRun,
+    Ended,
+    called,
+    execute,
+    read_ended,
+)
 from xorbench.measure.command_run import working_copy as copied
 from xorbench.observe import trace as traces
 from xorbench.observe.records import Outcome
@@ -32,6 +50,7 @@ from xorbench.observe.trace import TraceFile
 
 SCHEMA_VERSION: Final = 1
 VALUES_BYTES: Final = 1 << 30
+MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
 CLOSER_PAIRS: Final = 3  # pairs that are run again in detail until one diverges there
 WIDER: Final = (1, 4, 16)  # how far before and after the step each of them looks
 CODES: Final[dict[Outcome, int]] = {
@@ -50,7 +69,6 @@ CLOSED: Final = (
 )
 
 Note = Callable[[str], None]
-Processes = list[tuple[str, TraceFile | None, TraceFile | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +156,7 @@ def plan(request: CheckRequest, run: CommandRun) -> list[str]:
         ]
     if request.steps is not None:
         lines.append(f"each ends after {request.steps} steps")
+    lines += filter(None, [unmet(run.words)])
     lines.append("if they differ, in detail once more, up to three pairs")
     return lines
 
@@ -222,16 +241,26 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
     observed.notes = notes_of(ended)
     if observed.trouble is not None:
         return observed
-    first = traces.recorded(ended[0].records)
+    runs = {one.number: traces.recorded(one.records) for one in ended}
+    missing = {run: ranks for run, found in runs.items() if (ranks := missing_ranks(found))}
+    first = ended[0].number
     for other in ended[1:]:
-        for process, a, b in paired(first, traces.recorded(other.records)):
-            if a is None or b is None:
-                lacking, having = (1, other.number) if a is None else (other.number, 1)
-                observed.unpaired.append(
-                    f"run {having} trains in process {process}, run {lacking} does not"
-                )
+        for pair in paired(runs[first], runs[other.number]):
+            process, number = pair.process, other.number
+            if pair.a is not None and pair.b is not None:
+                observed.pairs.append(_pair(pair, number, pair.a, pair.b))
                 continue
-            observed.pairs.append(_pair(process, other.number, a, b))
+            lacking, having = (first, number) if pair.a is None else (number, first)
+            if process.rank not in missing.get(lacking, []):
+                observed.unpaired.append(
+                    f"run {having} trains in {process}, run {lacking} does not"
+                )
+    if missing and observed.diverged is None and not observed.unpaired:
+        observed.trouble = (
+            "inconclusive",
+            f"{said_missing(missing)}; what the others recorded is the same",
+            "every rank must run on this machine, with PYTHONPATH as its launcher has it",
+        )
     timed_out = [one for one in ended if one.how == "timeout"]
     if timed_out and observed.diverged is None and not observed.unpaired:
         observed.trouble = (
@@ -243,39 +272,24 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
     return observed
 
 
-def paired(a: list[TraceFile], b: list[TraceFile]) -> Processes:
-    """The processes of two runs: by rank and arguments, and by their order where these agree."""
-    left, right = _keyed(a), _keyed(b)
-    keys = [*left, *(key for key in right if key not in left)]
-    return [(_process_name(key), left.get(key), right.get(key)) for key in keys]
-
-
-def _keyed(traces: list[TraceFile]) -> dict[tuple[str, str, int], TraceFile]:
-    found: dict[tuple[str, str, int], TraceFile] = {}
-    for trace in traces:
-        process = trace.head.process
-        argv = shlex.join(process.argv if process else [])
-        rank = (process and process.rank) or ""
-        number = sum(key[:2] == (rank, argv) for key in found)
-        found[(rank, argv, number)] = trace
-    return found
-
-
-def _process_name(key: tuple[str, str, int]) -> str:
-    rank, argv, number = key
-    name = f"rank {rank}" if rank else argv or "python"
-    return f"{name}, started {number + 1} times" if number else name
-
-
-def _pair(process: str, number: int, a: TraceFile, b: TraceFile) -> RunPair:
+def _pair(of: ProcessPair, number: int, a: TraceFile, b: TraceFile) -> RunPair:
     compared = compare(a.lines(), b.lines(), a.head.generators)
-    pair = RunPair(process, compared, f"run {number}")
+    first = compared.first
+    if of.restarted and first is not None and _at_end(first):
+        # where the launcher ended it is nothing that the program decides
+        compared = Compared(compared.coverage, None)
+    pair = RunPair(str(of.process), compared, f"run {number}")
     first = compared.first
     if first is not None and first.step == 0 and first.event.kind == "parameter":
         begins = next(iter(b.lines()), None)
         if begins is not None:
             pair.resumed_from = later_step_with(a.lines(), weights(begins))
     return pair
+
+
+def _at_end(first: FirstDifference) -> bool:
+    """Whether the difference is after the last step that both sides have completed."""
+    return first.how == "steps" or first.at_end
 
 
 # Why there is nothing to compare
@@ -299,18 +313,22 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
 
 
 def _command_failed(one: Ended, ended: list[Ended]) -> tuple[Outcome, str, str]:
-    lines = one.last_lines()
+    lines = one.last_lines(MANY_LINES)
     last = lines[-1].strip() if lines else "it wrote nothing"
     how = f"exit code {one.code}" if (one.code or 0) > 0 else f"killed by signal {-(one.code or 0)}"
     before = f", run {one.number - 1} did not" if len(ended) > 1 else ""
-    reads = any("EOFError" in line for line in lines)
-    return (
-        "fail",
-        f"the command failed in run {one.number}{before}: {how}: {last[:200]}",
-        "standard input is empty in a check: give what it asks for as arguments"
-        if reads
-        else f"what it wrote is in {one.folder}",
-    )
+    said = (first_failure(lines) or last)[:200]
+    return ("fail", f"the command failed in run {one.number}{before}: {how}: {said}", _help(one))
+
+
+def _help(one: Ended) -> str:
+    """What to do about a command that failed."""
+    lines = one.last_lines(MANY_LINES)
+    if any("EOFError" in line for line in lines[-LAST_LINES:]):
+        return "standard input is empty in a check: give what it asks for as arguments"
+    if any(PORT_TAKEN.search(line) for line in lines):
+        return f"another launch holds the port: {STANDALONE}"
+    return f"what it wrote is in {one.folder}"
 
 
 def _steps(one: Ended) -> int:
@@ -396,7 +414,9 @@ def told(one: Ended) -> str:
         "refused": one.why,
         "abandoned": "killed",
     }
-    return f"{counted(_steps(one), 'step')}, {one.wall_s:.1f} s, {ends[one.how]}"
+    training = sum(step_count(trace) > 0 for trace in traces.recorded(one.records))
+    of = f" of {training} processes" if training > 1 else ""
+    return f"{counted(_steps(one), 'step')}{of}, {one.wall_s:.1f} s, {ends[one.how]}"
 
 
 # A closer look
@@ -422,8 +442,9 @@ def _closer(pair: RunPair, again: Callable[..., Ended]) -> list[Closer]:
 
 
 def _looked_closer(pair: RunPair, one: Ended, other: Ended) -> Closer:
-    for process, a, b in paired(traces.recorded(one.records), traces.recorded(other.records)):
-        if process == pair.process and a is not None and b is not None:
+    for of in paired(traces.recorded(one.records), traces.recorded(other.records)):
+        a, b = of.a, of.b
+        if str(of.process) == pair.process and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first
             return Closer(first, None if first is None else _element(first, a, b))
     return Closer(None)

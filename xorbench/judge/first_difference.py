@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any, Final, Literal
 
 from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
@@ -38,6 +38,7 @@ class FirstDifference:
         call: the name of the module that the event's call is of.
         optimizer: the name of the optimizer that steps, once it is about to.
         values: the hyperparameter that differs, with both values.
+        at_end: whether it is after the last step that is complete.
     """
 
     step: int
@@ -54,6 +55,7 @@ class FirstDifference:
     optimizer: str = ""
     values: str = ""
     steps: tuple[int, int] = (0, 0)
+    at_end: bool = False
 
     @property
     def event(self) -> TraceEvent:
@@ -119,14 +121,14 @@ def compare(
     """
     coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
     settings: list[Hyperparameters] = [{}, {}]
-    lines = iter(a)
-    for one, other in zip_longest(lines, b):
+    lines, others = iter(a), iter(b)
+    for one, other in zip_longest(lines, others):
         if one is not None:
             names |= {identity: name for identity, (name, _, _) in one.names.items()}
         if isinstance(one, TraceEnd) and isinstance(other, TraceEnd):
             return _ends(one, other, coverage, names)
         if not isinstance(one, TraceStep) or not isinstance(other, TraceStep):
-            return _uneven(one, other, coverage)
+            return _uneven(one, other, chain(lines, others), coverage)
         coverage.errors += [*one.errors, *other.errors]
         settings = [{**a, **b.hyperparameters} for a, b in zip(settings, (one, other), strict=True)]
         events = [[e for e in line.events if e.kind not in left_out] for line in (one, other)]
@@ -150,19 +152,25 @@ def _ends(a: TraceEnd, b: TraceEnd, coverage: Coverage, names: Mapping[str, str]
         first = FirstDifference(
             min(a.steps, b.steps), "steps", None, None, steps=(a.steps, b.steps)
         )
-    return Compared(coverage, first)
+    return Compared(coverage, first and replace(first, at_end=True))
 
 
-def _uneven(one: TraceLine | None, other: TraceLine | None, coverage: Coverage) -> Compared:
-    """One side has no further step; that is a difference unless its record was cut short."""
+def _uneven(
+    one: TraceLine | None,
+    other: TraceLine | None,
+    rest: Iterable[TraceLine],
+    coverage: Coverage,
+) -> Compared:
+    """One side has no further step; that is a difference unless its record was cut short.
+
+    `rest` is what the longer side still has.
+    """
     ends = [line for line in (one, other) if isinstance(line, TraceEnd)]
     coverage.left_out = max((end.left_out for end in ends), default=0)
     if not any(isinstance(line, TraceStep) for line in (one, other)) or coverage.left_out:
         return Compared(coverage, None)
-    shorter, longer = sorted(
-        (coverage.steps if not isinstance(line, TraceStep) else coverage.steps + 1)
-        for line in (one, other)
-    )
+    shorter = coverage.steps
+    longer = shorter + 1 + sum(isinstance(line, TraceStep) for line in rest)
     steps = (longer, shorter) if isinstance(one, TraceStep) else (shorter, longer)
     return Compared(coverage, FirstDifference(coverage.steps, "steps", None, None, steps=steps))
 

@@ -64,13 +64,13 @@ class Ended:
         """The folder of the records."""
         return self.folder / "records"
 
-    def last_lines(self) -> list[str]:
+    def last_lines(self, most: int = LAST_LINES) -> list[str]:
         """The end of what the run wrote to standard error, or else to standard output."""
         for name in ("stderr.txt", "stdout.txt"):
             with contextlib.suppress(OSError):
                 text = (self.folder / name).read_text(errors="replace")
                 if lines := [line for line in text.splitlines() if line.strip()]:
-                    return lines[-LAST_LINES:]
+                    return lines[-most:]
         return []
 
 

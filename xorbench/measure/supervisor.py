@@ -86,7 +86,7 @@ def _stopped(records: Path) -> tuple[int, int]:
     for mark in marks:
         with contextlib.suppress(OSError, ValueError), mark.with_suffix("").open("rb") as file:
             head = json.loads(file.readline())
-            ranks = max(ranks, int(head["environment"].get("WORLD_SIZE", 1)))
+            ranks = max(ranks, head["process"]["world_size"] or 1)
     return len(marks), ranks
 
 

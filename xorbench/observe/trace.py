@@ -23,10 +23,15 @@ LineKind = TypeVar("LineKind", bound=Struct)
 
 
 class ProcessInfo(Struct, frozen=True, kw_only=True):
-    """The process that was recorded: its arguments, and which of several it is."""
+    """The process that was recorded: its arguments, and which of several it is.
+
+    `name` is that of a process which `multiprocessing` has started.
+    """
 
     argv: list[str]
+    name: str | None = None
     rank: str | None
+    world_size: int | None = None
     restart: str | None
     started_ns: int
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from .digest import NAME
 from .options import Options
 
 SCHEMA_VERSION = 3
+ABOVE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/=,:;'\"]+/)*(?=[^\s/])")  # the folders above a file
 # What may move bits or speed, and names nobody.
 ENVIRONMENT = (
     "ATEN_CPU_CAPABILITY",
@@ -38,6 +40,7 @@ ENVIRONMENT = (
 
 def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
     """The line; `generators` are the digests of their states when torch had been imported."""
+    rank, world_size = _rank()
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "trace",
@@ -47,7 +50,9 @@ def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
         "detail": options.detail,
         "process": {
             "argv": [_relative(word, options.root) for word in getattr(sys, "argv", [])],
-            "rank": os.environ.get("RANK"),
+            "name": _name(),
+            "rank": rank,
+            "world_size": world_size,
             "restart": os.environ.get("TORCHELASTIC_RESTART_COUNT"),
             "started_ns": time.time_ns(),
         },
@@ -78,8 +83,30 @@ def machine() -> dict[str, Any]:
     return found
 
 
+def _rank() -> tuple[str | None, int | None]:
+    """Which of how many processes this is: as they have met, else as the launcher says."""
+    rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    distributed: Any = sys.modules.get("torch.distributed")
+    try:
+        if distributed.is_available() and distributed.is_initialized():
+            return str(distributed.get_rank()), distributed.get_world_size()
+    except Exception:  # the launcher's word is what remains
+        pass
+    return rank, int(size) if rank is not None and size and size.isdecimal() else None
+
+
+def _name() -> str | None:
+    """The name of a process that `multiprocessing` has started."""
+    processes: Any = sys.modules.get("multiprocessing.process")
+    name = getattr(processes and processes.current_process(), "name", None)
+    return None if name == "MainProcess" else name
+
+
 def _relative(word: str, root: str) -> str:
     """A word of the command without the folder that it was started in, or any above a file."""
-    if root and word.startswith(root.rstrip(os.sep) + os.sep):
-        return word[len(root.rstrip(os.sep)) + 1 :]
-    return os.path.basename(word) if os.path.isabs(word) else word
+    if root:
+        word = word.replace(root.rstrip(os.sep) + os.sep, "")
+    bare, home = word.rstrip(os.sep), os.path.expanduser("~")
+    if len(home) > 1 and bare.endswith(home):
+        return bare[: -len(home)] + "~"
+    return os.path.basename(bare) if os.path.isabs(word) else ABOVE.sub("", word)
