@@ -164,7 +164,7 @@ def _step(pair: RunPair) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The answer: one sentence, what it means, and what to do."""
+    """The answer: one sentence, where it is that they differ, what that means, and what to do."""
 
     outcome: Outcome
     sentence: str
@@ -173,6 +173,7 @@ class Conclusion:
     hint: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    step: int | None = None
 
 
 def conclude(observed: CheckRuns) -> Conclusion:
@@ -290,7 +291,8 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
             "An operator drew other numbers from a generator that is not seeded, as in dropout."
         )
     facts = [*_facts(observed, pair, first, closest)]
-    return Conclusion("fail", sentence, key, meaning, _hint(key, first, near), tuple(facts))
+    hint = _hint(key, first, near)
+    return Conclusion("fail", sentence, key, meaning, hint, tuple(facts), step=first.step)
 
 
 def _closest(observed: CheckRuns, first: FirstDifference) -> Closer | None:

@@ -1,0 +1,205 @@
+"""`check` and `diff` of real programs: the answer, where it differs, the files, the exit code."""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from conftest import Completed, run_in
+
+TRAINING = """
+import sys, torch
+torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(4):
+    noise = torch.zeros(8, 1)
+    if step == 2 and NOISY:
+        noise[5] = torch.rand(1, generator=own)
+    loss = ((model(torch.ones(8, 3)) - noise) ** 2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+SOUND = TRAINING.replace("NOISY", "False")
+NOISY = TRAINING.replace("NOISY", "True").replace(
+    "model =", "own = torch.Generator(); own.seed()\nmodel =", 1
+)
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check that was made, and where."""
+
+    done: Completed
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it says to programs."""
+        found: dict[str, Any] = json.loads(self.done.stdout)
+        return found
+
+    @property
+    def made(self) -> Path:
+        """The folder of its records and reports."""
+        (folder,) = (self.folder / "results" / "checks").iterdir()
+        return folder
+
+
+def checked(folder: Path, script: str, *options: str) -> Checked:
+    """Check a script in a folder."""
+    (folder / "train.py").write_text(script)
+    words = ("check", *options, "--", sys.executable, "train.py")
+    return Checked(run_in(folder, *words, timeout=LIMIT_S), folder)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """A training that is the same when it is run again."""
+    return checked(tmp_path_factory.mktemp("sound"), SOUND, "--json", "--junit", "sound.xml")
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """A training with one label of step 2 that nobody seeds."""
+    folder = tmp_path_factory.mktemp("noisy")
+    return checked(folder, NOISY, "--json", "--junit", "noisy.xml", "--markdown", "noisy.md")
+
+
+def test_a_training_that_is_the_same_passes(sound: Checked) -> None:
+    """Exit code 0, and the answer tells its coverage."""
+    assert sound.done.returncode == 0
+    assert sound.result["outcome"] == "pass"
+    assert sound.result["component"] is None
+    assert "4 steps, 4 parameters" in sound.result["facts"]["coverage"]
+
+
+def test_a_difference_is_told_by_step_component_and_line(noisy: Checked) -> None:
+    """The label of step 2, which enters the loss alone, at the line that uses it."""
+    assert noisy.done.returncode == 1
+    assert (noisy.result["outcome"], noisy.result["component"]) == ("fail", "data")
+    assert noisy.result["step"] == 2
+    assert "train.py:11" in noisy.result["facts"]["closer"]
+
+
+def test_the_element_that_differs_is_told(noisy: Checked) -> None:
+    """One of the eight labels, by its index."""
+    assert noisy.result["facts"]["elements"] == "1 of 8 differ"
+    assert noisy.result["facts"]["the first"].startswith("[5, 0]: ")
+
+
+def test_global_generators_are_not_blamed_for_one_of_the_programs_own(noisy: Checked) -> None:
+    """They are drawn from by nobody, so the hint looks elsewhere."""
+    assert "torch.Generator" in noisy.result["hint"]
+    assert "manual_seed" not in noisy.result["hint"]
+
+
+def test_junit_has_a_case_for_each_comparison(sound: Checked, noisy: Checked) -> None:
+    """Passed where it is the same, failed where not."""
+    for run, name, failures in ((sound, "sound.xml", 0), (noisy, "noisy.xml", 1)):
+        root = ET.parse(run.folder / name).getroot()
+        assert len(list(root.iter("testcase"))) == 1
+        assert len(list(root.iter("failure"))) == failures
+
+
+def test_every_report_leads_with_the_sentence(noisy: Checked) -> None:
+    """The Markdown asked for, the report as Markdown and as a page, and the JSON agree."""
+    sentence = noisy.result["sentence"]
+    said = sentence[0].upper() + sentence[1:]
+    for path in (noisy.folder / "noisy.md", noisy.made / "report.md"):
+        assert said in "\n".join(path.read_text().splitlines()[:6])
+    rest = sentence.removeprefix("not the same: ")  # the page says these words before it
+    assert rest[1:] in (noisy.made / "report.html").read_text()
+    assert json.loads((noisy.made / "result.json").read_text()) == noisy.result
+
+
+def test_nothing_is_left_beside_the_results(sound: Checked) -> None:
+    """The copies are gone, and the user's folder holds what it held."""
+    assert sorted(path.name for path in sound.folder.iterdir()) == [
+        *("results", "sound.xml", "train.py"),
+    ]
+    assert not list(sound.made.rglob("train.py"))
+
+
+@pytest.mark.parametrize("which", ["sound", "noisy"])
+def test_a_finished_check_can_be_judged_again(which: str, request: pytest.FixtureRequest) -> None:
+    """From its records alone, with the same answer and exit code."""
+    first: Checked = request.getfixturevalue(which)
+    again = run_in(first.folder, "check", "--json", "--from", str(first.made), timeout=LIMIT_S)
+    assert again.returncode == first.done.returncode
+    assert json.loads(again.stdout)["sentence"] == first.result["sentence"]
+
+
+def test_a_damaged_record_is_named_by_file_and_line(noisy: Checked, tmp_path: Path) -> None:
+    """In one line, with exit code 2."""
+    folder = tmp_path / "checks"
+    shutil.copytree(noisy.made, folder)
+    record = next((folder / "run-2" / "records").glob("*-*.jsonl"))
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join([*lines[:2], '{"step": "two"}\n', *lines[3:]]))
+    done = run_in(tmp_path, "check", "--from", str(folder), timeout=LIMIT_S)
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert record.name in said
+    assert ":3: " in said
+
+
+def test_dry_run_says_what_would_happen_and_runs_nothing(tmp_path: Path) -> None:
+    """The script would leave a file, and there is none."""
+    done = checked(tmp_path, "open('trace-of-me', 'w')", "--dry-run", "--in-place").done
+    assert done.returncode == 0
+    assert "train.py" in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+
+
+def test_a_function_is_checked_as_a_command_is(tmp_path: Path) -> None:
+    """It is imported from the working folder and called in fresh interpreters."""
+    body = SOUND.replace("int(sys.argv[1]) if len(sys.argv) > 1 else 0", "0")
+    lines = "\n".join("    " + line for line in body.strip().splitlines())
+    (tmp_path / "mine.py").write_text(f"def train():\n{lines}\n")
+    done = run_in(tmp_path, "check", "--json", "mine:train", timeout=LIMIT_S)
+    assert done.returncode == 0
+    assert "4 steps" in json.loads(done.stdout)["sentence"]
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with traces `a` and `b` of one command, and `c` of another seed."""
+    folder = tmp_path_factory.mktemp("traces")
+    (folder / "train.py").write_text(SOUND)
+    for name, words in (("a", ()), ("b", ()), ("c", ("7",))):
+        command = ("trace", "-o", f"{name}.trace", "--", sys.executable, "train.py", *words)
+        assert run_in(folder, *command, timeout=LIMIT_S).returncode == 0
+    return folder
+
+
+def test_traces_of_one_command_are_the_same(traces: Path) -> None:
+    """`diff` exits with 0."""
+    done = run_in(traces, "diff", "a.trace", "b.trace", "--json", timeout=LIMIT_S)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["outcome"] == "pass"
+
+
+def test_traces_of_two_seeds_differ_in_the_first_parameter(traces: Path) -> None:
+    """`diff` exits with 1, and tells that the commands are not the same."""
+    done = run_in(traces, "diff", "a.trace", "c.trace", "--json", timeout=LIMIT_S)
+    result = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (result["step"], result["component"]) == (0, "parameters")
+    assert any(note.startswith("command: ") for note in result["notes"])
+
+
+def test_tracing_does_not_touch_what_the_program_prints(tmp_path: Path) -> None:
+    """Its output is its own, and its exit code is passed on."""
+    (tmp_path / "train.py").write_text(SOUND + "print('weights', 17)\nraise SystemExit(5)\n")
+    words = ("trace", "-o", "t.trace", "--", sys.executable, "train.py")
+    done = run_in(tmp_path, *words, timeout=LIMIT_S)
+    assert done.stdout == "weights 17\n"
+    assert done.returncode == 1
+    assert "5" in done.stderr
