@@ -637,6 +637,8 @@ def _check_resume(check_request: Any, options: dict[str, Any], exports: Any) -> 
             raise BadOption(f"{flag}: needs {needed}", hint)
     if options["in_place"]:
         raise BadOption("--in-place: cannot be given with --resume", "each run needs its own copy")
+    if options["processes"] != "2":
+        raise BadOption("--processes: cannot be given with --resume", "give more --kill-after")
     try:
         resume = tuple(shlex.split(options["resume"]))
     except ValueError as error:

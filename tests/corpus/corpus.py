@@ -2,12 +2,14 @@
 
 python tests/corpus/corpus.py                 the whole corpus, as a Markdown table
 python tests/corpus/corpus.py unseeded_init   the scripts of which the name contains this
+python tests/corpus/corpus.py --resume [NAME] the same of resume.toml: killed, resumed and compared
 
 Exit code 1 if any answer is not the one that is asked for.
 """
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -36,12 +38,87 @@ class CorpusCase:
     options: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def must(self) -> str:
+        """What must be found, in a few words."""
+        return "the same" if self.exit == 0 else f"{self.differs}, step {self.step}"
+
+    def arguments(self) -> list[str]:
+        """What `check` is called with."""
+        return [*self.options, "--", sys.executable, self.script]
+
+    def wrong(self, exit_code: int, result: dict[str, Any]) -> list[str]:
+        """What of the answer is wrong."""
+        if exit_code != self.exit:
+            return [f"exit code {exit_code}, not {self.exit}: {result.get('sentence')}"]
+        if self.exit == 0:
+            return []
+        wrong = []
+        first, last = self.step if isinstance(self.step, list) else (self.step, self.step)
+        step = result["step"]
+        if first is not None and last is not None and not first <= step <= last:
+            wrong.append(f"step {step}, not {self.step}")
+        if result["component"] not in ACCEPTED.get(self.differs, {self.differs}):
+            wrong.append(f"component {result['component']}, not {self.differs}")
+        return wrong + _lacking(self.names, json.dumps(result))
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeCase:
+    """A script that is killed and resumed, and what must be found in it."""
+
+    script: str
+    pattern: str
+    exit: int
+    kill_after: list[int]
+    source: str = ""
+    differs: str | list[str] = ""
+    step: int | None = None
+    names: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def must(self) -> str:
+        """What must be found, in a few words."""
+        if self.exit == 0:
+            return "equal"
+        components = [self.differs] if isinstance(self.differs, str) else self.differs
+        return " or ".join(components) + ("" if self.step is None else f", at step {self.step}")
+
+    def arguments(self) -> list[str]:
+        """What `check` is called with."""
+        command = [sys.executable, self.script]
+        kills = ",".join(map(str, self.kill_after))
+        resume = shlex.join([*command, "--resume"])
+        return ["--kill-after", kills, "--resume", resume, "--", *command]
+
+    def wrong(self, exit_code: int, result: dict[str, Any]) -> list[str]:
+        """What of the answer is wrong."""
+        if exit_code != self.exit:
+            return [f"exit code {exit_code}, not {self.exit}: {result.get('sentence')}"]
+        if self.exit == 0:
+            return []
+        wrong = []
+        components = [self.differs] if isinstance(self.differs, str) else self.differs
+        if result.get("component") not in components:
+            wrong.append(f"component {result.get('component')}, not {self.differs}")
+        if self.step is not None and f"at step {self.step}" not in result.get("sentence", ""):
+            wrong.append(f"not at step {self.step}")
+        return wrong + _lacking(self.names, result.get("sentence", ""))
+
+
+def _lacking(names: list[str], said: str) -> list[str]:
+    return [f"{name!r} is not in the answer" for name in names if name.lower() not in said.lower()]
+
+
+Case = CorpusCase | ResumeCase
+
 
 @dataclass(frozen=True, slots=True)
 class CorpusAnswer:
     """What `check` said of a script, and what of it is wrong."""
 
-    case: CorpusCase
+    case: Case
     exit_code: int
     result: dict[str, Any]
     wrong: list[str]
@@ -53,19 +130,23 @@ def cases() -> list[CorpusCase]:
         return [CorpusCase(**case) for case in tomllib.load(file)["case"]]
 
 
-def answer(case: CorpusCase, folder: Path) -> CorpusAnswer:
+def resume_cases() -> list[ResumeCase]:
+    """Every case of `resume.toml`."""
+    with (HERE / "resume.toml").open("rb") as file:
+        return [ResumeCase(**case) for case in tomllib.load(file)["case"]]
+
+
+def answer(case: Case, folder: Path) -> CorpusAnswer:
     """Check the script in a folder of its own, and compare the answer with the case."""
     work = folder / "work"
     work.mkdir()
-    (work / case.script).write_bytes((HERE / case.script).read_bytes())
+    home = HERE / "resume" if isinstance(case, ResumeCase) else HERE
+    (work / case.script).write_bytes((home / case.script).read_bytes())
     empty = folder / "empty"
     empty.mkdir()
     settings = {name: value.format(empty=empty) for name, value in case.env.items()}
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "xorbench", "check", "--json", *case.options),
-            *("--", sys.executable, case.script),
-        ],
+        [sys.executable, "-m", "xorbench", "check", "--json", *case.arguments()],
         cwd=work,
         env={**os.environ, **settings},
         capture_output=True,
@@ -76,41 +157,24 @@ def answer(case: CorpusCase, folder: Path) -> CorpusAnswer:
         result = json.loads(done.stdout)
     except ValueError:
         result = {"sentence": f"no answer: {done.stderr[-300:]}"}
-    return CorpusAnswer(case, done.returncode, result, _wrong(case, done.returncode, result))
-
-
-def _wrong(case: CorpusCase, exit_code: int, result: dict[str, Any]) -> list[str]:
-    wrong = []
-    if exit_code != case.exit:
-        return [f"exit code {exit_code}, not {case.exit}: {result.get('sentence')}"]
-    if case.exit == 0:
-        return []
-    first, last = case.step if isinstance(case.step, list) else (case.step, case.step)
-    step = result["step"]
-    if first is not None and last is not None and not first <= step <= last:
-        wrong.append(f"step {step}, not {case.step}")
-    if result["component"] not in ACCEPTED.get(case.differs, {case.differs}):
-        wrong.append(f"component {result['component']}, not {case.differs}")
-    said = json.dumps(result).lower()
-    wrong += [f"{name!r} is not in the answer" for name in case.names if name.lower() not in said]
-    return wrong
+    return CorpusAnswer(case, done.returncode, result, case.wrong(done.returncode, result))
 
 
 def main() -> int:
     """Print a row as each script is done."""
-    wanted = sys.argv[1:]
+    wanted = [word for word in sys.argv[1:] if word != "--resume"]
+    every: list[Case] = [*(resume_cases() if "--resume" in sys.argv else cases())]
     failed = 0
     print("| script | must be | found | right |\n| --- | --- | --- | --- |")
-    for case in cases():
+    for case in every:
         if wanted and not any(word in case.script for word in wanted):
             continue
         with tempfile.TemporaryDirectory() as folder:
             found = answer(case, Path(folder))
-        must = "the same" if case.exit == 0 else f"{case.differs}, step {case.step}"
         said = str(found.result.get("sentence", "")).replace("|", "\\|")
         right = "yes" if not found.wrong else f"**no: {'; '.join(found.wrong)}**"
         component = found.result.get("component") or ""
-        print(f"| {case.script} | {must} | {component}: {said} | {right} |", flush=True)
+        print(f"| {case.script} | {case.must} | {component}: {said} | {right} |", flush=True)
         failed += bool(found.wrong)
     return 1 if failed else 0
 

@@ -13,16 +13,22 @@ from xorbench.commands.check import CheckOutcome, CheckRequest, Note
 from xorbench.commands.processes import terminable
 from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
-from xorbench.judge.check import CheckRuns
+from xorbench.judge.check import CheckRuns, Conclusion
 from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
 from xorbench.judge.resume_answer import KillTrial, conclude
+from xorbench.judge.resume_record import read, without_end
 from xorbench.measure.command_run import CommandRun, Ended, execute, read_ended, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile, TraceStep
 
 VALUES_BYTES: Final = 1 << 30
-LOGS: Final = (".log", ".txt", ".csv", ".out", ".err", ".pyc")
+# What a training writes besides checkpoints, by the ends and the beginnings of names.
+NO_CHECKPOINTS: Final = (
+    *(".log", ".txt", ".csv", ".tsv", ".out", ".err", ".pyc", ".lock", ".md", ".html", ".json"),
+    *(".jsonl", ".yaml", ".yml", ".toml", ".png", ".jpg", ".svg", ".pdf"),
+)
+EVENTS: Final = "events.out.tfevents"  # of TensorBoard
 
 Execute = Callable[..., Ended]
 
@@ -74,8 +80,12 @@ def from_folder(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
         if all((path / "ended.json").exists() for path in paths):
             pair = [read_ended(path) for path in paths]
             ended += pair
-            files = saved["saved"].get(str(number))
-            trials.append(_trial(number, ended[0], pair[0], pair[1], files))
+            trial = _trial(number, ended[0], pair[0], pair[1], saved["saved"].get(str(number)))
+            values = folder / f"values-for-{number}"
+            if (values / "ended.json").exists():
+                trial = _looked_at_values(trial, read_ended(values), pair[1])
+            trials.append(trial)
+    observed.notes = checks.notes_of(ended)
     title = _title(saved["command"], saved["resume"])
     return _outcome(folder, title, ended, observed, trials)
 
@@ -146,13 +156,19 @@ def _run(
             )
             ended += [killed, resumed]
             trial = _trial(number, ended[0], killed, resumed, saved[str(number)])
-            if trial.resumed and trial.resumed.by not in ("", "weights"):
-                step = trial.resumed.step or 0
+            if trial.resumed and trial.resumed.by != "weights":
+                step = trial.resumed.step
+                sure = step is not None and trial.resumed.by in judge.SURE
                 whole = done(
-                    1, f"step-{step}-for-{number}", run, fresh(), stop_after=step + 1, keep=(step,),
+                    1,
+                    f"values-for-{number}",
+                    run,
+                    fresh(),
+                    stop_after=number + 1,
+                    keep=(step,) if sure else tuple(range(number + 1)),
                     values_bytes=VALUES_BYTES,
-                )  # fmt: skip
-                trial = replace(trial, rounded=_rounded(whole, step, resumed))
+                )
+                trial = _looked_at_values(trial, whole, resumed)
             trials.append(trial)
         observed.notes = checks.notes_of(ended)
     return ended, observed, trials
@@ -172,55 +188,83 @@ def _files(place: Path) -> dict[str, tuple[int, int]]:
     """Size and time of each file that may be a checkpoint, by its path in the folder."""
     found = {}
     for path in place.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.suffix not in LOGS:
+        if path.is_file() and not path.is_symlink() and not _is_log(path):
             status = path.stat()
             found[str(path.relative_to(place))] = (status.st_size, status.st_mtime_ns)
     return found
+
+
+def _is_log(path: Path) -> bool:
+    return path.suffix in NO_CHECKPOINTS or path.name.startswith(EVENTS)
 
 
 def _trial(
     number: int, whole: Ended, killed: Ended, resumed: Ended, saved: list[str] | None
 ) -> KillTrial:
     """What one kill came to: the first process whose resumed record is not as it must be."""
-    trial = KillTrial(number, saved=tuple(saved or ()))
-    if killed.how != "stopped":
-        how = f"it ended by itself before: {checks.told(killed)}"
-        return replace(trial, trouble=("inconclusive", f"run 2 could not be killed: {how}", ""))
-    lines = resumed.last_lines()
-    if resumed.how == "ended" and resumed.code != 0:
-        return replace(trial, trouble=judge_failed(resumed, lines))
-    if resumed.how == "timeout":
-        said = f"the resumed run did not end within {resumed.wall_s:.0f} s and was killed"
-        return replace(trial, trouble=("inconclusive", said, "give it longer with --timeout"))
+    notes = checks.notes_of([whole, killed, resumed])
+    outside = any("outside" in note for note in notes)
+    trial = KillTrial(number, saved=tuple(saved or ()), outside=outside)
+    trouble = _trouble(trial, killed, resumed)
+    if trouble is not None:
+        return replace(trial, trouble=trouble)
     ranks = zip(*(_by_rank(one) for one in (whole, killed, resumed)), strict=False)
-    compared = [_compared(number, *three) for three in ranks]
-    if not compared or any(_by_rank(one) == [] for one in (killed, resumed)):
-        said = "the resumed run made no step: it may have nothing left to do"
-        return replace(trial, trouble=("inconclusive", said, "kill it earlier"))
+    stopped = whole.how == "stopped"
+    compared = [_compared(number, *three, stopped=stopped) for three in ranks]
     for found in compared:
         if isinstance(found, str):
-            return replace(
-                trial, trouble=("inconclusive", found, "run check without --resume first")
-            )
+            open_ = Conclusion("inconclusive", found, hint="run check without --resume first")
+            return replace(trial, trouble=open_)
     results = [found for found in compared if not isinstance(found, str)]
     first = next((one for one in results if one.component), results[0])
     return replace(trial, resumed=first)
 
 
-def judge_failed(resumed: Ended, lines: list[str]) -> tuple[Any, str, str]:
+def _trouble(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
+    """Why there is nothing to compare."""
+    if killed.how != "stopped":
+        how = f"it ended by itself before: {checks.told(killed)}"
+        return Conclusion("inconclusive", f"run 2 could not be killed: {how}")
+    if resumed.how == "refused":
+        return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
+    if resumed.how == "ended" and resumed.code != 0:
+        return _failed(trial, resumed)
+    if resumed.how == "timeout":
+        said = f"the resumed run did not end within {resumed.wall_s:.0f} s and was killed"
+        return Conclusion("inconclusive", said, hint="give it longer with --timeout")
+    if not _by_rank(killed) or not _by_rank(resumed):
+        return _no_step(trial, resumed)
+    return None
+
+
+def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
+    events = {line.event for line in traces.presence(resumed.records)}
+    said = "the resumed run made no step"
+    if "torch" not in events:
+        said = f"{said}: it did not import PyTorch"
+        return Conclusion("inconclusive", said, hint="give the command that resumes the training")
+    if trial.outside:
+        said = f"{said}: it may have found what the uninterrupted run has left outside its folder"
+        return Conclusion("inconclusive", said, hint="save within the working folder")
+    said = f"{said}: it may have nothing left to do"
+    return Conclusion("inconclusive", said, hint="kill it earlier")
+
+
+def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
     """Why the resume command failed, as far as what it wrote tells."""
+    lines = resumed.last_lines()
     last = lines[-1].strip()[:200] if lines else "it wrote nothing"
-    how = (
-        f"exit code {resumed.code}" if (resumed.code or 0) > 0 else f"signal {-(resumed.code or 0)}"
-    )
-    if any(judge.CUT_SHORT.search(line) for line in lines):
+    code = resumed.code or 0
+    how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
+    if trial.saved and any(judge.CUT_SHORT.search(line) for line in lines):
         said = f"the checkpoint cannot be read: the kill may have cut it short: {last}"
-        return ("fail", said, "write it to another file, and rename that when it is whole")
-    return (
-        "fail",
-        f"the resume command failed: {how}: {last}",
-        f"what it wrote is in {resumed.folder}",
-    )
+        hint = "write it to another file, and rename that when it is whole"
+        return Conclusion("fail", said, "checkpoint", "Not restored: anything.", hint)
+    said = f"the resume command failed: {how}: {last}"
+    hint = f"what it wrote is in {resumed.folder}"
+    if not trial.saved and not trial.outside:
+        hint = f"nothing had been saved by then: kill it after its first checkpoint; {hint}"
+    return Conclusion("fail", said, hint=hint)
 
 
 def _by_rank(one: Ended) -> list[TraceFile]:
@@ -234,33 +278,43 @@ def _steps(trace: TraceFile) -> Iterator[TraceStep]:
 
 
 def _compared(
-    number: int, whole: TraceFile, killed: TraceFile, resumed: TraceFile
+    number: int, whole: TraceFile, killed: TraceFile, resumed: TraceFile, *, stopped: bool
 ) -> judge.Resumed | str:
-    """Compare one process; a text says that the training itself is not reproducible."""
+    """Compare one process; a text says that the training itself is not reproducible.
+
+    A run that was `stopped` by --steps does not tell where the training ends.
+    """
     first = compare(islice(_steps(whole), number), _steps(killed)).first
     if first is not None:
         return (
             "not reproducible: the run that was killed differs from the uninterrupted one before"
             f" the kill, first in step {first.step}"
         )
-    records = [judge.read(trace.lines()) for trace in (whole, killed, resumed)]
+    records = [read(trace.lines()) for trace in (whole, killed, resumed)]
+    if stopped:
+        records = [without_end(record) for record in records]
     return judge.compare(records[0], records[1], records[2], number)
 
 
-def _rounded(whole: Ended, step: int, resumed: Ended) -> str:
-    """Whether the weights that it starts with are those of the step in half precision."""
+def _looked_at_values(trial: KillTrial, whole: Ended, resumed: Ended) -> KillTrial:
+    """Whether the weights that it starts with are those of a step in half precision."""
     a, b = _by_rank(whole)[:1], _by_rank(resumed)[:1]
     if not a or not b:
-        return ""
-    return rounded(_kept(a[0], step), _kept(b[0], 0))
+        return trial
+    found = _kept(b[0]).get(0, {})
+    for step, weights in sorted(_kept(a[0]).items(), reverse=True):
+        half = rounded(weights, found)
+        if half:
+            return replace(trial, rounded=(step, half))
+    return trial
 
 
-def _kept(trace: TraceFile, step: int) -> dict[str, tuple[str, bytes]]:
-    """Type and bytes of the parameters at the start of a step, by identity."""
-    found = {}
+def _kept(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
+    """Type and bytes of the parameters, by the step at whose start they were kept and identity."""
+    found: dict[int, dict[str, tuple[str, bytes]]] = {}
     for line in _steps(trace):
-        for event in line.events if line.step == step else ():
+        for event in line.events:
             data = trace.values(event) if event.kind == "parameter" else None
             if data is not None:
-                found[event.identity] = (event.more.dtype, data)
+                found.setdefault(line.step, {})[event.identity] = (event.more.dtype, data)
     return found

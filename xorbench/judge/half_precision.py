@@ -30,16 +30,18 @@ HALVES: Final[dict[str, Callable[[Float32Array], Float32Array]]] = {
 def rounded(
     expected: Mapping[str, tuple[str, bytes]], found: Mapping[str, tuple[str, bytes]]
 ) -> str:
-    """The half precision that turns every expected weight into the one found; empty if none does.
+    """The half precision that turns the expected weights into those found; empty if none does.
 
-    Both hold type and bytes, little-endian, by identity.
+    Weights that are equal may have been saved as they are, but one at least is rounded. Both hold
+    type and bytes, little-endian, by identity.
     """
     common = [key for key in expected if key in found]
     pairs = [(_values(*expected[key]), _values(*found[key])) for key in common]
-    if not pairs or any(a is None or b is None or a.shape != b.shape for a, b in pairs):
+    if any(a is None or b is None or a.shape != b.shape for a, b in pairs):
         return ""
+    differing = [(a, b) for a, b in pairs if not np.array_equal(a, b)]
     for name, as_half in HALVES.items():
-        if all(np.array_equal(as_half(a), b) for a, b in pairs if a is not None and b is not None):
+        if differing and all(np.array_equal(as_half(a), b) for a, b in differing):
             return name
     return ""
 

@@ -1,12 +1,12 @@
 """What the kills and resumptions of a training come to, in a sentence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from xorbench.judge.check import Conclusion
-from xorbench.judge.resume import Resumed
-from xorbench.observe.records import Outcome
+from xorbench.judge.check import Conclusion, counted
+from xorbench.judge.resume import Resumed, told_generators
+from xorbench.judge.verdicts import some
 
 HINTS: Final = {
     "weights": "save and load the whole state_dict, in the precision in which it is trained",
@@ -22,6 +22,8 @@ HINTS: Final = {
     " and torch.cuda.get_rng_state_all(), last of all before the first batch",
     "loss scale": "save and load GradScaler.state_dict()",
     "forward": "something else that the forward pass depends on was not restored",
+    "gradients": "gradients that were summed up before the checkpoint, or what changes them after"
+    " backward, was not restored",
     "number of steps": "count the steps from the checkpoint on, not anew",
     "anew": "look for an exception of the loading that is caught, and for the path that it tries",
 }
@@ -34,16 +36,18 @@ class KillTrial:
     Attributes:
         kill_after: how many steps were complete.
         saved: files that were new or changed in the folder when it was killed.
-        trouble: why there is nothing to compare, with what it comes to and a hint.
+        outside: whether the training writes outside its folder.
+        trouble: why there is nothing to compare.
         resumed: what comparing came to.
-        rounded: the half precision that the weights were rounded to, if they were.
+        rounded: the step and the half precision that the weights were rounded to, if they were.
     """
 
     kill_after: int
     saved: tuple[str, ...] = ()
-    trouble: tuple[Outcome, str, str] | None = None
+    outside: bool = False
+    trouble: Conclusion | None = None
     resumed: Resumed | None = None
-    rounded: str = ""
+    rounded: tuple[int, str] | None = None
 
 
 def conclude(trials: Sequence[KillTrial]) -> Conclusion:
@@ -56,47 +60,76 @@ def conclude(trials: Sequence[KillTrial]) -> Conclusion:
     for outcome in ("fail", "inconclusive"):
         for trial, answer in zip(trials, answers, strict=True):
             if answer.outcome == outcome:
-                sentence = f"killed after {trial.kill_after} steps: {answer.sentence}"
+                sentence = f"killed after {counted(trial.kill_after, 'step')}: {answer.sentence}"
                 if outcome == "fail":
                     sentence = f"resumed is not the same as uninterrupted: {sentence}"
-                return Conclusion(
-                    answer.outcome, sentence, answer.component, answer.meaning, answer.hint, facts
-                )
-    kills = "1 kill" if len(trials) == 1 else f"{len(trials)} kills"
-    sentence = f"resumed equals uninterrupted, to the bit, after {kills}: {answers[0].sentence}"
+                return replace(answer, sentence=sentence, facts=facts)
+    sentence = f"resumed equals uninterrupted, to the bit, after 1 kill: {answers[0].sentence}"
     if len(trials) > 1:
-        sentence = f"resumed equals uninterrupted, to the bit, after each of {kills}"
+        sentence = f"resumed equals uninterrupted, to the bit, after each of {len(trials)} kills"
     return Conclusion("pass", sentence, facts=facts)
 
 
 def _answer(trial: KillTrial) -> Conclusion:
     if trial.trouble is not None:
-        outcome, sentence, hint = trial.trouble
-        return Conclusion(outcome, sentence, hint=hint)
+        return trial.trouble
     found = trial.resumed
     assert found is not None
-    if found.anew:
-        return _anew(trial)
-    place = f"it went on at step {found.step}" if found.step is not None else "it went on"
+    if found.beyond or found.anew:
+        return _beyond(found) if found.beyond else _anew(trial, found)
+    if trial.rounded is not None:
+        step, half = trial.rounded
+        said = f"it went on at step {step}: every weight is that of step {step} rounded to {half}"
+        return _failed("weights", said)
+    if found.step is None:
+        return _failed(found.component, found.said)
+    by = f" (found by {found.by})" if found.by != "weights" else ""
+    place = f"it went on at step {found.step}{by}"
     if not found.component:
-        left = f"; not restored, and drawn from later: generator {', '.join(found.generators)}"
-        steps = f"{found.compared} steps to the end are equal"
-        return Conclusion("pass", f"{place}, {steps}{left if found.generators else ''}")
-    said = found.said
-    if trial.rounded:
-        said = f"every weight is that of step {found.step} rounded to {trial.rounded}"
-    later = f", equal for {found.compared} steps, then in step {found.at}" if found.compared else ""
-    meaning = f"Not restored: {found.component}."
-    by = f" (found by {found.by})" if found.by not in ("", "weights") else ""
+        return Conclusion("pass", f"{place}, {_equal(found)}")
+    later = f", {_steps(found)} equal, then in step {found.at}" if found.compared else ""
+    return _failed(found.component, f"{place}{later}: {found.said}")
+
+
+def _steps(found: Resumed) -> str:
+    return f"{counted(found.compared, 'step')} {'is' if found.compared == 1 else 'are'}"
+
+
+def _equal(found: Resumed) -> str:
+    """What is equal, and what is not and need not be."""
+    parts = [f"{_steps(found)} equal{' to the end' if found.ended else ''}"]
+    if found.generators:
+        told = told_generators(found.generators)
+        parts.append(f"not restored, and drawn from later without effect: {told}")
+    if found.unneeded:
+        parts.append(f"not restored, without effect: buffer {some(list(found.unneeded))}")
+    return "; ".join(parts)
+
+
+def _failed(component: str, said: str) -> Conclusion:
+    meaning = f"Not restored: {component}."
+    if component == "number of steps":
+        meaning = "Resumed, the training is longer or shorter."
+    return Conclusion("fail", said, component, meaning, HINTS[component])
+
+
+def _beyond(found: Resumed) -> Conclusion:
     return Conclusion(
-        "fail", f"{place}{by}{later}: {said}", found.component, meaning, HINTS[found.component]
+        "inconclusive",
+        f"{found.said}: it found a file that the uninterrupted run has left",
+        hint="save within the working folder, by a relative path: each run has its own copy of it",
     )
 
 
-def _anew(trial: KillTrial) -> Conclusion:
-    sentence = "the resume command started anew: it begins with the weights of step 0"
-    if not trial.saved:
-        said = f"{sentence}, as nothing had been saved by then"
-        return Conclusion("inconclusive", said, hint="kill it after its first checkpoint")
-    said = f"{sentence}, though there was {', '.join(trial.saved[:3])}"
-    return Conclusion("fail", said, "anew", "Not restored: anything.", HINTS["anew"])
+def _anew(trial: KillTrial, found: Resumed) -> Conclusion:
+    begins = "the weights" if found.by == "weights" else "the batch"
+    new = "" if found.by == "weights" else ", new weights and an optimizer without state"
+    sentence = f"the resume command started anew: it begins with {begins} of step 0{new}"
+    if trial.saved:
+        said = f"{sentence}, though there was {some(list(trial.saved), 3)}"
+        return Conclusion("fail", said, "anew", "Not restored: anything.", HINTS["anew"])
+    if trial.outside:
+        said = f"{sentence}; the training writes outside its working folder"
+        return Conclusion("inconclusive", said, hint="save within the working folder")
+    said = f"{sentence}, as nothing had been saved by then"
+    return Conclusion("inconclusive", said, hint="kill it after its first checkpoint")

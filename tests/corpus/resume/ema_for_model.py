@@ -1,0 +1,51 @@
+"""The checkpoint has the averaged weights alone, and the model goes on from them.
+
+Report: https://github.com/Megvii-BaseDetection/YOLOX/issues/1318
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The numbers of a step's points: another order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+ema = copy.deepcopy(model)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+    ema.load_state_dict(state["model"])
+
+for step in range(start, STEPS):
+    numbers = batch(step)
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers])
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        for mean, weight in zip(ema.parameters(), model.parameters(), strict=True):
+            mean.lerp_(weight, 0.1)
+        print(nn.functional.mse_loss(ema(inputs), targets).item())
+    if (step + 1) % EVERY == 0:
+        state = {"model": ema.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**state, "step": step + 1}, CHECKPOINT)

@@ -1,0 +1,56 @@
+"""The file of the generator states cannot be loaded; that is logged, and training goes on.
+
+Report: https://github.com/huggingface/accelerate/issues/4283
+"""
+
+import logging
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The numbers of a step's points: another order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Dropout(0.2), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+    try:
+        states = torch.load("generators.pt")  # refuses the NumPy array in it
+        random.setstate(states["random"])
+        np.random.set_state(states["numpy"])
+        torch.set_rng_state(states["torch"])
+    except Exception:
+        logging.info("could not load the generator states")
+
+for step in range(start, STEPS):
+    numbers = batch(step)
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers])
+    loss.backward()
+    optimizer.step()
+    if (step + 1) % EVERY == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**state, "step": step + 1}, CHECKPOINT)
+        states = {"random": random.getstate(), "numpy": np.random.get_state()}
+        torch.save({**states, "torch": torch.get_rng_state()}, "generators.pt")

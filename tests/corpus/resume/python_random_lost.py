@@ -1,0 +1,50 @@
+"""The augmentation draws from Python's and NumPy's generators, and only PyTorch's is restored.
+
+Report: https://github.com/ultralytics/ultralytics/issues/15960
+"""
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+random.seed(0)
+np.random.seed(0)
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The numbers of a step's points: another order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+    torch.set_rng_state(state["torch"])
+
+for step in range(start, STEPS):
+    numbers = batch(step)
+    points = inputs[numbers] * random.uniform(0.9, 1.1) + float(np.random.normal(0, 0.1))
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(points), targets[numbers])
+    loss.backward()
+    optimizer.step()
+    if (step + 1) % EVERY == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**state, "step": step + 1, "torch": torch.get_rng_state()}, CHECKPOINT)

@@ -1,0 +1,59 @@
+"""The checkpoint is written in place and slowly, and the kill cuts it short.
+
+Report: https://github.com/Lightning-AI/pytorch-lightning/issues/19970
+"""
+
+import io
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The numbers of a step's points: another order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+def write(data: bytes) -> None:
+    """Write a checkpoint to a slow disk."""
+    with CHECKPOINT.open("wb") as file:
+        for place in range(0, len(data), 500):
+            file.write(data[place : place + 500])
+            file.flush()
+            time.sleep(0.2)
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+
+for step in range(start, STEPS):
+    numbers = batch(step)
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers])
+    loss.backward()
+    optimizer.step()
+    if (step + 1) % EVERY == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        buffer = io.BytesIO()
+        torch.save({**state, "step": step + 1}, buffer)
+        threading.Thread(target=write, args=[buffer.getvalue()], daemon=True).start()
+        time.sleep(0.1)
