@@ -289,6 +289,12 @@ LACKS = {
     ),
     "two passes": ({"loss/l1": "more"}, "accumulation", "has 2 backward passes and 1 calls"),
     "gradient": ({"gradient/o0.g0.p0": "other"}, "gradients", "the gradient of weight differs"),
+    "frozen": ({"gradient/o0.g0.p0": None}, "gradients", "weight has no gradient"),
+    "evaluation mode": (
+        {"call/c0": None, "batch/c0[0]": None, "context/x0": ""},
+        "training mode",
+        "called in evaluation mode",
+    ),
 }
 
 
@@ -368,6 +374,16 @@ def test_a_buffer_that_nothing_depends_on_is_told_and_passes() -> None:
     assert judged(record(SAVED, changed=mattered), whole).component == "buffers"
 
 
+def test_a_model_that_is_called_before_it_is_loaded_is_known_by_its_gradients() -> None:
+    """The step begins with that call, so its weights are not those that it trains with."""
+    first = {"parameter/o0.g0.p0": "new", "parameter/o0.g0.p1": "new", "buffer/m0.mean": "new"}
+    called = {**first, "call/c1": "", "batch/c1[0]": "all"}
+    found = judged(record(SAVED, changed={SAVED: called}))
+    assert (found.step, found.by, found.component) == (SAVED, "weights", "")
+    lost = {**called, "state/o0.g0.p0.step": "other"}
+    assert judged(record(SAVED, changed={SAVED: lost})).component == "optimizer state"
+
+
 def test_an_unrestored_generator_that_changes_nothing_is_told_and_passes() -> None:
     """Its name is in the sentence; one that is never the same is not."""
     changed = {step: {"generator/torch cpu": f"other{step}"} for step in range(SAVED, STEPS)}
@@ -395,7 +411,7 @@ def test_every_component_has_a_hint() -> None:
     named = {component for _, component, _ in LACKS.values()}
     named |= {"weights", "hyperparameters", "loss scale", "another model", "number of steps"}
     assert named < set(HINTS)
-    assert len(LOOKS) == 10
+    assert len(LOOKS) == 11
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "float64", "uint8"])

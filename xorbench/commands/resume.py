@@ -13,7 +13,7 @@ from xorbench.commands.check import CheckOutcome, CheckRequest, Note
 from xorbench.commands.processes import terminable
 from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
-from xorbench.judge.check import CheckRuns, Conclusion
+from xorbench.judge.check import CheckRuns, Conclusion, counted
 from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
 from xorbench.judge.resume_answer import KillTrial, conclude
@@ -205,7 +205,7 @@ def _trial(
     notes = checks.notes_of([whole, killed, resumed])
     outside = any("outside" in note for note in notes)
     trial = KillTrial(number, saved=tuple(saved or ()), outside=outside)
-    trouble = _trouble(trial, killed, resumed)
+    trouble = _trouble(trial, whole, killed, resumed)
     if trouble is not None:
         return replace(trial, trouble=trouble)
     ranks = zip(*(_by_rank(one) for one in (whole, killed, resumed)), strict=False)
@@ -220,8 +220,21 @@ def _trial(
     return replace(trial, resumed=first)
 
 
-def _trouble(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
+def _trouble(trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended) -> Conclusion | None:
     """Why there is nothing to compare."""
+    found = _how_it_ended(trial, killed, resumed)
+    if found is not None:
+        return found
+    if not _by_rank(killed) or not _by_rank(resumed):
+        return _no_step(trial, resumed)
+    counts = [len(_by_rank(one)) for one in (whole, resumed)]
+    if counts[0] != counts[1]:
+        said = f"the resumed run trains in {counted(counts[1], 'process')}, expected {counts[0]}"
+        return Conclusion("inconclusive", said, hint="resume with as many processes")
+    return None
+
+
+def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
     if killed.how != "stopped":
         how = f"it ended by itself before: {checks.told(killed)}"
         return Conclusion("inconclusive", f"run 2 could not be killed: {how}")
@@ -232,8 +245,6 @@ def _trouble(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | No
     if resumed.how == "timeout":
         said = f"the resumed run did not end within {resumed.wall_s:.0f} s and was killed"
         return Conclusion("inconclusive", said, hint="give it longer with --timeout")
-    if not _by_rank(killed) or not _by_rank(resumed):
-        return _no_step(trial, resumed)
     return None
 
 
@@ -270,7 +281,12 @@ def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
 def _by_rank(one: Ended) -> list[TraceFile]:
     """The processes that made steps, by rank, then by their start."""
     found = [trace for trace in traces.recorded(one.records) if any(_steps(trace))]
-    return sorted(found, key=lambda trace: (trace.head.process and trace.head.process.rank) or "")
+    return sorted(found, key=_rank)
+
+
+def _rank(trace: TraceFile) -> int:
+    rank = trace.head.process.rank if trace.head.process else None
+    return int(rank) if rank and rank.isdecimal() else 0
 
 
 def _steps(trace: TraceFile) -> Iterator[TraceStep]:

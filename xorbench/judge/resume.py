@@ -68,7 +68,8 @@ def compare(
     """
     resumed = renamed_as(whole, resumed)
     start = resumed.steps[0]
-    step, by = _aligned(whole, start, kill_after)
+    prepared = _prepared(whole, start, kill_after)
+    step, by = _aligned(whole, start, kill_after) if prepared is None else (prepared, "weights")
     if step is None:
         return _nowhere(whole, start, kill_after)
     lost = looks.unlike(whole, second, whole.steps[step], start)
@@ -77,7 +78,7 @@ def compare(
     if by != "weights":
         said = _described(whole, start, step)
         return replace(found, component="weights", said=said, at=step)
-    at = Meeting(whole, resumed, whole.steps[step], start)
+    at = Meeting(whole, resumed, whole.steps[step], start, prepared=prepared is not None)
     transient = _transient(at)
     followed = _followed(replace(at, ignored=transient), second, found)
     if followed.component and transient:
@@ -109,6 +110,19 @@ def _aligned(whole: ResumeRecord, start: StepRecord, kill_after: int) -> tuple[i
     if 0 < len(batched) < len(steps):
         return batched[-1].step, BATCH
     return None, ""
+
+
+def _prepared(whole: ResumeRecord, start: StepRecord, kill_after: int) -> int | None:
+    """The step that it goes on with, if it called the model before it loaded the checkpoint.
+
+    Its step then began with other weights, and more calls; but its gradients are those of a step.
+    """
+    gradients = start.digests("gradient")
+    for one in reversed(whole.steps[: kill_after + 1]):
+        same = gradients and one.digests("gradient") == gradients
+        if same and one.losses()[-1:] and start.count("call") > one.count("call"):
+            return None if _same_weights(one, start) else one.step
+    return None
 
 
 def _evidence(

@@ -24,6 +24,7 @@ HINTS: Final = {
     "forward": "something else that the forward pass depends on was not restored",
     "gradients": "gradients that were summed up before the checkpoint, or what changes them after"
     " backward, was not restored",
+    "training mode": "call train() after the checkpoint is loaded, and after each evaluation",
     "number of steps": "count the steps from the checkpoint on, not anew",
     "anew": "look for an exception of the loading that is caught, and for the path that it tries",
 }

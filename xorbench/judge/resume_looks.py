@@ -19,6 +19,7 @@ class Meeting:
         expected, found: the step of the whole run and that of the resumed one.
         lost: generators that differ here, are reproducible, and are drawn from here.
         ignored: buffers that differ where the resumed run begins, by kind and identity.
+        prepared: whether the resumed run called its model before it loaded the checkpoint.
     """
 
     whole: ResumeRecord
@@ -27,6 +28,7 @@ class Meeting:
     found: StepRecord
     lost: tuple[str, ...] = ()
     ignored: frozenset[str] = frozenset()
+    prepared: bool = False
 
     def digests(self, kind: str) -> tuple[dict[str, str], dict[str, str]]:
         """The digests of a kind of events on both sides."""
@@ -40,7 +42,8 @@ class Meeting:
 
 def missing(at: Meeting) -> Found:
     """What is not as it was, what is restored before what follows from it."""
-    return next((found for look in LOOKS if (found := look(at)) is not None), None)
+    some = AFTER_BACKWARD if at.prepared and at.found is at.resumed.steps[0] else LOOKS
+    return next((found for look in some if (found := look(at)) is not None), None)
 
 
 def _weights(at: Meeting) -> Found:
@@ -86,7 +89,10 @@ def _hyperparameters(at: Meeting) -> Found:
     when = [one.step for one in at.whole.steps if one.settings() == found]
     nearest = min(when, key=lambda step: abs(step - at.expected.step), default=None)
     told = "" if nearest is None else f", as in step {nearest}"
-    return "hyperparameters", f"{said}{told}: the scheduler was not restored, or is off by steps"
+    why = "the scheduler was not restored, or is off by steps"
+    if not said.startswith("learning rate"):
+        why = "the optimizer's groups were not restored"
+    return "hyperparameters", f"{said}{told}: {why}"
 
 
 def _scale(at: Meeting) -> Found:
@@ -106,6 +112,20 @@ def _scale(at: Meeting) -> Found:
 
 def _power_of_two(ratio: float) -> bool:
     return ratio > 0 and ratio != 1 and math.frexp(ratio)[0] == 0.5
+
+
+def _mode(at: Meeting) -> Found:
+    """Calls that are training calls on one side alone: `train()` or `eval()` decides that."""
+    calls, contexts = (
+        at.found.count(kind) - at.expected.count(kind) for kind in ("call", "context")
+    )
+    if not calls or calls != -contexts:
+        return None
+    mode = "evaluation" if calls < 0 else "training"
+    return (
+        "training mode",
+        f"the model is called in {mode} mode, in the uninterrupted run it is not",
+    )
 
 
 def _within_step(at: Meeting) -> Found:
@@ -177,16 +197,22 @@ def _forward(at: Meeting) -> Found:
 
 
 def _gradients(at: Meeting) -> Found:
-    name = first_differing(*common(*at.digests("gradient")))
+    a, b = at.digests("gradient")
+    name = first_differing(a, b)
     if name is None:
         return None
-    what = f"the gradient of {_name(at, name.partition(' ')[2])} differs, though the loss is equal"
+    parameter = _name(at, name.partition(" ")[2])
+    if name not in a or name not in b:
+        has = f"{parameter} has {'no' if name in a else 'a'} gradient"
+        return "gradients", f"{has}: which parameters are trained was not restored"
+    what = f"the gradient of {parameter} differs, though the loss is equal"
     return ("generators", _generators_said(at, what)) if at.lost else ("gradients", what)
 
 
 LOOKS: Final[Sequence[Callable[[Meeting], Found]]] = (
     _weights,
     _scale,
+    _mode,
     _within_step,
     _buffers,
     _state,
@@ -196,6 +222,9 @@ LOOKS: Final[Sequence[Callable[[Meeting], Found]]] = (
     _forward,
     _gradients,
 )
+
+# What is left to compare where the weights were loaded after the step had begun.
+AFTER_BACKWARD: Final = (_state, _other, _hyperparameters, _gradients)
 
 
 # Generators

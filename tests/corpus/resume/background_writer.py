@@ -63,6 +63,6 @@ for step in range(start, STEPS):
     loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers])
     loss.backward()
     optimizer.step()
-    if (step + 1) % EVERY < 2:
+    if step and (step + 1) % EVERY < 2:
         jobs.put(step + 1)
         turns.get()

@@ -1,0 +1,47 @@
+"""What is trained from step 6 on is frozen in each start, and the resume is past that step.
+
+Report: https://github.com/Lightning-AI/pytorch-lightning/issues/21901
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The numbers of a step's points: another order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+model[0].requires_grad_(False)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+start = 0
+if "--resume" in sys.argv:
+    state = torch.load(CHECKPOINT)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    start = state["step"]
+
+for step in range(start, STEPS):
+    if step == 6:
+        model[0].requires_grad_(True)
+    numbers = batch(step)
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers])
+    loss.backward()
+    optimizer.step()
+    if (step + 1) % EVERY == 0:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**state, "step": step + 1}, CHECKPOINT)
