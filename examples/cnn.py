@@ -1,6 +1,7 @@
 """A small convolutional network tells discs, squares and crosses apart.
 
 python examples/cnn.py --epochs 3
+python examples/cnn.py --epochs 3 --resume    go on after the last epoch that was saved
 """
 
 import argparse
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=Path("cnn.pt"))
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
@@ -85,8 +87,16 @@ def main() -> None:
     model = ShapeNet()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=args.epochs)
+    start = 0
+    if args.resume:
+        state = torch.load(args.checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["generator"])  # it shuffles the images, and draws dropout
+        start = state["epoch"] + 1
 
-    for epoch in range(args.epochs):
+    for epoch in range(start, args.epochs):
         loss = train_epoch(model, train_loader, optimizer)
         accuracy = evaluate(model, valid_loader)
         schedule.step()
@@ -96,6 +106,7 @@ def main() -> None:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
+            "generator": torch.get_rng_state(),
         }
         torch.save(state, args.checkpoint)
 

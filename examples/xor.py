@@ -1,6 +1,7 @@
 """A small network learns the continuous XOR, as the well-known tutorial has it.
 
 python examples/xor.py --epochs 100
+python examples/xor.py --epochs 100 --resume    go on after the last epoch that was saved
 """
 
 import argparse
@@ -42,18 +43,40 @@ class SimpleClassifier(nn.Module):
         return self.linear2(self.act_fn(self.linear1(x)))
 
 
-def train_model(model: nn.Module, loader: DataLoader, epochs: int) -> None:
-    """Train with stochastic gradient descent."""
+def save_checkpoint(
+    path: Path, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Save what the next epoch depends on; the generator decides the order of its batches."""
+    state = {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**state, "generator": torch.get_rng_state()}, f"{path}.new")
+    Path(f"{path}.new").replace(path)  # a kill while it is written leaves the last one whole
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the same, and return the epoch to go on with."""
+    state = torch.load(path)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["generator"])
+    return state["epoch"]
+
+
+def train_model(
+    model: nn.Module, loader: DataLoader, epochs: int, checkpoint: Path, resume: bool
+) -> None:
+    """Train with stochastic gradient descent, and save after each epoch."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loss_module = nn.BCEWithLogitsLoss()
     model.train()
-    for epoch in range(epochs):
+    start = load_checkpoint(checkpoint, model, optimizer) if resume else 0
+    for epoch in range(start, epochs):
         for data_inputs, data_labels in loader:
             preds = model(data_inputs).squeeze(dim=1)
             loss = loss_module(preds, data_labels.float())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        save_checkpoint(checkpoint, epoch + 1, model, optimizer)
         if epoch % 10 == 0 or epoch == epochs - 1:
             print(f"epoch {epoch}: loss {loss.item():.4f}")
 
@@ -76,13 +99,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--save", type=Path, default=Path("xor.pt"))
+    parser.add_argument("--checkpoint", type=Path, default=Path("xor-checkpoint.pt"))
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
     model = SimpleClassifier(num_inputs=2, num_hidden=4, num_outputs=1)
     train_loader = DataLoader(XORDataset(2500), batch_size=128, shuffle=True)
     test_loader = DataLoader(XORDataset(500), batch_size=128, shuffle=False)
-    train_model(model, train_loader, args.epochs)
+    train_model(model, train_loader, args.epochs, args.checkpoint, args.resume)
     torch.save(model.state_dict(), args.save)
 
     loaded = SimpleClassifier(num_inputs=2, num_hidden=4, num_outputs=1)
