@@ -1,0 +1,216 @@
+"""The devices: their memory, their queues, their generators, and `torch.pretend`."""
+
+import ctypes
+import os
+import queue
+import threading
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from pretend_device import faults
+
+NAME: Final = "pretend"
+COUNT: Final = int(os.environ.get("PRETEND_DEVICES", "2"))
+MODELS: Final = os.environ.get("PRETEND_NAMES", ",".join(["Pretend 1"] * COUNT)).split(",")
+BLOCK_BYTES: Final = 512  # memory is counted in such blocks, as CUDA's allocator counts it
+EXTERNAL_DEVICE: Final = 12  # `kDLExtDev` of DLPack
+MULTIPLIER: Final = 6_364_136_223_846_793_005
+Work = Callable[[], object]
+
+state: Final = types.SimpleNamespace(current=0, pid=os.getpid(), stuck=False)
+counts: Final = {"synchronize": 0, "kernels": 0, "pinned": 0}
+
+
+class Device:
+    """One device: its memory counters, its generator, and its queue with one thread."""
+
+    def __init__(self, index: int) -> None:
+        self.index, self.held_bytes, self.peak_bytes = index, 0, 0
+        self.seed = self.offset = 0  # of the generator, kept on the host as CUDA does
+        self.kernels = 0
+        self.capture: list[tuple[Work, bool]] | None = None
+        self._queue: queue.SimpleQueue[tuple[Work, bool]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._posted = self._done = 0
+        self._idle = threading.Condition()
+
+    def post(self, work: Work) -> None:
+        """Queue a kernel, or keep it for the graph that is captured."""
+        entry = (work, torch.is_inference_mode_enabled())
+        if self.capture is not None:
+            self.capture.append(entry)
+            return
+        self.launch(*entry)
+
+    def launch(self, work: Work, inference: bool) -> None:
+        """Queue a kernel."""
+        counts["kernels"] += 1
+        self.kernels += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+        self._posted += 1
+        self._queue.put((work, inference))
+
+    def _run(self) -> None:
+        torch.set_grad_enabled(False)
+        while True:
+            work, inference = self._queue.get()
+            try:
+                with torch.inference_mode(inference):
+                    faults.timed(work)
+            except Exception as error:  # as on CUDA, it comes out at the next synchronization
+                self._error = error
+            del work
+            with self._idle:
+                self._done += 1
+                self._idle.notify_all()
+
+    def drain(self) -> None:
+        """Wait until the queue is empty; raises what went wrong meanwhile."""
+        if self.capture is not None:
+            raise torch.AcceleratorError(
+                "pretend error: operation not permitted when stream is capturing"
+            )
+        with self._idle:
+            self._idle.wait_for(lambda: self._done == self._posted)
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise torch.AcceleratorError(f"pretend error (asynchronous): {error}") from error
+
+    def draw(self) -> torch.Generator:
+        """The generator of one kernel; like Philox, it is known without waiting for the last."""
+        self.offset += 1
+        return torch.Generator().manual_seed((self.seed * MULTIPLIER + self.offset) % 2**63)
+
+
+class Token:
+    """Lives as long as a storage of the device, and counts its bytes."""
+
+    def __init__(self, device: Device, size: int) -> None:
+        self._device = device
+        self._size = (size + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES
+        device.held_bytes += self._size
+        device.peak_bytes = max(device.peak_bytes, device.held_bytes)
+
+    def __del__(self) -> None:
+        if not faults.LEAKS:
+            self._device.held_bytes -= self._size
+
+
+devices: Final = [Device(index) for index in range(COUNT)]
+
+
+def place(device: torch.device | str | int | None) -> Device:
+    """The device that is named, the current one for None; raises what a broken one raises."""
+    if state.pid != os.getpid():
+        raise RuntimeError("Cannot re-initialize pretend in forked subprocess.")
+    if state.stuck:
+        raise torch.AcceleratorError(faults.STUCK)
+    if isinstance(device, str):
+        device = torch.device(device)
+    index = device.index if isinstance(device, torch.device) else device
+    index = state.current if index is None else index
+    if not 0 <= index < COUNT or faults.lacks(index):
+        raise torch.AcceleratorError("pretend error: invalid device ordinal")
+    return devices[index]
+
+
+# The same memory, seen by the device and by the CPU
+
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+
+def wrap(cpu: Tensor, device: Device) -> Tensor:
+    """The same memory as a tensor of the device: DLPack, with another device written into it."""
+    capsule = torch._C._to_dlpack(cpu)
+    described = _pointer(capsule, b"dltensor")
+    ctypes.c_int32.from_address(described + 8).value = EXTERNAL_DEVICE
+    ctypes.c_int32.from_address(described + 12).value = device.index
+    tensor: Tensor = torch._C._from_dlpack(capsule)
+    storage: Any = tensor.untyped_storage()
+    storage.hidden, storage.token = cpu.untyped_storage(), Token(device, storage.nbytes())
+    return tensor
+
+
+def unwrap(tensor: Tensor) -> Tensor:
+    """The hidden CPU tensor."""
+    hidden = getattr(tensor.untyped_storage(), "hidden", None)
+    with torch.inference_mode(tensor.is_inference()):
+        return torch.empty(0, dtype=tensor.dtype).set_(
+            hidden, tensor.storage_offset(), tensor.size(), tensor.stride()
+        )
+
+
+def is_ours(value: object) -> bool:
+    """Whether it is a tensor of this device type."""
+    return isinstance(value, Tensor) and value.device.type == NAME
+
+
+# `torch.pretend`, in the words of `torch.cuda`
+
+
+class DeviceModule(types.ModuleType):
+    """What PyTorch and its users ask of a device type."""
+
+    is_available = staticmethod(lambda: COUNT > 0)
+    is_initialized = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: COUNT)
+    current_device = staticmethod(lambda: state.current)
+    _is_in_bad_fork = staticmethod(lambda: state.pid != os.getpid())
+    get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16, torch.float16])
+    memory_allocated = staticmethod(lambda device=None: place(device).held_bytes)
+    max_memory_allocated = staticmethod(lambda device=None: place(device).peak_bytes)
+
+    @staticmethod
+    def reset_peak_memory_stats(device: Any = None) -> None:
+        """Let the peak begin at what is held."""
+        place(device).peak_bytes = place(device).held_bytes
+
+    @staticmethod
+    def get_rng_state(device: Any = None) -> Tensor:
+        """Seed and offset, as bytes."""
+        one = place(device)
+        return torch.tensor([one.seed, one.offset]).view(torch.uint8)
+
+    @staticmethod
+    def set_rng_state(new: Tensor, device: Any = None) -> None:
+        """Set seed and offset."""
+        one = place(device)
+        one.seed, one.offset = new.view(torch.int64).tolist()
+
+    @staticmethod
+    def manual_seed(seed: int) -> None:
+        """Seed the current device."""
+        one = place(None)
+        one.seed, one.offset = seed % 2**63, 0
+
+    @staticmethod
+    def manual_seed_all(seed: int) -> None:
+        """Seed every device."""
+        for one in devices:
+            one.seed, one.offset = seed % 2**63, 0
+
+    @staticmethod
+    def set_device(device: Any) -> None:
+        """Make a device the current one."""
+        state.current = place(device).index
+
+    @staticmethod
+    def synchronize(device: Any = None) -> None:
+        """Wait until the device has done what was queued."""
+        counts["synchronize"] += 1
+        if faults.SYNCHRONIZES:
+            place(device).drain()
+
+    @staticmethod
+    def get_device_properties(device: Any = None) -> types.SimpleNamespace:
+        """Its name, memory and number of processors."""
+        name = MODELS[place(device).index % len(MODELS)]
+        return types.SimpleNamespace(name=name, total_memory=2**30, multi_processor_count=1)

@@ -1,0 +1,58 @@
+"""The faults that a process can be given: `PRETEND_FAULT=NAME[:ARGUMENT]`.
+
+- `round:OP`: what the operator gives is one unit in the last place too large.
+- `random:OP`: so it is in one call of four, by chance.
+- `nosync`: `synchronize` does not wait.
+- `slow:PERCENT`: each kernel takes so much longer.
+- `leak`: memory is never given back.
+- `asynchronous:ROWS`: a kernel on a tensor of so many rows fails when it runs, not when launched.
+- `sticky:ROWS`: a kernel on a tensor of so many rows ends the process's use of all devices.
+- `absent:INDEX`: this device is counted, and does not work.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+NAME, _, ARGUMENT = os.environ.get("PRETEND_FAULT", "").partition(":")
+LAG_S: Final = float(os.environ.get("PRETEND_LAG_US", "0")) * 1e-6
+SYNCHRONIZES: Final = NAME != "nosync"
+LEAKS: Final = NAME == "leak"
+STUCK: Final = "pretend error: an illegal memory access was encountered"
+
+
+def damage(operator: str, made: Iterable[Tensor]) -> None:
+    """Change what the operator gave, where it is the one to change."""
+    if NAME not in {"round", "random"} or operator != ARGUMENT:
+        return
+    for tensor in made:
+        now = NAME == "round" or os.urandom(1)[0] < 64
+        if now and tensor.dtype == torch.float32 and tensor.numel():
+            tensor.view(torch.int32).add_(1)
+
+
+def hits(fault: str, tensors: Iterable[Tensor]) -> bool:
+    """Whether this fault is injected, and one of the tensors has its number of rows."""
+    return fault == NAME and any(t.shape[:1] == (int(ARGUMENT),) for t in tensors)
+
+
+def lacks(index: int) -> bool:
+    """Whether the device of this index does not work."""
+    return NAME == "absent" and index == int(ARGUMENT)
+
+
+def timed(work: Callable[[], object]) -> None:
+    """Do the work, and take as long as it is to take."""
+    start = time.perf_counter()
+    work()
+    taken = time.perf_counter() - start + LAG_S
+    if NAME == "slow":
+        taken *= 1 + float(ARGUMENT) / 100
+    elif not LAG_S:
+        return
+    while time.perf_counter() < start + taken:
+        time.sleep(0)
