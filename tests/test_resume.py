@@ -291,7 +291,7 @@ LACKS = {
     "gradient": ({"gradient/o0.g0.p0": "other"}, "gradients", "the gradient of weight differs"),
     "frozen": ({"gradient/o0.g0.p0": None}, "gradients", "weight has no gradient"),
     "evaluation mode": (
-        {"call/c0": None, "batch/c0[0]": None, "context/x0": ""},
+        {"call/c0": None, "batch/c0[0]": None},
         "training mode",
         "called in evaluation mode",
     ),
@@ -306,6 +306,15 @@ def test_each_component_is_named(name: str) -> None:
     found = judged(record(SAVED, changed={SAVED: changed}, final=final))
     assert (found.step, found.component, found.at) == (SAVED, component, SAVED)
     assert said in found.said
+
+
+def test_a_model_in_evaluation_mode_is_known_by_its_weights() -> None:
+    """It is recorded as another model, until the optimizer has stepped."""
+    weights = {"parameter/o0.g0.p0": None, "parameter/o0.g0.p1": None}
+    others = {"other/x0.weight": "weight4", "other/x0.bias": "bias4"}
+    changed, component, _ = LACKS["evaluation mode"]
+    found = judged(record(SAVED, changed={SAVED: {**changed, **weights, **others}}))
+    assert (found.step, found.by, found.component) == (SAVED, "weights", component)
 
 
 @pytest.mark.parametrize("name", [name for name in LACKS if name != "restarted"])

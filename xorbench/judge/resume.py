@@ -144,7 +144,10 @@ def _anew(start: StepRecord, step: int, by: str) -> bool:
 def _same_weights(one: StepRecord, start: StepRecord) -> bool:
     """Whether the weights that both have are equal; a model may not have been called yet."""
     a, b = looks.common(one.digests("parameter"), start.digests("parameter"))
-    return bool(a) and a == b
+    if not a:  # in evaluation mode a model is not known as the one that is trained
+        weights = set(one.digests("parameter").values())
+        return bool(weights) and weights <= set(start.digests("other").values())
+    return a == b
 
 
 def _moving(steps: Sequence[StepRecord]) -> set[str]:
@@ -198,6 +201,8 @@ def _described(whole: ResumeRecord, start: StepRecord, step: int) -> str:
     """How weights differ from those of the step that it goes on with."""
     a, b = looks.common(whole.steps[step].digests("parameter"), start.digests("parameter"))
     differing = [key for key in a if a[key] != b[key]]
+    if not differing:
+        return "the weights that it starts with are not known"
     first = differing[0].partition(" ")[2]
     name = whole.names.get(first) or first
     what = f"{len(differing)} of {len(a)} parameters, the first {name}, are"

@@ -115,13 +115,11 @@ def _power_of_two(ratio: float) -> bool:
 
 
 def _mode(at: Meeting) -> Found:
-    """Calls that are training calls on one side alone: `train()` or `eval()` decides that."""
-    calls, contexts = (
-        at.found.count(kind) - at.expected.count(kind) for kind in ("call", "context")
-    )
-    if not calls or calls != -contexts:
+    """Training calls on one side alone: `train()` or `eval()` decides what is one."""
+    expected, found = at.expected.count("call"), at.found.count("call")
+    if bool(expected) == bool(found):
         return None
-    mode = "evaluation" if calls < 0 else "training"
+    mode = "evaluation" if expected else "training"
     return (
         "training mode",
         f"the model is called in {mode} mode, in the uninterrupted run it is not",

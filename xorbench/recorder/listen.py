@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ from .walk import Unknown, values
 
 RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
 MOST_EVENTS = 200_000  # of one step
+MOST_ALIVE = 4  # models that are called and not trained, kept to be recorded at the end
 MOST_CONTEXT = 200  # calls of one step that are told though they are not training calls
 MOST_ERRORS = 10  # of one step
 MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
@@ -79,6 +81,7 @@ class Listener:
         self._most_made = MOST_MADE
         self._modules: list[Watched] = []
         self._others: list[weakref.ref[nn.Module]] = []
+        self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
         self._optimizers: list[Watched] = []
         self._stepping: list[int] = []
         self._names = WeakIdKeyDictionary()
@@ -153,12 +156,15 @@ class Listener:
             self.add(kind, name, None, name=class_name(module))
         if training:
             self._inputs(name, args)
-        elif (
-            self.options.state
-            and not any(other() is module for other in self._others)
-            and any(True for _ in _parts(module))
-        ):
+        elif self.options.state and any(True for _ in _parts(module)):
+            self._other(module)
+
+    def _other(self, module: nn.Module) -> None:
+        """Note a model that is called and not trained, such as an average of the weights."""
+        if not any(other() is module for other in self._others):
             self._others.append(weakref.ref(module))
+        if not any(one is module for one in self._alive):
+            self._alive.append(module)  # a model of `main` alone is gone when the program ends
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool

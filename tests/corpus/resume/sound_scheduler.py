@@ -27,7 +27,7 @@ def batch(step: int) -> torch.Tensor:
 model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 rates = [0.0, 0.0, 0.0, 0.3, 0.6, *(0.9**n for n in range(STEPS))]
-scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
+scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rates[step])
 start = 0
 if "--resume" in sys.argv:
     state = torch.load(CHECKPOINT)

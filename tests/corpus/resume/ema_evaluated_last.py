@@ -1,0 +1,54 @@
+"""The averaged model is made anew from the weights, and is used at the end alone.
+
+Report: https://github.com/Benzoin96485/Enerzyme/issues/36
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+CHECKPOINT = Path("last.pt")
+STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+
+torch.manual_seed(0)
+inputs = torch.randn(SIZE * PER_EPOCH, 6)
+targets = inputs @ torch.randn(6, 2)
+
+
+def batch(step: int) -> torch.Tensor:
+    """The numbers of a step's points: another order in each epoch."""
+    epoch, place = divmod(step, PER_EPOCH)
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+    return order[place * SIZE : (place + 1) * SIZE]
+
+
+def main() -> None:
+    """Train."""
+    model = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    start = 0
+    if "--resume" in sys.argv:
+        state = torch.load(CHECKPOINT)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    ema = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    )
+    for step in range(start, STEPS):
+        numbers = batch(step)
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(inputs[numbers]), targets[numbers])
+        loss.backward()
+        optimizer.step()
+        ema.update_parameters(model)
+        if (step + 1) % EVERY == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "step": step + 1}, CHECKPOINT)
+    with torch.no_grad():
+        print(nn.functional.mse_loss(ema.eval()(inputs), targets).item())
+
+
+main()
