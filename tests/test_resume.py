@@ -287,11 +287,15 @@ LACKS = {
         "generators",
         "the loss differs: the generator torch cpu was not restored",
     ),
-    "two passes": ({"loss/l1": "more"}, "accumulation", "has 2 backward passes and 1 calls"),
+    "two passes": (
+        {"loss/l1": "more", "gradient/o0.g0.p0": "other"},
+        "accumulation",
+        "has 2 backward passes and 1 calls",
+    ),
     "gradient": ({"gradient/o0.g0.p0": "other"}, "gradients", "the gradient of weight differs"),
     "frozen": ({"gradient/o0.g0.p0": None}, "gradients", "weight has no gradient"),
     "evaluation mode": (
-        {"call/c0": None, "batch/c0[0]": None},
+        {"call/c0": None, "batch/c0[0]": None, "gradient/o0.g0.p0": "other"},
         "training mode",
         "called in evaluation mode",
     ),
@@ -351,7 +355,7 @@ def test_a_loss_that_is_a_power_of_two_times_another_is_a_loss_scale() -> None:
 def test_a_step_that_begins_with_a_later_batch_was_saved_in_an_accumulation() -> None:
     """The batches of a step are told apart by call."""
     more = {step: {"call/c1": "", "batch/c1[0]": f"second{step}"} for step in range(STEPS)}
-    begins = {"batch/c0[0]": "second4", "batch/c1[0]": "batch5"}
+    begins = {"batch/c0[0]": "second4", "batch/c1[0]": "batch5", "gradient/o0.g0.p0": "other"}
     resumed = record(SAVED, changed={**more, SAVED: {**more[SAVED], **begins}})
     found = compare(record(changed=more), record(last=KILL, changed=more), resumed, KILL)
     assert found.component == "accumulation"
@@ -391,6 +395,17 @@ def test_a_model_that_is_called_before_it_is_loaded_is_known_by_its_gradients() 
     assert (found.step, found.by, found.component) == (SAVED, "weights", "")
     lost = {**called, "state/o0.g0.p0.step": "other"}
     assert judged(record(SAVED, changed={SAVED: lost})).component == "optimizer state"
+
+
+def test_gradients_that_were_saved_within_an_accumulation_are_sound() -> None:
+    """The first step has fewer calls than the uninterrupted one, and the same gradients."""
+    more = {
+        step: {"call/c1": "", "batch/c1[0]": f"second{step}", "loss/l1": "x"} for step in range(8)
+    }
+    begins = {**more, SAVED: {"batch/c0[0]": f"second{SAVED}", "loss/l0": "x"}}
+    second = record(last=KILL, changed=more)
+    found = compare(record(changed=more), second, record(SAVED, changed=begins), KILL)
+    assert (found.step, found.component) == (SAVED, "")
 
 
 def test_an_unrestored_generator_that_changes_nothing_is_told_and_passes() -> None:

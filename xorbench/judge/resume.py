@@ -79,7 +79,7 @@ def compare(
         said = _described(whole, start, step)
         return replace(found, component="weights", said=said, at=step)
     at = Meeting(whole, resumed, whole.steps[step], start, prepared=prepared is not None)
-    transient = _transient(at)
+    transient = frozenset[str]() if at.prepared else _transient(at)
     followed = _followed(replace(at, ignored=transient), second, found)
     if followed.component and transient:
         return _followed(at, second, found)
@@ -113,15 +113,15 @@ def _aligned(whole: ResumeRecord, start: StepRecord, kill_after: int) -> tuple[i
 
 
 def _prepared(whole: ResumeRecord, start: StepRecord, kill_after: int) -> int | None:
-    """The step that it goes on with, if it called the model before it loaded the checkpoint.
+    """The step whose gradients it ends its first one with, though its calls are others.
 
-    Its step then began with other weights, and more calls; but its gradients are those of a step.
+    It called its model before it loaded the checkpoint, so its step began with other weights; or
+    it loaded gradients that were summed up before the checkpoint, so its step has fewer calls.
     """
     gradients = start.digests("gradient")
     for one in reversed(whole.steps[: kill_after + 1]):
-        same = gradients and one.digests("gradient") == gradients
-        if same and one.losses()[-1:] and start.count("call") > one.count("call"):
-            return None if _same_weights(one, start) else one.step
+        if gradients and one.digests("gradient") == gradients:
+            return one.step if start.count("call") != one.count("call") else None
     return None
 
 

@@ -19,7 +19,8 @@ class Meeting:
         expected, found: the step of the whole run and that of the resumed one.
         lost: generators that differ here, are reproducible, and are drawn from here.
         ignored: buffers that differ where the resumed run begins, by kind and identity.
-        prepared: whether the resumed run called its model before it loaded the checkpoint.
+        prepared: whether the first step of the resumed run has other calls, and ends with the
+            gradients that are expected.
     """
 
     whole: ResumeRecord
@@ -244,9 +245,10 @@ def unlike(
 
 
 def _reproducible(whole: ResumeRecord, second: ResumeRecord, key: str) -> bool:
-    pairs = zip(whole.steps, second.steps, strict=False)
-    states = [(a.digests("generator").get(key), b.digests("generator").get(key)) for a, b in pairs]
-    return bool(states) and states[-1][0] == states[-1][1]
+    """Whether it was in the same state in both runs, in the last step before the kill."""
+    last = min(len(whole.steps), len(second.steps)) - 1
+    states = [one.steps[last].digests("generator").get(key) for one in (whole, second)]
+    return last >= 0 and states[0] == states[1]
 
 
 def drawn_around(whole: ResumeRecord, name: str, step: int) -> bool:
