@@ -24,6 +24,7 @@ from xorbench.judge.first_difference import (
     weights,
 )
 from xorbench.judge.run_processes import (
+    ON_THIS_MACHINE,
     PORT_TAKEN,
     STANDALONE,
     ProcessPair,
@@ -259,7 +260,7 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
         observed.trouble = (
             "inconclusive",
             f"{said_missing(missing)}; what the others recorded is the same",
-            "every rank must run on this machine, with PYTHONPATH as its launcher has it",
+            ON_THIS_MACHINE,
         )
     timed_out = [one for one in ended if one.how == "timeout"]
     if timed_out and observed.diverged is None and not observed.unpaired:

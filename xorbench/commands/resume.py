@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands import check as checks
-from xorbench.commands.check import CheckOutcome, CheckRequest, Note
+from xorbench.commands.check import MANY_LINES, CheckOutcome, CheckRequest, Note
 from xorbench.commands.processes import terminable
 from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
@@ -18,6 +18,8 @@ from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
 from xorbench.judge.resume_answer import KillTrial, conclude
 from xorbench.judge.resume_record import read, without_end
+from xorbench.judge.run_processes import ON_THIS_MACHINE, first_failure, keyed, missing_ranks
+from xorbench.judge.verdicts import some
 from xorbench.measure.command_run import CommandRun, Ended, execute, read_ended, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile, TraceStep
@@ -208,16 +210,24 @@ def _trial(
     trouble = _trouble(trial, whole, killed, resumed)
     if trouble is not None:
         return replace(trial, trouble=trouble)
-    ranks = zip(*(_by_rank(one) for one in (whole, killed, resumed)), strict=False)
+    ranks = list(zip(*(_by_rank(one) for one in (whole, killed, resumed)), strict=False))
     stopped = whole.how == "stopped"
     compared = [_compared(number, *three, stopped=stopped) for three in ranks]
-    for found in compared:
+    names = [f"{process}: " if len(ranks) > 1 else "" for process in keyed(_by_rank(whole))]
+    results = []
+    for name, found in zip(names, compared, strict=False):
         if isinstance(found, str):
-            open_ = Conclusion("inconclusive", found, hint="run check without --resume first")
+            said = f"{name}{found}"
+            open_ = Conclusion("inconclusive", said, hint="run check without --resume first")
             return replace(trial, trouble=open_)
-    results = [found for found in compared if not isinstance(found, str)]
-    first = next((one for one in results if one.component), results[0])
-    return replace(trial, resumed=first)
+        results.append(replace(found, said=f"{name}{found.said}") if found.component else found)
+    wrong = [one for one in results if one.component]
+    return replace(trial, resumed=min(wrong, key=_cause, default=results[0]))
+
+
+def _cause(found: judge.Resumed) -> tuple[int, bool]:
+    """Which rank is the cause: the first that differs, before those that sum up its gradients."""
+    return -1 if found.at is None else found.at, found.component == "gradients"
 
 
 def _trouble(trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended) -> Conclusion | None:
@@ -227,6 +237,11 @@ def _trouble(trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended) -> C
         return found
     if not _by_rank(killed) or not _by_rank(resumed):
         return _no_step(trial, resumed)
+    runs = {"run 1": whole, "run 2": killed, "the resumed run": resumed}
+    for name, one in runs.items():
+        if missing := missing_ranks(_by_rank(one)):
+            said = f"rank {some(missing)} left no record in {name}"
+            return Conclusion("inconclusive", said, hint=ON_THIS_MACHINE)
     counts = [len(_by_rank(one)) for one in (whole, resumed)]
     if counts[0] != counts[1]:
         said = f"the resumed run trains in {counted(counts[1], 'process')}, expected {counts[0]}"
@@ -264,7 +279,8 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
 def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
     """Why the resume command failed, as far as what it wrote tells."""
     lines = resumed.last_lines()
-    last = lines[-1].strip()[:200] if lines else "it wrote nothing"
+    last = lines[-1].strip() if lines else "it wrote nothing"
+    last = (first_failure(resumed.last_lines(MANY_LINES)) or last)[:200]
     code = resumed.code or 0
     how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
     if trial.saved and any(judge.CUT_SHORT.search(line) for line in lines):

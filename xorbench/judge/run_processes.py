@@ -16,6 +16,9 @@ LAUNCHERS: Final = re.compile(r"(^|/)torchrun$|^torch\.distributed\.(run|launch)
 MEETS: Final = ("--standalone", "--rdzv", "--master", "--nnodes")
 PORT_TAKEN: Final = re.compile(r"EADDRINUSE|address already in use", re.IGNORECASE)
 STANDALONE: Final = "add --standalone to torchrun, which then takes a free port"
+ON_THIS_MACHINE: Final = (
+    "every rank must run on this machine, with PYTHONPATH as its launcher has it"
+)
 ROOT_CAUSE: Final = re.compile(
     r"Root Cause \(first observed failure\):.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", re.DOTALL
 )

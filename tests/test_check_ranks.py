@@ -1,0 +1,248 @@
+"""`check` of a training in several processes: real torchrun, two ranks, gloo."""
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Completed, run_in
+
+from xorbench.commands import check as checks
+from xorbench.judge.run_processes import first_failure, unmet
+from xorbench.observe import trace as traces
+from xorbench.observe.trace import TraceFile
+
+TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
+TWO = (TORCHRUN, "--standalone", "--nproc-per-node", "2")
+
+# Each rank has dropout of its own; rank 0 saves every second step. A resume refuses to begin while
+# a process of the killed run lives, and at step 4 gives each rank the generator of rank 0.
+DATA_PARALLEL = """
+import os, sys
+import psutil, torch
+import torch.distributed as dist
+from torch import nn
+
+if "--resume" in sys.argv:
+    for process in psutil.process_iter():
+        try:
+            killed = process.environ().get("XORBENCH_RUN") == "2" and process.cwd() == os.getcwd()
+        except psutil.Error:
+            continue
+        if killed and process.status() != psutil.STATUS_ZOMBIE:
+            sys.exit(f"{process.cmdline()} is alive")
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+parallel = nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+x = torch.randn(12, 2, 4)
+torch.manual_seed(1 + rank)
+done = 0
+if "--resume" in sys.argv:
+    saved = torch.load("saved.pt", weights_only=False)
+    done = saved["done"]
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["generators"][0 if done == 4 else rank])
+if "--fault" in sys.argv and rank == 1:
+    torch.seed()
+for step in range(done, 6):
+    if "--die" in sys.argv and rank == 1 and step == 2:
+        raise RuntimeError("there is no step 2")
+    optimizer.zero_grad()
+    parallel(x[2 * step + rank]).square().mean().backward()
+    optimizer.step()
+    if step % 2 == 1:
+        states = [None, None]
+        dist.all_gather_object(states, torch.get_rng_state())
+        if rank == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "done": step + 1, "generators": states}, "saved.part")
+            os.replace("saved.part", "saved.pt")
+dist.destroy_process_group()
+"""
+
+# Ranks that do not meet, one of which dies once; the time decides how far the other comes by then.
+DIES_ONCE = """
+import os, sys, time
+import torch
+
+rank, restart = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+torch.manual_seed(int(rank))
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(4):
+    if (rank, restart) == ("1", "0") and step == 2:
+        sys.exit(7)
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    while (rank, restart) == ("0", "0"):
+        time.sleep(0.01 * (1 + int(os.environ["XORBENCH_RUN"])))
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both programs."""
+    made = tmp_path_factory.mktemp("ranks")
+    (made / "parallel.py").write_text(DATA_PARALLEL)
+    (made / "once.py").write_text(DIES_ONCE)
+    return made
+
+
+def checked(folder: Path, *arguments: str) -> tuple[Completed, dict[str, Any], Path]:
+    """Run `check` in the folder: what it printed, its result, and where its files are."""
+    before = set(folder.glob("results/checks/*"))
+    done = run_in(folder, "check", *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    (made,) = set(folder.glob("results/checks/*")) - before
+    return done, json.loads((made / "result.json").read_text()), made
+
+
+@pytest.fixture(scope="module")
+def sound(folder: Path) -> tuple[Completed, dict[str, Any], Path]:
+    """The check of a sound training that is ended after 4 steps."""
+    return checked(folder, "--steps", "4", "--", *TWO, "parallel.py")
+
+
+def test_each_rank_is_compared_with_itself(sound: tuple[Completed, dict[str, Any], Path]) -> None:
+    """Ranks draw other numbers than each other, and the same as themselves."""
+    done, result, _ = sound
+    assert done.returncode == 0, done.stderr
+    assert result["sentence"] == "the same in 2 runs, to the bit: 4 steps in each of 2 ranks"
+
+
+def test_steps_ends_every_rank_after_as_many(
+    sound: tuple[Completed, dict[str, Any], Path],
+) -> None:
+    """All ranks report their steps before they are killed."""
+    for run in ("run-1", "run-2"):
+        records = traces.recorded(sound[2] / run / "records")
+        assert [one.head.process and one.head.process.rank for one in _by_rank(records)] == [
+            "0",
+            "1",
+        ]
+        assert [checks.step_count(one) for one in records] == [4, 4]
+
+
+def _by_rank(records: list[TraceFile]) -> list[TraceFile]:
+    return sorted(records, key=lambda one: (one.head.process and one.head.process.rank) or "")
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        (("run-1", "run-2"), "rank 1 left no record in run 1, run 2"),
+        (("run-2",), "rank 1 left no record in run 2"),
+    ],
+)
+def test_a_rank_without_a_record_is_no_pass(
+    sound: tuple[Completed, dict[str, Any], Path], tmp_path: Path, runs: tuple[str, ...], said: str
+) -> None:
+    """What nobody saw cannot be the same."""
+    copy = tmp_path / "check"
+    shutil.copytree(sound[2], copy)
+    for run in runs:
+        _by_rank(traces.recorded(copy / run / "records"))[1].path.unlink()
+    outcome = checks.from_folder(copy)
+    assert outcome.exit_code == 3
+    assert outcome.conclusion.sentence == f"{said}; what the others recorded is the same"
+
+
+def test_a_fault_of_one_rank_is_found_and_the_rank_is_named(folder: Path) -> None:
+    """Rank 1 sets no seed: its dropout differs, then the weights of both."""
+    done, result, _ = checked(folder, "--steps", "2", "--", *TWO, "parallel.py", "--fault")
+    assert done.returncode == 1, done.stderr
+    assert result["component"] == "forward"
+    assert "first in step 0 of rank 1, in the loss" in result["sentence"]
+    assert "rank 1: step 0" in result["facts"]["differs first in"]
+    assert "rank 0: step 1" in result["facts"]["differs first in"]
+    assert result["facts"]["run again"] == "2 of 2 pairs of runs diverge"
+    assert "torch.manual_seed" in result["hint"]
+
+
+def test_every_rank_is_killed_and_compared_after_the_resume(folder: Path) -> None:
+    """After 3 steps it resumes exactly; after 5, rank 1 lacks its own generator."""
+    resume = shlex.join([*TWO, "parallel.py", "--resume"])
+    options = ("--kill-after", "3,5", "--resume", resume)
+    done, result, _ = checked(folder, *options, "--", *TWO, "parallel.py")
+    assert done.returncode == 1, done.stderr
+    assert result["facts"]["killed after 3"] == (
+        "it went on at step 2, 4 steps are equal to the end"
+    )
+    assert "it went on at step 4: rank 1: the loss differs" in result["sentence"]
+    assert result["component"] == "generators"
+
+
+def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None:
+    """How far the surviving rank came before the launcher ended it is no difference."""
+    words = (*TWO, "--max-restarts", "1", "once.py")
+    done, result, made = checked(folder, "--", *words)
+    assert done.returncode == 0, done.stderr
+    assert "up to " in result["sentence"]
+    coverage = "; ".join(key for key in result["facts"] if key.startswith("coverage of"))
+    assert "rank 1, restart 1" in coverage
+    steps = {
+        (one.head.process.rank, one.head.process.restart): checks.step_count(one)
+        for one in traces.recorded(made / "run-1" / "records")
+        if one.head.process
+    }
+    assert steps.pop(("0", "0")) > 0
+    assert steps == {("1", "0"): 2, ("0", "1"): 4, ("1", "1"): 4}
+
+
+def test_a_rank_that_dies_is_named_with_its_last_line(folder: Path) -> None:
+    """The launcher's own last lines say nothing of the reason."""
+    done, result, _ = checked(folder, "--", *TWO, "parallel.py", "--die")
+    assert done.returncode == 1
+    assert result["sentence"] == (
+        "the command failed in run 1: exit code 1: rank 1 failed first, exit code 1: RuntimeError:"
+        " there is no step 2"
+    )
+
+
+def test_standalone_is_advised_where_the_port_is_taken(folder: Path) -> None:
+    """Two launches on one port: the second fails, and is told how to get a port of its own."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        words = (TORCHRUN, "--master-port", port, "--nproc-per-node", "2", "parallel.py")
+        done, result, _ = checked(folder, "--", *words)
+    assert done.returncode == 1
+    assert "EADDRINUSE" in result["sentence"]
+    assert "--standalone" in result["hint"]
+
+
+def test_standalone_is_advised_before_a_launch_on_the_usual_port() -> None:
+    """The plan says so, unless the command says where its processes meet."""
+    assert "--standalone" in unmet(["torchrun", "--nproc-per-node", "2", "train.py"])
+    assert "--standalone" in unmet(["python", "-m", "torch.distributed.run", "train.py"])
+    assert unmet([*TWO, "train.py"]) == ""
+    assert unmet(["torchrun", "--rdzv-endpoint=localhost:0", "train.py"]) == ""
+    assert unmet(["python", "train.py"]) == ""
+
+
+def test_of_several_starts_the_last_failure_is_told() -> None:
+    """A rank may fail for another reason each time; before the ranks meet, its lines are bare."""
+    agent = "E1125 10:42:38.174000 7800 torch/distributed/elastic/multiprocessing/api.py:1002]"
+    lines = [
+        "[rank1]: RuntimeError: the first time",
+        f"{agent} failed (exitcode: 1) local_rank: 1 (pid: 1) of binary: python",
+        "RuntimeError: the second time",
+        f"{agent} failed (exitcode: 1) local_rank: 1 (pid: 2) of binary: python",
+        "Root Cause (first observed failure):",
+        "  rank      : 1 (local_rank: 1)",
+        "  exitcode  : 1 (pid: 2)",
+    ]
+    said = "rank 1 failed first, exit code 1: RuntimeError: the second time"
+    assert first_failure(lines) == said
+    assert first_failure(["ValueError: no launcher"]) == ""
