@@ -636,6 +636,7 @@ def training_record(one: ActiveTraining, answer: dict[str, Any]) -> TrainingReco
         "reloaded_test": _count(again),
         "reloaded_predictions": again["predictions"],
         "accelerator_peak_bytes": answer["accelerator_peak_bytes"],
+        "accelerator_grown_bytes": answer["accelerator_grown_bytes"],
         "weights": answer["weights"],
         "startup_s": one.startup_s,
         "golden": answer.get("golden", []),

@@ -240,6 +240,7 @@ class TrainingRecord(Line, frozen=True, kw_only=True):
     reloaded_test: Count
     reloaded_predictions: str
     accelerator_peak_bytes: int | None
+    accelerator_grown_bytes: int | None = None  # held after the last epoch beyond the first
     weights: dict[str, WeightRecord] | None
     startup_s: float | None = (
         None  # what the engine took to be ready, the first time in its process

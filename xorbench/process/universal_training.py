@@ -59,8 +59,10 @@ class UniversalTraining:
         self.recipe = UniversalRecipe(**fields)
         self.epoch = 0
         self._device = torch.device(case.device)
+        synchronize(self._device)
         start = clock()
         self._stepper = _stepper(self.recipe, case)
+        synchronize(self._device)  # its points are still on their way there
         self.startup_s = clock() - start
 
     def inputs_sha256(self) -> str:
@@ -104,6 +106,7 @@ class UniversalTraining:
             reloaded_sha256=digest.state_sha256(loaded),
             reloaded_test=self._score(loaded, "test"),
             accelerator_peak_bytes=None,
+            accelerator_grown_bytes=None,
         )
 
     def checked(self) -> list[dict[str, str]]:

@@ -53,6 +53,7 @@ class Result:
     reloaded_sha256: str
     reloaded_test: Score
     accelerator_peak_bytes: int | None
+    accelerator_grown_bytes: int | None  # held after the last epoch beyond the first
 
 
 class Training:
@@ -95,6 +96,7 @@ class Training:
             self.spec.data = on_device(self.spec.data, self.device)
         self._globals = GlobalState(self.device, case.seed, tf32=case.tf32)
         with self._globals.swapped_in():
+            synchronize(self.device)  # data and model are still on their way there
             start = clock()
             epoch = ENGINES[case.engine](self.spec)
             synchronize(self.device)
@@ -116,10 +118,12 @@ class Training:
             loss = self.run_epoch()
             synchronize(self.device)  # kernels are queued: without this we time the launch
             seconds = self.clock() - start
+        value = float(loss)
+        del loss  # what the device holds from here on is the training's
         self._memory.after_step()
         self.epoch += 1
         state = self.model.state_dict()
-        return Epoch(seconds, float(loss), digest.state_sha256(state), epoch_weights(state))
+        return Epoch(seconds, value, digest.state_sha256(state), epoch_weights(state))
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights by their names, on the CPU."""
@@ -137,6 +141,7 @@ class Training:
             reloaded_sha256=digest.state_sha256(loaded.state_dict()),
             reloaded_test=self._score(loaded, "test"),
             accelerator_peak_bytes=self._memory.peak_bytes,
+            accelerator_grown_bytes=self._memory.grown_bytes,
         )
 
     def _score(self, model: SimpleClassifier, part: str) -> Score:
@@ -146,30 +151,46 @@ class Training:
 
 
 class Memory:
-    """Peak accelerator memory of one training among several that are open at once, in bytes."""
+    """Accelerator memory of one training among several that are open at once, in bytes.
+
+    `peak_bytes` is the most it held, its opening included. `grown_bytes` is what its epochs after
+    the first have left behind: of a sound training nothing. Both are None where nothing tells.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         module = torch.get_device_module(device) if device.type != "cpu" else None
         self._module = module if hasattr(module, "max_memory_allocated") else None
-        self._held = self._before = self._allocated()
+        self._epochs = 0
         self.peak_bytes = None if self._module is None else 0
+        self.grown_bytes = self.peak_bytes
+        self._held = 0
+        self.before_step()
 
     def _allocated(self) -> int:
         return int(self._module.memory_allocated(self._device)) if self._module else 0
 
     def opened(self) -> None:
         """What was allocated since the start is the training's own."""
-        self._held = self._allocated() - self._held
+        self._keep_peak()
+        self._held = self._allocated() - self._before
 
     def before_step(self) -> None:
         """Start watching: what is allocated now besides the training's own is others'."""
         if self._module:
             self._module.reset_peak_memory_stats(self._device)
-            self._before = self._allocated()
+        self._before = self._allocated()
 
     def after_step(self) -> None:
         """Keep the highest peak: own memory, and what the step added to it."""
+        self._keep_peak()
+        grown = self._allocated() - self._before
+        self._held += grown
+        if self.grown_bytes is not None and self._epochs:  # the first makes gradients and buffers
+            self.grown_bytes += grown
+        self._epochs += 1
+
+    def _keep_peak(self) -> None:
         if self._module and self.peak_bytes is not None:
             added = int(self._module.max_memory_allocated(self._device)) - self._before
             self.peak_bytes = max(self.peak_bytes, self._held + added)

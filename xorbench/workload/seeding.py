@@ -32,6 +32,41 @@ def forked(seed: int, name: str) -> Iterator[None]:
         torch.set_rng_state(saved)
 
 
+@contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    """The device is its type's current one inside; nothing changes for the CPU."""
+    if device.type == "cpu" or device.index is None:
+        yield
+        return
+    before = torch.accelerator.current_device_index()
+    torch.accelerator.set_device_index(device.index)
+    try:
+        yield
+    finally:
+        torch.accelerator.set_device_index(before)
+
+
+@contextmanager
+def kept_random_states(device: torch.device) -> Iterator[None]:
+    """The generators of the CPU and of this device are afterwards what they were."""
+    rows = [(torch.get_rng_state, torch.set_rng_state), *_device_rows(device)]
+    before = [get() for get, _ in rows]
+    try:
+        yield
+    finally:
+        for (_, put), state in zip(rows, before, strict=True):
+            put(state)
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed the generators of the CPU and of this device, and no other device's."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        module = torch.get_device_module(device)
+        with current(device):
+            getattr(module, "manual_seed", torch.manual_seed)(seed)
+
+
 def _set_deterministic(values: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(values[0], warn_only=values[1])
 
@@ -64,7 +99,7 @@ class GlobalState:
     def __init__(self, device: torch.device, seed: int, *, tf32: bool = False) -> None:
         self._rows = [*GLOBALS, *_device_rows(device)]
         outer = self._read()
-        torch.manual_seed(stream(seed, "global"))
+        seed_generators(device, stream(seed, "global"))
         random.seed(stream(seed, "global"))
         np.random.seed(stream(seed, "global") % 2**32)
         if tf32 and device.type != "cpu":

@@ -21,7 +21,12 @@ EXTERNAL_DEVICE: Final = 12  # `kDLExtDev` of DLPack
 MULTIPLIER: Final = 6_364_136_223_846_793_005
 Work = Callable[[], object]
 
-state: Final = types.SimpleNamespace(current=0, pid=os.getpid(), stuck=False)
+state: Final = types.SimpleNamespace(
+    current=0,
+    pid=os.getpid(),
+    stuck=False,
+    lazy=False,  # kernels run only while somebody waits for them: the longest queue there can be
+)
 counts: Final = {"synchronize": 0, "kernels": 0, "pinned": 0}
 
 
@@ -36,8 +41,9 @@ class Device:
         self._queue: queue.SimpleQueue[tuple[Work, bool]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        self._posted = self._done = 0
+        self._posted = self.done = 0
         self._idle = threading.Condition()
+        self._awaited = threading.Event()
 
     def post(self, work: Work) -> None:
         """Queue a kernel, or keep it for the graph that is captured."""
@@ -61,6 +67,8 @@ class Device:
         torch.set_grad_enabled(False)
         while True:
             work, inference = self._queue.get()
+            if state.lazy:
+                self._awaited.wait()
             try:
                 with torch.inference_mode(inference):
                     faults.timed(work)
@@ -68,7 +76,7 @@ class Device:
                 self._error = error
             del work
             with self._idle:
-                self._done += 1
+                self.done += 1
                 self._idle.notify_all()
 
     def drain(self) -> None:
@@ -77,8 +85,10 @@ class Device:
             raise torch.AcceleratorError(
                 "pretend error: operation not permitted when stream is capturing"
             )
+        self._awaited.set()
         with self._idle:
-            self._idle.wait_for(lambda: self._done == self._posted)
+            self._idle.wait_for(lambda: self.done == self._posted)
+        self._awaited.clear()
         if self._error is not None:
             error, self._error = self._error, None
             raise torch.AcceleratorError(f"pretend error (asynchronous): {error}") from error

@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from xorbench.workload.engines.spec import CannotHonour, TrainingSpec, loss_function
+from xorbench.workload.seeding import kept_random_states
 
 ATEN: Final = torch.ops.aten
 SHAPES_ALONE: Final = {
@@ -43,7 +44,8 @@ def parameters(spec: TrainingSpec) -> list[Tensor]:
 def restored(spec: TrainingSpec) -> Iterator[None]:
     """Parameters, buffers, gradients and random states are afterwards what they were."""
     state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
-    with torch.random.fork_rng(), torch.enable_grad(), _without_hooks(spec.optimizer):
+    kept = kept_random_states(spec.device)
+    with kept, torch.enable_grad(), _without_hooks(spec.optimizer):
         try:
             yield
         finally:

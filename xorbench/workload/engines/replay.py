@@ -21,6 +21,7 @@ from xorbench.workload.engines.spec import (
     tensors_of,
     untouched,
 )
+from xorbench.workload.seeding import current
 
 Programs = Callable[[int, bool], Program]
 
@@ -142,21 +143,30 @@ def hooks(spec: TrainingSpec) -> list[Call]:
 def graphed(spec: TrainingSpec, steps: Call) -> Call:
     """The steps as one graph of the device, where it has graphs; else as they are.
 
-    One launch then replays an epoch's kernels without the host.
+    One launch then replays an epoch's kernels without the host. Raises `CannotHonour` unless the
+    graph moves the weights as the steps themselves do.
     """
     device = torch.get_device_module(spec.device)
     names = ("CUDAGraph", "XPUGraph")
     maker = next((getattr(device, name) for name in names if hasattr(device, name)), None)
     if spec.device.type == "cpu" or maker is None:
         return steps
-    with capture.restored(spec), torch.inference_mode():
-        side = device.Stream(spec.device)
-        side.wait_stream(device.current_stream(spec.device))
-        with device.stream(side):  # libraries take their memory before the capture
-            steps()
-        device.current_stream(spec.device).wait_stream(side)
-        graph = maker()
-        with device.graph(graph):
-            steps()
+    with current(spec.device):  # a capture takes what is launched on the current device alone
+        with capture.restored(spec), torch.inference_mode():
+            side = device.Stream(spec.device)
+            side.wait_stream(device.current_stream(spec.device))
+            with device.stream(side):  # libraries take their memory before the capture
+                steps()
+            device.current_stream(spec.device).wait_stream(side)
+            expected = digest.state_sha256(spec.model.state_dict())
+        with capture.restored(spec), torch.inference_mode():
+            graph = maker()
+            with device.graph(graph):
+                steps()
+        with capture.restored(spec), torch.inference_mode():
+            graph.replay()
+            actual = digest.state_sha256(spec.model.state_dict())
+    if actual != expected:
+        raise CannotHonour("the replay engine's graph of an epoch has other bits than its steps")
     replay_graph: Call = graph.replay
     return replay_graph

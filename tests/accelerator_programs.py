@@ -1,0 +1,244 @@
+"""Programs that run in a process with the pretend accelerator: each prints what it found, as JSON.
+
+Times are counted in kernels: with `state.lazy` a kernel runs only while somebody waits for it, so
+that what a clock sees does not depend on how busy the machine is.
+"""
+
+import gc
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pretend_device.device import counts, devices, state
+
+from xorbench.plan.case import Case
+from xorbench.plan.recipe import Recipe
+from xorbench.process import machine, stressors
+from xorbench.process.universal_training import UniversalTraining
+from xorbench.workload import loop, seeding
+from xorbench.workload.calibration import CalibrationWorkload
+from xorbench.workload.engines import CannotHonour, capture, compiling
+from xorbench.workload.loop import Training
+
+SMALL = Recipe(train_size=300, test_size=20, epochs=3)
+BASE = Case(batch_size=64, drop_last=False)  # 300 is no multiple: the last batch is short
+SECOND = "pretend:1"
+
+
+@contextmanager
+def lazy() -> Iterator[None]:
+    """Kernels wait inside until somebody waits for them."""
+    state.lazy = True
+    try:
+        yield
+    finally:
+        state.lazy = False
+
+
+def digests(case: Case) -> list[str]:
+    """The epoch digests of a fresh training."""
+    training = Training(case, SMALL)
+    return [training.step().digest for _ in range(SMALL.epochs)]
+
+
+# The same bits
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "pinned": {"pin_memory": True},
+    "pinned, not waited for": {"pin_memory": True, "non_blocking": True},
+    "data on the device": {"data_on_device": True},
+    "foreach": {"optimizer": "foreach"},
+    "fused": {"optimizer": "fused"},
+    "float64": {"dtype": "float64"},
+}
+ENGINES = ("loader", "fetch", "tensor", "replay")
+
+
+def bits() -> dict[str, Any]:
+    """Settings, engines and devices under which a training has the CPU's bits, and the kernels."""
+    equal: dict[str, bool] = {}
+    with lazy():
+        for name, settings in SETTINGS.items():
+            case = replace(BASE, **settings)
+            cpu = digests(case)
+            for engine in ENGINES:
+                placed = replace(case, device=SECOND, engine=engine)
+                equal[f"{name}: {engine}"] = digests(placed) == cpu
+        on_second = [device.kernels for device in devices]
+        for engine in ENGINES:
+            placed = replace(BASE, device="pretend", engine=engine)
+            equal[f"first device: {engine}"] = digests(placed) == digests(BASE)
+    return {"equal": equal, "on_second": on_second, "pinned": counts["pinned"]}
+
+
+# Graphs
+
+
+def graphs() -> dict[str, Any]:
+    """What a graph of each device gives, and what a graph of the wrong one would have given."""
+    equal = {
+        device: digests(replace(BASE, device=device, engine="replay")) == digests(BASE)
+        for device in ("pretend", "pretend:0", SECOND)
+    }
+    training = Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
+    launched = devices[1].kernels
+    training.run_epoch()
+    found = {"equal": equal, "launched": devices[1].kernels - launched}
+
+    @contextmanager
+    def nowhere(_device: object) -> Iterator[None]:
+        yield
+
+    # Where the first device is the current one, the graph takes nothing of the second.
+    sys.modules["xorbench.workload.engines.replay"].current = nowhere  # type: ignore[attr-defined]
+    try:
+        Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
+    except CannotHonour as error:
+        found["refused"] = error.message
+    return found
+
+
+# Clocks, in kernels
+
+
+def done(index: int) -> Callable[[], float]:
+    """A clock that tells how many kernels a device has done."""
+    return lambda: float(devices[index].done)
+
+
+def clocks() -> dict[str, Any]:
+    """What an epoch, a start-up and a calibration take, with and without waiting."""
+    found: dict[str, Any] = {}
+    with lazy():
+        training = Training(replace(BASE, device=SECOND), SMALL, clock=done(1))
+        training.step()  # from here on no operator is new
+        found["startup"] = training.startup_s
+        before = devices[1].kernels
+        found["epoch"] = training.step().epoch_s
+        found["kernels"] = devices[1].kernels - before
+        calibration = CalibrationWorkload(torch.device(SECOND), clock=done(1))
+        calibration.epoch()
+        found["calibration"] = calibration.epoch()
+        universal = replace(BASE, device=SECOND, engine="universal")
+        found["universal startup"] = UniversalTraining(universal, SMALL, clock=done(1)).startup_s
+        waits, loop.synchronize = loop.synchronize, lambda _device: None
+        found["epoch, not waited for"] = training.step().epoch_s
+        loop.synchronize = waits
+    return found
+
+
+# Memory, in bytes
+
+
+def memory() -> dict[str, Any]:
+    """What a training holds and at most held, alone and beside others."""
+    case = replace(BASE, device=SECOND)
+
+    def finished(case: Case) -> tuple[int | None, int | None]:
+        training = Training(case, SMALL)
+        for _ in range(SMALL.epochs):
+            training.step()
+        result = training.finish()
+        return result.accelerator_peak_bytes, result.accelerator_grown_bytes
+
+    finished(case)
+    found: dict[str, Any] = {"alone": finished(case)}
+    neighbour = Training(replace(case, batch_size=128, data_on_device=True), SMALL)
+    neighbour.step()
+    found["beside another"] = finished(case)
+    found["other device"] = torch.pretend.max_memory_allocated("pretend:0")
+    del neighbour
+    gc.collect()
+    found["left"] = torch.pretend.memory_allocated(SECOND)
+    kept = Training(replace(case, data_on_device=True), SMALL)
+    found["held"] = torch.pretend.memory_allocated(SECOND)
+    del kept
+    training = Training(replace(case, engine="replay", batch_size=300), SMALL)
+    opening = torch.pretend.max_memory_allocated(SECOND)
+    found["opening"], found["peak"] = opening, training.finish().accelerator_peak_bytes
+    return found
+
+
+# Random states
+
+
+def randomness() -> dict[str, Any]:
+    """Whether a training on one device leaves the generators of all others alone."""
+    first, second = devices
+    first.seed, first.offset, second.seed, second.offset = 11, 3, 12, 4
+    training = Training(replace(BASE, device=SECOND), SMALL)
+    training.step()
+    after = [[d.seed, d.offset] for d in devices]
+    with training._globals.swapped_in():
+        inside = second.seed
+    with capture.restored(training.spec):
+        torch.rand(3, device=SECOND)
+        drawn = second.offset
+    return {
+        "after": after,
+        "own seed": inside == seeding.stream(0, "global") % 2**63,
+        "drawn": drawn,
+        "restored": second.offset,
+    }
+
+
+# The device itself
+
+
+def copies() -> dict[str, Any]:
+    """What a copy holds whose source changes before the device is waited for."""
+    found: dict[str, Any] = {}
+    with lazy():
+        for name, options in {
+            "pageable": {},
+            "pageable, not waited for": {"non_blocking": True},
+            "pinned": {},
+            "pinned, not waited for": {"non_blocking": True},
+        }.items():
+            source = torch.zeros(2)
+            source = source.pin_memory() if name.startswith("pinned") else source
+            copy = source.to(SECOND, **options)
+            source.fill_(1)
+            found[name] = copy.tolist()
+    try:
+        torch.ones(2) + torch.ones(2, device=SECOND)
+    except RuntimeError as error:
+        found["mixed"] = str(error)
+    try:
+        torch.ones(2, device="pretend:0") + torch.ones(2, device=SECOND)
+    except RuntimeError as error:
+        found["two devices"] = str(error)
+    return found
+
+
+def processes() -> dict[str, Any]:
+    """What the operations of a process say of the devices."""
+    before = [device.kernels for device in devices]
+    work = stressors.STRESSORS["accelerator"](SECOND)
+    work()
+    stressed = [device.kernels > count for device, count in zip(devices, before, strict=True)]
+    return {
+        "machine": machine.describe(),
+        "reasons": {
+            name: machine.unavailable_reason(name)
+            for name in ("cpu", "pretend", "pretend:1", "pretend:2", "cuda", "other")
+        },
+        "compile": compiling.unavailable_reason(SECOND),
+        "stressed": stressed,
+    }
+
+
+def everything() -> dict[str, Any]:
+    """All that one process without graphs can tell."""
+    programs = (clocks, memory, randomness, copies, processes)
+    return {one.__name__: one() for one in programs}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(globals()[sys.argv[1]]()) + "\n")

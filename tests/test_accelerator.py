@@ -1,0 +1,191 @@
+"""Training on an accelerator, in one process: bits, graphs, clocks, memory, generators, copies."""
+
+from typing import Any
+
+import pytest
+from accelerators import program
+
+from xorbench.plan.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def bits() -> dict[str, Any]:
+    """Trainings on the pretend accelerator beside those on the CPU."""
+    return program("bits")
+
+
+@pytest.fixture(scope="module")
+def graphs() -> dict[str, Any]:
+    """Trainings on devices that have graphs."""
+    return program("graphs", graphs="1")
+
+
+@pytest.fixture(scope="module")
+def one() -> dict[str, Any]:
+    """Clocks, memory, generators, copies and operations, found in one process."""
+    return program("everything")
+
+
+# Bits
+
+
+def test_every_setting_and_engine_has_the_bits_of_the_cpu(bits: dict[str, Any]) -> None:
+    """Four engines, two devices, three optimizers, copies of each kind, data on the device."""
+    assert len(bits["equal"]) == 32
+    assert [name for name, equal in bits["equal"].items() if not equal] == []
+
+
+def test_memory_is_pinned_where_it_is_asked_for(bits: dict[str, Any]) -> None:
+    """The settings with `pin_memory` have pinned batches, so equal bits are no accident."""
+    assert bits["pinned"] > 0
+
+
+def test_nothing_runs_on_the_first_device_when_the_second_is_asked_for(
+    bits: dict[str, Any],
+) -> None:
+    """Every kernel of every engine and setting was launched on the second."""
+    first, second = bits["on_second"]
+    assert (first, second > 0) == (0, True)
+
+
+# Graphs
+
+
+def test_a_graph_has_the_bits_of_its_steps_on_each_device(graphs: dict[str, Any]) -> None:
+    """On the first device, by name and by default, and on the second."""
+    assert graphs["equal"] == {"pretend": True, "pretend:0": True, "pretend:1": True}
+
+
+def test_an_epoch_launches_its_graph(graphs: dict[str, Any]) -> None:
+    """The steps of an epoch are launched on the device where they were captured."""
+    assert graphs["launched"] > 100
+
+
+def test_a_graph_that_moves_no_weight_is_refused(graphs: dict[str, Any]) -> None:
+    """Captured on another device than the training's, the graph is empty: it is never trusted."""
+    assert "graph of an epoch has other bits" in graphs["refused"]
+
+
+# Clocks, counted in kernels
+
+
+def test_an_epoch_holds_all_the_work_that_it_queued(one: dict[str, Any]) -> None:
+    """The device has done every kernel of the epoch when its clock is read."""
+    assert one["clocks"]["epoch"] == one["clocks"]["kernels"] > 100
+
+
+def test_an_epoch_that_is_not_waited_for_is_a_wrong_time(one: dict[str, Any]) -> None:
+    """Without its synchronization the clock sees no kernel: the test above can fail."""
+    assert one["clocks"]["epoch, not waited for"] == 0
+
+
+def test_a_calibration_holds_all_the_work_that_it_queued(one: dict[str, Any]) -> None:
+    """19 steps of 27 kernels each."""
+    assert one["clocks"]["calibration"] == 19 * 27
+
+
+def test_start_up_holds_no_copies_queued_before_it(one: dict[str, Any]) -> None:
+    """The loader engine needs nothing to be ready, whatever the model's way to the device takes."""
+    assert one["clocks"]["startup"] == 0
+
+
+def test_the_universal_start_up_holds_the_copies_that_it_queued(one: dict[str, Any]) -> None:
+    """Its points, its orders and its weights have arrived when its clock is read."""
+    assert one["clocks"]["universal startup"] >= 3 + Recipe(epochs=3).epochs + 1
+
+
+# Memory, in bytes
+
+
+def test_the_memory_of_a_case_is_its_own(one: dict[str, Any]) -> None:
+    """A training that stands open on the same device adds nothing to it."""
+    assert one["memory"]["alone"] == one["memory"]["beside another"]
+    assert one["memory"]["alone"][0] > 0
+
+
+def test_a_sound_training_leaves_nothing_behind(one: dict[str, Any]) -> None:
+    """Each epoch after the first gives back all that it took, and the training all in the end."""
+    assert one["memory"]["alone"][1] == 0
+    assert one["memory"]["left"] == 0
+
+
+def test_the_other_device_holds_nothing(one: dict[str, Any]) -> None:
+    """Trainings on the second device never held a byte of the first."""
+    assert one["memory"]["other device"] == 0
+
+
+def test_a_training_holds_its_data_and_its_weights(one: dict[str, Any]) -> None:
+    """300 points of 8 bytes, 300 labels of 8, four tensors of weights, in blocks of 512 bytes."""
+    assert one["memory"]["held"] == 2_560 + 2_560 + 4 * 512
+
+
+def test_the_peak_holds_that_of_opening(one: dict[str, Any]) -> None:
+    """An engine that captures takes more than its epochs do."""
+    assert one["memory"]["opening"] == one["memory"]["peak"] > one["memory"]["alone"][0]
+
+
+# Generators
+
+
+def test_a_training_moves_the_generator_of_no_other_device(one: dict[str, Any]) -> None:
+    """Nor its own device's, as others see it."""
+    assert one["randomness"]["after"] == [[11, 3], [12, 4]]
+
+
+def test_a_training_has_its_own_generator_while_it_steps(one: dict[str, Any]) -> None:
+    """It starts from the stream `global`, as the CPU's does."""
+    assert one["randomness"]["own seed"]
+
+
+def test_a_capture_gives_the_devices_generator_back(one: dict[str, Any]) -> None:
+    """What is drawn on the device while an engine opens is drawn again."""
+    assert one["randomness"]["drawn"] == one["randomness"]["restored"] + 1
+
+
+# Copies
+
+
+def test_a_copy_holds_what_its_source_held_unless_pinned_and_not_waited_for(
+    one: dict[str, Any],
+) -> None:
+    """The device is as treacherous as a real one: there, a source that changes is a wrong copy."""
+    copies = one["copies"]
+    assert copies["pageable"] == copies["pageable, not waited for"] == copies["pinned"] == [0, 0]
+    assert copies["pinned, not waited for"] == [1, 1]
+
+
+@pytest.mark.parametrize("which", ["mixed", "two devices"])
+def test_tensors_of_two_devices_do_not_mix(one: dict[str, Any], which: str) -> None:
+    """CPU and device, or two devices: an error, as on a real one."""
+    assert "found at least two devices" in one["copies"][which]
+
+
+# Operations
+
+
+def test_the_machine_names_its_devices(one: dict[str, Any]) -> None:
+    """Type, index, model and memory of each, and none for the type alone."""
+    found = one["processes"]["machine"]
+    assert found["accelerator"] == "pretend"
+    assert [(d["device"], d["name"]) for d in found["devices"]] == [
+        ("pretend:0", "Pretend 1"),
+        ("pretend:1", "Pretend 1"),
+    ]
+
+
+def test_a_device_that_is_not_there_has_a_reason(one: dict[str, Any]) -> None:
+    """Of a known type, of another type, of an index too high."""
+    reasons = one["processes"]["reasons"]
+    assert [reasons[name] for name in ("cpu", "pretend", "pretend:1")] == [None, None, None]
+    assert reasons["pretend:2"] == "no pretend:2: this machine has 2 pretend device(s)"
+    assert reasons["cuda"] == "no cuda device: the accelerator here is pretend"
+
+
+def test_a_device_that_inductor_does_not_know_has_no_compile_engine(one: dict[str, Any]) -> None:
+    """The case is skipped with this reason, where it would fail."""
+    assert one["processes"]["compile"] == "torch.compile has no code generator for pretend devices"
+
+
+def test_stress_keeps_the_device_busy_that_is_asked_for(one: dict[str, Any]) -> None:
+    """The second device, and not the first."""
+    assert one["processes"]["stressed"] == [False, True]
