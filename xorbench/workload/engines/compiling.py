@@ -8,7 +8,7 @@ import sysconfig
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -16,17 +16,32 @@ from torch import Tensor
 from xorbench.workload.engines import capture
 from xorbench.workload.engines.spec import Batches, EpochFunction, TrainingSpec, loss_function
 
+TRITON_ALONE: Final = ("cuda", "xpu")
+"""Device types for which Inductor writes Triton, and nothing else."""
+
 
 def unavailable_reason(device: str) -> str | None:
     """Why `torch.compile` cannot be used for the device here, or None where it can."""
-    if device.startswith("cuda"):
-        found = importlib.util.find_spec("triton")
-        return None if found else "torch.compile needs Triton for this device, which is not here"
+    kind = torch.device(device).type
+    if kind != "cpu":
+        return _unavailable_on(kind)
     names = [os.environ.get("CXX"), "g++", "clang++", "c++"]
     if not any(name and shutil.which(name) for name in names):
         return "torch.compile needs a C++ compiler, and none was found"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         return "torch.compile needs Python's header files, which are not here"
+    return None
+
+
+def _unavailable_on(kind: str) -> str | None:
+    """Why Inductor makes no code for this type of device, or None where it does."""
+    from torch._inductor.codegen import common  # slow to import
+
+    common.init_backend_registration()
+    if common.get_scheduling_for_device(kind) is None:
+        return f"torch.compile has no code generator for {kind} devices"
+    if kind in TRITON_ALONE and not importlib.util.find_spec("triton"):
+        return "torch.compile needs Triton for this device, which is not here"
     return None
 
 
