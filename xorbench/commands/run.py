@@ -30,7 +30,7 @@ from xorbench.observe import store as files
 from xorbench.observe.records import RunInfo, Skip, slot_of
 from xorbench.observe.store import RunStore
 from xorbench.plan.axes import idle_note
-from xorbench.plan.case import Case, ProcessConfig, to_dict
+from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_configs
 from xorbench.plan.recipe import Recipe
 
@@ -81,24 +81,21 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
     store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
-        with (
-            terminable(),
-            running(slots, start, _load_reports),
-            stressed(request.stress, staged()),
-        ):
+        with terminable(), running(slots, start, _load_reports):
             cases, skips = _resolve(request, slots)
+            here = [case for case in cases if case not in {skip.case for skip in skips}]
             info = _info(request, store, configs, cases, slots, started)
-            for skip in skips:
-                store.append("results.jsonl", skip)
-            store.write_info(info)  # with this the folder is a run
-            files.point_latest(request.root, store.folder)
-            store.write_json("boundary_points.json", _points(slots[0], info))
-            for slot in slots:
-                slot.active = [
-                    ActiveTraining(c, slot) for c in cases if c not in {s.case for s in skips}
-                ]
-            runner = Runner(info, store, slots, start, progress)
-            interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
+            with stressed(request.stress, staged(), _to_stress(here, slots[0].machine)):
+                for skip in skips:
+                    store.append("results.jsonl", skip)
+                store.write_info(info)  # with this the folder is a run
+                files.point_latest(request.root, store.folder)
+                store.write_json("boundary_points.json", _points(slots[0], info))
+                for slot in slots:
+                    slot.active = [ActiveTraining(case, slot) for case in here]
+                runner = Runner(info, store, slots, start, progress)
+                rest = f"run --resume {runner.info.id}"
+                interrupted = until_interrupted(runner.run, progress, rest)
     except BaseException:
         store.close()
         raise
@@ -200,6 +197,12 @@ def _devices(machine: dict[str, Any], local_rank: int | None) -> tuple[str, ...]
     if local_rank is None:
         return ("cpu", accelerator)
     return (machine["devices"][local_rank % len(machine["devices"])]["device"],)
+
+
+def _to_stress(cases: Sequence[Case], machine: dict[str, Any]) -> list[str]:
+    """The accelerators that `--stress accelerator` keeps busy: the run's, or else the first."""
+    trained_on = dict.fromkeys(c.device for c in cases if device_type(c.device) != "cpu")
+    return list(trained_on) or [device["device"] for device in machine["devices"][:1]]
 
 
 def _points(slot: ProcessSlot, info: RunInfo) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 BLOCK_BYTES: Final = 128 * 2**20
+BUSY: Final = b"busy\n"
 
 
-def run(kind: str) -> None:
-    """Work without end; the process is gone as soon as its parent is."""
+def run(kind: str, device: str) -> None:
+    """Say a word once it works, and work without end; the process ends with its parent."""
     threading.Thread(target=_until_closed, daemon=True).start()
-    work = STRESSORS[kind]()
+    work = STRESSORS[kind](device)
+    work()
+    os.write(sys.stdout.fileno(), BUSY)
     while True:
         work()
 
@@ -23,12 +26,12 @@ def _until_closed() -> None:
     os._exit(0)
 
 
-def _cpu() -> Callable[[], object]:
+def _cpu(_device: str) -> Callable[[], object]:
     block = bytes(2**20)
     return lambda: hashlib.sha256(block).digest()
 
 
-def _memory() -> Callable[[], object]:
+def _memory(_device: str) -> Callable[[], object]:
     here, there = bytearray(os.urandom(4_096) * (BLOCK_BYTES // 4_096)), bytearray(BLOCK_BYTES)
 
     def copy() -> None:
@@ -37,10 +40,9 @@ def _memory() -> Callable[[], object]:
     return copy
 
 
-def _accelerator() -> Callable[[], object]:
+def _accelerator(device: str) -> Callable[[], object]:
     import torch
 
-    device = torch.accelerator.current_accelerator()
     matrix = torch.rand(2_048, 2_048, device=device)
 
     def multiply() -> None:
@@ -49,7 +51,7 @@ def _accelerator() -> Callable[[], object]:
     return multiply
 
 
-STRESSORS: Final[dict[str, Callable[[], Callable[[], object]]]] = {
+STRESSORS: Final[dict[str, Callable[[str], Callable[[], object]]]] = {
     "cpu": _cpu,
     "memory": _memory,
     "accelerator": _accelerator,
