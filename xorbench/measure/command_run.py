@@ -21,6 +21,7 @@ from xorbench.observe.store import write_whole
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 LAST_LINES: Final = 10
+TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
 POLL_S: Final = 0.5
 
 
@@ -67,8 +68,9 @@ class Ended:
     def last_lines(self, most: int = LAST_LINES) -> list[str]:
         """The end of what the run wrote to standard error, or else to standard output."""
         for name in ("stderr.txt", "stdout.txt"):
-            with contextlib.suppress(OSError):
-                text = (self.folder / name).read_text(errors="replace")
+            with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))  # there may be gigabytes
+                text = file.read().decode(errors="replace")
                 if lines := [line for line in text.splitlines() if line.strip()]:
                     return lines[-most:]
         return []
@@ -91,14 +93,14 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
         target = base / (run.folder.resolve().name or "root")
 
         def fresh() -> Path:
-            shutil.rmtree(target, ignore_errors=True)
+            working_folder.remove(target)
             assert run.copy is not None
             working_folder.copy(run.copy, target)
             return target
 
         yield fresh
     finally:
-        shutil.rmtree(base, ignore_errors=True)
+        working_folder.remove(base)
 
 
 def execute(
@@ -128,7 +130,12 @@ def execute(
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
         "timeout_s": run.timeout_s,
     }
-    answer = _supervised(asked, lambda: told(steps_so_far(records)))
+    try:
+        answer = _supervised(asked, lambda: told(steps_so_far(records)))
+    finally:
+        for name in ("stdout", "stderr"):
+            if isinstance(descriptor := asked[name], int):
+                os.close(descriptor)
     ended = Ended(
         number=number,
         folder=output,
@@ -184,8 +191,9 @@ def _supervised(asked: Mapping[str, Any], meanwhile: Callable[[], None]) -> dict
     assert supervisor.stdin
     assert supervisor.stdout
     try:
-        supervisor.stdin.write(json.dumps(asked).encode() + b"\n")
-        supervisor.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died, which is told below
+            supervisor.stdin.write(json.dumps(asked).encode() + b"\n")
+            supervisor.stdin.flush()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 supervisor.wait(POLL_S)

@@ -23,15 +23,23 @@ import psutil
 PR_SET_CHILD_SUBREAPER: Final = 36
 POLL_S: Final = 0.02
 GRACE_S: Final = 3.0  # for what is still alive when the command has ended
+LARGEST_LIST: Final = 20  # commands that are told
 RANKS_S: Final = 60.0  # for the other ranks to come to the step at which the first has stopped
+
+_SIGNALS: Final[list[int]] = []  # that have asked this process to end
 
 
 def main() -> None:
     """Do what the line says and answer."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # a signal that is ignored instead would be ignored by the command as well
+        signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
     asked = json.loads(sys.stdin.buffer.readline())
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    print(json.dumps(supervise(asked)), flush=True)  # noqa: T201 - the answer
+    answer = json.dumps(supervise(asked)) + "\n"
+    with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
+        os.write(sys.stdout.fileno(), answer.encode())
 
 
 def supervise(asked: dict[str, Any]) -> dict[str, Any]:
@@ -75,8 +83,16 @@ def _wait(child: subprocess.Popen[bytes], records: Path, deadline: float) -> str
                 return "stopped"
         if now > deadline:
             return "timeout"
-        if select.select([sys.stdin], [], [], POLL_S)[0] and not os.read(sys.stdin.fileno(), 1):
+        if _cut(POLL_S):
             return "abandoned"
+
+
+def _cut(seconds: float) -> bool:
+    """Whether the lifeline is closed within these seconds, or a signal asks this process to end."""
+    if _SIGNALS:
+        return True
+    readable = select.select([sys.stdin], [], [], seconds)[0]
+    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def _stopped(records: Path) -> tuple[int, int]:
@@ -96,12 +112,14 @@ def _outlasting(child: subprocess.Popen[bytes]) -> list[str]:
     while time.monotonic() < deadline:
         if not _descendants(child):
             return []
-        time.sleep(POLL_S)
+        if _cut(POLL_S):
+            break
     names = []
     for process in _descendants(child):
         with contextlib.suppress(psutil.Error):
             names.append(process.name())
-    return names
+    more = len(names) - LARGEST_LIST  # a pipe holds 64 KiB of them
+    return [*names[:LARGEST_LIST], f"{more} more"] if more > 0 else names
 
 
 def _descendants(child: subprocess.Popen[bytes]) -> list[psutil.Process]:

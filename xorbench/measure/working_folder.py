@@ -1,8 +1,10 @@
 """A copy of the user's working folder for a run of the user's command."""
 
+import contextlib
 import fnmatch
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,11 +52,14 @@ def planned(
             if option == "--link" and not (plan.source / path).exists():
                 raise BadOption(f"{option}: there is no {path!r} in {source}")
     unlinked = {os.path.normpath(path) for path in link}
+    size = 0
     for path, entry in _walked(plan, plan.source, exclude, unlinked, own.resolve()):
-        plan.files[path] = entry.stat(follow_symlinks=False).st_size
-        if plan.size_bytes > max_bytes and len(plan.files) > 1_000_000:
+        with contextlib.suppress(FileNotFoundError):  # it was removed since
+            plan.files[path] = entry.stat(follow_symlinks=False).st_size
+            size += plan.files[path]
+        if size > max_bytes and len(plan.files) > 1_000_000:
             break
-    if plan.size_bytes > max_bytes:
+    if size > max_bytes:
         largest = ", ".join(_largest(plan))
         raise BadOption(
             f"--max-copy: {source} holds {_size(plan.size_bytes)}, more than {_size(max_bytes)}:"
@@ -97,17 +102,24 @@ def _excluded(path: str, patterns: tuple[str, ...]) -> bool:
     if name == "__pycache__":
         return True
     return any(
-        fnmatch.fnmatchcase(path, pattern.rstrip("/")) or fnmatch.fnmatchcase(name, pattern)
-        for pattern in patterns
+        fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern)
+        for pattern in map(os.path.normpath, patterns)
     )
 
 
 def _is_environment(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and (Path(entry.path) / "pyvenv.cfg").is_file()
+    try:
+        return entry.is_dir() and (Path(entry.path) / "pyvenv.cfg").is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _sort_link(plan: CopyPlan, path: str, link: Path) -> None:
-    target = link.resolve()
+    try:
+        target = link.resolve()
+    except (OSError, RuntimeError):  # it leads to itself
+        plan.left_out.append(path)
+        return
     if target.is_relative_to(plan.source):
         plan.links[path] = os.path.relpath(target, link.parent.resolve())
     else:
@@ -120,18 +132,31 @@ def copy(plan: CopyPlan, target: Path) -> None:
         target.mkdir(parents=True)
         for path in plan.folders:
             (target / path).mkdir()
-            shutil.copystat(plan.source / path, target / path)
         for path in plan.files:
             shutil.copy2(plan.source / path, target / path)
         for path, points_to in (plan.links | plan.linked).items():
             (target / path).symlink_to(points_to)
         for path in reversed(plan.folders):
             shutil.copystat(plan.source / path, target / path)
+            (target / path).chmod((target / path).stat().st_mode | stat.S_IRWXU)
     except OSError as error:
         why = str(error.strerror).lower()
         raise BadFile(
-            f"{error.filename or target}: cannot copy: {why}", "set TMPDIR to a folder with space"
+            f"{error.filename or target}: cannot copy: {why}",
+            "leave it out with --exclude, or set TMPDIR to a folder with space",
         ) from None
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder as far as it can be, also what its owner may not write to."""
+    with contextlib.suppress(OSError):
+        folder.chmod(stat.S_IRWXU)
+    for parent, names, _ in os.walk(folder):  # parents first; links are not followed
+        for path in (Path(parent, name) for name in names):
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _largest(plan: CopyPlan) -> list[str]:

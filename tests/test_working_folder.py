@@ -1,0 +1,394 @@
+"""The folder a command runs in: copied, bounded, left as it was; and what cannot be run or seen."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import command, once
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.measure import working_folder
+from xorbench.measure.command_run import CommandRun, working_copy
+from xorbench.measure.working_folder import CopyPlan
+
+DEADLINE_S = 120
+ENOUGH = 10**9
+
+
+def planned(source: Path, *, exclude: tuple[str, ...] = (), **more: Any) -> CopyPlan:
+    """The plan of a copy of the folder."""
+    options = {"link": (), "own": source / "results" / "checks", "max_bytes": ENOUGH, **more}
+    return working_folder.planned(source, exclude, **options)
+
+
+def copied(source: Path, target: Path, **options: Any) -> Path:
+    """A copy of the folder."""
+    working_folder.copy(planned(source, **options), target)
+    return target
+
+
+def content(folder: Path) -> dict[str, tuple[str, int, str]]:
+    """Each path below a folder: its kind and mode, time of change, and the digest of its bytes."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        stat = path.lstat()
+        data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        pointed = str(path.readlink()) if path.is_symlink() else ""
+        digest = hashlib.sha256(data + pointed.encode()).hexdigest()
+        found[str(path.relative_to(folder))] = (oct(stat.st_mode), stat.st_mtime_ns, digest)
+    return found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder with files, folders, links and what is neither."""
+    folder = tmp_path / "source"
+    (folder / "data" / "deep").mkdir(parents=True)
+    (folder / "data" / "deep" / "table.csv").write_text("1,2\n")
+    (folder / "train.py").write_text("print('on')\n")
+    (folder / "train.py").chmod(0o755)
+    (folder / "empty").mkdir()
+    (folder / "to_data").symlink_to("data")
+    (folder / "absolute").symlink_to(folder / "data" / "deep" / "table.csv")
+    return folder
+
+
+# Copies
+
+
+def test_a_copy_has_what_the_folder_has(source: Path, tmp_path: Path) -> None:
+    """Files, empty folders, modes and times of change; bytes are the copy's own."""
+    made = copied(source, tmp_path / "copy")
+    before, after = content(source), content(made)
+    assert set(before) == set(after)
+    regular = [path for path in before if not (source / path).is_symlink()]
+    assert {path: before[path] for path in regular} == {path: after[path] for path in regular}
+    (made / "train.py").write_text("changed")
+    assert (source / "train.py").read_text() == "print('on')\n"
+
+
+def test_links_within_the_folder_stay_within_the_copy(source: Path, tmp_path: Path) -> None:
+    """An absolute link to a file of the folder leads to the file of the copy."""
+    plan = planned(source)
+    made = copied(source, tmp_path / "copy")
+    assert set(plan.links) == {"to_data", "absolute"}
+    assert plan.outward == {}
+    assert (made / "absolute").resolve() == made / "data" / "deep" / "table.csv"
+    assert (made / "to_data").resolve() == made / "data"
+
+
+def test_links_that_lead_out_are_reported(source: Path, tmp_path: Path) -> None:
+    """To a file, to a folder, and to nothing: the copy has links to the same places."""
+    (tmp_path / "outside").mkdir()
+    (source / "out").symlink_to("../outside")
+    (source / "nowhere").symlink_to(tmp_path / "nowhere")
+    plan = planned(source)
+    expected = {"out": str(tmp_path / "outside"), "nowhere": str(tmp_path / "nowhere")}
+    assert plan.outward == expected
+    made = copied(source, tmp_path / "deeper" / "copy")
+    assert {name: str((made / name).resolve()) for name in expected} == expected
+
+
+def test_a_link_to_itself_is_left_out(source: Path, tmp_path: Path) -> None:
+    """Links that lead round in a circle lead nowhere."""
+    (source / "a").symlink_to("b")
+    (source / "b").symlink_to("a")
+    plan = planned(source)
+    assert plan.left_out == ["a", "b"]
+    copied(source, tmp_path / "copy")
+
+
+def test_pipes_and_sockets_are_left_out(source: Path, tmp_path: Path) -> None:
+    """Neither is read, which would never end."""
+    os.mkfifo(source / "pipe")
+    before = Path.cwd()
+    os.chdir(source)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+    os.chdir(before)
+    plan = planned(source)
+    assert plan.left_out == ["pipe", "socket"]
+    assert not (copied(source, tmp_path / "copy") / "pipe").exists()
+
+
+def test_a_virtual_environment_is_linked(source: Path, tmp_path: Path) -> None:
+    """It is known by its pyvenv.cfg, whatever its name, and not copied."""
+    (source / "env" / "bin").mkdir(parents=True)
+    (source / "env" / "pyvenv.cfg").touch()
+    assert planned(source).linked == {"env": str(source / "env")}
+    assert (copied(source, tmp_path / "copy") / "env").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        ("data", ["data"]),
+        ("data/", ["data"]),
+        ("./data", ["data"]),
+        ("deep/", ["data/deep"]),
+        ("*.csv", ["data/deep/table.csv"]),
+        ("data/deep/*", ["data/deep/table.csv"]),
+        ("nothing", []),
+    ],
+)
+def test_what_is_excluded_is_left_out(source: Path, pattern: str, left_out: list[str]) -> None:
+    """By path or by name, with a slash or without."""
+    assert planned(source, exclude=(pattern,)).left_out == left_out
+
+
+def test_bytecode_and_ones_own_results_are_left_out(source: Path) -> None:
+    """The folder that checks are written to is in no copy, nor is compiled code."""
+    (source / "__pycache__").mkdir()
+    (source / "results" / "checks").mkdir(parents=True)
+    assert planned(source).left_out == ["__pycache__", "results/checks"]
+
+
+def test_what_is_linked_must_be_there(source: Path) -> None:
+    """--link of a path that is not there is bad input."""
+    assert planned(source, link=("data",)).linked == {"data": str(source / "data")}
+    with pytest.raises(BadOption, match="--link"):
+        planned(source, link=("date",))
+
+
+def test_a_folder_beyond_the_cap_is_refused(source: Path) -> None:
+    """The message names the option, and what is largest."""
+    (source / "data" / "large.bin").write_bytes(bytes(3_000))
+    with pytest.raises(BadOption, match=r"--max-copy.*data") as raised:
+        planned(source, max_bytes=2_000)
+    assert "--exclude" in raised.value.hint
+    assert planned(source, max_bytes=2_000, exclude=("large.bin",)).size_bytes < 2_000
+
+
+def test_the_plan_of_many_files_takes_time_by_their_number(tmp_path: Path) -> None:
+    """Four times as many files take far less than sixteen times as long."""
+
+    def seconds(count: int) -> float:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / str(number)).touch()
+        began = time.process_time()
+        assert len(planned(folder).files) == count
+        return time.process_time() - began
+
+    few = max(seconds(1_000), 0.005)
+    assert seconds(4_000) < 10 * few
+
+
+def test_what_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
+    """A file in the place of a folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(BadFile, match="cannot read"):
+        planned(tmp_path / "file")
+
+
+def test_a_copy_that_cannot_be_made_is_bad_input(source: Path, tmp_path: Path) -> None:
+    """A file in the place of the target, and one that was removed since."""
+    (tmp_path / "file").touch()
+    plan = planned(source)
+    with pytest.raises(BadFile, match="cannot copy"):
+        working_folder.copy(plan, tmp_path / "file" / "copy")
+    (source / "train.py").unlink()
+    with pytest.raises(BadFile, match=r"train\.py: cannot copy"):
+        working_folder.copy(plan, tmp_path / "copy")
+
+
+def test_each_run_has_a_fresh_copy_of_the_same_path(source: Path) -> None:
+    """What a run leaves, folders that nobody may write to included, is gone in the next."""
+    run = CommandRun(("true",), source, planned(source), 1.0)
+    with working_copy(run) as fresh:
+        first = fresh()
+        (first / "left").mkdir()
+        (first / "left" / "file").touch()
+        (first / "left").chmod(0o555)
+        (first / "link").symlink_to(source / "data")
+        second = fresh()
+        assert (second, (second / "left").exists(), second.name) == (first, False, source.name)
+    assert not first.parent.exists()
+    assert (source / "data" / "deep" / "table.csv").exists()
+
+
+def test_removing_follows_no_link(source: Path, tmp_path: Path) -> None:
+    """What a link leads to keeps its mode and its files."""
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "out").symlink_to(source)
+    before = content(source)
+    working_folder.remove(tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+    assert content(source) == before
+
+
+# The program
+
+
+def check(folder: Path, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run check in a folder and wait for it."""
+    return subprocess.run(
+        command("check", *words),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+        **more,
+    )
+
+
+TRAIN = """
+import os, sys
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+run = os.environ["XORBENCH_RUN"]
+print(os.getcwd(), sorted(os.listdir()))
+open("mark", "a").write(run)
+open("data/deep/table.csv", "a").write(run)
+os.remove("spare")
+torch.save({}, os.path.join(sys.argv[1], "saved.pt"))
+open(os.path.join(sys.argv[1], "written.txt"), "w").write(run)
+model = nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(2):
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+"""
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real check of a training that writes everywhere, and the folder before it."""
+
+    def make(folder: Path) -> None:
+        work = folder / "work"
+        (work / "data" / "deep").mkdir(parents=True)
+        (work / "data" / "deep" / "table.csv").write_text("1,2\n")
+        (work / "spare").touch()
+        (work / "train.py").write_text(TRAIN)
+        (work / "out").symlink_to(folder)
+        os.mkfifo(work / "pipe")
+        (folder / "outside").mkdir()
+        before = content(work)
+        words = ("--out", str(folder / "results"), "--json", "--")
+        done = check(work, *words, sys.executable, "train.py", str(folder / "outside"))
+        said = {"code": done.returncode, "said": done.stderr, "answer": json.loads(done.stdout)}
+        (folder / "done.json").write_text(
+            json.dumps({**said, "untouched": before == content(work)})
+        )
+
+    return once(tmp_path_factory, "working-folder", make)
+
+
+@pytest.fixture(scope="module")
+def done(checked: Path) -> dict[str, Any]:
+    """What the check came to."""
+    found: dict[str, Any] = json.loads((checked / "done.json").read_text())
+    return found
+
+
+def test_nothing_of_the_users_is_touched(done: dict[str, Any]) -> None:
+    """A training that writes, appends and removes: bytes, modes and times are as before."""
+    assert (done["code"], done["untouched"]) == (0, True)
+
+
+def test_each_run_begins_with_the_same_files(checked: Path) -> None:
+    """In a folder of the same path, with no trace of the run before."""
+    said = [
+        (path / "stdout.txt").read_text()
+        for path in sorted((checked / "results" / "checks").glob("*/run-*"))
+    ]
+    assert len(said) == 2
+    assert said[0] == said[1]
+    assert "'data', 'out', 'spare', 'train.py']" in said[0]
+
+
+def test_what_leads_out_is_reported(done: dict[str, Any], checked: Path) -> None:
+    """Before the runs the links and what is left out, after them what was written outside."""
+    assert f"out -> {checked}" in done["said"]
+    assert "left out of the copy: pipe" in done["said"]
+    notes = " ".join(done["answer"]["notes"])
+    assert str(checked / "outside" / "written.txt") in notes
+    assert str(checked / "outside" / "saved.pt") in notes
+
+
+def test_the_copies_are_gone(checked: Path) -> None:
+    """The folder that the runs told of is no more."""
+    (said, *_) = (checked / "results" / "checks").glob("*/run-1/stdout.txt")
+    assert not Path(said.read_text().split(" [")[0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ([sys.executable, "-I"], "python -I, -E or -S"),
+        ([sys.executable, "-E"], "python -I, -E or -S"),
+        ([sys.executable, "-S"], "python -I, -E or -S"),
+        (["env", "-i", sys.executable], "env -i"),
+    ],
+    ids=["-I", "-E", "-S", "env -i"],
+)
+def test_what_cannot_be_recorded_is_no_pass(tmp_path: Path, before: list[str], reason: str) -> None:
+    """Exit code 3, and the reason."""
+    (tmp_path / "script.py").write_text("print('on')\n")
+    found = check(tmp_path, "--in-place", "--json", "--", *before, "script.py")
+    answer = json.loads(found.stdout)
+    assert (found.returncode, answer["outcome"]) == (3, "inconclusive")
+    assert reason in answer["sentence"]
+
+
+def test_a_command_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
+    """Exit code 1 in the first run, which is the only one."""
+    (tmp_path / "script.py").write_text("raise SystemExit('the reason')\n")
+    found = check(tmp_path, "--json", "--", sys.executable, "script.py")
+    answer = json.loads(found.stdout)
+    assert (found.returncode, len(answer["runs"])) == (1, 1)
+    assert "the reason" in answer["sentence"]
+
+
+FUNCTIONS = """
+async def coroutine(): pass
+def needs(x): pass
+def needs_keyword(*, key): pass
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--", "no-such-command"], "no-such-command"),
+        (["module:needs"], "'x'"),
+        (["module:needs_keyword"], "'key'"),
+        (["module:coroutine"], "coroutine"),
+        (["module:number"], "number"),
+        (["module:missing"], "missing"),
+        (["absent:function"], "absent"),
+        (["module"], "module"),
+        (["--max-copy", "1B", "--", "true"], "--max-copy"),
+        (["--link", "absent", "--", "true"], "--link"),
+        (["--out", "module.py", "--", "true"], "--out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path: Path, words: list[str], named: str
+) -> None:
+    """Exit code 2, what is wrong by name, and no folder of a check."""
+    (tmp_path / "module.py").write_text(FUNCTIONS)
+    before = content(tmp_path)
+    found = check(tmp_path, *words)
+    assert found.returncode == 2
+    wrong = [line for line in found.stderr.splitlines() if named in line]
+    assert wrong
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+    after = content(tmp_path)
+    assert {p for p in after if "checks/" in p} == set()
+    assert {p: before[p] for p in before} == {p: after[p] for p in before}
