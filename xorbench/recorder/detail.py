@@ -39,6 +39,7 @@ class Detail:
         self._paths = WeakIdKeyDictionary()
         self._outputs: dict[str, int] = {}
         self.backward_line = ""
+        self._late = False
         self.keeping = True
         self.starting = False
         self._room = listener.options.values_bytes
@@ -103,20 +104,31 @@ class Detail:
         if self.on:
             self.backward_line = line_of(self._listener.options)
 
-    def before_step(self, optimizer: Optimizer, index: int) -> None:
-        """An optimizer is about to step: record gradients and its state."""
+    def before_step(self, optimizer: Optimizer, index: int, *, closure: bool) -> None:
+        """An optimizer is about to step: record gradients and its state.
+
+        One that takes a closure computes its gradients in the step; what is there before it is of
+        the step before.
+        """
+        self._late = closure
         if self.on or self._listener.options.state:
-            for name, parameter in parameters_of(optimizer, index):
-                if parameter.grad is not None:
-                    self._listener.tensor("gradient", name, parameter.grad)
+            if not closure:
+                self._gradients(optimizer, index)
             self._state("state", optimizer, index)
 
     def after_step(self, optimizer: Optimizer, index: int) -> None:
         """An optimizer has stepped: record its state, and the parameters as it leaves them."""
+        if self._late and (self.on or self._listener.options.state):
+            self._gradients(optimizer, index)
         if self.on:
             self._state("new state", optimizer, index)
             for name, parameter in parameters_of(optimizer, index):
                 self._listener.tensor("new parameter", name, parameter)
+
+    def _gradients(self, optimizer: Optimizer, index: int) -> None:
+        for name, parameter in parameters_of(optimizer, index):
+            if parameter.grad is not None:
+                self._listener.tensor("gradient", name, parameter.grad)
 
     def _state(self, kind: str, optimizer: Optimizer, index: int) -> None:
         for name, parameter in parameters_of(optimizer, index):

@@ -20,7 +20,8 @@ def bare(name: str) -> str:
 def class_name(module: nn.Module) -> str:
     """The class of a module, within what wraps it."""
     while type(module).__name__ in ("OptimizedModule", "DistributedDataParallel"):
-        module = getattr(module, "_orig_mod", None) or module.module  # type: ignore[assignment]
+        inner = getattr(module, "_orig_mod", None)
+        module = module.module if inner is None else inner  # type: ignore[assignment]
     return type(module).__name__
 
 

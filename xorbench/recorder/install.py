@@ -54,11 +54,12 @@ def install(presence: Presence) -> Listener:
 def _listen_to_optimizers(listener: Listener) -> None:
     detail = listener.detail
 
-    def before(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+    def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         if is_compiling():
             return
         if listener.listens():
-            listener.shielded(listener.before_step, optimizer)
+            closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
+            listener.shielded(listener.before_step, optimizer, closure is not None)
             detail.watch()
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:

@@ -203,7 +203,7 @@ class Listener:
         single = loss.numel() == 1 and loss.layout == torch.strided
         return self.options.state and single and bool(loss.isfinite())  # JSON has finite numbers
 
-    def before_step(self, optimizer: Optimizer) -> None:
+    def before_step(self, optimizer: Optimizer, closure: bool = False) -> None:
         """An optimizer is about to step; one within another does not count."""
         if id(optimizer) in self._stepping:  # it raised the last time
             del self._stepping[self._stepping.index(id(optimizer)) :]
@@ -218,7 +218,7 @@ class Listener:
         if self.options.level == "clock":
             return
         self._hyperparameters(optimizer, index)
-        self.detail.before_step(optimizer, index)
+        self.detail.before_step(optimizer, index, closure=closure)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """An optimizer has stepped."""
@@ -477,7 +477,11 @@ class Listener:
                     seen.add(id(tensor))
                     self._tell(name, tensor)
                     yield "parameter", name, tensor
-        others = [(index, module) for index, o in enumerate(self._others) if (module := o())]
+        others = [
+            (index, module)
+            for index, other in enumerate(self._others)
+            if (module := other()) is not None
+        ]
         for letter, some in (("m", modules), ("x", others)):
             for index, module in some:
                 for kind, name, tensor in _parts(module):
