@@ -10,7 +10,15 @@ import pytest
 from xorbench.errors import BadOption
 from xorbench.judge.checks import source
 from xorbench.plan.axes import AXES, CASE_AXES, idle_note, read_env, read_pythons
-from xorbench.plan.case import Case, ProcessConfig, Variant, case_from, read_device, to_dict
+from xorbench.plan.case import (
+    Case,
+    ProcessConfig,
+    Variant,
+    case_from,
+    read_device,
+    to_dict,
+    with_index,
+)
 from xorbench.plan.faults import PROCESS_FAULTS, TRAINING_FAULTS, read_fault
 from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_configs, group_name
 from xorbench.plan.parse import integers
@@ -312,3 +320,10 @@ def test_an_instruction_set_may_draw_other_points() -> None:
     )
     assert (source(base), source(other)) == ("seed 0", "seed 0 @env=A=x")
     assert source(replace(base, config=ProcessConfig(threads=2))) == "seed 0"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_device_has_one_spelling(device: str) -> None:
+    """Without an index it is the first of its type; the CPU has none."""
+    assert with_index(device) == "cuda:0"
+    assert with_index("cpu") == "cpu"

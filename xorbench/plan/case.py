@@ -1,35 +1,70 @@
 """A case is one cell of the matrix; a process config is what a whole process runs under."""
 
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Final
 
 from xorbench.errors import BadOption
 from xorbench.plan.recipe import Recipe
 
-# Device types as torch.accelerator names them; a private backend adds its row here.
+# Device types as torch.accelerator names them; a private backend's is asked of PyTorch.
 DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
 ENGINES: Final = ("loader", "fetch", "tensor", "replay", "compile", "universal")
 OPTIMIZERS: Final = ("default", "foreach", "fused")
 DTYPES: Final = ("float32", "float64", "bfloat16")
 
-_DEVICE = re.compile(rf"({'|'.join(DEVICE_TYPES)})(:(?:0|[1-9]\d{{0,2}}))?")
+_DEVICE = re.compile(r"([a-z][a-z_]*)(:(?:0|[1-9]\d{0,2}))?")
+_ASK = "import torch; print(torch._C._get_privateuse1_backend_name())"
+_ASK_S: Final = 60.0
 BASE_CONFIG: Final = "base"
 
 
 def read_device(option: str, text: str) -> str:
     """A device as PyTorch writes it, such as `cuda:1`; raises `BadOption` for any other text."""
     match = _DEVICE.fullmatch(text)
-    if not match or (match[1] == "cpu" and match[2]):
+    known = match and (match[1] in DEVICE_TYPES or match[1] == registered_device_type())
+    if not match or not known or (match[1] == "cpu" and match[2]):
         raise BadOption(
             f"{option}: unknown device {text!r}", f"one of {', '.join(DEVICE_TYPES)}, or cuda:1"
         )
     return text
 
 
+@cache
+def registered_device_type() -> str | None:
+    """The device type that a private backend registers with this interpreter's PyTorch, if any.
+
+    A fresh interpreter is asked, since this one does not import torch.
+    """
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ASK_S,
+            check=True,
+        )
+        name = done.stdout.strip().rpartition("\n")[2]
+        return None if name == "privateuseone" else name
+    return None
+
+
 def device_type(device: str) -> str:
     """The type without the index: `cuda` of `cuda:1`."""
     return device.partition(":")[0]
+
+
+def with_index(device: str) -> str:
+    """The one spelling of a device: `cuda:0` of `cuda`, since that is what a process takes it for.
+
+    The CPU has no index.
+    """
+    return device if ":" in device or device == "cpu" else f"{device}:0"
 
 
 @dataclass(frozen=True, slots=True)

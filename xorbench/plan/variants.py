@@ -10,7 +10,7 @@ from xorbench.plan.case import BASE_CONFIG, Case, ProcessConfig
 
 EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another config"
 _CASE = re.compile(
-    r"(?P<kind>[a-z]+)(?P<index>\d*)-(?P<engine>[a-z]+)-b(?P<batch_size>\d+)-pin(?P<pin_memory>[01])"
+    r"(?P<kind>[a-z_]+)(?P<index>\d*)-(?P<engine>[a-z]+)-b(?P<batch_size>\d+)-pin(?P<pin_memory>[01])"
     r"-drop(?P<drop_last>[01])-w(?P<num_workers>\d+)-s(?P<seed>\d+)(?P<more>(?:-[a-z0-9_]+=.*)?)"
 )
 # Before the next name: a value may hold the same sign, as `1e-05` does.

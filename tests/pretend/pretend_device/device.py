@@ -2,9 +2,9 @@
 
 import ctypes
 import os
-import queue
 import threading
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ MODELS: Final = os.environ.get("PRETEND_NAMES", ",".join(["Pretend 1"] * COUNT))
 BLOCK_BYTES: Final = 512  # memory is counted in such blocks, as CUDA's allocator counts it
 EXTERNAL_DEVICE: Final = 12  # `kDLExtDev` of DLPack
 MULTIPLIER: Final = 6_364_136_223_846_793_005
+BATCH: Final = 64
 Work = Callable[[], object]
 
 state: Final = types.SimpleNamespace(
@@ -27,7 +28,7 @@ state: Final = types.SimpleNamespace(
     stuck=False,
     lazy=False,  # kernels run only while somebody waits for them: the longest queue there can be
 )
-counts: Final = {"synchronize": 0, "kernels": 0, "pinned": 0}
+counts: Final = {"synchronize": 0, "pinned": 0}
 
 
 class Device:
@@ -38,7 +39,7 @@ class Device:
         self.seed = self.offset = 0  # of the generator, kept on the host as CUDA does
         self.kernels = 0
         self.capture: list[tuple[Work, bool]] | None = None
-        self._queue: queue.SimpleQueue[tuple[Work, bool]] = queue.SimpleQueue()
+        self._queue: deque[tuple[Work, bool]] = deque()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._posted = self.done = 0
@@ -54,30 +55,36 @@ class Device:
         self.launch(*entry)
 
     def launch(self, work: Work, inference: bool) -> None:
-        """Queue a kernel."""
-        counts["kernels"] += 1
+        """Queue a kernel. The thread is woken once a batch: to wake it for each takes longer."""
         self.kernels += 1
+        self._posted += 1
+        self._queue.append((work, inference))
+        if not state.lazy and self._posted % BATCH == 0:
+            self._wake()
+
+    def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
-        self._posted += 1
-        self._queue.put((work, inference))
+        self._awaited.set()
 
     def _run(self) -> None:
         torch.set_grad_enabled(False)
         while True:
-            work, inference = self._queue.get()
-            if state.lazy:
-                self._awaited.wait()
-            try:
-                with torch.inference_mode(inference):
-                    faults.timed(work)
-            except Exception as error:  # as on CUDA, it comes out at the next synchronization
-                self._error = error
-            del work
-            with self._idle:
+            self._awaited.wait()
+            self._awaited.clear()
+            while self._queue:
+                self._run_one(*self._queue.popleft())
                 self.done += 1
+            with self._idle:
                 self._idle.notify_all()
+
+    def _run_one(self, work: Work, inference: bool) -> None:
+        try:
+            with torch.inference_mode(inference):
+                faults.timed(work)
+        except Exception as error:  # as on CUDA, it comes out at the next synchronization
+            self._error = error
 
     def drain(self) -> None:
         """Wait until the queue is empty; raises what went wrong meanwhile."""
@@ -85,10 +92,10 @@ class Device:
             raise torch.AcceleratorError(
                 "pretend error: operation not permitted when stream is capturing"
             )
-        self._awaited.set()
-        with self._idle:
-            self._idle.wait_for(lambda: self.done == self._posted)
-        self._awaited.clear()
+        if self.done < self._posted:
+            self._wake()
+            with self._idle:
+                self._idle.wait_for(lambda: self.done == self._posted)
         if self._error is not None:
             error, self._error = self._error, None
             raise torch.AcceleratorError(f"pretend error (asynchronous): {error}") from error
@@ -151,11 +158,17 @@ def wrap(cpu: Tensor, device: Device) -> Tensor:
 
 def unwrap(tensor: Tensor) -> Tensor:
     """The hidden CPU tensor."""
-    hidden = getattr(tensor.untyped_storage(), "hidden", None)
+    if tensor.is_inference() == torch.is_inference_mode_enabled():
+        return _unwrapped(tensor)
     with torch.inference_mode(tensor.is_inference()):
-        return torch.empty(0, dtype=tensor.dtype).set_(
-            hidden, tensor.storage_offset(), tensor.size(), tensor.stride()
-        )
+        return _unwrapped(tensor)
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    hidden: Any = getattr(tensor.untyped_storage(), "hidden", None)
+    return torch.empty(0, dtype=tensor.dtype).set_(
+        hidden, tensor.storage_offset(), tensor.size(), tensor.stride()
+    )
 
 
 def is_ours(value: object) -> bool:
