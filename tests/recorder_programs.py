@@ -424,10 +424,19 @@ def threads() -> None:
     """One thread trains, and after its end another."""
     model = net()
     optimizer = sgd(model)
-    for step in range(2):
-        thread = threading.Thread(target=steps, args=(model, optimizer, 1, step))
-        thread.start()
-        thread.join()
+    ended = threading.Event()
+
+    def second() -> None:
+        ended.wait()
+        steps(model, optimizer, 1, 1)
+
+    first = threading.Thread(target=steps, args=(model, optimizer, 1))
+    other = threading.Thread(target=second)  # begun now, or it might get the number of the first
+    first.start()
+    other.start()
+    first.join()
+    ended.set()
+    other.join()
 
 
 def own_generator() -> None:
