@@ -1,0 +1,137 @@
+"""Trainings as three frameworks have them: `check` says of each what is so.
+
+`tox -e frameworks` runs them. Models are tiny and made from a configuration; nothing is downloaded.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+
+
+def checked(folder: Path, script: str, *flags: str, kill_after: str = "") -> dict[str, Any]:
+    """The result of `check` on a script; with `kill_after` it is killed and resumed."""
+    (folder / script).write_bytes((HERE / script).read_bytes())
+    command = [sys.executable, script, *flags]
+    options = ["--resume", shlex.join([*command, "--resume"]), "--kill-after", kill_after]
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "xorbench",
+                "check",
+                "--json",
+                *(options if kill_after else ()),
+            ),
+            *("--", *command),
+        ],
+        cwd=folder,
+        env={**os.environ, **OFFLINE},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["exit_code"] == done.returncode
+    return result
+
+
+def test_hugging_face_trainer_resumes_exactly(tmp_path: Path) -> None:
+    """Killed after 12 steps, it goes on at the checkpoint of step 10, in the middle of an epoch."""
+    result = checked(tmp_path, "huggingface_trainer.py", kill_after="12")
+    assert result["exit_code"] == 0, result["sentence"]
+    assert result["facts"]["killed after 12"].startswith(
+        "it went on at step 10, 6 steps are equal to the end"
+    )
+
+
+def test_hugging_face_trainer_is_the_same_again(tmp_path: Path) -> None:
+    """With two loader processes, evaluation every 3 steps, clipping and a learning rate schedule.
+
+    Its batches are keyword arguments: three of each step.
+    """
+    result = checked(tmp_path, "huggingface_trainer.py", "--loaders", "--evaluate")
+    assert result["exit_code"] == 0, result["sentence"]
+    assert (
+        "16 steps, 16 parameters, 0 buffers, 48 inputs of modules, 16 losses"
+        in (result["facts"]["coverage"])
+    )
+
+
+def test_lightning_restores_neither_batch_order_nor_generators(tmp_path: Path) -> None:
+    """A checkpoint within an epoch goes on with the first batches of the epoch's order."""
+    result = checked(tmp_path, "lightning_fit.py", kill_after="7")
+    assert result["exit_code"] == 1, result["sentence"]
+    assert result["component"] == "data order"
+    assert "it went on at step 5: the batch is that of step 0" in result["sentence"]
+    assert "generator torch cpu" in result["sentence"]
+
+
+def test_lightning_resumes_exactly_where_nothing_else_is_needed(tmp_path: Path) -> None:
+    """Between epochs, with an order that follows from the epoch, and without dropout.
+
+    Its gradients are computed within the optimizer's step, in a closure.
+    """
+    result = checked(tmp_path, "lightning_fit.py", "--sound", kill_after="11")
+    assert result["exit_code"] == 0, result["sentence"]
+    assert "it went on at step 8, 8 steps are equal to the end" in result["sentence"]
+
+
+def test_lightning_is_the_same_again(tmp_path: Path) -> None:
+    """With clipping, loader processes, evaluation within an epoch, and a teacher by average."""
+    flags = ("--loaders", "--evaluate", "--teacher")
+    result = checked(tmp_path, "lightning_fit.py", *flags)
+    assert result["exit_code"] == 0, result["sentence"]
+    assert result["facts"]["coverage"].startswith("16 steps, 4 parameters, 0 buffers, 16 inputs")
+
+
+def test_lightning_with_two_optimizers_is_the_same_again(tmp_path: Path) -> None:
+    """Manual optimization: a GAN makes two steps an iteration."""
+    result = checked(tmp_path, "lightning_gan.py")
+    assert result["exit_code"] == 0, result["sentence"]
+    assert result["facts"]["coverage"].startswith("16 steps, 8 parameters, 0 buffers, 16 inputs")
+
+
+def test_lightning_with_noise_of_its_own_generator_is_not(tmp_path: Path) -> None:
+    """The noise that the GAN begins with is drawn from a generator that nobody seeds."""
+    result = checked(tmp_path, "lightning_gan.py", "--noise")
+    assert result["exit_code"] == 1
+    assert (result["component"], result["step"]) == ("batch", 0)
+    assert "torch.Generator" in result["hint"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--sampler",)])
+def test_accelerate_restores_the_generators_too_early(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """`load_state` restores them, and the loader draws from them before the first batch.
+
+    Without a seedable sampler that moves the batch, with one the dropout alone.
+    """
+    result = checked(tmp_path, "accelerate_loop.py", *flags, kill_after="7")
+    assert result["exit_code"] == 1, result["sentence"]
+    assert result["component"] == "generators"
+    what = "the loss differs" if flags else "the batch is another one"
+    assert f"it went on at step 5: {what}: the generator torch cpu" in result["sentence"]
+
+
+def test_accelerate_resumes_exactly_where_no_generator_is_needed(tmp_path: Path) -> None:
+    """A seedable sampler and no dropout: weights, optimizer, scheduler and batches are restored."""
+    flags = ("--sampler", "--plain")
+    result = checked(tmp_path, "accelerate_loop.py", *flags, kill_after="7,12")
+    assert result["exit_code"] == 0, result["sentence"]
+
+
+def test_accelerate_is_the_same_again(tmp_path: Path) -> None:
+    """The documented loop with `set_seed`."""
+    result = checked(tmp_path, "accelerate_loop.py")
+    assert result["exit_code"] == 0, result["sentence"]
