@@ -430,6 +430,13 @@ def test_the_ends_are_compared() -> None:
     assert (found.component, found.ended) == ("", False)
 
 
+def test_a_gradient_of_zeros_and_none_are_the_same() -> None:
+    """`zero_grad(set_to_none=False)` leaves zeros where a resumed program has had none yet."""
+    zero = {step: {"gradient/o0.g0.p1": zero_digest([2], "float32")} for step in range(STEPS)}
+    resumed = record(SAVED, changed={step: zero[step] for step in range(SAVED + 1, STEPS)})
+    assert judged(resumed, record(changed=zero)).component == ""
+
+
 def test_every_component_has_a_hint() -> None:
     """What a look can name is a key of HINTS."""
     named = {component for _, component, _ in LACKS.values()}

@@ -21,7 +21,8 @@ HINTS: Final = {
     "generators": "save and load random.getstate(), numpy.random.get_state(), torch.get_rng_state()"
     " and torch.cuda.get_rng_state_all(), last of all before the first batch",
     "loss scale": "save and load GradScaler.state_dict()",
-    "forward": "something else that the forward pass depends on was not restored",
+    "forward": "restore what else the forward pass depends on: an attribute that is no buffer, a"
+    " coefficient that moves with the steps, a generator of its own",
     "gradients": "gradients that were summed up before the checkpoint, or what changes them after"
     " backward, was not restored",
     "training mode": "call train() after the checkpoint is loaded, and after each evaluation",

@@ -197,7 +197,9 @@ def _forward(at: Meeting) -> Found:
 
 def _gradients(at: Meeting) -> Found:
     a, b = at.digests("gradient")
-    name = first_differing(a, b)
+    alone = ((key, digest) for key, digest in {**a, **b}.items() if (key in a) != (key in b))
+    zero = frozenset(key for key, digest in alone if is_zero(at, key, digest))
+    name = first_differing(a, b, zero)
     if name is None:
         return None
     parameter = _name(at, name.partition(" ")[2])
