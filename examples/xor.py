@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 
 class XORDataset(Dataset):
@@ -69,7 +70,8 @@ def train_model(
     loss_module = nn.BCEWithLogitsLoss()
     model.train()
     start = load_checkpoint(checkpoint, model, optimizer) if resume else 0
-    for epoch in range(start, epochs):
+    progress = tqdm(range(start, epochs))
+    for epoch in progress:
         for data_inputs, data_labels in loader:
             preds = model(data_inputs).squeeze(dim=1)
             loss = loss_module(preds, data_labels.float())
@@ -77,8 +79,7 @@ def train_model(
             loss.backward()
             optimizer.step()
         save_checkpoint(checkpoint, epoch + 1, model, optimizer)
-        if epoch % 10 == 0 or epoch == epochs - 1:
-            print(f"epoch {epoch}: loss {loss.item():.4f}")
+        progress.set_description(f"loss {loss.item():.4f}")
 
 
 @torch.no_grad()
