@@ -105,10 +105,11 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     yield start
     for one in running:
         one.kill()
-        one.communicate()
     for pid in tree(tmp_path).values():
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    for one in running:
+        one.communicate(timeout=DEADLINE_S)
 
 
 CHECK = ["check", "--in-place", "--"]
