@@ -22,7 +22,7 @@ from xorbench.judge.run_processes import ON_THIS_MACHINE, first_failure, keyed, 
 from xorbench.judge.verdicts import some
 from xorbench.measure.command_run import CommandRun, Ended, execute, read_ended, working_copy
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceFile, TraceStep
+from xorbench.observe.trace import TraceEnd, TraceFile, TraceStep
 
 VALUES_BYTES: Final = 1 << 30
 # What a training writes besides checkpoints, by the ends and the beginnings of names.
@@ -269,11 +269,20 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
     if "torch" not in events:
         said = f"{said}: it did not import PyTorch"
         return Conclusion("inconclusive", said, hint="give the command that resumes the training")
+    if any(not end.complete for end in _ends(resumed)):
+        said = f"{said}: there were backward passes, but no optimizer has stepped"
+        hint = "a GradScaler leaves out steps whose gradients overflow: was its state restored?"
+        return Conclusion("inconclusive", said, hint=hint)
     if trial.outside:
         said = f"{said}: it may have found what the uninterrupted run has left outside its folder"
         return Conclusion("inconclusive", said, hint="save within the working folder")
     said = f"{said}: it may have nothing left to do"
     return Conclusion("inconclusive", said, hint="kill it earlier")
+
+
+def _ends(one: Ended) -> Iterator[TraceEnd]:
+    lines = (line for trace in traces.recorded(one.records) for line in trace.lines())
+    return (line for line in lines if isinstance(line, TraceEnd))
 
 
 def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 CHECKPOINT = Path("last.pt")
-STEPS, EVERY, SIZE, PER_EPOCH = 18, 4, 8, 6
+STEPS, EVERY, SIZE, PER_EPOCH = 36, 4, 8, 6
 
 torch.manual_seed(0)
 inputs = torch.randn(SIZE * PER_EPOCH, 6)
