@@ -69,6 +69,28 @@ for step in range(done, 6):
 dist.destroy_process_group()
 """
 
+# Started by `multiprocessing`, in any order; only the process group knows which rank is which.
+SPAWNED = """
+import os, sys
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+def train(rank):
+    store = dist.FileStore(os.path.abspath("store"), 2)
+    dist.init_process_group("gloo", rank=rank, world_size=2, store=store)
+    torch.manual_seed(rank)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        model(torch.randn(2, 3)).sum().backward()
+        optimizer.step()
+    dist.destroy_process_group()
+
+if __name__ == "__main__":
+    mp.spawn(train, nprocs=2)
+"""
+
 # Ranks that do not meet, one of which dies once; the time decides how far the other comes by then.
 DIES_ONCE = """
 import os, sys, time
@@ -96,6 +118,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("ranks")
     (made / "parallel.py").write_text(DATA_PARALLEL)
     (made / "once.py").write_text(DIES_ONCE)
+    (made / "spawned.py").write_text(SPAWNED)
     return made
 
 
@@ -180,6 +203,16 @@ def test_every_rank_is_killed_and_compared_after_the_resume(folder: Path) -> Non
     )
     assert "it went on at step 4: rank 1: the loss differs" in result["sentence"]
     assert result["component"] == "generators"
+
+
+def test_ranks_without_a_launcher_are_known_by_their_process_group(folder: Path) -> None:
+    """Which of two spawned processes steps first is another in every run."""
+    done, result, made = checked(folder, "--steps", "2", "--", sys.executable, "spawned.py")
+    assert done.returncode == 0, result["sentence"]
+    assert result["sentence"] == "the same in 2 runs, to the bit: 2 steps in each of 2 ranks"
+    processes = [one.head.process for one in _by_rank(traces.recorded(made / "run-1" / "records"))]
+    assert [one and (one.rank, one.world_size) for one in processes] == [("0", 2), ("1", 2)]
+    assert result["notes"] == []
 
 
 def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None:

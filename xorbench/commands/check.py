@@ -118,7 +118,7 @@ def prepared(request: CheckRequest) -> CommandRun:
     """The run as it will be made; raises `BadOption` for what cannot be."""
     target = request.target
     require_command("check", request.words, target)
-    here = Path.cwd()
+    here = here_or_refused()
     copy = None
     if not request.in_place:
         copy = working_folder.planned(
@@ -126,6 +126,14 @@ def prepared(request: CheckRequest) -> CommandRun:
         )
     words = request.words if target is None else called(target)
     return CommandRun(words, here, copy, request.timeout_s)
+
+
+def here_or_refused() -> Path:
+    """The working folder; raises `BadOption` where somebody has removed it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise BadOption("the working folder is no longer there") from None
 
 
 def require_command(name: str, words: Sequence[str], target: str | None) -> None:
@@ -386,7 +394,7 @@ def notes_of(ended: list[Ended]) -> list[str]:
         for line in traces.presence(one.records)
         if line.event == "outside"
         and not line.path.startswith(_CACHES)
-        and Path(line.path).exists()
+        and Path(line.path).is_file()
     )
     if outside:
         shown = ", ".join(list(outside)[:3])
