@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -383,3 +384,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     after = content(tmp_path)
     assert {p for p in after if "checks/" in p} == set()
     assert {p: before[p] for p in before} == {p: after[p] for p in before}
+
+
+def test_a_working_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
+    """In one line and with exit code 2, as bad input is."""
+    words = shlex.join(command("check", "--", sys.executable, "x.py"))
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone; exec {words}"],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

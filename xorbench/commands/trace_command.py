@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from xorbench.commands.check import require_command, step_count
+from xorbench.commands.check import here_or_refused, require_command, step_count
 from xorbench.commands.processes import terminable
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
 from xorbench.measure.command_run import CommandRun, called, execute
@@ -39,7 +39,7 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
     """Run the command here, once, and write its trace; one file for each process that trains."""
     require_command("trace", request.words, request.target)
     words = request.words if request.target is None else called(request.target)
-    run = CommandRun(words, Path.cwd(), None, request.timeout_s)
+    run = CommandRun(words, here_or_refused(), None, request.timeout_s)
     options = {
         "detail": request.detail,
         "stop_after": request.steps,
