@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Completed, run_in
+from conftest import Completed, once, run_in
 
 from xorbench.commands import check as checks
 from xorbench.judge.run_processes import first_failure, unmet
@@ -112,14 +112,17 @@ for step in range(4):
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both programs."""
-    made = tmp_path_factory.mktemp("ranks")
-    (made / "parallel.py").write_text(DATA_PARALLEL)
-    (made / "once.py").write_text(DIES_ONCE)
-    (made / "spawned.py").write_text(SPAWNED)
-    return made
+def _write_programs(folder: Path) -> None:
+    (folder / "parallel.py").write_text(DATA_PARALLEL)
+    (folder / "once.py").write_text(DIES_ONCE)
+    (folder / "spawned.py").write_text(SPAWNED)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the programs."""
+    _write_programs(tmp_path)
+    return tmp_path
 
 
 def checked(folder: Path, *arguments: str) -> tuple[Completed, dict[str, Any], Path]:
@@ -130,29 +133,30 @@ def checked(folder: Path, *arguments: str) -> tuple[Completed, dict[str, Any], P
     return done, json.loads((made / "result.json").read_text()), made
 
 
-@pytest.fixture(scope="module")
-def sound(folder: Path) -> tuple[Completed, dict[str, Any], Path]:
-    """The check of a sound training that is ended after 4 steps."""
-    return checked(folder, "--steps", "4", "--", *TWO, "parallel.py")
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the check of a sound training that is ended after 4 steps; to be read only."""
+
+    def make(folder: Path) -> None:
+        _write_programs(folder)
+        done, _, _ = checked(folder, "--steps", "4", "--", *TWO, "parallel.py")
+        assert done.returncode == 0, done.stderr
+
+    (made,) = once(tmp_path_factory, "ranks", make).glob("results/checks/*")
+    return made
 
 
-def test_each_rank_is_compared_with_itself(sound: tuple[Completed, dict[str, Any], Path]) -> None:
+def test_each_rank_is_compared_with_itself(sound: Path) -> None:
     """Ranks draw other numbers than each other, and the same as themselves."""
-    done, result, _ = sound
-    assert done.returncode == 0, done.stderr
+    result = json.loads((sound / "result.json").read_text())
     assert result["sentence"] == "the same in 2 runs, to the bit: 4 steps in each of 2 ranks"
 
 
-def test_steps_ends_every_rank_after_as_many(
-    sound: tuple[Completed, dict[str, Any], Path],
-) -> None:
+def test_steps_ends_every_rank_after_as_many(sound: Path) -> None:
     """All ranks report their steps before they are killed."""
     for run in ("run-1", "run-2"):
-        records = traces.recorded(sound[2] / run / "records")
-        assert [one.head.process and one.head.process.rank for one in _by_rank(records)] == [
-            "0",
-            "1",
-        ]
+        records = _by_rank(traces.recorded(sound / run / "records"))
+        assert [one.head.process and one.head.process.rank for one in records] == ["0", "1"]
         assert [checks.step_count(one) for one in records] == [4, 4]
 
 
@@ -168,11 +172,11 @@ def _by_rank(records: list[TraceFile]) -> list[TraceFile]:
     ],
 )
 def test_a_rank_without_a_record_is_no_pass(
-    sound: tuple[Completed, dict[str, Any], Path], tmp_path: Path, runs: tuple[str, ...], said: str
+    sound: Path, tmp_path: Path, runs: tuple[str, ...], said: str
 ) -> None:
     """What nobody saw cannot be the same."""
     copy = tmp_path / "check"
-    shutil.copytree(sound[2], copy)
+    shutil.copytree(sound, copy)
     for run in runs:
         _by_rank(traces.recorded(copy / run / "records"))[1].path.unlink()
     outcome = checks.from_folder(copy)
