@@ -12,7 +12,7 @@ from xorbench.observe.records import (
     process_order,
     slot_of,
 )
-from xorbench.plan.case import ProcessConfig, Variant, variant_id
+from xorbench.plan.case import ProcessConfig, Variant, variant_id, with_index
 
 
 class Evidence:
@@ -78,6 +78,17 @@ class Evidence:
     def float64(self) -> dict[tuple[object, str], Float64Reference]:
         """Trainings in double precision, by the settings that move them and the epoch digests."""
         return {(tuple(line.key), line.epochs_sha256): line for line in self.run.float64}
+
+    def common_model(self, a: str, b: str) -> str:
+        """The model that both accelerators are of; empty where they are not, or nothing tells."""
+        models = {self._models.get(with_index(device), "") for device in (a, b)}
+        return models.pop() if len(models) == 1 else ""
+
+    @cached_property
+    def _models(self) -> dict[str, str]:
+        """The name of each accelerator that a process of the run saw."""
+        devices = [d for p in self.run.info.processes for d in p.machine.get("devices", [])]
+        return {device["device"]: device.get("name", "") for device in devices}
 
     def variant(self, record: TrainingRecord | Failure) -> Variant:
         """The variant that a record is of."""

@@ -44,6 +44,8 @@ class SettingsRow:
 def pair(axis: Axis, a: Variant, b: Variant, evidence: Evidence) -> Pair:
     """Compare two variants with what the axis expects."""
     expectation = axis.bits(a, b)
+    if axis.name == "device" and (model := evidence.common_model(a.case.device, b.case.device)):
+        expectation = Expectation("keep", f"both are {model}: one kind of device, one arithmetic")
     epoch_digests = evidence.first(a).epoch_digests
     if expectation.bits == "change" and len(epoch_digests) > 1 and len(set(epoch_digests)) == 1:
         expectation = Expectation("may change", "no step was large enough to move a weight")
