@@ -29,6 +29,7 @@ ENVIRONMENT: Final = (
 
 def describe() -> dict[str, Any]:
     """Versions, threads, processor, flags, accelerators and environment of this process."""
+    kind = _accelerator()
     return {
         "torch_version": torch.__version__,
         "torch_git_version": torch.version.git_version,
@@ -50,8 +51,8 @@ def describe() -> dict[str, Any]:
         "mkldnn": torch.backends.mkldnn.is_available(),
         **_flags(),
         "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
-        "accelerator": _accelerator(),
-        "devices": [_device(index) for index in range(_device_count())],
+        "accelerator": kind,
+        "devices": [described_device(f"{kind}:{index}") for index in range(_device_count())],
     }
 
 
@@ -79,11 +80,12 @@ def _device_count() -> int:
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
 
 
-def _device(index: int) -> dict[str, Any]:
-    kind = _accelerator()
-    module = torch.get_device_module(kind)
-    properties = getattr(module, "get_device_properties", None)
-    found: dict[str, Any] = {"device": f"{kind}:{index}"}
+def described_device(device: str) -> dict[str, Any]:
+    """An accelerator by its name with an index, and what its driver says that it is."""
+    place = torch.device(device)
+    index = place.index or 0
+    found: dict[str, Any] = {"device": f"{place.type}:{index}"}
+    properties = getattr(torch.get_device_module(place), "get_device_properties", None)
     if properties is None:
         return found
     values = properties(index)

@@ -64,8 +64,17 @@ def open_backend(
         "threads": used if name != "numpy" else 1,
         "import_s": loaded - start,
         "compile_s": time.perf_counter() - loaded,
-        "machine": describe(),
+        "machine": {**describe(), **_accelerator(device)},
     }
+
+
+def _accelerator(device: str) -> Reply:
+    """Which accelerator trains; nothing of the CPU."""
+    if device == "cpu":
+        return {}
+    from xorbench.process import machine
+
+    return {"devices": [machine.described_device(device)]}
 
 
 def _best(device: str) -> tuple[str, str]:

@@ -101,7 +101,9 @@ def _trained_by(evidence: SweepEvidence) -> str:
     process = evidence.info.processes[-1]
     chunk = f"chunks of {evidence.info.plan.chunk} seeds"
     note = f"; {process.note}" if process.note else ""
-    return f"{process.backend} on {process.device}, {process.threads} threads, {chunk}{note}"
+    models = [str(d["name"]) for d in process.machine.get("devices", []) if "name" in d]
+    device = f"{process.device} ({models[0]})" if models else process.device
+    return f"{process.backend} on {device}, {process.threads} threads, {chunk}{note}"
 
 
 # Tables
