@@ -185,8 +185,21 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[
     lines.end()
     assert capsys.readouterr().err.splitlines() == [
         "xorbench: training 100 epochs",
-        "xorbench: 20% done, about 44 s left",
+        "xorbench: 20% done, about 48 s left",
     ]
+
+
+def test_progress_takes_what_precedes_the_first_epoch_for_no_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """After 44 s of golden checks and captures, 99 epochs of 1 s each are not 73 minutes."""
+    times = iter([0.0, 0.0, 44.0, *range(45, 60)])
+    lines = Lines(clock=lambda: float(next(times)))
+    lines.begin(100)
+    for _ in range(4):
+        lines.advance(1)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["xorbench: training 100 epochs", "xorbench: 2% done, about 98 s left"]
 
 
 def test_results_of_a_run_are_where_its_message_says(quick_folder: Path) -> None:

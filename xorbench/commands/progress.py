@@ -30,7 +30,7 @@ class Bar:
 
     def begin(self, epochs: int) -> None:
         """Show the bar."""
-        self._progress.update(self._task, total=epochs)
+        self._progress.update(self._task, total=epochs, completed=0)
         self._progress.start()
 
     def advance(self, epochs: int) -> None:
@@ -47,26 +47,31 @@ class Bar:
 
 
 class Lines:
-    """A plain line every ten seconds; for logs and pipes."""
+    """A plain line every ten seconds; for logs and pipes.
+
+    The time left is told from the second epoch on: what precedes the first is no training.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._total = self._done = 0
+        self._total = self._done = self._first = 0
         self._begun = self._last = clock()
 
     def begin(self, epochs: int) -> None:
         """Say how much there is."""
-        self._total, self._begun = epochs, self._clock()
-        self._last = self._begun
+        self._total, self._done, self._first = epochs, 0, 0
+        self._begun = self._last = self._clock()
         self.note(f"training {epochs:,} epochs")
 
     def advance(self, epochs: int) -> None:
         """Say how far it is, if the last word was a while ago."""
-        self._done += epochs
         now = self._clock()
-        if now - self._last >= LINE_EVERY_S and self._done:
+        self._done += epochs
+        if self._first == 0:
+            self._first, self._begun = self._done, now
+        elif now - self._last >= LINE_EVERY_S and self._done <= self._total:
             self._last = now
-            left = (now - self._begun) * (self._total - self._done) / self._done
+            left = (now - self._begun) * (self._total - self._done) / (self._done - self._first)
             self.note(f"{self._done / self._total:.0%} done, about {left:.0f} s left")
 
     def note(self, text: str) -> None:
