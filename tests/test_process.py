@@ -304,6 +304,24 @@ def test_a_refused_operation_leaves_the_process_alive(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "p0.log").read_text()
 
 
+def test_a_long_error_is_cut_and_whole_in_the_log(tmp_path: Path) -> None:
+    """A compiler's 9,000 lines are one line in a verdict, which says where all of it is."""
+    process = start(tmp_path)
+    long = "no kernel for this\n" * 9_000
+    try:
+        with pytest.raises(OperationFailed) as raised:
+            process.ask(long)
+    finally:
+        process.stop()
+    message = str(raised.value)
+    assert len(message) < 400
+    assert message.startswith("ValueError: unknown operation 'no kernel for this")
+    assert message.endswith("characters in p0.log)")
+    assert "for this" * 2 not in message
+    log = (tmp_path / "p0.log").read_text()
+    assert log.count("no kernel for this") >= 9_000
+
+
 def test_what_a_process_prints_goes_to_its_log(tmp_path: Path) -> None:
     """Standard output and error never reach the orchestrator's."""
     process = start(tmp_path)

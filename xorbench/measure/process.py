@@ -17,6 +17,7 @@ from xorbench.plan.case import ProcessConfig
 from xorbench.process import protocol
 
 CUBLAS_WORKSPACE: Final = ":4096:8"  # what PyTorch asks for before cuBLAS is deterministic
+ERROR_CHARACTERS: Final = 300  # of a process's error, in verdicts and reports
 START_S: Final = 120.0
 STOP_S: Final = 10.0
 
@@ -99,9 +100,17 @@ class Process:
         message = protocol.read(self._line(wait_s))
         if "error" in message:
             error = message["error"]
-            raise OperationFailed(" ".join(f"{error['type']}: {error['message']}".split()))
+            raise OperationFailed(self._shortened(f"{error['type']}: {error['message']}"))
         result: dict[str, Any] = message["ok"]
         return result
+
+    def _shortened(self, text: str) -> str:
+        """An error on one line; of a long one the beginning, since its log has the whole."""
+        line = " ".join(text.split())
+        if len(line) <= ERROR_CHARACTERS:
+            return line
+        beginning = line[:ERROR_CHARACTERS].rstrip()
+        return f"{beginning} … ({len(line):,} characters in {self._log.name})"
 
     def alive(self) -> bool:
         """Whether the process still runs."""
