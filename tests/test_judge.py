@@ -256,6 +256,20 @@ def test_a_warm_up_that_differs_fails(quick_run: Run) -> None:
     assert failing(run) == {"warm-up"}
 
 
+def test_the_hint_of_warm_up_looks_where_rerun_fails_too(quick_run: Run) -> None:
+    """Leftovers explain a warm-up that differs; not where no two processes agree either."""
+    first = quick_run.trainings[0]
+    other = ["0" * 64] * len(first.epoch_digests)
+    left_over = doctored(quick_run, 0, warmup_epoch_digests=other[:1])
+    random = doctored(left_over, 0, epoch_digests=other)
+    hints = [
+        next(v.hint for v in judge(run) if v.check == "warm-up" and v.outcome == "fail")
+        for run in (left_over, doctored(random, 0, warmup_epoch_digests=["1" * 64]))
+    ]
+    assert "left over" in hints[0]
+    assert "rerun fails too" in hints[1]
+
+
 def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
     """Where drop_last changes nothing though a short batch exists, it did not act."""
     drops = {t.case.drop_last: t for t in quick_run.trainings if t.process == "p0"}
