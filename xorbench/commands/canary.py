@@ -5,6 +5,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,18 @@ from xorbench.judge.checks import exit_code
 from xorbench.judge.thresholds import MACHINE_THRESHOLD
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.runner import StartProcess, golden_of, make_slots, now
+from xorbench.measure.runner import (
+    StartProcess,
+    golden_of,
+    make_slots,
+    now,
+    require_working,
+    unanswered,
+)
 from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
 from xorbench.observe.records import Verdict
-from xorbench.plan.case import ProcessConfig
+from xorbench.plan.case import ProcessConfig, with_index
 from xorbench.plan.faults import FaultSpec, read_fault
 
 CALIBRATION_EPOCHS: Final = 25
@@ -89,7 +97,8 @@ class _Canary:
     ) -> None:
         self._request, self._say, self._clock = request, say, clock
         self._key = calibrations.machine_key(host.describe(anonymous=True), socket.gethostname())
-        self._saved = saved.machines.get(self._key, {})
+        mine = saved.machines.get(self._key, {})
+        self._saved = {with_index(device): one for device, one in mine.items()}
         self._slot = make_slots([ProcessConfig()], 1, request.faults)[0]
         self._times_s: dict[str, list[float]] = {}
         self.machine: dict[str, Any] = {}
@@ -117,12 +126,22 @@ class _Canary:
             if reason:
                 self.verdicts.append(judge.absent(device, reason))
                 return
-            self.verdicts += judge.right(device, golden_of(self._slot, device))
+            golden = golden_of(self._slot, device)
+            self.verdicts += judge.right(device, golden)
+            if error := unanswered(golden):
+                require_working(self._slot, device, error)
             self.verdicts.append(self._speed(device))
             if self._request.models is not None:
                 self._burn(device, self._request.models)
         except (ProcessDied, OperationFailed) as error:
             self.verdicts.append(judge.broken(device, str(error)))
+            if isinstance(error, OperationFailed):
+                self._leave_if_lost(device, str(error))
+
+    def _leave_if_lost(self, device: str, error: str) -> None:
+        """End a process in which the device works no more: the next device gets a fresh one."""
+        with suppress(ProcessDied, OperationFailed):
+            require_working(self._slot, device, error)
 
     def _speed(self, device: str) -> Verdict:
         times_s = [
@@ -130,7 +149,7 @@ class _Canary:
             for _ in range(CALIBRATION_EPOCHS)
         ]
         self._times_s[device] = times_s
-        saved = self._saved.get(device)
+        saved = self._saved.get(with_index(device))
         comparable = (
             saved is not None and saved.calibration_version == self._slot.calibration_version
         )
@@ -168,7 +187,7 @@ class _Canary:
         """Save the median calibration time of each device that computes right."""
         wrong = {v.subject for v in self.verdicts if v.outcome == "fail" and v.check != "speed"}
         times = {
-            device: Saved(
+            with_index(device): Saved(
                 calibration_s=statistics.median(times_s),
                 calibration_version=self._slot.calibration_version,
                 torch_version=self.machine["torch_version"],

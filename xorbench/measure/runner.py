@@ -40,7 +40,7 @@ from xorbench.observe.records import (
     slots,
 )
 from xorbench.observe.store import RunStore, without_names
-from xorbench.plan.case import Case, ProcessConfig, to_dict
+from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
 from xorbench.plan.engines import calibration_of, training_kind
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 from xorbench.plan.honour import float64_key, float64_refusal, unsupported_reason
@@ -201,9 +201,9 @@ class Runner:
 
     def run(self) -> None:
         """Bring every open case to its end, and write each observation as it is made."""
-        self._progress.begin(sum(self._to_do(one) for one in self._active()))
         for slot in self._slots:
             self._guarded(slot, self._check_golden, slot)
+        self._progress.begin(sum(self._to_do(one) for one in self._active()))
         for slot in self._slots:
             self._guarded(slot, self._open_all, slot)
         number = 0
@@ -237,9 +237,12 @@ class Runner:
         """Have each of the slot's devices run the universal training, whose digest is known."""
         self._blamed = None
         for device in sorted({one.case.device for one in slot.active}):
+            found = golden_of(slot, device)
             record = self._processes[slot.process_id]
-            golden = {**record.golden, device: golden_of(slot, device)}
+            golden = {**record.golden, device: found}
             self._processes[record.id] = msgspec.structs.replace(record, golden=golden)
+            if error := unanswered(found):
+                require_working(slot, device, error)
         self._write_info()
         for seed in sorted(
             {x.case.seed for x in slot.active if training_kind(x.case) == "pytorch"}
@@ -307,6 +310,7 @@ class Runner:
             waited_s = self._clock() - asked
             require_possible(seconds, "the calibration workload")
         except OperationFailed as error:
+            require_working(slot, key[0], str(error))
             for one in served:
                 self._fail(one, f"the calibration workload: {error}", check_of(error))
             return None
@@ -444,23 +448,24 @@ class Runner:
         return one.slot.ask(op, **{"training": one.handle, **args})
 
     def _try(
-        self, one: ActiveTraining, act: Callable[[ActiveTraining], None], target: ActiveTraining
+        self, one: ActiveTraining, act: Callable[[Any], object], target: ActiveTraining
     ) -> None:
         """Do it; where the operation fails, the case fails and the process goes on."""
         try:
             act(target)
         except OperationFailed as error:
+            require_working(one.slot, one.case.device, str(error))
             self._fail(one, str(error), check_of(error))
 
     def _guarded(self, slot: ProcessSlot, act: Callable[[Any], object], target: Any) -> None:
         """Do it; where the process dies of it, replace the process and let the rest go on."""
         try:
-            act(target)
-        except OperationFailed as error:
             if isinstance(target, ActiveTraining):
-                self._fail(target, str(error), check_of(error))
+                self._try(target, act, target)
             else:
-                self._fail_all(slot, str(error))
+                act(target)
+        except OperationFailed as error:
+            self._fail_all(slot, str(error))
         except ProcessDied as death:
             self._record_death(slot, death)
             self._restart(slot)
@@ -488,12 +493,22 @@ class Runner:
                 slot.launch(self._start)
                 slot.configured()
                 self._register(slot)
+                self._fail_without_device(slot)
                 self._open_all(slot)
                 return
             except OperationFailed as error:
                 self._fail_all(slot, str(error))
             except ProcessDied as death:
                 self._record_death(slot, death)
+
+    def _fail_without_device(self, slot: ProcessSlot) -> None:
+        """Fail the cases whose device does not work in a fresh process either."""
+        self._blamed = None
+        devices = list(dict.fromkeys(one.case.device for one in slot.active))
+        reasons = slot.ask("probe", devices=devices)
+        for one in list(slot.active):
+            if reason := reasons[one.case.device]:
+                self._fail(one, reason)
 
     def _fail_all(self, slot: ProcessSlot, reason: str) -> None:
         for one in list(slot.active):
@@ -562,12 +577,33 @@ class Runner:
         self._store.write_info(self.info)
 
 
+def require_working(slot: ProcessSlot, device: str, error: str) -> None:
+    """Raise `ProcessDied` where the device no longer works in the slot's process after an error.
+
+    Such an error stays: whatever is asked next of the device, it fails with the same message. The
+    process is ended, so that no other case is blamed.
+    """
+    if device_type(device) == "cpu" or not slot.ask("probe", devices=[device])[device]:
+        return
+    if slot.process:
+        slot.process.kill()
+    raise ProcessDied(f"{device} did not work any more after {error}")
+
+
+def unanswered(golden: Golden) -> str:
+    """The error in place of the golden values' facts; empty where there are facts."""
+    return next((f.actual for f in golden.arithmetic if f.what == GOLDEN_OPERATION), "")
+
+
+GOLDEN_OPERATION: Final = "the operation"
+
+
 def golden_of(slot: ProcessSlot, device: str) -> Golden:
     """What the device gives where the right answer is known; that it gives none is a fact too."""
     try:
         return msgspec.convert(slot.ask("universal", device=device), Golden)
     except OperationFailed as error:
-        none = [Fact(what="the operation", expected="comes to its end", actual=str(error))]
+        none = [Fact(what=GOLDEN_OPERATION, expected="comes to its end", actual=str(error))]
         return Golden(arithmetic=none, universal=none)
 
 

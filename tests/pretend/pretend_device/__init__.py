@@ -13,6 +13,7 @@ Environment variables, read once:
 - `PRETEND_LAG_US`: so many microseconds more for each kernel; 0.
 - `PRETEND_GRAPHS`: set, the devices have graphs like CUDA's.
 - `PRETEND_NAMES`: the models of the devices, comma-separated; each is a `Pretend 1` by default.
+- `PRETEND_SHORT_GOLDEN`: set, the golden check of the universal training ends after some epochs.
 - `PRETEND_FAULT`: one fault to inject; `faults` names them.
 - `PRETEND_TRACE`: a file to which each line of `xorbench` that ran and that concerns a device is
   appended, as `lines` finds them.

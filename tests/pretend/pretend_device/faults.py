@@ -1,6 +1,6 @@
 """The faults that a process can be given: `PRETEND_FAULT=NAME[:ARGUMENT]`.
 
-- `round:OP`: what the operator gives is one unit in the last place too large.
+- `round:OP:ULPS`: what the operator gives is so many units in the last place away from zero; 1.
 - `random:OP`: so it is in one call of four, by chance.
 - `nosync`: `synchronize` does not wait.
 - `slow:PERCENT`: each kernel takes so much longer.
@@ -27,17 +27,23 @@ STUCK: Final = "pretend error: an illegal memory access was encountered"
 
 def damage(operator: str, made: Iterable[Tensor]) -> None:
     """Change what the operator gave, where it is the one to change."""
-    if NAME not in {"round", "random"} or operator != ARGUMENT:
+    name, _, ulps = ARGUMENT.partition(":")
+    if NAME not in {"round", "random"} or operator != name:
         return
     for tensor in made:
         now = NAME == "round" or os.urandom(1)[0] < 64
         if now and tensor.dtype == torch.float32 and tensor.numel():
-            tensor.view(torch.int32).add_(1)
+            tensor.view(torch.int32).add_(int(ulps or 1))
 
 
 def hits(fault: str, tensors: Iterable[Tensor]) -> bool:
     """Whether this fault is injected, and one of the tensors has its number of rows."""
     return fault == NAME and any(t.shape[:1] == (int(ARGUMENT),) for t in tensors)
+
+
+def fail() -> None:
+    """The kernel that fails when it runs."""
+    raise RuntimeError("device-side assert triggered")
 
 
 def lacks(index: int) -> bool:

@@ -105,6 +105,8 @@ def fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
     written = tensors([args[i] if i < len(args) else kwargs.get(n) for i, n in about.writes])
     key = op, signature(args), *((n, signature(v)) for n, v in kwargs.items())
     shadows = {id(t): unwrap(t) for t in ours}
+    if faults.hits("asynchronous", ours):
+        device.post(faults.fail)
     call = launch(op, about, shadows, args, kwargs)
     if key in known:
         return queued(known[key], call, written, device)
@@ -121,11 +123,8 @@ def launch(
 
     inputs = mapped(args, shadowed)
     named = {name: mapped(value, shadowed) for name, value in kwargs.items()}
-    fails = faults.hits("asynchronous", shadows.values())
 
     def call() -> Any:
-        if fails:
-            raise RuntimeError("device-side assert triggered")
         made = op(*inputs, **named)
         faults.damage(about.name, tensors(made))
         return made

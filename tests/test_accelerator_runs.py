@@ -1,0 +1,385 @@
+"""Commands on an accelerator: what passes, what is skipped, what is lost, and what checks see."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from accelerators import environment, require, xorbench
+from conftest import Completed, command
+from test_fleet_live import free_port
+
+from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.settings_table import settings_table
+from xorbench.observe import store
+from xorbench.observe.records import Run, TrainingRecord
+from xorbench.universal import numpy_backend, spec
+from xorbench.universal.spec import UniversalRecipe
+
+EASY = ("--train-size", "640", "--test-size", "100", "--lr", "1", "--pin-memory", "false")
+RUN = ("run", *EASY, "--drop-last", "true", "--processes", "1")
+FEW = ("--epochs", "2")  # where accuracy is not asked for
+LIMIT_S = 240.0
+SCRIPT = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+model = model.to("pretend:1")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(4):
+    loss = ((model(torch.ones(8, 3, device="pretend:1")) - step) ** 2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+TRAIN = f"import sys; exec({SCRIPT!r})"
+# Each is run in a folder of its own: the words of the command, and variables of the device.
+COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "sound": (
+        (*RUN, "--devices", "cpu,pretend,pretend:1,pretend:2", "--engines", "tensor,replay",
+         "--batch-sizes", "64", "--epochs", "10", "--require-devices"),
+        {"graphs": "1"},
+    ),
+    "sticky": (
+        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64,96"),
+        {"fault": "sticky:96"},
+    ),
+    "asynchronous": (
+        (*RUN, *FEW, "--devices", "pretend:1", "--batch-sizes", "64,96", "--stress", "accelerator"),
+        {"fault": "asynchronous:96"},
+    ),
+    "not waited for": (
+        (*RUN, "--epochs", "10", "--devices", "pretend", "--batch-sizes", "64"),
+        {"fault": "nosync", "lag_us": "100"},
+    ),
+    "leak": (
+        (*RUN, *FEW, "--devices", "pretend", "--batch-sizes", "64"),
+        {"fault": "leak"},
+    ),
+    "addmm is off": (
+        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"),
+        {"fault": "round:addmm:64"},
+    ),
+    "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
+    "no compiler": ((*RUN, "--dry-run", "--devices", "pretend", "--engines", "compile"), {}),
+    "no device": (
+        (*RUN, "--dry-run", "--devices", "pretend", "--batch-sizes", "64"), {"devices": "0"}
+    ),
+    "one device": (
+        (*RUN, "--dry-run", "--devices", "pretend:0,pretend:1", "--batch-sizes", "64"),
+        {"devices": "1"},
+    ),
+    "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),
+    "broken": (
+        ("canary", "--devices", "pretend,pretend:1", "--json"), {"fault": "sticky:128"}
+    ),
+    "sweep": (
+        ("sweep", "--device", "pretend:1", "--seeds", "0-2", "--batch-sizes", "64", "--epochs", "2",
+         "--train-size", "320", "--test-size", "50"),
+        {},
+    ),
+    "check": (("check", "--json", "--", sys.executable, "-c", TRAIN), {}),
+}  # fmt: skip
+Ran = Callable[[str], tuple[Completed, Path]]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Each command and its folder; all are started at once, two at a time."""
+    require()
+    pool = ThreadPoolExecutor(2)
+    folders = {name: tmp_path_factory.mktemp("accelerator") for name in [*COMMANDS, "fleet"]}
+
+    def one(name: str) -> Completed:
+        words, variables = COMMANDS[name]
+        return xorbench(folders[name], *words, short_golden="1", **variables)
+
+    jobs: dict[str, Future[Completed]] = {name: pool.submit(one, name) for name in COMMANDS}
+    jobs["fleet"] = pool.submit(fleet, folders["fleet"])
+    return lambda name: (jobs[name].result(LIMIT_S), folders[name])
+
+
+def fleet(folder: Path) -> Completed:
+    """Two ranks on this machine, each on a device of its own, as srun starts them."""
+    port = str(free_port())
+    words = command(
+        *("fleet", "--out", "fleet", "--epochs", "2", "--test-size", "50", "--batch-sizes", "128"),
+        *("--train-size", "384", "--no-collective"),
+    )
+    with ExitStack() as stack:
+        ranks = []
+        for rank in range(2):
+            here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            one = subprocess.Popen(
+                words,
+                cwd=folder,
+                env={**environment(short_golden="1"), **here, **meet},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(one.kill)
+            ranks.append(one)
+        said = [one.communicate(timeout=LIMIT_S) for one in ranks]
+        codes = [one.returncode for one in ranks]
+    return subprocess.CompletedProcess(words, max(codes), said[0][0], said[0][1] + said[1][1])
+
+
+def run_of(ran: Ran, name: str) -> Run:
+    """The records of a command's run."""
+    done, folder = ran(name)
+    assert (folder / "results" / "latest").exists(), done.stderr
+    return store.load((folder / "results" / "latest").resolve())
+
+
+def failed(run: Run) -> set[tuple[str, str]]:
+    """Check and subject of each verdict that failed."""
+    return {(v.check, v.subject) for v in judge(run) if v.outcome == "fail"}
+
+
+def outcomes(run: Run, check: str) -> set[str]:
+    """The outcomes of one check."""
+    return {v.outcome for v in judge(run) if v.check == check}
+
+
+# A sound run
+
+
+def test_a_sound_accelerator_passes_every_check(ran: Ran) -> None:
+    """Two devices, two engines, graphs: nothing fails, and the checks of devices say so."""
+    run = run_of(ran, "sound")
+    assert failed(run) == set()
+    checks = ("parity", "arithmetic", "universal", "clock", "memory", "accuracy of arithmetic")
+    assert {name: outcomes(run, name) for name in checks} == {name: {"pass"} for name in checks}
+
+
+def test_a_required_device_that_is_missing_is_4(ran: Ran) -> None:
+    """All others trained; the exit code says that one is missing."""
+    assert ran("sound")[0].returncode == 4
+    reasons = {skip.skipped for skip in run_of(ran, "sound").skips}
+    assert reasons == {"no pretend:2: this machine has 2 pretend device(s)"}
+
+
+def test_two_devices_of_one_model_owe_each_other_equal_bits(ran: Ran) -> None:
+    """The settings table says so, and that they kept them; beside the CPU there is no such rule."""
+    rows = {row.must: row for row in of_devices(run_of(ran, "sound"))}
+    assert (rows["must keep"].outcome, rows["must keep"].pairs) == ("pass", 2)
+    assert (rows["may change"].outcome, rows["may change"].pairs) == ("no requirement", 4)
+
+
+def test_a_device_with_other_bits_than_its_twin_fails(ran: Ran) -> None:
+    """Where one of two devices of one model has other epoch digests, the check is not passed."""
+    run = run_of(ran, "sound")
+    trainings = [
+        altered(one) if one.case.id.startswith("pretend1-tensor") else one for one in run.trainings
+    ]
+    odd = msgspec.structs.replace(run, trainings=trainings)
+    assert ("invariance: device", "fail") in {
+        (f"{v.check}: {v.subject.split()[0]}", v.outcome) for v in judge(odd)
+    }
+
+
+def test_two_devices_of_two_models_owe_each_other_nothing(ran: Ran) -> None:
+    """Another model may add in another order."""
+    run = run_of(ran, "sound")
+    processes = [
+        msgspec.structs.replace(one, machine={**one.machine, "devices": renamed(one.machine)})
+        for one in run.info.processes
+    ]
+    info = msgspec.structs.replace(run.info, processes=processes)
+    other = msgspec.structs.replace(run, info=info)
+    assert [row.must for row in of_devices(other)] == ["may change"]
+
+
+def of_devices(run: Run) -> list[Any]:
+    """The rows of the settings table about devices."""
+    return [row for row in settings_table(Evidence(run)) if row.setting == "device"]
+
+
+def altered(training: TrainingRecord) -> TrainingRecord:
+    """The training with another last epoch digest."""
+    epoch_digests = [*training.epoch_digests[:-1], "0" * 64]
+    return msgspec.structs.replace(training, epoch_digests=epoch_digests)
+
+
+def renamed(machine: dict[str, Any]) -> list[dict[str, Any]]:
+    """The devices of a machine, each of a model of its own."""
+    return [{**device, "name": device["device"]} for device in machine["devices"]]
+
+
+# What a machine lacks
+
+
+@pytest.mark.parametrize(
+    ("name", "trained", "reason"),
+    [
+        ("no device", [], "no pretend device: this PyTorch sees no accelerator"),
+        ("one device", ["pretend0"], "no pretend:1: this machine has 1 pretend device(s)"),
+        ("no compiler", [], "torch.compile has no code generator for pretend devices"),
+    ],
+)
+def test_what_is_not_there_is_skipped_with_the_reason(
+    ran: Ran, name: str, trained: list[str], reason: str
+) -> None:
+    """No device, one where two are asked for, no compiler for it."""
+    done, _ = ran(name)
+    assert done.returncode == 0, done.stderr
+    cases = [line for line in done.stdout.splitlines() if line.startswith("pretend")]
+    assert [c.partition("-")[0] for c in cases if "(1)" not in c and "skip" not in c] == trained
+    assert f"skipped: {reason}" in done.stdout
+
+
+def test_stress_of_an_accelerator_that_is_not_there_is_refused(ran: Ran) -> None:
+    """Exit code 2 and no run: nothing would have been kept busy."""
+    done, folder = ran("stress of nothing")
+    assert done.returncode == 2
+    assert "--stress: no accelerator here to keep busy" in done.stderr
+    assert list((folder / "results" / "runs").iterdir()) == []
+
+
+# What goes wrong
+
+
+def test_a_device_error_that_stays_costs_its_case_alone(ran: Ran) -> None:
+    """Its process is ended, the case that ran is blamed, the others are trained anew."""
+    run = run_of(ran, "sticky")
+    assert {failure.case.id.partition("-pin")[0] for failure in run.failures} == {
+        "pretend-loader-b96"
+    }
+    assert {training.case.id.partition("-pin")[0] for training in run.trainings} == {
+        "cpu-loader-b64", "cpu-loader-b96", "pretend-loader-b64",
+    }  # fmt: skip
+    died = [process.died for process in run.info.processes if process.died]
+    assert len(died) == 1
+    assert "pretend did not work any more after AcceleratorError" in died[0]
+
+
+def test_an_asynchronous_error_costs_no_process(ran: Ran) -> None:
+    """It comes out where the case that caused it is waited for; the process goes on."""
+    run = run_of(ran, "asynchronous")
+    (failure,) = run.failures
+    assert "asynchronous" in failure.failed
+    assert failure.case.batch_size == 96
+    assert [training.case.batch_size for training in run.trainings] == [64]
+    assert [process.died for process in run.info.processes] == [None]
+
+
+def test_an_accelerator_under_stress_trains_the_same_bits(ran: Ran) -> None:
+    """The run says what was kept busy."""
+    run = run_of(ran, "asynchronous")
+    assert run.info.stress == "accelerator"
+    (stressed,) = run.trainings
+    quiet = next(
+        one
+        for one in run_of(ran, "sticky").trainings
+        if (one.case.device, one.case.batch_size) == ("cpu", 64)
+    )
+    assert stressed.epoch_digests == quiet.epoch_digests
+
+
+def test_clock_sees_a_lost_synchronization(ran: Ran) -> None:
+    """Every other check passes: the epochs are four times as fast as they can be."""
+    run = run_of(ran, "not waited for")
+    assert {check for check, _ in failed(run)} == {"clock"}
+
+
+def test_memory_sees_a_leak_on_the_device(ran: Ran) -> None:
+    """What an epoch keeps is counted to the byte, long before the device is full."""
+    run = run_of(ran, "leak")
+    assert ("memory", "pretend-loader-b64-pin0-drop1-w0-s0") in failed(run)
+    (training,) = run.trainings
+    assert (training.accelerator_grown_bytes or 0) > 2**16
+
+
+def test_accuracy_of_arithmetic_sees_an_operator_that_is_off_on_the_device_alone(ran: Ran) -> None:
+    """`addmm`, 64 units in the last place; the CPU of the same process passes."""
+    run = run_of(ran, "addmm is off")
+    found = {v.subject: v.outcome for v in judge(run) if v.check == "accuracy of arithmetic"}
+    assert found == {
+        "cpu-loader-b64-pin0-drop1-w0-s0": "pass",
+        "pretend-loader-b64-pin0-drop1-w0-s0": "fail",
+    }
+
+
+# Other commands
+
+
+def test_a_canary_passes_on_both_devices(ran: Ran) -> None:
+    """Edge cases and digests of each."""
+    done, _ = ran("canary")
+    assert done.returncode == 0, done.stderr
+    verdicts = json.loads(done.stdout)["verdicts"]
+    assert {(v["check"], v["subject"]) for v in verdicts if v["outcome"] == "pass"} == {
+        (check, device)
+        for check in ("arithmetic", "universal", "accuracy")
+        for device in ("pretend", "pretend:1")
+    }
+
+
+def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran) -> None:
+    """Saved of `pretend`, it is the saved value of `pretend:0`."""
+    _, folder = ran("canary")
+    done = xorbench(
+        folder,
+        *("canary", "--devices", "pretend:0", "--json", "--machine-threshold", "1000"),
+        short_golden="1",
+    )
+    verdicts = json.loads(done.stdout)["verdicts"]
+    assert [v["outcome"] for v in verdicts if v["check"] == "speed"] == ["pass"]
+
+
+def test_a_canary_gives_the_next_device_a_fresh_process(ran: Ran) -> None:
+    """The calibration breaks both devices: each fails by its own, and its golden values pass."""
+    done, _ = ran("broken")
+    assert done.returncode == 1
+    verdicts = json.loads(done.stdout)["verdicts"]
+    for device in ("pretend", "pretend:1"):
+        mine = {v["check"]: v["outcome"] for v in verdicts if v["subject"] == device}
+        assert mine == {
+            "arithmetic": "pass", "universal": "pass", "accuracy": "pass", "completion": "fail",
+        }  # fmt: skip
+
+
+def test_a_sweep_records_which_accelerator_trained_it(ran: Ran) -> None:
+    """Device and model, in its folder and in its report."""
+    done, folder = ran("sweep")
+    assert done.returncode == 0, done.stderr
+    latest = folder / "results" / "latest"
+    (process,) = json.loads((latest / "run.json").read_text())["processes"]
+    (device,) = process["machine"]["devices"]
+    assert (device["device"], device["name"]) == ("pretend:1", "Pretend 1")
+    assert "Pretend 1" in (latest / "report.md").read_text()
+
+
+def test_a_sweep_has_the_digests_of_the_oracle(ran: Ran) -> None:
+    """NumPy's own reading of the universal training, seed by seed."""
+    _, folder = ran("sweep")
+    chunks = (folder / "results" / "latest" / "chunks.jsonl").read_text().splitlines()
+    found = [sha256 for line in chunks for sha256 in json.loads(line)["sha256s"]]
+    recipe = UniversalRecipe(train_size=320, test_size=50, batch_size=64, epochs=2, drop_last=True)
+    assert found == spec.digests(numpy_backend.train(recipe, [0, 1, 2]).weights)
+
+
+def test_two_ranks_train_on_two_devices(ran: Ran) -> None:
+    """Each on its own, with the same bits: nobody is odd."""
+    done, folder = ran("fleet")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "fleet" / "fleet.json").read_text())
+    assert {node["device"] for node in report["nodes"]} == {"pretend:0", "pretend:1"}
+    assert [f for f in report["findings"] if f["code"].startswith("XB1")] == []
+
+
+def test_a_training_on_the_device_is_the_same_again(ran: Ran) -> None:
+    """`check` of a script that trains there: every step, in two runs."""
+    done, _ = ran("check")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["outcome"], answer["sentence"].rpartition(": ")[2]) == ("pass", "4 steps")
