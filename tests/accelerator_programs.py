@@ -10,16 +10,22 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
+from pretend_device import device
 from pretend_device.device import counts, devices, state
+from torch import distributed
+from torch.distributed import TCPStore
 
+from xorbench.lessons import evaluation
+from xorbench.lessons import training as training_lessons
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
-from xorbench.process import machine, stressors
+from xorbench.process import collective, machine, stressors
 from xorbench.process.universal_training import UniversalTraining
-from xorbench.workload import loop, seeding
+from xorbench.workload import float64, loop, seeding
 from xorbench.workload.calibration import CalibrationWorkload
 from xorbench.workload.engines import CannotHonour, capture, compiling
 from xorbench.workload.loop import Training
@@ -217,6 +223,16 @@ def copies() -> dict[str, Any]:
     return found
 
 
+def fewer() -> dict[str, Any]:
+    """Why devices cannot be trained on where there are none, or one."""
+    reasons = {}
+    for count in (0, 1):
+        before, device.COUNT = device.COUNT, count
+        reasons[str(count)] = {n: machine.unavailable_reason(n) for n in ("pretend", SECOND)}
+        device.COUNT = before
+    return reasons
+
+
 def processes() -> dict[str, Any]:
     """What the operations of a process say of the devices."""
     before = [device.kernels for device in devices]
@@ -234,9 +250,44 @@ def processes() -> dict[str, Any]:
     }
 
 
+def lessons() -> dict[str, Any]:
+    """The lessons that need an accelerator, by their answers."""
+    found = {
+        "moved": training_lessons.moved_once(),
+        "pinned": evaluation.pinned_is_host_memory(),
+        "pays": evaluation.pinned_pays(pin=lambda tensor: tensor),
+    }
+    return {name: one.answer for name, one in found.items()}
+
+
+def numbers() -> dict[str, Any]:
+    """Settings of precision: what they are set to while a training steps, and afterwards."""
+    training = Training(replace(BASE, device=SECOND, tf32=True), SMALL)
+    with training._globals.swapped_in():
+        inside = torch.get_float32_matmul_precision()
+    autocast = replace(BASE, device=SECOND, dtype="bfloat16")
+    reduced = float64.significand(replace(BASE, device=SECOND, tf32=True))
+    return {
+        "tf32": [inside, torch.get_float32_matmul_precision()],
+        "bits": reduced,
+        "bfloat16": digests(autocast) != digests(replace(BASE, device=SECOND)),
+    }
+
+
+def joined() -> dict[str, Any]:
+    """Which device is the current one once a rank has joined the others."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=60))
+    collective._join("127.0.0.1", store.port, 0, 1, 60.0, torch.device(SECOND))
+    current = torch.accelerator.current_device_index()
+    torch.accelerator.set_device_index(0)
+    distributed.destroy_process_group()
+    return {"current": current}
+
+
 def everything() -> dict[str, Any]:
     """All that one process without graphs can tell."""
-    programs = (clocks, memory, randomness, copies, processes)
+    first = (clocks, memory, randomness, copies, processes, fewer)
+    programs = (*first, lessons, numbers, joined)
     return {one.__name__: one() for one in programs}
 
 

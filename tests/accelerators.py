@@ -1,25 +1,94 @@
-"""Processes that see the pretend accelerator of `tests/pretend`, and a reason where none can."""
+"""Processes that see the pretend accelerator of `tests/pretend`, and a reason where none can.
+
+Programs and commands are started two at a time, each once for all tests that read them, in
+whichever process of the test runner.
+"""
 
 import json
 import os
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Completed, run_in
+from accelerator_lines import wanted
+from conftest import Completed, command, once, run_in
+from test_fleet_live import free_port
 
 TESTS = Path(__file__).parent
 PRETEND = TESTS / "pretend"
-TIMEOUT_S = 240.0  # of one process, on a machine that does much else
+LIMIT_S = 240.0  # of one process, on a machine that does much else
 NEEDED = (
     "from torch.utils.backend_registration import _setup_privateuseone_for_python_backend;"
     "import torch;"
     "torch._C._to_dlpack, torch.library.fallthrough_kernel;"
     "torch.ones(2, device='pretend:1').add_(1).cpu()"
 )
+EASY = ("--train-size", "640", "--test-size", "100", "--lr", "1", "--pin-memory", "false")
+RUN = ("run", *EASY, "--drop-last", "true", "--processes", "1")
+FEW = ("--epochs", "2")  # where accuracy is not asked for
+TRAIN = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+model = model.to("pretend:1")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(4):
+    loss = ((model(torch.ones(8, 3, device="pretend:1")) - step) ** 2).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+# Functions of `accelerator_programs`, and variables of the device.
+PROGRAMS: dict[str, dict[str, str]] = {"bits": {}, "graphs": {"graphs": "1"}, "everything": {}}
+# The words of a command, run in a folder of its own, and variables of the device.
+COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "sound": (
+        (*RUN, "--devices", "cpu,pretend,pretend:1,pretend:2", "--engines", "tensor,replay",
+         "--batch-sizes", "64", "--epochs", "10", "--require-devices"),
+        {"graphs": "1"},
+    ),
+    "sticky": (
+        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64,96"),
+        {"fault": "sticky:96"},
+    ),
+    "asynchronous": (
+        (*RUN, *FEW, "--devices", "pretend:1", "--batch-sizes", "64,96", "--tf32", "true",
+         "--engines", "loader,universal,compile", "--stress", "accelerator"),
+        {"fault": "asynchronous:96"},
+    ),
+    "not waited for": (
+        (*RUN, "--epochs", "10", "--devices", "pretend", "--batch-sizes", "64"),
+        {"fault": "nosync", "lag_us": "100"},
+    ),
+    "leak": (
+        (*RUN, *FEW, "--devices", "pretend", "--batch-sizes", "64"),
+        {"fault": "leak"},
+    ),
+    "addmm is off": (
+        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"),
+        {"fault": "round:addmm:64"},
+    ),
+    "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
+    "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),
+    "broken": (
+        ("canary", "--devices", "pretend,pretend:1", "--json"), {"fault": "sticky:128"}
+    ),
+    "sweep": (
+        ("sweep", "--device", "pretend:1", "--seeds", "0-2", "--batch-sizes", "64", "--epochs", "2",
+         "--train-size", "320", "--test-size", "50"),
+        {},
+    ),
+    "check": (("check", "--json", "--", sys.executable, "-c", TRAIN), {}),
+}  # fmt: skip
+RUNNER = os.environ.get("PYTEST_XDIST_WORKER", "")
+_pool = ThreadPoolExecutor(1 if RUNNER else 2)
+_jobs: dict[str, Future[Path]] = {}
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -38,7 +107,7 @@ def lacking() -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_S,
+        timeout=LIMIT_S,
     )
     return done.stderr.strip().split("\n")[-1] if done.returncode else ""
 
@@ -49,23 +118,121 @@ def require() -> None:
         pytest.skip(f"this PyTorch lacks what the pretend accelerator needs: {lacking()}")
 
 
-def xorbench(folder: Path, *arguments: str, **variables: str) -> Completed:
-    """The real program in a folder, its processes on the pretend accelerator."""
-    require()
-    return run_in(folder, *arguments, env=environment(**variables), timeout=TIMEOUT_S)
+# What programs find, and what commands do
 
 
-def program(name: str, **variables: str) -> dict[str, Any]:
+Made = Callable[[Path], Completed]
+Ran = Callable[[str], tuple[Completed, Path]]
+
+
+def found(factory: pytest.TempPathFactory, name: str) -> dict[str, Any]:
     """What a function of `accelerator_programs` finds in a process of its own."""
     require()
-    done = subprocess.run(
+    trace = str(traced(factory))
+    start(factory, {one: partial(program, one, trace=trace, **v) for one, v in PROGRAMS.items()})
+    done, _ = ended(name)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def ran(factory: pytest.TempPathFactory) -> Ran:
+    """Gives each command, and its folder, which is to be read only."""
+    require()
+    acts: dict[str, Made] = {
+        name: partial(_xorbench, words=words, variables=variables)
+        for name, (words, variables) in COMMANDS.items()
+    }
+    start(factory, {**acts, "fleet": fleet})
+    return ended
+
+
+def start(factory: pytest.TempPathFactory, acts: dict[str, Made]) -> None:
+    """Start what has not been started; a second process of the runner begins at the other end."""
+    for name, act in reversed(acts.items()) if RUNNER == "gw1" else acts.items():
+        if name not in _jobs:
+            made = partial(_keep, act)
+            _jobs[name] = _pool.submit(once, factory, f"accelerator-{name.replace(' ', '-')}", made)
+
+
+def _keep(act: Made, folder: Path) -> None:
+    done = act(folder)
+    kept = {"args": [], "returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    (folder / "done.json").write_text(json.dumps(kept))
+
+
+def ended(name: str) -> tuple[Completed, Path]:
+    """A program or a command that has ended, and its folder."""
+    folder = _jobs[name].result(LIMIT_S)
+    return subprocess.CompletedProcess(**json.loads((folder / "done.json").read_text())), folder
+
+
+def program(name: str, folder: Path, **variables: str) -> Completed:
+    """Run a function of `accelerator_programs`."""
+    return subprocess.run(
         [sys.executable, "-W", "error", str(TESTS / "accelerator_programs.py"), name],
+        cwd=folder,
         env=environment(**variables),
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_S,
+        timeout=LIMIT_S,
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+
+
+def _xorbench(folder: Path, *, words: tuple[str, ...], variables: dict[str, str]) -> Completed:
+    return xorbench(folder, *words, **variables)
+
+
+def xorbench(folder: Path, *arguments: str, **variables: str) -> Completed:
+    """The real program in a folder, its processes on the pretend accelerator."""
+    own = environment(short_golden="1", **variables)
+    return run_in(folder, *arguments, env=own, timeout=LIMIT_S)
+
+
+def fleet(folder: Path) -> Completed:
+    """Two ranks on this machine, each on a device of its own, as srun starts them."""
+    port = str(free_port())
+    words = command(
+        *("fleet", "--out", "fleet", "--epochs", "2", "--test-size", "50", "--batch-sizes", "128"),
+        *("--train-size", "384", "--timeout", "60", "--no-collective"),
+    )
+    with ExitStack() as stack:
+        ranks = []
+        for rank in range(2):
+            here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            one = subprocess.Popen(
+                words,
+                cwd=folder,
+                env={**environment(short_golden="1"), **here, **meet},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(one.kill)
+            ranks.append(one)
+        said = [one.communicate(timeout=LIMIT_S) for one in ranks]
+    # Rank 0 judges; another rank may find its store gone before it has read that nothing is left.
+    return subprocess.CompletedProcess(words, ranks[0].returncode, *said[0])
+
+
+# Which lines of the package ran
+
+
+def traced(factory: pytest.TempPathFactory) -> Path:
+    """The file that says which lines to look out for; those that ran stand in one beside it."""
+
+    def make(folder: Path) -> None:
+        lines = {name: sorted(lines) for name, lines in wanted().items()}
+        (folder / "wanted.json").write_text(json.dumps(lines))
+
+    return once(factory, "accelerator-lines", make) / "wanted.json"
+
+
+def lines_run(factory: pytest.TempPathFactory) -> set[tuple[str, int]]:
+    """File and line of those that ran in any program, once all have ended."""
+    for name in PROGRAMS:
+        ended(name)
+    hits = traced(factory).with_suffix(".hits").read_text().splitlines()
+    return {(file, int(line)) for file, _, line in (hit.rpartition(":") for hit in hits)}

@@ -3,27 +3,28 @@
 from typing import Any
 
 import pytest
-from accelerators import program
+from accelerator_lines import PACKAGE, lines_of, wanted
+from accelerators import found, lines_run
 
 from xorbench.plan.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
-def bits() -> dict[str, Any]:
+def bits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Trainings on the pretend accelerator beside those on the CPU."""
-    return program("bits")
+    return found(tmp_path_factory, "bits")
 
 
 @pytest.fixture(scope="module")
-def graphs() -> dict[str, Any]:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Trainings on devices that have graphs."""
-    return program("graphs", graphs="1")
+    return found(tmp_path_factory, "graphs")
 
 
 @pytest.fixture(scope="module")
-def one() -> dict[str, Any]:
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Clocks, memory, generators, copies and operations, found in one process."""
-    return program("everything")
+    return found(tmp_path_factory, "everything")
 
 
 # Bits
@@ -165,9 +166,9 @@ def test_tensors_of_two_devices_do_not_mix(one: dict[str, Any], which: str) -> N
 
 def test_the_machine_names_its_devices(one: dict[str, Any]) -> None:
     """Type, index, model and memory of each, and none for the type alone."""
-    found = one["processes"]["machine"]
-    assert found["accelerator"] == "pretend"
-    assert [(d["device"], d["name"]) for d in found["devices"]] == [
+    seen = one["processes"]["machine"]
+    assert seen["accelerator"] == "pretend"
+    assert [(d["device"], d["name"]) for d in seen["devices"]] == [
         ("pretend:0", "Pretend 1"),
         ("pretend:1", "Pretend 1"),
     ]
@@ -181,6 +182,17 @@ def test_a_device_that_is_not_there_has_a_reason(one: dict[str, Any]) -> None:
     assert reasons["cuda"] == "no cuda device: the accelerator here is pretend"
 
 
+def test_none_or_one_device_is_no_device_and_no_second_one(one: dict[str, Any]) -> None:
+    """The reason says what there is."""
+    assert one["fewer"] == {
+        "0": {
+            "pretend": "no pretend device: this PyTorch sees no accelerator",
+            "pretend:1": "no pretend device: this PyTorch sees no accelerator",
+        },
+        "1": {"pretend": None, "pretend:1": "no pretend:1: this machine has 1 pretend device(s)"},
+    }
+
+
 def test_a_device_that_inductor_does_not_know_has_no_compile_engine(one: dict[str, Any]) -> None:
     """The case is skipped with this reason, where it would fail."""
     assert one["processes"]["compile"] == "torch.compile has no code generator for pretend devices"
@@ -189,3 +201,78 @@ def test_a_device_that_inductor_does_not_know_has_no_compile_engine(one: dict[st
 def test_stress_keeps_the_device_busy_that_is_asked_for(one: dict[str, Any]) -> None:
     """The second device, and not the first."""
     assert one["processes"]["stressed"] == [False, True]
+
+
+def test_a_rank_makes_its_device_the_current_one(one: dict[str, Any]) -> None:
+    """Before it joins the others: a library's first call takes memory there."""
+    assert one["joined"]["current"] == 1
+
+
+# Precision and lessons
+
+
+def test_tf32_is_set_while_the_training_steps_alone(one: dict[str, Any]) -> None:
+    """Another training of the process has its own setting; the float64 twin knows of it."""
+    assert one["numbers"]["tf32"] == ["high", "highest"]
+    assert one["numbers"]["bits"] == 11
+
+
+def test_autocast_reaches_the_device(one: dict[str, Any]) -> None:
+    """With bfloat16 the bits are others."""
+    assert one["numbers"]["bfloat16"]
+
+
+def test_the_lessons_of_an_accelerator_are_tried(one: dict[str, Any]) -> None:
+    """A network is moved once, pinned memory is the host's, and pinning that pins nothing pays not.
+
+    The last is a time: it holds or not, and is tried.
+    """
+    assert (one["lessons"]["moved"], one["lessons"]["pinned"]) == ("holds", "holds")
+    assert one["lessons"]["pays"] in ("holds", "does not hold")
+
+
+# Which lines ran
+
+
+NOT_RUN: dict[tuple[str, str], str] = {
+    (
+        "universal/triton_backend.py",
+        'if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():',
+    ): "it asks for CUDA by name; tests/test_universal_triton.py calls it",
+}
+"""File and text of a line that no program runs on the device, and why."""
+
+
+def test_every_line_that_asks_for_a_device_runs(
+    tmp_path_factory: pytest.TempPathFactory,
+    bits: dict[str, Any],
+    graphs: dict[str, Any],
+    one: dict[str, Any],
+) -> None:
+    """In a program above; what cannot is listed with its reason, and nothing else."""
+    assert bits
+    assert graphs
+    assert one
+    seen = lines_run(tmp_path_factory)
+    missing = {
+        (name, text_of(name, line))
+        for name, lines in wanted().items()
+        for line in lines
+        if (name, line) not in seen
+    }
+    assert missing == set(NOT_RUN)
+
+
+def text_of(name: str, line: int) -> str:
+    """A line of the package."""
+    return (PACKAGE / name).read_text().splitlines()[line - 1].strip()
+
+
+def test_a_line_that_asks_is_found() -> None:
+    """The walk itself can fail: it sees types, modules and calls, at the head of a block too."""
+    source = (
+        "if case.device.type != 'cpu':\n    pass\n"
+        "x = 1\ny = [torch.cuda.is_available()]\n"
+        "def f():\n    return device_type(x)\n"
+    )
+    assert lines_of(source) == {1, 4, 6}

@@ -1,19 +1,14 @@
 """Commands on an accelerator: what passes, what is skipped, what is lost, and what checks see."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+import shutil
 from pathlib import Path
 from typing import Any
 
+import accelerators
 import msgspec
 import pytest
-from accelerators import environment, require, xorbench
-from conftest import Completed, command
-from test_fleet_live import free_port
+from accelerators import Ran, xorbench
 
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
@@ -23,114 +18,11 @@ from xorbench.observe.records import Run, TrainingRecord
 from xorbench.universal import numpy_backend, spec
 from xorbench.universal.spec import UniversalRecipe
 
-EASY = ("--train-size", "640", "--test-size", "100", "--lr", "1", "--pin-memory", "false")
-RUN = ("run", *EASY, "--drop-last", "true", "--processes", "1")
-FEW = ("--epochs", "2")  # where accuracy is not asked for
-LIMIT_S = 240.0
-SCRIPT = """
-import torch
-torch.manual_seed(0)
-model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
-model = model.to("pretend:1")
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for step in range(4):
-    loss = ((model(torch.ones(8, 3, device="pretend:1")) - step) ** 2).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-"""
-TRAIN = f"import sys; exec({SCRIPT!r})"
-# Each is run in a folder of its own: the words of the command, and variables of the device.
-COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "sound": (
-        (*RUN, "--devices", "cpu,pretend,pretend:1,pretend:2", "--engines", "tensor,replay",
-         "--batch-sizes", "64", "--epochs", "10", "--require-devices"),
-        {"graphs": "1"},
-    ),
-    "sticky": (
-        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64,96"),
-        {"fault": "sticky:96"},
-    ),
-    "asynchronous": (
-        (*RUN, *FEW, "--devices", "pretend:1", "--batch-sizes", "64,96", "--stress", "accelerator"),
-        {"fault": "asynchronous:96"},
-    ),
-    "not waited for": (
-        (*RUN, "--epochs", "10", "--devices", "pretend", "--batch-sizes", "64"),
-        {"fault": "nosync", "lag_us": "100"},
-    ),
-    "leak": (
-        (*RUN, *FEW, "--devices", "pretend", "--batch-sizes", "64"),
-        {"fault": "leak"},
-    ),
-    "addmm is off": (
-        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"),
-        {"fault": "round:addmm:64"},
-    ),
-    "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
-    "no compiler": ((*RUN, "--dry-run", "--devices", "pretend", "--engines", "compile"), {}),
-    "no device": (
-        (*RUN, "--dry-run", "--devices", "pretend", "--batch-sizes", "64"), {"devices": "0"}
-    ),
-    "one device": (
-        (*RUN, "--dry-run", "--devices", "pretend:0,pretend:1", "--batch-sizes", "64"),
-        {"devices": "1"},
-    ),
-    "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),
-    "broken": (
-        ("canary", "--devices", "pretend,pretend:1", "--json"), {"fault": "sticky:128"}
-    ),
-    "sweep": (
-        ("sweep", "--device", "pretend:1", "--seeds", "0-2", "--batch-sizes", "64", "--epochs", "2",
-         "--train-size", "320", "--test-size", "50"),
-        {},
-    ),
-    "check": (("check", "--json", "--", sys.executable, "-c", TRAIN), {}),
-}  # fmt: skip
-Ran = Callable[[str], tuple[Completed, Path]]
-
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Each command and its folder; all are started at once, two at a time."""
-    require()
-    pool = ThreadPoolExecutor(2)
-    folders = {name: tmp_path_factory.mktemp("accelerator") for name in [*COMMANDS, "fleet"]}
-
-    def one(name: str) -> Completed:
-        words, variables = COMMANDS[name]
-        return xorbench(folders[name], *words, short_golden="1", **variables)
-
-    jobs: dict[str, Future[Completed]] = {name: pool.submit(one, name) for name in COMMANDS}
-    jobs["fleet"] = pool.submit(fleet, folders["fleet"])
-    return lambda name: (jobs[name].result(LIMIT_S), folders[name])
-
-
-def fleet(folder: Path) -> Completed:
-    """Two ranks on this machine, each on a device of its own, as srun starts them."""
-    port = str(free_port())
-    words = command(
-        *("fleet", "--out", "fleet", "--epochs", "2", "--test-size", "50", "--batch-sizes", "128"),
-        *("--train-size", "384", "--no-collective"),
-    )
-    with ExitStack() as stack:
-        ranks = []
-        for rank in range(2):
-            here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            one = subprocess.Popen(
-                words,
-                cwd=folder,
-                env={**environment(short_golden="1"), **here, **meet},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            stack.callback(one.kill)
-            ranks.append(one)
-        said = [one.communicate(timeout=LIMIT_S) for one in ranks]
-        codes = [one.returncode for one in ranks]
-    return subprocess.CompletedProcess(words, max(codes), said[0][0], said[0][1] + said[1][1])
+    """Each command and its folder."""
+    return accelerators.ran(tmp_path_factory)
 
 
 def run_of(ran: Ran, name: str) -> Run:
@@ -218,23 +110,12 @@ def renamed(machine: dict[str, Any]) -> list[dict[str, Any]]:
 # What a machine lacks
 
 
-@pytest.mark.parametrize(
-    ("name", "trained", "reason"),
-    [
-        ("no device", [], "no pretend device: this PyTorch sees no accelerator"),
-        ("one device", ["pretend0"], "no pretend:1: this machine has 1 pretend device(s)"),
-        ("no compiler", [], "torch.compile has no code generator for pretend devices"),
-    ],
-)
-def test_what_is_not_there_is_skipped_with_the_reason(
-    ran: Ran, name: str, trained: list[str], reason: str
-) -> None:
-    """No device, one where two are asked for, no compiler for it."""
-    done, _ = ran(name)
-    assert done.returncode == 0, done.stderr
-    cases = [line for line in done.stdout.splitlines() if line.startswith("pretend")]
-    assert [c.partition("-")[0] for c in cases if "(1)" not in c and "skip" not in c] == trained
-    assert f"skipped: {reason}" in done.stdout
+def test_an_engine_that_the_device_lacks_is_skipped_with_the_reason(ran: Ran) -> None:
+    """No code generator of Inductor for it: skipped, where it would fail."""
+    skips = run_of(ran, "asynchronous").skips
+    assert {(skip.case.engine, skip.lacks, skip.skipped) for skip in skips} == {
+        ("compile", "engine", "torch.compile has no code generator for pretend devices")
+    }
 
 
 def test_stress_of_an_accelerator_that_is_not_there_is_refused(ran: Ran) -> None:
@@ -268,7 +149,8 @@ def test_an_asynchronous_error_costs_no_process(ran: Ran) -> None:
     (failure,) = run.failures
     assert "asynchronous" in failure.failed
     assert failure.case.batch_size == 96
-    assert [training.case.batch_size for training in run.trainings] == [64]
+    trained = {(one.case.engine, one.case.batch_size) for one in run.trainings}
+    assert trained == {("loader", 64), ("universal", 64), ("universal", 96)}
     assert [process.died for process in run.info.processes] == [None]
 
 
@@ -276,7 +158,7 @@ def test_an_accelerator_under_stress_trains_the_same_bits(ran: Ran) -> None:
     """The run says what was kept busy."""
     run = run_of(ran, "asynchronous")
     assert run.info.stress == "accelerator"
-    (stressed,) = run.trainings
+    stressed = next(one for one in run.trainings if one.case.engine == "loader")
     quiet = next(
         one
         for one in run_of(ran, "sticky").trainings
@@ -324,13 +206,13 @@ def test_a_canary_passes_on_both_devices(ran: Ran) -> None:
     }
 
 
-def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran) -> None:
+def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran, tmp_path: Path) -> None:
     """Saved of `pretend`, it is the saved value of `pretend:0`."""
-    _, folder = ran("canary")
+    _, made = ran("canary")
+    shutil.copytree(made / "results", tmp_path / "results")
     done = xorbench(
-        folder,
+        tmp_path,
         *("canary", "--devices", "pretend:0", "--json", "--machine-threshold", "1000"),
-        short_golden="1",
     )
     verdicts = json.loads(done.stdout)["verdicts"]
     assert [v["outcome"] for v in verdicts if v["check"] == "speed"] == ["pass"]

@@ -15,6 +15,5 @@ Environment variables, read once:
 - `PRETEND_NAMES`: the models of the devices, comma-separated; each is a `Pretend 1` by default.
 - `PRETEND_SHORT_GOLDEN`: set, the golden check of the universal training ends after some epochs.
 - `PRETEND_FAULT`: one fault to inject; `faults` names them.
-- `PRETEND_TRACE`: a file to which each line of `xorbench` that ran and that concerns a device is
-  appended, as `lines` finds them.
+- `PRETEND_TRACE`: a file of lines of `xorbench` to look out for; `lines` says more.
 """

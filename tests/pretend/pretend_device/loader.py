@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from torch.library import Library
 
-from pretend_device import device, graphs, operators, shortcut
+from pretend_device import device, graphs, lines, operators, shortcut
 
 ATEN: Final = torch.ops.aten
 VIEWS: Final = (
@@ -37,6 +37,8 @@ def load() -> None:
 
     if hasattr(torch, device.NAME):
         return
+    if os.environ.get("PRETEND_TRACE"):
+        lines.watch(os.environ["PRETEND_TRACE"])
     if os.environ.get("PRETEND_SHORT_GOLDEN"):
         shortcut.install()
     module = device.DeviceModule(f"torch.{device.NAME}")
