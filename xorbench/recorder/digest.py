@@ -85,19 +85,21 @@ class Digester:
         if count <= CHUNK:
             # the same as with the first chunk's key, which is 1
             return DigestPart(torch.dot(words.to(torch.int64), keys[:count]), mix(seed))
-        sums = []
-        full = count // CHUNK
+        threads = torch.get_num_threads()
         if self._buffer is None:
             self._buffer = torch.empty((BLOCK, CHUNK), dtype=torch.int64)
+        sums = []
+        full = count // CHUNK
         for first in range(0, full, BLOCK):
             last = min(first + BLOCK, full)
             block = self._buffer[: last - first]
             block.copy_(words[first * CHUNK : last * CHUNK].view(-1, CHUNK))
-            sums.append(torch.mv(block, keys))
+            # a product of integers has one thread, a sum has all of them
+            sums.append(block.mul_(keys).sum(1) if threads > 1 else torch.mv(block, keys))
         rest = words[full * CHUNK :]
         if rest.numel():
             sums.append(torch.dot(rest.to(torch.int64), keys[: rest.numel()]).view(1))
-        return DigestPart(_combined(torch.cat(sums), chunk_keys), mix(seed))
+        return DigestPart(_combined(_joined(sums), chunk_keys), mix(seed))
 
     @staticmethod
     def _on_device(words: Tensor, keys: Tensor, chunk_keys: Tensor) -> Tensor:
@@ -113,7 +115,7 @@ class Digester:
                 sums.append((rest.to(torch.int64) * keys[: rest.numel()]).sum().view(1))
         if not sums:
             return torch.zeros((), dtype=torch.int64, device=words.device)
-        return _combined(torch.cat(sums), chunk_keys)
+        return _combined(_joined(sums), chunk_keys)
 
     def _device_keys(self, device: torch.device) -> tuple[Tensor, Tensor]:
         found = self._keys.get(device)
@@ -122,6 +124,10 @@ class Digester:
             chunks = _signed([1, *(mix(CHUNK + place) | 1 for place in range(1, CHUNK))])
             found = self._keys[device] = (places.to(device), chunks.to(device))
         return found
+
+
+def _joined(sums: list[Tensor]) -> Tensor:
+    return sums[0] if len(sums) == 1 else torch.cat(sums)
 
 
 def _combined(sums: Tensor, chunk_keys: Tensor) -> Tensor:
