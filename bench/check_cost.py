@@ -33,13 +33,15 @@ SKIPPED: Final = 5  # steps that warm up
 PARTS: Final = "XORBENCH_COST_PARTS"
 
 
-def train(what: str, steps: int) -> list[float]:
-    """Train in this process; the seconds of each step."""
+def train(what: str, steps: int, parts: dict[str, float]) -> list[float]:
+    """Train in this process; the seconds of each step. `parts` counts from the warm steps on."""
     import torch
 
     step = _gpt_step(torch) if what == "gpt" else _xor_step(torch)
     times = []
-    for _ in range(steps):
+    for number in range(steps):
+        if number == SKIPPED:
+            parts.clear()
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)
@@ -87,7 +89,7 @@ def _xor_step(torch: Any) -> Callable[[], None]:
 def child(what: str, steps: int) -> None:
     """Train and print what it took; with `PARTS` set, also what each part of the recorder took."""
     parts = _timed_parts() if os.environ.get(PARTS) else {}
-    times = train(what, steps)
+    times = train(what, steps, parts)
     print(json.dumps({"times": times, "parts": parts}))
 
 
@@ -172,8 +174,8 @@ def shares(what: str, steps: int) -> pd.DataFrame:
         [
             {
                 "part": part,
-                "ms a step": f"{1e3 * seconds / steps:.3f}",
-                "share of a step (%)": f"{100 * seconds / steps / step:.2f}",
+                "ms a step": f"{1e3 * seconds / (steps - SKIPPED):.3f}",
+                "share of a step (%)": f"{100 * seconds / (steps - SKIPPED) / step:.2f}",
             }
             for part, seconds in found["parts"].items()
         ]

@@ -156,7 +156,7 @@ class Listener:
             self.add(kind, name, None, name=class_name(module))
         if training:
             self._inputs(name, args)
-        elif self.options.state and any(True for _ in _parts(module)):
+        elif self.options.state and _parts(module):
             self._other(module)
 
     def _other(self, module: nn.Module) -> None:
@@ -465,7 +465,8 @@ class Listener:
             for index, watched in enumerate(self._modules)
             if watched.step > self._step - RECENT and (module := watched.ref()) is not None
         ]
-        owned = {id(p) for _, module in modules for p in module.parameters()}
+        own = [(index, _parts(module)) for index, module in modules]
+        owned = {id(tensor) for _, parts in own for _, _, tensor in parts}
         seen: set[int] = set()
         for index, watched in reversed(list(enumerate(self._optimizers))):
             optimizer = watched.ref()
@@ -478,13 +479,13 @@ class Listener:
                     self._tell(name, tensor)
                     yield "parameter", name, tensor
         others = [
-            (index, module)
+            (index, _parts(module))
             for index, other in enumerate(self._others)
             if (module := other()) is not None
         ]
-        for letter, some in (("m", modules), ("x", others)):
-            for index, module in some:
-                for kind, name, tensor in _parts(module):
+        for letter, some in (("m", own), ("x", others)):
+            for index, parts in some:
+                for kind, name, tensor in parts:
                     if id(tensor) not in seen:
                         seen.add(id(tensor))
                         identity = f"{letter}{index}.{bare(name)}"
@@ -505,10 +506,16 @@ class Listener:
             self._new[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
 
 
-def _parts(module: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """The parameters and the buffers of a module, with their names."""
-    yield from (("parameter", name, tensor) for name, tensor in module.named_parameters())
-    yield from (("buffer", name, tensor) for name, tensor in module.named_buffers())
+def _parts(module: nn.Module) -> list[tuple[str, str, Tensor]]:
+    """The parameters and then the buffers of a module, with their names."""
+    found: dict[str, dict[int, tuple[str, str, Tensor]]] = {"parameter": {}, "buffer": {}}
+    for prefix, part in module.named_modules():  # one walk for both
+        for kind, members in (("parameter", part._parameters), ("buffer", part._buffers)):
+            for name, tensor in members.items():
+                if tensor is not None:
+                    whole = f"{prefix}.{name}" if prefix else name
+                    found[kind].setdefault(id(tensor), (kind, whole, tensor))
+    return [*found["parameter"].values(), *found["buffer"].values()]
 
 
 def _learns(module: nn.Module) -> bool:
