@@ -265,3 +265,12 @@ def test_a_training_on_the_device_is_the_same_again(ran: Ran) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["outcome"], answer["sentence"].rpartition(": ")[2]) == ("pass", "4 steps")
+
+
+def test_the_generators_of_the_devices_are_recorded(ran: Ran) -> None:
+    """Of each device, as those of the CPU are."""
+    _, folder = ran("check")
+    (record,) = (folder / "results" / "checks").glob("*/run-1/records/*-*.jsonl")
+    step = json.loads(record.read_text().splitlines()[1])
+    names = {identity for kind, identity, *_ in step["events"] if kind == "generator"}
+    assert {"torch cpu", "torch pretend:0", "torch pretend:1"} <= names

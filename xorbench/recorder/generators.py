@@ -23,15 +23,17 @@ def states() -> Iterator[tuple[str, str]]:
     if numpy is not None and hasattr(numpy, "random"):
         yield from _state("numpy", lambda: short(_plain(numpy.random.get_state(legacy=False))))
     yield "torch cpu", short(_bytes(torch.get_rng_state()))
-    for kind in ("cuda", "xpu", "mps"):
-        device: Any = getattr(torch, kind)
-        if kind == "mps":
-            ready = torch.backends.mps.is_available() and "torch.mps" in sys.modules
-            if ready:
-                yield "torch mps", short(_bytes(torch.mps.get_rng_state()))
-        elif device.is_initialized():
+    if torch.backends.mps.is_available() and "torch.mps" in sys.modules:
+        yield from _state("torch mps", lambda: short(_bytes(torch.mps.get_rng_state())))
+    for kind in ("cuda", "xpu", torch._C._get_privateuse1_backend_name()):
+        device: Any = getattr(torch, kind, None)
+        if hasattr(device, "get_rng_state") and device.is_initialized():
             for index in range(device.device_count()):
-                yield f"torch {kind}:{index}", short(_bytes(device.get_rng_state(index)))
+                yield from _state(f"torch {kind}:{index}", _of_device(device, index))
+
+
+def _of_device(device: Any, index: int) -> Callable[[], str]:
+    return lambda: short(_bytes(device.get_rng_state(index)))
 
 
 def _state(name: str, read: Callable[[], str]) -> Iterator[tuple[str, str]]:
