@@ -315,7 +315,7 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
         if one.how == "timeout" and not traces.recorded(one.records):
             said = f"run {one.number} did not end within {one.wall_s:.0f} s, and made no step"
             return ("inconclusive", said, "give it longer with --timeout")
-    if not any(_steps(one) for one in ended):
+    if not any(_stepped(one) for one in ended):
         said, hint = _no_step(words, ended[-1])
         return ("inconclusive", said, hint)
     return None
@@ -340,8 +340,13 @@ def _help(one: Ended) -> str:
     return f"what it wrote is in {one.folder}"
 
 
-def _steps(one: Ended) -> int:
-    return sum(step_count(trace) for trace in traces.recorded(one.records))
+def _stepped(one: Ended) -> bool:
+    """Whether any process made a step; a record is read only as far as its first."""
+    return any(
+        isinstance(line, traces.TraceStep)
+        for trace in traces.recorded(one.records)
+        for line in trace.lines()
+    )
 
 
 def step_count(trace: TraceFile) -> int:
@@ -423,9 +428,10 @@ def told(one: Ended) -> str:
         "refused": one.why,
         "abandoned": "killed",
     }
-    training = sum(step_count(trace) > 0 for trace in traces.recorded(one.records))
+    counts = [step_count(trace) for trace in traces.recorded(one.records)]
+    training = sum(count > 0 for count in counts)
     of = f" of {training} processes" if training > 1 else ""
-    return f"{counted(_steps(one), 'step')}{of}, {one.wall_s:.1f} s, {ends[one.how]}"
+    return f"{counted(sum(counts), 'step')}{of}, {one.wall_s:.1f} s, {ends[one.how]}"
 
 
 # A closer look

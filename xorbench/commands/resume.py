@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,8 +31,6 @@ NO_CHECKPOINTS: Final = (
     *(".jsonl", ".yaml", ".yml", ".toml", ".png", ".jpg", ".svg", ".pdf"),
 )
 EVENTS: Final = "events.out.tfevents"  # of TensorBoard
-
-Execute = Callable[..., Ended]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,33 +145,26 @@ def _run(
             killed = done(2, f"killed-after-{number}", run, place, stop_after=number)
             saved[str(number)] = sorted(k for k, v in _files(place).items() if before.get(k) != v)
             save()
-            resumed = done(
-                3,
-                f"resumed-after-{number}",
-                replace(run, words=request.resume),
-                place,
-                stop_after=steps,
-                keep=(0,),
-                values_bytes=VALUES_BYTES,
-            )
+            going_on = {"stop_after": steps, "keep": (0,), "values_bytes": VALUES_BYTES}
+            again = replace(run, words=request.resume)
+            resumed = done(3, f"resumed-after-{number}", again, place, **going_on)
             ended += [killed, resumed]
             trial = _trial(number, ended[0], killed, resumed, saved[str(number)])
             if trial.resumed and trial.resumed.by != "weights":
-                step = trial.resumed.step
-                sure = step is not None and trial.resumed.by in judge.SURE
-                whole = done(
-                    1,
-                    f"values-for-{number}",
-                    run,
-                    fresh(),
-                    stop_after=number + 1,
-                    keep=(step,) if sure else tuple(range(number + 1)),
-                    values_bytes=VALUES_BYTES,
-                )
+                kept = {"keep": _steps_to_keep(trial.resumed, number), "values_bytes": VALUES_BYTES}
+                name = f"values-for-{number}"
+                whole = done(1, name, run, fresh(), stop_after=number + 1, **kept)
                 trial = _looked_at_values(trial, whole, resumed)
             trials.append(trial)
         observed.notes = checks.notes_of(ended)
     return ended, observed, trials
+
+
+def _steps_to_keep(found: judge.Resumed, kill_after: int) -> tuple[int, ...]:
+    """The step whose values are wanted, or each that may be the one where it goes on."""
+    if found.step is not None and found.by in judge.SURE:
+        return (found.step,)
+    return tuple(range(kill_after + 1))
 
 
 def _require_within(request: ResumeRequest, whole: Ended) -> None:
