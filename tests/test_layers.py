@@ -16,9 +16,10 @@ MAY_IMPORT = {
     "recorder": set(),
     "plan": {"errors"},
     "universal": {"errors", "plan"},
+    "probes": {"errors", "plan", "universal"},
     "workload": {"errors", "plan", "recorder"},
     "lessons": {"errors", "plan", "workload", "universal"},
-    "process": {"errors", "plan", "recorder", "workload", "universal", "lessons"},
+    "process": {"errors", "plan", "probes", "recorder", "workload", "universal", "lessons"},
     "observe": {"errors", "plan"},
     "measure": {"errors", "plan", "observe", "process.protocol"},
     "judge": {"errors", "plan", "observe"},
@@ -30,7 +31,15 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 STANDARD_ONLY = {"plan", "errors"}
-WITH_TORCH = {"recorder", "workload", "universal", "lessons", "process", "fleet.rendezvous"}
+WITH_TORCH = {
+    "probes",
+    "recorder",
+    "workload",
+    "universal",
+    "lessons",
+    "process",
+    "fleet.rendezvous",
+}
 ALONE = {
     ("fleet", "rendezvous")
 }  # a module that is a package of its own: torch's store, nothing else

@@ -23,7 +23,7 @@ from xorbench.judge.checks import judge
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import PROCESSES, stressed
 from xorbench.observe.records import Run
-from xorbench.plan.faults import FAULTS
+from xorbench.plan.faults import COLLECTIVE_FAULTS, FAULTS
 from xorbench.report import selftest as report
 
 
@@ -56,7 +56,9 @@ def test_every_fault_is_injected_by_the_selftest() -> None:
     """A fault that is added to the registry must be given the check that catches it."""
     clocks = {text.partition(":")[0] for text in CLOCKS}
     groups = {*IN_SEEDS, *ON_EDGES, *DEATHS, *IN_PROCESS, *ALIKE, *clocks}
-    assert {*groups, "delay", "slow", "flip-model", "race"} == set(FAULTS)
+    burned = {"flip-model", "flip-memory", "flip-product", "wrong-product"}
+    of_fleets = set(COLLECTIVE_FAULTS)  # takes two ranks: tests/test_fleet_live.py
+    assert {*groups, *burned, *of_fleets, "delay", "slow", "race"} == set(FAULTS)
 
 
 @pytest.mark.parametrize(

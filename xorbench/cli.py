@@ -22,6 +22,7 @@ from xorbench.plan.axes import AXES, read_devices
 from xorbench.plan.case import read_device
 from xorbench.plan.faults import read_fault
 from xorbench.plan.matrix import STRESSES
+from xorbench.plan.probes import read_probes, read_size
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, RecipeOption, read_recipe
 from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 
@@ -291,8 +292,12 @@ def _named(option: str, text: str) -> str:
 
 @cli.command()
 @click.option("--devices", metavar="LIST", help="The CPU and every accelerator by default.")
-@click.option("--models", "models", metavar="S", help="Burn in: train S models at once, …")
-@click.option("--seconds", metavar="T", help="… for T seconds a device, 60 by default.")
+@click.option("--probes", metavar="LIST", help="What to check; see docs/probes.md [all].")
+@click.option("--burn-in", metavar="SECONDS", help="Keep all devices busy, verify everything.")
+@click.option("--memory", metavar="SIZE", help="Memory that a burn-in writes, such as 8GiB.")
+@click.option(
+    "--prometheus", metavar="FILE", help="Metrics for node_exporter's textfile collector."
+)
 @click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
 @click.option("--machine-threshold", default="1.5", metavar="X", help="Slower than X times: fail.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
@@ -305,13 +310,19 @@ def _named(option: str, text: str) -> str:
 def canary(**options: Any) -> int:
     """Say in seconds whether each device computes right, from one digest for every machine."""
     from xorbench.commands.canary import canary as command
-    from xorbench.report import canary as report
 
     request, exports = _canary_request(options), _exports(options)
+    metrics = options["prometheus"] and _file("--prometheus", options["prometheus"])
     outcome = command(request, _note)
+    from xorbench.report import canary as report  # slow to import: while the processes start
+
     found = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
-    show = report.as_json if options["as_json"] else report.text
-    _say(show(*found))
+    if metrics:
+        from xorbench.report.metrics import write
+
+        write(metrics, outcome.verdicts, outcome.burned, outcome.exit_code)
+    as_json = options["as_json"]
+    _say(report.as_json(*found, outcome.burned) if as_json else report.text(*found))
     markdown = partial(report.markdown, *found)
     _note(exports.write(outcome.verdicts, "canary", markdown, markdown))
     return outcome.exit_code
@@ -320,14 +331,15 @@ def canary(**options: Any) -> int:
 def _canary_request(options: dict[str, Any]) -> Any:
     from xorbench.commands.canary import CanaryRequest
 
-    models, seconds, devices = options["models"], options["seconds"], options["devices"]
-    if models is None and seconds is not None:
-        raise BadOption("--seconds: needs --models", "for example --models 64 --seconds 60")
+    burn_in, memory, devices = options["burn_in"], options["memory"], options["devices"]
+    if memory is not None and burn_in is None:
+        raise BadOption("--memory: needs --burn-in", "for example --burn-in 60 --memory 8GiB")
     _require_faults(options["inject"])
     return CanaryRequest(
         devices=None if devices is None else read_devices("--devices", devices),
-        models=None if models is None else parse.integer("--models", models, 1, 1_000_000),
-        seconds=parse.positive("--seconds", "60" if seconds is None else seconds, 10_000_000.0),
+        probes=read_probes("--probes", options["probes"]),
+        burn_in_s=None if burn_in is None else parse.positive("--burn-in", burn_in, 10_000_000.0),
+        memory=None if memory is None else read_size("--memory", memory),
         root=_root(options["out"]),
         save=options["save"],
         machine_threshold=parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),

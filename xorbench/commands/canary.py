@@ -1,5 +1,6 @@
 """`canary`: one verdict in seconds, from values that are the same on every machine."""
 
+import importlib
 import socket
 import statistics
 import tempfile
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from xorbench.commands.burn_in import BurnIn
 from xorbench.commands.processes import running, starter, terminable
 from xorbench.errors import BadFile
 from xorbench.judge import canary as judge
-from xorbench.judge.checks import exit_code
+from xorbench.judge.canary import BurnedUnit
+from xorbench.judge.checks import exit_code, probed
 from xorbench.judge.thresholds import MACHINE_THRESHOLD
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
@@ -22,25 +25,31 @@ from xorbench.measure.runner import (
     golden_of,
     make_slots,
     now,
+    probe_of,
     require_working,
     unanswered,
+    unanswered_probe,
 )
 from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
 from xorbench.observe.records import Verdict
 from xorbench.plan.case import ProcessConfig, with_index
-from xorbench.plan.faults import FaultSpec, read_fault
+from xorbench.plan.probes import EXACT_PROBES, PROBES
 
 CALIBRATION_EPOCHS: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryRequest:
-    """A canary as the command line asks for it; no devices means all that are here."""
+    """A canary as the command line asks for it; no devices means all that are here.
+
+    `burn_in_s` is None without a burn-in, `memory` the bytes that it writes, None for a share.
+    """
 
     devices: tuple[str, ...] | None = None
-    models: int | None = None
-    seconds: float = 60.0
+    probes: tuple[str, ...] = tuple(PROBES)
+    burn_in_s: float | None = None
+    memory: int | None = None
     root: Path = Path("results")
     save: bool = False
     machine_threshold: float = MACHINE_THRESHOLD
@@ -57,6 +66,7 @@ class CanaryOutcome:
     machine: dict[str, Any]
     wall_s: float
     exit_code: int
+    burned: dict[str, list[BurnedUnit]]
 
 
 def canary(
@@ -72,17 +82,29 @@ def canary(
     saved = calibrations.load(request.root)  # a damaged file is said before anything is measured
     if request.save:
         calibrations.save(request.root, "", {})  # and so is a folder that cannot be written
-    canary = _Canary(request, saved, say, clock)
+    canary = _Canary(request, saved, clock)
+    burn_in = BurnIn(request, say, clock)
     with tempfile.TemporaryDirectory() as folder, terminable():
+        start = starter(lambda name: Path(folder) / name, request.timeout_s)
         try:
-            canary.check_all(starter(lambda name: Path(folder) / name, request.timeout_s))
+            canary.check_all(start)
+            if request.burn_in_s is not None:
+                burn_in.burn(canary.usable, start)
         except KeyboardInterrupt:
             canary.interrupted = True
+        finally:
+            burn_in.end()
+    verdicts = canary.verdicts + burn_in.verdicts()
     if request.save:
-        canary.save()
-    missing = request.require_devices and any(v.check == "device" for v in canary.verdicts)
-    code = exit_code(canary.verdicts, interrupted=canary.interrupted, device_missing=missing)
-    return CanaryOutcome(canary.verdicts, canary.machine, clock() - begun, code)
+        canary.save(say)
+    missing = request.require_devices and any(v.check == "device" for v in verdicts)
+    code = exit_code(verdicts, interrupted=canary.interrupted, device_missing=missing)
+    return CanaryOutcome(verdicts, canary.machine, clock() - begun, code, burn_in.burned)
+
+
+def import_report() -> None:
+    """Import what shows the answer while PyTorch is imported elsewhere."""
+    importlib.import_module("xorbench.report.canary")
 
 
 class _Canary:
@@ -92,10 +114,9 @@ class _Canary:
         self,
         request: CanaryRequest,
         saved: calibrations.SavedCalibrations,
-        say: Callable[[str], None],
         clock: Callable[[], float],
     ) -> None:
-        self._request, self._say, self._clock = request, say, clock
+        self._request, self._clock = request, clock
         self._key = calibrations.machine_key(host.describe(anonymous=True), socket.gethostname())
         mine = saved.machines.get(self._key, {})
         self._saved = {with_index(device): one for device, one in mine.items()}
@@ -103,13 +124,14 @@ class _Canary:
         self._times_s: dict[str, list[float]] = {}
         self.machine: dict[str, Any] = {}
         self.verdicts: list[Verdict] = []
+        self.usable: list[str] = []
         self.interrupted = False
 
     def check_all(self, start: StartProcess) -> None:
         """Check each device; one that kills the process costs the others nothing."""
         devices = list(self._request.devices or ())
         while True:
-            with running([self._slot], start):
+            with running([self._slot], start, import_report):
                 self.machine = self._slot.machine
                 devices = devices or ["cpu", *(d["device"] for d in self.machine["devices"])]
                 while devices:
@@ -126,17 +148,30 @@ class _Canary:
             if reason:
                 self.verdicts.append(judge.absent(device, reason))
                 return
-            golden = golden_of(self._slot, device)
-            self.verdicts += judge.right(device, golden)
-            if error := unanswered(golden):
-                require_working(self._slot, device, error)
-            self.verdicts.append(self._speed(device))
-            if self._request.models is not None:
-                self._burn(device, self._request.models)
+            if "training" in self._request.probes:
+                self._train(device)
+            for probe in self._request.probes:
+                if probe in EXACT_PROBES:
+                    self._probe(device, probe)
+            self.usable.append(device)
         except (ProcessDied, OperationFailed) as error:
             self.verdicts.append(judge.broken(device, str(error)))
             if isinstance(error, OperationFailed):
                 self._leave_if_lost(device, str(error))
+
+    def _train(self, device: str) -> None:
+        """Edge cases, universal training and speed."""
+        golden = golden_of(self._slot, device)
+        self.verdicts += judge.right(device, golden)
+        if error := unanswered(golden):
+            require_working(self._slot, device, error)
+        self.verdicts.append(self._speed(device))
+
+    def _probe(self, device: str, probe: str) -> None:
+        found = probe_of(self._slot, device, probe)
+        self.verdicts.append(probed(probe, device, [found]))
+        if error := unanswered_probe(found):
+            require_working(self._slot, device, error)
 
     def _leave_if_lost(self, device: str, error: str) -> None:
         """End a process in which the device works no more: the next device gets a fresh one."""
@@ -164,26 +199,7 @@ class _Canary:
             device, times_s, saved_s, self._request.machine_threshold, unavailable_reason
         )
 
-    def _burn(self, device: str, models: int) -> None:
-        """Train and check ensembles until the time is up, at least once; judge what was done."""
-        injected = [f for f in map(read_fault, self._request.faults) if f.name == "flip-model"]
-        end = self._clock() + self._request.seconds
-        rounds: int = 0
-        mismatches: list[str] = []
-        try:
-            while rounds == 0 or self._clock() < end:
-                flip = next((_place(f) for f in injected if f.number("epoch") == rounds), None)
-                answer = self._slot.ask("burn", device=device, models=models, flip=flip)
-                rounds += 1  # from here on the round counts, whatever interrupts the telling
-                for wrong in answer["mismatches"]:
-                    mismatches.append(_in_words(wrong, device, rounds - 1))
-                    self._say(f"mismatch: {mismatches[-1]}")
-        finally:
-            if rounds:
-                burned = judge.Burned(rounds, models, mismatches)
-                self.verdicts.append(judge.sound(device, burned))
-
-    def save(self) -> None:
+    def save(self, say: Callable[[str], None]) -> None:
         """Save the median calibration time of each device that computes right."""
         wrong = {v.subject for v in self.verdicts if v.outcome == "fail" and v.check != "speed"}
         times = {
@@ -199,15 +215,4 @@ class _Canary:
         try:
             calibrations.save(self._request.root, self._key, times)
         except BadFile as error:  # the verdicts are worth more
-            self._say(error.message)
-
-
-def _in_words(wrong: dict[str, Any], device: str, rounds: int) -> str:
-    return (
-        f"seed {wrong['seed']} on {device} at {now()}, round {rounds},"
-        f" model {wrong['model']}: {wrong['actual'][:16]}"
-    )
-
-
-def _place(fault: FaultSpec) -> list[int]:
-    return [fault.number("element"), fault.number("bit")]
+            say(error.message)

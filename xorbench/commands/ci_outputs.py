@@ -7,7 +7,6 @@ from pathlib import Path
 
 from xorbench.errors import BadOption
 from xorbench.observe.records import Verdict
-from xorbench.report import page
 from xorbench.report.content import Content, draw
 from xorbench.report.junit import junit
 
@@ -62,6 +61,8 @@ def opened(junit: str | None, markdown: str | None) -> Exports:
 
 def write_page(text: str, content: Content) -> None:
     """The content as a page in a file; raises `BadOption` where it cannot be written."""
+    from xorbench.report import page  # it draws: slow to import
+
     path = _writable("--html", text)
     if path:
         drawn = {picture.name: draw(picture) for picture in content.pictures}

@@ -156,11 +156,18 @@ def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
 
 
 def _burned(_folder: Path, _clean: Run) -> Iterator[Caught]:
+    faults = ("flip-model:epoch=0,element=3,bit=7", "flip-memory:epoch=0,element=9,bit=63")
+    probes = ("training", "memory")
     request = canary.CanaryRequest(
-        devices=("cpu",), models=8, seconds=0.1, faults=("flip-model:epoch=0,element=3,bit=7",)
+        devices=("cpu",), probes=probes, burn_in_s=0.1, memory=2**20, faults=faults
     )
-    found = canary.canary(request, lambda _text: None)
-    yield _caught("flip-model", "burn-in", found.verdicts)
+    found = canary.canary(request, lambda _text: None).verdicts
+    yield _caught("flip-model", "burn-in", [v for v in found if "training" in v.subject])
+    yield _caught("flip-memory", "burn-in", [v for v in found if "memory" in v.subject])
+    for fault in ("flip-product:step=20,element=5,bit=22", "wrong-product:element=5,bit=22"):
+        request = canary.CanaryRequest(devices=("cpu",), probes=("matmul",), faults=(fault,))
+        name = fault.partition(":")[0]
+        yield _caught(name, "matmul", canary.canary(request, lambda _text: None).verdicts)
 
 
 def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:

@@ -82,8 +82,8 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         key: what moves the bits of the PyTorch training: equal keys must give equal bits.
-        checked: how many values were compared with golden ones; `arithmetic` and `universal` are
-            those that came out wrong.
+        checked: how many values were compared with golden ones; `arithmetic`, `universal` and
+            `probes` are those that came out wrong.
         failed: what was lost on the way, in words.
         stopped: why the rank ended before its end, if it did.
     """
@@ -99,6 +99,7 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checked: BoundedCount
     arithmetic: Annotated[list[Wrong], Meta(max_length=64)] = []
     universal: Annotated[list[Wrong], Meta(max_length=64)] = []
+    probes: Annotated[list[Wrong], Meta(max_length=64)] = []
     trainings: Annotated[list[NodeTraining], Meta(max_length=256)] = []
     calibration: Series | None = None
     calibration_version: BoundedCount
@@ -137,8 +138,11 @@ class Bad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rank's part in the collective training: the digest of its weights after each epoch.
 
-    `ulps` is how far the final weights lie from those of one process that trained the same global
-    batches, told by the rank that trained them so.
+    Attributes:
+        ulps: how far the final weights lie from those of one process that trained the same global
+            batches, told by the rank that trained them so.
+        checked: how many results of collectives were compared with their right answer; `wrong`
+            are those that differ, `unavailable` what the backend lacks.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -146,6 +150,9 @@ class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node: Name
     epoch_digests: Annotated[list[Sha256], Meta(max_length=20_000)] = []
     ulps: Annotated[float, Meta(ge=0)] | None = None
+    checked: BoundedCount = 0
+    wrong: Annotated[list[Wrong], Meta(max_length=64)] = []
+    unavailable: Annotated[list[Text], Meta(max_length=64)] = []
     failed: Text = ""
 
 

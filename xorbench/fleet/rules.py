@@ -54,6 +54,9 @@ CODES: Final[dict[str, Code]] = {
     "XB112": Code("collective", "isolate", "its replica diverges from the others: take it out"),
     "XB113": Code("collective", "investigate", "replicas diverge without majority: run pairs"),
     "XB114": Code("collective", "investigate", "not what one process trains: look at the backend"),
+    "XB115": Code("probes", "isolate", "an exact probe is wrong: take it out, then the burn-in"),
+    "XB116": Code("collective", "isolate", "it gets other results than it must: take it out"),
+    "XB117": Code("collective", "investigate", "several get wrong results: look at the network"),
     "XB201": Code("speed", "investigate", "look at clocks, load and cooling of this device"),
     "XB202": Code("speed", "investigate", "its device is not slow: look at the host that feeds it"),
     "XB203": Code("baseline", "investigate", "all are slower: look at what changed for all"),
@@ -168,6 +171,9 @@ def golden(fleet_data: FleetData) -> Iterator[Finding]:
         if node.arithmetic:
             first = node.arithmetic[0]
             yield finding("XB102", node, f"{first.what}: {first.actual[:64]}")
+        if node.probes:
+            first = node.probes[0]
+            yield finding("XB115", node, f"{first.what}: {first.actual}"[:500])
 
 
 def _first_wrong(node: Node) -> str:
@@ -441,6 +447,15 @@ def replicas(fleet_data: FleetData) -> Iterator[Finding]:
             yield of_sender("XB114", None, "", said)
 
 
+def collectives(fleet_data: FleetData) -> Iterator[Finding]:
+    """Each replica gets the one right result of each collective; who alone does not is at fault."""
+    wrong = [one for one in fleet_data.replicas if one.wrong]
+    code = "XB116" if len(wrong) == 1 else "XB117"
+    for one in wrong:
+        first = one.wrong[0]
+        yield of_sender(code, one.rank, one.node, f"{first.what}: {first.actual}"[:500])
+
+
 RULES: Final[tuple[Callable[[FleetData], Iterator[Finding]], ...]] = (
     golden,
     peers,
@@ -457,4 +472,5 @@ RULES: Final[tuple[Callable[[FleetData], Iterator[Finding]], ...]] = (
     completion,
     records,
     replicas,
+    collectives,
 )

@@ -1,22 +1,68 @@
 """What the canary means: one verdict for each device and question."""
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from msgspec.structs import replace
+from scipy.special import bdtrik
 
 from xorbench.judge.checks import checked
+from xorbench.judge.stats import ALPHA
 from xorbench.judge.verdicts import failed, passed, skipped
 from xorbench.observe.records import Golden, Verdict
 
 
-class Burned(NamedTuple):
-    """What a burn-in of one device came to: rounds of S models each, every mismatch in words."""
+@dataclass
+class BurnedUnit:
+    """What the burn-in of one unit of a device came to.
 
-    rounds: int
-    models: int
-    mismatches: list[str]
+    Attributes:
+        unit: such as `matmul float32 4096`.
+        measure: what `rates` count a second: "FLOP", "B", or nothing.
+        turns: how often it had its turn.
+        results: how many results were verified; of memory, how many words.
+        rates: work a second, one value a turn, verification included.
+        wrongs: how many elements were wrong; `wrong` names the first of them.
+    """
+
+    unit: str
+    measure: str = ""
+    turns: int = 0
+    results: int = 0
+    rates: list[float] = field(default_factory=list)
+    wrongs: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, turn: dict[str, Any]) -> list[str]:
+        """Take in one turn; the answer is what was wrong, in words."""
+        self.turns += 1
+        self.measure, self.results = turn["measure"], self.results + turn["results"]
+        if turn["work"]:
+            self.rates.append(turn["work"] / turn["seconds"])
+        self.wrongs += turn["wrongs"]
+        said = [_in_words(self.unit, turn["round"], wrong) for wrong in turn["wrong"]]
+        self.wrong += said[: max(0, NAMED - len(self.wrong))]
+        return said
+
+
+NAMED: Final = 20
+
+
+def _in_words(unit: str, number: int, wrong: dict[str, Any]) -> str:
+    """Time, unit, round, element, bits: what whoever looks into it needs."""
+    said = f"{wrong['time']} {unit}, round {number}, {wrong['what']}"
+    if wrong["element"]:
+        said += f", element {wrong['element']}"
+    if wrong["expected"]:
+        said += f": expected {wrong['expected'][:64]}, got {wrong['actual'][:160]}"
+    if wrong["flipped"]:
+        said += f", bits flipped: {', '.join(map(str, wrong['flipped']))}"
+    if wrong["again"] is not None:
+        said += ", again at the same place" if wrong["again"] else ", right when done again"
+    return said
 
 
 def right(device: str, golden: Golden) -> list[Verdict]:
@@ -58,15 +104,53 @@ def fast(
     return failed("speed", device, expected, actual, hint)
 
 
-def sound(device: str, burned: Burned) -> Verdict:
-    """Every model of every round of a burn-in ended at its golden digest."""
-    done = f"{burned.rounds} rounds of {burned.models} models"
-    expected, wrong = "every model at its golden digest, each round", burned.mismatches
-    if not wrong:
-        return passed("burn-in", device, expected, f"{done}, all equal")
-    shown = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    hint = "bits flip under load: take the device out of service"
-    return failed("burn-in", device, expected, f"{len(wrong)} wrong in {done}: {shown}", hint)
+def sound(device: str, burned: BurnedUnit) -> Verdict:
+    """Every result of a unit's burn-in was right."""
+    subject = f"{device}: {burned.unit}"
+    what = "words" if burned.unit == "memory" else "results"
+    done = f"{burned.results:,} {what}"
+    expected = "every element of every result right"
+    if not burned.wrongs:
+        return passed("burn-in", subject, expected, f"{done}, all right{_speed(burned)}")
+    first = "; ".join(burned.wrong[:3])
+    more = f" and {burned.wrongs - 3} more" if burned.wrongs > 3 else ""
+    hint = "take the device out of service; if it comes again at the same place, a unit is broken"
+    return failed(
+        "burn-in", subject, expected, f"{burned.wrongs} wrong in {done}: {first}{more}", hint
+    )
+
+
+def _speed(burned: BurnedUnit) -> str:
+    """Median of the turns with its interval, verification included; empty where untimed."""
+    if not burned.rates:
+        return ""
+    low, middle, high = rate(burned)
+    unit, scale = ("FLOP/s", 1e12) if burned.measure == "FLOP" else ("B/s", 1e9)
+    prefix = "T" if burned.measure == "FLOP" else "G"
+    shown = f", {middle / scale:.3g} {prefix}{unit}"
+    count = len(burned.rates)
+    if low is not None and high is not None:
+        shown += f" [{low / scale:.3g}, {high / scale:.3g}]"
+    return f"{shown}, n = {count}"
+
+
+def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
+    """The median of the turns, between the order statistics that hold it with 95% at least.
+
+    None where there are fewer than six turns: no two of them hold it so surely.
+    """
+    values = sorted(burned.rates)
+    middle = float(np.median(values))
+    # the smallest k with P(at most k of n values lie below the median) of 2.5%: k are left out
+    least = math.ceil(float(bdtrik(ALPHA / 2, len(values), 0.5)))
+    if len(values) < 6:
+        return None, middle, None
+    return values[least - 1], middle, values[len(values) - least]
+
+
+def unit_of(device: str, note: str) -> Verdict:
+    """What the burn-in of a device leaves out, or makes smaller."""
+    return skipped("burn-in", device, "everything at full size", note)
 
 
 def broken(device: str, reason: str) -> Verdict:

@@ -24,6 +24,7 @@ from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
 from xorbench.observe.records import (
     Fact,
     Outcome,
+    ProbeRecord,
     Run,
     TrainingRecord,
     Verdict,
@@ -340,6 +341,36 @@ def checked(check: str, subject: str, facts: list[Fact]) -> Verdict:
     return failed(check, subject, expected, shown + more, GOLDEN_HINTS[check])
 
 
+def probes(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Matrix units, memory and conversions of each device give the one right answer."""
+    for process in evidence.run.info.processes:
+        for device, found in process.golden.items():
+            if found.probes:
+                yield probed(name, f"{device} in {process.id}", found.probes)
+
+
+def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
+    """Pass where every result of these exact probes is right; else the first that are not."""
+    wrong = [f"{fact.what}: {fact.actual}" for one in records for fact in one.wrong]
+    unjudged = [f"{fact.what}: {fact.actual}" for one in records for fact in one.unjudged]
+    checked, left = sum(r.checked for r in records), sum(len(r.skipped) for r in records)
+    expected = "every result as integer arithmetic has it"
+    done = f"{checked:,} results" + (f", {left} not available here" if left else "")
+    if wrong:
+        shown = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        said = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
+        return failed(check, subject, expected, said, PROBE_HINT)
+    if unjudged:
+        hint = "not measured on this kind of device: compare with another device of the same model"
+        return inconclusive(check, subject, expected, "; ".join(unjudged[:3]), hint)
+    if not checked:
+        return skipped(check, subject, expected, some([s for r in records for s in r.skipped], 2))
+    return passed(check, subject, expected, f"{done}, all right")
+
+
+PROBE_HINT: Final = (
+    "there is one right answer: suspect the device, or a library that rounds; see docs/probes.md"
+)
 GOLDEN_HINTS: Final = {
     "arithmetic": "this device or its compiler does not follow IEEE 754: see docs/universal.md",
     "universal": "every sound machine gives this digest: suspect the hardware, or fused operations",
@@ -437,6 +468,7 @@ CHECKS: Final[dict[str, Callable[[str, Evidence], Iterable[Verdict]]]] = {
     "parity": parity,
     "arithmetic": arithmetic,
     "universal": universal,
+    "probes": probes,
     "save and load": save_and_load,
     "memory": memory,
 }

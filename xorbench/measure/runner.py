@@ -30,6 +30,7 @@ from xorbench.observe.records import (
     Float64Reference,
     Golden,
     GoldenInputs,
+    ProbeRecord,
     ProcessRecord,
     Run,
     RunInfo,
@@ -44,6 +45,7 @@ from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
 from xorbench.plan.engines import calibration_of, training_kind
 from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
 from xorbench.plan.honour import float64_key, float64_refusal, unsupported_reason
+from xorbench.plan.probes import EXACT_PROBES
 from xorbench.plan.recipe import Recipe
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many processes is not tried again
@@ -234,10 +236,13 @@ class Runner:
                 (one.warmup if line.warmup else one.timed).append(line)
 
     def _check_golden(self, slot: ProcessSlot) -> None:
-        """Have each of the slot's devices run the universal training, whose digest is known."""
+        """Have each of the slot's devices run the universal training and the exact probes."""
         self._blamed = None
         for device in sorted({one.case.device for one in slot.active}):
             found = golden_of(slot, device)
+            if not unanswered(found):
+                probes = [probe_of(slot, device, probe) for probe in EXACT_PROBES]
+                found = msgspec.structs.replace(found, probes=probes)
             record = self._processes[slot.process_id]
             golden = {**record.golden, device: found}
             self._processes[record.id] = msgspec.structs.replace(record, golden=golden)
@@ -591,8 +596,18 @@ def require_working(slot: ProcessSlot, device: str, error: str) -> None:
 
 
 def unanswered(golden: Golden) -> str:
-    """The error in place of the golden values' facts; empty where there are facts."""
-    return next((f.actual for f in golden.arithmetic if f.what == GOLDEN_OPERATION), "")
+    """The error in place of what the device gives; empty where it gave something everywhere."""
+    errors = (_error_in(golden.arithmetic), *map(unanswered_probe, golden.probes))
+    return next(filter(None, errors), "")
+
+
+def unanswered_probe(found: ProbeRecord) -> str:
+    """The error in place of what a probe finds; empty where it came to its end."""
+    return _error_in(found.wrong)
+
+
+def _error_in(facts: Sequence[Fact]) -> str:
+    return next((fact.actual for fact in facts if fact.what == GOLDEN_OPERATION), "")
 
 
 GOLDEN_OPERATION: Final = "the operation"
@@ -603,8 +618,20 @@ def golden_of(slot: ProcessSlot, device: str) -> Golden:
     try:
         return msgspec.convert(slot.ask("universal", device=device), Golden)
     except OperationFailed as error:
-        none = [Fact(what=GOLDEN_OPERATION, expected="comes to its end", actual=str(error))]
+        none = [_no_answer(error)]
         return Golden(arithmetic=none, universal=none)
+
+
+def probe_of(slot: ProcessSlot, device: str, probe: str) -> ProbeRecord:
+    """What one exact probe finds on the device; that it does not come to its end is a fact too."""
+    try:
+        return msgspec.convert(slot.ask("exact probe", device=device, probe=probe), ProbeRecord)
+    except OperationFailed as error:
+        return ProbeRecord(probe=probe, checked=0, wrong=[_no_answer(error)])
+
+
+def _no_answer(error: OperationFailed) -> Fact:
+    return Fact(what=GOLDEN_OPERATION, expected="comes to its end", actual=str(error))
 
 
 def golden_inputs_of(slot: ProcessSlot, recipe: Recipe, seed: int) -> GoldenInputs:

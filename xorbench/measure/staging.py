@@ -21,6 +21,7 @@ PACKAGES: Final = (
     "recorder",
     "plan",
     "workload",
+    "probes",
     "universal",
     "lessons",
     "process",

@@ -29,11 +29,27 @@ WaitSeconds = Annotated[float, Meta(ge=0, lt=1e9)]
 Ulps = Annotated[float, Meta(ge=0)]
 
 
+class ProbeRecord(Struct, frozen=True, kw_only=True):
+    """What one exact probe found on a device: how many results it compared, and those that differ.
+
+    Attributes:
+        skipped: what the device or its PyTorch lacks, and why.
+        unjudged: differences of which nobody has measured whether sound devices show them.
+    """
+
+    probe: str
+    checked: int
+    wrong: list[Fact] = []
+    skipped: list[str] = []
+    unjudged: list[Fact] = []
+
+
 class Golden(Struct, frozen=True, kw_only=True):
-    """What a device gave where the right answer is known: edge cases, the universal training."""
+    """What a device gave where the right answer is known: edge cases, training, exact probes."""
 
     arithmetic: Facts
     universal: Facts
+    probes: list[ProbeRecord] = []
 
 
 class ProcessRecord(Struct, frozen=True, kw_only=True):

@@ -58,12 +58,19 @@ PROCESS_FAULTS: Final = {
     "other-order": "randperm exchanges its first two places",
     "other-tanh": "the universal training takes the library's tanh",
     "slow": "every epoch and every calibration takes PERCENT per cent more",
+    "flip-product": "in every STEP-th matrix product, bit B of element I is flipped",
+    "wrong-product": "bit B of element I of every matrix product is stuck at one",
 }
 # … and the burn-in of `canary` injects its own.
 BURN_FAULTS: Final = {
     "flip-model": "in round E of the burn-in, bit B of model I's last weight is flipped",
+    "flip-memory": "in round E of the burn-in, bit B of word I of the memory is flipped",
 }
-FAULTS: Final = {**TRAINING_FAULTS, **PROCESS_FAULTS, **BURN_FAULTS}
+# … and the collective of `fleet` its own.
+COLLECTIVE_FAULTS: Final = {
+    "flip-collective": "bit B of element I of what a rank gets of each all_reduce is flipped",
+}
+FAULTS: Final = {**TRAINING_FAULTS, **PROCESS_FAULTS, **BURN_FAULTS, **COLLECTIVE_FAULTS}
 PHASES: Final = ("timed", "warm-up", "both")
 _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0) | {
     "ms": 10,

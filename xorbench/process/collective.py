@@ -1,6 +1,6 @@
 """What a process can be asked to do together with those of other ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -9,10 +9,12 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from xorbench.plan.case import case_from
-from xorbench.plan.faults import FaultSpec
+from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec
 from xorbench.plan.recipe import Recipe
+from xorbench.probes import collective as probe
 from xorbench.process.memory import usage
 from xorbench.process.operations import SESSION, Session, configure
+from xorbench.workload.faults import flip_bit
 from xorbench.workload.loop import Training
 from xorbench.workload.replicated import replicated, ulps
 
@@ -40,15 +42,42 @@ def replicate(
     one, size = case_from(case), Recipe(**recipe)
     met = _join(store[0], store[1], index, members, timeout_s, torch.device(one.device))
     injected = [FaultSpec(**fault) for fault in faults]
-    training = replicated(one, size, index, members, injected)
+    faults_of_training = [fault for fault in injected if fault.name in TRAINING_FAULTS]
+    training = replicated(one, size, index, members, faults_of_training)
     epoch_digests = [training.step().digest for _ in range(size.epochs)]
+    answer = {"epoch_digests": epoch_digests, **_probed(one.device, index, members, injected)}
     _leave(met, index, members)
     if index:
-        return {"epoch_digests": epoch_digests, "ulps": None}
+        return {**answer, "ulps": None}
     alone = Training(one, size)
     for _ in range(size.epochs):
         alone.step()
-    return {"epoch_digests": epoch_digests, "ulps": ulps(training.state(), alone.state())}
+    return {**answer, "ulps": ulps(training.state(), alone.state())}
+
+
+def _probed(device: str, index: int, members: int, injected: Sequence[FaultSpec]) -> dict[str, Any]:
+    """What the exact probe of collectives finds: the results compared, those that are wrong."""
+    for fault in injected:
+        if fault.name == "flip-collective":
+            _flip_all_reduce(fault)
+    found = probe.check(torch.device(device), index, members)
+    return {
+        "checked": found.checked,
+        "wrong": [fact._asdict() for fact in found.wrong],
+        "unavailable": found.skipped,
+    }
+
+
+def _flip_all_reduce(fault: FaultSpec) -> None:
+    """Injected fault: one bit of what this member gets of each `all_reduce` is flipped."""
+    sound = distributed.all_reduce
+
+    def all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
+        done = sound(tensor, *args, **options)
+        flip_bit(tensor, fault.number("element"), fault.number("bit"))
+        return done
+
+    setattr(distributed, "all_reduce", all_reduce)  # noqa: B010
 
 
 def _join(

@@ -1,6 +1,7 @@
 """Faults that change the whole process: a function each, and its row in `PROCESS_FAULTS`."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any, Final
 
 import torch
@@ -9,7 +10,7 @@ from xorbench.plan.faults import FaultSpec
 from xorbench.universal import torch_backend
 from xorbench.workload.calibration import CalibrationBatch, CalibrationWorkload
 from xorbench.workload.engines import ENGINES, EpochFunction, TrainingSpec
-from xorbench.workload.faults import stretched
+from xorbench.workload.faults import flip_bit, set_bit, stretched
 
 
 def inject_in_process(faults: Sequence[FaultSpec]) -> None:
@@ -63,10 +64,39 @@ def _slow(fault: FaultSpec) -> None:
     ENGINES.update({name: slowed(engine) for name, engine in ENGINES.items()})
 
 
+def _flip_product(fault: FaultSpec) -> None:
+    _damage_products(fault, max(1, fault.number("step")), flip_bit)
+
+
+def _wrong_product(fault: FaultSpec) -> None:
+    _damage_products(fault, 1, set_bit)
+
+
+def _damage_products(
+    fault: FaultSpec, every: int, damage: Callable[[torch.Tensor, int, int], None]
+) -> None:
+    """Damage one bit of every so many results of `torch.mm` and `torch.matmul`."""
+    calls = count(1)
+
+    def damaged(sound: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def multiply(*args: Any, **options: Any) -> torch.Tensor:
+            found = sound(*args, **options)
+            if next(calls) % every == 0:
+                damage(found, fault.number("element"), fault.number("bit"))
+            return found
+
+        return multiply
+
+    for name in ("mm", "matmul"):
+        setattr(torch, name, damaged(getattr(torch, name)))
+
+
 PROCESS_FAULTS: Final[dict[str, Callable[[FaultSpec], None]]] = {
+    "flip-product": _flip_product,
     "flush-subnormals": _flush_subnormals,
     "other-order": _other_order,
     "other-tanh": _other_tanh,
     "scaled-tanh": _scaled_tanh,
     "slow": _slow,
+    "wrong-product": _wrong_product,
 }

@@ -1,10 +1,10 @@
 """What a process can be asked to do: one function an operation, and its row in `OPERATIONS`."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -34,6 +34,7 @@ class Session:
         self.trainings: dict[int, Training | UniversalTraining] = {}
         self.traced: dict[int, Traced] = {}
         self.calibrations: dict[tuple[str, str], CalibrationWorkload] = {}
+        self.burn_ins: dict[str, Any] = {}
         self.opened = 0
 
 
@@ -179,14 +180,41 @@ def check_universal(_session: Session, *, device: str) -> Reply:
     return {name: [asdict(fact) for fact in facts] for name, facts in groups.items()}
 
 
-def burn(_session: Session, *, device: str, models: int, flip: list[int] | None) -> Reply:
-    """Train and check an ensemble once; answers the models that came out wrong."""
-    from xorbench.universal import verify
-    from xorbench.universal.backends import BACKENDS
+def check_probe(_session: Session, *, device: str, probe: str) -> Reply:
+    """Run one exact probe on the device at small sizes."""
+    from xorbench.probes import registry
 
-    train = BACKENDS["torch"].load(device).train
-    injected = verify.Flip(*flip) if flip else None
-    return {"mismatches": [m._asdict() for m in verify.burn(train, models, injected)]}
+    found = registry.check(probe, device)
+    wrong, unjudged = ([one._asdict() for one in some] for some in (found.wrong, found.unjudged))
+    return {**found._asdict(), "wrong": wrong, "unjudged": unjudged}
+
+
+def open_burn(
+    session: Session,
+    *,
+    device: str,
+    probes: list[str],
+    seconds: float,
+    memory: int | None,
+    flips: dict[str, Sequence[int]],
+) -> Reply:
+    """Make the burn-in of a device ready; answers its units, and what is left out and why.
+
+    `refused` says why a size of memory that was asked for cannot be had.
+    """
+    from xorbench.probes.burn import DeviceBurnIn, TooMuchMemory
+
+    try:
+        opened = session.burn_ins[device] = DeviceBurnIn(device, probes, seconds, memory, flips)
+    except TooMuchMemory as error:
+        return {"refused": str(error)}
+    return {"units": [unit.name for unit in opened.units], "notes": opened.notes, "refused": ""}
+
+
+def burn(session: Session, *, device: str, seconds: float) -> Reply:
+    """Burn for so long; answers what each turn did and what came out wrong."""
+    turns = session.burn_ins[device].run(seconds)
+    return {"turns": [{**t._asdict(), "wrong": [w._asdict() for w in t.wrong]} for t in turns]}
 
 
 SESSION: Final = Session
@@ -205,6 +233,8 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "finish": finish,
     "close": close,
     "universal": check_universal,
+    "exact probe": check_probe,
+    "open burn": open_burn,
     "burn": burn,
     "usage": usage,
 }

@@ -1,13 +1,15 @@
 """The canary's answer: a line a question, and the verdict."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
 import pandas as pd
 from tabulate import tabulate
 
+from xorbench.judge.canary import BurnedUnit
 from xorbench.judge.checks import summary
 from xorbench.observe.records import Verdict
 from xorbench.report.text import to_markdown
@@ -40,9 +42,13 @@ def markdown(
 
 
 def as_json(
-    verdicts: Sequence[Verdict], machine: dict[str, Any], wall_s: float, exit_code: int
+    verdicts: Sequence[Verdict],
+    machine: dict[str, Any],
+    wall_s: float,
+    exit_code: int,
+    burned: Mapping[str, Sequence[BurnedUnit]],
 ) -> str:
-    """For programs."""
+    """For programs; rates are FLOP or bytes a second, one a turn."""
     answer = {
         "schema_version": 1,
         "verdict": WORDS[exit_code],
@@ -50,6 +56,7 @@ def as_json(
         "wall_s": wall_s,
         "machine": machine,
         "verdicts": msgspec.to_builtins(verdicts),
+        "burned": {device: [asdict(unit) for unit in units] for device, units in burned.items()},
     }
     return json.dumps(answer, indent=2)
 

@@ -66,6 +66,7 @@ def _checked(fleet_data: FleetData) -> list[str]:
     having = {
         "universal": any(node.checked for node in fleet_data.nodes),
         "arithmetic": any(node.checked for node in fleet_data.nodes),
+        "probes": any(node.checked for node in fleet_data.nodes),
         "peers": any(len(group) > 1 for group in fleet_data.groups.by_training.values()),
         "rerun": any(one.processes > 1 for node in fleet_data.nodes for one in node.trainings),
         "atlas": bool(fleet_data.atlas),

@@ -1,0 +1,139 @@
+"""The burn-in of `canary`: every device of the machine at once, a process each."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Final
+
+from xorbench.errors import BadOption
+from xorbench.judge import canary as judge
+from xorbench.judge.canary import BurnedUnit
+from xorbench.measure.process import OperationFailed, ProcessDied
+from xorbench.measure.runner import ProcessSlot, StartProcess, make_slots
+from xorbench.observe.records import Verdict
+from xorbench.plan.case import ProcessConfig
+from xorbench.plan.faults import BURN_FAULTS, read_fault
+
+if TYPE_CHECKING:
+    from xorbench.commands.canary import CanaryRequest
+
+SLICE_S: Final = 2.0  # how long a process works before it tells
+TOLD_EVERY_S: Final = 10.0
+THREADS: Final = ProcessConfig(threads=None)
+"""The burn-in takes all the processors: PyTorch's own choice of threads."""
+
+
+class BurnIn:
+    """What the devices have found so far; `say` is told each mismatch at once."""
+
+    def __init__(
+        self, request: "CanaryRequest", say: Callable[[str], None], clock: Callable[[], float]
+    ) -> None:
+        self._request, self._say, self._clock = request, say, clock
+        self._stop, self._lock = Event(), Lock()
+        self._slots: list[ProcessSlot] = []
+        self._broken: list[Verdict] = []
+        self._notes: list[Verdict] = []
+        self._begun = self._told = clock()
+        self.burned: dict[str, list[BurnedUnit]] = {}
+
+    def burn(self, devices: Sequence[str], start: StartProcess) -> None:
+        """Burn all the devices until the time is up. Raises `BadOption` for too much memory."""
+        self._begun = self._told = self._clock()
+        with ThreadPoolExecutor(max(1, len(devices))) as pool:
+            started: list[Future[None]] = []
+            try:
+                for device in devices:
+                    slot = make_slots([THREADS], 1, self._request.faults)[0]
+                    slot.name = f"burn-{device.replace(':', '-')}"
+                    self._slots.append(slot)
+                    started.append(pool.submit(self._device, device, slot, start))
+                while wait(started, timeout=0.5).not_done:
+                    self._tell()
+            except BaseException:  # the turns under way end, and count
+                self._stop.set()
+                raise
+        for future in started:
+            future.result()
+
+    def end(self) -> None:
+        """End the processes."""
+        for slot in self._slots:
+            if slot.process:
+                with suppress(OSError):
+                    slot.process.kill()
+
+    def verdicts(self) -> list[Verdict]:
+        """One a unit and device, then what was left out, then the devices that were lost."""
+        units = [
+            judge.sound(device, unit)
+            for device, units in self.burned.items()
+            for unit in units
+            if unit.turns
+        ]
+        return units + self._notes + self._broken
+
+    def _device(self, device: str, slot: ProcessSlot, start: StartProcess) -> None:
+        """Burn one device; one that is lost costs the others nothing."""
+        try:
+            slot.launch(start)
+            slot.configured()
+            self._open(device, slot)
+            end = self._clock() + (self._request.burn_in_s or 0.0)  # making ready does not count
+            units = {unit.unit: unit for unit in self.burned[device]}
+            begun = False
+            while not self._stop.is_set() and not (begun and self._clock() >= end):
+                begun = True
+                left = min(SLICE_S, max(0.0, end - self._clock()))
+                for turn in slot.ask("burn", device=device, seconds=left)["turns"]:
+                    self._take(device, units[turn["unit"]], turn)
+            self._finish(device, slot, list(units.values()))
+        except (ProcessDied, OperationFailed) as error:
+            with self._lock:
+                said = f"lost in the burn-in: {error}"
+                self._broken.append(judge.broken(device, said))
+                self._say(f"{device}: {said}")
+
+    def _open(self, device: str, slot: ProcessSlot) -> None:
+        flips = {
+            fault.name: [fault.number("epoch"), fault.number("element"), fault.number("bit")]
+            for fault in map(read_fault, self._request.faults)
+            if fault.name in BURN_FAULTS
+        }
+        answer = slot.ask(
+            "open burn",
+            device=device,
+            probes=list(self._request.probes),
+            seconds=self._request.burn_in_s,
+            memory=self._request.memory,
+            flips=flips,
+        )
+        if answer["refused"]:
+            raise BadOption(f"--memory: {device}: {answer['refused']}")
+        with self._lock:
+            self.burned[device] = [BurnedUnit(unit) for unit in answer["units"]]
+            self._notes += [judge.unit_of(device, note) for note in answer["notes"]]
+
+    def _finish(self, device: str, slot: ProcessSlot, units: Sequence[BurnedUnit]) -> None:
+        """Let each unit that never had its turn have one: a short burn-in leaves none out."""
+        while not self._stop.is_set() and any(not unit.turns for unit in units):
+            named = {unit.unit: unit for unit in units}
+            for turn in slot.ask("burn", device=device, seconds=0.0)["turns"]:
+                self._take(device, named[turn["unit"]], turn)
+
+    def _take(self, device: str, unit: BurnedUnit, turn: dict[str, object]) -> None:
+        with self._lock:
+            for said in unit.add(turn):
+                self._say(f"mismatch on {device}: {said}")
+
+    def _tell(self) -> None:
+        """How far it is, and the errors so far."""
+        now = self._clock()
+        if now - self._told < TOLD_EVERY_S:
+            return
+        self._told = now
+        with self._lock:
+            units = [unit for units in self.burned.values() for unit in units]
+            errors, results = sum(u.wrongs for u in units), sum(u.results for u in units)
+        self._say(f"burn-in: {now - self._begun:.0f} s, {results:,} results, {errors} wrong")

@@ -1,0 +1,362 @@
+"""The burn-in of one device: probes in turn, every element of every result verified."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import torch
+
+from xorbench.probes import registry
+from xorbench.probes.exact import WrongElement
+from xorbench.probes.memory import March, MemoryRegion, compiled
+from xorbench.probes.product import Products
+from xorbench.universal import verify
+from xorbench.universal.backends import BACKENDS
+
+TYPES: Final = ("float32", "float64", "bfloat16", "float16", "int8", "tf32")
+SIZES: Final = {"cpu": (4096, 2048, 1024, 512)}
+"""Rows of the products, the largest first that the time and the memory allow."""
+DEVICE_SIZES: Final = (8192, *SIZES["cpu"])
+SMALL: Final = 512  # rows of products that stay in a cache: many results a second
+SLOWER: Final = 4.0  # a type that takes this much longer than float32 has no unit of its own
+MODELS: Final = {"cpu": 64}
+DEVICE_MODELS: Final = 4096
+MEMORY_SHARE: Final = {"cpu": 0.25}
+DEVICE_MEMORY_SHARE: Final = 0.75
+MEMORY_PER_S: Final = 64 << 20  # bytes of memory for each second, so that all of it has its turn
+NAMED: Final = 20  # wrong elements that one turn names; all are counted
+
+
+class TooMuchMemory(Exception):
+    """More memory was asked for than is free; the message has both."""
+
+
+class WrongResult(NamedTuple):
+    """Something that came out wrong, as it is told: when, where, what, and whether again."""
+
+    time: str
+    what: str
+    element: str
+    expected: str
+    actual: str
+    flipped: list[int]
+    again: bool | None
+
+
+class Turn(NamedTuple):
+    """What one turn of a unit did.
+
+    Attributes:
+        unit: the unit, such as `matmul float32 4096`.
+        round: which turn of the unit it was, from 0.
+        seconds: how long it took, verification included.
+        work: floating-point operations, or bytes read and written; `measure` says which.
+        results: how many results were verified; of memory, how many words.
+        wrong: the first that are wrong; `wrongs` is how many there are.
+    """
+
+    unit: str
+    round: int
+    seconds: float
+    work: float
+    measure: str
+    results: int
+    wrongs: int
+    wrong: list[WrongResult]
+
+
+class Unit(Protocol):
+    """One part of a device that is kept busy."""
+
+    name: str
+
+    def turn(self, number: int) -> Turn:
+        """Do some of the work, and verify all of it."""
+        ...
+
+
+def _turn(
+    unit: str,
+    number: int,
+    began: float,
+    work: float,
+    measure: str,
+    results: int,
+    wrong: list[WrongResult],
+) -> Turn:
+    seconds = time.perf_counter() - began
+    return Turn(unit, number, seconds, work, measure, results, len(wrong), wrong[:NAMED])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _wrong(what: str, element: WrongElement, again: bool | None) -> WrongResult:
+    digits = element.bits // 4
+    return WrongResult(
+        _now(),
+        what,
+        str(list(element.place)),
+        f"{element.expected:0{digits}x}",
+        f"{element.actual:0{digits}x}",
+        element.flipped(),
+        again,
+    )
+
+
+class ProductUnit:
+    """Products of one type and size."""
+
+    def __init__(self, products: Products, count: int) -> None:
+        self._products, self._count = products, count
+        self.name = f"matmul {products.dtype} {products.size}"
+
+    def turn(self, number: int) -> Turn:
+        """Some products of one round, and a bit flipped on purpose that must be seen."""
+        began = time.perf_counter()
+        done = self._products.round(number, self._count)
+        wrong = [
+            _wrong(f"{done.kind} product {one.product}", one.element, one.again)
+            for one in done.wrong
+        ]
+        if blind := self._products.blind(number):
+            wrong.append(WrongResult(_now(), blind, "", "", "", [], None))
+        work = 2.0 * self._products.size**3 * done.products
+        return _turn(self.name, number, began, work, "FLOP", done.products, wrong)
+
+
+class MemoryUnit:
+    """A region of memory; `flip` is an injected fault: round, element, bit."""
+
+    def __init__(self, region: MemoryRegion, flip: Sequence[int] | None) -> None:
+        self._region, self._flip = region, flip
+        self.name = "memory"
+
+    def turn(self, number: int) -> Turn:
+        """Read back, write the next pattern, and copy a part of it."""
+        if self._flip and self._flip[0] == number:
+            self._region.flip(*self._flip[1:])
+        began = time.perf_counter()
+        found = list(self._region.march())
+        took = time.perf_counter() - began  # the copies are slower: they are not in the figure
+        found += self._region.copy()
+        wrong = [_wrong(one.way, one.element, None) for one in found]
+        words = self._region.size // 8
+        turn = _turn(self.name, number, began, self._region.moved, "B", words, wrong)
+        return turn._replace(seconds=took)
+
+
+class TrainingUnit:
+    """Ensembles of the universal training, each model compared with its golden digest."""
+
+    def __init__(self, device: str, flip: Sequence[int] | None) -> None:
+        self._train = BACKENDS["torch"].load(device).train
+        self._models = MODELS.get(device.partition(":")[0], DEVICE_MODELS)
+        self._flip = flip
+        self.name = "training"
+
+    def turn(self, number: int) -> Turn:
+        """Train one ensemble."""
+        began = time.perf_counter()
+        injected = verify.Flip(*self._flip[1:]) if self._flip and self._flip[0] == number else None
+        wrong = [
+            WrongResult(
+                _now(),
+                f"model {one.model}, seed {one.seed}",
+                "",
+                one.expected,
+                one.actual,
+                [],
+                None,
+            )
+            for one in verify.burn(self._train, self._models, injected)
+        ]
+        return _turn(self.name, number, began, 0.0, "", self._models, wrong)
+
+
+class SmallUnit:
+    """A probe at the sizes of the canary."""
+
+    def __init__(self, probe: str, device: str) -> None:
+        self.name, self._device = probe, device
+
+    def turn(self, number: int) -> Turn:
+        """Every case of the probe."""
+        began = time.perf_counter()
+        found = registry.check(self.name, self._device)
+        wrong = [
+            WrongResult(_now(), fact.what, "", fact.expected, fact.actual, [], None)
+            for fact in found.wrong
+        ]
+        return _turn(self.name, number, began, 0.0, "", found.checked, wrong)
+
+
+class DeviceBurnIn:
+    """The units of one device, that take turns.
+
+    Attributes:
+        notes: what is left out or made smaller, and why.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        probes: Sequence[str],
+        seconds: float,
+        memory: int | None,
+        flips: dict[str, Sequence[int]],
+    ) -> None:
+        self._device = torch.device(device)
+        self.notes: list[str] = []
+        self.units: list[Unit] = []
+        if "matmul" in probes:
+            self.units += self._products(seconds / 3)
+        if "memory" in probes:
+            self.units += self._memory(seconds, memory, flips.get("flip-memory"))
+        if "training" in probes:
+            self.units.append(TrainingUnit(device, flips.get("flip-model")))
+        small = set(registry.PROBES) - {"matmul", "memory"}
+        self.units += [SmallUnit(probe, device) for probe in probes if probe in small]
+        self._numbers = dict.fromkeys((unit.name for unit in self.units), 0)
+        self._next = 0
+
+    def run(self, seconds: float) -> Iterator[Turn]:
+        """Turns until the time is up, at least one."""
+        end = time.monotonic() + seconds
+        while True:
+            unit = self.units[self._next % len(self.units)]
+            self._next += 1
+            number = self._numbers[unit.name]
+            self._numbers[unit.name] = number + 1
+            yield unit.turn(number)
+            if time.monotonic() >= end:
+                return
+
+    def _products(self, seconds: float) -> Iterator[Unit]:
+        """A large and a small product of each type that has a unit here."""
+        times = dict(self.times())
+        usable = [dtype for dtype in times if times[dtype] <= SLOWER * times["float32"]]
+        for dtype in times.keys() - set(usable):
+            ratio = times[dtype] / times["float32"]
+            self.notes.append(f"{dtype}: {ratio:.0f} times as slow as float32, left out")
+        each = seconds / max(1, len(usable))
+        for dtype in usable:
+            yield from self._large(dtype, times[dtype], each)
+            yield self._unit(dtype, SMALL, max(8, min(256, int(0.2 / times[dtype]))))
+
+    def times(self) -> Iterator[tuple[str, float]]:
+        """Seconds of a small product of each type that this device has."""
+        for dtype in TYPES:
+            if dtype == "tf32" and self._device.type != "cuda":
+                continue
+            try:
+                products = Products(dtype, SMALL, self._device)
+                yield dtype, min(timed(products) for _ in range(3))
+            except (RuntimeError, NotImplementedError) as error:
+                if not registry.lacks(error):
+                    raise
+                self.notes.append(f"{dtype}: {' '.join(str(error).split())[:120]}")
+
+    def _large(self, dtype: str, small_s: float, seconds: float) -> Iterator[Unit]:
+        for size in SIZES.get(self._device.type, DEVICE_SIZES):
+            once_s = small_s * (size / SMALL) ** 3
+            if 4 * once_s > max(seconds, 0.1) or size == SMALL:
+                continue
+            if Products.bytes_for(dtype, size) > free_bytes(self._device) / 2:
+                self.notes.append(f"{dtype}: products of {size} rows do not fit the free memory")
+                continue
+            with suppressed_out_of_memory(self.notes, f"{dtype}: out of memory at {size} rows"):
+                yield self._unit(dtype, size, max(4, min(64, int(seconds / 4 / once_s))))
+                return
+
+    def _unit(self, dtype: str, size: int, count: int) -> ProductUnit:
+        products = Products(dtype, size, self._device)
+        if products.rounds_partial_sums():
+            products.kinds = ["sparse"]
+            self.notes.append(
+                f"{dtype}, {size} rows: partial sums are stored in {products.result}, so dense"
+                " products are not judged"
+            )
+        return ProductUnit(products, count)
+
+    def _memory(
+        self, seconds: float, size: int | None, flip: Sequence[int] | None
+    ) -> Iterator[Unit]:
+        free = free_bytes(self._device)
+        share = MEMORY_SHARE.get(self._device.type, DEVICE_MEMORY_SHARE)
+        usual = min(free * share, max(8, seconds) * MEMORY_PER_S)
+        wanted = int(usual if size is None else size)
+        if wanted > free:
+            raise TooMuchMemory(f"{wanted:,} bytes asked for, {free:,} are free")
+        while wanted >= 1 << 20:
+            with suppressed_out_of_memory(self.notes, f"out of memory at {wanted:,} bytes"):
+                yield MemoryUnit(MemoryRegion(self._device, wanted, self._march()), flip)
+                return
+            wanted //= 2
+
+    def _march(self) -> March | None:
+        if self._device.type == "cpu":
+            with suppress(ImportError):
+                return compiled()
+        return None
+
+
+def timed(products: Products) -> float:
+    """Seconds of one product, with what it takes to see that it has ended."""
+    began = time.perf_counter()
+    products.bare(1)
+    products.settle()
+    return time.perf_counter() - began
+
+
+class suppressed_out_of_memory:  # noqa: N801 - it reads as contextlib.suppress does
+    """Go on after an out-of-memory error, and note it."""
+
+    def __init__(self, notes: list[str], note: str) -> None:
+        self._notes, self._note = notes, note
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, _trace: object) -> bool:
+        """Take the error for an answer where it is of this kind."""
+        if kind is None or not out_of_memory(error):
+            return False
+        self._notes.append(self._note)
+        return True
+
+
+def out_of_memory(error: object) -> bool:
+    """Whether an error says that a device, or the host, has not enough memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes of a device's memory that nobody holds; of the host's, what the system can give."""
+    if device.type == "cpu":
+        return _available()
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with suppress(Exception):  # not every accelerator tells
+        return int(torch.accelerator.get_memory_info(device)[0])
+    return 1 << 30
+
+
+def _available() -> int:
+    """Linux tells; elsewhere half of what there is."""
+    import os
+
+    with suppress(OSError, ValueError, StopIteration):
+        lines: Iterable[str] = Path("/proc/meminfo").read_text().splitlines()
+        return (
+            int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) << 10
+        )
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

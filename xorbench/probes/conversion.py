@@ -1,0 +1,125 @@
+"""Conversions between types: every value of the narrow ones, every boundary of rounding to them."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xorbench.probes.exact import WIDTHS, Arrays, ExactCase, torch_type, whole_bits
+from xorbench.probes.integers import Whole, words
+from xorbench.probes.rounding import FORMATS, Format, Pattern, decoded, finite, rounded
+
+NARROW: Final = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+FLOAT32: Final = FORMATS["float32"]
+
+
+def cases() -> Iterator[ExactCase]:
+    """Every conversion."""
+    for name in NARROW:
+        kind = FORMATS[name]
+        yield _float(f"{name} to float32", name, "float32", partial(_all, kind))
+        yield _float(f"float32 to {name}", "float32", name, partial(_boundaries, kind))
+    yield _float("float64 to float32", "float64", "float32", _double_boundaries)
+    yield _float("float32 to float64", "float32", "float64", _spread)
+    for source in ("int32", "int64"):
+        for target in ("float32", "float64"):
+            yield _from_whole(source, target)
+    yield _to_whole()
+
+
+def _float(name: str, source: str, target: str, make: Callable[[], Arrays]) -> ExactCase:
+    def right(arrays: Arrays) -> Pattern:
+        m, e = decoded(arrays["x"].view(np.uint64), FORMATS[source])
+        bits = rounded(m, e, FORMATS[target])
+        negative = m == 0  # -0 stays -0
+        sign = arrays["x"].view(np.uint64) >> np.uint64(FORMATS[source].width - 1)
+        return np.where(negative, sign << np.uint64(FORMATS[target].width - 1), bits)
+
+    def compute(arrays: Arrays, device: torch.device) -> Tensor:
+        return _viewed(arrays["x"], source, device).to(torch_type(target))
+
+    return ExactCase(name, target, make, right, compute)
+
+
+def _viewed(bits: Whole, dtype: str, device: torch.device) -> Tensor:
+    """Bit patterns as a tensor of the type."""
+    wanted = torch_type(dtype)
+    same_width = WIDTHS[torch.empty((), dtype=wanted).element_size()]
+    return torch.from_numpy(bits).to(same_width).view(wanted).to(device)
+
+
+def _from_whole(source: str, target: str) -> ExactCase:
+    """Whole numbers of up to 30 bits, or 61: more than a significand holds."""
+    shift = np.uint64(33 if source == "int32" else 3)
+    name = f"{source} to {target}"
+
+    def make() -> Arrays:
+        drawn = words(name, 0, 4097)
+        sizes = (drawn >> shift >> (drawn % np.uint64(31))).astype(np.int64)
+        ties = (np.int64(1) << np.arange(2, 30, dtype=np.int64)) * 3 + 1
+        return {"x": np.concatenate([sizes, -sizes, ties % 2**30, -(ties % 2**30)])}
+
+    return ExactCase(
+        name,
+        target,
+        make,
+        lambda arrays: whole_bits(arrays["x"], target),
+        lambda arrays, device: (
+            torch.from_numpy(arrays["x"]).to(torch_type(source)).to(device).to(torch_type(target))
+        ),
+    )
+
+
+def _to_whole() -> ExactCase:
+    """Towards zero, as C does it: numbers of 24 bits, three of them behind the point."""
+
+    def make() -> Arrays:
+        drawn = (words("float32 to int32", 0, 4097) >> np.uint64(40)).astype(np.int64)
+        return {"x": np.concatenate([drawn, -drawn])}
+
+    def right(arrays: Arrays) -> Pattern:
+        return whole_bits(np.sign(arrays["x"]) * (np.abs(arrays["x"]) >> 3), "int32")
+
+    def compute(arrays: Arrays, device: torch.device) -> Tensor:
+        eighths = torch.from_numpy(arrays["x"]).to(torch.float32).to(device) * 0.125
+        return eighths.to(torch.int32)
+
+    return ExactCase("float32 to int32", "int32", make, right, compute)
+
+
+def _all(kind: Format) -> Arrays:
+    return {"x": finite(kind).view(np.int64)}
+
+
+def _boundaries(kind: Format) -> Arrays:
+    """The middle of every two neighbours, the float32 below it and above it, and the values.
+
+    Beyond the largest finite value of a float8, types differ in what they make of it: left out.
+    """
+    positive = np.arange(kind.largest, dtype=np.uint64)  # without the largest
+    low, low_e = decoded(positive, kind)
+    high, high_e = decoded(positive + np.uint64(1), kind)
+    e = np.minimum(low_e, high_e) - 1
+    middle = (low << (low_e - e)) + (high << (high_e - e)) >> 1
+    bits = rounded(middle, e, FLOAT32)
+    bits = np.concatenate([bits - np.uint64(1), bits, bits + np.uint64(1)])
+    return {"x": np.concatenate([bits, bits | np.uint64(1 << 31)]).view(np.int64)}
+
+
+def _double_boundaries() -> Arrays:
+    """Drawn float32 numbers, the middle to the next one, and the float64 below and above it."""
+    drawn = words("float64 to float32", 0, 4097) >> np.uint64(33)
+    low = drawn % np.uint64(FLOAT32.largest)
+    m, e = decoded(low, FLOAT32)
+    bits = rounded(2 * m + 1, e - 1, FORMATS["float64"])
+    bits = np.concatenate([bits - np.uint64(1), bits, bits + np.uint64(1)])
+    return {"x": np.concatenate([bits, bits | np.uint64(1 << 63)]).view(np.int64)}
+
+
+def _spread() -> Arrays:
+    drawn = words("float32 to float64", 0, 4097) >> np.uint64(33)
+    bits = drawn % np.uint64(FLOAT32.largest)
+    return {"x": np.concatenate([bits, bits | np.uint64(1 << 31)]).view(np.int64)}

@@ -1,0 +1,67 @@
+"""Where a probe's numbers come from, and how large they may be before something is rounded."""
+
+from math import isqrt, prod
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xorbench.universal import spec
+
+Whole: TypeAlias = npt.NDArray[np.int64]
+"""Whole numbers, of any shape."""
+
+SIGNIFICAND: Final = {
+    "float64": 53,
+    "float32": 24,
+    "tf32": 11,
+    "float16": 11,
+    "bfloat16": 8,
+    "float8_e4m3fn": 4,
+    "float8_e5m2": 3,
+}
+"""Bits of a type's significand: whole numbers up to 2 to this power are exact in it."""
+
+
+def words(name: str, seed: int, count: int) -> npt.NDArray[np.uint64]:
+    """The first `count` words of the stream `probe/<name>`, [count], by SplitMix64."""
+    return spec.u64(spec.key(f"probe/{name}", seed), 0, count)
+
+
+def entries(name: str, seed: int, shape: tuple[int, ...], largest: int) -> Whole:
+    """Uniform whole numbers of -`largest` to `largest` without zero, of the shape."""
+    drawn = words(name, seed, prod(shape))
+    high = drawn >> np.uint64(32)
+    if largest < 2**32:  # the high half of a product: quicker than a remainder
+        size = (high * np.uint64(largest) >> np.uint64(32)) + np.uint64(1)
+    else:
+        size = (drawn >> np.uint64(1)) % np.uint64(largest) + np.uint64(1)
+    return np.where(drawn & np.uint64(1), size.view(np.int64), -size.view(np.int64)).reshape(shape)
+
+
+def scattered(name: str, seed: int, rows: int, columns: int, largest: int) -> Whole:
+    """One entry in each row, at most one in each column where there are as many, [rows, columns].
+
+    What is multiplied by it is one product at a time, so its partial sums are never rounded.
+    """
+    chosen = np.argsort(words(f"{name}/place", seed, columns), kind="stable")[:rows]
+    places = chosen[np.arange(rows) % len(chosen)]
+    found = np.zeros((rows, columns), dtype=np.int64)
+    found[np.arange(rows), places] = entries(name, seed, (rows,), largest)
+    return found
+
+
+def largest_entry(terms: int, limit: int, most: int) -> int:
+    """The largest entry of both factors for which a sum of `terms` products stays within `limit`.
+
+    At most `most`, the largest that the type holds. Raises `ValueError` where even 1 is too large.
+    """
+    found = min(isqrt(limit // terms), most)
+    if found < 1:
+        raise ValueError(f"a sum of {terms} products does not stay within {limit}")
+    return found
+
+
+def permutation(name: str, seed: int, count: int) -> Whole:
+    """0 to `count` - 1 in a random order, [count]."""
+    return np.argsort(words(name, seed, count), kind="stable").astype(np.int64)

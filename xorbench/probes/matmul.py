@@ -1,0 +1,211 @@
+"""Matrix products: each input type, layout and batched form, of whole numbers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from xorbench.probes.exact import (
+    Arrays,
+    ExactCase,
+    exact_settings,
+    gradient,
+    tensor,
+    whole_bits,
+)
+from xorbench.probes.integers import Whole, entries, largest_entry, scattered, words
+from xorbench.probes.rounding import Pattern
+
+SUMMED: Final = {
+    "float64": 53,
+    "float32": 24,
+    "tf32": 24,
+    "float16": 11,
+    "bfloat16": 8,
+    "float8_e4m3fn": 13,
+    "float8_e5m2": 13,
+    "int8": 31,
+}
+"""Any partial sum stays below 2 to this power, so that it is exact where it may be stored."""
+FULL: Final = {
+    "float64": (2**26, 2**26),
+    "float32": (2**12, 2**12),
+    "tf32": (2**11, 2**11),
+    "float16": (2**11 - 1, 31),  # their product must stay within 65,504
+    "bfloat16": (2**8, 2**8),
+    "float8_e4m3fn": (16, 16),
+    "float8_e5m2": (8, 8),
+    "int8": (127, 127),
+}
+"""The largest entries of both factors where one product at a time is added."""
+TERMS: Final = 64  # of a sum in a type too narrow for all terms
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """A product of left [*, M, K] and right [*, K, N], with an addend where it takes one."""
+
+    name: str
+    compute: Callable[[Tensor, Tensor, Tensor], Tensor]
+    batch: int = 0
+    addend: str = ""  # "matrix", "row", or none
+
+
+def _gradient(of: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A backward product of `Linear`: both are products of the output's gradient."""
+
+    def compute(left: Tensor, right: Tensor, _addend: Tensor) -> Tensor:
+        if of == "input":  # gradient [M, K] times weight [K, N]
+            inputs = torch.ones(
+                left.shape[0], right.shape[1], dtype=left.dtype, device=left.device
+            ).requires_grad_()
+            outputs = functional.linear(inputs, right)
+            return gradient(outputs, inputs, left)
+        weight = torch.ones(
+            left.shape[0], right.shape[1], dtype=left.dtype, device=left.device
+        ).requires_grad_()
+        outputs = functional.linear(right, weight)  # right is the input, left the gradient, turned
+        return gradient(outputs, weight, left.t().contiguous())
+
+    return compute
+
+
+MULTIPLIES: Final = (
+    Multiply("mm", lambda a, b, _: torch.mm(a, b)),
+    Multiply("mm, left transposed", lambda a, b, _: torch.mm(a.t().contiguous().t(), b)),
+    Multiply("mm, right transposed", lambda a, b, _: torch.mm(a, b.t().contiguous().t())),
+    Multiply("addmm", lambda a, b, c: torch.addmm(c, a, b), addend="matrix"),
+    Multiply("bmm", lambda a, b, _: torch.bmm(a, b), batch=3),
+    Multiply("baddbmm", lambda a, b, c: torch.baddbmm(c, a, b), batch=3, addend="matrix"),
+    Multiply("linear", lambda a, b, c: functional.linear(a, b.t().contiguous(), c), addend="row"),
+    Multiply("linear, gradient of input", _gradient("input")),
+    Multiply("linear, gradient of weight", _gradient("weight")),
+)
+SHAPES: Final = ((31, 127, 7), (7, 4097, 31), (1, 4097, 127), (127, 1, 127), (160, 256, 96))
+"""M, K and N: odd, long, thin, and one that fills the tiles of a matrix unit."""
+
+
+def cases() -> Iterator[ExactCase]:
+    """Every product."""
+    for dtype in ("float32", "float64", "bfloat16", "float16", "tf32"):
+        for multiply in MULTIPLIES:
+            for shape in SHAPES if multiply.name in ("mm", "linear") else SHAPES[:1]:
+                for kind in ("dense", "sparse"):
+                    yield _case(dtype, multiply, shape, kind)
+    for kind in ("dense", "sparse"):
+        yield _narrow("int8", "int32", Multiply("int_mm", _int8), (32, 256, 24), kind)
+        for dtype in ("float8_e4m3fn", "float8_e5m2"):
+            both = {"float8_e5m2": "float8_e4m3fn"}.get(dtype, dtype)  # two e5m2 have no kernel
+            multiply = Multiply("scaled_mm", partial(_float8, left=dtype, right=both))
+            yield _narrow(dtype, "float32", multiply, (32, 64, 48), kind)
+
+
+def _case(dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str) -> ExactCase:
+    result = "float32" if dtype == "tf32" else dtype
+    named = f"{dtype} {kind} {multiply.name} {'×'.join(map(str, shape))}"
+
+    def compute(arrays: Arrays, device: torch.device) -> Tensor:
+        with exact_settings(tf32=dtype == "tf32"):
+            found = multiply.compute(*(tensor(arrays[n], result, device) for n in "abc"))
+            return found + 0.0  # a sum of nothing but zeros may have either sign
+
+    return ExactCase(
+        named,
+        result,
+        partial(_operands, named, dtype, multiply, shape, kind),
+        partial(_right, result),
+        compute,
+        partial(_no_tf32, dtype),
+    )
+
+
+def _narrow(
+    dtype: str, result: str, multiply: Multiply, shape: tuple[int, int, int], kind: str
+) -> ExactCase:
+    """A product whose operands are narrower than its result."""
+    named = f"{dtype} {kind} {multiply.name} {'×'.join(map(str, shape))}"
+
+    def compute(arrays: Arrays, device: torch.device) -> Tensor:
+        found = multiply.compute(*(torch.from_numpy(arrays[n]).to(device) for n in "abc"))
+        return found + 0
+
+    return ExactCase(
+        named,
+        result,
+        partial(_operands, named, dtype, multiply, shape, kind),
+        partial(_right, result),
+        compute,
+    )
+
+
+def _int8(a: Tensor, b: Tensor, _addend: Tensor) -> Tensor:
+    return torch._int_mm(a.to(torch.int8), b.to(torch.int8))
+
+
+def _float8(a: Tensor, b: Tensor, _addend: Tensor, *, left: str, right: str) -> Tensor:
+    """A product of float8 with scales of one; kernels want the right factor transposed."""
+    one = torch.ones((), device=a.device)
+    return torch._scaled_mm(
+        a.float().to(getattr(torch, left)),
+        b.float().to(getattr(torch, right)).t().contiguous().t(),
+        scale_a=one,
+        scale_b=one,
+        out_dtype=torch.float32,
+        use_fast_accum=False,
+    )
+
+
+def _no_tf32(dtype: str, device: torch.device) -> str:
+    if dtype == "tf32" and device.type != "cuda":
+        return "TF32 is a type of CUDA devices"
+    return ""
+
+
+def _operands(
+    name: str, dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str
+) -> Arrays:
+    """Left, right and addend, so that every partial sum is exact."""
+    m, k, n = shape
+    lead = (multiply.batch,) if multiply.batch else ()
+    bits = SUMMED[dtype]
+    limit = 2 ** (bits - 1) if multiply.addend else 2**bits
+    addend_shape = {"matrix": (*lead, m, n), "row": (n,), "": (1,)}[multiply.addend]
+    if kind == "sparse":
+        left_most, right_most = FULL[dtype]
+        rows = [scattered(f"{name}/a{i}", 0, m, k, left_most) for i in range(multiply.batch or 1)]
+        a = np.stack(rows) if lead else rows[0]
+        b = entries(f"{name}/b", 0, (*lead, k, n), right_most)
+        addend_most = 1
+        if multiply.addend:  # a product and an addend must be exact together
+            a, b, addend_most = np.sign(a), np.sign(b) * (abs(b) % (limit // 2) + 1), limit // 2
+    else:
+        terms = k if k <= limit // 4 else min(TERMS, limit // 4)
+        most = largest_entry(terms, limit, min(FULL[dtype]))
+        a = _thinned(name, entries(f"{name}/a", 0, (*lead, m, k), most), terms)
+        b = entries(f"{name}/b", 0, (*lead, k, n), most)
+        addend_most = limit
+    c = entries(f"{name}/c", 0, addend_shape, addend_most)
+    return {"a": a, "b": b, "c": c if multiply.addend else np.zeros_like(c)}
+
+
+def _thinned(name: str, a: Whole, terms: int) -> Whole:
+    """The left factor with so many entries a row, evenly apart from a place that is drawn."""
+    k = a.shape[-1]
+    if terms >= k:
+        return a
+    lines = np.prod(a.shape[:-1], dtype=np.int64)
+    first = (words(f"{name}/kept", 0, int(lines)) % np.uint64(k)).astype(np.int64)
+    kept = (first[:, None] + np.arange(terms) * (k // terms)) % k
+    places = np.zeros((int(lines), k), dtype=np.int64)
+    np.put_along_axis(places, kept, 1, axis=-1)
+    return a * places.reshape(a.shape)
+
+
+def _right(result: str, arrays: Arrays) -> Pattern:
+    product = np.matmul(arrays["a"], arrays["b"])
+    return whole_bits(product + (arrays["c"] if arrays["c"].any() else 0), result)

@@ -1,0 +1,229 @@
+"""Products of large matrices, over and over, each element of each compared with its right answer.
+
+A few rows and columns are multiplied as integers on the host. Every round draws which of them
+stand where, with which sign and times which power of two, on all sides of the product: so each
+round has another right answer, and none of them was computed on a device.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xorbench.probes.exact import (
+    WIDTHS,
+    WrongElement,
+    exact_settings,
+    tensor,
+    tensor_bits,
+    torch_type,
+    whole_bits,
+    width,
+    wrong_elements,
+)
+from xorbench.probes.integers import Whole, entries, largest_entry, scattered, words
+from xorbench.probes.matmul import FULL
+from xorbench.probes.rounding import Pattern
+
+BASE: Final = 256  # rows and columns that the host multiplies
+DENSE: Final = {"float64": 53, "float32": 24, "tf32": 24, "bfloat16": 24, "float16": 15, "int8": 31}
+"""A dense product stays below 2 to this power: it is rounded once, where its type is narrow."""
+POWERS: Final = {"float16": (-2, 0), "int8": (0, 0)}
+"""By which powers of two rows and columns are scaled, where (-8, 8) would over- or underflow."""
+COMPARED: Final = 1 << 17  # words that a CPU compares at once: the answer stays in its cache
+
+
+class WrongProduct(NamedTuple):
+    """An element of a product that is wrong: which product of which round, and whether again."""
+
+    product: int
+    element: WrongElement
+    again: bool
+
+
+class Round(NamedTuple):
+    """What one round did: its products, and each wrong element of them."""
+
+    kind: str
+    products: int
+    wrong: list[WrongProduct]
+
+
+class Products:
+    """Square products of one type on one device.
+
+    Raises `MemoryError` or PyTorch's out-of-memory error where the device has not enough.
+    """
+
+    def __init__(self, dtype: str, size: int, device: torch.device) -> None:
+        self.dtype, self.size, self.device = dtype, size, device
+        self._input = "float32" if dtype == "tf32" else dtype
+        self.result = "int32" if dtype == "int8" else self._input
+        empty = partial(torch.empty, (size, size), device=device)
+        self._left, self._right = (empty(dtype=torch_type(self._input)) for _ in range(2))
+        self._found, self._expected = (empty(dtype=torch_type(self.result)) for _ in range(2))
+        self._bases = {kind: _Base(dtype, self.result, kind, size) for kind in ("dense", "sparse")}
+        self.kinds = ["dense", "sparse"]
+
+    @staticmethod
+    def bytes_for(dtype: str, size: int) -> int:
+        """Bytes of all the matrices of a size."""
+        each = {"float64": 8, "float32": 4, "tf32": 4, "int8": 1}.get(dtype, 2)
+        return size * size * (2 * each + 2 * max(each, 4 if dtype == "int8" else each))
+
+    def round(self, number: int, products: int) -> Round:
+        """Multiply so many times and verify every element of every product."""
+        kind = self.kinds[number % len(self.kinds)]
+        with exact_settings(tf32=self.dtype == "tf32"):
+            self._fill(kind, number)
+            wrong: list[WrongProduct] = []
+            for product in range(products):
+                self._multiply(product)
+                if self._differs():
+                    wrong += self._located(product)
+        return Round(kind, products, wrong)
+
+    def bare(self, products: int) -> None:
+        """Multiply so many times and look at nothing: what verifying is compared with."""
+        with exact_settings(tf32=self.dtype == "tf32"):
+            for product in range(products):
+                self._multiply(product)
+
+    def settle(self) -> None:
+        """Wait until the last product is there."""
+        self._found[0, 0].item()
+
+    def blind(self, number: int) -> str:
+        """Why a comparison on this device cannot be believed: it misses a bit that is flipped.
+
+        Empty where it sees the bit, at a place and in a bit that the round draws.
+        """
+        drawn = words("product/blind", number, 2)
+        at = int(drawn[0] % np.uint64(self.size**2))
+        bit = int(drawn[1] % np.uint64(width(self.result)))
+        self._found.copy_(self._expected)
+        flat = self._found.view(-1).view(WIDTHS[self._found.element_size()])
+        flat[at] ^= _signed(bit, width(self.result))
+        if self._differs():
+            return ""
+        return f"a comparison on {self.device} does not see bit {bit} of element {at} flipped"
+
+    def rounds_partial_sums(self) -> bool:
+        """Whether this library stores partial sums of a dense product in a narrow type.
+
+        It then differs from the right answer at many places, each time the same, by one or two
+        units in the last place: it is not judged.
+        """
+        if self.result in ("float32", "float64", "int32"):
+            return False
+        self._fill("dense", 0)
+        found = []
+        with exact_settings():
+            for _ in range(2):
+                self._multiply(0)
+                found.append(self._found.clone())
+        places = [one.view(torch.int16).to(torch.int32) for one in (found[0], self._expected)]
+        off = (places[0] - places[1]).abs()
+        many = int((off > 0).sum()) * 1000 > off.numel()
+        return many and int(off.max()) <= 2 and torch.equal(found[0], found[1])
+
+    def _multiply(self, product: int) -> None:
+        """By `mm` and by `matmul` in turn; the right factor lies transposed."""
+        right = self._right.t()
+        if self.dtype == "int8":
+            torch._int_mm(self._left, right, out=self._found)
+        elif product % 2:
+            torch.matmul(self._left, right, out=self._found)
+        else:
+            torch.mm(self._left, right, out=self._found)
+
+    def _fill(self, kind: str, number: int) -> None:
+        """The factors and the right answer of a round."""
+        base = self._bases[kind]
+        rows, row_scale = self._side(f"{kind}/rows", number)
+        columns, column_scale = self._side(f"{kind}/columns", number)
+        self._choose(self._left, base.left, rows, row_scale)
+        self._choose(self._right, base.right, columns, column_scale)
+        across = base.product.index_select(1, columns.cpu()).to(torch.float64)
+        scaled = (across * column_scale.cpu().to(torch.float64)).to(self._expected.dtype)
+        self._choose(self._expected, scaled, rows, row_scale)
+
+    def _side(self, name: str, number: int) -> tuple[Tensor, Tensor]:
+        """For each row of a factor: which one of the base, [size], and times what, [size]."""
+        low, high = POWERS.get(self.dtype, (-8, 8))
+        drawn = words(f"product/{name}", number, self.size)
+        chosen = (drawn % np.uint64(BASE)).astype(np.int64)
+        power = ((drawn >> np.uint64(16)) % np.uint64(high - low + 1)).astype(np.int64) + low
+        sign = np.where(drawn >> np.uint64(63), -1.0, 1.0)
+        scale = torch.from_numpy(np.ldexp(sign, power)).to(torch_type(self._input))
+        return torch.from_numpy(chosen).to(self.device), scale.to(self.device)
+
+    def _choose(self, into: Tensor, base: Tensor, rows: Tensor, scale: Tensor) -> None:
+        torch.index_select(base.to(self.device), 0, rows, out=into)
+        into.mul_(scale.to(into.dtype)[:, None])
+        if into is self._expected and into.is_floating_point():
+            into.add_(0.0)  # a right answer of zero is +0, whatever it was multiplied by
+
+    def _differs(self) -> bool:
+        """Whether any bit of the result differs from the right answer."""
+        found, right = (one.view(-1).view(torch.int64) for one in (self._found, self._expected))
+        step = COMPARED if self.device.type == "cpu" else found.numel()
+        parts = zip(found.split(step), right.split(step), strict=True)
+        return any(bool((some != other).any()) for some, other in parts)
+
+    def _located(self, product: int) -> Iterator[WrongProduct]:
+        """The wrong elements of the last product, which is done again to see if they come again."""
+        first = self._wrong()
+        self._multiply(product)
+        second = {one.place for one in self._wrong()}
+        for element in first:
+            yield WrongProduct(product, element, element.place in second)
+
+    def _wrong(self) -> list[WrongElement]:
+        return list(
+            wrong_elements(
+                tensor_bits(self._expected), tensor_bits(self._found), width(self.result)
+            )
+        )
+
+
+class _Base:
+    """What the host multiplies: left [BASE, size], right transposed [BASE, size], and the product.
+
+    The product is rounded once to the result's type, by integer arithmetic: [BASE, BASE].
+    """
+
+    def __init__(self, dtype: str, result: str, kind: str, size: int) -> None:
+        name, host = f"product/{dtype}/{kind}/{size}", torch.device("cpu")
+        if kind == "sparse":
+            left_most, right_most = FULL[dtype]
+            left = scattered(f"{name}/left", 0, BASE, size, left_most)
+            right = entries(f"{name}/right", 0, (size, BASE), right_most)
+        else:
+            most = largest_entry(size, 2 ** DENSE[dtype], min(FULL[dtype]))
+            left = entries(f"{name}/left", 0, (BASE, size), most)
+            right = entries(f"{name}/right", 0, (size, BASE), most)
+        self.left = tensor(left, "float32" if dtype == "tf32" else dtype, host)
+        self.right = tensor(right.T, "float32" if dtype == "tf32" else dtype, host)
+        bits = whole_bits(_multiplied(left, right), result)
+        self.product = _from_bits(bits, result)
+
+
+def _multiplied(left: Whole, right: Whole) -> Whole:
+    """The product of whole numbers as whole numbers, by integer arithmetic."""
+    found: Whole = np.matmul(left, right)
+    return found
+
+
+def _from_bits(bits: Pattern, dtype: str) -> Tensor:
+    kind = torch_type(dtype)
+    same_width = WIDTHS[torch.empty((), dtype=kind).element_size()]
+    return torch.from_numpy(bits.view(np.int64)).to(same_width).view(kind)
+
+
+def _signed(bit: int, bits: int) -> int:
+    """A mask of one bit, as a signed number of so many bits."""
+    return -(1 << bit) if bit == bits - 1 else 1 << bit

@@ -1,0 +1,164 @@
+"""The probes: what each checks, and the results it compares."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import torch
+
+from xorbench.probes import consistency, conv, conversion, matmul, memory, reduction, scatter
+from xorbench.probes.exact import ExactCase, compare, digest
+
+GOLDEN: Final = Path(__file__).with_name("golden.json")
+
+
+class ProbeFact(NamedTuple):
+    """One thing that a probe compared: what, the right answer, what the device gave."""
+
+    what: str
+    expected: str
+    actual: str
+
+
+class ProbeResult(NamedTuple):
+    """What a probe found on a device.
+
+    Attributes:
+        checked: how many results were compared.
+        wrong: those that differ.
+        skipped: what this device or this PyTorch lacks, and why.
+        unjudged: differences of which nobody has measured whether sound devices show them.
+    """
+
+    probe: str
+    checked: int
+    wrong: list[ProbeFact]
+    skipped: list[str]
+    unjudged: list[ProbeFact]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe: its name in `plan.probes`, and how a device is checked at small sizes."""
+
+    name: str
+    check: Callable[[torch.device], ProbeResult]
+
+
+def _exact(name: str, cases: Callable[[], Iterator[ExactCase]]) -> Callable[..., ProbeResult]:
+    """Compare every case of a probe with its golden digest."""
+
+    def check(device: torch.device) -> ProbeResult:
+        found = ProbeResult(name, 0, [], [], [])
+        checked = 0
+        for case in cases():
+            if reason := case.missing(device):
+                found.skipped.append(f"{case.name}: {reason}")
+                continue
+            try:
+                compared = compare(case, device, golden()[name][case.name])
+            except (RuntimeError, NotImplementedError) as error:
+                if not lacks(error):
+                    raise
+                found.skipped.append(f"{case.name}: {_line(error)}")
+                continue
+            checked += 1
+            if compared.wrong:
+                found.wrong.append(ProbeFact(case.name, compared.expected, compared.wrong))
+        return found._replace(checked=checked)
+
+    return check
+
+
+LACKING: Final = (
+    "not implemented",
+    "could not run",
+    "not supported",
+    "only supported",
+    "compute capability",
+    "is only available",
+)
+
+
+def lacks(error: Exception) -> bool:
+    """Whether an error says that there is no such operator, rather than that one failed."""
+    if isinstance(error, NotImplementedError):
+        return True
+    return any(words in str(error).lower() for words in LACKING)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _memory(device: torch.device) -> ProbeResult:
+    """32 MiB written, read back, inverted, and copied about."""
+    found = ProbeResult("memory", 0, [], [], [])
+    region = memory.MemoryRegion(device, SMALL_MEMORY)
+    for _ in range(2):
+        for one in [*region.march(), *region.copy()]:
+            found.wrong.append(ProbeFact(one.way, "the pattern", str(one.element)))
+    return found._replace(checked=2 * region.size // 8)
+
+
+SMALL_MEMORY: Final = 32 << 20  # bytes
+
+
+def _consistency(device: torch.device) -> ProbeResult:
+    """Equal rows come out equal, and near float64's."""
+    found = ProbeResult("consistency", len(consistency.FUNCTIONS), [], [], [])
+    for function in consistency.FUNCTIONS:
+        one = consistency.repeated(function, device)
+        if one.ulps > consistency.ULPS:
+            expected = f"within {consistency.ULPS:g} units in the last place of float64"
+            found.wrong.append(ProbeFact(one.name, expected, f"{one.ulps:.3g} off"))
+        if one.differ:
+            some = ", ".join(map(str, one.differ[:4]))
+            fact = ProbeFact(
+                one.name,
+                "equal rows give equal rows",
+                f"{len(one.differ)} of {consistency.ROWS} rows differ from the first: {some}",
+            )
+            measured = device.type in consistency.MEASURED
+            (found.wrong if measured else found.unjudged).append(fact)
+    return found
+
+
+EXACT: Final = {
+    "matmul": matmul.cases,
+    "conv": conv.cases,
+    "reduction": reduction.cases,
+    "scatter": scatter.cases,
+    "conversion": conversion.cases,
+}
+PROBES: Final = {
+    probe.name: probe
+    for probe in (
+        *(Probe(name, _exact(name, cases)) for name, cases in EXACT.items()),
+        Probe("memory", _memory),
+        Probe("consistency", _consistency),
+    )
+}
+
+
+@lru_cache(maxsize=1)
+def golden() -> dict[str, dict[str, str]]:
+    """The digests of the right answers, by probe and case."""
+    found: dict[str, dict[str, str]] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    return found
+
+
+def right_digests() -> dict[str, dict[str, str]]:
+    """The same, worked out anew by NumPy."""
+    return {
+        name: {case.name: digest(case.right(case.make()), case.dtype) for case in cases()}
+        for name, cases in EXACT.items()
+    }
+
+
+def check(name: str, device: str) -> ProbeResult:
+    """Run one probe on a device at small sizes."""
+    return PROBES[name].check(torch.device(device))
