@@ -89,6 +89,7 @@ class CheckRequest:
     with_source: bool = False
     root: Path = Path("results")
     name: str | None = None
+    folder: Path | None = None  # the working folder; None for the current one
 
     @property
     def command(self) -> str:
@@ -117,8 +118,8 @@ class CheckOutcome:
 def prepared(request: CheckRequest) -> CommandRun:
     """The run as it will be made; raises `BadOption` for what cannot be."""
     target = request.target
+    here = request.folder or here_or_refused()
     require_command("check", request.words, target)
-    here = here_or_refused()
     copy = None
     if not request.in_place:
         copy = working_folder.planned(

@@ -1,6 +1,7 @@
 """The processes of a command: started, ended with it, and left when the user says stop."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,7 +85,13 @@ def until_interrupted(work: Callable[[], None], progress: Bar | Lines | Quiet, r
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Take a polite kill for a Ctrl-C, unless somebody has already said what it is to be."""
+    """Take a polite kill for a Ctrl-C, unless somebody has already said what it is to be.
+
+    Only the main thread may say so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.getsignal(signal.SIGTERM)
     if callable(before) and before is not _interrupt:
         yield
