@@ -1,5 +1,6 @@
 """`check`: is a training of the user's own the same, bit for bit, when it is run again?"""
 
+import os
 import re
 import secrets
 import shlex
@@ -119,7 +120,7 @@ def prepared(request: CheckRequest) -> CommandRun:
     """The run as it will be made; raises `BadOption` for what cannot be."""
     target = request.target
     here = request.folder or here_or_refused()
-    require_command("check", request.words, target)
+    require_command("check", request.words, target, here)
     copy = None
     if not request.in_place:
         copy = working_folder.planned(
@@ -137,15 +138,25 @@ def here_or_refused() -> Path:
         raise BadOption("the working folder is no longer there") from None
 
 
-def require_command(name: str, words: Sequence[str], target: str | None) -> None:
-    """Raise `BadOption` for a command that is not there, and for what names no function."""
-    if target is None and shutil.which(words[0]) is None:
+def require_command(
+    name: str, words: Sequence[str], target: str | None, folder: Path | None = None
+) -> None:
+    """Raise `BadOption` for a command that is not there, and for what names no function.
+
+    A command with a slash is looked for in `folder`, an absolute path, or in the current one.
+    """
+    if target is None and not _is_there(words[0], folder):
         raise BadOption(f"{name}: there is no command {words[0]!r}")
     if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", target):
         raise BadOption(
             f"{name}: {target!r} names no function",
             f"{name} -- python train.py, or {name} package.module:function",
         )
+
+
+def _is_there(command: str, folder: Path | None) -> bool:
+    path = str(folder / command) if folder is not None and os.sep in command else command
+    return shutil.which(path) is not None
 
 
 def plan(request: CheckRequest, run: CommandRun) -> list[str]:

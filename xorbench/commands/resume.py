@@ -58,7 +58,7 @@ def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
 def check(request: ResumeRequest, note: Note) -> CheckOutcome:
     """Run, kill, resume and compare. Raises `BadOption`."""
     run = checks.prepared(request.check)
-    checks.require_command("--resume", request.resume, None)
+    checks.require_command("--resume", request.resume, None, run.folder)
     for line in plan(request, run):
         note(line)
     folder = checks.new_folder(request.check)

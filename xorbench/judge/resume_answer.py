@@ -90,7 +90,8 @@ def _answer(trial: KillTrial) -> Conclusion:
     if not found.component:
         return Conclusion("pass", f"{place}, {_equal(found)}")
     later = f", {_steps(found)} equal, then in step {found.at}" if found.compared else ""
-    return _failed(found.component, f"{place}{later}: {found.said}")
+    failed = _failed(found.component, f"{place}{later}: {found.said}")
+    return replace(failed, step=found.step if found.at is None else found.at)
 
 
 def _steps(found: Resumed) -> str:
