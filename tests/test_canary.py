@@ -1,6 +1,7 @@
 """`canary` from end to end: a pass, every kind of failure, the saved calibration, the burn-in."""
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import Xorbench, command
+from prometheus_client.parser import text_string_to_metric_families
 from test_run import lacking_device
 
 from xorbench.errors import BadFile
-from xorbench.judge.canary import Burned, fast, right, sound
+from xorbench.judge.canary import BurnedUnit, fast, right, sound
 from xorbench.judge.checks import checked
 from xorbench.measure.process import OperationFailed
 from xorbench.measure.runner import ProcessSlot, golden_of
@@ -19,6 +21,9 @@ from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
 from xorbench.observe.records import Fact
 from xorbench.plan.case import ProcessConfig
+from xorbench.plan.probes import EXACT_PROBES
+
+TRAINING = ("--devices", "cpu", "--probes", "training")
 
 
 def outcomes(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
@@ -37,59 +42,137 @@ def test_a_sound_cpu_passes(xorbench: Xorbench, tmp_path: Path) -> None:
         ("universal", "cpu"): "pass",
         ("accuracy", "cpu"): "pass",
         ("speed", "cpu"): "skipped",
+        **{(probe, "cpu"): "pass" for probe in EXACT_PROBES},
     }
     assert list(tmp_path.iterdir()) == []
 
 
 def test_flushed_subnormals_fail_and_the_case_is_named(xorbench: Xorbench) -> None:
     """The digest of the training cannot see them; the probe does, case and bits."""
-    done = xorbench("canary", "--devices", "cpu", "--inject", "flush-subnormals")
+    done = xorbench("canary", *TRAINING, "--inject", "flush-subnormals")
     assert done.returncode == 1
     assert "FAIL  cpu  arithmetic  probe subnormal, smallest + smallest (add)" in done.stdout
     assert "PASS  cpu  universal" in done.stdout
 
 
 def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(xorbench: Xorbench) -> None:
-    """One bit of one of 40 models in the first round: found, said at once, exit 1."""
+    """One bit of one of the models in the first round: found, said at once, exit 1."""
     done = xorbench(
-        *("canary", "--devices", "cpu", "--models", "40", "--seconds", "0.1"),
+        *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "0.1"),
         *("--inject", "flip-model:epoch=0,element=37,bit=0"),
     )
     assert done.returncode == 1
-    assert "mismatch: seed 5 on cpu at 20" in done.stderr  # model 37 trains golden seed 37 % 32
-    assert "round 0, model 37" in done.stderr
-    assert "burn-in" in done.stdout
+    assert re.search(
+        r"mismatch on cpu: 20\S+ training, round 0, model 37, seed 5: expected \w{64}, got \w{64}",
+        done.stderr,
+    )
+    assert re.search(r"FAIL +cpu: training +burn-in", done.stdout)
 
 
-def test_a_clean_burn_in_passes(xorbench: Xorbench) -> None:
-    """At least one round, every model at its golden digest."""
-    done = xorbench("canary", "--devices", "cpu", "--models", "3", "--seconds", "0.1", "--json")
+def test_a_flipped_word_of_memory_is_named_with_its_bit(xorbench: Xorbench) -> None:
+    """Place, expected and actual word, and the bit; the other words are right."""
+    done = xorbench(
+        *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "0.1"),
+        *("--memory", "1MiB", "--inject", "flip-memory:epoch=0,element=70000,bit=63"),
+    )
+    assert done.returncode == 1
+    assert re.search(r"memory, round 0, memory, element \[70000\]:.*bits flipped: 63", done.stderr)
+    assert "1 wrong in" in done.stdout
+
+
+def test_a_product_that_flips_one_bit_once_in_a_while_is_found_and_named(
+    xorbench: Xorbench,
+) -> None:
+    """Type, product, element and bit; done again, it is right: the fault comes and goes."""
+    done = xorbench(
+        *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "1"),
+        *("--inject", "flip-product:step=7,element=77777,bit=22"),
+    )
+    assert done.returncode == 1
+    said = r"matmul \w+ \d+, round \d+, \w+ product \d+, element \[\d+, \d+\]: expected \w+, got"
+    assert re.search(said, done.stderr)
+    assert "bits flipped: 22, right when done again" in done.stderr
+
+
+def test_a_bit_that_is_stuck_comes_again_at_the_same_place(xorbench: Xorbench) -> None:
+    """Every product has it: the small probe fails, and the burn-in says that it stays."""
+    done = xorbench(
+        *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "0.5"),
+        *("--inject", "wrong-product:element=3,bit=20"),
+    )
+    assert done.returncode == 1
+    assert re.search(r"FAIL +cpu +matmul", done.stdout)
+    assert "again at the same place" in done.stderr
+
+
+def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(xorbench: Xorbench) -> None:
+    """However short it is, no unit is left out; each was verified."""
+    done = xorbench("canary", "--devices", "cpu", "--burn-in", "0.1", "--memory", "2MiB", "--json")
     assert done.returncode == 0, done.stderr
-    burned = next(v for v in json.loads(done.stdout)["verdicts"] if v["check"] == "burn-in")
-    assert burned["actual"].endswith("rounds of 3 models, all equal")
+    answer = json.loads(done.stdout)
+    units = {unit["unit"]: unit for unit in answer["burned"]["cpu"]}
+    assert {"matmul float32 512", "memory", "training", "conv", "conversion"} <= set(units)
+    assert all(unit["turns"] and unit["results"] and not unit["wrongs"] for unit in units.values())
+    assert [
+        v for v in answer["verdicts"] if v["check"] == "burn-in" and v["outcome"] == "fail"
+    ] == []
+
+
+def test_more_memory_than_is_free_is_refused_in_one_line(xorbench: Xorbench) -> None:
+    """Asked for and free, exit 2."""
+    done = xorbench(
+        *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "1"),
+        *("--memory", "900TiB"),
+    )
+    assert done.returncode == 2
+    assert re.search(r"--memory: cpu: [\d,]+ bytes asked for, [\d,]+ are free", done.stderr)
+
+
+def test_metrics_are_what_prometheus_reads(xorbench: Xorbench, tmp_path: Path) -> None:
+    """The parser of `prometheus_client` reads checks, results and rates back."""
+    done = xorbench(
+        *("canary", "--devices", "cpu", "--probes", "matmul,memory", "--burn-in", "0.1"),
+        *("--memory", "1MiB", "--prometheus", "x.prom"),
+    )
+    assert done.returncode == 0, done.stderr
+    families = text_string_to_metric_families((tmp_path / "x.prom").read_text())
+    samples = {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
+    assert samples["xorbench_canary_exit_code",] == 0
+    assert samples["xorbench_canary_check", "cpu", "matmul"] == 1
+    assert samples["xorbench_burn_in_wrong", "cpu", "memory"] == 0
+    assert samples["xorbench_burn_in_results", "cpu", "matmul float32 512"] > 0
+    assert samples["xorbench_burn_in_flops", "cpu", "matmul float32 512"] > 1e8
+    assert [path.name for path in tmp_path.iterdir()] == ["x.prom"]
+
+
+def test_chosen_probes_alone_are_checked(xorbench: Xorbench) -> None:
+    """No training, no speed: what was asked for."""
+    done = xorbench("canary", "--devices", "cpu", "--probes", "conv,scatter", "--json")
+    assert done.returncode == 0
+    assert {check for check, _ in outcomes(json.loads(done.stdout))} == {"conv", "scatter"}
 
 
 def test_a_missing_device_is_skipped_and_required_is_4(xorbench: Xorbench) -> None:
     """Skipped is neutral beside a pass; required, it is exit 4; alone, exit 3."""
-    device = lacking_device()
-    assert xorbench("canary", "--devices", f"cpu,{device}").returncode == 0
-    assert xorbench("canary", "--devices", f"cpu,{device}", "--require-devices").returncode == 4
-    assert xorbench("canary", "--devices", device).returncode == 3
+    device, probes = lacking_device(), ("--probes", "conv")
+    assert xorbench("canary", *probes, "--devices", f"cpu,{device}").returncode == 0
+    assert (
+        xorbench("canary", *probes, "--devices", f"cpu,{device}", "--require-devices").returncode
+        == 4
+    )
+    assert xorbench("canary", *probes, "--devices", device).returncode == 3
 
 
 def test_a_saved_calibration_is_compared_with(xorbench: Xorbench, tmp_path: Path) -> None:
     """Saved once, it passes against itself; against a value ten times shorter it fails."""
-    assert xorbench("canary", "--devices", "cpu", "--save").returncode == 0
-    assert (
-        "PASS  cpu  speed"
-        in xorbench("canary", "--devices", "cpu", "--machine-threshold", "9").stdout
-    )
+    assert xorbench("canary", *TRAINING, "--save").returncode == 0
+    assert "PASS  cpu  speed" in xorbench("canary", *TRAINING, "--machine-threshold", "9").stdout
     path = tmp_path / "results" / "baselines" / "calibrations.json"
     file = json.loads(path.read_text())
     key = next(iter(file["machines"]))
     file["machines"][key]["cpu"]["calibration_s"] /= 10
     path.write_text(json.dumps(file))
-    done = xorbench("canary", "--devices", "cpu")
+    done = xorbench("canary", *TRAINING)
     assert done.returncode == 1
     assert "FAIL  cpu  speed" in done.stdout
 
@@ -111,7 +194,7 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
     """A polite kill after some rounds, the first with a flip: their verdict, exit 130."""
     process = subprocess.Popen(
         command(
-            *("canary", "--devices", "cpu", "--models", "2", "--seconds", "1000"),
+            *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "1000"),
             *("--inject", "flip-model:epoch=0"),
         ),
         cwd=tmp_path,
@@ -120,7 +203,7 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
         text=True,
     )
     assert process.stderr is not None
-    assert "mismatch: seed 0" in process.stderr.readline()  # the first round is checked
+    assert "seed 0" in process.stderr.readline()  # the first round is checked
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate()
     assert process.returncode == 130
@@ -130,10 +213,12 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
 
 def test_a_crash_is_a_failed_canary(xorbench: Xorbench) -> None:
     """No answer in time: the device did not come to the end, exit 1."""
-    done = xorbench("canary", "--devices", "cpu", "--timeout", "4", "--models", "20000")
+    done = xorbench(
+        *("canary", "--devices", "cpu", "--probes", "conv,memory", "--burn-in", "1000"),
+        *("--timeout", "0.01"),
+    )
     assert done.returncode == 1
-    assert "no answer within 4 s" in done.stdout
-    assert "PASS  cpu  universal" in done.stdout  # what was found before it still stands
+    assert "no answer within 0.01 s" in done.stdout
 
 
 def test_run_holds_each_device_to_the_golden_values(quick_folder: Path) -> None:
@@ -189,8 +274,8 @@ def test_one_slow_epoch_does_not_fail_speed() -> None:
 
 def test_many_mismatches_are_counted_and_some_are_shown() -> None:
     """The line stays a line."""
-    verdict = sound("cpu", Burned(9, 4, [f"seed {n}" for n in range(8)]))
-    assert verdict.actual == "8 wrong in 9 rounds of 4 models: seed 0; seed 1; seed 2 and 5 more"
+    unit = BurnedUnit("training", turns=9, results=36, wrongs=8, wrong=[f"s {n}" for n in range(8)])
+    assert sound("cpu", unit).actual == "8 wrong in 36 results: s 0; s 1; s 2 and 5 more"
 
 
 def test_saved_times_of_other_machines_are_kept(tmp_path: Path) -> None:
