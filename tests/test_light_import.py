@@ -21,13 +21,38 @@ def loaded(folder: Path, *arguments: str) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.rpartition("LOADED ")[2].split()}
 
 
+HEAVY = {"torch", "numpy", "pandas", "matplotlib", "scipy", "rich", "msgspec"}
+
+
+@pytest.mark.parametrize("module", ["xorbench", "xorbench.pytest_plugin"])
+def test_importing_it_loads_no_heavy_library(module: str) -> None:
+    """Neither the package nor its pytest plugin, which every pytest of the environment loads."""
+    script = f"import {module}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    names = set(done.stdout.split())
+    assert {name.split(".")[0] for name in names} & HEAVY == set()
+    assert not [name for name in names if name.startswith(("xorbench.api", "xorbench.commands"))]
+
+
+def test_checking_from_python_loads_no_torch() -> None:
+    """`xorbench.check` is there when it is asked for; torch is for the processes that train."""
+    script = "import xorbench, sys; xorbench.check; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    names = set(done.stdout.split())
+    assert "xorbench.api" in names
+    assert "torch" not in names
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["run", "--help"], ["sweep", "-h"]]
 )
 def test_help_loads_no_heavy_library(arguments: list[str], tmp_path: Path) -> None:
     """Help comes without torch, NumPy, pandas, matplotlib or SciPy."""
-    heavy = {"torch", "numpy", "pandas", "matplotlib", "scipy", "rich", "msgspec"}
-    assert loaded(tmp_path, *arguments) & heavy == set()
+    assert loaded(tmp_path, *arguments) & HEAVY == set()
 
 
 def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:

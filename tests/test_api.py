@@ -1,0 +1,207 @@
+"""`xorbench.check` from Python: what it runs, what it returns, and what it refuses."""
+
+import importlib.util
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import xorbench
+from xorbench.api import CheckOptions, CheckResult
+from xorbench.errors import BadOption
+
+TRAINING = """
+def train(seed=0):
+    import torch
+    if seed is not None:
+        torch.manual_seed(seed)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        loss = model(torch.ones(4, 3)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+def without_a_seed():
+    train(None)
+
+def with_an_argument(path):
+    train()
+
+async def coroutine():
+    train()
+
+class Trainer:
+    def fit(self=None):
+        train()
+"""
+LIMIT_S = 120.0
+
+
+def imported(path: Path, name: str) -> ModuleType:
+    """A module that is imported as a test runner does: its folder is in no path."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module in the folder `project/suite`, which no interpreter looks into by itself."""
+    path = tmp_path / "project" / "suite" / "mine_to_train.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(TRAINING)
+    monkeypatch.setitem(sys.modules, "mine_to_train", ModuleType("mine_to_train"))
+    return imported(path, "mine_to_train")
+
+
+def checked(tmp_path: Path, given: Any, **options: Any) -> CheckResult:
+    """What a check in the folder `project` finds; the records are beside it."""
+    (tmp_path / "project").mkdir(exist_ok=True)
+    settings = {"folder": tmp_path / "project", "out": tmp_path / "out", "timeout": LIMIT_S}
+    return xorbench.check(given, **{**settings, **options})
+
+
+def test_a_function_is_found_below_the_working_folder(mine: ModuleType, tmp_path: Path) -> None:
+    """A fresh interpreter imports it from the copy, though it is in no path; it is the same."""
+    lines: list[str] = []
+    found = checked(tmp_path, mine.train, note=lines.append)
+    assert found
+    assert (found.outcome, found.exit_code, found.first_divergence) == ("pass", 0, None)
+    assert "3 steps" in found.sentence
+    assert found.report.is_file()
+    assert found.report.is_relative_to(tmp_path / "out" / "checks")
+    assert lines[0].startswith("runs twice")
+    assert sorted(path.name for path in (tmp_path / "project").iterdir()) == ["suite"]
+
+
+def test_a_difference_is_a_result_that_is_false(mine: ModuleType, tmp_path: Path) -> None:
+    """It raises nothing, and tells step and component; from a thread as well."""
+    results: list[CheckResult] = []
+    thread = threading.Thread(
+        target=lambda: results.append(checked(tmp_path, mine.without_a_seed, steps=1))
+    )
+    thread.start()
+    thread.join(LIMIT_S)
+    (found,) = results
+    assert not found
+    assert (found.outcome, found.exit_code) == ("fail", 1)
+    assert found.first_divergence is not None
+    assert (found.first_divergence.step, found.first_divergence.component) == (0, "parameters")
+    assert "elements" in found.first_divergence.facts
+    assert str(found).startswith("Not the same: run 2 differs from run 1 first in step 0")
+    assert str(found).count(found.hint) == 1
+
+
+def test_an_open_result_is_false_and_names_arguments_not_options(tmp_path: Path) -> None:
+    """What comes to no answer is no pass; its hint is for Python."""
+    found = checked(tmp_path, [sys.executable, "-c", "import time; time.sleep(99)"], timeout=1)
+    assert not found
+    assert (found.outcome, found.exit_code) == ("inconclusive", 3)
+    assert found.hint == "give it longer with timeout"
+
+
+def test_the_commands_of_the_own_environment_come_first(tmp_path: Path) -> None:
+    """`python` is the interpreter that checks, whatever PATH says."""
+    script = f"import sys; sys.exit(sys.prefix != {sys.prefix!r})"
+    found = checked(tmp_path, ["python", "-c", script])
+    assert found.sentence == "no step of a training was seen: no process has imported PyTorch"
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
+    "no command": ("", {}, "command: empty", "such as"),
+    "no words": ([], {}, "command: empty", "such as"),
+    "open quote": ("python 'x", {}, "command: no closing quotation: ", ""),
+    "unknown": ("no-such-command", {}, "check: there is no command 'no-such-command'", ""),
+    "in the folder": ("./here.sh", {}, "check: there is no command './here.sh'", ""),
+    "lambda": (lambda: None, {}, "command: '<lambda>' cannot be imported", "at the top of"),
+    "processes": ("python", {"processes": 1}, "processes: ", ""),
+    "no number": ("python", {"processes": "2"}, "processes: must be a whole number, got '2'", ""),
+    "truth": ("python", {"steps": True}, "steps: must be a whole number, got True", ""),
+    "steps": ("python", {"steps": 0}, "steps: ", ""),
+    "timeout": ("python", {"timeout": 0}, "timeout: must be above zero", ""),
+    "size": ("python", {"max_copy": "much"}, "max_copy: must be a size", "500MB"),
+    "one text": ("python", {"exclude": "*.pt"}, "exclude: must be a list", "exclude=['*.pt']"),
+    "link": ("python", {"link": ["data"]}, "link: there is no 'data'", ""),
+    "folder": ("python", {"folder": "no-such"}, "folder: there is no folder 'no-such'", ""),
+    "name": ("python", {"name": "a b"}, "name: 'a b' will not do", "letters"),
+    "out": ("python", {"out": "/dev/null/x"}, "out: cannot write", ""),
+    "kill alone": ("python", {"kill_after": 3}, "kill_after: needs resume", "resume="),
+    "resume alone": ("python", {"resume": "python"}, "resume: needs kill_after", "kill_after="),
+    "no kill": ("python", {"resume": "python", "kill_after": []}, "kill_after: empty", "one"),
+    "kill twice": ("python", {"resume": "python", "kill_after": [3, 3]}, "kill_after: 3 is", ""),
+    "kill at 0": ("python", {"resume": "python", "kill_after": [0]}, "kill_after: ", ""),
+    "no resume": ("python", {"resume": "", "kill_after": 1}, "resume: empty", ""),
+    "resumed by": ("python", {"resume": "no-such", "kill_after": 1}, "resume: there is no", ""),
+    "in place": (
+        *("python", {"resume": "python", "kill_after": 1, "in_place": True}),
+        *("in_place: cannot be given with resume", "copy"),
+    ),
+    "both": (
+        *("python", {"resume": "python", "kill_after": 1, "processes": 2}),
+        *("processes: cannot be given with resume", "kill_after"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_checked_is_refused_before_anything_runs(case: str, tmp_path: Path) -> None:
+    """One line that begins with the argument, a hint beside it, and nothing is written."""
+    given, options, said, hint = REFUSED[case]
+    with pytest.raises(BadOption) as caught:
+        checked(tmp_path, given, **options)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+    assert "--" not in str(caught.value) + caught.value.hint
+    assert hint in caught.value.hint
+    assert getattr(caught.value, "__notes__", []) == (
+        [f"hint: {caught.value.hint}"] if caught.value.hint else []
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("choose", "said"),
+    [
+        (lambda m: m.with_an_argument, "'with_an_argument' needs the argument 'path'"),
+        (lambda m: m.coroutine, "'coroutine' is a coroutine function"),
+        (lambda m: m.Trainer().fit, "'Trainer.fit' cannot be imported"),
+    ],
+    ids=["argument", "coroutine", "method"],
+)
+def test_what_no_fresh_interpreter_could_call_is_refused(
+    choose: Callable[[ModuleType], Any], said: str, mine: ModuleType, tmp_path: Path
+) -> None:
+    """Before anything runs."""
+    with pytest.raises(BadOption) as caught:
+        checked(tmp_path, choose(mine))
+    assert str(caught.value).startswith(f"command: {said}")
+
+
+def test_a_function_that_has_been_replaced_is_refused(mine: ModuleType, tmp_path: Path) -> None:
+    """The fresh interpreter would call the other."""
+    before, mine.train = mine.train, mine.without_a_seed
+    with pytest.raises(BadOption, match="cannot be imported"):
+        checked(tmp_path, before)
+
+
+def test_what_passes_arguments_on_knows_all_of_them() -> None:
+    """The types of the plugin are those of `check`."""
+    parameters = inspect.signature(xorbench.check).parameters
+    assert set(CheckOptions.__annotations__) == {*parameters} - {"command"}
+
+
+def test_the_package_has_no_other_lazy_names() -> None:
+    """A misspelt name is an error, as of any module."""
+    with pytest.raises(AttributeError, match="no attribute 'chekc'"):
+        getattr(xorbench, "chekc")  # noqa: B009

@@ -1,0 +1,347 @@
+"""`xorbench.check(...)` for Python; the fixture of the pytest plugin calls the same."""
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Final, TypeAlias, TypedDict
+
+from xorbench.commands import check as checks
+from xorbench.commands import check_outputs
+from xorbench.commands import resume as resumes
+from xorbench.commands.check import CheckOutcome, CheckRequest, Note
+from xorbench.commands.ci_outputs import Exports
+from xorbench.errors import PASSED, BadOption, XorbenchError
+from xorbench.observe.records import Outcome
+from xorbench.plan import parse
+from xorbench.report.check import conclusion_text
+
+Trainable: TypeAlias = str | Sequence[str] | Callable[[], object]
+OPTIONS: Final = re.compile(
+    r"--(exclude|in-place|kill-after|link|max-copy|max-record|name|out|processes|resume|steps|"
+    r"timeout)(?![\w-])"
+)
+NAMED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:function
+
+
+@dataclass(frozen=True, slots=True)
+class DivergedFirst:
+    """Where a training is not the same for the first time.
+
+    Attributes:
+        step: the step, from 0; None where the whole program differs.
+        component: what differs in it, such as `batch`, `parameters` or `optimizer state`.
+        facts: what is known of it, by name: the operator and its line, the elements, generators.
+    """
+
+    step: int | None
+    component: str
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check found. It is true where the training is the same; `str` is the whole answer.
+
+    Attributes:
+        outcome: `pass`, `fail` or `inconclusive`.
+        exit_code: what `xorbench check` would exit with: 0, 1 or 3.
+        sentence: the answer in one sentence.
+        first_divergence: where it is not the same; None where nothing differs.
+        meaning: what that means; may be empty.
+        hint: what to do; may be empty.
+        notes: what should be known besides.
+        text: the answer, and what it rests on, in lines.
+        folder: where the records of the runs are.
+        report: the report, a page.
+    """
+
+    outcome: Outcome
+    exit_code: int
+    sentence: str
+    first_divergence: DivergedFirst | None
+    meaning: str
+    hint: str
+    notes: tuple[str, ...]
+    text: str
+    folder: Path
+    report: Path
+
+    def __bool__(self) -> bool:
+        return self.exit_code == PASSED
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class CheckOptions(TypedDict, total=False):
+    """The arguments of `check` besides the command, for what passes them on."""
+
+    resume: Trainable | None
+    kill_after: int | Sequence[int] | None
+    processes: int | None
+    steps: int | None
+    timeout: float
+    folder: str | os.PathLike[str] | None
+    in_place: bool
+    exclude: Sequence[str]
+    link: Sequence[str]
+    max_copy: int | str
+    max_record: int | str
+    with_source: bool
+    out: str | os.PathLike[str]
+    name: str | None
+    note: Note
+
+
+def check(
+    command: Trainable,
+    *,
+    resume: Trainable | None = None,
+    kill_after: int | Sequence[int] | None = None,
+    processes: int | None = None,
+    steps: int | None = None,
+    timeout: float = 3600.0,
+    folder: str | os.PathLike[str] | None = None,
+    in_place: bool = False,
+    exclude: Sequence[str] = (),
+    link: Sequence[str] = (),
+    max_copy: int | str = "1GB",
+    max_record: int | str = "1GB",
+    with_source: bool = False,
+    out: str | os.PathLike[str] = "results",
+    name: str | None = None,
+    note: Note = lambda _line: None,
+) -> CheckResult:
+    """Run a training in fresh processes: is it the same, bit for bit? If not, where not?
+
+    Args:
+        command: a command, as a text or as a list of words; or a function, which a fresh
+            interpreter imports and calls without arguments; or its name, `package.module:function`.
+        resume: how a killed training is resumed; needs `kill_after`.
+        kill_after: the number of steps after which it is killed; each is a trial of its own.
+        processes: how many times it is run; 2 by default.
+        steps: end each run after so many steps of an optimizer.
+        timeout: the seconds that one run may take.
+        folder: the working folder; by default the current one. Each run gets a fresh copy of it.
+        in_place: run in the folder itself.
+        exclude: patterns of what the copies leave out.
+        link: paths that the copies link to, to be read.
+        max_copy: the largest folder to copy, in bytes or such as `500MB`.
+        max_record: the largest record, likewise.
+        with_source: show lines of source beside their numbers.
+        out: records and reports are written to `checks` in this folder.
+        name: a name to find the check by.
+        note: is called with each line of progress.
+
+    Returns:
+        What was found, which is true where it is the same. A difference raises nothing.
+
+    Raises:
+        BadOption: an argument cannot be used; nothing was compared.
+        BadFile: a file or folder cannot be read.
+    """
+    try:
+        here = _folder(folder)
+        request = CheckRequest(
+            words=_words("command", command, here),
+            processes=2 if processes is None else _whole("processes", processes, 2, 64),
+            steps=None if steps is None else _whole("steps", steps, 1, 2**31),
+            in_place=in_place,
+            exclude=_texts("exclude", exclude),
+            link=_texts("link", link),
+            max_copy=parse.size("max_copy", str(max_copy)),
+            max_record=parse.size("max_record", str(max_record)),
+            timeout_s=parse.positive("timeout", str(timeout), 86_400.0),
+            with_source=with_source,
+            root=Path(out).absolute(),
+            name=None if name is None else _name(name),
+            folder=here,
+        )
+        if resume is None and kill_after is None:
+            return _result(checks.check(request, note))
+        return _result(_resumed(request, resume, kill_after, processes, note))
+    except XorbenchError as error:
+        raise _in_python(error) from None
+
+
+def _resumed(
+    request: CheckRequest,
+    resume: Trainable | None,
+    kill_after: int | Sequence[int] | None,
+    processes: int | None,
+    note: Note,
+) -> CheckOutcome:
+    if resume is None or kill_after is None:
+        given, lacking = ("kill_after", "resume") if resume is None else ("resume", "kill_after")
+        raise BadOption(
+            f"{given}: needs {lacking}",
+            "check('python train.py', resume='python resume.py', kill_after=12)",
+        )
+    if request.in_place:
+        raise BadOption("in_place: cannot be given with resume", "each run needs its own copy")
+    if processes is not None:
+        raise BadOption("processes: cannot be given with resume", "give more in kill_after")
+    words = _words("resume", resume, request.folder or Path.cwd())
+    return resumes.check(resumes.ResumeRequest(request, words, _kills(kill_after)), note)
+
+
+def _result(outcome: CheckOutcome) -> CheckResult:
+    shown = check_outputs.write(outcome, Exports(), as_json=False)
+    found = outcome.conclusion
+    found = replace(found, hint=_options_as_arguments(found.hint))
+    first = None
+    if found.outcome == "fail" and found.component:
+        first = DivergedFirst(found.step, found.component, dict(found.facts))
+    return CheckResult(
+        outcome=found.outcome,
+        exit_code=outcome.exit_code,
+        sentence=found.sentence,
+        first_divergence=first,
+        meaning=found.meaning,
+        hint=found.hint,
+        notes=found.notes,
+        text=conclusion_text(found),
+        folder=outcome.folder,
+        report=shown.report,
+    )
+
+
+# Arguments
+
+
+def _folder(given: str | os.PathLike[str] | None) -> Path:
+    if given is None:
+        return checks.here_or_refused()
+    path = Path(given).absolute()
+    if not path.is_dir():
+        raise BadOption(f"folder: there is no folder {str(given)!r}")
+    return path
+
+
+def _whole(option: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadOption(f"{option}: must be a whole number, got {value!r}")
+    return parse.integer(option, str(value), low, high)
+
+
+def _kills(given: int | Sequence[int]) -> tuple[int, ...]:
+    values = (given,) if isinstance(given, int) else tuple(given)
+    if not values:
+        raise BadOption("kill_after: empty", "give at least one number of steps")
+    return parse.distinct("kill_after", [_whole("kill_after", n, 1, 2**31) for n in values])
+
+
+def _texts(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise BadOption(f"{option}: must be a list, got {given!r}", f"{option}=[{given!r}]")
+    return tuple(map(str, given))
+
+
+def _name(given: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII):
+        raise BadOption(f"name: {given!r} will not do", "1 to 64 letters, digits, '.', '_', '-'")
+    return given
+
+
+def _in_python(error: XorbenchError) -> XorbenchError:
+    """The same error, with options as Python names them, and the hint where Python shows it."""
+    said, hint = map(_options_as_arguments, (error.message, error.hint))
+    new = type(error)(said, hint)
+    if hint:
+        new.add_note(f"hint: {hint}")
+    return new
+
+
+def _options_as_arguments(text: str) -> str:
+    return OPTIONS.sub(lambda found: found[1].replace("-", "_"), text)
+
+
+# What is run
+
+
+def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
+    """The words of the command."""
+    if callable(given):
+        return _calling(argument, given, folder)
+    if isinstance(given, str):
+        try:
+            words = shlex.split(given)
+        except ValueError as error:
+            raise BadOption(f"{argument}: {str(error).lower()}: {given!r}") from None
+    else:
+        words = [os.fspath(word) for word in given]
+    if not words:
+        raise BadOption(f"{argument}: empty", "such as 'python train.py'")
+    if len(words) == 1 and NAMED.fullmatch(words[0]):
+        return _called(*words[0].split(":"))
+    return (_beside_python(words[0]), *words[1:])
+
+
+def _beside_python(command: str) -> str:
+    """The command of the environment that this interpreter is of, else the one of PATH."""
+    if os.sep in command:
+        return command
+    return shutil.which(command, path=str(Path(sys.executable).parent)) or command
+
+
+def _calling(argument: str, function: Callable[[], object], folder: Path) -> tuple[str, ...]:
+    """A command that imports a function and calls it; raises `BadOption` where none can."""
+    name = getattr(function, "__qualname__", "")
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    said = f"{argument}: {name or function!r}"
+    if not name or module is None or _attribute(module, name) is not function:
+        raise BadOption(f"{said} cannot be imported", "give a function at the top of a module")
+    if module.__name__ == "__main__":
+        raise BadOption(f"{said} is in the script that runs", "put it into a module")
+    if inspect.iscoroutinefunction(function):
+        raise BadOption(f"{said} is a coroutine function", "give one that is called and returns")
+    needed = _needed(function)
+    if needed:
+        raise BadOption(f"{said} needs the argument {needed!r}", "give one without arguments")
+    root, here = _imported_from(module), folder.resolve()
+    if root is None or not root.is_relative_to(here):
+        return _called(module.__name__, name, beside=str(root or ""))
+    return _called(module.__name__, name, within=str(root.relative_to(here)))
+
+
+def _attribute(module: ModuleType, name: str) -> object:
+    found: object = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _needed(function: Callable[[], object]) -> str:
+    """The first argument that has no default."""
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.default is parameter.empty and parameter.kind not in free:
+            return parameter.name
+    return ""
+
+
+def _imported_from(module: ModuleType) -> Path | None:
+    """The folder in the path of modules that a module was imported from, where it can be told."""
+    file = Path(module.__file__ or "").resolve()
+    parts = module.__name__.split(".")
+    names = file.parent if file.stem == "__init__" else file.with_suffix("")
+    return names.parents[len(parts) - 1] if names.parts[-len(parts) :] == tuple(parts) else None
+
+
+def _called(module: str, function: str, within: str = "", beside: str = "") -> tuple[str, ...]:
+    """The words that call a function in a fresh interpreter.
+
+    Its module is looked for in the folder `within` of the working folder, in the working folder,
+    and after all others in the folder `beside`.
+    """
+    first = [within, "."] if within not in ("", ".") else ["."]
+    paths = f"[*map(os.path.abspath, {first!r}), *sys.path{f', {beside!r}' if beside else ''}]"
+    script = f"import os, sys; sys.path[:] = {paths}; import {module}; {module}.{function}()"
+    return (sys.executable, "-c", script)
