@@ -54,7 +54,7 @@ def _products(device: torch.device, sizes: list[int], options: Any) -> Iterator[
             continue
         for size in sizes:
             products = Products(dtype, size, device)
-            unit = ProductUnit(products, options.products)
+            unit = ProductUnit(products, options.products, 0.0)
             once = timed(products)
             count = options.products
 

@@ -86,7 +86,7 @@ def test_a_product_that_flips_one_bit_once_in_a_while_is_found_and_named(
     """Type, product, element and bit; done again, it is right: the fault comes and goes."""
     done = xorbench(
         *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "1"),
-        *("--inject", "flip-product:step=7,element=77777,bit=22"),
+        *("--inject", "flip-product:step=20,element=77777,bit=22"),
     )
     assert done.returncode == 1
     said = r"matmul \w+ \d+, round \d+, \w+ product \d+, element \[\d+, \d+\]: expected \w+, got"
@@ -111,7 +111,7 @@ def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(xorbench: Xorbench) 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     units = {unit["unit"]: unit for unit in answer["burned"]["cpu"]}
-    assert {"matmul float32 512", "memory", "training", "conv", "conversion"} <= set(units)
+    assert {"matmul float32 256", "memory", "training", "conv", "conversion"} <= set(units)
     assert all(unit["turns"] and unit["results"] and not unit["wrongs"] for unit in units.values())
     assert [
         v for v in answer["verdicts"] if v["check"] == "burn-in" and v["outcome"] == "fail"
@@ -140,8 +140,8 @@ def test_metrics_are_what_prometheus_reads(xorbench: Xorbench, tmp_path: Path) -
     assert samples["xorbench_canary_exit_code",] == 0
     assert samples["xorbench_canary_check", "cpu", "matmul"] == 1
     assert samples["xorbench_burn_in_wrong", "cpu", "memory"] == 0
-    assert samples["xorbench_burn_in_results", "cpu", "matmul float32 512"] > 0
-    assert samples["xorbench_burn_in_flops", "cpu", "matmul float32 512"] > 1e8
+    assert samples["xorbench_burn_in_results", "cpu", "matmul float32 256"] > 0
+    assert samples["xorbench_burn_in_flops", "cpu", "matmul float32 256"] > 1e8
     assert [path.name for path in tmp_path.iterdir()] == ["x.prom"]
 
 

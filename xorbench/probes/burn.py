@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -20,7 +20,9 @@ TYPES: Final = ("float32", "float64", "bfloat16", "float16", "int8", "tf32")
 SIZES: Final = {"cpu": (4096, 2048, 1024, 512)}
 """Rows of the products, the largest first that the time and the memory allow."""
 DEVICE_SIZES: Final = (8192, *SIZES["cpu"])
-SMALL: Final = 512  # rows of products that stay in a cache: many results a second
+SMALL: Final = 256  # rows of products that stay in a cache: a thousand results a second
+TIMED: Final = 512  # rows of the products that show how fast a type is
+TURN_S: Final = 0.5  # how long a turn of them takes, at least
 SLOWER: Final = 4.0  # a type that takes this much longer than float32 has no unit of its own
 MODELS: Final = {"cpu": 64}
 DEVICE_MODELS: Final = 4096
@@ -111,14 +113,15 @@ def _wrong(what: str, element: WrongElement, again: bool | None) -> WrongResult:
 class ProductUnit:
     """Products of one type and size."""
 
-    def __init__(self, products: Products, count: int) -> None:
-        self._products, self._count = products, count
+    def __init__(self, products: Products, count: int, seconds: float) -> None:
+        self._products, self._count, self._seconds = products, count, seconds
         self.name = f"matmul {products.dtype} {products.size}"
 
     def turn(self, number: int) -> Turn:
         """Some products of one round, and a bit flipped on purpose that must be seen."""
         began = time.perf_counter()
-        done = self._products.round(number, self._count)
+        with one_thread() if self._products.size == SMALL else nullcontext():
+            done = self._products.round(number, self._count, self._seconds)
         wrong = [
             _wrong(f"{done.kind} product {one.product}", one.element, one.again)
             for one in done.wrong
@@ -127,6 +130,17 @@ class ProductUnit:
             wrong.append(WrongResult(_now(), blind, "", "", "", [], None))
         work = 2.0 * self._products.size**3 * done.products
         return _turn(self.name, number, began, work, "FLOP", done.products, wrong)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One CPU thread inside: several would wait for one another longer than they multiply."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class MemoryUnit:
@@ -246,7 +260,7 @@ class DeviceBurnIn:
         each = seconds / max(1, len(usable))
         for dtype in usable:
             yield from self._large(dtype, times[dtype], each)
-            yield self._unit(dtype, SMALL, max(8, min(256, int(0.2 / times[dtype]))))
+            yield self._unit(dtype, SMALL, 8, min(TURN_S, seconds / 8))
 
     def times(self) -> Iterator[tuple[str, float]]:
         """Seconds of a small product of each type that this device has."""
@@ -254,7 +268,7 @@ class DeviceBurnIn:
             if dtype == "tf32" and self._device.type != "cuda":
                 continue
             try:
-                products = Products(dtype, SMALL, self._device)
+                products = Products(dtype, TIMED, self._device)
                 yield dtype, min(timed(products) for _ in range(3))
             except (RuntimeError, NotImplementedError) as error:
                 if not registry.lacks(error):
@@ -263,25 +277,25 @@ class DeviceBurnIn:
 
     def _large(self, dtype: str, small_s: float, seconds: float) -> Iterator[Unit]:
         for size in SIZES.get(self._device.type, DEVICE_SIZES):
-            once_s = small_s * (size / SMALL) ** 3
+            once_s = small_s * (size / TIMED) ** 3
             if 4 * once_s > max(seconds, 0.1) or size == SMALL:
                 continue
             if Products.bytes_for(dtype, size) > free_bytes(self._device) / 2:
                 self.notes.append(f"{dtype}: products of {size} rows do not fit the free memory")
                 continue
             with suppressed_out_of_memory(self.notes, f"{dtype}: out of memory at {size} rows"):
-                yield self._unit(dtype, size, max(4, min(64, int(seconds / 4 / once_s))))
+                yield self._unit(dtype, size, 4, min(TURN_S, seconds / 4))
                 return
 
-    def _unit(self, dtype: str, size: int, count: int) -> ProductUnit:
+    def _unit(self, dtype: str, size: int, count: int, seconds: float) -> ProductUnit:
         products = Products(dtype, size, self._device)
         if products.rounds_partial_sums():
-            products.kinds = ["sparse"]
+            products.kinds.remove("dense")
             self.notes.append(
                 f"{dtype}, {size} rows: partial sums are stored in {products.result}, so dense"
                 " products are not judged"
             )
-        return ProductUnit(products, count)
+        return ProductUnit(products, count, seconds)
 
     def _memory(
         self, seconds: float, size: int | None, flip: Sequence[int] | None

@@ -39,15 +39,24 @@ def entries(name: str, seed: int, shape: tuple[int, ...], largest: int) -> Whole
     return np.where(drawn & np.uint64(1), size.view(np.int64), -size.view(np.int64)).reshape(shape)
 
 
-def scattered(name: str, seed: int, rows: int, columns: int, largest: int) -> Whole:
-    """One entry in each row, at most one in each column where there are as many, [rows, columns].
+def powers(name: str, seed: int, shape: tuple[int, ...], highest: int) -> Whole:
+    """Powers of two from 1 to 2^`highest`, of both signs, of the shape."""
+    drawn = words(name, seed, prod(shape))
+    size = np.int64(1) << ((drawn >> np.uint64(1)) % np.uint64(highest + 1)).astype(np.int64)
+    return np.where(drawn & np.uint64(1), size, -size).reshape(shape)
 
-    What is multiplied by it is one product at a time, so its partial sums are never rounded.
+
+def scattered(name: str, seed: int, columns: int, values: Whole) -> Whole:
+    """Each value in a row of its own, at most one in a column where there are as many columns.
+
+    [rows] to [rows, columns]. What is multiplied by it is one product at a time, so its partial
+    sums are never rounded.
     """
+    rows = len(values)
     chosen = np.argsort(words(f"{name}/place", seed, columns), kind="stable")[:rows]
     places = chosen[np.arange(rows) % len(chosen)]
     found = np.zeros((rows, columns), dtype=np.int64)
-    found[np.arange(rows), places] = entries(name, seed, (rows,), largest)
+    found[np.arange(rows), places] = values
     return found
 
 

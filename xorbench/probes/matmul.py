@@ -18,7 +18,7 @@ from xorbench.probes.exact import (
     tensor,
     whole_bits,
 )
-from xorbench.probes.integers import Whole, entries, largest_entry, scattered, words
+from xorbench.probes.integers import Whole, entries, largest_entry, powers, scattered, words
 from xorbench.probes.rounding import Pattern
 
 SUMMED: Final = {
@@ -43,6 +43,12 @@ FULL: Final = {
     "int8": (127, 127),
 }
 """The largest entries of both factors where one product at a time is added."""
+SINGLE: Final = {"float64": (2**53 - 1, 3), "float32": (2**24 - 1, 3), "float16": (2**11 - 1, 5)}
+"""The largest entry of one factor, and the highest power of two in the other: every bit of a
+significand is moved, on either side in turn. Of narrower types `FULL` does that."""
+KINDS: Final = ("dense", "sparse", "left", "right")
+"""Many small products summed; one product at a time of half significands, or of whole ones on the
+left or on the right with a power of two on the other side."""
 TERMS: Final = 64  # of a sum in a type too narrow for all terms
 
 
@@ -95,7 +101,7 @@ def cases() -> Iterator[ExactCase]:
     for dtype in ("float32", "float64", "bfloat16", "float16", "tf32"):
         for multiply in MULTIPLIES:
             for shape in SHAPES if multiply.name in ("mm", "linear") else SHAPES[:1]:
-                for kind in ("dense", "sparse"):
+                for kind in kinds(dtype, multiply.addend or shape != SHAPES[0]):
                     yield _case(dtype, multiply, shape, kind)
     for kind in ("dense", "sparse"):
         yield _narrow("int8", "int32", Multiply("int_mm", _int8), (32, 256, 24), kind)
@@ -103,6 +109,11 @@ def cases() -> Iterator[ExactCase]:
             both = {"float8_e5m2": "float8_e4m3fn"}.get(dtype, dtype)  # two e5m2 have no kernel
             multiply = Multiply("scaled_mm", partial(_float8, left=dtype, right=both))
             yield _narrow(dtype, "float32", multiply, (32, 64, 48), kind)
+
+
+def kinds(dtype: str, few: object = False) -> tuple[str, ...]:
+    """The kinds of entries of a type; `few` leaves out the whole significands."""
+    return KINDS[:2] if few or dtype not in SINGLE else KINDS
 
 
 def _case(dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str) -> ExactCase:
@@ -175,11 +186,11 @@ def _operands(
     bits = SUMMED[dtype]
     limit = 2 ** (bits - 1) if multiply.addend else 2**bits
     addend_shape = {"matrix": (*lead, m, n), "row": (n,), "": (1,)}[multiply.addend]
-    if kind == "sparse":
-        left_most, right_most = FULL[dtype]
-        rows = [scattered(f"{name}/a{i}", 0, m, k, left_most) for i in range(multiply.batch or 1)]
-        a = np.stack(rows) if lead else rows[0]
-        b = entries(f"{name}/b", 0, (*lead, k, n), right_most)
+    if kind != "dense":
+        pairs = [
+            one_at_a_time(f"{name}/{i}", dtype, kind, shape) for i in range(multiply.batch or 1)
+        ]
+        a, b = (np.stack(parts) if lead else parts[0] for parts in zip(*pairs, strict=True))
         addend_most = 1
         if multiply.addend:  # a product and an addend must be exact together
             a, b, addend_most = np.sign(a), np.sign(b) * (abs(b) % (limit // 2) + 1), limit // 2
@@ -191,6 +202,25 @@ def _operands(
         addend_most = limit
     c = entries(f"{name}/c", 0, addend_shape, addend_most)
     return {"a": a, "b": b, "c": c if multiply.addend else np.zeros_like(c)}
+
+
+def one_at_a_time(
+    name: str, dtype: str, kind: str, shape: tuple[int, int, int]
+) -> tuple[Whole, Whole]:
+    """Left [M, K] with one entry a row, and right [K, N]: no sum has more than one term."""
+    m, k, n = shape
+    shapes = {"left": (m,), "right": (k, n)}
+    if kind == "sparse":
+        mosts = dict(zip(shapes, FULL[dtype], strict=True))
+        sides = {side: entries(f"{name}/{side}", 0, shapes[side], mosts[side]) for side in shapes}
+    else:
+        most, highest = SINGLE[dtype]
+        other = "right" if kind == "left" else "left"
+        sides = {
+            kind: entries(f"{name}/{kind}", 0, shapes[kind], most),
+            other: powers(f"{name}/{other}", 0, shapes[other], highest),
+        }
+    return scattered(name, 0, k, sides["left"]), sides["right"]
 
 
 def _thinned(name: str, a: Whole, terms: int) -> Whole:

@@ -5,6 +5,7 @@ stand where, with which sign and times which power of two, on all sides of the p
 round has another right answer, and none of them was computed on a device.
 """
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Final, NamedTuple
@@ -24,8 +25,8 @@ from xorbench.probes.exact import (
     width,
     wrong_elements,
 )
-from xorbench.probes.integers import Whole, entries, largest_entry, scattered, words
-from xorbench.probes.matmul import FULL
+from xorbench.probes.integers import Whole, entries, largest_entry, words
+from xorbench.probes.matmul import FULL, kinds, one_at_a_time
 from xorbench.probes.rounding import Pattern
 
 BASE: Final = 256  # rows and columns that the host multiplies
@@ -36,6 +37,9 @@ POWERS: Final = {"float16": (-2, 0), "int8": (0, 0)}
 COMPARED: Final = 1 << 17  # words that a CPU compares at once: the answer stays in its cache
 
 
+ROUNDED: Final = 2.0**-6  # of the largest result: what rounding partial sums may add up to
+
+
 class WrongProduct(NamedTuple):
     """An element of a product that is wrong: which product of which round, and whether again."""
 
@@ -44,7 +48,7 @@ class WrongProduct(NamedTuple):
     again: bool
 
 
-class Round(NamedTuple):
+class ProductRound(NamedTuple):
     """What one round did: its products, and each wrong element of them."""
 
     kind: str
@@ -65,8 +69,8 @@ class Products:
         empty = partial(torch.empty, (size, size), device=device)
         self._left, self._right = (empty(dtype=torch_type(self._input)) for _ in range(2))
         self._found, self._expected = (empty(dtype=torch_type(self.result)) for _ in range(2))
-        self._bases = {kind: _Base(dtype, self.result, kind, size) for kind in ("dense", "sparse")}
-        self.kinds = ["dense", "sparse"]
+        self._bases = {kind: _Base(dtype, self.result, kind, size) for kind in kinds(dtype)}
+        self.kinds = list(kinds(dtype))
 
     @staticmethod
     def bytes_for(dtype: str, size: int) -> int:
@@ -74,23 +78,30 @@ class Products:
         each = {"float64": 8, "float32": 4, "tf32": 4, "int8": 1}.get(dtype, 2)
         return size * size * (2 * each + 2 * max(each, 4 if dtype == "int8" else each))
 
-    def round(self, number: int, products: int) -> Round:
-        """Multiply so many times and verify every element of every product."""
+    def round(self, number: int, products: int, seconds: float = 0.0) -> ProductRound:
+        """Multiply so many times at least, and so long; verify every element of every product."""
+        end = time.monotonic() + seconds
         kind = self.kinds[number % len(self.kinds)]
         with exact_settings(tf32=self.dtype == "tf32"):
             self._fill(kind, number)
             wrong: list[WrongProduct] = []
-            for product in range(products):
+            product = 0
+            while product < products or time.monotonic() < end:
                 self._multiply(product)
                 if self._differs():
                     wrong += self._located(product)
-        return Round(kind, products, wrong)
+                product += 1
+        return ProductRound(kind, product, wrong)
 
     def bare(self, products: int) -> None:
         """Multiply so many times and look at nothing: what verifying is compared with."""
         with exact_settings(tf32=self.dtype == "tf32"):
             for product in range(products):
                 self._multiply(product)
+
+    def sides(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Left factor, right factor transposed, and the right answer, of the present round."""
+        return self._left, self._right, self._expected
 
     def settle(self) -> None:
         """Wait until the last product is there."""
@@ -114,8 +125,8 @@ class Products:
     def rounds_partial_sums(self) -> bool:
         """Whether this library stores partial sums of a dense product in a narrow type.
 
-        It then differs from the right answer at many places, each time the same, by one or two
-        units in the last place: it is not judged.
+        It then differs from the right answer at many places, each time the same, by no more than
+        the largest sum is rounded: it is not judged.
         """
         if self.result in ("float32", "float64", "int32"):
             return False
@@ -125,10 +136,11 @@ class Products:
             for _ in range(2):
                 self._multiply(0)
                 found.append(self._found.clone())
-        places = [one.view(torch.int16).to(torch.int32) for one in (found[0], self._expected)]
-        off = (places[0] - places[1]).abs()
+        right = self._expected.double()
+        off = (found[0].double() - right).abs()
         many = int((off > 0).sum()) * 1000 > off.numel()
-        return many and int(off.max()) <= 2 and torch.equal(found[0], found[1])
+        little = bool(off.max() <= ROUNDED * right.abs().max())
+        return many and little and torch.equal(found[0], found[1])
 
     def _multiply(self, product: int) -> None:
         """By `mm` and by `matmul` in turn; the right factor lies transposed."""
@@ -198,10 +210,8 @@ class _Base:
 
     def __init__(self, dtype: str, result: str, kind: str, size: int) -> None:
         name, host = f"product/{dtype}/{kind}/{size}", torch.device("cpu")
-        if kind == "sparse":
-            left_most, right_most = FULL[dtype]
-            left = scattered(f"{name}/left", 0, BASE, size, left_most)
-            right = entries(f"{name}/right", 0, (size, BASE), right_most)
+        if kind != "dense":
+            left, right = one_at_a_time(name, dtype, kind, (BASE, size, BASE))
         else:
             most = largest_entry(size, 2 ** DENSE[dtype], min(FULL[dtype]))
             left = entries(f"{name}/left", 0, (BASE, size), most)

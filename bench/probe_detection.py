@@ -1,0 +1,436 @@
+"""What the exact probes find: faults of a simulated unit, and the bits that the probes ever move.
+
+    python bench/probe_detection.py --flips 2000
+
+A matrix product is computed as a systolic array does it: lane (i mod 8, j mod 8) multiplies and
+adds one term after the other. One lane has a fault: a bit that is stuck at 0 or 1, or flips once,
+in an input, in the accumulator or in the stored result. A fault is detected where the products of
+the canary then differ in any bit from their right answers. The other probes run on this PyTorch,
+with a bit flipped in an input or in a result. Shares have Wilson's 95% interval.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from xorbench.judge.stats import wilson
+from xorbench.probes import matmul
+from xorbench.probes.exact import ExactCase, tensor_bits, torch_type, whole_bits, width
+from xorbench.probes.memory import MemoryRegion, compiled
+from xorbench.probes.product import Products
+from xorbench.probes.registry import EXACT
+from xorbench.probes.rounding import FORMATS, decoded
+from xorbench.report.text import to_markdown
+
+Bits = npt.NDArray[np.uint64]
+Reals = npt.NDArray[Any]
+LANES: Final = 8
+SITES: Final = ("left input", "right input", "accumulator", "result")
+ACCUMULATED: Final = {"float64": "float64", "int8": "int32"}  # float32 of the others
+TYPES: Final = ("float32", "float64", "bfloat16", "float16", "tf32", "int8", "float8_e4m3fn")
+
+
+class Operands(NamedTuple):
+    """One product [M, K] times [K, N] plus [M, N], whole numbers."""
+
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    addend: npt.NDArray[np.int64]
+
+
+@dataclass
+class Seen:
+    """The bits of a site that were seen as 1, and as 0."""
+
+    ones: int = 0
+    zeros: int = 0
+
+    def add(self, bits: Bits) -> None:
+        """Take in bit patterns."""
+        if bits.size:
+            self.ones |= int(np.bitwise_or.reduce(bits, axis=None))
+            self.zeros |= int(np.bitwise_or.reduce(~bits, axis=None))
+
+    def share(self, size: int) -> float:
+        """The share of `size` bits seen as both."""
+        both = self.ones & self.zeros & (2**size - 1)
+        return both.bit_count() / size
+
+
+@dataclass
+class Tally:
+    """Faults of one kind: how many, how many were detected, how many never changed a bit."""
+
+    faults: int = 0
+    detected: int = 0
+    idle: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.faults + other.faults, self.detected + other.detected, self.idle + other.idle
+        )
+
+    def shown(self) -> str:
+        """The share with its interval."""
+        low, high = wilson(self.detected, self.faults)
+        return f"{self.detected / self.faults:.1%} [{low:.1%}, {high:.1%}]"
+
+
+# ------------------------------------------------------------------------- the simulated unit
+
+
+class Unit:
+    """A multiply-and-add unit of one type: how its numbers lie in bits."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+        self.input = "float32" if dtype == "tf32" else dtype
+        self.held = ACCUMULATED.get(dtype, "float32")
+        self.result = {"int8": "int32", "tf32": "float32"}.get(dtype, dtype)
+        if dtype.startswith("float8"):
+            self.result = "float32"
+        self.real = np.dtype(self.held)
+
+    def encode(self, values: Reals, dtype: str) -> Bits:
+        """Numbers of the accumulator's type as bits of a type that holds them exactly."""
+        if dtype in ("int8", "int32"):
+            return values.astype(np.int64).view(np.uint64) & np.uint64(2 ** width(dtype) - 1)
+        if dtype == "float64":
+            return np.ascontiguousarray(values, np.float64).view(np.uint64)
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+        if dtype == "float32":
+            return bits
+        if dtype == "bfloat16":
+            return bits >> np.uint64(16)
+        through = torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(torch_type(dtype))
+        return tensor_bits(through)
+
+    def decode(self, bits: Bits, dtype: str) -> Reals:
+        """Bits of a type as numbers of the accumulator's type; what is no number as NaN."""
+        size = width(dtype)
+        if dtype in ("int8", "int32"):
+            signed = (bits << np.uint64(64 - size)).view(np.int64) >> (64 - size)
+            return signed.astype(self.real)
+        if dtype == "float64":
+            return bits.view(np.float64)
+        if dtype == "bfloat16":
+            return (bits << np.uint64(16)).astype(np.uint32).view(np.float32)
+        if dtype == "float32":
+            return bits.astype(np.uint32).view(np.float32)
+        m, e = decoded(bits, FORMATS[dtype])
+        return np.ldexp(m.astype(np.float64), e).astype(self.real)
+
+    def store(self, sums: Reals) -> Bits:
+        """Sums as the result is stored: rounded once, where it is narrower."""
+        if self.result in ("int32", "float64", "float32"):
+            return self.encode(sums, self.result)
+        with np.errstate(all="ignore"):
+            narrow = torch.from_numpy(np.ascontiguousarray(sums, np.float32))
+        return tensor_bits(narrow.to(torch_type(self.result)))
+
+
+def products(dtype: str) -> Iterator[Operands]:
+    """The products of the canary of this type."""
+    for case in matmul.cases():
+        if not case.name.startswith(f"{dtype} "):
+            continue
+        arrays = case.make()
+        left, right, addend = arrays["a"], arrays["b"], arrays["c"]
+        shape = (*left.shape[:-1], right.shape[-1])
+        addend = np.broadcast_to(addend if addend.any() else np.zeros(1, np.int64), shape)
+        if left.ndim == 2:
+            left, right, addend = left[None], right[None], addend[None]
+        yield from map(Operands, left, right, addend)
+
+
+def lane_of(one: Operands, row: int, column: int) -> Operands:
+    """What one lane computes of a product."""
+    return Operands(
+        one.left[row::LANES], one.right[:, column::LANES], one.addend[row::LANES, column::LANES]
+    )
+
+
+def stuck(unit: Unit, one: Operands, site: str, masks: Bits, value: int) -> tuple[Any, Any]:
+    """For each mask, whether the fault changes anything on its way, and whether a result is wrong.
+
+    All faults at once: arrays are [faults, M, N].
+    """
+    left, right = (part.astype(unit.real) for part in (one.left, one.right))
+    lefts, rights = left[None], right[None]
+    changed = np.zeros(len(masks), bool)
+    if site in ("left input", "right input"):
+        chosen = left if site == "left input" else right
+        bits = unit.encode(chosen, unit.input)
+        forced = bits | masks[:, None, None] if value else bits & ~masks[:, None, None]
+        changed = (forced != bits).any((1, 2))
+        with np.errstate(all="ignore"):
+            damaged = unit.decode(forced, unit.input)
+        lefts, rights = (damaged, rights) if site == "left input" else (lefts, damaged)
+    sums = np.broadcast_to(one.addend.astype(unit.real), (len(masks), *one.addend.shape)).copy()
+    with np.errstate(all="ignore"):
+        for k in range(left.shape[1]):
+            sums += lefts[:, :, k, None] * rights[:, None, k, :]
+            if site == "accumulator":
+                bits = unit.encode(sums, unit.held)
+                forced = bits | masks[:, None, None] if value else bits & ~masks[:, None, None]
+                changed |= (forced != bits).any((1, 2))
+                sums = unit.decode(forced, unit.held)
+    found = unit.store(sums)
+    if site == "result":
+        forced = found | masks[:, None, None] if value else found & ~masks[:, None, None]
+        changed = (forced != found).any((1, 2))
+        found = forced
+    return changed, (found != right_bits(unit, one)).any((1, 2))
+
+
+def right_bits(unit: Unit, one: Operands) -> Bits:
+    """What must come out, by integer arithmetic."""
+    return whole_bits(one.left @ one.right + one.addend, unit.result)
+
+
+def size_of(unit: Unit, site: str) -> int:
+    """Bits of a site."""
+    kinds = {"accumulator": unit.held, "result": unit.result}
+    return width(kinds.get(site, unit.input))
+
+
+def stuck_tally(unit: Unit, site: str, lanes: Sequence[tuple[int, int]]) -> Tally:
+    """Every bit of a site stuck at 0 and at 1, in some lanes; detected by any product."""
+    size = size_of(unit, site)
+    masks = np.uint64(1) << np.arange(size, dtype=np.uint64)
+    tally = Tally()
+    for row, column in lanes:
+        for value in (0, 1):
+            changed, wrong = np.zeros(size, bool), np.zeros(size, bool)
+            for one in products(unit.dtype):
+                mine = lane_of(one, row, column)
+                if mine.left.size and mine.right.size:
+                    moved, bad = stuck(unit, mine, site, masks, value)
+                    changed, wrong = changed | moved, wrong | bad
+            tally += Tally(size, int(wrong.sum()), int((~changed).sum()))
+    return tally
+
+
+def flip_tally(unit: Unit, site: str, flips: int, drawn: np.random.Generator) -> Tally:
+    """So many single flips: at a random term of a random element of a random product."""
+    some = list(products(unit.dtype))
+    each = np.bincount(drawn.integers(len(some), size=flips), minlength=len(some))
+    return sum(
+        (_flipped(unit, one, site, int(n), drawn) for one, n in zip(some, each, strict=True) if n),
+        Tally(),
+    )
+
+
+def _flipped(unit: Unit, one: Operands, site: str, n: int, drawn: np.random.Generator) -> Tally:
+    (m, terms), columns = one.left.shape, one.right.shape[1]
+    i, j, at = (drawn.integers(size, size=n) for size in (m, columns, terms))
+    masks = np.uint64(1) << drawn.integers(size_of(unit, site), size=n).astype(np.uint64)
+    lefts, rights = one.left[i].astype(unit.real), one.right[:, j].T.astype(unit.real)
+    here = np.arange(n)
+    for name, part in (("left input", lefts), ("right input", rights)):
+        if site == name:
+            with np.errstate(all="ignore"):
+                part[here, at] = unit.decode(
+                    unit.encode(part[here, at], unit.input) ^ masks, unit.input
+                )
+    sums = one.addend[i, j].astype(unit.real)
+    with np.errstate(all="ignore"):
+        for k in range(terms):
+            sums = sums + lefts[:, k] * rights[:, k]
+            hit = at == k
+            if site == "accumulator" and hit.any():
+                flipped = unit.encode(sums, unit.held) ^ masks
+                sums = np.where(hit, unit.decode(flipped, unit.held), sums)
+    found = unit.store(sums)
+    if site == "result":
+        found = found ^ masks
+    wrong = found != right_bits(unit, one)[i, j]
+    return Tally(n, int(wrong.sum()), int((~wrong).sum()))
+
+
+# ------------------------------------------------------------------------- toggle coverage
+
+
+def toggles(unit: Unit, some: Iterator[Operands]) -> dict[str, Seen]:
+    """The bits of each site that the products move."""
+    seen = {site: Seen() for site in SITES}
+    for one in some:
+        seen["left input"].add(unit.encode(one.left.astype(unit.real), unit.input))
+        seen["right input"].add(unit.encode(one.right.astype(unit.real), unit.input))
+        left, right = (part.astype(unit.real) for part in (one.left, one.right))
+        sums = one.addend.astype(unit.real)
+        for k in range(left.shape[1]):
+            sums = sums + left[:, k, None] * right[None, k, :]
+            if k < 64 or k % 16 == 0:
+                seen["accumulator"].add(unit.encode(sums, unit.held))
+        seen["result"].add(right_bits(unit, one))
+    return seen
+
+
+def burn_in_toggles(unit: Unit, rounds: int) -> dict[str, Seen] | None:
+    """The same for the scaled products of the burn-in, at 256 rows."""
+    if unit.dtype.startswith("float8") or unit.dtype == "tf32":
+        return None
+    burned = Products(unit.dtype, 256, torch.device("cpu"))
+    seen = {site: Seen() for site in SITES}
+    for number in range(rounds):
+        burned.round(number, 1)
+        left, right, found = burned.sides()
+        seen["left input"].add(tensor_bits(left))
+        seen["right input"].add(tensor_bits(right))
+        seen["result"].add(tensor_bits(found))
+        a, b = (part[:48].to(torch_type(unit.held)).numpy() for part in (left, right))
+        sums = np.zeros((48, 48), unit.real)
+        for k in range(a.shape[1]):
+            sums = sums + a[:, k, None] * b[None, :, k]
+            seen["accumulator"].add(unit.encode(sums, unit.held))
+    return seen
+
+
+# ------------------------------------------------------------------------- the other probes
+
+
+def real_tally(probe: str, site: str, flips: int, drawn: np.random.Generator) -> Tally:
+    """One bit flipped in an input, or in the result, of a case that this PyTorch computes."""
+    cases = list(EXACT[probe]())
+    tally = Tally()
+    for _ in range(flips):
+        case = cases[int(drawn.integers(len(cases)))]
+        wrong = _damaged(case, site, drawn)
+        tally += Tally(1, int(wrong), int(not wrong))
+    return tally
+
+
+def _damaged(case: ExactCase, site: str, drawn: np.random.Generator) -> bool:
+    """Whether a flipped bit shows; an input stays a whole number of its range."""
+    arrays = dict(case.make())
+    right = case.right(arrays)
+    if site == "input":
+        name = list(arrays)[int(drawn.integers(len(arrays)))]
+        changed = arrays[name].copy()
+        at = int(drawn.integers(changed.size))
+        before = int(changed.flat[at])
+        bits = max(1, abs(before).bit_length())
+        changed.flat[at] = before ^ (1 << int(drawn.integers(bits))) if before >= 0 else -before
+        if name == "places":
+            changed.flat[at] %= 7
+            if changed.flat[at] == before:
+                changed.flat[at] = (before + 1) % 7
+        arrays[name] = changed
+    found = tensor_bits(case.compute(arrays, torch.device("cpu")))
+    if site == "result":
+        found = found.copy()
+        found.flat[int(drawn.integers(found.size))] ^= np.uint64(
+            1 << int(drawn.integers(width(case.dtype)))
+        )
+    return bool((found != right).any())
+
+
+def memory_tally(kind: str, drawn: np.random.Generator, faults: int = 128) -> Tally:
+    """Words of 2 MiB: a bit stuck at 0 or 1, or two addresses that are one, over two rounds."""
+    tally = Tally()
+    march = compiled()
+    for fault in range(faults):
+        region = MemoryRegion(torch.device("cpu"), 2 << 20, march)
+        flat = region.words.view(-1)
+        at, other = (int(drawn.integers(flat.numel())) for _ in range(2))
+        mask = 1 << (fault % 64)
+        mask = mask - (1 << 64) if mask >> 63 else mask
+        wrong = 0
+        for _ in range(2):
+            if kind == "two addresses are one":
+                flat[at] = flat[other]
+            else:
+                flat[at] = flat[at] & ~mask if kind == "bit stuck at 0" else flat[at] | mask
+            wrong += len(list(region.march()))
+        tally += Tally(1, int(wrong > 0), int(wrong == 0))
+    return tally
+
+
+# ------------------------------------------------------------------------- the tables
+
+
+@dataclass
+class Options:
+    """How much is tried."""
+
+    flips: int = 2000
+    lanes: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (3, 5)])
+    types: tuple[str, ...] = TYPES
+
+
+def unit_rows(options: Options) -> Iterator[dict[str, str]]:
+    """A row a type and site."""
+    drawn = np.random.default_rng(0)
+    for dtype in options.types:
+        unit = Unit(dtype)
+        for site in SITES:
+            held = stuck_tally(unit, site, options.lanes)
+            once = flip_tally(unit, site, options.flips, drawn)
+            yield {
+                "type": dtype,
+                "fault in": site,
+                "stuck bits detected": held.shown(),
+                "n": str(held.faults),
+                "of those missed, the bit was so already": f"{held.idle} of "
+                f"{held.faults - held.detected}",
+                "flips detected": once.shown(),
+                "flips": str(once.faults),
+            }
+
+
+def toggle_rows(options: Options) -> Iterator[dict[str, str]]:
+    """A row a type: the share of bits seen as 0 and as 1, in the canary and in the burn-in."""
+    for dtype in options.types:
+        unit = Unit(dtype)
+        for name, seen in (
+            ("canary", toggles(unit, products(dtype))),
+            ("burn-in", burn_in_toggles(unit, 12)),
+        ):
+            if seen:
+                shares = {site: f"{seen[site].share(size_of(unit, site)):.0%}" for site in SITES}
+                yield {"type": dtype, "by": name, **shares}
+
+
+def other_rows(flips: int) -> Iterator[dict[str, str]]:
+    """A row a probe and fault."""
+    drawn = np.random.default_rng(1)
+    for probe in EXACT:
+        for site in ("input", "result"):
+            tally = real_tally(probe, site, flips, drawn)
+            yield {
+                "probe": probe,
+                "fault": f"one bit of an {site} flipped" if site == "input" else "… of a result",
+                "detected": tally.shown(),
+                "n": str(tally.faults),
+            }
+    for kind in ("bit stuck at 0", "bit stuck at 1", "two addresses are one"):
+        tally = memory_tally(kind, drawn)
+        yield {"probe": "memory", "fault": kind, "detected": tally.shown(), "n": str(tally.faults)}
+
+
+def main() -> int:
+    """Simulate, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--flips", type=int, default=2000, help="single flips of each kind")
+    parser.add_argument("--others", type=int, default=300, help="flips of each other probe")
+    options = parser.parse_args()
+    asked = Options(options.flips)
+    for title, rows in (
+        ("Matrix units", unit_rows(asked)),
+        ("Toggle coverage: bits seen as both 0 and 1", toggle_rows(asked)),
+        ("Other probes", other_rows(options.others)),
+    ):
+        sys.stdout.write(f"{title}\n\n{to_markdown(pd.DataFrame(rows, dtype=str))}\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
