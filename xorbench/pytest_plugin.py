@@ -85,6 +85,5 @@ def xorbench(
 ) -> XorbenchFixture:
     """Checks of trainings: `xorbench.check("python train.py")` fails where two runs differ."""
     out = pytestconfig.getoption("xorbench_out")
-    invoked = pytestconfig.invocation_params.dir
-    folder = invoked if pytestconfig.inipath is None else pytestconfig.rootpath
-    return XorbenchFixture(folder, tmp_path_factory, invoked / out if out else None)
+    kept = pytestconfig.invocation_params.dir / out if out else None
+    return XorbenchFixture(pytestconfig.rootpath, tmp_path_factory, kept)

@@ -1,0 +1,192 @@
+"""The fixture `xorbench` of the pytest plugin, in real suites that a real pytest runs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LIMIT_S = 300.0
+TRAINING = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    loss = model(torch.ones(4, 3)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+SUITE = """
+def test_same(xorbench):
+    found = xorbench.check("python train.py")
+    assert found.sentence == "the same in 2 runs, to the bit: 3 steps"
+
+def test_open(xorbench):
+    xorbench.check(["python", "-c", "print(1)"])
+
+def test_allowed(xorbench):
+    found = xorbench.check(["python", "-c", "print(1)"], allow_inconclusive=True)
+    assert found.exit_code == 3
+
+def test_failed_is_not_open(xorbench):
+    xorbench.check(["python", "-c", "raise SystemExit(5)"], allow_inconclusive=True)
+
+def test_bad(xorbench):
+    xorbench.check("python train.py", kill_after=[5, 12])
+
+def test_elsewhere(xorbench, tmp_path):
+    xorbench.check("python train.py", folder=tmp_path)
+"""
+
+
+def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A pytest of its own in a folder."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+
+
+Failures = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite that has run on two processes, started in a folder below its rootdir."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "train.py").write_text(TRAINING)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test_suite.py").write_text(SUITE)
+    done = pytest_in(folder / "tests", "-n2", "--junitxml=junit.xml", "--xorbench-out=kept")
+    (folder / "output.txt").write_text(done.stdout + done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def failures(suite: Path) -> Failures:
+    """What each test that failed says; an empty text for one that passed."""
+    cases = ET.parse(suite / "tests" / "junit.xml").getroot().iter("testcase")
+    return {case.attrib["name"]: case.findtext("failure") or "" for case in cases}
+
+
+def test_a_command_runs_in_the_rootdir_wherever_pytest_was_started(failures: Failures) -> None:
+    """The script is there, and not in the folder below that pytest was started in."""
+    assert failures["test_same"] == ""
+
+
+def test_an_open_answer_fails_and_says_how_it_may_pass(failures: Failures) -> None:
+    """A check that compared nothing is no pass, unless the test says so."""
+    assert "no process has imported PyTorch" in failures["test_open"]
+    assert "allow_inconclusive=True" in failures["test_open"]
+    assert failures["test_allowed"] == ""
+
+
+def test_a_failure_is_never_allowed(failures: Failures) -> None:
+    """The argument is about inconclusive answers alone."""
+    assert "the command failed in run 1: exit code 5" in failures["test_failed_is_not_open"].lower()
+
+
+def test_bad_input_is_an_error_of_one_line_and_a_hint(failures: Failures) -> None:
+    """The line of the test that made it, and none of the plugin's own."""
+    said = failures["test_bad"]
+    assert "E       xorbench.errors.BadOption: kill_after: needs resume" in said
+    assert "E       hint: check('python train.py', resume=" in said
+    assert '>       xorbench.check("python train.py", kill_after=[5, 12])' in said
+    assert "pytest_plugin.py" not in said
+    assert "api.py" not in said
+
+
+def test_another_folder_can_be_given(failures: Failures) -> None:
+    """There, there is no script."""
+    assert "can't open file" in failures["test_elsewhere"]
+
+
+def test_reports_are_kept_where_one_says_and_nothing_else_is_left(suite: Path) -> None:
+    """Relative to the folder in which pytest was started; the rootdir holds what it held."""
+    assert len(list((suite / "tests" / "kept" / "checks").glob("*/report.html"))) == 5
+    assert {path.name for path in suite.iterdir()} == {
+        *("pytest.ini", "train.py", "tests", "output.txt"),
+    }
+
+
+def test_without_a_configuration_file_it_is_the_folder_of_the_start(tmp_path: Path) -> None:
+    """Also where the tests, which are named, are in a folder below."""
+    script = "import os; os.path.exists('here.txt') or exit('not in the copy')"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "here.txt").touch()
+    (tmp_path / "tests" / "test_it.py").write_text(
+        f"def test_it(xorbench):\n"
+        f"    xorbench.check(['python', '-c', {script!r}], allow_inconclusive=True)\n"
+    )
+    said = pytest_in(tmp_path, "tests/test_it.py").stdout
+    assert "1 passed" in said, said
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of the examples, and what their suite said there, run on two processes.
+
+    It uses the fixture and the function, commands and a function, kills and resumes. With
+    `--runxfail` its test that must fail does so.
+    """
+    folder = tmp_path_factory.mktemp("examples") / "examples"
+    shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    return folder, pytest_in(folder, "-n2", "--runxfail", "tests").stdout
+
+
+def test_the_example_suite_passes_but_for_the_test_that_must_fail(
+    examples: tuple[Path, str],
+) -> None:
+    """And nothing is left in the folder."""
+    folder, said = examples
+    assert "1 failed, 3 passed" in said, said
+    left = {path.name for path in folder.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
+    assert left <= {".benchmarks"}, "another plugin makes it"
+
+
+def test_a_test_that_fails_shows_the_sentence_and_the_first_divergence(
+    examples: tuple[Path, str],
+) -> None:
+    """And its own line, the hint, the progress and the report; no line of xorbench's code."""
+    _, said = examples
+    assert (
+        "E       Failed: Not the same: run 2 differs from run 1 first in step 0, in parameter"
+    ) in said
+    assert "E         component               the initial parameters" in said
+    assert "E         hint: set the seed before the model is made" in said
+    assert ">       xorbench.check(train_without_a_seed, folder=FOLDER)" in said
+    assert "xorbench: run 2: 3 steps" in said
+    report = next(line for line in said.splitlines() if "report: " in line)
+    assert Path(report.partition("report: ")[2]).is_file()
+    assert "pytest_plugin.py" not in said
+    assert "api.py" not in said
+
+
+def test_a_fixture_of_that_name_in_a_conftest_wins(
+    xorbench: Callable[..., object], pytestconfig: pytest.Config
+) -> None:
+    """This suite has one: the program's command line; and the plugin is loaded."""
+    assert pytestconfig.pluginmanager.has_plugin("xorbench")
+    assert not hasattr(xorbench, "check")
+    assert callable(xorbench)
+
+
+def test_the_fixture_is_listed_with_what_it_does(tmp_path: Path) -> None:
+    """`pytest --fixtures` has its first line."""
+    said = pytest_in(tmp_path, "--fixtures", "-q").stdout
+    assert "xorbench -- " in said
+    assert 'Checks of trainings: `xorbench.check("python train.py")`' in said
