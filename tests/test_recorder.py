@@ -567,9 +567,11 @@ def test_a_step_has_a_most_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_clock_level_records_times_alone(clock: Recorded) -> None:
-    """Steps with their times, and no events."""
+    """Steps with their times and which optimizer it is that steps; no digest of anything."""
     for step in clock.steps("plain"):
-        assert (step.events, step.names, step.took_s > 0) == ([], {}, True)
+        (event,) = step.events
+        assert (event.kind, event.identity, event.digest) == ("clock", "o0", None)
+        assert (step.names, step.took_s > 0) == ({}, True)
     assert (clock.end("plain").final, clock.end("plain").steps) == ([], 3)
 
 

@@ -600,7 +600,14 @@ def _trace_case(options: dict[str, Any], case: str) -> int:
 
 @cli.command(cls=WithCommand)
 @click.argument("target", metavar="(-- CMD … | MODULE:FUNCTION)", nargs=-1)
-@click.option("--processes", default="2", metavar="N", help="How many times to run it [2].")
+@click.option("--against", metavar="CMD", help="Another command: the same bits, and as fast?")
+@click.option(
+    "--processes", metavar="N", help="How many times to run it [2, each with --against 5]."
+)
+@click.option("--skip", metavar="N", help="With --against: first steps that are not timed [3].")
+@click.option("--threshold", metavar="X", help="With --against: slower by more fails [5%].")
+@click.option("--bits-only", is_flag=True, help="With --against: do not judge the speed.")
+@click.option("--speed-only", is_flag=True, help="With --against: do not judge the bits.")
 @click.option("--steps", metavar="K", help="End each run after K steps of an optimizer.")
 @click.option("--in-place", is_flag=True, help="Run in this folder itself, not in copies of it.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave it out of the copies.")
@@ -629,9 +636,38 @@ def check(**options: Any) -> int:
     exports = _exports(options)
     if options["folder"] is not None:
         return _print_check(command.from_folder(Path(options["folder"])), options, exports)
+    if options["against"] is not None:
+        return _check_against(options, exports)
+    for name in ("skip", "threshold", "bits_only", "speed_only"):
+        if options[name]:
+            raise BadOption(f"--{name.replace('_', '-')}: needs --against CMD")
     request = _check_request(options)
     if options["resume"] is not None or options["kill_after"] is not None:
         return _check_resume(request, options, exports)
+    if options["dry_run"]:
+        _say("\n".join(command.plan(request, command.prepared(request))))
+        return 0
+    return _print_check(command.check(request, _note), options, exports)
+
+
+def _check_against(options: dict[str, Any], exports: Any) -> int:
+    from xorbench.commands import against as command
+
+    for name in ("resume", "kill_after"):
+        if options[name] is not None:
+            raise BadOption(f"--against: cannot be given with --{name.replace('_', '-')}")
+    if options["bits_only"] and options["speed_only"]:
+        raise BadOption("--bits-only: cannot be given with --speed-only")
+    words = command.words_of(options["against"])
+    options["processes"] = options["processes"] or str(command.PROCESSES)
+    request = command.AgainstRequest(
+        _check_request(options),
+        words,
+        skip=parse.integer("--skip", options["skip"] or str(command.SKIP), 0, 1_000_000),
+        threshold=parse.share("--threshold", options["threshold"] or "5%"),
+        bits=not options["speed_only"],
+        speed=not options["bits_only"],
+    )
     if options["dry_run"]:
         _say("\n".join(command.plan(request, command.prepared(request))))
         return 0
@@ -649,7 +685,7 @@ def _check_resume(check_request: Any, options: dict[str, Any], exports: Any) -> 
             raise BadOption(f"{flag}: needs {needed}", hint)
     if options["in_place"]:
         raise BadOption("--in-place: cannot be given with --resume", "each run needs its own copy")
-    if options["processes"] != "2":
+    if options["processes"] not in (None, "2"):
         raise BadOption("--processes: cannot be given with --resume", "give more --kill-after")
     try:
         resume = tuple(shlex.split(options["resume"]))
@@ -674,7 +710,7 @@ def _check_request(options: dict[str, Any]) -> Any:
     return CheckRequest(
         words=words,
         target=target,
-        processes=parse.integer("--processes", options["processes"], 2, 64),
+        processes=parse.integer("--processes", options["processes"] or "2", 2, 64),
         steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
         in_place=options["in_place"],
         exclude=options["exclude"],

@@ -15,6 +15,7 @@ import msgspec
 
 from xorbench.commands.processes import terminable
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
+from xorbench.judge.against import AgainstAnswer
 from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
 from xorbench.judge.elements import Difference, difference
 from xorbench.judge.first_difference import (
@@ -109,6 +110,7 @@ class CheckOutcome:
     observed: CheckRuns
     conclusion: Conclusion
     machine: dict[str, Any]
+    against: AgainstAnswer | None = None
 
     @property
     def exit_code(self) -> int:
@@ -162,7 +164,17 @@ def _is_there(command: str, folder: Path | None) -> bool:
 def plan(request: CheckRequest, run: CommandRun) -> list[str]:
     """What will happen, in lines."""
     times = f"{request.processes} times" if request.processes > 2 else "twice"
-    lines = [f"runs {times}, one after the other: {request.command}"]
+    return [
+        f"runs {times}, one after the other: {request.command}",
+        *place_lines(request, run),
+        *filter(None, [unmet(run.words)]),
+        "if they differ, in detail once more, up to three pairs",
+    ]
+
+
+def place_lines(request: CheckRequest, run: CommandRun) -> list[str]:
+    """Where each run works, and what it gets of the folder."""
+    lines = []
     if run.copy is None:
         lines.append(f"each in {run.folder} itself")
     else:
@@ -177,8 +189,6 @@ def plan(request: CheckRequest, run: CommandRun) -> list[str]:
         ]
     if request.steps is not None:
         lines.append(f"each ends after {request.steps} steps")
-    lines += filter(None, [unmet(run.words)])
-    lines.append("if they differ, in detail once more, up to three pairs")
     return lines
 
 
@@ -222,7 +232,7 @@ def _run(
         observed = observe(request.words, ended)
         first = observed.diverged
         if first is not None and first.resumed_from is None:
-            observed.closer = _closer(first, again)
+            observed.closer = closer_look(first, again)
     return ended, observed
 
 
@@ -233,6 +243,10 @@ def from_folder(folder: Path) -> CheckOutcome:
         from xorbench.commands import resume
 
         return resume.from_folder(folder, saved)
+    if "against" in saved:
+        from xorbench.commands import against
+
+        return against.from_folder(folder, saved)
     numbered = sorted(folder.glob("run-[0-9]*"), key=lambda path: int(path.name[4:]))
     ended = [read_ended(path) for path in numbered]
     observed = observe(tuple(saved["words"]), ended)
@@ -240,7 +254,7 @@ def from_folder(folder: Path) -> CheckOutcome:
     closer = [folder / f"closer-{i}" for i in range(1, CLOSER_PAIRS + 1)]
     if first is not None:
         observed.closer = [
-            _looked_closer(first, read_ended(path / "1"), read_ended(path / "2"))
+            looked_closer(first, read_ended(path / "1"), read_ended(path / "2"))
             for path in closer
             if (path / "2" / "ended.json").exists()
         ]
@@ -449,7 +463,16 @@ def told(one: Ended) -> str:
 # A closer look
 
 
-def _closer(pair: RunPair, again: Callable[..., Ended]) -> list[Closer]:
+def records_of(one: Ended) -> list[TraceFile]:
+    """The records of a run."""
+    return traces.recorded(one.records)
+
+
+def closer_look(
+    pair: RunPair,
+    again: Callable[..., Ended],
+    read: Callable[[Ended], list[TraceFile]] = records_of,
+) -> list[Closer]:
     """Run pairs in detail around the step, until one diverges there."""
     first = pair.compared.first
     assert first is not None
@@ -461,15 +484,21 @@ def _closer(pair: RunPair, again: Callable[..., Ended]) -> list[Closer]:
         detail = (max(0, first.step - WIDER[number - 1]), first.step + WIDER[number - 1] - 1)
         options = {"detail": detail, "values_bytes": VALUES_BYTES, "stop_after": detail[1] + 1}
         one, other = (again(side, f"closer-{number}/{side}", **options) for side in (1, 2))
-        found.append(_looked_closer(pair, one, other))
+        found.append(looked_closer(pair, one, other, read))
         step = found[-1].first.step if found[-1].first else None
         if step is not None and detail[0] <= step <= detail[1]:
             break
     return found
 
 
-def _looked_closer(pair: RunPair, one: Ended, other: Ended) -> Closer:
-    for of in paired(traces.recorded(one.records), traces.recorded(other.records)):
+def looked_closer(
+    pair: RunPair,
+    one: Ended,
+    other: Ended,
+    read: Callable[[Ended], list[TraceFile]] = records_of,
+) -> Closer:
+    """Where two runs in detail differ first, in the process that the pair is of."""
+    for of in paired(read(one), read(other)):
         a, b = of.a, of.b
         if str(of.process) == pair.process and a is not None and b is not None:
             first = compare(a.lines(), b.lines(), a.head.generators).first

@@ -1,6 +1,6 @@
 """What `check` writes and prints."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ def write(outcome: CheckOutcome, exports: Any, *, as_json: bool) -> Shown:
         id=outcome.id,
         command=outcome.command,
         folder=str(outcome.folder),
-        runs=[_row(one) for one in outcome.runs],
+        runs=_rows(outcome),
         observed=outcome.observed,
         conclusion=outcome.conclusion,
         machine=outcome.machine,
         again=[f"xorbench check --from {outcome.folder}"],
+        against=outcome.against,
     )
     content = report.content(checked)
     text = program_text(outcome, content)
@@ -69,10 +70,32 @@ def program_text(outcome: CheckOutcome, content: Content) -> str:
         "hint": conclusion.hint,
         "facts": dict(conclusion.facts),
         "notes": conclusion.notes,
-        "runs": [_row(one) for one in outcome.runs],
+        **_against(outcome),
+        "runs": _rows(outcome),
         "verdicts": msgspec.to_builtins(content.verdicts),
     }
     return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+
+
+def _against(outcome: CheckOutcome) -> dict[str, object]:
+    """Both answers of a check against another command."""
+    if outcome.against is None:
+        return {}
+    bits, speed = outcome.against.bits, outcome.against.speed
+    return {
+        "bits": None if bits is None else {"outcome": bits.outcome, "sentence": bits.sentence},
+        "speed": None
+        if speed is None
+        else {"outcome": speed.outcome, "sentence": speed.sentence, **asdict(speed)},
+    }
+
+
+def _rows(outcome: CheckOutcome) -> list[dict[str, object]]:
+    rows = [_row(one) for one in outcome.runs]
+    if outcome.against is not None:  # of two commands, each of which has a run 1
+        names = [{"run": one.folder.name} for one in outcome.runs]
+        rows = [{**row, **name} for row, name in zip(rows, names, strict=True)]
+    return rows
 
 
 def _row(one: Ended) -> dict[str, object]:

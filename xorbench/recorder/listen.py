@@ -216,6 +216,7 @@ class Listener:
         self.begin()
         self._missing(optimizer, index)
         if self.options.level == "clock":
+            self.add("clock", f"o{index}", None)
             return
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
@@ -286,8 +287,7 @@ class Listener:
         line["recorder_s"] = round(self._spent, 6)
         self._spent = 0.0
         try:
-            if self.options.level != "clock":
-                line["events"] = self._finished(self._events)
+            line["events"] = self._finished(self._events)
             self._write(line)
         finally:
             self._step += 1

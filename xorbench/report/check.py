@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
+from xorbench.judge.against import AgainstAnswer
 from xorbench.judge.check import COMPONENTS, CheckRuns, Conclusion, verdicts
 from xorbench.judge.summary import SAME, Answer
+from xorbench.observe.records import Verdict
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown
 
@@ -24,11 +26,11 @@ class CheckReport:
     conclusion: Conclusion
     machine: dict[str, object] = field(default_factory=dict)
     again: Sequence[str] = ()
+    against: AgainstAnswer | None = None
 
 
 def content(checked: CheckReport) -> Content:
     """The report; its first answer is the sentence."""
-    conclusion = checked.conclusion
     heading = [("what was run", checked.command), ("folder", checked.folder)]
     software = [
         f"{key} {checked.machine[key]}" for key in ("torch", "python") if key in checked.machine
@@ -45,11 +47,26 @@ def content(checked: CheckReport) -> Content:
             Section("runs", "Runs", frame_of(list(checked.runs)), terminal=True),
         ],
         pictures=(),
-        verdicts=verdicts(checked.observed, conclusion),
-        answers=[Answer(SAME, conclusion.outcome, _without_word(conclusion.sentence))],
+        verdicts=_verdicts(checked),
+        answers=_answers(checked),
         environment=[(key, str(value)) for key, value in checked.machine.items()],
         again=checked.again,
     )
+
+
+def _verdicts(checked: CheckReport) -> Sequence[Verdict]:
+    if checked.against is not None:
+        return checked.against.verdicts
+    return verdicts(checked.observed, checked.conclusion)
+
+
+def _answers(checked: CheckReport) -> list[Answer]:
+    """One for each question, without what the answer's own word says."""
+    if checked.against is None:
+        asked = [Answer(SAME, checked.conclusion.outcome, checked.conclusion.sentence)]
+    else:
+        asked = checked.against.answers()
+    return [replace(one, sentence=_without_word(one.sentence)) for one in asked]
 
 
 def _without_word(sentence: str) -> str:
