@@ -16,13 +16,14 @@ from xorbench.api import CheckOptions, CheckResult
 from xorbench.errors import BadOption
 
 TRAINING = """
-def train(seed=0):
-    import torch
+def train(seed=0, wait_s=0):
+    import time, torch
     if seed is not None:
         torch.manual_seed(seed)
     model = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(3):
+    for _ in range(5):
+        time.sleep(wait_s)
         loss = model(torch.ones(4, 3)).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -30,6 +31,12 @@ def train(seed=0):
 
 def without_a_seed():
     train(None)
+
+def with_another_seed():
+    train(1)
+
+def slowly():
+    train(0, 0.5)
 
 def with_an_argument(path):
     train()
@@ -78,7 +85,7 @@ def test_a_function_is_found_below_the_working_folder(mine: ModuleType, tmp_path
     found = checked(tmp_path, mine.train, note=lines.append)
     assert found
     assert (found.outcome, found.exit_code, found.first_divergence) == ("pass", 0, None)
-    assert "3 steps" in found.sentence
+    assert "5 steps" in found.sentence
     assert found.report.is_file()
     assert found.report.is_relative_to(tmp_path / "out" / "checks")
     assert lines[0].startswith("runs twice")
@@ -109,6 +116,27 @@ def test_an_open_result_is_false_and_names_arguments_not_options(tmp_path: Path)
     assert not found
     assert (found.outcome, found.exit_code) == ("inconclusive", 3)
     assert found.hint == "give it longer with timeout"
+
+
+def test_two_functions_are_compared_by_their_bits(mine: ModuleType, tmp_path: Path) -> None:
+    """The second is another training, and its speed is not asked for."""
+    options = {"bits_only": True, "processes": 2, "steps": 1}
+    found = checked(tmp_path, mine.train, against=mine.with_another_seed, **options)
+    assert not found
+    assert found.first_divergence is not None
+    assert (found.first_divergence.step, found.first_divergence.component) == (0, "parameters")
+    assert found.speed is None
+
+
+def test_the_speed_of_a_function_is_compared_with_that_of_another(
+    mine: ModuleType, tmp_path: Path
+) -> None:
+    """The ratio of a step with its interval; one that sleeps is slower beyond doubt."""
+    options = {"speed_only": True, "processes": 2, "skip": 1, "threshold": "60%"}
+    found = checked(tmp_path, mine.slowly, against=mine.train, **options)
+    assert (found.outcome, found.first_divergence) == ("fail", None)
+    assert found.speed is not None
+    assert 1.6 < found.speed.low <= found.speed.ratio <= found.speed.high
 
 
 def test_the_commands_of_the_own_environment_come_first(tmp_path: Path) -> None:
@@ -145,11 +173,23 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "resumed by": ("python", {"resume": "no-such", "kill_after": 1}, "resume: there is no", ""),
     "in place": (
         *("python", {"resume": "python", "kill_after": 1, "in_place": True}),
-        *("in_place: cannot be given with resume", "copy"),
+        *("resume: cannot be given with in_place", ""),
     ),
+    "against resume": (
+        *("python", {"resume": "python", "against": "python"}),
+        *("against: cannot be given with resume", ""),
+    ),
+    "only both": (
+        *("python", {"against": "python", "bits_only": True, "speed_only": True}),
+        *("bits_only: cannot be given with speed_only", ""),
+    ),
+    "only alone": ("python", {"speed_only": True}, "speed_only: needs against", ""),
+    "no against": ("python", {"against": ""}, "against: empty", "such as"),
+    "unknown against": ("python", {"against": "no-such"}, "against: there is no command", ""),
+    "threshold": ("python", {"against": "python", "threshold": 5}, "threshold: must be", "5%"),
     "both": (
         *("python", {"resume": "python", "kill_after": 1, "processes": 2}),
-        *("processes: cannot be given with resume", "kill_after"),
+        *("resume: cannot be given with processes", ""),
     ),
 }  # fmt: skip
 

@@ -6,12 +6,13 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Final, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias, TypedDict
 
+from xorbench.commands import against as againsts
 from xorbench.commands import check as checks
 from xorbench.commands import check_outputs
 from xorbench.commands import resume as resumes
@@ -24,8 +25,8 @@ from xorbench.report.check import conclusion_text
 
 Trainable: TypeAlias = str | Sequence[str] | Callable[[], object]
 OPTIONS: Final = re.compile(
-    r"--(exclude|in-place|kill-after|link|max-copy|max-record|name|out|processes|resume|steps|"
-    r"timeout)(?![\w-])"
+    r"--(against|bits-only|exclude|in-place|kill-after|link|max-copy|max-record|name|out|"
+    r"processes|resume|skip|speed-only|steps|threshold|timeout)(?![\w-])"
 )
 NAMED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:function
 
@@ -46,8 +47,23 @@ class DivergedFirst:
 
 
 @dataclass(frozen=True, slots=True)
+class StepRatio:
+    """How long a step of the command takes, divided by one of `against`; lower is faster.
+
+    Attributes:
+        ratio: the estimate.
+        low: the lower end of its 95% interval between processes.
+        high: the upper end.
+    """
+
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found. It is true where the training is the same; `str` is the whole answer.
+    """What a check found. It is true where it passed; `str` is the whole answer.
 
     Attributes:
         outcome: `pass`, `fail` or `inconclusive`.
@@ -56,6 +72,7 @@ class CheckResult:
         first_divergence: where it is not the same; None where nothing differs.
         meaning: what that means; may be empty.
         hint: what to do; may be empty.
+        speed: with `against`, how the times of a step compare; None where none were taken.
         notes: what should be known besides.
         text: the answer, and what it rests on, in lines.
         folder: where the records of the runs are.
@@ -68,6 +85,7 @@ class CheckResult:
     first_divergence: DivergedFirst | None
     meaning: str
     hint: str
+    speed: StepRatio | None
     notes: tuple[str, ...]
     text: str
     folder: Path
@@ -85,6 +103,11 @@ class CheckOptions(TypedDict, total=False):
 
     resume: Trainable | None
     kill_after: int | Sequence[int] | None
+    against: Trainable | None
+    skip: int | None
+    threshold: float | str | None
+    bits_only: bool
+    speed_only: bool
     processes: int | None
     steps: int | None
     timeout: float
@@ -105,6 +128,11 @@ def check(
     *,
     resume: Trainable | None = None,
     kill_after: int | Sequence[int] | None = None,
+    against: Trainable | None = None,
+    skip: int | None = None,
+    threshold: float | str | None = None,
+    bits_only: bool = False,
+    speed_only: bool = False,
     processes: int | None = None,
     steps: int | None = None,
     timeout: float = 3600.0,
@@ -126,7 +154,12 @@ def check(
             interpreter imports and calls without arguments; or its name, `package.module:function`.
         resume: how a killed training is resumed; needs `kill_after`.
         kill_after: the number of steps after which it is killed; each is a trial of its own.
-        processes: how many times it is run; 2 by default.
+        against: another command, or function: has it the same bits, and is a step as fast?
+        skip: with `against`, how many first steps are not timed; 3 by default.
+        threshold: with `against`, slower by more fails, such as `0.05` or `5%`, the default.
+        bits_only: with `against`, do not judge the speed.
+        speed_only: with `against`, do not judge the bits.
+        processes: how many times it is run; 2 by default, with `against` 5 each.
         steps: end each run after so many steps of an optimizer.
         timeout: the seconds that one run may take.
         folder: the working folder; by default the current one. Each run gets a fresh copy of it.
@@ -151,7 +184,7 @@ def check(
         here = _folder(folder)
         request = CheckRequest(
             words=_words("command", command, here),
-            processes=2 if processes is None else _whole("processes", processes, 2, 64),
+            processes=_processes(processes, 2 if against is None else againsts.PROCESSES),
             steps=None if steps is None else _whole("steps", steps, 1, 2**31),
             in_place=in_place,
             exclude=_texts("exclude", exclude),
@@ -164,32 +197,66 @@ def check(
             name=None if name is None else _name(name),
             folder=here,
         )
+        asked = {
+            "skip": skip,
+            "threshold": threshold,
+            "bits_only": bits_only or None,
+            "speed_only": speed_only or None,
+        }
+        if against is not None:
+            _refuse("against", {"resume": resume, "kill_after": kill_after})
+            return _result(_compared(request, against, asked, note))
+        for option, value in asked.items():
+            if value is not None:
+                raise BadOption(f"{option}: needs against")
         if resume is None and kill_after is None:
             return _result(checks.check(request, note))
-        return _result(_resumed(request, resume, kill_after, processes, note))
+        given = {"in_place": in_place or None, "processes": processes}
+        return _result(_resumed(request, resume, kill_after, given, note))
     except XorbenchError as error:
         raise _in_python(error) from None
+
+
+def _compared(
+    request: CheckRequest, against: Trainable, asked: Mapping[str, Any], note: Note
+) -> CheckOutcome:
+    if asked["bits_only"]:
+        _refuse("bits_only", {"speed_only": asked["speed_only"]})
+    skip, threshold = asked["skip"], asked["threshold"]
+    made = againsts.AgainstRequest(
+        request,
+        _words("against", against, request.folder or Path.cwd()),
+        skip=againsts.SKIP if skip is None else _whole("skip", skip, 0, 1_000_000),
+        threshold=parse.share("threshold", "5%" if threshold is None else str(threshold)),
+        bits=not asked["speed_only"],
+        speed=not asked["bits_only"],
+    )
+    return againsts.check(made, note)
 
 
 def _resumed(
     request: CheckRequest,
     resume: Trainable | None,
     kill_after: int | Sequence[int] | None,
-    processes: int | None,
+    given: Mapping[str, object],
     note: Note,
 ) -> CheckOutcome:
     if resume is None or kill_after is None:
-        given, lacking = ("kill_after", "resume") if resume is None else ("resume", "kill_after")
+        has, lacks = ("kill_after", "resume") if resume is None else ("resume", "kill_after")
         raise BadOption(
-            f"{given}: needs {lacking}",
+            f"{has}: needs {lacks}",
             "check('python train.py', resume='python resume.py', kill_after=12)",
         )
-    if request.in_place:
-        raise BadOption("in_place: cannot be given with resume", "each run needs its own copy")
-    if processes is not None:
-        raise BadOption("processes: cannot be given with resume", "give more in kill_after")
+    _refuse("resume", given)
     words = _words("resume", resume, request.folder or Path.cwd())
     return resumes.check(resumes.ResumeRequest(request, words, _kills(kill_after)), note)
+
+
+def _refuse(option: str, beside: Mapping[str, object]) -> None:
+    """Raise `BadOption` for what cannot be given beside an option; None is not given."""
+    for name, value in beside.items():
+        if value is not None:
+            raise BadOption(f"{option}: cannot be given with {name}")
 
 
 def _result(outcome: CheckOutcome) -> CheckResult:
@@ -206,11 +273,19 @@ def _result(outcome: CheckOutcome) -> CheckResult:
         first_divergence=first,
         meaning=found.meaning,
         hint=found.hint,
+        speed=_speed(outcome),
         notes=found.notes,
         text=conclusion_text(found),
         folder=outcome.folder,
         report=shown.report,
     )
+
+
+def _speed(outcome: CheckOutcome) -> StepRatio | None:
+    found = outcome.against.speed if outcome.against is not None else None
+    if found is None or found.ratio is None or found.low is None or found.high is None:
+        return None
+    return StepRatio(found.ratio, found.low, found.high)
 
 
 # Arguments
@@ -229,6 +304,10 @@ def _whole(option: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadOption(f"{option}: must be a whole number, got {value!r}")
     return parse.integer(option, str(value), low, high)
+
+
+def _processes(given: int | None, default: int) -> int:
+    return default if given is None else _whole("processes", given, 2, 64)
 
 
 def _kills(given: int | Sequence[int]) -> tuple[int, ...]:
