@@ -76,6 +76,27 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
     "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),
+    "burn-in": (
+        ("canary", "--devices", "pretend,pretend:1", "--probes", "matmul,conv,memory",
+         "--burn-in", "0.1", "--memory", "1MiB", "--json"),
+        {},
+    ),
+    "wrong words": (
+        ("canary", "--devices", "pretend", "--probes", "memory", "--burn-in", "0.1", "--memory",
+         "1MiB", "--inject", "flip-memory:epoch=0,element=40000,bit=7"),
+        {},
+    ),
+    "mm is off": (
+        ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
+        {"fault": "round:mm:1"},
+    ),
+    "conv is off": (
+        ("canary", "--devices", "pretend", "--probes", "conv"), {"fault": "round:convolution:1"}
+    ),
+    "lost": (
+        ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
+        {"fault": "sticky:512"},
+    ),
     "broken": (
         ("canary", "--devices", "pretend,pretend:1", "--json"), {"fault": "sticky:128"}
     ),

@@ -1,6 +1,7 @@
 """Commands on an accelerator: what passes, what is skipped, what is lost, and what checks see."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.settings_table import settings_table
 from xorbench.observe import store
 from xorbench.observe.records import Run, TrainingRecord
+from xorbench.plan.probes import EXACT_PROBES
 from xorbench.universal import numpy_backend, spec
 from xorbench.universal.spec import UniversalRecipe
 
@@ -201,9 +203,54 @@ def test_a_canary_passes_on_both_devices(ran: Ran) -> None:
     verdicts = json.loads(done.stdout)["verdicts"]
     assert {(v["check"], v["subject"]) for v in verdicts if v["outcome"] == "pass"} == {
         (check, device)
-        for check in ("arithmetic", "universal", "accuracy")
+        for check in ("arithmetic", "universal", "accuracy", *EXACT_PROBES)
         for device in ("pretend", "pretend:1")
     }
+
+
+def test_a_burn_in_keeps_both_devices_busy_and_passes(ran: Ran) -> None:
+    """Products, convolutions and memory of each, every element of every result."""
+    done, _ = ran("burn-in")
+    assert done.returncode == 0, done.stderr
+    burned = json.loads(done.stdout)["burned"]
+    for device in ("pretend", "pretend:1"):
+        units = {unit["unit"]: unit for unit in burned[device]}
+        assert {"matmul float32 256", "conv", "memory"} <= set(units)
+        assert all(unit["results"] and not unit["wrongs"] for unit in units.values())
+
+
+def test_a_flipped_word_of_a_devices_memory_is_named(ran: Ran) -> None:
+    """Its place and its bit."""
+    done, _ = ran("wrong words")
+    assert done.returncode == 1
+    assert re.search(r"mismatch on pretend: .*element \[40000\]:.*bits flipped: 7$", done.stderr,
+                     re.MULTILINE)  # fmt: skip
+
+
+def test_a_device_whose_products_are_one_ulp_off_fails_and_the_cpu_passes(ran: Ran) -> None:
+    """One unit in the last place of every product: what training 60 epochs does not show."""
+    done, _ = ran("mm is off")
+    assert done.returncode == 1
+    assert re.search(r"FAIL +pretend +matmul +\d+ of 178 results", done.stdout)
+    assert re.search(r"FAIL +pretend: matmul float32 256 +burn-in .*again at the same place",
+                     done.stdout)  # fmt: skip
+    assert re.search(r"PASS +cpu +matmul", done.stdout)
+    assert "FAIL  cpu" not in done.stdout
+
+
+def test_a_device_whose_convolutions_are_one_ulp_off_fails(ran: Ran) -> None:
+    """Each convolution of float32, by name."""
+    done, _ = ran("conv is off")
+    assert done.returncode == 1
+    assert "float32 conv1d 31 by 7 padding 3, forward: 310 of 310 elements" in done.stdout
+
+
+def test_a_device_lost_in_the_burn_in_is_named_and_the_others_go_on(ran: Ran) -> None:
+    """Its context breaks; the CPU's units have their turns all the same."""
+    done, _ = ran("lost")
+    assert done.returncode == 1
+    assert re.search(r"FAIL +pretend +completion +lost in the burn-in: ", done.stdout)
+    assert re.search(r"PASS +cpu: matmul float32 256 +burn-in +\d+ results, all right", done.stdout)
 
 
 def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran, tmp_path: Path) -> None:

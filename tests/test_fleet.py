@@ -139,6 +139,33 @@ def test_a_wrong_edge_case_is_wrong_arithmetic(nodes: list[Node]) -> None:
     assert said(judged(nodes)) == [("XB102", 1)]
 
 
+def test_a_wrong_exact_probe_needs_no_vote(nodes: list[Node]) -> None:
+    """One rank's matrix unit is wrong: to be isolated, with the element."""
+    wrong = Wrong(what="float32 dense mm", expected="e1", actual="1 of 9 elements, element [0, 1]")
+    nodes[2] = replace(nodes[2], probes=[wrong])
+    found = judged(nodes)
+    assert said(found) == [("XB115", 2)]
+    assert found[0].found == "float32 dense mm: 1 of 9 elements, element [0, 1]"
+    assert cordon(found) == ["n2"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "cordoned"), [((1,), "XB116", ["n1"]), ((0, 1), "XB117", [])]
+)
+def test_who_alone_gets_wrong_collectives_is_at_fault(
+    nodes: list[Node], wrong: tuple[int, ...], code: str, cordoned: list[str]
+) -> None:
+    """Where several do, it may be the network: nobody is isolated."""
+    fact = Wrong(what="float32 all_reduce", expected="a", actual="b")
+    replicas = [
+        Replica(rank=r, node=f"n{r}", checked=20, wrong=[fact] if r in wrong else [])
+        for r in range(3)
+    ]
+    found = rules.judge(FleetData(nodes[:3], replicas=replicas))
+    assert said(found) == [(code, rank) for rank in wrong]
+    assert cordon(found) == cordoned
+
+
 def test_a_rank_that_does_not_repeat_itself_is_named(nodes: list[Node]) -> None:
     """Its own two processes diverge at epoch 4."""
     diverged = [replace(nodes[3].trainings[0], diverged=4)]

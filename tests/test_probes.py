@@ -420,7 +420,11 @@ def test_every_unit_has_its_turn_in_its_turn() -> None:
     ("record", "outcome", "said"),
     [
         (ProbeRecord(probe="p", checked=3), "pass", "3 results, all right"),
-        (ProbeRecord(probe="p", checked=0, skipped=["a: no"]), "skipped", "a: no"),
+        (
+            ProbeRecord(probe="p", checked=0, skipped=["a: no", "b: no"]),
+            "skipped",
+            "2 not available here: no",
+        ),
         (
             ProbeRecord(probe="p", checked=3, wrong=[Fact(what="a", expected="b", actual="c")]),
             "fail",

@@ -364,7 +364,10 @@ def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
         hint = "not measured on this kind of device: compare with another device of the same model"
         return inconclusive(check, subject, expected, "; ".join(unjudged[:3]), hint)
     if not checked:
-        return skipped(check, subject, expected, some([s for r in records for s in r.skipped], 2))
+        reasons = dict.fromkeys(s.partition(": ")[2] for r in records for s in r.skipped)
+        return skipped(
+            check, subject, expected, f"{left} not available here: {some([*reasons], 2)}"
+        )
     return passed(check, subject, expected, f"{done}, all right")
 
 

@@ -29,7 +29,7 @@ DEVICE_MODELS: Final = 4096
 MEMORY_SHARE: Final = {"cpu": 0.25}
 DEVICE_MEMORY_SHARE: Final = 0.75
 MEMORY_PER_S: Final = 64 << 20  # bytes of memory for each second, so that all of it has its turn
-NAMED: Final = 20  # wrong elements that one turn names; all are counted
+NAMED: Final = 3  # wrong elements that one turn names; all are counted
 
 
 class TooMuchMemory(Exception):

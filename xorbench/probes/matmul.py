@@ -92,7 +92,7 @@ MULTIPLIES: Final = (
     Multiply("linear, gradient of input", _gradient("input")),
     Multiply("linear, gradient of weight", _gradient("weight")),
 )
-SHAPES: Final = ((31, 127, 7), (7, 4097, 31), (1, 4097, 127), (127, 1, 127), (160, 256, 96))
+SHAPES: Final = ((31, 127, 7), (7, 4097, 31), (1, 4097, 127), (127, 1, 127), (160, 256, 104))
 """M, K and N: odd, long, thin, and one that fills the tiles of a matrix unit."""
 
 

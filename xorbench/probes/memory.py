@@ -102,8 +102,8 @@ class MemoryRegion:
 
     def flip(self, element: int, bit: int) -> None:
         """Injected fault: flip one bit of one word; both count modulo their number."""
-        at = self.words.view(-1)[element % self.words.numel()]
-        at ^= _signed(1 << bit % 64)
+        flat, at = self.words.view(-1), element % self.words.numel()
+        flat[at] = int(flat[at].item()) ^ _signed(1 << bit % 64)
 
     def _write(self, tiles: range) -> None:
         self.words[tiles.start : tiles.stop] = self._pattern(tiles)

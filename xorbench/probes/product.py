@@ -117,7 +117,7 @@ class Products:
         bit = int(drawn[1] % np.uint64(width(self.result)))
         self._found.copy_(self._expected)
         flat = self._found.view(-1).view(WIDTHS[self._found.element_size()])
-        flat[at] ^= _signed(bit, width(self.result))
+        flat[at] = int(flat[at].item()) ^ _signed(bit, width(self.result))
         if self._differs():
             return ""
         return f"a comparison on {self.device} does not see bit {bit} of element {at} flipped"

@@ -20,6 +20,8 @@ KERNELS: Final = {
     "copy_": operators.copy_,
     "_copy_from": operators.copy_from,
     "_local_scalar_dense": operators.item,
+    "convolution_overrideable": operators.convolution,
+    "convolution_backward_overrideable": operators.convolution_backward,
 }
 CASTS: Final = {
     **dict.fromkeys(("linear", "matmul", "mm", "addmm")),

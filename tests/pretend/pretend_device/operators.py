@@ -296,6 +296,16 @@ def copy_from(source: Tensor, to: Tensor, non_blocking: bool = False) -> Tensor:
     return copy_(to, source, non_blocking)
 
 
+def convolution(*args: Any) -> Any:
+    """`aten::convolution_overrideable`: what a backend has in place of a library."""
+    return fallback(ATEN.convolution.default, *args)
+
+
+def convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> Any:
+    """`aten::convolution_backward_overrideable`."""
+    return fallback(ATEN.convolution_backward.default, gradient, x, weight, None, *rest)
+
+
 def item(tensor: Tensor) -> Any:
     """`aten::_local_scalar_dense`: it waits."""
     place(tensor.device).drain()
