@@ -1,8 +1,9 @@
-"""Run `check` on every script of the corpus, and say what it found beside what it must find.
+"""Run `check`, or `explain`, on the scripts of the corpus: what it found, and what it must find.
 
 python tests/corpus/corpus.py                 the whole corpus, as a Markdown table
 python tests/corpus/corpus.py unseeded_init   the scripts of which the name contains this
 python tests/corpus/corpus.py --resume [NAME] the same of resume.toml: killed, resumed and compared
+python tests/corpus/corpus.py --explain [NAME] for each bug, the cure that `explain` finds
 
 Exit code 1 if any answer is not the one that is asked for.
 """
@@ -14,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 HERE: Final = Path(__file__).parent
 # What a component of the answer may be for what the case asks for: the cause is closer to the
@@ -37,6 +39,8 @@ class CorpusCase:
     names: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
+    cures: list[str] | None = None
+    command: ClassVar[str] = "check"
 
     @property
     def must(self) -> str:
@@ -76,6 +80,7 @@ class ResumeCase:
     step: int | None = None
     names: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
+    command: ClassVar[str] = "check"
 
     @property
     def must(self) -> str:
@@ -107,11 +112,47 @@ class ResumeCase:
         return wrong + _lacking(self.names, result.get("sentence", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainCase:
+    """A script with a bug, and the switches that cure it."""
+
+    case: CorpusCase
+    command: ClassVar[str] = "explain"
+
+    @property
+    def script(self) -> str:
+        """The file."""
+        return self.case.script
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables to set."""
+        return self.case.env
+
+    @property
+    def must(self) -> str:
+        """What must be found, in a few words."""
+        return " or ".join(self.case.cures or ["no cure"])
+
+    def arguments(self) -> list[str]:
+        """What `explain` is called with."""
+        return ["--no-cost", "--", sys.executable, self.script]
+
+    def wrong(self, exit_code: int, result: dict[str, Any]) -> list[str]:
+        """What of the answer is wrong."""
+        if exit_code != 1:
+            return [f"exit code {exit_code}, not 1: {result.get('sentence')}"]
+        found = "+".join(result["cure"])
+        if found not in (self.case.cures or [""]):
+            return [f"{found or 'no cure'}, not {self.must}"]
+        return []
+
+
 def _lacking(names: list[str], said: str) -> list[str]:
     return [f"{name!r} is not in the answer" for name in names if name.lower() not in said.lower()]
 
 
-Case = CorpusCase | ResumeCase
+Case = CorpusCase | ResumeCase | ExplainCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +177,11 @@ def resume_cases() -> list[ResumeCase]:
         return [ResumeCase(**case) for case in tomllib.load(file)["case"]]
 
 
+def explain_cases() -> list[ExplainCase]:
+    """Every bug of `cases.toml`."""
+    return [ExplainCase(case) for case in cases() if case.exit == 1]
+
+
 def answer(case: Case, folder: Path) -> CorpusAnswer:
     """Check the script in a folder of its own, and compare the answer with the case."""
     work = folder / "work"
@@ -146,7 +192,7 @@ def answer(case: Case, folder: Path) -> CorpusAnswer:
     empty.mkdir()
     settings = {name: value.format(empty=empty) for name, value in case.env.items()}
     done = subprocess.run(
-        [sys.executable, "-m", "xorbench", "check", "--json", *case.arguments()],
+        [sys.executable, "-m", "xorbench", case.command, "--json", *case.arguments()],
         cwd=work,
         env={**os.environ, **settings},
         capture_output=True,
@@ -160,10 +206,16 @@ def answer(case: Case, folder: Path) -> CorpusAnswer:
     return CorpusAnswer(case, done.returncode, result, case.wrong(done.returncode, result))
 
 
+def _asked() -> Sequence[Case]:
+    if "--resume" in sys.argv:
+        return resume_cases()
+    return explain_cases() if "--explain" in sys.argv else cases()
+
+
 def main() -> int:
     """Print a row as each script is done."""
-    wanted = [word for word in sys.argv[1:] if word != "--resume"]
-    every: list[Case] = [*(resume_cases() if "--resume" in sys.argv else cases())]
+    wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    every: list[Case] = [*_asked()]
     failed = 0
     print("| script | must be | found | right |\n| --- | --- | --- | --- |")
     for case in every:

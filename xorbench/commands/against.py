@@ -203,7 +203,7 @@ class _Runs:
         if any(_trouble(self.asked, self.bits).values()):
             return
         a, b = (_side(self.asked, side, self.bits[side]) for side in SIDES)
-        across = _across(self.bits)
+        across = first_of_each(self.bits)
         first = across.diverged
         if first is None or judge.step_of(first) >= min(a.diverges_at, b.diverges_at):
             return
@@ -240,7 +240,7 @@ def _side(asked: _Asked, side: str, ended: list[Ended]) -> SideRuns:
     return SideRuns(side, checks.observe(asked.words[side], ended))
 
 
-def _across(sides: Sides) -> CheckRuns:
+def first_of_each(sides: Sides) -> CheckRuns:
     """The first run of B compared with the first of A, process by process."""
     a, b = (sides[side][0] for side in SIDES)
     count = min(map(len, sides.values()))
@@ -284,7 +284,7 @@ def _bits(
     if stopped or len(own) < len(SIDES):
         first = (stopped or [*own.values()])[0]
         return across, judge.bits(first, first, across)
-    across = _across(sides)
+    across = first_of_each(sides)
     pair = across.diverged
     if pair is not None:
         across.closer = [checks.looked_closer(pair, one, two, _beside) for one, two in closer]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import xorbench
@@ -111,12 +112,14 @@ def execute(
     options: Mapping[str, Any],
     *,
     through: bool = False,
+    variables: Mapping[str, str] = MappingProxyType({}),
     told: Callable[[int], None] = lambda _steps: None,
 ) -> Ended:
     """Run the command in `place` and wait for its end; its files are written below `output`.
 
-    With `through` it writes to this process's standard output and error, else to files. `told` is
-    called now and then with the number of steps that have been recorded.
+    `variables` are set in its environment. With `through` it writes to this process's standard
+    output and error, else to files. `told` is called now and then with the number of steps that
+    have been recorded.
     """
     output = output.resolve()
     records = output / "records"
@@ -124,7 +127,7 @@ def execute(
     asked = {
         "command": list(run.words),
         "folder": str(place),
-        "environment": environment(number, records, place, options),
+        "environment": {**environment(number, records, place, options), **variables},
         "records": str(records),
         "stdout": os.dup(1) if through else str(output / "stdout.txt"),
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),

@@ -26,24 +26,47 @@ def enter() -> None:
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
     presence.tell("python", argv=getattr(sys, "orig_argv", None) or getattr(sys, "argv", []))
-    root = read().root
+    options = read()
+    root = options.root
     if root:
         hook = written_outside(root, folder, presence)
         presence.hooks.append(hook)
         sys.addaudithook(hook)
 
+    def later(name: str, work: Callable[[], None]) -> None:
+        def shielded() -> None:
+            try:
+                work()
+            except Exception as error:
+                presence.tell("failed", why=f"{type(error).__name__}: {error}")
+
+        after_import(name, shielded)
+
     def start() -> None:
         try:
+            from . import switches
             from .install import install
 
+            switches.after_torch(options.switches)
             install(presence)
+            if options.notice:
+                switches.notice(presence)
         except Exception as error:
             presence.tell("failed", why=f"{type(error).__name__}: {error}")
 
-    if "torch" in sys.modules:
+    if options.switches:
+        from . import switches
+
+        switches.start(options.switches, later)
+    after_import("torch", start)
+
+
+def after_import(name: str, start: Callable[[], None]) -> None:
+    """Call `start` once the module has been imported, or now if it has."""
+    if name in sys.modules:
         start()
     else:
-        sys.meta_path.insert(0, AfterTorch(start))
+        sys.meta_path.insert(0, AfterImport(name, start))
 
 
 class Presence:
@@ -72,10 +95,11 @@ class Presence:
             pass
 
 
-class AfterTorch(MetaPathFinder):
-    """Finds torch as it would be found, and calls `start` when it has been imported."""
+class AfterImport(MetaPathFinder):
+    """Finds a module as it would be found, and calls `start` when it has been imported."""
 
-    def __init__(self, start: Callable[[], None]) -> None:
+    def __init__(self, name: str, start: Callable[[], None]) -> None:
+        self._name = name
         self._start = start
         self._looking = False
 
@@ -85,11 +109,11 @@ class AfterTorch(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """The spec of torch with a loader that calls back; None for any other module.
+        """The spec of the module with a loader that calls back; None for any other.
 
-        It stays until torch has been imported: some look for torch long before they import it.
+        It stays until it has been imported: some look for torch long before they import it.
         """
-        if fullname != "torch" or self._looking:
+        if fullname != self._name or self._looking:
             return None
         self._looking = True
         try:

@@ -28,6 +28,8 @@ class Options(NamedTuple):
         generators: record the states of the global generators.
         with_source: keep the text of a line of the program beside its number.
         root: the folder that paths are told from.
+        switches: settings that are made before the program's code runs (`switches.SWITCHES`).
+        notice: tell whether it loads data by processes, and whether it compiles.
     """
 
     level: str = "default"
@@ -41,6 +43,8 @@ class Options(NamedTuple):
     generators: bool = True
     with_source: bool = False
     root: str = ""
+    switches: tuple[str, ...] = ()
+    notice: bool = False
 
     def as_json(self) -> str:
         """The text that `read` reads."""

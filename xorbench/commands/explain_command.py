@@ -1,0 +1,425 @@
+"""`explain` of a training of the user's own: which switch makes it reproducible, at what cost?"""
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from xorbench.commands import against
+from xorbench.commands import check as checks
+from xorbench.commands.against import SKIP
+from xorbench.commands.check import CheckRequest, Note
+from xorbench.commands.processes import terminable
+from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
+from xorbench.judge import cure as judge
+from xorbench.judge.against import StepSpeed
+from xorbench.judge.check import CheckRuns, Conclusion, counted
+from xorbench.judge.check import conclude as concluded
+from xorbench.judge.cure import CureSearch, SwitchTried, pairs_needed
+from xorbench.judge.explain import Exhausted, Gives, search
+from xorbench.judge.thresholds import THRESHOLD
+from xorbench.measure.command_run import CommandRun, Ended, execute, working_copy
+from xorbench.observe import trace as traces
+from xorbench.observe.records import Outcome
+from xorbench.observe.store import write_whole
+from xorbench.observe.trace import TraceStep
+from xorbench.plan.switches import (
+    TRAINING_SWITCHES,
+    SeenFacts,
+    TrainingSwitch,
+    variable_switch,
+)
+
+MAX_RUNS: Final = 100
+LEAST_RUNS: Final = 4  # before p is known
+MOST_RUNS: Final = 10  # where some pairs are equal
+CODES: Final[dict[Outcome, int]] = {
+    "pass": PASSED,
+    "fail": CHECK_FAILED,
+    "inconclusive": INCONCLUSIVE,
+    "skipped": INCONCLUSIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CureRequest:
+    """The command as it is checked, another one to have equal bits with, and the limits.
+
+    `check.processes` is how often it is run, at most, to see how often pairs diverge.
+    """
+
+    check: CheckRequest
+    against: tuple[str, ...] | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    max_runs: int = MAX_RUNS
+    cost: bool = True
+    skip: int = SKIP
+
+    @property
+    def command(self) -> str:
+        """What is explained, as one would type it."""
+        if self.against is None:
+            return self.check.command
+        return f"A: {shlex.join(self.against)}, B: {self.check.command}"
+
+    @property
+    def switches(self) -> list[TrainingSwitch]:
+        """Every switch, and each variable that was given."""
+        given = [variable_switch(name, value) for name, value in self.variables]
+        return [*TRAINING_SWITCHES, *given]
+
+
+@dataclass(frozen=True, slots=True)
+class CureOutcome:
+    """Where the files are, what was found, and the answer."""
+
+    id: str
+    folder: Path
+    command: str
+    search: CureSearch
+    conclusion: Conclusion
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing diverges, 1 something does, 3 not enough evidence."""
+        return CODES[self.conclusion.outcome]
+
+
+def prepared(request: CureRequest) -> dict[str, CommandRun]:
+    """The commands as they will be run; raises `BadOption`."""
+    if request.against is None:
+        return {"B": checks.prepared(request.check)}
+    return against.prepared(against.AgainstRequest(request.check, request.against))
+
+
+def plan(request: CureRequest, runs: Mapping[str, CommandRun]) -> list[str]:
+    """What will happen, in lines."""
+    names = ", ".join(one.name for one in request.switches)
+    lines = [f"explains: {request.command}"]
+    lines.append(
+        f"runs it {LEAST_RUNS} to {request.check.processes} times, to see how often pairs diverge"
+    )
+    lines.append(f"then with the switches that apply, all and ever fewer: {names}")
+    if request.cost:
+        lines.append(f"then {against.PROCESSES} times with the cure and without, for its cost")
+    lines.append(f"at most {request.max_runs} runs in all (--max-runs)")
+    return lines + checks.place_lines(request.check, runs["B"])
+
+
+def explain(request: CureRequest, note: Note) -> CureOutcome:
+    """Search by real runs. Raises `BadOption`."""
+    runs = prepared(request)
+    for line in plan(request, runs):
+        note(line)
+    folder = checks.new_folder(request.check)
+    try:
+        with terminable(), working_copy(runs["B"]) as fresh:
+            made = _CureRuns(request, runs, folder, fresh, note)
+            found, answer = _explained(request, made, note)
+    except BadOption:
+        shutil.rmtree(folder)
+        raise
+    found.runs = made.count
+    answer = answer or judge.conclude(found)
+    outcome = CureOutcome(folder.name, folder, request.command, found, answer)
+    write_whole(folder / "result.json", as_json(outcome).encode())
+    return outcome
+
+
+def as_json(outcome: CureOutcome) -> str:
+    """Everything that was found, for programs."""
+    found, answer = outcome.search, outcome.conclusion
+    result = {
+        "schema_version": 1,
+        "explanation": outcome.id,
+        "command": outcome.command,
+        "exit_code": outcome.exit_code,
+        "outcome": answer.outcome,
+        "sentence": answer.sentence,
+        "hint": answer.hint,
+        "facts": dict(answer.facts),
+        "notes": answer.notes,
+        "cure": found.cure,
+        "rest_gives": None if found.found is None else found.found.rest_gives,
+        "share": found.share,
+        "pairs": found.pairs,
+        "pairs_needed": pairs_needed(found.share) if found.differ else None,
+        "runs": found.runs,
+        "switches": [asdict(one) for one in found.switches],
+        "cost": None if found.cost is None else asdict(found.cost),
+    }
+    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+
+
+class _CureRuns:
+    """Makes runs of each side in turn, with switches, and counts them."""
+
+    def __init__(
+        self,
+        request: CureRequest,
+        runs: Mapping[str, CommandRun],
+        folder: Path,
+        fresh: Callable[[], Path],
+        note: Note,
+    ) -> None:
+        self.request, self.runs, self.folder = request, runs, folder
+        self.fresh, self.note = fresh, note
+        self.known = {one.name: one for one in request.switches}
+        self.count = 0
+
+    @property
+    def sides(self) -> list[str]:
+        """The sides in the order of their turns."""
+        return list(self.runs)
+
+    @property
+    def left(self) -> int:
+        """How many runs may still be made."""
+        return self.request.max_runs - self.count
+
+    def run(self, side: str, names: Sequence[str], **options: Any) -> Ended:
+        """One run with these switches; raises `Exhausted` where no more may be made."""
+        if not self.left:
+            raise Exhausted
+        self.count += 1
+        of = self.request.check
+        recorded = [name for name in names if self.known[name].recorded]
+        variables = {k: v for name in names for k, v in self.known[name].variables.items()}
+        asked = {
+            "max_bytes": of.max_record,
+            "stop_after": of.steps,
+            "switches": recorded,
+            "notice": not names,
+            **options,
+        }
+        place = self.folder / f"run-{self.count}"
+        one = execute(self.runs[side], self.count, self.fresh(), place, asked, variables=variables)
+        self._refuse(one)
+        which = f"{side}, " if len(self.runs) > 1 else ""
+        kind = "for the cost, " if "level" in options else ""
+        with_ = f" with {', '.join(names)}" if names else ""
+        self.note(f"{kind}{which}run {self.count}{with_}: {checks.told(one)}")
+        return one
+
+    def _refuse(self, one: Ended) -> None:
+        refusal = one.records / "target.txt"
+        if refusal.exists():
+            raise BadOption(f"explain: {self.request.check.command}: {refusal.read_text()}")
+
+    def compared(self, a: tuple[str, Ended], b: tuple[str, Ended]) -> CheckRuns:
+        """Two runs compared: of one command as `check` does, of two as `check --against` does."""
+        if a[0] == b[0]:
+            return checks.observe(self.runs[a[0]].words, [a[1], b[1]])
+        first, second = (a, b) if a[0] == "A" else (b, a)
+        observed = CheckRuns(runs=2)
+        for side, one in (first, second):
+            observed.trouble = observed.trouble or checks.trouble(self.runs[side].words, [one])
+        if observed.trouble is not None:
+            return observed
+        return against.first_of_each({"A": [first[1]], "B": [second[1]]})
+
+
+def _explained(
+    request: CureRequest, made: _CureRuns, note: Note
+) -> tuple[CureSearch, Conclusion | None]:
+    found = CureSearch(sides=len(made.runs))
+    plain: list[tuple[str, Ended]] = []
+    try:
+        trouble = _baseline(request, made, found, plain)
+    except Exhausted:
+        trouble = None
+        found.exhausted = True
+    if trouble is not None or not found.differ or found.exhausted:
+        return found, trouble
+    facts = seen(plain, os.environ)
+    found.switches = [_tried(one, facts) for one in request.switches]
+    names = [one.name for one in found.switches if not one.left_out]
+    _announce(found, names, made, note)
+    ask = _Ask(made, found, pairs_needed(found.share), steps_of([one for _, one in plain]))
+    try:
+        if ask(frozenset(names)) == "nothing":
+            names = _working(made, found, names)
+        found.found = search(names, ask)
+    except Exhausted:
+        pass
+    found.exhausted = found.found is None or not found.found.minimal
+    found.under_all = ask.under_all
+    if found.cure and request.cost:
+        found.cost = _cost(request, made, found.cure)
+    return found, None
+
+
+def _tried(one: TrainingSwitch, facts: SeenFacts) -> SwitchTried:
+    return SwitchTried(one.name, one.about, one.write, one.idle(facts))
+
+
+def _announce(found: CureSearch, names: Sequence[str], made: _CureRuns, note: Note) -> None:
+    needed = pairs_needed(found.share)
+    note(
+        f"{found.differ} of {found.pairs} pairs diverge (p = {found.share:.2f}): a set of switches"
+        f" counts as a cure after {counted(needed, 'equal pair')}, {2 * needed} runs"
+    )
+    note(f"{len(names)} switches apply: {', '.join(names)}; at most {made.left} runs more")
+
+
+def _baseline(
+    request: CureRequest, made: _CureRuns, found: CureSearch, plain: list[tuple[str, Ended]]
+) -> Conclusion | None:
+    """Run without any switch until the share of pairs that diverge is known; else say why not."""
+    kinds: dict[str, list[int]] = {side: [] for side in made.sides}
+    examples: list[tuple[str, Ended]] = []
+    equal: CheckRuns | None = None
+    while len(plain) < request.check.processes:
+        side = made.sides[_turn(len(plain)) % len(made.sides)]
+        one = (side, made.run(side, ()))
+        kind = None
+        for index, example in enumerate(examples):
+            observed = made.compared(example, one)
+            answer = concluded(observed)
+            if observed.trouble is not None or answer.outcome == "inconclusive":
+                return answer
+            if answer.outcome == "pass":
+                kind, equal = index, observed
+                break
+            found.first = found.first or _first(answer)
+        if not examples:
+            trouble = checks.trouble(made.runs[side].words, [one[1]])
+            if trouble is not None:
+                return Conclusion(trouble[0], trouble[1], hint=trouble[2])
+        if kind is None:
+            kind = len(examples)
+            examples.append(one)
+        kinds[side].append(kind)
+        plain.append(one)
+        found.differ, found.pairs = judge.share_of_pairs(kinds)
+        if len(plain) >= LEAST_RUNS and found.differ == found.pairs:
+            break
+    if not found.differ and equal is not None:
+        found.same = f"the same in {len(plain)} runs: {concluded(equal).sentence}"
+    return None
+
+
+def _turn(number: int) -> int:
+    """0 1 1 0 0 1 1 0 …: which of two sides has a turn."""
+    return (number + 1) // 2
+
+
+def _first(answer: Conclusion) -> str:
+    """Where two runs differ, without what is said of the runs."""
+    return answer.sentence.removeprefix("not the same: ")
+
+
+def seen(plain: Sequence[tuple[str, Ended]], variables: Mapping[str, str]) -> SeenFacts:
+    """What the runs without any switch show of the program."""
+    generators: set[str] = set()
+    used: set[str] = set()
+    for _, one in plain[:2]:
+        used |= {line.why for line in traces.presence(one.records) if line.event == "used"}
+        for trace in traces.recorded(one.records):
+            generators |= trace.head.generators.keys()
+            for line in trace.lines():
+                if isinstance(line, TraceStep):
+                    generators |= {e.identity for e in line.events if e.kind == "generator"}
+    return SeenFacts(dict(variables), frozenset(generators), frozenset(used))
+
+
+def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
+    """The fewest and the most steps that a process of these runs has made."""
+    counts = [checks.step_count(t) for one in runs for t in traces.recorded(one.records)]
+    return min(counts, default=0), max(counts, default=0)
+
+
+def _working(made: _CureRuns, found: CureSearch, names: Sequence[str]) -> list[str]:
+    """The switches with which the command does not fail, each tried alone."""
+    side = made.sides[-1]
+    why: dict[str, str] = {}
+    for name in names:
+        one = made.run(side, [name])
+        unset = [line.why for line in traces.presence(one.records) if line.event == "failed"]
+        if unset:
+            why[name] = f"it cannot be set here: {unset[0]}"
+        elif checks.trouble(made.runs[side].words, [one]) is not None:
+            why[name] = "the command fails with it"
+    found.switches = [replace(s, left_out=why.get(s.name, s.left_out)) for s in found.switches]
+    return [name for name in names if name not in why]
+
+
+class _Ask:
+    """Whether a set of switches makes all runs equal: "B" if so, "A" if two of them differ."""
+
+    def __init__(
+        self, made: _CureRuns, found: CureSearch, needed: int, steps: tuple[int, int]
+    ) -> None:
+        self.made, self.found, self.needed, self.steps = made, found, needed, steps
+        self.under_all = ""
+        self.known: dict[frozenset[str], Gives] = {}
+
+    def __call__(self, names: frozenset[str]) -> Gives:
+        """The answer; no set is tried twice."""
+        if names not in self.known:
+            self.known[names] = self._tried(names)
+        return self.known[names]
+
+    def _tried(self, names: frozenset[str]) -> Gives:
+        """Make runs until two differ, or there are enough equal pairs."""
+        ordered = [name for name in self.made.known if name in names]
+        sides = self.made.sides
+        first: tuple[str, Ended] | None = None
+        for number in range(2 * self.needed):
+            side = sides[_turn(number) % len(sides)]
+            one = (side, self.made.run(side, ordered))
+            if first is None:
+                first = one
+                continue
+            observed = self.made.compared(first, one)
+            answer = concluded(observed)
+            if observed.trouble is not None or answer.outcome == "inconclusive":
+                return "nothing"
+            if any(line.event == "failed" for line in traces.presence(one[1].records)):
+                return "nothing"
+            if answer.outcome == "fail":
+                self.under_all = self.under_all or _first(answer)
+                return "A"
+        assert first is not None
+        self._compare_steps(ordered, first[1])
+        return "B"
+
+    def _compare_steps(self, names: Sequence[str], one: Ended) -> None:
+        """Tell where a training that repeats itself is another one, by its steps."""
+        fewest, most = steps_of([one])
+        if not (self.steps[0] <= fewest and most <= self.steps[1]):
+            told = f"with {', '.join(names)} it makes {most} steps, without {self.steps[1]}"
+            self.found.notes.append(told)
+
+
+def _cost(request: CureRequest, made: _CureRuns, cure: Sequence[str]) -> StepSpeed:
+    """The time of a step with the cure against without, in turn."""
+    from xorbench.judge.step_time import clocked, step_speed  # SciPy is slow to import
+
+    side, count = made.sides[-1], against.PROCESSES
+    if made.left < 2 * count:
+        why = f"{2 * count} runs are beyond --max-runs"
+        return StepSpeed("inconclusive", THRESHOLD, why)
+    times: dict[str, list[Any]] = {"A": [], "B": []}
+    for which, _ in against.turns(count):
+        one = made.run(side, cure if which == "B" else (), level="clock", notice=False)
+        times[which].append(clocked(traces.recorded(one.records), request.skip))
+    return step_speed(times["A"], times["B"], THRESHOLD, request.skip)
+
+
+def variables_of(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Variables given as NAME=VALUE; raises `BadOption` for what is none."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadOption(f"--env: must be NAME=VALUE, got {text!r}", "such as MKL_CBWR=AVX2")
+        if name in found:
+            raise BadOption(f"--env: {name} is given twice")
+        found[name] = value
+    return tuple(found.items())

@@ -1,0 +1,148 @@
+"""Switches that may make a training repeat its bits, each set from outside the program.
+
+Some are environment variables; the others are set by the recorder, within the program's process,
+before the program's own code runs (`recorder.switches` has an entry of the same name).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFacts:
+    """What is known of a program that has run once: what decides whether a switch applies.
+
+    Attributes:
+        variables: the environment variables that it runs under.
+        generators: the global generators that it has, such as `numpy`.
+        used: `loader processes` and `compilation`, if it used them.
+    """
+
+    variables: Mapping[str, str]
+    generators: frozenset[str] = frozenset()
+    used: frozenset[str] = frozenset()
+
+    @property
+    def cuda(self) -> bool:
+        """Whether it has used a device of CUDA's kind."""
+        return any(name.startswith("torch cuda") for name in self.generators)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSwitch:
+    """A switch.
+
+    Attributes:
+        name: how it is called.
+        about: what it sets.
+        write: what a user writes to have it for good.
+        variables: the environment variables that it sets.
+        recorded: whether the recorder sets something besides.
+        idle: why it would do nothing for a program, or an empty text.
+    """
+
+    name: str
+    about: str
+    write: str
+    variables: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    recorded: bool = False
+    idle: Callable[[SeenFacts], str] = lambda _facts: ""
+
+
+def _hash_seed_is_set(facts: SeenFacts) -> str:
+    value = facts.variables.get("PYTHONHASHSEED", "random")
+    return f"PYTHONHASHSEED is {value}" if value.isdecimal() else ""
+
+
+def _unless_generator(name: str, why: str) -> Callable[[SeenFacts], str]:
+    return lambda facts: "" if name in facts.generators else why
+
+
+def _unless_used(what: str) -> Callable[[SeenFacts], str]:
+    return lambda facts: "" if what in facts.used else f"it uses no {what}"
+
+
+def _unless_cuda(facts: SeenFacts) -> str:
+    return "" if facts.cuda else "it uses no CUDA device"
+
+
+TRAINING_SWITCHES: Final = (
+    TrainingSwitch(
+        "hash-seed",
+        "a fixed salt of Python's hashes, so that a set has one order",
+        "PYTHONHASHSEED=0 in the environment, or sorted(…) where a set is walked",
+        variables={"PYTHONHASHSEED": "0"},
+        idle=_hash_seed_is_set,
+    ),
+    TrainingSwitch(
+        "python-seed",
+        "a seed for generators of `random` that the program does not seed",
+        "random.seed(0), before anything is drawn",
+        recorded=True,
+    ),
+    TrainingSwitch(
+        "numpy-seed",
+        "a seed for NumPy's global generator and for each default_rng() without one",
+        "numpy.random.seed(0), or default_rng(0)",
+        recorded=True,
+        idle=_unless_generator("numpy", "it does not import NumPy"),
+    ),
+    TrainingSwitch(
+        "torch-seed",
+        "a seed for PyTorch's generators that the program does not seed",
+        "torch.manual_seed(0), before the model is made",
+        recorded=True,
+    ),
+    TrainingSwitch(
+        "deterministic",
+        "the deterministic form of each operator that has one",
+        "torch.use_deterministic_algorithms(True), on CUDA with CUBLAS_WORKSPACE_CONFIG=:4096:8",
+        variables={"CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+        recorded=True,
+    ),
+    TrainingSwitch(
+        "no-benchmark",
+        "no choice of convolutions by their speed",
+        "torch.backends.cudnn.benchmark = False",
+        recorded=True,
+        idle=_unless_cuda,
+    ),
+    TrainingSwitch(
+        "one-thread",
+        "one CPU thread for the operators of PyTorch",
+        "torch.set_num_threads(1)",
+        variables={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        recorded=True,
+    ),
+    TrainingSwitch(
+        "no-loader-processes",
+        "data loaded by the training's own process",
+        "DataLoader(…, num_workers=0)",
+        recorded=True,
+        idle=_unless_used("loader processes"),
+    ),
+    TrainingSwitch(
+        "no-compile",
+        "no compilation by torch.compile",
+        "TORCH_COMPILE_DISABLE=1 in the environment",
+        variables={"TORCH_COMPILE_DISABLE": "1", "TORCHDYNAMO_DISABLE": "1"},
+        idle=_unless_used("compilation"),
+    ),
+)
+
+
+def variable_switch(name: str, value: str) -> TrainingSwitch:
+    """An environment variable that the user wants to be tried."""
+    text = f"{name}={value}"
+
+    def idle(facts: SeenFacts) -> str:
+        return f"{text} is set" if facts.variables.get(name) == value else ""
+
+    return TrainingSwitch(
+        text, f"the environment variable {name}", f"{text} in the environment", {name: value},
+        idle=idle,
+    )  # fmt: skip

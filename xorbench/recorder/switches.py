@@ -1,0 +1,192 @@
+"""Settings that are made in a program's process before its own code runs, to see what they change.
+
+`SWITCHES` names each with what it does when Python starts, when NumPy has been imported, and when
+PyTorch has been. A setting that the program would undo later is held.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import itertools
+import random
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .entry import Presence
+
+
+def _nothing() -> None:
+    pass
+
+
+class RecorderSwitch(NamedTuple):
+    """What is set at each of three moments."""
+
+    at_start: Callable[[], None] = _nothing
+    after_numpy: Callable[[], None] = _nothing
+    after_torch: Callable[[], None] = _nothing
+
+
+def _numbers() -> Callable[[], int]:
+    """0, 1, 2 … for generators that would have seeded themselves."""
+    return itertools.count().__next__
+
+
+def _seed_python() -> None:
+    original, following = random.Random.seed, _numbers()
+
+    @functools.wraps(original)
+    def seed(self: Any, a: Any = None, *args: Any, **kwargs: Any) -> None:
+        original(self, following() if a is None else a, *args, **kwargs)
+
+    random.Random.seed = seed  # type: ignore[method-assign]
+    random.seed = random._inst.seed  # type: ignore[attr-defined]
+    random.seed()
+
+
+def _seed_numpy() -> None:
+    numpy: Any = sys.modules["numpy"]
+    seeded, made, following = numpy.random.seed, numpy.random.default_rng, _numbers()
+
+    @functools.wraps(seeded)
+    def seed(seed: Any = None) -> None:
+        seeded(following() if seed is None else seed)
+
+    @functools.wraps(made)
+    def default_rng(seed: Any = None) -> Any:
+        return made(following() if seed is None else seed)
+
+    numpy.random.seed, numpy.random.default_rng = seed, default_rng
+    seed()
+
+
+def _seed_torch() -> None:
+    torch: Any = sys.modules["torch"]
+    original, following = torch.Generator, _numbers()
+
+    class Kind(type(original)):  # type: ignore[misc]
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, original)
+
+    class Generator(original, metaclass=Kind):  # type: ignore[misc,valid-type]
+        def seed(self) -> int:
+            """Take the next number for the operating system's."""
+            number = following()
+            self.manual_seed(number)
+            return number
+
+    def seed() -> int:
+        number = following()
+        torch.manual_seed(number)
+        return number
+
+    torch.Generator = Generator
+    torch.seed = torch.random.seed = seed
+    seed()
+
+
+def _held(owner: Any, name: str) -> None:
+    """Let a later call of a setting's function do nothing."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def hold(*_args: Any, **_kwargs: Any) -> None:
+        return None
+
+    setattr(owner, name, hold)
+
+
+def _deterministic() -> None:
+    torch: Any = sys.modules["torch"]
+    # an operator that has no deterministic form stays as it is; memory that the program forgets to
+    # fill is not filled for it, which would hide the fault behind NaN
+    importlib.import_module("torch.utils.deterministic").fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    _held(torch, "use_deterministic_algorithms")
+
+
+def _no_benchmark() -> None:
+    cudnn: Any = importlib.import_module("torch.backends.cudnn")
+    cudnn.benchmark = False
+    kind = type(cudnn)
+    kind.benchmark = property(lambda _self: False, lambda _self, _value: None)
+
+
+def _one_thread() -> None:
+    torch: Any = sys.modules["torch"]
+    torch.set_num_threads(1)
+    _held(torch, "set_num_threads")
+
+
+def _no_loader_processes() -> None:
+    data: Any = importlib.import_module("torch.utils.data")
+    original = data.DataLoader.__init__
+    signature = inspect.signature(original)
+    beside = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        for name in beside:
+            bound.arguments.pop(name, None)
+        bound.arguments["num_workers"] = 0
+        original(*bound.args, **bound.kwargs)
+
+    data.DataLoader.__init__ = init
+
+
+SWITCHES: dict[str, RecorderSwitch] = {
+    "python-seed": RecorderSwitch(at_start=_seed_python),
+    "numpy-seed": RecorderSwitch(after_numpy=_seed_numpy),
+    "torch-seed": RecorderSwitch(after_torch=_seed_torch),
+    "deterministic": RecorderSwitch(after_torch=_deterministic),
+    "no-benchmark": RecorderSwitch(after_torch=_no_benchmark),
+    "one-thread": RecorderSwitch(after_torch=_one_thread),
+    "no-loader-processes": RecorderSwitch(after_torch=_no_loader_processes),
+}
+
+
+def notice(presence: Presence) -> None:
+    """Tell whether the program loads by processes, and whether it compiles; after torch."""
+    torch: Any = sys.modules["torch"]
+    data: Any = importlib.import_module("torch.utils.data")
+    made = data.DataLoader.__init__
+
+    @functools.wraps(made)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        if self.num_workers:
+            presence.tell("used", why="loader processes")
+
+    data.DataLoader.__init__ = init
+    _told_of(torch, "compile", presence)
+    _told_of(torch.nn.Module, "compile", presence)
+
+
+def _told_of(owner: Any, name: str, presence: Presence) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        presence.tell("used", why="compilation")
+        return original(*args, **kwargs)
+
+    setattr(owner, name, called)
+
+
+def start(names: Sequence[str], after: Callable[[str, Callable[[], None]], None]) -> None:
+    """Set what is set when Python starts, and NumPy's as `after` has it imported."""
+    for name in names:
+        SWITCHES[name].at_start()
+        if SWITCHES[name].after_numpy is not _nothing:
+            after("numpy", SWITCHES[name].after_numpy)
+
+
+def after_torch(names: Sequence[str]) -> None:
+    """Set what is set when PyTorch has been imported."""
+    for name in names:
+        SWITCHES[name].after_torch()
