@@ -197,6 +197,7 @@ class Runner:
         self._kills: Counter[str] = Counter()
         self._followed: set[object] = set()
         self._inputs_checked: set[tuple[str, int]] = set()
+        self._probed: set[tuple[str, str]] = set()
         self._processes = {process.id: process for process in info.processes}
         for slot in slots:
             self._register(slot)
@@ -241,8 +242,7 @@ class Runner:
         for device in sorted({one.case.device for one in slot.active}):
             found = golden_of(slot, device)
             if not unanswered(found):
-                probes = [probe_of(slot, device, probe) for probe in EXACT_PROBES]
-                found = msgspec.structs.replace(found, probes=probes)
+                found = msgspec.structs.replace(found, probes=self._probe(slot, device))
             record = self._processes[slot.process_id]
             golden = {**record.golden, device: found}
             self._processes[record.id] = msgspec.structs.replace(record, golden=golden)
@@ -253,6 +253,14 @@ class Runner:
             {x.case.seed for x in slot.active if training_kind(x.case) == "pytorch"}
         ):
             self._check_inputs(slot, seed)
+
+    def _probe(self, slot: ProcessSlot, device: str) -> list[ProbeRecord]:
+        """Run the exact probes in the first process of each config: the device is one for all."""
+        key = (slot.config.id, device)
+        if key in self._probed:
+            return []
+        self._probed.add(key)
+        return [probe_of(slot, device, probe) for probe in EXACT_PROBES]
 
     def _check_inputs(self, slot: ProcessSlot, seed: int) -> None:
         """Have the process compare what it draws for a seed with NumPy's reading, once."""
