@@ -317,6 +317,20 @@ def test_the_right_answer_of_a_round_is_that_of_float64() -> None:
         assert np.array_equal(left @ right.T, answer)
 
 
+def test_a_host_that_multiplies_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's own product is proved by integers: one wrong element, and there is no probe."""
+    sound = np.matmul
+
+    def faulty(a: Any, b: Any) -> Any:
+        found = sound(a, b)
+        found[17, 31] += 1
+        return found
+
+    monkeypatch.setattr(np, "matmul", faulty)
+    with pytest.raises(ArithmeticError, match="multiplies wrong"):
+        Products("float32", 256, CPU)
+
+
 def test_each_round_has_another_right_answer() -> None:
     """A stale result of the round before is no right one."""
     products = Products("float32", 256, CPU)

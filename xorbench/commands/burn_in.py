@@ -136,4 +136,5 @@ class BurnIn:
         with self._lock:
             units = [unit for units in self.burned.values() for unit in units]
             errors, results = sum(u.wrongs for u in units), sum(u.results for u in units)
-        self._say(f"burn-in: {now - self._begun:.0f} s, {results:,} results, {errors} wrong")
+        done = f"{results:,} results, {errors} wrong" if results else "making ready"
+        self._say(f"burn-in: {now - self._begun:.0f} s, {done}")
