@@ -501,19 +501,26 @@ def _explain_command(options: dict[str, Any]) -> int:
     recipe = [row.field for row in RECIPE_OPTIONS]
     _refuse_given("a command", ("max_trainings", "inject_a", "inject_b", *recipe))
     variables = command.variables_of(options["env"])
-    sizes = {name: options[name] or "1GB" for name in ("max_copy", "max_record")}
-    processes = options["processes"] or str(command.MOST_RUNS)
+    sizes = {name: _or(options[name], "1GB") for name in ("max_copy", "max_record")}
+    processes = _or(options["processes"], str(command.MOST_RUNS))
     parse.integer("--processes", processes, command.LEAST_RUNS, 64)
-    plain = {"processes": processes, "with_source": False, "timeout": options["timeout"] or "3600"}
+    plain = {
+        "processes": processes,
+        "with_source": False,
+        "timeout": _or(options["timeout"], "3600"),
+    }
     request = command.CureRequest(
         _check_request({**options, **sizes, **plain}),
         against=None if options["against"] is None else against.words_of(options["against"]),
         variables=variables,
         max_runs=parse.integer(
-            "--max-runs", options["max_runs"] or str(command.MAX_RUNS), command.LEAST_RUNS, 100_000
+            "--max-runs",
+            _or(options["max_runs"], str(command.MAX_RUNS)),
+            command.LEAST_RUNS,
+            100_000,
         ),
         cost=not options["no_cost"],
-        skip=parse.integer("--skip", options["skip"] or str(against.SKIP), 0, 1_000_000),
+        skip=parse.integer("--skip", _or(options["skip"], str(against.SKIP)), 0, 1_000_000),
     )
     if options["dry_run"]:
         _say("\n".join(command.plan(request, command.prepared(request))))
@@ -543,7 +550,7 @@ def _explain_cases(options: dict[str, Any]) -> int:
     from xorbench.commands import explain as command
 
     _refuse_given("two cases", OF_A_COMMAND)
-    options["timeout"] = options["timeout"] or "120"
+    options["timeout"] = _or(options["timeout"], "120")
     _require_faults((*options["inject_a"], *options["inject_b"]))
     request = command.ExplainRequest(
         a=options["target"][0],
@@ -552,7 +559,10 @@ def _explain_cases(options: dict[str, Any]) -> int:
         root=_root(options["out"]),
         timeout_s=_timeout_s(options),
         max_trainings=parse.integer(
-            "--max-trainings", options["max_trainings"] or "100", command.FIRST_TRAININGS, 1_000_000
+            "--max-trainings",
+            _or(options["max_trainings"], "100"),
+            command.FIRST_TRAININGS,
+            1_000_000,
         ),
         faults_a=options["inject_a"],
         faults_b=options["inject_b"],
@@ -714,7 +724,7 @@ def check(**options: Any) -> int:
     if options["against"] is not None:
         return _check_against(options, exports)
     for name in ("skip", "threshold", "bits_only", "speed_only"):
-        if options[name]:
+        if options[name] not in (None, False):
             raise BadOption(f"--{name.replace('_', '-')}: needs --against CMD")
     request = _check_request(options)
     if options["resume"] is not None or options["kill_after"] is not None:
@@ -734,12 +744,12 @@ def _check_against(options: dict[str, Any], exports: Any) -> int:
     if options["bits_only"] and options["speed_only"]:
         raise BadOption("--bits-only: cannot be given with --speed-only")
     words = command.words_of(options["against"])
-    options["processes"] = options["processes"] or str(command.PROCESSES)
+    options["processes"] = _or(options["processes"], str(command.PROCESSES))
     request = command.AgainstRequest(
         _check_request(options),
         words,
-        skip=parse.integer("--skip", options["skip"] or str(command.SKIP), 0, 1_000_000),
-        threshold=parse.share("--threshold", options["threshold"] or "5%"),
+        skip=parse.integer("--skip", _or(options["skip"], str(command.SKIP)), 0, 1_000_000),
+        threshold=parse.share("--threshold", _or(options["threshold"], "5%")),
         bits=not options["speed_only"],
         speed=not options["bits_only"],
     )
@@ -785,7 +795,7 @@ def _check_request(options: dict[str, Any]) -> Any:
     return CheckRequest(
         words=words,
         target=target,
-        processes=parse.integer("--processes", options["processes"] or "2", 2, 64),
+        processes=parse.integer("--processes", _or(options["processes"], "2"), 2, 64),
         steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
         in_place=options["in_place"],
         exclude=options["exclude"],
@@ -797,6 +807,11 @@ def _check_request(options: dict[str, Any]) -> Any:
         root=_root(options["out"]),
         name=_name(options["name"]),
     )
+
+
+def _or(given: str | None, default: str) -> str:
+    """What was given, an empty text too, which is no value; else the default."""
+    return default if given is None else given
 
 
 def _command_words() -> tuple[str, ...]:
