@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias, TypedDict, TypeGuard
 
 from xorbench.commands import against as againsts
 from xorbench.commands import check as checks
@@ -182,8 +182,10 @@ def check(
     """
     try:
         here = _folder(folder)
+        target = command if _is_name(command) else None
         request = CheckRequest(
-            words=_words("command", command, here),
+            words=() if target else _words("command", command, here),
+            target=target,
             processes=_processes(processes, 2 if against is None else againsts.PROCESSES),
             steps=None if steps is None else _whole("steps", steps, 1, 2**31),
             in_place=in_place,
@@ -223,9 +225,10 @@ def _compared(
     if asked["bits_only"]:
         _refuse("bits_only", {"speed_only": asked["speed_only"]})
     skip, threshold = asked["skip"], asked["threshold"]
+    here = request.folder or Path.cwd()
     made = againsts.AgainstRequest(
         request,
-        _words("against", against, request.folder or Path.cwd()),
+        (against,) if _is_name(against) else _words("against", against, here),
         skip=againsts.SKIP if skip is None else _whole("skip", skip, 0, 1_000_000),
         threshold=parse.share("threshold", "5%" if threshold is None else str(threshold)),
         bits=not asked["speed_only"],
@@ -343,6 +346,11 @@ def _options_as_arguments(text: str) -> str:
 
 
 # What is run
+
+
+def _is_name(given: Trainable) -> TypeGuard[str]:
+    """Whether it is the name of a function, `package.module:function`."""
+    return isinstance(given, str) and NAMED.fullmatch(given) is not None
 
 
 def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
