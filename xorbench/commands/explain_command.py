@@ -310,8 +310,10 @@ def _turn(number: int) -> int:
 
 
 def _first(answer: Conclusion) -> str:
-    """Where two runs differ, without what is said of the runs."""
-    return answer.sentence.removeprefix("not the same: ")
+    """Where two runs differ, without which runs they are."""
+    said = answer.sentence.removeprefix("not the same: ")
+    _, first, where = said.partition(" first in ")
+    return where if first else said
 
 
 def seen(plain: Sequence[tuple[str, Ended]], variables: Mapping[str, str]) -> SeenFacts:
