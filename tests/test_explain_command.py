@@ -59,8 +59,8 @@ def test_a_cure_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
     search.cost = StepSpeed("slower", 0.05, ratio=1.25, low=1.2, high=1.3)
     answer = conclude(search)
     assert answer.outcome == "fail"
-    assert answer.sentence.startswith("b makes it the same in every run (2 equal pairs)")
-    assert "1.250× [1.200, 1.300]" in answer.sentence
+    assert answer.sentence.startswith("cured by b: it is the same in every run (2 equal pairs)")
+    assert answer.sentence.endswith("cost of a step 1.250× [1.200, 1.300]")
     assert answer.hint == "write b"
     facts = dict(answer.facts)
     assert facts["the other switches"] == "a, c: without it the others do not"
@@ -77,7 +77,7 @@ def test_another_cure_among_the_rest_is_told() -> None:
     [
         (searched("", None), "fail", "no switch makes it the same"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
-        (searched("a", None), "inconclusive", "a makes it the same"),
+        (searched("a", None), "inconclusive", "cured by a"),
         (CureSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
         (CureSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
     ],

@@ -120,11 +120,9 @@ def _share(search: CureSearch) -> str:
 def _cured(search: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
     assert search.found is not None
     names = search.found.cause
-    what = "makes it the same in every run" if search.sides == 1 else "gives A and B equal bits"
-    together = " together" if len(names) > 1 else ""
+    what = "it is the same in every run" if search.sides == 1 else "A and B have equal bits"
     needed = counted(pairs_needed(search.share), "equal pair")
-    cost = "" if search.cost is None or search.cost.why else f", at {search.cost.figure} the time"
-    sentence = f"{' + '.join(names)}{together} {what} ({needed}){cost}"
+    sentence = f"cured by {' + '.join(names)}: {what} ({needed}){_cost_said(search.cost)}"
     facts += _parts(search, names)
     facts += [("the other switches", _rest(search))] if search.found.rest else []
     facts += _cost(search)
@@ -138,6 +136,14 @@ def _cured(search: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
         facts=tuple(facts),
         notes=tuple(search.notes),
     )
+
+
+def _cost_said(cost: StepSpeed | None) -> str:
+    """The cost within the sentence."""
+    if cost is None or cost.why:
+        return ""
+    unsettled = "not settled: " if cost.verdict == "inconclusive" else ""
+    return f"; cost of a step {unsettled}{cost.figure}"
 
 
 def _parts(search: CureSearch, names: Sequence[str]) -> list[tuple[str, str]]:
