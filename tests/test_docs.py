@@ -1,5 +1,6 @@
-"""The README is true: its tables are from the reference report, its commands are CI's."""
+"""The README and docs are true: tables from the reference reports, commands from the program."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from xorbench.cli import cli
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -15,9 +18,14 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.parametrize(
     ("number", "report"), [(1, "epyc-2core-cpu"), (2, "epyc-2core-cpu-sweep")], ids=str
 )
-def test_the_readmes_tables_are_the_reference_reports(number: int, report: str) -> None:
+def test_the_reference_tables_are_the_reference_reports(number: int, report: str) -> None:
     """Every row of a table stands in the committed report, letter for letter."""
-    table = README.split("<!-- reference -->")[number].partition("<!-- end -->")[0]
+    table = (
+        (ROOT / "docs" / "reference-run.md")
+        .read_text()
+        .split("<!-- reference -->")[number]
+        .partition("<!-- end -->")[0]
+    )
     rows = [line for line in table.splitlines() if line.startswith("|")]
     text = (ROOT / "results" / "reference" / report / "report.md").read_text()
     assert len(rows) > 5
@@ -59,13 +67,29 @@ def test_every_link_of_the_readme_leads_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
 
 
-def test_every_check_and_exit_code_is_in_the_readme() -> None:
-    """The tables of the README name what the program has."""
+def test_the_readme_fits_two_screens() -> None:
+    """At most 120 lines: the rest stands in docs/."""
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_page_of_commands_is_current() -> None:
+    """It is what `docs/make_commands.py` makes of the command line, and no command is left out."""
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "make_commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    assert (ROOT / "docs" / "commands.md").read_text() == pages.text()
+    assert {name for names in pages.QUESTIONS.values() for name in names} == set(cli.commands)
+
+
+def test_every_check_and_exit_code_is_documented() -> None:
+    """The tables name what the program has."""
     from xorbench.judge.checks import CHECKS
     from xorbench.judge.sweep import SWEEP_CHECKS
 
     for name in (*CHECKS, *SWEEP_CHECKS):
-        assert f"| {name} |" in README
+        assert f"| {name} |" in (ROOT / "docs" / "checks.md").read_text()
     for code in (0, 1, 2, 3, 4, 130):
         assert f"| {code} |" in README
 
