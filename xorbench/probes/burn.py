@@ -1,5 +1,6 @@
 """The burn-in of one device: probes in turn, every element of every result verified."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -270,7 +271,7 @@ class DeviceBurnIn:
             try:
                 products = Products(dtype, TIMED, self._device)
                 yield dtype, min(timed(products) for _ in range(3))
-            except (RuntimeError, NotImplementedError) as error:
+            except (RuntimeError, TypeError) as error:
                 if not registry.lacks(error):
                     raise
                 self.notes.append(f"{dtype}: {' '.join(str(error).split())[:120]}")
@@ -366,8 +367,6 @@ def free_bytes(device: torch.device) -> int:
 
 def _available() -> int:
     """Linux tells; elsewhere half of what there is."""
-    import os
-
     with suppress(OSError, ValueError, StopIteration):
         lines: Iterable[str] = Path("/proc/meminfo").read_text().splitlines()
         return (

@@ -75,8 +75,8 @@ class Products:
     @staticmethod
     def bytes_for(dtype: str, size: int) -> int:
         """Bytes of all the matrices of a size."""
-        each = {"float64": 8, "float32": 4, "tf32": 4, "int8": 1}.get(dtype, 2)
-        return size * size * (2 * each + 2 * max(each, 4 if dtype == "int8" else each))
+        given = width("float32" if dtype == "tf32" else dtype) // 8
+        return 2 * size**2 * (given + (4 if dtype == "int8" else given))
 
     def round(self, number: int, products: int, seconds: float = 0.0) -> ProductRound:
         """Multiply so many times at least, and so long; verify every element of every product."""
