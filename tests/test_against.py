@@ -33,9 +33,9 @@ for step in range(12):
     loss.backward()
     optimizer.step()
 """
-# The same numbers by other names and another setting of the optimizer, and twice as slow.
+# The same numbers by other names and another setting of the optimizer, and five times as slow.
 SLOW = (
-    OLD.replace("Net", "Renamed").replace("lr=0.1", "lr=0.1, foreach=False").replace("0.02", "0.06")
+    OLD.replace("Net", "Renamed").replace("lr=0.1", "lr=0.1, foreach=False").replace("0.02", "0.1")
 )
 OTHER_RATE = OLD.replace("lr=0.1", "lr=0.2")
 NOISY = OLD.replace("torch.manual_seed(0)", "torch.seed()")
@@ -75,10 +75,10 @@ def test_a_refactoring_keeps_the_bits_and_a_slower_step_fails(slow: Made) -> Non
 
 
 def test_the_ratio_is_that_of_the_steps_with_its_interval(slow: Made) -> None:
-    """60 ms against 20 ms, and the work besides; what is timed is not the start of Python."""
+    """100 ms against 20 ms, and the work besides; what is timed is not the start of Python."""
     speed = slow.result["speed"]
     assert 1.5 < speed["low"] < speed["ratio"] < speed["high"]
-    assert speed["ratio"] < 3.5
+    assert speed["ratio"] < 5.5
     assert speed["a"]["median_s"] > 0.02
     assert speed["a"]["steps"] == [8, 8]  # 12 steps have 11 periods, of which 3 are skipped
 

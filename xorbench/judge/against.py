@@ -211,10 +211,10 @@ class StepSpeed:
         if self.why:
             return f"speed not judged: {self.why}"
         said = {
-            "same": "a step is as fast",
-            "slower": "a step is slower",
-            "faster": "a step is faster",
-            "inconclusive": "its speed is not settled",
+            "same": "a step of B is as fast",
+            "slower": "a step of B is slower",
+            "faster": "a step of B is faster",
+            "inconclusive": "the speed of B is not settled",
         }[self.verdict]
         return f"{said}: {self.figure} the time of A"
 
