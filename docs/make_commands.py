@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from xorbench.cli import cli
+from xorbench.cli import command
 
 PAGE = Path(__file__).with_name("commands.md")
 QUESTIONS = {
@@ -33,22 +33,22 @@ def text() -> str:
     for question, names in QUESTIONS.items():
         parts.append(f"## {question}\n")
         for name in names:
-            parts += section(name, cli.commands[name])
+            parts += section(name, command(name))
     return "\n".join(parts)
 
 
-def section(name: str, command: click.Command) -> Iterator[str]:
+def section(name: str, one: click.Command) -> Iterator[str]:
     """A command, or each command of a group."""
-    if isinstance(command, click.Group):
-        for inner, one in command.commands.items():
-            yield from section(f"{name} {inner}", one)
+    if isinstance(one, click.Group):
+        for inner, part in one.commands.items():
+            yield from section(f"{name} {inner}", part)
         return
-    context = click.Context(command, info_name=f"xorbench {name}")
-    usage = command.get_usage(context).removeprefix("Usage: ")
+    context = click.Context(one, info_name=f"xorbench {name}")
+    usage = one.get_usage(context).removeprefix("Usage: ")
     yield f"### {name}\n"
-    yield f"{' '.join((command.help or '').split())}\n"
+    yield f"{' '.join((one.help or '').split())}\n"
     yield f"```text\n{' '.join(usage.split())}\n```\n"
-    shown = [row for one in command.params if (row := one.get_help_record(context))]
+    shown = [row for part in one.params if (row := part.get_help_record(context))]
     if rows := [row for row in shown if row[0].startswith("--") and "--help" not in row[0]]:
         yield "| option | |\n| --- | --- |"
         yield from (f"| `{option}` | {cell(about)} |" for option, about in rows)

@@ -189,7 +189,9 @@ def test_no_reference_report_has_a_retired_word() -> None:
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The words of every command and group."""
     yield path
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:
@@ -209,10 +211,11 @@ def test_no_option_has_a_retired_word() -> None:
     """Nor a hidden one, which no help shows."""
     seen = []
     for words in commands(cli):
-        command: click.Command = cli
+        command: click.Command | None = cli
         for word in words:
             assert isinstance(command, click.Group)
-            command = command.commands[word]
+            command = command.get_command(click.Context(command), word)
+        assert command is not None
         seen += [option for parameter in command.params for option in parameter.opts]
     assert "--inject" in seen
     assert retired("\n".join(seen)) == []

@@ -1,0 +1,115 @@
+"""The command line: options in, text out, exit code. The work is done in `commands`.
+
+One file a command; a command's file is imported when it is asked for.
+"""
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+from xorbench import __version__
+from xorbench.cli.printing import say
+from xorbench.errors import BAD_INPUT, INTERRUPTED, XorbenchError
+
+# Each command, and the module of this package that holds it under that module's own name.
+COMMANDS: Final = {
+    "atlas": "atlas",
+    "canary": "canary",
+    "check": "check",
+    "compare": "compare",
+    "diff": "diff",
+    "env": "env",
+    "explain": "explain",
+    "export": "export",
+    "fleet": "fleet",
+    "import": "import_",
+    "lessons": "lessons",
+    "list": "list_",
+    "report": "report",
+    "run": "run",
+    "save-baseline": "save_baseline",
+    "selftest": "selftest",
+    "sweep": "sweep",
+    "trace": "trace",
+}
+
+
+class LazyGroup(click.Group):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Their names, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        """One of them; None for a name that is none."""
+        return command(cmd_name) if cmd_name in COMMANDS else None
+
+
+def command(name: str) -> click.Command:
+    """The command of a name."""
+    module = COMMANDS[name]
+    found = getattr(import_module(f"xorbench.cli.{module}"), module)
+    assert isinstance(found, click.Command)
+    return found
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="xorbench")
+def cli() -> None:
+    """Does this PyTorch machine train right, to the same bits, and as fast as it should?
+
+    Exit codes: 0 passed, 1 a check failed, 2 bad input, 3 inconclusive, 4 a required device is
+    missing, 130 interrupted. Any command takes --debug.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = cli.main(arguments, prog_name="xorbench", standalone_mode=False)
+    except (XorbenchError, click.ClickException) as error:
+        if debug:
+            traceback.print_exc()
+        code = _complain(error)
+    except (KeyboardInterrupt, click.Abort):
+        say("xorbench: interrupted", err=True)
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(error: XorbenchError | click.ClickException) -> int:
+    if isinstance(error, XorbenchError):
+        message, hint, code = error.message, error.hint, error.exit_code
+    else:
+        message, hint, code = _usage(error), "python -m xorbench --help lists them", BAD_INPUT
+    say(f"xorbench: {' '.join(message.split())}", err=True)
+    if hint:
+        say(f"hint: {' '.join(hint.split())}", err=True)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's own complaint with the option in front."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return "which command?"
+    if isinstance(error, click.NoSuchOption):
+        return f"{error.option_name}: no such option"
+    if isinstance(error, click.BadOptionUsage):
+        return f"{error.option_name}: {error.message}"
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        return f"{error.param.opts[0]}: {error.message}"
+    return error.message

@@ -1,0 +1,66 @@
+"""`compare`: is B slower than A?"""
+
+from typing import Any
+
+import click
+
+from xorbench.cli.options import JSON, ROOT, root_of
+from xorbench.cli.printing import say
+from xorbench.errors import BadOption
+from xorbench.plan import parse
+
+
+@click.command()
+@click.argument("runs", metavar="[A] B", nargs=-1)
+@click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
+@click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
+@click.option("--threshold", default="5%", metavar="X", help="Slower by more fails [5%].")
+@click.option("--machine-threshold", default="1.5", metavar="X", help="The same of the machine.")
+@click.option("--markdown", is_flag=True, help="For a merge request or an issue.")
+@ROOT
+@JSON
+def compare(**options: Any) -> int:
+    """Is B slower than A, in code or settings, or is the machine?
+
+    A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
+    value of a setting is judged against the first, by its speed and by its bits.
+    """
+    from xorbench.commands import compare as command
+    from xorbench.report import compare as report
+
+    text_format = _format(options)
+    root, runs, axis = root_of(options["out"]), options["runs"], options["axis"]
+    thresholds = (
+        parse.share("--threshold", options["threshold"]),
+        parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
+    )
+    wanted = 1 if axis or options["baseline"] else 2
+    if len(runs) != wanted or (axis and options["baseline"]):
+        raise BadOption(
+            f"compare: {len(runs)} runs given",
+            "compare A B, compare B --baseline NAME, or compare RUN --by SETTING",
+        )
+    if axis:
+        _refuse_beside_by()
+        along = command.by_axis(root, runs[0], axis, thresholds[0])
+        say(report.BY_FORMATS[text_format](along))
+        return command.exit_code(along)
+    before = None if options["baseline"] else runs[0]
+    found = command.compare(root, before, runs[-1], options["baseline"], thresholds)
+    say(report.FORMATS[text_format](found))
+    return command.exit_code(found)
+
+
+def _refuse_beside_by() -> None:
+    """The values of a setting are timed on one machine, in one run."""
+    context = click.get_current_context()
+    if context.get_parameter_source("machine_threshold") == click.core.ParameterSource.COMMANDLINE:
+        raise BadOption(
+            "--machine-threshold: cannot be given with --by", "--threshold judges each pair"
+        )
+
+
+def _format(options: dict[str, Any]) -> str:
+    if options["as_json"] and options["markdown"]:
+        raise BadOption("--json: cannot be given with --markdown")
+    return "json" if options["as_json"] else "markdown" if options["markdown"] else "text"

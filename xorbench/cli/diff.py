@@ -1,0 +1,40 @@
+"""`diff`: where two trainings diverge."""
+
+from typing import Any
+
+import click
+
+from xorbench.cli.options import JSON, ROOT, root_of, timeout_of
+from xorbench.cli.printing import say
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@ROOT
+@JSON
+def diff(**options: Any) -> int:
+    """Find where two trainings diverge: epoch, step, tensor, element.
+
+    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its
+    processes), or files that trace has written.
+    """
+    from xorbench.commands import diff_programs
+    from xorbench.commands.diff import DiffRequest
+    from xorbench.commands.diff import diff as command
+    from xorbench.report import check as programs
+    from xorbench.report import divergence as report
+
+    timeout_s = timeout_of(options)
+    between = diff_programs.diff(options["a"], options["b"])
+    if between is not None:
+        conclusion, code = between
+        as_json = programs.conclusion_json(conclusion, code)
+        say(as_json if options["as_json"] else programs.conclusion_text(conclusion))
+        return code
+    found, code = command(
+        DiffRequest(options["a"], options["b"], root_of(options["out"]), timeout_s)
+    )
+    say(report.as_json(found, code) if options["as_json"] else report.text(found))
+    return code

@@ -1,0 +1,23 @@
+"""`export`: a run as a file of another tool."""
+
+import click
+
+from xorbench.cli.options import ROOT, root_of, writable
+from xorbench.cli.printing import say
+from xorbench.plan import parse
+
+
+@click.command()
+@click.argument("text", metavar="RUN")
+@click.option("--to", "file_format", required=True, metavar="FORMAT", help="pytest-benchmark.")
+@click.argument("file", metavar="FILE")
+@ROOT
+def export(text: str, file_format: str, file: str, out: str) -> int:
+    """Write a run as a file of another program: an epoch is a round, a case a benchmark."""
+    from xorbench.commands import pytest_benchmark as command
+
+    file_format = parse.word("--to", file_format, tuple(command.EXPORTS))
+    path = writable("FILE", file)
+    count = command.export(root_of(out), text, file_format, path)
+    say(f"{path}: {count} benchmarks")
+    return 0

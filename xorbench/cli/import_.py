@@ -1,0 +1,33 @@
+"""`import`: a file of another tool as a run."""
+
+from typing import Any
+
+import click
+
+from xorbench.cli.options import JSON, ROOT, command_line, name_of, root_of
+from xorbench.cli.printing import print_outcome
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE")
+@ROOT
+@click.option("--name", metavar="NAME", help="A name to find it by.")
+@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@JSON
+def import_(**options: Any) -> int:
+    """Make a run of a file of pytest-benchmark, for report and compare.
+
+    What such a file lacks stays absent: it has no epoch digests, calibration times or weights,
+    so only raw times can be compared.
+    """
+    from xorbench.commands.pytest_benchmark import ImportRequest
+    from xorbench.commands.pytest_benchmark import import_ as command
+
+    request = ImportRequest(
+        file=options["file"],
+        command=command_line(options["anonymous"]),
+        root=root_of(options["out"]),
+        name=name_of(options["name"]),
+        anonymous=options["anonymous"],
+    )
+    return print_outcome(command(request), options["as_json"])

@@ -1,0 +1,23 @@
+"""`list`: settings, recipe and checks."""
+
+import json
+
+import click
+
+from xorbench.cli.options import JSON
+from xorbench.cli.printing import say
+
+
+@click.command("list")
+@JSON
+def list_(as_json: bool) -> int:
+    """List the settings, the fields of the recipe, and the checks."""
+    from xorbench.commands.listing import LISTS
+    from xorbench.report.text import to_terminal
+
+    frames = {name: table() for name, table in LISTS.items()}
+    if as_json:
+        say(json.dumps({n: f.to_dict("records") for n, f in frames.items()}, indent=2))
+    else:
+        say("\n\n".join(f"{n}\n\n{to_terminal(f)}" for n, f in frames.items()))
+    return 0

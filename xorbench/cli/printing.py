@@ -1,0 +1,78 @@
+"""What several commands print, and where to."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xorbench.errors import BadFile
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        click.echo(text, err=err)
+        stream.flush()
+    except OSError as error:
+        # what is left in the buffer must not be tried again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not isinstance(error, BrokenPipeError):
+            why = str(error.strerror).lower()
+            raise BadFile(f"standard output: cannot write: {why}") from None
+
+
+def note(text: str) -> None:
+    """A line on standard error, where there is something to say."""
+    if text:
+        say(f"xorbench: {text}", err=True)
+
+
+def exports_of(options: dict[str, Any]) -> Any:
+    """The files that a CI asked for; raises `BadOption` for one that cannot be written."""
+    from xorbench.commands.ci_outputs import opened
+
+    return opened(options["junit"], options["markdown"])
+
+
+def print_outcome(outcome: Any, as_json: bool, exports: Any = None) -> int:
+    """Print a run's answer, write what was asked for besides, and give the exit code."""
+    from xorbench.report import document
+
+    if as_json:
+        say(document.as_json(outcome.content, outcome.exit_code))
+    else:
+        say(document.terminal(outcome.content))
+    if outcome.folder is not None:
+        note(f"report in {shown_path(outcome.folder)}")
+    if exports is not None:
+        content = outcome.content
+        texts = partial(document.markdown, content), partial(document.brief, content)
+        note(exports.write(content.verdicts, content.id, *texts))
+    code: int = outcome.exit_code
+    return code
+
+
+def shown_path(folder: Path) -> Path:
+    """The folder from here, if it lies below; else in full."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def print_preview(preview: Any, as_json: bool) -> int:
+    """Print what a run would do."""
+    from xorbench.report import document
+
+    show = document.preview_json if as_json else document.preview_text
+    say(show(preview.cases, preview.processes, preview.estimate_s))
+    return 0
+
+
+def progress() -> Any:
+    """How far it is, in the form that standard error can show."""
+    from xorbench.commands.progress import for_stream
+
+    return for_stream()

@@ -1,0 +1,58 @@
+"""`report`: tables and pages of runs that are there."""
+
+from typing import Any
+
+import click
+
+from xorbench.cli.options import JSON, JUNIT, MARKDOWN, ROOT, root_of
+from xorbench.cli.printing import exports_of, note, print_outcome
+from xorbench.errors import BadOption
+
+
+@click.command()
+@click.argument("texts", metavar="[RUN …]", nargs=-1)
+@click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
+@click.option("--html", metavar="FILE", help="The page of several runs; that of one is in it.")
+@ROOT
+@JUNIT
+@MARKDOWN
+@JSON
+def report(**options: Any) -> int:
+    """Make the tables of a run again from its files alone, or put several side by side.
+
+    RUN is a path, an id, the unique beginning of one, a name, or latest.
+    """
+    from xorbench.commands import report as command
+
+    if options["history"]:
+        return _print_history(options)
+    root, texts = root_of(options["out"]), options["texts"] or ("latest",)
+    if len(texts) > 1:
+        return _print_sides(command.sides(root, texts), options)
+    if options["html"] is not None:
+        raise BadOption("--html: is for several runs", "the page of one is in its folder")
+    exports = exports_of(options)
+    outcome, trouble = command.report(root, texts[0])
+    note(trouble)
+    return print_outcome(outcome, options["as_json"], exports)
+
+
+def _print_history(options: dict[str, Any]) -> int:
+    from xorbench.commands.report import history
+
+    if options["texts"]:
+        raise BadOption("--history: shows every run, so name none", "report A B for some")
+    outcome, troubles = history(root_of(options["out"]))
+    for trouble in troubles:
+        note(trouble)
+    return _print_sides(outcome, options)
+
+
+def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
+    """What belongs to no one folder: printed, and written where it is asked for."""
+    from xorbench.commands.ci_outputs import write_page
+
+    exports = exports_of(options)
+    if options["html"] is not None:
+        write_page(options["html"], outcome.content)
+    return print_outcome(outcome, options["as_json"], exports)

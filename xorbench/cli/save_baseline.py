@@ -1,0 +1,20 @@
+"""`save-baseline`: keep a run under a name."""
+
+import click
+
+from xorbench.cli.options import ROOT, named, root_of
+from xorbench.cli.printing import say, shown_path
+
+
+@click.command("save-baseline")
+@click.argument("name", metavar="NAME")
+@click.argument("text", metavar="[RUN]", default="latest")
+@click.option("--replace", is_flag=True, help="Take the place of a baseline of this name.")
+@ROOT
+def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
+    """Keep a copy of a run in DIR/baselines, for compare --baseline NAME."""
+    from xorbench.commands import compare as command
+
+    folder = command.save_baseline(root_of(out), named("NAME", name), text, replace=replace)
+    say(f"xorbench: baseline in {shown_path(folder)}", err=True)
+    return 0

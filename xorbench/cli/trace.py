@@ -1,0 +1,115 @@
+"""`trace`: the record of a program, or of a case."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from xorbench.cli.options import (
+    FUNCTION,
+    ROOT,
+    WithCommand,
+    command_words,
+    recipe_of,
+    recipe_options,
+    require_faults,
+    root_of,
+    target_of,
+    timeout_of,
+    writable,
+)
+from xorbench.cli.printing import note, say
+from xorbench.errors import CHECK_FAILED, BadOption
+from xorbench.plan import parse
+from xorbench.plan.recipe import RECIPE_OPTIONS
+
+
+@click.command(cls=WithCommand)
+@click.argument("target", metavar="(CASE | -- CMD … | MODULE:FUNCTION)", nargs=-1)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
+@click.option("--epoch", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
+@click.option(
+    "--dump-steps", metavar="STEPS", help="Steps of each whose tensors to keep whole: 7-9."
+)
+@click.option("--steps", metavar="K", help="Of a command: end it after K steps.")
+@click.option("--detail", metavar="STEPS", help="Of a command: steps to record in detail: 7-9.")
+@click.option("--max-record", default="1GB", metavar="SIZE", help="The largest trace [1GB].")
+@click.option("--with-source", is_flag=True, help="Of a command: keep lines of source in it.")
+@recipe_options(RECIPE_OPTIONS)
+@click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
+@ROOT
+@click.option("--inject", multiple=True, hidden=True)
+def trace(**options: Any) -> int:
+    """Write down a training step by step: a digest of every tensor.
+
+    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
+    of your own, which runs here as without this; diff compares two such traces.
+    """
+    words = command_words()
+    target = target_of(options["target"], words)
+    if words or (target is not None and re.fullmatch(FUNCTION, target)):
+        return _trace_command(options, words, target)
+    _refuse_beside("of a case", ("steps", "detail", "max_record", "with_source"))
+    return _trace_case(options, target or "")
+
+
+def _refuse_beside(what: str, names: Sequence[str]) -> None:
+    """Refuse options that were given though they mean nothing here."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if name in names and given:
+            raise BadOption(f"{parameter.opts[0]}: means nothing for the trace {what}")
+
+
+def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str | None) -> int:
+    from xorbench.commands import trace_command as command
+
+    recipe = [row.field for row in RECIPE_OPTIONS]
+    _refuse_beside("of a command", ("epoch", "dump_steps", "inject", *recipe))
+    steps, detail = options["steps"], options["detail"]
+    ranges = parse.ranges("--detail", detail, 0, 2**31)[:1] if detail else ()
+    request = command.TraceCommandRequest(
+        words=words,
+        target=target,
+        output=writable("--output", options["output"]),
+        steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
+        detail=(ranges[0].start, ranges[0].stop - 1) if ranges else None,
+        max_record=parse.size("--max-record", options["max_record"]),
+        with_source=options["with_source"],
+        timeout_s=parse.positive("--timeout", options["timeout"] or "3600", 86_400.0 * 365),
+    )
+    outcome = command.trace_command(request)
+    for path, count in outcome.files:
+        note(f"{path}: {count} steps, {path.stat().st_size / 1_000:,.0f} kB")
+    note(outcome.said)
+    return outcome.exit_code
+
+
+def _trace_case(options: dict[str, Any], case: str) -> int:
+    from xorbench.commands.trace import TraceRequest
+    from xorbench.commands.trace import trace as command
+
+    options["timeout"] = options["timeout"] or "120"
+    require_faults(options["inject"])
+    at, values = options["epoch"], options["dump_steps"]
+    steps = parse.ranges("--dump-steps", values, 0, 10_000_000)[:1] if values else ()
+    request = TraceRequest(
+        text=case,
+        output=writable("--output", options["output"]),
+        recipe=recipe_of(options, RECIPE_OPTIONS),
+        root=root_of(options["out"]),
+        at=None if at is None else parse.integers("--epoch", at, 0, 1_000_000),
+        valued=steps[0] if steps else range(0),
+        timeout_s=timeout_of(options),
+        faults=options["inject"],
+    )
+    outcome = command(request)
+    size_kb = outcome.output.stat().st_size / 1_000
+    say(f"{outcome.output}: {len(outcome.trace.epochs)} epochs, {size_kb:,.0f} kB")
+    if outcome.diverged is None:
+        return 0
+    say(f"it diverges from the record in epoch {outcome.diverged}")
+    return CHECK_FAILED
