@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "not waited for": (
         (*RUN, "--epochs", "10", "--devices", "pretend", "--batch-sizes", "64"),
-        {"fault": "nosync", "lag_us": "100"},
+        {"fault": "nosync", "lag_us": "400"},
     ),
     "leak": (
         (*RUN, *FEW, "--devices", "pretend", "--batch-sizes", "64"),
