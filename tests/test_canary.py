@@ -194,7 +194,7 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
     """A polite kill after some rounds, the first with a flip: their verdict, exit 130."""
     process = subprocess.Popen(
         command(
-            *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "1000"),
+            *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "100"),
             *("--inject", "flip-model:epoch=0"),
         ),
         cwd=tmp_path,
@@ -203,9 +203,13 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
         text=True,
     )
     assert process.stderr is not None
-    assert "seed 0" in process.stderr.readline()  # the first round is checked
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate()
+    try:
+        said = iter(process.stderr.readline, "")
+        assert any("seed 0" in line for line in said)  # the first round is checked
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "1 wrong in" in output
     assert "INTERRUPTED" in output

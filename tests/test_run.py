@@ -382,6 +382,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         ("warm-up", {"cpu-loader-b128-pin0-drop0-w0-s0", "cpu-loader-b64-pin0-drop1-w0-s0"}),
         ("save and load", {"cpu-loader-b128-pin1-drop1-w0-s0"}),
         ("arithmetic", {"cpu in p0", "cpu in p1"}),
+        ("probes", {"cpu in p0"}),
         ("universal", {"cpu in p0", "cpu in p1"}),
         (
             "invariance",
@@ -405,7 +406,7 @@ def test_faults_raise_no_other_alarm(faulty: dict[str, set[str]]) -> None:
     """Three epochs do not learn XOR; besides that only the checks above failed."""
     assert set(faulty) == {
         "accuracy", "completion", "inputs", "rerun", "warm-up", "save and load", "arithmetic",
-        "universal", "invariance", "golden inputs", "accuracy of arithmetic",
+        "universal", "invariance", "golden inputs", "accuracy of arithmetic", "probes",
     }  # fmt: skip
 
 
