@@ -233,6 +233,15 @@ def test_reduced_precision_is_off_inside_and_as_it_was_afterwards() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize("dtype", ["int64", "float64", "bfloat16"])
+def test_computing_in_place_leaves_the_numbers_as_they_are(dtype: str) -> None:
+    """A collective writes to its operand, and its right answer is worked out afterwards."""
+    given = entries("t", 0, (9,), 5)
+    before = given.copy()
+    exact.tensor(given, dtype, CPU).zero_()
+    assert np.array_equal(given, before)
+
+
 def test_a_case_whose_shape_is_wrong_says_so() -> None:
     """It is no list of elements."""
     case = TORCH["matmul"][0]

@@ -13,7 +13,8 @@ from torch import Tensor, distributed
 
 from xorbench.probes.exact import tensor, tensor_bits, whole_bits, width, wrong_elements
 from xorbench.probes.integers import SIGNIFICAND, Whole, entries
-from xorbench.probes.registry import ProbeFact, ProbeResult, lacks
+from xorbench.probes.registry import ProbeResult, lacks
+from xorbench.universal.golden import Checked
 
 LENGTH: Final = 1031  # of what each member gives or gets: odd, and no multiple of a chunk
 TYPES: Final = ("float32", "float64", "bfloat16", "int64")
@@ -39,7 +40,7 @@ def check(device: torch.device, index: int, members: int) -> ProbeResult:
             wrong = list(wrong_elements(expected, tensor_bits(outcome), width(dtype)))
             if wrong:
                 said = f"{len(wrong)} of {expected.size} elements, {wrong[0]}"
-                found.wrong.append(ProbeFact(what, "the sum or copy of whole numbers", said))
+                found.wrong.append(Checked(what, "the sum or copy of whole numbers", said))
     return found._replace(checked=checked)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xorbench.probes.exact import WIDTHS, Arrays, ExactCase, torch_type, whole_bits
-from xorbench.probes.integers import Whole, words
+from xorbench.probes.exact import Arrays, ExactCase, from_bits, torch_type, whole_bits
+from xorbench.probes.integers import words
 from xorbench.probes.rounding import FORMATS, Format, Pattern, decoded, finite, rounded
 
 NARROW: Final = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -39,16 +39,9 @@ def _float(name: str, source: str, target: str, make: Callable[[], Arrays]) -> E
         return np.where(negative, sign << np.uint64(FORMATS[target].width - 1), bits)
 
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
-        return _viewed(arrays["x"], source, device).to(torch_type(target))
+        return from_bits(arrays["x"].view(np.uint64), source).to(device).to(torch_type(target))
 
     return ExactCase(name, target, make, right, compute)
-
-
-def _viewed(bits: Whole, dtype: str, device: torch.device) -> Tensor:
-    """Bit patterns as a tensor of the type."""
-    wanted = torch_type(dtype)
-    same_width = WIDTHS[torch.empty((), dtype=wanted).element_size()]
-    return torch.from_numpy(bits).to(same_width).view(wanted).to(device)
 
 
 def _from_whole(source: str, target: str) -> ExactCase:

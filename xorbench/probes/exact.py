@@ -92,8 +92,11 @@ def whole_bits(values: Whole, dtype: str) -> Pattern:
 
 
 def tensor(values: Whole, dtype: str, device: torch.device) -> Tensor:
-    """Whole numbers, exact in the type, as a tensor of their shape on the device."""
-    exact = torch.from_numpy(np.ascontiguousarray(values))
+    """Whole numbers, exact in the type, as a tensor of their shape on the device.
+
+    It has memory of its own: what computes in place leaves the numbers as they are.
+    """
+    exact = torch.from_numpy(np.array(values, order="C"))
     if dtype in FORMATS:
         exact = exact.to(torch.float64).to(torch.float32 if dtype != "float64" else torch.float64)
     return exact.to(torch_type(dtype)).to(device)
@@ -104,6 +107,12 @@ def tensor_bits(found: Tensor) -> Pattern:
     size = found.element_size()
     flat = found.detach().contiguous().view(WIDTHS[size]).cpu().numpy()
     return flat.astype(np.int64).view(np.uint64) & np.uint64(2 ** (8 * size) - 1)
+
+
+def from_bits(bits: Pattern, dtype: str) -> Tensor:
+    """Bit patterns as a tensor of the type, of their shape, on the host."""
+    kind = torch_type(dtype)
+    return torch.from_numpy(bits.view(np.int64)).to(WIDTHS[width(dtype) // 8]).view(kind)
 
 
 def digest(bits: Pattern, dtype: str) -> str:

@@ -18,6 +18,7 @@ from xorbench.probes.exact import (
     WIDTHS,
     WrongElement,
     exact_settings,
+    from_bits,
     tensor,
     tensor_bits,
     torch_type,
@@ -27,7 +28,6 @@ from xorbench.probes.exact import (
 )
 from xorbench.probes.integers import Whole, entries, largest_entry, words
 from xorbench.probes.matmul import FULL, kinds, one_at_a_time
-from xorbench.probes.rounding import Pattern
 
 BASE: Final = 256  # rows and columns that the host multiplies
 DENSE: Final = {"float64": 53, "float32": 24, "tf32": 24, "bfloat16": 24, "float16": 15, "int8": 31}
@@ -219,7 +219,7 @@ class _Base:
         self.left = tensor(left, "float32" if dtype == "tf32" else dtype, host)
         self.right = tensor(right.T, "float32" if dtype == "tf32" else dtype, host)
         bits = whole_bits(_multiplied(left, right), result)
-        self.product = _from_bits(bits, result)
+        self.product = from_bits(bits, result)
 
 
 def _multiplied(left: Whole, right: Whole) -> Whole:
@@ -240,12 +240,6 @@ def _multiplied(left: Whole, right: Whole) -> Whole:
     if not np.array_equal(left @ (right @ drawn), found @ drawn):
         raise ArithmeticError("this processor multiplies wrong in float64, before any probe")
     return found
-
-
-def _from_bits(bits: Pattern, dtype: str) -> Tensor:
-    kind = torch_type(dtype)
-    same_width = WIDTHS[torch.empty((), dtype=kind).element_size()]
-    return torch.from_numpy(bits.view(np.int64)).to(same_width).view(kind)
 
 
 def _signed(bit: int, bits: int) -> int:

@@ -11,16 +11,9 @@ import torch
 
 from xorbench.probes import consistency, conv, conversion, matmul, memory, reduction, scatter
 from xorbench.probes.exact import ExactCase, compare, digest
+from xorbench.universal.golden import Checked
 
 GOLDEN: Final = Path(__file__).with_name("golden.json")
-
-
-class ProbeFact(NamedTuple):
-    """One thing that a probe compared: what, the right answer, what the device gave."""
-
-    what: str
-    expected: str
-    actual: str
 
 
 class ProbeResult(NamedTuple):
@@ -35,9 +28,9 @@ class ProbeResult(NamedTuple):
 
     probe: str
     checked: int
-    wrong: list[ProbeFact]
+    wrong: list[Checked]
     skipped: list[str]
-    unjudged: list[ProbeFact]
+    unjudged: list[Checked]
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def _exact(name: str, cases: Callable[[], Iterator[ExactCase]]) -> Callable[...,
                 continue
             checked += 1
             if compared.wrong:
-                found.wrong.append(ProbeFact(case.name, compared.expected, compared.wrong))
+                found.wrong.append(Checked(case.name, compared.expected, compared.wrong))
         return found._replace(checked=checked)
 
     return check
@@ -101,7 +94,7 @@ def _memory(device: torch.device) -> ProbeResult:
     region = memory.MemoryRegion(device, SMALL_MEMORY)
     for _ in range(2):
         for one in [*region.march(), *region.copy()]:
-            found.wrong.append(ProbeFact(one.way, "the pattern", str(one.element)))
+            found.wrong.append(Checked(one.way, "the pattern", str(one.element)))
     return found._replace(checked=2 * region.size // 8)
 
 
@@ -115,10 +108,10 @@ def _consistency(device: torch.device) -> ProbeResult:
         one = consistency.repeated(function, device)
         if one.ulps > consistency.ULPS:
             expected = f"within {consistency.ULPS:g} units in the last place of float64"
-            found.wrong.append(ProbeFact(one.name, expected, f"{one.ulps:.3g} off"))
+            found.wrong.append(Checked(one.name, expected, f"{one.ulps:.3g} off"))
         if one.differ:
             some = ", ".join(map(str, one.differ[:4]))
-            fact = ProbeFact(
+            fact = Checked(
                 one.name,
                 "equal rows give equal rows",
                 f"{len(one.differ)} of {consistency.ROWS} rows differ from the first: {some}",

@@ -18,25 +18,26 @@ COLUMNS: Final = 33
 Scatter = Callable[[Tensor, Tensor], Tensor]
 
 
+def _places(values: Tensor) -> Tensor:
+    """What is added to: zeros, [PLACES, columns]."""
+    return values.new_zeros(PLACES, values.shape[1])
+
+
 def _index_add(values: Tensor, places: Tensor) -> Tensor:
-    zeros = torch.zeros(PLACES, values.shape[1], dtype=values.dtype, device=values.device)
-    return zeros.index_add(0, places, values)
+    return _places(values).index_add(0, places, values)
 
 
 def _scatter_add(values: Tensor, places: Tensor) -> Tensor:
-    zeros = torch.zeros(PLACES, values.shape[1], dtype=values.dtype, device=values.device)
-    return zeros.scatter_add(0, places[:, None].expand_as(values), values)
+    return _places(values).scatter_add(0, places[:, None].expand_as(values), values)
 
 
 def _index_put(values: Tensor, places: Tensor) -> Tensor:
-    zeros = torch.zeros(PLACES, values.shape[1], dtype=values.dtype, device=values.device)
-    return zeros.index_put((places,), values, accumulate=True)
+    return _places(values).index_put((places,), values, accumulate=True)
 
 
 def _embedding(values: Tensor, places: Tensor) -> Tensor:
     """The gradient of an embedding's weight, [PLACES, columns]."""
-    shape = (PLACES, values.shape[1])
-    weight = torch.ones(shape, dtype=values.dtype, device=values.device).requires_grad_()
+    weight = torch.ones_like(_places(values)).requires_grad_()
     return gradient(functional.embedding(places, weight), weight, values)
 
 

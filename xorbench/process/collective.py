@@ -1,6 +1,7 @@
 """What a process can be asked to do together with those of other ranks."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ def _probed(device: str, index: int, members: int, injected: Sequence[FaultSpec]
     found = probe.check(torch.device(device), index, members)
     return {
         "checked": found.checked,
-        "wrong": [fact._asdict() for fact in found.wrong],
+        "wrong": [asdict(fact) for fact in found.wrong],
         "unavailable": found.skipped,
     }
 

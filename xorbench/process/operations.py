@@ -185,7 +185,7 @@ def check_probe(_session: Session, *, device: str, probe: str) -> Reply:
     from xorbench.probes import registry
 
     found = registry.check(probe, device)
-    wrong, unjudged = ([one._asdict() for one in some] for some in (found.wrong, found.unjudged))
+    wrong, unjudged = ([asdict(one) for one in some] for some in (found.wrong, found.unjudged))
     return {**found._asdict(), "wrong": wrong, "unjudged": unjudged}
 
 
