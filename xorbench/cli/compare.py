@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, ROOT, root_of
+from xorbench.cli.options import JSON, ROOT, refuse_given, root_of
 from xorbench.cli.printing import say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
@@ -41,7 +41,9 @@ def compare(**options: Any) -> int:
             "compare A B, compare B --baseline NAME, or compare RUN --by SETTING",
         )
     if axis:
-        _refuse_beside_by()
+        # the values of a setting are timed on one machine, in one run
+        why = "cannot be given with --by"
+        refuse_given(("machine_threshold",), why, "--threshold judges each pair")
         along = command.by_axis(root, runs[0], axis, thresholds[0])
         say(report.BY_FORMATS[text_format](along))
         return command.exit_code(along)
@@ -49,15 +51,6 @@ def compare(**options: Any) -> int:
     found = command.compare(root, before, runs[-1], options["baseline"], thresholds)
     say(report.FORMATS[text_format](found))
     return command.exit_code(found)
-
-
-def _refuse_beside_by() -> None:
-    """The values of a setting are timed on one machine, in one run."""
-    context = click.get_current_context()
-    if context.get_parameter_source("machine_threshold") == click.core.ParameterSource.COMMANDLINE:
-        raise BadOption(
-            "--machine-threshold: cannot be given with --by", "--threshold judges each pair"
-        )
 
 
 def _format(options: dict[str, Any]) -> str:

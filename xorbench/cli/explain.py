@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from xorbench.cli.options import (
     given_or,
     recipe_of,
     recipe_options,
+    refuse_given,
     require_faults,
     root_of,
     timeout_of,
@@ -75,7 +75,7 @@ def _explain_command(options: dict[str, Any]) -> int:
     from xorbench.report.check import conclusion_text
 
     recipe = [row.field for row in RECIPE_OPTIONS]
-    _refuse_given("a command", ("max_trainings", "inject_a", "inject_b", *recipe))
+    refuse_given(("max_trainings", "inject_a", "inject_b", *recipe), "means nothing for a command")
     variables = command.variables_of(options["env"])
     sizes = {name: given_or(options[name], "1GB") for name in ("max_copy", "max_record")}
     processes = given_or(options["processes"], str(command.MOST_RUNS))
@@ -107,15 +107,6 @@ def _explain_command(options: dict[str, Any]) -> int:
     return outcome.exit_code
 
 
-def _refuse_given(what: str, names: Sequence[str]) -> None:
-    """Refuse options that were given to explain and mean nothing for what it explains."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "")
-        if parameter.name in names and given == click.core.ParameterSource.COMMANDLINE:
-            raise BadOption(f"{parameter.opts[0]}: means nothing for {what}")
-
-
 OF_A_COMMAND = (
     *("against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name"),
@@ -125,7 +116,7 @@ OF_A_COMMAND = (
 def _explain_cases(options: dict[str, Any]) -> int:
     from xorbench.commands import explain as command
 
-    _refuse_given("two cases", OF_A_COMMAND)
+    refuse_given(OF_A_COMMAND, "means nothing for two cases")
     options["timeout"] = given_or(options["timeout"], "120")
     require_faults((*options["inject_a"], *options["inject_b"]))
     request = command.ExplainRequest(

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,17 +149,21 @@ def named(option: str, text: str) -> str:
     return text
 
 
+def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:
+    """Raise `BadOption` for the first of these parameters that was given on the command line."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and given == click.core.ParameterSource.COMMANDLINE:
+            raise BadOption(f"{parameter.opts[0]}: {why}", hint)
+
+
 def refuse_beside_resume() -> None:
     """A resumed run is the run that was: only where it is and how it prints may be said anew."""
-    context = click.get_current_context()
-    given = click.core.ParameterSource.COMMANDLINE
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        if (
-            name not in {"resume", "out", "as_json", "junit", "markdown"}
-            and context.get_parameter_source(name) == given
-        ):
-            raise BadOption(f"{parameter.opts[0]}: cannot be given with --resume")
+    names = {parameter.name or "" for parameter in click.get_current_context().command.params}
+    refuse_given(
+        names - {"resume", "out", "as_json", "junit", "markdown"}, "cannot be given with --resume"
+    )
 
 
 def given_or(given: str | None, default: str) -> str:

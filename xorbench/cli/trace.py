@@ -1,7 +1,6 @@
 """`trace`: the record of a program, or of a case."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from xorbench.cli.options import (
     command_words,
     recipe_of,
     recipe_options,
+    refuse_given,
     require_faults,
     root_of,
     target_of,
@@ -20,7 +20,7 @@ from xorbench.cli.options import (
     writable,
 )
 from xorbench.cli.printing import note, say
-from xorbench.errors import CHECK_FAILED, BadOption
+from xorbench.errors import CHECK_FAILED
 from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
@@ -50,25 +50,18 @@ def trace(**options: Any) -> int:
     target = target_of(options["target"], words)
     if words or (target is not None and re.fullmatch(FUNCTION, target)):
         return _trace_command(options, words, target)
-    _refuse_beside("of a case", ("steps", "detail", "max_record", "with_source"))
+    of_a_command = ("steps", "detail", "max_record", "with_source")
+    refuse_given(of_a_command, "means nothing for the trace of a case")
     return _trace_case(options, target or "")
-
-
-def _refuse_beside(what: str, names: Sequence[str]) -> None:
-    """Refuse options that were given though they mean nothing here."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-        if name in names and given:
-            raise BadOption(f"{parameter.opts[0]}: means nothing for the trace {what}")
 
 
 def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str | None) -> int:
     from xorbench.commands import trace_command as command
 
     recipe = [row.field for row in RECIPE_OPTIONS]
-    _refuse_beside("of a command", ("epoch", "dump_steps", "inject", *recipe))
+    refuse_given(
+        ("epoch", "dump_steps", "inject", *recipe), "means nothing for the trace of a command"
+    )
     steps, detail = options["steps"], options["detail"]
     ranges = parse.ranges("--detail", detail, 0, 2**31)[:1] if detail else ()
     request = command.TraceCommandRequest(

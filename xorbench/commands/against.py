@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,14 +101,13 @@ def check(request: AgainstRequest, note: Note) -> CheckOutcome:
     runs = prepared(request)
     for line in plan(request, runs):
         note(line)
-    folder = checks.new_folder(request.check)
-    try:
-        with terminable(), working_copy(runs["B"]) as fresh:
-            made = _Runs(request, runs, folder, fresh, note)
-            made.make()
-    except BadOption:
-        shutil.rmtree(folder)
-        raise
+    with (
+        checks.records_folder(request.check) as folder,
+        terminable(),
+        working_copy(runs["B"]) as fresh,
+    ):
+        made = _Runs(request, runs, folder, fresh, note)
+        made.make()
     return _outcome(folder, _Asked.of(request), made.bits, made.clocks, made.closer)
 
 

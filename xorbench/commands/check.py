@@ -5,7 +5,8 @@ import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,12 +198,8 @@ def check(request: CheckRequest, note: Note) -> CheckOutcome:
     run = prepared(request)
     for line in plan(request, run):
         note(line)
-    folder = new_folder(request)
-    try:
+    with records_folder(request) as folder:
         ended, observed = _run(request, run, folder, note)
-    except BadOption:
-        shutil.rmtree(folder)
-        raise
     return concluded(folder, request.command, ended, observed)
 
 
@@ -532,6 +529,17 @@ def new_folder(request: CheckRequest) -> Path:
         why = str(error.strerror).lower()
         raise BadOption(f"--out: cannot write to {request.root}: {why}") from None
     return folder
+
+
+@contextmanager
+def records_folder(request: CheckRequest) -> Iterator[Path]:
+    """A new folder for the records, taken away again where an option turns out to be bad."""
+    folder = new_folder(request)
+    try:
+        yield folder
+    except BadOption:
+        shutil.rmtree(folder)
+        raise
 
 
 def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -116,14 +115,13 @@ def explain(request: CureRequest, note: Note) -> CureOutcome:
     runs = prepared(request)
     for line in plan(request, runs):
         note(line)
-    folder = checks.new_folder(request.check)
-    try:
-        with terminable(), working_copy(runs["B"]) as fresh:
-            made = _CureRuns(request, runs, folder, fresh, note)
-            found, answer = _explained(request, made, note)
-    except BadOption:
-        shutil.rmtree(folder)
-        raise
+    with (
+        checks.records_folder(request.check) as folder,
+        terminable(),
+        working_copy(runs["B"]) as fresh,
+    ):
+        made = _CureRuns(request, runs, folder, fresh, note)
+        found, answer = _explained(request, made, note)
     found.runs = made.count
     answer = answer or judge.conclude(found)
     outcome = CureOutcome(folder.name, folder, request.command, found, answer)

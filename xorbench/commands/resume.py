@@ -1,7 +1,6 @@
 """`check --resume`: does a training that is killed and resumed equal an uninterrupted one?"""
 
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -61,12 +60,8 @@ def check(request: ResumeRequest, note: Note) -> CheckOutcome:
     checks.require_command("--resume", request.resume, None, run.folder)
     for line in plan(request, run):
         note(line)
-    folder = checks.new_folder(request.check)
-    try:
+    with checks.records_folder(request.check) as folder:
         ended, observed, trials = _run(request, run, folder, note)
-    except BadOption:
-        shutil.rmtree(folder)
-        raise
     return _outcome(folder, _title(request.check.command, request.resume), ended, observed, trials)
 
 
