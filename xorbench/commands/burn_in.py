@@ -82,13 +82,13 @@ class BurnIn:
             self._open(device, slot)
             end = self._clock() + (self._request.burn_in_s or 0.0)  # making ready does not count
             units = {unit.unit: unit for unit in self.burned[device]}
-            begun = False
-            while not self._stop.is_set() and not (begun and self._clock() >= end):
-                begun = True
+            # a short burn-in leaves no unit without a turn
+            while not self._stop.is_set() and (
+                self._clock() < end or any(not unit.turns for unit in units.values())
+            ):
                 left = min(SLICE_S, max(0.0, end - self._clock()))
                 for turn in slot.ask("burn", device=device, seconds=left)["turns"]:
                     self._take(device, units[turn["unit"]], turn)
-            self._finish(device, slot, list(units.values()))
         except (ProcessDied, OperationFailed) as error:
             with self._lock:
                 said = f"lost in the burn-in: {error}"
@@ -113,14 +113,7 @@ class BurnIn:
             raise BadOption(f"--memory: {device}: {answer['refused']}")
         with self._lock:
             self.burned[device] = [BurnedUnit(unit) for unit in answer["units"]]
-            self._notes += [judge.unit_of(device, note) for note in answer["notes"]]
-
-    def _finish(self, device: str, slot: ProcessSlot, units: Sequence[BurnedUnit]) -> None:
-        """Let each unit that never had its turn have one: a short burn-in leaves none out."""
-        while not self._stop.is_set() and any(not unit.turns for unit in units):
-            named = {unit.unit: unit for unit in units}
-            for turn in slot.ask("burn", device=device, seconds=0.0)["turns"]:
-                self._take(device, named[turn["unit"]], turn)
+            self._notes += [judge.left_out(device, note) for note in answer["notes"]]
 
     def _take(self, device: str, unit: BurnedUnit, turn: dict[str, object]) -> None:
         with self._lock:

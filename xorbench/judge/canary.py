@@ -7,10 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 from msgspec.structs import replace
-from scipy.special import bdtrik
 
 from xorbench.judge.checks import checked
-from xorbench.judge.stats import ALPHA
 from xorbench.judge.verdicts import failed, passed, skipped
 from xorbench.observe.records import Golden, Verdict
 
@@ -143,6 +141,10 @@ def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
 
     None where there are fewer than six turns: no two of them hold it so surely.
     """
+    from scipy.special import bdtrik  # slow to import, and no matter of a canary without a burn-in
+
+    from xorbench.judge.stats import ALPHA
+
     values = sorted(burned.rates)
     middle = float(np.median(values))
     # the smallest k with P(at most k of n values lie below the median) of 2.5%: k are left out
@@ -152,7 +154,7 @@ def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
     return values[least - 1], middle, values[len(values) - least]
 
 
-def unit_of(device: str, note: str) -> Verdict:
+def left_out(device: str, note: str) -> Verdict:
     """What the burn-in of a device leaves out, or makes smaller."""
     return skipped("burn-in", device, "everything at full size", note)
 

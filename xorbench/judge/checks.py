@@ -335,10 +335,9 @@ def checked(check: str, subject: str, facts: list[Fact]) -> Verdict:
     wrong = [fact for fact in facts if fact.expected != fact.actual]
     if not wrong:
         return passed(check, subject, "the golden values", facts[0].actual[:16])
-    shown = "; ".join(f"{fact.what}: {fact.actual[:48]}" for fact in wrong[:3])
-    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    shown = some([f"{fact.what}: {fact.actual[:48]}" for fact in wrong], 3, "; ")
     expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
-    return failed(check, subject, expected, shown + more, GOLDEN_HINTS[check])
+    return failed(check, subject, expected, shown, GOLDEN_HINTS[check])
 
 
 def probes(name: str, evidence: Evidence) -> Iterator[Verdict]:
@@ -357,7 +356,7 @@ def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
     expected = "every result as integer arithmetic has it"
     done = f"{checked:,} results" + (f", {left} not available here" if left else "")
     if wrong:
-        shown = "; ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        shown = some(wrong, 3, "; ")
         said = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
         return failed(check, subject, expected, said, PROBE_HINT)
     if unjudged:

@@ -36,7 +36,7 @@ def inconclusive(check: str, subject: str, expected: str, actual: str, hint: str
     )
 
 
-def some(items: Sequence[str], most: int = 4) -> str:
+def some(items: Sequence[str], most: int = 4, separator: str = ", ") -> str:
     """The first few, and how many more."""
-    shown = ", ".join(items[:most])
+    shown = separator.join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
