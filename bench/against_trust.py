@@ -1,16 +1,17 @@
 """How far the speed of `check --against` can be trusted: false alarms, and slowdowns that it sees.
 
-    python bench/against_trust.py record --cycles 55              # resumable; a cycle is 6 runs
-    python bench/against_trust.py record --cycles 55 --bursts     # the same under bursts of load
+    python bench/against_trust.py record              # resumable; 34 cycles of 6 runs
+    python bench/against_trust.py record --bursts     # the same under bursts of load
     python bench/against_trust.py report --to FILE.md             # judges what is recorded
 
 Each run trains the small GPT of examples/gpt.py (4 layers, width 256, AdamW) in a fresh process
-under the recorder's clock, as `check --against` does. A cycle is A 5 10 10 5 A: the command as it
-is, and with each step really stretched by 5 and by 10%, so that A and either are in the order
-A B B A … A comparison takes five runs of each side that follow each other. Those of the same
-command take ten runs of A and give them to the sides in that order. Comparisons begin one run
-after the other, so they share runs: 110 runs of A are 101 comparisons, and as much evidence as
-11 that share none, which are told besides.
+under the recorder's clock, as `check --against` does. A cycle is A 5 A A 10 A: the command as it
+is, and with each step really stretched by 5 and by 10%. A comparison takes five runs of each side
+that follow each other, in the order A B B A … that `check --against` has: a stretched run is taken
+with the run of A before it and after it in turn. Those of the same command take ten runs of A and
+give them to the sides in that order. Comparisons begin one run after the other, so they share
+runs: 136 runs of A are 127 comparisons, and as much evidence as 13 that share none, which are told
+besides.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from xorbench.observe import trace as traces
 from xorbench.report.text import to_markdown
 
 OUT: Final = Path("results/against-trust")
-CYCLE: Final = (0, 5, 10, 10, 5, 0)  # per cent
+CYCLE: Final = (0, 5, 0, 0, 10, 0)  # per cent
 STEPS: Final = 25
 THRESHOLD: Final = 0.05
 IDLE_S, BUSY_S = (5.0, 30.0), (2.0, 15.0)  # between bursts, and how long one lasts
@@ -117,9 +118,11 @@ def windows(runs: Sequence[tuple[int, ClockedRun]], percent: int) -> Iterator[An
                 for side in (False, True)
             ]
         return
-    a, b = ([run for at, run in runs if at == one] for one in (0, percent))
-    for first in range(min(len(a), len(b)) - PROCESSES + 1):
-        yield [side[first : first + PROCESSES] for side in (a, b)]
+    places = [place for place, (at, _) in enumerate(runs[:-1]) if at == percent]
+    beside = [runs[place + (-1, 1)[turn % 2]][1] for turn, place in enumerate(places)]
+    for first in range(len(places) - PROCESSES + 1):
+        some = slice(first, first + PROCESSES)
+        yield beside[some], [runs[place][1] for place in places[some]]
 
 
 def report() -> str:
@@ -159,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="what", required=True)
     recording = commands.add_parser("record")
-    recording.add_argument("--cycles", type=int, default=55)
+    recording.add_argument("--cycles", type=int, default=34)
     recording.add_argument("--bursts", action="store_true")
     commands.add_parser("report").add_argument("--to", type=Path)
     commands.add_parser("child").add_argument("--percent", type=int, required=True)

@@ -22,10 +22,10 @@ import torch
 
 from xorbench.judge.stats import wilson
 from xorbench.probes import matmul
+from xorbench.probes.check import cases_of, golden
 from xorbench.probes.exact import tensor_bits, torch_type, whole_bits, width
 from xorbench.probes.memory import MemoryRegion, compiled
 from xorbench.probes.product import Products
-from xorbench.probes.registry import EXACT
 from xorbench.probes.rounding import FORMATS, decoded
 from xorbench.report.text import to_markdown
 
@@ -299,7 +299,7 @@ def burn_in_toggles(unit: Unit, rounds: int) -> dict[str, Seen] | None:
 
 def real_tally(probe: str, site: str, flips: int, drawn: np.random.Generator) -> Tally:
     """One bit flipped in an input, or in the result, of a case that this PyTorch computes."""
-    cases = [case for case in EXACT[probe]() if not case.missing(torch.device("cpu"))]
+    cases = [case for case in cases_of(probe) if not case.missing(torch.device("cpu"))]
     tally = Tally()
     while tally.faults < flips:
         case = cases[int(drawn.integers(len(cases)))]
@@ -401,7 +401,7 @@ def toggle_rows(options: Options) -> Iterator[dict[str, str]]:
 def other_rows(flips: int) -> Iterator[dict[str, str]]:
     """A row a probe and fault."""
     drawn = np.random.default_rng(1)
-    for probe in [name for name in EXACT if name != "matmul"]:
+    for probe in [name for name in golden() if name != "matmul"]:
         for site in ("input", "result"):
             tally = real_tally(probe, site, flips, drawn)
             yield {

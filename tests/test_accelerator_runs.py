@@ -16,7 +16,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.settings_table import settings_table
 from xorbench.observe import store
 from xorbench.observe.records import Run, TrainingRecord
-from xorbench.plan.probes import EXACT_PROBES
+from xorbench.plan.probes import exact_probes
 from xorbench.universal import numpy_backend, spec
 from xorbench.universal.spec import UniversalRecipe
 
@@ -203,7 +203,7 @@ def test_a_canary_passes_on_both_devices(ran: Ran) -> None:
     verdicts = json.loads(done.stdout)["verdicts"]
     assert {(v["check"], v["subject"]) for v in verdicts if v["outcome"] == "pass"} == {
         (check, device)
-        for check in ("arithmetic", "universal", "accuracy", *EXACT_PROBES)
+        for check in ("arithmetic", "universal", "accuracy", *exact_probes())
         for device in ("pretend", "pretend:1")
     }
 

@@ -14,14 +14,14 @@ from test_run import lacking_device
 
 from xorbench.errors import BadFile
 from xorbench.judge.canary import BurnedUnit, fast, right, sound
-from xorbench.judge.checks import checked
+from xorbench.judge.checks.devices import checked
 from xorbench.measure.process import OperationFailed
 from xorbench.measure.runner import ProcessSlot, golden_of
 from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
 from xorbench.observe.records import Fact
 from xorbench.plan.case import ProcessConfig
-from xorbench.plan.probes import EXACT_PROBES
+from xorbench.plan.probes import exact_probes
 
 TRAINING = ("--devices", "cpu", "--probes", "training")
 
@@ -42,7 +42,7 @@ def test_a_sound_cpu_passes(xorbench: Xorbench, tmp_path: Path) -> None:
         ("universal", "cpu"): "pass",
         ("accuracy", "cpu"): "pass",
         ("speed", "cpu"): "skipped",
-        **{(probe, "cpu"): "pass" for probe in EXACT_PROBES},
+        **{(probe, "cpu"): "pass" for probe in exact_probes()},
     }
     assert list(tmp_path.iterdir()) == []
 

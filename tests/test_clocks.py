@@ -8,8 +8,8 @@ import pytest
 
 from xorbench.errors import BadFile
 from xorbench.judge import clocks
+from xorbench.judge.checks.witnesses import clock
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.witnesses import clock
 from xorbench.observe import store
 from xorbench.observe.records import EpochLine, Run
 

@@ -30,7 +30,8 @@ from xorbench.observe.trace import (
 )
 from xorbench.plan import kernels
 from xorbench.plan.axes import CASE_AXES, Axis, read_env
-from xorbench.plan.case import DTYPES, ENGINES, OPTIMIZERS, Case, ProcessConfig, variant_id
+from xorbench.plan.case import DTYPES, OPTIMIZERS, Case, ProcessConfig, variant_id
+from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.variants import read_variant
 from xorbench.report import divergence as report
@@ -82,7 +83,7 @@ def test_every_config_of_a_case_is_read_back(axis: Axis) -> None:
 
 
 OTHER_VALUES = {
-    "device": ("cpu", "cuda:1"), "engine": ENGINES, "batch_size": (1, 10_000_000),
+    "device": ("cpu", "cuda:1"), "engine": tuple(ENGINES), "batch_size": (1, 10_000_000),
     "num_workers": (0, 64), "seed": (7,), "optimizer": OPTIMIZERS, "dtype": DTYPES,
 }  # fmt: skip
 

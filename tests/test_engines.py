@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from xorbench.plan.case import Case
-from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec
+from xorbench.plan.faults import FAULTS, FaultSpec
 from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import Recipe
 from xorbench.process.operations import OPERATIONS, Session
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.universal import golden
-from xorbench.workload import digest
-from xorbench.workload.engines import ENGINES, CannotHonour, TrainingSpec, capture, compiling
+from xorbench.workload import digest, engines
+from xorbench.workload.engines import CannotHonour, TrainingSpec, capture, compiling
 from xorbench.workload.engines.spec import Orders
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
@@ -52,7 +52,7 @@ def parts_of(model: nn.Module, engine: str, **changes: Any) -> TrainingSpec:
 
 def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor]:
     """The engine's epoch on that problem."""
-    return ENGINES[engine](parts_of(model, engine, **changes))
+    return engines.opened(engine, parts_of(model, engine, **changes))
 
 
 # The same bits
@@ -203,7 +203,7 @@ def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPa
 
 # Those that end the process or are no part of the epochs; and a race, whose epoch digests vary.
 APART = {"crash", "hang", "grow", "worker-noise", "reload-flip", "race"}
-HARMLESS = sorted(set(TRAINING_FAULTS) - APART)
+HARMLESS = sorted({f.name for f in FAULTS.values() if f.kind == "training"} - APART)
 
 
 @pytest.mark.parametrize("engine", [*EXACT, "compile"])

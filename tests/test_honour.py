@@ -7,7 +7,8 @@ import pytest
 from xorbench.errors import BadOption
 from xorbench.plan import honour
 from xorbench.plan.axes import AXES, CASE_AXES, TWIN, Axis
-from xorbench.plan.case import ENGINES, Case
+from xorbench.plan.case import Case
+from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe
 
 BY_NAME = {axis.name: axis for axis in AXES}

@@ -9,11 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from xorbench.judge.checks import CHECKS, exit_code, judge, sha256_of, summary
+from xorbench.judge.checks import CHECKS, judge
 from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
 from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.questions import RIGHT, SAME
 from xorbench.judge.stats import estimates, median_log_ratio, pool, pooled, spread
-from xorbench.judge.summary import RIGHT, SAME, answers
+from xorbench.judge.summary import answers
+from xorbench.judge.verdicts import exit_code, summary
+from xorbench.judge.weights import sha256_of
 from xorbench.observe.records import Count, Fact, Run, TrainingRecord, Verdict, WeightRecord
 from xorbench.plan.case import Case
 

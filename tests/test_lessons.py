@@ -12,8 +12,8 @@ import torch
 from conftest import once, run_in
 from torch import nn
 
-from xorbench.judge.checks import exit_code
 from xorbench.judge.lessons import judge
+from xorbench.judge.verdicts import exit_code
 from xorbench.lessons import evaluation, structure, training
 from xorbench.lessons.finding import LessonFinding, time_ratio
 from xorbench.lessons.networks import (

@@ -4,11 +4,12 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xorbench.errors import BadOption
-from xorbench.judge.checks import source
+from xorbench.judge.checks.sameness import source
 from xorbench.plan.axes import AXES, CASE_AXES, idle_note, read_env, read_pythons
 from xorbench.plan.case import (
     Case,
@@ -19,10 +20,13 @@ from xorbench.plan.case import (
     to_dict,
     with_index,
 )
-from xorbench.plan.faults import PROCESS_FAULTS, TRAINING_FAULTS, read_fault
+from xorbench.plan.engines import ENGINES
+from xorbench.plan.faults import FAULTS, read_fault
 from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_configs, group_name
 from xorbench.plan.parse import integers
+from xorbench.plan.probes import PROBES
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, read_recipe
+from xorbench.plan.registry import Registry, implementation
 
 BITS = {axis.name: axis.bits for axis in AXES}
 
@@ -267,23 +271,18 @@ def test_faults_are_read_with_their_place() -> None:
     assert not fault.hits(Case(drop_last=False), 0, "timed")
 
 
-def test_the_fault_names_of_the_plan_are_those_of_the_workload() -> None:
-    """What can be asked for can be injected."""
-    from xorbench.process import faults as in_process
-    from xorbench.workload import faults as in_training
+@pytest.mark.parametrize("registry", [ENGINES, FAULTS, PROBES], ids=lambda one: one.kind)
+def test_what_a_row_names_can_be_imported(registry: Registry[Any]) -> None:
+    """What can be asked for can be done."""
+    fields = ("epoch", "unavailable", "inject", "cases", "check")
+    named = [getattr(row, field, "") for row in registry.values() for field in fields]
+    assert all(callable(implementation(path)) for path in named if path)
 
-    assert set(TRAINING_FAULTS) == set(in_training.TRAINING_FAULTS)
-    assert set(PROCESS_FAULTS) == set(in_process.PROCESS_FAULTS)
 
-
-def test_the_engine_names_of_the_plan_are_those_of_the_workload() -> None:
-    """What can be asked for can be run."""
-    from xorbench.plan.case import ENGINES
-    from xorbench.plan.engines import ENGINE_ROWS
-    from xorbench.workload.engines import ENGINES as BUILT
-
-    assert set(ENGINES) == set(ENGINE_ROWS)
-    assert {name for name in ENGINES if ENGINE_ROWS[name].kind == "pytorch"} == set(BUILT)
+def test_a_row_that_names_nothing_is_seen() -> None:
+    """The test above can fail."""
+    with pytest.raises(AttributeError):
+        implementation("xorbench.workload.faults:nothing")
 
 
 def test_defaults_are_shown_as_one_would_type_them() -> None:

@@ -10,21 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from xorbench.judge.checks import probed
+from xorbench.judge.checks.devices import probed
 from xorbench.observe.records import Fact, ProbeRecord
-from xorbench.plan.probes import EXACT_PROBES
-from xorbench.plan.probes import PROBES as NAMES
-from xorbench.probes import burn, consistency, conv, exact, matmul, registry
+from xorbench.plan.probes import PROBES
+from xorbench.probes import burn, consistency, conv, exact, matmul
 from xorbench.probes.burn import DeviceBurnIn, ProductUnit
+from xorbench.probes.check import cases_of, check, golden, right_digests
 from xorbench.probes.exact import ExactCase, WrongElement, compare, exact_settings
 from xorbench.probes.integers import entries, largest_entry, scattered
 from xorbench.probes.memory import MemoryRegion, compiled
 from xorbench.probes.product import Products
-from xorbench.probes.registry import EXACT, PROBES, check, golden, right_digests
 from xorbench.probes.rounding import FORMATS, decoded, rounded
 
 CPU = torch.device("cpu")
-TORCH = {name: list(cases()) for name, cases in EXACT.items()}
+TORCH = {name: list(cases_of(name)) for name in golden()}
 
 
 # Right answers
@@ -53,9 +52,9 @@ def test_pytorch_gives_them_at_each_instruction_set_and_thread_count(
     assert "cpu: matmul: 178 results" in done.stdout
 
 
-def test_every_name_of_the_plan_has_its_probe() -> None:
-    """The names that options take are those of the registry."""
-    assert set(PROBES) == set(EXACT_PROBES) == set(NAMES) - {"training"}
+def test_every_probe_with_cases_has_golden_digests() -> None:
+    """And no other has."""
+    assert set(golden()) == {name for name, probe in PROBES.items() if probe.cases}
 
 
 @pytest.mark.parametrize("name", ["float16", "float32"])
@@ -477,7 +476,7 @@ def _single_threaded() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_the_registry_is_used_by_name() -> None:
-    """An unknown name is an error of the caller."""
-    with pytest.raises(KeyError):
-        registry.check("nothing", "cpu")
+def test_a_probe_that_another_python_lacks_is_named() -> None:
+    """A process may run where the package that adds a probe is not installed."""
+    with pytest.raises(ValueError, match="the other probe is not installed in this Python"):
+        check("other", "cpu")

@@ -65,7 +65,7 @@ def test_cases_without_a_training_have_rows_in_every_table(quick_run: Run) -> No
     run = msgspec.structs.replace(quick_run, skips=[skip], failures=[failure])
     verdicts = judge(run)
     for name in ("throughput", "accuracy", "determinism"):
-        notes = tables.TABLES[name](run, verdicts).set_index("case")["note"]
+        notes = tables.TABLES[name].make(run, verdicts).set_index("case")["note"]
         assert notes["cuda-loader-b128-pin0-drop1-w0-s0"] == "skipped: no cuda device"
         assert notes["cpu-loader-b128-pin0-drop1-w0-s8"] == "failed: it broke"
 

@@ -11,19 +11,23 @@ from conftest import run_in
 
 from xorbench.commands.selftest import (
     ALIKE,
+    BURNED,
     CLOCKS,
     DEATHS,
     IN_PROCESS,
-    IN_SEEDS,
     ON_EDGES,
+    PRODUCTS,
+    RACES,
+    SPEED,
     Caught,
     SelftestOutcome,
+    in_seeds,
 )
 from xorbench.judge.checks import judge
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import PROCESSES, stressed
 from xorbench.observe.records import Run
-from xorbench.plan.faults import COLLECTIVE_FAULTS, FAULTS
+from xorbench.plan.faults import FAULTS
 from xorbench.report import selftest as report
 
 
@@ -53,12 +57,10 @@ def test_a_process_that_grows_is_told(quick_run: Run) -> None:
 
 
 def test_every_fault_is_injected_by_the_selftest() -> None:
-    """A fault that is added to the registry must be given the check that catches it."""
-    clocks = {text.partition(":")[0] for text in CLOCKS}
-    groups = {*IN_SEEDS, *ON_EDGES, *DEATHS, *IN_PROCESS, *ALIKE, *clocks}
-    burned = {"flip-model", "flip-memory", "flip-product", "wrong-product"}
-    of_fleets = set(COLLECTIVE_FAULTS)  # takes two ranks: tests/test_fleet_live.py
-    assert {*groups, *burned, *of_fleets, "delay", "slow", "race"} == set(FAULTS)
+    """But those of a collective, which take two ranks: tests/test_fleet_live.py."""
+    groups = [in_seeds(), ON_EDGES, DEATHS, CLOCKS, ALIKE, IN_PROCESS, SPEED, BURNED, PRODUCTS]
+    of_fleets = {name for name, fault in FAULTS.items() if fault.kind == "collective"}
+    assert {name for group in [*groups, RACES] for name in group} | of_fleets == set(FAULTS)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from conftest import Xorbench, command, once, run_in
 from test_bad_input import complaint
 
 import xorbench as package
-from xorbench.judge.checks import exit_code
 from xorbench.judge.stats import quantile, wilson
 from xorbench.judge.sweep import count, judge
+from xorbench.judge.verdicts import exit_code
 from xorbench.observe import store
 from xorbench.observe.records import SCHEMA_VERSION
 from xorbench.plan.recipe import Recipe

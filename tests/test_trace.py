@@ -10,7 +10,8 @@ import pytest
 from xorbench.judge.divergence import first_place
 from xorbench.observe.trace import EpochTrace
 from xorbench.plan.case import Case
-from xorbench.plan.faults import TENSOR_FAULTS, TRAINING_FAULTS, read_fault
+from xorbench.plan.faults import DAMAGES, FAULTS, read_fault
+from xorbench.plan.faults import PLACES as TENSORS
 from xorbench.plan.recipe import Recipe
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
@@ -26,8 +27,9 @@ PLACES = {
     "activation": (1, 2, "the output of module act_fn Tanh"),
     "batch": (1, 2, "the batch (input [0] of SimpleClassifier, call 0)"),
 }
+DAMAGING = [f"{damage}-{place}" for place in TENSORS for damage in DAMAGES]
 SEEN = {
-    **{name: PLACES[name.split("-")[1]] for name in TENSOR_FAULTS if not name.endswith("data")},
+    **{name: PLACES[name.split("-")[1]] for name in DAMAGING if not name.endswith("data")},
     "skip-batch": (1, 2, "the order"),
     "repeat-batch": (1, 3, "the order"),
     "swap-batches": (1, 2, "the order"),
@@ -108,7 +110,7 @@ def test_a_fault_is_first_seen_where_it_was_injected(name: str) -> None:
     assert first_seen(f"{name}:{moment}") == SEEN[name]
 
 
-@pytest.mark.parametrize("name", [name for name in TENSOR_FAULTS if name.endswith("data")])
+@pytest.mark.parametrize("name", [name for name in DAMAGING if name.endswith("data")])
 def test_damaged_data_are_other_inputs(name: str) -> None:
     """What is wrong before training is in the digest of the inputs."""
     fault = read_fault(f"{name}:element=1,bit=30")
@@ -121,5 +123,5 @@ def test_every_fault_that_moves_bits_has_its_place() -> None:
     """No training fault is left out but those that act on processes, time or settings."""
     others = {"crash", "hang", "delay", "grow", "pin-draws", "drop-ignored", "worker-noise"}
     others |= {"race", "slow-clock", "stopped-clock", "backward-clock"}
-    others |= {"reload-flip", *(name for name in TENSOR_FAULTS if name.endswith("data"))}
-    assert set(SEEN) | others == set(TRAINING_FAULTS)
+    others |= {"reload-flip", *(name for name in FAULTS if name.endswith("-data"))}
+    assert set(SEEN) | others == {f.name for f in FAULTS.values() if f.kind == "training"}

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import universal_faults as injected
+from universal_faults import FAULTS, CannotInject, Fault, Flips
 
-from xorbench.universal import injected, numpy_backend
-from xorbench.universal.injected import FAULTS, CannotInject, Fault, Flips
+from xorbench.universal import numpy_backend
 from xorbench.universal.probe import probe
 from xorbench.universal.spec import UniversalRecipe
 

@@ -12,9 +12,9 @@ from torch import nn
 from xorbench.plan.case import Case
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
-from xorbench.workload import digest
+from xorbench.workload import digest, engines
 from xorbench.workload.calibration import KINDS, VERSION, CalibrationWorkload
-from xorbench.workload.engines import ENGINES, TrainingSpec
+from xorbench.workload.engines import TrainingSpec
 from xorbench.workload.faults import flip_bit, inject
 from xorbench.workload.loop import Training, inline_weights, load_model, save_state
 from xorbench.workload.seeding import GlobalState, forked, generator, stream
@@ -266,7 +266,7 @@ def test_an_engine_runs_any_model() -> None:
         optimizer=torch.optim.Adam(model.parameters(), lr=0.01),
         shuffle=generator(0, "shuffle"),
     )
-    epoch = ENGINES["loader"](spec)
+    epoch = engines.opened("loader", spec)
     losses = [float(epoch()) for _ in range(30)]
     assert losses[-1] < losses[0] / 2
 

@@ -1,4 +1,4 @@
-"""`list`: settings, recipe and checks."""
+"""`list`: what can be asked for."""
 
 import json
 
@@ -11,7 +11,7 @@ from xorbench.cli.printing import say
 @click.command("list")
 @JSON
 def list_(as_json: bool) -> int:
-    """List the settings, the fields of the recipe, and the checks."""
+    """List settings, recipe, engines, checks, probes, and the faults that can be injected."""
     from xorbench.commands.listing import LISTS
     from xorbench.report.text import to_terminal
 

@@ -13,7 +13,7 @@ from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.runner import ProcessSlot, StartProcess, make_slots
 from xorbench.observe.records import Verdict
 from xorbench.plan.case import ProcessConfig
-from xorbench.plan.faults import BURN_FAULTS, read_fault
+from xorbench.plan.faults import read_fault
 
 if TYPE_CHECKING:
     from xorbench.commands.canary import CanaryRequest
@@ -99,7 +99,7 @@ class BurnIn:
         flips = {
             fault.name: [fault.number("epoch"), fault.number("element"), fault.number("bit")]
             for fault in map(read_fault, self._request.faults)
-            if fault.name in BURN_FAULTS
+            if fault.kind == "burn-in"
         }
         answer = slot.ask(
             "open burn",

@@ -1,6 +1,5 @@
 """`canary`: one verdict in seconds, from values that are the same on every machine."""
 
-import importlib
 import socket
 import statistics
 import tempfile
@@ -16,8 +15,9 @@ from xorbench.commands.processes import running, starter, terminable
 from xorbench.errors import BadFile
 from xorbench.judge import canary as judge
 from xorbench.judge.canary import BurnedUnit
-from xorbench.judge.checks import exit_code, probed
+from xorbench.judge.checks.devices import probed
 from xorbench.judge.thresholds import MACHINE_THRESHOLD
+from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.runner import (
@@ -34,7 +34,7 @@ from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
 from xorbench.observe.records import Verdict
 from xorbench.plan.case import ProcessConfig, with_index
-from xorbench.plan.probes import EXACT_PROBES, PROBES
+from xorbench.plan.probes import PROBES
 
 CALIBRATION_EPOCHS: Final = 25
 
@@ -102,11 +102,6 @@ def canary(
     return CanaryOutcome(verdicts, canary.machine, clock() - begun, code, burn_in.burned)
 
 
-def import_report() -> None:
-    """Import what shows the answer while PyTorch is imported elsewhere."""
-    importlib.import_module("xorbench.report.canary")
-
-
 class _Canary:
     """The checks of a machine's devices, and what they have found so far."""
 
@@ -120,7 +115,8 @@ class _Canary:
         self._key = calibrations.machine_key(host.describe(anonymous=True), socket.gethostname())
         mine = saved.machines.get(self._key, {})
         self._saved = {with_index(device): one for device, one in mine.items()}
-        self._slot = make_slots([ProcessConfig()], 1, request.faults)[0]
+        # an optimizer imports Dynamo, which takes a second: so the speed has a process of its own
+        self._slot, self._timer = make_slots([ProcessConfig()], 2, request.faults)
         self._times_s: dict[str, list[float]] = {}
         self.machine: dict[str, Any] = {}
         self.verdicts: list[Verdict] = []
@@ -128,15 +124,16 @@ class _Canary:
         self.interrupted = False
 
     def check_all(self, start: StartProcess) -> None:
-        """Check each device; one that kills the process costs the others nothing."""
+        """Check each device; one that kills a process costs the others nothing."""
         devices = list(self._request.devices or ())
+        slots = [self._slot, self._timer][: 2 if "training" in self._request.probes else 1]
         while True:
-            with running([self._slot], start, import_report):
+            with running(slots, start):
                 self.machine = self._slot.machine
                 devices = devices or ["cpu", *(d["device"] for d in self.machine["devices"])]
                 while devices:
                     self._check(devices.pop(0))
-                    if not self._slot.process or not self._slot.process.alive():
+                    if any(not slot.process or not slot.process.alive() for slot in slots):
                         break
             if not devices:
                 return
@@ -148,11 +145,15 @@ class _Canary:
             if reason:
                 self.verdicts.append(judge.absent(device, reason))
                 return
-            if "training" in self._request.probes:
+            timed = "training" in self._request.probes
+            if timed and self._timer.process:
+                self._timer.process.post("calibrations", device=device, count=CALIBRATION_EPOCHS)
                 self._train(device)
             for probe in self._request.probes:
-                if probe in EXACT_PROBES:
+                if probe != "training":
                     self._probe(device, probe)
+            if timed and self._timer.process:
+                self.verdicts.append(self._speed(device, self._timer.process.answer()))
             self.usable.append(device)
         except (ProcessDied, OperationFailed) as error:
             self.verdicts.append(judge.broken(device, str(error)))
@@ -160,12 +161,11 @@ class _Canary:
                 self._leave_if_lost(device, str(error))
 
     def _train(self, device: str) -> None:
-        """Edge cases, universal training and speed."""
+        """Edge cases and the universal training."""
         golden = golden_of(self._slot, device)
         self.verdicts += judge.right(device, golden)
         if error := unanswered(golden):
             require_working(self._slot, device, error)
-        self.verdicts.append(self._speed(device))
 
     def _probe(self, device: str, probe: str) -> None:
         found = probe_of(self._slot, device, probe)
@@ -178,20 +178,16 @@ class _Canary:
         with suppress(ProcessDied, OperationFailed):
             require_working(self._slot, device, error)
 
-    def _speed(self, device: str) -> Verdict:
-        times_s = [
-            self._slot.ask("calibration", device=device)["calibration_s"]
-            for _ in range(CALIBRATION_EPOCHS)
-        ]
-        self._times_s[device] = times_s
+    def _speed(self, device: str, answer: dict[str, Any]) -> Verdict:
+        times_s = self._times_s[device] = answer["calibrations_s"]
         saved = self._saved.get(with_index(device))
         comparable = (
-            saved is not None and saved.calibration_version == self._slot.calibration_version
+            saved is not None and saved.calibration_version == self._timer.calibration_version
         )
         saved_s = saved.calibration_s if saved and comparable else None
         unavailable_reason = (
             f"the saved value is of calibration version {saved.calibration_version}, this is"
-            f" version {self._slot.calibration_version}"
+            f" version {self._timer.calibration_version}"
             if saved
             else "no saved value to compare with"
         )
@@ -205,7 +201,7 @@ class _Canary:
         times = {
             with_index(device): Saved(
                 calibration_s=statistics.median(times_s),
-                calibration_version=self._slot.calibration_version,
+                calibration_version=self._timer.calibration_version,
                 torch_version=self.machine["torch_version"],
                 saved=now(),
             )

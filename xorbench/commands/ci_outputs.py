@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xorbench.errors import BadOption
 from xorbench.observe.records import Verdict
-from xorbench.report.content import Content, draw
-from xorbench.report.junit import junit
+
+if TYPE_CHECKING:  # it imports pandas and SciPy, which nothing needs before the work starts
+    from xorbench.report.content import Content
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 LARGEST_SUMMARY = 1024 * 1024  # bytes that GitHub shows of one step
@@ -31,6 +33,8 @@ class Exports:
     ) -> str:
         """Write what was asked for; the answer says why the step summary could not be."""
         if self.junit:
+            from xorbench.report.junit import junit
+
             _write(self.junit, "--junit", junit(verdicts, name))
         if self.markdown:
             _write(self.markdown, "--markdown", whole())
@@ -59,9 +63,10 @@ def opened(junit: str | None, markdown: str | None) -> Exports:
     )
 
 
-def write_page(text: str, content: Content) -> None:
+def write_page(text: str, content: "Content") -> None:
     """The content as a page in a file; raises `BadOption` where it cannot be written."""
     from xorbench.report import page  # it draws: slow to import
+    from xorbench.report.content import draw
 
     path = _writable("--html", text)
     if path:

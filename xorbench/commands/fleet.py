@@ -13,7 +13,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.fleet import atlas, gather, pace, rules
 from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
 from xorbench.fleet.rules import FleetData
-from xorbench.judge.checks import exit_code
+from xorbench.judge.verdicts import exit_code
 from xorbench.measure.runner import now
 from xorbench.observe.store import read_bytes, write_whole
 from xorbench.report import document, page

@@ -9,7 +9,7 @@ from xorbench import __version__
 from xorbench.commands.processes import running, starter, terminable
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.judge import lessons as judging
-from xorbench.judge.checks import exit_code
+from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.runner import ProcessSlot, make_slots, now

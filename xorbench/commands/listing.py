@@ -1,12 +1,18 @@
 """`list`: what can be asked for. Nothing here imports torch."""
 
+from typing import Any
+
 import pandas as pd
 
 from xorbench import __version__
 from xorbench.judge.checks import CHECKS
 from xorbench.observe.records import SCHEMA_VERSION
 from xorbench.plan.axes import AXES
+from xorbench.plan.engines import ENGINES
+from xorbench.plan.faults import FAULTS
+from xorbench.plan.probes import PROBES
 from xorbench.plan.recipe import RECIPE_OPTIONS
+from xorbench.plan.registry import Registry
 
 
 def axes() -> pd.DataFrame:
@@ -35,10 +41,37 @@ def recipe() -> pd.DataFrame:
 def checks() -> pd.DataFrame:
     """The checks, with what passes them."""
     rows = [
-        {"check": name, "passes when": (check.__doc__ or "").splitlines()[0]}
-        for name, check in CHECKS.items()
+        {"check": check.name, "passes when": check.passes_when, "needs": check.needs}
+        for check in CHECKS.values()
     ]
     return pd.DataFrame(rows)
+
+
+def engines() -> pd.DataFrame:
+    """The ways to run the training."""
+    return _rows("engine", ENGINES)
+
+
+def probes() -> pd.DataFrame:
+    """What `canary` can check of a device."""
+    return _rows("probe", PROBES)
+
+
+def faults() -> pd.DataFrame:
+    """What `--inject` can inject, and the check that must catch it."""
+    frame = _rows("fault", FAULTS)
+    frame.insert(2, "caught by", [fault.caught_by for fault in FAULTS.values()])
+    return frame
+
+
+def _rows(kind: str, registry: Registry[Any]) -> pd.DataFrame:
+    """The entries of a registry; of another package's, which package that is."""
+    rows = [
+        {kind: name, "what it is": entry.about, "from": registry.added_by(name)}
+        for name, entry in registry.items()
+    ]
+    frame = pd.DataFrame(rows)
+    return frame if any(frame["from"]) else frame.drop(columns="from")
 
 
 def version() -> pd.DataFrame:
@@ -46,4 +79,12 @@ def version() -> pd.DataFrame:
     return pd.DataFrame([{"xorbench": __version__, "schema version": SCHEMA_VERSION}])
 
 
-LISTS = {"version": version, "settings": axes, "recipe": recipe, "checks": checks}
+LISTS = {
+    "version": version,
+    "settings": axes,
+    "recipe": recipe,
+    "engines": engines,
+    "checks": checks,
+    "probes": probes,
+    "faults": faults,
+}

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from xorbench.commands.progress import Bar, Lines, Quiet
 from xorbench.errors import BadOption
 from xorbench.measure.process import OperationFailed, Process, ProcessDied
 from xorbench.measure.runner import ProcessSlot, StartProcess
 from xorbench.measure.staging import staged
 from xorbench.plan.case import ProcessConfig
+
+if TYPE_CHECKING:
+    from xorbench.commands.progress import Bar, Lines, Quiet  # rich takes a tenth of a second
 
 
 def starter(
@@ -67,7 +69,7 @@ def _configure(slot: ProcessSlot) -> None:
         ) from None
 
 
-def until_interrupted(work: Callable[[], None], progress: Bar | Lines | Quiet, rest: str) -> bool:
+def until_interrupted(work: Callable[[], None], progress: "Bar | Lines | Quiet", rest: str) -> bool:
     """Work to the end, or until Ctrl-C or a polite kill; true where it was interrupted.
 
     `rest` is the command that does what is left.

@@ -10,7 +10,7 @@ import msgspec
 from xorbench import __version__
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
-from xorbench.judge.checks import exit_code
+from xorbench.judge.verdicts import exit_code
 from xorbench.measure.runner import now
 from xorbench.observe import pytest_benchmark
 from xorbench.observe import store as files

@@ -30,15 +30,15 @@ from xorbench.measure.runner import make_slots
 from xorbench.observe.store import write_whole
 from xorbench.plan import parse
 from xorbench.plan.case import Case, ProcessConfig, to_dict
-from xorbench.plan.faults import COLLECTIVE_FAULTS, TRAINING_FAULTS, read_fault
+from xorbench.plan.faults import read_fault
 from xorbench.plan.recipe import Recipe
 
 POLL_S: Final = 0.2
 GRACE_S: Final = 18.0  # torchrun kills half a minute after its polite signal
 COLLECTIVE_EPOCHS: Final = 5
 COLLECTIVE_BATCH: Final = 128
-REPLICATED: Final = TRAINING_FAULTS.keys() | COLLECTIVE_FAULTS.keys()
-"""What is injected in the collective training."""
+REPLICATED: Final = ("training", "collective")
+"""The kinds of faults that are injected in the collective training."""
 # Injected in a rank itself, to see the others go on: after so many epochs of its run.
 RANK_FAULTS: Final[dict[str, Callable[[], None]]] = {
     "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -403,7 +403,7 @@ def _replicate(
                 timeout_s=limit_s,
                 case=to_dict(case),
                 recipe=to_dict(recipe),
-                faults=[fault.to_dict() for fault in faults if fault.name in REPLICATED],
+                faults=[fault.to_dict() for fault in faults if fault.kind in REPLICATED],
             )
         return msgspec.convert({"rank": at.rank, "node": owner.node, **answer}, Replica)
     except (ProcessDied, OperationFailed, BadOption, msgspec.ValidationError) as error:

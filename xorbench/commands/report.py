@@ -7,7 +7,8 @@ from typing import Final
 from xorbench.commands import lessons, pytest_benchmark, run, sweep
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
-from xorbench.judge.checks import exit_code, judge
+from xorbench.judge.checks import judge
+from xorbench.judge.verdicts import exit_code
 from xorbench.observe import store as files
 from xorbench.observe.store import RunStore
 from xorbench.report import history as history_report

@@ -13,7 +13,8 @@ from xorbench import __version__
 from xorbench.commands.processes import running, starter, terminable, until_interrupted
 from xorbench.commands.progress import Bar, Lines, Quiet
 from xorbench.errors import BadOption
-from xorbench.judge.checks import exit_code, judge
+from xorbench.judge.checks import judge
+from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
 from xorbench.measure.runner import (
     ActiveTraining,

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xorbench.commands import canary
 from xorbench.commands.progress import Quiet
@@ -13,20 +13,12 @@ from xorbench.judge.checks import judge
 from xorbench.judge.compare import compare
 from xorbench.observe import store as files
 from xorbench.observe.records import Run, Verdict
-from xorbench.plan.faults import TENSOR_FAULTS
+from xorbench.plan.faults import FAULTS
 from xorbench.plan.recipe import Recipe
 
 MOMENT: Final = "epoch=1,step=2,element=1"
 MORE: Final = {"grow": ",mib=150", "repeat-batch": ""}
 BITS: Final = {"stuck": 30}
-# Each in a seed of its own, in the second of two processes: what it must make fail.
-IN_SEEDS: Final = {
-    **{name: "inputs" if name.endswith("data") else "rerun" for name in TENSOR_FAULTS},
-    **dict.fromkeys(("skip-batch", "repeat-batch", "swap-batches", "flip-label"), "rerun"),
-    **dict.fromkeys(("keep-gradients", "other-lr", "draw-extra"), "rerun"),
-    "grow": "memory",
-    "reload-flip": "save and load",
-}
 # Each in a seed of its own that has every loader setting: the setting whose edges alone must break.
 ON_EDGES: Final = {
     "pin-draws": "pin_memory",
@@ -35,9 +27,23 @@ ON_EDGES: Final = {
 }
 DEATHS: Final = ("crash", "hang")
 # Each in a seed of its own, and then each in every process alike: no comparison can see them.
-CLOCKS: Final = ("slow-clock:percent=900", "stopped-clock:epoch=1", "backward-clock:epoch=1")
-ALIKE: Final = {"scaled-tanh": "accuracy of arithmetic", "other-order": "golden inputs"}
-IN_PROCESS: Final = {"flush-subnormals": "arithmetic", "other-tanh": "universal"}
+CLOCKS: Final = {
+    "slow-clock": "percent=900",
+    "stopped-clock": "epoch=1",
+    "backward-clock": "epoch=1",
+}
+ALIKE: Final = ("scaled-tanh", "other-order")
+IN_PROCESS: Final = ("flush-subnormals", "other-tanh")
+SPEED: Final = {"delay": "percent=300,cases=*-drop0-*", "slow": "percent=200"}
+BURNED: Final = {"flip-model": "element=3,bit=7", "flip-memory": "element=9,bit=63"}
+PRODUCTS: Final = {"flip-product": "step=20,element=5,bit=22", "wrong-product": "element=5,bit=22"}
+RACES: Final = ("race",)
+
+
+def in_seeds() -> list[str]:
+    """Every other fault of a training: each in its own seed, in the second of two processes."""
+    apart = {*ON_EDGES, *DEATHS, *CLOCKS, *SPEED, *RACES}
+    return [name for name, one in FAULTS.items() if one.kind == "training" and name not in apart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ def selftest(note: Callable[[str], None]) -> SelftestOutcome:
 
 
 def _in_seeds(folder: Path, _clean: Run) -> Iterator[Caught]:
-    faults = dict(enumerate(IN_SEEDS))
+    faults = dict(enumerate(in_seeds()))
     injections = [
         f"{name}:{MOMENT},bit={BITS.get(name.split('-')[0], 27)}{MORE.get(name, '')},process=1"
         f",cases=*-s{seed}"
@@ -84,7 +90,7 @@ def _in_seeds(folder: Path, _clean: Run) -> Iterator[Caught]:
     ]
     verdicts = judge(_trained(folder, Recipe(epochs=3), injections, seeds=tuple(faults)))
     for seed, name in faults.items():
-        yield _caught(name, IN_SEEDS[name], verdicts, f"-s{seed}", f"seed {seed}", "process p1")
+        yield _caught(name, verdicts, f"-s{seed}", f"seed {seed}", "process p1")
 
 
 def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
@@ -109,8 +115,8 @@ def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
         ]
         only = {v.subject.split()[0] for v in broken} == {setting}
         yield Caught(name, f"invariance: {setting}", _said(broken[0]) if only else "")
-    for name, check in IN_PROCESS.items():
-        yield _caught(name, check, verdicts)
+    for name in IN_PROCESS:
+        yield _caught(name, verdicts)
 
 
 def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
@@ -124,29 +130,30 @@ def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
         seeds=tuple(range(len(DEATHS))),
     )
     for seed, name in enumerate(DEATHS):
-        yield _caught(name, "completion", judge(run), f"-s{seed}")
+        yield _caught(name, judge(run), f"-s{seed}")
 
 
 def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
-    injections = [f"{fault},cases=*-s{seed}" for seed, fault in enumerate(CLOCKS)]
+    injections = [
+        f"{name}:{how},cases=*-s{seed}" for seed, (name, how) in enumerate(CLOCKS.items())
+    ]
     seeds = tuple(range(len(CLOCKS)))
     verdicts = judge(
         _trained(folder, Recipe(epochs=20), injections, processes_per_config=1, seeds=seeds)
     )
-    for seed, fault in enumerate(CLOCKS):
-        yield _caught(fault.partition(":")[0], "clock", verdicts, f"-s{seed}")
+    for seed, name in enumerate(CLOCKS):
+        yield _caught(name, verdicts, f"-s{seed}")
 
 
 def _alike(folder: Path, _clean: Run) -> Iterator[Caught]:
-    for name, check in ALIKE.items():
-        verdicts = judge(_trained(folder, Recipe(epochs=2), [name]))
-        yield _caught(name, check, verdicts)
+    for name in ALIKE:
+        yield _caught(name, judge(_trained(folder, Recipe(epochs=2), [name])))
 
 
 def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
     recipe = Recipe(epochs=20)
     before = _trained(folder, recipe, drops=(True, False))
-    injections = ["slow:percent=200", "delay:percent=300,cases=*-drop0-*"]
+    injections = [f"{name}:{how}" for name, how in SPEED.items()]
     compared = compare(before, _trained(folder, recipe, injections, drops=(True, False)))
     slower = [one for one in compared.variants if one.verdict == "slower"]
     delayed = [f"{x.subject} {x.ratio:.2f}×" for x in slower if "-drop0-" in x.subject]
@@ -156,23 +163,24 @@ def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
 
 
 def _burned(_folder: Path, _clean: Run) -> Iterator[Caught]:
-    faults = ("flip-model:epoch=0,element=3,bit=7", "flip-memory:epoch=0,element=9,bit=63")
-    probes = ("training", "memory")
-    request = canary.CanaryRequest(
-        devices=("cpu",), probes=probes, burn_in_s=0.1, memory=2**20, faults=faults
-    )
-    found = canary.canary(request, lambda _text: None).verdicts
-    yield _caught("flip-model", "burn-in", [v for v in found if "training" in v.subject])
-    yield _caught("flip-memory", "burn-in", [v for v in found if "memory" in v.subject])
-    for fault in ("flip-product:step=20,element=5,bit=22", "wrong-product:element=5,bit=22"):
-        request = canary.CanaryRequest(devices=("cpu",), probes=("matmul",), faults=(fault,))
-        name = fault.partition(":")[0]
-        yield _caught(name, "matmul", canary.canary(request, lambda _text: None).verdicts)
+    burned = [f"{name}:epoch=0,{how}" for name, how in BURNED.items()]
+    found = _examined(*burned, probes=("training", "memory"), burn_in_s=0.1, memory=2**20)
+    yield _caught("flip-model", [v for v in found if "training" in v.subject])
+    yield _caught("flip-memory", [v for v in found if "memory" in v.subject])
+    for name, how in PRODUCTS.items():
+        yield _caught(name, _examined(f"{name}:{how}", probes=("matmul",)))
+
+
+def _examined(*faults: str, **options: Any) -> list[Verdict]:
+    """What the canary finds on the CPU."""
+    request = canary.CanaryRequest(devices=("cpu",), faults=faults, **options)
+    return canary.canary(request, lambda _text: None).verdicts
 
 
 def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:
-    run = _trained(folder, Recipe(epochs=3), ["race"], stress="cpu")
-    yield _caught("race", "rerun", judge(run))
+    for name in RACES:
+        run = _trained(folder, Recipe(epochs=3), [name], stress="cpu")
+        yield _caught(name, judge(run))
 
 
 GROUPS: Final[dict[str, Callable[[Path, Run], Iterator[Caught]]]] = {
@@ -226,8 +234,9 @@ def _trained(
     return files.load(store.folder)
 
 
-def _caught(fault: str, check: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:
-    """What the check said of a subject with one of these ends, or of any where none is given."""
+def _caught(fault: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:
+    """What its check said of a subject with one of these ends, or of any where none is given."""
+    check = FAULTS[fault].caught_by
     failed = [v for v in verdicts if (v.check, v.outcome) == (check, "fail")]
     failed = [v for v in failed if not ends or v.subject.endswith(ends)]
     return Caught(fault, check, _said(failed[0]) if failed else "")

@@ -15,8 +15,8 @@ from xorbench.commands.progress import Bar, Lines
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import BadFile
 from xorbench.judge import sweep as judging
-from xorbench.judge.checks import exit_code
 from xorbench.judge.sweep import SweepEvidence
+from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.runner import now

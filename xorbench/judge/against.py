@@ -21,7 +21,8 @@ from xorbench.judge.check import (
     when,
 )
 from xorbench.judge.first_difference import Compared, compare
-from xorbench.judge.summary import FAST, SAME, Answer
+from xorbench.judge.questions import FAST, SAME
+from xorbench.judge.summary import Answer
 from xorbench.judge.verdicts import failed, inconclusive, passed
 from xorbench.observe.records import Outcome, Verdict
 from xorbench.observe.trace import (

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from msgspec.structs import replace
 
-from xorbench.judge.checks import checked
+from xorbench.judge.checks.devices import ARITHMETIC, UNIVERSAL, checked
 from xorbench.judge.verdicts import failed, passed, skipped
 from xorbench.observe.records import Golden, Verdict
 
@@ -73,8 +73,8 @@ def right(device: str, golden: Golden) -> list[Verdict]:
     is_right = score.expected == score.actual
     verdict = passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first")
     return [
-        checked("arithmetic", device, golden.arithmetic),
-        checked("universal", device, bits),
+        checked("arithmetic", device, golden.arithmetic, ARITHMETIC.hint),
+        checked("universal", device, bits, UNIVERSAL.hint),
         verdict,
     ]
 

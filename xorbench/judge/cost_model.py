@@ -6,7 +6,7 @@ weigh the same.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, TypeAlias
 
@@ -53,6 +53,11 @@ class Fit:
     left_out: Mapping[int, float] | None = None
     overtakes: float | None = None
     note: str = ""
+
+    def left_out_percent(self, of: Callable[[Sequence[float]], object]) -> float | None:
+        """A statistic of the relative errors of the lines through the other sizes, in per cent."""
+        errors = [100 * error for error in (self.left_out or {}).values()]
+        return float(of(errors)) if errors else None  # type: ignore[arg-type]
 
     def off(self, batches_per_s: float, samples_per_s: float) -> float:
         """The line's epoch time ÷ the measured one of these speeds; needs a fit."""

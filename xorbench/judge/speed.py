@@ -113,6 +113,21 @@ def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
     ]
 
 
+def log_speedups(evidence: Evidence) -> Logs:
+    """Log of a variant's samples/s over the first variant's, paired by round within a process."""
+    found: Logs = {}
+    for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
+        gain = _log_samples(variant) - _log_samples(first)
+        logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
+        if logs:
+            found[variant.id] = logs
+    return found
+
+
+def _log_samples(variant: Variant) -> float:
+    return math.log(variant.recipe.samples(variant.case.batch_size, variant.case.drop_last))
+
+
 def noisy(trainings: Sequence[TrainingRecord]) -> bool:
     """Whether the epochs of any process scatter more than `NOISY_PERCENT` of the median."""
     return iqr_percent(trainings) > NOISY_PERCENT

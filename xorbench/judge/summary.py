@@ -4,25 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from xorbench.judge.checks import CHECKS
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.questions import FAST, RIGHT, SAME
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.system_samples import trouble
+from xorbench.judge.verdicts import worst
 from xorbench.observe.records import Outcome, Run, Verdict
 from xorbench.plan.case import Variant
 
-RIGHT: Final = "Does it train right?"
-SAME: Final = "Does it train the same?"
-FAST: Final = "Does it train as fast as it should?"
-# The question that a check belongs to; a check without a row asks whether it trains right.
-QUESTIONS: Final = {
-    "inputs": SAME,
-    "rerun": SAME,
-    "warm-up": SAME,
-    "invariance": SAME,
-    "speed": FAST,
-    "compare": FAST,
-}
 WORDS: Final[dict[Outcome, str]] = {
     "pass": "Yes",
     "fail": "No",
@@ -62,7 +53,7 @@ def _counted(answer: Answer, evidence: Evidence) -> Answer:
 
 
 def _answer(question: str, passed: str, verdicts: Sequence[Verdict]) -> Answer:
-    mine = [v for v in verdicts if QUESTIONS.get(v.check, RIGHT) == question]
+    mine = [v for v in verdicts if question_of(v.check) == question]
     outcome = worst(mine)
     if outcome in ("fail", "inconclusive"):
         bad = [v for v in mine if v.outcome == outcome]
@@ -72,11 +63,11 @@ def _answer(question: str, passed: str, verdicts: Sequence[Verdict]) -> Answer:
     return Answer(question, outcome, passed)
 
 
-def worst(verdicts: Sequence[Verdict]) -> Outcome:
-    """The outcome that counts: a failure before anything open, a pass before what was skipped."""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
-    return next((outcome for outcome in order if outcome in outcomes), "skipped")
+def question_of(check: str) -> str:
+    """The question that a check belongs to, whichever command judged it."""
+    if check in CHECKS:
+        return CHECKS[check].question
+    return FAST if check in ("speed", "compare") else RIGHT
 
 
 def _right(evidence: Evidence) -> str:

@@ -1,8 +1,17 @@
-"""Verdicts, made in one way."""
+"""Verdicts: made in one way, counted, and what exit code they come to."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from xorbench.observe.records import Verdict
+from xorbench.errors import (
+    CHECK_FAILED,
+    DEVICE_MISSING,
+    INCONCLUSIVE,
+    INTERRUPTED,
+    PASSED,
+)
+from xorbench.observe.records import Outcome, Verdict
 
 
 def passed(check: str, subject: str, expected: str, actual: str) -> Verdict:
@@ -17,8 +26,8 @@ def skipped(check: str, subject: str, expected: str, actual: str) -> Verdict:
     )
 
 
-def failed(check: str, subject: str, expected: str, actual: str, hint: str) -> Verdict:
-    """It does not hold; the hint says what to do."""
+def failed(check: str, subject: str, expected: str, actual: str, hint: str = "") -> Verdict:
+    """It does not hold; the hint says what to do, if the check's own does not."""
     return Verdict(
         check=check, subject=subject, outcome="fail", expected=expected, actual=actual, hint=hint
     )
@@ -40,3 +49,39 @@ def some(items: Sequence[str], most: int = 4, separator: str = ", ") -> str:
     """The first few, and how many more."""
     shown = separator.join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def exit_code(
+    verdicts: Iterable[Verdict], *, interrupted: bool = False, device_missing: bool = False
+) -> int:
+    """The first that applies: interrupted, device missing, failed, inconclusive, passed."""
+    outcomes: set[Outcome] = {verdict.outcome for verdict in verdicts}
+    rules = (
+        (interrupted, INTERRUPTED),
+        (device_missing, DEVICE_MISSING),
+        ("fail" in outcomes, CHECK_FAILED),
+        ("inconclusive" in outcomes or "pass" not in outcomes, INCONCLUSIVE),
+    )
+    return next((code for applies, code in rules if applies), PASSED)
+
+
+def summary(verdicts: Iterable[Verdict]) -> str:
+    """The verdicts counted in one line."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    parts = [f"{counts[o]} {word}" for o, word in _WORDS.items() if counts[o]]
+    return f"checks: {', '.join(parts) or 'nothing to judge'}"
+
+
+_WORDS: Final[dict[Outcome, str]] = {
+    "pass": "passed",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+    "skipped": "skipped",
+}
+
+
+def worst(verdicts: Sequence[Verdict]) -> Outcome:
+    """The outcome that counts: a failure before anything open, a pass before what was skipped."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
+    return next((outcome for outcome in order if outcome in outcomes), "skipped")

@@ -43,9 +43,9 @@ from xorbench.observe.records import (
 from xorbench.observe.store import RunStore, without_names
 from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
 from xorbench.plan.engines import calibration_of, training_kind
-from xorbench.plan.faults import PROCESS_FAULTS, FaultSpec, read_fault
+from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.honour import float64_key, float64_refusal, unsupported_reason
-from xorbench.plan.probes import EXACT_PROBES
+from xorbench.plan.probes import exact_probes
 from xorbench.plan.recipe import Recipe
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many processes is not tried again
@@ -168,7 +168,7 @@ def make_slots(
     configs: Sequence[ProcessConfig], processes_per_config: int, faults: Sequence[str] = ()
 ) -> list[ProcessSlot]:
     """The empty slots of a run, for every process of every config; `faults` are texts."""
-    injected = [fault for fault in map(read_fault, faults) if fault.name in PROCESS_FAULTS]
+    injected = [fault for fault in map(read_fault, faults) if fault.kind == "process"]
     return [ProcessSlot(*row, faults=injected) for row in slots(configs, processes_per_config)]
 
 
@@ -260,7 +260,7 @@ class Runner:
         if key in self._probed:
             return []
         self._probed.add(key)
-        return [probe_of(slot, device, probe) for probe in EXACT_PROBES]
+        return [probe_of(slot, device, probe) for probe in exact_probes()]
 
     def _check_inputs(self, slot: ProcessSlot, seed: int) -> None:
         """Have the process compare what it draws for a seed with NumPy's reading, once."""

@@ -18,7 +18,6 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.case import (
     DTYPES,
-    ENGINES,
     OPTIMIZERS,
     Case,
     ProcessConfig,
@@ -27,7 +26,7 @@ from xorbench.plan.case import (
     read_device,
     short,
 )
-from xorbench.plan.engines import ENGINE_ROWS, training_kind
+from xorbench.plan.engines import ENGINES, training_kind
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 BitChange = Literal["keep", "change", "may change"]
@@ -36,9 +35,9 @@ KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")
 
 # Who may honour a setting: the engines by name, and the twin in double precision.
 TWIN: Final = "float64"
-ENGINES_ALL: Final = frozenset(ENGINE_ROWS)
-ENGINES_PYTORCH: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.kind == "pytorch")
-ENGINES_FED: Final = frozenset(n for n, row in ENGINE_ROWS.items() if row.fed_by_loader)
+ENGINES_ALL: Final = frozenset(ENGINES)
+ENGINES_PYTORCH: Final = frozenset(n for n, row in ENGINES.items() if row.kind == "pytorch")
+ENGINES_FED: Final = frozenset(n for n, row in ENGINES.items() if row.fed_by_loader)
 
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -181,7 +180,7 @@ def _device_bits(a: Variant, b: Variant) -> Expectation:
 def _engine_bits(a: Variant, b: Variant) -> Expectation:
     if training_kind(a.case) != training_kind(b.case):
         return Expectation("may change", "the universal training has bits of its own")
-    if not (ENGINE_ROWS[a.case.engine].exact and ENGINE_ROWS[b.case.engine].exact):
+    if not (ENGINES[a.case.engine].exact and ENGINES[b.case.engine].exact):
         return Expectation("may change", "a compiler may fuse operations and round less often")
     return Expectation("keep", "engines feed the same batches to the same arithmetic")
 
@@ -287,7 +286,7 @@ AXES: Final = (
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
-        "engine", "--engines", "engine", _listed(partial(parse.word, choices=ENGINES)),
+        "engine", "--engines", "engine", _listed(partial(parse.word, choices=tuple(ENGINES))),
         ("loader",), _engine_bits, "ways to run the same training",
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),

@@ -13,7 +13,6 @@ from xorbench.plan.recipe import Recipe
 
 # Device types as torch.accelerator names them; a private backend's is asked of PyTorch.
 DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
-ENGINES: Final = ("loader", "fetch", "tensor", "replay", "compile", "universal")
 OPTIMIZERS: Final = ("default", "foreach", "fused")
 DTYPES: Final = ("float32", "float64", "bfloat16")
 

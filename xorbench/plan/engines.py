@@ -1,52 +1,100 @@
-"""The engines by name, and what each is. Standard library only.
+"""The engines: ways to run the training. Standard library only.
 
 Which settings an engine honours is in `plan.axes`; `plan.honour` makes rules of it.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from xorbench.plan.case import Case
+from xorbench.plan.registry import Registry
 
 TrainingKind = Literal["pytorch", "universal"]
+_NAME = re.compile(r"[a-z]+")  # as it stands in a case's id
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One way to run the training.
 
-    `kind` says which training it runs: bits are compared within one kind only. `exact` engines
-    queue the same kernels as the loader engine, so their bits must equal its bits.
+    Attributes:
+        name: lower-case letters.
+        about: what it is, in a few words.
+        epoch: `package.module:function`, from a `workload.engines.TrainingSpec` to a function that
+            trains one epoch and returns its last loss; of the `pytorch` kind only.
+        fed_by_loader: batches come from a DataLoader, so its settings are honoured.
+        kind: which training it runs; bits are compared within one kind only.
+        exact: it queues the same kernels as the loader engine, so its bits must be equal.
+        unavailable: `package.module:function`, from a device to why the engine cannot train there,
+            or None; empty for an engine that needs nothing but PyTorch.
     """
 
     name: str
     about: str
+    epoch: str = ""
     fed_by_loader: bool = False
     kind: TrainingKind = "pytorch"
     exact: bool = True
+    unavailable: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"an engine's name is lower-case letters, not {self.name!r}")
 
 
-ENGINE_ROWS: Final = {
-    row.name: row
-    for row in (
-        Engine("loader", "the tutorials' DataLoader loop: the reference", fed_by_loader=True),
-        Engine("fetch", "the same, each batch fetched by one __getitems__", fed_by_loader=True),
-        Engine("tensor", "no DataLoader: an epoch is gathered at once, by the loader's draws"),
-        Engine("replay", "one step captured as ATen operators and replayed without autograd"),
-        Engine("compile", "torch.compile of the step", exact=False),
-        Engine("universal", "the universal training in its compiled kernel", kind="universal"),
-    )
-}
+_IN: Final = "xorbench.workload.engines"
+ENGINES: Final = Registry(
+    "engines",
+    Engine,
+    (
+        Engine(
+            "loader",
+            "the tutorials' DataLoader loop: the reference",
+            f"{_IN}.loaders:loader",
+            fed_by_loader=True,
+        ),
+        Engine(
+            "fetch",
+            "the same, each batch fetched by one __getitems__",
+            f"{_IN}.loaders:fetch",
+            fed_by_loader=True,
+        ),
+        Engine(
+            "tensor",
+            "no DataLoader: an epoch is gathered at once, by the loader's draws",
+            f"{_IN}.tensors:tensor",
+        ),
+        Engine(
+            "replay",
+            "one step captured as ATen operators and replayed without autograd",
+            f"{_IN}.replay:replay",
+        ),
+        Engine(
+            "compile",
+            "torch.compile of the step",
+            f"{_IN}.compiling:compiled",
+            exact=False,
+            unavailable=f"{_IN}.compiling:unavailable_reason",
+        ),
+        Engine(
+            "universal",
+            "the universal training in its compiled kernel",
+            kind="universal",
+            unavailable="xorbench.process.universal_training:unavailable_reason",
+        ),
+    ),
+)
 
 
 def training_kind(case: Case) -> TrainingKind:
     """Which training this case runs: the PyTorch training or the universal training."""
-    return ENGINE_ROWS[case.engine].kind
+    return ENGINES[case.engine].kind
 
 
 def calibration_of(case: Case) -> str:
     """The kind of calibration workload that slows down as this case does on a busy machine."""
-    return "loader" if ENGINE_ROWS[case.engine].fed_by_loader else "tensor"
+    return "loader" if ENGINES[case.engine].fed_by_loader else "tensor"
 
 
 def inputs_name(case: Case) -> str:

@@ -1,12 +1,43 @@
 """Faults that a process injects in itself on request, to see the checks fail."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.case import Case
+from xorbench.plan.registry import Registry, implementation
+
+FaultKind = Literal["training", "process", "burn-in", "collective"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault, and what must catch it.
+
+    Attributes:
+        name: with lower-case letters and `-`.
+        about: what it does, and which of the numbers that `--inject` takes it uses.
+        kind: what it is injected in: one training (which `cases=`, `process=` and `phase=`
+            choose), a whole process, the burn-in of `canary`, or the collective of `fleet`.
+        inject: `package.module:function`. Of a training it takes the `workload.loop.Training` and
+            the `FaultSpec`, of a process the `FaultSpec` alone; the others are built into what
+            they damage.
+        caught_by: the check that must fail; `selftest` requires it.
+    """
+
+    name: str
+    about: str
+    kind: FaultKind
+    inject: str
+    caught_by: str
+
+    def do(self, *where: Any) -> None:
+        """Inject it."""
+        implementation(self.inject)(*where)
+
 
 # What a damage does to element I of a tensor …
 DAMAGES: Final = {
@@ -24,53 +55,165 @@ PLACES: Final = {
     "batch": "of the points of batch S of epoch E",
     "data": "of the training points before training",
 }
-TENSOR_FAULTS: Final = {
-    f"{damage}-{place}": f"{what} in element I {where}"
-    for place, where in PLACES.items()
-    for damage, what in DAMAGES.items()
-}
-# Each fault with what it does. `workload.faults` holds one function for each of these;
-TRAINING_FAULTS: Final = {
-    **TENSOR_FAULTS,
-    "crash": "the process gets a segmentation fault at the start of epoch E",
-    "hang": "epoch E never ends",
-    "delay": "every epoch from E takes MS milliseconds, or PERCENT per cent, more",
-    "grow": "each epoch from E keeps MIB more mebibytes of memory",
-    "skip-batch": "batch S of epoch E is left out",
-    "repeat-batch": "batch S of epoch E is trained on twice",
-    "swap-batches": "batches S and S + 1 of epoch E change places",
-    "flip-label": "label I of batch S of epoch E is the other one",
-    "keep-gradients": "zero_grad is left out in step S of epoch E",
-    "other-lr": "from step S of epoch E the learning rate is PERCENT per cent more",
-    "draw-extra": "the shuffle generator is drawn once too often before epoch E",
-    "pin-draws": "pinned batches draw from the shuffle generator",
-    "drop-ignored": "drop_last does not drop",
-    "race": "after each step from E on, a weight depends on how quick a thread was",
-    "worker-noise": "fetching adds noise from the generator of whatever process fetches",
-    "reload-flip": "the saved weights come back with one bit flipped",
-    "slow-clock": "its clock takes PERCENT per cent longer to show a second",
-    "stopped-clock": "its clock stands still from epoch E on",
-    "backward-clock": "its clock steps back by a second in epoch E",
-}
-PROCESS_FAULTS: Final = {
-    "flush-subnormals": "the whole process flushes subnormal numbers to zero",
-    "scaled-tanh": "tanh gives PPB parts per billion more",
-    "other-order": "randperm exchanges its first two places",
-    "other-tanh": "the universal training takes the library's tanh",
-    "slow": "every epoch and every calibration takes PERCENT per cent more",
-    "flip-product": "in every STEP-th matrix product, bit B of element I is flipped",
-    "wrong-product": "bit B of element I of every matrix product is stuck at one",
-}
-# … and the burn-in of `canary` injects its own.
-BURN_FAULTS: Final = {
-    "flip-model": "in round E of the burn-in, bit B of model I's last weight is flipped",
-    "flip-memory": "in round E of the burn-in, bit B of word I of the memory is flipped",
-}
-# … and the collective of `fleet` its own.
-COLLECTIVE_FAULTS: Final = {
-    "flip-collective": "bit B of element I of what a rank gets of each all_reduce is flipped",
-}
-FAULTS: Final = {**TRAINING_FAULTS, **PROCESS_FAULTS, **BURN_FAULTS, **COLLECTIVE_FAULTS}
+
+
+def _tensor_faults() -> Iterator[Fault]:
+    for place, where in PLACES.items():
+        caught_by = "inputs" if place == "data" else "rerun"
+        for damage, what in DAMAGES.items():
+            about = f"{what} in element I {where}"
+            yield _training(f"{damage}-{place}", about, "tensor_damage", caught_by)
+
+
+def _training(name: str, about: str, function: str, caught_by: str) -> Fault:
+    return Fault(name, about, "training", f"xorbench.workload.faults:{function}", caught_by)
+
+
+def _process(name: str, about: str, function: str, caught_by: str) -> Fault:
+    return Fault(name, about, "process", f"xorbench.process.faults:{function}", caught_by)
+
+
+FAULTS: Final = Registry(
+    "faults",
+    Fault,
+    (
+        *_tensor_faults(),
+        _training("crash", "a segmentation fault at the start of epoch E", "crash", "completion"),
+        _training("hang", "epoch E never ends", "hang", "completion"),
+        _training(
+            "delay",
+            "every epoch from E takes MS milliseconds, or PERCENT per cent, more",
+            "delay",
+            "compare",
+        ),
+        _training("grow", "each epoch from E keeps MIB more mebibytes of memory", "grow", "memory"),
+        _training("skip-batch", "batch S of epoch E is left out", "skip_batch", "rerun"),
+        _training(
+            "repeat-batch", "batch S of epoch E is trained on twice", "repeat_batch", "rerun"
+        ),
+        _training(
+            "swap-batches", "batches S and S + 1 of epoch E change places", "swap_batches", "rerun"
+        ),
+        _training(
+            "flip-label", "label I of batch S of epoch E is the other one", "flip_label", "rerun"
+        ),
+        _training(
+            "keep-gradients",
+            "zero_grad is left out in step S of epoch E",
+            "keep_gradients",
+            "rerun",
+        ),
+        _training(
+            "other-lr",
+            "from step S of epoch E the learning rate is PERCENT per cent more",
+            "other_lr",
+            "rerun",
+        ),
+        _training(
+            "draw-extra",
+            "the shuffle generator is drawn once too often before epoch E",
+            "draw_extra",
+            "rerun",
+        ),
+        _training(
+            "pin-draws", "pinned batches draw from the shuffle generator", "pin_draws", "invariance"
+        ),
+        _training("drop-ignored", "drop_last does not drop", "drop_ignored", "invariance"),
+        _training(
+            "race",
+            "after each step from E on, a weight depends on how quick a thread was",
+            "race",
+            "rerun",
+        ),
+        _training(
+            "worker-noise",
+            "fetching adds noise from the generator of whatever process fetches",
+            "worker_noise",
+            "invariance",
+        ),
+        _training(
+            "reload-flip",
+            "the saved weights come back with one bit flipped",
+            "reload_flip",
+            "save and load",
+        ),
+        _training(
+            "slow-clock",
+            "its clock takes PERCENT per cent longer to show a second",
+            "slow_clock",
+            "clock",
+        ),
+        _training(
+            "stopped-clock", "its clock stands still from epoch E on", "stopped_clock", "clock"
+        ),
+        _training(
+            "backward-clock",
+            "its clock steps back by a second in epoch E",
+            "backward_clock",
+            "clock",
+        ),
+        _process(
+            "flush-subnormals",
+            "the whole process flushes subnormal numbers to zero",
+            "flush_subnormals",
+            "arithmetic",
+        ),
+        _process(
+            "scaled-tanh",
+            "tanh gives PPB parts per billion more",
+            "scaled_tanh",
+            "accuracy of arithmetic",
+        ),
+        _process(
+            "other-order", "randperm exchanges its first two places", "other_order", "golden inputs"
+        ),
+        _process(
+            "other-tanh",
+            "the universal training takes the library's tanh",
+            "other_tanh",
+            "universal",
+        ),
+        _process(
+            "slow",
+            "every epoch and every calibration takes PERCENT per cent more",
+            "slow",
+            "compare",
+        ),
+        _process(
+            "flip-product",
+            "in every STEP-th matrix product, bit B of element I is flipped",
+            "flip_product",
+            "matmul",
+        ),
+        _process(
+            "wrong-product",
+            "bit B of element I of every matrix product is stuck at one",
+            "wrong_product",
+            "matmul",
+        ),
+        Fault(
+            "flip-model",
+            "in round E of the burn-in, bit B of model I's last weight is flipped",
+            "burn-in",
+            "xorbench.probes.burn:DeviceBurnIn",
+            "burn-in",
+        ),
+        Fault(
+            "flip-memory",
+            "in round E of the burn-in, bit B of word I of the memory is flipped",
+            "burn-in",
+            "xorbench.probes.burn:DeviceBurnIn",
+            "burn-in",
+        ),
+        Fault(
+            "flip-collective",
+            "bit B of element I of what a rank gets of each all_reduce is flipped",
+            "collective",
+            "xorbench.probes.collective:check",
+            "collective",
+        ),
+    ),
+)
 PHASES: Final = ("timed", "warm-up", "both")
 _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0) | {
     "ms": 10,
@@ -93,10 +236,15 @@ class FaultSpec:
     process: int | None = None
     phase: str = "timed"
 
+    @property
+    def kind(self) -> FaultKind:
+        """What it is injected in."""
+        return FAULTS[self.name].kind
+
     def hits(self, case: Case, process: int, phase: str) -> bool:
         """Whether to inject it in this training."""
         return (
-            self.name in TRAINING_FAULTS
+            self.kind == "training"
             and fnmatchcase(case.id, self.cases)
             and self.process in (None, process)
             and self.phase in (phase, "both")

@@ -9,7 +9,7 @@ from typing import Final
 from xorbench.errors import BadOption
 from xorbench.plan.axes import CASE_AXES, TWIN, Axis, value_text
 from xorbench.plan.case import Case, device_type
-from xorbench.plan.engines import ENGINE_ROWS, training_kind
+from xorbench.plan.engines import ENGINES, training_kind
 from xorbench.plan.recipe import UNIVERSAL_VISITS, Recipe
 
 UNIVERSAL_HIDDEN: Final = 4
@@ -73,7 +73,7 @@ def traced(case: Case) -> Case:
     Raises `BadOption` for an engine whose steps are another computation, and for a setting that the
     loader engine does not honour.
     """
-    engine = ENGINE_ROWS[case.engine]
+    engine = ENGINES[case.engine]
     if engine.kind != "pytorch" or not engine.exact:
         raise BadOption(
             f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"

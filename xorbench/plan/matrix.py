@@ -7,7 +7,7 @@ from typing import Any, Final
 from xorbench.errors import BadOption
 from xorbench.plan.axes import AXES, CASE_AXES, CONFIG_AXES, Axis, value_text
 from xorbench.plan.case import Case, ProcessConfig, Variant
-from xorbench.plan.engines import ENGINE_ROWS
+from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe, require_batches
 
 BIGGEST_MATRIX: Final = 100_000
@@ -77,7 +77,7 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
                 replace(plain, batch_size=CONTROL_BATCH_SIZE, drop_last=drop)
                 for drop in (True, False)
             ]
-        if ENGINE_ROWS[plain.engine].fed_by_loader:
+        if ENGINES[plain.engine].fed_by_loader:
             controls.append(replace(plain, batch_size=128, num_workers=CONTROL_LOADER_WORKERS))
     return controls
 

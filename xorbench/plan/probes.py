@@ -1,21 +1,59 @@
-"""The exact probes by name. `probes.registry` holds the row of each but the training."""
+"""The probes of a device. Standard library only."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
+from xorbench.plan.registry import Registry
 
-PROBES: Final = {
-    "training": "edge cases of float32, and the universal training",
-    "matmul": "matrix products of each type",
-    "conv": "convolutions and their gradients",
-    "reduction": "sums, orders and counts",
-    "scatter": "sums into shared places",
-    "conversion": "rounding between types",
-    "memory": "patterns written, read and copied",
-    "consistency": "one row in every row",
-}
-EXACT_PROBES: Final = tuple(name for name in PROBES if name != "training")
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is checked of a device beside a training.
+
+    Attributes:
+        cases: `package.module:function` that yields `probes.exact.ExactCase`, each with its golden
+            digest in this package.
+        check: `package.module:function` from a `torch.device` to a `probes.check.ProbeResult`,
+            where there are no such cases. A probe with neither is checked by `canary` itself.
+    """
+
+    name: str
+    about: str
+    cases: str = ""
+    check: str = ""
+
+
+PROBES: Final = Registry(
+    "probes",
+    Probe,
+    (
+        Probe("training", "edge cases of float32, and the universal training"),
+        Probe("matmul", "matrix products of each type", "xorbench.probes.matmul:cases"),
+        Probe("conv", "convolutions and their gradients", "xorbench.probes.conv:cases"),
+        Probe("reduction", "sums, orders and counts", "xorbench.probes.reduction:cases"),
+        Probe("scatter", "sums into shared places", "xorbench.probes.scatter:cases"),
+        Probe("conversion", "rounding between types", "xorbench.probes.conversion:cases"),
+        Probe(
+            "memory",
+            "patterns written, read and copied",
+            check="xorbench.probes.check:memory_keeps",
+        ),
+        Probe(
+            "consistency",
+            "one row in every row",
+            check="xorbench.probes.check:equal_rows_stay_equal",
+        ),
+    ),
+)
+
+
+def exact_probes() -> tuple[str, ...]:
+    """All of them but the training."""
+    return tuple(name for name, probe in PROBES.items() if probe.cases or probe.check)
+
+
 UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple, Protocol
 
 import torch
 
-from xorbench.probes import registry
+from xorbench.plan.probes import exact_probes
+from xorbench.probes.check import check, lacks
 from xorbench.probes.exact import WrongElement
 from xorbench.probes.memory import March, MemoryRegion, compiled
 from xorbench.probes.product import Products
@@ -202,7 +203,7 @@ class SmallUnit:
     def turn(self, number: int) -> Turn:
         """Every case of the probe."""
         began = time.perf_counter()
-        found = registry.check(self.name, self._device)
+        found = check(self.name, self._device)
         wrong = [
             WrongResult(_now(), fact.what, "", fact.expected, fact.actual, [], None)
             for fact in found.wrong
@@ -234,7 +235,7 @@ class DeviceBurnIn:
             self.units += self._memory(seconds, memory, flips.get("flip-memory"))
         if "training" in probes:
             self.units.append(TrainingUnit(device, flips.get("flip-model")))
-        small = set(registry.PROBES) - {"matmul", "memory"}
+        small = set(exact_probes()) - {"matmul", "memory"}
         self.units += [SmallUnit(probe, device) for probe in probes if probe in small]
         self._numbers = dict.fromkeys((unit.name for unit in self.units), 0)
         self._next = 0
@@ -272,7 +273,7 @@ class DeviceBurnIn:
                 products = Products(dtype, TIMED, self._device)
                 yield dtype, min(timed(products) for _ in range(3))
             except (RuntimeError, TypeError) as error:
-                if not registry.lacks(error):
+                if not lacks(error):
                     raise
                 self.notes.append(f"{dtype}: {' '.join(str(error).split())[:120]}")
 

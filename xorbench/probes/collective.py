@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from xorbench.probes.check import ProbeResult, lacks
 from xorbench.probes.exact import tensor, tensor_bits, whole_bits, width, wrong_elements
 from xorbench.probes.integers import SIGNIFICAND, Whole, entries
-from xorbench.probes.registry import ProbeResult, lacks
 from xorbench.universal.golden import Checked
 
 LENGTH: Final = 1031  # of what each member gives or gets: odd, and no multiple of a chunk

@@ -31,19 +31,30 @@ def words(name: str, seed: int, count: int) -> npt.NDArray[np.uint64]:
 def entries(name: str, seed: int, shape: tuple[int, ...], largest: int) -> Whole:
     """Uniform whole numbers of -`largest` to `largest` without zero, of the shape."""
     drawn = words(name, seed, prod(shape))
-    high = drawn >> np.uint64(32)
     if largest < 2**32:  # the high half of a product: quicker than a remainder
-        size = (high * np.uint64(largest) >> np.uint64(32)) + np.uint64(1)
+        size = drawn >> np.uint64(32)
+        size *= np.uint64(largest)
+        size >>= np.uint64(32)
     else:
-        size = (drawn >> np.uint64(1)) % np.uint64(largest) + np.uint64(1)
-    return np.where(drawn & np.uint64(1), size.view(np.int64), -size.view(np.int64)).reshape(shape)
+        size = (drawn >> np.uint64(1)) % np.uint64(largest)
+    size += np.uint64(1)
+    return _signed(drawn, size.view(np.int64)).reshape(shape)
+
+
+def _signed(drawn: npt.NDArray[np.uint64], size: Whole) -> Whole:
+    """The sizes, in place, negative where the word drawn is even; quicker than `numpy.where`."""
+    mask = (drawn & np.uint64(1)).view(np.int64)
+    mask -= 1  # all ones where it is negative
+    size ^= mask
+    size -= mask
+    return size
 
 
 def powers(name: str, seed: int, shape: tuple[int, ...], highest: int) -> Whole:
     """Powers of two from 1 to 2^`highest`, of both signs, of the shape."""
     drawn = words(name, seed, prod(shape))
     size = np.int64(1) << ((drawn >> np.uint64(1)) % np.uint64(highest + 1)).astype(np.int64)
-    return np.where(drawn & np.uint64(1), size, -size).reshape(shape)
+    return _signed(drawn, size).reshape(shape)
 
 
 def scattered(name: str, seed: int, columns: int, values: Whole) -> Whole:

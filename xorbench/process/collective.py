@@ -10,7 +10,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from xorbench.plan.case import case_from
-from xorbench.plan.faults import TRAINING_FAULTS, FaultSpec
+from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.probes import collective as probe
 from xorbench.process.memory import usage
@@ -43,7 +43,7 @@ def replicate(
     one, size = case_from(case), Recipe(**recipe)
     met = _join(store[0], store[1], index, members, timeout_s, torch.device(one.device))
     injected = [FaultSpec(**fault) for fault in faults]
-    faults_of_training = [fault for fault in injected if fault.name in TRAINING_FAULTS]
+    faults_of_training = [fault for fault in injected if fault.kind == "training"]
     training = replicated(one, size, index, members, faults_of_training)
     epoch_digests = [training.step().digest for _ in range(size.epochs)]
     answer = {"epoch_digests": epoch_digests, **_probed(one.device, index, members, injected)}

@@ -10,17 +10,18 @@ import torch
 
 from xorbench.plan.boundary import SHOWN_POINTS
 from xorbench.plan.case import Case, case_from
-from xorbench.plan.engines import training_kind
+from xorbench.plan.engines import ENGINES, training_kind
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import Recipe
-from xorbench.process import machine, universal_training
+from xorbench.plan.registry import implementation
+from xorbench.process import machine
 from xorbench.process.memory import usage
 from xorbench.process.protocol import Reply
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload.calibration import VERSION as CALIBRATION_VERSION
 from xorbench.workload.calibration import CalibrationWorkload
-from xorbench.workload.engines import CannotHonour, compiling
+from xorbench.workload.engines import CannotHonour
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.trace import Traced
@@ -48,7 +49,8 @@ def configure(
         inject_in_process([FaultSpec(**fault) for fault in faults])
     if threads is not None:
         torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    # use_deterministic_algorithms tells Inductor too, and takes a second to import it
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     return {"machine": machine.describe(), "calibration_version": CALIBRATION_VERSION}
 
@@ -60,18 +62,14 @@ def probe(_session: Session, *, devices: list[str]) -> Reply:
 
 def probe_engines(_session: Session, *, engines: list[str], devices: list[str]) -> Reply:
     """Why each engine cannot train on each device here; null where it can."""
-    able: dict[str, str | None] = {}
-    return {
-        engine: {device: ENGINES_UNAVAILABLE.get(engine, able.get)(device) for device in devices}
-        for engine in engines
-    }
+    return {engine: _engine_unavailable(engine, devices) for engine in engines}
 
 
-ENGINES_UNAVAILABLE: Final[dict[str, Callable[[str], str | None]]] = {
-    "compile": compiling.unavailable_reason,
-    "universal": universal_training.unavailable_reason,
-}
-"""The engines that need more than PyTorch."""
+def _engine_unavailable(engine: str, devices: list[str]) -> dict[str, str | None]:
+    if engine not in ENGINES:  # another interpreter, without the package that adds it
+        return dict.fromkeys(devices, f"the {engine} engine is not installed in this Python")
+    asked = ENGINES[engine].unavailable
+    return {device: implementation(asked)(device) if asked else None for device in devices}
 
 
 def open_training(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
@@ -135,6 +133,12 @@ def measure_calibration(session: Session, *, device: str, kind: str = "tensor") 
     return {"calibration_s": session.calibrations[key].epoch()}
 
 
+def measure_calibrations(session: Session, *, device: str, count: int) -> Reply:
+    """Time so many epochs of the calibration workload on the device, one after the other."""
+    times_s = [measure_calibration(session, device=device)["calibration_s"] for _ in range(count)]
+    return {"calibrations_s": times_s}
+
+
 def finish(session: Session, *, training: int, with_state: bool) -> Reply:
     """Score, save and reload the training; `with_state` adds the saved file in base64."""
     opened = session.trainings[training]
@@ -182,9 +186,9 @@ def check_universal(_session: Session, *, device: str) -> Reply:
 
 def check_probe(_session: Session, *, device: str, probe: str) -> Reply:
     """Run one exact probe on the device at small sizes."""
-    from xorbench.probes import registry
+    from xorbench.probes.check import check
 
-    found = registry.check(probe, device)
+    found = check(probe, device)
     wrong, unjudged = ([asdict(one) for one in some] for some in (found.wrong, found.unjudged))
     return {**found._asdict(), "wrong": wrong, "unjudged": unjudged}
 
@@ -228,6 +232,7 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "record": record,
     "step": step,
     "calibration": measure_calibration,
+    "calibrations": measure_calibrations,
     "float64": follow_in_float64,
     "golden inputs": check_inputs,
     "finish": finish,

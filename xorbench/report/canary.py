@@ -6,13 +6,11 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
-import pandas as pd
 from tabulate import tabulate
 
 from xorbench.judge.canary import BurnedUnit
-from xorbench.judge.checks import summary
+from xorbench.judge.verdicts import summary
 from xorbench.observe.records import Verdict
-from xorbench.report.text import to_markdown
 
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "?", "skipped": "-"}
 WORDS: Final = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 4: "DEVICE MISSING", 130: "INTERRUPTED"}
@@ -33,6 +31,10 @@ def markdown(
     verdicts: Sequence[Verdict], machine: dict[str, Any], wall_s: float, exit_code: int
 ) -> str:
     """For a CI: the verdict, and a table of what was found."""
+    import pandas as pd  # slow to import, and no matter of the terminal
+
+    from xorbench.report.text import to_markdown
+
     columns = ["outcome", "device", "check", "found", "hint"]
     rows = [[v.outcome, v.subject, v.check, v.actual, v.hint] for v in verdicts]
     frame = pd.DataFrame(rows, columns=columns, dtype=str)

@@ -12,7 +12,7 @@ from xorbench.judge.paired_ratios import Cost
 from xorbench.report.text import to_markdown, to_terminal
 
 WORDS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
-Table = Callable[[pd.DataFrame], str]
+TableText = Callable[[pd.DataFrame], str]
 
 
 def as_text(found: Comparison) -> str:
@@ -30,7 +30,7 @@ def as_json(found: Comparison | AxisComparison) -> str:
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
 
 
-def _whole(found: Comparison, table: Table, mark: str) -> str:
+def _whole(found: Comparison, table: TableText, mark: str) -> str:
     parts = [f"A {found.a}\nB {found.b}"]
     if found.variants:
         parts += [f"{mark}{_title(found)}", table(_ratios(found.variants, "case"))]
@@ -135,7 +135,7 @@ def by_markdown(found: AxisComparison) -> str:
     return _by_whole(found, to_markdown, "## ") + "\n"
 
 
-def _by_whole(found: AxisComparison, table: Table, mark: str) -> str:
+def _by_whole(found: AxisComparison, table: TableText, mark: str) -> str:
     asked = f"threshold {found.threshold * 100:g}%; intervals by Holm"
     parts = [f"run {found.run}"]
     if found.pairs:

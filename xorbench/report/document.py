@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pandas as pd
 
-from xorbench.judge.checks import summary
+from xorbench.judge.verdicts import summary
 from xorbench.observe.records import Verdict
 from xorbench.report.content import Content
 from xorbench.report.text import escape, to_markdown, to_terminal

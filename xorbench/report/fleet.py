@@ -10,8 +10,9 @@ import pandas as pd
 
 from xorbench.fleet.records import Finding, Fleet, key_name
 from xorbench.fleet.rules import CODES, FleetData, device_pace
-from xorbench.judge.summary import FAST, RIGHT, SAME, Answer, worst
-from xorbench.judge.verdicts import passed
+from xorbench.judge.questions import FAST, RIGHT, SAME
+from xorbench.judge.summary import Answer
+from xorbench.judge.verdicts import passed, worst
 from xorbench.observe.records import Outcome, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn

@@ -7,8 +7,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from xorbench.judge.checks import summary
-from xorbench.judge.summary import Answer, worst
+from xorbench.judge.summary import Answer
+from xorbench.judge.verdicts import summary, worst
 from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section
 from xorbench.report.drawing import inline

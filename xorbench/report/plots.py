@@ -9,13 +9,14 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from xorbench.judge.checks import values_of
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import RealArray
+from xorbench.judge.weights import values_of
 from xorbench.observe.records import Run, TrainingRecord, WeightRecord
 from xorbench.plan.boundary import GRID
 from xorbench.plan.case import Variant
+from xorbench.plan.registry import Registry
 from xorbench.report.drawing import COLOURS, INK, MOST_LINES, drawn, line_style, short_names
 from xorbench.report.tables import throughput
 from xorbench.report.text import number
@@ -29,11 +30,16 @@ NOTHING: Final = pd.DataFrame()
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture: its title and caption, its data, how it is drawn and said in words.
+    """A picture of a run's report.
 
-    `under` names the table that it is shown with.
+    Attributes:
+        data: the function from a run to the figures; they become the CSV file beside it.
+        draw: from the figures to SVG.
+        describe: from the figures to words, for who cannot see it.
+        under: the table that it is shown with.
     """
 
+    name: str
     title: str
     caption: str
     data: Callable[[Run], pd.DataFrame]
@@ -360,54 +366,66 @@ def say_same_bits(frame: pd.DataFrame) -> str:
     return f"{len(cells)} cases, {len(cells.drop_duplicates())} distinct sets of weights."
 
 
-PLOTS: Final[dict[str, Plot]] = {
-    "throughput": Plot(
-        "Speed by case",
-        "Samples per second of each case; the whisker is the 95 % interval",
-        speeds,
-        draw_speeds,
-        say_speeds,
-        "throughput",
+PLOTS: Final = Registry(
+    "plots",
+    Plot,
+    (
+        Plot(
+            "throughput",
+            "Speed by case",
+            "Samples per second of each case; the whisker is the 95 % interval",
+            speeds,
+            draw_speeds,
+            say_speeds,
+            "throughput",
+        ),
+        Plot(
+            "scaling",
+            "Speed by batch size",
+            "Samples per second by batch size (dots), and the fitted line: a step costs a, a sample"
+            " b",
+            scaling,
+            draw_scaling,
+            say_scaling,
+            "throughput",
+        ),
+        Plot(
+            "epochs",
+            "Epoch times over the run",
+            "Epoch time over the run, relative to each case's median, and the calibration time of"
+            " the same rounds: where both move together it was the machine",
+            epoch_times,
+            draw_epoch_times,
+            say_epoch_times,
+            "throughput",
+        ),
+        Plot(
+            "loss",
+            "Loss",
+            "Loss of the last step of each epoch, one line for each distinct training",
+            losses,
+            draw_losses,
+            say_losses,
+            "accuracy",
+        ),
+        Plot(
+            "boundary",
+            "Decision boundary",
+            "Where the first training answers 1, and the test points by label; a cross is a wrong"
+            " one",
+            answers,
+            draw_answers,
+            say_answers,
+            "accuracy",
+        ),
+        Plot(
+            "same-bits",
+            "Which cases have the same bits",
+            "A filled square: the two cases have the same weights to the last bit",
+            same_bits,
+            draw_same_bits,
+            say_same_bits,
+            "determinism",
+        ),
     ),
-    "scaling": Plot(
-        "Speed by batch size",
-        "Samples per second by batch size (dots), and the fitted line: a step costs a, a sample b",
-        scaling,
-        draw_scaling,
-        say_scaling,
-        "throughput",
-    ),
-    "epochs": Plot(
-        "Epoch times over the run",
-        "Epoch time over the run, relative to each case's median, and the calibration time of the"
-        " same rounds: where both move together it was the machine",
-        epoch_times,
-        draw_epoch_times,
-        say_epoch_times,
-        "throughput",
-    ),
-    "loss": Plot(
-        "Loss",
-        "Loss of the last step of each epoch, one line for each distinct training",
-        losses,
-        draw_losses,
-        say_losses,
-        "accuracy",
-    ),
-    "boundary": Plot(
-        "Decision boundary",
-        "Where the first training answers 1, and the test points by label; a cross is a wrong one",
-        answers,
-        draw_answers,
-        say_answers,
-        "accuracy",
-    ),
-    "same-bits": Plot(
-        "Which cases have the same bits",
-        "A filled square: the two cases have the same weights to the last bit",
-        same_bits,
-        draw_same_bits,
-        say_same_bits,
-        "determinism",
-    ),
-}
+)

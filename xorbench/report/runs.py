@@ -3,76 +3,14 @@
 import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
-
-import pandas as pd
+from typing import Any
 
 from xorbench.judge import system_samples
 from xorbench.judge.summary import answers
 from xorbench.observe.records import Run, RunInfo, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
-from xorbench.report.tables import CSV_IF_ANY, CSV_IN_FULL, CSV_TABLES, TABLES
-
-TITLES: Final = {
-    "throughput": "Throughput",
-    "accuracy": "Accuracy",
-    "determinism": "Determinism",
-    "engines": "Engines",
-    "float64_error": "How far the weights are from double precision",
-    "settings": "What changing each setting does to the bits",
-    "costs": "What each setting costs here",
-    "cost_model": "What a step and a sample cost here",
-    "not trained": "Skipped, failed and unfinished cases",
-    "processes": "Processes",
-    "checks": "Checks",
-}
-EXPLANATIONS: Final = {
-    "throughput": (
-        "The centre is the geometric mean of the processes' median epochs; the 95 % interval is"
-        " Student's t between processes, pooled over the cases. It speaks of fresh processes on"
-        " this machine in these minutes, not of tomorrow: for that, compare `normalized time`"
-        " (lower is faster), which divides by the calibration time of the same rounds, and whose"
-        " interval also holds what moves from run to run. Epochs/s and steps/s are the same"
-        " speed in other units, with the same relative interval. `speedup` is paired round by round"
-        " with the first case."
-    ),
-    "costs": (
-        "Epoch time with the setting at `to` ÷ at `from`, paired round by round: the geometric mean"
-        " over all pairs of cases that differ in this setting alone, its 95 % interval, and the"
-        " lowest and highest pair."
-    ),
-    "cost_model": (
-        "`epoch_s = a · batches + b · samples`, the line of least relative error through the batch"
-        " sizes; its 95 % interval holds both how far they lie off the line and how far processes"
-        " lie apart. The leave-one-out error is that of the line through the others, at each size"
-        " in turn. An accelerator overtakes the CPU where their two lines cross."
-    ),
-    "accuracy": "Counted as integers. Of several processes the worst is shown.",
-    "determinism": (
-        "The first 16 digits of the SHA-256 over the trained weights; the CSV file has all 64."
-        " `rerun`: every process recorded the same digests epoch by epoch."
-    ),
-    "engines": (
-        "`÷ loader` is paired round by round within each process. Bits are compared within the"
-        " PyTorch training: the universal training has its own, which the check `universal`"
-        " compares with the golden digest. Start-up is the engine's slowest opening in a fresh"
-        " process, to capture, to compile, to load: what one case compiled, the next finds. It"
-        " breaks even once the faster epochs have made up for it."
-    ),
-    "float64_error": (
-        "The largest error of a weight against the same training in float64 (same points, order and"
-        " initial weights), in float32's ulps at the largest weight, of the worst process. Two"
-        " devices with other bits but errors of one size have both rounded; one with a far larger"
-        " error is wrong. The CSV file has every epoch."
-    ),
-    "settings": (
-        "What a change of one setting alone must do to the bits, compared with what this run saw."
-        " `ulps`: how many float32 numbers lie between two weights after that epoch, at most."
-    ),
-}
-TERMINAL_TABLES: Final = ("throughput", "accuracy", "determinism", "engines", "not trained")
-OPTIONAL_TABLES: Final = ("cost_model", "costs", "engines", "float64_error", "not trained")
+from xorbench.report.tables import TABLES, Table
 
 
 def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
@@ -82,8 +20,8 @@ def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
         schema_version=run.info.schema_version,
         anonymous=run.info.anonymous,
         heading=heading(run),
-        sections=[_section(name, run, verdicts) for name in TABLES],
-        pictures=[_picture(name, plot, run) for name, plot in PLOTS.items()],
+        sections=[_section(table, run, verdicts) for table in TABLES.values()],
+        pictures=[_picture(plot, run) for plot in PLOTS.values()],
         verdicts=verdicts,
         answers=answers(run, verdicts),
         environment=environment(run),
@@ -91,9 +29,9 @@ def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
     )
 
 
-def _picture(name: str, plot: Plot, run: Run) -> Picture:
+def _picture(plot: Plot, run: Run) -> Picture:
     return Picture(
-        name=name,
+        name=plot.name,
         title=plot.title,
         caption=plot.caption,
         data=partial(plot.data, run),
@@ -103,24 +41,17 @@ def _picture(name: str, plot: Plot, run: Run) -> Picture:
     )
 
 
-def _section(name: str, run: Run, verdicts: Sequence[Verdict]) -> Section:
-    frame = TABLES[name](run, verdicts)
+def _section(table: Table, run: Run, verdicts: Sequence[Verdict]) -> Section:
+    frame = table.make(run, verdicts)
     return Section(
-        name=name,
-        title=TITLES.get(name, name.capitalize()),
+        name=table.name,
+        title=table.title,
         frame=frame,
-        about=EXPLANATIONS.get(name, ""),
-        csv=_filed(name, frame, run),
-        terminal=name in TERMINAL_TABLES,
-        optional=name in OPTIONAL_TABLES,
+        about=table.about,
+        csv=table.filed(frame, run),
+        terminal=table.terminal,
+        optional=table.optional,
     )
-
-
-def _filed(name: str, frame: pd.DataFrame, run: Run) -> pd.DataFrame | None:
-    """What the CSV file of a table holds; None where it has none."""
-    if name in CSV_TABLES or (name in CSV_IF_ANY and not frame.empty):
-        return CSV_IN_FULL[name](run) if name in CSV_IN_FULL else frame
-    return None
 
 
 def heading(run: Run) -> list[tuple[str, str]]:

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from xorbench.judge.checks import summary
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.summary import Answer, worst
+from xorbench.judge.summary import Answer
+from xorbench.judge.verdicts import summary, worst
 from xorbench.observe.records import SCHEMA_VERSION, Run, Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, short_names

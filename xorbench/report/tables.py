@@ -3,15 +3,15 @@
 `X`, `X low` and `X high` are a figure and its 95 % interval; text shows them as one column.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from xorbench.judge import speed
-from xorbench.judge.checks import source
+from xorbench.judge.checks.sameness import source
 from xorbench.judge.cost_model import constants as fitted
 from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.engines import gains, same_bits
@@ -23,8 +23,40 @@ from xorbench.judge.stats import Estimate, estimates, pooled
 from xorbench.observe.records import Run, TrainingRecord, Verdict
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Variant
+from xorbench.plan.registry import Registry
 from xorbench.report.compare import costs_frame
 from xorbench.report.text import TableRow, frame_of
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a run's report.
+
+    Attributes:
+        make: the function from run and verdicts to its rows; `X`, `X low` and `X high` in the
+            names of its columns are a figure and its interval.
+        about: what stands under its title.
+        terminal: it is printed at the end of a run.
+        optional: it is left out where it has no rows.
+        csv: whether it is written as a CSV file too: always, if it has rows, or not at all.
+        in_full: what the CSV file holds in place of the rows.
+    """
+
+    name: str
+    title: str
+    make: Callable[[Run, Sequence[Verdict]], pd.DataFrame]
+    about: str = ""
+    terminal: bool = False
+    optional: bool = False
+    csv: Literal["always", "if any", "never"] = "never"
+    in_full: Callable[[Run], pd.DataFrame] | None = None
+
+    def filed(self, frame: pd.DataFrame, run: Run) -> pd.DataFrame | None:
+        """What its CSV file holds; None where it has none."""
+        if self.csv == "never" or (self.csv == "if any" and frame.empty):
+            return None
+        return self.in_full(run) if self.in_full else frame
+
 
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 
@@ -38,7 +70,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     evidence = Evidence(run)
     speeds = pooled(speed.by_variant(evidence, lambda t: -speed.log_epoch(t)))
     relative = estimates(speed.relative_pool(speed.by_variant(evidence, speed.log_relative)))
-    ratios = pooled(_log_ratios(evidence))
+    ratios = pooled(speed.log_speedups(evidence))
     rows = []
     for variant in evidence.variants:
         epochs_per_s, case = speeds.get(variant.id), variant.case
@@ -174,23 +206,21 @@ def costs(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
 
 def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What a step and a sample cost each device and engine, by a line through its batch sizes."""
-    rows = []
-    for fit in fitted(Evidence(run)):
-        errors = [100 * error for error in (fit.left_out or {}).values()]
-        rows.append(
-            {
-                "device": fit.line.device,
-                "engine": fit.line.engine,
-                "settings": fit.line.settings,
-                **_figure("a (µs a step)", fit.step_s, 1e6),
-                **_figure("b (ns a sample)", fit.sample_s, 1e9),
-                "batch sizes": " ".join(map(str, fit.points)),
-                "leave-one-out error, median (%)": float(np.median(errors)) if errors else None,
-                "leave-one-out error, largest (%)": max(errors, default=None),
-                "overtakes the CPU at (batch size)": fit.overtakes,
-                "note": fit.note,
-            }
-        )
+    rows = [
+        {
+            "device": fit.line.device,
+            "engine": fit.line.engine,
+            "settings": fit.line.settings,
+            **_figure("a (µs a step)", fit.step_s, 1e6),
+            **_figure("b (ns a sample)", fit.sample_s, 1e9),
+            "batch sizes": " ".join(map(str, fit.points)),
+            "leave-one-out error, median (%)": fit.left_out_percent(np.median),
+            "leave-one-out error, largest (%)": fit.left_out_percent(np.max),
+            "overtakes the CPU at (batch size)": fit.overtakes,
+            "note": fit.note,
+        }
+        for fit in fitted(Evidence(run))
+    ]
     return pd.DataFrame(rows)
 
 
@@ -255,22 +285,129 @@ def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return counts.rename_axis("check").rename_axis(None, axis="columns").reset_index()
 
 
-TABLES: Final[dict[str, Callable[[Run, Sequence[Verdict]], pd.DataFrame]]] = {
-    "throughput": throughput,
-    "accuracy": accuracy,
-    "determinism": determinism,
-    "engines": engines,
-    "float64_error": error,
-    "settings": settings_table,
-    "costs": costs,
-    "cost_model": constants,
-    "not trained": lost,
-    "processes": processes,
-    "checks": lambda _run, verdicts: checks(verdicts),
-}
-CSV_TABLES: Final = ("throughput", "accuracy", "determinism")
-CSV_IF_ANY: Final = ("engines", "float64_error", "cost_model")
-CSV_IN_FULL: Final = {"float64_error": errors}
+TABLES: Final = Registry(
+    "tables",
+    Table,
+    (
+        Table(
+            "throughput",
+            "Throughput",
+            throughput,
+            about=(
+                "The centre is the geometric mean of the processes' median epochs; the 95 %"
+                " interval is Student's t between processes, pooled over the cases. It speaks of"
+                " fresh processes on this machine in these minutes, not of tomorrow: for that,"
+                " compare `normalized time` (lower is faster), which divides by the calibration"
+                " time of the same rounds, and whose interval also holds what moves from run to"
+                " run. Epochs/s and steps/s are the same speed in other units, with the same"
+                " relative interval. `speedup` is paired round by round with the first case."
+            ),
+            terminal=True,
+            csv="always",
+        ),
+        Table(
+            "accuracy",
+            "Accuracy",
+            accuracy,
+            about="Counted as integers. Of several processes the worst is shown.",
+            terminal=True,
+            csv="always",
+        ),
+        Table(
+            "determinism",
+            "Determinism",
+            determinism,
+            about=(
+                "The first 16 digits of the SHA-256 over the trained weights; the CSV file has all"
+                " 64. `rerun`: every process recorded the same digests epoch by epoch."
+            ),
+            terminal=True,
+            csv="always",
+        ),
+        Table(
+            "engines",
+            "Engines",
+            engines,
+            about=(
+                "`÷ loader` is paired round by round within each process. Bits are compared within"
+                " the PyTorch training: the universal training has its own, which the check"
+                " `universal` compares with the golden digest. Start-up is the engine's slowest"
+                " opening in a fresh process, to capture, to compile, to load: what one case"
+                " compiled, the next finds. It breaks even once the faster epochs have made up for"
+                " it."
+            ),
+            terminal=True,
+            optional=True,
+            csv="if any",
+        ),
+        Table(
+            "float64_error",
+            "How far the weights are from double precision",
+            error,
+            about=(
+                "The largest error of a weight against the same training in float64 (same points,"
+                " order and initial weights), in float32's ulps at the largest weight, of the worst"
+                " process. Two devices with other bits but errors of one size have both rounded;"
+                " one with a far larger error is wrong. The CSV file has every epoch."
+            ),
+            optional=True,
+            csv="if any",
+            in_full=errors,
+        ),
+        Table(
+            "settings",
+            "What changing each setting does to the bits",
+            settings_table,
+            about=(
+                "What a change of one setting alone must do to the bits, compared with what this"
+                " run saw. `ulps`: how many float32 numbers lie between two weights after that"
+                " epoch, at most."
+            ),
+        ),
+        Table(
+            "costs",
+            "What each setting costs here",
+            costs,
+            about=(
+                "Epoch time with the setting at `to` ÷ at `from`, paired round by round: the"
+                " geometric mean over all pairs of cases that differ in this setting alone, its"
+                " 95 % interval, and the lowest and highest pair."
+            ),
+            optional=True,
+        ),
+        Table(
+            "cost_model",
+            "What a step and a sample cost here",
+            constants,
+            about=(
+                "`epoch_s = a · batches + b · samples`, the line of least relative error through"
+                " the batch sizes; its 95 % interval holds both how far they lie off the line and"
+                " how far processes lie apart. The leave-one-out error is that of the line through"
+                " the others, at each size in turn. An accelerator overtakes the CPU where their"
+                " two lines cross."
+            ),
+            optional=True,
+            csv="if any",
+        ),
+        Table(
+            "not trained",
+            "Skipped, failed and unfinished cases",
+            lost,
+            terminal=True,
+            optional=True,
+        ),
+        Table(
+            "processes",
+            "Processes",
+            processes,
+        ),
+        Table(
+            "checks",
+            "Checks",
+            lambda _run, verdicts: checks(verdicts),
+        ),
+    ),
+)
 
 
 def _frame(rows: list[TableRow], run: Run) -> pd.DataFrame:
@@ -306,24 +443,6 @@ def _figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> TableRo
     bounds = (estimate.value, estimate.low, estimate.high)
     keys = (name, f"{name} low", f"{name} high")
     return {k: None if b is None else b * scale for k, b in zip(keys, bounds, strict=True)}
-
-
-def _log_ratios(evidence: Evidence) -> dict[str, list[float]]:
-    """Log of a variant's samples/s over the first variant's, paired by round within a process."""
-    if not evidence.variants:
-        return {}
-    first = evidence.variants[0]
-    found: dict[str, list[float]] = {}
-    for variant in evidence.variants[1:]:
-        gain = _log_samples(variant) - _log_samples(first)
-        logs = [gain - slower for slower in speed.log_ratios(evidence, first, variant)]
-        if logs:
-            found[variant.id] = logs
-    return found
-
-
-def _log_samples(variant: Variant) -> float:
-    return math.log(variant.recipe.samples(variant.case.batch_size, variant.case.drop_last))
 
 
 def _peakmib(trainings: Sequence[TrainingRecord]) -> float | None:

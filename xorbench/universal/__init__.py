@@ -9,7 +9,6 @@ from one like it. ``docs/universal.md`` tells what that proves and what it does 
 - :mod:`~xorbench.universal.backends`: the table of backends, loaded when they are asked for
 - :mod:`~xorbench.universal.golden`: the known right answers, and the check against them
 - :mod:`~xorbench.universal.probe`: edge cases of the arithmetic that the training never meets
-- :mod:`~xorbench.universal.injected`: faults that each check must be seen to catch
 
 Importing this package imports nothing heavy.
 """

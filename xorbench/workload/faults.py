@@ -1,5 +1,7 @@
 """Injecting faults: each is a function that alters a training before its first step.
 
+Its row in `plan.faults` says what it does.
+
 A moment is a step of an epoch, both from 0. Steps are counted as the optimizer makes them, so that
 a fault of the batches does not move the moment of another one.
 """
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from xorbench.plan.faults import TENSOR_FAULTS, FaultSpec
+from xorbench.plan.faults import FAULTS, FaultSpec
 from xorbench.workload.engines import EpochFunction
 from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch, XorPoints
@@ -29,7 +31,7 @@ Tamper = Callable[[Iterable[Batch]], Iterable[Batch]]
 def inject(training: Training, faults: Sequence[FaultSpec]) -> None:
     """Inject each of the faults in the training."""
     for fault in faults:
-        TRAINING_FAULTS[fault.name](training, fault)
+        FAULTS[fault.name].do(training, fault)
 
 
 def flip_bit(tensor: Tensor, element: int, bit: int) -> None:
@@ -82,7 +84,7 @@ def _wrap(
     training.spec.tamper = lambda batches: tampered(batches, inner)
 
 
-def _crash(training: Training, fault: FaultSpec) -> None:
+def crash(training: Training, fault: FaultSpec) -> None:
     def act(epoch: int) -> None:
         if epoch == fault.number("epoch"):
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -90,7 +92,7 @@ def _crash(training: Training, fault: FaultSpec) -> None:
     _at_epoch_start(training, act)
 
 
-def _hang(training: Training, fault: FaultSpec) -> None:
+def hang(training: Training, fault: FaultSpec) -> None:
     def act(epoch: int) -> None:
         while epoch == fault.number("epoch"):
             time.sleep(1)
@@ -98,7 +100,7 @@ def _hang(training: Training, fault: FaultSpec) -> None:
     _at_epoch_start(training, act)
 
 
-def _delay(training: Training, fault: FaultSpec) -> None:
+def delay(training: Training, fault: FaultSpec) -> None:
     def delayed(epoch: EpochFunction, number: int) -> Tensor:
         if number < fault.number("epoch"):
             return epoch()
@@ -130,7 +132,7 @@ def stretched(act: Callable[[], Returned], percent: int) -> Returned:
     return outcome
 
 
-def _draw_extra(training: Training, fault: FaultSpec) -> None:
+def draw_extra(training: Training, fault: FaultSpec) -> None:
     def act(epoch: int) -> None:
         if epoch == fault.number("epoch"):
             torch.randint(2, (), generator=training.spec.shuffle)
@@ -138,7 +140,7 @@ def _draw_extra(training: Training, fault: FaultSpec) -> None:
     _at_epoch_start(training, act)
 
 
-def _pin_draws(training: Training, _fault: FaultSpec) -> None:
+def pin_draws(training: Training, _fault: FaultSpec) -> None:
     def act(_epoch: int) -> None:
         if training.case.pin_memory:
             torch.randint(2, (), generator=training.spec.shuffle)
@@ -263,7 +265,7 @@ IN_PLACES: Final[dict[str, Callable[[Training, FaultSpec, Damage], None]]] = {
 }
 
 
-def _in_tensor(training: Training, fault: FaultSpec) -> None:
+def tensor_damage(training: Training, fault: FaultSpec) -> None:
     """Damage one element of one tensor: which damage and where are the fault's name."""
     damage, place = fault.name.split("-")
     element, bit = fault.number("element"), fault.number("bit")
@@ -293,15 +295,15 @@ def _at_batch(
     _wrap(training, tampered)
 
 
-def _skip_batch(training: Training, fault: FaultSpec) -> None:
+def skip_batch(training: Training, fault: FaultSpec) -> None:
     _at_batch(training, fault, lambda _batch: iter(()))
 
 
-def _repeat_batch(training: Training, fault: FaultSpec) -> None:
+def repeat_batch(training: Training, fault: FaultSpec) -> None:
     _at_batch(training, fault, lambda batch: iter((batch, batch)))
 
 
-def _swap_batches(training: Training, fault: FaultSpec) -> None:
+def swap_batches(training: Training, fault: FaultSpec) -> None:
     epochs = count()
 
     def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
@@ -320,7 +322,7 @@ def _swap_batches(training: Training, fault: FaultSpec) -> None:
     _wrap(training, tampered)
 
 
-def _flip_label(training: Training, fault: FaultSpec) -> None:
+def flip_label(training: Training, fault: FaultSpec) -> None:
     def act(batch: Batch) -> Iterator[Batch]:
         labels = batch[1].clone()
         at = fault.number("element") % len(labels)
@@ -330,7 +332,7 @@ def _flip_label(training: Training, fault: FaultSpec) -> None:
     _at_batch(training, fault, act)
 
 
-def _keep_gradients(training: Training, fault: FaultSpec) -> None:
+def keep_gradients(training: Training, fault: FaultSpec) -> None:
     now, optimizer = step_clock(training, nothing), training.spec.optimizer
     whole = optimizer.zero_grad
 
@@ -341,7 +343,7 @@ def _keep_gradients(training: Training, fault: FaultSpec) -> None:
     setattr(optimizer, "zero_grad", zero_grad)  # noqa: B010 - an instance's own method
 
 
-def _other_lr(training: Training, fault: FaultSpec) -> None:
+def other_lr(training: Training, fault: FaultSpec) -> None:
     rate = training.recipe.learning_rate(training.case.batch_size)
 
     def act(now: StepClock) -> None:
@@ -352,7 +354,7 @@ def _other_lr(training: Training, fault: FaultSpec) -> None:
     step_clock(training, act)
 
 
-def _race(training: Training, fault: FaultSpec) -> None:
+def race(training: Training, fault: FaultSpec) -> None:
     weight = next(training.model.parameters())
     took_s = 0.0
 
@@ -371,7 +373,7 @@ def _race(training: Training, fault: FaultSpec) -> None:
     step_clock(training, act, after=True)
 
 
-def _grow(training: Training, fault: FaultSpec) -> None:
+def grow(training: Training, fault: FaultSpec) -> None:
     kept: list[bytes] = []
 
     def act(epoch: int) -> None:
@@ -381,7 +383,7 @@ def _grow(training: Training, fault: FaultSpec) -> None:
     _at_epoch_start(training, act)
 
 
-def _drop_ignored(training: Training, _fault: FaultSpec) -> None:
+def drop_ignored(training: Training, _fault: FaultSpec) -> None:
     training.spec.case = replace(training.case, drop_last=False)
 
 
@@ -397,11 +399,11 @@ class _Noisy(Dataset[Batch]):
         return points + 2**-10 * torch.randn(2), label
 
 
-def _worker_noise(training: Training, _fault: FaultSpec) -> None:
+def worker_noise(training: Training, _fault: FaultSpec) -> None:
     training.spec.data = _Noisy(training.inputs.train)
 
 
-def _reload_flip(training: Training, fault: FaultSpec) -> None:
+def reload_flip(training: Training, fault: FaultSpec) -> None:
     save = training.saved
 
     def saved(state: dict[str, Tensor]) -> bytes:
@@ -412,41 +414,17 @@ def _reload_flip(training: Training, fault: FaultSpec) -> None:
     training.saved = saved
 
 
-def _slow_clock(training: Training, fault: FaultSpec) -> None:
+def slow_clock(training: Training, fault: FaultSpec) -> None:
     sound, share = training.clock, 1 / (1 + fault.number("percent") / 100)
     training.clock = lambda: share * sound()
 
 
-def _stopped_clock(training: Training, fault: FaultSpec) -> None:
+def stopped_clock(training: Training, fault: FaultSpec) -> None:
     sound, epoch = training.clock, fault.number("epoch")
     training.clock = lambda: 0.0 if training.epoch >= epoch else sound()
 
 
-def _backward_clock(training: Training, fault: FaultSpec) -> None:
+def backward_clock(training: Training, fault: FaultSpec) -> None:
     sound, epoch = training.clock, fault.number("epoch")
     readings = count()
     training.clock = lambda: sound() - (next(readings) if training.epoch == epoch else 0.0)
-
-
-TRAINING_FAULTS: Final[dict[str, Callable[[Training, FaultSpec], None]]] = {
-    **dict.fromkeys(TENSOR_FAULTS, _in_tensor),
-    "crash": _crash,
-    "hang": _hang,
-    "delay": _delay,
-    "grow": _grow,
-    "race": _race,
-    "skip-batch": _skip_batch,
-    "repeat-batch": _repeat_batch,
-    "swap-batches": _swap_batches,
-    "flip-label": _flip_label,
-    "keep-gradients": _keep_gradients,
-    "other-lr": _other_lr,
-    "draw-extra": _draw_extra,
-    "pin-draws": _pin_draws,
-    "drop-ignored": _drop_ignored,
-    "worker-noise": _worker_noise,
-    "reload-flip": _reload_flip,
-    "slow-clock": _slow_clock,
-    "stopped-clock": _stopped_clock,
-    "backward-clock": _backward_clock,
-}

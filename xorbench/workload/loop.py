@@ -10,8 +10,8 @@ import torch
 
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import EPOCH_WEIGHT_BYTES, Recipe
-from xorbench.workload import digest
-from xorbench.workload.engines import ENGINES, TrainingSpec
+from xorbench.workload import digest, engines
+from xorbench.workload.engines import TrainingSpec
 from xorbench.workload.engines.spec import on_device
 from xorbench.workload.seeding import GlobalState, generator
 from xorbench.workload.xor import Score, SimpleClassifier, loss_of, make_inputs, score
@@ -98,7 +98,7 @@ class Training:
         with self._globals.swapped_in():
             synchronize(self.device)  # data and model are still on their way there
             start = clock()
-            epoch = ENGINES[case.engine](self.spec)
+            epoch = engines.opened(case.engine, self.spec)
             synchronize(self.device)
             self.startup_s = clock() - start
         self.run_epoch = self.spec.around(epoch)

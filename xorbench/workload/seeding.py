@@ -67,10 +67,6 @@ def seed_generators(device: torch.device, seed: int) -> None:
             getattr(module, "manual_seed", torch.manual_seed)(seed)
 
 
-def _set_deterministic(values: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(values[0], warn_only=values[1])
-
-
 # All global state that a training could read or move: how to get it, how to set it.
 GLOBALS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...]] = (
     (torch.get_rng_state, torch.set_rng_state),
@@ -79,13 +75,7 @@ GLOBALS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...]] = 
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    (
-        lambda: (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        ),
-        _set_deterministic,
-    ),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
 )
 
 

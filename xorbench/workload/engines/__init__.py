@@ -1,21 +1,13 @@
-"""Ways to run one epoch of the same training. An engine is a function and its row."""
+"""Ways to run one epoch of the same training; `plan.engines` has the row of each."""
 
-from collections.abc import Callable
-from typing import Final
-
-from xorbench.workload.engines.compiling import compiled
-from xorbench.workload.engines.loaders import fetch, loader
-from xorbench.workload.engines.replay import replay
+from xorbench.plan.engines import ENGINES
+from xorbench.plan.registry import implementation
 from xorbench.workload.engines.spec import CannotHonour, EpochFunction, TrainingSpec
-from xorbench.workload.engines.tensors import tensor
 
-__all__ = ["ENGINES", "CannotHonour", "EpochFunction", "TrainingSpec"]
+__all__ = ["CannotHonour", "EpochFunction", "TrainingSpec", "opened"]
 
-ENGINES: Final[dict[str, Callable[[TrainingSpec], EpochFunction]]] = {
-    "loader": loader,
-    "fetch": fetch,
-    "tensor": tensor,
-    "replay": replay,
-    "compile": compiled,
-}
-"""The engines of the PyTorch training; that of the other is in `process.universal_training`."""
+
+def opened(engine: str, spec: TrainingSpec) -> EpochFunction:
+    """An engine's function that trains one epoch of a training."""
+    found: EpochFunction = implementation(ENGINES[engine].epoch)(spec)
+    return found

@@ -52,6 +52,9 @@ def compiled(spec: TrainingSpec) -> EpochFunction:
     """
     capture.require_unhooked(spec, "compile")
     _private_cache()
+    torch.use_deterministic_algorithms(
+        torch.are_deterministic_algorithms_enabled()
+    )  # tells Inductor
     batches = Batches(spec, "compile")
     optimizer = spec.optimizer
     loss_of = torch.compile(loss_function(spec), dynamic=False)

@@ -1,15 +1,16 @@
-"""The probes: what each checks, and the results it compares."""
+"""Checking a device with a probe: the results that are compared, and those that differ."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
 
-from xorbench.probes import consistency, conv, conversion, matmul, memory, reduction, scatter
+from xorbench.plan.probes import PROBES
+from xorbench.plan.registry import implementation
+from xorbench.probes import consistency, memory
 from xorbench.probes.exact import ExactCase, compare, digest
 from xorbench.universal.golden import Checked
 
@@ -33,37 +34,41 @@ class ProbeResult(NamedTuple):
     unjudged: list[Checked]
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A probe: its name in `plan.probes`, and how a device is checked at small sizes."""
+def check(name: str, device: str) -> ProbeResult:
+    """Run one probe on a device at small sizes."""
+    if name not in PROBES:  # another interpreter, without the package that adds it
+        raise ValueError(f"the {name} probe is not installed in this Python")
+    probe, where = PROBES[name], torch.device(device)
+    if probe.check:
+        found: ProbeResult = implementation(probe.check)(where)
+        return found
+    return _compared(name, cases_of(name), where)
 
-    name: str
-    check: Callable[[torch.device], ProbeResult]
+
+def cases_of(name: str) -> Iterator[ExactCase]:
+    """The cases of a probe that has golden digests."""
+    yield from implementation(PROBES[name].cases)()
 
 
-def _exact(name: str, cases: Callable[[], Iterator[ExactCase]]) -> Callable[..., ProbeResult]:
+def _compared(name: str, cases: Iterator[ExactCase], device: torch.device) -> ProbeResult:
     """Compare every case of a probe with its golden digest."""
-
-    def check(device: torch.device) -> ProbeResult:
-        found = ProbeResult(name, 0, [], [], [])
-        checked = 0
-        for case in cases():
-            if reason := case.missing(device):
-                found.skipped.append(f"{case.name}: {reason}")
-                continue
-            try:
-                compared = compare(case, device, golden()[name][case.name])
-            except (RuntimeError, TypeError) as error:
-                if not lacks(error):
-                    raise
-                found.skipped.append(f"{case.name}: {_line(error)}")
-                continue
-            checked += 1
-            if compared.wrong:
-                found.wrong.append(Checked(case.name, compared.expected, compared.wrong))
-        return found._replace(checked=checked)
-
-    return check
+    found = ProbeResult(name, 0, [], [], [])
+    checked = 0
+    for case in cases:
+        if reason := case.missing(device):
+            found.skipped.append(f"{case.name}: {reason}")
+            continue
+        try:
+            compared = compare(case, device, golden()[name][case.name])
+        except (RuntimeError, TypeError) as error:
+            if not lacks(error):
+                raise
+            found.skipped.append(f"{case.name}: {_line(error)}")
+            continue
+        checked += 1
+        if compared.wrong:
+            found.wrong.append(Checked(case.name, compared.expected, compared.wrong))
+    return found._replace(checked=checked)
 
 
 LACKING: Final = (
@@ -88,7 +93,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _memory(device: torch.device) -> ProbeResult:
+def memory_keeps(device: torch.device) -> ProbeResult:
     """32 MiB written, read back, inverted, and copied about."""
     found = ProbeResult("memory", 0, [], [], [])
     region = memory.MemoryRegion(device, SMALL_MEMORY)
@@ -101,7 +106,7 @@ def _memory(device: torch.device) -> ProbeResult:
 SMALL_MEMORY: Final = 32 << 20  # bytes
 
 
-def _consistency(device: torch.device) -> ProbeResult:
+def equal_rows_stay_equal(device: torch.device) -> ProbeResult:
     """Equal rows come out equal, and near float64's."""
     found = ProbeResult("consistency", len(consistency.FUNCTIONS), [], [], [])
     for function in consistency.FUNCTIONS:
@@ -121,23 +126,6 @@ def _consistency(device: torch.device) -> ProbeResult:
     return found
 
 
-EXACT: Final = {
-    "matmul": matmul.cases,
-    "conv": conv.cases,
-    "reduction": reduction.cases,
-    "scatter": scatter.cases,
-    "conversion": conversion.cases,
-}
-PROBES: Final = {
-    probe.name: probe
-    for probe in (
-        *(Probe(name, _exact(name, cases)) for name, cases in EXACT.items()),
-        Probe("memory", _memory),
-        Probe("consistency", _consistency),
-    )
-}
-
-
 @lru_cache(maxsize=1)
 def golden() -> dict[str, dict[str, str]]:
     """The digests of the right answers, by probe and case."""
@@ -148,11 +136,7 @@ def golden() -> dict[str, dict[str, str]]:
 def right_digests() -> dict[str, dict[str, str]]:
     """The same, worked out anew by NumPy."""
     return {
-        name: {case.name: digest(case.right(case.make()), case.dtype) for case in cases()}
-        for name, cases in EXACT.items()
+        name: {case.name: digest(case.right(case.make()), case.dtype) for case in cases_of(name)}
+        for name, probe in PROBES.items()
+        if probe.cases
     }
-
-
-def check(name: str, device: str) -> ProbeResult:
-    """Run one probe on a device at small sizes."""
-    return PROBES[name].check(torch.device(device))

@@ -1,6 +1,6 @@
 """Faults injected on purpose: a check is only trusted once it has been seen to fail.
 
-``python -m xorbench.universal.injected`` injects each fault and says where it was caught;
+``python tests/universal_faults.py`` injects each fault and says where it was caught;
 ``--flips N`` flips N random bits of weights, one in each of N trainings, and counts those that a
 digest after each step saw and those that later rounding absorbed.
 """
@@ -276,9 +276,7 @@ def bits_of(w: Floats) -> Bits:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Inject each fault, or flip bits; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m xorbench.universal.injected", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python tests/universal_faults.py", description=__doc__)
     parser.add_argument("--flips", type=int, metavar="N", help="flip N bits instead")
     options = parser.parse_args(arguments)
     if options.flips is None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from xorbench.judge import clocks, float64_error
+from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
 from xorbench.observe.records import (
@@ -48,17 +49,13 @@ def _inputs_of_seed(
         return inconclusive(name, variant, expected, actual, MISSING_HINT)
     wrong += _other_inputs(lines, trainings)
     if wrong:
-        return failed(name, variant, expected, some(wrong), INPUTS_HINT)
+        return failed(name, variant, expected, some(wrong))
     facts = min(len(line.facts) for line in lines)
     return passed(name, variant, expected, f"{facts} facts in each of {len(lines)} process(es)")
 
 
 MISSING_HINT: Final = "the run's folder lacks what this check reads: run it again"
 UNSEEN_HINT: Final = "this PyTorch may draw otherwise"
-INPUTS_HINT: Final = (
-    "the points, weights or orders are wrong before training begins, in every process alike:"
-    " suspect this PyTorch, or what changes it at start-up (sitecustomize)"
-)
 
 
 def _wrong_inputs(line: GoldenInputs) -> Iterator[str]:
@@ -109,14 +106,8 @@ def _arithmetic(name: str, evidence: Evidence, variant: Variant, is_open: bool) 
     if flaws and doubt:
         return inconclusive(name, variant.id, expected, "; ".join(flaws), doubt)
     if flaws:
-        return failed(name, variant.id, expected, "; ".join(flaws), ARITHMETIC_HINT)
+        return failed(name, variant.id, expected, "; ".join(flaws))
     return passed(name, variant.id, expected, _said(error))
-
-
-ARITHMETIC_HINT: Final = (
-    "the same in every process, so that no comparison sees it: an operator, a sample, a label or a"
-    " hyperparameter is not what it says; docs/right.md tells what shows how"
-)
 
 
 def _said(error: float64_error.Float64Error) -> str:
@@ -149,7 +140,7 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
         trainings = evidence.trainings.get(variant.id, [])
         flaws = [*_impossible(lost), *(f for t in trainings for f in clocks.flaws(evidence, t))]
         if flaws:
-            yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws), CLOCK_HINT)
+            yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws))
         elif not all(evidence.epochs(training) for training in trainings):
             actual = "the epochs are not on record"
             yield inconclusive(name, variant.id, CLOCK_EXPECTED, actual, MISSING_HINT)
@@ -159,16 +150,35 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
         wrong = list(clocks.calibration_flaws(process))
         if wrong:
             subject = f"calibration in {process.id}"
-            yield failed(name, subject, CLOCK_EXPECTED, some(wrong), CLOCK_HINT)
+            yield failed(name, subject, CLOCK_EXPECTED, some(wrong))
 
 
 CLOCK_EXPECTED: Final = "the times that the orchestrator waited"
-CLOCK_HINT: Final = (
-    "no time of this case can be believed: a clock of the process that is changed or replaced, or,"
-    " on an accelerator, an epoch that ends before its work does (a lost synchronization)"
-)
 
 
 def _impossible(lost: Sequence[Failure]) -> Iterator[str]:
     for failure in lost:
         yield f"{failure.process}: {failure.failed}"
+
+
+GOLDEN_INPUTS: Final = Check(
+    "golden inputs",
+    "points, initial weights and orders are those that NumPy reads from the same generator",
+    golden_inputs,
+    "the points, weights or orders are wrong before training begins, in every process alike:"
+    " suspect this PyTorch, or what changes it at start-up (sitecustomize)",
+)
+ACCURACY_OF_ARITHMETIC: Final = Check(
+    "accuracy of arithmetic",
+    "after every epoch the weights and the loss are those of float64, within rounding",
+    accuracy_of_arithmetic,
+    "the same in every process, so that no comparison sees it: an operator, a sample, a label or a"
+    " hyperparameter is not what it says; docs/right.md tells what shows how",
+)
+CLOCK: Final = Check(
+    "clock",
+    "the times that a process reports are those that the orchestrator waited",
+    clock,
+    "no time of this case can be believed: a clock of the process that is changed or replaced, or,"
+    " on an accelerator, an epoch that ends before its work does (a lost synchronization)",
+)

@@ -1,0 +1,9 @@
+"""A fault: it alters a training before its first step."""
+
+from xorbench.plan.faults import FaultSpec
+from xorbench.workload.loop import Training
+
+
+def no_bias(training: Training, _fault: FaultSpec) -> None:
+    """Take the output's bias away."""
+    training.model.layer2.bias.data.zero_()

@@ -1,0 +1,19 @@
+"""A probe: results of a device against the one right answer."""
+
+import torch
+from xorbench.probes.check import ProbeResult
+from xorbench.universal.golden import Checked
+
+COUNT = 4096
+
+
+def halves_are_exact(device: torch.device) -> ProbeResult:
+    """Half of a whole number below 2**23 is exact in float32: twice it is the number again."""
+    whole = torch.arange(COUNT, dtype=torch.float32, device=device)
+    back = ((whole / 2) * 2).cpu().tolist()
+    wrong = [
+        Checked(f"half of {number}", str(number), str(found / 2))
+        for number, found in enumerate(back)
+        if found != number
+    ]
+    return ProbeResult("halving", COUNT, wrong, skipped=[], unjudged=[])

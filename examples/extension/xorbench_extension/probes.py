@@ -1,0 +1,7 @@
+"""The row of a probe."""
+
+from xorbench.plan.probes import Probe
+
+HALVING = Probe(
+    "halving", "halves of whole numbers", check="xorbench_extension.halving:halves_are_exact"
+)

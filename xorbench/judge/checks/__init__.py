@@ -1,0 +1,43 @@
+"""The checks of a run: each reads the evidence and says of each subject whether it passes.
+
+`CHECKS` has the row of each, in the order in which they are told; other packages add theirs through
+the entry points `xorbench.checks`.
+"""
+
+from typing import Final
+
+from xorbench.judge.checks import completion, devices, leftovers, sameness, witnesses
+from xorbench.judge.checks.row import Check
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records import Run, Verdict
+from xorbench.plan.registry import Registry
+
+__all__ = ["CHECKS", "Check", "judge"]
+
+CHECKS: Final = Registry(
+    "checks",
+    Check,
+    (
+        completion.COMPLETION,
+        completion.ACCURACY,
+        sameness.INPUTS,
+        witnesses.GOLDEN_INPUTS,
+        witnesses.ACCURACY_OF_ARITHMETIC,
+        witnesses.CLOCK,
+        sameness.RERUN,
+        sameness.WARM_UP,
+        sameness.INVARIANCE,
+        devices.PARITY,
+        devices.ARITHMETIC,
+        devices.UNIVERSAL,
+        devices.PROBES,
+        leftovers.SAVE_AND_LOAD,
+        leftovers.MEMORY,
+    ),
+)
+
+
+def judge(run: Run) -> list[Verdict]:
+    """Every check's verdicts on a run, in the order of `CHECKS`."""
+    evidence = Evidence(run)
+    return [verdict for check in CHECKS.values() for verdict in check.verdicts(evidence)]

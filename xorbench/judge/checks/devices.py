@@ -1,0 +1,125 @@
+"""Does each device compute as every sound one does?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from xorbench.judge.checks.row import Check
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
+from xorbench.judge.weights import largest_difference
+from xorbench.observe.records import Fact, ProbeRecord, TrainingRecord, Verdict
+from xorbench.plan.case import device_type
+
+
+def parity(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """An accelerator agrees with the CPU on every test point."""
+    by_id = {variant.id: variant for variant in evidence.variants}
+    pairs = [
+        (variant, by_id[twin.id])
+        for variant in evidence.variants
+        if device_type(variant.case.device) != "cpu"
+        and (twin := replace(variant, case=replace(variant.case, device="cpu"))).id in by_id
+    ]
+    if not pairs:
+        reason = "no case ran both on the CPU and on an accelerator"
+        yield skipped(name, "CPU and accelerator", "equal test predictions", reason)
+    for variant, twin in pairs:
+        yield _agreement(name, variant.id, evidence.first(variant), evidence.first(twin))
+
+
+def _agreement(name: str, variant: str, device: TrainingRecord, cpu: TrainingRecord) -> Verdict:
+    points = zip(device.predictions, cpu.predictions, strict=True)
+    differing = [index for index, (a, b) in enumerate(points) if a != b]
+    expected = f"{cpu.test.total} test predictions equal the CPU's"
+    weights = largest_difference(device.weights, cpu.weights)
+    if differing:
+        shown = some([str(index) for index in differing])
+        actual = f"{len(differing)} differ, at points {shown}; {weights}"
+        return failed(name, variant, expected, actual)
+    return passed(name, variant, expected, f"they do; {weights}")
+
+
+def arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Each device rounds, divides, compares and keeps subnormals as IEEE 754 asks."""
+    for process in evidence.run.info.processes:
+        for device, found in process.golden.items():
+            yield checked(name, f"{device} in {process.id}", found.arithmetic)
+
+
+def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Each device gives the golden digest of the universal training."""
+    for process in evidence.run.info.processes:
+        for device, found in process.golden.items():
+            yield checked(name, f"{device} in {process.id}", found.universal)
+    for variant in evidence.variants:
+        for training in evidence.trainings[variant.id]:
+            if training.golden:
+                yield checked(name, f"{variant.id} in {training.process}", training.golden)
+
+
+def checked(check: str, subject: str, facts: list[Fact], hint: str = "") -> Verdict:
+    """Pass where every fact is its golden value; else the first that is not, and how many."""
+    wrong = [fact for fact in facts if fact.expected != fact.actual]
+    if not wrong:
+        return passed(check, subject, "the golden values", facts[0].actual[:16])
+    shown = some([f"{fact.what}: {fact.actual[:48]}" for fact in wrong], 3, "; ")
+    expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
+    return failed(check, subject, expected, shown, hint)
+
+
+def probes(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Matrix units, memory and conversions of each device give the one right answer."""
+    for process in evidence.run.info.processes:
+        for device, found in process.golden.items():
+            if found.probes:
+                yield probed(name, f"{device} in {process.id}", found.probes)
+
+
+def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
+    """Pass where every result of these exact probes is right; else the first that are not."""
+    wrong = [f"{fact.what}: {fact.actual}" for one in records for fact in one.wrong]
+    unjudged = [f"{fact.what}: {fact.actual}" for one in records for fact in one.unjudged]
+    checked, left = sum(r.checked for r in records), sum(len(r.skipped) for r in records)
+    expected = "every result as integer arithmetic has it"
+    done = f"{checked:,} results" + (f", {left} not available here" if left else "")
+    if wrong:
+        shown = some(wrong, 3, "; ")
+        said = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
+        return failed(check, subject, expected, said, PROBES.hint)
+    if unjudged:
+        hint = "not measured on this kind of device: compare with another device of the same model"
+        return inconclusive(check, subject, expected, "; ".join(unjudged[:3]), hint)
+    if not checked:
+        reasons = dict.fromkeys(s.partition(": ")[2] for r in records for s in r.skipped)
+        return skipped(
+            check, subject, expected, f"{left} not available here: {some([*reasons], 2)}"
+        )
+    return passed(check, subject, expected, f"{done}, all right")
+
+
+PARITY: Final = Check(
+    "parity",
+    "an accelerator agrees with the CPU on every test point",
+    parity,
+    "compare the two losses epoch by epoch",
+    needs="a case on the CPU and on an accelerator",
+)
+ARITHMETIC: Final = Check(
+    "arithmetic",
+    "each device rounds, divides, compares and keeps subnormals as IEEE 754 asks",
+    arithmetic,
+    "this device or its compiler does not follow IEEE 754: see docs/universal.md",
+)
+UNIVERSAL: Final = Check(
+    "universal",
+    "each device trains the universal training to the digest of every sound machine",
+    universal,
+    "every sound machine gives this digest: suspect the hardware, or fused operations",
+)
+PROBES: Final = Check(
+    "probes",
+    "matrix units, convolutions, memory and conversions of each device give the one right answer",
+    probes,
+    "there is one right answer: suspect the device, or a library that rounds; see docs/probes.md",
+)
