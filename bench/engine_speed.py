@@ -5,7 +5,7 @@
     python bench/engine_speed.py --rounds 10 --linear   time a sample and memory, by training points
 
 One process, one thread, batch 128. Each round times everything in random order; a ratio is paired
-within its round, its centre is the geometric mean, its interval Student's t over the rounds (95 %).
+within its round, its centre is the geometric mean, its interval Student's t over the rounds (95%).
 """
 
 import argparse
@@ -38,7 +38,7 @@ Act = Callable[[], object]
 
 
 def estimate(values: Sequence[float]) -> tuple[float, float, float]:
-    """Geometric mean and its 95 % interval."""
+    """Geometric mean and its 95% interval."""
     logs, n = np.log(values), len(values)
     margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5
     low, value, high = np.exp([logs.mean() - margin, logs.mean(), logs.mean() + margin])

@@ -33,7 +33,7 @@ from xorbench.judge.divergence import TracePlace, element, first_epoch, first_pl
 from xorbench.judge.elements import Difference
 from xorbench.judge.stats import wilson
 from xorbench.measure import retrain
-from xorbench.measure.runner import ProcessSlot
+from xorbench.measure.slots import ProcessSlot
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.plan.case import Case, ProcessConfig
@@ -263,7 +263,7 @@ def _row(kind: str, group: list[Found]) -> dict[str, str]:
         "fault": kind,
         "found between traces": f"{sum(one.by_traces for one in group)} of {len(group)}",
         "found between runs": f"{sum(bool(o.by_runs) for o in changed)} of {len(changed)}",
-        "left no trace in the epoch digests": f"{absorbed} ({100 * absorbed / len(group):.1f} %"
+        "left no trace in the epoch digests": f"{absorbed} ({100 * absorbed / len(group):.1f}%"
         f" [{100 * low:.1f}, {100 * high:.1f}])",
     }
 

@@ -5,7 +5,7 @@
 
 The bare loop is written as in a notebook, with nothing of the harness: the same case, flags, thread
 and process. Each round trains one epoch of both in random order. A process gives one ratio, the
-median over its rounds; the interval is Student's t between fresh processes (95 %).
+median over its rounds; the interval is Student's t between fresh processes (95%).
 """
 
 import argparse
@@ -24,9 +24,9 @@ from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from xorbench.measure.runner import CALIBRATIONS_A_ROUND, calibration_key
-from xorbench.observe import store
-from xorbench.observe.records import Run
+from xorbench.measure.slots import CALIBRATIONS_A_ROUND, calibration_key
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
 from xorbench.plan import processor
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
@@ -86,7 +86,7 @@ def one_process(seed: int) -> None:
 
 
 def shown(logs: list[float]) -> str:
-    """Geometric mean and its 95 % interval."""
+    """Geometric mean and its 95% interval."""
     n, mean = len(logs), float(np.mean(logs))
     margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5
     low, value, high = np.exp([mean - margin, mean, mean + margin])
@@ -130,11 +130,9 @@ def of_a_run() -> None:
         start = time.perf_counter()
         subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
         wall_s = time.perf_counter() - start
-        measured = measured_s(store.load((Path(folder) / "latest").resolve()))
+        measured = measured_s(loading.load((Path(folder) / "latest").resolve()))
     outside = 100 * (1 - measured / wall_s)
-    print(
-        f"default run: {wall_s:.1f} s, of them {measured:.1f} s measured: {outside:.1f} % outside"
-    )
+    print(f"default run: {wall_s:.1f} s, of them {measured:.1f} s measured: {outside:.1f}% outside")
 
 
 def main() -> None:

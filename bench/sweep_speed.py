@@ -4,7 +4,7 @@
 
 Each round times, in random order: the reference loop (`workload.loop`, one thread), a chunk of the
 sweep on one core, and the same chunk on two. A ratio is paired within its round; its centre is the
-geometric mean over the rounds, its interval Student's t (95 %). One process, start-up apart.
+geometric mean over the rounds, its interval Student's t (95%). One process, start-up apart.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def swept(session: sweep_ops.SweepSession, seeds: int) -> float:
 
 
 def estimate(values: Sequence[float]) -> str:
-    """Geometric mean with its 95 % interval."""
+    """Geometric mean with its 95% interval."""
     logs = np.log(values)
     n = len(logs)
     margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5 if n > 1 else 0.0

@@ -50,7 +50,7 @@ def train(training: Training) -> None:
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
 @pytest.mark.parametrize("case", dict.fromkeys([*CASES, *ENGINE_CASES]), ids=lambda case: case.id)
 def test_training(case: Case, benchmark: Any) -> None:
-    """Every round reaches 100 % on the test points, with the same bits."""
+    """Every round reaches 100% on the test points, with the same bits."""
     trained: list[Training] = []
 
     def fresh() -> tuple[tuple[Training], dict[str, Any]]:

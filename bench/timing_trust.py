@@ -46,8 +46,8 @@ from xorbench.judge.speed import (
     residual_drifts,
 )
 from xorbench.judge.stats import ALPHA, estimate, shift, wilson
-from xorbench.observe import store
-from xorbench.observe.records import Run, RunInfo
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run, RunInfo
 from xorbench.report.runs import machine_line
 from xorbench.report.text import to_markdown
 
@@ -106,7 +106,7 @@ def record(out: Path, runs: int) -> None:
 def _infos(out: Path) -> Iterator[RunInfo]:
     for folder in sorted((out / "runs").glob("*")):
         if (folder / "run.json").exists():
-            yield store.read_info(folder)
+            yield loading.read_info(folder)
 
 
 def _run(out: Path, name: str, faults: dict[str, int]) -> None:
@@ -154,7 +154,7 @@ def hyperfine(out: Path, stretch: int) -> Path:
 
 
 def hyperfine_alarm(a: Path, b: Path) -> bool:
-    """Hyperfine has no gate: here, a median more than 5 % longer."""
+    """Hyperfine has no gate: here, a median more than 5% longer."""
     medians = [json.loads(p.read_text())["results"][0]["median"] for p in (a, b)]
     return bool(medians[1] > 1.05 * medians[0])
 
@@ -177,12 +177,12 @@ TOOLS: Final[dict[str, tuple[Callable[[Path, int], Path], Callable[[Path, Path],
 GATES: Final = {
     "pytest-benchmark": f"--benchmark-compare-fail=median:5% (1 process, {ROUNDS} epochs)",
     "pyperf": "compare_to --min-speed=5 (5 processes of 20 epochs)",
-    "hyperfine": f"none of its own: median + 5 % (5 whole processes of {ROUNDS} epochs)",
+    "hyperfine": f"none of its own: median + 5% (5 whole processes of {ROUNDS} epochs)",
 }
 
 
 def tools(out: Path, rounds: int) -> None:
-    """Two runs of the same code and one of code slowed by 10 %, by every tool, so many times."""
+    """Two runs of the same code and one of code slowed by 10%, by every tool, so many times."""
     log = out / "tools.jsonl"
     out.mkdir(parents=True, exist_ok=True)
     for _ in range(rounds):
@@ -219,8 +219,8 @@ def load(out: Path) -> dict[str, Run]:
     """Every finished run by name."""
     found = {}
     for folder in sorted((out / "runs").glob("*")):
-        if (folder / "run.json").exists() and store.read_info(folder).finished:
-            run = store.load(folder)
+        if (folder / "run.json").exists() and loading.read_info(folder).finished:
+            run = loading.load(folder)
             found[str(run.info.name)] = run
     return found
 
@@ -355,7 +355,7 @@ def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
 
 
 def coverage(runs: dict[str, Run]) -> pd.DataFrame:
-    """How often a run's 95 % interval covers the median of the others' figures, by case."""
+    """How often a run's 95% interval covers the median of the others' figures, by case."""
     rows = []
     logs = [by_variant(Evidence(run), log_relative) for run in unchanged(runs)]
     for processes in PROCESSES:
@@ -397,7 +397,7 @@ def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
                     "tool": name,
                     "gate": gate,
                     "same code, called slower": _share(sum(r["same"] for r in mine), len(mine)),
-                    "10 % slower, caught": _share(sum(r["slowed"] for r in mine), len(mine)),
+                    "10% slower, caught": _share(sum(r["slowed"] for r in mine), len(mine)),
                     "a run takes (s)": float(np.median([row["seconds"] for row in mine])),
                 }
             )
@@ -410,9 +410,9 @@ def _our_gate(runs: dict[str, Run]) -> dict[str, object]:
     injected_10 = slow_counts(runs).get((0.05, 10), Counter())
     return {
         "tool": "xorbench",
-        "gate": "compare (4 cases, 5 processes, 5 %)",
+        "gate": "compare (4 cases, 5 processes, 5%)",
         "same code, called slower": _share(slower, len(found)),
-        "10 % slower, caught": _share(injected_10["slower"], injected_10.total()),
+        "10% slower, caught": _share(injected_10["slower"], injected_10.total()),
         "a run takes (s)": float(np.median([_seconds(run) for run in runs.values()])),
     }
 
@@ -442,7 +442,7 @@ def report(out: Path) -> str:
     tables: list[tuple[str, pd.DataFrame]] = [
         ("The same code twice (A/A)", same_code(judged)),
         ("Epochs of one case really stretched", slowed(judged)),
-        ("Coverage of the 95 % interval of one run", coverage(judged)),
+        ("Coverage of the 95% interval of one run", coverage(judged)),
         ("What wanders from run to run", wander(runs)),
         ("The same task given to other tools", every_tool(out, judged)),
     ]
@@ -453,12 +453,12 @@ def report(out: Path) -> str:
             f" {machine['python_version']}. {len(runs)} runs of `run {' '.join(RUN)}`, each"
             f" {np.median(took):.0f} s (median; {min(took):.0f} to {max(took):.0f}); a comparison"
             f" costs two, {2 * np.median(took):.0f} s. The raw calibration time had a standard"
-            f" deviation of {100 * np.std(raw, ddof=1):.0f} % between them. Recorded from"
+            f" deviation of {100 * np.std(raw, ddof=1):.0f}% between them. Recorded from"
             f" {first.info.started} to {last} (UTC). What is taken as known of what wanders between"
             " runs was set on the reference machine: on the first"
             f" {CALIBRATION} unchanged runs there, which are judged in no other table, and anew"
             f" when {SETTLED} had been recorded: the rows *since* are of later ones alone. Shares"
-            " are given with Wilson's 95 % interval.",
+            " are given with Wilson's 95% interval.",
             "Made by `python bench/timing_trust.py record`, `… tools` and `… report`; the figures"
             " of every process of every run are in the CSV file beside this one.",
             *(f"## {title}\n\n{to_markdown(frame)}" for title, frame in tables if len(frame)),

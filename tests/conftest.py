@@ -14,8 +14,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from xorbench.observe import store
-from xorbench.observe.records import Run
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
 
 # A shell starts background jobs with SIGINT ignored, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,6 +35,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.pop("XDG_CACHE_HOME")
     if before is not None:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+# Modules whose tests train, or start processes that import PyTorch; `tox -e fast` leaves them out.
+TRAINING = {
+    f"test_{name}"
+    for name in (
+        "accelerator", "accelerator_runs", "against", "api", "canary", "check", "check_ranks",
+        "ci_docs", "diff", "engines", "equal_faults", "explain", "explain_command", "extending",
+        "fleet_live", "golden_inputs", "lessons", "light_import", "no_tax", "probes", "process",
+        "pytest_plugin", "recorder", "recorder_bits", "recorder_digest", "resume", "run",
+        "selftest", "supervisor", "survival", "sweep", "trace", "universal_backends",
+        "universal_golden", "universal_injected", "universal_triton", "witness",
+        "working_folder", "workload",
+    )
+}  # fmt: skip
+# Fixtures that are a run, or make one.
+RUNS = {"xorbench", "quick_folder", "quick_run", "copied"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark the tests that train."""
+    for item in items:
+        if item.module.__name__ in TRAINING or RUNS & set(item.fixturenames):
+            item.add_marker("trains")
 
 
 def common(factory: pytest.TempPathFactory) -> Path:
@@ -87,7 +111,7 @@ def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def quick_run(quick_folder: Path) -> Run:
     """The records of the quick run."""
-    return store.load((quick_folder / "latest").resolve())
+    return loading.load((quick_folder / "latest").resolve())
 
 
 @pytest.fixture

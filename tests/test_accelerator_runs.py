@@ -14,8 +14,9 @@ from accelerators import Ran, xorbench
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.settings_table import settings_table
-from xorbench.observe import store
-from xorbench.observe.records import Run, TrainingRecord
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.probes import exact_probes
 from xorbench.universal import numpy_backend, spec
 from xorbench.universal.spec import UniversalRecipe
@@ -31,7 +32,7 @@ def run_of(ran: Ran, name: str) -> Run:
     """The records of a command's run."""
     done, folder = ran(name)
     assert (folder / "results" / "latest").exists(), done.stderr
-    return store.load((folder / "results" / "latest").resolve())
+    return loading.load((folder / "results" / "latest").resolve())
 
 
 def failed(run: Run) -> set[tuple[str, str]]:
@@ -266,15 +267,15 @@ def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran, tmp_path: Pat
 
 
 def test_a_canary_gives_the_next_device_a_fresh_process(ran: Ran) -> None:
-    """The calibration breaks both devices: each fails by its own, and its golden values pass."""
+    """Both devices break in the middle: each fails by its own, and what had passed has passed."""
     done, _ = ran("broken")
     assert done.returncode == 1
     verdicts = json.loads(done.stdout)["verdicts"]
     for device in ("pretend", "pretend:1"):
         mine = {v["check"]: v["outcome"] for v in verdicts if v["subject"] == device}
-        assert mine == {
-            "arithmetic": "pass", "universal": "pass", "accuracy": "pass", "completion": "fail",
-        }  # fmt: skip
+        passed = ("arithmetic", "universal", "accuracy", "matmul")
+        assert {mine[check] for check in passed} == {"pass"}
+        assert mine["completion"] == "fail"
 
 
 def test_a_sweep_records_which_accelerator_trained_it(ran: Ran) -> None:

@@ -1,12 +1,16 @@
 """Bad input gets one line that names the option or file, a hint, exit code 2, and no trace."""
 
+import gzip
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from xorbench.cli import main
+from xorbench.errors import BadOption
+from xorbench.observe import folders, loading
 
 WRONG_OPTIONS = [
     # option, value, what the line must say besides the option
@@ -281,6 +285,23 @@ def test_a_damaged_line_is_named(
     assert (copied / "report.md").read_bytes() == before
 
 
+def test_a_compressed_run_reads_as_before(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing is added to it: what is on record would no longer be read."""
+    before = loading.load(copied)
+    for path in copied.glob("*.jsonl"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert loading.load(copied) == before
+    code, lines = complaint(["run", "--resume", str(copied)], monkeypatch, capsys)
+    assert (code, "compressed, so nothing can be added" in lines[0]) == (2, True)
+    cut = copied / "epochs.jsonl.gz"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert (code, "epochs.jsonl.gz: damaged" in lines[0]) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -333,10 +354,8 @@ def test_a_bad_folder_beside_it_does_not_harm_a_run(
 
 def test_a_run_is_found_beside_a_folder_of_its_name(copied: Path, tmp_path: Path) -> None:
     """A local folder that is no run does not stand before a run of that name."""
-    from xorbench.observe import store
-
     (tmp_path / "first").mkdir()
-    assert store.find(tmp_path / "results", "first") == copied
+    assert folders.find(tmp_path / "results", "first") == copied
 
 
 @pytest.mark.parametrize(
@@ -386,3 +405,131 @@ def test_a_name_is_given_once(
     assert code == 2
     assert "already names a run" in lines[0]
     assert list(copied.parent.iterdir()) == [copied]
+
+
+def test_an_anonymous_copy_names_nobody_and_reads_back(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run itself stays as it was; a second copy is refused, with nothing written."""
+    info = json.loads((copied / "run.json").read_text())
+    info["host"]["hostname"] = "secrethost.example.org"
+    (copied / "run.json").write_text(json.dumps(info))
+    (copied / "logs" / "p0.log").write_text("SecretHost: /home/jo/data is full\n")
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    arguments = ["report", str(copied), "--anonymous"]
+    monkeypatch.setattr(sys, "argv", ["xorbench", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    assert "-anonymous" in capsys.readouterr().err
+    copy = copied.with_name(f"{copied.name}-anonymous")
+    assert loading.load(copy).trainings == loading.load(copied).trainings
+    assert loading.read_info(copy).anonymous
+    assert (copy / "logs" / "p0.log").read_text() == "<host>: data is full\n"
+    for path in copy.rglob("*"):
+        assert not path.is_file() or b"secrethost" not in path.read_bytes().lower(), path
+    code, lines = complaint(arguments, monkeypatch, capsys)
+    assert (code, "is there already" in lines[0]) == (2, True)
+    assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("run.json", DEEP, "run.json: damaged"),
+        ("run.json", b'{"id": "\xff\xfe"}', "run.json: damaged"),
+        ("boundary_points.json", '{"seed": 0, "x0": [1], "x1": [], "labels": []}', "not of one"),
+        ("boundary_points.json", DEEP, "boundary_points.json: damaged"),
+        ("float64.jsonl", DEEP + "\n", "float64.jsonl:1: damaged"),
+        ("float64.jsonl", b"\xff\xfe\n", "float64.jsonl:1: damaged"),
+        ("epochs.jsonl", DEEP + "\n", "epochs.jsonl:1: damaged"),
+        ("results.jsonl", b"\xff\n", "results.jsonl:1: damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    name: str,
+    content: str | bytes,
+    says: str,
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Deep nesting, bytes that are no text, ragged lists: one line, no traceback."""
+    (copied / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert code == 2
+    assert says in lines[0]
+    assert len(lines) <= 2
+
+
+def test_weights_of_another_shape_are_damage(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their bytes must be as many as the shape says."""
+    lines = (copied / "results.jsonl").read_text().splitlines()
+    record = json.loads(lines[0])
+    next(iter(record["weights"].values()))["shape"] = [9, 9]
+    spoil(copied / "results.jsonl", 1, json.dumps(record))
+    code, said = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert (code, "bytes are no float32 of shape [9, 9]" in said[0]) == (2, True)
+
+
+def test_a_process_that_does_not_say_what_it_is_is_damage(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without its PyTorch a process cannot be told from another."""
+    info = json.loads((copied / "run.json").read_text())
+    del info["processes"][0]["machine"]["torch_version"]
+    (copied / "run.json").write_text(json.dumps(info))
+    code, said = complaint(["report", str(copied)], monkeypatch, capsys)
+    assert (code, "the machine of process p0 lacks torch_version" in said[0]) == (2, True)
+
+
+def test_a_bad_neighbour_blocks_nothing(copied: Path) -> None:
+    """Beside a pipe that nobody writes, and a damaged folder, a run is found by its name."""
+    runs = copied.parent
+    for name in ("a-pipe", "z-pipe"):
+        (runs / name).mkdir()
+        os.mkfifo(runs / name / "run.json")
+    (runs / "z-damaged").mkdir()
+    (runs / "z-damaged" / "run.json").write_text(DEEP)
+    root = runs.parent
+    assert folders.find(root, "first") == copied
+    assert folders.find(root, "latest", kind="run") == copied
+
+
+def test_latest_is_the_newest_of_the_kind_that_is_needed(copied: Path) -> None:
+    """A sweep after the run is not taken for it; where there is none, an id that works is told."""
+    root, sweep = copied.parent.parent, copied.with_name("99990101T000000Z-abcdef")
+    sweep.mkdir()
+    (sweep / "run.json").write_text('{"kind": "sweep"}')
+    (root / "latest").unlink(missing_ok=True)
+    (root / "latest").symlink_to(Path("runs") / sweep.name)
+    assert folders.find(root, "latest", kind="run") == copied
+    assert folders.find(root, "latest", kind="sweep") == sweep
+    with pytest.raises(BadOption, match="A: no lessons in") as raised:
+        folders.find(root, "latest", "A", "lessons")
+    assert copied.name in raised.value.hint
+
+
+def test_control_characters_of_a_file_reach_neither_terminal_nor_report(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged or hostile file colours nothing, moves no cursor, and leads nowhere."""
+    info = json.loads((copied / "run.json").read_text())
+    info["processes"][0]["died"] = "\x1b[31mred\x07\u202e [here](javascript:alert(1)) <script>"
+    (copied / "run.json").write_text(json.dumps(info))
+    monkeypatch.setattr(sys, "argv", ["xorbench", "report", str(copied)])
+    with pytest.raises(SystemExit):
+        main()
+    streams = capsys.readouterr()
+    markdown = (copied / "report.md").read_text()
+    for text in (streams.out, streams.err, markdown):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "red" in streams.out
+    assert "](javascript:" not in markdown
+    assert "<script>alert" not in (copied / "report.html").read_text()
+    assert "<script>" not in markdown

@@ -15,11 +15,12 @@ from test_run import lacking_device
 from xorbench.errors import BadFile
 from xorbench.judge.canary import BurnedUnit, fast, right, sound
 from xorbench.judge.checks.devices import checked
+from xorbench.measure.golden_answers import golden_of
 from xorbench.measure.process import OperationFailed
-from xorbench.measure.runner import ProcessSlot, golden_of
+from xorbench.measure.slots import ProcessSlot
 from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
-from xorbench.observe.records import Fact
+from xorbench.observe.records.golden import Fact
 from xorbench.plan.case import ProcessConfig
 from xorbench.plan.probes import exact_probes
 

@@ -11,7 +11,8 @@ from conftest import Xorbench, run_in
 from xorbench.commands import ci_outputs
 from xorbench.errors import BadOption
 from xorbench.judge.checks import judge
-from xorbench.observe.records import Run, Verdict
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.run import Run
 from xorbench.report import document, page, runs, sides
 from xorbench.report.content import draw
 from xorbench.report.junit import junit
@@ -141,7 +142,7 @@ def test_the_common_page_is_a_page(pair: dict[str, sides.RunSide]) -> None:
     html = page.html(content, {p.name: draw(p) for p in content.pictures})
     assert "B: other" in html
     assert html.count("<svg") == 1
-    assert document.terminal(content).count("samples/s") >= 2
+    assert document.terminal(content, 0).count("samples/s") >= 2
 
 
 def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from xorbench.errors import BadFile
 from xorbench.judge import clocks
 from xorbench.judge.checks.witnesses import clock
 from xorbench.judge.evidence import Evidence
-from xorbench.observe import store
-from xorbench.observe.records import EpochLine, Run
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import EpochLine
 
 
 def with_times(run: Run, **changes: float) -> Run:
@@ -97,7 +98,7 @@ def damaged(folder: Path, name: str, change: object) -> str:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(change(lines)))  # type: ignore[operator]
     with pytest.raises(BadFile) as caught:
-        store.load(folder)
+        loading.load(folder)
     return caught.value.message.rsplit("/", 1)[-1]
 
 

@@ -21,14 +21,16 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import Cost, by_setting
 from xorbench.judge.stats import holm, pool, shift
 from xorbench.judge.summary import answers
-from xorbench.observe import baselines, store
-from xorbench.observe.records import Run, Skip, SystemSample, TrainingRecord
+from xorbench.observe import baselines, loading
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.system import SystemSample
+from xorbench.observe.records.training import Skip, TrainingRecord
 from xorbench.plan import kernels
 from xorbench.plan.axes import AXES
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 from xorbench.report.compare import by_sentence, by_text, sentence
-from xorbench.report.tables import throughput
+from xorbench.report.tables.speed import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
 
@@ -40,7 +42,7 @@ def run(quick_run: Run) -> Run:
 
 
 def steady(run: Run, *, seed: int = 0, **factors: float) -> Run:
-    """The run with quiet times: calibration 2.5 ms, an epoch 7 ms, each process within 0.05 %.
+    """The run with quiet times: calibration 2.5 ms, an epoch 7 ms, each process within 0.05%.
 
     `machine` multiplies everything, `code` every epoch, `one` the epochs of one case.
     """
@@ -97,7 +99,7 @@ def test_one_faster_case_passes(run: Run) -> None:
 def test_a_slow_machine_shows_on_the_machine_alone(run: Run) -> None:
     """A delay in training and calibration workload alike shows on the machine's line only.
 
-    Some of so large a shift may come through, so that the cases may be undecided at 5 %.
+    Some of so large a shift may come through, so that the cases may be undecided at 5%.
     """
     found = compare(steady(run), steady(run, seed=1, machine=1.8))
     moved = {name: v for name, v in verdicts(found).items() if v in ("slower", "faster")}
@@ -139,7 +141,7 @@ def test_a_mild_shift_of_the_machine_is_mentioned(run: Run) -> None:
 
 
 def test_a_shift_within_the_threshold_is_the_same(run: Run) -> None:
-    """Three per cent are the same at 5 %, and slower at 2 %."""
+    """Three per cent are the same at 5%, and slower at 2%."""
     before, after = steady(run), steady(run, seed=1, one=1.03)
     assert verdicts(compare(before, after))[ONE] == "same"
     assert verdicts(compare(before, after, threshold=0.02))[ONE] == "slower"
@@ -388,7 +390,7 @@ def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
 
 
 def test_a_slower_value_of_an_axis_fails(run: Run) -> None:
-    """By the rule and the threshold of two runs: 3 per cent are the same at 5 %, slower at 2 %."""
+    """By the rule and the threshold of two runs: 3 per cent are the same at 5%, slower at 2%."""
     slow = along("drop_last", steady(run, one=1.1))
     assert (slow.outcome, slow.pairs[0].speed.verdict) == ("fail", "slower")
     assert by_sentence(slow) == f"FAIL: slower: {ONE}; bits diverge in 1 of 1"
@@ -643,7 +645,7 @@ def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
     root = tmp_path / "results"
     baselines.save(root, "quiet", copied, replace=False)
     baselines.save(root, "quiet", copied, replace=True)
-    kept, run = store.load(baselines.find(root, "quiet")), store.load(copied)
+    kept, run = loading.load(baselines.find(root, "quiet")), loading.load(copied)
     assert (kept.trainings, kept.system_samples) == (run.trainings, run.system_samples)
     assert [path.name for path in (root / "baselines").iterdir()] == ["quiet"]
 
@@ -656,7 +658,7 @@ def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(ru
     for _, row in table.iloc[[0, -1]].iterrows():
         low, high = row["samples/s low"], row["samples/s high"]
         assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in said
-    assert "not quiet: contended: other programs took 40 %" in said
+    assert "not quiet: contended: other programs took 40%" in said
 
 
 def test_one_process_gives_speeds_without_intervals(run: Run) -> None:

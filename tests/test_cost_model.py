@@ -9,10 +9,11 @@ import pytest
 
 from xorbench.judge.cost_model import Fit, constants, overtaking
 from xorbench.judge.evidence import Evidence
-from xorbench.observe import store
-from xorbench.observe.records import Run
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
 from xorbench.plan.case import Case
-from xorbench.report import plots, tables
+from xorbench.report import plots
+from xorbench.report.tables import speed
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 Cost = Callable[[int, int], float]  # seconds, by batches and samples
@@ -66,7 +67,7 @@ def test_injected_costs_come_back(quick_run: Run) -> None:
 
 
 def test_processes_apart_widen_the_interval(quick_run: Run) -> None:
-    """Where the second process is 2 % slower, the interval holds the cost of either."""
+    """Where the second process is 2% slower, the interval holds the cost of either."""
     fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256), luck=0.02))
     assert fit.step_s is not None
     assert fit.step_s.low is not None
@@ -131,14 +132,14 @@ def test_where_the_lines_do_not_cross_it_is_said(
 
 def test_without_an_accelerator_that_is_said(quick_run: Run) -> None:
     """No empty cell without a reason."""
-    table = tables.constants(timed(quick_run, {"cpu": line}, (32, 64, 128)))
+    table = speed.constants(timed(quick_run, {"cpu": line}, (32, 64, 128)))
     assert list(table["note"]) == ["no accelerator in this run that could overtake it"]
 
 
 def test_the_reference_run_is_a_line() -> None:
-    """On the reference machine batch sizes left out are foretold within 10 % at the median."""
-    run = store.load(REFERENCE / "epyc-2core-cpu")
-    row = tables.constants(run).iloc[0]
+    """On the reference machine batch sizes left out are foretold within 10% at the median."""
+    run = loading.load(REFERENCE / "epyc-2core-cpu")
+    row = speed.constants(run).iloc[0]
     assert row["batch sizes"] == "32 64 125 128 256"
     assert row["a (µs a step) low"] < row["a (µs a step)"] < row["a (µs a step) high"]
     assert row["b (ns a sample) low"] < row["b (ns a sample)"] < row["b (ns a sample) high"]

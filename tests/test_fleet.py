@@ -12,6 +12,7 @@ from conftest import Xorbench
 
 from xorbench.fleet import atlas, gather, rules
 from xorbench.fleet.atlas import Atlas
+from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import between, pace
 from xorbench.fleet.records import (
     LARGEST_RECORD,
@@ -28,8 +29,8 @@ from xorbench.fleet.records import (
     key_name,
     training_name,
 )
-from xorbench.fleet.rules import CODES, FleetData, cordon
-from xorbench.observe.records import Run
+from xorbench.fleet.rules import CODES, cordon
+from xorbench.observe.records.run import Run
 
 replace = msgspec.structs.replace
 
@@ -42,7 +43,7 @@ def sound(quick_run: Run) -> Node:
 
 @pytest.fixture
 def nodes(sound: Node) -> list[Node]:
-    """Eight ranks that saw what the real one saw, each on a node of its own, 1 % apart in speed."""
+    """Eight ranks that saw what the real one saw, each on a node of its own, 1% apart in speed."""
     return [
         faster(replace(sound, rank=rank, world=8, node=f"n{rank}"), 1 + (rank % 3 - 1) / 100)
         for rank in range(8)
@@ -340,7 +341,7 @@ def test_two_replicas_that_part_have_no_majority(nodes: list[Node]) -> None:
 
 def test_a_collective_far_from_one_process_is_told(nodes: list[Node]) -> None:
     """Equal replicas may all be wrong: more ulps than the limit is a finding."""
-    far = [replica(0, "ab", ulps=2 * rules.ULPS), replica(1, "ab")]
+    far = [replica(0, "ab", ulps=2 * rules.collective.ULPS), replica(1, "ab")]
     assert said(judged(nodes, replicas=far)) == [("XB114", None)]
     lost = [replica(0, "ab", ulps=0.5), replica(1, "", failed="no answer within 9 s")]
     assert said(judged(nodes, replicas=lost)) == [("XB306", 1)]

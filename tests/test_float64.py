@@ -12,10 +12,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import Float64Error, distance_ulps, drift_ulps
-from xorbench.observe.records import Run, Verdict
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.run import Run
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
-from xorbench.report.tables import error, errors
+from xorbench.report.tables.right import error, errors
 from xorbench.workload import digest
 from xorbench.workload.float64 import Followed, follow, rounded
 from xorbench.workload.golden_inputs import orders

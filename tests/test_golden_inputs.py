@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from xorbench.judge.checks import judge
-from xorbench.observe.records import Fact, Run
+from xorbench.observe.records.golden import Fact
+from xorbench.observe.records.run import Run
 from xorbench.plan.recipe import Recipe
 from xorbench.workload import golden_inputs
 from xorbench.workload.mersenne import Mersenne

@@ -10,7 +10,7 @@ from conftest import run_in
 
 from xorbench.errors import BadOption
 from xorbench.judge.compare import compare
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 from xorbench.report import history, page
 from xorbench.report.content import draw
 

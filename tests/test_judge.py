@@ -11,14 +11,17 @@ import pytest
 
 from xorbench.judge.checks import CHECKS, judge
 from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import RIGHT, SAME
 from xorbench.judge.stats import estimates, median_log_ratio, pool, pooled, spread
 from xorbench.judge.summary import answers
-from xorbench.judge.verdicts import exit_code, summary
+from xorbench.judge.verdicts import Verdict, exit_code, summary
 from xorbench.judge.weights import sha256_of
-from xorbench.observe.records import Count, Fact, Run, TrainingRecord, Verdict, WeightRecord
+from xorbench.observe.records.golden import Fact
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import Count, TrainingRecord, WeightRecord
 from xorbench.plan.case import Case
+from xorbench.plan.digest import first_difference
 
 
 def doctored(run: Run, index: int, **changes: Any) -> Run:
@@ -129,7 +132,7 @@ def test_what_no_run_shows_joins_its_variance() -> None:
 def test_intervals_hold_what_wanders_between_runs(
     processes: int, shared: float, between: float, least: float, most: float
 ) -> None:
-    """In 400 simulated runs that differ by 0.3 % each as a whole; without the term they do not."""
+    """In 400 simulated runs that differ by 0.3% each as a whole; without the term they do not."""
     random = np.random.default_rng(7)
     draws = random.normal(0.0, 0.005, size=(400, 4, processes))
     draws += random.normal(0.0, shared, size=(400, 1, processes))
@@ -178,7 +181,7 @@ def test_a_clean_run_raises_no_alarm(quick_run: Run) -> None:
 
 
 def test_one_wrong_point_fails_accuracy(quick_run: Run) -> None:
-    """499 of 500 is not 100 %: it is counted, not rounded."""
+    """499 of 500 is not 100%: it is counted, not rounded."""
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))
     verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
     assert "499/500" in verdict.actual

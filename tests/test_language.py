@@ -1,10 +1,12 @@
 """One concept, one name: retired words stay out of code, docs, file names and output."""
 
 import ast
+import gzip
 import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -177,11 +179,19 @@ def test_no_file_name_has_a_retired_word() -> None:
     assert [line for p in paths for line in retired(str(p.relative_to(ROOT)), str(p))] == []
 
 
+def head_of(path: Path) -> str:
+    """A file's text; of a compressed file of lines the first, which have all its names."""
+    if path.suffix != ".gz":
+        return path.read_text()
+    with gzip.open(path, "rt") as lines:
+        return "".join(islice(lines, 20))
+
+
 def test_no_reference_report_has_a_retired_word() -> None:
     """What is committed is what the program writes now."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in files(REFERENCE):
-        for line in retired(path.read_text()):
+        for line in retired(head_of(path)):
             found[str(path.relative_to(ROOT))].add(line.partition(": ")[2])
     assert found == {}
 

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "commands": {"errors", "plan", "observe", "measure", "judge", "fleet", "report"},
     "cli": {"errors", "plan", "observe", "report", "commands"},
     "__main__": {"cli"},
-    "api": {"errors", "plan", "observe", "report", "commands"},
+    "api": {"errors", "plan", "observe", "judge", "report", "commands"},
     "pytest_plugin": {"errors", "api"},
 }
 STANDARD_ONLY = {"plan", "errors"}

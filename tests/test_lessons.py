@@ -24,8 +24,8 @@ from xorbench.lessons.networks import (
     simple,
 )
 from xorbench.lessons.registry import LESSONS
-from xorbench.observe import store
-from xorbench.observe.records import LessonsInfo
+from xorbench.observe import loading
+from xorbench.observe.records.lessons import LessonsInfo
 
 
 class _Normalised(nn.Module):
@@ -64,7 +64,7 @@ INJECTED: dict[str, Callable[[], LessonFinding]] = {
     "zero_grad": lambda: training.accumulate(_zero),
     "to(device)": lambda: training.moved_once("cpu"),
     "linear model": lambda: training.linear_fails(simple),
-    "100 %": lambda: training.chance(lambda _recipe, _seeds: _AlwaysRight()),
+    "100%": lambda: training.chance(lambda _recipe, _seeds: _AlwaysRight()),
     "no_grad: memory": lambda: evaluation.no_grad_memory(nullcontext),
     "no_grad: time": lambda: evaluation.no_grad_time(_slow_guard),
     "train and eval": lambda: evaluation.modes(WithDropout),
@@ -124,7 +124,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_lessons_hold_on_this_machine(tried: Path) -> None:
     """Every statement that is not about time holds, or needs an accelerator."""
-    found = {f.lesson: f.answer for f in store.read_lessons(tried).findings}
+    found = {f.lesson: f.answer for f in loading.read_lessons(tried).findings}
     assert list(found) == list(LESSONS)
     timed = {"no_grad: time", "pinned copies"}
     assert {answer for name, answer in found.items() if name not in timed} <= {
@@ -147,7 +147,7 @@ def test_the_lessons_are_reported_again_from_their_files(tried: Path) -> None:
 
 def test_a_lesson_that_does_not_hold_fails(tried: Path) -> None:
     """The exit code says so; one that could not be tried is neutral, a dead process is not."""
-    info: LessonsInfo = store.read_lessons(tried)
+    info: LessonsInfo = loading.read_lessons(tried)
     plain = info.findings[0]
     for answer, stopped, code in (
         ("holds", None, 0),

@@ -7,7 +7,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 
 BENCH = Path(__file__).parents[1] / "bench" / "no_tax.py"
 

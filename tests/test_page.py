@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from xorbench.judge.checks import judge
-from xorbench.observe.records import Failure, Run
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import Failure
 from xorbench.plan.case import Case
 from xorbench.report import page, runs
 from xorbench.report.content import draw

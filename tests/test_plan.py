@@ -282,7 +282,7 @@ def test_what_a_row_names_can_be_imported(registry: Registry[Any]) -> None:
 def test_a_row_that_names_nothing_is_seen() -> None:
     """The test above can fail."""
     with pytest.raises(AttributeError):
-        implementation("xorbench.workload.faults:nothing")
+        implementation("xorbench.workload.faults:no_such_fault")
 
 
 def test_defaults_are_shown_as_one_would_type_them() -> None:

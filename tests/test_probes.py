@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from xorbench.judge.checks.devices import probed
-from xorbench.observe.records import Fact, ProbeRecord
+from xorbench.observe.records.golden import Fact, ProbeRecord
 from xorbench.plan.probes import PROBES
 from xorbench.probes import burn, consistency, conv, exact, matmul
 from xorbench.probes.burn import DeviceBurnIn, ProductUnit

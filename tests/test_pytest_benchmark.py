@@ -17,8 +17,15 @@ from pytest_benchmark.stats import Stats
 from xorbench.cli import main
 from xorbench.judge import imported
 from xorbench.judge.compare import Comparison
-from xorbench.observe.pytest_benchmark import exported, from_json, stats_of, to_json
-from xorbench.observe.records import BenchmarkFile, ImportInfo, Run
+from xorbench.observe.pytest_benchmark import (
+    BenchmarkFile,
+    ImportInfo,
+    exported,
+    from_json,
+    stats_of,
+    to_json,
+)
+from xorbench.observe.records.run import Run
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
 Call = Callable[..., SimpleNamespace]
@@ -207,7 +214,7 @@ def test_a_much_slower_import_fails(quick_run: Run) -> None:
 
 
 def steady(run: Run) -> Run:
-    """The run with an epoch of 7 ms and processes 0.1 % apart."""
+    """The run with an epoch of 7 ms and processes 0.1% apart."""
     trainings = [
         msgspec.structs.replace(
             t, epoch_s=[7e-3 * (1 + 1e-3 * (t.process == "p1"))] * len(t.epoch_digests)

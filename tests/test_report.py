@@ -1,5 +1,6 @@
 """Tables and texts: numbers with units, cells that stay cells, pages that need no network."""
 
+import dataclasses
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,18 +11,21 @@ import pytest
 
 from xorbench.commands.progress import Lines
 from xorbench.judge.checks import judge
-from xorbench.observe.records import Failure, Run, Skip
-from xorbench.observe.store import without_names
+from xorbench.judge.verdicts import failed
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import Failure, Skip
+from xorbench.observe.redaction import Names, without_names
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.report import document, page, plots, runs, tables, text
 from xorbench.report.content import draw
 from xorbench.report.drawing import short_names
 from xorbench.report.runs import heading
+from xorbench.report.tables import right, speed
 
 
 def test_throughput_is_consistent_in_its_three_units(quick_run: Run) -> None:
     """Samples, epochs and steps per second are one speed; each has its interval."""
-    frame = tables.throughput(quick_run).set_index("case")
+    frame = speed.throughput(quick_run).set_index("case")
     row = frame.loc["cpu-loader-b128-pin0-drop1-w0-s0"]
     assert row["samples/s"] == pytest.approx(2432 * row["epochs/s"])
     assert row["steps/s"] == pytest.approx(19 * row["epochs/s"])
@@ -38,8 +42,8 @@ def test_the_median_of_a_slow_case_is_slow(quick_run: Run) -> None:
         else t
         for t in quick_run.trainings
     ]
-    before = tables.throughput(quick_run).set_index("case")
-    after = tables.throughput(msgspec.structs.replace(quick_run, trainings=doubled))
+    before = speed.throughput(quick_run).set_index("case")
+    after = speed.throughput(msgspec.structs.replace(quick_run, trainings=doubled))
     name = "cpu-loader-b128-pin0-drop0-w0-s0"
     row, old = after.set_index("case").loc[name], before.loc[name]
     for column in ("samples/s", "speedup"):
@@ -53,21 +57,26 @@ def test_accuracy_shows_the_worst_process(quick_run: Run) -> None:
         test=msgspec.structs.replace(quick_run.trainings[0].test, correct=3),
     )
     run = msgspec.structs.replace(quick_run, trainings=[worse, *quick_run.trainings[1:]])
-    frame = tables.accuracy(run).set_index("case")
+    frame = right.accuracy(run).set_index("case")
     assert frame.loc[worse.case.id, "test correct"] == 3
     assert frame["test total"].tolist() == [500, 500]
 
 
-def test_cases_without_a_training_have_rows_in_every_table(quick_run: Run) -> None:
-    """Skipped and failed cases are shown where the others are, with the reason."""
-    skip = Skip(case=Case("cuda"), skipped="no cuda device")
+def test_a_failed_case_has_a_row_in_every_table_and_those_skipped_alike_one_line(
+    quick_run: Run,
+) -> None:
+    """What failed is shown where the others are, with the reason; no row is empty."""
+    reason = "no cuda device: this PyTorch (2.13.0) is built without CUDA"
+    skips = [Skip(case=Case("cuda", seed=seed), skipped=reason) for seed in range(19)]
     failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed="it broke")
-    run = msgspec.structs.replace(quick_run, skips=[skip], failures=[failure])
+    run = msgspec.structs.replace(quick_run, skips=skips, failures=[failure])
     verdicts = judge(run)
     for name in ("throughput", "accuracy", "determinism"):
         notes = tables.TABLES[name].make(run, verdicts).set_index("case")["note"]
-        assert notes["cuda-loader-b128-pin0-drop1-w0-s0"] == "skipped: no cuda device"
+        assert not any("cuda" in case for case in notes.index)
         assert notes["cpu-loader-b128-pin0-drop1-w0-s8"] == "failed: it broke"
+    text = document.terminal(runs.content(run, verdicts), 1)
+    assert "skipped: 19 cuda cases: this PyTorch (2.13.0) is built without CUDA\n" in text
 
 
 def test_markdown_cells_cannot_break_out() -> None:
@@ -93,7 +102,7 @@ def test_a_figure_is_shown_with_its_interval() -> None:
         ]
     )
     shown = text.readable(frame)
-    assert shown["x [95 %]"].tolist() == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
+    assert shown["x [95%]"].tolist() == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +170,37 @@ def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None
     run = msgspec.structs.replace(quick_run, trainings=[], epochs=[])
     assert all(plot.data(run).empty for plot in plots.PLOTS.values())
     assert "nothing to judge" not in document.markdown(runs.content(run, judge(run)))
-    assert "(none)" in document.terminal(runs.content(run, judge(run)))
+    assert "(none)" in document.terminal(runs.content(run, judge(run)), 3)
+
+
+def test_the_answers_come_last_and_then_what_to_do(quick_run: Run) -> None:
+    """Three sentences and the verdict end the output; of a failure also the first hint."""
+    content = runs.content(quick_run, judge(quick_run))
+    *_, right_, same, fast, verdict = document.terminal(content, 0).splitlines()
+    assert right_.startswith("Does it train right? Yes. ")
+    assert same.startswith("Does it train the same? Yes. ")
+    assert fast.startswith("Does it train as fast as it should? Not judged. ")
+    assert verdict.startswith("PASS: checks: ")
+    bad = failed("rerun", "a case", "equal", "other", "look at the hardware")
+    failing = dataclasses.replace(content, verdicts=[*content.verdicts, bad])
+    *_, verdict, hint = document.terminal(failing, 1).splitlines()
+    assert verdict.startswith("FAIL: checks: ")
+    assert hint == "next: look at the hardware"
+    assert document.markdown(content).splitlines()[2].startswith("- **Does it train right? Yes.**")
+
+
+def test_a_long_table_is_printed_where_something_failed_or_when_asked_for(quick_run: Run) -> None:
+    """Else its length, and where it is."""
+    content = runs.content(quick_run, [])
+    long = dataclasses.replace(
+        next(s for s in content.sections if s.name == "accuracy"),
+        frame=pd.DataFrame({"case": [f"case {number}" for number in range(50)]}),
+    )
+    content = dataclasses.replace(content, sections=[long])
+    assert "Accuracy: 50 rows, in report.md (--verbose prints" in document.terminal(content, 0)
+    assert "case 49" in document.terminal(content, 0, verbose=True)
+    bad = failed("rerun", "a case", "equal", "other", "look")
+    assert "case 49" in document.terminal(dataclasses.replace(content, verdicts=[bad]), 1)
 
 
 def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
@@ -173,6 +212,45 @@ def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
         "at": ["https://example.org/a/b", 1]
     }
     assert without_names("a ÷ b / c, 1/2, see logs/p0.log") == "a ÷ b / c, 1/2, see logs/p0.log"
+
+
+NAMES = Names(homes=("/home/jo doe",), users=("jdoe",), hosts=("base.example.org", "base"))
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("open '/home/jo doe/my data/x.py'", "open '~/my data/x.py'"),
+        ("open '/scratch/jo doe/my data/x.py'", "open 'x.py'"),
+        ("on BASE.example.org, as jdoe", "on <host>, as <user>"),
+        ("Base:29500 refused JDOE", "<host>:29500 refused <user>"),
+        ("database, base-line, cpu-base-b32", "database, base-line, cpu-base-b32"),
+    ],
+)
+def test_a_whole_word_is_masked_and_no_part_of_one(text: str, masked: str) -> None:
+    """In upper or lower case, the short name of a host, paths with spaces."""
+    assert NAMES.masked(text) == masked
+
+
+def test_structure_stays_whatever_a_host_is_called() -> None:
+    """On a host called base, or loader, its lines refer to each other as before."""
+    line = {"config": "base", "case": {"engine": "base"}, "process": "base", "failed": "base died"}
+    assert without_names(line, NAMES) == {**line, "failed": "<host> died"}
+    config = {"config": "env=LD_PRELOAD=/usr/lib/hook.so", "failed": "/usr/lib/hook.so"}
+    assert without_names(config, NAMES) == {"config": "env=LD_PRELOAD=hook.so", "failed": "hook.so"}
+
+
+@pytest.mark.parametrize("host", ["base", "loader", "default", "cpu"])
+def test_a_run_of_a_host_with_any_name_reads_back_equal(quick_run: Run, host: str) -> None:
+    """No word of the program is taken for the host's."""
+    names = Names((), (host,), (host,))
+    for record in (quick_run.info, *quick_run.trainings, *quick_run.epochs[:9]):
+        clean = without_names(msgspec.to_builtins(record), names)
+        again = msgspec.convert(clean, type(record))
+        if record is quick_run.info:
+            assert (again.cases, again.configs) == (record.cases, record.configs)
+        else:
+            assert again == record
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from xorbench.commands.selftest import (
 from xorbench.judge.checks import judge
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import PROCESSES, stressed
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 from xorbench.plan.faults import FAULTS
 from xorbench.report import selftest as report
 

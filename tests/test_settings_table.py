@@ -4,7 +4,7 @@ import msgspec
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.settings_table import settings_table
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 from xorbench.plan.axes import AXES
 
 

@@ -16,9 +16,10 @@ from conftest import Xorbench, command, epoch_digests, once, run_in
 from test_run import wait_for_epochs
 
 from xorbench.errors import BadFile
-from xorbench.measure.runner import make_slots, require_same_machine
-from xorbench.observe import store
-from xorbench.observe.records import Run
+from xorbench.measure.preflight import require_same_machine
+from xorbench.measure.slots import make_slots
+from xorbench.observe import loading, store
+from xorbench.observe.records.run import Run
 
 QUICK = ("run", "--quick", "--epochs", "40", "--processes", "1")
 
@@ -69,13 +70,13 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
     started.send_signal(signal.SIGKILL)
     started.wait()
     assert gone(processes)
-    before = store.load((tmp_path / "results" / "latest").resolve())
+    before = loading.load((tmp_path / "results" / "latest").resolve())
     assert before.unfinished
     assert run_in(tmp_path, "report").returncode == 3  # what is not finished is no pass
     done = run_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode in (0, 1), done.stderr
     assert undisturbed == epoch_digests(tmp_path / "results")
-    after = store.load((tmp_path / "results" / "latest").resolve())
+    after = loading.load((tmp_path / "results" / "latest").resolve())
     assert after.info.finished
     assert not after.unfinished
     assert after.epochs[: len(before.epochs)] == before.epochs
@@ -165,7 +166,7 @@ def test_a_run_killed_before_its_last_word_is_finished_by_resume(
     path = copied / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
     assert xorbench("run", "--resume", copied.name).returncode == 0
-    assert store.load(copied).info.finished
+    assert loading.load(copied).info.finished
 
 
 def test_a_gutted_run_is_no_pass(copied: Path, xorbench: Xorbench) -> None:
@@ -183,7 +184,7 @@ def test_a_process_killed_from_outside_costs_at_most_its_case(
     victim = next(p for p in children(started) if "xorbench.process" in " ".join(p.cmdline()))
     victim.kill()
     assert started.wait(timeout=60) == 1
-    run = store.load((tmp_path / "results" / "latest").resolve())
+    run = loading.load((tmp_path / "results" / "latest").resolve())
     assert len(run.failures) <= 1
     assert not run.unfinished
     assert [w.died for w in run.info.processes if w.died] == ["killed by SIGKILL"]
@@ -201,7 +202,7 @@ def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
         *("--inject", "crash:epoch=1,cases=*drop0*"),
     )
     assert done.returncode == 1
-    run = store.load((tmp_path / "results" / "latest").resolve())
+    run = loading.load((tmp_path / "results" / "latest").resolve())
     reasons = [failure.failed for failure in run.failures]
     assert sum("died: killed by SIGSEGV" in reason for reason in reasons) == 2
     assert reasons[-1] == "not tried again: it has killed 2 processes"
@@ -221,7 +222,7 @@ def test_a_hanging_case_is_a_failure_after_the_timeout(xorbench: Xorbench, tmp_p
         *("--inject", "hang:epoch=1,cases=*drop0*"),
     )
     assert done.returncode == 1
-    run = store.load((tmp_path / "results" / "latest").resolve())
+    run = loading.load((tmp_path / "results" / "latest").resolve())
     assert [f.failed for f in run.failures] == [
         "process p0 died: no answer within 4 s, so it was killed"
     ]
@@ -242,7 +243,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     message = [line for line in done.stderr.splitlines() if "cannot write" in line]
     assert len(message) == 1
     assert "epochs.jsonl: cannot write: file too large" in message[0]
-    assert store.load((tmp_path / "results" / "latest").resolve()).epochs
+    assert loading.load((tmp_path / "results" / "latest").resolve()).epochs
 
 
 def test_too_little_space_is_known_before_any_training(

@@ -24,8 +24,8 @@ import xorbench as package
 from xorbench.judge.stats import quantile, wilson
 from xorbench.judge.sweep import count, judge
 from xorbench.judge.verdicts import exit_code
-from xorbench.observe import store
-from xorbench.observe.records import SCHEMA_VERSION
+from xorbench.observe import loading
+from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import BACKENDS, SweepPlan, default_chunk
 from xorbench.report import sweep_plots, sweeps
@@ -197,8 +197,8 @@ def test_one_flipped_bit_or_count_fails_the_verdict(
 ) -> None:
     """It comes to exit code 1, and the seed is named where it has a golden answer of its own."""
     change_line(copied, lambda record: fault(record, seed))
-    info = store.read_sweep(copied)
-    found = judge(count(info, store.chunks(copied, info), []))
+    info = loading.read_sweep(copied)
+    found = judge(count(info, loading.chunks(copied, info), []))
     assert exit_code(found) == 1
     assert {verdict.check for verdict in found if verdict.outcome == "fail"} == failed
     assert any(f"seed {seed}:" in v.actual for v in found) == ("golden" in failed)
@@ -276,8 +276,8 @@ def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_res
     path = (tmp_path / "results" / "latest" / "chunks.jsonl").resolve()
     before = path.read_bytes()
     path.write_bytes(before[:-40])
-    info = store.read_sweep(path.parent)
-    assert exit_code(judge(count(info, store.chunks(path.parent, info), []))) == 3
+    info = loading.read_sweep(path.parent)
+    assert exit_code(judge(count(info, loading.chunks(path.parent, info), []))) == 3
     done = run_in(tmp_path, "sweep", "--resume", "latest")
     assert done.returncode == 0, done.stderr
     assert tables(tmp_path / "results") == undisturbed
@@ -325,7 +325,7 @@ def test_a_chunk_that_no_process_ends_stops_the_sweep(tmp_path: Path) -> None:
     done = run_in(tmp_path, *arguments, env=wrong)
     assert done.returncode == 1
     assert "16 trained; batch 128, 16 seeds from 16: exited with code 3" in done.stdout
-    info = store.read_sweep((tmp_path / "results" / "latest").resolve())
+    info = loading.read_sweep((tmp_path / "results" / "latest").resolve())
     assert info.stopped
     assert [process.died for process in info.processes] == [*["exited with code 3"] * 2, None]
 
@@ -375,7 +375,7 @@ def test_a_sweep_leaves_the_files_of_the_contract(swept: Path) -> None:
     assert {path.name for path in (swept / "latest" / "plots").iterdir()} == {
         "success.svg", "boundary.svg",
     }  # fmt: skip
-    info = store.read_sweep((swept / "latest").resolve())
+    info = loading.read_sweep((swept / "latest").resolve())
     assert (info.kind, info.name, info.schema_version) == ("sweep", "one", SCHEMA_VERSION)
     assert info.finished
     assert all(process.import_s > 0 and process.compile_s > 0 for process in info.processes)
@@ -397,7 +397,7 @@ def test_report_makes_a_sweeps_files_again(copied: Path, xorbench: Xorbench) -> 
 
 def test_one_success_and_one_failure_are_pictured(swept: Path) -> None:
     """The examples are of one batch size, and their points are those of their seeds."""
-    right, wrong = store.read_examples((swept / "latest").resolve())
+    right, wrong = loading.read_examples((swept / "latest").resolve())
     assert right.batch_size == wrong.batch_size
     assert right.correct == right.total == 500 > wrong.correct
     assert (all(right.right), wrong.right.count(True)) == (True, wrong.correct)
@@ -407,7 +407,7 @@ def test_one_success_and_one_failure_are_pictured(swept: Path) -> None:
 
 def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None:
     """Stopped before its first chunk: every table stands, nothing is drawn."""
-    evidence = count(store.read_sweep(copied), [], [])
+    evidence = count(loading.read_sweep(copied), [], [])
     content = sweeps.content(evidence, judge(evidence))
     assert [row["seeds"] for row in content.sections[0].frame.to_dict("records")] == [0, 0]
     assert sweep_plots.shares(evidence).empty

@@ -139,6 +139,17 @@ def test_comparing_epoch_digests_names_the_first_epoch_that_differs() -> None:
     assert not checked.passed
 
 
+@pytest.mark.parametrize(
+    ("actual", "place"), [("abc", ""), ("abd", 2), ("ab", 2), ("abcd", 3), ("", 0)]
+)
+def test_a_missing_or_an_extra_epoch_differs_too(actual: str, place: int | str) -> None:
+    """One that is not there is no golden one."""
+    checked = golden.compare_epoch_digests(list(actual), list("abc"))
+    where = "" if place == "" else f", epoch {place}"
+    assert checked.what == f"epoch digests of seed 0{where}"
+    assert checked.passed is (place == "")
+
+
 def test_other_version_of_the_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from witness import train
 
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 from xorbench.plan import kernels
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe

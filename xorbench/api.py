@@ -19,7 +19,7 @@ from xorbench.commands import resume as resumes
 from xorbench.commands.check import CheckOutcome, CheckRequest, Note
 from xorbench.commands.ci_outputs import Exports
 from xorbench.errors import PASSED, BadOption, XorbenchError
-from xorbench.observe.records import Outcome
+from xorbench.judge.verdicts import Outcome
 from xorbench.plan import parse
 from xorbench.report.check import conclusion_text
 

@@ -1,5 +1,6 @@
 """What can go wrong in a way the user can mend: one line, a hint, an exit code."""
 
+import re
 from typing import Final
 
 PASSED: Final = 0
@@ -8,6 +9,13 @@ BAD_INPUT: Final = 2
 INCONCLUSIVE: Final = 3
 DEVICE_MISSING: Final = 4
 INTERRUPTED: Final = 130
+EXIT_WORDS: Final = {
+    PASSED: "PASS",
+    CHECK_FAILED: "FAIL",
+    INCONCLUSIVE: "INCONCLUSIVE",
+    DEVICE_MISSING: "DEVICE MISSING",
+    INTERRUPTED: "INTERRUPTED",
+}
 
 
 class XorbenchError(Exception):
@@ -27,3 +35,11 @@ class BadOption(XorbenchError):
 
 class BadFile(XorbenchError):
     """A file cannot be read, written or believed; the message begins with file and line."""
+
+
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what would move the cursor, colour, or turn the line is shown as ?."""
+    return _CONTROL.sub("?", text)

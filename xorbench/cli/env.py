@@ -13,7 +13,7 @@ from xorbench.cli.printing import say
 def env(anonymous: bool, _as_json: bool) -> int:
     """Show this machine as a training process sees it, as JSON for a bug report."""
     from xorbench.commands.env import env as command
-    from xorbench.observe.store import without_names
+    from xorbench.observe.redaction import without_names
 
     described = command(anonymous=anonymous)
     say(json.dumps(without_names(described) if anonymous else described, indent=2))

@@ -33,6 +33,7 @@ JUNIT = click.option("--junit", metavar="FILE", help="Each verdict as a test cas
 MARKDOWN = click.option("--markdown", metavar="FILE", help="The report as Markdown, besides.")
 
 
+VERBOSE = click.option("--verbose", is_flag=True, help="Print every table, however long.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 

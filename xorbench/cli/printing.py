@@ -8,14 +8,17 @@ from typing import Any
 
 import click
 
-from xorbench.errors import BadFile
+from xorbench.errors import BadFile, printable
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code."""
+    """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code.
+
+    What files say is printed too, so control characters do not pass.
+    """
     stream = sys.stderr if err else sys.stdout
     try:
-        click.echo(text, err=err)
+        click.echo(printable(text), err=err)
         stream.flush()
     except OSError as error:
         # what is left in the buffer must not be tried again when the interpreter ends
@@ -38,14 +41,16 @@ def exports_of(options: dict[str, Any]) -> Any:
     return opened(options["junit"], options["markdown"])
 
 
-def print_outcome(outcome: Any, as_json: bool, exports: Any = None) -> int:
+def print_outcome(
+    outcome: Any, as_json: bool, exports: Any = None, *, verbose: bool = False
+) -> int:
     """Print a run's answer, write what was asked for besides, and give the exit code."""
     from xorbench.report import document
 
     if as_json:
         say(document.as_json(outcome.content, outcome.exit_code))
     else:
-        say(document.terminal(outcome.content))
+        say(document.terminal(outcome.content, outcome.exit_code, verbose=verbose))
     if outcome.folder is not None:
         note(f"report in {shown_path(outcome.folder)}")
     if exports is not None:

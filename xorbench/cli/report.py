@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, JUNIT, MARKDOWN, ROOT, root_of
+from xorbench.cli.options import JSON, JUNIT, MARKDOWN, ROOT, VERBOSE, root_of
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
 
@@ -13,7 +13,9 @@ from xorbench.errors import BadOption
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
 @click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
 @click.option("--html", metavar="FILE", help="The page of several runs; that of one is in it.")
+@click.option("--anonymous", is_flag=True, help="Of a copy that names neither host, user nor path.")
 @ROOT
+@VERBOSE
 @JUNIT
 @MARKDOWN
 @JSON
@@ -28,13 +30,19 @@ def report(**options: Any) -> int:
         return _print_history(options)
     root, texts = root_of(options["out"]), options["texts"] or ("latest",)
     if len(texts) > 1:
+        if options["anonymous"]:
+            raise BadOption("--anonymous: copies one run", "make a copy of each, then compare them")
         return _print_sides(command.sides(root, texts), options)
     if options["html"] is not None:
         raise BadOption("--html: is for several runs", "the page of one is in its folder")
-    exports = exports_of(options)
-    outcome, trouble = command.report(root, texts[0])
+    exports, text = exports_of(options), texts[0]
+    if options["anonymous"]:
+        from xorbench.commands.anonymous import copied
+
+        text = str(copied(root, text))
+    outcome, trouble = command.report(root, text)
     note(trouble)
-    return print_outcome(outcome, options["as_json"], exports)
+    return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
 
 
 def _print_history(options: dict[str, Any]) -> int:
@@ -55,4 +63,4 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
     exports = exports_of(options)
     if options["html"] is not None:
         write_page(options["html"], outcome.content)
-    return print_outcome(outcome, options["as_json"], exports)
+    return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])

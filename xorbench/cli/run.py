@@ -9,6 +9,7 @@ from xorbench.cli.options import (
     JUNIT,
     MARKDOWN,
     ROOT,
+    VERBOSE,
     command_line,
     joined,
     name_of,
@@ -40,6 +41,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
 @click.option("--resume", metavar="RUN", help="Bring a run that was stopped to its end.")
+@VERBOSE
 @JUNIT
 @MARKDOWN
 @JSON
@@ -52,12 +54,14 @@ def run(**options: Any) -> int:
         refuse_beside_resume()
         exports = exports_of(options)
         outcome = command.resume(root_of(options["out"]), options["resume"], progress())
-        return print_outcome(outcome, options["as_json"], exports)
+        return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
     request = _request(options)
     if options["dry_run"]:
         return print_preview(command.preview(request), options["as_json"])
     exports = exports_of(options)
-    return print_outcome(command.run(request, progress()), options["as_json"], exports)
+    return print_outcome(
+        command.run(request, progress()), options["as_json"], exports, verbose=options["verbose"]
+    )
 
 
 def _request(options: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from xorbench.cli.options import (
     JUNIT,
     MARKDOWN,
     ROOT,
+    VERBOSE,
     command_line,
     name_of,
     recipe_of,
@@ -37,6 +38,7 @@ from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_see
 @click.option("--name", metavar="NAME", help="A name to find the sweep by.")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @click.option("--resume", metavar="RUN", help="Bring a sweep that was stopped to its end.")
+@VERBOSE
 @JUNIT
 @MARKDOWN
 @JSON
@@ -52,7 +54,7 @@ def sweep(**options: Any) -> int:
         request = _sweep_request(options)
         exports = exports_of(options)
         outcome = command.sweep(request, progress())
-    return print_outcome(outcome, options["as_json"], exports)
+    return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
 
 
 def _sweep_request(options: dict[str, Any]) -> Any:

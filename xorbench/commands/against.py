@@ -16,6 +16,7 @@ from xorbench.judge.against import SideRuns, StepSpeed
 from xorbench.judge.check import CheckRuns, Conclusion, RunPair
 from xorbench.judge.run_processes import paired, unmet
 from xorbench.judge.thresholds import THRESHOLD
+from xorbench.judge.verdicts import Outcome
 from xorbench.measure.command_run import (
     CommandRun,
     Ended,
@@ -25,7 +26,6 @@ from xorbench.measure.command_run import (
     working_copy,
 )
 from xorbench.observe import trace as traces
-from xorbench.observe.records import Outcome
 from xorbench.observe.trace import TraceFile
 
 PROCESSES: Final = 5

@@ -8,7 +8,7 @@ from xorbench.fleet import atlas as book
 from xorbench.fleet import gather
 from xorbench.fleet.atlas import Atlas, AtlasChange
 from xorbench.fleet.records import Bad
-from xorbench.observe.store import find
+from xorbench.observe.folders import find
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def add(root: Path, text: str, path: Path) -> Added:
         BadOption: the run has injected faults, or no finished PyTorch training.
         BadFile: the run or the atlas is damaged.
     """
-    folder = find(root, text)
+    folder = find(root, text, kind="run")
     gather.require_no_faults(folder)
     nodes = gather.read(folder)
     if isinstance(nodes, Bad):

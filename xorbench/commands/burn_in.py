@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from xorbench.errors import BadOption
 from xorbench.judge import canary as judge
 from xorbench.judge.canary import BurnedUnit
+from xorbench.judge.verdicts import Verdict
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.runner import ProcessSlot, StartProcess, make_slots
-from xorbench.observe.records import Verdict
+from xorbench.measure.slots import ProcessSlot, StartProcess, make_slots
 from xorbench.plan.case import ProcessConfig
 from xorbench.plan.faults import read_fault
 

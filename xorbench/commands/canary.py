@@ -17,22 +17,20 @@ from xorbench.judge import canary as judge
 from xorbench.judge.canary import BurnedUnit
 from xorbench.judge.checks.devices import probed
 from xorbench.judge.thresholds import MACHINE_THRESHOLD
-from xorbench.judge.verdicts import exit_code
+from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
-from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.runner import (
-    StartProcess,
+from xorbench.measure.golden_answers import (
     golden_of,
-    make_slots,
-    now,
     probe_of,
     require_working,
     unanswered,
     unanswered_probe,
 )
+from xorbench.measure.process import OperationFailed, ProcessDied
+from xorbench.measure.slots import StartProcess, make_slots
 from xorbench.observe import calibrations
 from xorbench.observe.calibrations import Saved
-from xorbench.observe.records import Verdict
+from xorbench.observe.folders import now
 from xorbench.plan.case import ProcessConfig, with_index
 from xorbench.plan.probes import PROBES
 
@@ -117,6 +115,7 @@ class _Canary:
         self._saved = {with_index(device): one for device, one in mine.items()}
         # an optimizer imports Dynamo, which takes a second: so the speed has a process of its own
         self._slot, self._timer = make_slots([ProcessConfig()], 2, request.faults)
+        self._timing = ""  # the device that the other process is busy with, or was last
         self._times_s: dict[str, list[float]] = {}
         self.machine: dict[str, Any] = {}
         self.verdicts: list[Verdict] = []
@@ -140,25 +139,31 @@ class _Canary:
 
     def _check(self, device: str) -> None:
         """Add every verdict on one device; a process that dies of it is a failed one."""
+        training = "training" in self._request.probes
         try:
             reason = self._slot.ask("probe", devices=[device])[device]
             if reason:
                 self.verdicts.append(judge.absent(device, reason))
                 return
-            timed = "training" in self._request.probes
-            if timed and self._timer.process:
-                self._timer.process.post("calibrations", device=device, count=CALIBRATION_EPOCHS)
+            if training and device == "cpu":
+                self._begin_times(device)
+            if training:
                 self._train(device)
             for probe in self._request.probes:
                 if probe != "training":
                     self._probe(device, probe)
-            if timed and self._timer.process:
-                self.verdicts.append(self._speed(device, self._timer.process.answer()))
             self.usable.append(device)
         except (ProcessDied, OperationFailed) as error:
             self.verdicts.append(judge.broken(device, str(error)))
             if isinstance(error, OperationFailed):
                 self._leave_if_lost(device, str(error))
+        if training:
+            self._take_times(device)
+
+    def _begin_times(self, device: str) -> None:
+        if self._timer.process:
+            self._timer.process.post("calibrations", device=device, count=CALIBRATION_EPOCHS)
+            self._timing = device
 
     def _train(self, device: str) -> None:
         """Edge cases and the universal training."""
@@ -178,8 +183,22 @@ class _Canary:
         with suppress(ProcessDied, OperationFailed):
             require_working(self._slot, device, error)
 
-    def _speed(self, device: str, answer: dict[str, Any]) -> Verdict:
-        times_s = self._times_s[device] = answer["calibrations_s"]
+    def _take_times(self, device: str) -> None:
+        """The answer of the other process, which has timed the device."""
+        assert self._timer.process is not None
+        try:
+            if self._timing != device:  # an accelerator cannot do both at once undisturbed
+                self._begin_times(device)
+            times_s = self._timer.process.answer()["calibrations_s"]
+        except (ProcessDied, OperationFailed) as error:
+            if device in self.usable:  # else it is told already
+                self.usable.remove(device)
+                self.verdicts.append(judge.broken(device, str(error)))
+            return
+        self._times_s[device] = times_s
+        self.verdicts.append(self._speed(device, times_s))
+
+    def _speed(self, device: str, times_s: list[float]) -> Verdict:
         saved = self._saved.get(with_index(device))
         comparable = (
             saved is not None and saved.calibration_version == self._timer.calibration_version

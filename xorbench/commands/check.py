@@ -37,6 +37,7 @@ from xorbench.judge.run_processes import (
     said_missing,
     unmet,
 )
+from xorbench.judge.verdicts import Outcome
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import (
     LAST_LINES,
@@ -48,8 +49,7 @@ from xorbench.measure.command_run import (
 )
 from xorbench.measure.command_run import working_copy as copied
 from xorbench.observe import trace as traces
-from xorbench.observe.records import Outcome
-from xorbench.observe.store import write_whole
+from xorbench.observe.files import decoded, read_bytes, write_whole
 from xorbench.observe.trace import TraceFile
 
 SCHEMA_VERSION: Final = 1
@@ -557,12 +557,9 @@ def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | Non
 
 def _saved(folder: Path) -> dict[str, Any]:
     path = folder / "check.json"
-    try:
-        saved: dict[str, Any] = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadFile(
-            f"{path}: cannot read: {error}", "--from takes the folder of a check"
-        ) from None
+    if not path.is_file():
+        raise BadFile(f"{path}: is not there", "--from takes the folder of a check")
+    saved = decoded(read_bytes(path), dict[str, Any], path)
     if saved.get("schema_version") != SCHEMA_VERSION or saved.get("kind") != "check":
         raise BadFile(f"{path}: is no check that this xorbench reads")
     return saved

@@ -8,7 +8,7 @@ import msgspec
 
 from xorbench.commands.check import CheckOutcome
 from xorbench.measure.command_run import Ended
-from xorbench.observe.store import write_whole
+from xorbench.observe.files import write_whole
 from xorbench.report import check as report
 from xorbench.report import page
 from xorbench.report.check import CheckReport

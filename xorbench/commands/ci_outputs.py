@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xorbench.errors import BadOption
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict
 
 if TYPE_CHECKING:  # it imports pandas and SciPy, which nothing needs before the work starts
     from xorbench.report.content import Content

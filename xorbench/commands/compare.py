@@ -8,8 +8,9 @@ from xorbench.judge import imported
 from xorbench.judge.by_axis import AxisComparison, planned_pairs
 from xorbench.judge.by_axis import by_axis as judged_by
 from xorbench.judge.evidence import Evidence
-from xorbench.observe import baselines, store
-from xorbench.observe.records import ImportInfo, Run
+from xorbench.observe import baselines, folders, loading
+from xorbench.observe.pytest_benchmark import ImportInfo
+from xorbench.observe.records.run import Run
 from xorbench.plan.axes import AXES, Axis
 
 Observed = Run | ImportInfo
@@ -22,8 +23,8 @@ def compare(
 
     Raises `BadOption` where both are one run: a run says nothing about itself.
     """
-    folder = baselines.find(root, baseline) if baseline else store.find(root, str(a), "A")
-    before, after = _loaded(folder), _loaded(store.find(root, b, "B"))
+    folder = baselines.find(root, baseline) if baseline else folders.find(root, str(a), "A", "run")
+    before, after = _loaded(folder), _loaded(folders.find(root, b, "B", "run"))
     _refuse_the_same(before, after)
     relative, machine = thresholds
     if isinstance(before, Run) and isinstance(after, Run):
@@ -32,8 +33,8 @@ def compare(
 
 
 def _loaded(folder: Path) -> Observed:
-    is_import = store.kind_of(folder) == "benchmark"
-    return store.read_import(folder) if is_import else store.load(folder)
+    is_import = loading.kind_of(folder) == "benchmark"
+    return loading.read_import(folder) if is_import else loading.load(folder)
 
 
 def _measured(one: Observed) -> imported.Measured:
@@ -66,8 +67,8 @@ def exit_code(found: judge.Comparison | AxisComparison) -> int:
 def by_axis(root: Path, run: str, name: str, threshold: float) -> AxisComparison:
     """Judge one run along one axis; raises `BadOption` where it varies none."""
     axis = _axis(name)
-    folder = store.find(root, run)
-    observed = store.load(folder)
+    folder = folders.find(root, run, kind="run")
+    observed = loading.load(folder)
     if not planned_pairs(Evidence(observed), axis):
         raise BadOption(
             f"--by: no two cases of {folder.name} differ in {axis.name} alone",
@@ -86,4 +87,4 @@ def _axis(name: str) -> Axis:
 
 def save_baseline(root: Path, name: str, run: str, *, replace: bool) -> Path:
     """Keep a copy of the run as a named baseline."""
-    return baselines.save(root, name, store.find(root, run), replace=replace)
+    return baselines.save(root, name, folders.find(root, run, kind="run"), replace=replace)

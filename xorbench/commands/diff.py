@@ -20,7 +20,7 @@ from xorbench.judge.first_difference import FirstDifference
 from xorbench.measure import retrain
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.retrain import Replayed
-from xorbench.measure.runner import ProcessSlot
+from xorbench.measure.slots import ProcessSlot
 from xorbench.observe.trace import CaseTrace, EpochTrace
 from xorbench.plan import kernels
 

@@ -7,7 +7,7 @@ from typing import Any
 from xorbench import __version__
 from xorbench.commands.processes import running, starter
 from xorbench.measure import host
-from xorbench.measure.runner import make_slots
+from xorbench.measure.slots import make_slots
 from xorbench.plan.case import ProcessConfig
 
 

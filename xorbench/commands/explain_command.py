@@ -22,10 +22,10 @@ from xorbench.judge.check import conclude as concluded
 from xorbench.judge.cure import CureSearch, SwitchTried, pairs_needed
 from xorbench.judge.explain import Exhausted, Gives, search
 from xorbench.judge.thresholds import THRESHOLD
+from xorbench.judge.verdicts import Outcome
 from xorbench.measure.command_run import CommandRun, Ended, execute, working_copy
 from xorbench.observe import trace as traces
-from xorbench.observe.records import Outcome
-from xorbench.observe.store import write_whole
+from xorbench.observe.files import write_whole
 from xorbench.observe.trace import TraceStep
 from xorbench.plan.switches import (
     TRAINING_SWITCHES,

@@ -9,13 +9,13 @@ import msgspec
 
 from xorbench import __version__
 from xorbench.commands.run_outputs import RunOutcome
-from xorbench.errors import BadFile, BadOption
+from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, pace, rules
+from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
-from xorbench.fleet.rules import FleetData
 from xorbench.judge.verdicts import exit_code
-from xorbench.measure.runner import now
-from xorbench.observe.store import read_bytes, write_whole
+from xorbench.observe.files import decoded, read_bytes, write_whole
+from xorbench.observe.folders import now
 from xorbench.report import document, page
 from xorbench.report import fleet as report
 from xorbench.report.content import draw
@@ -52,10 +52,7 @@ class FleetThresholds:
 def read_fleet(path: Path) -> Fleet:
     """The `fleet.json` of an earlier fleet; raises `BadFile` where it cannot be believed."""
     file = path / NAME if path.is_dir() else path
-    try:
-        return msgspec.json.decode(read_bytes(file), type=Fleet)
-    except msgspec.MsgspecError as error:
-        raise BadFile(f"{file}: damaged: {error}", "give the fleet.json of a fleet") from None
+    return decoded(read_bytes(file), Fleet, file, "give the fleet.json of a fleet")
 
 
 def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> RunOutcome:
@@ -98,7 +95,7 @@ def conclude(
         threshold=thresholds.fleet_options.threshold,
     )
     found = rules.judge(fleet_data)
-    verdicts = report.verdicts(fleet_data, found)
+    verdicts = rules.verdicts(fleet_data, found)
     fleet = Fleet(
         xorbench_version=__version__,
         id=out.resolve().name,

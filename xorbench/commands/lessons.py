@@ -12,9 +12,11 @@ from xorbench.judge import lessons as judging
 from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.runner import ProcessSlot, make_slots, now
-from xorbench.observe import store as files
-from xorbench.observe.records import LessonRecord, LessonsInfo
+from xorbench.measure.slots import ProcessSlot, make_slots
+from xorbench.observe import folders, loading
+from xorbench.observe.folders import now
+from xorbench.observe.records.lessons import LessonRecord, LessonsInfo
+from xorbench.observe.store import create
 from xorbench.plan.case import ProcessConfig
 from xorbench.report import lessons as report
 
@@ -35,7 +37,7 @@ class LessonsRequest:
 def lessons(request: LessonsRequest) -> RunOutcome:
     """Start a process, try every lesson, report."""
     started = now()
-    store = files.create(request.root, request.name, SIZE_BYTES, anonymous=request.anonymous)
+    store = create(request.root, request.name, SIZE_BYTES, anonymous=request.anonymous)
     try:
         slot = make_slots([ProcessConfig()], 1)[0]
         findings: list[LessonRecord] = []
@@ -50,7 +52,7 @@ def lessons(request: LessonsRequest) -> RunOutcome:
                 stopped = str(error)
         info = _info(request, store.folder.name, started, slot.machine, findings, stopped)
         store.write_json("run.json", info)
-        files.point_latest(request.root, store.folder)
+        folders.point_latest(request.root, store.folder)
         store.clean_logs()
         outcome = judged(store.folder)
         write_reports(store, outcome.content)
@@ -89,6 +91,6 @@ def _info(
 
 def judged(folder: Path) -> RunOutcome:
     """Judge the lessons from their files alone."""
-    info = files.read_lessons(folder)
+    info = loading.read_lessons(folder)
     verdicts = judging.judge(info)
     return RunOutcome(folder, report.content(info, verdicts), exit_code(verdicts))

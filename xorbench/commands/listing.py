@@ -6,7 +6,7 @@ import pandas as pd
 
 from xorbench import __version__
 from xorbench.judge.checks import CHECKS
-from xorbench.observe.records import SCHEMA_VERSION
+from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.plan.axes import AXES
 from xorbench.plan.engines import ENGINES
 from xorbench.plan.faults import FAULTS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from xorbench.errors import BadOption
 from xorbench.measure.process import OperationFailed, Process, ProcessDied
-from xorbench.measure.runner import ProcessSlot, StartProcess
+from xorbench.measure.slots import ProcessSlot, StartProcess
 from xorbench.measure.staging import staged
 from xorbench.plan.case import ProcessConfig
 

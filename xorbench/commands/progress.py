@@ -10,6 +10,8 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xorbench.errors import printable
+
 LINE_EVERY_S: Final = 10.0
 
 
@@ -39,7 +41,7 @@ class Bar:
 
     def note(self, text: str) -> None:
         """A line above the bar."""
-        self._progress.console.print(f"xorbench: {text}", markup=False, highlight=False)
+        self._progress.console.print(f"xorbench: {printable(text)}", markup=False, highlight=False)
 
     def end(self) -> None:
         """Take the bar away."""
@@ -77,7 +79,7 @@ class Lines:
     def note(self, text: str) -> None:
         """A line; if nobody reads it any more, the work goes on."""
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"xorbench: {text}\n")
+            sys.stderr.write(f"xorbench: {printable(text)}\n")
             sys.stderr.flush()
 
     def end(self) -> None:

@@ -11,10 +11,12 @@ from xorbench import __version__
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
 from xorbench.judge.verdicts import exit_code
-from xorbench.measure.runner import now
-from xorbench.observe import pytest_benchmark
-from xorbench.observe import store as files
-from xorbench.observe.records import BenchmarkFile, ImportInfo, Run
+from xorbench.observe import folders, loading, pytest_benchmark
+from xorbench.observe.files import write_whole
+from xorbench.observe.folders import now
+from xorbench.observe.pytest_benchmark import BenchmarkFile, ImportInfo
+from xorbench.observe.records.run import Run
+from xorbench.observe.store import create
 from xorbench.report import imports as report
 
 EXPORTS: Final[dict[str, Callable[[Run], str]]] = {"pytest-benchmark": pytest_benchmark.to_json}
@@ -25,11 +27,11 @@ def export(root: Path, text: str, file_format: str, path: Path) -> int:
 
     Raises `BadFile` for a folder that is no run, or where nothing has finished.
     """
-    folder = files.find(root, text)
-    run = files.load(folder)
+    folder = folders.find(root, text, kind="run")
+    run = loading.load(folder)
     if not run.trainings:
         raise BadFile(f"{folder}: no training has finished: nothing to export")
-    files.write_whole(path, EXPORTS[file_format](run).encode())
+    write_whole(path, EXPORTS[file_format](run).encode())
     return len({(t.case, t.config) for t in run.trainings})
 
 
@@ -48,7 +50,7 @@ def import_(request: ImportRequest) -> RunOutcome:
     """Make a run of a file of pytest-benchmark; raises `BadOption` or `BadFile` for no such."""
     content = _read(request.file)
     found = pytest_benchmark.from_json(content, f"FILE: {ascii(request.file)[1:-1]}")
-    store = files.create(request.root, request.name, len(content), anonymous=request.anonymous)
+    store = create(request.root, request.name, len(content), anonymous=request.anonymous)
     try:
         info = ImportInfo(
             xorbench_version=__version__,
@@ -62,7 +64,7 @@ def import_(request: ImportRequest) -> RunOutcome:
             finished=now(),
         )
         store.write_json("run.json", info)
-        files.point_latest(request.root, store.folder)
+        folders.point_latest(request.root, store.folder)
         outcome = judged(store.folder)
         write_reports(store, outcome.content)
         return RunOutcome(store.folder, outcome.content, PASSED)
@@ -81,7 +83,7 @@ def _read(text: str) -> bytes:
 
 def judged(folder: Path) -> RunOutcome:
     """The report of an imported file; nothing of it can be judged."""
-    content = report.content(files.read_import(folder))
+    content = report.content(loading.read_import(folder))
     return RunOutcome(folder, content, exit_code(content.verdicts))
 
 

@@ -24,10 +24,10 @@ from xorbench.fleet import gather
 from xorbench.fleet.gather import RANK_FILE, RankInfo
 from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica, decode, name
 from xorbench.fleet.rendezvous import CONNECT_S, RankPlace, Rendezvous, StoreLost, place
-from xorbench.measure import sensors
+from xorbench.measure.nvml import Cards
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.runner import make_slots
-from xorbench.observe.store import write_whole
+from xorbench.measure.slots import make_slots
+from xorbench.observe.files import UNDECODABLE, write_whole
 from xorbench.plan import parse
 from xorbench.plan.case import Case, ProcessConfig, to_dict
 from xorbench.plan.faults import read_fault
@@ -234,13 +234,13 @@ STOPPED: Final = "stopped by its launcher or its user before its end"
 def _sensors(folder: Path) -> Any:
     """What the driver says of the run's accelerator; None of a CPU."""
     from xorbench.fleet.records import Sensors
-    from xorbench.observe import store
+    from xorbench.observe import loading
 
-    info = store.read_info(folder)
+    info = loading.read_info(folder)
     device = info.cases[0].device
     devices = [d for w in info.processes for d in w.machine.get("devices", [])]
     uuid = next((d["uuid"] for d in devices if d["device"] == device and "uuid" in d), None)
-    read = sensors.read(uuid) if uuid else None
+    read = Cards().sensors(uuid) if uuid else None
     return None if read is None else msgspec.convert(read, Sensors)
 
 
@@ -340,7 +340,7 @@ def _decoded(rank: int, content: bytes) -> list[Node] | Bad:
         return Bad(sender=sender, rank=rank, reason=reason)
     try:
         nodes = msgspec.json.decode(content, type=list[Node] | Bad)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         return Bad(sender=sender, rank=rank, reason=f"not a record of this schema: {error}"[:500])
     if isinstance(nodes, Bad):
         return msgspec.structs.replace(nodes, sender=sender, rank=rank)

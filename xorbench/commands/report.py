@@ -9,7 +9,7 @@ from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
 from xorbench.judge.checks import judge
 from xorbench.judge.verdicts import exit_code
-from xorbench.observe import store as files
+from xorbench.observe import folders, loading
 from xorbench.observe.store import RunStore
 from xorbench.report import history as history_report
 from xorbench.report import sides as sides_report
@@ -26,10 +26,10 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
     """Several runs side by side, each judged anew; raises `BadOption` for what is no run."""
     found = []
     for text in texts:
-        folder = files.find(root, text)
-        if (kind := files.kind_of(folder)) != "run":
+        folder = folders.find(root, text)
+        if (kind := loading.kind_of(folder)) != "run":
             raise BadOption(f"RUN: {text!r} is a {kind}: only runs can be put side by side")
-        observed = files.load(folder)
+        observed = loading.load(folder)
         found.append(sides_report.RunSide(observed, judge(observed)))
     if len({side.run.info.id for side in found}) < len(found):
         raise BadOption("RUN: the same run twice", "name different ones")
@@ -42,8 +42,8 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
     runs, troubles = [], []
     for folder in sorted((root / "runs").glob("*/")):
         try:
-            if files.kind_of(folder) == "run" and files.read_info(folder).finished:
-                runs.append(files.load(folder))
+            if loading.kind_of(folder) == "run" and loading.read_info(folder).finished:
+                runs.append(loading.load(folder))
         except BadFile as error:
             troubles.append(f"left out: {error.message}")
     if not runs:
@@ -53,8 +53,8 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
 
 def report(root: Path, text: str) -> tuple[RunOutcome, str]:
     """Judge a run anew and rewrite its reports; the text says why where they cannot be written."""
-    folder = files.find(root, text)
-    outcome = JUDGED.get(files.kind_of(folder), run.judged)(folder)
+    folder = folders.find(root, text)
+    outcome = JUDGED.get(loading.kind_of(folder), run.judged)(folder)
     trouble = ""
     try:
         write_reports(

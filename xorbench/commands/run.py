@@ -16,20 +16,17 @@ from xorbench.errors import BadOption
 from xorbench.judge.checks import judge
 from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
-from xorbench.measure.runner import (
-    ActiveTraining,
-    ProcessSlot,
-    Runner,
-    make_slots,
-    now,
-    require_same_machine,
-    untrainable,
-)
+from xorbench.measure.preflight import require_same_machine, untrainable
+from xorbench.measure.runner import Runner
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, make_slots
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import stressed
-from xorbench.observe import store as files
-from xorbench.observe.records import RunInfo, Skip, slot_of
-from xorbench.observe.store import RunStore
+from xorbench.observe import folders, loading
+from xorbench.observe.folders import now
+from xorbench.observe.records.process import slot_of
+from xorbench.observe.records.run import RunInfo
+from xorbench.observe.records.training import Skip
+from xorbench.observe.store import BYTES_PER_EPOCH, RunStore, create, reopen
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
 from xorbench.plan.matrix import Plan, estimate_s, expand, expand_configs
@@ -78,8 +75,8 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
     started = now()
     configs, epochs = _validated(request)
     slots = make_slots(configs, request.processes_per_config, request.faults)
-    size_bytes = epochs * files.BYTES_PER_EPOCH
-    store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
+    size_bytes = epochs * BYTES_PER_EPOCH
+    store = create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
         with terminable(), running(slots, start, _load_reports):
@@ -90,7 +87,7 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
                 for skip in skips:
                     store.append("results.jsonl", skip)
                 store.write_info(info)  # with this the folder is a run
-                files.point_latest(request.root, store.folder)
+                folders.point_latest(request.root, store.folder)
                 store.write_json("boundary_points.json", _points(slots[0], info))
                 for slot in slots:
                     slot.active = [ActiveTraining(case, slot) for case in here]
@@ -105,10 +102,10 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
     """Bring a run that was stopped to its end; what it recorded must come out again."""
-    folder = files.find(root, text, "--resume")
-    store = files.reopen(folder)
+    folder = folders.find(root, text, "--resume", "run")
+    store = reopen(folder)
     try:
-        before = files.load(folder)
+        before = loading.load(folder)
         if not before.unfinished:
             if before.info.finished is None:
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
@@ -156,7 +153,7 @@ def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
     from xorbench.commands.run_outputs import RunOutcome
     from xorbench.report import runs
 
-    observed = files.load(folder)
+    observed = loading.load(folder)
     verdicts = judge(observed)
     lacks_device = any(skip.lacks == "device" for skip in observed.skips)
     missing = observed.info.require_devices and lacks_device

@@ -11,8 +11,9 @@ from xorbench.commands.progress import Quiet
 from xorbench.commands.run import RunRequest, train
 from xorbench.judge.checks import judge
 from xorbench.judge.compare import compare
-from xorbench.observe import store as files
-from xorbench.observe.records import Run, Verdict
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
 from xorbench.plan.faults import FAULTS
 from xorbench.plan.recipe import Recipe
 
@@ -231,7 +232,7 @@ def _trained(
     )
     store, _ = train(request, Quiet())
     store.close()
-    return files.load(store.folder)
+    return loading.load(store.folder)
 
 
 def _caught(fault: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:

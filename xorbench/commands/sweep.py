@@ -19,11 +19,11 @@ from xorbench.judge.sweep import SweepEvidence
 from xorbench.judge.verdicts import exit_code
 from xorbench.measure import host
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.runner import now
 from xorbench.measure.sweeper import Stopped, Sweeper
-from xorbench.observe import store as files
-from xorbench.observe.records import SweepInfo
-from xorbench.observe.store import RunStore
+from xorbench.observe import folders, loading
+from xorbench.observe.folders import now
+from xorbench.observe.records.sweep import SweepInfo
+from xorbench.observe.store import BYTES_PER_SEED, RunStore, create, reopen_sweep
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import (
     SweepPlan,
@@ -65,8 +65,8 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
     require_backend(request.backend, request.device)
     require_trainable(request.recipe, request.batch_sizes, request.drop_last)
     require_few_enough(request.trainings)
-    started, size_bytes = now(), request.trainings * files.BYTES_PER_SEED
-    store = files.create(request.root, request.name, size_bytes, anonymous=request.anonymous)
+    started, size_bytes = now(), request.trainings * BYTES_PER_SEED
+    store = create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     try:
         sweeper = Sweeper(
             starter(store.log_path, request.timeout_s, "sweep_ops"),
@@ -78,7 +78,7 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
         with terminable(), opened(sweeper, progress):
             info = _info(request, store, sweeper, started)
             store.write_json("run.json", info)
-            files.point_latest(request.root, store.folder)
+            folders.point_latest(request.root, store.folder)
             work = partial(_train, sweeper, info, store, progress)
             interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
         return conclude(store, interrupted=interrupted)
@@ -88,10 +88,10 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
     """Train what a sweep that was stopped has left; it ends as if it had not been."""
-    folder = files.find(root, text, "--resume")
-    store = files.reopen_sweep(folder)
+    folder = folders.find(root, text, "--resume", "sweep")
+    store = reopen_sweep(folder)
     try:
-        info = files.read_sweep(folder)
+        info = loading.read_sweep(folder)
         if info.finished and _evidence(folder, info).complete:
             return conclude(store)
         info = msgspec.structs.replace(info, finished=None)
@@ -121,7 +121,7 @@ def conclude(store: RunStore, *, interrupted: bool = False) -> RunOutcome:
 
 def judged(folder: Path, *, interrupted: bool = False) -> RunOutcome:
     """Count and judge a sweep from its files alone."""
-    evidence = _evidence(folder, files.read_sweep(folder))
+    evidence = _evidence(folder, loading.read_sweep(folder))
     if evidence.info.finished and not evidence.complete:
         raise BadFile(
             f"{folder / 'chunks.jsonl'}: holds fewer seeds than the finished sweep trained",
@@ -133,7 +133,7 @@ def judged(folder: Path, *, interrupted: bool = False) -> RunOutcome:
 
 
 def _evidence(folder: Path, info: SweepInfo) -> SweepEvidence:
-    return judging.count(info, files.chunks(folder, info), files.read_examples(folder))
+    return judging.count(info, loading.chunks(folder, info), loading.read_examples(folder))
 
 
 # Training
@@ -185,7 +185,7 @@ def _info(request: SweepRequest, store: RunStore, sweeper: Sweeper, started: str
 
 def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> None:
     """Train what is left, keep two of the models as pictures, and say that it is finished."""
-    done = sum(1 for _ in files.chunks(store.folder, info))
+    done = sum(1 for _ in loading.chunks(store.folder, info))
     left = info.plan.trainings - sum(p.count for p in islice(info.plan.pieces(), done))
     progress.begin(left * info.plan.recipe.epochs)
     info = msgspec.structs.replace(info, stopped=None)

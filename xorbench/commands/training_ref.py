@@ -8,10 +8,12 @@ from typing import Any
 
 from xorbench.errors import BadOption
 from xorbench.judge.evidence import Evidence
-from xorbench.measure.runner import ProcessSlot, make_slots
-from xorbench.observe import store as files
+from xorbench.measure.slots import ProcessSlot, make_slots
+from xorbench.observe import folders, loading
 from xorbench.observe import trace as traces
-from xorbench.observe.records import ProcessRecord, Run, TrainingRecord
+from xorbench.observe.records.process import ProcessRecord
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.observe.trace import CaseTrace
 from xorbench.plan.case import Case, ProcessConfig, Variant, spelled_out, variant_id
 from xorbench.plan.faults import FaultSpec, read_fault
@@ -105,7 +107,7 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
         return [_of_trace(text, traces.load_case(path))]
     name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
     variant, _, process = rest.partition("#")
-    evidence = Evidence(files.load(files.find(root, name, option)))
+    evidence = Evidence(loading.load(folders.find(root, name, option, "run")))
     records = {record.id: record for record in evidence.run.info.processes}
     found = [
         _side(name, evidence.run, one, training, records[training.process])

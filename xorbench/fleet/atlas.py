@@ -8,8 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.fleet.records import Node, key_name, training_name
-from xorbench.observe.records import Sha256
-from xorbench.observe.store import read_kept, write_whole
+from xorbench.observe.files import write_whole
+from xorbench.observe.kept import read_kept
+from xorbench.observe.records.line import Sha256
 
 SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/atlas.json"

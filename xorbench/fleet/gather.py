@@ -18,12 +18,14 @@ from xorbench.fleet.records import (
     Wrong,
     name,
 )
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import log_relative
 from xorbench.judge.stats import spread
-from xorbench.observe import store
-from xorbench.observe.records import Fact, Run, TrainingRecord
-from xorbench.plan.digest import DIGITS
+from xorbench.observe import files, loading
+from xorbench.observe.records.golden import Fact
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import TrainingRecord
+from xorbench.plan.digest import DIGITS, first_difference
 from xorbench.plan.engines import training_kind
 
 RANK_FILE: Final = "rank.json"
@@ -92,7 +94,7 @@ def read(folder: Path) -> list[Node] | Bad:
     """The records of a run folder, one a device, or why it cannot be believed."""
     try:
         _require_small(folder)
-        return nodes_of(store.load(folder), rank_info(folder))
+        return nodes_of(loading.load(folder), rank_info(folder))
     except (BadFile, msgspec.ValidationError) as error:
         owner = _owner(folder)
         return Bad(
@@ -121,10 +123,7 @@ def rank_info(folder: Path) -> RankInfo | None:
     path = folder.parent.parent / RANK_FILE
     if not path.is_file():
         return None
-    try:
-        return msgspec.json.decode(store.read_bytes(path), type=RankInfo)
-    except msgspec.MsgspecError as error:
-        raise BadFile(f"{path}: damaged: {error}") from None
+    return files.decoded(files.read_bytes(path), RankInfo, path)
 
 
 def nodes_of(run: Run, owner: RankInfo | None = None) -> list[Node]:
@@ -252,6 +251,6 @@ def _failed(run: Run, device: str) -> list[str]:
 
 def require_no_faults(folder: Path) -> None:
     """Raise `BadOption` for a run with injected faults: its bits are wrong on purpose."""
-    faults = store.read_info(folder).faults
+    faults = loading.read_info(folder).faults
     if faults:
         raise BadOption(f"RUN: {folder.name} has injected faults: {', '.join(faults)}")

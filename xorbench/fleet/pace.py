@@ -74,7 +74,7 @@ def pace(times: Sequence[float], own_iqr: Sequence[float] = ()) -> Pace:
 
 
 def between(now: Pace, before: Pace) -> Estimate:
-    """The median of one fleet over that of another, with its 95 % interval."""
+    """The median of one fleet over that of another, with its 95% interval."""
     variance = sum(p.sigma**2 * math.pi / (2 * len(p.logs)) for p in (now, before))
     dof = max(1, min(len(now.logs), len(before.logs)) - 1)
     return interval(now.centre - before.centre, variance, dof, len(now.logs))

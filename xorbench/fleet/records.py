@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from xorbench.observe.records import Sha256
+from xorbench.observe.files import UNDECODABLE
+from xorbench.observe.records.line import Sha256
 from xorbench.plan.digest import DIGITS
 
 SCHEMA_VERSION: Final = 2
@@ -194,7 +195,7 @@ def decode(content: bytes, kind: type[Record]) -> Record | str:
         return f"{len(content):,} bytes, more than the {LARGEST_RECORD:,} that a rank may send"
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         return f"not a record of this schema: {error}"[:500]
 
 

@@ -23,8 +23,7 @@ from xorbench.judge.check import (
 from xorbench.judge.first_difference import Compared, compare
 from xorbench.judge.questions import FAST, SAME
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import failed, inconclusive, passed
-from xorbench.observe.records import Outcome, Verdict
+from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed
 from xorbench.observe.trace import (
     EpochEnd,
     TraceEnd,

@@ -16,13 +16,14 @@ from xorbench.judge.compare import (
     judged_shifts,
     remarks,
 )
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_index, log_ratios
 from xorbench.judge.stats import LogRatio, pool
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
+from xorbench.plan.digest import first_difference
 
 SCHEMA_VERSION: Final = 2
 

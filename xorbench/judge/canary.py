@@ -9,8 +9,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from xorbench.judge.checks.devices import ARITHMETIC, UNIVERSAL, checked
-from xorbench.judge.verdicts import failed, passed, skipped
-from xorbench.observe.records import Golden, Verdict
+from xorbench.judge.verdicts import Verdict, failed, passed, skipped
+from xorbench.observe.records.golden import Golden
 
 
 @dataclass

@@ -7,8 +7,7 @@ from typing import Final
 
 from xorbench.judge.elements import Difference
 from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
-from xorbench.judge.verdicts import failed, inconclusive, passed, some
-from xorbench.observe.records import Outcome, Verdict
+from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, some
 from xorbench.observe.trace import TraceEvent
 
 CHECK: Final = "same again"

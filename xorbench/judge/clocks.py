@@ -5,7 +5,8 @@ from itertools import groupby
 from typing import Final
 
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records import EpochLine, ProcessRecord, TrainingRecord
+from xorbench.observe.records.process import ProcessRecord
+from xorbench.observe.records.training import EpochLine, TrainingRecord
 
 RATE: Final = 0.01  # by which two clocks of one machine may run apart
 READING_S: Final = 0.05  # between the readings of the two clocks, each time, on a busy machine

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
 from xorbench.judge import system_samples
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
     NOISY,
     by_variant,
@@ -32,8 +32,10 @@ from xorbench.judge.speed import (
 )
 from xorbench.judge.stats import ALPHA, Estimate, LogRatio, Pool, holm, pool, shift
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
-from xorbench.observe.records import ProcessRecord, Run
+from xorbench.observe.records.process import ProcessRecord
+from xorbench.observe.records.run import Run
 from xorbench.plan import kernels
+from xorbench.plan.digest import first_difference
 from xorbench.plan.recipe import Recipe
 
 MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word

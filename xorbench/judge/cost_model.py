@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from xorbench.judge import speed
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import ALPHA, Estimate, RealArray, pool
-from xorbench.observe.records import Run
+from xorbench.observe.records.run import Run
 from xorbench.plan.axes import CASE_AXES
 from xorbench.plan.case import BASE_CONFIG, Case, Variant, device_type, short
 

@@ -9,6 +9,7 @@ from xorbench.judge.check import label
 from xorbench.judge.elements import Difference, difference
 from xorbench.judge.first_difference import Coverage, FirstDifference, first_of
 from xorbench.observe.trace import EpochTrace, TraceEvent, TraceStep
+from xorbench.plan.digest import first_difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +117,6 @@ class Divergence:
 
 def first_epoch(a: Mapping[int, str], b: Mapping[int, str]) -> int | None:
     """The first epoch of which both have a digest, and another one."""
-    return next((epoch for epoch in sorted(a.keys() & b) if a[epoch] != b[epoch]), None)
+    both = sorted(a.keys() & b)
+    at = first_difference([a[epoch] for epoch in both], [b[epoch] for epoch in both])
+    return None if at is None else both[at]

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_variant, log_epoch, log_ratios
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.ulps import ranks
-from xorbench.observe.records import WeightRecord
+from xorbench.observe.records.training import WeightRecord
 from xorbench.plan.case import Variant
+from xorbench.plan.digest import first_difference
 from xorbench.plan.engines import training_kind
 
 REFERENCE = "loader"

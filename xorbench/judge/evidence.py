@@ -2,16 +2,10 @@
 
 from functools import cached_property
 
-from xorbench.observe.records import (
-    EpochLine,
-    Failure,
-    Float64Reference,
-    Run,
-    TrainingRecord,
-    Unfinished,
-    process_order,
-    slot_of,
-)
+from xorbench.observe.records.golden import Float64Reference
+from xorbench.observe.records.process import process_order, slot_of
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import EpochLine, Failure, TrainingRecord, Unfinished
 from xorbench.plan.case import ProcessConfig, Variant, variant_id, with_index
 
 
@@ -98,9 +92,3 @@ class Evidence:
     def first(self, variant: Variant) -> TrainingRecord:
         """The variant's first finished training."""
         return self.trainings[variant.id][0]
-
-
-def first_difference(a: list[str], b: list[str]) -> int | None:
-    """The first epoch at which two lists of epoch digests differ; None where one goes on."""
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((epoch for epoch, (x, y) in pairs if x != y), None)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.ulps import ranks
-from xorbench.observe.records import Float64Reference, TrainingRecord, epoch_digests_sha256
+from xorbench.observe.records.golden import Float64Reference, epoch_digests_sha256
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Case, device_type
 from xorbench.plan.honour import float64_key, float64_refusal
 from xorbench.plan.recipe import EPOCH_WEIGHT_BYTES, UNIVERSAL_VISITS, Recipe

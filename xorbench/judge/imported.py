@@ -25,7 +25,8 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import pool, spread
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
-from xorbench.observe.records import Benchmark, ImportInfo, Run
+from xorbench.observe.pytest_benchmark import Benchmark, ImportInfo
+from xorbench.observe.records.run import Run
 from xorbench.plan.recipe import Recipe
 
 CLAIMS: Final = ("accuracy", "weights_sha256")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from xorbench.judge.verdicts import failed
-from xorbench.observe.records import LessonRecord, LessonsInfo, Outcome, Verdict
+from xorbench.judge.verdicts import Outcome, Verdict, failed
+from xorbench.observe.records.lessons import LessonRecord, LessonsInfo
 
 OUTCOMES: Final[dict[str, Outcome]] = {
     "holds": "pass",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import distance_ulps, weights_after
 from xorbench.plan.axes import AXES, Axis, BitChange, Expectation
 from xorbench.plan.case import Variant
+from xorbench.plan.digest import first_difference
 from xorbench.plan.matrix import edges
 
 

@@ -9,16 +9,16 @@ import numpy as np
 from xorbench.judge import clocks
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import Pool, median_log_ratio, pool, spread
-from xorbench.observe.records import TrainingRecord
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import BASE_CONFIG, Variant
 from xorbench.plan.engines import calibration_of
 
 NOISY_PERCENT: Final = 10.0
-NOISY: Final = f"IQR above {NOISY_PERCENT:g} % of the median"
+NOISY: Final = f"IQR above {NOISY_PERCENT:g}% of the median"
 # What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
 # a case's normalized time (a natural logarithm), and the share of a small shift of the raw
 # calibration time that remains in it. Of a large shift more does: with every epoch and every
-# calibration time stretched by 80 %, 8 % of the shift (0.3 ms an epoch, long or short).
+# calibration time stretched by 80%, 8% of the shift (0.3 ms an epoch, long or short).
 BETWEEN_RUNS: Final = 0.004
 RESIDUAL_DRIFT: Final = 0.02
 

@@ -10,8 +10,8 @@ from xorbench.judge.questions import FAST, RIGHT, SAME
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.system_samples import trouble
-from xorbench.judge.verdicts import worst
-from xorbench.observe.records import Outcome, Run, Verdict
+from xorbench.judge.verdicts import Outcome, Verdict, worst
+from xorbench.observe.records.run import Run
 from xorbench.plan.case import Variant
 
 WORDS: Final[dict[Outcome, str]] = {
@@ -103,7 +103,7 @@ def _fast(evidence: Evidence) -> str:
         return "no time can be believed: see the clock check"
     slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
     shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
-    sure = "95 % intervals" if slow.low is not None else "one process, so without intervals"
+    sure = "95% intervals" if slow.low is not None else "one process, so without intervals"
     which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""

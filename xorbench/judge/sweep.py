@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from xorbench.judge.stats import quantile
-from xorbench.judge.verdicts import failed, inconclusive, passed, skipped
-from xorbench.observe.records import Chunk, Example, Known, SweepInfo, Verdict
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped
+from xorbench.observe.records.sweep import Chunk, Example, Known, SweepInfo
 
 QUARTILES: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 

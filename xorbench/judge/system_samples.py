@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Final
 
-from xorbench.observe.records import SystemSample
+from xorbench.observe.records.system import SystemSample
 
 # Above these, on average or in one second, the machine was not this run's alone.
 OTHERS_PERCENT: Final = (5.0, 25.0)
@@ -26,7 +26,7 @@ def trouble(samples: Sequence[SystemSample]) -> list[str]:
 def _too_much(what: str, percents: Sequence[float], limits: tuple[float, float]) -> str:
     if not percents or (mean(percents) <= limits[0] and max(percents) <= limits[1]):
         return ""
-    shown = f"{mean(percents):.0f} % of the processors' time, up to {max(percents):.0f} %"
+    shown = f"{mean(percents):.0f}% of the processors' time, up to {max(percents):.0f}%"
     return f"contended: {what} {shown} in a second"
 
 

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
+
+from msgspec import Struct
 
 from xorbench.errors import (
     CHECK_FAILED,
@@ -11,7 +13,19 @@ from xorbench.errors import (
     INTERRUPTED,
     PASSED,
 )
-from xorbench.observe.records import Outcome, Verdict
+
+Outcome = Literal["pass", "fail", "inconclusive", "skipped"]
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What one check says of one subject: a variant, a process, a device, a seed."""
+
+    check: str
+    subject: str
+    outcome: Outcome
+    expected: str
+    actual: str
+    hint: str = ""
 
 
 def passed(check: str, subject: str, expected: str, actual: str) -> Verdict:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xorbench.observe.records import WeightRecord
+from xorbench.observe.records.training import WeightRecord
 from xorbench.plan import digest
 
 

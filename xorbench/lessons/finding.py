@@ -40,7 +40,7 @@ def accelerator() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class SpeedRatio:
-    """How many times longer one thing takes than another: median, 95 % interval, pairs."""
+    """How many times longer one thing takes than another: median, 95% interval, pairs."""
 
     median: float
     low: float
@@ -62,7 +62,7 @@ def time_ratio(
 ) -> SpeedRatio:
     """Time both in turn, as often as there are pairs; the interval of the median is by ranks.
 
-    Between the ranks `n/2 ± 0.98 √n` lies the median with 95 %, whatever the distribution.
+    Between the ranks `n/2 ± 0.98 √n` lies the median with 95%, whatever the distribution.
     """
     ratios = []
     for number in range(pairs + 2):

@@ -67,7 +67,7 @@ LESSONS: Final = {
             training.linear_fails,
         ),
         Lesson(
-            "100 %",
+            "100%",
             "whether every test point comes out right depends on seed and batch size",
             training.chance,
         ),

@@ -1,4 +1,4 @@
-"""Lessons on loss, gradients, the shape of the problem, and what 100 % rests on."""
+"""Lessons on loss, gradients, the shape of the problem, and what 100% rests on."""
 
 from collections.abc import Callable
 from typing import Final

@@ -17,7 +17,7 @@ import xorbench
 from xorbench.errors import BadFile, BadOption
 from xorbench.measure import working_folder
 from xorbench.measure.working_folder import CopyPlan
-from xorbench.observe.store import write_whole
+from xorbench.observe.files import write_whole
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"

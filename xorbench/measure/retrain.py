@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from xorbench.measure.runner import SAME_TO_RESUME, ProcessSlot
+from xorbench.measure.preflight import SAME_TO_RESUME
+from xorbench.measure.slots import ProcessSlot
 from xorbench.observe.trace import EpochTrace
 from xorbench.plan.case import Case, to_dict
 from xorbench.plan.faults import FaultSpec

@@ -1,6 +1,5 @@
 """What went on around a run: other programs, time stolen by other machines, accelerator clocks."""
 
-import importlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -8,17 +7,10 @@ from typing import Any, Final
 
 import psutil
 
-from xorbench.observe.records import AcceleratorState, SystemSample
+from xorbench.measure.nvml import Cards
+from xorbench.observe.records.system import SystemSample
 
 EVERY_S: Final = 1.0
-# NVML's reasons for lower clocks that are trouble; idle and an application's own setting are none.
-_TROUBLE: Final = {
-    "SwPowerCap": "power cap",
-    "HwSlowdown": "hardware slowdown",
-    "SwThermalSlowdown": "thermal slowdown",
-    "HwThermalSlowdown": "hardware thermal slowdown",
-    "HwPowerBrakeSlowdown": "power brake",
-}
 
 
 class Watch:
@@ -29,7 +21,7 @@ class Watch:
         self._began = self._last = clock()
         self._cpu = _cpu_seconds()
         self._own: dict[int, float] = {}
-        self._gpus = _gpus()
+        self._cards = Cards()
 
     def sample(self, processes: Iterable[int]) -> SystemSample | None:
         """The machine since the last sample, of a second or longer; None before that.
@@ -50,7 +42,7 @@ class Watch:
             load_average_1min=os.getloadavg()[0],
             others_percent=round(max(0.0, 100 * busy / total), 2) if self._own else None,
             steal_percent=round(100 * spent["steal"] / total, 2),
-            accelerators=[state(*gpu) for gpu in self._gpus],
+            accelerators=self._cards.states(),
         )
         self._last, self._cpu, self._own = now, cpu, own
         return found
@@ -84,31 +76,3 @@ def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
 
 def _total(times: Any) -> float:
     return float(times.user + times.system)
-
-
-def _gpus() -> list[tuple[Any, Any]]:
-    """NVML and a handle for each of its devices; none where there is no NVIDIA driver."""
-    try:
-        nvml = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-        return [
-            (nvml, nvml.nvmlDeviceGetHandleByIndex(i)) for i in range(nvml.nvmlDeviceGetCount())
-        ]
-    except Exception:
-        return []
-
-
-def state(nvml: Any, handle: Any) -> AcceleratorState:
-    """Clocks (MHz), temperature (°C) and the reasons for lower clocks, as NVML tells them."""
-    reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    names = [
-        text
-        for key, text in _TROUBLE.items()
-        if reasons & getattr(nvml, f"nvmlClocksThrottleReason{key}", 0)
-    ]
-    return AcceleratorState(
-        clock_mhz=nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        highest_clock_mhz=nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
-        temperature_c=nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        throttled=names,
-    )

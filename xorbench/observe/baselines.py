@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.errors import BadFile, BadOption
-from xorbench.observe import store
+from xorbench.observe import files, loading
 
 FOLDER: Final = "baselines"
 KEPT: Final = ("run.json", "results.jsonl", "verdicts.json", "system_samples.jsonl")
@@ -30,7 +30,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     folder = root / FOLDER / name
     if folder.exists() and not replace:
         raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
-    observed = store.load(run)
+    observed = loading.load(run)
     flaws = (
         (not observed.info.finished or observed.unfinished, "is not finished"),
         (observed.info.faults, "has injected faults"),
@@ -45,7 +45,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     for file in KEPT:
         if (run / file).exists():
-            store.write_whole(partial / file, store.read_bytes(run / file))
+            files.write_whole(partial / file, files.read_bytes(run / file))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from xorbench.observe.store import read_kept, write_whole
+from xorbench.observe.files import write_whole
+from xorbench.observe.kept import read_kept
 
 SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/calibrations.json"

@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from xorbench.errors import BadFile
-from xorbench.observe.records import (
-    EpochLine,
-    Failure,
-    Float64Reference,
-    GoldenInputs,
-    Line,
-    RunInfo,
-    Skip,
-    TrainingRecord,
-    WeightRecord,
-    slot_of,
-    slots,
-)
+from xorbench.observe.records.golden import Float64Reference, GoldenInputs
+from xorbench.observe.records.line import Line
+from xorbench.observe.records.process import slot_of, slots
+from xorbench.observe.records.run import RunInfo
+from xorbench.observe.records.training import EpochLine, Failure, Skip, TrainingRecord, WeightRecord
 from xorbench.plan import digest
 
 HINT: Final = "each line is evidence once: take the file as the run wrote it"

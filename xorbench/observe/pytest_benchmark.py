@@ -2,13 +2,19 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any, Final
+from itertools import accumulate
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta, Struct, convert
 
-from xorbench.errors import BadFile, BadOption
-from xorbench.observe.records import Benchmark, BenchmarkFile, Origin, Run, Stats, TrainingRecord
+from xorbench.errors import BadFile
+from xorbench.observe.files import UNDECODABLE
+from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import ProcessConfig, variant_id
+from xorbench.plan.recipe import Recipe
 
 FORMAT_VERSION: Final = "5.3.0"  # of pytest-benchmark, whose field names these are
 NO_COMMIT: Final = {
@@ -19,6 +25,114 @@ NO_COMMIT: Final = {
     "project": "xorbench",
     "branch": "(unknown)",
 }
+
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+NotNegative = Annotated[float, Meta(ge=0)]
+
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """The statistics of one benchmark under pytest-benchmark's names, in seconds.
+
+    `data` has one entry a round; None where the file was saved without them. `ops` are a second.
+    """
+
+    min: Seconds
+    max: Seconds
+    mean: Seconds
+    stddev: NotNegative
+    rounds: Positive
+    median: Seconds
+    iqr: NotNegative
+    q1: Seconds
+    q3: Seconds
+    iqr_outliers: int
+    stddev_outliers: int
+    outliers: str
+    ld15iqr: Seconds
+    hd15iqr: Seconds
+    ops: Seconds
+    total: Seconds
+    iterations: Positive
+    data: list[Seconds] | None = None
+
+    def __post_init__(self) -> None:
+        if self.data is not None and len(self.data) != self.rounds:
+            raise ValueError(f"data has {len(self.data)} entries, not {self.rounds} as rounds says")
+
+
+class Benchmark(Struct, frozen=True, kw_only=True):
+    """One benchmark of a file of pytest-benchmark; what the file says, taken on trust."""
+
+    group: str | None
+    name: str
+    fullname: str
+    params: dict[str, Any] | None
+    param: str | None
+    extra_info: dict[str, Any]
+    options: dict[str, Any]
+    stats: Stats
+
+    def __post_init__(self) -> None:
+        by_process = self.extra_info.get("rounds_by_process")
+        if by_process is None or self.stats.data is None:
+            return
+        if sum(convert(by_process, dict[str, Positive]).values()) != self.stats.rounds:
+            raise ValueError(f"rounds_by_process does not add up to the {self.stats.rounds} rounds")
+
+    @property
+    def processes(self) -> list[list[float]]:
+        """The rounds by the process that they ran in: one, unless an export of ours says more."""
+        data = self.stats.data
+        if data is None:
+            return []
+        counts = self.extra_info.get("rounds_by_process", {"": len(data)}).values()
+        ends = accumulate(counts)
+        return [data[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """The run that an exported file was made from."""
+
+    run: str
+    version: str
+    command: str
+    started: str
+    recipe: Recipe
+    recipe_sha256: str
+    faults: list[str]
+
+
+class BenchmarkFile(Struct, frozen=True, kw_only=True):
+    """A file of pytest-benchmark; `xorbench` is there where this program exported it."""
+
+    machine_info: dict[str, Any]
+    commit_info: dict[str, Any]
+    benchmarks: list[Benchmark]
+    datetime: str
+    version: str
+    xorbench: Origin | None = None
+
+
+class ImportInfo(Struct, frozen=True, kw_only=True):
+    """`run.json` of an imported file: times and claims, without digests, calibration or weights."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "benchmark"
+    xorbench_version: str
+    id: str
+    name: str | None = None
+    command: str
+    started: str
+    anonymous: bool = False
+    source: str
+    imported: BenchmarkFile
+    finished: str
 
 
 def to_json(run: Run) -> str:
@@ -139,7 +253,7 @@ def from_json(content: bytes, place: str) -> BenchmarkFile:
     """The file as a record; raises `BadFile`, which names the place, for what is none."""
     try:
         found = msgspec.json.decode(content, type=BenchmarkFile)
-    except (msgspec.MsgspecError, UnicodeDecodeError, BadOption) as error:
+    except UNDECODABLE as error:
         hint = "a file that pytest --benchmark-json or --benchmark-save wrote"
         raise BadFile(f"{place}: not a file of pytest-benchmark: {error}", hint) from None
     names = [benchmark.fullname for benchmark in found.benchmarks]

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.errors import BadFile
-from xorbench.observe.store import write_whole
+from xorbench.observe.files import UNDECODABLE, decoded, place, write_whole
 from xorbench.observe.tensors import WIDTHS
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
@@ -298,13 +298,10 @@ def presence(folder: Path) -> list[PresenceLine]:
     for line in lines:
         try:
             found.append(msgspec.json.decode(line, type=PresenceLine))
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             continue
     return found
 
 
 def _decoded(path: Path, number: int, line: bytes, kind: type[LineKind]) -> LineKind:
-    try:
-        return msgspec.json.decode(line, type=kind)
-    except msgspec.MsgspecError as error:
-        raise BadFile(f"{path}:{number}: damaged: {error}") from None
+    return decoded(line, kind, place(path, number))

@@ -8,6 +8,11 @@ DIGITS: Final = 16  # hex digits, 64 bits, that are kept of a digest where there
 Entry = tuple[str, str, Sequence[int], bytes]  # name, dtype, shape, little-endian bytes
 
 
+def first_difference(a: Sequence[str], b: Sequence[str]) -> int | None:
+    """The first place at which two sequences of digests differ; None where one goes on."""
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+
+
 def sha256(entries: Iterable[Entry]) -> str:
     """SHA-256 over `name NUL dtype NUL shape-joined-by-commas NUL bytes` of each entry, in order.
 

@@ -96,6 +96,10 @@ def described_device(device: str) -> dict[str, Any]:
     return found
 
 
+def _lacks_cuda(kind: str) -> bool:
+    return kind == "cuda" and torch.version.cuda is None and torch.version.hip is None
+
+
 def unavailable_reason(device: str) -> str | None:
     """Why this machine cannot train on the device, or None where it can."""
     kind, _, index = device.partition(":")
@@ -103,7 +107,8 @@ def unavailable_reason(device: str) -> str | None:
         return None
     present = _accelerator()
     if present is None:
-        return f"no {kind} device: this PyTorch sees no accelerator"
+        sees = "is built without CUDA" if _lacks_cuda(kind) else "sees no accelerator"
+        return f"no {kind} device: this PyTorch ({torch.__version__}) {sees}"
     if kind != present:
         return f"no {kind} device: the accelerator here is {present}"
     if index and int(index) >= _device_count():

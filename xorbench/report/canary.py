@@ -8,12 +8,11 @@ from typing import Any, Final
 import msgspec
 from tabulate import tabulate
 
+from xorbench.errors import EXIT_WORDS
 from xorbench.judge.canary import BurnedUnit
-from xorbench.judge.verdicts import summary
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict, summary
 
 MARKS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "?", "skipped": "-"}
-WORDS: Final = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE", 4: "DEVICE MISSING", 130: "INTERRUPTED"}
 
 
 def text(
@@ -23,7 +22,7 @@ def text(
     rows = [[MARKS[v.outcome], v.subject, v.check, v.actual] for v in verdicts]
     hints = [f"{v.check} on {v.subject}: expected {v.expected}; hint: {v.hint}"
              for v in verdicts if v.hint and v.outcome == "fail"]  # fmt: skip
-    last = f"{WORDS[exit_code]}: {summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
+    last = f"{EXIT_WORDS[exit_code]}: {summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
     return "\n".join([tabulate(rows, tablefmt="plain", disable_numparse=True), *hints, last])
 
 
@@ -38,7 +37,7 @@ def markdown(
     columns = ["outcome", "device", "check", "found", "hint"]
     rows = [[v.outcome, v.subject, v.check, v.actual, v.hint] for v in verdicts]
     frame = pd.DataFrame(rows, columns=columns, dtype=str)
-    head = f"## xorbench canary: {WORDS[exit_code]}"
+    head = f"## xorbench canary: {EXIT_WORDS[exit_code]}"
     last = f"{summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
     return f"{head}\n\n{to_markdown(frame)}\n\n{last}\n"
 
@@ -53,7 +52,7 @@ def as_json(
     """For programs; rates are FLOP or bytes a second, one a turn."""
     answer = {
         "schema_version": 1,
-        "verdict": WORDS[exit_code],
+        "verdict": EXIT_WORDS[exit_code],
         "exit_code": exit_code,
         "wall_s": wall_s,
         "machine": machine,

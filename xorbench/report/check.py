@@ -8,7 +8,7 @@ from xorbench.judge.against import AgainstAnswer
 from xorbench.judge.check import COMPONENTS, CheckRuns, Conclusion, verdicts
 from xorbench.judge.questions import SAME
 from xorbench.judge.summary import Answer
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown
 

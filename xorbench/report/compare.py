@@ -51,7 +51,7 @@ def _whole(found: Comparison, table: TableText, mark: str) -> str:
 def _title(found: Comparison) -> str:
     if found.figures == "raw":
         return f"Code and software: raw time, B ÷ A (threshold {found.machine_threshold:g}×)"
-    asked = f"threshold {found.threshold * 100:g} %"
+    asked = f"threshold {found.threshold * 100:g}%"
     return (
         f"Code and settings: normalized time, lower is faster, B ÷ A ({asked}; intervals by Holm)"
     )

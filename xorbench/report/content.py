@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from xorbench.judge.summary import Answer
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,6 +20,7 @@ class Section:
     csv: pd.DataFrame | None = None  # every digit and row; None where there is no file
     terminal: bool = False
     optional: bool = False  # left out where it is empty
+    lines: Sequence[str] | None = None  # what a terminal shows in place of the table
 
     @property
     def shown(self) -> bool:

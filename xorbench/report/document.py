@@ -2,20 +2,23 @@
 
 import json
 from collections.abc import Sequence
+from itertools import islice
+from typing import Final
 
 import msgspec
 import pandas as pd
 
-from xorbench.judge.verdicts import summary
-from xorbench.observe.records import Verdict
-from xorbench.report.content import Content
+from xorbench.errors import EXIT_WORDS
+from xorbench.judge.verdicts import Verdict, summary
+from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, to_markdown, to_terminal
 
 
 def markdown(content: Content) -> str:
     """`report.md`."""
     head = pd.DataFrame(content.heading, columns=["what", "value"])
-    parts = ["# xorbench report", to_markdown(head), f"**{summary(content.verdicts)}**"]
+    said = ["\n".join(_answers(content))] if content.answers else []
+    parts = ["# xorbench report", *said, f"**{summary(content.verdicts)}**", to_markdown(head)]
     failed = failures(content.verdicts)
     if failed:
         parts += ["## What failed", "\n".join(f"- {escape(line)}" for line in failed)]
@@ -28,8 +31,8 @@ def markdown(content: Content) -> str:
 
 def brief(content: Content) -> str:
     """What a CI shows beside a build: answers, what failed, the main tables."""
-    said = [f"- **{a.question} {a.word}.** {escape(a.sentence)}" for a in content.answers]
-    parts = [f"## xorbench {content.id}", "\n".join(said), f"**{summary(content.verdicts)}**"]
+    said = "\n".join(_answers(content))
+    parts = [f"## xorbench {content.id}", said, f"**{summary(content.verdicts)}**"]
     failed = failures(content.verdicts)
     parts += ["### What failed", "\n".join(f"- {escape(x)}" for x in failed)] if failed else []
     for section in content.sections:
@@ -38,17 +41,43 @@ def brief(content: Content) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def terminal(content: Content) -> str:
-    """What a command prints: heading, the main tables, what failed, the verdict."""
+def _answers(content: Content) -> list[str]:
+    return [f"- **{a.question} {a.word}.** {escape(a.sentence)}" for a in content.answers]
+
+
+SCREEN: Final = 20  # rows of a table that a terminal shows, where nothing failed
+
+
+def terminal(content: Content, exit_code: int, *, verbose: bool = False) -> str:
+    """What a command prints: heading, the main tables, what failed; the answers come last.
+
+    A table that is longer than a screen is left to the report, unless something failed.
+    """
     width = max(len(key) for key, _ in content.heading)
     parts = ["\n".join(f"{key:<{width}}  {value}" for key, value in content.heading)]
-    for section in content.sections:
-        if section.terminal and section.shown:
-            parts += [f"{section.title}\n\n{to_terminal(section.frame)}"]
     failed = failures(content.verdicts)
+    whole = verbose or bool(failed)
+    shown = [section for section in content.sections if section.terminal and section.shown]
+    parts += [_printed(section, whole=whole) for section in shown]
     parts += ["\n".join(failed)] if failed else []
-    said = [summary(content.verdicts)] if content.verdicts or not content.answers else []
-    return "\n\n".join([*parts, *said])
+    return "\n\n".join([*parts, _verdict(content, exit_code)])
+
+
+def _printed(section: Section, *, whole: bool) -> str:
+    if section.lines is not None:
+        return "\n".join(section.lines)
+    if len(section.frame) > SCREEN and not whole:
+        return f"{section.title}: {len(section.frame)} rows, in report.md (--verbose prints them)"
+    return f"{section.title}\n\n{to_terminal(section.frame)}"
+
+
+def _verdict(content: Content, exit_code: int) -> str:
+    """The answers, then the verdict, then what to do next."""
+    lines = [f"{a.question} {a.word}. {a.sentence}" for a in content.answers]
+    counted = [summary(content.verdicts)] if content.verdicts or not content.answers else []
+    lines.append(": ".join([EXIT_WORDS[exit_code], *counted]))
+    hints = (v.hint for v in content.verdicts if v.outcome in ("fail", "inconclusive") and v.hint)
+    return "\n".join([*lines, *[f"next: {hint}" for hint in islice(hints, 1)]])
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:

@@ -8,18 +8,17 @@ from typing import Final
 
 import pandas as pd
 
-from xorbench.fleet.records import Finding, Fleet, key_name
-from xorbench.fleet.rules import CODES, FleetData, device_pace
+from xorbench.fleet.data import FleetData
+from xorbench.fleet.records import Fleet, key_name
+from xorbench.fleet.rules.speed import device_pace
 from xorbench.judge.questions import FAST, RIGHT, SAME
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import passed, worst
-from xorbench.observe.records import Outcome, Verdict
+from xorbench.judge.verdicts import Verdict, worst
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn
 from xorbench.report.text import frame_of
 
 SHOWN: Final = 200  # rows of a table that grows with the fleet
-OPEN: Final = ("XB104", "XB113")  # something is wrong, but nobody is known to be
 QUESTION: Final = {
     "peers": SAME,
     "rerun": SAME,
@@ -31,54 +30,6 @@ QUESTION: Final = {
     "throttling": FAST,
     "temperature": FAST,
 }
-
-
-def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict]:
-    """Each finding as a verdict, and a pass for each check that found nothing."""
-    bad = {CODES[f.code].check for f in findings if f.severity != "note"}
-    found = [_verdict(finding) for finding in findings]
-    if not fleet_data.nodes:
-        return found
-    checked = [check for check in _checked(fleet_data) if check not in bad]
-    whole = f"{len(fleet_data.nodes)} devices"
-    return [*found, *(passed(check, "fleet", "nobody is odd", whole) for check in checked)]
-
-
-def _verdict(finding: Finding) -> Verdict:
-    outcome: Outcome = "fail" if finding.severity != "note" else "skipped"
-    return Verdict(
-        check=CODES[finding.code].check,
-        subject=who(finding),
-        outcome="inconclusive" if finding.code in OPEN else outcome,
-        expected="as its peers",
-        actual=f"{finding.code}: {finding.found}",
-        hint=finding.remedy,
-    )
-
-
-def who(finding: Finding) -> str:
-    """Who the finding is about, in a few words."""
-    rank = "" if finding.rank is None else f"rank {finding.rank}"
-    return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
-
-
-def _checked(fleet_data: FleetData) -> list[str]:
-    """The checks that had something to check."""
-    having = {
-        "universal": any(node.checked for node in fleet_data.nodes),
-        "arithmetic": any(node.checked for node in fleet_data.nodes),
-        "probes": any(node.checked for node in fleet_data.nodes),
-        "peers": any(len(group) > 1 for group in fleet_data.groups.by_training.values()),
-        "rerun": any(one.processes > 1 for node in fleet_data.nodes for one in node.trainings),
-        "atlas": bool(fleet_data.atlas),
-        "collective": bool(fleet_data.replicas),
-        "speed": any(len(group) > 2 for group in fleet_data.groups.by_model.values()),
-        "baseline": fleet_data.baseline is not None,
-        "presence": True,
-        "completion": True,
-        "record": True,
-    }
-    return [check for check, there in having.items() if there]
 
 
 def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> Content:

@@ -9,10 +9,11 @@ import pandas as pd
 from xorbench.judge.compare import Comparison, Speed, VariantRatio, compare
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import Answer
-from xorbench.observe.records import SCHEMA_VERSION, Run
+from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import INK, MOST_LINES, drawn, line_style, short_names
-from xorbench.report.tables import throughput
+from xorbench.report.tables.speed import throughput
 from xorbench.report.text import TableRow
 
 FIGURE: Final = "normalized time"

@@ -4,7 +4,7 @@ import pandas as pd
 
 from xorbench.judge.imported import log_medians
 from xorbench.judge.stats import pooled
-from xorbench.observe.records import Benchmark, BenchmarkFile, ImportInfo
+from xorbench.observe.pytest_benchmark import Benchmark, BenchmarkFile, ImportInfo
 from xorbench.report.content import Content, Section
 from xorbench.report.runs import flattened
 

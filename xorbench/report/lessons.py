@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from xorbench.observe.records import LessonsInfo, Verdict
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.lessons import LessonsInfo
 from xorbench.report.content import Content, Section
 from xorbench.report.runs import flattened, machine_line, software
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from xorbench.errors import BadOption
 from xorbench.judge.canary import BurnedUnit, rate
-from xorbench.observe.records import Outcome, Verdict
+from xorbench.judge.verdicts import Outcome, Verdict
 
 VALUES: Final[dict[Outcome, int]] = {"pass": 1, "fail": 0, "inconclusive": -1}
 UNITS: Final = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from xorbench.judge import system_samples
 from xorbench.judge.summary import answers
-from xorbench.observe.records import Run, RunInfo, Verdict
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.run import Run, RunInfo
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
 from xorbench.report.tables import TABLES, Table
@@ -51,6 +52,7 @@ def _section(table: Table, run: Run, verdicts: Sequence[Verdict]) -> Section:
         csv=table.filed(frame, run),
         terminal=table.terminal,
         optional=table.optional,
+        lines=table.lines and table.lines(frame),
     )
 
 

@@ -11,12 +11,14 @@ import pandas as pd
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import summary, worst
-from xorbench.observe.records import SCHEMA_VERSION, Run, Verdict
+from xorbench.judge.verdicts import Verdict, summary, worst
+from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, short_names
 from xorbench.report.runs import machine_line, software
-from xorbench.report.tables import accuracy, throughput
+from xorbench.report.tables.right import accuracy
+from xorbench.report.tables.speed import throughput
 from xorbench.report.text import TableRow, number
 
 MARKERS = "osD^vP*X"
@@ -61,7 +63,7 @@ def content(sides: Sequence[RunSide]) -> Content:
             Picture(
                 name="speeds",
                 title="Speed by case and run",
-                caption="Samples per second of each case in each run, with its 95 % interval",
+                caption="Samples per second of each case in each run, with its 95% interval",
                 data=partial(speeds, named),
                 draw=partial(draw_speeds, list(named)),
                 describe=say_speeds,
@@ -186,7 +188,7 @@ def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
             )
         axes.set_yticks(places, short_names(list(frame["case"])))
         axes.set_xlim(left=0)
-        axes.set_xlabel("samples/s (95 % interval between processes)")
+        axes.set_xlabel("samples/s (95% interval between processes)")
         axes.grid(visible=False, axis="y")
         axes.legend()
     return out.getvalue()

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from xorbench.judge.sweep import SweepEvidence
-from xorbench.observe.records import Example
+from xorbench.observe.records.sweep import Example
 from xorbench.report.drawing import COLOURS, drawn, line_style
 
 
@@ -36,7 +36,7 @@ def draw_shares(frame: pd.DataFrame) -> str:
 def say_shares(frame: pd.DataFrame) -> str:
     """Where each line ends."""
     last = frame.drop(columns="epoch").iloc[-1]
-    ends = ", ".join(f"{name}: {share:.1f} %" for name, share in last.items())
+    ends = ", ".join(f"{name}: {share:.1f}%" for name, share in last.items())
     return f"After {len(frame)} epochs {ends}."
 
 

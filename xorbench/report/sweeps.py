@@ -9,7 +9,7 @@ import pandas as pd
 
 from xorbench.judge.stats import pooled, wilson
 from xorbench.judge.sweep import SweepEvidence, Tally
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.runs import flattened, machine_line
 from xorbench.report.sweep_plots import (
@@ -20,7 +20,8 @@ from xorbench.report.sweep_plots import (
     shares,
     shown_points,
 )
-from xorbench.report.tables import checks, mib
+from xorbench.report.tables.overview import checks
+from xorbench.report.tables.table import mib
 from xorbench.report.text import TableRow
 
 SCORE_ROWS: Final = 12

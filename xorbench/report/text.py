@@ -7,6 +7,8 @@ from typing import Any, Final
 import pandas as pd
 from tabulate import tabulate
 
+from xorbench.errors import printable
+
 TableRow = dict[str, Any]
 
 
@@ -50,12 +52,12 @@ SAME_INTERVAL: Final = ("epochs/s", "steps/s")
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as text: `X`, `X low`, `X high` become `X [95 % interval]`; digests are cut."""
+    """The frame as text: `X`, `X low`, `X high` become `X [95% interval]`; digests are cut."""
     columns: dict[str, list[str]] = {}
     for name in frame.columns:
         if f"{name} low" in frame.columns and name not in SAME_INTERVAL:
             triples = zip(frame[name], frame[f"{name} low"], frame[f"{name} high"], strict=True)
-            columns[f"{name} [95 %]"] = [_interval(*triple) for triple in triples]
+            columns[f"{name} [95%]"] = [_interval(*triple) for triple in triples]
         elif not name.endswith((" low", " high")):
             columns[name] = [_cell(name, value) for value in frame[name]]
     kept = {name: cells for name, cells in columns.items() if any(cells) or name == "case"}
@@ -115,4 +117,5 @@ def numeric(cells: pd.Series) -> bool:
 
 def escape(cell: str) -> str:
     """Text that stays within its line and its table cell in Markdown, and brings no tag."""
-    return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    cell = cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return printable(" ".join(cell.replace("](", "]\\(").split()))

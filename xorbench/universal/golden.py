@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption, XorbenchError
-from xorbench.universal import spec
+from xorbench.plan.digest import first_difference
 from xorbench.universal.backends import BACKENDS
 from xorbench.universal.probe import GROUPS, expected, probe, sha256
 from xorbench.universal.spec import UniversalRecipe
@@ -173,7 +173,9 @@ def check_epoch_digests(train: Train) -> Checked:
 
 def compare_epoch_digests(actual: Sequence[str], right: Sequence[str]) -> Checked:
     """Compare epoch digests with the right ones."""
-    where = spec.first_difference(actual, right)
+    where = first_difference(actual, right)
+    if where is None and len(actual) != len(right):  # a missing one differs
+        where = min(len(actual), len(right))
     place = "" if where is None else f", epoch {where}"
     return Checked(f"epoch digests of seed 0{place}", _entry(right, where), _entry(actual, where))
 

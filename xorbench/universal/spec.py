@@ -244,11 +244,3 @@ _HEADS: Final = tuple(
 def combined_sha256(sha256s: Iterable[str]) -> str:
     """SHA-256 of the digests' raw bytes, in order: one digest for many trainings."""
     return hashlib.sha256(b"".join(bytes.fromhex(one) for one in sha256s)).hexdigest()
-
-
-def first_difference(actual: Sequence[str], expected: Sequence[str]) -> int | None:
-    """Where two lists first differ (a missing entry differs), or None if they are equal."""
-    for i, (one, other) in enumerate(zip(actual, expected, strict=False)):
-        if one != other:
-            return i
-    return None if len(actual) == len(expected) else min(len(actual), len(expected))

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from xorbench.judge.checks import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import failed, passed
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict, failed, passed
 
 
 def falling(name: str, evidence: Evidence) -> Iterator[Verdict]:

@@ -9,7 +9,8 @@ from typing import Final
 from xorbench.judge.checks import completion, devices, leftovers, sameness, witnesses
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records import Run, Verdict
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.run import Run
 from xorbench.plan.registry import Registry
 
 __all__ = ["CHECKS", "Check", "judge"]

@@ -7,9 +7,9 @@ import numpy as np
 
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import failed, inconclusive, passed
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
 from xorbench.judge.weights import values_of
-from xorbench.observe.records import TrainingRecord, Verdict
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
 from xorbench.plan.engines import training_kind
 from xorbench.plan.recipe import BASE_BATCH_SIZE

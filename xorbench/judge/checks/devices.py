@@ -6,9 +6,10 @@ from typing import Final
 
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped, some
 from xorbench.judge.weights import largest_difference
-from xorbench.observe.records import Fact, ProbeRecord, TrainingRecord, Verdict
+from xorbench.observe.records.golden import Fact, ProbeRecord
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import device_type
 
 

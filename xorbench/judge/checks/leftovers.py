@@ -5,9 +5,9 @@ from typing import Final
 
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import failed, passed
+from xorbench.judge.verdicts import Verdict, failed, passed
 from xorbench.judge.weights import sha256_of
-from xorbench.observe.records import TrainingRecord, Verdict
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import RIGHT
-from xorbench.observe.records import Verdict
+from xorbench.judge.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)

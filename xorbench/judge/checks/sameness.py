@@ -8,12 +8,13 @@ from typing import Final
 
 from xorbench.judge import settings_table
 from xorbench.judge.checks.row import Check
-from xorbench.judge.evidence import Evidence, first_difference
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import SAME
-from xorbench.judge.verdicts import failed, passed, skipped, some
-from xorbench.observe.records import TrainingRecord, Verdict
+from xorbench.judge.verdicts import Verdict, failed, passed, skipped, some
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.axes import Axis
 from xorbench.plan.case import ProcessConfig, Variant
+from xorbench.plan.digest import first_difference
 from xorbench.plan.engines import inputs_name, training_kind
 from xorbench.plan.matrix import edges, group_name
 

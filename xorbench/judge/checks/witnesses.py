@@ -10,15 +10,10 @@ from typing import Final
 from xorbench.judge import clocks, float64_error
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import failed, inconclusive, passed, skipped, some
-from xorbench.observe.records import (
-    Failure,
-    GoldenInputs,
-    TrainingRecord,
-    Verdict,
-    process_order,
-    slot_of,
-)
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped, some
+from xorbench.observe.records.golden import GoldenInputs
+from xorbench.observe.records.process import process_order, slot_of
+from xorbench.observe.records.training import Failure, TrainingRecord
 from xorbench.plan.case import Variant
 from xorbench.plan.engines import training_kind
 

@@ -1,0 +1,74 @@
+"""What a process answers where the right answer is known; that it gives none is a fact too."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from xorbench.measure.process import OperationFailed, ProcessDied
+from xorbench.measure.slots import ProcessSlot
+from xorbench.observe.records.golden import Fact, Golden, GoldenInputs, ProbeRecord
+from xorbench.plan.case import device_type, to_dict
+from xorbench.plan.recipe import Recipe
+
+
+def require_working(slot: ProcessSlot, device: str, error: str) -> None:
+    """Raise `ProcessDied` where the device no longer works in the slot's process after an error.
+
+    Such an error stays: whatever is asked next of the device, it fails with the same message. The
+    process is ended, so that no other case is blamed.
+    """
+    if device_type(device) == "cpu" or not slot.ask("probe", devices=[device])[device]:
+        return
+    if slot.process:
+        slot.process.kill()
+    raise ProcessDied(f"{device} did not work any more after {error}")
+
+
+def unanswered(golden: Golden) -> str:
+    """The error in place of what the device gives; empty where it gave something everywhere."""
+    errors = (_error_in(golden.arithmetic), *map(unanswered_probe, golden.probes))
+    return next(filter(None, errors), "")
+
+
+def unanswered_probe(found: ProbeRecord) -> str:
+    """The error in place of what a probe finds; empty where it came to its end."""
+    return _error_in(found.wrong)
+
+
+def _error_in(facts: Sequence[Fact]) -> str:
+    return next((fact.actual for fact in facts if fact.what == GOLDEN_OPERATION), "")
+
+
+GOLDEN_OPERATION: Final = "the operation"
+
+
+def golden_of(slot: ProcessSlot, device: str) -> Golden:
+    """What the device gives where the right answer is known; that it gives none is a fact too."""
+    try:
+        return msgspec.convert(slot.ask("universal", device=device), Golden)
+    except OperationFailed as error:
+        none = [_no_answer(error)]
+        return Golden(arithmetic=none, universal=none)
+
+
+def probe_of(slot: ProcessSlot, device: str, probe: str) -> ProbeRecord:
+    """What one exact probe finds on the device; that it does not come to its end is a fact too."""
+    try:
+        return msgspec.convert(slot.ask("exact probe", device=device, probe=probe), ProbeRecord)
+    except OperationFailed as error:
+        return ProbeRecord(probe=probe, checked=0, wrong=[_no_answer(error)])
+
+
+def _no_answer(error: OperationFailed) -> Fact:
+    return Fact(what=GOLDEN_OPERATION, expected="comes to its end", actual=str(error))
+
+
+def golden_inputs_of(slot: ProcessSlot, recipe: Recipe, seed: int) -> GoldenInputs:
+    """What the process draws for a seed; that it draws nothing is a fact too."""
+    try:
+        answer = slot.ask("golden inputs", recipe=to_dict(recipe), seed=seed)
+    except OperationFailed as error:
+        none = {"what": "the operation", "expected": "comes to its end", "actual": str(error)}
+        answer = {"seed": seed, "inputs_sha256": {}, "facts": [none]}
+    return msgspec.convert({"process": slot.process_id, **answer}, GoldenInputs)

@@ -1,0 +1,105 @@
+"""The places of a run: which process fills each, and which trainings stand open in it."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Final
+
+from xorbench.measure.process import Process, ProcessDied
+from xorbench.observe.records.process import slots
+from xorbench.observe.records.training import EpochLine
+from xorbench.plan.case import Case, ProcessConfig
+from xorbench.plan.engines import calibration_of
+from xorbench.plan.faults import FaultSpec, read_fault
+
+CALIBRATIONS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
+StartProcess = Callable[[str, ProcessConfig], Process]
+
+
+@dataclass(eq=False, slots=True)
+class ActiveTraining:
+    """A training in progress: its case, its slot, and all that was observed of it so far."""
+
+    case: Case
+    slot: "ProcessSlot"
+    handle: int = 0
+    inputs_sha256: str = ""
+    startup_s: float | None = None  # of the first opening in its process
+    timed: list[EpochLine] = field(default_factory=list)
+    warmup: list[EpochLine] = field(default_factory=list)
+
+    @property
+    def epoch_digests(self) -> list[str]:
+        """The digests recorded so far."""
+        return [line.digest for line in self.timed]
+
+
+@dataclass(eq=False, slots=True)
+class ProcessSlot:
+    """A place for one process of a config: who fills it now, and its trainings still to be done.
+
+    `index` is that of the process under its config, from 0.
+    """
+
+    name: str
+    config: ProcessConfig
+    index: int
+    starts: int = 0
+    idle_deaths: int = 0
+    process: Process | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
+    calibration_version: int = 0
+    faults: list[FaultSpec] = field(default_factory=list)
+    active: list[ActiveTraining] = field(default_factory=list)
+    calibrations: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
+    calibration_gaps: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def process_id(self) -> str:
+        """The present process's id: the slot's name, and which restart it is."""
+        return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
+
+    def calibration_s(self, case: Case) -> float | None:
+        """Median of the last calibration times of the case's device and kind, about one round's."""
+        latest = self.calibrations.get(calibration_key(case))
+        return median(latest) if latest else None
+
+    def launch(self, start: StartProcess) -> None:
+        """Start a process for this slot and have it configured; `configured` then waits for it."""
+        self.starts += 1
+        self.calibrations.clear()
+        self.calibration_gaps.clear()
+        self.process = start(self.process_id, self.config)
+        self.process.post(
+            "configure",
+            deterministic=self.config.deterministic,
+            threads=self.config.threads,
+            faults=[fault.to_dict() for fault in self.faults],
+        )
+
+    def ask(self, op: str, **args: Any) -> dict[str, Any]:
+        """Ask this slot's process; raises `ProcessDied` or `OperationFailed`."""
+        if self.process is None:
+            raise ProcessDied("it could not be started")
+        return self.process.ask(op, **args)
+
+    def configured(self) -> None:
+        """Wait until the process is under its config, and keep what machine it found."""
+        if self.process is None:
+            raise ProcessDied("it could not be started")
+        answer = self.process.answer()
+        self.machine, self.calibration_version = answer["machine"], answer["calibration_version"]
+
+
+def calibration_key(case: Case) -> tuple[str, str]:
+    """Device and kind of the calibration workload that a case's times are divided by."""
+    return case.device, calibration_of(case)
+
+
+def make_slots(
+    configs: Sequence[ProcessConfig], processes_per_config: int, faults: Sequence[str] = ()
+) -> list[ProcessSlot]:
+    """The empty slots of a run, for every process of every config; `faults` are texts."""
+    injected = [fault for fault in map(read_fault, faults) if fault.kind == "process"]
+    return [ProcessSlot(*row, faults=injected) for row in slots(configs, processes_per_config)]

@@ -1,0 +1,138 @@
+"""Files: written whole or line by line, and read with the place of what is wrong in them."""
+
+import contextlib
+import errno
+import gzip
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from xorbench.errors import BadFile, BadOption
+
+Decoded = TypeVar("Decoded")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line in one write: it is with the operating system when this returns."""
+    with writing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _write_all(descriptor, line + b"\n")
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def drop_cut_line(path: Path) -> None:
+    """Remove a last line that a crash cut short."""
+    if path.exists():
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def locked(folder: Path) -> FileLock:
+    """Hold the lock of a run's folder; raises `BadFile` where another process holds it."""
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    with writing(folder / ".lock"):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BadFile(
+                f"{folder}: this run is still going on", "wait for it, or stop it"
+            ) from None
+    return lock
+
+
+def whole_lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
+    """The whole lines of a file; one cut short by a crash at its end is left out.
+
+    Where it is not there, but a file compressed by gzip is, that file's.
+    """
+    packed = packed_path(path)
+    if path.exists():
+        yield from _lines(path, Path.open)
+    elif packed.exists():
+        yield from _lines(packed, gzip.open)
+
+
+def packed_path(path: Path) -> Path:
+    """Where gzip puts a file that it compresses."""
+    return path.with_name(f"{path.name}.gz")
+
+
+def _lines(path: Path, opened: Callable[..., Any]) -> Iterator[tuple[Path, int, bytes]]:
+    try:
+        with opened(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield path, number, line
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {why(error)}") from None
+    except (EOFError, zlib.error) as error:
+        raise BadFile(f"{path}: damaged: {str(error).lower()}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; raises `BadFile` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {why(error)}") from None
+
+
+def decoded(content: bytes, kind: type[Decoded], where: object, hint: str = "") -> Decoded:
+    """JSON as a value of a type; raises `BadFile`, with the place and the hint, for any other."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except UNDECODABLE as error:
+        raise BadFile(f"{where}: damaged: {error}", hint) from None
+
+
+UNDECODABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, BadOption)
+"""What is raised for content that is not as it should be: wrong types, other text than UTF-8, JSON
+that is nested too deeply, a value that an option would refuse."""
+
+
+def place(path: Path, number: int) -> str:
+    """A file and a line, as an error names them; line 0 is the file itself."""
+    return f"{path}:{number}" if number else str(path)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise `BadFile` for what cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, then resume the run" if error.errno == errno.ENOSPC else ""
+        raise BadFile(f"{path}: cannot write: {why(error)}", hint) from None
+
+
+def why(error: OSError) -> str:
+    """What the operating system says, in lower case."""
+    return (error.strerror or str(error)).lower()

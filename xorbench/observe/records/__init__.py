@@ -1,0 +1,1 @@
+"""The records of a run, frozen and versioned: a file a kind."""

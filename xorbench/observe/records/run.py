@@ -1,0 +1,64 @@
+"""A run: what was asked for, and all that was observed."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from xorbench.observe.records.golden import Float64Reference, GoldenInputs
+from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.process import ProcessRecord
+from xorbench.observe.records.system import SystemSample
+from xorbench.observe.records.training import (
+    BoundaryPoints,
+    EpochLine,
+    Failure,
+    Skip,
+    TrainingRecord,
+    Unfinished,
+)
+from xorbench.plan.case import Case, ProcessConfig
+from xorbench.plan.recipe import Recipe
+
+
+class RunInfo(Struct, frozen=True, kw_only=True):
+    """`run.json`: what was asked for, on what, and whether it came to its end."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "run"
+    xorbench_version: str
+    id: str
+    name: str | None = None
+    command: str
+    started: str
+    recipe: Recipe
+    recipe_sha256: str
+    cases: list[Case]
+    configs: list[ProcessConfig]
+    processes_per_config: int
+    warmup_epochs: int
+    timeout_s: float
+    schedule_seed: int
+    faults: list[str]
+    anonymous: bool = False
+    save_weights: bool = False
+    require_devices: bool = False
+    stress: str | None = None
+    calibration_version: int
+    host: dict[str, Any]
+    processes: list[ProcessRecord] = []
+    finished: str | None = None
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """All of a run as it was read back from its folder."""
+
+    info: RunInfo
+    epochs: list[EpochLine]
+    trainings: list[TrainingRecord]
+    skips: list[Skip]
+    failures: list[Failure]
+    unfinished: list[Unfinished]
+    float64: list[Float64Reference] = []
+    golden_inputs: list[GoldenInputs] = []
+    points: BoundaryPoints | None = None
+    system_samples: list[SystemSample] = []

@@ -1,0 +1,22 @@
+"""Pictures of a run: the figures in a frame, and the frame drawn as SVG."""
+
+from typing import Final
+
+from xorbench.plan.registry import Registry
+from xorbench.report.plots import bits, learning, speed
+from xorbench.report.plots.plot import Plot
+
+__all__ = ["PLOTS", "Plot"]
+
+PLOTS: Final = Registry(
+    "plots",
+    Plot,
+    (
+        speed.THROUGHPUT,
+        speed.SCALING,
+        speed.EPOCHS,
+        learning.LOSS,
+        learning.BOUNDARY,
+        bits.SAME_BITS,
+    ),
+)

@@ -1,0 +1,66 @@
+"""The picture of which cases have the same bits."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records.run import Run
+from xorbench.report.drawing import COLOURS, drawn, short_names
+from xorbench.report.plots.plot import NOTHING, Plot
+
+MOST_IN_MATRIX: Final = 40
+
+
+def same_bits(run: Run) -> pd.DataFrame:
+    """A matrix of cases: 1 where two have the same weights, 0 where they have others."""
+    evidence = Evidence(run)
+    variants = evidence.variants[:MOST_IN_MATRIX]
+    digests = {variant.id: evidence.first(variant).weights_sha256 for variant in variants}
+    if len(digests) < 2:
+        return NOTHING
+    rows = {name: [int(mine == d) for d in digests.values()] for name, mine in digests.items()}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(digests))
+    return frame.rename_axis("case").reset_index()
+
+
+def draw_same_bits(frame: pd.DataFrame) -> str:
+    """A filled square where two cases have the same bits."""
+    names = short_names(list(frame["case"]))
+    cells = frame.drop(columns="case").to_numpy()
+    with drawn(len(names) * 0.16 + 1.6) as (axes, out):
+        axes.pcolormesh(
+            cells,
+            cmap=ListedColormap(["#7f7f7f22", COLOURS[0]]),
+            vmin=0,
+            vmax=1,
+            edgecolors="#7f7f7f55",
+            linewidth=0.5,
+        )
+        middle = np.arange(len(names)) + 0.5
+        axes.set_xticks(middle, names, rotation=90, fontsize=7)
+        axes.set_yticks(middle, names, fontsize=7)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+    return out.getvalue()
+
+
+def say_same_bits(frame: pd.DataFrame) -> str:
+    """How many distinct results there are."""
+    cells = frame.drop(columns="case")
+    return f"{len(cells)} cases, {len(cells.drop_duplicates())} distinct sets of weights."
+
+
+SAME_BITS: Final = Plot(
+    "same-bits",
+    "Which cases have the same bits",
+    "A filled square: the two cases have the same weights to the last bit",
+    same_bits,
+    draw_same_bits,
+    say_same_bits,
+    "determinism",
+)

@@ -1,0 +1,164 @@
+"""Pictures of what was learned: the loss, and the decision boundary."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.stats import RealArray
+from xorbench.judge.weights import values_of
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import TrainingRecord, WeightRecord
+from xorbench.plan.boundary import GRID
+from xorbench.plan.case import Variant
+from xorbench.report.drawing import COLOURS, INK, MOST_LINES, drawn, line_style, short_names
+from xorbench.report.plots.plot import NOTHING, Plot
+from xorbench.report.plots.speed import _numbers
+from xorbench.report.text import number
+
+LOW: Final = -0.6
+
+
+HIGH: Final = 1.6
+
+
+def losses(run: Run) -> pd.DataFrame:
+    """Loss of the last step of each epoch: a column for each distinct training."""
+    evidence = Evidence(run)
+    distinct: dict[str, Variant] = {}
+    for variant in evidence.variants:
+        distinct.setdefault(evidence.first(variant).weights_sha256, variant)
+    shown = list(distinct.values())[:MOST_LINES]
+    columns = {s.id: pd.Series(_numbers(evidence.first(s).losses)) for s in shown}
+    return pd.DataFrame(columns).rename_axis("epoch").reset_index() if columns else NOTHING
+
+
+def draw_losses(frame: pd.DataFrame) -> str:
+    """A line a training."""
+    cases = list(frame.columns[1:])
+    with drawn(3.2) as (axes, out):
+        for index, (case, label) in enumerate(zip(cases, short_names(cases), strict=True)):
+            axes.plot(frame["epoch"], frame[case], label=label, **line_style(index))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss of the last step")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # plain figures: powers of ten take long to set
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.legend()
+    return out.getvalue()
+
+
+def say_losses(frame: pd.DataFrame) -> str:
+    """Where they begin and where they end."""
+    first, last = frame.drop(columns="epoch").iloc[0], frame.drop(columns="epoch").iloc[-1]
+    return (
+        f"{len(first)} lines over {len(frame)} epochs, from {number(first.median())}"
+        f" down to between {number(last.min())} and {number(last.max())}."
+    )
+
+
+def answers(run: Run) -> pd.DataFrame:
+    """The test points, their labels, and what the first training answers there.
+
+    The frame's attribute `logits` is its output over the plane, [x1, x0], each from LOW to HIGH.
+    """
+    training = _pictured(run)
+    if training is None or run.points is None or training.weights is None:
+        return NOTHING
+    count = len(run.points.labels)
+    frame = pd.DataFrame(
+        {
+            "x0": run.points.x0,
+            "x1": run.points.x1,
+            "label": run.points.labels,
+            "answer": [int(answer) for answer in training.predictions[:count]],
+        }
+    )
+    axis = np.linspace(LOW, HIGH, GRID)
+    x0, x1 = (side.ravel() for side in np.meshgrid(axis, axis))
+    frame.attrs["logits"] = _logits(training.weights, x0, x1).reshape(GRID, GRID)
+    return frame
+
+
+def _pictured(run: Run) -> TrainingRecord | None:
+    """The first training of the seed whose points are kept that has weights as this network's."""
+    return next(
+        (
+            t
+            for t in run.trainings
+            if run.points is not None
+            and t.case.seed == run.points.seed
+            and t.weights is not None
+            and set(t.weights) == {f"layer{n}.{kind}" for n in "12" for kind in ("weight", "bias")}
+        ),
+        None,
+    )
+
+
+def _logits(weights: Mapping[str, WeightRecord], x0: RealArray, x1: RealArray) -> RealArray:
+    w1, b1, w2, b2 = (
+        values_of(weights[name]).reshape(weights[name].shape)
+        for name in ("layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias")
+    )
+    hidden = np.tanh(np.stack([x0, x1], axis=1) @ w1.T + b1)
+    return np.asarray(hidden @ w2.T + b2, dtype=float).ravel()
+
+
+def draw_answers(frame: pd.DataFrame) -> str:
+    """Where it answers 1, the test points by label; a cross is a wrong one."""
+    extent = (LOW, HIGH, LOW, HIGH)
+    logits = frame.attrs["logits"]
+    with drawn(4.4) as (axes, out):
+        axes.contourf(
+            logits > 0,
+            levels=[-0.5, 0.5, 1.5],
+            extent=extent,
+            cmap=ListedColormap(COLOURS[:2]),
+            alpha=0.15,
+        )
+        axes.contour(logits, levels=[0.0], extent=extent, colors=INK, linewidths=1)
+        for label, marker in enumerate("os"):
+            own = frame[frame["label"] == label]
+            axes.scatter(
+                own["x0"], own["x1"], s=7, marker=marker, color=COLOURS[label], label=f"{label}"
+            )
+        wrong = frame[frame["label"] != frame["answer"]]
+        if len(wrong):
+            axes.scatter(wrong["x0"], wrong["x1"], s=40, marker="x", color=INK, label="wrong")
+        axes.set_xlabel("x0")
+        axes.set_ylabel("x1")
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+        axes.legend(title="label", loc="upper left", bbox_to_anchor=(1, 1))
+    return out.getvalue()
+
+
+def say_answers(frame: pd.DataFrame) -> str:
+    """How many points lie on the right side."""
+    right = int((frame["label"] == frame["answer"]).sum())
+    return f"{right} of {len(frame)} test points lie on the side of their label."
+
+
+LOSS: Final = Plot(
+    "loss",
+    "Loss",
+    "Loss of the last step of each epoch, one line for each distinct training",
+    losses,
+    draw_losses,
+    say_losses,
+    "accuracy",
+)
+BOUNDARY: Final = Plot(
+    "boundary",
+    "Decision boundary",
+    "Where the first training answers 1, and the test points by label; a cross is a wrong one",
+    answers,
+    draw_answers,
+    say_answers,
+    "accuracy",
+)

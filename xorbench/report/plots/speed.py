@@ -1,0 +1,188 @@
+"""Pictures of speed: by case, by batch size, over the run."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from xorbench.judge.cost_model import constants
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records.run import Run
+from xorbench.report.drawing import COLOURS, INK, drawn, line_style, short_names
+from xorbench.report.plots.plot import NOTHING, Plot
+from xorbench.report.tables.speed import throughput
+from xorbench.report.text import number
+
+MOST_BARS: Final = 60
+
+
+def speeds(run: Run) -> pd.DataFrame:
+    """Samples per second of each case with its interval."""
+    frame = throughput(run)
+    if "samples/s" not in frame.columns:
+        return NOTHING
+    columns = ["case", "samples/s", "samples/s low", "samples/s high"]
+    return frame.dropna(subset=["samples/s"])[columns].head(MOST_BARS)
+
+
+def draw_speeds(frame: pd.DataFrame) -> str:
+    """A bar a case, the 95% interval as a whisker."""
+    frame = frame.assign(case=short_names(list(frame["case"]))).iloc[::-1]
+    with drawn(len(frame) * 0.21 + 0.9) as (axes, out):
+        axes.barh(frame["case"], frame["samples/s"], color=COLOURS[0], height=0.7)
+        whiskers = frame.dropna(subset=["samples/s low"])
+        errors = [
+            whiskers["samples/s"] - whiskers["samples/s low"],
+            whiskers["samples/s high"] - whiskers["samples/s"],
+        ]
+        axes.errorbar(
+            whiskers["samples/s"], whiskers["case"], xerr=errors, fmt="none", ecolor=INK, capsize=2
+        )
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_xlabel("samples/s (95% interval between processes)")
+        axes.grid(visible=False, axis="y")
+    return out.getvalue()
+
+
+def say_speeds(frame: pd.DataFrame) -> str:
+    """From the slowest case to the fastest."""
+    slow, fast = (frame.sort_values("samples/s").iloc[end] for end in (0, -1))
+    return (
+        f"{len(frame)} bars, from {number(slow['samples/s'])} samples/s ({slow['case']})"
+        f" to {number(fast['samples/s'])} ({fast['case']})."
+    )
+
+
+def scaling(run: Run) -> pd.DataFrame:
+    """Samples per second of each batch size, and what the fitted line says of it."""
+    rows = [
+        {
+            "line": " ".join(filter(None, (fit.line.device, fit.line.engine, fit.line.settings))),
+            "batch size": size,
+            "samples/s": samples,
+            "samples/s of the line": samples / fit.off(batches, samples),
+            "a (s a step)": fit.step_s.value,
+            "b (s a sample)": fit.sample_s.value,
+        }
+        for fit in constants(Evidence(run))
+        if fit.step_s and fit.sample_s
+        for size, (batches, samples) in fit.points.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def draw_scaling(frame: pd.DataFrame) -> str:
+    """A dot a batch size, the line through them: batch size ÷ (a + b · batch size)."""
+    with drawn(3.2) as (axes, out):
+        for index, (name, own) in enumerate(frame.groupby("line", sort=False)):
+            sizes = np.geomspace(own["batch size"].min(), own["batch size"].max(), 60)
+            step_s, sample_s = own["a (s a step)"].iloc[0], own["b (s a sample)"].iloc[0]
+            style = line_style(index)
+            axes.plot(sizes, sizes / (step_s + sample_s * sizes), **style, label=name)
+            axes.plot(own["batch size"], own["samples/s"], "o", color=style["color"], markersize=4)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}")
+        axes.tick_params(axis="y", which="minor", labelsize=7)
+        axes.set_xlabel("batch size")
+        axes.set_ylabel("samples/s")
+        axes.legend()
+    return out.getvalue()
+
+
+def say_scaling(frame: pd.DataFrame) -> str:
+    """How far the points lie off their lines."""
+    off = (frame["samples/s"] / frame["samples/s of the line"] - 1).abs().max()
+    lines = frame["line"].nunique()
+    return (
+        f"{lines} line{'s' if lines > 1 else ''} through {len(frame)} points, from"
+        f" {number(frame['samples/s'].min())} to {number(frame['samples/s'].max())} samples/s;"
+        f" the farthest point lies {number(100 * off)}% off its line."
+    )
+
+
+def epoch_times(run: Run) -> pd.DataFrame:
+    """Epoch and calibration time by process and round, over their medians: median of all cases.
+
+    A column for each process, and one for its calibration.
+    """
+    columns: dict[str, pd.Series] = {}
+    for process in run.info.processes:
+        mine = [t for t in run.trainings if t.process == process.id]
+        if mine:
+            columns[process.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
+            calibrations = {t.case.id: _numbers(t.calibration_s) for t in mine}
+            columns[f"{process.id} calibration"] = _relative(calibrations)
+    return pd.DataFrame(columns).rename_axis("round").reset_index() if columns else NOTHING
+
+
+def _relative(series: Mapping[str, list[float]]) -> pd.Series:
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in series.items()})
+    return (frame / frame.median()).median(axis="columns")
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+def draw_epoch_times(frame: pd.DataFrame) -> str:
+    """A line a process, its calibration dotted in the same colour."""
+    processes = [name for name in frame.columns[1:] if not name.endswith(" calibration")]
+    with drawn(2.9) as (axes, out):
+        for index, process in enumerate(processes[: len(COLOURS)]):
+            colour = COLOURS[index]
+            axes.plot(frame[process], color=colour, label=process, linewidth=1.2)
+            axes.plot(
+                frame[f"{process} calibration"],
+                ":",
+                color=colour,
+                label=f"{process} calibration",
+                linewidth=1.2,
+            )
+        axes.set_xlabel("round")
+        axes.set_ylabel("time ÷ its median")
+        axes.legend(ncols=2)
+    return out.getvalue()
+
+
+def say_epoch_times(frame: pd.DataFrame) -> str:
+    """How far the machine wandered."""
+    values = frame.drop(columns="round")
+    return (
+        f"{len(frame)} rounds; epoch times between {number(values.min().min())} and"
+        f" {number(values.max().max())} times their median."
+    )
+
+
+THROUGHPUT: Final = Plot(
+    "throughput",
+    "Speed by case",
+    "Samples per second of each case; the whisker is the 95% interval",
+    speeds,
+    draw_speeds,
+    say_speeds,
+    "throughput",
+)
+SCALING: Final = Plot(
+    "scaling",
+    "Speed by batch size",
+    "Samples per second by batch size (dots), and the fitted line: a step costs a, a sample b",
+    scaling,
+    draw_scaling,
+    say_scaling,
+    "throughput",
+)
+EPOCHS: Final = Plot(
+    "epochs",
+    "Epoch times over the run",
+    "Epoch time over the run, relative to each case's median, and the calibration time of"
+    " the same rounds: where both move together it was the machine",
+    epoch_times,
+    draw_epoch_times,
+    say_epoch_times,
+    "throughput",
+)

@@ -1,0 +1,84 @@
+"""What was not trained, what ran it, and how the checks ended."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import pandas as pd
+
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.run import Run
+from xorbench.report.tables.table import Table, lost_rows, mib
+from xorbench.report.text import frame_of
+
+
+def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Cases that were skipped, failed, or not brought to their end, each with the reason."""
+    return pd.DataFrame(list(lost_rows(run)), columns=["case", "process", "what", "reason"])
+
+
+def lost_lines(frame: pd.DataFrame) -> list[str]:
+    """A line each: what happened, to which case, and why."""
+    return [
+        f"{row['what']}: {row['case']}"
+        + (f" in {row['process']}" if row["process"] else "")
+        + f": {NO_DEVICE.sub('', row['reason'])}"
+        for row in frame.to_dict("records")
+    ]
+
+
+NO_DEVICE: Final = re.compile(r"^no \w+ device: ")  # of which the case speaks already
+
+
+def processes(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """The processes that trained."""
+    rows = [
+        {
+            "process": process.id,
+            "config": process.config.id,
+            "PyTorch": process.machine.get("torch_version", ""),
+            "threads": process.machine.get("threads"),
+            "instruction set": process.machine.get("cpu_capability", ""),
+            "peak memory (MiB)": mib(process.peak_rss_bytes),
+            "ended": f"died: {process.died}"
+            if process.died
+            else "well"
+            if run.info.finished
+            else "",
+        }
+        for process in run.info.processes
+    ]
+    return frame_of(rows)
+
+
+def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """How many subjects passed each check."""
+    frame = pd.DataFrame(
+        {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
+    )
+    outcomes = ["pass", "fail", "inconclusive", "skipped"]
+    if frame.empty:
+        return pd.DataFrame(columns=["check", *outcomes])
+    counts = pd.crosstab(frame["check"], frame["outcome"])
+    counts = counts.reindex(index=frame["check"].unique(), columns=outcomes, fill_value=0)
+    return counts.rename_axis("check").rename_axis(None, axis="columns").reset_index()
+
+
+NOT_TRAINED: Final = Table(
+    "not trained",
+    "Skipped, failed and unfinished cases",
+    lost,
+    terminal=True,
+    optional=True,
+    lines=lost_lines,
+)
+PROCESSES: Final = Table(
+    "processes",
+    "Processes",
+    processes,
+)
+CHECKS: Final = Table(
+    "checks",
+    "Checks",
+    lambda _run, verdicts: checks(verdicts),
+)

@@ -1,0 +1,175 @@
+"""How fast each case trained, and what that costs."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from xorbench.judge import speed
+from xorbench.judge.cost_model import constants as fitted
+from xorbench.judge.engines import gains, same_bits
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.paired_ratios import by_setting
+from xorbench.judge.stats import estimates, pooled
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import TrainingRecord
+from xorbench.plan.case import Variant
+from xorbench.report.compare import costs_frame
+from xorbench.report.tables.table import Table, case_frame, figure, mib, note
+from xorbench.report.text import frame_of
+
+
+def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Speed of each variant.
+
+    The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
+    relative one of another run.
+    """
+    evidence = Evidence(run)
+    speeds = pooled(speed.by_variant(evidence, lambda t: -speed.log_epoch(t)))
+    relative = estimates(speed.relative_pool(speed.by_variant(evidence, speed.log_relative)))
+    ratios = pooled(speed.log_speedups(evidence))
+    rows = []
+    for variant in evidence.variants:
+        epochs_per_s, case = speeds.get(variant.id), variant.case
+        samples = variant.recipe.samples(case.batch_size, case.drop_last)
+        steps = variant.recipe.steps(case.batch_size, case.drop_last)
+        rows.append(
+            {
+                "case": variant.id,
+                **figure("samples/s", epochs_per_s, samples),
+                **figure("epochs/s", epochs_per_s),
+                **figure("steps/s", epochs_per_s, steps),
+                "IQR (%)": speed.iqr_percent(evidence.trainings[variant.id]),
+                "processes": epochs_per_s.processes if epochs_per_s else 0,
+                "epochs": sum(len(t.epoch_s) for t in evidence.trainings[variant.id]),
+                **figure("normalized time", relative.get(variant.id)),
+                **figure("speedup", ratios.get(variant.id)),
+                "accelerator peak (MiB)": _peakmib(evidence.trainings[variant.id]),
+                "note": _speed_note(evidence, variant),
+            }
+        )
+    return case_frame(rows, run)
+
+
+def _speed_note(evidence: Evidence, variant: Variant) -> str:
+    trainings = evidence.trainings[variant.id]
+    clock = len(speed.timed(evidence, variant)) < len(trainings)
+    flags = (
+        "times left out: see the clock check" if clock else "",
+        f"noisy: {speed.NOISY}" if speed.noisy(trainings) else "",
+    )
+    return "; ".join(filter(None, [note(evidence.run, variant), *flags]))
+
+
+def _peakmib(trainings: Sequence[TrainingRecord]) -> float | None:
+    peaks = [t.accelerator_peak_bytes for t in trainings if t.accelerator_peak_bytes is not None]
+    return mib(max(peaks, default=None))
+
+
+def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """What each engine gains over the loader engine, where more than one ran on the same case."""
+    evidence = Evidence(run)
+    rows = []
+    for gain in gains(evidence):
+        worst = min(evidence.trainings[gain.variant.id], key=lambda t: t.test.correct)
+        rows.append(
+            {
+                "case": gain.variant.id,
+                **figure("epochs/s", gain.epochs_per_s),
+                **figure("epochs/s ÷ loader", gain.ratio),
+                "same bits as loader": same_bits(gain),
+                "largest difference (ulps)": gain.ulps if gain.diverged_at is not None else None,
+                "test correct": worst.test.correct,
+                "test total": worst.test.total,
+                "start-up (s)": gain.startup_s,
+                "break-even after (epochs)": gain.break_even_after,
+            }
+        )
+    return frame_of(rows)
+
+
+def costs(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """What each change of a setting costs here, over all pairs of cases that show it."""
+    return costs_frame(by_setting(Evidence(run)))
+
+
+def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """What a step and a sample cost each device and engine, by a line through its batch sizes."""
+    rows = [
+        {
+            "device": fit.line.device,
+            "engine": fit.line.engine,
+            "settings": fit.line.settings,
+            **figure("a (µs a step)", fit.step_s, 1e6),
+            **figure("b (ns a sample)", fit.sample_s, 1e9),
+            "batch sizes": " ".join(map(str, fit.points)),
+            "leave-one-out error, median (%)": fit.left_out_percent(np.median),
+            "leave-one-out error, largest (%)": fit.left_out_percent(np.max),
+            "overtakes the CPU at (batch size)": fit.overtakes,
+            "note": fit.note,
+        }
+        for fit in fitted(Evidence(run))
+    ]
+    return pd.DataFrame(rows)
+
+
+THROUGHPUT: Final = Table(
+    "throughput",
+    "Throughput",
+    throughput,
+    about=(
+        "The centre is the geometric mean of the processes' median epochs; the 95%"
+        " interval is Student's t between processes, pooled over the cases. It speaks of"
+        " fresh processes on this machine in these minutes, not of tomorrow: for that,"
+        " compare `normalized time` (lower is faster), which divides by the calibration"
+        " time of the same rounds, and whose interval also holds what moves from run to"
+        " run. Epochs/s and steps/s are the same speed in other units, with the same"
+        " relative interval. `speedup` is paired round by round with the first case."
+    ),
+    terminal=True,
+    csv="always",
+)
+ENGINES: Final = Table(
+    "engines",
+    "Engines",
+    engines,
+    about=(
+        "`÷ loader` is paired round by round within each process. Bits are compared within"
+        " the PyTorch training: the universal training has its own, which the check"
+        " `universal` compares with the golden digest. Start-up is the engine's slowest"
+        " opening in a fresh process, to capture, to compile, to load: what one case"
+        " compiled, the next finds. It breaks even once the faster epochs have made up for"
+        " it."
+    ),
+    terminal=True,
+    optional=True,
+    csv="if any",
+)
+COSTS: Final = Table(
+    "costs",
+    "What each setting costs here",
+    costs,
+    about=(
+        "Epoch time with the setting at `to` ÷ at `from`, paired round by round: the"
+        " geometric mean over all pairs of cases that differ in this setting alone, its"
+        " 95% interval, and the lowest and highest pair."
+    ),
+    optional=True,
+)
+COST_MODEL: Final = Table(
+    "cost_model",
+    "What a step and a sample cost here",
+    constants,
+    about=(
+        "`epoch_s = a · batches + b · samples`, the line of least relative error through"
+        " the batch sizes; its 95% interval holds both how far they lie off the line and"
+        " how far processes lie apart. The leave-one-out error is that of the line through"
+        " the others, at each size in turn. An accelerator overtakes the CPU where their"
+        " two lines cross."
+    ),
+    optional=True,
+    csv="if any",
+)
