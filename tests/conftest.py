@@ -44,7 +44,7 @@ TRAINING = {
         "accelerator", "accelerator_runs", "against", "api", "canary", "check", "check_ranks",
         "ci_docs", "diff", "engines", "equal_faults", "explain", "explain_command", "extending",
         "fleet_live", "golden_inputs", "lessons", "light_import", "no_tax", "probes", "process",
-        "pytest_plugin", "recorder", "recorder_bits", "recorder_digest", "resume", "run",
+        "pytest_plugin", "recorder", "recorder_bits", "recorder_digest", "resume", "run", "runs",
         "selftest", "supervisor", "survival", "sweep", "trace", "universal_backends",
         "universal_golden", "universal_injected", "universal_triton", "witness",
         "working_folder", "workload",
@@ -102,7 +102,7 @@ def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `results` folder of one real `run --quick`, to be read only."""
 
     def make(folder: Path) -> None:
-        done = run_in(folder, "run", "--quick", "--name", "first", "--save-weights")
+        done = run_in(folder, "run", "runs", "--quick", "--name", "first", "--save-weights")
         assert done.returncode == 0, done.stderr
 
     return once(tmp_path_factory, "quick", make) / "results"

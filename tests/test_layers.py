@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "cli": {"errors", "plan", "observe", "report", "commands"},
     "__main__": {"cli"},
     "api": {"errors", "plan", "observe", "judge", "report", "commands"},
+    "runs": {"errors", "plan", "observe", "judge", "report", "commands"},
     "pytest_plugin": {"errors", "api"},
 }
 STANDARD_ONLY = {"plan", "errors"}

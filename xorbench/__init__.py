@@ -1,6 +1,7 @@
 """xorbench: does this PyTorch machine train right, to the same bits, and as fast as it should?
 
-`xorbench.check` checks any training from Python; what it needs is imported when it is first used.
+`xorbench.check` checks any training from Python; `run`, `load_run` and `compare` are for runs of
+the XOR training. What each needs is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING
@@ -10,11 +11,21 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from xorbench.api import CheckResult as CheckResult
     from xorbench.api import check as check
+    from xorbench.runs import ComparisonResult as ComparisonResult
+    from xorbench.runs import RunResult as RunResult
+    from xorbench.runs import compare as compare
+    from xorbench.runs import load_run as load_run
+    from xorbench.runs import run as run
 else:
+    _PLACES = {
+        "api": ("CheckResult", "check"),
+        "runs": ("ComparisonResult", "RunResult", "compare", "load_run", "run"),
+    }
 
     def __getattr__(name: str) -> object:
-        if name not in ("CheckResult", "check"):
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from xorbench import api
+        from importlib import import_module
 
-        return getattr(api, name)
+        for module, names in _PLACES.items():
+            if name in names:
+                return getattr(import_module(f"xorbench.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,7 +58,7 @@ class RunRequest:
     local_rank: int | None = None  # of several processes here: each drives its own accelerator
 
 
-def run(request: RunRequest, progress: Bar | Lines) -> "RunOutcome":
+def run(request: RunRequest, progress: Bar | Lines | Quiet) -> "RunOutcome":
     """Plan, train, judge, report. Raises `BadOption` before anything is written."""
     store, interrupted = train(request, progress)
     try:

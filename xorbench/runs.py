@@ -1,0 +1,210 @@
+"""`xorbench.run`, `load_run` and `compare`: runs of the XOR training from Python.
+
+result = xorbench.run(quick=True, devices="cpu")
+assert result, result.text
+result.table("throughput")
+xorbench.compare("before", "after").slower
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from xorbench.commands import compare as comparing
+from xorbench.commands import run as running
+from xorbench.commands.progress import Quiet
+from xorbench.commands.run_outputs import RunOutcome
+from xorbench.errors import PASSED, BadOption
+from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
+from xorbench.judge.verdicts import Verdict
+from xorbench.observe import folders
+from xorbench.plan import parse
+from xorbench.plan.axes import AXES
+from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
+from xorbench.report import compare as comparison_report
+from xorbench.report import document
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value: TypeAlias = bool | int | float | str | None
+Values: TypeAlias = Value | Sequence[Value]
+TIMEOUT_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to. It is true where it passed; `str` is what the command prints.
+
+    Attributes:
+        id: of the run; its folder is `folder`.
+        exit_code: what `xorbench run` would exit with: 0, 1, 3 or 4.
+        answers: the sentence of each of the three questions, by the question.
+        verdicts: what each check says of each subject.
+        text: tables, failures, answers, verdict, in lines.
+    """
+
+    id: str
+    folder: Path
+    exit_code: int
+    answers: dict[str, str]
+    verdicts: Sequence[Verdict]
+    text: str
+    _frames: dict[str, "pd.DataFrame"]
+
+    def __bool__(self) -> bool:
+        return self.exit_code == PASSED
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of its tables, such as `throughput`."""
+        return list(self._frames)
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """One of its tables, with every digit; units are in the names of the columns.
+
+        Raises `BadOption` for a name that is not in `tables`.
+        """
+        return self._frames[parse.word("table", name, tuple(self._frames))].copy()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonResult:
+    """What comparing B with A came to. It is true where nothing is slower and no bits moved.
+
+    Attributes:
+        exit_code: what `xorbench compare` would exit with: 0, 1 or 3.
+        ratios: B's time ÷ A's by case: the estimate, and the ends of its 95% interval, which are
+            None where one process allows none.
+        slower: the cases that are slower, beyond the threshold and the interval.
+        text: what the command prints.
+    """
+
+    exit_code: int
+    ratios: dict[str, tuple[float, float | None, float | None]]
+    slower: list[str]
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.exit_code == PASSED
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def run(
+    *,
+    quick: bool = False,
+    processes: int = 2,
+    name: str | None = None,
+    folder: str | os.PathLike[str] = "results",
+    timeout: float = TIMEOUT_S,
+    **settings: Values,
+) -> RunResult:
+    """Train the matrix, check it, write the report; the same as `xorbench run`.
+
+    Args:
+        quick: batch size 128 only: two cases.
+        processes: fresh processes for each case.
+        name: a name to find the run by.
+        folder: where runs lie.
+        timeout: seconds to wait for one answer.
+        settings: options of the command by their names with `_`: settings such as `devices`,
+            `batch_sizes`, `seeds`, each a value or several, and fields of the recipe such as
+            `epochs`.
+
+    Raises:
+        BadOption: a setting that there is not, or a value that cannot be; nothing is written.
+    """
+    texts = {option: _text(values) for option, values in settings.items()}
+    axes = {axis.option[2:].replace("-", "_"): axis for axis in AXES}
+    fields = {row.field for row in RECIPE_OPTIONS}
+    for option in texts:
+        parse.word("run", option, (*axes, *sorted(fields)))
+    request = running.RunRequest(
+        recipe=read_recipe({option: text for option, text in texts.items() if option in fields}),
+        axes={
+            axes[option].name: axes[option].read(axes[option].option, text)
+            for option, text in texts.items()
+            if option in axes
+        },
+        command=_command(quick, processes, texts),
+        root=Path(folder),
+        name=name,
+        quick=quick,
+        processes_per_config=parse.integer("processes", str(processes), 1, 64),
+        timeout_s=parse.positive("timeout", str(timeout), 1e6),
+    )
+    return _result(running.run(request, Quiet()))
+
+
+def load_run(run: str = "latest", folder: str | os.PathLike[str] = "results") -> RunResult:
+    """A run that is there, judged from its files alone.
+
+    `run` is a path, an id, the unique beginning of one, a name, or `latest`. Raises `BadOption`
+    where it is none, `BadFile` where a file is damaged.
+    """
+    return _result(running.judged(folders.find(Path(folder), os.fspath(run), kind="run")))
+
+
+def compare(
+    a: str,
+    b: str = "latest",
+    *,
+    folder: str | os.PathLike[str] = "results",
+    threshold: float = THRESHOLD,
+    machine_threshold: float = MACHINE_THRESHOLD,
+) -> ComparisonResult:
+    """Is run B slower than run A, or the machine than it was? The same as `xorbench compare`.
+
+    `threshold` is a share, 0.05 for 5%; `machine_threshold` a ratio of raw times. Raises
+    `BadOption` for what is no run, or one run twice.
+    """
+    found = comparing.compare(Path(folder), a, b, None, (threshold, machine_threshold))
+    return ComparisonResult(
+        exit_code=comparing.exit_code(found),
+        ratios={one.subject: (one.ratio, one.low, one.high) for one in found.variants},
+        slower=[one.subject for one in found.variants if one.verdict == "slower"],
+        text=comparison_report.as_text(found),
+    )
+
+
+def _text(values: Values) -> str:
+    """A value, or several, as one would type them."""
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        if not values:
+            raise BadOption("run: an empty list of values", "leave the setting out")
+        return ",".join(map(_text, values))
+    if isinstance(values, bool):  # before the numbers, of which it is one
+        return str(values).lower()
+    return "auto" if values is None else str(values)
+
+
+def _command(quick: bool, processes: int, texts: dict[str, str]) -> str:
+    """The command line that does the same."""
+    words = ["python", "-m", "xorbench", "run", *(["--quick"] if quick else [])]
+    words += ["--processes", str(processes)]
+    for option, text in texts.items():
+        words += [f"--{option.replace('_', '-')}", text]
+    return shlex.join(words)
+
+
+def _result(outcome: RunOutcome) -> RunResult:
+    content = outcome.content
+    assert outcome.folder is not None
+    frames: dict[str, Any] = {s.name: s.frame if s.csv is None else s.csv for s in content.sections}
+    return RunResult(
+        id=content.id,
+        folder=outcome.folder,
+        exit_code=outcome.exit_code,
+        answers={one.question: f"{one.word}. {one.sentence}" for one in content.answers},
+        verdicts=content.verdicts,
+        text=document.terminal(content, outcome.exit_code, verbose=True),
+        _frames=frames,
+    )
