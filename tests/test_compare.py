@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from xorbench.cli import main
 from xorbench.errors import BadFile
 from xorbench.judge import system_samples
 from xorbench.judge.by_axis import AxisComparison, by_axis
-from xorbench.judge.compare import Comparison, compare
+from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import Cost, by_setting
 from xorbench.judge.stats import holm, pool, shift
@@ -29,7 +30,7 @@ from xorbench.plan import kernels
 from xorbench.plan.axes import AXES
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
-from xorbench.report.compare import by_sentence, by_text, sentence
+from xorbench.report.compare import by_sentence, by_text, next_step, sentence
 from xorbench.report.tables.speed import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -530,12 +531,19 @@ def test_the_program_judges_saves_and_names(
     assert {row["ratio"] for row in found["variants"]} == {1.0}
     codes = {"pass": 0, "fail": 1, "inconclusive": 3}
     assert shown.returncode == codes[found["outcome"]]
-    markdown = xorbench("compare", str(run), other, "--markdown")
-    assert "| case" in markdown.stdout
+    page, cases = tmp_path / "compare.md", tmp_path / "compare.xml"
+    for_ci = ("--markdown", str(page), "--junit", str(cases))
+    xorbench("compare", str(run), other, *for_ci)
+    assert "| case" in page.read_text()
+    root = ElementTree.parse(cases).getroot()
+    assert root.attrib["tests"] == str(len(found["variants"]) + len(found["machine"]))
 
 
 def test_the_program_judges_along_an_axis(
-    quick_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    quick_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Text ends with the answer; JSON and Markdown carry verdict and bits; all exit alike."""
     codes = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
@@ -547,9 +555,10 @@ def test_the_program_judges_along_an_axis(
             main()
         return ended.value.code, capsys.readouterr().out
 
-    code, text = said()
-    assert codes[text.splitlines()[-1].partition(":")[0]] == code
-    code, text = said("--markdown")
+    code, text = said("--markdown", str(tmp_path / "by.md"))
+    lines = [line for line in text.splitlines() if not line.startswith("next: ")]
+    assert codes[lines[-1].partition(":")[0]] == code
+    text = (tmp_path / "by.md").read_text()
     assert codes[text.strip().splitlines()[-1].partition(":")[0]] == code
     assert "diverge at epoch 0" in text
     code, text = said("--json")
@@ -607,7 +616,7 @@ def test_a_run_is_not_compared_with_itself(
         (("latest", "--by", "colour"), "unknown setting"),
         (("latest", "--by", "seed"), "no two cases"),
         (("latest", "--by", "drop_last", "--machine-threshold", "2"), "--machine-threshold"),
-        (("latest", "latest", "--json", "--markdown"), "--json"),
+        (("latest", "latest", "--markdown", "/proc/none"), "--markdown: cannot write"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
@@ -665,3 +674,20 @@ def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
     """And says so."""
     alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
     assert "one process, so without intervals" in answers(alone, [])[-1].sentence
+
+
+def test_what_is_open_says_what_would_settle_it() -> None:
+    """The interval that contains the limit, and more processes; no hint where all is well."""
+    row = VariantRatio(
+        subject="a", ratio=1.03, low=1.013, high=1.055, p=0.2, processes=2, verdict="inconclusive"
+    )
+    said = ratio_verdict("compare", row, 1.05)
+    assert (said.outcome, said.hint) == (
+        "inconclusive",
+        "the interval 1.013 to 1.055 contains the limit: run both again with --processes 5",
+    )
+    slow = ratio_verdict("compare", msgspec.structs.replace(row, verdict="slower"), 1.05)
+    sound = ratio_verdict("compare", msgspec.structs.replace(row, verdict="same"), 1.05)
+    assert (slow.outcome, sound.outcome) == ("fail", "pass")
+    assert next_step([sound]) == ""
+    assert next_step([said, slow]).startswith("next: a: find what B does")

@@ -21,8 +21,9 @@ from xorbench.plan.case import (
     with_index,
 )
 from xorbench.plan.engines import ENGINES
+from xorbench.plan.estimate import ProcessPace, crowded, estimate_s
 from xorbench.plan.faults import FAULTS, read_fault
-from xorbench.plan.matrix import Plan, edges, estimate_s, expand, expand_configs, group_name
+from xorbench.plan.matrix import Plan, edges, expand, expand_configs, group_name
 from xorbench.plan.parse import integers
 from xorbench.plan.probes import PROBES
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, read_recipe
@@ -250,15 +251,36 @@ def test_every_case_axis_is_a_field_of_the_case() -> None:
     assert {a.name for a in AXES if a.scope == "process"} == set(to_dict(ProcessConfig())) - {"id"}
 
 
-def test_a_longer_plan_is_estimated_to_take_longer() -> None:
-    """Twice the epochs take about twice the time, loader workers far more."""
-    case = Case()
-    short = estimate_s(Plan(Recipe(epochs=1_000), (case,)))
-    long = estimate_s(Plan(Recipe(epochs=2_000), (case,)))
-    assert 1.5 < long / short < 2.0
-    assert estimate_s(Plan(Recipe(), (replace(case, num_workers=2),))) > estimate_s(
-        Plan(Recipe(), (case,))
-    )
+def guess(**plan: Any) -> float:
+    """The estimate of a plan on two processors that are as quick as the reference machine's."""
+    paces = {"base": ProcessPace(3.0, 5.9e-3)}
+    return estimate_s(Plan(**{"recipe": Recipe(), "cases": (Case(),)} | plan), paces, 2)
+
+
+def test_an_estimate_grows_with_what_there_is_to_do() -> None:
+    """Epochs, processes, loader workers, compilation, and a config that is slower here."""
+    assert guess() < guess(recipe=Recipe(epochs=200)) < guess(recipe=Recipe(epochs=2_000))
+    assert guess() < guess(processes_per_config=4)
+    for case in (Case(num_workers=2), Case(engine="compile"), Case(batch_size=32)):
+        assert guess(cases=(case,)) > guess()
+    assert guess(cases=(Case(engine="universal"),)) < guess()
+    configs = (ProcessConfig(), ProcessConfig(threads=2))
+    both = Plan(Recipe(), (Case(),), configs)
+    slow = {"base": ProcessPace(3.0, 5.9e-3), configs[1].id: ProcessPace(3.0, 59e-3)}
+    alike = {config.id: ProcessPace(3.0, 5.9e-3) for config in configs}
+    assert estimate_s(both, slow, 2) > 3 * estimate_s(both, alike, 2)
+
+
+def test_the_default_run_is_guessed_within_a_factor_of_two() -> None:
+    """On the reference machine it took 96 s."""
+    assert 48 < guess(cases=expand(Recipe(), {"device": ("cpu",)}, quick=False)) < 192
+
+
+def test_what_asks_for_more_processors_than_there_are_is_said() -> None:
+    """Threads of a config, loader workers of a case; nothing where they fit."""
+    assert crowded([Case(num_workers=2)], [ProcessConfig()], 2) == ""
+    assert "--threads 8: this machine has 2" in crowded([Case()], [ProcessConfig(threads=8)], 2)
+    assert "--num-workers 9" in crowded([Case(num_workers=9)], [ProcessConfig()], 2)
 
 
 def test_faults_are_read_with_their_place() -> None:

@@ -1,7 +1,6 @@
 """The fixture `xorbench` of the pytest plugin, in real suites that a real pytest runs."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 LIMIT_S = 300.0
 TRAINING = """
 import torch
@@ -134,46 +132,6 @@ def test_without_a_configuration_file_it_is_the_folder_of_the_start(tmp_path: Pa
     )
     said = pytest_in(tmp_path, "tests/test_it.py").stdout
     assert "1 passed" in said, said
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A copy of the examples, and what their suite said there, run on two processes.
-
-    It uses the fixture and the function, commands and a function, kills and resumes. With
-    `--runxfail` its test that must fail does so.
-    """
-    folder = tmp_path_factory.mktemp("examples") / "examples"
-    shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    return folder, pytest_in(folder, "-n2", "--runxfail", "tests").stdout
-
-
-def test_the_example_suite_passes_but_for_the_test_that_must_fail(
-    examples: tuple[Path, str],
-) -> None:
-    """And nothing is left in the folder."""
-    folder, said = examples
-    assert "1 failed, 3 passed" in said, said
-    left = {path.name for path in folder.iterdir()} - {path.name for path in EXAMPLES.iterdir()}
-    assert left <= {".benchmarks"}, "another plugin makes it"
-
-
-def test_a_test_that_fails_shows_the_sentence_and_the_first_divergence(
-    examples: tuple[Path, str],
-) -> None:
-    """And its own line, the hint, the progress and the report; no line of xorbench's code."""
-    _, said = examples
-    assert (
-        "E       Failed: Not the same: run 2 differs from run 1 first in step 0, in parameter"
-    ) in said
-    assert "E         component               the initial parameters" in said
-    assert "E         hint: set the seed before the model is made" in said
-    assert ">       xorbench.check(train_without_a_seed, folder=FOLDER)" in said
-    assert "xorbench: run 2: 3 steps" in said
-    report = next(line for line in said.splitlines() if "report: " in line)
-    assert Path(report.partition("report: ")[2]).is_file()
-    assert "pytest_plugin.py" not in said
-    assert "api.py" not in said
 
 
 def test_a_fixture_of_that_name_in_a_conftest_wins(

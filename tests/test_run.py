@@ -286,14 +286,16 @@ def test_pinning_without_an_accelerator_is_a_labelled_control(
 
 
 def test_a_dry_run_trains_and_writes_nothing(xorbench: Xorbench, tmp_path: Path) -> None:
-    """It lists the cases, controls included, and an estimate."""
-    done = xorbench("run", "--devices", "cpu", "--dry-run", "--json")
+    """It lists the cases, controls included, the process configs, and an estimate."""
+    done = xorbench("run", "--devices", "cpu", "--threads", "1,2", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     names = [case["case"] for case in answer["cases"]]
     assert len(names) == 4 * 2 * 2 + 3
     assert "cpu-loader-b125-pin0-drop0-w0-s0" in names
     assert "cpu-loader-b128-pin0-drop1-w2-s0" in names
+    assert [config["config"] for config in answer["configs"]] == ["base", "threads=2"]
+    assert answer["processes"] == 4
     assert answer["estimate_s"] > 1
     assert list(tmp_path.iterdir()) == []
 

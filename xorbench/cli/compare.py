@@ -1,11 +1,12 @@
 """`compare`: is B slower than A?"""
 
+from functools import partial
 from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, ROOT, refuse_given, root_of
-from xorbench.cli.printing import say
+from xorbench.cli.options import JSON, JUNIT, MARKDOWN, ROOT, refuse_given, root_of
+from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 
@@ -16,8 +17,9 @@ from xorbench.plan import parse
 @click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
 @click.option("--threshold", default="5%", metavar="X", help="Slower by more fails [5%].")
 @click.option("--machine-threshold", default="1.5", metavar="X", help="The same of the machine.")
-@click.option("--markdown", is_flag=True, help="For a merge request or an issue.")
 @ROOT
+@JUNIT
+@MARKDOWN
 @JSON
 def compare(**options: Any) -> int:
     """Is B slower than A, in code or settings, or is the machine?
@@ -26,9 +28,8 @@ def compare(**options: Any) -> int:
     value of a setting is judged against the first, by its speed and by its bits.
     """
     from xorbench.commands import compare as command
-    from xorbench.report import compare as report
 
-    text_format = _format(options)
+    exports = exports_of(options)
     root, runs, axis = root_of(options["out"]), options["runs"], options["axis"]
     thresholds = (
         parse.share("--threshold", options["threshold"]),
@@ -45,15 +46,24 @@ def compare(**options: Any) -> int:
         why = "cannot be given with --by"
         refuse_given(("machine_threshold",), why, "--threshold judges each pair")
         along = command.by_axis(root, runs[0], axis, thresholds[0])
-        say(report.BY_FORMATS[text_format](along))
-        return command.exit_code(along)
+        return _answer(along, options, exports)
     before = None if options["baseline"] else runs[0]
     found = command.compare(root, before, runs[-1], options["baseline"], thresholds)
-    say(report.FORMATS[text_format](found))
+    return _answer(found, options, exports)
+
+
+def _answer(found: Any, options: dict[str, Any], exports: Any) -> int:
+    """Print what the comparison came to, and write what a CI asked for."""
+    from xorbench.commands import compare as command
+    from xorbench.report import compare as report
+
+    verdicts, along = command.verdicts(found), options["axis"]
+    markdown = partial(report.by_markdown if along else report.as_markdown, found)
+    if options["as_json"]:
+        say(report.as_json(found))
+    else:
+        say(report.by_text(found) if along else report.as_text(found))
+        if step := report.next_step(verdicts):
+            say(step)
+    note(exports.write(verdicts, "compare", markdown, markdown))
     return command.exit_code(found)
-
-
-def _format(options: dict[str, Any]) -> str:
-    if options["as_json"] and options["markdown"]:
-        raise BadOption("--json: cannot be given with --markdown")
-    return "json" if options["as_json"] else "markdown" if options["markdown"] else "text"

@@ -72,7 +72,7 @@ def print_preview(preview: Any, as_json: bool) -> int:
     from xorbench.report import document
 
     show = document.preview_json if as_json else document.preview_text
-    say(show(preview.cases, preview.processes, preview.estimate_s))
+    say(show(preview))
     return 0
 
 

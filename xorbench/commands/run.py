@@ -1,11 +1,13 @@
 """`run`: train the matrix, judge it, write the report."""
 
 import importlib
+import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,7 +31,8 @@ from xorbench.observe.records.training import Skip
 from xorbench.observe.store import BYTES_PER_EPOCH, RunStore, create, reopen
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
-from xorbench.plan.matrix import Plan, estimate_s, expand, expand_configs
+from xorbench.plan.estimate import Preview, ProcessPace, crowded, estimate_s
+from xorbench.plan.matrix import Plan, expand, expand_configs
 from xorbench.plan.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,6 +85,8 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
         with terminable(), running(slots, start, _load_reports):
             cases, skips = _resolve(request, slots)
             here = [case for case in cases if case not in {skip.case for skip in skips}]
+            if warning := crowded(here, configs, host.cores()):
+                progress.note(warning)
             info = _info(request, store, configs, cases, slots, started)
             with stressed(request.stress, staged(), _to_stress(here, slots[0].machine)):
                 for skip in skips:
@@ -243,31 +248,40 @@ def _info(
 # Dry run
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a run would train, and a guess of what it takes."""
-
-    cases: list[tuple[str, str]]  # id, and a note
-    processes: int
-    estimate_s: float
+TIMED_CONFIGS: Final = 8  # a config more costs a start of PyTorch more; the others are alike
 
 
 def preview(request: RunRequest) -> Preview:
-    """Expand the plan on this machine without training or writing anything."""
+    """Expand the plan on this machine without training a case or writing anything."""
     configs, _ = _validated(request)
+    slots = make_slots(configs[:TIMED_CONFIGS], 1)
+    paces = {}
     with tempfile.TemporaryDirectory() as folder:
-        slots = make_slots(configs[:1], 1)
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
-        with running(slots, start):
-            cases, skips = _resolve(request, slots)
-            has_accelerator = slots[0].machine.get("accelerator") is not None
+        for slot in slots:
+            began = time.monotonic()
+            with running([slot], start):
+                start_s = time.monotonic() - began
+                times_s = slot.ask("calibrations", device="cpu", count=5)["calibrations_s"]
+                paces[slot.config.id] = ProcessPace(start_s, statistics.median(times_s))
+                if slot is slots[0]:
+                    cases, skips = _resolve(request, slots)
+                    has_accelerator = slot.machine.get("accelerator") is not None
     reasons = {skip.case: skip.skipped for skip in skips}
     noted = [(case.id, _dry_note(case, reasons, has_accelerator)) for case in cases]
     trained = tuple(case for case in cases if case not in reasons)
     plan = Plan(
         request.recipe, trained, configs, request.processes_per_config, request.warmup_epochs
     )
-    return Preview(noted, len(configs) * request.processes_per_config, estimate_s(plan))
+    each = f"{request.processes_per_config} processes"
+    cores = host.cores()
+    return Preview(
+        noted,
+        [(config.id, each) for config in configs],
+        len(configs) * request.processes_per_config,
+        estimate_s(plan, paces, cores),
+        crowded(trained, configs, cores),
+    )
 
 
 def _dry_note(case: Case, reasons: dict[Case, str], has_accelerator: bool) -> str:

@@ -11,15 +11,18 @@ from msgspec import Struct
 
 from xorbench.judge import paired_ratios, settings_table
 from xorbench.judge.compare import (
+    LOST,
     ComparisonOutcome,
     VariantRatio,
     judged_shifts,
+    ratio_verdict,
     remarks,
 )
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_index, log_ratios
 from xorbench.judge.stats import LogRatio, pool
 from xorbench.judge.thresholds import THRESHOLD
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
@@ -59,6 +62,21 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
     lost: list[str]
     notes: list[str]
     outcome: ComparisonOutcome
+
+
+def by_verdicts(found: AxisComparison) -> list[Verdict]:
+    """The speed and the bits of each pair as verdicts, for a CI."""
+    said = []
+    for pair in found.pairs:
+        said.append(ratio_verdict("compare", pair.speed, 1 + found.threshold))
+        subject, what = f"{found.setting} {pair.value_a},{pair.value_b}: {pair.b}", pair.bits
+        seen = "equal" if pair.diverged_epoch is None else f"diverge at epoch {pair.diverged_epoch}"
+        if pair.broken:
+            said.append(failed("invariance", subject, what, seen, pair.reason))
+        else:
+            said.append(passed("invariance", subject, what, seen))
+    expected = "trains to the end"
+    return said + [inconclusive("compare", one, expected, "lost", LOST) for one in found.lost]
 
 
 def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:

@@ -32,6 +32,7 @@ from xorbench.judge.speed import (
 )
 from xorbench.judge.stats import ALPHA, Estimate, LogRatio, Pool, holm, pool, shift
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
 from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.run import Run
 from xorbench.plan import kernels
@@ -136,6 +137,38 @@ def compare(
         notes=notes,
         outcome=outcome,
     )
+
+
+def verdicts(found: Comparison) -> list[Verdict]:
+    """Each ratio as a verdict, for a CI."""
+    limits = (1 + found.threshold, found.machine_threshold)
+    code, machine = limits if found.figures == "relative" else (limits[1], limits[1])
+    return [
+        *(ratio_verdict("compare", row, code) for row in found.variants),
+        *(ratio_verdict("machine", row, machine) for row in found.machine),
+        *(inconclusive("compare", one, "B has it too", "lost by B", LOST) for one in found.lost),
+    ]
+
+
+def ratio_verdict(check: str, row: VariantRatio, limit: float) -> Verdict:
+    """B's time ÷ A's against the limit; one that is not settled says what would settle it."""
+    expected = f"at most {limit:.4g}× the time"
+    bounds = "" if row.low is None or row.high is None else f" [{row.low:.3f}, {row.high:.3f}]"
+    actual = f"{row.ratio:.3f}×{bounds}"
+    if row.verdict == "slower":
+        return failed(check, row.subject, expected, actual, SLOWER)
+    if row.verdict != "inconclusive":
+        return passed(check, row.subject, expected, actual)
+    if row.low is None or row.high is None:
+        more = "one process has no interval: run both again with --processes 2 or more"
+    else:
+        contains = f"the interval {row.low:.3f} to {row.high:.3f} contains the limit"
+        more = f"{contains}: run both again with --processes {max(5, 2 * row.processes)}"
+    return inconclusive(check, row.subject, expected, actual, more)
+
+
+SLOWER: Final = "find what B does that A does not: diff A B shows where their bits part"
+LOST: Final = "see why B did not finish it: report B"
 
 
 def verdict(

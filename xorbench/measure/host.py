@@ -10,6 +10,11 @@ import psutil
 from xorbench.plan import processor
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe(*, anonymous: bool) -> dict[str, Any]:
     """Processor, cores, memory (bytes), load; the host's name unless anonymous."""
     described = {

@@ -1,4 +1,4 @@
-"""Expand axis values into cases and process configs, and estimate what they will cost."""
+"""Expand axis values into cases and process configs."""
 
 from dataclasses import dataclass, replace
 from itertools import groupby, product
@@ -116,24 +116,3 @@ def group_name(axis: Axis, members: list[Variant]) -> str:
     """The group as reports name it: its first member's id with the axis values in front."""
     values = ",".join(value_text(axis.value(member)) for member in members)
     return f"{axis.name} {values}: {members[0].id}"
-
-
-# Rough costs on a small machine, for the estimate before anything was measured.
-STEP_S: Final = 150e-6
-SAMPLE_S: Final = 2.4e-6
-LOADER_WORKERS_S: Final = 0.08
-START_S: Final = 6.0
-
-
-def estimate_s(plan: Plan) -> float:
-    """Seconds the plan is likely to take on a small machine: a guess, good to a factor of two."""
-    epoch_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
-    epochs = plan.recipe.epochs + plan.warmup_epochs
-    return START_S + epoch_s * epochs * plan.processes_per_config * len(plan.configs)
-
-
-def _epoch_s(recipe: Recipe, case: Case) -> float:
-    steps = recipe.steps(case.batch_size, case.drop_last)
-    samples = recipe.samples(case.batch_size, case.drop_last)
-    fixed = LOADER_WORKERS_S if case.num_workers else 0.0
-    return fixed + steps * STEP_S + samples * SAMPLE_S

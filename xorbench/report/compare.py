@@ -9,6 +9,7 @@ import pandas as pd
 from xorbench.judge.by_axis import AxisComparison, AxisPair
 from xorbench.judge.compare import Comparison, VariantRatio
 from xorbench.judge.paired_ratios import Cost
+from xorbench.judge.verdicts import Verdict
 from xorbench.report.text import to_markdown, to_terminal
 
 WORDS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
@@ -18,6 +19,15 @@ TableText = Callable[[pd.DataFrame], str]
 def as_text(found: Comparison) -> str:
     """For a terminal: the tables, what else changed, the verdict in the last line."""
     return _whole(found, to_terminal, "")
+
+
+def next_step(verdicts: Sequence[Verdict]) -> str:
+    """What to do, of the first that failed or is open; empty where all passed."""
+    for outcome in ("fail", "inconclusive"):
+        for verdict in verdicts:
+            if verdict.outcome == outcome and verdict.hint:
+                return f"next: {verdict.subject}: {verdict.hint}"
+    return ""
 
 
 def as_markdown(found: Comparison) -> str:
@@ -186,15 +196,3 @@ def by_sentence(found: AxisComparison) -> str:
 def _bits_in_all(pairs: Sequence[AxisPair]) -> str:
     diverged = sum(pair.diverged_epoch is not None for pair in pairs)
     return f"bits diverge in {diverged} of {len(pairs)}" if diverged else "bits equal"
-
-
-FORMATS: Final[dict[str, Callable[[Comparison], str]]] = {
-    "text": as_text,
-    "json": as_json,
-    "markdown": as_markdown,
-}
-BY_FORMATS: Final[dict[str, Callable[[AxisComparison], str]]] = {
-    "text": by_text,
-    "json": as_json,
-    "markdown": by_markdown,
-}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from xorbench.errors import EXIT_WORDS
 from xorbench.judge.verdicts import Verdict, summary
+from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, to_markdown, to_terminal
 
@@ -104,14 +105,24 @@ def as_json(content: Content, exit_code: int) -> str:
     return json.dumps(report, indent=2)
 
 
-def preview_text(cases: Sequence[tuple[str, str]], processes: int, estimate_s: float) -> str:
-    """What a dry run prints: every case with its note, and a guess of the time."""
-    frame = pd.DataFrame(cases, columns=["case", "note"])
-    size = f"{len(cases)} cases in each of {processes} processes"
-    return f"{to_terminal(frame)}\n\n{size}, about {estimate_s:,.0f} s on a small machine"
+def preview_text(preview: Preview) -> str:
+    """What a dry run prints: cases and configs with their notes, and a guess of the time."""
+    frame = pd.DataFrame(preview.cases, columns=["case", "note"])
+    parts = [to_terminal(frame)]
+    if len(preview.configs) > 1:
+        parts.append(to_terminal(pd.DataFrame(preview.configs, columns=["config", "note"])))
+    parts += [f"note: {preview.note}"] if preview.note else []
+    size = f"{len(preview.cases)} cases in each of {preview.processes} processes"
+    return "\n\n".join([*parts, f"{size}, about {preview.estimate_s:,.0f} s on this machine"])
 
 
-def preview_json(cases: Sequence[tuple[str, str]], processes: int, estimate_s: float) -> str:
+def preview_json(preview: Preview) -> str:
     """The same for programs."""
-    listed = [{"case": case, "note": note} for case, note in cases]
-    return json.dumps({"cases": listed, "processes": processes, "estimate_s": estimate_s}, indent=2)
+    found = {
+        "cases": [{"case": case, "note": note} for case, note in preview.cases],
+        "configs": [{"config": config, "note": note} for config, note in preview.configs],
+        "processes": preview.processes,
+        "estimate_s": preview.estimate_s,
+        "note": preview.note,
+    }
+    return json.dumps(found, indent=2)

@@ -1,0 +1,110 @@
+"""How long a plan is likely to take here, from what a calibration workload takes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from xorbench.plan.case import Case, ProcessConfig
+from xorbench.plan.engines import calibration_of
+from xorbench.plan.matrix import Plan
+from xorbench.plan.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCost:
+    """What an engine takes, in seconds: to be opened, for a step, for a sample."""
+
+    open_s: float
+    step_s: float
+    sample_s: float
+
+
+# Measured on the machine of results/reference/, where a calibration took `CALIBRATION_S`; another
+# machine is slower or faster by the ratio of the two. Engines of other packages count as loader.
+CALIBRATION_S: Final = 5.9e-3
+COSTS: Final = {
+    "loader": EngineCost(0.0, 294e-6, 2.63e-6),
+    "fetch": EngineCost(0.0, 305e-6, 0.6e-6),
+    "tensor": EngineCost(0.0, 267e-6, 0.32e-6),
+    "replay": EngineCost(0.07, 38e-6, 0.19e-6),
+    "compile": EngineCost(7.0, 326e-6, 0.5e-6),
+    "universal": EngineCost(0.3, 0.0, 0.19e-6),
+}
+LOADER_WORKERS_S: Final = 53e-3  # of two that start anew in each epoch
+CALIBRATIONS: Final = 4  # a round, of each kind of calibration workload
+CHECKS_S: Final = 3.0  # a process's golden values, inputs, twins in double precision
+REPORTS_S: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessPace:
+    """What a process of a config was seen to take: to start, and for a calibration (s)."""
+
+    start_s: float
+    calibration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would train, and a guess of what it takes; `note` is what should be known before.
+
+    `cases` and `configs` are ids, each with a note.
+    """
+
+    cases: list[tuple[str, str]]
+    configs: list[tuple[str, str]]
+    processes: int
+    estimate_s: float
+    note: str
+
+
+def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
+    """Seconds the plan is likely to take: a guess, good to a factor of two.
+
+    `paces` are by config id; a config that is not among them counts as their mean.
+    """
+    each = [_config_s(plan, config, paces) for config in plan.configs]
+    processes = plan.processes_per_config * len(plan.configs)
+    start_s = max((pace.start_s for pace in paces.values()), default=0.0)
+    at_once = min(processes, max(1, cores))
+    return REPORTS_S + start_s * math.ceil(processes / at_once) + sum(each)
+
+
+def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace]) -> float:
+    """Seconds of all processes of a config: they take turns."""
+    known = [pace.calibration_s for pace in paces.values()] or [CALIBRATION_S]
+    pace = paces.get(config.id)
+    calibration_s = pace.calibration_s if pace else sum(known) / len(known)
+    scale = calibration_s / CALIBRATION_S
+    kinds = len({(case.device, calibration_of(case)) for case in plan.cases})
+    epochs = plan.recipe.epochs + plan.warmup_epochs
+    round_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
+    round_s += CALIBRATIONS * kinds * CALIBRATION_S
+    open_s = sum(_cost(case).open_s for case in plan.cases)
+    return plan.processes_per_config * scale * (epochs * round_s + open_s + CHECKS_S)
+
+
+def _cost(case: Case) -> EngineCost:
+    return COSTS.get(case.engine, COSTS["loader"])
+
+
+def _epoch_s(recipe: Recipe, case: Case) -> float:
+    cost = _cost(case)
+    steps = recipe.steps(case.batch_size, case.drop_last)
+    samples = recipe.samples(case.batch_size, case.drop_last)
+    fixed = LOADER_WORKERS_S if case.num_workers and not case.persistent_workers else 0.0
+    return fixed + steps * cost.step_s + samples * cost.sample_s
+
+
+def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int) -> str:
+    """What asks for more processors than there are; empty where nothing does."""
+    threads = max((config.threads or 0 for config in configs), default=0)
+    loaders = max((case.num_workers for case in cases), default=0)
+    if threads > cores:
+        return f"--threads {threads}: this machine has {cores} processors: they will wait in turn"
+    if loaders >= max(2, cores + 1):
+        return (
+            f"--num-workers {loaders}: this machine has {cores} processors: they will wait in turn"
+        )
+    return ""
