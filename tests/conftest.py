@@ -102,7 +102,7 @@ def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `results` folder of one real `run --quick`, to be read only."""
 
     def make(folder: Path) -> None:
-        done = run_in(folder, "run", "runs", "--quick", "--name", "first", "--save-weights")
+        done = run_in(folder, "run", "--quick", "--name", "first", "--save-weights")
         assert done.returncode == 0, done.stderr
 
     return once(tmp_path_factory, "quick", make) / "results"

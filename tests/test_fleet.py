@@ -10,6 +10,8 @@ import msgspec
 import pytest
 from conftest import Xorbench
 
+from xorbench.commands import ranks
+from xorbench.commands.fleet import LISTED, absent, other_worlds
 from xorbench.fleet import atlas, gather, rules
 from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.data import FleetData
@@ -17,6 +19,7 @@ from xorbench.fleet.pace import between, pace
 from xorbench.fleet.records import (
     LARGEST_RECORD,
     Bad,
+    CheckIn,
     Finding,
     Fleet,
     Missing,
@@ -354,6 +357,41 @@ def test_every_code_has_been_found_by_a_test() -> None:
 
 
 # Distrust
+
+
+def test_records_of_another_node_than_came_in_are_not_believed(nodes: list[Node]) -> None:
+    """Nobody has an innocent node cordoned: the finding is about who sent it."""
+    forged = replace(flipped(nodes[3], 2), node="n5")
+    here = CheckIn(rank=3, world=8, node="n3")
+    content = msgspec.json.encode([forged])
+    assert ranks.believed_records(3, msgspec.json.encode([nodes[3]]), here) == [nodes[3]]
+    bad = ranks.believed_records(3, content, here)
+    assert isinstance(bad, Bad)
+    assert (bad.node, bad.reason) == ("n3", "records of node n5, and it came in as n3")
+    found = judged([*nodes[:3], *nodes[4:]], bad=[bad])
+    assert said(found) == [("XB304", 3)]
+    assert cordon(found) == []
+    assert isinstance(ranks.believed_records(3, content, None), Bad)
+
+
+@pytest.mark.parametrize("members", [b"garbage", b"\xff", b'["a"]', b"[" * 100_000, b"{}"])
+def test_garbage_in_place_of_the_members_calls_nobody(members: bytes) -> None:
+    """A rank goes on to its end."""
+    assert ranks.called_ranks(members) == []
+    assert ranks.called_ranks(b"[0, 3]") == [0, 3]
+
+
+def test_a_record_cannot_make_up_a_million_ranks(nodes: list[Node]) -> None:
+    """One finding about who says so; alone, the missing are listed to a bound."""
+    liar = replace(nodes[3], world=1_000_000)
+    some = [*nodes[:3], liar, *nodes[4:]]
+    assert absent(some, []) == []
+    (bad,) = other_worlds(some)
+    assert (bad.rank, bad.node) == (3, "n3")
+    assert bad.reason == "says that there are 1,000,000 ranks, most say 8"
+    missing = absent([liar], [])
+    assert len(missing) == LISTED
+    assert missing[-1].why.endswith("; nor of 999,899 ranks more")
 
 
 @pytest.mark.parametrize(

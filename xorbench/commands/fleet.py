@@ -1,7 +1,9 @@
 """`fleet`: many ranks, each with its own run; together they tell who is odd."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -65,15 +67,45 @@ def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> Ru
             bad.append(read)
         else:
             nodes += read
+    bad += other_worlds(nodes)
     return conclude(out, thresholds, nodes, absent(nodes, bad), bad, [])
 
 
 def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
     """The ranks that the others say there were, and of which there is no folder."""
-    world = max((node.world or 0 for node in nodes), default=0)
+    worlds = Counter(node.world or 0 for node in nodes)
+    # as many as most say; of as many sayings the smallest, so that one record cannot make up ranks
+    world = min(worlds, key=lambda size: (-worlds[size], size), default=0)
     there = {node.rank for node in nodes} | {one.rank for one in bad}
     why = "none of the folders is this rank's"
-    return [Missing(rank=r, why=why, came=False) for r in range(world) if r not in there]
+    gone = list(islice((rank for rank in range(world) if rank not in there), LISTED + 1))
+    more = world - len(there) - LISTED
+    cut = f"{why}; nor of {more:,} ranks more"
+    return [
+        Missing(rank=rank, why=cut if at == LISTED - 1 and len(gone) > LISTED else why, came=False)
+        for at, rank in enumerate(gone[:LISTED])
+    ]
+
+
+LISTED: Final = 100  # ranks that are missing, each by its own finding; the last counts the others
+
+
+def other_worlds(nodes: Sequence[Node]) -> list[Bad]:
+    """Records that say another number of ranks than most do."""
+    worlds = Counter(node.world for node in nodes if node.world is not None)
+    if len(worlds) < 2:
+        return []
+    usual = min(worlds, key=lambda size: (-worlds[size], size))
+    return [
+        Bad(
+            sender=node.run,
+            rank=node.rank,
+            node=node.node,
+            reason=f"says that there are {node.world:,} ranks, most say {usual:,}",
+        )
+        for node in nodes
+        if node.world not in (None, usual)
+    ]
 
 
 def conclude(

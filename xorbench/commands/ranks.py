@@ -254,12 +254,19 @@ def _follow(
     deadline: Deadline,
 ) -> int:
     """Another rank than 0: take part in the collective if called, then go."""
-    members = _awaited(rendezvous, "members", deadline)
-    called = msgspec.json.decode(members, type=list[int]) if members else []
+    called = called_ranks(_awaited(rendezvous, "members", deadline))
     if at.rank in called and isinstance(found, list):
         part = _replicate(fleet_request, at, owner, root, found, called, deadline)
         rendezvous.put(f"replica/{at.rank}", msgspec.json.encode(part))
     return INTERRUPTED if isinstance(found, Bad) and found.reason == STOPPED else PASSED
+
+
+def called_ranks(members: bytes | None) -> list[int]:
+    """The ranks that rank 0 calls; what is no such list calls nobody."""
+    try:
+        return msgspec.json.decode(members, type=list[int]) if members else []
+    except UNDECODABLE:
+        return []
 
 
 def _awaited(rendezvous: Rendezvous, key: str, deadline: Deadline) -> bytes | None:
@@ -290,7 +297,7 @@ def _lead(
     replicas: list[Replica] = []
     try:
         for rank, content in _collected(rendezvous, "record", others, deadline.waited):
-            found[rank] = _decoded(rank, content)
+            found[rank] = believed_records(rank, content, _check_in(rendezvous, rank))
         deadline.renew(2 * fleet_request.timeout_s)  # a rank that waits in vain still says so
         called = sorted(rank for rank, one in found.items() if isinstance(one, list))
         called = called if fleet_request.collective and len(called) > 1 and 0 in called else []
@@ -299,7 +306,7 @@ def _lead(
             replicas.append(_replicate(fleet_request, at, owner, root, own, called, deadline))
             there = [rank for rank in called if rank]
             for rank, content in _collected(rendezvous, "replica", there, deadline.over):
-                replicas.append(_believed(rank, content, Replica) or _silent(rank, found))
+                replicas.append(_believed_replica(rank, content, found) or _silent(rank, found))
             heard = {one.rank for one in replicas}
             replicas += [_silent(rank, found) for rank in called if rank not in heard]
     except StoreLost as error:
@@ -332,8 +339,11 @@ def _collected(
         time.sleep(POLL_S if waiting else 0)
 
 
-def _decoded(rank: int, content: bytes) -> list[Node] | Bad:
-    """A rank's records, each believed only if it is of the schema and of that rank."""
+def believed_records(rank: int, content: bytes, here: CheckIn | None) -> list[Node] | Bad:
+    """A rank's records, each believed only if it is of the schema, that rank, and its node.
+
+    The node is that of its check-in: nobody can have another node cordoned.
+    """
     sender = f"rank {rank}"
     if len(content) > gather.LARGEST_RECORDS:
         reason = f"{len(content):,} bytes are more than {gather.LARGEST_RECORDS:,}"
@@ -346,7 +356,30 @@ def _decoded(rank: int, content: bytes) -> list[Node] | Bad:
         return msgspec.structs.replace(nodes, sender=sender, rank=rank)
     if not nodes or any(node.rank != rank for node in nodes):
         return Bad(sender=sender, rank=rank, reason="records of another rank, or none")
+    others = sorted({node.node for node in nodes if here is None or node.node != here.node})
+    if others:
+        came = "it never came in" if here is None else f"it came in as {here.node}"
+        reason = f"records of node {', '.join(others)[:200]}, and {came}"
+        return Bad(sender=sender, rank=rank, node=here.node if here else "", reason=reason)
     return nodes
+
+
+def _check_in(rendezvous: Rendezvous, rank: int) -> CheckIn | None:
+    """Where a rank said it was when it came, if it came."""
+    try:
+        content = rendezvous.get(f"here/{rank}")
+    except StoreLost:
+        return None
+    return _believed(rank, content, CheckIn) if content is not None else None
+
+
+def _believed_replica(
+    rank: int, content: bytes, found: dict[int, list[Node] | Bad | Missing]
+) -> Replica | None:
+    """A rank's part in the collective, if it is of the node that its records are of."""
+    replica, of_rank = _believed(rank, content, Replica), found[rank]
+    same = replica and isinstance(of_rank, list) and replica.node == of_rank[0].node
+    return replica if same else None
 
 
 def _believed(rank: int, content: bytes, kind: type[Record]) -> Record | None:
@@ -362,11 +395,7 @@ def _silent(rank: int, found: dict[int, list[Node] | Bad | Missing]) -> Replica:
 
 def _missing(rendezvous: Rendezvous, rank: int, deadline_s: float) -> Missing:
     """A rank that gave no record: where it said it was, if it ever came."""
-    try:
-        content = rendezvous.get(f"here/{rank}")
-    except StoreLost:
-        content = None
-    here = _believed(rank, content, CheckIn) if content is not None else None
+    here = _check_in(rendezvous, rank)
     if here is None:
         return Missing(rank=rank, why=f"never came within {deadline_s:g} s", came=False)
     why = "came, and gave no result in time: it crashed, hangs, or is slow beyond the deadline"

@@ -89,7 +89,10 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
         count = evidence.run.info.processes_per_config
         parts.append(f"{reruns} cases gave the same bits in {count} fresh processes each")
     if changes:
-        parts.append(f"{changes} changes of a setting did to the bits what they must")
+        said = (
+            "1 change of a setting did" if changes == 1 else f"{changes} changes of a setting did"
+        )
+        parts.append(f"{said} to the bits what {'it' if changes == 1 else 'they'} must")
     return ", and ".join(parts) or "there was nothing to compare with: try --processes 2"
 
 
