@@ -250,6 +250,28 @@ def test_a_wrong_command_is_named_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["rnu"], "did you mean run?"),
+        (["run", "--epoch", "3"], "did you mean --epochs?"),
+        (["canary", "--probe", "x"], "did you mean --probes?"),
+        (["canary", "--colour", "x"], "python -m xorbench canary --help says what there is"),
+        (["atlas", "frobnicate"], "python -m xorbench atlas --help says what there is"),
+        (["dance"], "python -m xorbench --help says what there is"),
+    ],
+)
+def test_the_hint_has_the_nearest_word_or_the_help_of_the_command(
+    arguments: list[str],
+    hint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What was meant is one word away."""
+    code, lines = complaint(arguments, monkeypatch, capsys)
+    assert (code, lines[-1]) == (2, f"hint: {hint}")
+
+
 def spoil(path: Path, number: int, content: str) -> None:
     """Replace one line of a file; numbers count from one."""
     lines = path.read_text().splitlines()

@@ -5,6 +5,7 @@ One file a command; a command's file is imported when it is asked for.
 
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Final, NoReturn
 
@@ -37,8 +38,24 @@ COMMANDS: Final = {
 }
 
 
+class UnknownCommand(click.UsageError):
+    """A command that there is not."""
+
+    def __init__(self, name: str, ctx: click.Context) -> None:
+        super().__init__(f"no command {name!r}", ctx)
+        self.name = name
+
+
 class LazyGroup(click.Group):
     """Commands that are imported when they are asked for."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of the first word; raises `UnknownCommand`, unless it is an option."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UnknownCommand(args[0], ctx)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Their names, sorted."""
@@ -95,11 +112,26 @@ def _complain(error: XorbenchError | click.ClickException) -> int:
     if isinstance(error, XorbenchError):
         message, hint, code = error.message, error.hint, error.exit_code
     else:
-        message, hint, code = _usage(error), "python -m xorbench --help lists them", BAD_INPUT
+        message, hint, code = _usage(error), _hint(error), BAD_INPUT
     say(f"xorbench: {' '.join(message.split())}", err=True)
     if hint:
         say(f"hint: {' '.join(hint.split())}", err=True)
     return code
+
+
+NEAR: Final = 0.65  # how alike two words must be, as `difflib` counts, for one to be meant
+
+
+def _hint(error: click.ClickException) -> str:
+    """The nearest word that there is, or the help of the command that was asked for."""
+    context = getattr(error, "ctx", None)
+    word = getattr(error, "option_name", None) or getattr(error, "name", "")
+    known = getattr(error, "possibilities", None) or COMMANDS
+    bare = {one.lstrip("-"): one for one in known}
+    if word and (near := get_close_matches(word.lstrip("-"), bare, n=2, cutoff=NEAR)):
+        return f"did you mean {' or '.join(bare[one] for one in near)}?"
+    path = context.command_path if context is not None else "xorbench"
+    return f"python -m {path} --help says what there is"
 
 
 def _usage(error: click.ClickException) -> str:
