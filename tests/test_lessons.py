@@ -164,4 +164,4 @@ def test_lessons_cannot_be_resumed_as_a_run(tried: Path) -> None:
     """The folder says what it is."""
     done = run_in(tried.parent.parent.parent, "run", "--resume", "latest")
     assert done.returncode == 2
-    assert "is a lessons, not a run" in done.stderr
+    assert "--resume: no run in" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 
 import xorbench
 from xorbench.errors import BadOption
-from xorbench.runs import Values
+from xorbench.runs import SettingValues
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_two_runs_are_compared(trained: tuple[Path, xorbench.RunResult]) -> None
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_is_written(
-    settings: dict[str, Values], says: str, tmp_path: Path
+    settings: dict[str, SettingValues], says: str, tmp_path: Path
 ) -> None:
     """As on the command line."""
     with pytest.raises(BadOption, match=says):

@@ -30,8 +30,8 @@ from xorbench.report import document
 if TYPE_CHECKING:
     import pandas as pd
 
-Value: TypeAlias = bool | int | float | str | None
-Values: TypeAlias = Value | Sequence[Value]
+SettingValue: TypeAlias = bool | int | float | str | None
+SettingValues: TypeAlias = SettingValue | Sequence[SettingValue]
 TIMEOUT_S: Final = 120.0
 
 
@@ -105,7 +105,7 @@ def run(
     name: str | None = None,
     folder: str | os.PathLike[str] = "results",
     timeout: float = TIMEOUT_S,
-    **settings: Values,
+    **settings: SettingValues,
 ) -> RunResult:
     """Train the matrix, check it, write the report; the same as `xorbench run`.
 
@@ -175,7 +175,7 @@ def compare(
     )
 
 
-def _text(values: Values) -> str:
+def _text(values: SettingValues) -> str:
     """A value, or several, as one would type them."""
     if isinstance(values, Sequence) and not isinstance(values, str):
         if not values:

@@ -42,9 +42,8 @@ def _newest(root: Path, option: str, kind: str) -> Path:
         if info.get("kind", "run") == kind and not folder.name.endswith("-anonymous")
     ]
     if not found:
-        others = known(root / "runs") if (root / "runs").is_dir() else ""
-        hint = others or f"python -m xorbench {kind} makes one"
-        raise BadOption(f"{option}: no {kind} in {root}", hint)
+        command = "import FILE" if kind == "benchmark" else kind
+        raise BadOption(f"{option}: no {kind} in {root}", f"python -m xorbench {command} makes one")
     return found[-1].resolve()
 
 
