@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from xorbench.commands.processes import terminable
-from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
+from xorbench.errors import BadFile, BadOption
 from xorbench.judge.against import AgainstAnswer
 from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
 from xorbench.judge.elements import Difference, difference
@@ -37,7 +37,7 @@ from xorbench.judge.run_processes import (
     said_missing,
     unmet,
 )
-from xorbench.judge.verdicts import Outcome
+from xorbench.judge.verdicts import OUTCOME_CODES, Outcome
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import (
     LAST_LINES,
@@ -57,12 +57,6 @@ VALUES_BYTES: Final = 1 << 30
 MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
 CLOSER_PAIRS: Final = 3  # pairs that are run again in detail until one diverges there
 WIDER: Final = (1, 4, 16)  # how far before and after the step each of them looks
-CODES: Final[dict[Outcome, int]] = {
-    "pass": PASSED,
-    "fail": CHECK_FAILED,
-    "inconclusive": INCONCLUSIVE,
-    "skipped": INCONCLUSIVE,
-}
 # What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
 CLOSED: Final = (
     (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
@@ -116,7 +110,7 @@ class CheckOutcome:
     @property
     def exit_code(self) -> int:
         """The exit code of the answer."""
-        return CODES[self.conclusion.outcome]
+        return OUTCOME_CODES[self.conclusion.outcome]
 
 
 def prepared(request: CheckRequest) -> CommandRun:

@@ -8,7 +8,7 @@ from xorbench.judge import imported
 from xorbench.judge.by_axis import AxisComparison, by_verdicts, planned_pairs
 from xorbench.judge.by_axis import by_axis as judged_by
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict
+from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
 from xorbench.observe import baselines, folders, loading
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.run import Run
@@ -62,7 +62,7 @@ def _ids(one: Observed) -> list[str]:
 
 def exit_code(found: judge.Comparison | AxisComparison) -> int:
     """0 passed, 1 slower or bits that are not as they must be, 3 inconclusive."""
-    return judge.EXIT_CODES[found.outcome]
+    return OUTCOME_CODES[found.outcome]
 
 
 def verdicts(found: judge.Comparison | AxisComparison) -> list[Verdict]:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xorbench.commands.check import CODES
 from xorbench.errors import BadOption
 from xorbench.judge.check import CheckRuns, Conclusion, RunPair, conclude
 from xorbench.judge.first_difference import DETAIL, compare
+from xorbench.judge.verdicts import OUTCOME_CODES
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile
 from xorbench.plan import kernels
@@ -52,7 +52,7 @@ def between(a: TraceFile, b: TraceFile) -> tuple[Conclusion, int]:
     if unlike and conclusion.outcome == "fail":
         hint = "first make equal what the notes tell of, then compare again"
         conclusion = replace(conclusion, hint=hint)
-    return conclusion, CODES[conclusion.outcome]
+    return conclusion, OUTCOME_CODES[conclusion.outcome]
 
 
 def _commands(a: TraceFile, b: TraceFile) -> list[str]:

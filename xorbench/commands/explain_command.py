@@ -14,7 +14,7 @@ from xorbench.commands import check as checks
 from xorbench.commands.against import SKIP
 from xorbench.commands.check import CheckRequest, Note
 from xorbench.commands.processes import terminable
-from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
+from xorbench.errors import BadOption
 from xorbench.judge import cure as judge
 from xorbench.judge.against import StepSpeed
 from xorbench.judge.check import CheckRuns, Conclusion, counted
@@ -22,7 +22,7 @@ from xorbench.judge.check import conclude as concluded
 from xorbench.judge.cure import CureSearch, SwitchTried, pairs_needed
 from xorbench.judge.explain import Exhausted, Gives, search
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.judge.verdicts import Outcome
+from xorbench.judge.verdicts import OUTCOME_CODES
 from xorbench.measure.command_run import CommandRun, Ended, execute, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.files import write_whole
@@ -37,12 +37,6 @@ from xorbench.plan.switches import (
 MAX_RUNS: Final = 100
 LEAST_RUNS: Final = 4  # before p is known
 MOST_RUNS: Final = 10  # where some pairs are equal
-CODES: Final[dict[Outcome, int]] = {
-    "pass": PASSED,
-    "fail": CHECK_FAILED,
-    "inconclusive": INCONCLUSIVE,
-    "skipped": INCONCLUSIVE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ class CureOutcome:
     @property
     def exit_code(self) -> int:
         """0 nothing diverges, 1 something does, 3 not enough evidence."""
-        return CODES[self.conclusion.outcome]
+        return OUTCOME_CODES[self.conclusion.outcome]
 
 
 def prepared(request: CureRequest) -> dict[str, CommandRun]:

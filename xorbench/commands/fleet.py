@@ -1,7 +1,7 @@
 """`fleet`: many ranks, each with its own run; together they tell who is odd."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -73,9 +73,7 @@ def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> Ru
 
 def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
     """The ranks that the others say there were, and of which there is no folder."""
-    worlds = Counter(node.world or 0 for node in nodes)
-    # as many as most say; of as many sayings the smallest, so that one record cannot make up ranks
-    world = min(worlds, key=lambda size: (-worlds[size], size), default=0)
+    world = _usual_world(node.world or 0 for node in nodes)
     there = {node.rank for node in nodes} | {one.rank for one in bad}
     why = "none of the folders is this rank's"
     gone = list(islice((rank for rank in range(world) if rank not in there), LISTED + 1))
@@ -90,12 +88,15 @@ def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
 LISTED: Final = 100  # ranks that are missing, each by its own finding; the last counts the others
 
 
+def _usual_world(worlds: Iterable[int]) -> int:
+    """As many ranks as most say; of ties the smallest, so that one record cannot make up ranks."""
+    counts = Counter(worlds)
+    return min(counts, key=lambda size: (-counts[size], size), default=0)
+
+
 def other_worlds(nodes: Sequence[Node]) -> list[Bad]:
     """Records that say another number of ranks than most do."""
-    worlds = Counter(node.world for node in nodes if node.world is not None)
-    if len(worlds) < 2:
-        return []
-    usual = min(worlds, key=lambda size: (-worlds[size], size))
+    usual = _usual_world(node.world for node in nodes if node.world is not None)
     return [
         Bad(
             sender=node.run,

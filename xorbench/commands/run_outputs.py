@@ -6,7 +6,7 @@ from pathlib import Path
 from xorbench.observe.store import RunStore
 from xorbench.report import document, page
 from xorbench.report.content import Content, draw
-from xorbench.report.text import FORMATS
+from xorbench.report.text import to_csv
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +26,7 @@ def write_reports(store: RunStore, content: Content) -> None:
     store.write_json("verdicts.json", content.verdicts)
     for section in content.sections:
         if section.csv is not None:
-            store.write_text(f"{section.name}.csv", FORMATS["csv"](section.csv))
+            store.write_text(f"{section.name}.csv", to_csv(section.csv))
     store.write_text("report.md", document.markdown(content))
     drawn = {picture.name: draw(picture) for picture in content.pictures}
     for name, picture in drawn.items():

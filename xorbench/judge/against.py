@@ -23,7 +23,7 @@ from xorbench.judge.check import (
 from xorbench.judge.first_difference import Compared, compare
 from xorbench.judge.questions import FAST, SAME
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed
+from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, worst_outcome
 from xorbench.observe.trace import (
     EpochEnd,
     TraceEnd,
@@ -37,7 +37,6 @@ SPEED: Final = "step time"
 BITS: Final = "same bits"
 SETTINGS: Final = ("hyperparameters",)  # one that moves no bit, such as `foreach`, is no finding
 CALLS: Final = (*SETTINGS, "call", "batch", "input")
-OUTCOMES: Final[tuple[Outcome, ...]] = ("fail", "inconclusive", "pass")
 StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
 
 
@@ -264,8 +263,7 @@ class AgainstAnswer:
     @property
     def outcome(self) -> Outcome:
         """That of the two which counts."""
-        asked = [one.outcome for one in (self.bits, self.speed) if one is not None]
-        return next((outcome for outcome in OUTCOMES if outcome in asked), "skipped")
+        return worst_outcome(one.outcome for one in (self.bits, self.speed) if one is not None)
 
     def answers(self) -> list[Answer]:
         """The sentence of each question."""

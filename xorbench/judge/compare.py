@@ -17,7 +17,6 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED
 from xorbench.judge import system_samples
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
@@ -50,9 +49,6 @@ PASSING: Final = ("load_average_1min", "python_executable")  # differs from run 
 Figures = Literal["relative", "raw"]
 Speed = Literal["same", "slower", "faster", "inconclusive"]
 ComparisonOutcome = Literal["pass", "fail", "inconclusive"]
-EXIT_CODES: Final[dict[ComparisonOutcome, int]] = {
-    "pass": PASSED, "fail": CHECK_FAILED, "inconclusive": INCONCLUSIVE,
-}  # fmt: skip
 
 
 class VariantRatio(Struct, frozen=True, kw_only=True):

@@ -96,6 +96,20 @@ _WORDS: Final[dict[Outcome, str]] = {
 
 def worst(verdicts: Sequence[Verdict]) -> Outcome:
     """The outcome that counts: a failure before anything open, a pass before what was skipped."""
-    outcomes = {verdict.outcome for verdict in verdicts}
+    return worst_outcome(verdict.outcome for verdict in verdicts)
+
+
+def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
+    """The same of outcomes."""
+    found = set(outcomes)
     order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
-    return next((outcome for outcome in order if outcome in outcomes), "skipped")
+    return next((outcome for outcome in order if outcome in found), "skipped")
+
+
+OUTCOME_CODES: Final[dict[Outcome, int]] = {
+    "pass": PASSED,
+    "fail": CHECK_FAILED,
+    "inconclusive": INCONCLUSIVE,
+    "skipped": INCONCLUSIVE,
+}
+"""What one outcome exits with; `exit_code` is for the verdicts of a run."""

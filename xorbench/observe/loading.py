@@ -42,22 +42,14 @@ RunRecord = TypeVar(
     LessonsInfo,
     ImportInfo,
 )
-
-
 OneLine = TypeVar("OneLine", EpochLine, Float64Reference, GoldenInputs, SystemSample)
-
-
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
     LessonsInfo: "lessons",
     ImportInfo: "benchmark",
 }
-
-
 RESUMABLE: Final = ("run", "sweep")
-
-
 LINES: Final[dict[type[Line], str]] = {
     EpochLine: "epochs.jsonl",
     Float64Reference: "float64.jsonl",

@@ -1,7 +1,6 @@
 """A comparison as text, as Markdown and for programs."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import msgspec
 import pandas as pd
@@ -12,7 +11,6 @@ from xorbench.judge.paired_ratios import Cost
 from xorbench.judge.verdicts import Verdict
 from xorbench.report.text import to_markdown, to_terminal
 
-WORDS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 TableText = Callable[[pd.DataFrame], str]
 
 
@@ -94,7 +92,7 @@ def sentence(found: Comparison) -> str:
     said = [*counts, *machine] if counts else ["nothing to compare"]
     if any(row.verdict == "slower" for row in found.machine):
         said = [*machine, *counts]
-    return f"{WORDS[found.outcome]}: {'; '.join(said)}"
+    return f"{found.outcome.upper()}: {'; '.join(said)}"
 
 
 def _by_verdict(rows: Sequence[VariantRatio]) -> list[str]:
@@ -190,7 +188,7 @@ def by_sentence(found: AxisComparison) -> str:
     said += [f"bits of {pair.b}: {_bits(pair)}, {pair.bits}" for pair in found.pairs if pair.broken]
     if found.pairs and not any(pair.broken for pair in found.pairs):
         said.append(_bits_in_all(found.pairs))
-    return f"{WORDS[found.outcome]}: {'; '.join(said)}"
+    return f"{found.outcome.upper()}: {'; '.join(said)}"
 
 
 def _bits_in_all(pairs: Sequence[AxisPair]) -> str:

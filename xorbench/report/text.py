@@ -1,7 +1,7 @@
 """Tables as text: for a terminal, for Markdown, for CSV."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pandas as pd
@@ -38,13 +38,6 @@ def to_markdown(frame: pd.DataFrame) -> str:
 def to_csv(frame: pd.DataFrame) -> str:
     """Comma-separated, every digit kept, intervals in columns of their own."""
     return frame.to_csv(index=False, lineterminator="\n")
-
-
-FORMATS: Final[dict[str, Callable[[pd.DataFrame], str]]] = {
-    "csv": to_csv,
-    "md": to_markdown,
-    "terminal": to_terminal,
-}
 
 
 # The same speed in other units, with the same relative interval as the samples/s beside it.
