@@ -134,6 +134,24 @@ def test_an_event_that_one_side_lacks_is_another_program() -> None:
     assert (first.how, component_of(first)) == ("events", "events")
 
 
+@pytest.mark.parametrize(
+    ("inputs", "backward", "component"),
+    [("w1 7", True, "order"), ("w2", False, "order"), ("w0 7", True, "gradients"),
+     ("w0 7", False, "forward")],
+)  # fmt: skip
+def test_an_operator_of_other_inputs_is_not_told_to_be_nondeterministic(
+    inputs: str, backward: bool, component: str
+) -> None:
+    """With another weight it is the order that differs; with the same, the operator."""
+    one, other = step(0), step(0)
+    known = {"name": "aten.sgn", "backward": backward}
+    one.events.append(event("operator", "8", "00", inputs="w0 7", **known))
+    other.events.append(event("operator", "8", "ff", inputs=inputs, **known))
+    first = compare(whole(one), whole(other)).first
+    assert first is not None
+    assert component_of(first) == component
+
+
 def test_what_was_not_recorded_is_counted_and_not_compared() -> None:
     """Two tensors without a digest are not said to be equal."""
     lines = [step(0) for _ in range(2)]

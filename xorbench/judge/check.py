@@ -101,6 +101,13 @@ COMPONENTS: Final[dict[str, Component]] = {
         " loss alone, such as labels.",
         DETERMINISTIC,
     ),
+    "order": Component(
+        "the order of the program",
+        "An operator is given another tensor in the one run than in the other: the program goes"
+        " through its tensors in another order.",
+        "look for a loop over a set, or over what was made from one (PYTHONHASHSEED), over files,"
+        " or over what threads have finished",
+    ),
     "events": Component(
         "what the program does",
         "It is another program: calls, backward passes or steps were made in one run alone.",
@@ -311,11 +318,7 @@ def component_of(first: FirstDifference) -> str:
     if kind == "parameter":
         return "parameters" if first.step == 0 and event.kind == "parameter" else "update"
     if kind in ("operator", "data", "output"):
-        if event.more.backward:
-            return "gradients"
-        if "gradient" in first.after:
-            return "optimizer"
-        return "data" if kind == "data" else "forward"
+        return _component_of_result(first)
     return {
         "buffer": "buffers",
         "gradient": "gradients",
@@ -323,6 +326,17 @@ def component_of(first: FirstDifference) -> str:
         "new state": "optimizer",
         "new parameter": "optimizer",
     }.get(kind, kind)
+
+
+def _component_of_result(first: FirstDifference) -> str:
+    """What a tensor that is looked at within a step belongs to."""
+    if first.a and first.b and first.a.more.inputs != first.b.more.inputs:
+        return "order"
+    if first.event.more.backward:
+        return "gradients"
+    if "gradient" in first.after:
+        return "optimizer"
+    return "data" if first.event.kind == "data" else "forward"
 
 
 def when(first: FirstDifference) -> str:

@@ -82,6 +82,7 @@ class More(Struct, frozen=True, kw_only=True):
     name: str = ""
     where: str = ""
     of: str | None = None
+    inputs: str = ""
     random: bool = False
     backward: bool = False
     not_recorded: str = ""

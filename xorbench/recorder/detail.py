@@ -170,7 +170,8 @@ class Operators(TorchDispatchMode):
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener = listener
-        self._made: dict[int, StorageWeakRef] = {}
+        self._made: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._inputs = ""
         self._lines: dict[int, str] = {}
         self._number = 0
         self._where = ""
@@ -199,16 +200,23 @@ class Operators(TorchDispatchMode):
             self._lines[torch.autograd._get_sequence_nr() - 1] = where  # type: ignore[attr-defined]
         elif where == self._listener.detail.backward_line:  # else the program's own backward pass
             where = self._lines.get(node._sequence_nr(), where)
-        self._where = where
+        self._where, self._inputs = where, ""
+        made_by = []
         for place, value in values((args, kwargs)):
-            if isinstance(value, Tensor) and not self._known(value):
+            if not isinstance(value, Tensor):
+                continue
+            maker = self._maker_of(value)
+            made_by.append(maker or "data")
+            if not maker:
+                self._make_known(value, "data")
                 self._listener.tensor("data", f"{self._number}{place}", value, **self._facts(func))
+        self._inputs = " ".join(made_by)
 
     def _after(self, func: Any, output: Any) -> None:
         empty = "empty" in str(func)  # its memory may hold anything
         for place, value in values(output):
             if isinstance(value, Tensor):
-                self._make_known(value)
+                self._make_known(value, str(self._number))
                 if not empty:
                     identity = f"{self._number}{place}"
                     self._listener.tensor("operator", identity, value, **self._facts(func))
@@ -216,32 +224,31 @@ class Operators(TorchDispatchMode):
 
     def _facts(self, func: Any) -> dict[str, Any]:
         facts: dict[str, Any] = {"name": str(func), "where": self._where}
+        if self._inputs:
+            facts["inputs"] = self._inputs
         if torch._C._current_autograd_node() is not None:
             facts["backward"] = True
         if torch.Tag.nondeterministic_seeded in func.tags:
             facts["random"] = True
         return facts
 
-    def _known(self, tensor: Tensor) -> bool:
-        """Whether an operator of this step has made the tensor, or it has been reported."""
+    def _maker_of(self, tensor: Tensor) -> str:
+        """What made the tensor: an operator of this step, by number, or a weight; else nothing."""
         reference = storage_of(tensor)
         if reference is None:
-            return True
-        found = self._made.get(reference.cdata)
-        if found is not None and not found.expired():
-            return True
-        self._made[reference.cdata] = reference
-        return False
+            return "view"
+        found, maker = self._made.get(reference.cdata, (None, ""))
+        return maker if found is not None and not found.expired() else ""
 
     def know(self, tensors: list[Tensor]) -> None:
-        """Take these tensors for known: they are reported elsewhere."""
-        for tensor in tensors:
-            self._make_known(tensor)
+        """Take these weights for known: they are reported elsewhere."""
+        for position, tensor in enumerate(tensors):
+            self._make_known(tensor, f"w{position}")
 
-    def _make_known(self, tensor: Tensor) -> None:
+    def _make_known(self, tensor: Tensor, maker: str) -> None:
         reference = storage_of(tensor)
         if reference is not None:
-            self._made[reference.cdata] = reference
+            self._made[reference.cdata] = reference, maker
 
 
 def _only_views(func: Any) -> bool:
