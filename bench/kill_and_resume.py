@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from xorbench.observe import loading
+from xorbench.observe.records.process import slot_of
 
 RUN = (sys.executable, "-m", "xorbench", "run")
 ORPHAN_S = 10
@@ -25,9 +27,8 @@ ORPHAN_S = 10
 
 def epoch_digests(folder: Path) -> dict[str, list[str]]:
     """The epoch digests of the newest run by slot and case."""
-    lines = (folder / "results" / "latest" / "results.jsonl").read_text().splitlines()
-    records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return {f"{r['process'].split('.')[0]} {r['case']['id']}": r["epoch_digests"] for r in records}
+    trainings = loading.load(folder / "results" / "latest").trainings
+    return {f"{slot_of(one.process)} {one.case.id}": one.epoch_digests for one in trainings}
 
 
 def kill_once(folder: Path, after_s: float) -> tuple[int, int]:

@@ -33,9 +33,10 @@ from xorbench.judge.divergence import TracePlace, element, first_epoch, first_pl
 from xorbench.judge.elements import Difference
 from xorbench.judge.stats import wilson
 from xorbench.measure import retrain
+from xorbench.measure.retrain import Replayed
 from xorbench.measure.slots import ProcessSlot
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
+from xorbench.observe.trace import CaseTrace, TracedTraining
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.recipe import Recipe
@@ -168,12 +169,15 @@ def by_runs(injection: Injection) -> bool | None:
     epoch = first_epoch(clean, faulty)
     if epoch is None:
         return None
-    first = first_place(*_retrained(faults, clean, faulty, epoch))
+    again = _retrained(faults, clean, faulty, epoch)
+    first = first_place(*(one.recorded for one in again if one.recorded))
     if first is None or first[0].tensor is None:
         return _is_at(injection, None if first is None else first[0], None)
-    step = first[0].step
-    first = first_place(*_retrained(faults, clean, faulty, epoch, range(step, step + 1)))
-    return first is not None and _is_at(injection, first[0], element(first[1]))
+    steps = range(first[0].step, first[0].step + 1)
+    valued = first_place(*(retrain.with_values(SLOT, one, steps) for one in again))
+    for one in again:
+        retrain.close(SLOT, one.opened)
+    return valued is not None and _is_at(injection, first[0], element(valued[1]))
 
 
 @cache
@@ -194,15 +198,13 @@ def _retrained(
     clean: dict[int, str],
     faulty: dict[int, str],
     epoch: int,
-    valued: range = range(0),
-) -> tuple[EpochTrace, EpochTrace]:
-    a = retrain.again(SLOT, CASE, RECIPE, [], clean, epoch, valued)
-    b = retrain.again(SLOT, CASE, RECIPE, faults, faulty, epoch, valued)
+) -> tuple[Replayed, Replayed]:
+    a = retrain.again(SLOT, CASE, RECIPE, [], clean, epoch)
+    b = retrain.again(SLOT, CASE, RECIPE, faults, faulty, epoch)
     for one in (a, b):
         if one.recorded is None or one.diverged is not None:
             sys.exit(f"a retraining does not repeat its epoch digests at epoch {one.diverged}")
-    recorded = [one.recorded for one in (a, b) if one.recorded]
-    return recorded[0], recorded[1]
+    return a, b
 
 
 def _is_at(injection: Injection, place: TracePlace | None, difference: Difference | None) -> bool:

@@ -24,7 +24,6 @@ from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader
 
-from xorbench.measure.slots import CALIBRATIONS_A_ROUND, calibration_key
 from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 from xorbench.plan import processor
@@ -108,19 +107,9 @@ def beside_a_bare_loop(processes: int) -> None:
 
 
 def measured_s(run: Run) -> float:
-    """Seconds of a run in which something was timed: epochs, warm-ups, calibration workloads.
-
-    A round's record has the median of its calibration workloads, once a case: it counts as often
-    as the workload was timed.
-    """
-    cases = {case.id: case for case in run.info.cases}
-    calibrations = {
-        (line.process, calibration_key(cases[line.case]), line.epoch): line.calibration_s
-        for line in run.epochs
-        if line.calibration_s is not None
-    }
+    """Seconds of a run in which something was timed: epochs, warm-ups, calibration workloads."""
     epochs = sum(line.epoch_s for line in run.epochs)
-    return epochs + CALIBRATIONS_A_ROUND * sum(calibrations.values())
+    return epochs + sum(line.calibration_s for line in run.calibrations)
 
 
 def of_a_run() -> None:

@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 
 from xorbench.observe import loading
+from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run
 
 # A shell starts background jobs with SIGINT ignored, which children would inherit.
@@ -123,11 +124,17 @@ def copied(quick_folder: Path, tmp_path: Path) -> Path:
 
 
 def epoch_digests(results: Path) -> dict[tuple[str, str], list[str]]:
-    """The epoch digests of each case in each slot, from the newest run's results.jsonl."""
-    lines = (results / "latest" / "results.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return {
-        (record["case"]["id"], record["process"].split(".")[0]): record["epoch_digests"]
-        for record in records
-        if "epoch_digests" in record
-    }
+    """The epoch digests of each finished case in each slot of the newest run."""
+    trainings = loading.load(results / "latest").trainings
+    return {(one.case.id, slot_of(one.process)): one.epoch_digests for one in trainings}
+
+
+def with_epochs(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the timed epochs of a run, without their weights: a digest is then believed."""
+    path = folder / "epochs.jsonl"
+    changed = []
+    for text in path.read_text().splitlines():
+        line: dict[str, Any] = json.loads(text)
+        line.pop("weights", None)
+        changed.append(line if line.get("warmup") else line | change(line))
+    path.write_text("".join(json.dumps(line) + "\n" for line in changed))

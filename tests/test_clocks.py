@@ -1,5 +1,6 @@
 """A process's clock against the orchestrator's; and lines of a run that count once."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from xorbench.judge.evidence import Evidence
 from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import EpochLine
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "epyc-2core-cpu"
 
 
 def with_times(run: Run, **changes: float) -> Run:
@@ -72,14 +75,14 @@ def test_a_long_epoch_may_wait_in_proportion(quick_run: Run) -> None:
 
 def test_a_slow_clock_of_the_calibration_is_told(quick_run: Run) -> None:
     """Normalized times rest on it: half of its time makes every case twice as slow."""
-    processes = list(quick_run.info.processes)
-    gaps = {
-        name: (seconds, seconds) for name, (_, seconds) in processes[0].calibration_gaps_s.items()
-    }
-    processes[0] = msgspec.structs.replace(processes[0], calibration_gaps_s=gaps)
-    info = msgspec.structs.replace(quick_run.info, processes=processes)
-    found = list(clock("clock", Evidence(msgspec.structs.replace(quick_run, info=info))))
-    assert gaps
+    lines = [
+        msgspec.structs.replace(line, waited_s=line.waited_s + line.calibration_s)
+        if line.process == "p0"
+        else line
+        for line in quick_run.calibrations
+    ]
+    slow = msgspec.structs.replace(quick_run, calibrations=lines)
+    found = list(clock("clock", Evidence(slow)))
     assert [v.subject for v in found if v.outcome == "fail"] == ["calibration in p0"]
 
 
@@ -120,7 +123,14 @@ def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["results.jsonl", "epochs.jsonl", "float64.jsonl", "system_samples.jsonl"]
+    "name",
+    [
+        "results.jsonl",
+        "epochs.jsonl",
+        "calibrations.jsonl",
+        "float64.jsonl",
+        "system_samples.jsonl",
+    ],
 )
 def test_a_line_of_another_run_is_refused(name: str, copied: Path) -> None:
     """Also of one with the same plan."""
@@ -138,7 +148,35 @@ def test_a_missing_epoch_is_seen(copied: Path) -> None:
     assert " follows " in message
 
 
-def test_a_training_has_the_times_of_its_epochs(copied: Path) -> None:
+def test_a_training_without_its_last_epoch_is_refused(copied: Path) -> None:
+    """It has as many as the recipe asks for."""
+    message = damaged(copied, "epochs.jsonl", lambda lines: lines[:-1])
+    assert message.endswith("damaged: 99 epochs of 100")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of a run of schema version 3, whose trainings have copies of their epochs' times."""
+    folder = tmp_path / REFERENCE.name
+    folder.mkdir()
+    for path in (*REFERENCE.glob("*.jsonl.gz"), REFERENCE / "run.json"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    for path in folder.glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    return folder
+
+
+def test_a_run_of_the_schema_before_is_read(old: Path) -> None:
+    """With its times, and the calibration of each process that was waited for least beyond it."""
+    run = loading.load(old)
+    first = json.loads((old / "results.jsonl").read_text().splitlines()[0])
+    assert first["calibration_s"] == run.trainings[0].calibration_s
+    assert {line.process for line in run.calibrations} == {p.id for p in run.info.processes}
+    assert not list(clocks.calibration_flaws(Evidence(run), "p0"))
+
+
+def test_an_old_training_has_the_times_of_its_epochs(old: Path) -> None:
     """A figure changed in one of two files is no evidence."""
 
     def change(lines: list[str]) -> list[str]:
@@ -146,8 +184,28 @@ def test_a_training_has_the_times_of_its_epochs(copied: Path) -> None:
         line["epoch_s"][0] *= 0.5
         return [json.dumps(line) + "\n", *lines[1:]]
 
-    message = damaged(copied, "results.jsonl", change)
+    message = damaged(old, "results.jsonl", change)
     assert message == "results.jsonl:1: damaged: its epochs are not those of epochs.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epoch_digests": []}, "not of one length"),
+        ({"losses": []}, "not of one length"),
+        ({"epoch_s": [0.1] * 50}, "not of one length"),
+        ({"epoch_s": [0.0] * 100}, "not above zero"),
+    ],
+    ids=str,
+)
+def test_an_impossible_old_training_is_refused(
+    change: dict[str, object], says: str, old: Path
+) -> None:
+    """Its series are of one length, and its times above zero."""
+    message = damaged(
+        old, "results.jsonl", lambda lines: [json.dumps(json.loads(lines[0]) | change) + "\n"]
+    )
+    assert says in message
 
 
 @pytest.mark.parametrize(
@@ -160,6 +218,10 @@ def test_a_training_has_the_times_of_its_epochs(copied: Path) -> None:
         ("epochs.jsonl", {"waited_s": None}),
         ("epochs.jsonl", {"waited_s": -5.0}),
         ("epochs.jsonl", {"clock_s": None}),
+        ("epochs.jsonl", {"epoch_s": 0.0}),
+        ("calibrations.jsonl", {"calibration_s": 0.0}),
+        ("calibrations.jsonl", {"process": "p9"}),
+        ("calibrations.jsonl", {"at_s": None}),
         ("float64.jsonl", {"losses": [1.0]}),
         ("float64.jsonl", {"error_ulps": []}),
         ("float64.jsonl", {"error_ulps": [-1.0] * 100}),

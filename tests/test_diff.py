@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Completed, Xorbench, once, run_in
+from conftest import Completed, Xorbench, once, run_in, with_epochs
 
 from xorbench.commands.diff import DiffRequest, diff
 from xorbench.commands.training_ref import sides
@@ -357,13 +357,8 @@ def test_a_epoch_digests_that_no_replay_repeats_was_a_transient(
     """
     source = (runs / "results" / "latest").resolve()
     copy = tmp_path / "results" / "runs" / source.name
-    copy.mkdir(parents=True)
-    (copy / "run.json").write_bytes((source / "run.json").read_bytes())
-    lines = (source / "results.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    for record in records:
-        record["epoch_digests"][epoch] = "0" * 64
-    (copy / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    shutil.copytree(source, copy)
+    with_epochs(copy, lambda line: {"digest": "0" * 64} if line["epoch"] == epoch else {})
     found, code = diff(DiffRequest(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results"))
     assert code == 1
     said = f"transient on B in epoch {epoch}: the record has 0000000000000000"

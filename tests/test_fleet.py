@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import Xorbench
+from conftest import Xorbench, with_epochs
 
 from xorbench.commands import ranks
 from xorbench.commands.fleet import LISTED, absent, other_worlds
@@ -448,12 +448,7 @@ def test_merged_folders_are_judged_without_torch(
     """Of four ranks one is doctored, one damaged, one has no folder: each is named; exit 1."""
     fleet = tmp_path / "night"
     folders = [rank_folder(quick_folder, fleet, rank, 5) for rank in range(4)]
-    path = folders[1] / "results.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        line["epoch_digests"][7:] = ["0" * 64] * (len(line["epoch_digests"]) - 7)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folders[1] / "epochs.jsonl").unlink()
+    with_epochs(folders[1], lambda line: {"digest": "0" * 64} if line["epoch"] >= 7 else {})
     (folders[2] / "run.json").write_text('{"schema_version": 2, "kind": "run"}')
     done = xorbench("fleet", "--merge", "night", "--out", "report", "--json")
     assert done.returncode == 1, done.stderr
@@ -526,7 +521,7 @@ def test_the_atlas_knows_a_run_again_and_refuses_other_bits(
     lines = [json.loads(line) for line in trainings.read_text().splitlines()]
     digest = lines[0]["weights_sha256"]
     trainings.write_text(trainings.read_text().replace(digest, "0" * 64))
-    (copied / "epochs.jsonl").unlink()
+    with_epochs(copied, lambda _: {})
     other = xorbench("atlas", "add", copied.name)
     assert other.returncode == 1
     assert f"0000000000000000, on record is {digest[:16]}" in other.stdout

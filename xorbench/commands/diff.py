@@ -1,6 +1,7 @@
 """`diff`: where two trainings diverge, found by training them again."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -119,7 +120,8 @@ def _replayed(
             commands = _commands(both, epoch, None)
             told = f"not done: {letter} was {strange}{_kernel_hint(slot, side)}"
             return replace(found, replays=told, commands=commands)
-    again = [_again(slot, side, epoch) for slot, side in zip(slots, both, strict=True)]
+    with ThreadPoolExecutor(2) as pool:
+        again = list(pool.map(_again, slots, both, (epoch, epoch)))
     for letter, slot, side, one in zip("AB", slots, both, again, strict=True):
         if one.recorded is None or one.diverged is not None:
             return replace(found, transient=_transient(letter, slot, side, one))
@@ -127,12 +129,11 @@ def _replayed(
     first = first_place(*_recorded(again))
     if first is None or first[0].tensor is None:
         return replace(found, place=None if first is None else first[0])
-    valued = range(first[0].step, first[0].step + FOLLOWED)
-    again = [_again(slot, side, epoch, valued) for slot, side in zip(slots, both, strict=True)]
-    first = first_place(*_recorded(again))
-    if first is None:
-        return replace(found, transient="the divergence did not come again")
-    return _with_values(both, replace(found, place=first[0]), first[1], *_recorded(again))
+    steps = range(first[0].step, first[0].step + FOLLOWED)
+    a, b = (retrain.with_values(s, one, steps) for s, one in zip(slots, again, strict=True))
+    valued = first_place(a, b)
+    assert valued is not None, "the steps are those that were compared"
+    return _with_values(both, replace(found, place=first[0]), valued[1], a, b)
 
 
 def _kernel_hint(slot: ProcessSlot, side: TrainingRef) -> str:
@@ -146,10 +147,8 @@ def _recorded(again: list[Replayed]) -> tuple[EpochTrace, EpochTrace]:
     return a, b
 
 
-def _again(slot: ProcessSlot, side: TrainingRef, epoch: int, valued: range = range(0)) -> Replayed:
-    return retrain.again(
-        slot, side.case, side.recipe, side.injected(), side.epoch_digests, epoch, valued
-    )
+def _again(slot: ProcessSlot, side: TrainingRef, epoch: int) -> Replayed:
+    return retrain.again(slot, side.case, side.recipe, side.injected(), side.epoch_digests, epoch)
 
 
 def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, first: Replayed) -> str:

@@ -230,11 +230,12 @@ def _series(seconds: Sequence[float]) -> Series:
 
 def _calibration(run: Run, device: str) -> Series | None:
     """The raw calibration time over all rounds, once a round and process."""
-    ids = {case.id for case in run.info.cases if case.device == device}
     rounds: dict[tuple[str, int], float] = {
-        (line.process, line.epoch): line.calibration_s
-        for line in run.epochs
-        if line.case in ids and line.calibration_s
+        (training.process, epoch): seconds
+        for training in run.trainings
+        if training.case.device == device
+        for epoch, seconds in enumerate(training.calibration_s)
+        if seconds
     }
     return _series(list(rounds.values())) if rounds else None
 

@@ -1,11 +1,11 @@
 """Two clocks: what a process says its epochs took, and how long the orchestrator waited."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.training import EpochLine, TrainingRecord
 
 RATE: Final = 0.01  # by which two clocks of one machine may run apart
@@ -50,9 +50,14 @@ def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
     return min((line.waited_s - line.epoch_s, line.epoch_s) for line in lines)
 
 
-def calibration_flaws(process: ProcessRecord) -> Iterator[str]:
+def calibration_flaws(evidence: Evidence, process: str) -> Iterator[str]:
     """Why the times of the process's calibration workloads cannot be believed."""
-    for name, (gap_s, seconds) in process.calibration_gaps_s.items():
+    gaps: dict[str, tuple[float, float]] = {}
+    for line in evidence.run.calibrations:
+        if line.process == process:
+            name, gap = f"{line.device}, {line.kind}", line.waited_s - line.calibration_s
+            gaps[name] = min(gaps.get(name, (math.inf, 0.0)), (gap, line.calibration_s))
+    for name, (gap_s, seconds) in gaps.items():
         if gap_s < -LATE_S or gap_s > UNACCOUNTED_S + UNACCOUNTED * seconds:
             yield f"{name}: said to take {_ms(seconds)}, and took {_ms(gap_s)} longer, or more"
 

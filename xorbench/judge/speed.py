@@ -11,7 +11,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import Pool, median_log_ratio, pool, spread
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import BASE_CONFIG, Variant
-from xorbench.plan.engines import calibration_of
+from xorbench.plan.engines import calibration_key
 
 NOISY_PERCENT: Final = 10.0
 NOISY: Final = f"IQR above {NOISY_PERCENT:g}% of the median"
@@ -77,7 +77,7 @@ def calibrations(evidence: Evidence) -> Logs:
 
 def calibration_name(variant: Variant) -> str:
     """Device, kind and config of the calibration workload that a variant is divided by."""
-    name = f"{variant.case.device}, {calibration_of(variant.case)} calibration workload"
+    name = f"{', '.join(calibration_key(variant.case))} calibration workload"
     config = variant.config.id
     return name if config == BASE_CONFIG else f"{name}, {config}"
 

@@ -1,14 +1,14 @@
 """Training a case again in a process, to watch one of its epochs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from xorbench.measure.preflight import SAME_TO_RESUME
 from xorbench.measure.slots import ProcessSlot
-from xorbench.observe.trace import EpochTrace
+from xorbench.observe.trace import EpochTrace, TraceStep
 from xorbench.plan.case import Case, to_dict
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.honour import traced
@@ -42,9 +42,11 @@ def _opened(
 class Replayed:
     """What came of training again: the first epoch unlike the record, if any, and the last digest.
 
-    `recorded` is the epoch asked for, None where the training diverged from its record before.
+    `recorded` is the epoch asked for, None where the training diverged from its record before; its
+    values are with the process, in which the training still stands open.
     """
 
+    opened: Opened
     diverged: int | None
     digest: str
     recorded: EpochTrace | None
@@ -77,23 +79,29 @@ def again(
     faults: Sequence[FaultSpec],
     epoch_digests: Mapping[int, str],
     epoch: int,
-    valued: range = range(0),
 ) -> Replayed:
     """Train a case from its start and record one epoch, checking each digest against the record.
 
     It ends at the first epoch whose digest is not the recorded one.
     """
     opened = open_traced(slot, case, recipe, faults)
-    try:
-        for number in range(epoch):
-            digest = step(slot, opened)
-            if epoch_digests.get(number, digest) != digest:
-                return Replayed(number, digest, None)
-        recorded = record(slot, opened, epoch, valued)
-        diverged = None if epoch_digests.get(epoch, recorded.digest) == recorded.digest else epoch
-        return Replayed(diverged, recorded.digest, recorded)
-    finally:
-        close(slot, opened)
+    for number in range(epoch):
+        digest = step(slot, opened)
+        if epoch_digests.get(number, digest) != digest:
+            return Replayed(opened, number, digest, None)
+    answer = slot.ask("record and keep", training=opened.handle)
+    recorded = msgspec.convert({"epoch": epoch, **answer}, EpochTrace)
+    diverged = None if epoch_digests.get(epoch, recorded.digest) == recorded.digest else epoch
+    return Replayed(opened, diverged, recorded.digest, recorded)
+
+
+def with_values(slot: ProcessSlot, replayed: Replayed, steps: range) -> EpochTrace:
+    """These steps of the epoch that was recorded last, with the values of their tensors."""
+    if replayed.recorded is None:
+        raise ValueError("no epoch was recorded")
+    bounds = [steps.start, steps.stop]
+    answer = slot.ask("values", training=replayed.opened.handle, steps=bounds)
+    return replace(replayed.recorded, steps=msgspec.convert(answer["steps"], list[TraceStep]))
 
 
 def close(slot: ProcessSlot, opened: Opened) -> None:

@@ -98,8 +98,7 @@ class RunState:
         except (ProcessDied, OperationFailed) as error:
             self.note_death(slot, str(error))
         else:
-            gaps = {", ".join(key): gap for key, gap in slot.calibration_gaps.items()}
-            self.update(slot, calibration_gaps_s=gaps, **usage)
+            self.update(slot, **usage)
         slot.process.stop()
 
     def write_info(self, **fields: Any) -> None:

@@ -8,7 +8,6 @@ process and must reproduce their recorded epoch digests before they go on (`reco
 import base64
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,22 +26,25 @@ from xorbench.measure.recovery import ImpossibleTime, Recovery, check_of
 from xorbench.measure.run_state import Progress, RunState
 from xorbench.measure.schedule import shuffled
 from xorbench.measure.slots import (
-    CALIBRATIONS_A_ROUND,
     ActiveTraining,
     ProcessSlot,
     StartProcess,
-    calibration_key,
 )
 from xorbench.measure.system_samples import Watch
-from xorbench.measure.training_lines import float64_record, followed_key, training_record
+from xorbench.measure.training_lines import float64_record, followed_key, training_end
 from xorbench.observe.folders import now
 from xorbench.observe.records.golden import ProbeRecord
 from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run, RunInfo
-from xorbench.observe.records.training import EpochLine, Failure, TrainingRecord
+from xorbench.observe.records.training import (
+    CalibrationLine,
+    EpochLine,
+    Failure,
+    TrainingRecord,
+)
 from xorbench.observe.store import RunStore
 from xorbench.plan.case import to_dict
-from xorbench.plan.engines import training_kind
+from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key, training_kind
 from xorbench.plan.faults import read_fault
 from xorbench.plan.honour import float64_refusal
 from xorbench.plan.probes import exact_probes
@@ -54,6 +56,7 @@ class Timing:
 
     slot: ProcessSlot
     key: tuple[str, str]
+    cold: bool = False
 
 
 class Runner:
@@ -156,19 +159,19 @@ class Runner:
 
         The first task after a process switch runs with cold caches and loses up to a millisecond,
         which is a larger share of a short calibration workload than of an epoch. So each process's
-        turn begins with a calibration whose time is not kept; the others are shuffled among the
-        trainings.
+        turn begins with a cold calibration, which stands beside no epoch; the others are shuffled
+        among the trainings.
         """
         for slot in shuffled(self._state.slots, self.info.schedule_seed, number):
             open_now = [one for one in self._state.unfinished() if one.slot is slot]
             keys = sorted({calibration_key(one.case) for one in open_now})
-            calibrations = [Timing(slot, key) for key in keys]
-            for timing in calibrations:
-                self._recovery.guarded(slot, self._calibration, timing)
-            acts: list[ActiveTraining | Timing] = [*open_now, *calibrations * CALIBRATIONS_A_ROUND]
+            for key in keys:
+                self._recovery.guarded(slot, self._calibrate, Timing(slot, key, cold=True))
+            warm = [Timing(slot, key) for key in keys] * CALIBRATIONS_A_ROUND
+            acts: list[ActiveTraining | Timing] = [*open_now, *warm]
             for act in shuffled(acts, self.info.schedule_seed, number, slot.name):
                 if isinstance(act, Timing):
-                    self._recovery.guarded(slot, self._time_calibration, act)
+                    self._recovery.guarded(slot, self._calibrate, act)
                 elif act in slot.active:
                     self._recovery.guarded(slot, self._step, act)
         self._sample_conditions()
@@ -179,45 +182,45 @@ class Runner:
         if system_samples:
             self._state.store.append("system_samples.jsonl", system_samples)
 
-    def _time_calibration(self, timing: Timing) -> None:
-        seconds = self._calibration(timing)
-        if seconds is not None:
-            latest = timing.slot.calibrations.setdefault(
-                timing.key, deque(maxlen=CALIBRATIONS_A_ROUND)
-            )
-            latest.append(seconds)
-
-    def _calibration(self, timing: Timing) -> float | None:
-        """Seconds of one calibration; None where no training is left that it would serve."""
+    def _calibrate(self, timing: Timing) -> None:
+        """Time one calibration workload, if a training is left that it serves."""
         self._recovery.blamed = None
         slot, key = timing.slot, timing.key
         served = [
             x for x in self._state.unfinished() if x.slot is slot and calibration_key(x.case) == key
         ]
         if not served:
-            return None
+            return
         try:
             asked = self._clock()
             seconds: float = slot.ask("calibration", device=key[0], kind=key[1])["calibration_s"]
-            waited_s = self._clock() - asked
+            answered = self._clock()
             require_possible(seconds, "the calibration workload")
         except OperationFailed as error:
             require_working(slot, key[0], str(error))
             for one in served:
                 self._state.fail(one, f"the calibration workload: {error}", check_of(error))
-            return None
-        gap = (waited_s - seconds, seconds)
-        slot.calibration_gaps[key] = min(gap, slot.calibration_gaps.get(key, gap))
-        return seconds
+            return
+        if not timing.cold:
+            slot.calibrated.add(key)
+        line = CalibrationLine(
+            process=slot.process_id,
+            device=key[0],
+            kind=key[1],
+            calibration_s=seconds,
+            cold=timing.cold,
+            waited_s=answered - asked,
+            at_s=answered - self._began,
+        )
+        self._state.store.append("calibrations.jsonl", line)
 
     def _step(self, one: ActiveTraining) -> None:
         if not one.slot.process or not one.slot.process.alive():
             self._recovery.blamed = None  # it died between two requests: this case did nothing
             raise self._death_between(one.slot)
-        if calibration_key(one.case) not in one.slot.calibrations:
-            self._time_calibration(Timing(one.slot, calibration_key(one.case)))
+        if calibration_key(one.case) not in one.slot.calibrated:
+            self._calibrate(Timing(one.slot, calibration_key(one.case)))
         line = self._epoch(one, one.timed, one.handle)
-        line = msgspec.structs.replace(line, calibration_s=one.slot.calibration_s(one.case))
         self._state.store.append("epochs.jsonl", line)
         one.timed.append(line)
         self._state.progress.advance(1)
@@ -232,7 +235,6 @@ class Runner:
             process=one.slot.process_id,
             case=one.case.id,
             epoch=len(before),
-            calibration_s=None,
             waited_s=answered - asked,
             at_s=answered - self._began,
             **answer,
@@ -329,7 +331,7 @@ class Runner:
         if state is not None:
             name = f"weights/{one.slot.name}-{one.case.id}.pt"
             self._state.store.write_bytes(name, base64.b64decode(state))
-        self._state.store.append("results.jsonl", training_record(one, answer))
+        self._state.store.append("results.jsonl", training_end(one, answer))
         one.slot.active.remove(one)
 
 

@@ -1,19 +1,15 @@
 """The places of a run: which process fills each, and which trainings stand open in it."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
-from typing import Any, Final
+from typing import Any
 
 from xorbench.measure.process import Process, ProcessDied
 from xorbench.observe.records.process import slots
 from xorbench.observe.records.training import EpochLine
 from xorbench.plan.case import Case, ProcessConfig
-from xorbench.plan.engines import calibration_of
 from xorbench.plan.faults import FaultSpec, read_fault
 
-CALIBRATIONS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
 StartProcess = Callable[[str, ProcessConfig], Process]
 
 
@@ -52,24 +48,17 @@ class ProcessSlot:
     calibration_version: int = 0
     faults: list[FaultSpec] = field(default_factory=list)
     active: list[ActiveTraining] = field(default_factory=list)
-    calibrations: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
-    calibration_gaps: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    calibrated: set[tuple[str, str]] = field(default_factory=set)  # since the process began
 
     @property
     def process_id(self) -> str:
         """The present process's id: the slot's name, and which restart it is."""
         return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
 
-    def calibration_s(self, case: Case) -> float | None:
-        """Median of the last calibration times of the case's device and kind, about one round's."""
-        latest = self.calibrations.get(calibration_key(case))
-        return median(latest) if latest else None
-
     def launch(self, start: StartProcess) -> None:
         """Start a process for this slot and have it configured; `configured` then waits for it."""
         self.starts += 1
-        self.calibrations.clear()
-        self.calibration_gaps.clear()
+        self.calibrated.clear()
         self.process = start(self.process_id, self.config)
         self.process.post(
             "configure",
@@ -90,11 +79,6 @@ class ProcessSlot:
             raise ProcessDied("it could not be started")
         answer = self.process.answer()
         self.machine, self.calibration_version = answer["machine"], answer["calibration_version"]
-
-
-def calibration_key(case: Case) -> tuple[str, str]:
-    """Device and kind of the calibration workload that a case's times are divided by."""
-    return case.device, calibration_of(case)
 
 
 def make_slots(

@@ -6,7 +6,7 @@ import msgspec
 
 from xorbench.measure.slots import ActiveTraining
 from xorbench.observe.records.golden import Float64Reference, epoch_digests_sha256
-from xorbench.observe.records.training import Count, TrainingRecord
+from xorbench.observe.records.training import Count, TrainingEnd
 from xorbench.plan.honour import float64_key
 
 
@@ -31,19 +31,13 @@ def float64_record(one: ActiveTraining, followed: dict[str, Any]) -> Float64Refe
     )
 
 
-def training_record(one: ActiveTraining, answer: dict[str, Any]) -> TrainingRecord:
-    """The line of a finished training, from what was observed and what `finish` answered."""
+def training_end(one: ActiveTraining, answer: dict[str, Any]) -> TrainingEnd:
+    """The line of a finished training, from what `finish` answered."""
     train, test, again = answer["train"], answer["test"], answer["reloaded_test"]
     values = {
         "case": one.case,
         "process": one.slot.process_id,
         "config": one.slot.config.id,
-        "epoch_s": [line.epoch_s for line in one.timed],
-        "calibration_s": [line.calibration_s for line in one.timed],
-        "losses": [line.loss for line in one.timed],
-        "epoch_digests": one.epoch_digests,
-        "warmup_epoch_s": [line.epoch_s for line in one.warmup],
-        "warmup_epoch_digests": [line.digest for line in one.warmup],
         "inputs_sha256": one.inputs_sha256,
         "weights_sha256": answer["weights_sha256"],
         "train": _count(train),
@@ -58,7 +52,7 @@ def training_record(one: ActiveTraining, answer: dict[str, Any]) -> TrainingReco
         "startup_s": one.startup_s,
         "golden": answer.get("golden", []),
     }
-    return msgspec.convert(values, TrainingRecord)
+    return msgspec.convert(values, TrainingEnd)
 
 
 def _count(score: dict[str, Any]) -> Count:

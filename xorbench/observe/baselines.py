@@ -8,7 +8,14 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.observe import files, loading
 
 FOLDER: Final = "baselines"
-KEPT: Final = ("run.json", "results.jsonl", "verdicts.json", "system_samples.jsonl")
+KEPT: Final = (
+    "run.json",
+    "epochs.jsonl",
+    "calibrations.jsonl",
+    "results.jsonl",
+    "verdicts.json",
+    "system_samples.jsonl",
+)
 
 
 def find(root: Path, name: str) -> Path:
@@ -43,9 +50,10 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
             raise BadFile(f"{run}: {what}: it is no baseline")
     partial = folder.with_name(f".{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for file in KEPT:
-        if (run / file).exists():
-            files.write_whole(partial / file, files.read_bytes(run / file))
+    for kept in KEPT:
+        for path in (run / kept, files.packed_path(run / kept)):
+            if path.exists():
+                files.write_whole(partial / path.name, files.read_bytes(path))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

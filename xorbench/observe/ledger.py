@@ -4,16 +4,25 @@ A line that stands twice, or that another run wrote, would count as more evidenc
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from xorbench.errors import BadFile
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.line import Line
 from xorbench.observe.records.process import slot_of, slots
 from xorbench.observe.records.run import RunInfo
-from xorbench.observe.records.training import EpochLine, Failure, Skip, TrainingRecord, WeightRecord
+from xorbench.observe.records.training import (
+    CalibrationLine,
+    EpochLine,
+    Failure,
+    Skip,
+    TrainingEnd,
+    TrainingRecord,
+    WeightRecord,
+)
 from xorbench.plan import digest
 
+Training = TypeVar("Training", bound=TrainingEnd)
 HINT: Final = "each line is evidence once: take the file as the run wrote it"
 
 
@@ -43,20 +52,30 @@ class Ledger:
         before.append(line)
         return line
 
-    def training(self, place: str, line: TrainingRecord) -> TrainingRecord:
-        """A finished training: its case and config are planned, its epochs are those recorded."""
+    def calibration(self, place: str, line: CalibrationLine) -> CalibrationLine:
+        """A calibration, of a known process."""
+        if line.process not in self._processes:
+            raise _damaged(place, f"no process {line.process} in run.json")
+        return line
+
+    def epochs_of(self, end: TrainingEnd, *, warmup: bool = False) -> list[EpochLine]:
+        """The lines of a training's epochs, in whichever process of its slot."""
+        return self._epochs.get((end.case.id, slot_of(end.process), warmup), [])
+
+    def training(self, place: str, line: Training) -> Training:
+        """The end of a training: its case and config are planned, its epochs are there."""
         self._require_ending(place, line)
+        epochs = self._info.recipe.epochs
+        old = line if isinstance(line, TrainingRecord) else None
+        found = len(old.epoch_digests) if old else len(self.epochs_of(line))
         flaws = (
             (line.case not in self._info.cases, f"no case {line.case.id} in run.json"),
             (
                 self._planned.get(slot_of(line.process)) != line.config,
                 "another config than planned",
             ),
-            (
-                len(line.epoch_digests) != self._info.recipe.epochs,
-                f"{len(line.epoch_digests)} epochs",
-            ),
-            (not self._has_epochs_of(line), "its epochs are not those of epochs.jsonl"),
+            (found != epochs, f"{found} epochs of {epochs}"),
+            (old and not self._has_epochs_of(old), "its epochs are not those of epochs.jsonl"),
             (len(line.predictions) != self._info.recipe.test_size, "a prediction is missing"),
             (not self._has_weights_of(line), "weights of epochs.jsonl have another digest"),
         )
@@ -66,18 +85,14 @@ class Ledger:
         return line
 
     def _has_epochs_of(self, line: TrainingRecord) -> bool:
-        """Whether `epochs.jsonl`, where it was kept, has these digests and times."""
-        if not self._epochs:
-            return True
-        epochs = self._epochs.get((line.case.id, slot_of(line.process), False), [])
-        observed = [(one.digest, one.epoch_s, one.calibration_s) for one in epochs]
-        return observed == list(
-            zip(line.epoch_digests, line.epoch_s, line.calibration_s, strict=True)
-        )
+        """Whether `epochs.jsonl`, where it was kept, has what a whole record of version 3 has."""
+        observed = [(one.digest, one.epoch_s) for one in self.epochs_of(line)]
+        said = list(zip(line.epoch_digests, line.epoch_s, strict=True))
+        return not self._epochs or observed == said
 
-    def _has_weights_of(self, line: TrainingRecord) -> bool:
+    def _has_weights_of(self, line: TrainingEnd) -> bool:
         """Whether the weights after each epoch, where they were kept, have the recorded digests."""
-        epochs = self._epochs.get((line.case.id, slot_of(line.process), False), [])
+        epochs = self.epochs_of(line)
         kept = [one for one in epochs if one.weights is not None]
         if not kept or not line.weights:
             return True
@@ -116,7 +131,7 @@ class Ledger:
         self._require_once(place, key, f"seed {line.seed} in {line.process}")
         return line
 
-    def _require_ending(self, place: str, line: TrainingRecord | Failure) -> None:
+    def _require_ending(self, place: str, line: TrainingEnd | Failure) -> None:
         require_own(place, self._info.id, line)
         self._require_known(place, line.case.id, line.process)
         what = f"{line.case.id} in {slot_of(line.process)}"

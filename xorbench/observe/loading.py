@@ -8,29 +8,36 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from xorbench.errors import BadFile
+from xorbench.observe import schema_v3
 from xorbench.observe.files import UNDECODABLE, decoded, place, read_bytes, whole_lines
 from xorbench.observe.ledger import Ledger, require_own
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.lessons import LessonsInfo
-from xorbench.observe.records.line import SCHEMA_VERSION, Line
+from xorbench.observe.records.line import READ_TOO, SCHEMA_VERSION, Line
 from xorbench.observe.records.process import slot_of, slots
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.records.sweep import Chunk, Example, SweepInfo
 from xorbench.observe.records.system import SystemSample
 from xorbench.observe.records.training import (
     BoundaryPoints,
+    CalibrationLine,
     EpochLine,
     Failure,
     Skip,
+    TrainingEnd,
     TrainingRecord,
     Unfinished,
 )
+from xorbench.observe.schema_v3 import OldInfo
+from xorbench.observe.trainings import CalibrationTimes, training_record
 
 RunRecord = TypeVar(
     "RunRecord",
     RunInfo,
     EpochLine,
+    CalibrationLine,
+    TrainingEnd,
     TrainingRecord,
     Skip,
     Failure,
@@ -42,7 +49,9 @@ RunRecord = TypeVar(
     LessonsInfo,
     ImportInfo,
 )
-OneLine = TypeVar("OneLine", EpochLine, Float64Reference, GoldenInputs, SystemSample)
+OneLine = TypeVar(
+    "OneLine", EpochLine, CalibrationLine, Float64Reference, GoldenInputs, SystemSample
+)
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
@@ -52,6 +61,7 @@ KINDS: Final[dict[type, str]] = {
 RESUMABLE: Final = ("run", "sweep")
 LINES: Final[dict[type[Line], str]] = {
     EpochLine: "epochs.jsonl",
+    CalibrationLine: "calibrations.jsonl",
     Float64Reference: "float64.jsonl",
     GoldenInputs: "golden_inputs.jsonl",
     SystemSample: "system_samples.jsonl",
@@ -133,6 +143,10 @@ def load(folder: Path) -> Run:
     info = read_info(folder)
     ledger = Ledger(info)
     epochs = [ledger.epoch(place(*at), line) for at, line in _own(folder, info, EpochLine)]
+    calibrations = [
+        ledger.calibration(place(*at), line) for at, line in _own(folder, info, CalibrationLine)
+    ] or list(_old_calibrations(folder, info))
+    times = CalibrationTimes(calibrations)
     trainings: list[TrainingRecord] = []
     skips: list[Skip] = []
     failures: list[Failure] = []
@@ -142,11 +156,15 @@ def load(folder: Path) -> Run:
             skips.append(ledger.skip(at, _record(path, number, line, Skip)))
         elif "failed" in keys:
             failures.append(ledger.failure(at, _record(path, number, line, Failure)))
+        elif info.schema_version == SCHEMA_VERSION:
+            end = ledger.training(at, _record(path, number, line, TrainingEnd))
+            trainings.append(_whole(at, end, ledger, times))
         else:
             trainings.append(ledger.training(at, _record(path, number, line, TrainingRecord)))
     return Run(
         info=info,
         epochs=epochs,
+        calibrations=calibrations,
         trainings=trainings,
         skips=skips,
         failures=failures,
@@ -160,6 +178,20 @@ def load(folder: Path) -> Run:
         points=_points(folder),
         system_samples=[line for _, line in _own(folder, info, SystemSample)],
     )
+
+
+def _whole(at: str, end: TrainingEnd, ledger: Ledger, times: CalibrationTimes) -> TrainingRecord:
+    """A training with its epochs; raises `BadFile` for one whose times cannot be."""
+    warmup = ledger.epochs_of(end, warmup=True)
+    try:
+        return training_record(end, ledger.epochs_of(end), warmup, times)
+    except ValueError as error:
+        raise BadFile(f"{at}: damaged: {error}") from None
+
+
+def _old_calibrations(folder: Path, info: RunInfo) -> Iterator[CalibrationLine]:
+    path = _info_path(folder)
+    yield from schema_v3.calibrations(decoded(read_bytes(path), OldInfo, path), info.id)
 
 
 def _own(
@@ -222,10 +254,10 @@ def _record(path: Path, number: int, content: bytes, kind: type[RunRecord]) -> R
 
 def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:
     """Raise `BadFile` for the schema of another version, or a folder of another kind."""
-    if value.get("schema_version") != SCHEMA_VERSION:
+    if value.get("schema_version") not in (SCHEMA_VERSION, *READ_TOO):
         raise BadFile(
             f"{path}: schema version {value.get('schema_version')!r},"
-            f" this xorbench reads {SCHEMA_VERSION}",
+            f" this xorbench reads {', '.join(map(str, (*READ_TOO, SCHEMA_VERSION)))}",
             "read it with the xorbench that wrote it, or a newer one",
         )
     found = value.get("kind", "run")

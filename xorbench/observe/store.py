@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import msgspec
 from xorbench.errors import BadFile, BadOption
 from xorbench.observe.files import append_line, drop_cut_line, locked, why, write_whole
 from xorbench.observe.folders import named
-from xorbench.observe.loading import read_info, read_sweep
+from xorbench.observe.loading import LINES, read_info, read_sweep
 from xorbench.observe.records.line import Line
 from xorbench.observe.records.run import RunInfo
 from xorbench.observe.records.sweep import SweepInfo
@@ -122,7 +123,7 @@ def _refuse_taken(runs: Path, name: str | None) -> None:
 
 def reopen(folder: Path) -> RunStore:
     """Reopen an unfinished run; a line that a crash cut short is removed."""
-    names = ("epochs.jsonl", "results.jsonl", "float64.jsonl", "golden_inputs.jsonl")
+    names = [*LINES.values(), "results.jsonl"]
     return _reopened(folder, read_info(folder), names)
 
 
@@ -131,7 +132,7 @@ def reopen_sweep(folder: Path) -> RunStore:
     return _reopened(folder, read_sweep(folder), ("chunks.jsonl",))
 
 
-def _reopened(folder: Path, info: RunInfo | SweepInfo, names: tuple[str, ...]) -> RunStore:
+def _reopened(folder: Path, info: RunInfo | SweepInfo, names: Sequence[str]) -> RunStore:
     if packed := sorted(folder.glob("*.jsonl.gz")):
         raise BadFile(f"{packed[0]}: compressed, so nothing can be added", "gunzip it first")
     store = RunStore(folder, run=info.id, anonymous=info.anonymous)

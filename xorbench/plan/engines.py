@@ -43,6 +43,7 @@ class Engine:
             raise ValueError(f"an engine's name is lower-case letters, not {self.name!r}")
 
 
+CALIBRATIONS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
 _IN: Final = "xorbench.workload.engines"
 ENGINES: Final = Registry(
     "engines",
@@ -92,9 +93,12 @@ def training_kind(case: Case) -> TrainingKind:
     return ENGINES[case.engine].kind
 
 
-def calibration_of(case: Case) -> str:
-    """The kind of calibration workload that slows down as this case does on a busy machine."""
-    return "loader" if ENGINES[case.engine].fed_by_loader else "tensor"
+def calibration_key(case: Case) -> tuple[str, str]:
+    """Device and kind of the calibration workload that a case's times are divided by.
+
+    The kind is the one that slows down as the case does on a busy machine.
+    """
+    return case.device, "loader" if ENGINES[case.engine].fed_by_loader else "tensor"
 
 
 def inputs_name(case: Case) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xorbench.plan.case import Case, ProcessConfig
-from xorbench.plan.engines import calibration_of
+from xorbench.plan.engines import calibration_key
 from xorbench.plan.matrix import Plan
 from xorbench.plan.recipe import Recipe
 
@@ -77,7 +77,7 @@ def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace
     pace = paces.get(config.id)
     calibration_s = pace.calibration_s if pace else sum(known) / len(known)
     scale = calibration_s / CALIBRATION_S
-    kinds = len({(case.device, calibration_of(case)) for case in plan.cases})
+    kinds = len({calibration_key(case) for case in plan.cases})
     epochs = plan.recipe.epochs + plan.warmup_epochs
     round_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
     round_s += CALIBRATIONS * kinds * CALIBRATION_S

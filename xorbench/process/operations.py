@@ -117,6 +117,16 @@ def record(session: Session, *, training: int, valued: list[int]) -> Reply:
     return asdict(session.traced[training].record(range(*valued)))
 
 
+def record_and_keep(session: Session, *, training: int) -> Reply:
+    """Train one epoch and answer it step by step; the values are kept for `values`."""
+    return asdict(session.traced[training].record_and_keep())
+
+
+def values(session: Session, *, training: int, steps: list[int]) -> Reply:
+    """The steps within these bounds of the epoch that was kept, with their values."""
+    return {"steps": session.traced[training].values(range(*steps))}
+
+
 def step(session: Session, *, training: int) -> Reply:
     """Train one epoch; answers its seconds, loss and digest, and where its clock stands then."""
     opened = session.trainings[training]
@@ -230,6 +240,8 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "points": show_points,
     "open traced": open_traced,
     "record": record,
+    "record and keep": record_and_keep,
+    "values": values,
     "step": step,
     "calibration": measure_calibration,
     "calibrations": measure_calibrations,

@@ -1,7 +1,8 @@
 """A training recorded step by step, by the recorder that listens to any training."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from torch import Tensor
@@ -32,6 +33,13 @@ class TracedEpoch:
     steps: list[dict[str, Any]]
 
 
+def _without_values(events: list[list[Any]]) -> list[list[Any]]:
+    return [
+        [*event[:3], *({k: v for k, v in more.items() if k != "hex"} for more in event[3:])]
+        for event in events
+    ]
+
+
 class _WithIndex(Dataset[Any]):
     """A data set that also says which sample it gives."""
 
@@ -57,6 +65,7 @@ class Traced:
         self._lines = MemorySink()
         self._listener = Listener(OPTIONS, lambda: self._lines)
         self._valued: range | None = None  # None while nothing is recorded
+        self._kept: list[dict[str, Any]] = []
 
         def alter(training: Training) -> None:
             inject(training, faults)
@@ -76,6 +85,17 @@ class Traced:
             {**line, "epoch": epoch, "step": step} for step, line in enumerate(self._lines.lines)
         ]
         return TracedEpoch(trained.loss, trained.digest, steps)
+
+    def record_and_keep(self) -> TracedEpoch:
+        """The same without values, which are kept here for `values`, as far as there is room."""
+        recorded = self.record(range(sys.maxsize))
+        self._kept = recorded.steps
+        steps = [{**line, "events": _without_values(line["events"])} for line in self._kept]
+        return replace(recorded, steps=steps)
+
+    def values(self, steps: range) -> list[dict[str, Any]]:
+        """These steps of the epoch that was kept, with the values of their tensors."""
+        return self._kept[steps.start : steps.stop]
 
     def _told(self, work: Callable[..., None], *arguments: Any, **options: Any) -> None:
         if self._valued is not None:

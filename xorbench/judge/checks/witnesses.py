@@ -142,7 +142,7 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
         elif trainings:
             yield passed(name, variant.id, CLOCK_EXPECTED, clocks.said(evidence, trainings))
     for process in evidence.run.info.processes:
-        wrong = list(clocks.calibration_flaws(process))
+        wrong = list(clocks.calibration_flaws(evidence, process.id))
         if wrong:
             subject = f"calibration in {process.id}"
             yield failed(name, subject, CLOCK_EXPECTED, some(wrong))

@@ -21,8 +21,6 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
     index: int
     machine: dict[str, Any]
     golden: dict[str, Golden] = {}  # by device
-    # of each calibration workload: the least wait beyond what it was said to take, and that time
-    calibration_gaps_s: dict[str, tuple[float, float]] = {}
     opened_rss_bytes: int | None = None  # the peak once every training stood open
     peak_rss_bytes: int | None = None
     died: str | None = None

@@ -10,6 +10,7 @@ from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.system import SystemSample
 from xorbench.observe.records.training import (
     BoundaryPoints,
+    CalibrationLine,
     EpochLine,
     Failure,
     Skip,
@@ -54,6 +55,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     info: RunInfo
     epochs: list[EpochLine]
+    calibrations: list[CalibrationLine] = []
     trainings: list[TrainingRecord]
     skips: list[Skip]
     failures: list[Failure]

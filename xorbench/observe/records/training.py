@@ -11,6 +11,7 @@ from xorbench.observe.records.line import Line
 from xorbench.plan.case import Case
 
 WaitSeconds = Annotated[float, Meta(ge=0, lt=1e9)]
+PositiveSeconds = Annotated[float, Meta(gt=0, lt=1e9)]
 
 
 class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,10 +28,25 @@ class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
     epoch_s: float
     loss: float | None
     digest: str
-    calibration_s: float | None
     warmup: bool = False
     weights: str | None = None
     clock_s: float
+    waited_s: WaitSeconds
+    at_s: WaitSeconds
+
+
+class CalibrationLine(Line, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of `calibrations.jsonl`: one timing of a calibration workload, as it was made.
+
+    `cold` is the first of a process's turn, which warms the caches and stands beside no epoch; the
+    other fields are those of an epoch.
+    """
+
+    process: str
+    device: str
+    kind: str
+    calibration_s: PositiveSeconds
+    cold: bool = False
     waited_s: WaitSeconds
     at_s: WaitSeconds
 
@@ -60,18 +76,12 @@ class WeightRecord(Struct, frozen=True, kw_only=True):
             raise ValueError(f"{size} bytes are no {self.dtype} of shape {self.shape}")
 
 
-class TrainingRecord(Line, frozen=True, kw_only=True):
-    """A finished training of one case in one slot: a line of `results.jsonl`."""
+class TrainingEnd(Line, frozen=True, kw_only=True):
+    """The end of a training of one case in one slot: a line of `results.jsonl`."""
 
     case: Case
     process: str
     config: str
-    epoch_s: list[float]
-    calibration_s: list[float | None]
-    losses: list[float | None]
-    epoch_digests: list[str]
-    warmup_epoch_s: list[float]
-    warmup_epoch_digests: list[str]
     inputs_sha256: str
     weights_sha256: str
     train: Count
@@ -87,6 +97,20 @@ class TrainingRecord(Line, frozen=True, kw_only=True):
         None  # what the engine took to be ready, the first time in its process
     )
     golden: list[Fact] = []  # of the universal training
+
+
+class TrainingRecord(TrainingEnd, frozen=True, kw_only=True):
+    """A finished training: its end, and what the lines of its epochs say.
+
+    `calibration_s` is, of each epoch, the median of the last calibrations before it.
+    """
+
+    epoch_s: list[float]
+    calibration_s: list[float | None]
+    losses: list[float | None]
+    epoch_digests: list[str]
+    warmup_epoch_s: list[float]
+    warmup_epoch_digests: list[str]
 
     def __post_init__(self) -> None:
         series: tuple[Sequence[object], ...] = (self.epoch_s, self.calibration_s, self.losses)
