@@ -34,6 +34,7 @@ class CorpusCase:
     pattern: str
     exit: int
     source: str = ""
+    variant_of: str = ""
     step: int | list[int] | None = None
     differs: str = ""
     names: list[str] = field(default_factory=list)
@@ -76,6 +77,7 @@ class ResumeCase:
     exit: int
     kill_after: list[int]
     source: str = ""
+    variant_of: str = ""
     differs: str | list[str] = ""
     step: int | None = None
     names: list[str] = field(default_factory=list)
