@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 QUESTIONS = {
     "Is my training right, the same, as fast?": ("check", "explain", "trace", "diff"),
     "Is this machine sound?": ("canary", "run", "sweep", "selftest"),
-    "Did something change?": ("compare", "save-baseline", "report", "list", "env"),
+    "Did something change?": ("compare", "calibrate", "save-baseline", "report", "list", "env"),
     "Many machines": ("fleet", "atlas"),
     "Other tools, and lessons": ("export", "import", "lessons"),
 }

@@ -18,6 +18,7 @@ from xorbench.errors import BAD_INPUT, INTERRUPTED, XorbenchError
 # Each command, and the module of this package that holds it under that module's own name.
 COMMANDS: Final = {
     "atlas": "atlas",
+    "calibrate": "calibrate",
     "canary": "canary",
     "check": "check",
     "compare": "compare",

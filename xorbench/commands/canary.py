@@ -1,6 +1,5 @@
 """`canary`: one verdict in seconds, from values that are the same on every machine."""
 
-import socket
 import statistics
 import tempfile
 import time
@@ -110,7 +109,7 @@ class _Canary:
         clock: Callable[[], float],
     ) -> None:
         self._request, self._clock = request, clock
-        self._key = calibrations.machine_key(host.describe(anonymous=True), socket.gethostname())
+        self._key = host.key()
         mine = saved.machines.get(self._key, {})
         self._saved = {with_index(device): one for device, one in mine.items()}
         # an optimizer imports Dynamo, which takes a second: so the speed has a process of its own

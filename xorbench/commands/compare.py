@@ -1,6 +1,7 @@
 """`compare` and `save-baseline`: is B slower than A, or this machine than it was?"""
 
 from pathlib import Path
+from typing import Final
 
 from xorbench.errors import BadOption
 from xorbench.judge import compare as judge
@@ -8,13 +9,16 @@ from xorbench.judge import imported
 from xorbench.judge.by_axis import AxisComparison, by_verdicts, planned_pairs
 from xorbench.judge.by_axis import by_axis as judged_by
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.speed import PACKAGED, RunScatter
 from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
-from xorbench.observe import baselines, folders, loading
+from xorbench.measure import host
+from xorbench.observe import baselines, folders, loading, scatters
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import AXES, Axis
 
 Observed = Run | ImportInfo
+HERE: Final = ("cpu", "cores_logical", "memory_bytes")  # what tells one machine from another
 
 
 def compare(
@@ -29,8 +33,25 @@ def compare(
     _refuse_the_same(before, after)
     relative, machine = thresholds
     if isinstance(before, Run) and isinstance(after, Run):
-        return judge.compare(before, after, threshold=relative, machine_threshold=machine)
+        scatter = scatter_of(root, before, after)
+        return judge.compare(
+            before, after, threshold=relative, machine_threshold=machine, scatter=scatter
+        )
     return imported.compare(_measured(before), _measured(after), threshold=relative, limit=machine)
+
+
+def scatter_of(root: Path, *runs: Run) -> RunScatter:
+    """What `calibrate` has saved of this machine, if all the runs were made on it; else PACKAGED.
+
+    Raises `BadFile` for a damaged file.
+    """
+    here, saved = host.describe(anonymous=True), scatters.load(root).machines.get(host.key())
+    if saved is None or any(run.info.host.get(k) != here[k] for run in runs for k in HERE):
+        return PACKAGED
+    if any(run.info.calibration_version != saved.calibration_version for run in runs):
+        return PACKAGED
+    source = f"{saved.runs} runs of this machine, {saved.saved[:10]}"
+    return RunScatter(saved.between_runs, float(saved.runs - 1), saved.residual_drift, source)
 
 
 def _loaded(folder: Path) -> Observed:

@@ -21,6 +21,8 @@ from xorbench.judge import system_samples
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
     NOISY,
+    PACKAGED,
+    RunScatter,
     by_variant,
     calibrations,
     log_epoch,
@@ -92,6 +94,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     lost: list[str] = []
     changes: list[Change]
     notes: list[str]
+    intervals: str = ""  # what they allow for, where normalized times are compared
     outcome: ComparisonOutcome
 
 
@@ -101,14 +104,18 @@ def compare(
     *,
     threshold: float = THRESHOLD,
     machine_threshold: float = MACHINE_THRESHOLD,
+    scatter: RunScatter = PACKAGED,
 ) -> Comparison:
-    """Judge B against A: `threshold` is a share (0.05), `machine_threshold` a ratio (1.5)."""
+    """Judge B against A: `threshold` is a share (0.05), `machine_threshold` a ratio (1.5).
+
+    `scatter` is what the runs of the machine differ by though nothing has changed.
+    """
     before, after = Evidence(a), Evidence(b)
     software = software_changes(a, b)
     figures: Figures = "raw" if software else "relative"
     limit = machine_threshold if software else 1 + threshold
     matched, notes = _matched(before, after)
-    variants = _variants(before, after, matched, figures, limit)
+    variants = _variants(before, after, matched, figures, limit, scatter)
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
     judged_here = {row.subject for row in variants}
     untimed = [name for name in matched if name not in judged_here]
@@ -131,6 +138,7 @@ def compare(
         lost=lost,
         changes=changes,
         notes=notes,
+        intervals="" if software else scatter.told,
         outcome=outcome,
     )
 
@@ -201,16 +209,21 @@ def nothing_by_recipes(a: Recipe | None, b: Recipe | None) -> str:
 
 
 def _variants(
-    a: Evidence, b: Evidence, matched: Sequence[str], figures: Figures, limit: float
+    a: Evidence,
+    b: Evidence,
+    matched: Sequence[str],
+    figures: Figures,
+    limit: float,
+    scatter: RunScatter,
 ) -> list[VariantRatio]:
     raw = figures == "raw"
     before, after = (by_variant(e, log_epoch if raw else log_relative) for e in (a, b))
     names = [name for name in matched if name in before and name in after]
-    pooling = pool if raw else relative_pool
-    one, other = (pooling({name: side[name] for name in names}) for side in (before, after))
-    return (
-        judged_raw(one, other, limit) if raw else judged(one, other, limit, residual_drifts(a, b))
-    )
+    one, other = ({name: side[name] for name in names} for side in (before, after))
+    if raw:
+        return judged_raw(pool(one), pool(other), limit)
+    drifts = residual_drifts(a, b, scatter)
+    return judged(relative_pool(one, scatter), relative_pool(other, scatter), limit, drifts)
 
 
 def judged_raw(before: Pool, after: Pool, limit: float) -> list[VariantRatio]:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from xorbench.judge import clocks
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import Pool, median_log_ratio, pool, spread
+from xorbench.judge.stats import KNOWN_DOF, Pool, median_log_ratio, pool, spread
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import BASE_CONFIG, Variant
 from xorbench.plan.engines import calibration_key
@@ -25,6 +26,37 @@ RESIDUAL_DRIFT: Final = 0.02
 Logs = dict[str, list[float]]
 
 
+@dataclass(frozen=True, slots=True)
+class RunScatter:
+    """What a run differs from the next by, and none of its processes shows.
+
+    Attributes:
+        between: standard deviation from run to run of a normalized time (a natural logarithm).
+        dof: the degrees of freedom with which it is known.
+        residual_drift: the share of a small shift of the raw calibration time that remains.
+        source: where it was measured; empty for the reference machine.
+    """
+
+    between: float = BETWEEN_RUNS
+    dof: float = KNOWN_DOF
+    residual_drift: float = RESIDUAL_DRIFT
+    source: str = ""
+
+    @property
+    def told(self) -> str:
+        """What an interval allows for, in one line."""
+        allowed = (
+            f"the intervals allow for {100 * self.between:.2g}% from run to run and"
+            f" {100 * self.residual_drift:.2g}% of a drift of the machine"
+        )
+        if self.source:
+            return f"{allowed} ({self.source})"
+        return f"{allowed}, as measured on another machine; calibrate measures this one"
+
+
+PACKAGED: Final = RunScatter()
+
+
 def log_epoch(training: TrainingRecord) -> float:
     """Log of the median epoch, in seconds."""
     return math.log(spread(training.epoch_s).median)
@@ -38,9 +70,9 @@ def log_relative(training: TrainingRecord) -> float | None:
     return median_log_ratio(training.epoch_s, beside)
 
 
-def relative_pool(logs: Mapping[str, Sequence[float]]) -> Pool:
+def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunScatter = PACKAGED) -> Pool:
     """Pool relative figures, with what they wander from run to run."""
-    return pool(logs, BETWEEN_RUNS)
+    return pool(logs, scatter.between, scatter.dof)
 
 
 def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
@@ -82,19 +114,25 @@ def calibration_name(variant: Variant) -> str:
     return name if config == BASE_CONFIG else f"{name}, {config}"
 
 
-def residual_drifts(a: Evidence, b: Evidence) -> dict[str, float]:
+def residual_drifts(a: Evidence, b: Evidence, scatter: RunScatter = PACKAGED) -> dict[str, float]:
     """The residual drift of each variant of `b` from `a`, as a standard deviation of logs."""
     before, after = calibrations(a), calibrations(b)
     moved = {
         name: abs(float(np.mean(after[name]) - np.mean(before[name])))
         for name in before.keys() & after.keys()
     }
-    return {s.id: residual_drift(moved.get(calibration_name(s), 0.0)) for s in b.variants}
+    return {
+        s.id: scatter.residual_drift * drifted(moved.get(calibration_name(s), 0.0))
+        for s in b.variants
+    }
 
 
-def residual_drift(moved: float) -> float:
-    """Standard deviation of a normalized time whose calibration time moved so far, as logs."""
-    return RESIDUAL_DRIFT * moved * (1 + 2 * moved)
+def drifted(moved: float) -> float:
+    """How far a calibration time has moved, where more of a large shift than of a small one counts.
+
+    `moved` and the answer are logarithms.
+    """
+    return moved * (1 + 2 * moved)
 
 
 def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:

@@ -70,6 +70,7 @@ class Pool:
     deviation: float | None
     dof: float
     between: float = 0.0
+    between_dof: float = KNOWN_DOF
 
     def variance(self, name: str) -> float | None:
         """Variance of a variant's mean."""
@@ -78,7 +79,7 @@ class Pool:
     def dof_of(self, name: str) -> float:
         """Degrees of freedom of that variance, by Welch and Satterthwaite (GUM, G.4)."""
         sampled = 0.0 if self.deviation is None else self._sampled(name)
-        parts = [(sampled, self.dof), (self.between**2, KNOWN_DOF)]
+        parts = [(sampled, self.dof), (self.between**2, self.between_dof)]
         return _joined_dof(parts) or self.dof
 
     def _sampled(self, name: str) -> float:
@@ -86,16 +87,19 @@ class Pool:
         return self.deviation**2 / self.processes[name]
 
 
-def pool(logs: Mapping[str, Sequence[float]], between: float = 0.0) -> Pool:
+def pool(
+    logs: Mapping[str, Sequence[float]], between: float = 0.0, between_dof: float = KNOWN_DOF
+) -> Pool:
     """Pool the processes' logarithms of several variants."""
     means = {name: float(np.mean(values)) for name, values in logs.items()}
     processes = {name: len(values) for name, values in logs.items()}
     pairs = sum(processes.values()) - len(processes)
     if pairs == 0:
-        return Pool(means, processes, None, 0.0, between)
+        return Pool(means, processes, None, 0.0, between, between_dof)
     residuals = [np.asarray(values) - means[name] for name, values in logs.items()]
     squares = sum(float(np.sum(residual**2)) for residual in residuals)
-    return Pool(means, processes, math.sqrt(squares / pairs), _dof(residuals), between)
+    deviation = math.sqrt(squares / pairs)
+    return Pool(means, processes, deviation, _dof(residuals), between, between_dof)
 
 
 def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:

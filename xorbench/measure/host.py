@@ -7,12 +7,18 @@ from typing import Any
 
 import psutil
 
+from xorbench.observe.calibrations import machine_key
 from xorbench.plan import processor
 
 
 def cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def key() -> str:
+    """What names this machine in files, without saying its name."""
+    return machine_key(describe(anonymous=True), socket.gethostname())
 
 
 def describe(*, anonymous: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from xorbench.observe.records.training import (
 )
 from xorbench.plan import digest
 
-Training = TypeVar("Training", bound=TrainingEnd)
+AnyEnd = TypeVar("AnyEnd", bound=TrainingEnd)
 HINT: Final = "each line is evidence once: take the file as the run wrote it"
 
 
@@ -62,7 +62,7 @@ class Ledger:
         """The lines of a training's epochs, in whichever process of its slot."""
         return self._epochs.get((end.case.id, slot_of(end.process), warmup), [])
 
-    def training(self, place: str, line: Training) -> Training:
+    def training(self, place: str, line: AnyEnd) -> AnyEnd:
         """The end of a training: its case and config are planned, its epochs are there."""
         self._require_ending(place, line)
         epochs = self._info.recipe.epochs

@@ -1,0 +1,41 @@
+"""`calibrate`: the intervals of this machine."""
+
+from typing import Any
+
+import click
+
+from xorbench.cli.options import JSON, ROOT, root_of, timeout_of
+from xorbench.cli.printing import say
+from xorbench.errors import INTERRUPTED, PASSED
+from xorbench.plan import parse
+
+
+@click.command()
+@click.option("--runs", default="8", metavar="N", help="Quiet runs, one after the other.")
+@click.option("--processes", default="2", metavar="N", help="Fresh processes for each case.")
+@click.option("--epochs", default="100", metavar="N", help="Epochs of each training.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@ROOT
+@JSON
+def calibrate(**options: Any) -> int:
+    """Measure what runs of this machine differ by, for the intervals of compare.
+
+    Two more runs are made beside a program that keeps every processor busy. Some minutes; nothing
+    is saved before the end.
+    """
+    from xorbench.commands import calibrate as command
+    from xorbench.report import scatter as report
+
+    request = command.CalibrateRequest(
+        root=root_of(options["out"]),
+        runs=parse.integer("--runs", options["runs"], command.FEWEST, 1000),
+        processes=parse.integer("--processes", options["processes"], 2, 64),
+        epochs=parse.integer("--epochs", options["epochs"], 2, 1_000_000),
+        timeout_s=timeout_of(options),
+    )
+    found = command.calibrate(request, lambda text: say(f"xorbench: {text}", err=True))
+    if found is None:
+        say("xorbench: interrupted: nothing was saved", err=True)
+        return INTERRUPTED
+    say(report.as_json(found) if options["as_json"] else report.as_text(found))
+    return PASSED

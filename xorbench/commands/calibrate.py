@@ -1,0 +1,92 @@
+"""`calibrate`: what the runs of this machine differ by from one to the next."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xorbench.commands.progress import Quiet
+from xorbench.commands.run import RunRequest, train
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.scatter import FEWEST_RUNS, Calibrated, calibrated
+from xorbench.measure import host
+from xorbench.observe import loading, scatters
+from xorbench.observe.folders import now
+from xorbench.observe.records.run import Run, RunInfo
+from xorbench.observe.scatters import SavedScatter
+from xorbench.plan.recipe import Recipe
+
+FEWEST: Final = FEWEST_RUNS
+LOADED: Final = 2  # runs beside a program that keeps every processor busy
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateRequest:
+    """How many quiet runs, of how many processes and epochs."""
+
+    root: Path = Path("results")
+    runs: int = 8
+    processes: int = 2
+    epochs: int = Recipe().epochs
+    timeout_s: float = 120.0
+
+
+def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrated | None:
+    """Make the runs, save what they differ by; None where it was interrupted.
+
+    The runs are made one after the other in a folder of their own, which is taken away. Raises
+    `NotCalibrated` where they do not tell.
+    """
+    scatters.load(request.root)  # what could not be read could not be added to
+    request.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=request.root, prefix=".calibrate-") as folder:
+        quiet: list[Evidence] = []
+        loaded: list[Evidence] = []
+        stopped = False
+        for number in range(request.runs + LOADED):
+            stress = None if number < request.runs else "cpu"
+            beside = " beside a busy program" if stress else ""
+            say(f"run {number + 1} of {request.runs + LOADED}{beside}")
+            run, stopped = _run(request, Path(folder) / str(number), stress)
+            if stopped:
+                break
+            (loaded if stress else quiet).append(Evidence(run))
+    if stopped:
+        return None
+    found = calibrated(quiet, loaded, now()[:10])
+    _save(request, found, quiet[0].run.info)
+    return found
+
+
+def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> tuple[Run, bool]:
+    asked = RunRequest(
+        recipe=Recipe(epochs=request.epochs),
+        axes={"device": ("cpu",)},
+        command="calibrate",
+        root=folder,
+        quick=True,
+        processes_per_config=request.processes,
+        timeout_s=request.timeout_s,
+        stress=stress,
+    )
+    store, interrupted = train(asked, Quiet())
+    try:
+        return loading.load(store.folder), interrupted
+    finally:
+        store.close()
+        shutil.rmtree(store.folder / "logs", ignore_errors=True)
+
+
+def _save(request: CalibrateRequest, found: Calibrated, info: RunInfo) -> None:
+    saved = SavedScatter(
+        between_runs=found.scatter.between,
+        residual_drift=found.scatter.residual_drift,
+        runs=request.runs,
+        processes=request.processes,
+        calibration_version=info.calibration_version,
+        torch_version=info.processes[0].machine["torch_version"],
+        saved=now(),
+    )
+    scatters.save(request.root, host.key(), saved)
