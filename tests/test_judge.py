@@ -510,3 +510,12 @@ def test_a_distance_in_ulps_counts_the_numbers_between(a: float, b: float, ulps:
         for x in (a, b)
     )
     assert largest_ulps(one, other) == ulps
+
+
+def test_one_training_alone_is_not_called_the_same(quick_run: Run) -> None:
+    """With nothing to compare with, the second question is not judged."""
+    same = answers(
+        quick_run, [v for v in judge(quick_run) if v.check not in ("rerun", "invariance")]
+    )[1]
+    assert (same.outcome, same.word) == ("skipped", "Not judged")
+    assert "nothing to compare with" in same.sentence

@@ -20,6 +20,7 @@ WORDS: Final[dict[Outcome, str]] = {
     "inconclusive": "Not settled",
     "skipped": "Not judged",
 }
+ALONE: Final = "there was nothing to compare with: try --processes 2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ def answers(run: Run, verdicts: Sequence[Verdict]) -> list[Answer]:
 
 
 def _counted(answer: Answer, evidence: Evidence) -> Answer:
-    """The answer, but never that it trains right where points are wrong, whatever was checked."""
+    """The answer, but no yes where points are wrong, or where no two trainings were compared."""
     wrong = any(t.test.correct != t.test.total for t in evidence.run.trainings)
     if answer.question == RIGHT and answer.outcome == "pass" and wrong:
         return replace(answer, outcome="fail")
+    if answer.outcome == "pass" and answer.sentence == ALONE:
+        return replace(answer, outcome="skipped")
     return answer
 
 
@@ -93,7 +96,7 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
             "1 change of a setting did" if changes == 1 else f"{changes} changes of a setting did"
         )
         parts.append(f"{said} to the bits what {'it' if changes == 1 else 'they'} must")
-    return ", and ".join(parts) or "there was nothing to compare with: try --processes 2"
+    return ", and ".join(parts) or ALONE
 
 
 def _fast(evidence: Evidence) -> str:
