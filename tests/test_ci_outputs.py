@@ -137,12 +137,37 @@ def test_a_case_of_one_run_alone_has_an_empty_cell(pair: dict[str, sides.RunSide
 
 
 def test_the_common_page_is_a_page(pair: dict[str, sides.RunSide]) -> None:
-    """Answers of each run, a picture, the tables."""
+    """Each run, a picture, the tables."""
     content = sides.content(list(pair.values()))
     html = page.html(content, {p.name: draw(p) for p in content.pictures})
-    assert "B: other" in html
+    assert "<dt>B</dt><dd>other" in html
     assert html.count("<svg") == 1
     assert document.terminal(content, 0).count("samples/s") >= 2
+
+
+def test_runs_side_by_side_are_first_compared(pair: dict[str, sides.RunSide]) -> None:
+    """The bits, the speed against the first run, then the checks; of single runs nothing."""
+    answers = sides.content(list(pair.values())).answers
+    assert [answer.question for answer in answers] == [
+        "Do the runs have the same bits?",
+        "Is B as fast as A?",
+        "Does every run pass its checks?",
+    ]
+    assert answers[0].outcome == "fail"
+    assert answers[0].sentence.startswith("1 of 2 cases in common: ")
+    assert answers[1].sentence.startswith("Of 2 cases in common ")
+
+
+def test_runs_without_a_common_case_are_not_compared(pair: dict[str, sides.RunSide]) -> None:
+    """Nothing is said to be the same, or as fast, that one run alone has."""
+    a, b = (side.run for side in pair.values())
+    names = {training.case.id for training in a.trainings}
+    one, other = (
+        msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.case.id == name])
+        for run, name in zip((a, b), sorted(names), strict=True)
+    )
+    made = sides.content([sides.RunSide(one, judge(one)), sides.RunSide(other, judge(other))])
+    assert [answer.outcome for answer in made.answers[:2]] == ["skipped", "skipped"]
 
 
 def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_path: Path) -> None:

@@ -81,6 +81,14 @@ def test_the_page_marks_the_changes(quick_run: Run) -> None:
     assert html.count("<svg") == 1
 
 
+def test_what_is_undecided_is_no_yes(quick_run: Run) -> None:
+    """Runs of one process have no interval: whether a case is as fast stays open."""
+    alone = [t for t in quick_run.trainings if t.process == quick_run.trainings[0].process]
+    one = msgspec.structs.replace(quick_run, trainings=alone)
+    answer = history.content([one, later(one, "b")]).answers[0]
+    assert (answer.outcome, answer.word) == ("inconclusive", "Not settled")
+
+
 def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) -> None:
     """A damaged folder is said and left out; the exit code speaks of the reading."""
     second = copied.parent / "99999999T000000Z-aaaaaa"

@@ -2,22 +2,44 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
 
 from xorbench.judge.checks import judge
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import Failure
-from xorbench.plan.case import Case
+from xorbench.plan.case import Case, ProcessConfig
 from xorbench.report import page, runs
 from xorbench.report.content import draw
+from xorbench.report.plots.speed import say_speeds, speeds
+from xorbench.report.text import numeric
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 WIDTHS = (400, 1400)
+PHONE = 420
+PROCESSES = 8
+# Where the axes of a figure are, its legend, and each text, in pixels of the window.
+BOXES = """name => {
+    const figure = document.getElementById('figure-' + name), svg = figure.querySelector('svg');
+    const box = e => { const b = e.getBoundingClientRect();
+        return {left: b.left, right: b.right, top: b.top, bottom: b.bottom, text: e.textContent}; };
+    const clip = figure.querySelector('clipPath rect'), at = svg.getScreenCTM();
+    const left = at.e + at.a * clip.x.baseVal.value, top = at.f + at.d * clip.y.baseVal.value;
+    const axes = {left, top, right: left + at.a * clip.width.baseVal.value,
+        bottom: top + at.d * clip.height.baseVal.value};
+    const legend = figure.querySelector('[id$=legend_1]');
+    return {svg: box(svg), axes, legend: legend && box(legend),
+        texts: [...svg.querySelectorAll('text')].map(box)};
+}"""
+SMALLEST = """() => Math.min(...[...document.querySelectorAll('svg text')].map(
+    e => parseFloat(getComputedStyle(e).fontSize) *
+        Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b)))"""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +67,59 @@ def html(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page.html(content, {p.name: draw(p) for p in content.pictures}))
     return path
+
+
+@pytest.fixture(scope="module")
+def crowded(quick_run: Run) -> Run:
+    """A run of 8 processes under a config with a long name, of 12 cases with long names."""
+    env = ("KMP_AFFINITY=granularity=fine,compact,1,0", "ONEDNN_MAX_CPU_ISA=AVX512_CORE_AMX")
+    config = ProcessConfig(threads=2, env=env)
+    plain = ProcessConfig(python="nightly-with-debug-symbols=/opt/python")
+    cases = [
+        Case(batch_size=32 * size, optimizer=optimizer, dtype="bfloat16", non_blocking=waits)
+        for size in (1, 2, 4)
+        for optimizer in ("default", "foreach")
+        for waits in (False, True)
+    ]
+    first = quick_run.trainings[0]
+    trainings = [
+        msgspec.structs.replace(
+            first,
+            case=case,
+            process=f"p{number}",
+            config=(config, plain)[number % 2].id,
+            weights_sha256=f"{place:064x}",
+        )
+        for number in range(PROCESSES)
+        for place, case in enumerate(cases)
+    ]
+    processes = [
+        msgspec.structs.replace(
+            quick_run.info.processes[0], id=f"p{number}", config=(config, plain)[number % 2]
+        )
+        for number in range(PROCESSES)
+    ]
+    info = msgspec.structs.replace(
+        quick_run.info,
+        cases=cases,
+        configs=[config, plain],
+        processes=processes,
+        processes_per_config=PROCESSES // 2,
+    )
+    return msgspec.structs.replace(quick_run, info=info, trainings=trainings, epochs=[])
+
+
+@pytest.fixture(scope="module")
+def full(crowded: Run, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page of the crowded run, on a phone; every check of it failed."""
+    verdicts = [msgspec.structs.replace(one, outcome="fail") for one in judge(crowded)]
+    content = runs.content(crowded, verdicts)
+    path = tmp_path_factory.mktemp("crowded") / "report.html"
+    path.write_text(page.html(content, {p.name: draw(p) for p in content.pictures}))
+    tab = browser.new_page(viewport={"width": PHONE, "height": 900})
+    tab.goto(path.as_uri())
+    yield tab
+    tab.close()
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
@@ -146,3 +221,103 @@ def test_every_picture_is_said_in_words_with_its_figures(shown: SimpleNamespace)
         link = figure.locator("a[download$='.csv']").get_attribute("href")
         assert link.startswith("data:text/csv")
         assert link.count("%0A") > 1
+
+
+def test_the_throughput_table_is_whole_on_a_usual_screen(shown: SimpleNamespace) -> None:
+    """At 1,400 pixels every column is seen without scrolling."""
+    shown.tab.set_viewport_size({"width": 1400, "height": 900})
+    box = shown.tab.locator("#table-throughput ~ .scroll")
+    assert box.evaluate("e => e.scrollWidth - e.clientWidth") == 0
+
+
+def test_a_phone_shows_a_case_and_its_speed(full: Any) -> None:
+    """The name and the first figure fit in the window beside each other."""
+    box = full.locator("#table-throughput ~ .scroll")
+    figure = box.locator("tbody tr:first-child td:nth-child(2)").bounding_box()
+    assert figure["x"] + figure["width"] <= PHONE
+
+
+def test_a_table_can_be_scrolled_to_its_end_beside_its_names(full: Any) -> None:
+    """The first column stays in sight, and the last comes into it."""
+    box = full.locator("#table-throughput ~ .scroll")
+    box.evaluate("e => e.scrollLeft = e.scrollWidth")
+    ends = [
+        box.locator(f"tbody tr:first-child td:{end}-child").bounding_box()
+        for end in ("first", "last")
+    ]
+    box.evaluate("e => e.scrollLeft = 0")
+    assert ends[0]["x"] >= 0
+    assert ends[0]["x"] + ends[0]["width"] < ends[1]["x"] + ends[1]["width"] <= PHONE
+
+
+def test_a_long_name_leaves_the_page_as_wide_as_the_window(full: Any) -> None:
+    """Neither a case nor a failure pushes anything out of it."""
+    assert full.evaluate("document.documentElement.scrollWidth") <= PHONE
+
+
+@pytest.mark.parametrize("width", [PHONE, 1000, 1400, 1920])
+def test_the_text_in_plots_can_be_read(full: Any, width: int) -> None:
+    """It is at least 9.9 pixels high, whatever the width of the window and the names."""
+    full.set_viewport_size({"width": width, "height": 900})
+    smallest = full.evaluate(SMALLEST)
+    full.set_viewport_size({"width": PHONE, "height": 900})
+    assert smallest >= 9.9
+
+
+@pytest.mark.parametrize("name", ["throughput", "epochs", "loss", "boundary", "same-bits"])
+def test_long_names_leave_a_plot_its_room(full: Any, name: str) -> None:
+    """Its axes take half of its width, and no text leaves it."""
+    found = full.evaluate(BOXES, name)
+    svg, axes = found["svg"], found["axes"]
+    assert axes["right"] - axes["left"] >= 0.5 * (svg["right"] - svg["left"])
+    out = [
+        t["text"] for t in found["texts"] if t["left"] < svg["left"] or t["right"] > svg["right"]
+    ]
+    assert out == []
+
+
+@pytest.mark.parametrize("name", ["throughput", "same-bits"])
+def test_the_names_of_rows_do_not_touch(full: Any, name: str) -> None:
+    """Each is as far from the next as its lines ask for, and the names differ."""
+    found = full.evaluate(BOXES, name)
+    left = [text for text in found["texts"] if text["right"] < found["axes"]["left"]]
+    tops = sorted(text["top"] for text in left)
+    assert len(left) >= 12
+    assert min(low - high for high, low in pairwise(tops)) >= 9
+
+
+@pytest.mark.parametrize("name", ["epochs", "loss", "boundary"])
+def test_a_legend_covers_no_data(full: Any, name: str) -> None:
+    """It stands above the axes."""
+    found = full.evaluate(BOXES, name)
+    assert found["legend"]["bottom"] <= found["axes"]["top"]
+    assert found["legend"]["right"] <= found["svg"]["right"]
+
+
+def test_each_process_has_its_line(full: Any) -> None:
+    """The legend names all eight."""
+    legend = full.evaluate(BOXES, "epochs")["legend"]["text"]
+    assert all(f"p{number}" in legend for number in range(PROCESSES))
+
+
+def test_what_failed_is_one_line_a_check(full: Any) -> None:
+    """The others of a check are folded under its first, and lost to no reader."""
+    lines = full.locator(".failures > ul > li")
+    folded = full.locator(".failures details li")
+    assert folded.count() > lines.count()
+    assert not folded.first.is_visible()
+    full.locator(".failures summary").first.click()
+    assert folded.first.is_visible()
+
+
+def test_every_digit_of_a_picture_is_in_its_file(crowded: Run) -> None:
+    """A picture may show a part; the words say of how many, and the file has them all."""
+    frame = pd.concat([speeds(crowded)] * 2, ignore_index=True)
+    assert (len(frame), say_speeds(frame)[:13]) == (48, "40 of 48 bars")
+
+
+@pytest.mark.parametrize("text", ["2026-11-25T05:02:58+00:00", "20261125T0502Z-1a", "16 passed"])
+def test_what_only_begins_with_a_digit_is_no_number(text: str) -> None:
+    """Times, ids and sentences are aligned and sorted as text."""
+    assert not numeric(pd.Series([text]))
+    assert numeric(pd.Series(["1,234 [1,230, 1,240]", "499/500", "1.2e-05", "32 64", ""]))

@@ -2,9 +2,12 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, overload
+from itertools import accumulate, pairwise
+from math import ceil
+from typing import Any, Final, cast, overload
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -16,7 +19,14 @@ PAPER: Final = "#fffffe"
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 DASHES: Final = ("-", "--", ":")
 MOST_LINES: Final = 12  # in one picture
-WIDTH_IN: Final = 5.6  # narrow enough to be read on a phone
+WIDTH_IN: Final = 4.4  # shown as wide as a phone, its smallest text has 10 pixels
+LINE_IN: Final = 0.15  # height of a line of text
+ROW_LINES: Final = 1.4  # height of a row whose name has one line
+NAME: Final = 28  # characters of a line of a row's name
+LONGEST: Final = 54  # characters of a name: two lines or three
+BREAKS: Final = re.compile(r"( )|(?<=[-=,_:/+…])")  # where a line of a name may end
+ENTRY: Final = 64  # characters of a line of the legend, its line included
+HANDLE: Final = 8  # characters that the line beside a legend's name takes
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "xorbench",  # the same run gives the same file
@@ -34,7 +44,9 @@ STYLE: Final[dict[Any, Any]] = {
     "grid.alpha": 0.15,
     "font.size": 9,
     "legend.frameon": False,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
 }
 NOTHING_SAID: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -74,6 +86,54 @@ def line_style(number: int) -> dict[str, Any]:
         "linestyle": DASHES[number // len(COLOURS) % len(DASHES)],
         "linewidth": 1.2,
     }
+
+
+def of_all(count: int, most: int) -> str:
+    """How many are shown, the first of them all: `7`, or `12 of 19`."""
+    return f"{count}" if count <= most else f"{most} of {count}"
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> list[float]:
+    """Name the rows of a picture, the first on top, and make it as high as they ask for.
+
+    Returns the edges between the rows, from the top: one more than there are rows.
+    """
+    labels = [_filled(name, NAME) for name in names]
+    heights = [label.count("\n") + ROW_LINES for label in labels]
+    edges = list(accumulate(heights, initial=0.0))
+    axes.set_yticks(middles(edges), labels)
+    axes.set_ylim(edges[-1], 0)
+    _grow(axes, edges[-1])
+    return edges
+
+
+def middles(edges: Sequence[float]) -> list[float]:
+    """The middle of each row."""
+    return [(low + high) / 2 for low, high in pairwise(edges)]
+
+
+def legend(axes: Axes) -> None:
+    """Name the lines above the picture, which grows by it, so that it covers no data."""
+    handles, names = axes.get_legend_handles_labels()
+    labels = [_filled(name, ENTRY - HANDLE) for name in names]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = max(1, min(len(labels), ENTRY // (longest + HANDLE)))
+    lines = max(label.count("\n") + 1 for label in labels)
+    axes.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+    _grow(axes, ceil(len(labels) / columns) * lines)
+
+
+def _filled(name: str, width: int) -> str:
+    """The name in lines; a long one without its middle: a case begins it, its config ends it."""
+    half = LONGEST // 2
+    lines = textwrap.TextWrapper(width)
+    lines.wordsep_re = BREAKS
+    return lines.fill(name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}")
+
+
+def _grow(axes: Axes, lines: float) -> None:
+    figure = cast("Figure", axes.figure)
+    figure.set_figheight(figure.get_figheight() + lines * LINE_IN)
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from xorbench.judge.questions import FAST, RIGHT, SAME
 from xorbench.judge.summary import Answer
 from xorbench.judge.verdicts import Verdict, worst
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import COLOURS, drawn
+from xorbench.report.drawing import COLOURS, drawn, legend
 from xorbench.report.text import frame_of
 
 SHOWN: Final = 200  # rows of a table that grows with the fleet
@@ -203,7 +203,7 @@ def draw_ratios(frame: pd.DataFrame) -> str:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("share of the devices")
         axes.set_ylabel("time ÷ median of the model")
-        axes.legend()
+        legend(axes)
     return out.getvalue()
 
 

@@ -9,14 +9,16 @@ import pandas as pd
 from xorbench.judge.compare import Comparison, Speed, VariantRatio, compare
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import Answer
+from xorbench.judge.verdicts import Outcome
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import INK, MOST_LINES, drawn, line_style, short_names
+from xorbench.report.drawing import INK, MOST_LINES, drawn, legend, line_style, of_all, short_names
 from xorbench.report.tables.speed import throughput
 from xorbench.report.text import TableRow
 
 FIGURE: Final = "normalized time"
+MOST_TIMES: Final = 8  # below the picture
 BEFORE: Final = "÷ before"
 COLUMNS: Final = (
     "case", "started", "run", FIGURE, f"{FIGURE} low", f"{FIGURE} high",
@@ -59,20 +61,29 @@ def content(runs: Sequence[Run]) -> Content:
                 " than the run before",
                 data=lambda: cases,
                 draw=draw_history,
-                describe=lambda frame: f"{len(frame)} figures, {len(changed)} changes.",
+                describe=lambda frame: _said(frame, len(changed)),
                 under="history",
             )
         ],
         verdicts=[],
-        answers=[_answer(len(runs), changed)],
+        answers=[_answer(len(runs), cases["change"])],
     )
 
 
-def _answer(count: int, changed: pd.DataFrame) -> Answer:
-    kinds = changed["change"].value_counts()
+def _said(frame: pd.DataFrame, changes: int) -> str:
+    cases = of_all(frame["case"].nunique(), MOST_LINES)
+    return f"{cases} cases drawn; {len(frame)} figures and {changes} changes in all."
+
+
+def _answer(count: int, changes: "pd.Series[str]") -> Answer:
+    """No where a case changed, and not settled where that could not be told of one."""
+    kinds = changes.value_counts()
+    changed, open_cases = kinds.reindex(["slower", "faster"]).sum(), kinds.get("inconclusive", 0)
     sentence = f"{kinds.get('slower', 0)} slower and {kinds.get('faster', 0)} faster than the run"
-    outcome: Any = "skipped" if count < 2 else "fail" if len(changed) else "pass"
-    said = f"{sentence} before, in {count} runs"
+    found: Outcome = "fail" if changed else "inconclusive" if open_cases else "pass"
+    outcome: Outcome = "skipped" if count < 2 else found
+    undecided = f"; {open_cases} inconclusive" if open_cases else ""
+    said = f"{sentence} before, in {count} runs{undecided}"
     return Answer("Is each case as fast as it was?", outcome, said)
 
 
@@ -164,7 +175,8 @@ def draw_history(frame: pd.DataFrame) -> str:
                 for change, marker in (("slower", "^"), ("faster", "v")):
                     hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
                     axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
-        axes.set_xticks(range(len(times)), [time[:16] for time in times], rotation=30, ha="right")
+        shown = range(0, len(times), 1 + len(times) // MOST_TIMES)
+        axes.set_xticks(shown, [times[at][:16] for at in shown], rotation=30, ha="right")
         axes.set_ylabel("÷ first comparable run")
-        axes.legend()
+        legend(axes)
     return out.getvalue()

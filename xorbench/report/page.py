@@ -1,14 +1,16 @@
 """`report.html`: the whole report as one file that needs no network."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import summary, worst
+from xorbench.judge.verdicts import Verdict, summary, worst
 from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section
 from xorbench.report.drawing import inline
@@ -19,6 +21,8 @@ Part = dict[str, Any]
 FIRST: Final = ("what was run", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
 LONG: Final = 48  # characters, from which a cell may be broken into lines
+NARROW: Final = 16  # characters, from which it may be where the window is narrow
+BREAKS: Final = re.compile(r"(?<=[-@+=_,/])(?=\w)")  # where a long name may be broken
 UNQUOTED: Final = ",;:/()[]@!*=+~?'"
 
 
@@ -36,11 +40,12 @@ def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
     shown = {figure["name"] for section in sections for figure in section["figures"]}
     return environment.get_template("report.html.jinja").render(
         classes=_classes,
+        shown=_shown,
         title=f"xorbench {content.id}",
         answers=content.answers or [_one_answer(content)],
         summary=summary(content.verdicts) if content.verdicts else "",
-        failures=document.failures(content.verdicts),
-        first=[row for row in content.heading if row[0] in FIRST],
+        failures=_failures(content.verdicts),
+        first=[row for row in content.heading if row[0] in FIRST or not content.environment],
         heading=content.heading,
         lead=figures[0] if figures else None,
         homeless=[figure for figure in figures[1:] if figure["name"] not in shown],
@@ -52,6 +57,12 @@ def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
 
 def _one_answer(content: Content) -> Answer:
     return Answer("Checks", worst(content.verdicts), summary(content.verdicts))
+
+
+def _failures(verdicts: Sequence[Verdict]) -> list[list[str]]:
+    """The lines of what failed, by check."""
+    bad = [verdict for verdict in verdicts if verdict.outcome == "fail"]
+    return [document.failures(list(own)) for _, own in groupby(bad, key=lambda v: v.check)]
 
 
 def _section(section: Section, figures: list[Part]) -> Part:
@@ -72,15 +83,27 @@ def _section(section: Section, figures: list[Part]) -> Part:
 def _classes(cell: str, is_number: bool) -> str:
     """How a cell looks: never a part of the cell's own text."""
     if is_number:
-        return "number"
-    return cell if cell in OUTCOMES else "long" if len(cell) > LONG else ""
+        return "number interval" if "[" in cell else "number"
+    if cell in OUTCOMES:
+        return cell
+    return "long" if len(cell) > LONG else "name" if len(cell) > NARROW else ""
+
+
+def _shown(cell: str, is_number: bool) -> Markup:
+    """The cell's text, with marks where it may be broken into lines."""
+    value, bracket, interval = cell.partition(" [")
+    if is_number and bracket:
+        return Markup("{} <span>[{}</span>").format(value, interval)
+    if len(cell) <= LONG:
+        return escape(cell)
+    return Markup("<wbr>").join(BREAKS.split(cell))
 
 
 def _figure(picture: Picture, drawn: Drawn) -> Part:
     return {
         "name": picture.name,
         "title": picture.title,
-        "caption": picture.caption,
+        "caption": picture.caption.replace("`", ""),
         "description": drawn.description,
         "under": picture.under,
         # matplotlib has escaped the text in it

@@ -1,27 +1,33 @@
 """Runs side by side: what each was, and every case of any of them in all of them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Final, get_args
 
 import msgspec
 import pandas as pd
+from matplotlib.axes import Axes
 
+from xorbench.judge.compare import Comparison, Speed, compare, verdict
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import Answer
 from xorbench.judge.verdicts import Verdict, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import COLOURS, drawn, short_names
+from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
 from xorbench.report.runs import machine_line, software
 from xorbench.report.tables.right import accuracy
 from xorbench.report.tables.speed import throughput
 from xorbench.report.text import TableRow, number
 
-MARKERS = "osD^vP*X"
+MARKERS: Final = "osD^vP*X"
+MOST_ROWS: Final = 40  # of a picture
+FAR: Final = 20  # times the slowest
+TIMES: Final = {"relative": "normalized time", "raw": "raw time"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,12 +77,58 @@ def content(sides: Sequence[RunSide]) -> Content:
             )
         ],
         verdicts=verdicts,
-        answers=[
-            Answer(f"{name}: {side.run.info.id}", worst(side.verdicts), summary(side.verdicts))
-            for name, side in named.items()
-        ],
+        answers=answers(named),
         again=[side.run.info.command for side in sides],
     )
+
+
+def answers(sides: dict[str, RunSide]) -> list[Answer]:
+    """What runs are put side by side for: their bits, their speed, then the checks of each."""
+    (first, reference), *others = sides.items()
+    checks = "; ".join(
+        f"{name}: {summary(side.verdicts).removeprefix('checks: ')}" for name, side in sides.items()
+    )
+    every = worst([verdict for side in sides.values() for verdict in side.verdicts])
+    return [
+        _same_bits(bits(sides)),
+        *(
+            _as_fast(f"Is {name} as fast as {first}?", compare(reference.run, side.run))
+            for name, side in others
+        ),
+        Answer("Does every run pass its checks?", every, checks),
+    ]
+
+
+def _same_bits(frame: pd.DataFrame) -> Answer:
+    asked = "Do the runs have the same bits?"
+    common = frame[frame["same"] != ""]
+    others = common.loc[common["same"] == "no", "case"].tolist()
+    if common.empty:
+        return Answer(asked, "skipped", "The runs have no case in common")
+    if others:
+        return Answer(asked, "fail", f"{len(others)} of {_common(len(common))}: {others[0]}")
+    return Answer(asked, "pass", f"In each of {_common(len(common))}")
+
+
+def _common(count: int) -> str:
+    return f"{count} case{'s' if count > 1 else ''} in common"
+
+
+def _as_fast(asked: str, found: Comparison) -> Answer:
+    """What `compare` says of the cases in common; the cases of one run alone are no answer."""
+    if not found.variants:
+        return Answer(asked, "skipped", _first_note(found))
+    counts = Counter(row.verdict for row in found.variants)
+    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Speed) if counts[kind])
+    machine = ", ".join(f"{row.subject} {row.verdict}" for row in found.machine)
+    parts = [f"Of {_common(len(found.variants))} {said}, by {TIMES[found.figures]}"]
+    parts += [f"the machine: {machine}"] if machine else []
+    return Answer(asked, verdict(found.variants, found.machine), "; ".join(parts))
+
+
+def _first_note(found: Comparison) -> str:
+    note = found.notes[0]
+    return f"{note[:1].upper()}{note[1:]}"
 
 
 def label(index: int) -> str:
@@ -100,7 +152,7 @@ def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
 def _run_row(name: str, side: RunSide) -> TableRow:
     machine = _machine(side.run)
     return {
-        "": name,
+        "side": name,
         "run": side.run.info.id,
         "name": side.run.info.name or "",
         "started": side.run.info.started,
@@ -171,14 +223,15 @@ def scores(sides: dict[str, RunSide]) -> pd.DataFrame:
 
 def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
     """A mark a run, with its whisker."""
-    with drawn(len(frame) * 0.24 + 1) as (axes, out):
-        places = pd.Series(range(len(frame), 0, -1))
+    frame = frame.head(MOST_ROWS)
+    with drawn(0.8) as (axes, out):
+        places = pd.Series(middles(name_rows(axes, short_names(list(frame["case"])))))
         for index, name in enumerate(names):
             values, low, high = (frame[f"{name} samples/s{e}"] for e in ("", " low", " high"))
             margins = [(values - low).fillna(0), (high - values).fillna(0)]
             axes.errorbar(
                 values,
-                places - 0.6 * (index / max(1, len(names) - 1) - 0.5),
+                places + 0.6 * (index / max(1, len(names) - 1) - 0.5),
                 xerr=margins,
                 fmt=MARKERS[index % len(MARKERS)],
                 color=COLOURS[index % len(COLOURS)],
@@ -186,19 +239,32 @@ def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
                 capsize=2,
                 label=name,
             )
-        axes.set_yticks(places, short_names(list(frame["case"])))
-        axes.set_xlim(left=0)
-        axes.set_xlabel("samples/s (95% interval between processes)")
+        _scale(axes, frame)
+        axes.set_xlabel("samples/s (95% interval)")
         axes.grid(visible=False, axis="y")
-        axes.legend()
+        legend(axes)
     return out.getvalue()
+
+
+def _scale(axes: Axes, frame: pd.DataFrame) -> None:
+    """From zero; by powers of ten where the slow cases would lie on each other there."""
+    values = _speeds(frame)
+    if values.max().max() > FAR * values.min().min():
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def _speeds(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[[name for name in frame.columns if name.endswith(" samples/s")]]
 
 
 def say_speeds(frame: pd.DataFrame) -> str:
     """The reach of it all."""
-    values = frame[[name for name in frame.columns if name.endswith(" samples/s")]]
+    values = _speeds(frame)
     low, high = values.min().min(), values.max().max()
-    return f"{len(frame)} cases, from {number(low)} to {number(high)} samples/s."
+    return f"{of_all(len(frame), MOST_ROWS)} cases, from {number(low)} to {number(high)} samples/s."
 
 
 SPEEDS = (

@@ -6,7 +6,7 @@ from matplotlib.colors import ListedColormap
 
 from xorbench.judge.sweep import SweepEvidence
 from xorbench.observe.records.sweep import Example
-from xorbench.report.drawing import COLOURS, drawn, line_style
+from xorbench.report.drawing import COLOURS, drawn, legend, line_style
 
 
 def shares(evidence: SweepEvidence) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def draw_shares(frame: pd.DataFrame) -> str:
         axes.set_xlabel("epoch")
         axes.set_ylabel("all test points right (% of seeds)")
         axes.set_ylim(0, 100)
-        axes.legend()
+        legend(axes)
     return out.getvalue()
 
 
@@ -76,6 +76,7 @@ def draw_examples(evidence: SweepEvidence) -> str:
         for panel, example in zip(panels, evidence.examples, strict=False):
             panel.set_visible(True)
             _draw(panel, example)
+        legend(panels[0])
     return out.getvalue()
 
 
@@ -109,12 +110,12 @@ def _draw(axes: Axes, example: Example) -> None:
         marker="x",
         color=COLOURS[6],
         linewidths=0.9,
+        label="wrong",
     )
     axes.set_title(
         f"batch {example.batch_size}, seed {example.seed}: {example.correct}/{example.total}",
-        fontsize=9,
+        fontsize=8,
     )
     axes.set_xlabel("x0")
     axes.set_ylabel("x1")
     axes.grid(visible=False)
-    axes.legend(fontsize=7, loc="upper right")

@@ -1,6 +1,7 @@
 """Tables as text: for a terminal, for Markdown, for CSV."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -103,9 +104,13 @@ def _tabulate(frame: pd.DataFrame, style: str) -> str:
     )
 
 
+# With its interval, as 499/500, as 32 64 128; no time, version or name that begins with a digit.
+NUMBER: Final = re.compile(r"\d[\d.,]*(e[-+]?\d+)?(/\d+)?( \d+)*( \[.*\])?")
+
+
 def numeric(cells: pd.Series) -> bool:
-    """Whether every cell that is not empty begins with a digit."""
-    return all(not cell or cell[0].isdigit() for cell in cells) and any(cells)
+    """Whether every cell that is not empty is a number, a share, or numbers."""
+    return all(not cell or NUMBER.fullmatch(cell) for cell in cells) and any(cells)
 
 
 def escape(cell: str) -> str:

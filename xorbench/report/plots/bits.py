@@ -2,16 +2,16 @@
 
 from typing import Final
 
-import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from xorbench.judge.evidence import Evidence
 from xorbench.observe.records.run import Run
-from xorbench.report.drawing import COLOURS, drawn, short_names
+from xorbench.report.drawing import COLOURS, drawn, name_rows, short_names
 from xorbench.report.plots.plot import NOTHING, Plot
 
 MOST_IN_MATRIX: Final = 40
+MOST_NUMBERS: Final = 20  # below the columns
 
 
 def same_bits(run: Run) -> pd.DataFrame:
@@ -28,22 +28,21 @@ def same_bits(run: Run) -> pd.DataFrame:
 
 def draw_same_bits(frame: pd.DataFrame) -> str:
     """A filled square where two cases have the same bits."""
-    names = short_names(list(frame["case"]))
-    cells = frame.drop(columns="case").to_numpy()
-    with drawn(len(names) * 0.16 + 1.6) as (axes, out):
+    names = [f"{place} {name}" for place, name in enumerate(short_names(list(frame["case"])), 1)]
+    with drawn(0.7) as (axes, out):
+        edges = name_rows(axes, names)
         axes.pcolormesh(
-            cells,
+            range(len(edges)),
+            edges,
+            frame.drop(columns="case").to_numpy(),
             cmap=ListedColormap(["#7f7f7f22", COLOURS[0]]),
             vmin=0,
             vmax=1,
             edgecolors="#7f7f7f55",
             linewidth=0.5,
         )
-        middle = np.arange(len(names)) + 0.5
-        axes.set_xticks(middle, names, rotation=90, fontsize=7)
-        axes.set_yticks(middle, names, fontsize=7)
-        axes.invert_yaxis()
-        axes.set_aspect("equal")
+        shown = range(0, len(names), 1 + len(names) // MOST_NUMBERS)
+        axes.set_xticks([place + 0.5 for place in shown], [f"{place + 1}" for place in shown])
         axes.grid(visible=False)
         axes.tick_params(length=0)
     return out.getvalue()
@@ -58,7 +57,8 @@ def say_same_bits(frame: pd.DataFrame) -> str:
 SAME_BITS: Final = Plot(
     "same-bits",
     "Which cases have the same bits",
-    "A filled square: the two cases have the same weights to the last bit",
+    "A filled square: the two cases, the row and the column of that number, have the same weights"
+    " to the last bit",
     same_bits,
     draw_same_bits,
     say_same_bits,

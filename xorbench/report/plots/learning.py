@@ -15,7 +15,16 @@ from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord, WeightRecord
 from xorbench.plan.boundary import GRID
 from xorbench.plan.case import Variant
-from xorbench.report.drawing import COLOURS, INK, MOST_LINES, drawn, line_style, short_names
+from xorbench.report.drawing import (
+    COLOURS,
+    INK,
+    MOST_LINES,
+    drawn,
+    legend,
+    line_style,
+    of_all,
+    short_names,
+)
 from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.plots.speed import _numbers
 from xorbench.report.text import number
@@ -32,14 +41,13 @@ def losses(run: Run) -> pd.DataFrame:
     distinct: dict[str, Variant] = {}
     for variant in evidence.variants:
         distinct.setdefault(evidence.first(variant).weights_sha256, variant)
-    shown = list(distinct.values())[:MOST_LINES]
-    columns = {s.id: pd.Series(_numbers(evidence.first(s).losses)) for s in shown}
+    columns = {s.id: pd.Series(_numbers(evidence.first(s).losses)) for s in distinct.values()}
     return pd.DataFrame(columns).rename_axis("epoch").reset_index() if columns else NOTHING
 
 
 def draw_losses(frame: pd.DataFrame) -> str:
     """A line a training."""
-    cases = list(frame.columns[1:])
+    cases = list(frame.columns[1:])[:MOST_LINES]
     with drawn(3.2) as (axes, out):
         for index, (case, label) in enumerate(zip(cases, short_names(cases), strict=True)):
             axes.plot(frame["epoch"], frame[case], label=label, **line_style(index))
@@ -49,7 +57,7 @@ def draw_losses(frame: pd.DataFrame) -> str:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")  # plain figures: powers of ten take long to set
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.legend()
+        legend(axes)
     return out.getvalue()
 
 
@@ -57,7 +65,8 @@ def say_losses(frame: pd.DataFrame) -> str:
     """Where they begin and where they end."""
     first, last = frame.drop(columns="epoch").iloc[0], frame.drop(columns="epoch").iloc[-1]
     return (
-        f"{len(first)} lines over {len(frame)} epochs, from {number(first.median())}"
+        f"{of_all(len(first), MOST_LINES)} lines over {len(frame)} epochs,"
+        f" from {number(first.median())}"
         f" down to between {number(last.min())} and {number(last.max())}."
     )
 
@@ -113,7 +122,7 @@ def draw_answers(frame: pd.DataFrame) -> str:
     """Where it answers 1, the test points by label; a cross is a wrong one."""
     extent = (LOW, HIGH, LOW, HIGH)
     logits = frame.attrs["logits"]
-    with drawn(4.4) as (axes, out):
+    with drawn(3.8) as (axes, out):
         axes.contourf(
             logits > 0,
             levels=[-0.5, 0.5, 1.5],
@@ -125,7 +134,12 @@ def draw_answers(frame: pd.DataFrame) -> str:
         for label, marker in enumerate("os"):
             own = frame[frame["label"] == label]
             axes.scatter(
-                own["x0"], own["x1"], s=7, marker=marker, color=COLOURS[label], label=f"{label}"
+                own["x0"],
+                own["x1"],
+                s=7,
+                marker=marker,
+                color=COLOURS[label],
+                label=f"label {label}",
             )
         wrong = frame[frame["label"] != frame["answer"]]
         if len(wrong):
@@ -134,7 +148,7 @@ def draw_answers(frame: pd.DataFrame) -> str:
         axes.set_ylabel("x1")
         axes.set_aspect("equal")
         axes.grid(visible=False)
-        axes.legend(title="label", loc="upper left", bbox_to_anchor=(1, 1))
+        legend(axes)
     return out.getvalue()
 
 

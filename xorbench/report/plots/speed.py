@@ -5,16 +5,29 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter
 
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
 from xorbench.observe.records.run import Run
-from xorbench.report.drawing import COLOURS, INK, drawn, line_style, short_names
+from xorbench.report.drawing import (
+    COLOURS,
+    INK,
+    MOST_LINES,
+    drawn,
+    legend,
+    line_style,
+    middles,
+    name_rows,
+    of_all,
+    short_names,
+)
 from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.tables.speed import throughput
 from xorbench.report.text import number
 
-MOST_BARS: Final = 60
+MOST_BARS: Final = 40
+NEAR: Final = 8  # speeds whose ratio is below it have one or two ticks at 1, 2, 5, 10, …
 
 
 def speeds(run: Run) -> pd.DataFrame:
@@ -23,25 +36,27 @@ def speeds(run: Run) -> pd.DataFrame:
     if "samples/s" not in frame.columns:
         return NOTHING
     columns = ["case", "samples/s", "samples/s low", "samples/s high"]
-    return frame.dropna(subset=["samples/s"])[columns].head(MOST_BARS)
+    return frame.dropna(subset=["samples/s"])[columns]
 
 
 def draw_speeds(frame: pd.DataFrame) -> str:
     """A bar a case, the 95% interval as a whisker."""
-    frame = frame.assign(case=short_names(list(frame["case"]))).iloc[::-1]
-    with drawn(len(frame) * 0.21 + 0.9) as (axes, out):
-        axes.barh(frame["case"], frame["samples/s"], color=COLOURS[0], height=0.7)
+    frame = frame.head(MOST_BARS)
+    with drawn(0.7) as (axes, out):
+        rows = middles(name_rows(axes, short_names(list(frame["case"]))))
+        frame = frame.assign(row=rows)
+        axes.barh(rows, frame["samples/s"], color=COLOURS[0], height=1.0)
         whiskers = frame.dropna(subset=["samples/s low"])
         errors = [
             whiskers["samples/s"] - whiskers["samples/s low"],
             whiskers["samples/s high"] - whiskers["samples/s"],
         ]
         axes.errorbar(
-            whiskers["samples/s"], whiskers["case"], xerr=errors, fmt="none", ecolor=INK, capsize=2
+            whiskers["samples/s"], whiskers["row"], xerr=errors, fmt="none", ecolor=INK, capsize=2
         )
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("samples/s (95% interval between processes)")
+        axes.set_xlabel("samples/s (95% interval)")
         axes.grid(visible=False, axis="y")
     return out.getvalue()
 
@@ -50,7 +65,8 @@ def say_speeds(frame: pd.DataFrame) -> str:
     """From the slowest case to the fastest."""
     slow, fast = (frame.sort_values("samples/s").iloc[end] for end in (0, -1))
     return (
-        f"{len(frame)} bars, from {number(slow['samples/s'])} samples/s ({slow['case']})"
+        f"{of_all(len(frame), MOST_BARS)} bars,"
+        f" from {number(slow['samples/s'])} samples/s ({slow['case']})"
         f" to {number(fast['samples/s'])} ({fast['case']})."
     )
 
@@ -84,14 +100,20 @@ def draw_scaling(frame: pd.DataFrame) -> str:
             axes.plot(own["batch size"], own["samples/s"], "o", color=style["color"], markersize=4)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,.0f}")
-        axes.tick_params(axis="y", which="minor", labelsize=7)
+        axes.yaxis.set_major_locator(_speed_ticks(frame["samples/s"]))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("batch size")
         axes.set_ylabel("samples/s")
-        axes.legend()
+        legend(axes)
     return out.getvalue()
+
+
+def _speed_ticks(speeds: "pd.Series[float]") -> Locator:
+    """1, 2, 5, 10, …; as many round figures as fit where those would be one or two."""
+    near = speeds.max() < NEAR * speeds.min()
+    return MaxNLocator(6) if near else LogLocator(subs=(1, 2, 5))
 
 
 def say_scaling(frame: pd.DataFrame) -> str:
@@ -130,22 +152,18 @@ def _numbers(values: list[float | None]) -> list[float]:
 
 
 def draw_epoch_times(frame: pd.DataFrame) -> str:
-    """A line a process, its calibration dotted in the same colour."""
+    """A line a process, its calibration below it, dotted and lighter, in the same colour."""
     processes = [name for name in frame.columns[1:] if not name.endswith(" calibration")]
     with drawn(2.9) as (axes, out):
-        for index, process in enumerate(processes[: len(COLOURS)]):
-            colour = COLOURS[index]
-            axes.plot(frame[process], color=colour, label=process, linewidth=1.2)
-            axes.plot(
-                frame[f"{process} calibration"],
-                ":",
-                color=colour,
-                label=f"{process} calibration",
-                linewidth=1.2,
-            )
+        for index, process in enumerate(processes[:MOST_LINES]):
+            style = line_style(index)
+            axes.plot(frame[process], label=process, **style)
+            dotted = {**style, "linestyle": ":", "alpha": 0.7, "zorder": 1}
+            axes.plot(frame[f"{process} calibration"], **dotted)
+        axes.plot([], ":", color=INK, label="calibration")
         axes.set_xlabel("round")
         axes.set_ylabel("time ÷ its median")
-        axes.legend(ncols=2)
+        legend(axes)
     return out.getvalue()
 
 
@@ -153,8 +171,9 @@ def say_epoch_times(frame: pd.DataFrame) -> str:
     """How far the machine wandered."""
     values = frame.drop(columns="round")
     return (
-        f"{len(frame)} rounds; epoch times between {number(values.min().min())} and"
-        f" {number(values.max().max())} times their median."
+        f"Processes: {of_all(values.shape[1] // 2, MOST_LINES)}. {len(frame)} rounds; epoch times"
+        f" between {number(values.min().min())} and {number(values.max().max())} times their"
+        " median."
     )
 
 
