@@ -76,6 +76,34 @@ def test_a_file_that_cannot_be_written_is_said_before_the_work(
     assert not (tmp_path / "results").exists()
 
 
+def test_a_file_asked_for_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    """Trying it leaves nothing; what stood there stays whole for who reads it."""
+    new, old = tmp_path / "new.xml", tmp_path / "old.md"
+    old.write_text("of an earlier job")
+    exports = ci_outputs.opened(str(new), str(old))
+    assert (new.exists(), old.read_text()) == (False, "of an earlier job")
+    with old.open() as reader:
+        exports.write([], "r", lambda: "of this one", str)
+        assert reader.read() == "of an earlier job"
+    assert (new.exists(), old.read_text()) == (True, "of this one")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_no_file_of_its_own_is_written_where_it_is(tmp_path: Path) -> None:
+    """A link stays one, such as /dev/stdout."""
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    ci_outputs.opened(None, str(link)).write([], "r", lambda: "text", str)
+    assert (link.is_symlink(), target.read_text()) == (True, "text")
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+def test_bad_input_leaves_no_file_of_a_ci(xorbench: Xorbench, tmp_path: Path, option: str) -> None:
+    """The file is tried before the rest is read, and is not left behind."""
+    assert xorbench("check", option, "x", "--processes", "1", "--", "python").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_step_summary_that_cannot_be_written_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Files that a CI asks for beside a run: opened before the work starts, written at its end."""
+"""Files that a CI asks for beside a run: tried before the work starts, written at its end."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xorbench.errors import BadOption
 from xorbench.judge.verdicts import Verdict
+from xorbench.observe.files import write_whole
 
 if TYPE_CHECKING:  # it imports pandas and SciPy, which nothing needs before the work starts
     from xorbench.report.content import Content
@@ -75,20 +76,34 @@ def write_page(text: str, content: "Content") -> None:
 
 
 def _writable(option: str, text: str | None) -> Path | None:
+    """The file, if it can be written; one that was not there is not left behind."""
     if text is None:
         return None
+    path = Path(text)
     try:
-        with Path(text).open("ab"):
-            return Path(text)
+        is_new = not os.path.lexists(path)
+        path.open("ab").close()
+        if is_new:
+            path.unlink()
+        return path
     except (OSError, ValueError) as error:
         raise _cannot(option, text, error) from None
 
 
 def _write(path: Path, option: str, text: str) -> None:
+    if not _is_in_place(path):
+        write_whole(path, text.encode())
+        return
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode())
     except OSError as error:
         raise _cannot(option, str(path), error) from None
+
+
+def _is_in_place(path: Path) -> bool:
+    """Whether another file cannot take its place: a pipe, a link such as /dev/stdout."""
+    is_other = path.is_symlink() or (path.exists() and not path.is_file())
+    return is_other or not os.access(path.parent, os.W_OK)
 
 
 def _cannot(option: str, text: str, error: Exception) -> BadOption:
