@@ -1,11 +1,15 @@
 """`explain` of a training of the user's own: the evidence, the switches, and the cure."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from conftest import Completed, run_in
@@ -234,27 +238,115 @@ def explained(folder: Path, *arguments: str) -> Completed:
     return run_in(folder, "explain", *arguments, timeout=LIMIT_S)
 
 
-def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(tmp_path: Path) -> None:
-    """B lacks the seed of A. All switches together cure it, then the runs are used up: exit 3."""
-    (tmp_path / "a.py").write_text(SEEDED)
-    (tmp_path / "b.py").write_text(UNSEEDED)
-    words = ("--against", f"{sys.executable} a.py", "--max-runs", "8", "--json")
-    done = explained(tmp_path, *words, "--", sys.executable, "b.py")
-    result = json.loads(done.stdout)
-    assert done.returncode == 3, done.stderr
+@dataclass(frozen=True)
+class Explained:
+    """A command that was explained, and where."""
+
+    done: Completed
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it says to programs."""
+        found: dict[str, Any] = json.loads(self.done.stdout)
+        return found
+
+    @property
+    def made(self) -> Path:
+        """The folder of its records and reports."""
+        (folder,) = (self.folder / "results" / "checks").iterdir()
+        return folder
+
+
+FOR_CI = ("--json", "--junit", "j.xml", "--markdown", "m.md")
+
+
+def explained_for_ci(folder: Path, *arguments: str) -> Explained:
+    """Explain a seeded `a.py` or an unseeded `b.py`, as a CI does."""
+    (folder / "a.py").write_text(SEEDED)
+    (folder / "b.py").write_text(UNSEEDED)
+    (folder / "j.xml").write_text("of an earlier job")
+    env = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+    return Explained(
+        run_in(folder, "explain", *FOR_CI, *arguments, timeout=LIMIT_S, env=env), folder
+    )
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Explained:
+    """B lacks the seed of A; the runs end before it is known which switch is enough."""
+    words = ("--against", f"{sys.executable} a.py", "--max-runs", "8")
+    folder = tmp_path_factory.mktemp("both")
+    return explained_for_ci(folder, *words, "--", sys.executable, "b.py")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Explained:
+    """A training that is the same in every run."""
+    folder = tmp_path_factory.mktemp("sound")
+    return explained_for_ci(folder, "--processes", "4", "--", sys.executable, "a.py")
+
+
+def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: Explained) -> None:
+    """All switches together cure it, then the runs are used up: exit code 3."""
+    result = both.result
+    assert both.done.returncode == 3, both.done.stderr
     assert (result["runs"], result["share"]) == (8, 1.0)
     assert "torch-seed" in result["sentence"]
     assert "does, and a part of it may" in result["sentence"]
     assert result["cure"] is None
 
 
-def test_nothing_is_explained_where_nothing_differs(tmp_path: Path) -> None:
+def test_nothing_is_explained_where_nothing_differs(sound: Explained) -> None:
     """Exit code 0, after as many runs as were asked for."""
-    (tmp_path / "a.py").write_text(SEEDED)
-    done = explained(tmp_path, "--processes", "4", "--json", "--", sys.executable, "a.py")
-    result = json.loads(done.stdout)
-    assert (done.returncode, result["runs"]) == (0, 4)
-    assert result["sentence"].startswith("nothing to explain: the same in 4 runs")
+    assert (sound.done.returncode, sound.result["runs"]) == (0, 4)
+    assert sound.result["sentence"].startswith("nothing to explain: the same in 4 runs")
+
+
+@pytest.mark.parametrize("which", ["both", "sound"])
+def test_every_report_of_explain_leads_with_the_sentence(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    """The Markdown asked for, the step summary, the report and the page have the JSON's."""
+    found: Explained = request.getfixturevalue(which)
+    said = found.result["sentence"][1:]
+    texts = [found.folder / "m.md", found.folder / "summary.md", found.made / "report.md"]
+    assert [said in path.read_text().splitlines()[0] for path in texts] == [True] * 3
+    assert said in (found.made / "report.html").read_text()
+    assert json.loads((found.made / "result.json").read_text()) == found.result
+
+
+def test_an_explanation_is_one_case_of_junit_and_no_pass_where_it_is_open(
+    both: Explained, sound: Explained
+) -> None:
+    """Passed where nothing differs, an error where there is not enough evidence."""
+    roots = [ET.parse(one.folder / "j.xml").getroot() for one in (both, sound)]
+    assert [(r.attrib["tests"], r.attrib["errors"]) for r in roots] == [("1", "1"), ("1", "0")]
+    verdicts = [one.result["verdicts"] for one in (both, sound)]
+    assert [[v["outcome"] for v in some] for some in verdicts] == [["inconclusive"], ["pass"]]
+
+
+def test_the_report_has_a_row_for_each_run_and_each_switch(both: Explained) -> None:
+    """A run is told with its side and its switches."""
+    runs, switches = (rows(both.made / "report.md", title) for title in ("Runs", "Switches"))
+    assert len(runs) == both.result["runs"]
+    assert {row["side"] for row in runs} == {"A", "B"}
+    assert [row["switches"] == "" for row in runs] == [True] * 4 + [False] * 4
+    assert [row["switch"] for row in switches] == [one.name for one in TRAINING_SWITCHES]
+
+
+def rows(path: Path, title: str) -> list[dict[str, str]]:
+    """The table under a title of a Markdown file."""
+    lines = path.read_text().partition(f"\n## {title}\n\n")[2].partition("\n\n")[0].splitlines()
+    head, *body = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    return [dict(zip(head, cells, strict=True)) for cells in body[1:]]
+
+
+def test_nothing_is_left_beside_what_explain_was_asked_for(both: Explained) -> None:
+    """The copies are gone, and no file is half written."""
+    names = ["a.py", "b.py", "j.xml", "m.md", "results", "summary.md"]
+    assert sorted(path.name for path in both.folder.iterdir()) == names
+    assert not list(both.made.rglob(".*"))
 
 
 def test_a_command_that_fails_is_not_explained(tmp_path: Path) -> None:
@@ -287,6 +379,10 @@ def test_dry_run_tells_the_switches_and_the_most_runs(tmp_path: Path) -> None:
         (("one", "two", "--no-cost"), "--no-cost: means nothing for two cases"),
         (("one",), "explain: 1 cases given"),
         ((), "explain: 0 cases given"),
+        (("one", "two", "--junit", "j.xml"), "--junit: means nothing for two cases"),
+        (("one", "two", "--markdown", "m.md"), "--markdown: means nothing for two cases"),
+        (("--junit", "no/j.xml", "--", "python"), "--junit: cannot write to 'no/j.xml'"),
+        (("--junit", "j.xml", "--max-runs", "3", "--", "python"), "--max-runs: must be from 4"),
     ],
 )
 def test_bad_input_of_explain_names_the_option(
@@ -296,4 +392,11 @@ def test_bad_input_of_explain_names_the_option(
     done = explained(tmp_path, *words)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_function_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    """It is known after the first run: neither its records nor the files of a CI stay."""
+    done = explained(tmp_path, *FOR_CI, "no_such:function")
+    assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []

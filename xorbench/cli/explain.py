@@ -10,8 +10,11 @@ from xorbench.cli.check import check_request
 from xorbench.cli.options import (
     FUNCTION,
     JSON,
+    JUNIT,
+    MARKDOWN,
     ROOT,
     WithCommand,
+    command_line,
     command_words,
     given_or,
     recipe_of,
@@ -21,7 +24,7 @@ from xorbench.cli.options import (
     root_of,
     timeout_of,
 )
-from xorbench.cli.printing import note, say, shown_path
+from xorbench.cli.printing import exports_of, note, say, shown_path
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
@@ -49,6 +52,8 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--name", metavar="NAME", help="Of a command: a name to find it by.")
 @click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
 @ROOT
+@JUNIT
+@MARKDOWN
 @JSON
 @click.option("--inject-a", multiple=True, hidden=True)
 @click.option("--inject-b", multiple=True, hidden=True)
@@ -72,8 +77,8 @@ def explain(**options: Any) -> int:
 def _explain_command(options: dict[str, Any]) -> int:
     from xorbench.commands import against
     from xorbench.commands import explain_command as command
-    from xorbench.report.check import conclusion_text
 
+    exports = exports_of(options)
     recipe = [row.field for row in RECIPE_OPTIONS]
     refuse_given(("max_trainings", "inject_a", "inject_b", *recipe), "means nothing for a command")
     variables = command.variables_of(options["env"])
@@ -101,15 +106,24 @@ def _explain_command(options: dict[str, Any]) -> int:
     if options["dry_run"]:
         say("\n".join(command.plan(request, command.prepared(request))))
         return 0
-    outcome = command.explain(request, note)
-    say(command.as_json(outcome) if options["as_json"] else conclusion_text(outcome.conclusion))
-    note(f"{outcome.search.runs} runs, records in {shown_path(outcome.folder)}")
-    return outcome.exit_code
+    return _print_explanation(command.explain(request, note), options, exports)
+
+
+def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> int:
+    from xorbench.commands import explain_outputs
+
+    code: int = outcome.exit_code
+    again = command_line(anonymous=False)
+    shown = explain_outputs.write(outcome, again, exports, as_json=options["as_json"])
+    say(shown.text)
+    note(f"{outcome.search.runs} runs, report in {shown_path(shown.report)}")
+    note(shown.warning)
+    return code
 
 
 OF_A_COMMAND = (
     *("against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
-    *("exclude", "link", "max_copy", "max_record", "dry_run", "name"),
+    *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "junit", "markdown"),
 )
 
 

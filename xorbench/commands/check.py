@@ -6,7 +6,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -254,10 +254,15 @@ def from_folder(folder: Path) -> CheckOutcome:
 
 def concluded(folder: Path, command: str, ended: list[Ended], observed: CheckRuns) -> CheckOutcome:
     """The outcome of what was observed."""
-    machine: dict[str, Any] = {}
-    for trace in traces.recorded(ended[0].records)[:1]:
-        machine = {**trace.head.machine, **trace.head.environment}
+    machine = machine_of(ended[0])
     return CheckOutcome(folder.name, folder, command, ended, observed, conclude(observed), machine)
+
+
+def machine_of(one: Ended) -> dict[str, Any]:
+    """What the first record of a run says of the machine; empty where there is none."""
+    for trace in traces.recorded(one.records)[:1]:
+        return {**trace.head.machine, **trace.head.environment}
+    return {}
 
 
 def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
@@ -528,11 +533,16 @@ def new_folder(request: CheckRequest) -> Path:
 @contextmanager
 def records_folder(request: CheckRequest) -> Iterator[Path]:
     """A new folder for the records, taken away again where an option turns out to be bad."""
+    above = (request.root / "checks", request.root, *request.root.parents)
+    made = [path for path in above if not path.exists()]
     folder = new_folder(request)
     try:
         yield folder
     except BadOption:
         shutil.rmtree(folder)
+        with suppress(OSError):  # another check has its folder there by now
+            for path in made:
+                path.rmdir()
         raise
 
 

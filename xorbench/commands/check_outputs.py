@@ -1,18 +1,18 @@
-"""What `check` writes and prints."""
+"""What `check` writes and prints, and whatever reports as it does."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from xorbench.commands.check import CheckOutcome
+from xorbench.commands.ci_outputs import Exports
+from xorbench.judge.check import verdicts
 from xorbench.measure.command_run import Ended
 from xorbench.observe.files import write_whole
 from xorbench.report import check as report
 from xorbench.report import page
 from xorbench.report.check import CheckReport
-from xorbench.report.content import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,40 +24,47 @@ class Shown:
     warning: str
 
 
-def write(outcome: CheckOutcome, exports: Any, *, as_json: bool) -> Shown:
+def write(outcome: CheckOutcome, exports: Exports, *, as_json: bool) -> Shown:
     """Write the report into the folder of the check, and what a CI asked for."""
+    against = outcome.against
     checked = CheckReport(
         id=outcome.id,
         command=outcome.command,
         folder=str(outcome.folder),
         runs=_rows(outcome),
-        observed=outcome.observed,
         conclusion=outcome.conclusion,
+        verdicts=verdicts(outcome.observed, outcome.conclusion)
+        if against is None
+        else against.verdicts,
+        answers=() if against is None else against.answers(),
         machine=outcome.machine,
         again=[f"xorbench check --from {outcome.folder}"],
-        against=outcome.against,
     )
+    return publish(checked, _result(outcome), exports, as_json=as_json)
+
+
+def publish(
+    checked: CheckReport, result: dict[str, object], exports: Exports, *, as_json: bool
+) -> Shown:
+    """Write result.json, report.md and report.html into its folder, and what a CI asked for."""
     content = report.content(checked)
-    text = program_text(outcome, content)
-    write_whole(outcome.folder / "result.json", text.encode())
-    write_whole(outcome.folder / "report.md", report.markdown(checked).encode())
-    write_whole(outcome.folder / "report.html", page.html(content, {}).encode())
-    warning = exports.write(
-        content.verdicts,
-        outcome.id,
-        lambda: report.markdown(checked),
-        lambda: report.markdown(checked),
-    )
-    shown = text if as_json else report.conclusion_text(outcome.conclusion)
-    return Shown(shown, outcome.folder / "report.html", warning)
+    markdown, folder = report.markdown(checked), Path(checked.folder)
+    verdicts_too = {**result, "verdicts": msgspec.to_builtins(checked.verdicts)}
+    text = msgspec.json.format(msgspec.json.encode(verdicts_too), indent=2).decode()
+    write_whole(folder / "result.json", text.encode())
+    write_whole(folder / "report.md", markdown.encode())
+    write_whole(folder / "report.html", page.html(content, {}).encode())
+    warning = exports.write(checked.verdicts, checked.id, lambda: markdown, lambda: markdown)
+    shown = text if as_json else report.conclusion_text(checked.conclusion)
+    return Shown(shown, folder / "report.html", warning)
 
 
-def program_text(outcome: CheckOutcome, content: Content) -> str:
+def _result(outcome: CheckOutcome) -> dict[str, object]:
     """The result for programs."""
     conclusion = outcome.conclusion
     diverged = outcome.observed.diverged
     first = diverged.compared.first if diverged else None
-    result = {
+    return {
         "schema_version": report.SCHEMA_VERSION,
         "check": outcome.id,
         "command": outcome.command,
@@ -72,9 +79,7 @@ def program_text(outcome: CheckOutcome, content: Content) -> str:
         "notes": conclusion.notes,
         **_against(outcome),
         "runs": _rows(outcome),
-        "verdicts": msgspec.to_builtins(content.verdicts),
     }
-    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
 
 
 def _against(outcome: CheckOutcome) -> dict[str, object]:
@@ -91,14 +96,15 @@ def _against(outcome: CheckOutcome) -> dict[str, object]:
 
 
 def _rows(outcome: CheckOutcome) -> list[dict[str, object]]:
-    rows = [_row(one) for one in outcome.runs]
+    rows = [run_row(one) for one in outcome.runs]
     if outcome.against is not None:  # of two commands, each of which has a run 1
         names = [{"run": one.folder.name} for one in outcome.runs]
         rows = [{**row, **name} for row, name in zip(rows, names, strict=True)]
     return rows
 
 
-def _row(one: Ended) -> dict[str, object]:
+def run_row(one: Ended) -> dict[str, object]:
+    """A run and how it ended."""
     return {
         "run": one.number,
         "ended": one.how,

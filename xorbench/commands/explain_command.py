@@ -3,11 +3,9 @@
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from xorbench.commands import against
 from xorbench.commands import check as checks
@@ -25,7 +23,6 @@ from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import OUTCOME_CODES
 from xorbench.measure.command_run import CommandRun, Ended, execute, working_copy
 from xorbench.observe import trace as traces
-from xorbench.observe.files import write_whole
 from xorbench.observe.trace import TraceStep
 from xorbench.plan.switches import (
     TRAINING_SWITCHES,
@@ -68,14 +65,26 @@ class CureRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchedRun:
+    """A run of a search: of which side, with which switches, and whether for the cost alone."""
+
+    side: str
+    switches: tuple[str, ...]
+    is_timed: bool
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
 class CureOutcome:
-    """Where the files are, what was found, and the answer."""
+    """Where the files are, the runs, what was found, and the answer."""
 
     id: str
     folder: Path
     command: str
+    runs: list[SwitchedRun]
     search: CureSearch
     conclusion: Conclusion
+    machine: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -116,69 +125,43 @@ def explain(request: CureRequest, note: Note) -> CureOutcome:
     ):
         made = _CureRuns(request, runs, folder, fresh, note)
         found, answer = _explained(request, made, note)
-    found.runs = made.count
+    found.runs = len(made.runs)
     answer = answer or judge.conclude(found)
-    outcome = CureOutcome(folder.name, folder, request.command, found, answer)
-    write_whole(folder / "result.json", as_json(outcome).encode())
-    return outcome
-
-
-def as_json(outcome: CureOutcome) -> str:
-    """Everything that was found, for programs."""
-    found, answer = outcome.search, outcome.conclusion
-    result = {
-        "schema_version": 1,
-        "explanation": outcome.id,
-        "command": outcome.command,
-        "exit_code": outcome.exit_code,
-        "outcome": answer.outcome,
-        "sentence": answer.sentence,
-        "hint": answer.hint,
-        "facts": dict(answer.facts),
-        "notes": answer.notes,
-        "cure": found.cure,
-        "rest_gives": None if found.found is None else found.found.rest_gives,
-        "share": found.share,
-        "pairs": found.pairs,
-        "pairs_needed": pairs_needed(found.share) if found.differ else None,
-        "runs": found.runs,
-        "switches": [asdict(one) for one in found.switches],
-        "cost": None if found.cost is None else asdict(found.cost),
-    }
-    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    machine = checks.machine_of(made.runs[0].ended)
+    return CureOutcome(folder.name, folder, request.command, made.runs, found, answer, machine)
 
 
 class _CureRuns:
-    """Makes runs of each side in turn, with switches, and counts them."""
+    """Makes runs of each side in turn, with switches, and keeps them."""
 
     def __init__(
         self,
         request: CureRequest,
-        runs: Mapping[str, CommandRun],
+        prepared: Mapping[str, CommandRun],
         folder: Path,
         fresh: Callable[[], Path],
         note: Note,
     ) -> None:
-        self.request, self.runs, self.folder = request, runs, folder
+        self.request, self.prepared, self.folder = request, prepared, folder
         self.fresh, self.note = fresh, note
         self.known = {one.name: one for one in request.switches}
-        self.count = 0
+        self.runs: list[SwitchedRun] = []
 
     @property
     def sides(self) -> list[str]:
         """The sides in the order of their turns."""
-        return list(self.runs)
+        return list(self.prepared)
 
     @property
     def left(self) -> int:
         """How many runs may still be made."""
-        return self.request.max_runs - self.count
+        return self.request.max_runs - len(self.runs)
 
     def run(self, side: str, names: Sequence[str], **options: Any) -> Ended:
         """One run with these switches; raises `Exhausted` where no more may be made."""
         if not self.left:
             raise Exhausted
-        self.count += 1
+        number = len(self.runs) + 1
         of = self.request.check
         recorded = [name for name in names if self.known[name].recorded]
         variables = {k: v for name in names for k, v in self.known[name].variables.items()}
@@ -189,13 +172,15 @@ class _CureRuns:
             "notice": not names,
             **options,
         }
-        place = self.folder / f"run-{self.count}"
-        one = execute(self.runs[side], self.count, self.fresh(), place, asked, variables=variables)
+        place = self.folder / f"run-{number}"
+        one = execute(self.prepared[side], number, self.fresh(), place, asked, variables=variables)
         self._refuse(one)
-        which = f"{side}, " if len(self.runs) > 1 else ""
-        kind = "for the cost, " if "level" in options else ""
+        is_timed = "level" in options
+        self.runs.append(SwitchedRun(side, tuple(names), is_timed, one))
+        which = f"{side}, " if len(self.prepared) > 1 else ""
+        kind = "for the cost, " if is_timed else ""
         with_ = f" with {', '.join(names)}" if names else ""
-        self.note(f"{kind}{which}run {self.count}{with_}: {checks.told(one)}")
+        self.note(f"{kind}{which}run {number}{with_}: {checks.told(one)}")
         return one
 
     def _refuse(self, one: Ended) -> None:
@@ -206,11 +191,11 @@ class _CureRuns:
     def compared(self, a: tuple[str, Ended], b: tuple[str, Ended]) -> CheckRuns:
         """Two runs compared: of one command as `check` does, of two as `check --against` does."""
         if a[0] == b[0]:
-            return checks.observe(self.runs[a[0]].words, [a[1], b[1]])
+            return checks.observe(self.prepared[a[0]].words, [a[1], b[1]])
         first, second = (a, b) if a[0] == "A" else (b, a)
         observed = CheckRuns(runs=2)
         for side, one in (first, second):
-            observed.trouble = observed.trouble or checks.trouble(self.runs[side].words, [one])
+            observed.trouble = observed.trouble or checks.trouble(self.prepared[side].words, [one])
         if observed.trouble is not None:
             return observed
         return against.first_of_each({"A": [first[1]], "B": [second[1]]})
@@ -219,7 +204,7 @@ class _CureRuns:
 def _explained(
     request: CureRequest, made: _CureRuns, note: Note
 ) -> tuple[CureSearch, Conclusion | None]:
-    found = CureSearch(sides=len(made.runs))
+    found = CureSearch(sides=len(made.prepared))
     plain: list[tuple[str, Ended]] = []
     try:
         trouble = _baseline(request, made, found, plain)
@@ -280,7 +265,7 @@ def _baseline(
                 break
             found.first = found.first or _first(answer)
         if not examples:
-            trouble = checks.trouble(made.runs[side].words, [one[1]])
+            trouble = checks.trouble(made.prepared[side].words, [one[1]])
             if trouble is not None:
                 return Conclusion(trouble[0], trouble[1], hint=trouble[2])
         if kind is None:
@@ -337,7 +322,7 @@ def _working(made: _CureRuns, found: CureSearch, names: Sequence[str]) -> list[s
         unset = [line.why for line in traces.presence(one.records) if line.event == "failed"]
         if unset:
             why[name] = f"it cannot be set here: {unset[0]}"
-        elif checks.trouble(made.runs[side].words, [one]) is not None:
+        elif checks.trouble(made.prepared[side].words, [one]) is not None:
             why[name] = "the command fails with it"
     found.switches = [replace(s, left_out=why.get(s.name, s.left_out)) for s in found.switches]
     return [name for name in names if name not in why]

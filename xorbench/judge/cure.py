@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Final
 
-from xorbench.judge.against import StepSpeed
-from xorbench.judge.check import Conclusion, counted
+from xorbench.judge.against import BITS, StepSpeed
+from xorbench.judge.check import CHECK, Conclusion, counted
 from xorbench.judge.explain import Explanation, Gives
+from xorbench.judge.verdicts import Verdict
 
 ERROR: Final = 0.01  # of calling a set a cure that is none
 SUREST: Final = 0.9  # p is never taken for more: so few runs do not show it
@@ -91,6 +92,16 @@ class CureSearch:
             return None
         return self.found.cause
 
+    def result_of(self, switch: SwitchTried) -> str:
+        """What the search found of a switch; empty where it does not know."""
+        if switch.left_out:
+            return f"left out: {switch.left_out}"
+        if self.cure is None:
+            return ""
+        if not self.cure:
+            return "no cure, with all the others either"
+        return "part of the cure" if switch.name in self.cure else "not needed"
+
 
 def conclude(search: CureSearch) -> Conclusion:
     """The answer in words."""
@@ -102,6 +113,20 @@ def conclude(search: CureSearch) -> Conclusion:
     if search.cure == ():
         return _none(search, facts)
     return _open(search, facts)
+
+
+def verdict(search: CureSearch, answer: Conclusion) -> Verdict:
+    """The answer as a verdict: on the bits of one command, or of two."""
+    one = search.sides == 1
+    share = f"{search.differ} of {search.pairs} pairs diverge; " if search.differ else ""
+    return Verdict(
+        check=CHECK if one else BITS,
+        subject="the command" if one else "A and B",
+        outcome=answer.outcome,
+        expected="the same bits in every run" if one else "the bits of A",
+        actual=f"{share}{answer.sentence}",
+        hint=answer.hint,
+    )
 
 
 def _nothing_to_explain(search: CureSearch) -> Conclusion:

@@ -1,11 +1,10 @@
-"""What `check` found, as a report."""
+"""What `check` and `explain` found, as a report."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from xorbench.judge.against import AgainstAnswer
-from xorbench.judge.check import COMPONENTS, CheckRuns, Conclusion, verdicts
+from xorbench.judge.check import COMPONENTS, Conclusion
 from xorbench.judge.questions import SAME
 from xorbench.judge.summary import Answer
 from xorbench.judge.verdicts import Verdict
@@ -17,17 +16,22 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """A check as it is reported: what was run, and what it came to."""
+    """What was run, and what it came to.
+
+    `answers` are those of several questions; without any the conclusion answers the one.
+    `sections` stand between the answer and the runs.
+    """
 
     id: str
     command: str
     folder: str
     runs: Sequence[dict[str, object]]
-    observed: CheckRuns
     conclusion: Conclusion
+    verdicts: Sequence[Verdict]
+    answers: Sequence[Answer] = ()
     machine: dict[str, object] = field(default_factory=dict)
     again: Sequence[str] = ()
-    against: AgainstAnswer | None = None
+    sections: Sequence[Section] = ()
 
 
 def content(checked: CheckReport) -> Content:
@@ -45,28 +49,21 @@ def content(checked: CheckReport) -> Content:
         heading=heading,
         sections=[
             Section("answer", "What was found", frame_of(_findings(checked)), terminal=True),
+            *checked.sections,
             Section("runs", "Runs", frame_of(list(checked.runs)), terminal=True),
         ],
         pictures=(),
-        verdicts=_verdicts(checked),
+        verdicts=checked.verdicts,
         answers=_answers(checked),
         environment=[(key, str(value)) for key, value in checked.machine.items()],
         again=checked.again,
     )
 
 
-def _verdicts(checked: CheckReport) -> Sequence[Verdict]:
-    if checked.against is not None:
-        return checked.against.verdicts
-    return verdicts(checked.observed, checked.conclusion)
-
-
 def _answers(checked: CheckReport) -> list[Answer]:
     """One for each question, without what the answer's own word says."""
-    if checked.against is None:
-        asked = [Answer(SAME, checked.conclusion.outcome, checked.conclusion.sentence)]
-    else:
-        asked = checked.against.answers()
+    conclusion = checked.conclusion
+    asked = checked.answers or [Answer(SAME, conclusion.outcome, conclusion.sentence)]
     return [replace(one, sentence=_without_word(one.sentence)) for one in asked]
 
 
