@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from conftest import Completed, Xorbench, once, run_in, with_epochs
 
-from xorbench.commands.diff import DiffRequest, diff
-from xorbench.commands.training_ref import sides
+from xorbench.commands.diff import DiffRequest, diff, trace_commands
+from xorbench.commands.training_ref import planned, sides
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
 from xorbench.judge.elements import Difference
@@ -396,6 +396,19 @@ def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, xorbench:
     assert (done.returncode, done.stdout[:17]) == (0, "a.trace: 2 epochs"), done.stderr
 
 
+def test_the_command_that_keeps_values_names_steps_that_there_are() -> None:
+    """Near the end of an epoch of 19 steps it ends with the last one."""
+    side = planned("A", CASE, Recipe(), ())
+    place = TracePlace(epoch=3, step=16, tensor="w")
+    told = trace_commands((side, side), 3, place)
+    assert all(" --dump-steps 16-18 " in line for line in told)
+
+
+TRACED = ["trace", "-o", "x"]
+DUMPED = [*TRACED, CASE, "--dump-steps"]
+PROGRAM = ["--", sys.executable, "-c", "raise SystemExit"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -404,11 +417,19 @@ def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, xorbench:
         (["trace", "cpu", "-o", "x"], "CASE: 'cpu' is no case"),
         (["trace", CASE, "-o", "/nowhere/x"], "--output: cannot write"),
         (["trace", CASE, "-o", "x", "--epoch", "100"], "--epoch: epoch 100 of a training of 100"),
+        ([*DUMPED, "15-19"], "--dump-steps: step 19 of an epoch of 19 steps"),
+        ([*DUMPED, "1,3"], "--dump-steps: must be one range of steps, got '1,3'"),
+        ([*DUMPED, ""], "--dump-steps: empty value"),
+        ([*TRACED, "--dump-steps", "1", *PROGRAM], "--dump-steps: means nothing for the trace of"),
+        ([*TRACED, "--detail", "1,3", *PROGRAM], "--detail: must be one range of steps"),
+        ([*TRACED, "--detail", "4-5", "--steps", "5", *PROGRAM], "--detail: step 5 of --steps 5"),
+        ([*TRACED, "--with-source", *PROGRAM], "--with-source: needs --detail STEPS"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], what: str, runs: Path) -> None:
-    """Exit 2, and the option that is wrong."""
+    """Exit 2, the option that is wrong, and no trace."""
     done = run_in(runs, *arguments)
     assert done.returncode == 2
+    assert not (runs / "x").exists()
     assert what in done.stderr
     assert "Traceback" not in done.stderr

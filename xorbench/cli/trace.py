@@ -20,7 +20,7 @@ from xorbench.cli.options import (
     writable,
 )
 from xorbench.cli.printing import note, say
-from xorbench.errors import CHECK_FAILED
+from xorbench.errors import CHECK_FAILED, BadOption
 from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
@@ -62,14 +62,15 @@ def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str 
     refuse_given(
         ("epoch", "dump_steps", "inject", *recipe), "means nothing for the trace of a command"
     )
-    steps, detail = options["steps"], options["detail"]
-    ranges = parse.ranges("--detail", detail, 0, 2**31)[:1] if detail else ()
+    steps, detail = options["steps"], _steps("--detail", options["detail"], 2**31)
+    steps = None if steps is None else parse.integer("--steps", steps, 1, 2**31)
+    _require_detail(steps, detail, with_source=options["with_source"])
     request = command.TraceCommandRequest(
         words=words,
         target=target,
         output=writable("--output", options["output"]),
-        steps=None if steps is None else parse.integer("--steps", steps, 1, 2**31),
-        detail=(ranges[0].start, ranges[0].stop - 1) if ranges else None,
+        steps=steps,
+        detail=(detail[0], detail[-1]) if detail else None,
         max_record=parse.size("--max-record", options["max_record"]),
         with_source=options["with_source"],
         timeout_s=parse.positive("--timeout", options["timeout"] or "3600", 86_400.0 * 365),
@@ -81,21 +82,33 @@ def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str 
     return outcome.exit_code
 
 
+def _steps(option: str, text: str | None, most: int) -> range:
+    return range(0) if text is None else parse.one_range(option, text, 0, most)
+
+
+def _require_detail(steps: int | None, detail: range, *, with_source: bool) -> None:
+    """Raise `BadOption` for detail that would not be recorded, and source that needs detail."""
+    if with_source and not detail:
+        raise BadOption("--with-source: needs --detail STEPS", "lines of source stand in detail")
+    if detail and steps is not None and detail[-1] >= steps:
+        what = f"step {detail[-1]} of --steps {steps}"
+        raise BadOption(f"--detail: {what}", f"steps count from 0: give some of 0-{steps - 1}")
+
+
 def _trace_case(options: dict[str, Any], case: str) -> int:
     from xorbench.commands.trace import TraceRequest
     from xorbench.commands.trace import trace as command
 
     options["timeout"] = options["timeout"] or "120"
     require_faults(options["inject"])
-    at, values = options["epoch"], options["dump_steps"]
-    steps = parse.ranges("--dump-steps", values, 0, 10_000_000)[:1] if values else ()
+    at = options["epoch"]
     request = TraceRequest(
         text=case,
         output=writable("--output", options["output"]),
         recipe=recipe_of(options, RECIPE_OPTIONS),
         root=root_of(options["out"]),
         at=None if at is None else parse.integers("--epoch", at, 0, 1_000_000),
-        valued=steps[0] if steps else range(0),
+        valued=_steps("--dump-steps", options["dump_steps"], 10_000_000),
         timeout_s=timeout_of(options),
         faults=options["inject"],
     )

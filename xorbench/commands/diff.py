@@ -117,7 +117,7 @@ def _replayed(
     for letter, slot, side in zip("AB", slots, both, strict=True):
         strange = retrain.other_machine(side.machine, slot.machine)
         if strange:
-            commands = _commands(both, epoch, None)
+            commands = trace_commands(both, epoch, None)
             told = f"not done: {letter} was {strange}{_kernel_hint(slot, side)}"
             return replace(found, replays=told, commands=commands)
     with ThreadPoolExecutor(2) as pool:
@@ -176,13 +176,20 @@ def _with_values(
         return found
     difference = element(first)
     if difference is None:
-        return replace(found, commands=_commands(both, place.epoch, place))
+        return replace(found, commands=trace_commands(both, place.epoch, place))
     return replace(found, difference=difference, growth=growth(a, b))
 
 
-def _commands(both: BothSides, epoch: int, place: TracePlace | None) -> list[str]:
-    values = f" --dump-steps {place.step}-{place.step + FOLLOWED - 1}" if place else ""
+def trace_commands(both: BothSides, epoch: int, place: TracePlace | None) -> list[str]:
+    """The commands that write down both sides, with the values of the steps from a place on."""
     return [
-        f"python -m xorbench trace {side.name} --epoch {epoch}{values} -o {letter}.trace"
+        f"python -m xorbench trace {side.name} --epoch {epoch}{_valued(side, place)}"
+        f" -o {letter}.trace"
         for letter, side in zip("ab", both, strict=True)
     ]
+
+
+def _valued(side: TrainingRef, place: TracePlace | None) -> str:
+    if place is None or place.step >= side.steps:
+        return ""
+    return f" --dump-steps {place.step}-{min(place.step + FOLLOWED, side.steps) - 1}"

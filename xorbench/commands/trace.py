@@ -43,6 +43,7 @@ def trace(request: TraceRequest) -> TraceOutcome:
     """Train the case in a process and write what was recorded. Raises `BadOption`, `BadFile`."""
     side = named(request.root, "CASE", request.text, request.recipe, request.faults)
     epochs = _epochs(request, side)
+    _require_steps(request, side)
     with tempfile.TemporaryDirectory() as folder, terminable():
         slot = side.slot("p0")
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
@@ -76,3 +77,12 @@ def _epochs(request: TraceRequest, side: TrainingRef) -> Sequence[int]:
             f"--epoch: epoch {max(epochs)} of a training of {side.recipe.epochs} epochs"
         )
     return epochs
+
+
+def _require_steps(request: TraceRequest, side: TrainingRef) -> None:
+    """Raise `BadOption` for values of a step that no epoch has."""
+    if request.valued and request.valued[-1] >= side.steps:
+        raise BadOption(
+            f"--dump-steps: step {request.valued[-1]} of an epoch of {side.steps} steps",
+            f"steps count from 0 in each epoch: give some of 0-{side.steps - 1}",
+        )

@@ -49,6 +49,11 @@ class TrainingRef:
         """The id of case and config."""
         return variant_id(self.case, self.config)
 
+    @property
+    def steps(self) -> int:
+        """How many steps an epoch has."""
+        return self.recipe.steps(self.case.batch_size, self.case.drop_last)
+
     def injected(self) -> list[FaultSpec]:
         """The faults to inject in the training itself."""
         read = map(read_fault, self.faults)

@@ -110,6 +110,14 @@ def ranges(option: str, text: str, low: int, high: int) -> tuple[range, ...]:
     return tuple(ordered)
 
 
+def one_range(option: str, text: str, low: int, high: int) -> range:
+    """A number or an inclusive range, such as `7-9`; raises `BadOption` for several."""
+    found = ranges(option, text, low, high)
+    if len(found) > 1:
+        raise BadOption(f"{option}: must be one range of steps, got {text!r}", "such as 7-9")
+    return found[0]
+
+
 def distinct(option: str, values: list[Value]) -> tuple[Value, ...]:
     """The values as a tuple; raises `BadOption` where one is given twice."""
     seen: set[Value] = set()
