@@ -66,17 +66,26 @@ def with_index(device: str) -> str:
     return device if ":" in device or device == "cpu" else f"{device}:0"
 
 
+def _marked(default: Any, mark: str = "") -> Any:
+    """A field whose value always stands in a case's id, behind this mark."""
+    return field(default=default, metadata={"mark": mark})
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One training: where, how it is fed, from which seed. Its id renames nothing as axes grow."""
+    """One training: where, how it is fed, from which seed.
 
-    device: str = "cpu"
-    engine: str = "loader"
-    batch_size: int = 128
-    pin_memory: bool = False
-    drop_last: bool = True
-    num_workers: int = 0
-    seed: int = 0
+    Its id has the marked fields, in their order, and of the others those that are not at their
+    default, by name: so it renames nothing as axes grow. `plan.variants` reads it back.
+    """
+
+    device: str = _marked("cpu")
+    engine: str = _marked("loader")
+    batch_size: int = _marked(128, "b")
+    pin_memory: bool = _marked(False, "pin")
+    drop_last: bool = _marked(True, "drop")
+    num_workers: int = _marked(0, "w")
+    seed: int = _marked(0, "s")
     non_blocking: bool = False
     persistent_workers: bool = False
     optimizer: str = "default"
@@ -86,15 +95,14 @@ class Case:
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", self._name())
-
-    def _name(self) -> str:
-        head = (
-            f"{self.device.replace(':', '')}-{self.engine}-b{self.batch_size}"
-            f"-pin{self.pin_memory:d}-drop{self.drop_last:d}-w{self.num_workers}-s{self.seed}"
-        )
-        extra = (f for f in fields(self)[7:] if f.init and getattr(self, f.name) != f.default)
-        return head + "".join(f"-{f.name}={short(getattr(self, f.name))}" for f in extra)
+        parts = []
+        for one in (f for f in fields(self) if f.init):
+            value = getattr(self, one.name)
+            if "mark" in one.metadata:
+                parts.append(one.metadata["mark"] + short(value).replace(":", ""))
+            elif value != one.default:
+                parts.append(f"{one.name}={short(value)}")
+        object.__setattr__(self, "id", "-".join(parts))
 
 
 @dataclass(frozen=True, slots=True)

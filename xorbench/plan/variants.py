@@ -9,9 +9,17 @@ from xorbench.plan.axes import CASE_AXES, CONFIG_AXES, Axis
 from xorbench.plan.case import BASE_CONFIG, Case, ProcessConfig
 
 EXAMPLE: Final = "cpu-loader-b128-pin0-drop1-w0-s0, or …@threads=2 for another config"
+_PATTERNS: Final[dict[type, str]] = {bool: "[01]", int: r"\d+", str: "[a-z]+"}
+_DEVICE: Final = r"(?P<kind>[a-z_]+)(?P<index>\d*)"  # a device's index stands without its colon
 _CASE = re.compile(
-    r"(?P<kind>[a-z_]+)(?P<index>\d*)-(?P<engine>[a-z]+)-b(?P<batch_size>\d+)-pin(?P<pin_memory>[01])"
-    r"-drop(?P<drop_last>[01])-w(?P<num_workers>\d+)-s(?P<seed>\d+)(?P<more>(?:-[a-z0-9_]+=.*)?)"
+    "-".join(
+        _DEVICE
+        if one.name == "device"
+        else f"{one.metadata['mark']}(?P<{one.name}>{_PATTERNS[type(one.default)]})"
+        for one in fields(Case)
+        if "mark" in one.metadata
+    )
+    + "(?P<more>(?:-[a-z0-9_]+=.*)?)"
 )
 # Before the next name: a value may hold the same sign, as `1e-05` does.
 _NEXT_OF_CASE = re.compile(r"-(?=[a-z0-9_]+=)")
