@@ -14,14 +14,17 @@ import pytest
 from conftest import Xorbench
 
 from xorbench.cli import main
-from xorbench.errors import BadFile
+from xorbench.commands.compare import with_baseline
+from xorbench.errors import BadFile, BadOption
 from xorbench.judge import system_samples
+from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.by_axis import AxisComparison, by_axis
 from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import Cost, by_setting
 from xorbench.judge.stats import holm, pool, shift
 from xorbench.judge.summary import answers
+from xorbench.judge.verdicts import times
 from xorbench.observe import baselines, loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.system import SystemSample
@@ -657,6 +660,157 @@ def test_a_baseline_is_replaced_whole(copied: Path, tmp_path: Path) -> None:
     kept, run = loading.load(baselines.find(root, "quiet")), loading.load(copied)
     assert (kept.trainings, kept.system_samples) == (run.trainings, run.system_samples)
     assert [path.name for path in (root / "baselines").iterdir()] == ["quiet"]
+
+
+# A run and the baseline of its machine
+
+
+BEFORE = "2026-11-20T08:00:00Z"
+
+
+def identified(run: Run, run_id: str, **facts: Any) -> Run:
+    """The run under another id, and with these facts."""
+    info = msgspec.structs.replace(run.info, id=run_id, finished=BEFORE, **facts)
+    return msgspec.structs.replace(run, info=info)
+
+
+def keep(root: Path, name: str, run: Run) -> None:
+    """Write a run down as a baseline."""
+    folder = root / "baselines" / name
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes(msgspec.json.encode(run.info))
+    mine = [msgspec.structs.replace(one, run=run.info.id) for one in (*run.trainings, *run.skips)]
+    lines = [msgspec.json.encode(line) for line in mine]
+    (folder / "results.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def baseline_of(root: Path, run: Run) -> WithBaseline | None:
+    """The comparison of a run that lies in this folder of all runs."""
+    return with_baseline(root / "runs" / run.info.id, run)
+
+
+@pytest.mark.parametrize(
+    ("factors", "word"),
+    [({}, "Yes"), ({"one": 0.8}, "Yes"), ({"one": 1.2}, "No"), ({"machine": 1.8}, "No")],
+)
+def test_speed_is_answered_by_the_baseline_as_compare_does(
+    run: Run, tmp_path: Path, factors: dict[str, float], word: str
+) -> None:
+    """By name and date, with a ratio that `compare` gives; the exit code has none of it."""
+    before = identified(steady(run), "before", started=BEFORE)
+    after = identified(steady(run, seed=1, **factors), "after")
+    keep(tmp_path, "quiet", before)
+    found = baseline_of(tmp_path, after)
+    assert found is not None
+    expected = compare(before, after)
+    said = answers(after, [], found)[-1]
+    ratios = [*expected.variants, *expected.machine]
+    assert [*found.found.variants, *found.found.machine] == ratios
+    assert (found.verdicts, said.word) == ([], word)
+    assert "this machine's baseline quiet of 2026-11-20" in said.sentence
+    assert any(times(row.ratio, row.low, row.high) in said.sentence for row in ratios)
+
+
+def test_an_open_speed_is_no_yes(run: Run, tmp_path: Path) -> None:
+    """One process allows no interval."""
+    keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
+    alone = [t for t in steady(run, seed=1).trainings if t.process == "p0"]
+    after = msgspec.structs.replace(identified(run, "after"), trainings=alone)
+    assert answers(after, [], baseline_of(tmp_path, after))[-1].word == "Not settled"
+
+
+def test_the_newest_baseline_of_this_machine_and_recipe_is_taken(run: Run, tmp_path: Path) -> None:
+    """None of another machine, recipe or calibration, nor the run itself, nor what is damaged."""
+    after, host = identified(steady(run), "after"), run.info.host
+    others: dict[str, dict[str, Any]] = {
+        "machine": {"host": {**host, "hostname": "another"}},
+        "processor": {"host": {**host, "cpu": "another"}},
+        "recipe": {"recipe_sha256": "0" * 64},
+        "calibration": {"calibration_version": 99},
+        "itself": {"run_id": "after"},
+    }
+    for name, facts in others.items():
+        keep(
+            tmp_path, name, identified(steady(run), **{"run_id": name, "started": "2027", **facts})
+        )
+    (tmp_path / "baselines" / "machine" / "results.jsonl").write_text("{}\n")
+    (tmp_path / "baselines" / "damaged").mkdir()
+    (tmp_path / "baselines" / "damaged" / "run.json").write_text("{")
+    assert baseline_of(tmp_path, after) is None
+    unnamed = {key: value for key, value in host.items() if key != "hostname"}
+    keep(tmp_path, "anonymous", identified(steady(run), "x", started="2026-01", host=unnamed))
+    keep(tmp_path, "older", identified(steady(run), "y", started="2025-01"))
+    found = baseline_of(tmp_path, after)
+    assert found is not None
+    assert found.name == "anonymous"
+
+
+def test_a_speed_under_stress_is_not_judged(run: Run, tmp_path: Path) -> None:
+    """Nor is that of a run which was not finished."""
+    keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
+    for facts in ({"stress": "cpu"}, {"finished": None}):
+        info = msgspec.structs.replace(identified(run, "after").info, **facts)
+        assert baseline_of(tmp_path, msgspec.structs.replace(run, info=info)) is None
+
+
+def test_without_a_baseline_the_answer_says_how_to_save_one(run: Run) -> None:
+    """If the run can be one."""
+    said = [answers(one, [])[-1] for one in (run, identified(run, "x", faults=["slow"]))]
+    assert [one.word for one in said] == ["Not judged"] * 2
+    assert ["save-baseline" in one.sentence for one in said] == [True, False]
+
+
+def test_a_baseline_that_was_asked_for_counts(run: Run, tmp_path: Path) -> None:
+    """Slower fails as in `compare`; what has no case in common, or is gone, is no pass."""
+    keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
+    slow = identified(steady(run, seed=1, one=1.2), "after", baseline="quiet")
+    found = baseline_of(tmp_path, slow)
+    assert found is not None
+    assert [v.subject for v in found.verdicts if v.outcome == "fail"] == [ONE]
+    other = baseline_of(tmp_path, identified(slow, "after", recipe_sha256="0" * 64))
+    assert other is not None
+    assert [v.outcome for v in other.verdicts] == ["inconclusive"]
+    with pytest.raises(BadOption, match="--baseline: no baseline 'gone'"):
+        baseline_of(tmp_path, identified(slow, "after", baseline="gone"))
+
+
+def test_the_real_program_judges_a_run_by_its_baseline(xorbench: Xorbench, tmp_path: Path) -> None:
+    """A slowed run says so and passes; with --baseline it fails, and so does its report."""
+    few = ("run", "--quick", "--drop-last", "true")
+    slow = ("--inject", "delay:percent=200")
+    assert "save-baseline" in xorbench(*few).stdout
+    assert xorbench("save-baseline", "quiet").returncode == 0
+    told = xorbench(*few, *slow)
+    asked = xorbench(*few, *slow, "--baseline", "quiet", "--json")
+    assert (told.returncode, asked.returncode) == (0, 1), told.stdout + asked.stdout
+    assert "it should? No. Slower than this machine's baseline quiet" in told.stdout
+    counted = json.loads(asked.stdout)["verdicts"]
+    assert [v["outcome"] for v in counted if v["check"] == "compare"] == ["fail"]
+    page = (tmp_path / "results" / "latest" / "report.html").read_text()
+    assert "Slower than this machine&#39;s baseline quiet" in page
+    shutil.rmtree(tmp_path / "results" / "baselines")
+    assert xorbench("report").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--baseline", "none"), "--baseline: no baseline 'none'"),
+        (("--baseline", "quiet", "--stress", "cpu"), "--baseline: cannot be given with --stress"),
+        (
+            ("--baseline", "quiet", "--epochs", "3"),
+            "--baseline: nothing to compare: recipes differ",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_judge_is_said_before_the_run(
+    run: Run, xorbench: Xorbench, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    """One line, exit code 2, nothing written."""
+    keep(tmp_path / "results", "quiet", identified(run, "before"))
+    done = xorbench("run", "--quick", *options)
+    assert (done.returncode, told in done.stderr.splitlines()[0]) == (2, True), done.stderr
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["baselines"]
 
 
 def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(run: Run) -> None:

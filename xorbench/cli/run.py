@@ -35,6 +35,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving.")
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find the run by.")
+@click.option("--baseline", metavar="NAME", help="Compare with this saved baseline: slower fails.")
 @click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
 @click.option("--stress", metavar="WHAT", help="Keep it busy meanwhile: cpu, memory, accelerator.")
 @click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
@@ -84,6 +85,7 @@ def _request(options: dict[str, Any]) -> Any:
         timeout_s=timeout_of(options),
         schedule_seed=parse.integer("--schedule-seed", options["schedule_seed"], 0, 2**31 - 1),
         faults=options["inject"],
+        baseline=options["baseline"],
         require_devices=options["require_devices"],
         save_weights=options["save_weights"],
         stress=None

@@ -1,11 +1,12 @@
 """`compare` and `save-baseline`: is B slower than A, or this machine than it was?"""
 
+import contextlib
 from pathlib import Path
-from typing import Final
 
-from xorbench.errors import BadOption
+from xorbench.errors import BadFile, BadOption
 from xorbench.judge import compare as judge
 from xorbench.judge import imported
+from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.by_axis import AxisComparison, by_verdicts, planned_pairs
 from xorbench.judge.by_axis import by_axis as judged_by
 from xorbench.judge.evidence import Evidence
@@ -16,9 +17,9 @@ from xorbench.observe import baselines, folders, loading, scatters
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import AXES, Axis
+from xorbench.plan.recipe import Recipe
 
 Observed = Run | ImportInfo
-HERE: Final = ("cpu", "cores_logical", "memory_bytes")  # what tells one machine from another
 
 
 def compare(
@@ -46,12 +47,51 @@ def scatter_of(root: Path, *runs: Run) -> RunScatter:
     Raises `BadFile` for a damaged file.
     """
     here, saved = host.describe(anonymous=True), scatters.load(root).machines.get(host.key())
-    if saved is None or any(run.info.host.get(k) != here[k] for run in runs for k in HERE):
+    if saved is None or not all(baselines.is_same_machine(run.info.host, here) for run in runs):
         return PACKAGED
     if any(run.info.calibration_version != saved.calibration_version for run in runs):
         return PACKAGED
     source = f"{saved.runs} runs of this machine, {saved.saved[:10]}"
     return RunScatter(saved.between_runs, float(saved.runs - 1), saved.residual_drift, source)
+
+
+def with_baseline(folder: Path, run: Run) -> WithBaseline | None:
+    """The run of a folder compared with a baseline beside it, by the usual thresholds.
+
+    That is the one that the run asks for, or else the newest of its machine and recipe that has a
+    case of it; None where there is none, and for a run that is not finished or was put under
+    stress. Raises `BadOption` or `BadFile` where the one that it asks for is not there.
+    """
+    root, asked = folder.parent.parent, run.info.baseline
+    if not run.info.finished or run.info.stress:
+        return None
+    if asked is not None:
+        return _with(root, baselines.find(root, asked), run)
+    for path in baselines.of_machine(root, run.info):
+        with contextlib.suppress(BadFile):
+            found = _with(root, path, run)
+            if found.found.variants:
+                return found
+    return None
+
+
+def _with(root: Path, path: Path, run: Run) -> WithBaseline:
+    before = loading.load(path)
+    return WithBaseline(
+        path.name,
+        before.info.started,
+        judge.compare(before, run, scatter=scatter_of(root, before, run)),
+        baselines.is_same_machine(before.info.host, run.info.host),
+        is_asked=run.info.baseline is not None,
+    )
+
+
+def require_baseline(root: Path, name: str, recipe: Recipe) -> None:
+    """Raise `BadOption` for a baseline that is not there, or that has another recipe."""
+    info = loading.read_info(baselines.find(root, name))
+    if info.recipe_sha256 != recipe.sha256():
+        why = judge.nothing_by_recipes(info.recipe, recipe)
+        raise BadOption(f"--baseline: {why}", f"A is {name}: give this run its recipe")
 
 
 def _loaded(folder: Path) -> Observed:

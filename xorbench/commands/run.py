@@ -13,9 +13,9 @@ import msgspec
 from xorbench import __version__
 from xorbench.commands.processes import running, starter, terminable, until_interrupted
 from xorbench.commands.progress import Bar, Lines, Quiet
-from xorbench.errors import BadOption
+from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge
-from xorbench.judge.verdicts import exit_code
+from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
 from xorbench.measure.preflight import require_same_machine, untrainable
 from xorbench.measure.runner import Runner
@@ -25,7 +25,7 @@ from xorbench.measure.stress import stressed
 from xorbench.observe import folders, loading
 from xorbench.observe.folders import now
 from xorbench.observe.records.process import slot_of
-from xorbench.observe.records.run import RunInfo
+from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.records.training import Skip
 from xorbench.observe.store import BYTES_PER_EPOCH, RunStore, create, reopen
 from xorbench.plan.axes import idle_note
@@ -36,6 +36,7 @@ from xorbench.plan.recipe import Recipe
 
 if TYPE_CHECKING:
     from xorbench.commands.run_outputs import RunOutcome
+    from xorbench.judge.baseline import WithBaseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class RunRequest:
     save_weights: bool = False
     anonymous: bool = False
     stress: str | None = None
+    baseline: str | None = None  # by which its speed is judged
     local_rank: int | None = None  # of several processes here: each drives its own accelerator
 
 
@@ -158,11 +160,24 @@ def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
     from xorbench.report import runs
 
     observed = loading.load(folder)
-    verdicts = judge(observed)
+    baseline, counted = _baseline(folder, observed)
+    verdicts = [*judge(observed), *counted]
     lacks_device = any(skip.lacks == "device" for skip in observed.skips)
     missing = observed.info.require_devices and lacks_device
     code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
-    return RunOutcome(folder, runs.content(observed, verdicts), code)
+    return RunOutcome(folder, runs.content(observed, verdicts, baseline), code)
+
+
+def _baseline(folder: Path, run: Run) -> "tuple[WithBaseline | None, list[Verdict]]":
+    """The run compared with a baseline, if there is one, and what counts of that."""
+    from xorbench.commands.compare import with_baseline
+    from xorbench.judge.baseline import not_judged
+
+    try:
+        found = with_baseline(folder, run)
+    except (BadOption, BadFile) as error:
+        return None, [not_judged(str(run.info.baseline), error.message)]
+    return found, [] if found is None else found.verdicts
 
 
 # Before the training
@@ -173,6 +188,12 @@ def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
 
     Raises `BadOption` for a matrix that cannot be, before any process starts.
     """
+    if request.baseline is not None:
+        from xorbench.commands.compare import require_baseline
+
+        require_baseline(request.root, request.baseline, request.recipe)
+        if request.stress is not None:
+            raise BadOption("--baseline: cannot be given with --stress", "its speeds are of no use")
     cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     configs = expand_configs(request.axes)
     if len(configs) * request.processes_per_config > 64:
@@ -239,6 +260,7 @@ def _info(
         save_weights=request.save_weights,
         require_devices=request.require_devices,
         stress=request.stress,
+        baseline=request.baseline,
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
     )

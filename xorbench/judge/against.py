@@ -23,7 +23,15 @@ from xorbench.judge.check import (
 from xorbench.judge.first_difference import Compared, compare
 from xorbench.judge.questions import FAST, SAME
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, worst_outcome
+from xorbench.judge.verdicts import (
+    Outcome,
+    Verdict,
+    failed,
+    inconclusive,
+    passed,
+    times,
+    worst_outcome,
+)
 from xorbench.observe.trace import (
     EpochEnd,
     TraceEnd,
@@ -216,14 +224,6 @@ class StepSpeed:
             "inconclusive": "the speed of B is not settled",
         }[self.verdict]
         return f"{said}: {self.figure} the time of A"
-
-
-def times(ratio: float | None, low: float | None, high: float | None) -> str:
-    """A ratio with its interval, as `1.070× [1.050, 1.090]`."""
-    if ratio is None:
-        return "unknown"
-    bounds = "of one process" if low is None or high is None else f"{low:.3f}, {high:.3f}"
-    return f"{ratio:.3f}× [{bounds}]"
 
 
 def _step_time(side: SideTime) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.checks import CHECKS
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import FAST, RIGHT, SAME
@@ -11,6 +12,7 @@ from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.system_samples import trouble
 from xorbench.judge.verdicts import Outcome, Verdict, worst
+from xorbench.observe.baselines import flaw_of
 from xorbench.observe.records.run import Run
 from xorbench.plan.case import Variant
 
@@ -37,12 +39,26 @@ class Answer:
         return WORDS[self.outcome]
 
 
-def answers(run: Run, verdicts: Sequence[Verdict]) -> list[Answer]:
-    """The answers to all three."""
+def answers(
+    run: Run, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
+) -> list[Answer]:
+    """The answers to all three; that of speed is the baseline's where there is one."""
     evidence = Evidence(run)
-    said = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts), FAST: _fast(evidence)}
+    said = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts)}
     found = [_answer(question, passed, verdicts) for question, passed in said.items()]
-    return [_counted(answer, evidence) for answer in found]
+    found = [_counted(answer, evidence) for answer in found]
+    return [*found, _judged_fast(evidence, verdicts, baseline)]
+
+
+def _judged_fast(
+    evidence: Evidence, verdicts: Sequence[Verdict], baseline: WithBaseline | None
+) -> Answer:
+    speeds = _fast(evidence)
+    if baseline is not None:
+        sentence = f"{baseline.sentence[:1].upper()}{baseline.sentence[1:]}; {speeds}"
+        return Answer(FAST, baseline.found.outcome, sentence)
+    how = "" if flaw_of(evidence.run) else " (save-baseline NAME keeps this run as one)"
+    return _answer(FAST, f"{speeds}; compared with no baseline{how}", verdicts)
 
 
 def _counted(answer: Answer, evidence: Evidence) -> Answer:
@@ -70,7 +86,7 @@ def question_of(check: str) -> str:
     """The question that a check belongs to, whichever command judged it."""
     if check in CHECKS:
         return CHECKS[check].question
-    return FAST if check in ("speed", "compare") else RIGHT
+    return FAST if check in ("speed", "compare", "machine") else RIGHT
 
 
 def _right(evidence: Evidence) -> str:
@@ -113,7 +129,7 @@ def _fast(evidence: Evidence) -> str:
     which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""
-    return f"{' to '.join(shown)} samples/s ({which}){quiet}; no baseline given"
+    return f"{' to '.join(shown)} samples/s ({which}){quiet}"
 
 
 def _samples(variant: Variant) -> int:

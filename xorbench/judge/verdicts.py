@@ -65,6 +65,14 @@ def some(items: Sequence[str], most: int = 4, separator: str = ", ") -> str:
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
+def times(ratio: float | None, low: float | None, high: float | None) -> str:
+    """A ratio with its interval, as `1.070× [1.050, 1.090]`."""
+    if ratio is None:
+        return "unknown"
+    bounds = "of one process" if low is None or high is None else f"{low:.3f}, {high:.3f}"
+    return f"{ratio:.3f}× [{bounds}]"
+
+
 def exit_code(
     verdicts: Iterable[Verdict], *, interrupted: bool = False, device_missing: bool = False
 ) -> int:

@@ -1,11 +1,14 @@
 """Named runs to compare with: copies in `baselines/NAME`, of what a comparison reads."""
 
+import contextlib
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.observe import files, loading
+from xorbench.observe.calibrations import machine_key
+from xorbench.observe.records.run import Run, RunInfo
 
 FOLDER: Final = "baselines"
 KEPT: Final = (
@@ -37,17 +40,8 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     folder = root / FOLDER / name
     if folder.exists() and not replace:
         raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
-    observed = loading.load(run)
-    flaws = (
-        (not observed.info.finished or observed.unfinished, "is not finished"),
-        (observed.info.faults, "has injected faults"),
-        (observed.info.stress, "was put under stress"),
-        (observed.failures, "has failed cases"),
-        (not observed.trainings, "has trained nothing"),
-    )
-    for flawed, what in flaws:
-        if flawed:
-            raise BadFile(f"{run}: {what}: it is no baseline")
+    if flaw := flaw_of(loading.load(run)):
+        raise BadFile(f"{run}: {flaw}: it is no baseline")
     partial = folder.with_name(f".{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for kept in KEPT:
@@ -57,3 +51,44 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
+
+
+def flaw_of(run: Run) -> str:
+    """Why the run can be no baseline; empty where it can."""
+    flaws = (
+        (not run.info.finished or run.unfinished, "is not finished"),
+        (run.info.faults, "has injected faults"),
+        (run.info.stress, "was put under stress"),
+        (run.failures, "has failed cases"),
+        (not run.trainings, "has trained nothing"),
+    )
+    return next((what for flawed, what in flaws if flawed), "")
+
+
+def of_machine(root: Path, run: RunInfo) -> list[Path]:
+    """The baselines of a run's machine and recipe, the newest first, and never the run itself.
+
+    One that cannot be read is passed by: nobody has asked for it.
+    """
+    found = []
+    for path in (root / FOLDER).glob("*/run.json"):
+        with contextlib.suppress(BadFile):
+            info = loading.read_info(path.parent)
+            if info.id != run.id and _is_alike(info, run):
+                found.append((info.started, path.parent))
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def _is_alike(one: RunInfo, other: RunInfo) -> bool:
+    figures = [(info.recipe_sha256, info.calibration_version) for info in (one, other)]
+    return figures[0] == figures[1] and is_same_machine(one.host, other.host)
+
+
+def is_same_machine(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two hosts are one, by name too where both have one: an anonymous host has none."""
+    named = "hostname" in a and "hostname" in b
+    try:
+        one, other = (machine_key(host, host["hostname"] if named else "") for host in (a, b))
+    except KeyError:
+        return False
+    return one == other

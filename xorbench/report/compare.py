@@ -67,6 +67,11 @@ def _title(found: Comparison) -> str:
     )
 
 
+def ratios(found: Comparison) -> pd.DataFrame:
+    """Every case, and the calibration workload of each device."""
+    return _ratios([*found.variants, *found.machine], "case or device")
+
+
 def _ratios(rows: Sequence[VariantRatio], what: str) -> pd.DataFrame:
     return pd.DataFrame(
         [

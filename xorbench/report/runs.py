@@ -6,25 +6,32 @@ from functools import partial
 from typing import Any
 
 from xorbench.judge import system_samples
+from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.summary import answers
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run, RunInfo
+from xorbench.report.compare import ratios
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
 from xorbench.report.tables import TABLES, Table
 
 
-def content(run: Run, verdicts: Sequence[Verdict]) -> Content:
-    """The content of a run's report."""
+def content(run: Run, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None) -> Content:
+    """The content of a run's report, with what comparing it with a baseline came to."""
+    sections = [_section(table, run, verdicts) for table in TABLES.values()]
+    if baseline is not None:
+        title = f"Time, divided by that of the baseline {baseline.name}"
+        about = f"B is this run, A the baseline {baseline.found.a}."
+        sections.append(Section("baseline", title, ratios(baseline.found), about))
     return Content(
         id=run.info.id,
         schema_version=run.info.schema_version,
         anonymous=run.info.anonymous,
         heading=heading(run),
-        sections=[_section(table, run, verdicts) for table in TABLES.values()],
+        sections=sections,
         pictures=[_picture(plot, run) for plot in PLOTS.values()],
         verdicts=verdicts,
-        answers=answers(run, verdicts),
+        answers=answers(run, verdicts, baseline),
         environment=environment(run),
         again=[run.info.command],
     )

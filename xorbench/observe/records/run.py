@@ -44,6 +44,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     save_weights: bool = False
     require_devices: bool = False
     stress: str | None = None
+    baseline: str | None = None
     calibration_version: int
     host: dict[str, Any]
     processes: list[ProcessRecord] = []
