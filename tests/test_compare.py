@@ -675,10 +675,11 @@ def identified(run: Run, run_id: str, **facts: Any) -> Run:
 
 
 def keep(root: Path, name: str, run: Run) -> None:
-    """Write a run down as a baseline."""
+    """Write a run down as a baseline, as schema version 3 did: with its trainings whole."""
     folder = root / "baselines" / name
     folder.mkdir(parents=True)
-    (folder / "run.json").write_bytes(msgspec.json.encode(run.info))
+    info = msgspec.structs.replace(run.info, schema_version=3)
+    (folder / "run.json").write_bytes(msgspec.json.encode(info))
     mine = [msgspec.structs.replace(one, run=run.info.id) for one in (*run.trainings, *run.skips)]
     lines = [msgspec.json.encode(line) for line in mine]
     (folder / "results.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
