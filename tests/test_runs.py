@@ -58,6 +58,7 @@ def test_two_runs_are_compared(trained: tuple[Path, xorbench.RunResult]) -> None
         ({"batch_sizes": 0}, "--batch-sizes: must be from 1"),
         ({"seeds": []}, "run: an empty list"),
         ({"processes": 99}, "processes: must be from 1 to 64"),
+        ({"baseline": "none"}, "--baseline: no baseline 'none'"),
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_is_written(

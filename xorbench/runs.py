@@ -105,6 +105,7 @@ def run(
     name: str | None = None,
     folder: str | os.PathLike[str] = "results",
     timeout: float = TIMEOUT_S,
+    baseline: str | None = None,
     **settings: SettingValues,
 ) -> RunResult:
     """Train the matrix, check it, write the report; the same as `xorbench run`.
@@ -115,6 +116,7 @@ def run(
         name: a name to find the run by.
         folder: where runs lie.
         timeout: seconds to wait for one answer.
+        baseline: a saved baseline that it must not be slower than.
         settings: options of the command by their names with `_`: settings such as `devices`,
             `batch_sizes`, `seeds`, each a value or several, and fields of the recipe such as
             `epochs`.
@@ -134,9 +136,10 @@ def run(
             for option, text in texts.items()
             if option in axes
         },
-        command=_command(quick, processes, texts),
+        command=_command(quick, processes, baseline, texts),
         root=Path(folder),
         name=name,
+        baseline=baseline,
         quick=quick,
         processes_per_config=parse.integer("processes", str(processes), 1, 64),
         timeout_s=parse.positive("timeout", str(timeout), 1e6),
@@ -186,10 +189,11 @@ def _text(values: SettingValues) -> str:
     return "auto" if values is None else str(values)
 
 
-def _command(quick: bool, processes: int, texts: dict[str, str]) -> str:
+def _command(quick: bool, processes: int, baseline: str | None, texts: dict[str, str]) -> str:
     """The command line that does the same."""
     words = ["python", "-m", "xorbench", "run", *(["--quick"] if quick else [])]
     words += ["--processes", str(processes)]
+    words += [] if baseline is None else ["--baseline", baseline]
     for option, text in texts.items():
         words += [f"--{option.replace('_', '-')}", text]
     return shlex.join(words)
