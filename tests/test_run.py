@@ -112,8 +112,13 @@ def test_each_turn_begins_with_a_cold_calibration_that_stands_beside_no_epoch(
             beside[process].append(median(warm[process]))
     run = loading.load((tmp_path / "latest").resolve())
     assert turns == 2 * 2  # two rounds of two processes
-    assert beside == {x.process: x.calibration_s for x in run.trainings}
-    assert [x.cold for x in run.calibrations if x.process == "p0"] == [True, *[False] * 3] * 2
+    known = {(t.process, t.case.id): t.calibration_s for t in run.trainings}
+    timed = [line for line in run.epochs if not line.warmup]
+    assert beside == {
+        name: [known[name, x.case][x.epoch] for x in timed if x.process == name] for name in beside
+    }
+    mine = [x.cold for x in run.calibrations if x.process == "p0"]
+    assert (mine[0], sum(mine)) == (True, 2)
 
 
 def test_training_lines_are_made_of_the_epochs(quick_run: Run) -> None:

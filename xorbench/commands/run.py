@@ -78,7 +78,7 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
     """
     started = now()
     configs, epochs = _validated(request)
-    slots = make_slots(configs, request.processes_per_config, request.faults)
+    slots = make_slots(configs, request.processes_per_config, request.faults, optimizes=True)
     size_bytes = epochs * BYTES_PER_EPOCH
     store = create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
@@ -117,7 +117,10 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
         slots = make_slots(
-            before.info.configs, before.info.processes_per_config, before.info.faults
+            before.info.configs,
+            before.info.processes_per_config,
+            before.info.faults,
+            optimizes=True,
         )
         for slot in slots:
             used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]

@@ -61,7 +61,7 @@ class TrainingRef:
 
     def slot(self, name: str) -> ProcessSlot:
         """An empty slot whose process will run under this side's config and faults."""
-        slot = make_slots([self.config], 1, self.faults)[0]
+        slot = make_slots([self.config], 1, self.faults, optimizes=True)[0]
         slot.name = name
         return slot
 

@@ -35,12 +35,14 @@ class ActiveTraining:
 class ProcessSlot:
     """A place for one process of a config: who fills it now, and its trainings still to be done.
 
-    `index` is that of the process under its config, from 0.
+    `index` is that of the process under its config, from 0; `optimizes` says that it will train by
+    an optimizer of PyTorch.
     """
 
     name: str
     config: ProcessConfig
     index: int
+    optimizes: bool = False
     starts: int = 0
     idle_deaths: int = 0
     process: Process | None = None
@@ -65,6 +67,7 @@ class ProcessSlot:
             deterministic=self.config.deterministic,
             threads=self.config.threads,
             faults=[fault.to_dict() for fault in self.faults],
+            optimizes=self.optimizes,
         )
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
@@ -82,8 +85,15 @@ class ProcessSlot:
 
 
 def make_slots(
-    configs: Sequence[ProcessConfig], processes_per_config: int, faults: Sequence[str] = ()
+    configs: Sequence[ProcessConfig],
+    processes_per_config: int,
+    faults: Sequence[str] = (),
+    *,
+    optimizes: bool = False,
 ) -> list[ProcessSlot]:
     """The empty slots of a run, for every process of every config; `faults` are texts."""
     injected = [fault for fault in map(read_fault, faults) if fault.kind == "process"]
-    return [ProcessSlot(*row, faults=injected) for row in slots(configs, processes_per_config)]
+    return [
+        ProcessSlot(*row, faults=injected, optimizes=optimizes)
+        for row in slots(configs, processes_per_config)
+    ]

@@ -40,9 +40,18 @@ class Session:
 
 
 def configure(
-    _session: Session, *, deterministic: bool, threads: int | None, faults: list[Reply]
+    _session: Session,
+    *,
+    deterministic: bool,
+    threads: int | None,
+    faults: list[Reply],
+    optimizes: bool = False,
 ) -> Reply:
-    """Bring the process under its config; answers what the machine then is."""
+    """Bring the process under its config; answers what the machine then is.
+
+    The first optimizer of a process imports PyTorch's compiler, which takes two seconds: where it
+    `optimizes`, now, while the other processes do.
+    """
     if faults:
         from xorbench.process.faults import inject_in_process
 
@@ -52,6 +61,8 @@ def configure(
     # use_deterministic_algorithms tells Inductor too, and takes a second to import it
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
+    if optimizes:
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     return {"machine": machine.describe(), "calibration_version": CALIBRATION_VERSION}
 
 
