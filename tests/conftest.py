@@ -38,15 +38,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["XDG_CACHE_HOME"] = before
 
 
-# Modules whose tests train, or start processes that import PyTorch; `tox -e fast` leaves them out.
+# Modules whose tests train, start processes that import PyTorch, or take long; `tox -e fast` leaves
+# them out.
 TRAINING = {
     f"test_{name}"
     for name in (
         "accelerator", "accelerator_runs", "against", "api", "canary", "check", "check_ranks",
         "ci_docs", "diff", "engines", "equal_faults", "explain", "explain_command", "extending",
-        "fleet_live", "golden_inputs", "lessons", "light_import", "no_tax", "probes", "process",
-        "pytest_plugin", "recorder", "recorder_bits", "recorder_digest", "resume", "run", "runs",
-        "selftest", "supervisor", "survival", "sweep", "trace", "universal_backends",
+        "fleet_live", "fuzz", "golden_inputs", "lessons", "light_import", "no_tax", "probes",
+        "process", "pytest_plugin", "recorder", "recorder_bits", "recorder_digest", "resume", "run",
+        "runs", "selftest", "supervisor", "survival", "sweep", "trace", "universal_backends",
         "universal_golden", "universal_injected", "universal_triton", "witness",
         "working_folder", "workload",
     )

@@ -48,11 +48,12 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def drop_cut_line(path: Path) -> None:
-    """Remove a last line that a crash cut short."""
+    """Remove a last line that a crash cut short; raises `BadFile` for what is no file."""
     if path.exists():
-        content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
+        with writing(path):
+            content = path.read_bytes()
+            if content and not content.endswith(b"\n"):
+                os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def locked(folder: Path) -> FileLock:
