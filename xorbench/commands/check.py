@@ -49,7 +49,7 @@ from xorbench.measure.command_run import (
 )
 from xorbench.measure.command_run import working_copy as copied
 from xorbench.observe import trace as traces
-from xorbench.observe.files import decoded, read_bytes, write_whole
+from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
 from xorbench.observe.trace import TraceFile
 
 SCHEMA_VERSION: Final = 1
@@ -561,8 +561,8 @@ def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | Non
 
 def _saved(folder: Path) -> dict[str, Any]:
     path = folder / "check.json"
-    if not path.is_file():
-        raise BadFile(f"{path}: is not there", "--from takes the folder of a check")
+    if not is_file(path):
+        raise BadFile(f"{str(path)[:200]}: is not there", "--from takes the folder of a check")
     saved = decoded(read_bytes(path), dict[str, Any], path)
     if saved.get("schema_version") != SCHEMA_VERSION or saved.get("kind") != "check":
         raise BadFile(f"{path}: is no check that this xorbench reads")

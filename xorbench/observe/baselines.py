@@ -24,11 +24,7 @@ KEPT: Final = (
 def find(root: Path, name: str) -> Path:
     """The folder of a saved baseline; raises `BadOption` where there is none."""
     folder = root / FOLDER / name
-    try:
-        is_there = (folder / "run.json").is_file()
-    except OSError:  # a name that no folder can have
-        is_there = False
-    if not is_there:
+    if not files.is_file(folder / "run.json"):
         known = sorted(path.parent.name for path in (root / FOLDER).glob("*/run.json"))
         hint = f"one of {', '.join(known)}" if known else "save one: save-baseline NAME RUN"
         raise BadOption(f"--baseline: no baseline {name[:100]!r} in {root / FOLDER}", hint)

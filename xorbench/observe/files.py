@@ -98,6 +98,14 @@ def _lines(path: Path, opened: Callable[..., Any]) -> Iterator[tuple[Path, int, 
         raise BadFile(f"{path}: damaged: {str(error).lower()}") from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is there and a file; what no file can be named by is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file; raises `BadFile` where it cannot be read."""
     try:

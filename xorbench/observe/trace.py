@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.errors import BadFile
-from xorbench.observe.files import UNDECODABLE, decoded, place, write_whole
+from xorbench.observe.files import UNDECODABLE, decoded, is_file, place, write_whole
 from xorbench.observe.tensors import WIDTHS
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
@@ -259,10 +259,7 @@ def write(path: Path, trace: CaseTrace) -> None:
 
 def is_trace(path: Path) -> bool:
     """Whether this is the file of a trace, rather than the folder of a run."""
-    try:
-        return path.is_file()
-    except OSError:  # a text that no file can be named by
-        return False
+    return is_file(path)
 
 
 def load_case(path: Path) -> CaseTrace:
