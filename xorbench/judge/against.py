@@ -26,6 +26,7 @@ from xorbench.judge.summary import Answer
 from xorbench.judge.verdicts import (
     Outcome,
     Verdict,
+    capitalized,
     failed,
     inconclusive,
     passed,
@@ -273,11 +274,6 @@ class AgainstAnswer:
         if self.speed is not None:
             found.append(Answer(FAST, self.speed.outcome, capitalized(self.speed.sentence)))
         return found
-
-
-def capitalized(sentence: str) -> str:
-    """The sentence with a large first letter."""
-    return f"{sentence[:1].upper()}{sentence[1:]}"
 
 
 def against(found: Conclusion | None, across: CheckRuns, speed: StepSpeed | None) -> AgainstAnswer:

@@ -11,7 +11,7 @@ from xorbench.judge.questions import FAST, RIGHT, SAME
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.system_samples import trouble
-from xorbench.judge.verdicts import Outcome, Verdict, worst
+from xorbench.judge.verdicts import Outcome, Verdict, capitalized, worst
 from xorbench.observe.baselines import flaw_of
 from xorbench.observe.records.run import Run
 from xorbench.plan.case import Variant
@@ -55,7 +55,7 @@ def _judged_fast(
 ) -> Answer:
     speeds = _fast(evidence)
     if baseline is not None:
-        sentence = f"{baseline.sentence[:1].upper()}{baseline.sentence[1:]}; {speeds}"
+        sentence = f"{capitalized(baseline.sentence)}; {speeds}"
         return Answer(FAST, baseline.found.outcome, sentence)
     how = "" if flaw_of(evidence.run) else " (save-baseline NAME keeps this run as one)"
     return _answer(FAST, f"{speeds}; compared with no baseline{how}", verdicts)

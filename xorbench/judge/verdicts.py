@@ -65,6 +65,11 @@ def some(items: Sequence[str], most: int = 4, separator: str = ", ") -> str:
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
+def capitalized(sentence: str) -> str:
+    """The sentence with a large first letter."""
+    return f"{sentence[:1].upper()}{sentence[1:]}"
+
+
 def times(ratio: float | None, low: float | None, high: float | None) -> str:
     """A ratio with its interval, as `1.070× [1.050, 1.090]`."""
     if ratio is None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from xorbench.judge.check import COMPONENTS, Conclusion
 from xorbench.judge.questions import SAME
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import Verdict
+from xorbench.judge.verdicts import Verdict, capitalized
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown
 
@@ -69,8 +69,7 @@ def _answers(checked: CheckReport) -> list[Answer]:
 
 def _without_word(sentence: str) -> str:
     """The sentence without what the answer's own word says."""
-    rest = sentence.removeprefix("not the same: ")
-    return f"{rest[:1].upper()}{rest[1:]}"
+    return capitalized(sentence.removeprefix("not the same: "))
 
 
 def _findings(checked: CheckReport) -> list[dict[str, str]]:
@@ -100,7 +99,7 @@ def markdown(checked: CheckReport) -> str:
 
 
 def _sentence(conclusion: Conclusion) -> str:
-    return f"{conclusion.sentence[:1].upper()}{conclusion.sentence[1:]}."
+    return f"{capitalized(conclusion.sentence)}."
 
 
 def conclusion_text(conclusion: Conclusion) -> str:

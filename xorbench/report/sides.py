@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from xorbench.judge.compare import Comparison, Speed, compare, verdict
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import Answer
-from xorbench.judge.verdicts import Verdict, summary, worst
+from xorbench.judge.verdicts import Verdict, capitalized, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
@@ -117,18 +117,13 @@ def _common(count: int) -> str:
 def _as_fast(asked: str, found: Comparison) -> Answer:
     """What `compare` says of the cases in common; the cases of one run alone are no answer."""
     if not found.variants:
-        return Answer(asked, "skipped", _first_note(found))
+        return Answer(asked, "skipped", capitalized(found.notes[0]))
     counts = Counter(row.verdict for row in found.variants)
     said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Speed) if counts[kind])
     machine = ", ".join(f"{row.subject} {row.verdict}" for row in found.machine)
     parts = [f"Of {_common(len(found.variants))} {said}, by {TIMES[found.figures]}"]
     parts += [f"the machine: {machine}"] if machine else []
     return Answer(asked, verdict(found.variants, found.machine), "; ".join(parts))
-
-
-def _first_note(found: Comparison) -> str:
-    note = found.notes[0]
-    return f"{note[:1].upper()}{note[1:]}"
 
 
 def label(index: int) -> str:
