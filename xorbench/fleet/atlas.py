@@ -8,8 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.fleet.records import Node, key_name, training_name
-from xorbench.observe.files import write_whole
-from xorbench.observe.kept import read_kept
+from xorbench.observe.kept import read_kept, write_kept
 from xorbench.observe.records.line import Sha256
 
 SCHEMA_VERSION: Final = 2
@@ -51,9 +50,8 @@ def load(path: Path) -> Atlas:
 
 
 def save(path: Path, atlas: Atlas) -> None:
-    """Write the atlas, its entries sorted, so that a change of it is a small diff."""
-    content = msgspec.json.encode(atlas, order="deterministic")
-    write_whole(path, msgspec.json.format(content) + b"\n")
+    """Write the atlas, its entries sorted."""
+    write_kept(path, atlas)
 
 
 def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:

@@ -4,11 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
-from xorbench.observe.files import write_whole
-from xorbench.observe.kept import read_kept
+from xorbench.observe.kept import read_kept, write_kept
 
 SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/calibrations.json"
@@ -45,6 +43,4 @@ def save(root: Path, key: str, times: dict[str, Saved]) -> None:
     """Keep this machine's times beside those of the others; raises `BadFile` where it cannot."""
     before = load(root)
     mine = {key: {**before.machines.get(key, {}), **times}} if times else {}
-    after = SavedCalibrations(machines={**before.machines, **mine})
-    text = msgspec.json.format(msgspec.json.encode(after))
-    write_whole(root / NAME, text + b"\n")
+    write_kept(root / NAME, SavedCalibrations(machines={**before.machines, **mine}))

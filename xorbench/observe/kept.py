@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from xorbench.errors import BadFile
-from xorbench.observe.files import decoded, read_bytes
+from xorbench.observe.files import decoded, read_bytes, write_whole
 
 
 class Versioned(Protocol):
@@ -31,3 +33,9 @@ def read_kept(path: Path, empty: Kept, hint: str) -> Kept:
         found, reads = kept.schema_version, empty.schema_version
         raise BadFile(f"{path}: schema version {found}, this reads {reads}")
     return kept
+
+
+def write_kept(path: Path, kept: Versioned) -> None:
+    """Write it whole, its entries sorted, so that a change of it is a small diff."""
+    content = msgspec.json.encode(kept, order="deterministic")
+    write_whole(path, msgspec.json.format(content) + b"\n")

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta, Struct
 
-from xorbench.observe.files import write_whole
-from xorbench.observe.kept import read_kept
+from xorbench.observe.kept import read_kept, write_kept
 
 SCHEMA_VERSION: Final = 1
 NAME: Final = "baselines/scatter.json"
@@ -43,5 +41,4 @@ def load(root: Path) -> SavedScatters:
 
 def save(root: Path, key: str, found: SavedScatter) -> None:
     """Keep a machine's beside those of the others; raises `BadFile` where it cannot."""
-    after = SavedScatters(machines={**load(root).machines, key: found})
-    write_whole(root / NAME, msgspec.json.format(msgspec.json.encode(after)) + b"\n")
+    write_kept(root / NAME, SavedScatters(machines={**load(root).machines, key: found}))
