@@ -1,6 +1,5 @@
 """`calibrate`: what the runs of this machine differ by from one to the next."""
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,23 +43,20 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
     with tempfile.TemporaryDirectory(dir=request.root, prefix=".calibrate-") as folder:
         quiet: list[Evidence] = []
         loaded: list[Evidence] = []
-        stopped = False
         for number in range(request.runs + LOADED):
             stress = None if number < request.runs else "cpu"
             beside = " beside a busy program" if stress else ""
             say(f"run {number + 1} of {request.runs + LOADED}{beside}")
-            run, stopped = _run(request, Path(folder) / str(number), stress)
-            if stopped:
-                break
+            run = _run(request, Path(folder) / str(number), stress)
+            if run is None:
+                return None
             (loaded if stress else quiet).append(Evidence(run))
-    if stopped:
-        return None
     found = calibrated(quiet, loaded, now()[:10])
     _save(request, found, quiet[0].run.info)
     return found
 
 
-def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> tuple[Run, bool]:
+def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | None:
     asked = RunRequest(
         recipe=Recipe(epochs=request.epochs),
         axes={"device": ("cpu",)},
@@ -73,10 +69,9 @@ def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> tuple[R
     )
     store, interrupted = train(asked, Quiet())
     try:
-        return loading.load(store.folder), interrupted
+        return None if interrupted else loading.load(store.folder)
     finally:
         store.close()
-        shutil.rmtree(store.folder / "logs", ignore_errors=True)
 
 
 def _save(request: CalibrateRequest, found: Calibrated, info: RunInfo) -> None:

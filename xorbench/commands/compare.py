@@ -14,6 +14,7 @@ from xorbench.judge.speed import PACKAGED, RunScatter
 from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
 from xorbench.measure import host
 from xorbench.observe import baselines, folders, loading, scatters
+from xorbench.observe.calibrations import machine_key
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import AXES, Axis
@@ -46,13 +47,15 @@ def scatter_of(root: Path, *runs: Run) -> RunScatter:
 
     Raises `BadFile` for a damaged file.
     """
-    here, saved = host.describe(anonymous=True), scatters.load(root).machines.get(host.key())
+    here = host.describe(anonymous=False)
+    saved = scatters.load(root).machines.get(machine_key(here, here["hostname"]))
     if saved is None or not all(baselines.is_same_machine(run.info.host, here) for run in runs):
         return PACKAGED
     if any(run.info.calibration_version != saved.calibration_version for run in runs):
         return PACKAGED
-    source = f"{saved.runs} runs of this machine, {saved.saved[:10]}"
-    return RunScatter(saved.between_runs, float(saved.runs - 1), saved.residual_drift, source)
+    return RunScatter.of_runs(
+        saved.between_runs, saved.residual_drift, saved.runs, saved.saved[:10]
+    )
 
 
 def with_baseline(folder: Path, run: Run) -> WithBaseline | None:

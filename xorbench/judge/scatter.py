@@ -62,8 +62,7 @@ def calibrated(quiet: Sequence[Evidence], loaded: Sequence[Evidence], date: str)
     between, within = between_runs(logs)
     raw = np.std([_mean(calibrations(one)) for one in quiet], ddof=1)
     share, slowed = _residual(quiet, loaded)
-    source = f"{len(quiet)} runs of this machine, {date}"
-    scatter = RunScatter(between, float(len(quiet) - 1), share, source)
+    scatter = RunScatter.of_runs(between, share, len(quiet), date)
     trouble = [
         f"quiet run {number} was {text}"
         for number, one in enumerate(quiet, 1)
@@ -97,10 +96,8 @@ def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[fl
     shares: list[float] = []
     moves: list[float] = []
     for one in loaded:
-        now, names = (
-            by_variant(one, log_relative),
-            {v.id: calibration_name(v) for v in one.variants},
-        )
+        now = by_variant(one, log_relative)
+        names = {variant.id: calibration_name(variant) for variant in one.variants}
         slower = {name: float(np.mean(v)) - pace[name] for name, v in calibrations(one).items()}
         moves += slower.values()
         shares += [

@@ -42,6 +42,11 @@ class RunScatter:
     residual_drift: float = RESIDUAL_DRIFT
     source: str = ""
 
+    @classmethod
+    def of_runs(cls, between: float, residual_drift: float, runs: int, date: str) -> "RunScatter":
+        """As so many quiet runs of this machine showed it on a day."""
+        return cls(between, runs - 1.0, residual_drift, f"{runs} runs of this machine, {date}")
+
     @property
     def told(self) -> str:
         """What an interval allows for, in one line."""

@@ -42,8 +42,7 @@ def _whole(found: Comparison, table: TableText, mark: str) -> str:
     parts = [f"A {found.a}\nB {found.b}"]
     if found.variants:
         parts += [f"{mark}{_title(found)}", table(_ratios(found.variants, "case"))]
-    if found.variants and found.intervals:
-        parts.append(found.intervals)
+        parts += [found.intervals] if found.intervals else []
     if found.machine:
         asked = f"slower than {found.machine_threshold:g} times fails"
         parts += [f"{mark}The machine: raw calibration time, B ÷ A ({asked})"]
