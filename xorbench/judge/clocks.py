@@ -1,6 +1,5 @@
 """Two clocks: what a process says its epochs took, and how long the orchestrator waited."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
@@ -52,12 +51,8 @@ def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
 
 def calibration_flaws(evidence: Evidence, process: str) -> Iterator[str]:
     """Why the times of the process's calibration workloads cannot be believed."""
-    gaps: dict[str, tuple[float, float]] = {}
-    for line in evidence.run.calibrations:
-        if line.process == process:
-            name, gap = f"{line.device}, {line.kind}", line.waited_s - line.calibration_s
-            gaps[name] = min(gaps.get(name, (math.inf, 0.0)), (gap, line.calibration_s))
-    for name, (gap_s, seconds) in gaps.items():
+    for name, lines in evidence.calibrations.get(process, {}).items():
+        gap_s, seconds = min((x.waited_s - x.calibration_s, x.calibration_s) for x in lines)
         if gap_s < -LATE_S or gap_s > UNACCOUNTED_S + UNACCOUNTED * seconds:
             yield f"{name}: said to take {_ms(seconds)}, and took {_ms(gap_s)} longer, or more"
 

@@ -5,7 +5,13 @@ from functools import cached_property
 from xorbench.observe.records.golden import Float64Reference
 from xorbench.observe.records.process import process_order, slot_of
 from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import EpochLine, Failure, TrainingRecord, Unfinished
+from xorbench.observe.records.training import (
+    CalibrationLine,
+    EpochLine,
+    Failure,
+    TrainingRecord,
+    Unfinished,
+)
 from xorbench.plan.case import ProcessConfig, Variant, variant_id, with_index
 
 
@@ -66,6 +72,15 @@ class Evidence:
         for line in self.run.epochs:
             if not line.warmup:
                 found.setdefault((line.case, slot_of(line.process)), []).append(line)
+        return found
+
+    @cached_property
+    def calibrations(self) -> dict[str, dict[str, list[CalibrationLine]]]:
+        """The calibrations of each process, by device and kind, as they were made."""
+        found: dict[str, dict[str, list[CalibrationLine]]] = {}
+        for line in self.run.calibrations:
+            own = found.setdefault(line.process, {})
+            own.setdefault(f"{line.device}, {line.kind}", []).append(line)
         return found
 
     @cached_property

@@ -67,8 +67,11 @@ def step(slot: ProcessSlot, opened: Opened) -> str:
 
 def record(slot: ProcessSlot, opened: Opened, epoch: int, valued: range = range(0)) -> EpochTrace:
     """Train one epoch and record it, with the values of the steps in `valued`."""
-    bounds = [valued.start, valued.stop]
-    answer = slot.ask("record", training=opened.handle, valued=bounds)
+    return _recorded(slot, "record", opened, epoch, valued=[valued.start, valued.stop])
+
+
+def _recorded(slot: ProcessSlot, op: str, opened: Opened, epoch: int, **args: Any) -> EpochTrace:
+    answer = slot.ask(op, training=opened.handle, **args)
     return msgspec.convert({"epoch": epoch, **answer}, EpochTrace)
 
 
@@ -89,8 +92,7 @@ def again(
         digest = step(slot, opened)
         if epoch_digests.get(number, digest) != digest:
             return Replayed(opened, number, digest, None)
-    answer = slot.ask("record and keep", training=opened.handle)
-    recorded = msgspec.convert({"epoch": epoch, **answer}, EpochTrace)
+    recorded = _recorded(slot, "record and keep", opened, epoch)
     diverged = None if epoch_digests.get(epoch, recorded.digest) == recorded.digest else epoch
     return Replayed(opened, diverged, recorded.digest, recorded)
 

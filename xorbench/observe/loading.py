@@ -143,9 +143,7 @@ def load(folder: Path) -> Run:
     info = read_info(folder)
     ledger = Ledger(info)
     epochs = [ledger.epoch(place(*at), line) for at, line in _own(folder, info, EpochLine)]
-    calibrations = [
-        ledger.calibration(place(*at), line) for at, line in _own(folder, info, CalibrationLine)
-    ] or list(_old_calibrations(folder, info))
+    calibrations = _calibrations(folder, info, ledger)
     times = CalibrationTimes(calibrations)
     trainings: list[TrainingRecord] = []
     skips: list[Skip] = []
@@ -189,9 +187,13 @@ def _whole(at: str, end: TrainingEnd, ledger: Ledger, times: CalibrationTimes) -
         raise BadFile(f"{at}: damaged: {error}") from None
 
 
-def _old_calibrations(folder: Path, info: RunInfo) -> Iterator[CalibrationLine]:
+def _calibrations(folder: Path, info: RunInfo, ledger: Ledger) -> list[CalibrationLine]:
+    """Every calibration of a run; of an older one those that it kept."""
+    if info.schema_version == SCHEMA_VERSION:
+        own = _own(folder, info, CalibrationLine)
+        return [ledger.calibration(place(*at), line) for at, line in own]
     path = _info_path(folder)
-    yield from schema_v3.calibrations(decoded(read_bytes(path), OldInfo, path), info.id)
+    return list(schema_v3.calibrations(decoded(read_bytes(path), OldInfo, path), info.id))
 
 
 def _own(
