@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,26 @@ def run_in(folder: Path, *arguments: str, **options: Any) -> Completed:
     return subprocess.run(
         command(*arguments), cwd=folder, capture_output=True, text=True, check=False, **options
     )
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A `check` or an `explain` of a command, with `--json`, and the folder that it ran in."""
+
+    done: Completed
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it says to programs."""
+        found: dict[str, Any] = json.loads(self.done.stdout)
+        return found
+
+    @property
+    def made(self) -> Path:
+        """The folder of its records and reports."""
+        (folder,) = (self.folder / "results" / "checks").iterdir()
+        return folder
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Completed, run_in
+from conftest import Completed, Reported, run_in
 
 from xorbench.commands.against import turns
 from xorbench.judge.against import SideRuns, StepSpeed, against, bits, compared_across
@@ -49,32 +48,22 @@ def checked(folder: Path, a: str, b: str, *options: str) -> Completed:
     return run_in(folder, *words, "--", sys.executable, "new.py", timeout=LIMIT_S)
 
 
-@dataclass(frozen=True)
-class Made:
-    """A check that was made, its result, and where."""
-
-    done: Completed
-    result: dict[str, Any]
-    folder: Path
-
-
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """B has the numbers of A by other names, and takes longer for a step."""
     folder = tmp_path_factory.mktemp("slow")
     options = ("--processes", "3", "--json", "--junit", "j.xml", "--markdown", "m.md")
-    done = checked(folder, OLD, SLOW, *options)
-    return Made(done, json.loads(done.stdout), folder)
+    return Reported(checked(folder, OLD, SLOW, *options), folder)
 
 
-def test_a_refactoring_keeps_the_bits_and_a_slower_step_fails(slow: Made) -> None:
+def test_a_refactoring_keeps_the_bits_and_a_slower_step_fails(slow: Reported) -> None:
     """Names of classes and settings without effect are no difference; the speed decides."""
     assert slow.result["bits"]["outcome"] == "pass", slow.result["sentence"]
     assert slow.result["speed"]["verdict"] == "slower", slow.result["sentence"]
     assert slow.done.returncode == slow.result["exit_code"] == 1
 
 
-def test_the_ratio_is_that_of_the_steps_with_its_interval(slow: Made) -> None:
+def test_the_ratio_is_that_of_the_steps_with_its_interval(slow: Reported) -> None:
     """100 ms against 20 ms, and the work besides; what is timed is not the start of Python."""
     speed = slow.result["speed"]
     assert 1.5 < speed["low"] < speed["ratio"] < speed["high"]
@@ -83,7 +72,7 @@ def test_the_ratio_is_that_of_the_steps_with_its_interval(slow: Made) -> None:
     assert speed["a"]["steps"] == [8, 8]  # 12 steps have 11 periods, of which 3 are skipped
 
 
-def test_one_sentence_leads_every_report(slow: Made) -> None:
+def test_one_sentence_leads_every_report(slow: Reported) -> None:
     """It has both answers; JUnit has a case of each."""
     sentence = slow.result["sentence"]
     assert "bits" in sentence
@@ -92,21 +81,19 @@ def test_one_sentence_leads_every_report(slow: Made) -> None:
     root = ET.parse(slow.folder / "j.xml").getroot()
     assert [suite.get("name") for suite in root] == ["same bits", "step time"]
     assert len(list(root.iter("failure"))) == 1
-    (made,) = (slow.folder / "results" / "checks").iterdir()
-    page = (made / "report.html").read_text()
+    page = (slow.made / "report.html").read_text()
     for answer in ("Does it train the same?", "Does it train as fast as it should?"):
         assert answer in page
 
 
-def test_it_can_be_judged_again_from_its_records(slow: Made) -> None:
+def test_it_can_be_judged_again_from_its_records(slow: Reported) -> None:
     """With the same sentence and exit code."""
-    (made,) = (slow.folder / "results" / "checks").iterdir()
-    again = run_in(slow.folder, "check", "--json", "--from", str(made), timeout=LIMIT_S)
+    again = run_in(slow.folder, "check", "--json", "--from", str(slow.made), timeout=LIMIT_S)
     assert again.returncode == 1
     assert json.loads(again.stdout)["sentence"] == slow.result["sentence"]
 
 
-def test_both_commands_run_in_turn(slow: Made) -> None:
+def test_both_commands_run_in_turn(slow: Reported) -> None:
     """A B B A A B, first for the bits and then for the speed."""
     told = [line for line in slow.done.stderr.splitlines() if "exit code" in line]
     sides = [line.partition(", run")[0].removeprefix("xorbench: ") for line in told]

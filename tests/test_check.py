@@ -3,13 +3,11 @@
 import json
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Completed, run_in
+from conftest import Reported, run_in
 
 TRAINING = """
 import sys, torch
@@ -32,47 +30,27 @@ NOISY = TRAINING.replace("NOISY", "True").replace(
 LIMIT_S = 120.0
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A check that was made, and where."""
-
-    done: Completed
-    folder: Path
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What it says to programs."""
-        found: dict[str, Any] = json.loads(self.done.stdout)
-        return found
-
-    @property
-    def made(self) -> Path:
-        """The folder of its records and reports."""
-        (folder,) = (self.folder / "results" / "checks").iterdir()
-        return folder
-
-
-def checked(folder: Path, script: str, *options: str) -> Checked:
+def checked(folder: Path, script: str, *options: str) -> Reported:
     """Check a script in a folder."""
     (folder / "train.py").write_text(script)
     words = ("check", *options, "--", sys.executable, "train.py")
-    return Checked(run_in(folder, *words, timeout=LIMIT_S), folder)
+    return Reported(run_in(folder, *words, timeout=LIMIT_S), folder)
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training that is the same when it is run again."""
     return checked(tmp_path_factory.mktemp("sound"), SOUND, "--json", "--junit", "sound.xml")
 
 
 @pytest.fixture(scope="module")
-def noisy(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training with one label of step 2 that nobody seeds."""
     folder = tmp_path_factory.mktemp("noisy")
     return checked(folder, NOISY, "--json", "--junit", "noisy.xml", "--markdown", "noisy.md")
 
 
-def test_a_training_that_is_the_same_passes(sound: Checked) -> None:
+def test_a_training_that_is_the_same_passes(sound: Reported) -> None:
     """Exit code 0, and the answer tells its coverage."""
     assert sound.done.returncode == 0
     assert sound.result["outcome"] == "pass"
@@ -80,7 +58,7 @@ def test_a_training_that_is_the_same_passes(sound: Checked) -> None:
     assert "4 steps, 4 parameters" in sound.result["facts"]["coverage"]
 
 
-def test_a_difference_is_told_by_step_component_and_line(noisy: Checked) -> None:
+def test_a_difference_is_told_by_step_component_and_line(noisy: Reported) -> None:
     """The label of step 2, which enters the loss alone, at the line that uses it."""
     assert noisy.done.returncode == 1
     assert (noisy.result["outcome"], noisy.result["component"]) == ("fail", "data")
@@ -88,19 +66,19 @@ def test_a_difference_is_told_by_step_component_and_line(noisy: Checked) -> None
     assert "train.py:11" in noisy.result["facts"]["closer"]
 
 
-def test_the_element_that_differs_is_told(noisy: Checked) -> None:
+def test_the_element_that_differs_is_told(noisy: Reported) -> None:
     """One of the eight labels, by its index."""
     assert noisy.result["facts"]["elements"] == "1 of 8 differ"
     assert noisy.result["facts"]["the first"].startswith("[5, 0]: ")
 
 
-def test_global_generators_are_not_blamed_for_one_of_the_programs_own(noisy: Checked) -> None:
+def test_global_generators_are_not_blamed_for_one_of_the_programs_own(noisy: Reported) -> None:
     """They are drawn from by nobody, so the hint looks elsewhere."""
     assert "torch.Generator" in noisy.result["hint"]
     assert "manual_seed" not in noisy.result["hint"]
 
 
-def test_junit_has_a_case_for_each_comparison(sound: Checked, noisy: Checked) -> None:
+def test_junit_has_a_case_for_each_comparison(sound: Reported, noisy: Reported) -> None:
     """Passed where it is the same, failed where not."""
     for run, name, failures in ((sound, "sound.xml", 0), (noisy, "noisy.xml", 1)):
         root = ET.parse(run.folder / name).getroot()
@@ -108,7 +86,7 @@ def test_junit_has_a_case_for_each_comparison(sound: Checked, noisy: Checked) ->
         assert len(list(root.iter("failure"))) == failures
 
 
-def test_every_report_leads_with_the_sentence(noisy: Checked) -> None:
+def test_every_report_leads_with_the_sentence(noisy: Reported) -> None:
     """The Markdown asked for, the report as Markdown and as a page, and the JSON agree."""
     sentence = noisy.result["sentence"]
     said = sentence[0].upper() + sentence[1:]
@@ -119,7 +97,7 @@ def test_every_report_leads_with_the_sentence(noisy: Checked) -> None:
     assert json.loads((noisy.made / "result.json").read_text()) == noisy.result
 
 
-def test_nothing_is_left_beside_the_results(sound: Checked) -> None:
+def test_nothing_is_left_beside_the_results(sound: Reported) -> None:
     """The copies are gone, and the user's folder holds what it held."""
     assert sorted(path.name for path in sound.folder.iterdir()) == [
         *("results", "sound.xml", "train.py"),
@@ -130,13 +108,13 @@ def test_nothing_is_left_beside_the_results(sound: Checked) -> None:
 @pytest.mark.parametrize("which", ["sound", "noisy"])
 def test_a_finished_check_can_be_judged_again(which: str, request: pytest.FixtureRequest) -> None:
     """From its records alone, with the same answer and exit code."""
-    first: Checked = request.getfixturevalue(which)
+    first: Reported = request.getfixturevalue(which)
     again = run_in(first.folder, "check", "--json", "--from", str(first.made), timeout=LIMIT_S)
     assert again.returncode == first.done.returncode
     assert json.loads(again.stdout)["sentence"] == first.result["sentence"]
 
 
-def test_a_damaged_record_is_named_by_file_and_line(noisy: Checked, tmp_path: Path) -> None:
+def test_a_damaged_record_is_named_by_file_and_line(noisy: Reported, tmp_path: Path) -> None:
     """In one line, with exit code 2."""
     folder = tmp_path / "checks"
     shutil.copytree(noisy.made, folder)

@@ -6,13 +6,11 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Completed, run_in
+from conftest import Completed, Reported, run_in
 
 from xorbench.judge.against import StepSpeed
 from xorbench.judge.cure import CureSearch, SwitchTried, conclude, pairs_needed, share_of_pairs
@@ -238,42 +236,22 @@ def explained(folder: Path, *arguments: str) -> Completed:
     return run_in(folder, "explain", *arguments, timeout=LIMIT_S)
 
 
-@dataclass(frozen=True)
-class Explained:
-    """A command that was explained, and where."""
-
-    done: Completed
-    folder: Path
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What it says to programs."""
-        found: dict[str, Any] = json.loads(self.done.stdout)
-        return found
-
-    @property
-    def made(self) -> Path:
-        """The folder of its records and reports."""
-        (folder,) = (self.folder / "results" / "checks").iterdir()
-        return folder
-
-
 FOR_CI = ("--json", "--junit", "j.xml", "--markdown", "m.md")
 
 
-def explained_for_ci(folder: Path, *arguments: str) -> Explained:
+def explained_for_ci(folder: Path, *arguments: str) -> Reported:
     """Explain a seeded `a.py` or an unseeded `b.py`, as a CI does."""
     (folder / "a.py").write_text(SEEDED)
     (folder / "b.py").write_text(UNSEEDED)
     (folder / "j.xml").write_text("of an earlier job")
     env = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
-    return Explained(
+    return Reported(
         run_in(folder, "explain", *FOR_CI, *arguments, timeout=LIMIT_S, env=env), folder
     )
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Explained:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """B lacks the seed of A; the runs end before it is known which switch is enough."""
     words = ("--against", f"{sys.executable} a.py", "--max-runs", "8")
     folder = tmp_path_factory.mktemp("both")
@@ -281,13 +259,13 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Explained:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Explained:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training that is the same in every run."""
     folder = tmp_path_factory.mktemp("sound")
     return explained_for_ci(folder, "--processes", "4", "--", sys.executable, "a.py")
 
 
-def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: Explained) -> None:
+def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: Reported) -> None:
     """All switches together cure it, then the runs are used up: exit code 3."""
     result = both.result
     assert both.done.returncode == 3, both.done.stderr
@@ -297,7 +275,7 @@ def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: 
     assert result["cure"] is None
 
 
-def test_nothing_is_explained_where_nothing_differs(sound: Explained) -> None:
+def test_nothing_is_explained_where_nothing_differs(sound: Reported) -> None:
     """Exit code 0, after as many runs as were asked for."""
     assert (sound.done.returncode, sound.result["runs"]) == (0, 4)
     assert sound.result["sentence"].startswith("nothing to explain: the same in 4 runs")
@@ -308,7 +286,7 @@ def test_every_report_of_explain_leads_with_the_sentence(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     """The Markdown asked for, the step summary, the report and the page have the JSON's."""
-    found: Explained = request.getfixturevalue(which)
+    found: Reported = request.getfixturevalue(which)
     said = found.result["sentence"][1:]
     texts = [found.folder / "m.md", found.folder / "summary.md", found.made / "report.md"]
     assert [said in path.read_text().splitlines()[0] for path in texts] == [True] * 3
@@ -317,7 +295,7 @@ def test_every_report_of_explain_leads_with_the_sentence(
 
 
 def test_an_explanation_is_one_case_of_junit_and_no_pass_where_it_is_open(
-    both: Explained, sound: Explained
+    both: Reported, sound: Reported
 ) -> None:
     """Passed where nothing differs, an error where there is not enough evidence."""
     roots = [ET.parse(one.folder / "j.xml").getroot() for one in (both, sound)]
@@ -326,7 +304,7 @@ def test_an_explanation_is_one_case_of_junit_and_no_pass_where_it_is_open(
     assert [[v["outcome"] for v in some] for some in verdicts] == [["inconclusive"], ["pass"]]
 
 
-def test_the_report_has_a_row_for_each_run_and_each_switch(both: Explained) -> None:
+def test_the_report_has_a_row_for_each_run_and_each_switch(both: Reported) -> None:
     """A run is told with its side and its switches."""
     runs, switches = (rows(both.made / "report.md", title) for title in ("Runs", "Switches"))
     assert len(runs) == both.result["runs"]
@@ -342,7 +320,7 @@ def rows(path: Path, title: str) -> list[dict[str, str]]:
     return [dict(zip(head, cells, strict=True)) for cells in body[1:]]
 
 
-def test_nothing_is_left_beside_what_explain_was_asked_for(both: Explained) -> None:
+def test_nothing_is_left_beside_what_explain_was_asked_for(both: Reported) -> None:
     """The copies are gone, and no file is half written."""
     names = ["a.py", "b.py", "j.xml", "m.md", "results", "summary.md"]
     assert sorted(path.name for path in both.folder.iterdir()) == names

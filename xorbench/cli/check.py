@@ -19,7 +19,7 @@ from xorbench.cli.options import (
     target_of,
     timeout_of,
 )
-from xorbench.cli.printing import exports_of, note, say, shown_path
+from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 
@@ -156,7 +156,5 @@ def _print_check(outcome: Any, options: dict[str, Any], exports: Any) -> int:
 
     code: int = outcome.exit_code
     shown = check_outputs.write(outcome, exports, as_json=options["as_json"])
-    say(shown.text)
-    note(f"report in {shown_path(shown.report)}")
-    note(shown.warning)
+    print_shown(shown)
     return code

@@ -24,7 +24,7 @@ from xorbench.cli.options import (
     root_of,
     timeout_of,
 )
-from xorbench.cli.printing import exports_of, note, say, shown_path
+from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
@@ -115,9 +115,7 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
     code: int = outcome.exit_code
     again = command_line(anonymous=False)
     shown = explain_outputs.write(outcome, again, exports, as_json=options["as_json"])
-    say(shown.text)
-    note(f"{outcome.search.runs} runs, report in {shown_path(shown.report)}")
-    note(shown.warning)
+    print_shown(shown, f"{outcome.search.runs} runs, ")
     return code
 
 

@@ -61,6 +61,13 @@ def print_outcome(
     return code
 
 
+def print_shown(shown: Any, head: str = "") -> None:
+    """Print what a report shows, and on standard error, after `head`, where it is."""
+    say(shown.text)
+    note(f"{head}report in {shown_path(shown.report)}")
+    note(shown.warning)
+
+
 def shown_path(folder: Path) -> Path:
     """The folder from here, if it lies below; else in full."""
     here = Path.cwd()
