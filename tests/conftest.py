@@ -71,8 +71,11 @@ def common(factory: pytest.TempPathFactory) -> Path:
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that `make` fills once for all processes of the session; to be read only."""
-    folder = common(factory) / f"made-{name}"
+    """A folder that `make` fills once for all processes of the session; to be read only.
+
+    Two modules may use one name: each gets a folder of its own.
+    """
+    folder = common(factory) / f"{make.__module__}-{name}"
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "made").exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -32,6 +32,10 @@ VALUES = (
 )  # fmt: skip
 
 
+# What Python and matplotlib start once to know the machine and its fonts.
+HELPERS = ("uname", "fc-list")
+
+
 class Accepted(BaseException):
     """The line is a good one: it would start its first process now."""
 
@@ -39,8 +43,10 @@ class Accepted(BaseException):
 class NoProcess(subprocess.Popen[bytes]):
     """Stands for `subprocess.Popen`."""
 
-    def __init__(self, *_args: Any, **_options: Any) -> None:
-        raise Accepted
+    def __init__(self, args: Any, *more: Any, **options: Any) -> None:
+        if args[0] not in HELPERS:
+            raise Accepted
+        super().__init__(args, *more, **options)
 
 
 def line(draw: random.Random) -> list[str]:

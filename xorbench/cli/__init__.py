@@ -3,6 +3,7 @@
 One file a command; a command's file is imported when it is asked for.
 """
 
+import errno
 import sys
 import traceback
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
-from xorbench.errors import BAD_INPUT, INTERRUPTED, XorbenchError
+from xorbench.errors import BAD_INPUT, INTERRUPTED, BadOption, XorbenchError
 
 # Each command, and the module of this package that holds it under that module's own name.
 COMMANDS: Final = {
@@ -103,6 +104,10 @@ def main() -> NoReturn:
         if debug:
             traceback.print_exc()
         code = _complain(error)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        code = _complain(BadOption(f"{str(error.filename)[:100]}: no file can have this name"))
     except (KeyboardInterrupt, click.Abort):
         say("xorbench: interrupted", err=True)
         code = INTERRUPTED
