@@ -2,9 +2,9 @@
 
     python bench/burn_in_cost.py --rounds 12
 
-For each type and size a round of the burn-in (new factors, products, each compared, a flipped bit
-that must be seen) and as many bare products take turns (A B B A …). Memory is compared with a
-streaming read of the same size. The ratio is told with its 95% interval over the rounds.
+For each type and size a turn of the burn-in (new factors, products for two seconds, each compared,
+a flipped bit that must be seen) and as many bare products alternate (A B B A …). Memory is compared
+with a streaming read of the same size. The ratio is told with its 95% interval over the rounds.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 from scipy.stats import t as student
 
 from xorbench.plan import processor
-from xorbench.probes.burn import SLOWER, TYPES, DeviceBurnIn, ProductUnit, timed
+from xorbench.probes.burn import SLOWER, TURN_S, TYPES, DeviceBurnIn, ProductUnit, quickest
 from xorbench.probes.memory import MemoryRegion, compiled
 from xorbench.probes.product import Products
 from xorbench.report.text import to_markdown
@@ -34,7 +34,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sizes", default="4096")
-    parser.add_argument("--products", type=int, default=8, help="products of a round")
     options = parser.parse_args()
     device = torch.device(options.device)
     rows = [
@@ -54,9 +53,9 @@ def _products(device: torch.device, sizes: list[int], options: Any) -> Iterator[
             continue
         for size in sizes:
             products = Products(dtype, size, device)
-            unit = ProductUnit(products, options.products, 0.0)
-            once = timed(products)
-            count = options.products
+            once = quickest(products)
+            count = max(4, math.ceil(TURN_S / once))
+            unit = ProductUnit(products, count, 0.0)
 
             def verified(number: int, unit: ProductUnit = unit) -> float:
                 return unit.turn(number).seconds

@@ -34,9 +34,6 @@ DENSE: Final = {"float64": 53, "float32": 24, "tf32": 24, "bfloat16": 24, "float
 """A dense product stays below 2 to this power: it is rounded once, where its type is narrow."""
 POWERS: Final = {"float16": (-2, 0), "int8": (0, 0)}
 """By which powers of two rows and columns are scaled, where (-8, 8) would over- or underflow."""
-COMPARED: Final = 1 << 17  # words that a CPU compares at once: the answer stays in its cache
-
-
 ROUNDED: Final = 2.0**-6  # of the largest result: what rounding partial sums may add up to
 
 
@@ -160,8 +157,10 @@ class Products:
         self._choose(self._left, base.left, rows, row_scale)
         self._choose(self._right, base.right, columns, column_scale)
         across = base.product.index_select(1, columns.cpu()).to(torch.float64)
-        scaled = (across * column_scale.cpu().to(torch.float64)).to(self._expected.dtype)
-        self._choose(self._expected, scaled, rows, row_scale)
+        scaled = across * column_scale.cpu().to(torch.float64)
+        # A right answer of zero is +0, whatever it was multiplied by: so signs are not multiplied.
+        both = torch.cat((scaled, -scaled)).add_(0.0).to(self._expected.dtype)
+        self._choose(self._expected, both, rows + BASE * (row_scale < 0), row_scale.abs())
 
     def _side(self, name: str, number: int) -> tuple[Tensor, Tensor]:
         """For each row of a factor: which one of the base, [size], and times what, [size]."""
@@ -176,15 +175,14 @@ class Products:
     def _choose(self, into: Tensor, base: Tensor, rows: Tensor, scale: Tensor) -> None:
         torch.index_select(base.to(self.device), 0, rows, out=into)
         into.mul_(scale.to(into.dtype)[:, None])
-        if into is self._expected and into.is_floating_point():
-            into.add_(0.0)  # a right answer of zero is +0, whatever it was multiplied by
 
     def _differs(self) -> bool:
-        """Whether any bit of the result differs from the right answer."""
+        """Whether any bit of the result differs from the right answer.
+
+        As whole words: `torch.equal` of narrow types compares element by element.
+        """
         found, right = (one.view(-1).view(torch.int64) for one in (self._found, self._expected))
-        step = COMPARED if self.device.type == "cpu" else found.numel()
-        parts = zip(found.split(step), right.split(step), strict=True)
-        return any(bool((some != other).any()) for some, other in parts)
+        return not torch.equal(found, right)
 
     def _located(self, product: int) -> Iterator[WrongProduct]:
         """The wrong elements of the last product, which is done again to see if they come again."""
