@@ -46,9 +46,10 @@ TRAINING = {
     for name in (
         "accelerator", "accelerator_runs", "against", "api", "canary", "check", "check_ranks",
         "ci_docs", "diff", "engines", "equal_faults", "explain", "explain_command", "extending",
-        "fleet_live", "fuzz", "golden_inputs", "lessons", "light_import", "no_tax", "probes",
-        "process", "pytest_plugin", "recorder", "recorder_bits", "recorder_digest", "resume", "run",
-        "runs", "selftest", "supervisor", "survival", "sweep", "trace", "universal_backends",
+        "fleet_live", "fuzz", "golden_inputs", "lessons", "light_import", "no_tax",
+        "nothing_left", "precision", "probes", "process", "pytest_plugin", "recorder",
+        "recorder_bits", "recorder_digest", "resume", "run", "runs", "selftest",
+        "supervisor", "survival", "sweep", "trace", "universal_backends",
         "universal_golden", "universal_injected", "universal_triton", "witness",
         "working_folder", "workload",
     )

@@ -23,6 +23,7 @@ from xorbench.judge.verdicts import Verdict
 from xorbench.observe import folders
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
+from xorbench.plan.precision import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
 from xorbench.report import compare as comparison_report
 from xorbench.report import document
@@ -101,7 +102,8 @@ class ComparisonResult:
 def run(
     *,
     quick: bool = False,
-    processes: int = 2,
+    processes: int | None = None,
+    precision: float | None = None,
     name: str | None = None,
     folder: str | os.PathLike[str] = "results",
     timeout: float = TIMEOUT_S,
@@ -112,7 +114,9 @@ def run(
 
     Args:
         quick: batch size 128 only: two cases.
-        processes: fresh processes for each case.
+        processes: fresh processes for each case, 2 by default.
+        precision: a share such as 0.02: processes are added until all 95% intervals of speed
+            reach no further, up to `processes`, by default 10.
         name: a name to find the run by.
         folder: where runs lie.
         timeout: seconds to wait for one answer.
@@ -129,6 +133,9 @@ def run(
     fields = {row.field for row in RECIPE_OPTIONS}
     for option in texts:
         parse.word("run", option, (*axes, *sorted(fields)))
+    options = {"processes": processes, "precision": precision, "baseline": baseline}
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    count = read_processes(given.get("processes"), given.get("precision"), dashes="")
     request = running.RunRequest(
         recipe=read_recipe({option: text for option, text in texts.items() if option in fields}),
         axes={
@@ -136,12 +143,14 @@ def run(
             for option, text in texts.items()
             if option in axes
         },
-        command=_command(quick, processes, baseline, texts),
+        command=_command(quick, {**given, **texts}),
         root=Path(folder),
         name=name,
         baseline=baseline,
         quick=quick,
-        processes_per_config=parse.integer("processes", str(processes), 1, 64),
+        processes_per_config=count.first,
+        most_processes=count.most,
+        precision=count.precision,
         timeout_s=parse.positive("timeout", str(timeout), 1e6),
     )
     return _result(running.run(request, Quiet()))
@@ -189,11 +198,9 @@ def _text(values: SettingValues) -> str:
     return "auto" if values is None else str(values)
 
 
-def _command(quick: bool, processes: int, baseline: str | None, texts: dict[str, str]) -> str:
+def _command(quick: bool, texts: dict[str, str]) -> str:
     """The command line that does the same."""
     words = ["python", "-m", "xorbench", "run", *(["--quick"] if quick else [])]
-    words += ["--processes", str(processes)]
-    words += [] if baseline is None else ["--baseline", baseline]
     for option, text in texts.items():
         words += [f"--{option.replace('_', '-')}", text]
     return shlex.join(words)

@@ -24,13 +24,19 @@ from xorbench.cli.printing import exports_of, print_outcome, print_preview, prog
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
 from xorbench.plan.matrix import STRESSES
+from xorbench.plan.precision import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
 @click.command()
 @plan_options
 @click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
-@click.option("--processes", default="2", metavar="N", help="Fresh processes for each case.")
+@click.option("--processes", metavar="N", help="Fresh processes for each case [2].")
+@click.option(
+    "--precision",
+    metavar="X",
+    help="Add processes, up to --processes [10], until all intervals of speed are within X.",
+)
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
 @click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving.")
 @ROOT
@@ -74,6 +80,7 @@ def _request(options: dict[str, Any]) -> Any:
         if options[axis.name] not in (None, ())
     }
     require_faults(options["inject"])
+    processes = read_processes(options["processes"], options["precision"])
     return RunRequest(
         recipe=recipe_of(options, RECIPE_OPTIONS),
         axes=axes,
@@ -81,7 +88,9 @@ def _request(options: dict[str, Any]) -> Any:
         root=root_of(options["out"]),
         name=name_of(options["name"]),
         quick=options["quick"],
-        processes_per_config=parse.integer("--processes", options["processes"], 1, 64),
+        processes_per_config=processes.first,
+        most_processes=processes.most,
+        precision=processes.precision,
         timeout_s=timeout_of(options),
         schedule_seed=parse.integer("--schedule-seed", options["schedule_seed"], 0, 2**31 - 1),
         faults=options["inject"],

@@ -15,11 +15,12 @@ from xorbench.commands.processes import running, starter, terminable, until_inte
 from xorbench.commands.progress import Bar, Lines, Quiet
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge
+from xorbench.judge.precision import too_wide
 from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
 from xorbench.measure.preflight import require_same_machine, untrainable
 from xorbench.measure.runner import Runner
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, make_slots
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, StartProcess, make_slots
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import stressed
 from xorbench.observe import folders, loading
@@ -59,6 +60,8 @@ class RunRequest:
     anonymous: bool = False
     stress: str | None = None
     baseline: str | None = None  # by which its speed is judged
+    precision: float | None = None  # how far the intervals may reach, as a share
+    most_processes: int = 0  # of each config, to that end
     local_rank: int | None = None  # of several processes here: each drives its own accelerator
 
 
@@ -98,8 +101,7 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
                 for slot in slots:
                     slot.active = [ActiveTraining(case, slot) for case in here]
                 runner = Runner(info, store, slots, start, progress)
-                rest = f"run --resume {runner.info.id}"
-                interrupted = until_interrupted(runner.run, progress, rest)
+                interrupted = _to_the_end(runner, store, start, progress)
     except BaseException:
         store.close()
         raise
@@ -112,7 +114,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
     store = reopen(folder)
     try:
         before = loading.load(folder)
-        if not before.unfinished:
+        if not before.unfinished and not too_wide(before):
             if before.info.finished is None:
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
@@ -135,10 +137,41 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
                 ]
             runner = Runner(before.info, store, slots, start, progress)
             runner.restore(before)
-            interrupted = until_interrupted(runner.run, progress, f"run --resume {runner.info.id}")
+            interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
+
+
+def _to_the_end(
+    runner: Runner, store: RunStore, start: StartProcess, progress: Bar | Lines | Quiet
+) -> bool:
+    """Train, and for `--precision` in more processes until it is reached; whether interrupted."""
+
+    def work() -> None:
+        runner.run()
+        while wide := too_wide(observed := loading.load(store.folder)):
+            progress.note(f"{wide}: one more process")
+            _train_in_one_more(observed, store, start, progress)
+
+    return until_interrupted(work, progress, f"run --resume {runner.info.id}")
+
+
+def _train_in_one_more(
+    run: Run, store: RunStore, start: StartProcess, progress: Bar | Lines | Quiet
+) -> None:
+    """Train every case in one more process of each config."""
+    before = run.info.processes_per_config
+    info = msgspec.structs.replace(run.info, processes_per_config=before + 1, finished=None)
+    every = make_slots(info.configs, before + 1, info.faults, optimizes=True)
+    slots = [slot for slot in every if slot.index == before]
+    skipped = {skip.case.id for skip in run.skips}
+    with running(slots, start):
+        for slot in slots:
+            slot.active = [ActiveTraining(c, slot) for c in info.cases if c.id not in skipped]
+        runner = Runner(info, store, slots, start, progress)
+        runner.restore(run)
+        runner.run()
 
 
 def _load_reports() -> None:
@@ -199,8 +232,8 @@ def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
             raise BadOption("--baseline: cannot be given with --stress", "its speeds are of no use")
     cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     configs = expand_configs(request.axes)
-    if len(configs) * request.processes_per_config > 64:
-        count = len(configs) * request.processes_per_config
+    most = max(request.processes_per_config, request.most_processes)
+    if (count := len(configs) * most) > 64:
         raise BadOption(f"--processes: {count} processes are more than 64", "ask for fewer")
     each = request.recipe.epochs + request.warmup_epochs
     return configs, len(cases) * len(configs) * request.processes_per_config * each
@@ -264,6 +297,8 @@ def _info(
         require_devices=request.require_devices,
         stress=request.stress,
         baseline=request.baseline,
+        precision=request.precision,
+        most_processes=request.most_processes,
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
     )
@@ -297,7 +332,8 @@ def preview(request: RunRequest) -> Preview:
     plan = Plan(
         request.recipe, trained, configs, request.processes_per_config, request.warmup_epochs
     )
-    each = f"{request.processes_per_config} processes"
+    more = f" to {request.most_processes}" if request.precision else ""
+    each = f"{request.processes_per_config}{more} processes"
     cores = host.cores()
     return Preview(
         noted,

@@ -7,6 +7,7 @@ from typing import Final
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.checks import CHECKS
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.precision import reached
 from xorbench.judge.questions import FAST, RIGHT, SAME
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import Estimate, pooled
@@ -126,6 +127,8 @@ def _fast(evidence: Evidence) -> str:
     slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
     shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
     sure = "95% intervals" if slow.low is not None else "one process, so without intervals"
+    if said := reached(evidence):
+        sure = f"{sure} {said}"
     which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""

@@ -106,13 +106,19 @@ class Runner:
         self._state.write_info(finished=now())
 
     def restore(self, run: Run) -> None:
-        """Give the slots what an earlier, unfinished start of this run has recorded."""
+        """Give the slots what this run has recorded so far, and do nothing of it again."""
         ended: list[TrainingRecord | Failure] = [*run.trainings, *run.failures]
         done = {(record.case.id, slot_of(record.process)) for record in ended}
         for slot in self._state.slots:
             slot.active = [x for x in slot.active if (x.case.id, slot.name) not in done]
         self._followed = {followed_key(line) for line in run.float64}
         self._inputs_checked = {(line.process, line.seed) for line in run.golden_inputs}
+        self._probed = {
+            (process.config.id, device)
+            for process in run.info.processes
+            for device, golden in process.golden.items()
+            if golden.probes
+        }
         active = {(one.case.id, one.slot.name): one for one in self._state.active()}
         for line in run.epochs:
             one = active.get((line.case, slot_of(line.process)))

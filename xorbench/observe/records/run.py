@@ -45,6 +45,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     require_devices: bool = False
     stress: str | None = None
     baseline: str | None = None
+    precision: float | None = None
+    most_processes: int = 0
     calibration_version: int
     host: dict[str, Any]
     processes: list[ProcessRecord] = []

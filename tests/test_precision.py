@@ -1,0 +1,70 @@
+"""`run --precision`: processes are added until every interval is that narrow."""
+
+from pathlib import Path
+
+import msgspec
+from conftest import Xorbench
+
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.precision import reached, too_wide, widest
+from xorbench.observe import loading
+from xorbench.observe.records.run import Run
+from xorbench.observe.store import RunStore
+
+
+def asking(run: Run, precision: float, most: int) -> Run:
+    """The run as if it had been given a precision."""
+    info = msgspec.structs.replace(run.info, precision=precision, most_processes=most)
+    return msgspec.structs.replace(run, info=info)
+
+
+def test_only_what_may_still_be_narrowed_asks_for_another_process(quick_run: Run) -> None:
+    """Too wide, and fewer processes than it may have; not with a training lost."""
+    share = widest(Evidence(quick_run))
+    assert share is not None
+    assert share > 0
+    assert not too_wide(quick_run)
+    assert "--precision" in too_wide(asking(quick_run, share / 2, 3))
+    assert not too_wide(asking(quick_run, share * 2, 3))
+    assert not too_wide(asking(quick_run, share / 2, 2))
+
+
+def test_the_answer_says_what_became_of_it(quick_run: Run) -> None:
+    """Within what was asked for, or by how much not."""
+    share = widest(Evidence(quick_run))
+    assert share is not None
+    assert reached(Evidence(quick_run)) == ""
+    assert reached(Evidence(asking(quick_run, share * 2, 3))).startswith("within")
+    assert "not --precision" in reached(Evidence(asking(quick_run, share / 2, 3)))
+
+
+def test_processes_are_added_until_there_are_as_many_as_allowed(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """A precision that no machine has ends with the most; each case has trained in all of them."""
+    done = xorbench(
+        *["run", "--quick", "--epochs", "3", "--precision", "0.0001%", "--processes", "3"]
+    )
+    assert done.stderr.count("one more process") == 1
+    assert "not --precision 0.0001%, in 3 processes" in " ".join(done.stdout.split())
+    run = loading.load((tmp_path / "results" / "latest").resolve())
+    assert run.info.processes_per_config == 3
+    assert not run.unfinished
+    assert {len(found) for found in Evidence(run).trainings.values()} == {3}
+    first = [t.epoch_digests for t in run.trainings if t.case == run.info.cases[0]]
+    assert first == first[:1] * 3
+
+
+def test_a_run_stopped_before_its_next_process_is_resumed(xorbench: Xorbench, copied: Path) -> None:
+    """`run --resume` adds the process that the precision still wants, and trains no other anew."""
+    run = loading.load(copied)
+    store = RunStore(copied)
+    store.write_info(asking(run, 1e-9, 3).info)
+    store.close()
+    done = xorbench("run", "--resume", copied.name)
+    assert done.returncode == 0, done.stderr
+    resumed = loading.load(copied)
+    assert resumed.info.processes_per_config == 3
+    assert not resumed.unfinished
+    assert len(resumed.trainings) == len(run.trainings) // 2 * 3
+    assert [one for one in resumed.trainings if one in run.trainings] == run.trainings
