@@ -1,7 +1,9 @@
 """Engines train the same to the bit, or say why not: other networks, settings, faults."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +177,21 @@ def test_replay_refuses_an_optimizer_with_state() -> None:
         opened(model, "replay", optimizer=momentum)
 
 
+def test_replay_names_what_a_pytorch_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interface that PyTorch does not promise is gone: the engine says which, and refuses."""
+    monkeypatch.delattr(torch._C, "_VariableFunctions")
+    lacks = r"needs torch\._C\._VariableFunctions, which PyTorch .* lacks"
+    with pytest.raises(CannotHonour, match=lacks):
+        opened(nn.Linear(2, 1), "replay")
+
+
+@pytest.mark.parametrize("name", ["capture", "replay"])
+def test_only_one_file_takes_what_pytorch_does_not_promise(name: str) -> None:
+    """No underscore of PyTorch's in the others of the engine, but those of ATen's operators."""
+    source = Path(engines.__file__).with_name(f"{name}.py").read_text()
+    assert re.findall(r"(?:torch|optimizer|module|target)\._\w+", source) == []
+
+
 def test_a_refused_capture_leaves_the_model_as_it_was() -> None:
     """Weights and random numbers are those from before the attempt."""
     model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1))
@@ -297,12 +314,12 @@ def test_the_universal_engine_refuses_a_fault_it_has_no_place_for() -> None:
 
 def test_the_universal_steps_of_torch_are_the_kernels() -> None:
     """What trains on other devices than the CPU gives the same weights, and takes new ones."""
-    from xorbench.universal import numba_backend, torch_backend
+    from xorbench.universal import numba_single, torch_backend
     from xorbench.universal.spec import UniversalRecipe
 
     recipe = UniversalRecipe(train_size=100, batch_size=32, epochs=2)
     kernel, torch_steps = (
-        numba_backend.NumbaStepper(recipe, 3),
+        numba_single.NumbaStepper(recipe, 3),
         torch_backend.TorchStepper(recipe, 3, "cpu"),
     )
     for stepper in (kernel, torch_steps):

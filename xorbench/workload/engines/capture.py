@@ -6,7 +6,6 @@ of calls without arguments: no autograd, no views to make, no memory to find. Wh
 alone is made once, what nothing reads is left out, and no operator is put in another's place.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from xorbench.workload.engines import private
+from xorbench.workload.engines.private import Operator
 from xorbench.workload.engines.spec import CannotHonour, TrainingSpec, loss_function
 from xorbench.workload.seeding import kept_random_states
 
@@ -45,7 +45,7 @@ def restored(spec: TrainingSpec) -> Iterator[None]:
     """Parameters, buffers, gradients and random states are afterwards what they were."""
     state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
     kept = kept_random_states(spec.device)
-    with kept, torch.enable_grad(), _without_hooks(spec.optimizer):
+    with kept, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
         try:
             yield
         finally:
@@ -53,19 +53,6 @@ def restored(spec: TrainingSpec) -> Iterator[None]:
                 for key, value in spec.model.state_dict().items():
                     value.copy_(state[key])
             spec.optimizer.zero_grad()
-
-
-@contextmanager
-def _without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    names = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-    hooks = {name: getattr(optimizer, name) for name in names}
-    for name in names:
-        setattr(optimizer, name, OrderedDict())
-    try:
-        yield
-    finally:
-        for name, before in hooks.items():
-            setattr(optimizer, name, before)
 
 
 def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
@@ -85,8 +72,7 @@ def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
 
 def require_unhooked(spec: TrainingSpec, engine: str) -> None:
     """Raise `CannotHonour` for what a model that is captured once would silently leave out."""
-    hooked = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any(getattr(m, name) for m in spec.model.modules() for name in hooked):
+    if any(map(private.is_hooked, spec.model.modules())):
         raise CannotHonour(f"the {engine} engine captures a step: a model's hooks are lost on it")
 
 
@@ -95,7 +81,8 @@ def require_capturable(spec: TrainingSpec) -> None:
     require_unhooked(spec, "replay")
     optimizer = spec.optimizer
     replaced = {"step", "zero_grad"} & vars(optimizer).keys()
-    if replaced or optimizer._optimizer_step_pre_hooks or optimizer.state:
+    before, _ = private.step_hooks(optimizer)
+    if replaced or before or optimizer.state:
         raise CannotHonour("the replay engine takes an optimizer without state and pre-step hooks")
 
 
@@ -104,11 +91,9 @@ def traced(spec: TrainingSpec, batch: Sequence[Tensor]) -> GraphModule:
 
     Raises `CannotHonour` where the optimizer keeps state, or a step draws random numbers.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
-
     spec.model.train()
     with restored(spec):
-        module: GraphModule = make_fx(eager_step(spec))(*batch)
+        module = private.traced(eager_step(spec), *batch)
     if spec.optimizer.state:
         raise CannotHonour("the replay engine takes SGD without momentum: it captures no state")
     for node in module.graph.nodes:
@@ -189,11 +174,11 @@ def _needed(module: GraphModule, with_loss: bool) -> set[Node]:
 
 
 def _mutates(node: Node) -> bool:
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+    return private.is_operator(node.target) and private.schema(node.target).is_mutable
 
 
-def _is_view(target: OpOverload) -> bool:
-    returns = target._schema.returns
+def _is_view(target: Operator) -> bool:
+    returns = private.schema(target).returns
     return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
 
 
@@ -239,7 +224,7 @@ class _Binder:
     def _bind_function(self, node: Node) -> None:
         self.values[node] = _run(node, self.values)
         target = node.target
-        if not isinstance(target, OpOverload):  # an item of a tuple
+        if not private.is_operator(target):  # an item of a tuple
             return
         fed_by_batch = any(argument in self._of_batch for argument in node.all_input_nodes)
         if _is_view(target):
@@ -249,12 +234,12 @@ class _Binder:
         elif target.overloadpacket not in SHAPES_ALONE or node in self._written:
             self.kernels.append(self._kernel(node, target))
 
-    def _kernel(self, node: Node, target: OpOverload) -> Kernel:
+    def _kernel(self, node: Node, target: Operator) -> Kernel:
         known = {n: v for n, v in self.values.items() if n not in self._of_batch}
         args, kwargs = map_arg((node.args, node.kwargs), lambda n: known.get(n, n))
-        out = {} if target._schema.is_mutable else _places(target, self.values[node])
+        out = {} if private.schema(target).is_mutable else _places(target, self.values[node])
         example = map_arg((node.args, node.kwargs), self.values.__getitem__)
-        run = _fastest(target, example, out) if out or target._schema.is_mutable else None
+        run = _fastest(target, example, out) if out or private.schema(target).is_mutable else None
         if run is None:
             run = _copied(target, self.values[node])
             out = {}
@@ -275,22 +260,22 @@ def _bound(kernel: Kernel, values: dict[Node, Any]) -> Call:
     return partial(kernel.run, *args, **kwargs)
 
 
-def _places(target: OpOverload, result: Any) -> dict[str, Tensor]:
+def _places(target: Operator, result: Any) -> dict[str, Tensor]:
     """The result's tensors under the names by which the operator's `out` form takes them."""
     out = _out_form(target)
     results = result if isinstance(result, (tuple, list)) else (result,)
     if out is None or not all(isinstance(one, Tensor) for one in results):
         return {}
-    names = [argument.name for argument in out._schema.arguments if argument.is_out]
+    names = [argument.name for argument in private.schema(out).arguments if argument.is_out]
     return dict(zip(names, results, strict=True)) if len(names) == len(results) else {}
 
 
-def _out_form(target: OpOverload) -> OpOverload | None:
+def _out_form(target: Operator) -> Operator | None:
     """The overload that writes into given tensors and otherwise takes the same arguments."""
-    wanted = [(a.name, str(a.type)) for a in target._schema.arguments]
+    wanted = [(a.name, str(a.type)) for a in private.schema(target).arguments]
     for name in target.overloadpacket.overloads():
-        form: OpOverload = getattr(target.overloadpacket, name)
-        arguments = form._schema.arguments
+        form: Operator = getattr(target.overloadpacket, name)
+        arguments = private.schema(form).arguments
         rest = [(a.name, str(a.type)) for a in arguments if not a.is_out]
         if rest == wanted and len(rest) < len(arguments):
             return form
@@ -298,19 +283,16 @@ def _out_form(target: OpOverload) -> OpOverload | None:
 
 
 def _fastest(
-    target: OpOverload, example: tuple[Any, Any], out: dict[str, Tensor]
+    target: Operator, example: tuple[Any, Any], out: dict[str, Tensor]
 ) -> Callable[..., object] | None:
     """What calls the operator with the least on the way: PyTorch's own binding, where it has one.
 
     `torch.add` reaches the kernel in half the time of `torch.ops.aten.add`.
     """
     args, kwargs = example
-    name = target._schema.name.removeprefix("aten::")
+    name = private.schema(target).name.removeprefix("aten::")
     form = _out_form(target) if out else target
-    bindings = (getattr(torch._C._VariableFunctions, name, None), getattr(Tensor, name, None), form)
-    for binding in bindings:
-        if binding is None:
-            continue
+    for binding in (*private.bindings(name), form):
         try:
             binding(*args, **{**kwargs, **out})
         except (TypeError, RuntimeError):
@@ -319,7 +301,7 @@ def _fastest(
     return None
 
 
-def _copied(target: OpOverload, place: Any) -> Callable[..., object]:
+def _copied(target: Operator, place: Any) -> Callable[..., object]:
     """For an operator without an `out` form: run it, and copy its result to its place."""
     places = place if isinstance(place, (tuple, list)) else (place,)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xorbench.workload import digest
-from xorbench.workload.engines import capture
+from xorbench.workload.engines import capture, private
 from xorbench.workload.engines.capture import Call, Program
 from xorbench.workload.engines.spec import (
     Batches,
@@ -136,8 +136,8 @@ def batch_by_batch(spec: TrainingSpec, programs: Programs) -> EpochFunction:
 
 def hooks(spec: TrainingSpec) -> list[Call]:
     """What was asked to be called after each step of the optimizer."""
-    registered = spec.optimizer._optimizer_step_post_hooks.values()
-    return [partial(hook, spec.optimizer, (), {}) for hook in registered]
+    _, after = private.step_hooks(spec.optimizer)
+    return [partial(hook, spec.optimizer, (), {}) for hook in after]
 
 
 def graphed(spec: TrainingSpec, steps: Call) -> Call:
