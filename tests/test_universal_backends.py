@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xorbench.errors import BadOption
-from xorbench.universal import numba_backend, numpy_backend, torch_backend
+from xorbench.universal import numba_backend, numba_math, numba_single, numpy_backend, torch_backend
 from xorbench.universal.backends import BACKENDS, Backend
 from xorbench.universal.spec import UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
@@ -32,9 +32,10 @@ def train(name: str, recipe: UniversalRecipe, seeds: list[int], keep: Keep = Kee
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("name", ["torch", "numba"])
 def test_backend_gives_the_oracles_bits(name: str, recipe: UniversalRecipe) -> None:
-    """Weights after every epoch and right answers after every epoch are the oracle's."""
-    actual = train(name, recipe, [0, 5, 70_000], Keep.EPOCHS)
-    expected = train("numpy", recipe, [0, 5, 70_000], Keep.EPOCHS)
+    """Weights and right answers after every epoch are the oracle's: a block, and four besides."""
+    seeds = [0, 5, *range(100, 116), 70_000, 70_001]
+    actual = train(name, recipe, seeds, Keep.EPOCHS)
+    expected = train("numpy", recipe, seeds, Keep.EPOCHS)
     assert expected.kept.view(np.uint32).tolist() == actual.kept.view(np.uint32).tolist()
     assert expected.epoch_correct.tolist() == actual.epoch_correct.tolist()
     assert expected.digests() == actual.digests()
@@ -124,9 +125,46 @@ def test_results_have_the_stated_types(name: str) -> None:
 
 def test_numba_kernel_has_no_fused_multiply_add() -> None:
     """The machine code of the whole training, compiled as it is used, fuses nothing."""
-    kernel = numba_backend.recompiled()
+    kernel = numba_math.recompiled(vars(numba_backend))
     numba_backend.train(SHORT, [0], kernel=kernel)
-    assert not numba_backend.fuses(kernel)
+    assert not numba_math.fuses(kernel)
+    single = numba_math.recompiled(vars(numba_single))
+    numba_single.NumbaStepper(SHORT, 0, single).epoch()
+    assert not numba_math.fuses(single)
+
+
+def test_a_fused_single_kernel_has_other_bits() -> None:
+    """The digests tell whether the compiler may contract the kernel of one model."""
+    kernel = numba_math.recompiled(vars(numba_single), fastmath={"contract"})
+    fused, plain = (numba_single.NumbaStepper(SHORT, 0, *one) for one in ((kernel,), ()))
+    for stepper in (fused, plain):
+        stepper.advance(SHORT.epochs)
+    if not numba_math.fuses(kernel):
+        pytest.skip("this instruction set has no fused multiply-add")
+    assert fused.weights.tobytes() != plain.weights.tobytes()
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8, 9, 15, 16, 17, 31, 33, 64, 100])
+def test_one_model_at_full_width_has_the_bits_of_numpy(batch_size: int, drop_last: bool) -> None:
+    """Whatever part of a chunk or of a tree is padding, after every epoch."""
+    recipe = UniversalRecipe(
+        train_size=101, test_size=33, batch_size=batch_size, epochs=3, drop_last=drop_last
+    )
+    options: dict[str, Any] = {"keep": Keep.EPOCHS, "score_epochs": True}
+    expected = numpy_backend.train(recipe, [5], **options)
+    found = numba_backend.train(recipe, [5], threads=1, **options)
+    assert found.kept.tobytes() == expected.kept.tobytes()
+    assert found.epoch_correct.tolist() == expected.epoch_correct.tolist()
+    assert found.correct.tolist() == expected.correct.tolist()
+
+
+def test_few_models_are_trained_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to SINGLES of them; more take the lanes of a block."""
+    monkeypatch.setattr(numba_backend, "train_block", None)
+    numba_backend.train(SHORT, range(numba_backend.SINGLES))
+    with pytest.raises(TypeError):
+        numba_backend.train(SHORT, range(numba_backend.SINGLES + 1))
 
 
 def test_numba_compiles_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,13 +178,13 @@ def test_numba_compiles_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatc
 
     numba_njit = numba.njit
     monkeypatch.setattr(numba, "njit", njit)
-    assert numba_backend.jit(lambda x: x + 1)(1) == 2
+    assert numba_math.jit(lambda x: x + 1)(1) == 2
 
 
 def test_bit_reversed_order_pairs_the_halves() -> None:
     """Neighbours are half the rows apart, as the tree of a sum adds them."""
-    assert numba_backend.bit_reversed(5).tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
-    assert numba_backend.bit_reversed(1).tolist() == [0]
+    assert numba_math.bit_reversed(5).tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
+    assert numba_math.bit_reversed(1).tolist() == [0]
 
 
 def test_missing_library_is_a_reason() -> None:

@@ -170,11 +170,11 @@ def reciprocal(evaluate: Evaluate) -> Evaluate:
 
 def contracted_kernel() -> str | None:
     """Compile the kernel with leave to contract, and train with it."""
-    from xorbench.universal import numba_backend
+    from xorbench.universal import numba_backend, numba_math
 
-    kernel = numba_backend.recompiled(fastmath={"contract"})
+    kernel = numba_math.recompiled(vars(numba_backend), fastmath={"contract"})
     caught = in_epoch_digests(partial(numba_backend.train, kernel=kernel))
-    if caught is None and not numba_backend.fuses(kernel):
+    if caught is None and not numba_math.fuses(kernel):
         raise CannotInject("this instruction set has no fused multiply-add")
     return caught
 

@@ -138,9 +138,9 @@ class UniversalTraining:
 
 def _stepper(recipe: UniversalRecipe, case: Case) -> Any:
     if case.device == "cpu":
-        from xorbench.universal import numba_backend
+        from xorbench.universal import numba_single
 
-        return numba_backend.NumbaStepper(recipe, case.seed)
+        return numba_single.NumbaStepper(recipe, case.seed)
     from xorbench.universal import torch_backend
 
     return torch_backend.TorchStepper(recipe, case.seed, case.device)

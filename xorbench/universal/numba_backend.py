@@ -2,138 +2,58 @@
 
 The models of a block visit the same rows in the same order, so every operation is one vector
 operation over the lanes and nothing is ever reassociated. Each array of a block keeps the lanes
-last, ``column * LANES + lane``. The tree of a batch's sum is built as the points arrive: visited
-in bit-reversed order, its halves are always the two topmost entries of a short stack.
-
-Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. The error model
-``numpy`` only drops Python's check for a zero divisor, which would keep loops from vectorising.
-Constants are ``np.float32``, because numba widens float32 with a Python float to float64.
+last, ``column * LANES + lane``. The tree of a batch's sum is built as the points arrive, in
+bit-reversed order. A few models left over are trained one by one, each at full width
+(``numba_single``).
 """
 
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from types import FunctionType
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
 from xorbench.errors import BadOption
-from xorbench.universal import spec
+from xorbench.universal import numba_single, spec
 from xorbench.universal.backends import available_cores
+from xorbench.universal.numba_math import (
+    DEPTH,
+    F0,
+    F1,
+    LANES,
+    TrainKernel,
+    Visits,
+    add_top,
+    bit_reversed,
+    clip,
+    fill,
+    hidden,
+    hidden_gradient,
+    jit,
+    logit,
+    logit_gradient,
+)
 from xorbench.universal.spec import SIZE, Bits, Floats, Integers, UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
 
-LANES: Final = 16
-"""Models a block: one AVX-512 register, two of AVX2, four of NEON."""
-DEPTH: Final = 64
-"""Entries of the stack: enough for any batch."""
-
-F0, F1, HALF = np.float32(0), np.float32(1), np.float32(0.5)
-LOW, HIGH = np.float32(-spec.TANH_LIMIT), np.float32(spec.TANH_LIMIT)
-P0, P1, P2 = (np.float32(c) for c in spec.TANH_P)
-Q0, Q1, Q2, Q3 = (np.float32(c) for c in spec.TANH_Q)
-
-GAMMA = np.uint64(spec.GOLDEN_GAMMA)
-MIX_1, MIX_2 = np.uint64(spec.MIX_1), np.uint64(spec.MIX_2)
-U1, U16, U27, U30, U31, U32, U48, U63 = (np.uint64(n) for n in (1, 16, 27, 30, 31, 32, 48, 63))
-PIECE = np.uint64(0xFFFF)
-MEAN = np.int64(spec.NORMAL_MEAN)
-NORMAL_UNIT = np.float32(2**-16)
-
-
-OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
-Function = TypeVar("Function", bound=Callable[..., Any])
-Visits: TypeAlias = npt.NDArray[np.int32]
-TrainKernel: TypeAlias = Callable[..., None]
-
-
-def jit(function: Function) -> Function:
-    """Compile without contraction, callable from many threads at once, kept for the next run."""
-    try:
-        return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
-    except RuntimeError:  # nowhere to keep it: a read-only home is no reason not to run
-        return cast(Function, numba.njit(**OPTIONS)(function))
-
-
-# --------------------------------------------------------------------------------------- data
-
-
-@jit
-def _u64(key: np.uint64, i: np.uint64) -> np.uint64:
-    z = key + (i + U1) * GAMMA
-    z = (z ^ (z >> U30)) * MIX_1
-    z = (z ^ (z >> U27)) * MIX_2
-    return z ^ (z >> U31)
-
-
-@jit
-def _pieces(word: np.uint64) -> np.uint64:
-    low = (word & PIECE) + ((word >> U16) & PIECE)
-    return low + ((word >> U32) & PIECE) + (word >> U48)
-
-
-@jit
-def _coordinate(bit: np.int64, noise_key: np.uint64, j: int, std: np.float32) -> np.float32:
-    first = np.uint64(3 * j)
-    total = _pieces(_u64(noise_key, first)) + _pieces(_u64(noise_key, first + U1))
-    total += _pieces(_u64(noise_key, first + U1 + U1))
-    normal = np.float32(np.int64(total) - MEAN) * NORMAL_UNIT
-    return np.float32(bit) + std * normal
-
-
-@jit
-def _fill(
-    rows: Floats, lane: int, bits_key: np.uint64, noise_key: np.uint64, std: np.float32
-) -> None:
-    """Make one model's points: its lane of ``rows`` [n, 3 * LANES], x0, x1 and label."""
-    for i in range(rows.shape[0]):
-        a = np.int64(_u64(bits_key, np.uint64(2 * i)) >> U63)
-        b = np.int64(_u64(bits_key, np.uint64(2 * i + 1)) >> U63)
-        rows[i, lane] = _coordinate(a, noise_key, 2 * i, std)
-        rows[i, LANES + lane] = _coordinate(b, noise_key, 2 * i + 1, std)
-        rows[i, 2 * LANES + lane] = np.float32(a ^ b)
-
-
-# ----------------------------------------------------------------------------------- training
-
-
-@jit
-def _clip(x: np.float32) -> np.float32:
-    x = x if x > LOW else LOW
-    return x if x < HIGH else HIGH
-
-
-@jit
-def _tanh(x: np.float32) -> np.float32:
-    x = _clip(x)
-    s = x * x
-    p = ((s + P0) * s + P1) * s + P2
-    q = ((s * Q0 + Q1) * s + Q2) * s + Q3
-    return (x * p) / q
+SINGLES: Final = 4
+"""So many models are trained sooner one by one than in the lanes of a block."""
 
 
 @jit
 def _hidden(w: Floats, x0: np.float32, x1: np.float32, j: int, lane: int) -> np.float32:
-    total = x0 * w[2 * j * LANES + lane] + x1 * w[(2 * j + 1) * LANES + lane]
-    return _tanh(total + w[(8 + j) * LANES + lane])
+    first, second = w[2 * j * LANES + lane], w[(2 * j + 1) * LANES + lane]
+    return hidden(x0, x1, first, second, w[(8 + j) * LANES + lane])
 
 
 @jit
 def _logit(
     w: Floats, h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32, lane: int
 ) -> np.float32:
-    left = h0 * w[12 * LANES + lane] + h1 * w[13 * LANES + lane]
-    right = h2 * w[14 * LANES + lane] + h3 * w[15 * LANES + lane]
-    return np.float32((left + right) + w[16 * LANES + lane])
-
-
-@jit
-def _hidden_gradient(w: Floats, d: np.float32, h: np.float32, j: int, lane: int) -> np.float32:
-    return np.float32((d * w[(12 + j) * LANES + lane]) * (F1 - h * h))
+    v0, v1 = w[12 * LANES + lane], w[13 * LANES + lane]
+    v2, v3 = w[14 * LANES + lane], w[15 * LANES + lane]
+    return logit(h0, h1, h2, h3, v0, v1, v2, v3, w[16 * LANES + lane])
 
 
 @jit
@@ -148,12 +68,12 @@ def _leaf(
         h1 = _hidden(w, x0, x1, 1, lane)
         h2 = _hidden(w, x0, x1, 2, lane)
         h3 = _hidden(w, x0, x1, 3, lane)
-        y = _tanh(_logit(w, h0, h1, h2, h3, lane) * HALF) * HALF + HALF
-        d = (y - rows[point, 2 * LANES + lane]) * inverse
-        g0 = _hidden_gradient(w, d, h0, 0, lane)
-        g1 = _hidden_gradient(w, d, h1, 1, lane)
-        g2 = _hidden_gradient(w, d, h2, 2, lane)
-        g3 = _hidden_gradient(w, d, h3, 3, lane)
+        z = _logit(w, h0, h1, h2, h3, lane)
+        d = logit_gradient(z, rows[point, 2 * LANES + lane], inverse)
+        g0 = hidden_gradient(d, w[12 * LANES + lane], h0)
+        g1 = hidden_gradient(d, w[13 * LANES + lane], h1)
+        g2 = hidden_gradient(d, w[14 * LANES + lane], h2)
+        g3 = hidden_gradient(d, w[15 * LANES + lane], h3)
         stack[top, lane] = g0 * x0
         stack[top, LANES + lane] = g0 * x1
         stack[top, 2 * LANES + lane] = g1 * x0
@@ -174,13 +94,6 @@ def _leaf(
 
 
 @jit
-def _add_top(stack: Floats, top: int) -> None:
-    """Add the topmost entry to the one below it: two halves become one."""
-    for i in range(SIZE * LANES):
-        stack[top - 1, i] += stack[top, i]
-
-
-@jit
 def _step(
     w: Floats, rows: Floats, visits: Visits, inverse: np.float32, lr: np.float32, stack: Floats
 ) -> None:
@@ -194,7 +107,7 @@ def _step(
             stack[top, :] = F0
         filled = t
         while filled & 1:  # as many halves are whole now as there are trailing ones
-            _add_top(stack, top)
+            add_top(stack, top)
             top -= 1
             filled >>= 1
     for i in range(SIZE * LANES):
@@ -277,14 +190,6 @@ def schedule(recipe: UniversalRecipe) -> Schedule:
     )
 
 
-def bit_reversed(m: int) -> Integers:
-    """0 to P - 1 with their bits read backwards, P the least power of two not below m."""
-    order = np.zeros(1, dtype=np.int64)
-    while len(order) < m:
-        order = np.concatenate([2 * order, 2 * order + 1])
-    return order
-
-
 class Block(NamedTuple):
     """Up to LANES trainings: final weights [S, 17], right answers [S], and what was kept."""
 
@@ -299,7 +204,7 @@ def block_rows(name: str, seeds: Sequence[int], n: int, std: float) -> Floats:
     rows = np.zeros((n, 3 * LANES), dtype=np.float32)
     streams = zip(spec.keys(f"{name}-bits", seeds), spec.keys(f"{name}-noise", seeds), strict=True)
     for lane, (bits_key, noise_key) in enumerate(streams):
-        _fill(rows, lane, bits_key, noise_key, np.float32(std))
+        fill(rows, lane, LANES, bits_key, noise_key, np.float32(std))
     return rows
 
 
@@ -330,6 +235,22 @@ def train_block(
     )
 
 
+def train_singles(
+    recipe: UniversalRecipe, seeds: Sequence[int], *, keep: Keep, score_epochs: bool
+) -> Block:
+    """Train a few seeds one after the other in the calling thread."""
+    steppers = [numba_single.NumbaStepper(recipe, seed) for seed in seeds]
+    advanced = [
+        one.advance(recipe.epochs, keep=keep == Keep.EPOCHS, score=score_epochs) for one in steppers
+    ]
+    return Block(
+        weights=np.stack([one.weights for one in steppers]),
+        correct=np.array([one.score() for one in steppers]),
+        kept=np.stack([one.kept for one in advanced], axis=1),
+        epoch_correct=np.stack([one.correct for one in advanced], axis=1),
+    )
+
+
 def train(
     recipe: UniversalRecipe,
     seeds: Sequence[int],
@@ -337,9 +258,11 @@ def train(
     keep: Keep = Keep.FINAL,
     score_epochs: bool = False,
     threads: int | None = None,
-    kernel: TrainKernel = _train,
+    kernel: TrainKernel | None = None,
 ) -> Trained:
     """Train one model a seed, in blocks of LANES over ``threads`` threads (default: every core).
+
+    A ``kernel`` that was compiled in another way trains them all in blocks.
 
     Raises:
         BadOption: the weights after every step were asked for, which this backend does not keep.
@@ -349,7 +272,14 @@ def train(
             "keep: the numba backend keeps weights after epochs, not after steps",
             hint="take the numpy or torch backend for the digest after every step",
         )
-    one = partial(train_block, recipe, keep=keep, score_epochs=score_epochs, kernel=kernel)
+
+    def one(piece: Sequence[int]) -> Block:
+        if kernel is None and len(piece) <= SINGLES:
+            return train_singles(recipe, piece, keep=keep, score_epochs=score_epochs)
+        return train_block(
+            recipe, piece, keep=keep, score_epochs=score_epochs, kernel=kernel or _train
+        )
+
     pieces = [seeds[i : i + LANES] for i in range(0, len(seeds), LANES)]
     blocks = _in_threads(one, pieces, threads or available_cores())
     return Trained(
@@ -362,42 +292,6 @@ def train(
     )
 
 
-class NumbaStepper:
-    """One training that is advanced epoch by epoch, in the first lane of the kernel."""
-
-    def __init__(self, recipe: UniversalRecipe, seed: int) -> None:
-        self._recipe, self._done = recipe, 0
-        self._rows = block_rows("train", [seed], recipe.train_size, recipe.std)
-        self._w = np.zeros((SIZE, LANES), dtype=np.float32)
-        self._w[:, 0] = spec.initial_weights([seed])[0]
-        self._advance(0)  # compiles
-
-    def epoch(self) -> None:
-        """Train the next epoch of the recipe; raises `IndexError` after the last."""
-        if self._done == self._recipe.epochs:
-            raise IndexError(f"the recipe has {self._done} epochs")
-        self._advance(1)
-
-    def _advance(self, epochs: int) -> None:
-        visits, edges, inverses = schedule(self._recipe)
-        _train(
-            self._w.reshape(-1), self._rows, self._rows[:0],
-            visits[self._done : self._done + epochs], edges, inverses,
-            np.float32(self._recipe.lr),
-            np.empty((0, SIZE * LANES), dtype=np.float32), np.empty((0, LANES), dtype=np.int64),
-        )  # fmt: skip
-        self._done += epochs
-
-    @property
-    def weights(self) -> Floats:
-        """The weights as they are, [17]; to be set, too."""
-        return self._w[:, 0].copy()
-
-    @weights.setter
-    def weights(self, values: Floats) -> None:
-        self._w[:, 0] = values
-
-
 def _in_threads(
     one: Callable[[Sequence[int]], Block], pieces: Sequence[Sequence[int]], threads: int
 ) -> list[Block]:
@@ -408,23 +302,6 @@ def _in_threads(
         return list(pool.map(one, pieces))
     finally:  # an interrupt must not wait for the blocks that have not begun
         pool.shutdown(cancel_futures=True)
-
-
-def recompiled(**changes: Any) -> TrainKernel:
-    """The whole training compiled anew with other options of ``numba.njit``, to inject faults."""
-    names = [name for name, value in globals().items() if hasattr(value, "py_func")]
-    namespace = dict(globals())
-    for name in names:
-        code = namespace[name].py_func.__code__
-        plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
-        namespace[name] = numba.njit(**{**OPTIONS, **changes})(plain)
-    return cast(TrainKernel, namespace["_train"])
-
-
-def fuses(kernel: TrainKernel) -> bool:
-    """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
-    code = "\n".join(cast(Any, kernel).inspect_asm().values())
-    return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM
 
 
 # -------------------------------------------------------------------------------------- probe
@@ -446,7 +323,7 @@ def _evaluate(a: Floats, b: Floats, c: Floats, out: Floats) -> None:
         out[4, i] = a[i] * b[i] + c[i]
         out[5, i] = np.minimum(a[i], b[i])
         out[6, i] = np.maximum(a[i], b[i])
-        out[7, i] = _clip(a[i])
+        out[7, i] = clip(a[i])
         out[8, i] = F1 if a[i] < b[i] else F0
         out[9, i] = F1 if a[i] <= b[i] else F0
         out[10, i] = F1 if a[i] > b[i] else F0

@@ -1,0 +1,182 @@
+"""What the compiled kernels share: how they are compiled, the points, one point's arithmetic.
+
+Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. The error model
+``numpy`` only drops Python's check for a zero divisor, which would keep loops from vectorising.
+Constants are ``np.float32``, because numba widens float32 with a Python float to float64.
+"""
+
+import re
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from xorbench.universal import spec
+from xorbench.universal.spec import SIZE, Floats, Integers
+
+LANES: Final = 16
+"""Models or points side by side: one AVX-512 register, two of AVX2, four of NEON."""
+DEPTH: Final = 64
+"""Entries of the stack of a tree: enough for any batch."""
+
+F0, F1, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+LOW, HIGH = np.float32(-spec.TANH_LIMIT), np.float32(spec.TANH_LIMIT)
+P0, P1, P2 = (np.float32(c) for c in spec.TANH_P)
+Q0, Q1, Q2, Q3 = (np.float32(c) for c in spec.TANH_Q)
+
+GAMMA = np.uint64(spec.GOLDEN_GAMMA)
+MIX_1, MIX_2 = np.uint64(spec.MIX_1), np.uint64(spec.MIX_2)
+U1, U16, U27, U30, U31, U32, U48, U63 = (np.uint64(n) for n in (1, 16, 27, 30, 31, 32, 48, 63))
+PIECE = np.uint64(0xFFFF)
+MEAN = np.int64(spec.NORMAL_MEAN)
+NORMAL_UNIT = np.float32(2**-16)
+
+
+OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}
+Function = TypeVar("Function", bound=Callable[..., Any])
+Visits: TypeAlias = npt.NDArray[np.int32]
+TrainKernel: TypeAlias = Callable[..., None]
+
+
+def jit(function: Function) -> Function:
+    """Compile without contraction, callable from many threads at once, kept for the next run."""
+    try:
+        return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
+    except RuntimeError:  # nowhere to keep it: a read-only home is no reason not to run
+        return cast(Function, numba.njit(**OPTIONS)(function))
+
+
+# --------------------------------------------------------------------------------------- data
+
+
+@jit
+def _u64(key: np.uint64, i: np.uint64) -> np.uint64:
+    z = key + (i + U1) * GAMMA
+    z = (z ^ (z >> U30)) * MIX_1
+    z = (z ^ (z >> U27)) * MIX_2
+    return z ^ (z >> U31)
+
+
+@jit
+def _pieces(word: np.uint64) -> np.uint64:
+    low = (word & PIECE) + ((word >> U16) & PIECE)
+    return low + ((word >> U32) & PIECE) + (word >> U48)
+
+
+@jit
+def _coordinate(bit: np.int64, noise_key: np.uint64, j: int, std: np.float32) -> np.float32:
+    first = np.uint64(3 * j)
+    total = _pieces(_u64(noise_key, first)) + _pieces(_u64(noise_key, first + U1))
+    total += _pieces(_u64(noise_key, first + U1 + U1))
+    normal = np.float32(np.int64(total) - MEAN) * NORMAL_UNIT
+    return np.float32(bit) + std * normal
+
+
+@jit
+def fill(
+    rows: Floats, at: int, step: int, bits_key: np.uint64, noise_key: np.uint64, std: np.float32
+) -> None:
+    """Write one model's points, a row each: x0, x1, label in columns at, at + step, at + 2 step."""
+    for i in range(rows.shape[0]):
+        a = np.int64(_u64(bits_key, np.uint64(2 * i)) >> U63)
+        b = np.int64(_u64(bits_key, np.uint64(2 * i + 1)) >> U63)
+        rows[i, at] = _coordinate(a, noise_key, 2 * i, std)
+        rows[i, at + step] = _coordinate(b, noise_key, 2 * i + 1, std)
+        rows[i, at + 2 * step] = np.float32(a ^ b)
+
+
+# ---------------------------------------------------------------------------------- one point
+
+
+@jit
+def clip(x: np.float32) -> np.float32:
+    """Within the limits of tanh."""
+    x = x if x > LOW else LOW
+    return x if x < HIGH else HIGH
+
+
+@jit
+def tanh(x: np.float32) -> np.float32:
+    """Lambert's continued fraction."""
+    x = clip(x)
+    s = x * x
+    p = ((s + P0) * s + P1) * s + P2
+    q = ((s * Q0 + Q1) * s + Q2) * s + Q3
+    return (x * p) / q
+
+
+@jit
+def hidden(
+    x0: np.float32, x1: np.float32, w0: np.float32, w1: np.float32, bias: np.float32
+) -> np.float32:
+    """One hidden unit."""
+    return tanh((x0 * w0 + x1 * w1) + bias)
+
+
+@jit
+def logit(
+    h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32,
+    v0: np.float32, v1: np.float32, v2: np.float32, v3: np.float32, bias: np.float32,
+) -> np.float32:  # fmt: skip
+    """The output before its sigmoid."""
+    return np.float32(((h0 * v0 + h1 * v1) + (h2 * v2 + h3 * v3)) + bias)
+
+
+@jit
+def logit_gradient(z: np.float32, label: np.float32, inverse: np.float32) -> np.float32:
+    """What the specification calls d; ``inverse`` is 1/m."""
+    y = tanh(z * HALF) * HALF + HALF
+    return np.float32((y - label) * inverse)
+
+
+@jit
+def hidden_gradient(d: np.float32, v: np.float32, h: np.float32) -> np.float32:
+    """What the specification calls dh."""
+    return np.float32((d * v) * (F1 - h * h))
+
+
+# -------------------------------------------------------------------------------------- trees
+
+
+@jit
+def add_top(stack: Floats, top: int) -> None:
+    """Add the topmost entry to the one below it: two halves become one."""
+    for i in range(SIZE * LANES):
+        stack[top - 1, i] += stack[top, i]
+
+
+def bit_reversed(m: int) -> Integers:
+    """0 to P - 1 with their bits read backwards, P the least power of two not below m.
+
+    Visited so, the halves of a tree are always the two topmost entries of a short stack.
+    """
+    order = np.zeros(1, dtype=np.int64)
+    while len(order) < m:
+        order = np.concatenate([2 * order, 2 * order + 1])
+    return order
+
+
+# --------------------------------------------------------------------------------- faults
+
+
+def recompiled(module: dict[str, Any], **changes: Any) -> TrainKernel:
+    """A kernel's ``_train`` compiled anew with other options of ``numba.njit``, to inject faults.
+
+    ``module`` holds the names of its module.
+    """
+    namespace = {**globals(), **module}
+    names = [name for name, value in namespace.items() if hasattr(value, "py_func")]
+    for name in names:
+        code = namespace[name].py_func.__code__
+        plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
+        namespace[name] = numba.njit(**{**OPTIONS, **changes})(plain)
+    return cast(TrainKernel, namespace["_train"])
+
+
+def fuses(kernel: TrainKernel) -> bool:
+    """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
+    code = "\n".join(cast(Any, kernel).inspect_asm().values())
+    return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM
