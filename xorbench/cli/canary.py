@@ -1,7 +1,7 @@
 """`canary`: does each device compute right?"""
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -19,7 +19,9 @@ from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.axes import read_devices
-from xorbench.plan.probes import read_probes, read_size
+from xorbench.plan.probes import read_probes
+
+LEAST_MEMORY: Final = 2**20
 
 
 @click.command()
@@ -71,7 +73,7 @@ def _canary_request(options: dict[str, Any]) -> Any:
         devices=None if devices is None else read_devices("--devices", devices),
         probes=read_probes("--probes", options["probes"]),
         burn_in_s=None if burn_in is None else parse.positive("--burn-in", burn_in, 10_000_000.0),
-        memory=None if memory is None else read_size("--memory", memory),
+        memory=None if memory is None else parse.size("--memory", memory, LEAST_MEMORY),
         root=root_of(options["out"]),
         save=options["save"],
         machine_threshold=parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),

@@ -55,16 +55,22 @@ def share(option: str, text: str) -> float:
     return value
 
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+}  # fmt: skip
 
 
-def size(option: str, text: str) -> int:
-    """A size in bytes, such as `500MB` or `2GB`; raises `BadOption` for what is none above zero."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+def size(option: str, text: str, least: int = 1) -> int:
+    """A size in bytes, such as `500MB` or `2GiB`; raises `BadOption` for none, or a smaller one."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip(), re.ASCII)
     unit = _UNITS.get(found[2].upper()) if found else None
-    if found is None or unit is None or float(found[1]) * unit < 1:
-        raise BadOption(f"{option}: must be a size, got {text!r}", "such as 500MB or 2GB")
-    return int(float(found[1]) * unit)
+    if found is None or unit is None:
+        raise BadOption(f"{option}: must be a size, got {text!r}", "such as 500MB or 2GiB")
+    value = float(found[1]) * unit
+    if not least <= value < 2**63:
+        raise BadOption(f"{option}: must be from {least:,} to {2**63:,} bytes, got {text!r}")
+    return int(value)
 
 
 def truth(option: str, text: str, example: str = "false,true") -> bool:

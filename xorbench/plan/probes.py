@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.registry import Registry
 
@@ -54,27 +53,9 @@ def exact_probes() -> tuple[str, ...]:
     return tuple(name for name, probe in PROBES.items() if probe.cases or probe.check)
 
 
-UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-
-
 def read_probes(option: str, text: str | None) -> tuple[str, ...]:
     """A comma-separated list of probes; all of them by default. Raises `BadOption`."""
     if text is None:
         return tuple(PROBES)
     chosen = [parse.word(option, name.strip(), tuple(PROBES)) for name in text.split(",")]
     return tuple(dict.fromkeys(chosen))
-
-
-def read_size(option: str, text: str) -> int:
-    """Bytes from a text such as `512MiB`. Raises `BadOption`."""
-    for unit, size in reversed(UNITS.items()):
-        number = text.removesuffix(unit)
-        if number != text or unit == "B":
-            try:
-                found = int(float(number) * size)
-            except (ValueError, OverflowError):
-                break
-            if found < 2**20:
-                raise BadOption(f"{option}: must be at least 1MiB, got {text!r}")
-            return found
-    raise BadOption(f"{option}: expected a size such as 512MiB, got {text[:40]!r}")
