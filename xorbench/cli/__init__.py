@@ -4,6 +4,7 @@ One file a command; a command's file is imported when it is asked for.
 """
 
 import errno
+import os
 import sys
 import traceback
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
-from xorbench.errors import BAD_INPUT, INTERRUPTED, BadOption, XorbenchError
+from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError
 
 # Each command, and the module of this package that holds it under that module's own name.
 COMMANDS: Final = {
@@ -95,6 +96,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
+    _open_what_is_closed()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -105,13 +107,41 @@ def main() -> NoReturn:
             traceback.print_exc()
         code = _complain(error)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in REFUSALS:
             raise
-        code = _complain(BadOption(f"{str(error.filename)[:100]}: no file can have this name"))
+        code = _complain(_refusal(error))
     except (KeyboardInterrupt, click.Abort):
         say("xorbench: interrupted", err=True)
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+REFUSALS: Final = {
+    errno.ENAMETOOLONG: "no file can have this name",
+    errno.EMFILE: "ulimit -n says how many files may be open",
+    errno.ENFILE: "other programs have too many files open",
+    errno.EAGAIN: "ulimit -u says how many processes may run",
+    errno.ENOMEM: "there is too little memory",
+}
+"""What the operating system may refuse anywhere, and what to know of it."""
+
+
+def _refusal(error: OSError) -> BadFile:
+    what = "" if error.filename is None else f"{error.filename}: "
+    return BadFile(f"{what}{str(error.strerror).lower()}", REFUSALS[error.errno or 0])
+
+
+def _open_what_is_closed() -> None:
+    """Let a standard stream that the shell has closed lead nowhere.
+
+    Otherwise the next file that is opened would take its number, and be written to.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _complain(error: XorbenchError | click.ClickException) -> int:
@@ -119,10 +149,21 @@ def _complain(error: XorbenchError | click.ClickException) -> int:
         message, hint, code = error.message, error.hint, error.exit_code
     else:
         message, hint, code = _usage(error), _hint(error), BAD_INPUT
-    say(f"xorbench: {' '.join(message.split())}", err=True)
+    say(f"xorbench: {_one_line(message)}", err=True)
     if hint:
-        say(f"hint: {' '.join(hint.split())}", err=True)
+        say(f"hint: {_one_line(hint)}", err=True)
     return code
+
+
+LONGEST_WORD: Final = 400
+
+
+def _one_line(text: str) -> str:
+    """The text in one line, and no value in it so long that the line cannot be read."""
+    words = text.split()
+    return " ".join(
+        word if len(word) <= LONGEST_WORD else f"{word[: LONGEST_WORD // 4]}…" for word in words
+    )
 
 
 NEAR: Final = 0.65  # how alike two words must be, as `difflib` counts, for one to be meant

@@ -172,9 +172,15 @@ class Process:
 
 def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Three pipes: the process's ends, then ours: requests, answers, lifeline."""
-    request_read, request_write = os.pipe()
-    answer_read, answer_write = os.pipe()
-    life_read, life_write = os.pipe()
+    opened: list[int] = []
+    try:
+        for _ in range(3):
+            opened += os.pipe()
+    except OSError:  # there are too many open; these need not stay so
+        for descriptor in opened:
+            os.close(descriptor)
+        raise
+    request_read, request_write, answer_read, answer_write, life_read, life_write = opened
     return (request_read, answer_write, life_read), (request_write, answer_read, life_write)
 
 

@@ -44,12 +44,15 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
         raise BadFile(f"{run}: {flaw}: it is no baseline")
     partial = folder.with_name(f".{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for kept in KEPT:
-        for path in (run / kept, files.packed_path(run / kept)):
-            if path.exists():
-                files.write_whole(partial / path.name, files.read_bytes(path))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        for kept in KEPT:
+            for path in (run / kept, files.packed_path(run / kept)):
+                if path.exists():
+                    files.write_whole(partial / path.name, files.read_bytes(path))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -1,5 +1,6 @@
 """Reading a run back: every line decoded once, and damage named with its place."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
@@ -103,7 +104,8 @@ def _info_path(folder: Path) -> Path:
     path = folder / "run.json"
     if not path.exists():
         raise BadFile(
-            f"{folder}: holds no run.json", "a run writes it once its processes have started"
+            f"{folder}: holds no run.json",
+            f"a run that was ended before it trained left it: rm -r {shlex.quote(str(folder))}",
         )
     return path
 
