@@ -29,68 +29,15 @@ from xorbench.universal.numba_math import (
     clip,
     fill,
     hidden,
-    hidden_gradient,
     jit,
+    leaf,
     logit,
-    logit_gradient,
 )
 from xorbench.universal.spec import SIZE, Bits, Floats, Integers, UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
 
-SINGLES: Final = 4
+SINGLES: Final = 8
 """So many models are trained sooner one by one than in the lanes of a block."""
-
-
-@jit
-def _hidden(w: Floats, x0: np.float32, x1: np.float32, j: int, lane: int) -> np.float32:
-    first, second = w[2 * j * LANES + lane], w[(2 * j + 1) * LANES + lane]
-    return hidden(x0, x1, first, second, w[(8 + j) * LANES + lane])
-
-
-@jit
-def _logit(
-    w: Floats, h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32, lane: int
-) -> np.float32:
-    v0, v1 = w[12 * LANES + lane], w[13 * LANES + lane]
-    v2, v3 = w[14 * LANES + lane], w[15 * LANES + lane]
-    return logit(h0, h1, h2, h3, v0, v1, v2, v3, w[16 * LANES + lane])
-
-
-@jit
-def _leaf(
-    stack: Floats, top: int, rows: Floats, point: int, w: Floats, inverse: np.float32
-) -> None:
-    """Write one point's 17 gradients of every lane to ``stack[top]``."""
-    for lane in range(LANES):
-        x0 = rows[point, lane]
-        x1 = rows[point, LANES + lane]
-        h0 = _hidden(w, x0, x1, 0, lane)
-        h1 = _hidden(w, x0, x1, 1, lane)
-        h2 = _hidden(w, x0, x1, 2, lane)
-        h3 = _hidden(w, x0, x1, 3, lane)
-        z = _logit(w, h0, h1, h2, h3, lane)
-        d = logit_gradient(z, rows[point, 2 * LANES + lane], inverse)
-        g0 = hidden_gradient(d, w[12 * LANES + lane], h0)
-        g1 = hidden_gradient(d, w[13 * LANES + lane], h1)
-        g2 = hidden_gradient(d, w[14 * LANES + lane], h2)
-        g3 = hidden_gradient(d, w[15 * LANES + lane], h3)
-        stack[top, lane] = g0 * x0
-        stack[top, LANES + lane] = g0 * x1
-        stack[top, 2 * LANES + lane] = g1 * x0
-        stack[top, 3 * LANES + lane] = g1 * x1
-        stack[top, 4 * LANES + lane] = g2 * x0
-        stack[top, 5 * LANES + lane] = g2 * x1
-        stack[top, 6 * LANES + lane] = g3 * x0
-        stack[top, 7 * LANES + lane] = g3 * x1
-        stack[top, 8 * LANES + lane] = g0
-        stack[top, 9 * LANES + lane] = g1
-        stack[top, 10 * LANES + lane] = g2
-        stack[top, 11 * LANES + lane] = g3
-        stack[top, 12 * LANES + lane] = d * h0
-        stack[top, 13 * LANES + lane] = d * h1
-        stack[top, 14 * LANES + lane] = d * h2
-        stack[top, 15 * LANES + lane] = d * h3
-        stack[top, 16 * LANES + lane] = d
 
 
 @jit
@@ -102,7 +49,7 @@ def _step(
     for t in range(visits.shape[0]):
         top += 1
         if visits[t] >= 0:
-            _leaf(stack, top, rows, visits[t], w, inverse)
+            leaf(stack, top, rows, visits[t], w, inverse)
         else:
             stack[top, :] = F0
         filled = t
@@ -122,11 +69,11 @@ def _score(w: Floats, rows: Floats, correct: Integers) -> None:
         for lane in range(LANES):
             x0 = rows[i, lane]
             x1 = rows[i, LANES + lane]
-            h0 = _hidden(w, x0, x1, 0, lane)
-            h1 = _hidden(w, x0, x1, 1, lane)
-            h2 = _hidden(w, x0, x1, 2, lane)
-            h3 = _hidden(w, x0, x1, 3, lane)
-            one = _logit(w, h0, h1, h2, h3, lane) >= F0
+            h0 = hidden(w, x0, x1, 0, lane)
+            h1 = hidden(w, x0, x1, 1, lane)
+            h2 = hidden(w, x0, x1, 2, lane)
+            h3 = hidden(w, x0, x1, 3, lane)
+            one = logit(w, h0, h1, h2, h3, lane) >= F0
             correct[lane] += np.int32(one == (rows[i, 2 * LANES + lane] == F1))
 
 

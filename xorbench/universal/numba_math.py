@@ -1,4 +1,7 @@
-"""What the compiled kernels share: how they are compiled, the points, one point's arithmetic.
+"""What the compiled kernels share: how they are compiled, points, the arithmetic of the lanes.
+
+A lane is a model and its point, or a point of the one model. Arrays keep the lanes last, ``column *
+LANES + lane``: of weights [17 * LANES], of points [n, 3 * LANES], x0, x1 and label.
 
 Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. The error model
 ``numpy`` only drops Python's check for a zero divisor, which would keep loops from vectorising.
@@ -88,7 +91,7 @@ def fill(
         rows[i, at + 2 * step] = np.float32(a ^ b)
 
 
-# ---------------------------------------------------------------------------------- one point
+# ---------------------------------------------------------------------------------- the lanes
 
 
 @jit
@@ -109,33 +112,60 @@ def tanh(x: np.float32) -> np.float32:
 
 
 @jit
-def hidden(
-    x0: np.float32, x1: np.float32, w0: np.float32, w1: np.float32, bias: np.float32
-) -> np.float32:
-    """One hidden unit."""
-    return tanh((x0 * w0 + x1 * w1) + bias)
+def hidden(w: Floats, x0: np.float32, x1: np.float32, j: int, lane: int) -> np.float32:
+    """Hidden unit j of a lane; ``w`` [17 * LANES]."""
+    total = x0 * w[2 * j * LANES + lane] + x1 * w[(2 * j + 1) * LANES + lane]
+    return tanh(total + w[(8 + j) * LANES + lane])
 
 
 @jit
 def logit(
-    h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32,
-    v0: np.float32, v1: np.float32, v2: np.float32, v3: np.float32, bias: np.float32,
-) -> np.float32:  # fmt: skip
-    """The output before its sigmoid."""
-    return np.float32(((h0 * v0 + h1 * v1) + (h2 * v2 + h3 * v3)) + bias)
+    w: Floats, h0: np.float32, h1: np.float32, h2: np.float32, h3: np.float32, lane: int
+) -> np.float32:
+    """The output of a lane before its sigmoid."""
+    left = h0 * w[12 * LANES + lane] + h1 * w[13 * LANES + lane]
+    right = h2 * w[14 * LANES + lane] + h3 * w[15 * LANES + lane]
+    return np.float32((left + right) + w[16 * LANES + lane])
 
 
 @jit
-def logit_gradient(z: np.float32, label: np.float32, inverse: np.float32) -> np.float32:
-    """What the specification calls d; ``inverse`` is 1/m."""
-    y = tanh(z * HALF) * HALF + HALF
-    return np.float32((y - label) * inverse)
+def _hidden_gradient(w: Floats, d: np.float32, h: np.float32, j: int, lane: int) -> np.float32:
+    return np.float32((d * w[(12 + j) * LANES + lane]) * (F1 - h * h))
 
 
 @jit
-def hidden_gradient(d: np.float32, v: np.float32, h: np.float32) -> np.float32:
-    """What the specification calls dh."""
-    return np.float32((d * v) * (F1 - h * h))
+def leaf(stack: Floats, top: int, rows: Floats, point: int, w: Floats, inverse: np.float32) -> None:
+    """Write the 17 gradients of every lane's point, in ``rows[point]``, to ``stack[top]``."""
+    for lane in range(LANES):
+        x0 = rows[point, lane]
+        x1 = rows[point, LANES + lane]
+        h0 = hidden(w, x0, x1, 0, lane)
+        h1 = hidden(w, x0, x1, 1, lane)
+        h2 = hidden(w, x0, x1, 2, lane)
+        h3 = hidden(w, x0, x1, 3, lane)
+        y = tanh(logit(w, h0, h1, h2, h3, lane) * HALF) * HALF + HALF
+        d = (y - rows[point, 2 * LANES + lane]) * inverse
+        g0 = _hidden_gradient(w, d, h0, 0, lane)
+        g1 = _hidden_gradient(w, d, h1, 1, lane)
+        g2 = _hidden_gradient(w, d, h2, 2, lane)
+        g3 = _hidden_gradient(w, d, h3, 3, lane)
+        stack[top, lane] = g0 * x0
+        stack[top, LANES + lane] = g0 * x1
+        stack[top, 2 * LANES + lane] = g1 * x0
+        stack[top, 3 * LANES + lane] = g1 * x1
+        stack[top, 4 * LANES + lane] = g2 * x0
+        stack[top, 5 * LANES + lane] = g2 * x1
+        stack[top, 6 * LANES + lane] = g3 * x0
+        stack[top, 7 * LANES + lane] = g3 * x1
+        stack[top, 8 * LANES + lane] = g0
+        stack[top, 9 * LANES + lane] = g1
+        stack[top, 10 * LANES + lane] = g2
+        stack[top, 11 * LANES + lane] = g3
+        stack[top, 12 * LANES + lane] = d * h0
+        stack[top, 13 * LANES + lane] = d * h1
+        stack[top, 14 * LANES + lane] = d * h2
+        stack[top, 15 * LANES + lane] = d * h3
+        stack[top, 16 * LANES + lane] = d
 
 
 # -------------------------------------------------------------------------------------- trees

@@ -223,7 +223,7 @@ class _Binder:
 
     def _bind_function(self, node: Node) -> None:
         self.values[node] = _run(node, self.values)
-        target = node.target
+        target: Any = node.target
         if not private.is_operator(target):  # an item of a tuple
             return
         fed_by_batch = any(argument in self._of_batch for argument in node.all_input_nodes)
@@ -291,7 +291,7 @@ def _fastest(
     """
     args, kwargs = example
     name = private.schema(target).name.removeprefix("aten::")
-    form = _out_form(target) if out else target
+    form: Operator = _out_form(target) if out else target
     for binding in (*private.bindings(name), form):
         try:
             binding(*args, **{**kwargs, **out})
