@@ -186,11 +186,16 @@ class NumbaStepper:
     """One training that is advanced epoch by epoch."""
 
     def __init__(self, recipe: UniversalRecipe, seed: int, kernel: TrainKernel = _train) -> None:
-        self._recipe, self._kernel, self._done = recipe, kernel, 0
+        self._recipe, self._kernel, self._seed = recipe, kernel, seed
         self._points = points_of("train", seed, recipe.train_size, recipe.std)
         self._tests = points_of("test", seed, recipe.test_size, recipe.std)
-        self._w = np.repeat(spec.initial_weights([seed])[0], LANES)
+        self.restart()
         self.advance(0)  # compiles
+
+    def restart(self) -> None:
+        """Go back to the initial weights."""
+        self._done = 0
+        self._w = np.repeat(spec.initial_weights([self._seed])[0], LANES)
 
     def epoch(self) -> None:
         """Train the next epoch of the recipe; raises `IndexError` after the last."""

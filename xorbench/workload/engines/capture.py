@@ -291,8 +291,9 @@ def _fastest(
     """
     args, kwargs = example
     name = private.schema(target).name.removeprefix("aten::")
-    form: Operator = _out_form(target) if out else target
-    for binding in (*private.bindings(name), form):
+    form = (_out_form(target) or target) if out else target
+    bindings: list[Callable[..., object]] = [*private.bindings(name), form]
+    for binding in bindings:
         try:
             binding(*args, **{**kwargs, **out})
         except (TypeError, RuntimeError):
