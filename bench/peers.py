@@ -1,7 +1,6 @@
 """One model, or many, of the same network: xorbench's kernels beside JAX, scikit-learn, PyTorch.
 
-    python -m venv peers && peers/bin/pip install . jax scikit-learn
-    peers/bin/python bench/peers.py --rounds 20
+    tox -e peers -- --rounds 20
 
 Everything runs on one core, in float32: 2,500 points, batches of 128, the same network and rate.
 Each round times every peer in random order; a ratio is paired within its round, its centre is the

@@ -29,7 +29,7 @@ COSTS: Final = {
     "tensor": EngineCost(0.0, 267e-6, 0.32e-6),
     "replay": EngineCost(0.07, 38e-6, 0.19e-6),
     "compile": EngineCost(7.0, 326e-6, 0.5e-6),
-    "universal": EngineCost(0.3, 0.0, 0.19e-6),
+    "universal": EngineCost(0.3, 5e-6, 0.01e-6),
 }
 LOADER_WORKERS_S: Final = 53e-3  # of two that start anew in each epoch
 CALIBRATIONS: Final = 4  # a round, of each kind of calibration workload
