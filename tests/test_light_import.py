@@ -55,6 +55,14 @@ def test_help_loads_no_heavy_library(arguments: list[str], tmp_path: Path) -> No
     assert loaded(tmp_path, *arguments) & HEAVY == set()
 
 
+def test_a_report_without_pictures_loads_nothing_that_draws(tmp_path: Path) -> None:
+    """`check` writes its page without matplotlib and SciPy, which take half of its own time."""
+    (tmp_path / "nothing.py").write_text("pass")
+    names = loaded(tmp_path, "check", "--", sys.executable, "nothing.py")
+    assert names & {"matplotlib", "scipy", "torch"} == set()
+    assert {"xorbench", "pandas"} <= names
+
+
 def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:
     """`list` and `report` work from tables and files alone."""
     for arguments in (["list"], ["report", "--out", str(quick_folder)]):

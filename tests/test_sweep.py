@@ -22,8 +22,8 @@ from test_bad_input import complaint
 
 import xorbench as package
 from xorbench.judge.stats import quantile, wilson
-from xorbench.judge.sweep import count, judge
-from xorbench.judge.verdicts import exit_code
+from xorbench.judge.sweep import answers, count, judge
+from xorbench.judge.verdicts import exit_code, failed
 from xorbench.observe import loading
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.plan.recipe import Recipe
@@ -146,6 +146,22 @@ def test_golden_answers_are_held_and_a_seed_that_fails_to_learn_is_no_failure(
     assert "250 all right" in found["golden combined", "batch 128"]["expected"]
     rows = pd.read_csv(swept / "latest" / "sweep.csv")
     assert (rows["all right"] < rows["seeds"]).all()
+
+
+def test_a_sweep_ends_with_the_three_answers(swept: Path) -> None:
+    """How many seeds learn it, whose bits are golden, and a speed that nothing judges."""
+    folder = (swept / "latest").resolve()
+    info = loading.read_sweep(folder)
+    evidence = count(info, loading.chunks(folder, info), [])
+    right, same, fast = answers(evidence, judge(evidence))
+    assert (right.outcome, same.outcome, fast.outcome) == ("pass", "pass", "skipped")
+    tally = evidence.tallies[0]
+    assert f"{tally.all_right:,} of {tally.seeds:,} seeds learn it" in right.sentence
+    assert "the golden bits of 32 seeds, and of seeds 0-255 together" in same.sentence
+    wrong = [v for v in judge(evidence) if v.check == "completion"]
+    lost = [failed("golden", "batch 128", "the golden answers", "seed 3: others"), *wrong]
+    assert answers(evidence, lost)[1].outcome == "fail"
+    assert answers(evidence, lost)[1].sentence == "batch 128: seed 3: others"
 
 
 def test_a_recipe_without_golden_answers_is_counted_all_the_same(

@@ -21,8 +21,7 @@ from xorbench.judge.check import (
     when,
 )
 from xorbench.judge.first_difference import Compared, compare
-from xorbench.judge.questions import FAST, SAME
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import FAST, SAME, Answer
 from xorbench.judge.verdicts import (
     Outcome,
     Verdict,

@@ -1,43 +1,23 @@
 """The three questions, each answered in one sentence from the verdicts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.checks import CHECKS
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.precision import reached
-from xorbench.judge.questions import FAST, RIGHT, SAME
+from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.system_samples import trouble
-from xorbench.judge.verdicts import Outcome, Verdict, capitalized, worst
+from xorbench.judge.verdicts import Verdict, capitalized, worst
 from xorbench.observe.baselines import flaw_of
 from xorbench.observe.records.run import Run
 from xorbench.plan.case import Variant
 
-WORDS: Final[dict[Outcome, str]] = {
-    "pass": "Yes",
-    "fail": "No",
-    "inconclusive": "Not settled",
-    "skipped": "Not judged",
-}
 ALONE: Final = "there was nothing to compare with: try --processes 2"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One question, what it came to, and the sentence that says so."""
-
-    question: str
-    outcome: Outcome
-    sentence: str
-
-    @property
-    def word(self) -> str:
-        """Yes, no, or why neither."""
-        return WORDS[self.outcome]
 
 
 def answers(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final
 
-from xorbench.judge.stats import quantile
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped
+from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
+from xorbench.judge.stats import quantile, wilson
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped, worst
 from xorbench.observe.records.sweep import Chunk, Example, Known, SweepInfo
 
 QUARTILES: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
@@ -229,6 +230,49 @@ SWEEP_CHECKS: Final[dict[str, Callable[[str, SweepEvidence], Iterable[Verdict]]]
     "golden": golden,
     "golden combined": combined,
 }
+
+
+def answers(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Answer]:
+    """Whether the machine trains right and the same, and how fast; how many seeds learn it."""
+    same = [v for v in verdicts if v.check.startswith("golden")]
+    right = [v for v in verdicts if v not in same]
+    return [
+        Answer(RIGHT, worst(right), "; ".join(map(_learned, evidence.tallies))),
+        Answer(SAME, worst(same), _first(same) or "; ".join(map(_golden, evidence.tallies))),
+        Answer(FAST, "skipped", f"{_rates(evidence)}; compared with nothing"),
+    ]
+
+
+def _learned(tally: Tally) -> str:
+    """How many seeds of a batch size learned the problem."""
+    if not tally.seeds:
+        return f"{_subject(tally)}: no seed was trained"
+    low, high = (100 * bound for bound in wilson(tally.all_right, tally.seeds))
+    share = f"{100 * tally.all_right / tally.seeds:.4g}% [{low:.4g}, {high:.4g}]"
+    return f"{_subject(tally)}: {tally.all_right:,} of {tally.seeds:,} seeds learn it ({share})"
+
+
+def _golden(tally: Tally) -> str:
+    """Of which seeds the golden bits were held against, where all came out."""
+    seeds, combined = len(tally.checked), tally.known.combined
+    whole = combined is not None and tally.head[0] == combined.seeds
+    together = f", and of seeds 0-{tally.head[0] - 1} together" if whole else ""
+    if not seeds:
+        return f"{_subject(tally)}: no golden bits are known"
+    return f"{_subject(tally)}: the golden bits of {seeds} seeds{together}"
+
+
+def _first(verdicts: Sequence[Verdict]) -> str:
+    """What the first verdict that did not pass says; empty where all passed."""
+    bad = [v for v in verdicts if v.outcome == worst(verdicts) != "pass"]
+    return f"{bad[0].subject}: {bad[0].actual}" if bad else ""
+
+
+def _rates(evidence: SweepEvidence) -> str:
+    epochs, seconds = (
+        sum(pair[part] for tally in evidence.tallies for pair in tally.rates) for part in (0, 1)
+    )
+    return f"{epochs / seconds:,.0f} model-epochs/s" if seconds else "nothing was timed"
 
 
 def _subject(tally: Tally) -> str:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from xorbench.judge.check import COMPONENTS, Conclusion
-from xorbench.judge.questions import SAME
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import SAME, Answer
 from xorbench.judge.verdicts import Verdict, capitalized
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown

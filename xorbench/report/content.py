@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict
 
 

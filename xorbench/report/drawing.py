@@ -13,9 +13,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Lines, text and background: a page has its own colours in their place, light or dark.
-INK: Final = "#1a1a1b"
-PAPER: Final = "#fffffe"
+from xorbench.report.svg import INK, PAPER
+
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 DASHES: Final = ("-", "--", ":")
 MOST_LINES: Final = 12  # in one picture
@@ -69,14 +68,6 @@ def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, i
         figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
         yield figure.subplots() if columns is None else list(figure.subplots(1, columns)), out
         figure.savefig(out, format="svg", metadata=NOTHING_SAID)
-
-
-def inline(svg: str, name: str) -> str:
-    """The picture as a part of a page: in the page's colours, its ids apart from others'."""
-    svg = svg[svg.index("<svg") :]
-    svg = svg.replace(INK, "var(--ink)").replace(PAPER, "var(--paper)")
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    return re.sub(r' (?:width|height)="[^"]*pt"', "", svg, count=2)
 
 
 def line_style(number: int) -> dict[str, Any]:

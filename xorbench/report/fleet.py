@@ -11,8 +11,7 @@ import pandas as pd
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Fleet, key_name
 from xorbench.fleet.rules.speed import device_pace
-from xorbench.judge.questions import FAST, RIGHT, SAME
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
 from xorbench.judge.verdicts import Verdict, worst
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend
@@ -200,7 +199,7 @@ def draw_ratios(frame: pd.DataFrame) -> str:
             share = (part["place"] + 0.5) / len(part)
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(share, part["ratio"], "o-", markersize=3, color=colour, label=str(model))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * frame["ratio"].max())  # the topmost dot is whole
         axes.set_xlabel("share of the devices")
         axes.set_ylabel("time ÷ median of the model")
         legend(axes)

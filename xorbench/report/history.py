@@ -8,12 +8,13 @@ import pandas as pd
 
 from xorbench.judge.compare import Comparison, Speed, VariantRatio, compare
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import INK, MOST_LINES, drawn, legend, line_style, of_all, short_names
+from xorbench.report.drawing import MOST_LINES, drawn, legend, line_style, of_all, short_names
+from xorbench.report.svg import INK
 from xorbench.report.tables.speed import throughput
 from xorbench.report.text import TableRow
 

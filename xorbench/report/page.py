@@ -9,11 +9,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict, summary, worst
 from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section
-from xorbench.report.drawing import inline
+from xorbench.report.svg import inline
 from xorbench.report.text import footnoted, numeric, readable, to_csv
 
 Part = dict[str, Any]

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from xorbench.judge.compare import Comparison, Speed, compare, verdict
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.summary import Answer
+from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict, capitalized, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run

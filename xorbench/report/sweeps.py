@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from xorbench.judge.stats import pooled, wilson
-from xorbench.judge.sweep import SweepEvidence, Tally
+from xorbench.judge.sweep import SweepEvidence, Tally, answers
 from xorbench.judge.verdicts import Verdict
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.runs import flattened, machine_line
@@ -60,6 +60,7 @@ def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
             ),
         ],
         verdicts=verdicts,
+        answers=answers(evidence, verdicts),
         environment=[
             *flattened("host", evidence.info.host),
             *flattened("", evidence.info.processes[-1].machine),

@@ -17,7 +17,6 @@ from xorbench.plan.boundary import GRID
 from xorbench.plan.case import Variant
 from xorbench.report.drawing import (
     COLOURS,
-    INK,
     MOST_LINES,
     drawn,
     legend,
@@ -27,6 +26,7 @@ from xorbench.report.drawing import (
 )
 from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.plots.speed import _numbers
+from xorbench.report.svg import INK
 from xorbench.report.text import number
 
 LOW: Final = -0.6

@@ -12,7 +12,6 @@ from xorbench.judge.evidence import Evidence
 from xorbench.observe.records.run import Run
 from xorbench.report.drawing import (
     COLOURS,
-    INK,
     MOST_LINES,
     drawn,
     legend,
@@ -23,6 +22,7 @@ from xorbench.report.drawing import (
     short_names,
 )
 from xorbench.report.plots.plot import NOTHING, Plot
+from xorbench.report.svg import INK
 from xorbench.report.tables.speed import throughput
 from xorbench.report.text import number
 

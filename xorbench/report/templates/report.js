@@ -30,7 +30,7 @@ function makeSortable(table) {
 
 function makeFilterable(table) {
   const rows = [...table.tBodies[0].rows];
-  if (rows.length < 4) return;
+  if (rows.length < 12) return; // fewer are seen at a glance
   const label = document.createElement("label");
   const input = document.createElement("input");
   const count = document.createElement("span");
