@@ -253,7 +253,7 @@ def _learned(tally: Tally) -> str:
 
 
 def _golden(tally: Tally) -> str:
-    """Of which seeds the golden bits were held against, where all came out."""
+    """Of how many seeds the golden bits came out, where all did."""
     seeds, combined = len(tally.checked), tally.known.combined
     whole = combined is not None and tally.head[0] == combined.seeds
     together = f", and of seeds 0-{tally.head[0] - 1} together" if whole else ""
