@@ -39,6 +39,10 @@ class FakeProcess:
             raise ProcessDied("killed by SIGSEGV")
         return {"machine": dict.fromkeys(DESCRIBED, "2"), "calibration_version": 3}
 
+    def alive(self) -> bool:
+        """It is."""
+        return True
+
     def ask(self, op: str, **_args: Any) -> dict[str, Any]:
         """No device is missing."""
         if self._dies_of(op):
@@ -176,3 +180,20 @@ def test_a_real_store_takes_what_is_recorded(info: RunInfo, tmp_path: Path) -> N
     state.fail(slots[0].active[0], "lost")
     store.close()
     assert '"failed":"lost"' in (folder / "results.jsonl").read_text()
+
+
+def test_what_was_asked_ahead_is_answered_once() -> None:
+    """The next question must be the same, and takes its answer; a fresh process knows nothing."""
+    (slot,) = make_slots([ProcessConfig()], 1)
+    start: Any = lambda _name, _config: FakeProcess(lambda _op: False)  # noqa: E731
+    slot.ask_ahead("universal", device="cpu")  # nobody is there yet
+    slot.launch(start)
+    slot.ask_ahead("universal", device="cpu")
+    assert "machine" in slot.ask("universal", device="cpu")  # what `answer` gives
+    assert slot.ask("probe", devices=["cpu"]) == {"cpu": None}  # what `ask` gives
+    slot.ask_ahead("universal", device="cpu")
+    with pytest.raises(AssertionError, match="asked universal, after universal was asked ahead"):
+        slot.ask("universal", device="cuda")
+    slot.ask_ahead("universal", device="cpu")
+    slot.launch(start)
+    assert slot.ask("probe", devices=["cpu"]) == {"cpu": None}

@@ -88,6 +88,9 @@ class Runner:
 
     def run(self) -> None:
         """Bring every open case to its end, and write each observation as it is made."""
+        for slot in self._state.slots:  # nothing is timed yet: all of them at once
+            if devices := _devices(slot):
+                slot.ask_ahead("universal", device=devices[0])
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._check_golden, slot)
         self._state.progress.begin(sum(self._state.to_do(one) for one in self._state.active()))
@@ -128,7 +131,7 @@ class Runner:
     def _check_golden(self, slot: ProcessSlot) -> None:
         """Have each of the slot's devices run the universal training and the exact probes."""
         self._recovery.blamed = None
-        for device in sorted({one.case.device for one in slot.active}):
+        for device in _devices(slot):
             found = golden_of(slot, device)
             if not unanswered(found):
                 found = msgspec.structs.replace(found, probes=self._probe(slot, device))
@@ -339,6 +342,11 @@ class Runner:
             self._state.store.write_bytes(name, base64.b64decode(state))
         self._state.store.append("results.jsonl", training_end(one, answer))
         one.slot.active.remove(one)
+
+
+def _devices(slot: ProcessSlot) -> list[str]:
+    """The devices of the slot's trainings."""
+    return sorted({one.case.device for one in slot.active})
 
 
 def require_possible(seconds: float | None, what: str) -> None:

@@ -51,6 +51,7 @@ class ProcessSlot:
     faults: list[FaultSpec] = field(default_factory=list)
     active: list[ActiveTraining] = field(default_factory=list)
     calibrated: set[tuple[str, str]] = field(default_factory=set)  # since the process began
+    ahead: tuple[str, dict[str, Any]] | None = None  # what was asked and is not yet answered
 
     @property
     def process_id(self) -> str:
@@ -61,6 +62,7 @@ class ProcessSlot:
         """Start a process for this slot and have it configured; `configured` then waits for it."""
         self.starts += 1
         self.calibrated.clear()
+        self.ahead = None
         self.process = start(self.process_id, self.config)
         self.process.post(
             "configure",
@@ -74,7 +76,17 @@ class ProcessSlot:
         """Ask this slot's process; raises `ProcessDied` or `OperationFailed`."""
         if self.process is None:
             raise ProcessDied("it could not be started")
-        return self.process.ask(op, **args)
+        ahead, self.ahead = self.ahead, None
+        if ahead is None:
+            return self.process.ask(op, **args)
+        assert ahead == (op, args), f"asked {op}, after {ahead[0]} was asked ahead"
+        return self.process.answer()
+
+    def ask_ahead(self, op: str, **args: Any) -> None:
+        """Ask and do not wait: the next `ask` must be the same, and takes the answer."""
+        if self.process is not None and self.process.alive():
+            self.process.post(op, **args)
+            self.ahead = (op, args)
 
     def configured(self) -> None:
         """Wait until the process is under its config, and keep what machine it found."""

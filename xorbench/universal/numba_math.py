@@ -6,6 +6,10 @@ LANES + lane``: of weights [17 * LANES], of points [n, 3 * LANES], x0, x1 and la
 Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. The error model
 ``numpy`` only drops Python's check for a zero divisor, which would keep loops from vectorising.
 Constants are ``np.float32``, because numba widens float32 with a Python float to float64.
+
+numba keeps compiled kernels by the time stamp of the file they stand in. After a change of this
+file touch those of the kernels, or the old arithmetic goes on in them; an installation, and the
+folder that processes run in, are new as a whole.
 """
 
 import re
