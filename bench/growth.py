@@ -140,7 +140,7 @@ def row(command: str, grown: str, rounds: list[list[Cost]]) -> dict[str, str]:
         "what grows, from": grown,
         **{f"× {n} (s)": f"{one:.2f}" for n, one in zip(TIMES, seconds, strict=True)},
         **{f"× {n} (MiB)": f"{one:.0f}" for n, one in zip(TIMES, peaks, strict=True)},
-        "added, second ÷ first": f"{added[1] / added[0]:.1f}" if added[0] > 0.05 else "",
+        "added, second ÷ first": f"{added[1] / added[0]:.1f}" if min(added) > 0.1 else "",
     }
 
 

@@ -1,7 +1,7 @@
 """What the harness costs: beside a bare loop of the same training, and of a run's wall time.
 
     python bench/no_tax.py --processes 10    harness ÷ bare throughput, paired epoch by epoch
-    python bench/no_tax.py --run             a default run: the share of its wall time not measured
+    python bench/no_tax.py --runs 3          quick and default runs: what their time goes into
 
 The bare loop is written as in a notebook, with nothing of the harness: the same case, flags, thread
 and process. Each round trains one epoch of both in random order. A process gives one ratio, the
@@ -11,6 +11,7 @@ median over its rounds; the interval is Student's t between fresh processes (95%
 import argparse
 import json
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,16 +20,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import stdtrit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from xorbench.observe import loading
-from xorbench.observe.records.run import Run
 from xorbench.plan import processor
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
+from xorbench.report.text import to_markdown
 from xorbench.workload.loop import Training
 
 ROOT = Path(__file__).parents[1]
@@ -106,37 +108,57 @@ def beside_a_bare_loop(processes: int) -> None:
     print(f"… the whole step, with the digest:      {shown([one['step'] for one in found])}")
 
 
-def measured_s(run: Run) -> float:
-    """Seconds of a run in which something was timed: epochs, warm-ups, calibration workloads."""
-    epochs = sum(line.epoch_s for line in run.epochs)
-    return epochs + sum(line.calibration_s for line in run.calibrations)
+def parts_of(folder: Path, began: float, ended: float) -> dict[str, float]:
+    """Seconds of each part of a run that a program started and saw end at these times."""
+    run = loading.load(folder)
+    timed = [line for line in run.epochs if not line.warmup]
+    epochs_s = sum(line.epoch_s for line in timed)
+    calibrations_s = sum(line.calibration_s for line in run.calibrations)
+    last = (folder / "epochs.jsonl").stat().st_mtime  # when the last epoch was written
+    trained = max(line.at_s for line in timed)  # from when the processes stood ready
+    first = min(line.at_s - line.waited_s for line in timed)
+    return {
+        "start: Python, PyTorch and its compiler, in all processes at once": last - trained - began,
+        "golden values, exact probes, warm-up": first,
+        "timed epochs": epochs_s,
+        "calibration workloads": calibrations_s,
+        "between the epochs": trained - first - epochs_s - calibrations_s,
+        "double precision, scores, reports": ended - last,
+        "all": ended - began,
+    }
 
 
-def of_a_run() -> None:
-    """Make a default run, and print how much of its wall time was not measured."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "xorbench", "run", "--out", folder]
-        start = time.perf_counter()
-        subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
-        wall_s = time.perf_counter() - start
-        measured = measured_s(loading.load((Path(folder) / "latest").resolve()))
-    outside = 100 * (1 - measured / wall_s)
-    print(f"default run: {wall_s:.1f} s, of them {measured:.1f} s measured: {outside:.1f}% outside")
+def of_runs(count: int) -> None:
+    """Make runs, quick ones and as many default ones, and print the median of each part."""
+    rows: dict[str, dict[str, str]] = {}
+    for words in (["run", "--quick"], ["run", "--devices", "cpu"]):
+        found = []
+        for _ in range(count):
+            with tempfile.TemporaryDirectory() as folder:
+                command = [sys.executable, "-m", "xorbench", *words, "--out", folder]
+                began = time.time()
+                subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
+                found.append(parts_of((Path(folder) / "latest").resolve(), began, time.time()))
+        for part in found[0]:
+            middle = statistics.median(one[part] for one in found)
+            rows.setdefault(part, {})[f"{' '.join(words)} (s)"] = f"{middle:.1f}"
+    print(f"n = {count}\n")
+    print(to_markdown(pd.DataFrame(rows).T.reset_index(names="part")))
 
 
 def main() -> None:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=10)
-    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--child", type=int)
     options = parser.parse_args()
     if options.child is not None:
         one_process(options.child)
         return
     print(f"{processor.model()}; PyTorch {torch.__version__}, 1 thread")
-    if options.run:
-        of_a_run()
+    if options.runs:
+        of_runs(options.runs)
     else:
         beside_a_bare_loop(options.processes)
 

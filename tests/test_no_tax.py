@@ -1,12 +1,12 @@
-"""What the bench of the harness's own cost counts as measured."""
+"""The bench of the harness's own cost: what a run's time goes into, and its bare loop."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-import msgspec
 import pytest
 
+from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 
 BENCH = Path(__file__).parents[1] / "bench" / "no_tax.py"
@@ -23,18 +23,18 @@ def no_tax() -> ModuleType:
     return module
 
 
-def test_epochs_warm_ups_and_calibrations_are_measured(quick_run: Run, no_tax: ModuleType) -> None:
-    """A round's calibrations count once for all cases of a process: the cold one and three.
-
-    Where round 0 begins with an epoch, it has one more.
-    """
-    epochs_s = [msgspec.structs.replace(line, epoch_s=0.01) for line in quick_run.epochs]
-    beside = [msgspec.structs.replace(x, calibration_s=0.004) for x in quick_run.calibrations]
-    run = msgspec.structs.replace(quick_run, epochs=epochs_s, calibrations=beside)
-    trainings, processes, epochs, warmups = 4, 2, 100, 2
-    assert processes * epochs * 4 <= len(beside) <= processes * (epochs * 4 + 1)
-    expected = trainings * (epochs + warmups) * 0.01 + len(beside) * 0.004
-    assert no_tax.measured_s(run) == pytest.approx(expected)
+def test_the_parts_of_a_run_add_up(quick_folder: Path, no_tax: ModuleType) -> None:
+    """Started two seconds before it stood ready, ended one after its last epoch."""
+    folder = (quick_folder / "latest").resolve()
+    run = loading.load(folder)
+    last = (folder / "epochs.jsonl").stat().st_mtime
+    ready = last - max(line.at_s for line in run.epochs)
+    *parts, whole = no_tax.parts_of(folder, ready - 2, last + 1).values()
+    assert sum(parts) == pytest.approx(whole)
+    assert min(parts) > 0
+    assert parts[0] == pytest.approx(2)
+    assert parts[2] == pytest.approx(sum(x.epoch_s for x in run.epochs if not x.warmup))
+    assert parts[5] == pytest.approx(1)
 
 
 def test_the_bare_loop_has_the_bits_of_the_harness(quick_run: Run, no_tax: ModuleType) -> None:
