@@ -229,6 +229,7 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["sweep", "--resume", "latest", "--chunk", "3"], "cannot be given with --resume"),
         (["sweep", "--backend", "numba", "--device", "cuda"], "knows cpu alone"),
         (["sweep", "--backend", "numpy", "--device", "cuda:1"], "knows cpu alone"),
+        (["fleet", "--out", "x", "--markdown", "./x"], "--markdown: './x' is the folder of --out"),
         (["dance"], "dance"),
         (["report", "nowhere"], "no run 'nowhere'"),
         (["report", "latest"], "no run 'latest'"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from conftest import Xorbench, with_epochs
 
 from xorbench.commands import ranks
 from xorbench.commands.fleet import LISTED, absent, other_worlds
+from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, rules
 from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.data import FleetData
@@ -544,3 +546,23 @@ def test_an_empty_atlas_is_nothing_to_judge(xorbench: Xorbench, tmp_path: Path) 
     assert xorbench("atlas", "show").returncode == 3
     (tmp_path / "bad.json").write_text("{")
     assert xorbench("atlas", "show", "--atlas", "bad.json").returncode == 2
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs beside it are found; alone, there is none."""
+    for name in ("shut", "open"):
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run" / "run.json").touch()
+    scandir = os.scandir
+
+    def refusing(folder: Path) -> Any:
+        if Path(folder).name == "shut":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert gather.run_folders([tmp_path]) == [tmp_path / "open" / "run"]
+    with pytest.raises(BadOption, match="holds no run"):
+        gather.run_folders([tmp_path / "shut"])

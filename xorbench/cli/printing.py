@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xorbench.errors import BadFile, printable
+from xorbench.errors import BadFile, BadOption, printable
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -38,6 +38,9 @@ def exports_of(options: dict[str, Any]) -> Any:
     """The files that a CI asked for; raises `BadOption` for one that cannot be written."""
     from xorbench.commands.ci_outputs import opened
 
+    for name in ("junit", "markdown"):
+        if options[name] and Path(options[name]).absolute() == Path(options["out"]).absolute():
+            raise BadOption(f"--{name}: {options[name]!r} is the folder of --out")
     return opened(options["junit"], options["markdown"])
 
 

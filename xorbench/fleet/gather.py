@@ -1,6 +1,7 @@
 """From run folders to the records that are judged; what cannot be read is said of its folder."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -82,12 +83,17 @@ def run_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def _walk(folder: Path, deep: int) -> Iterator[Path]:
-    if (folder / "run.json").is_file():
-        yield folder / "run.json"
-    elif deep:
-        for inner in sorted(folder.iterdir()):
-            if inner.is_dir() and not inner.is_symlink():
-                yield from _walk(inner, deep - 1)
+    """Every `run.json` in and below a folder; one that may not be looked into is passed by."""
+    try:
+        if (folder / "run.json").is_file():
+            yield folder / "run.json"
+            return
+        below = [one.path for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    if deep:
+        for inner in sorted(below):
+            yield from _walk(Path(inner), deep - 1)
 
 
 def read(folder: Path) -> list[Node] | Bad:
