@@ -229,6 +229,8 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["sweep", "--resume", "latest", "--chunk", "3"], "cannot be given with --resume"),
         (["sweep", "--backend", "numba", "--device", "cuda"], "knows cpu alone"),
         (["sweep", "--backend", "numpy", "--device", "cuda:1"], "knows cpu alone"),
+        (["run", "--precision", "2%", "--stress", "cpu"], "--precision: cannot be given with"),
+        (["run", "--precision", "2%", "--threads", "1,2,3,4,5,6,7"], "--precision: 70 processes"),
         (["fleet", "--out", "x", "--markdown", "./x"], "--markdown: './x' is the folder of --out"),
         (["dance"], "dance"),
         (["report", "nowhere"], "no run 'nowhere'"),

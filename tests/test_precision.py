@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 from conftest import Xorbench
 
+from xorbench.commands import run as running
+from xorbench.commands.progress import Lines
+from xorbench.errors import BadOption
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.precision import reached, too_wide, widest
 from xorbench.observe import loading
@@ -66,5 +70,24 @@ def test_a_run_stopped_before_its_next_process_is_resumed(xorbench: Xorbench, co
     resumed = loading.load(copied)
     assert resumed.info.processes_per_config == 3
     assert not resumed.unfinished
+    assert [process.id for process in resumed.info.processes] == ["p0", "p1", "p2"]
     assert len(resumed.trainings) == len(run.trainings) // 2 * 3
     assert [one for one in resumed.trainings if one in run.trainings] == run.trainings
+
+
+def test_a_process_that_cannot_be_added_costs_nothing(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there is is a whole run: it is judged, and its report is made."""
+
+    def refused(*_args: object) -> None:
+        raise BadOption("process p2 could not start: no memory")
+
+    store = RunStore(copied)
+    store.write_info(asking(loading.load(copied), 1e-9, 3).info)
+    store.close()
+    (copied / "report.md").unlink()
+    monkeypatch.setattr(running, "_train_in_one_more", refused)
+    outcome = running.resume(copied.parent.parent, copied.name, Lines())
+    assert outcome.exit_code == 0
+    assert "not --precision" in (copied / "report.md").read_text()

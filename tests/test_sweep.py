@@ -162,6 +162,8 @@ def test_a_sweep_ends_with_the_three_answers(swept: Path) -> None:
     lost = [failed("golden", "batch 128", "the golden answers", "seed 3: others"), *wrong]
     assert answers(evidence, lost)[1].outcome == "fail"
     assert answers(evidence, lost)[1].sentence == "batch 128: seed 3: others"
+    assert answers(evidence, lost)[0].outcome == "fail"
+    assert answers(evidence, wrong)[0].outcome == "skipped"  # trained, and nothing known of it
 
 
 def test_a_recipe_without_golden_answers_is_counted_all_the_same(

@@ -107,7 +107,7 @@ def main() -> NoReturn:
             traceback.print_exc()
         code = _complain(error)
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if debug or error.errno not in REFUSALS:
             raise
         code = _complain(_refusal(error))
     except (KeyboardInterrupt, click.Abort):

@@ -118,12 +118,14 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
             if before.info.finished is None:
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
-        slots = make_slots(
+        every = make_slots(
             before.info.configs,
             before.info.processes_per_config,
             before.info.faults,
             optimizes=True,
         )
+        unfinished = {one.slot for one in before.unfinished}
+        slots = [slot for slot in every if slot.name in unfinished]
         for slot in slots:
             used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]
             slot.starts = len(used)
@@ -152,7 +154,11 @@ def _to_the_end(
         runner.run()
         while wide := too_wide(observed := loading.load(store.folder)):
             progress.note(f"{wide}: one more process")
-            _train_in_one_more(observed, store, start, progress)
+            try:
+                _train_in_one_more(observed, store, start, progress)
+            except (BadOption, OSError) as error:  # what is there is a whole run all the same
+                progress.note(f"no process could be added: {error}")
+                return
 
     return until_interrupted(work, progress, f"run --resume {runner.info.id}")
 
@@ -167,6 +173,7 @@ def _train_in_one_more(
     slots = [slot for slot in every if slot.index == before]
     skipped = {skip.case.id for skip in run.skips}
     with running(slots, start):
+        require_same_machine(run, slots, store.folder)
         for slot in slots:
             slot.active = [ActiveTraining(c, slot) for c in info.cases if c.id not in skipped]
         runner = Runner(info, store, slots, start, progress)
@@ -233,10 +240,13 @@ def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
     cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     configs = expand_configs(request.axes)
     most = max(request.processes_per_config, request.most_processes)
+    if request.precision is not None and request.stress is not None:
+        raise BadOption("--precision: cannot be given with --stress", "its speeds are of no use")
     if (count := len(configs) * most) > 64:
-        raise BadOption(f"--processes: {count} processes are more than 64", "ask for fewer")
+        asked = "--processes" if request.precision is None else "--precision"
+        raise BadOption(f"{asked}: {count} processes are more than 64", "fewer --processes")
     each = request.recipe.epochs + request.warmup_epochs
-    return configs, len(cases) * len(configs) * request.processes_per_config * each
+    return configs, len(cases) * count * each
 
 
 def _resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
@@ -339,6 +349,7 @@ def preview(request: RunRequest) -> Preview:
         noted,
         [(config.id, each) for config in configs],
         len(configs) * request.processes_per_config,
+        len(configs) * max(request.most_processes, request.processes_per_config),
         estimate_s(plan, paces, cores),
         crowded(trained, configs, cores),
     )

@@ -235,9 +235,12 @@ SWEEP_CHECKS: Final[dict[str, Callable[[str, SweepEvidence], Iterable[Verdict]]]
 def answers(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Answer]:
     """Whether the machine trains right and the same, and how fast; how many seeds learn it."""
     same = [v for v in verdicts if v.check.startswith("golden")]
-    right = [v for v in verdicts if v not in same]
+    right = worst(verdicts)
+    if worst(same) == "skipped" and right == "pass":
+        right = "skipped"  # that every seed was trained says nothing of what came of it
+    learned = [part for part in (_first(verdicts), *map(_learned, evidence.tallies)) if part]
     return [
-        Answer(RIGHT, worst(right), "; ".join(map(_learned, evidence.tallies))),
+        Answer(RIGHT, right, "; ".join(learned)),
         Answer(SAME, worst(same), _first(same) or "; ".join(map(_golden, evidence.tallies))),
         Answer(FAST, "skipped", f"{_rates(evidence)}; compared with nothing"),
     ]

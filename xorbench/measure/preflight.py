@@ -6,7 +6,6 @@ from typing import Final
 
 from xorbench.errors import BadFile
 from xorbench.measure.slots import ProcessSlot
-from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import Skip
 from xorbench.observe.redaction import without_names
@@ -23,10 +22,10 @@ SAME_TO_RESUME: Final = (
 def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> None:
     """Raise `BadFile` where a run cannot be resumed here: its bits would not be comparable."""
     recorded = {
-        slot_of(process.id): process.machine for process in run.info.processes if process.machine
+        process.config.id: process.machine for process in run.info.processes if process.machine
     }
     versions = {slot.calibration_version for slot in slots}
-    if versions != {run.info.calibration_version}:
+    if slots and versions != {run.info.calibration_version}:
         raise BadFile(
             f"{folder / 'run.json'}: timed with calibration version"
             f" {run.info.calibration_version}, here it is {', '.join(map(str, sorted(versions)))}",
@@ -34,7 +33,7 @@ def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> No
         )
     for slot in slots:
         here = without_names(slot.machine) if run.info.anonymous else slot.machine
-        before = recorded.get(slot.name, here)
+        before = recorded.get(slot.config.id, here)
         for key in SAME_TO_RESUME:
             if before.get(key) != here.get(key):
                 raise BadFile(

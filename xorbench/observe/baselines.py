@@ -42,17 +42,21 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
         raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
     if flaw := flaw_of(loading.load(run)):
         raise BadFile(f"{run}: {flaw}: it is no baseline")
-    partial = folder.with_name(f".{name}.partial")
+    partial, old = (folder.with_name(f".{name}.{what}") for what in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for kept in KEPT:
             for path in (run / kept, files.packed_path(run / kept)):
                 if path.exists():
                     files.write_whole(partial / path.name, files.read_bytes(path))
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
         partial.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for rest in (partial, old):
+            shutil.rmtree(rest, ignore_errors=True)
     return folder
 
 

@@ -92,10 +92,10 @@ def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) ->
     """Make a new run folder under `root/runs`; raises `BadOption` where it cannot hold the run."""
     runs = root / "runs"
     _refuse_taken(runs, name)
-    if (latest := root / "latest").is_dir() and not latest.is_symlink():
-        why_not = "is a folder, and no link to the newest run"
-        raise BadOption(f"--out: {latest} {why_not}", "move it away")
     try:
+        if (latest := root / "latest").is_dir() and not latest.is_symlink():
+            why_not = "is a folder, and no link to the newest run"
+            raise BadOption(f"--out: {latest} {why_not}", "move it away")
         runs.mkdir(parents=True, exist_ok=True)
         needed = size_bytes + SPARE_BYTES
         free = shutil.disk_usage(runs).free

@@ -49,12 +49,14 @@ class ProcessPace:
 class Preview:
     """What a run would train, and a guess of what it takes; `note` is what should be known before.
 
-    `cases` and `configs` are ids, each with a note.
+    `cases` and `configs` are ids, each with a note. `most_processes` are those that `--precision`
+    may come to; the estimate is of the first ones.
     """
 
     cases: list[tuple[str, str]]
     configs: list[tuple[str, str]]
     processes: int
+    most_processes: int
     estimate_s: float
     note: str
 

@@ -113,7 +113,10 @@ def preview_text(preview: Preview) -> str:
         parts.append(to_terminal(pd.DataFrame(preview.configs, columns=["config", "note"])))
     parts += [f"note: {preview.note}"] if preview.note else []
     size = f"{len(preview.cases)} cases in each of {preview.processes} processes"
-    return "\n\n".join([*parts, f"{size}, about {preview.estimate_s:,.0f} s on this machine"])
+    more = preview.most_processes - preview.processes
+    later = f"; --precision may add {more} processes" if more else ""
+    said = f"{size}, about {preview.estimate_s:,.0f} s on this machine{later}"
+    return "\n\n".join([*parts, said])
 
 
 def preview_json(preview: Preview) -> str:
@@ -122,6 +125,7 @@ def preview_json(preview: Preview) -> str:
         "cases": [{"case": case, "note": note} for case, note in preview.cases],
         "configs": [{"config": config, "note": note} for config, note in preview.configs],
         "processes": preview.processes,
+        "most_processes": preview.most_processes,
         "estimate_s": preview.estimate_s,
         "note": preview.note,
     }

@@ -67,7 +67,16 @@ def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, i
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
         yield figure.subplots() if columns is None else list(figure.subplots(1, columns)), out
+        _lay_out(figure)
         figure.savefig(out, format="svg", metadata=NOTHING_SAID)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find the place of everything once; `savefig` would draw it all once more to that end."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine(None)
 
 
 def line_style(number: int) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def _train(
     points: Floats,
     tests: Floats,
     visits: Visits,
+    taken: Visits,
     sizes: Integers,
     edges: Integers,
     orders: Integers,
@@ -119,11 +120,11 @@ def _train(
     Fills ``kept`` [epochs, 17] and ``scores`` [epochs], either of which may be empty.
     """
     stack = np.empty((DEPTH, SIZE * LANES), np.float32)
-    rows = np.empty((visits.shape[1], 3 * LANES), np.float32)
+    rows = np.empty((taken.shape[0], 3 * LANES), np.float32)
     for epoch in range(visits.shape[0]):
-        for chunk in range(visits.shape[1]):
+        for chunk in range(taken.shape[0]):
             for lane in range(LANES):
-                point = visits[epoch, chunk, lane]
+                point = visits[epoch, taken[chunk, lane]]
                 for field in range(3):
                     rows[chunk, field * LANES + lane] = points[point, field]
         for s in range(sizes.shape[0]):
@@ -139,12 +140,14 @@ def _train(
 class SingleSchedule(NamedTuple):
     """The points every step visits, whatever the seed.
 
-    ``visits`` [epochs, chunks, LANES] are point numbers, those of each batch from a new chunk on;
-    what pads the last is any. Step s takes ``sizes[s]`` points, in chunks from ``edges[s]`` on, in
-    the order ``order_edges[s]`` to ``order_edges[s + 1]`` of ``orders``; ``inverses`` are 1/m.
+    ``visits`` [epochs, n] are point numbers. ``taken`` [chunks, LANES] are places in an epoch,
+    those of each batch from a new chunk on; what pads the last is any. Step s takes ``sizes[s]``
+    points, in chunks from ``edges[s]`` on; places ``order_edges[s]`` to ``order_edges[s + 1]`` of
+    ``orders`` are their order, bit-reversed; ``inverses`` are 1/m.
     """
 
     visits: Visits
+    taken: Visits
     sizes: Integers
     edges: Integers
     orders: Integers
@@ -165,7 +168,8 @@ def schedule(recipe: UniversalRecipe) -> SingleSchedule:
     epochs = [spec.epoch_order(epoch, recipe.train_size) for epoch in range(recipe.epochs)]
     orders = [bit_reversed(count) for count in chunks]
     return SingleSchedule(
-        visits=np.array([order[taken] for order in epochs], np.int32),
+        visits=np.array(epochs, np.int32),
+        taken=taken.astype(np.int32),
         sizes=np.array(sizes),
         edges=np.cumsum([0, *chunks[:-1]]),
         orders=np.concatenate(orders),
