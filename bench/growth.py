@@ -66,14 +66,11 @@ def runs(root: Path, words: Callable[[int], tuple[str, ...]]) -> Iterator[tuple[
     found: dict[str, list[Cost]] = {"run": [], "report": [], "compare": []}
     for times, folder in zip(TIMES, folders, strict=True):
         folder.mkdir(exist_ok=True)
-        for name in ("a", "b"):
-            asked = (*words(times), "--out", f"{name}-{time.monotonic_ns()}", "--name", name)
-            found["run"].append(cost(folder, *asked))
-        a, b = sorted(folder.glob("?-*"), key=lambda path: path.stat().st_mtime)[-2:]
-        paths = [str((one / "latest").resolve()) for one in (a, b)]
-        found["report"].append(cost(folder, "report", paths[0]))
-        found["compare"].append(cost(folder, "compare", *paths))
-    found["run"] = found["run"][::2]
+        out = f"{time.monotonic_ns()}"
+        costs = [cost(folder, *words(times), "--out", out, "--name", name) for name in "ab"]
+        found["run"].append(costs[0])
+        found["report"].append(cost(folder, "report", "a", "--out", out))
+        found["compare"].append(cost(folder, "compare", "a", "b", "--out", out))
     yield from found.items()
 
 

@@ -35,11 +35,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import stdtrit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
+from xorbench.judge.stats import pooled
 from xorbench.plan import processor
 from xorbench.report.text import to_markdown
 from xorbench.universal import numba_backend, numba_single, spec
@@ -270,10 +270,8 @@ def limit() -> tuple[float, float]:
 
 def ratio(a: list[float], b: list[float]) -> str:
     """How many times `b` is `a`, paired: the geometric mean, and its interval."""
-    logs = np.log(np.asarray(a) / np.asarray(b))
-    margin = float(stdtrit(len(logs) - 1, 0.975)) * float(np.std(logs, ddof=1)) / len(logs) ** 0.5
-    low, value, high = np.exp([logs.mean() - margin, logs.mean(), logs.mean() + margin])
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    found = pooled({"": list(np.log(np.asarray(a) / np.asarray(b)))})[""]
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def main() -> int:

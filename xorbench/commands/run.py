@@ -64,6 +64,11 @@ class RunRequest:
     most_processes: int = 0  # of each config, to that end
     local_rank: int | None = None  # of several processes here: each drives its own accelerator
 
+    @property
+    def most(self) -> int:
+        """Of each config, however many `--precision` takes."""
+        return max(self.processes_per_config, self.most_processes)
+
 
 def run(request: RunRequest, progress: Bar | Lines | Quiet) -> "RunOutcome":
     """Plan, train, judge, report. Raises `BadOption` before anything is written."""
@@ -131,14 +136,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
             slot.starts = len(used)
         start = starter(store.log_path, before.info.timeout_s)
         with terminable(), running(slots, start, _load_reports):
-            require_same_machine(before, slots, folder)
-            skipped = {skip.case.id for skip in before.skips}
-            for slot in slots:
-                slot.active = [
-                    ActiveTraining(c, slot) for c in before.info.cases if c.id not in skipped
-                ]
-            runner = Runner(before.info, store, slots, start, progress)
-            runner.restore(before)
+            runner = _resumed(before, before.info, store, slots, start, progress)
             interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
     finally:
@@ -171,14 +169,26 @@ def _train_in_one_more(
     info = msgspec.structs.replace(run.info, processes_per_config=before + 1, finished=None)
     every = make_slots(info.configs, before + 1, info.faults, optimizes=True)
     slots = [slot for slot in every if slot.index == before]
-    skipped = {skip.case.id for skip in run.skips}
     with running(slots, start):
-        require_same_machine(run, slots, store.folder)
-        for slot in slots:
-            slot.active = [ActiveTraining(c, slot) for c in info.cases if c.id not in skipped]
-        runner = Runner(info, store, slots, start, progress)
-        runner.restore(run)
-        runner.run()
+        _resumed(run, info, store, slots, start, progress).run()
+
+
+def _resumed(
+    run: Run,
+    info: RunInfo,
+    store: RunStore,
+    slots: list[ProcessSlot],
+    start: StartProcess,
+    progress: Bar | Lines | Quiet,
+) -> Runner:
+    """What goes on with a run, under what is asked for now, in these started processes."""
+    require_same_machine(run, slots, store.folder)
+    skipped = {skip.case.id for skip in run.skips}
+    for slot in slots:
+        slot.active = [ActiveTraining(c, slot) for c in info.cases if c.id not in skipped]
+    runner = Runner(info, store, slots, start, progress)
+    runner.restore(run)
+    return runner
 
 
 def _load_reports() -> None:
@@ -239,10 +249,9 @@ def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
             raise BadOption("--baseline: cannot be given with --stress", "its speeds are of no use")
     cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     configs = expand_configs(request.axes)
-    most = max(request.processes_per_config, request.most_processes)
     if request.precision is not None and request.stress is not None:
         raise BadOption("--precision: cannot be given with --stress", "its speeds are of no use")
-    if (count := len(configs) * most) > 64:
+    if (count := len(configs) * request.most) > 64:
         asked = "--processes" if request.precision is None else "--precision"
         raise BadOption(f"{asked}: {count} processes are more than 64", "fewer --processes")
     each = request.recipe.epochs + request.warmup_epochs
@@ -342,14 +351,14 @@ def preview(request: RunRequest) -> Preview:
     plan = Plan(
         request.recipe, trained, configs, request.processes_per_config, request.warmup_epochs
     )
-    more = f" to {request.most_processes}" if request.precision else ""
+    more = f" to {request.most}" if request.precision else ""
     each = f"{request.processes_per_config}{more} processes"
     cores = host.cores()
     return Preview(
         noted,
         [(config.id, each) for config in configs],
         len(configs) * request.processes_per_config,
-        len(configs) * max(request.most_processes, request.processes_per_config),
+        len(configs) * request.most,
         estimate_s(plan, paces, cores),
         crowded(trained, configs, cores),
     )

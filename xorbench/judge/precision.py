@@ -33,8 +33,8 @@ def too_wide(run: Run) -> str:
 
 def reached(evidence: Evidence) -> str:
     """What became of `--precision`, in words; empty where it was not asked for."""
-    info, share = evidence.run.info, widest(evidence)
-    if info.precision is None or share is None:
+    info = evidence.run.info
+    if info.precision is None or (share := widest(evidence)) is None:
         return ""
     asked = f"--precision {percent(info.precision)}"
     if share <= info.precision:

@@ -24,10 +24,10 @@ from xorbench.universal.numba_math import (
     LANES,
     TrainKernel,
     Visits,
-    add_top,
     bit_reversed,
     clip,
     fill,
+    fold,
     hidden,
     jit,
     leaf,
@@ -52,11 +52,7 @@ def _step(
             leaf(stack, top, rows, visits[t], w, inverse)
         else:
             stack[top, :] = F0
-        filled = t
-        while filled & 1:  # as many halves are whole now as there are trailing ones
-            add_top(stack, top)
-            top -= 1
-            filled >>= 1
+        top = fold(stack, top, t)
     for i in range(SIZE * LANES):
         w[i] = w[i] - stack[0, i] * lr
 

@@ -176,10 +176,14 @@ def leaf(stack: Floats, top: int, rows: Floats, point: int, w: Floats, inverse: 
 
 
 @jit
-def add_top(stack: Floats, top: int) -> None:
-    """Add the topmost entry to the one below it: two halves become one."""
-    for i in range(SIZE * LANES):
-        stack[top - 1, i] += stack[top, i]
+def fold(stack: Floats, top: int, taken: int) -> int:
+    """Add up the halves that are whole after so many entries and this one; gives the new top."""
+    while taken & 1:  # as many are whole now as there are trailing ones
+        for i in range(SIZE * LANES):
+            stack[top - 1, i] += stack[top, i]
+        top -= 1
+        taken >>= 1
+    return top
 
 
 def bit_reversed(m: int) -> Integers:

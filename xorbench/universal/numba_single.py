@@ -18,9 +18,9 @@ from xorbench.universal.numba_math import (
     LANES,
     TrainKernel,
     Visits,
-    add_top,
     bit_reversed,
     fill,
+    fold,
     hidden,
     jit,
     leaf,
@@ -72,11 +72,7 @@ def _step(
             leaf(stack, top, rows, first + order[t], w, inverse)
         if count < LANES:
             _pad(stack, top, count)
-        filled = t
-        while filled & 1:  # as many halves are whole now as there are trailing ones
-            add_top(stack, top)
-            top -= 1
-            filled >>= 1
+        top = fold(stack, top, t)
     _sum_lanes(stack, m)
     for column in range(SIZE):
         moved = w[column * LANES] - stack[0, column * LANES] * lr
