@@ -11,7 +11,6 @@ share of each part from times taken around it inside the recorder.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -23,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from ratios import mean_ratio
 
-from xorbench.judge.stats import pooled
 from xorbench.measure.command_run import SITE
 from xorbench.report.text import to_markdown
 
@@ -117,7 +116,8 @@ def _timed_parts() -> dict[str, float]:
     original_states = listen.states
     listen.states = lambda: list(original_states())
     timed(listen, "states", "generators")
-    timed(listen.Digester, "start", "digests: parameters, buffers, batch, loss")
+    timed(listen.Digester, "start", "digests: batch, loss")
+    timed(listen.Digester, "start_all", "digests: parameters, buffers")
     timed(listen.Digester, "finish", "digests: fetched")
     timed(listen.Listener, "_hyperparameters", "hyperparameters")
     timed(sink.Sink, "write", "writing")
@@ -151,8 +151,7 @@ def compared(what: str, processes: int, steps: int) -> dict[str, str]:
             for on in (False, True) if turn % 2 == 0 else (True, False):
                 times = measured(what, steps, recorded(folder) if on else {})["times"]
                 medians[on].append(statistics.median(times[SKIPPED:]))
-    logs = [math.log(b / a) for a, b in zip(medians[False], medians[True], strict=True)]
-    ratio = pooled({what: logs})[what]
+    ratio = mean_ratio([b / a for a, b in zip(medians[False], medians[True], strict=True)])
     low, high = ratio.low or ratio.value, ratio.high or ratio.value
     return {
         "training": what,

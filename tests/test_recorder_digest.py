@@ -114,6 +114,26 @@ def test_the_digest_is_that_of_an_independent_implementation(
     assert of(raw.view(dtype)) == reference(data, str(dtype), [count])
 
 
+def test_many_at_once_have_the_digests_that_each_has_alone(digester: Digester, of: Digest) -> None:
+    """Small ones are summed together, large ones in part; so are many packs and sparse tensors."""
+    sizes = [0, 5, 1, 8_192, 8_193, 0, CHUNK, CHUNK + 1, 9 * CHUNK + 5, 300, *([8_000] * 70), 0]
+    sizes += [recorder.PACK, 5]
+    tensors = [normal(size) for size in sizes]
+    tensors += [normal(3, 4).T, normal(7).to(torch.bfloat16), torch.eye(3).to_sparse()]
+    started = digester.start_all(tensors)
+    parts = [one for one in started if not isinstance(one, Exception)]
+    assert digester.finish(parts) == [of(tensor) for tensor in tensors]
+
+
+def test_what_has_no_digest_costs_none_of_the_others(digester: Digester, of: Digest) -> None:
+    """The reason stands in its place."""
+    one, refused, other = digester.start_all([normal(3), normal(3).to("meta"), normal(4)])
+    assert isinstance(refused, NotRecorded)
+    assert not isinstance(one, Exception)
+    assert not isinstance(other, Exception)
+    assert digester.finish([one, other]) == [of(normal(3)), of(normal(4))]
+
+
 def test_a_number_alone_has_the_digest_of_its_bytes_and_no_shape(of: Digest) -> None:
     """A tensor of no dimension is not one of one element."""
     assert of(torch.tensor(3.5)) == reference(np.float32(3.5).tobytes(), "torch.float32", [])

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import zlib
 from array import array
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import Parameter, is_lazy
 
 NAME = "words32-splitmix64"
 CHUNK = 1 << 15  # words
-BLOCK = 8  # chunks that are widened to 64 bits at once on a CPU
+BLOCK = 2  # chunks that are widened to 64 bits at once by each thread of a CPU: they stay cached
+SMALL = 1 << 13  # words up to which tensors are digested together
+PACK = 1 << 22  # words that are put together, from which on they are digested
+MOST_PACKS = 64  # sets of sizes whose keys are kept
+MOST_CHUNKS = 32  # that are widened at once, however many threads there are: 8 MiB
 DEVICE_BLOCK = 256  # the same on an accelerator
 MASK = (1 << 64) - 1
 
@@ -32,6 +37,14 @@ class DigestPart(NamedTuple):
 
     total: Tensor
     seed: int
+
+
+class Waiting(NamedTuple):
+    """A tensor that waits to be digested with others: its words, and what is mixed in."""
+
+    words: Tensor
+    seed: int
+    place: int  # where its digest belongs
 
 
 def mix(value: int) -> int:
@@ -55,10 +68,59 @@ class Digester:
     def __init__(self) -> None:
         self._keys: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._buffer: Tensor | None = None
+        self._packs: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def start(self, tensor: Tensor) -> list[DigestPart]:
         """Begin a digest, nothing leaves the device. Raises `NotRecorded`."""
-        return [self._dense(dense) for dense in dense_parts(tensor)]
+        return [self._dense(*_words(dense)) for dense in dense_parts(tensor)]
+
+    def start_all(self, tensors: list[Tensor]) -> list[list[DigestPart] | Exception]:
+        """The same of many at once, in less time; what one of them raises stands in its place.
+
+        Large tensors of a CPU are summed one after the other, and all else of theirs, and the small
+        ones, at once: after work of many threads, small work is slow for a while.
+        """
+        found: list[list[DigestPart] | Exception] = []
+        pack: list[Waiting] = []
+        waiting = 0
+        for place, tensor in enumerate(tensors):
+            try:
+                every = [_words(dense) for dense in dense_parts(tensor)]
+                if len(every) == 1 and _packs(every[0][0]):
+                    pack.append(Waiting(*every[0], place))
+                    found.append([])
+                    waiting += every[0][0].numel()
+                else:
+                    found.append([self._dense(*one) for one in every])
+            except Exception as error:
+                found.append(error)
+            if waiting > PACK:
+                self._unpack(pack, found)
+                pack, waiting = [], 0
+        self._unpack(pack, found)
+        return found
+
+    def _unpack(self, pack: list[Waiting], found: list[list[DigestPart] | Exception]) -> None:
+        """Digest what was put together."""
+        if not pack:
+            return
+        small = [one for one in pack if one.words.numel() <= SMALL]
+        large = [one for one in pack if one.words.numel() > SMALL]
+        try:
+            words = [torch.cat([one.words for one in small]).to(torch.int64)] if small else []
+            sums = [self._chunk_sums(one.words) for one in large]
+            counts = [one.words.numel() for one in small], [one.numel() for one in sums]
+            keys, borders = self._pack_keys(*counts)
+            products = torch.cat([*words, *sums]).mul_(keys)
+            upto = products.new_zeros(products.numel() + 1)
+            torch.cumsum(products, 0, out=upto[1:])
+            totals = upto[borders].diff().unbind()
+        except Exception as error:
+            for one in pack:
+                found[one.place] = error
+            return
+        for one, total in zip([*small, *large], totals):  # noqa: B905 - Python 3.9
+            found[one.place] = [DigestPart(total, one.seed)]
 
     @staticmethod
     def finish(parts: list[list[DigestPart]]) -> list[str]:
@@ -75,23 +137,27 @@ class Digester:
             texts.append(f"{value:016x}")
         return texts
 
-    def _dense(self, tensor: Tensor) -> DigestPart:
-        words, size = _words(tensor)
-        seed = zlib.crc32(f"{tensor.dtype} {list(tensor.shape)} {size}".encode())
-        keys, chunk_keys = self._device_keys(tensor.device)
+    def _dense(self, words: Tensor, seed: int) -> DigestPart:
+        keys, chunk_keys = self._device_keys(words.device)
         count = words.numel()
-        if tensor.device.type != "cpu":
-            return DigestPart(self._on_device(words, keys, chunk_keys), mix(seed))
+        if words.device.type != "cpu":
+            return DigestPart(self._on_device(words, keys, chunk_keys), seed)
         if count <= CHUNK:
             # the same as with the first chunk's key, which is 1
-            return DigestPart(torch.dot(words.to(torch.int64), keys[:count]), mix(seed))
+            return DigestPart(torch.dot(words.to(torch.int64), keys[:count]), seed)
+        return DigestPart(_combined(self._chunk_sums(words), chunk_keys), seed)
+
+    def _chunk_sums(self, words: Tensor) -> Tensor:
+        """The sum of each chunk's products, on a CPU."""
+        keys, _ = self._device_keys(words.device)
         threads = torch.get_num_threads()
-        if self._buffer is None:
-            self._buffer = torch.empty((BLOCK, CHUNK), dtype=torch.int64)
+        block_chunks = min(BLOCK * threads, MOST_CHUNKS)
+        if self._buffer is None or len(self._buffer) != block_chunks:
+            self._buffer = torch.empty((block_chunks, CHUNK), dtype=torch.int64)
         sums = []
-        full = count // CHUNK
-        for first in range(0, full, BLOCK):
-            last = min(first + BLOCK, full)
+        full = words.numel() // CHUNK
+        for first in range(0, full, block_chunks):
+            last = min(first + block_chunks, full)
             block = self._buffer[: last - first]
             block.copy_(words[first * CHUNK : last * CHUNK].view(-1, CHUNK))
             # a product of integers has one thread, a sum has all of them
@@ -99,7 +165,20 @@ class Digester:
         rest = words[full * CHUNK :]
         if rest.numel():
             sums.append(torch.dot(rest.to(torch.int64), keys[: rest.numel()]).view(1))
-        return DigestPart(_combined(_joined(sums), chunk_keys), mix(seed))
+        return _joined(sums)
+
+    def _pack_keys(self, words: list[int], chunks: list[int]) -> tuple[Tensor, Tensor]:
+        """The keys of tensors of so many words and so many chunks, and the borders between them."""
+        sizes = (*words, -1, *chunks)
+        found = self._packs.get(sizes)
+        if found is None:
+            if len(self._packs) >= MOST_PACKS:
+                self._packs.clear()
+            keys, chunk_keys = self._device_keys(torch.device("cpu"))
+            every = [*(keys[:count] for count in words), *(chunk_keys[:count] for count in chunks)]
+            borders = torch.tensor([0, *words, *chunks]).cumsum(0)
+            found = self._packs[sizes] = (torch.cat(every), borders)
+        return found
 
     @staticmethod
     def _on_device(words: Tensor, keys: Tensor, chunk_keys: Tensor) -> Tensor:
@@ -139,8 +218,15 @@ def _combined(sums: Tensor, chunk_keys: Tensor) -> Tensor:
     return (sums * chunk_keys[: sums.numel()]).sum()
 
 
+def _packs(words: Tensor) -> bool:
+    """Whether a tensor is digested with others: one of a CPU, small, or so large that sums are."""
+    count = words.numel()
+    large = CHUNK < count <= CHUNK * CHUNK
+    return words.device.type == "cpu" and (count <= SMALL or large)
+
+
 def _words(tensor: Tensor) -> tuple[Tensor, int]:
-    """The bytes of a dense tensor in logical order as 32-bit words, zeros added; and their number.
+    """The bytes of a dense tensor in logical order as 32-bit words, zeros added; what is mixed in.
 
     A copy is made only where the tensor is not contiguous, not aligned, or not whole words.
     """
@@ -151,17 +237,29 @@ def _words(tensor: Tensor) -> tuple[Tensor, int]:
     flat = tensor.contiguous().view(-1)
     if flat.stride() != (1,):  # one element counts as contiguous whatever its stride is
         flat = flat.as_strided((flat.numel(),), (1,))
+    width = flat.element_size()
+    size = flat.numel() * width
+    seed = _seed(tensor.dtype, tensor.shape, size)
+    if width % 4 == 0 and flat.data_ptr() % 4 == 0:
+        return flat.view(torch.int32), seed
     raw = flat.view(torch.uint8)
-    size = raw.numel()
     short = -size % 4
     if short or raw.storage_offset() % 4 or raw.data_ptr() % 4:
         raw = torch.cat([raw, raw.new_zeros(short)])
-    return raw.view(torch.int32), size
+    return raw.view(torch.int32), seed
+
+
+@lru_cache(maxsize=4_096)
+def _seed(dtype: torch.dtype, shape: torch.Size, size: int) -> int:
+    return mix(zlib.crc32(f"{dtype} {list(shape)} {size}".encode()))
 
 
 def dense_parts(tensor: Tensor) -> list[Tensor]:
     """The dense tensors that hold a tensor's data. Raises `NotRecorded`."""
     kind = type(tensor)
+    if kind is Parameter and tensor.is_cpu and tensor.layout == torch.strided:
+        _require_bytes(tensor)
+        return [tensor.detach()]
     if tensor.device.type == "meta":
         raise NotRecorded("on the meta device")
     if kind.__name__ == "DTensor" and hasattr(tensor, "_local_tensor"):

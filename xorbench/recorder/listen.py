@@ -86,6 +86,7 @@ class Listener:
         self._stepping: list[int] = []
         self._names = WeakIdKeyDictionary()
         self._told: set[str] = set()
+        self._named: dict[str, weakref.ref[Tensor]] = {}
         self._new: dict[str, list[Any]] = {}
         self._hyper: dict[str, str] = {}
         self._changed: dict[str, Any] = {}
@@ -272,10 +273,8 @@ class Listener:
             self.detail.starting = self._step in self.options.keep
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
-            self._held = []
-            for kind, name, tensor in self._weights():
-                self._held.append((kind, name, tensor))
-                self.tensor(kind, name, tensor)
+            self._held = list(self._weights())
+            self._tensors(self._held)
             self.detail.starting = False
         if self._step == self.options.stop_after:
             self._stop()
@@ -349,11 +348,33 @@ class Listener:
 
     def tensor(self, kind: str, identity: str, tensor: Tensor, /, **more: Any) -> None:
         """Add the digest of a tensor, or why it has none."""
+        try:
+            started: list[DigestPart] | Exception = self.digester.start(tensor)
+        except Exception as error:
+            started = error
+        self._started(kind, identity, tensor, started, more)
+
+    def _tensors(self, some: list[tuple[str, str, Tensor]]) -> None:
+        """As `tensor`, of many at once: kind, identity and tensor of each."""
+        every = self.digester.start_all([tensor for _, _, tensor in some])
+        for (kind, identity, tensor), started in zip(some, every):  # noqa: B905 - Python 3.9
+            self._started(kind, identity, tensor, started, {})
+
+    def _started(
+        self,
+        kind: str,
+        identity: str,
+        tensor: Tensor,
+        started: list[DigestPart] | Exception,
+        more: dict[str, Any],
+    ) -> None:
+        """Add a digest under way, or what went wrong with it."""
         if len(self._events) >= MOST_EVENTS:
             self._left_out += 1
             return
         try:
-            parts = self.digester.start(tensor)
+            if isinstance(started, Exception):
+                raise started
             more.update(self.detail.kept(tensor))
         except NotRecorded as error:
             self.add(kind, identity, None, not_recorded=str(error), **more)
@@ -362,7 +383,7 @@ class Listener:
             self.add(kind, identity, None, not_recorded=self._failed(error), **more)
             return
         event: EventLine = [kind, identity, None, more] if more else [kind, identity, None]
-        self._events.append((event, parts))
+        self._events.append((event, started))
 
     def _inputs(self, call: str, inputs: Any) -> None:
         for path, value in values(inputs):
@@ -495,12 +516,18 @@ class Listener:
     def name_again(self) -> None:
         """Tell the names of parameters and buffers once more, with the next step."""
         self._told.clear()
+        self._named.clear()
 
     def _tell(self, identity: str, tensor: Tensor) -> None:
         """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
+        known = self._named.get(identity)
+        if known is not None and known() is tensor:
+            return
         name = self._names.get(tensor, "")
         if is_lazy(tensor):  # it has no shape yet
             return
+        if name:
+            self._named[identity] = weakref.ref(tensor)
         if f"{identity} {name}" not in self._told:
             self._told.add(f"{identity} {name}")
             self._new[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]

@@ -1,0 +1,21 @@
+"""Ratios that were taken again and again, as one figure with its interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xorbench.judge.stats import Estimate, pooled
+
+
+def mean_ratio(ratios: Sequence[float]) -> Estimate:
+    """Their geometric mean with its 95% interval (Student's t of the logarithms)."""
+    return pooled({"": list(np.log(np.asarray(ratios)))})[""]
+
+
+def shown(ratios: Sequence[float], form: str = ".3f") -> str:
+    """The same as text: `0.984 [0.982, 0.987]`; no interval of a single one."""
+    found = mean_ratio(ratios)
+    value = format(found.value, form)
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} [{format(found.low, form)}, {format(found.high, form)}]"
