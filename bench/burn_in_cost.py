@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import t as student
+from ratios import shown
 
 from xorbench.plan import processor
 from xorbench.probes.burn import SLOWER, TURN_S, TYPES, DeviceBurnIn, ProductUnit, quickest
@@ -104,16 +103,13 @@ def _memory(device: torch.device, rounds: int) -> dict[str, str]:
 
 def _ratio(bare: Callable[[int], float], verified: Callable[[int], float], rounds: int) -> str:
     """How fast the verified one is, in parts of the bare one: geometric mean over the rounds."""
-    logs = []
+    ratios = []
     for number in range(-1, rounds):
         order = (bare, verified) if number % 2 else (verified, bare)
         seconds = {act: act(max(0, number)) for act in order}
         if number >= 0:  # the first warms up
-            logs.append(math.log(seconds[bare] / seconds[verified]))
-    middle = float(np.mean(logs))
-    half = float(student.ppf(0.975, rounds - 1) * np.std(logs, ddof=1) / math.sqrt(rounds))
-    low, value, high = (math.exp(middle + off) for off in (-half, 0, half))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            ratios.append(seconds[bare] / seconds[verified])
+    return shown(ratios)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import psutil
 import torch
-from scipy.special import stdtrit
+from ratios import shown
 
 from xorbench.plan import processor
 from xorbench.plan.case import Case
@@ -34,21 +34,8 @@ from xorbench.workload.loop import Training
 BATCH_SIZE = 128
 ENGINES = ("loader", "fetch", "tensor", "replay", "universal")
 SIZES = (2_500, 25_000, 250_000)
+FORM = ",.4g"
 Act = Callable[[], object]
-
-
-def estimate(values: Sequence[float]) -> tuple[float, float, float]:
-    """Geometric mean and its 95% interval."""
-    logs, n = np.log(values), len(values)
-    margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5
-    low, value, high = np.exp([logs.mean() - margin, logs.mean(), logs.mean() + margin])
-    return float(value), float(low), float(high)
-
-
-def shown(values: Sequence[float]) -> str:
-    """An estimate in one column."""
-    value, low, high = estimate(values)
-    return f"{value:10,.4g} [{low:,.4g}, {high:,.4g}]"
 
 
 def rounds(acts: dict[str, Act], loops: dict[str, int], count: int) -> dict[str, list[float]]:
@@ -78,7 +65,10 @@ def side_by_side(count: int) -> None:
     times = rounds(acts, {"replay": 8, "universal": 8, "tensor": 2, "fetch": 2}, count)
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(times["loader"], seconds, strict=True)]
-        print(f"{name:10} epochs/s {shown([1 / s for s in seconds])}   ÷ loader {shown(ratios)}")
+        print(
+            f"{name:10} epochs/s {shown([1 / s for s in seconds], FORM)}"
+            f"   ÷ loader {shown(ratios, FORM)}"
+        )
 
 
 def profile(count: int) -> None:
@@ -155,9 +145,10 @@ def linear(count: int) -> None:
             ratio = [a / b for a, b in zip(each[size], each[SIZES[0]], strict=True)]
             command = [sys.executable, __file__, "--memory", engine, str(size)]
             grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            nanoseconds = shown([t * 1e9 for t in each[size]], FORM)
             print(
-                f"{engine:8}{size:9,} points {shown([t * 1e9 for t in each[size]])} ns a sample"
-                f"   ÷ {SIZES[0]:,} {shown(ratio)}   {grown.strip()}"
+                f"{engine:8}{size:9,} points {nanoseconds} ns a sample"
+                f"   ÷ {SIZES[0]:,} {shown(ratio, FORM)}   {grown.strip()}"
             )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import stdtrit
+from ratios import shown
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -79,19 +79,11 @@ def one_process(seed: int) -> None:
                 steps.append(time.perf_counter() - start)
                 ours.append(epoch.epoch_s)
     found = {
-        "epoch": float(np.median(np.log(theirs) - np.log(ours))),
-        "step": float(np.median(np.log(theirs) - np.log(steps))),
+        "epoch": float(np.median(np.divide(theirs, ours))),
+        "step": float(np.median(np.divide(theirs, steps))),
         "digests": [epoch.digest, bare_digest],
     }
     print(json.dumps(found))
-
-
-def shown(logs: list[float]) -> str:
-    """Geometric mean and its 95% interval."""
-    n, mean = len(logs), float(np.mean(logs))
-    margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5
-    low, value, high = np.exp([mean - margin, mean, mean + margin])
-    return f"{value:.4f} [{low:.4f}, {high:.4f}], n = {n} processes"
 
 
 def beside_a_bare_loop(processes: int) -> None:
@@ -104,8 +96,9 @@ def beside_a_bare_loop(processes: int) -> None:
     digests = {digest for one in found for digest in one["digests"]}
     assert len(digests) == 1, digests
     print(f"final digest of both, in every process: {digests.pop()}")
-    print(f"harness ÷ bare throughput, timed epoch: {shown([one['epoch'] for one in found])}")
-    print(f"… the whole step, with the digest:      {shown([one['step'] for one in found])}")
+    for title, part in (("timed epoch", "epoch"), ("the whole step, with the digest", "step")):
+        ratio = shown([one[part] for one in found], ".4f")
+        print(f"harness ÷ bare throughput, {title}: {ratio}, n = {processes} processes")
 
 
 def parts_of(folder: Path, began: float, ended: float) -> dict[str, float]:

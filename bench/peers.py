@@ -35,11 +35,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import torch
+from ratios import shown
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from xorbench.judge.stats import pooled
 from xorbench.plan import processor
 from xorbench.report.text import to_markdown
 from xorbench.universal import numba_backend, numba_single, spec
@@ -268,12 +268,6 @@ def limit() -> tuple[float, float]:
 # ------------------------------------------------------------------------------------ the table
 
 
-def ratio(a: list[float], b: list[float]) -> str:
-    """How many times `b` is `a`, paired: the geometric mean, and its interval."""
-    found = pooled({"": list(np.log(np.asarray(a) / np.asarray(b)))})[""]
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-
-
 def main() -> int:
     """Time every round, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -305,7 +299,9 @@ def main() -> int:
         {
             "peer": name,
             "model-epochs/s": f"{np.median(values):,.0f}",
-            "xorbench ÷ peer": ratio(speeds[mine[f"{MODELS} models" in name]], values),
+            "xorbench ÷ peer": shown(
+                np.divide(speeds[mine[f"{MODELS} models" in name]], values), ".3g"
+            ),
             "n": str(rounds),
         }
         for name, values in speeds.items()

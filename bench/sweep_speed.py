@@ -10,11 +10,11 @@ geometric mean over the rounds, its interval Student's t (95%). One process, sta
 import argparse
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
+from ratios import shown
 
 from xorbench.plan import processor
 from xorbench.plan.case import Case
@@ -24,6 +24,7 @@ from xorbench.process import sweep_ops
 from xorbench.universal.backends import available_cores
 from xorbench.workload.loop import Training
 
+FORM = ",.2f"
 BATCH_SIZE = 128
 LOOP_EPOCHS = 60  # of one model, after a warm-up
 SWEPT = universal(Recipe(), BATCH_SIZE, drop_last=True)
@@ -56,15 +57,6 @@ def swept(session: sweep_ops.SweepSession, seeds: int) -> float:
     return seeds * SWEPT["epochs"] / (time.perf_counter() - start)
 
 
-def estimate(values: Sequence[float]) -> str:
-    """Geometric mean with its 95% interval."""
-    logs = np.log(values)
-    n = len(logs)
-    margin = float(stdtrit(n - 1, 0.975)) * float(np.std(logs, ddof=1)) / n**0.5 if n > 1 else 0.0
-    low, value, high = np.exp([logs.mean() - margin, logs.mean(), logs.mean() + margin])
-    return f"{value:12,.2f}   [{low:,.2f}, {high:,.2f}]"
-
-
 def main() -> None:
     """Time every round, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,9 +86,9 @@ def main() -> None:
     )
     print(f"start-up, apart: {', '.join(f'{s:.2f} s' for _, s in sessions.values())}")
     for name, values in rates.items():
-        print(f"{name:32} {estimate(values)} model-epochs/s")
-    print(f"{'sweep on one core ÷ loop':32} {estimate(one / loop)}")
-    print(f"{'two cores ÷ one core':32} {estimate(two / one)}")
+        print(f"{name:32} {shown(values, FORM)} model-epochs/s")
+    print(f"{'sweep on one core ÷ loop':32} {shown(one / loop, FORM)}")
+    print(f"{'two cores ÷ one core':32} {shown(two / one, FORM)}")
 
 
 if __name__ == "__main__":

@@ -18,13 +18,11 @@ judged as one of four, by Bonferroni, since its neighbours are slowed too.
 import argparse
 import json
 import math
-import os
-import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -32,7 +30,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from timing_task import ROUNDS
+from timing_tools import TOOLS, installed
 
 from xorbench.judge.compare import compare, decide
 from xorbench.judge.evidence import Evidence
@@ -52,7 +50,7 @@ from xorbench.report.runs import machine_line
 from xorbench.report.text import to_markdown
 
 OUT: Final = Path("results/timing-trust")
-TASK: Final = Path(__file__).with_name("timing_task.py")
+GATE: Final = 5  # per cent, from which the other tools are to call a run slower
 PERCENTS: Final = (1, 2, 3, 5, 10)
 THRESHOLDS: Final = (0.02, 0.05)
 CASES: Final = tuple(
@@ -120,96 +118,26 @@ def _run(out: Path, name: str, faults: dict[str, int]) -> None:
 # The same task, given to other tools
 
 
-def pytest_benchmark(out: Path, stretch: int) -> Path:
-    """One run of the task by pytest-benchmark, saved."""
-    _ask([sys.executable, "-m", "pytest", "-q", str(TASK), f"--benchmark-json={out}"], stretch)
-    return out
-
-
-def pytest_benchmark_alarm(a: Path, b: Path) -> bool:
-    """What `--benchmark-compare-fail=median:5%` decides of two saved runs."""
-    medians = [json.loads(p.read_text())["benchmarks"][0]["stats"]["median"] for p in (a, b)]
-    return bool(medians[1] > 1.05 * medians[0])
-
-
-def pyperf(out: Path, stretch: int) -> Path:
-    """One run of the task by pyperf: five processes of twenty values."""
-    out.unlink(missing_ok=True)
-    few = ["--processes=5", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
-    _ask([sys.executable, str(TASK), "pyperf", *few, "-o", str(out)], stretch)
-    return out
-
-
-def pyperf_alarm(a: Path, b: Path) -> bool:
-    """What `pyperf compare_to --min-speed=5` says of two saved runs."""
-    command = [sys.executable, "-m", "pyperf", "compare_to", "--min-speed=5", str(a), str(b)]
-    return "slower" in _ask(command, 0)
-
-
-def hyperfine(out: Path, stretch: int) -> Path:
-    """One run of the task by hyperfine: the whole process, five times."""
-    task = f"{sys.executable} {TASK} whole"
-    _ask(["hyperfine", "--runs=5", "--warmup=1", f"--export-json={out}", task], stretch)
-    return out
-
-
-def hyperfine_alarm(a: Path, b: Path) -> bool:
-    """Hyperfine has no gate: here, a median more than 5% longer."""
-    medians = [json.loads(p.read_text())["results"][0]["median"] for p in (a, b)]
-    return bool(medians[1] > 1.05 * medians[0])
-
-
-def _ask(command: Sequence[str], stretch: int) -> str:
-    environment = {**os.environ, "STRETCH": str(stretch)}
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    if ended.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{ended.stdout}{ended.stderr}")
-    return ended.stdout
-
-
-TOOLS: Final[dict[str, tuple[Callable[[Path, int], Path], Callable[[Path, Path], bool]]]] = {
-    "pytest-benchmark": (pytest_benchmark, pytest_benchmark_alarm),
-    "pyperf": (pyperf, pyperf_alarm),
-    "hyperfine": (hyperfine, hyperfine_alarm),
-}
-
-
-GATES: Final = {
-    "pytest-benchmark": f"--benchmark-compare-fail=median:5% (1 process, {ROUNDS} epochs)",
-    "pyperf": "compare_to --min-speed=5 (5 processes of 20 epochs)",
-    "hyperfine": f"none of its own: median + 5% (5 whole processes of {ROUNDS} epochs)",
-}
-
-
 def tools(out: Path, rounds: int) -> None:
     """Two runs of the same code and one of code slowed by 10%, by every tool, so many times."""
     log = out / "tools.jsonl"
     out.mkdir(parents=True, exist_ok=True)
     for _ in range(rounds):
-        for name, (measure, alarm) in TOOLS.items():
-            if _missing(name):
-                print(f"{name} is not installed: skipped", file=sys.stderr)
-                continue
+        for name, tool in installed().items():
             begun = time.monotonic()
             a, b, c = (
-                measure(out / f"{name}-{side}.json", stretch)
+                tool.measure(out / f"{name}-{side}.json", stretch)
                 for side, stretch in (("a", 0), ("b", 0), ("c", 10))
             )
             row = {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "tool": name,
-                "same": alarm(a, b),
-                "slowed": alarm(b, c),
+                "same": tool.alarm(a, b, GATE),
+                "slowed": tool.alarm(b, c, GATE),
                 "seconds": (time.monotonic() - begun) / 3,
             }
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-
-
-def _missing(name: str) -> bool:
-    if name == "pyperf":
-        return subprocess.run([sys.executable, "-c", "import pyperf"], check=False).returncode != 0
-    return name == "hyperfine" and shutil.which("hyperfine") is None
 
 
 # The report
@@ -389,13 +317,13 @@ def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
     shown = [_our_gate(runs)]
-    for name, gate in GATES.items():
+    for name, tool in TOOLS.items():
         mine = [row for row in rows if row["tool"] == name and "at" in row]
         if mine:
             shown.append(
                 {
                     "tool": name,
-                    "gate": gate,
+                    "gate": tool.gate(GATE),
                     "same code, called slower": _share(sum(r["same"] for r in mine), len(mine)),
                     "10% slower, caught": _share(sum(r["slowed"] for r in mine), len(mine)),
                     "a run takes (s)": float(np.median([row["seconds"] for row in mine])),

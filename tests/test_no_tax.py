@@ -1,6 +1,6 @@
 """The bench of the harness's own cost: what a run's time goes into, and its bare loop."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -9,18 +9,14 @@ import pytest
 from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 
-BENCH = Path(__file__).parents[1] / "bench" / "no_tax.py"
+BENCH = Path(__file__).parents[1] / "bench"
 
 
-@pytest.fixture(scope="module")
-def no_tax() -> ModuleType:
+@pytest.fixture
+def no_tax(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("no_tax", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(BENCH)
+    return importlib.import_module("no_tax")
 
 
 def test_the_parts_of_a_run_add_up(quick_folder: Path, no_tax: ModuleType) -> None:

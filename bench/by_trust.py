@@ -1,0 +1,198 @@
+"""How far `compare RUN --by SETTING` can be trusted: false alarms, and slowdowns that it catches.
+
+    python bench/by_trust.py record --runs 100              # resumable, nothing else running
+    python bench/by_trust.py record --runs 100 --noise      # the same beside bench/noise.py
+    python bench/by_trust.py tools --rounds 20 --noise      # the same question put to other tools
+    python bench/by_trust.py report --to FILE.md            # judges what is recorded
+
+Each run trains one case under two settings that do nothing on a CPU, so four times in every
+process, and one of the four has its epochs really stretched by 3%. `--by tf32` then compares two
+pairs: in one B is slower by 3%, in the other it is the same code. So a run is one slowdown to be
+caught, and one chance of a false alarm. The other tools get the same task: A and B in turn, B
+stretched by 3%; each A is compared with the next A too.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from noise import noise
+from timing_tools import TOOLS, installed
+
+from xorbench.judge.by_axis import AxisComparison, AxisPair, by_axis
+from xorbench.judge.stats import wilson
+from xorbench.observe import loading
+from xorbench.plan.axes import AXES
+from xorbench.report.text import to_markdown
+
+OUT: Final = Path("results/by-trust")
+PERCENT: Final = 3
+THRESHOLD: Final = 1.5  # per cent: half of what is to be caught
+CASE: Final = "cpu-loader-b128-pin0-drop1-w0-s0"
+SLOWED: Final = f"{CASE}-tf32=1"
+AXIS: Final = next(axis for axis in AXES if axis.name == "tf32")
+RUN: Final = (
+    *("--devices", "cpu", "--batch-sizes", "128", "--pin-memory", "false", "--drop-last", "true"),
+    *("--non-blocking", "false,true", "--tf32", "false,true"),
+    *("--lr", "0.3", "--epochs", "40", "--processes", "3"),
+    *("--inject", f"delay:percent={PERCENT},cases={SLOWED}"),
+)
+
+
+def record(out: Path, runs: int, noisy: bool) -> None:
+    """Make the runs that are missing, each noted in a file as it ends."""
+    folder = out / _load(noisy)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "runs.jsonl"
+    for number in range(_lines(log), runs):
+        command = [sys.executable, "-m", "xorbench", "run", *RUN, "--out", str(folder)]
+        with _disturbed(noisy, number) as told:
+            began = time.monotonic()
+            ended = subprocess.run(command, check=False, capture_output=True, text=True)
+            seconds = time.monotonic() - began
+        if ended.returncode:
+            sys.exit(f"run {number}: exit code {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        run = (folder / "latest").resolve().name
+        _note(log, {"run": run, "seconds": seconds, "noise": told()})
+
+
+def tools(out: Path, rounds: int, noisy: bool) -> None:
+    """A and B by each tool, so many times."""
+    folder = out / _load(noisy)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tool in installed().items():
+        log = folder / f"{name}.jsonl"
+        for number in range(_lines(log), rounds + 1):
+            with _disturbed(noisy, number):
+                began = time.monotonic()
+                last, a, b = (folder / f"{name}-{side}.json" for side in ("last", "a", "b"))
+                tool.measure(a, 0)
+                tool.measure(b, PERCENT)
+                row = {"caught": tool.alarm(a, b, THRESHOLD)}
+                if last.exists():
+                    row["false alarm"] = tool.alarm(last, a, THRESHOLD)
+                seconds = time.monotonic() - began
+            a.replace(last)
+            _note(log, {**row, "seconds": seconds / 2})
+
+
+def _load(noisy: bool) -> str:
+    return "noise" if noisy else "quiet"
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _note(log: Path, row: dict[str, Any]) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(log.parent.name, row, flush=True)
+
+
+@contextmanager
+def _disturbed(noisy: bool, seed: int) -> Iterator[Any]:
+    if not noisy:
+        yield lambda: None
+        return
+    with noise(seed) as told:
+        yield lambda: told.share
+
+
+def judged(folder: Path, threshold: float) -> list[AxisComparison]:
+    """Each run that is noted, judged; `threshold` is a share."""
+    rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    runs = (loading.load(folder / "runs" / row["run"]) for row in rows)
+    return [by_axis(run, AXIS, threshold=threshold) for run in runs]
+
+
+def report(out: Path) -> str:
+    """One table: what was caught, and what was a false alarm."""
+    rows = []
+    for folder in sorted(out.iterdir(), reverse=True):
+        if (folder / "runs.jsonl").exists():
+            log = pd.read_json(folder / "runs.jsonl", lines=True)
+            for threshold in (1.0, THRESHOLD, 2.0):
+                found = judged(folder, threshold / 100)
+                rows.append(_row(folder.name, f"`compare --by`, {threshold:g}%", log, found))
+        for name, tool in TOOLS.items():
+            if (folder / f"{name}.jsonl").exists():
+                log = pd.read_json(folder / f"{name}.jsonl", lines=True)
+                rows.append(
+                    {
+                        "load": folder.name,
+                        "tool and gate": f"{name}, {tool.gate(THRESHOLD)}",
+                        f"{PERCENT}% slower, caught": _share(log["caught"]),
+                        "same code, false alarm": _share(log["false alarm"].dropna()),
+                        "seconds, median and most": _seconds(2 * log["seconds"]),
+                    }
+                )
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _row(
+    load: str, gate: str, log: pd.DataFrame, found: Sequence[AxisComparison]
+) -> dict[str, str]:
+    slowed, same = ([_pair(one, wanted) for one in found] for wanted in (True, False))
+    ratios = [math.log(pair.speed.ratio) for pair in same]
+    return {
+        "load": load,
+        "tool and gate": gate,
+        f"{PERCENT}% slower, caught": _share(p.speed.verdict == "slower" for p in slowed),
+        "same code, false alarm": _share(p.speed.verdict in ("slower", "faster") for p in same),
+        "interval covers the truth": _share(
+            (p.speed.low or 0) <= true <= (p.speed.high or math.inf)
+            for pairs, true in ((slowed, 1 + PERCENT / 100), (same, 1.0))
+            for p in pairs
+        ),
+        "same code, deviation of B ÷ A (%)": f"{100 * np.std(ratios, ddof=1):.2f}",
+        "seconds, median and most": _seconds(log["seconds"]),
+    }
+
+
+def _pair(found: AxisComparison, slowed: bool) -> AxisPair:
+    return next(pair for pair in found.pairs if (pair.b == SLOWED) is slowed)
+
+
+def _share(found: Any) -> str:
+    every = [bool(one) for one in found]
+    low, high = wilson(sum(every), len(every))
+    return f"{sum(every)}/{len(every)} [{100 * low:.0f}, {100 * high:.0f}]%"
+
+
+def _seconds(some: Any) -> str:
+    return f"{np.median(some):.0f}, {np.max(some):.0f}"
+
+
+def main() -> None:
+    """Record, put the question to other tools, or report."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("record", "tools", "report"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--noise", action="store_true", help="beside bursts of other programs")
+    parser.add_argument("--to", type=Path, help="write the report to this file")
+    given = parser.parse_args()
+    if given.what == "record":
+        record(given.out, given.runs, given.noise)
+    elif given.what == "tools":
+        tools(given.out, given.rounds, given.noise)
+    else:
+        text = report(given.out)
+        print(text)
+        if given.to:
+            given.to.write_text(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

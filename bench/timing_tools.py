@@ -1,0 +1,113 @@
+"""One epoch of one case, given to the tools that time Python code and commands."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from timing_task import ROUNDS
+
+TASK: Final = Path(__file__).with_name("timing_task.py")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool: how it saves a run of the task, and what it says of two of them.
+
+    Attributes:
+        measure: writes a run to a file; each epoch is stretched by so many per cent.
+        alarm: whether B is called slower than A from so many per cent on.
+        called: its gate in words, with `{}` for the per cent.
+        is_here: whether it is installed.
+    """
+
+    measure: Callable[[Path, int], Path]
+    alarm: Callable[[Path, Path, float], bool]
+    called: str
+    is_here: Callable[[], bool]
+
+    def gate(self, percent: float) -> str:
+        """Its gate in words."""
+        return self.called.format(f"{percent:g}")
+
+
+def _pytest_benchmark(out: Path, stretch: int) -> Path:
+    _ask([sys.executable, "-m", "pytest", "-q", str(TASK), f"--benchmark-json={out}"], stretch)
+    return out
+
+
+def _pytest_benchmark_alarm(a: Path, b: Path, percent: float) -> bool:
+    medians = [_read(p)["benchmarks"][0]["stats"]["median"] for p in (a, b)]
+    return bool(medians[1] > (1 + percent / 100) * medians[0])
+
+
+def _pyperf(out: Path, stretch: int) -> Path:
+    out.unlink(missing_ok=True)
+    few = ["--processes=5", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
+    _ask([sys.executable, str(TASK), "pyperf", *few, "-o", str(out)], stretch)
+    return out
+
+
+def _pyperf_alarm(a: Path, b: Path, percent: float) -> bool:
+    gate = f"--min-speed={percent:g}"
+    return "slower" in _ask([sys.executable, "-m", "pyperf", "compare_to", gate, str(a), str(b)], 0)
+
+
+def _hyperfine(out: Path, stretch: int) -> Path:
+    task = f"{sys.executable} {TASK} whole"
+    _ask(["hyperfine", "--runs=5", "--warmup=1", f"--export-json={out}", task], stretch)
+    return out
+
+
+def _hyperfine_alarm(a: Path, b: Path, percent: float) -> bool:
+    medians = [_read(p)["results"][0]["median"] for p in (a, b)]
+    return bool(medians[1] > (1 + percent / 100) * medians[0])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _ask(command: Sequence[str], stretch: int) -> str:
+    environment = {**os.environ, "STRETCH": str(stretch)}
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
+
+
+TOOLS: Final = {
+    "pytest-benchmark": Tool(
+        _pytest_benchmark,
+        _pytest_benchmark_alarm,
+        f"--benchmark-compare-fail=median:{{}}% (1 process, {ROUNDS} epochs)",
+        lambda: True,
+    ),
+    "pyperf": Tool(
+        _pyperf,
+        _pyperf_alarm,
+        "compare_to --min-speed={} (5 processes of 20 epochs)",
+        lambda: find_spec("pyperf") is not None,
+    ),
+    "hyperfine": Tool(
+        _hyperfine,
+        _hyperfine_alarm,
+        f"none of its own: median + {{}}% (5 whole processes of {ROUNDS} epochs)",
+        lambda: shutil.which("hyperfine") is not None,
+    ),
+}
+
+
+def installed() -> dict[str, Tool]:
+    """The tools that are here; a word on standard error about each that is not."""
+    for name, tool in TOOLS.items():
+        if not tool.is_here():
+            print(f"{name} is not installed: skipped", file=sys.stderr)
+    return {name: tool for name, tool in TOOLS.items() if tool.is_here()}
