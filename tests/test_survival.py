@@ -1,5 +1,6 @@
 """Nothing observed is lost, whatever dies: processes, the orchestrator, the disk."""
 
+import contextlib
 import json
 import os
 import random
@@ -167,6 +168,23 @@ def test_a_run_killed_before_its_last_word_is_finished_by_resume(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
     assert xorbench("run", "--resume", copied.name).returncode == 0
     assert loading.load(copied).info.finished
+
+
+def test_a_run_that_was_stressed_is_resumed_under_stress(copied: Path, tmp_path: Path) -> None:
+    """What kept the processor busy when it was stopped keeps it busy again, until it ends."""
+    info = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(info | {"stress": "cpu", "finished": None}))
+    for name in ("epochs.jsonl", "results.jsonl"):
+        lines = (copied / name).read_text().splitlines(keepends=True)
+        (copied / name).write_text("".join(lines[:-1]))
+    with subprocess.Popen(command("run", "--resume", copied.name), cwd=tmp_path) as resumed:
+        beside: list[psutil.Process] = []
+        while resumed.poll() is None and not beside:
+            with contextlib.suppress(psutil.NoSuchProcess):  # one of them has just ended
+                beside = [p for p in children(resumed) if "stressors" in " ".join(p.cmdline())]
+        assert beside
+        assert resumed.wait(timeout=120) in (0, 1)
+    assert gone(beside)
 
 
 def test_a_gutted_run_is_no_pass(copied: Path, xorbench: Xorbench) -> None:

@@ -134,10 +134,12 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
         for slot in slots:
             used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]
             slot.starts = len(used)
-        start = starter(store.log_path, before.info.timeout_s)
+        info = before.info
+        start = starter(store.log_path, info.timeout_s)
         with terminable(), running(slots, start, _load_reports):
-            runner = _resumed(before, before.info, store, slots, start, progress)
-            interrupted = _to_the_end(runner, store, start, progress)
+            runner = _resumed(before, info, store, slots, start, progress)
+            with stressed(info.stress, staged(), _to_stress(info.cases, slots[0].machine)):
+                interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
