@@ -18,7 +18,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,10 +26,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from noise import noise
+from ratios import share
 from timing_tools import TOOLS, installed
 
 from xorbench.judge.by_axis import AxisComparison, AxisPair, by_axis
-from xorbench.judge.stats import wilson
 from xorbench.observe import loading
 from xorbench.plan.axes import AXES
 from xorbench.report.text import to_markdown
@@ -43,7 +43,7 @@ AXIS: Final = next(axis for axis in AXES if axis.name == "tf32")
 RUN: Final = (
     *("--devices", "cpu", "--batch-sizes", "128", "--pin-memory", "false", "--drop-last", "true"),
     *("--non-blocking", "false,true", "--tf32", "false,true"),
-    *("--lr", "0.3", "--epochs", "40", "--processes", "3"),
+    *("--lr", "0.3", "--epochs", "40", "--processes", "4"),
     *("--inject", f"delay:percent={PERCENT},cases={SLOWED}"),
 )
 
@@ -82,7 +82,7 @@ def tools(out: Path, rounds: int, noisy: bool) -> None:
                     row["false alarm"] = tool.alarm(last, a, THRESHOLD)
                 seconds = time.monotonic() - began
             a.replace(last)
-            _note(log, {**row, "seconds": seconds / 2})
+            _note(log, {**row, "seconds": seconds})
 
 
 def _load(noisy: bool) -> str:
@@ -108,21 +108,15 @@ def _disturbed(noisy: bool, seed: int) -> Iterator[Any]:
         yield lambda: told.share
 
 
-def judged(folder: Path, threshold: float) -> list[AxisComparison]:
-    """Each run that is noted, judged; `threshold` is a share."""
-    rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
-    runs = (loading.load(folder / "runs" / row["run"]) for row in rows)
-    return [by_axis(run, AXIS, threshold=threshold) for run in runs]
-
-
 def report(out: Path) -> str:
     """One table: what was caught, and what was a false alarm."""
     rows = []
     for folder in sorted(out.iterdir(), reverse=True):
         if (folder / "runs.jsonl").exists():
             log = pd.read_json(folder / "runs.jsonl", lines=True)
+            runs = [loading.load(folder / "runs" / name) for name in log["run"]]
             for threshold in (1.0, THRESHOLD, 2.0):
-                found = judged(folder, threshold / 100)
+                found = [by_axis(run, AXIS, threshold=threshold / 100) for run in runs]
                 rows.append(_row(folder.name, f"`compare --by`, {threshold:g}%", log, found))
         for name, tool in TOOLS.items():
             if (folder / f"{name}.jsonl").exists():
@@ -133,7 +127,7 @@ def report(out: Path) -> str:
                         "tool and gate": f"{name}, {tool.gate(THRESHOLD)}",
                         f"{PERCENT}% slower, caught": _share(log["caught"]),
                         "same code, false alarm": _share(log["false alarm"].dropna()),
-                        "seconds, median and most": _seconds(2 * log["seconds"]),
+                        "seconds, median and most": _seconds(log["seconds"]),
                     }
                 )
     return to_markdown(pd.DataFrame(rows))
@@ -142,7 +136,10 @@ def report(out: Path) -> str:
 def _row(
     load: str, gate: str, log: pd.DataFrame, found: Sequence[AxisComparison]
 ) -> dict[str, str]:
-    slowed, same = ([_pair(one, wanted) for one in found] for wanted in (True, False))
+    slowed, same = (
+        [pair for one in found for pair in one.pairs if (pair.b == SLOWED) is wanted]
+        for wanted in (True, False)
+    )
     ratios = [math.log(pair.speed.ratio) for pair in same]
     return {
         "load": load,
@@ -150,23 +147,23 @@ def _row(
         f"{PERCENT}% slower, caught": _share(p.speed.verdict == "slower" for p in slowed),
         "same code, false alarm": _share(p.speed.verdict in ("slower", "faster") for p in same),
         "interval covers the truth": _share(
-            (p.speed.low or 0) <= true <= (p.speed.high or math.inf)
+            _covers(pair, true)
             for pairs, true in ((slowed, 1 + PERCENT / 100), (same, 1.0))
-            for p in pairs
+            for pair in pairs
         ),
         "same code, deviation of B ÷ A (%)": f"{100 * np.std(ratios, ddof=1):.2f}",
         "seconds, median and most": _seconds(log["seconds"]),
     }
 
 
-def _pair(found: AxisComparison, slowed: bool) -> AxisPair:
-    return next(pair for pair in found.pairs if (pair.b == SLOWED) is slowed)
+def _covers(pair: AxisPair, true: float) -> bool:
+    low, high = pair.speed.low, pair.speed.high
+    return low is not None and high is not None and low <= true <= high
 
 
-def _share(found: Any) -> str:
+def _share(found: Iterable[Any]) -> str:
     every = [bool(one) for one in found]
-    low, high = wilson(sum(every), len(every))
-    return f"{sum(every)}/{len(every)} [{100 * low:.0f}, {100 * high:.0f}]%"
+    return share(sum(every), len(every))
 
 
 def _seconds(some: Any) -> str:

@@ -1,10 +1,10 @@
-"""Ratios that were taken again and again, as one figure with its interval."""
+"""Ratios that were taken again and again, and shares, as one figure with its interval."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.stats import Estimate, pooled, wilson
 
 
 def mean_ratio(ratios: Sequence[float]) -> Estimate:
@@ -19,3 +19,11 @@ def shown(ratios: Sequence[float], form: str = ".3f") -> str:
     if found.low is None or found.high is None:
         return value
     return f"{value} [{format(found.low, form)}, {format(found.high, form)}]"
+
+
+def share(part: int, whole: int) -> str:
+    """A share with Wilson's 95% interval: `97/100 [92, 99]%`; empty of nothing."""
+    if whole == 0:
+        return ""
+    low, high = wilson(part, whole)
+    return f"{part}/{whole} [{100 * low:.0f}, {100 * high:.0f}]%"

@@ -1,4 +1,4 @@
-"""The task that `timing_trust.py` gives to other tools: one epoch of one case.
+"""The task that `timing_tools.py` gives to other tools: one epoch of one case.
 
     pytest bench/timing_task.py
     python bench/timing_task.py pyperf -o FILE

@@ -43,13 +43,13 @@ def _pytest_benchmark(out: Path, stretch: int) -> Path:
 
 
 def _pytest_benchmark_alarm(a: Path, b: Path, percent: float) -> bool:
-    medians = [_read(p)["benchmarks"][0]["stats"]["median"] for p in (a, b)]
-    return bool(medians[1] > (1 + percent / 100) * medians[0])
+    before, after = (_read(path)["benchmarks"][0]["stats"]["median"] for path in (a, b))
+    return bool(after / before > 1 + percent / 100)
 
 
 def _pyperf(out: Path, stretch: int) -> Path:
     out.unlink(missing_ok=True)
-    few = ["--processes=5", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
+    few = ["--processes=3", "--values=20", "--warmups=2", "--loops=1", "--inherit-environ=STRETCH"]
     _ask([sys.executable, str(TASK), "pyperf", *few, "-o", str(out)], stretch)
     return out
 
@@ -61,13 +61,13 @@ def _pyperf_alarm(a: Path, b: Path, percent: float) -> bool:
 
 def _hyperfine(out: Path, stretch: int) -> Path:
     task = f"{sys.executable} {TASK} whole"
-    _ask(["hyperfine", "--runs=5", "--warmup=1", f"--export-json={out}", task], stretch)
+    _ask(["hyperfine", "--runs=3", "--warmup=0", f"--export-json={out}", task], stretch)
     return out
 
 
 def _hyperfine_alarm(a: Path, b: Path, percent: float) -> bool:
-    medians = [_read(p)["results"][0]["median"] for p in (a, b)]
-    return bool(medians[1] > (1 + percent / 100) * medians[0])
+    before, after = (_read(path)["results"][0]["median"] for path in (a, b))
+    return bool(after / before > 1 + percent / 100)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -93,13 +93,13 @@ TOOLS: Final = {
     "pyperf": Tool(
         _pyperf,
         _pyperf_alarm,
-        "compare_to --min-speed={} (5 processes of 20 epochs)",
+        "compare_to --min-speed={} (3 processes of 20 epochs)",
         lambda: find_spec("pyperf") is not None,
     ),
     "hyperfine": Tool(
         _hyperfine,
         _hyperfine_alarm,
-        f"none of its own: median + {{}}% (5 whole processes of {ROUNDS} epochs)",
+        f"none of its own: median + {{}}% (3 whole processes of {ROUNDS} epochs)",
         lambda: shutil.which("hyperfine") is not None,
     ),
 }

@@ -30,6 +30,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from ratios import share
 from timing_tools import TOOLS, installed
 
 from xorbench.judge.compare import compare, decide
@@ -43,7 +44,7 @@ from xorbench.judge.speed import (
     relative_pool,
     residual_drifts,
 )
-from xorbench.judge.stats import ALPHA, estimate, shift, wilson
+from xorbench.judge.stats import ALPHA, estimate, shift
 from xorbench.observe import loading
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.report.runs import machine_line
@@ -233,9 +234,9 @@ def same_code(runs: dict[str, Run]) -> pd.DataFrame:
                 "apart (min)": f"{np.median([minutes(pair) for pair in some]):.1f}" if some else "",
                 "threshold (%)": f"{threshold * 100:g}",
                 "comparisons": str(len(found)),
-                "with any alarm": _share(alarms, len(found)),
-                "pass": _share(sum(one.outcome == "pass" for one in found), len(found)),
-                "inconclusive": _share(
+                "with any alarm": share(alarms, len(found)),
+                "pass": share(sum(one.outcome == "pass" for one in found), len(found)),
+                "inconclusive": share(
                     sum(one.outcome == "inconclusive" for one in found), len(found)
                 ),
             }
@@ -264,7 +265,7 @@ def slowed(runs: dict[str, Run]) -> pd.DataFrame:
                 "threshold (%)": f"{threshold * 100:g}",
                 "slowed by (%)": str(percent),
                 "cases": str(found.total()),
-                **{v: _share(found[v], found.total()) for v in ("slower", "same", "inconclusive")},
+                **{v: share(found[v], found.total()) for v in ("slower", "same", "inconclusive")},
             }
             for (threshold, percent), found in sorted(slow_counts(runs).items())
         ]
@@ -301,7 +302,7 @@ def coverage(runs: dict[str, Run]) -> pd.DataFrame:
                 {
                     "case": case,
                     "processes": str(processes),
-                    "covered": _share(covered, len(pools)),
+                    "covered": share(covered, len(pools)),
                     "deviation of the figure (%)": float(100 * means.std(ddof=1)),
                     "of processes (%)": float(
                         100 * np.sqrt(np.mean([(one.deviation or 0) ** 2 for one in pools]))
@@ -324,8 +325,8 @@ def every_tool(out: Path, runs: dict[str, Run]) -> pd.DataFrame:
                 {
                     "tool": name,
                     "gate": tool.gate(GATE),
-                    "same code, called slower": _share(sum(r["same"] for r in mine), len(mine)),
-                    "10% slower, caught": _share(sum(r["slowed"] for r in mine), len(mine)),
+                    "same code, called slower": share(sum(r["same"] for r in mine), len(mine)),
+                    "10% slower, caught": share(sum(r["slowed"] for r in mine), len(mine)),
                     "a run takes (s)": float(np.median([row["seconds"] for row in mine])),
                 }
             )
@@ -339,17 +340,10 @@ def _our_gate(runs: dict[str, Run]) -> dict[str, object]:
     return {
         "tool": "xorbench",
         "gate": "compare (4 cases, 5 processes, 5%)",
-        "same code, called slower": _share(slower, len(found)),
-        "10% slower, caught": _share(injected_10["slower"], injected_10.total()),
+        "same code, called slower": share(slower, len(found)),
+        "10% slower, caught": share(injected_10["slower"], injected_10.total()),
         "a run takes (s)": float(np.median([_seconds(run) for run in runs.values()])),
     }
-
-
-def _share(part: int, whole: int) -> str:
-    if whole == 0:
-        return ""
-    low, high = wilson(part, whole)
-    return f"{part}/{whole} [{100 * low:.0f}, {100 * high:.0f}] %"
 
 
 def report(out: Path) -> str:

@@ -128,6 +128,42 @@ def test_a_damaged_record_is_named_by_file_and_line(noisy: Reported, tmp_path: P
     assert ":3: " in said
 
 
+def cut_short(made: Path, folder: Path, how: str, *, number: int) -> int:
+    """The exit code where run 2 made two of its steps, and this run did not end by itself."""
+    shutil.copytree(made, folder)
+    record = next((folder / "run-2" / "records").glob("*-*.jsonl"))
+    lines = record.read_text().splitlines(keepends=True)
+    end = {**json.loads(lines[-1]), "steps": 2, "final": []}
+    ended = [] if number == 2 else [json.dumps(end) + "\n"]
+    record.write_text("".join([*lines[:3], *ended]))
+    path = folder / f"run-{number}" / "ended.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"how": how, "code": None}))
+    return run_in(folder, "check", "--from", str(folder), timeout=LIMIT_S).returncode
+
+
+@pytest.mark.parametrize("how", ["timeout", "abandoned"])
+def test_a_run_that_was_killed_is_not_called_different(
+    sound: Reported, tmp_path: Path, how: str
+) -> None:
+    """Where it was killed it has fewer steps, equal as far as they go: exit code 3."""
+    assert cut_short(sound.made, tmp_path / "checks", how, number=2) == 3
+
+
+def test_fewer_steps_than_a_killed_run_are_a_difference(sound: Reported, tmp_path: Path) -> None:
+    """Run 1 was killed after four steps; run 2 ended by itself after two."""
+    assert cut_short(sound.made, tmp_path / "checks", "timeout", number=1) == 1
+
+
+def test_a_check_that_was_stopped_before_its_first_run_is_refused(
+    sound: Reported, tmp_path: Path
+) -> None:
+    """One line, exit code 2."""
+    shutil.copy(sound.made / "check.json", tmp_path)
+    done = run_in(tmp_path, "check", "--from", ".", timeout=LIMIT_S)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds no run" in done.stderr
+
+
 def test_dry_run_says_what_would_happen_and_runs_nothing(tmp_path: Path) -> None:
     """The script would leave a file, and there is none."""
     done = checked(tmp_path, "open('trace-of-me', 'w')", "--dry-run", "--in-place").done

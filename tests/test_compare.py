@@ -18,8 +18,9 @@ from xorbench.commands.compare import with_baseline
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
-from xorbench.judge.by_axis import AxisComparison, by_axis
+from xorbench.judge.by_axis import AxisComparison, by_axis, by_verdicts
 from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
+from xorbench.judge.compare import verdicts as for_ci
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import Cost, by_setting
 from xorbench.judge.stats import holm, pool, shift
@@ -453,6 +454,32 @@ def test_one_repeat_that_diverges_is_seen(run: Run) -> None:
     assert along("pin_memory", whole).pairs[0].diverged_epoch == 5
 
 
+def test_a_case_without_a_time_is_not_called_lost(run: Run) -> None:
+    """Both trained it to the end, but B has no calibration time beside it: no pass, and said."""
+    before, after = steady(run), steady(run, seed=1)
+    trainings = [
+        msgspec.structs.replace(t, calibration_s=[None for _ in t.calibration_s])
+        if t.case.id == ONE
+        else t
+        for t in after.trainings
+    ]
+    found = compare(before, msgspec.structs.replace(after, trainings=trainings))
+    assert (found.outcome, found.lost, found.untimed) == ("inconclusive", [], [ONE])
+    assert sentence(found).startswith(f"INCONCLUSIVE: no time can be believed: {ONE}; 1 same")
+    (said,) = [v for v in for_ci(found) if v.subject == ONE]
+    assert (said.outcome, said.actual) == ("inconclusive", "none")
+
+
+def test_a_hint_speaks_of_what_was_compared(run: Run) -> None:
+    """A slower machine is not searched for in the code, and one run is not called two."""
+    slow = compare(steady(run), steady(run, seed=1, machine=3.0))
+    (said,) = [v for v in for_ci(slow) if v.check == "machine"]
+    assert (said.outcome, "the machine takes longer" in said.hint) == ("fail", True)
+    whole = beside(steady(run), two_threads=steady(run, seed=1, one=1.5))
+    hints = [v.hint for v in by_verdicts(along("threads", whole)) if v.outcome == "fail"]
+    assert hints == ["find what threads 2 does that 1 does not"]
+
+
 def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
     """What the run set out to train and did not finish is named."""
     whole = beside(steady(run), two_threads=steady(run, seed=1))
@@ -777,7 +804,7 @@ def test_a_baseline_that_was_asked_for_counts(run: Run, tmp_path: Path) -> None:
 
 def test_the_real_program_judges_a_run_by_its_baseline(xorbench: Xorbench, tmp_path: Path) -> None:
     """A slowed run says so and passes; with --baseline it fails, and so does its report."""
-    few = ("run", "--quick", "--drop-last", "true")
+    few = ("run", "--quick", "--drop-last", "true", "--epochs", "40", "--lr", "0.3")
     slow = ("--inject", "delay:percent=200")
     assert "save-baseline" in xorbench(*few).stdout
     assert xorbench("save-baseline", "quiet").returncode == 0

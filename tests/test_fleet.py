@@ -19,7 +19,7 @@ from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import between, pace
 from xorbench.fleet.records import (
-    LARGEST_RECORD,
+    LARGEST_MESSAGE,
     Bad,
     CheckIn,
     Finding,
@@ -90,12 +90,22 @@ def test_an_even_fleet_has_no_finding(nodes: list[Node]) -> None:
 
 def test_a_real_run_gives_one_record_a_device(sound: Node) -> None:
     """Golden values, both trainings with their epoch digests, one calibration time a round."""
-    assert sound.checked > 10
+    assert min(sound.checked[check] for check in ("arithmetic", "universal", "probes")) > 0
     assert (sound.universal, sound.arithmetic, sound.failed) == ([], [], [])
     assert [one.correct for one in sound.trainings] == [500, 500]
     assert {len(one.epoch_digests) for one in sound.trainings} == {1_600}
     assert sound.calibration is not None
     assert sound.calibration.rounds == 200
+
+
+def test_a_check_that_checked_nothing_does_not_pass(nodes: list[Node]) -> None:
+    """Without probes, as in a run of an earlier version, there is no verdict about them."""
+
+    def passed(some: list[Node]) -> set[str]:
+        return {verdict.check for verdict in rules.verdicts(FleetData(some), [])}
+
+    unprobed = [replace(node, checked={**node.checked, "probes": 0}) for node in nodes]
+    assert passed(nodes) - passed(unprobed) == {"probes"}
 
 
 def test_the_record_of_a_rank_survives_its_way_through_json(sound: Node) -> None:
@@ -403,9 +413,9 @@ def test_a_record_cannot_make_up_a_million_ranks(nodes: list[Node]) -> None:
         ({"node": "n0\nn1"}, "regex"),
         ({"rank": -1}, ">= 0"),
         ({"model": "x" * 501}, "length <= 500"),
-        ({"checked": "many"}, "Expected `int`"),
+        ({"checked": {"probes": "many"}}, "Expected `int`"),
         ({"surprise": 1}, "unknown field"),
-        ({"schema_version": 3}, "enum value 3"),
+        ({"schema_version": 4}, "enum value 4"),
         ({"calibration": {"median_s": -1.0, "q1_s": 1, "q3_s": 1, "rounds": 1}}, "> 0"),
         ({"failed": ["x"] * 65}, "length <= 64"),
     ],
@@ -421,7 +431,7 @@ def test_a_record_that_is_not_of_the_schema_is_refused(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x80\x04\x95", b"[" * 100_000, b"{}", b"null", b" " * (LARGEST_RECORD + 1)]
+    "content", [b"", b"\x80\x04\x95", b"[" * 100_000, b"{}", b"null", b" " * (LARGEST_MESSAGE + 1)]
 )
 def test_what_is_no_record_is_refused_and_never_executed(content: bytes) -> None:
     """Nothing, a pickle, brackets without end, too many bytes: a reason each."""
@@ -472,6 +482,8 @@ def test_one_ordinary_run_is_a_fleet_of_one(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "XB105" in done.stdout
     assert (tmp_path / "report" / "cordon.txt").read_text() == ""
+    again = xorbench("fleet", "--merge", str(quick_folder), "--out", "report")
+    assert (again.returncode, "--out: report already holds a fleet" in again.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_what_remains_of_a_drift_is_measured_beside_a_load(quick_run: Run) -> No
     assert found.scatter.dof == 5
 
 
+def test_a_case_that_one_run_lacks_is_left_out(quick_run: Run) -> None:
+    """Its process died, say: the other case tells what there is to tell."""
+    runs = [steady(quick_run, seed=n, code=math.exp(0.01 * (-1) ** n)) for n in range(6)]
+    left = [one for one in runs[2].trainings if one.case.id != ONE]
+    runs[2] = msgspec.structs.replace(runs[2], trainings=left)
+    loaded = [Evidence(steady(quick_run, seed=9, machine=1.5, code=1.02))]
+    found = calibrated([Evidence(run) for run in runs], loaded, "2026-01-01")
+    assert found.slowed == pytest.approx(1.5)
+    assert found.scatter.between == pytest.approx(0.011, rel=0.2)
+
+
 def test_a_load_that_slows_nothing_down_is_said(quick_run: Run) -> None:
     """Nothing can be learnt from it."""
     with pytest.raises(NotCalibrated, match="slowed nothing down"):

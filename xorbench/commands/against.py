@@ -85,7 +85,7 @@ def plan(request: AgainstRequest, runs: dict[str, CommandRun]) -> list[str]:
     lines += checks.place_lines(request.check, runs["B"])
     lines += dict.fromkeys(filter(None, (unmet(run.words) for run in runs.values())))
     if request.bits:
-        lines.append("if the bits differ, each in detail once more, up to three times")
+        lines.append("if the bits differ, up to three more runs of each, in detail")
     return lines
 
 

@@ -40,6 +40,7 @@ from xorbench.judge.run_processes import (
 from xorbench.judge.verdicts import OUTCOME_CODES, Outcome
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import (
+    KILLED,
     LAST_LINES,
     CommandRun,
     Ended,
@@ -81,7 +82,7 @@ class CheckRequest:
     exclude: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     max_copy: int = 10**9
-    max_record: int = 1 << 30
+    max_record: int = 10**9
     timeout_s: float = 3600.0
     with_source: bool = False
     root: Path = Path("results")
@@ -163,7 +164,7 @@ def plan(request: CheckRequest, run: CommandRun) -> list[str]:
         f"runs {times}, one after the other: {request.command}",
         *place_lines(request, run),
         *filter(None, [unmet(run.words)]),
-        "if they differ, in detail once more, up to three pairs",
+        "if they differ, up to three more pairs of runs, in detail",
     ]
 
 
@@ -230,6 +231,8 @@ def _run(
 def from_folder(folder: Path) -> CheckOutcome:
     """Judge the records of a check again, without running anything; raises `BadFile`."""
     saved = _saved(folder)
+    if not _has_runs(folder):
+        raise BadFile(f"{str(folder)[:200]}: holds no run: the check was stopped before its first")
     if "resume" in saved:
         from xorbench.commands import resume
 
@@ -276,10 +279,11 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
     missing = {run: ranks for run, found in runs.items() if (ranks := missing_ranks(found))}
     first = ended[0].number
     for other in ended[1:]:
+        killed = (ended[0].how in KILLED, other.how in KILLED)
         for pair in paired(runs[first], runs[other.number]):
             process, number = pair.process, other.number
             if pair.a is not None and pair.b is not None:
-                observed.pairs.append(_pair(pair, number, pair.a, pair.b))
+                observed.pairs.append(_pair(pair, number, pair.a, pair.b, killed))
                 continue
             lacking, having = (first, number) if pair.a is None else (number, first)
             if process.rank not in missing.get(lacking, []):
@@ -292,22 +296,32 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
             f"{said_missing(missing)}; what the others recorded is the same",
             ON_THIS_MACHINE,
         )
-    timed_out = [one for one in ended if one.how == "timeout"]
-    if timed_out and observed.diverged is None and not observed.unpaired:
+    cut = [one for one in ended if one.how in KILLED]
+    if cut and observed.diverged is None and not observed.unpaired:
         observed.trouble = (
             "inconclusive",
-            f"run {timed_out[0].number} did not end within {timed_out[0].wall_s:.0f} s and was"
-            " killed; the steps until then are the same",
+            f"run {cut[0].number} {_cut_short(cut[0])}; the steps until then are the same",
             "end the runs with --steps, or give them longer with --timeout",
         )
     return observed
 
 
-def _pair(of: ProcessPair, number: int, a: TraceFile, b: TraceFile) -> RunPair:
+def _cut_short(one: Ended) -> str:
+    if one.how == "timeout":
+        return f"did not end within {one.wall_s:.0f} s and was killed"
+    return f"was killed after {one.wall_s:.0f} s, with this program"
+
+
+def _pair(
+    of: ProcessPair, number: int, a: TraceFile, b: TraceFile, killed: tuple[bool, bool]
+) -> RunPair:
+    """Compare a process of two runs, of which either may have been killed."""
     compared = compare(a.lines(), b.lines(), a.head.generators)
     first = compared.first
-    if of.restarted and first is not None and _at_end(first):
-        # where the launcher ended it is nothing that the program decides
+    if first is not None and (
+        (of.restarted and _at_end(first)) or (first.how == "steps" and killed[_shorter(first)])
+    ):
+        # where the launcher ended it, or we did, is nothing that the program decides
         compared = Compared(compared.coverage, None)
     pair = RunPair(str(of.process), compared, f"run {number}")
     first = compared.first
@@ -316,6 +330,12 @@ def _pair(of: ProcessPair, number: int, a: TraceFile, b: TraceFile) -> RunPair:
         if begins is not None:
             pair.resumed_from = later_step_with(a.lines(), weights(begins))
     return pair
+
+
+def _shorter(first: FirstDifference) -> int:
+    """Which side has fewer steps: 0 or 1."""
+    a, b = first.steps
+    return int(b < a)
 
 
 def _at_end(first: FirstDifference) -> bool:
@@ -330,7 +350,11 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
     """Why there is nothing to compare: what it comes to, a sentence, a hint."""
     for one in ended:
         if one.how == "refused":
-            return ("fail", f"the command cannot be run: {words[0]}: {one.why}", "")
+            return (
+                "fail",
+                f"the command cannot be run: {(words or ('python',))[0]}: {one.why}",
+                "",
+            )
         if one.how == "ended" and one.code != 0:
             return _command_failed(one, ended)
     for one in ended:
@@ -532,18 +556,24 @@ def new_folder(request: CheckRequest) -> Path:
 
 @contextmanager
 def records_folder(request: CheckRequest) -> Iterator[Path]:
-    """A new folder for the records, taken away again where an option turns out to be bad."""
+    """A new folder for the records, taken away again where bad input leaves it without a run."""
     above = (request.root / "checks", request.root, *request.root.parents)
     made = [path for path in above if not path.exists()]
     folder = new_folder(request)
     try:
         yield folder
-    except BadOption:
+    except (BadOption, BadFile) as error:
+        if isinstance(error, BadFile) and _has_runs(folder):
+            raise
         shutil.rmtree(folder)
         with suppress(OSError):  # another check has its folder there by now
             for path in made:
                 path.rmdir()
         raise
+
+
+def _has_runs(folder: Path) -> bool:
+    return any(folder.glob("*/ended.json"))
 
 
 def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | None = None) -> None:

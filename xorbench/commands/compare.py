@@ -1,6 +1,7 @@
 """`compare` and `save-baseline`: is B slower than A, or this machine than it was?"""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from xorbench.errors import BadFile, BadOption
@@ -47,15 +48,24 @@ def scatter_of(root: Path, *runs: Run) -> RunScatter:
 
     Raises `BadFile` for a damaged file.
     """
+    return scatter_here(root)(*runs)
+
+
+def scatter_here(root: Path) -> Callable[..., RunScatter]:
+    """The same for many runs, of which each call names some; the file is read once."""
     here = host.describe(anonymous=False)
     saved = scatters.load(root).machines.get(machine_key(here, here["hostname"]))
-    if saved is None or not all(baselines.is_same_machine(run.info.host, here) for run in runs):
-        return PACKAGED
-    if any(run.info.calibration_version != saved.calibration_version for run in runs):
-        return PACKAGED
-    return RunScatter.of_runs(
-        saved.between_runs, saved.residual_drift, saved.runs, saved.saved[:10]
-    )
+
+    def of(*runs: Run) -> RunScatter:
+        if saved is None or not all(baselines.is_same_machine(r.info.host, here) for r in runs):
+            return PACKAGED
+        if any(run.info.calibration_version != saved.calibration_version for run in runs):
+            return PACKAGED
+        return RunScatter.of_runs(
+            saved.between_runs, saved.residual_drift, saved.runs, saved.saved[:10]
+        )
+
+    return of
 
 
 def with_baseline(folder: Path, run: Run) -> WithBaseline | None:

@@ -58,7 +58,12 @@ def read_fleet(path: Path) -> Fleet:
 
 
 def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> RunOutcome:
-    """Judge any set of run folders by the rules of a live fleet; no torch."""
+    """Judge any set of run folders by the rules of a live fleet; no torch.
+
+    Raises `BadOption` where there is a report of a fleet already.
+    """
+    if (out / "fleet.json").exists():
+        raise BadOption(f"--out: {out} already holds a fleet", "give a new folder")
     nodes: list[Node] = []
     bad: list[Bad] = []
     for folder in gather.run_folders(folders):

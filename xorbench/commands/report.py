@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.commands import lessons, pytest_benchmark, run, sweep
+from xorbench.commands.compare import scatter_here
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
 from xorbench.judge.checks import judge
@@ -33,7 +34,7 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
         found.append(sides_report.RunSide(observed, judge(observed)))
     if len({side.run.info.id for side in found}) < len(found):
         raise BadOption("RUN: the same run twice", "name different ones")
-    content = sides_report.content(found)
+    content = sides_report.content(found, scatter_here(root))
     return RunOutcome(None, content, exit_code(content.verdicts))
 
 
@@ -48,7 +49,7 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
             troubles.append(f"left out: {error.message}")
     if not runs:
         raise BadOption(f"--history: no finished run in {root}", "python -m xorbench run makes one")
-    return RunOutcome(None, history_report.content(runs), PASSED), troubles
+    return RunOutcome(None, history_report.content(runs, scatter_here(root)), PASSED), troubles
 
 
 def report(root: Path, text: str) -> tuple[RunOutcome, str]:

@@ -138,7 +138,8 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
         start = starter(store.log_path, info.timeout_s)
         with terminable(), running(slots, start, _load_reports):
             runner = _resumed(before, info, store, slots, start, progress)
-            with stressed(info.stress, staged(), _to_stress(info.cases, slots[0].machine)):
+            devices = _to_stress(_trained(before), slots[0].machine) if info.stress else []
+            with stressed(info.stress, staged(), devices):
                 interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
     finally:
@@ -185,12 +186,17 @@ def _resumed(
 ) -> Runner:
     """What goes on with a run, under what is asked for now, in these started processes."""
     require_same_machine(run, slots, store.folder)
-    skipped = {skip.case.id for skip in run.skips}
     for slot in slots:
-        slot.active = [ActiveTraining(c, slot) for c in info.cases if c.id not in skipped]
+        slot.active = [ActiveTraining(case, slot) for case in _trained(run)]
     runner = Runner(info, store, slots, start, progress)
     runner.restore(run)
     return runner
+
+
+def _trained(run: Run) -> list[Case]:
+    """The cases of a run that are trained: those that it did not skip."""
+    skipped = {skip.case.id for skip in run.skips}
+    return [case for case in run.info.cases if case.id not in skipped]
 
 
 def _load_reports() -> None:

@@ -21,7 +21,7 @@ class TraceCommandRequest:
     output: Path
     steps: int | None = None
     detail: tuple[int, int] | None = None
-    max_record: int = 1 << 30
+    max_record: int = 10**9
     with_source: bool = False
     timeout_s: float = 3600.0
 

@@ -152,9 +152,11 @@ def _node(run: Run, owner: RankInfo | None, device: str) -> Node:
         "model": model,
         "run": name(run.info.id),
         "key": environment_key(machine, model),
-        "checked": sum(
-            len(g.arithmetic) + len(g.universal) + sum(p.checked for p in g.probes) for g in golden
-        ),
+        "checked": {
+            "arithmetic": sum(len(g.arithmetic) for g in golden),
+            "universal": sum(len(g.universal) for g in golden),
+            "probes": sum(probe.checked for g in golden for probe in g.probes),
+        },
         "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
         "universal": _wrong([fact for g in golden for fact in g.universal]),
         "probes": _wrong([fact for g in golden for one in g.probes for fact in one.wrong]),

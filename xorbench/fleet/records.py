@@ -16,10 +16,11 @@ from xorbench.observe.files import UNDECODABLE
 from xorbench.observe.records.line import Sha256
 from xorbench.plan.digest import DIGITS
 
-SCHEMA_VERSION: Final = 2
-LARGEST_RECORD: Final = 1 << 20  # bytes of JSON that one rank may send
+SCHEMA_VERSION: Final = 3
+LARGEST_MESSAGE: Final = 1 << 20  # bytes of JSON of one message of a rank, but its records
 
-Version = Literal[2]
+Version = Literal[3]
+GoldenCheck = Literal["arithmetic", "universal", "probes"]
 Rank = Annotated[int, Meta(ge=0, lt=1_000_000)]
 BoundedCount = Annotated[int, Meta(ge=0, lt=1 << 40)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,253}\Z")]
@@ -83,8 +84,8 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         key: what moves the bits of the PyTorch training: equal keys must give equal bits.
-        checked: how many values were compared with golden ones; `arithmetic`, `universal` and
-            `probes` are those that came out wrong.
+        checked: how many values were compared with golden ones, by check; `arithmetic`,
+            `universal` and `probes` are those that came out wrong.
         failed: what was lost on the way, in words.
         stopped: why the rank ended before its end, if it did.
     """
@@ -97,7 +98,7 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Text
     run: Name
     key: Annotated[dict[Text, Text], Meta(max_length=64)]
-    checked: BoundedCount
+    checked: dict[GoldenCheck, BoundedCount]
     arithmetic: Annotated[list[Wrong], Meta(max_length=64)] = []
     universal: Annotated[list[Wrong], Meta(max_length=64)] = []
     probes: Annotated[list[Wrong], Meta(max_length=64)] = []
@@ -191,8 +192,8 @@ Record = TypeVar("Record", bound=Struct)
 
 def decode(content: bytes, kind: type[Record]) -> Record | str:
     """What another machine wrote, or why it cannot be believed, in words."""
-    if len(content) > LARGEST_RECORD:
-        return f"{len(content):,} bytes, more than the {LARGEST_RECORD:,} that a rank may send"
+    if len(content) > LARGEST_MESSAGE:
+        return f"{len(content):,} bytes, more than the {LARGEST_MESSAGE:,} that a rank may send"
     try:
         return msgspec.json.decode(content, type=kind)
     except UNDECODABLE as error:

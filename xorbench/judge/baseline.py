@@ -72,6 +72,8 @@ def _why_open(found: Comparison) -> str:
         return "; ".join(found.notes) or "nothing to compare"
     if found.lost:
         return f"{', '.join(found.lost)} did not come to an end"
+    if found.untimed:
+        return f"no time of {', '.join(found.untimed)} can be believed: see the clock check"
     rows = [r for r in (*found.variants, *found.machine) if r.verdict == "inconclusive"]
     first = max(rows, key=lambda row: row.ratio)
     hint = ratio_verdict("compare", first, 1 + found.threshold).hint

@@ -11,12 +11,12 @@ from msgspec import Struct
 
 from xorbench.judge import paired_ratios, settings_table
 from xorbench.judge.compare import (
-    LOST,
     ComparisonOutcome,
     VariantRatio,
     judged_shifts,
     ratio_verdict,
     remarks,
+    untimed_verdicts,
 )
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import by_index, log_ratios
@@ -52,7 +52,10 @@ class AxisPair(Struct, frozen=True, kw_only=True):
 
 
 class AxisComparison(Struct, frozen=True, kw_only=True):
-    """What comparing the values of one setting came to; `lost` was planned and not finished."""
+    """What comparing the values of one setting came to.
+
+    `lost` was planned and not finished, `untimed` was, and none of its times can be believed.
+    """
 
     schema_version: int = SCHEMA_VERSION
     run: str
@@ -60,6 +63,7 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
     threshold: float
     pairs: list[AxisPair]
     lost: list[str]
+    untimed: list[str] = []
     notes: list[str]
     outcome: ComparisonOutcome
 
@@ -68,15 +72,18 @@ def by_verdicts(found: AxisComparison) -> list[Verdict]:
     """The speed and the bits of each pair as verdicts, for a CI."""
     said = []
     for pair in found.pairs:
-        said.append(ratio_verdict("compare", pair.speed, 1 + found.threshold))
+        cause = f"find what {found.setting} {pair.value_b} does that {pair.value_a} does not"
+        limit = 1 + found.threshold
+        said.append(ratio_verdict("compare", pair.speed, limit, slower=cause, again="run again"))
         subject, what = f"{found.setting} {pair.value_a},{pair.value_b}: {pair.b}", pair.bits
         seen = "equal" if pair.diverged_epoch is None else f"diverge at epoch {pair.diverged_epoch}"
         if pair.broken:
             said.append(failed("invariance", subject, what, seen, pair.reason))
         else:
             said.append(passed("invariance", subject, what, seen))
-    expected = "trains to the end"
-    return said + [inconclusive("compare", one, expected, "lost", LOST) for one in found.lost]
+    expected, hint = "trains to the end", f"see why it did not: report {found.run}"
+    said += [inconclusive("compare", one, expected, "lost", hint) for one in found.lost]
+    return said + untimed_verdicts(found.untimed, f"report {found.run}")
 
 
 def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:
@@ -86,15 +93,18 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     shifts = _shifts(evidence, planned)
     speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
     found = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
-    lost = [b.id for _, b in planned if b.id not in speeds]
+    left = [b.id for _, b in planned if b.id not in speeds]
+    untimed = [name for a, b in planned if (name := b.id) in left and _finished(evidence, a, b)]
+    lost = [name for name in left if name not in untimed]
     return AxisComparison(
         run=run.info.id,
         setting=axis.name,
         threshold=threshold,
         pairs=found,
         lost=lost,
+        untimed=untimed,
         notes=[f"the run {text}" for text in remarks(run)],
-        outcome=verdict(found, lost),
+        outcome=verdict(found, left),
     )
 
 
@@ -113,9 +123,14 @@ def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> ComparisonOutcome
     return "inconclusive" if not pairs or lost or "inconclusive" in found else "pass"
 
 
+def _finished(evidence: Evidence, a: Variant, b: Variant) -> bool:
+    """Whether some process finished each."""
+    return a.id in evidence.trainings and b.id in evidence.trainings
+
+
 def _shifts(evidence: Evidence, planned: Pairs) -> dict[str, LogRatio]:
     """The log ratio of each pair that some process finished, by the id of its second variant."""
-    finished = [pair for pair in planned if all(one.id in evidence.trainings for one in pair)]
+    finished = [pair for pair in planned if _finished(evidence, *pair)]
     logs = {b.id: log_ratios(evidence, a, b) for a, b in finished}
     of = pool({name: ratios for name, ratios in logs.items() if ratios})
     return {

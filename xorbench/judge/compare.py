@@ -9,7 +9,7 @@ the machine.
 Both figures are judged by one rule, `decide`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -46,6 +46,12 @@ SCHEMA_VERSION: Final = 2
 SOFTWARE: Final = (
     "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
 )  # fmt: skip
+SLOWER: Final = "find what B does that A does not: diff A B shows where their bits diverge"
+SLOW_MACHINE: Final = (
+    "the machine takes longer for what has not changed: see its load and its clocks, then run B"
+    " again"
+)
+LOST: Final = "see why B did not finish it: report B"
 PASSING: Final = ("load_average_1min", "python_executable")  # differs from run to run, and may
 
 Figures = Literal["relative", "raw"]
@@ -91,11 +97,20 @@ class Comparison(Struct, frozen=True, kw_only=True):
     machine: list[VariantRatio]
     only_a: list[str]
     only_b: list[str]
-    lost: list[str] = []
+    lost: list[str] = []  # A finished them and B did not
+    untimed: list[str] = []  # both did, and no time of one side can be believed
     changes: list[Change]
     notes: list[str]
     intervals: str = ""  # what they allow for, where normalized times are compared
     outcome: ComparisonOutcome
+
+
+ScatterOf = Callable[[Run, Run], RunScatter]
+
+
+def packaged(_a: Run, _b: Run) -> RunScatter:
+    """What runs differ by as it was measured on the reference machine."""
+    return PACKAGED
 
 
 def compare(
@@ -119,8 +134,8 @@ def compare(
     machine = [] if software or not matched else _machine(before, after, machine_threshold)
     judged_here = {row.subject for row in variants}
     untimed = [name for name in matched if name not in judged_here]
-    lost = [*_lost(before, after), *untimed] if matched else []
-    outcome = verdict(variants, machine, lost)
+    lost = _lost(before, after) if matched else []
+    outcome = verdict(variants, machine, [*lost, *untimed])
     changes = [*software, *other_changes(a, b), *_answers(before, after, matched)]
     for name, run in (("A", a), ("B", b)):
         notes += [f"{name} {text}" for text in remarks(run)]
@@ -136,6 +151,7 @@ def compare(
         only_a=_missing(before, after),
         only_b=_missing(after, before),
         lost=lost,
+        untimed=untimed,
         changes=changes,
         notes=notes,
         intervals="" if software else scatter.told,
@@ -149,30 +165,43 @@ def verdicts(found: Comparison) -> list[Verdict]:
     code, machine = limits if found.figures == "relative" else (limits[1], limits[1])
     return [
         *(ratio_verdict("compare", row, code) for row in found.variants),
-        *(ratio_verdict("machine", row, machine) for row in found.machine),
+        *(ratio_verdict("machine", row, machine, slower=SLOW_MACHINE) for row in found.machine),
         *(inconclusive("compare", one, "B has it too", "lost by B", LOST) for one in found.lost),
+        *untimed_verdicts(found.untimed, "report A, report B"),
     ]
 
 
-def ratio_verdict(check: str, row: VariantRatio, limit: float) -> Verdict:
-    """B's time ÷ A's against the limit; one that is not settled says what would settle it."""
+def untimed_verdicts(names: Sequence[str], where: str) -> list[Verdict]:
+    """That these cases were trained and have no time; `where` says why."""
+    expected, hint = "a time that can be believed", f"its clock check says why: {where}"
+    return [inconclusive("compare", name, expected, "none", hint) for name in names]
+
+
+def ratio_verdict(
+    check: str,
+    row: VariantRatio,
+    limit: float,
+    *,
+    slower: str = SLOWER,
+    again: str = "run both again",
+) -> Verdict:
+    """B's time ÷ A's against the limit; one that is not settled says what would settle it.
+
+    `slower` is the hint of what is slower, `again` says what more processes are asked of.
+    """
     expected = f"at most {limit:.4g}× the time"
     bounds = "" if row.low is None or row.high is None else f" [{row.low:.3f}, {row.high:.3f}]"
     actual = f"{row.ratio:.3f}×{bounds}"
     if row.verdict == "slower":
-        return failed(check, row.subject, expected, actual, SLOWER)
+        return failed(check, row.subject, expected, actual, slower)
     if row.verdict != "inconclusive":
         return passed(check, row.subject, expected, actual)
     if row.low is None or row.high is None:
-        more = "one process has no interval: run both again with --processes 2 or more"
+        more = f"one process has no interval: {again} with --processes 2 or more"
     else:
         contains = f"the interval {row.low:.3f} to {row.high:.3f} contains the limit"
-        more = f"{contains}: run both again with --processes {max(5, 2 * row.processes)}"
+        more = f"{contains}: {again} with --processes {max(5, 2 * row.processes)}"
     return inconclusive(check, row.subject, expected, actual, more)
-
-
-SLOWER: Final = "find what B does that A does not: diff A B shows where their bits part"
-LOST: Final = "see why B did not finish it: report B"
 
 
 def verdict(

@@ -38,7 +38,7 @@ def reached(evidence: Evidence) -> str:
         return ""
     asked = f"--precision {percent(info.precision)}"
     if share <= info.precision:
-        return f"within {asked}"
+        return f"within {asked}; a run that ends when they are narrow has them cover 90 to 94%"
     return f"±{percent(share)}, not {asked}, in {info.processes_per_config} processes"
 
 

@@ -98,12 +98,16 @@ def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[fl
     for one in loaded:
         now = by_variant(one, log_relative)
         names = {variant.id: calibration_name(variant) for variant in one.variants}
-        slower = {name: float(np.mean(v)) - pace[name] for name, v in calibrations(one).items()}
+        slower = {
+            name: float(np.mean(logs)) - pace[name]
+            for name, logs in calibrations(one).items()
+            if name in pace
+        }
         moves += slower.values()
         shares += [
             abs(float(np.mean(now[variant])) - usual[variant]) / drifted(slower[names[variant]])
             for variant in now
-            if variant in usual and slower[names[variant]] > LEAST_SHIFT
+            if variant in usual and slower.get(names[variant], 0.0) > LEAST_SHIFT
         ]
     if not shares:
         raise NotCalibrated("the load has slowed nothing down: are there more processors than it?")
@@ -111,7 +115,9 @@ def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[fl
 
 
 def _means(runs: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
-    return {name: float(np.mean([np.mean(run[name]) for run in runs])) for name in runs[0]}
+    """The mean of each case, or device, that every run has: one may have lost one."""
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: float(np.mean([np.mean(run[name]) for run in runs])) for name in names}
 
 
 def _mean(logs: Mapping[str, Sequence[float]]) -> float:

@@ -108,7 +108,7 @@ def _fast(evidence: Evidence) -> str:
     shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
     sure = "95% intervals" if slow.low is not None else "one process, so without intervals"
     if said := reached(evidence):
-        sure = f"{sure} {said}; a run that ends when they are narrow has them cover 90%"
+        sure = f"{sure} {said}"
     which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""

@@ -24,6 +24,7 @@ CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 LAST_LINES: Final = 10
 TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
 POLL_S: Final = 0.5
+KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Ended:
     """How a run ended, and where its records are.
 
     Attributes:
-        how: `ended` by itself, `stopped` after its steps, `timeout`, or `refused` by the system.
+        how: `ended` by itself, `stopped` after its steps, `refused` by the system; or killed: after
+            its `timeout`, or `abandoned` with the program that watched it.
         code: the exit code, negative for a signal; None where it did not end by itself.
         left: the commands of processes that outlived it, and were killed.
     """

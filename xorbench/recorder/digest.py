@@ -22,7 +22,7 @@ CHUNK = 1 << 15  # words
 BLOCK = 2  # chunks that are widened to 64 bits at once by each thread of a CPU: they stay cached
 SMALL = 1 << 13  # words up to which tensors are digested together
 PACK = 1 << 22  # words that are put together, from which on they are digested
-MOST_PACKS = 64  # sets of sizes whose keys are kept
+MOST_KEPT = 2 * PACK  # keys of sets of sizes that are kept: 64 MiB
 MOST_CHUNKS = 32  # that are widened at once, however many threads there are: 8 MiB
 DEVICE_BLOCK = 256  # the same on an accelerator
 MASK = (1 << 64) - 1
@@ -69,16 +69,17 @@ class Digester:
         self._keys: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._buffer: Tensor | None = None
         self._packs: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self._kept = 0
 
     def start(self, tensor: Tensor) -> list[DigestPart]:
         """Begin a digest, nothing leaves the device. Raises `NotRecorded`."""
         return [self._dense(*_words(dense)) for dense in dense_parts(tensor)]
 
     def start_all(self, tensors: list[Tensor]) -> list[list[DigestPart] | Exception]:
-        """The same of many at once, in less time; what one of them raises stands in its place.
+        """The same of many tensors, in less time; what one of them raises stands in its place.
 
-        Large tensors of a CPU are summed one after the other, and all else of theirs, and the small
-        ones, at once: after work of many threads, small work is slow for a while.
+        On a CPU small tensors are put together and multiplied as one. Of a large tensor the chunks
+        are summed first, and their sums are multiplied with the small tensors.
         """
         found: list[list[DigestPart] | Exception] = []
         pack: list[Waiting] = []
@@ -86,7 +87,7 @@ class Digester:
         for place, tensor in enumerate(tensors):
             try:
                 every = [_words(dense) for dense in dense_parts(tensor)]
-                if len(every) == 1 and _packs(every[0][0]):
+                if len(every) == 1 and _belongs_together(every[0][0]):
                     pack.append(Waiting(*every[0], place))
                     found.append([])
                     waiting += every[0][0].numel()
@@ -101,7 +102,7 @@ class Digester:
         return found
 
     def _unpack(self, pack: list[Waiting], found: list[list[DigestPart] | Exception]) -> None:
-        """Digest what was put together."""
+        """Digest what was put together, the small ones first: after many threads they are slow."""
         if not pack:
             return
         small = [one for one in pack if one.words.numel() <= SMALL]
@@ -115,9 +116,12 @@ class Digester:
             upto = products.new_zeros(products.numel() + 1)
             torch.cumsum(products, 0, out=upto[1:])
             totals = upto[borders].diff().unbind()
-        except Exception as error:
+        except Exception:  # no memory for it: each by itself
             for one in pack:
-                found[one.place] = error
+                try:
+                    found[one.place] = [self._dense(one.words, one.seed)]
+                except Exception as error:
+                    found[one.place] = error
             return
         for one, total in zip([*small, *large], totals):  # noqa: B905 - Python 3.9
             found[one.place] = [DigestPart(total, one.seed)]
@@ -172,12 +176,14 @@ class Digester:
         sizes = (*words, -1, *chunks)
         found = self._packs.get(sizes)
         if found is None:
-            if len(self._packs) >= MOST_PACKS:
+            if self._kept + sum(words) + sum(chunks) > MOST_KEPT:
                 self._packs.clear()
+                self._kept = 0
             keys, chunk_keys = self._device_keys(torch.device("cpu"))
             every = [*(keys[:count] for count in words), *(chunk_keys[:count] for count in chunks)]
             borders = torch.tensor([0, *words, *chunks]).cumsum(0)
             found = self._packs[sizes] = (torch.cat(every), borders)
+            self._kept += found[0].numel()
         return found
 
     @staticmethod
@@ -218,8 +224,11 @@ def _combined(sums: Tensor, chunk_keys: Tensor) -> Tensor:
     return (sums * chunk_keys[: sums.numel()]).sum()
 
 
-def _packs(words: Tensor) -> bool:
-    """Whether a tensor is digested with others: one of a CPU, small, or so large that sums are."""
+def _belongs_together(words: Tensor) -> bool:
+    """Whether a tensor is digested with others: one of a CPU that is small, or has several chunks.
+
+    Between them, one chunk is multiplied as quickly by itself.
+    """
     count = words.numel()
     large = CHUNK < count <= CHUNK * CHUNK
     return words.device.type == "cpu" and (count <= SMALL or large)

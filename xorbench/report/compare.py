@@ -92,6 +92,7 @@ def _ratios(rows: Sequence[VariantRatio], what: str) -> pd.DataFrame:
 def sentence(found: Comparison) -> str:
     """The verdict, and what it rests on."""
     counts = [f"lost by B: {', '.join(found.lost)}"] if found.lost else []
+    counts += _untimed(found)
     counts += _by_verdict(found.variants)
     paces = [f"{row.subject} {row.verdict}" for row in found.machine]
     machine = [f"the machine: {', '.join(paces)}"] if paces else []
@@ -99,6 +100,10 @@ def sentence(found: Comparison) -> str:
     if any(row.verdict == "slower" for row in found.machine):
         said = [*machine, *counts]
     return f"{found.outcome.upper()}: {'; '.join(said)}"
+
+
+def _untimed(found: Comparison | AxisComparison) -> list[str]:
+    return [f"no time can be believed: {', '.join(found.untimed)}"] if found.untimed else []
 
 
 def _by_verdict(rows: Sequence[VariantRatio]) -> list[str]:
@@ -190,6 +195,7 @@ def _bits(pair: AxisPair) -> str:
 def by_sentence(found: AxisComparison) -> str:
     """The verdict, and what it rests on: the speeds, then the bits."""
     said = [f"lost: {', '.join(found.lost)}"] if found.lost else []
+    said += _untimed(found)
     said += _by_verdict([pair.speed for pair in found.pairs])
     said += [f"bits of {pair.b}: {_bits(pair)}, {pair.bits}" for pair in found.pairs if pair.broken]
     if found.pairs and not any(pair.broken for pair in found.pairs):

@@ -6,7 +6,14 @@ from typing import Any, Final, get_args
 
 import pandas as pd
 
-from xorbench.judge.compare import Comparison, Speed, VariantRatio, compare
+from xorbench.judge.compare import (
+    Comparison,
+    ScatterOf,
+    Speed,
+    VariantRatio,
+    compare,
+    packaged,
+)
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Outcome
@@ -34,10 +41,13 @@ ABOUT: Final = (
 MACHINE: Final = "The raw calibration time of each run over that of the run before it."
 
 
-def content(runs: Sequence[Run]) -> Content:
-    """The content of the history of these runs, the oldest first."""
+def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
+    """The content of the history of these runs, the oldest first.
+
+    `scatter_of` says what two runs differ by though nothing has changed.
+    """
     runs = sorted(runs, key=lambda run: run.info.started)
-    cases = history(runs)
+    cases = history(runs, scatter_of)
     changed = cases[cases["change"].isin(["slower", "faster"])]
     return Content(
         id="history",
@@ -88,7 +98,7 @@ def _answer(count: int, changes: "pd.Series[str]") -> Answer:
     return Answer("Is each case as fast as it was?", outcome, said)
 
 
-def history(runs: Sequence[Run]) -> pd.DataFrame:
+def history(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> pd.DataFrame:
     """A row a case and run, ordered by case and time."""
     before: dict[str, Run] = {}
     made: dict[tuple[str, str], Comparison] = {}
@@ -99,7 +109,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
             row = _row(run, figures[figures["case"] == variant.id].iloc[0])
             if older := before.get(variant.id):
                 key = (older.info.id, run.info.id)
-                made[key] = made.get(key) or compare(older, run)
+                made[key] = made.get(key) or compare(older, run, scatter=scatter_of(older, run))
                 row |= _change(made[key], variant.id)
             before[variant.id] = run
             rows.append(row)

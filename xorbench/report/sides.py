@@ -11,7 +11,7 @@ import msgspec
 import pandas as pd
 from matplotlib.axes import Axes
 
-from xorbench.judge.compare import Comparison, Speed, compare, verdict
+from xorbench.judge.compare import Comparison, ScatterOf, Speed, compare, packaged
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict, capitalized, summary, worst
@@ -38,8 +38,11 @@ class RunSide:
     verdicts: Sequence[Verdict]
 
 
-def content(sides: Sequence[RunSide]) -> Content:
-    """The content of their common report."""
+def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Content:
+    """The content of their common report.
+
+    `scatter_of` says what two runs differ by though nothing has changed.
+    """
     named = {label(index): side for index, side in enumerate(sides)}
     verdicts = [
         msgspec.structs.replace(verdict, subject=f"{name}: {verdict.subject}")
@@ -77,12 +80,12 @@ def content(sides: Sequence[RunSide]) -> Content:
             )
         ],
         verdicts=verdicts,
-        answers=answers(named),
+        answers=answers(named, scatter_of),
         again=[side.run.info.command for side in sides],
     )
 
 
-def answers(sides: dict[str, RunSide]) -> list[Answer]:
+def answers(sides: dict[str, RunSide], scatter_of: ScatterOf = packaged) -> list[Answer]:
     """What runs are put side by side for: their bits, their speed, then the checks of each."""
     (first, reference), *others = sides.items()
     checks = "; ".join(
@@ -92,7 +95,10 @@ def answers(sides: dict[str, RunSide]) -> list[Answer]:
     return [
         _same_bits(bits(sides)),
         *(
-            _as_fast(f"Is {name} as fast as {first}?", compare(reference.run, side.run))
+            _as_fast(
+                f"Is {name} as fast as {first}?",
+                compare(reference.run, side.run, scatter=scatter_of(reference.run, side.run)),
+            )
             for name, side in others
         ),
         Answer("Does every run pass its checks?", every, checks),
@@ -123,7 +129,8 @@ def _as_fast(asked: str, found: Comparison) -> Answer:
     machine = ", ".join(f"{row.subject} {row.verdict}" for row in found.machine)
     parts = [f"Of {_common(len(found.variants))} {said}, by {TIMES[found.figures]}"]
     parts += [f"the machine: {machine}"] if machine else []
-    return Answer(asked, verdict(found.variants, found.machine), "; ".join(parts))
+    parts += [f"lost: {', '.join(found.lost)}"] if found.lost else []
+    return Answer(asked, found.outcome, "; ".join(parts))
 
 
 def label(index: int) -> str:

@@ -6,10 +6,10 @@ say how bad each is and what to do: bits, devices, speed, presence, collective.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from xorbench.fleet.data import FleetData
-from xorbench.fleet.records import Finding
+from xorbench.fleet.records import Finding, GoldenCheck
 from xorbench.fleet.rules import bits, collective, devices, presence, speed
 from xorbench.judge.verdicts import Outcome, Verdict, passed
 
@@ -64,12 +64,14 @@ def who(finding: Finding) -> str:
     return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
 
 
+def _any_golden(fleet_data: FleetData, check: GoldenCheck) -> bool:
+    return any(node.checked.get(check) for node in fleet_data.nodes)
+
+
 def _checked(fleet_data: FleetData) -> list[str]:
     """The checks that had something to check."""
     having = {
-        "universal": any(node.checked for node in fleet_data.nodes),
-        "arithmetic": any(node.checked for node in fleet_data.nodes),
-        "probes": any(node.checked for node in fleet_data.nodes),
+        **{name: _any_golden(fleet_data, name) for name in get_args(GoldenCheck)},
         "peers": any(len(group) > 1 for group in fleet_data.groups.by_training.values()),
         "rerun": any(one.processes > 1 for node in fleet_data.nodes for one in node.trainings),
         "atlas": bool(fleet_data.atlas),
