@@ -25,15 +25,16 @@ HEAD = """# Commands
 Made by `python docs/make_reference.py` from the command line itself. `xorbench` and
 `python -m xorbench` are the same. `RUN` is a path, an id, a unique prefix, a name, or `latest`.
 Lists are separated by commas. Every command takes `--debug`, which shows the traceback of an
-error. [Exit codes](../README.md#more).
+error. [Exit codes](../README.md#exit-codes).
 """
 
 
 CHECKS_HEAD = """# Checks
 
-Made by `python docs/make_reference.py`. What `run` checks, in the order in which it tells: each by
-the name that it has in reports and in `verdicts.json`. `canary` tells *arithmetic*, *universal*,
-each [exact probe](probes.md) by its own name, and *speed*.
+Made by `python docs/make_reference.py`. The checks of `run`, in the order of its report, by their
+names in `verdicts.json`. `canary` reports *arithmetic*, *universal*, *accuracy*, each
+[exact probe](probes.md) by its name, and *speed*; with `--burn-in` also *burn-in*. *completion* and
+*device* appear where a device fails or is missing.
 
 | check | passes when | question | needs |
 | --- | --- | --- | --- |
@@ -88,7 +89,7 @@ def section(name: str, one: click.Command) -> Iterator[str]:
     yield f"{' '.join((one.help or '').split())}\n"
     yield f"```text\n{' '.join(usage.split())}\n```\n"
     shown = [row for part in one.params if (row := part.get_help_record(context))]
-    if rows := [row for row in shown if row[0].startswith("--") and "--help" not in row[0]]:
+    if rows := [row for row in shown if row[0].startswith("-") and "--help" not in row[0]]:
         yield "| option | |\n| --- | --- |"
         yield from (f"| `{option}` | {cell(about)} |" for option, about in rows)
         yield ""

@@ -299,7 +299,7 @@ def test_a_sweep_has_the_digests_of_the_oracle(ran: Ran) -> None:
 
 
 def test_two_ranks_train_on_two_devices(ran: Ran) -> None:
-    """Each on its own, with the same bits: nobody is odd."""
+    """Each on its own, with the same bits: no rank differs."""
     done, folder = ran("fleet")
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "fleet" / "fleet.json").read_text())

@@ -56,10 +56,12 @@ def test_flushed_subnormals_fail_and_the_case_is_named(xorbench: Xorbench) -> No
     assert "PASS  cpu  universal" in done.stdout
 
 
-def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(xorbench: Xorbench) -> None:
-    """One bit of one of the models in the first round: found, said at once, exit 1."""
+def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(
+    xorbench: Xorbench, tmp_path: Path
+) -> None:
+    """One bit of one of the models in the first round: found, said at once, exit 1, not saved."""
     done = xorbench(
-        *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "0.1"),
+        *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "0.1", "--save"),
         *("--inject", "flip-model:epoch=0,element=37,bit=0"),
     )
     assert done.returncode == 1
@@ -68,6 +70,7 @@ def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(xorbench: Xorbench
         done.stderr,
     )
     assert re.search(r"FAIL +cpu: training +burn-in", done.stdout)
+    assert '"cpu"' not in (tmp_path / "results" / "baselines" / "calibrations.json").read_text()
 
 
 def test_a_flipped_word_of_memory_is_named_with_its_bit(xorbench: Xorbench) -> None:

@@ -872,4 +872,4 @@ def test_what_is_open_says_what_would_settle_it() -> None:
     sound = ratio_verdict("compare", msgspec.structs.replace(row, verdict="same"), 1.05)
     assert (slow.outcome, sound.outcome) == ("fail", "pass")
     assert next_step([sound]) == ""
-    assert next_step([said, slow]).startswith("next: a: find what B does")
+    assert next_step([said, slow]).startswith("next: a: profile an epoch")

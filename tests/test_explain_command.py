@@ -82,6 +82,7 @@ def test_another_cure_among_the_rest_is_told() -> None:
         (searched("a", None), "inconclusive", "cured by a"),
         (CureSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
         (CureSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
+        (CureSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
     ],
 )
 def test_what_is_not_known_is_no_cure(search: CureSearch, outcome: str, said: str) -> None:

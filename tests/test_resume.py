@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import struct
 import sys
 from collections.abc import Mapping
@@ -572,6 +573,17 @@ def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
     again = xorbench("check", "--from", str(folder), "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)["sentence"] == answer["sentence"]
+    full = tmp_path / "full"
+    shutil.copytree(folder, full)
+    record = next((full / "resumed-after-3" / "records").glob("*-*.jsonl"))
+    lines = record.read_text().splitlines(keepends=True)
+    end = json.loads(lines[-1]) | {"left_out": 2}
+    record.write_text("".join([*lines[:-3], json.dumps(end) + "\n"]))
+    said = xorbench("check", "--from", str(full))
+    assert (said.returncode, "the record of the resumed run was full" in said.stdout) == (3, True)
+    shutil.rmtree(folder / "resumed-after-3")
+    stopped = xorbench("check", "--from", str(folder))
+    assert (stopped.returncode, "the check was stopped before" in stopped.stdout) == (3, True)
 
 
 def test_a_resume_that_finds_no_checkpoint_and_fails_is_told(train: Any) -> None:

@@ -118,6 +118,14 @@ def test_pipes_and_sockets_are_left_out(source: Path, tmp_path: Path) -> None:
     assert not (copied(source, tmp_path / "copy") / "pipe").exists()
 
 
+def test_a_link_may_be_named_by_its_absolute_path(source: Path, tmp_path: Path) -> None:
+    """It is linked as by its relative one; what lies outside is bad input."""
+    assert planned(source, link=(str(source / "data"),)).linked == {"data": str(source / "data")}
+    for outside in (str(tmp_path), "..", "."):
+        with pytest.raises(BadOption, match=r"--link: .* is not within"):
+            planned(source, link=(outside,))
+
+
 def test_a_virtual_environment_is_linked(source: Path, tmp_path: Path) -> None:
     """It is known by its pyvenv.cfg, whatever its name, and not copied."""
     (source / "env" / "bin").mkdir(parents=True)

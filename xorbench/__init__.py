@@ -1,4 +1,4 @@
-"""xorbench: does this PyTorch machine train right, to the same bits, and as fast as it should?
+"""xorbench: is a PyTorch training, or machine, right, the same, and as fast as it should be?
 
 `xorbench.check` checks any training from Python; `run`, `load_run` and `compare` are for runs of
 the XOR training. What each needs is imported when it is first used.

@@ -28,7 +28,6 @@ OPTIONS: Final = re.compile(
     r"--(against|bits-only|exclude|in-place|kill-after|link|max-copy|max-record|name|out|"
     r"processes|resume|skip|speed-only|steps|threshold|timeout)(?![\w-])"
 )
-NAMED: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:function
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +312,10 @@ def _processes(given: int | None, default: int) -> int:
     return default if given is None else _whole("processes", given, 2, 64)
 
 
-def _kills(given: int | Sequence[int]) -> tuple[int, ...]:
-    values = (given,) if isinstance(given, int) else tuple(given)
+def _kills(given: object) -> tuple[int, ...]:
+    values = (given,) if isinstance(given, int) else given
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise BadOption(f"kill_after: must be a number of steps, or a list, got {given!r}")
     if not values:
         raise BadOption("kill_after: empty", "give at least one number of steps")
     return parse.distinct("kill_after", [_whole("kill_after", n, 1, 2**31) for n in values])
@@ -350,7 +351,7 @@ def _options_as_arguments(text: str) -> str:
 
 def _is_name(given: Trainable) -> TypeGuard[str]:
     """Whether it is the name of a function, `package.module:function`."""
-    return isinstance(given, str) and NAMED.fullmatch(given) is not None
+    return isinstance(given, str) and parse.FUNCTION.fullmatch(given) is not None
 
 
 def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
@@ -366,7 +367,7 @@ def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
         words = [os.fspath(word) for word in given]
     if not words:
         raise BadOption(f"{argument}: empty", "such as 'python train.py'")
-    if len(words) == 1 and NAMED.fullmatch(words[0]):
+    if len(words) == 1 and parse.FUNCTION.fullmatch(words[0]):
         return _called(*words[0].split(":"))
     return (_beside_python(words[0]), *words[1:])
 

@@ -87,7 +87,9 @@ def command(name: str) -> click.Command:
 )
 @click.version_option(__version__, prog_name="xorbench")
 def cli() -> None:
-    """Does this PyTorch machine train right, to the same bits, and as fast as it should?
+    """Is a PyTorch training, or machine, right, the same to the bit, and as fast as it should be?
+
+    Begin with: xorbench check -- python train.py, or xorbench canary.
 
     Exit codes: 0 passed, 1 a check failed, 2 bad input, 3 inconclusive, 4 a required device is
     missing, 130 interrupted. Any command takes --debug.

@@ -11,10 +11,10 @@ from xorbench.plan import parse
 
 
 @click.command()
-@click.option("--runs", default="8", metavar="N", help="Quiet runs, one after the other.")
-@click.option("--processes", default="2", metavar="N", help="Fresh processes for each case.")
-@click.option("--epochs", default="100", metavar="N", help="Epochs of each training.")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@click.option("--runs", default="8", metavar="N", help="Quiet runs, one after the other [8].")
+@click.option("--processes", default="2", metavar="N", help="Fresh processes for each case [2].")
+@click.option("--epochs", default="100", metavar="N", help="Epochs of each training [100].")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
 @ROOT
 @JSON
 def calibrate(**options: Any) -> int:

@@ -33,9 +33,11 @@ LEAST_MEMORY: Final = 2**20
     "--prometheus", metavar="FILE", help="Metrics for node_exporter's textfile collector."
 )
 @click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
-@click.option("--machine-threshold", default="1.5", metavar="X", help="Slower than X times: fail.")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
-@click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
+@click.option(
+    "--machine-threshold", default="1.5", metavar="X", help="Slower by this factor fails [1.5]."
+)
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
+@click.option("--require-devices", is_flag=True, help="Exit with 4 if a device is missing.")
 @ROOT
 @JUNIT
 @MARKDOWN

@@ -42,8 +42,12 @@ from xorbench.plan import parse
 @click.option("--max-record", default="1GB", metavar="SIZE", help="The largest record [1GB].")
 @click.option("--timeout", default="3600", metavar="S", help="Seconds that a run may take [3600].")
 @click.option("--with-source", is_flag=True, help="Show lines of source beside their numbers.")
-@click.option("--kill-after", metavar="LIST", help="Kill it after so many steps, such as 5,12 …")
-@click.option("--resume", metavar="CMD", help="… and resume it so: does it end the same?")
+@click.option(
+    "--kill-after",
+    metavar="LIST",
+    help="Kill it after K steps, a trial for each: 5,12. Needs --resume.",
+)
+@click.option("--resume", metavar="CMD", help="The command that resumes it. Needs --kill-after.")
 @click.option("--from", "folder", metavar="DIR", help="Judge the records of a check once more.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and run nothing.")
 @ROOT

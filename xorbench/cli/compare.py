@@ -16,7 +16,12 @@ from xorbench.plan import parse
 @click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
 @click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
 @click.option("--threshold", default="5%", metavar="X", help="Slower by more fails [5%].")
-@click.option("--machine-threshold", default="1.5", metavar="X", help="The same of the machine.")
+@click.option(
+    "--machine-threshold",
+    default="1.5",
+    metavar="X",
+    help="Fail if the machine is slower by this factor [1.5].",
+)
 @ROOT
 @JUNIT
 @MARKDOWN

@@ -11,7 +11,7 @@ from xorbench.cli.printing import say
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
 @ROOT
 @JSON
 def diff(**options: Any) -> int:

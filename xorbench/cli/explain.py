@@ -1,14 +1,12 @@
 """`explain`: what makes bits differ."""
 
 import json
-import re
 from typing import Any
 
 import click
 
 from xorbench.cli.check import check_request
 from xorbench.cli.options import (
-    FUNCTION,
     JSON,
     JUNIT,
     MARKDOWN,
@@ -66,7 +64,7 @@ def explain(**options: Any) -> int:
     """
     words = command_words()
     target: tuple[str, ...] = options["target"]
-    if words or (len(target) == 1 and re.fullmatch(FUNCTION, target[0])):
+    if words or (len(target) == 1 and parse.FUNCTION.fullmatch(target[0])):
         return _explain_command(options)
     if len(target) != 2:
         hint = "explain A B, or of a training of your own: explain -- python train.py"

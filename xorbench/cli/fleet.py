@@ -30,9 +30,12 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--processes", default="1", metavar="N", help="Fresh processes for each case [1].")
 @click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
 @click.option("--deadline", default="600", metavar="S", help="Seconds to wait for the ranks [600].")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
 @click.option(
-    "--slow-threshold", default="1.1", metavar="X", help="Slower than X medians is worth a finding."
+    "--slow-threshold",
+    default="1.1",
+    metavar="X",
+    help="A device is slow beyond X medians [1.1].",
 )
 @click.option("--atlas", metavar="FILE", help="Compare every rank with the digests on record.")
 @click.option("--baseline", metavar="FILE", help="An earlier fleet.json: is all of it slower?")

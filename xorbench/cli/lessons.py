@@ -20,7 +20,7 @@ from xorbench.cli.printing import exports_of, print_outcome
 @click.command()
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find them by.")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one lesson.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one lesson [120].")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @JUNIT
 @MARKDOWN

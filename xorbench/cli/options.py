@@ -18,13 +18,10 @@ from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, RecipeOption, read_reci
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-FUNCTION = r"[\w.]+:[\w.]+"  # package.module:function
-
-
 RESERVED = {"latest", ".", ".."}
 
 
-ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of all runs.")
+ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of results [results].")
 
 
 JUNIT = click.option("--junit", metavar="FILE", help="Each verdict as a test case, for a CI.")

@@ -12,8 +12,12 @@ from xorbench.errors import BadOption
 @click.command()
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
 @click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
-@click.option("--html", metavar="FILE", help="The page of several runs; that of one is in it.")
-@click.option("--anonymous", is_flag=True, help="Of a copy that names neither host, user nor path.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    help="Write the page of several runs to FILE; that of one run is report.html in its folder.",
+)
+@click.option("--anonymous", is_flag=True, help="Report on a copy without host, user and paths.")
 @ROOT
 @VERBOSE
 @JUNIT

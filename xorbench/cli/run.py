@@ -37,12 +37,12 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
     metavar="X",
     help="Add processes, up to --processes [10], until all intervals of speed are within X.",
 )
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer.")
-@click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving.")
+@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
+@click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving [0].")
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find the run by.")
 @click.option("--baseline", metavar="NAME", help="Compare with this saved baseline: slower fails.")
-@click.option("--require-devices", is_flag=True, help="A device that is missing: exit code 4.")
+@click.option("--require-devices", is_flag=True, help="A missing device of --devices: exit code 4.")
 @click.option("--stress", metavar="WHAT", help="Keep it busy meanwhile: cpu, memory, accelerator.")
 @click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")

@@ -1,12 +1,10 @@
 """`trace`: the record of a program, or of a case."""
 
-import re
 from typing import Any
 
 import click
 
 from xorbench.cli.options import (
-    FUNCTION,
     ROOT,
     WithCommand,
     command_words,
@@ -44,11 +42,11 @@ def trace(**options: Any) -> int:
     """Write down a training step by step: a digest of every tensor.
 
     CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
-    of your own, which runs here as without this; diff compares two such traces.
+    of your own; it runs in this folder, as it would without xorbench. diff compares two traces.
     """
     words = command_words()
     target = target_of(options["target"], words)
-    if words or (target is not None and re.fullmatch(FUNCTION, target)):
+    if words or (target is not None and parse.FUNCTION.fullmatch(target)):
         return _trace_command(options, words, target)
     of_a_command = ("steps", "detail", "max_record", "with_source")
     refuse_given(of_a_command, "means nothing for the trace of a case")

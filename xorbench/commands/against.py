@@ -1,6 +1,5 @@
 """`check --against`: does another command have the same bits, and is a step of it as fast?"""
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from xorbench.commands.processes import terminable
 from xorbench.errors import BadOption
 from xorbench.judge import against as judge
 from xorbench.judge.against import SideRuns, StepSpeed
-from xorbench.judge.check import CheckRuns, Conclusion, RunPair
+from xorbench.judge.check import CheckRuns, Conclusion, RunPair, counted
 from xorbench.judge.run_processes import paired, unmet
 from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import Outcome
@@ -27,6 +26,7 @@ from xorbench.measure.command_run import (
 )
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile
+from xorbench.plan.parse import FUNCTION
 
 PROCESSES: Final = 5
 SKIP: Final = 3
@@ -65,7 +65,7 @@ def prepared(request: AgainstRequest) -> dict[str, CommandRun]:
     """The runs of both as they will be made; raises `BadOption`."""
     b = checks.prepared(request.check)
     words = request.against
-    if len(words) == 1 and re.fullmatch(r"[\w.]+:[\w.]+", words[0]):
+    if len(words) == 1 and FUNCTION.fullmatch(words[0]):
         words = called(words[0])
     checks.require_command("--against", words, None, b.folder)
     return {"A": replace(b, words=words), "B": b}
@@ -242,7 +242,7 @@ def first_of_each(sides: Sides) -> CheckRuns:
     """The first run of B compared with the first of A, process by process."""
     a, b = (sides[side][0] for side in SIDES)
     count = min(map(len, sides.values()))
-    observed = CheckRuns(runs=2, who=f"B has the bits of A in {count} runs of each")
+    observed = CheckRuns(runs=2, who=f"B has the bits of A in {counted(count, 'run')} of each")
     for of in paired(_beside(a), _beside(b)):
         if of.a is None or of.b is None:
             having, lacking = SIDES if of.b is None else SIDES[::-1]

@@ -51,6 +51,8 @@ class BurnIn:
                     started.append(pool.submit(self._device, device, slot, start))
                 while wait(started, timeout=0.5).not_done:
                     self._tell()
+                    if any(one.done() and one.exception() for one in started):
+                        self._stop.set()  # bad input of one device: it is said below
             except BaseException:  # the turns under way end, and count
                 self._stop.set()
                 raise
@@ -80,6 +82,8 @@ class BurnIn:
             slot.launch(start)
             slot.configured()
             self._open(device, slot)
+            if not self.burned[device]:
+                return  # the notes say why
             end = self._clock() + (self._request.burn_in_s or 0.0)  # making ready does not count
             units = {unit.unit: unit for unit in self.burned[device]}
             # a short burn-in leaves no unit without a turn

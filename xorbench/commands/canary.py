@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from xorbench.commands.burn_in import BurnIn
 from xorbench.commands.processes import running, starter, terminable
-from xorbench.errors import BadFile
+from xorbench.errors import BadFile, BadOption
 from xorbench.judge import canary as judge
 from xorbench.judge.canary import BurnedUnit
 from xorbench.judge.checks.devices import probed
@@ -93,7 +93,7 @@ def canary(
             burn_in.end()
     verdicts = canary.verdicts + burn_in.verdicts()
     if request.save:
-        canary.save(say)
+        canary.save(verdicts, say)
     missing = request.require_devices and any(v.check == "device" for v in verdicts)
     code = exit_code(verdicts, interrupted=canary.interrupted, device_missing=missing)
     return CanaryOutcome(verdicts, canary.machine, clock() - begun, code, burn_in.burned)
@@ -126,13 +126,20 @@ class _Canary:
         devices = list(self._request.devices or ())
         slots = [self._slot, self._timer][: 2 if "training" in self._request.probes else 1]
         while True:
-            with running(slots, start):
-                self.machine = self._slot.machine
-                devices = devices or ["cpu", *(d["device"] for d in self.machine["devices"])]
-                while devices:
-                    self._check(devices.pop(0))
-                    if any(not slot.process or not slot.process.alive() for slot in slots):
-                        break
+            try:
+                with running(slots, start):
+                    self.machine = self._slot.machine
+                    devices = devices or ["cpu", *(d["device"] for d in self.machine["devices"])]
+                    while devices:
+                        self._check(devices.pop(0))
+                        if any(not slot.process or not slot.process.alive() for slot in slots):
+                            break
+            except BadOption as error:
+                if not self.verdicts:
+                    raise
+                said = f"no process can be started any more: {error.message}"
+                self.verdicts += [judge.broken(device, said) for device in devices]
+                return
             if not devices:
                 return
 
@@ -213,9 +220,10 @@ class _Canary:
             device, times_s, saved_s, self._request.machine_threshold, unavailable_reason
         )
 
-    def save(self, say: Callable[[str], None]) -> None:
+    def save(self, verdicts: Sequence[Verdict], say: Callable[[str], None]) -> None:
         """Save the median calibration time of each device that computes right."""
-        wrong = {v.subject for v in self.verdicts if v.outcome == "fail" and v.check != "speed"}
+        failed = [v for v in verdicts if v.outcome == "fail" and v.check != "speed"]
+        wrong = {v.subject.partition(": ")[0] for v in failed}
         times = {
             with_index(device): Saved(
                 calibration_s=statistics.median(times_s),

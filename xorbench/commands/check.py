@@ -52,6 +52,7 @@ from xorbench.measure.command_run import working_copy as copied
 from xorbench.observe import trace as traces
 from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
 from xorbench.observe.trace import TraceFile
+from xorbench.plan.parse import FUNCTION
 
 SCHEMA_VERSION: Final = 1
 VALUES_BYTES: Final = 1 << 30
@@ -145,7 +146,7 @@ def require_command(
     """
     if target is None and not _is_there(words[0], folder):
         raise BadOption(f"{name}: there is no command {words[0]!r}")
-    if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", target):
+    if target is not None and not FUNCTION.fullmatch(target):
         raise BadOption(
             f"{name}: {target!r} names no function",
             f"{name} -- python train.py, or {name} package.module:function",
@@ -300,13 +301,14 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
     if cut and observed.diverged is None and not observed.unpaired:
         observed.trouble = (
             "inconclusive",
-            f"run {cut[0].number} {_cut_short(cut[0])}; the steps until then are the same",
+            f"run {cut[0].number} {cut_short(cut[0])}; the steps until then are the same",
             "end the runs with --steps, or give them longer with --timeout",
         )
     return observed
 
 
-def _cut_short(one: Ended) -> str:
+def cut_short(one: Ended) -> str:
+    """How a run that was killed ended, in words."""
     if one.how == "timeout":
         return f"did not end within {one.wall_s:.0f} s and was killed"
     return f"was killed after {one.wall_s:.0f} s, with this program"
@@ -400,6 +402,9 @@ def step_count(trace: TraceFile) -> int:
     return sum(isinstance(line, traces.TraceStep) for line in trace.lines())
 
 
+SEEN: Final = "what is seen is step() of an optimizer of torch.optim, or of a subclass of one"
+
+
 def _no_step(words: Sequence[str], one: Ended) -> tuple[str, str]:
     """Why no step was seen, as far as can be told."""
     said = "no step of a training was seen"
@@ -420,12 +425,12 @@ def _no_step(words: Sequence[str], one: Ended) -> tuple[str, str]:
             "a step that is compiled, and an optimizer that is none of torch.optim, is not seen",
         )
     if "torch" in events:
-        return f"{said}: PyTorch was imported, but no optimizer of torch.optim has stepped", ""
+        return f"{said}: PyTorch was imported, but no optimizer of torch.optim has stepped", SEEN
     closed = [name for pattern, name in CLOSED if pattern.search(shlex.join(words))]
     if closed:
         return f"{said}: the recorder cannot get in through {closed[0]}", "run the training itself"
     if "python" in events:
-        return f"{said}: no process has imported PyTorch", ""
+        return f"{said}: no process has imported PyTorch", SEEN
     return (
         f"{said}: no Python interpreter has loaded the recorder",
         "it is found through PYTHONPATH; python -I, -E, -S, env -i and containers shut it out",

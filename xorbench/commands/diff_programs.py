@@ -47,12 +47,20 @@ def between(a: TraceFile, b: TraceFile) -> tuple[Conclusion, int]:
     pairs = [RunPair("", compared, "B", "A")]
     runs = CheckRuns(runs=2, pairs=pairs, who="A and B are the same")
     unlike = _machines(a.head.machine | a.head.environment, b.head.machine | b.head.environment)
-    runs.notes = [*_commands(a, b), *unlike]
+    runs.notes = [*_ranks(a, b), *_commands(a, b), *unlike]
     conclusion = conclude(runs)
     if unlike and conclusion.outcome == "fail":
         hint = "first make equal what the notes tell of, then compare again"
         conclusion = replace(conclusion, hint=hint)
     return conclusion, OUTCOME_CODES[conclusion.outcome]
+
+
+def _ranks(a: TraceFile, b: TraceFile) -> list[str]:
+    """That the two are of different ranks, whose batches are not the same."""
+    one, other = (file.head.process.rank if file.head.process else None for file in (a, b))
+    if one is None or other is None or one == other:
+        return []
+    return [f"A is rank {one}, B is rank {other}: each rank has batches of its own"]
 
 
 def _commands(a: TraceFile, b: TraceFile) -> list[str]:

@@ -277,7 +277,8 @@ def _baseline(
         if len(plain) >= LEAST_RUNS and found.differ == found.pairs:
             break
     if not found.differ and equal is not None:
-        found.same = f"the same in {len(plain)} runs: {concluded(equal).sentence}"
+        equal.who = f"the same in {len(plain)} runs"
+        found.same = concluded(equal).sentence
     return None
 
 

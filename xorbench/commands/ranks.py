@@ -19,7 +19,7 @@ from xorbench.commands.processes import running, starter
 from xorbench.commands.progress import Quiet
 from xorbench.commands.run import RunRequest
 from xorbench.commands.run_outputs import RunOutcome
-from xorbench.errors import INTERRUPTED, PASSED, BadFile, BadOption
+from xorbench.errors import INTERRUPTED, PASSED, BadOption, XorbenchError
 from xorbench.fleet import gather
 from xorbench.fleet.gather import RANK_FILE, RankInfo
 from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica, decode, name
@@ -82,7 +82,10 @@ def injected(texts: Sequence[str], rank: int) -> Injected:
     """The faults of one rank."""
     mine = [text.partition("/")[2] for text in texts if text.partition("/")[0] == str(rank)]
     own = [text.partition(":") for text in mine if text.partition(":")[0] in RANK_FAULTS]
-    epochs = [int(rest.partition("epoch=")[2] or 1) for _, _, rest in own]
+    epochs = [
+        parse.integer("--inject", rest.partition("epoch=")[2] or "1", 0, 1_000_000)
+        for _, _, rest in own
+    ]
     acts = [(epoch, RANK_FAULTS[word]) for epoch, (word, _, _) in zip(epochs, own, strict=True)]
     run = tuple(text for text in mine if text.partition(":")[0] not in RANK_FAULTS)
     return Injected(run, tuple(acts))
@@ -217,7 +220,7 @@ def _own(
         store, interrupted = running_one.train(request, Counting(mine.rank))
     except KeyboardInterrupt:
         return Bad(sender=f"rank {at.rank}", rank=at.rank, node=owner.node, reason=STOPPED)
-    except (BadOption, BadFile) as error:
+    except XorbenchError as error:  # bad input, or a device that has ended its process
         reason = error.message[:500]
         return Bad(sender=f"rank {at.rank}", rank=at.rank, node=owner.node, reason=reason)
     store.close()

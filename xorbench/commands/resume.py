@@ -19,11 +19,19 @@ from xorbench.judge.resume_answer import KillTrial, conclude
 from xorbench.judge.resume_record import read, without_end
 from xorbench.judge.run_processes import ON_THIS_MACHINE, first_failure, keyed, missing_ranks
 from xorbench.judge.verdicts import some
-from xorbench.measure.command_run import CommandRun, Ended, execute, read_ended, working_copy
+from xorbench.measure.command_run import (
+    KILLED,
+    CommandRun,
+    Ended,
+    execute,
+    read_ended,
+    working_copy,
+)
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceEnd, TraceFile, TraceStep
 
 VALUES_BYTES: Final = 1 << 30
+ALLOW_MORE: Final = "allow more with --max-record, or end the runs with --steps"
 # What a training writes besides checkpoints, by the ends and the beginnings of names.
 NO_CHECKPOINTS: Final = (
     *(".log", ".txt", ".csv", ".tsv", ".out", ".err", ".pyc", ".lock", ".md", ".html", ".json"),
@@ -80,6 +88,10 @@ def from_folder(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
             if (values / "ended.json").exists():
                 trial = _looked_at_values(trial, read_ended(values), pair[1])
             trials.append(trial)
+    if observed.trouble is None and len(trials) < len(saved["kill_after"]):
+        missing = [n for n in saved["kill_after"] if n not in {one.kill_after for one in trials}]
+        said = "it was not killed and resumed: the check was stopped before"
+        trials += [KillTrial(n, trouble=Conclusion("inconclusive", said)) for n in missing]
     observed.notes = checks.notes_of(ended)
     title = _title(saved["command"], saved["resume"])
     return _outcome(folder, title, ended, observed, trials)
@@ -103,9 +115,11 @@ def _whole(words: tuple[str, ...], ended: list[Ended]) -> CheckRuns:
     """What the first run alone says."""
     observed = CheckRuns(runs=1)
     observed.trouble = checks.trouble(words, ended)
-    if observed.trouble is None and ended[0].how == "timeout":
-        said = f"run 1 did not end within {ended[0].wall_s:.0f} s and was killed"
+    if observed.trouble is None and ended[0].how in KILLED:
+        said = f"run 1 {checks.cut_short(ended[0])}"
         observed.trouble = ("inconclusive", said, "give it longer with --timeout")
+    if observed.trouble is None and _was_full(ended[0]):
+        observed.trouble = ("inconclusive", "the record of run 1 was full", ALLOW_MORE)
     observed.notes = checks.notes_of(ended)
     return observed
 
@@ -225,13 +239,26 @@ def _trouble(trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended) -> C
         return _no_step(trial, resumed)
     runs = {"run 1": whole, "run 2": killed, "the resumed run": resumed}
     for name, one in runs.items():
-        if missing := missing_ranks(_by_rank(one)):
-            said = f"rank {some(missing)} left no record in {name}"
-            return Conclusion("inconclusive", said, hint=ON_THIS_MACHINE)
+        if (found := _lacking(name, one)) is not None:
+            return found
+    trained, until = len(_by_rank(whole)), len(_by_rank(killed))
+    if until < trained:
+        said = f"when run 2 was killed it had trained in {counted(until, 'process')} of {trained}"
+        return Conclusion("inconclusive", said, hint="kill it later, or check one process alone")
     counts = [len(_by_rank(one)) for one in (whole, resumed)]
     if counts[0] != counts[1]:
         said = f"the resumed run trains in {counted(counts[1], 'process')}, expected {counts[0]}"
         return Conclusion("inconclusive", said, hint="resume with as many processes")
+    return None
+
+
+def _lacking(name: str, one: Ended) -> Conclusion | None:
+    """What is missing in the records of a run."""
+    if missing := missing_ranks(_by_rank(one)):
+        said = f"rank {some(missing)} left no record in {name}"
+        return Conclusion("inconclusive", said, hint=ON_THIS_MACHINE)
+    if _was_full(one):
+        return Conclusion("inconclusive", f"the record of {name} was full", hint=ALLOW_MORE)
     return None
 
 
@@ -243,8 +270,8 @@ def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion
         return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
     if resumed.how == "ended" and resumed.code != 0:
         return _failed(trial, resumed)
-    if resumed.how == "timeout":
-        said = f"the resumed run did not end within {resumed.wall_s:.0f} s and was killed"
+    if resumed.how in KILLED:
+        said = f"the resumed run {checks.cut_short(resumed)}"
         return Conclusion("inconclusive", said, hint="give it longer with --timeout")
     return None
 
@@ -264,6 +291,11 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
         return Conclusion("inconclusive", said, hint="save within the working folder")
     said = f"{said}: it may have nothing left to do"
     return Conclusion("inconclusive", said, hint="kill it earlier")
+
+
+def _was_full(one: Ended) -> bool:
+    """Whether steps are missing in a record, as it had grown too large."""
+    return any(end.left_out for end in _ends(one))
 
 
 def _ends(one: Ended) -> Iterator[TraceEnd]:
@@ -292,12 +324,7 @@ def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
 def _by_rank(one: Ended) -> list[TraceFile]:
     """The processes that made steps, by rank, then by their start."""
     found = [trace for trace in traces.recorded(one.records) if any(_steps(trace))]
-    return sorted(found, key=_rank)
-
-
-def _rank(trace: TraceFile) -> int:
-    rank = trace.head.process.rank if trace.head.process else None
-    return int(rank) if rank and rank.isdecimal() else 0
+    return sorted(found, key=traces.rank_of)
 
 
 def _steps(trace: TraceFile) -> Iterator[TraceStep]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from xorbench.commands import canary
 from xorbench.commands.progress import Quiet
 from xorbench.commands.run import RunRequest, train
+from xorbench.errors import INTERRUPTED
 from xorbench.judge.checks import judge
 from xorbench.judge.compare import compare
 from xorbench.judge.verdicts import Verdict
@@ -175,7 +176,10 @@ def _burned(_folder: Path, _clean: Run) -> Iterator[Caught]:
 def _examined(*faults: str, **options: Any) -> list[Verdict]:
     """What the canary finds on the CPU."""
     request = canary.CanaryRequest(devices=("cpu",), faults=faults, **options)
-    return canary.canary(request, lambda _text: None).verdicts
+    outcome = canary.canary(request, lambda _text: None)
+    if outcome.exit_code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return outcome.verdicts
 
 
 def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:
@@ -230,8 +234,10 @@ def _trained(
         faults=tuple(faults),
         stress=stress,
     )
-    store, _ = train(request, Quiet())
+    store, interrupted = train(request, Quiet())
     store.close()
+    if interrupted:
+        raise KeyboardInterrupt
     return loading.load(store.folder)
 
 

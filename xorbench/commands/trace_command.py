@@ -2,13 +2,14 @@
 
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from xorbench.commands.check import here_or_refused, require_command, step_count
+from xorbench.commands.check import cut_short, here_or_refused, require_command, step_count
 from xorbench.commands.processes import terminable
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
-from xorbench.measure.command_run import CommandRun, called, execute
+from xorbench.measure.command_run import KILLED, CommandRun, called, execute
 from xorbench.observe import trace as traces
 
 
@@ -52,19 +53,22 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         if request.target is not None and refusal.exists():
             raise BadOption(f"trace: {request.target}: {refusal.read_text()}")
         found = traces.recorded(ended.records)
-        found.sort(key=lambda trace: -step_count(trace))
-        files = []
+        found.sort(key=lambda trace: (-step_count(trace), traces.rank_of(trace)))
+        files: list[tuple[Path, int]] = []
         for number, trace in enumerate(found):
             path = request.output if not number else _numbered(request.output, number, trace)
+            if path in [one for one, _ in files]:  # a rank that was started again
+                path = path.with_name(f"{path.name}.{number}")
             _move(trace.path, path)
             files.append((path, step_count(traces.opened(path))))
+    if ended.how == "refused":
+        return TraceCommandOutcome(files, CHECK_FAILED, f"the command cannot be run: {ended.why}")
     if ended.how == "ended" and ended.code:
         return TraceCommandOutcome(
             files, CHECK_FAILED, f"the command failed: exit code {ended.code}"
         )
-    if ended.how == "timeout":
-        said = f"the command did not end within {request.timeout_s:g} s and was killed"
-        return TraceCommandOutcome(files, INCONCLUSIVE, said)
+    if ended.how in KILLED:
+        return TraceCommandOutcome(files, INCONCLUSIVE, f"the command {cut_short(ended)}")
     if not any(count for _, count in files):
         return TraceCommandOutcome(files, INCONCLUSIVE, "no step of a training was seen")
     return TraceCommandOutcome(files, PASSED, "")
@@ -77,9 +81,11 @@ def _numbered(output: Path, number: int, trace: traces.TraceFile) -> Path:
 
 
 def _move(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.part")
     try:
-        temporary = target.with_name(f".{target.name}.part")
         shutil.copyfile(source, temporary)
         temporary.replace(target)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise BadFile(f"{target}: cannot write: {str(error.strerror).lower()}") from None

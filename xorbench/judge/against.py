@@ -301,7 +301,7 @@ def _speed_verdict(speed: StepSpeed) -> Verdict:
     if speed.outcome == "pass":
         return passed(SPEED, "A and B", expected, speed.sentence)
     if speed.outcome == "fail":
-        hint = "what B does in a step that A does not takes the time"
+        hint = "profile a step of each command: what does B do that A does not?"
         return failed(SPEED, "A and B", expected, speed.sentence, hint)
     return inconclusive(SPEED, "A and B", expected, speed.sentence, MORE)
 

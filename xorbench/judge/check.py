@@ -92,13 +92,14 @@ COMPONENTS: Final[dict[str, Component]] = {
     ),
     "update": Component(
         "the update of the step before",
-        "The gradients, the optimizer, or what the program does to the parameters after it.",
+        "Between the gradients of the last step and this step something changed the parameters:"
+        " the gradients, the optimizer, or the program's own code.",
         DETERMINISTIC,
     ),
     "loss": Component(
         "the loss",
-        "The parameters and the inputs are equal: the forward pass, or data that goes into the"
-        " loss alone, such as labels.",
+        "The parameters and the inputs are equal, so the forward pass differs, or data that goes"
+        " into the loss alone, such as labels.",
         DETERMINISTIC,
     ),
     "order": Component(
@@ -110,7 +111,7 @@ COMPONENTS: Final[dict[str, Component]] = {
     ),
     "events": Component(
         "what the program does",
-        "It is another program: calls, backward passes or steps were made in one run alone.",
+        "One run made calls, backward passes or steps that the other did not make.",
         "look for what decides about them: the time, a generator, a file, the order of a set",
     ),
 }
@@ -408,10 +409,12 @@ def _facts(
     facts += _by_process(observed, pair)
     differing, total = first.others
     if total > 1:
-        facts.append(("in this step", f"{differing} of {total} of the kind differ"))
+        facts.append(
+            ("in this step", f"{differing} of {total} {_kind_in_plural(first.event.kind)} differ")
+        )
     if closest is not None and closest.first is not None and closest.first != first:
         near = closest.first
-        facts.append(("closer", f"{when(near)}: {label(near)}"))
+        facts.append(("in detail", f"{when(near)}: {label(near)}"))
     if closest is not None and closest.first is not None and closest.first.optimizer:
         facts.append(("optimizer", closest.first.optimizer))
     if closest is not None and closest.element is not None:
@@ -425,6 +428,13 @@ def _facts(
         facts.append(("generators", "all global ones are equal where the step begins"))
     facts += _repeats(observed, first)
     return facts
+
+
+def _kind_in_plural(kind: str) -> str:
+    """What the events of a kind are called."""
+    kind = kind.removeprefix("final ")
+    names = {"batch": "inputs of the batch", "loss": "losses", "new state": "new states"}
+    return names.get(kind, kind if kind.endswith("s") else f"{kind}s")
 
 
 def _by_process(observed: CheckRuns, pair: RunPair) -> list[tuple[str, str]]:
@@ -461,7 +471,7 @@ def element_facts(found: Difference) -> list[tuple[str, str]]:
     return [
         ("elements", f"{found.differing:,} of {total:,} differ"),
         (
-            "the first",
+            "first element",
             f"{element.index}: {element.a} and {element.b} ({element.a_bits}, {element.b_bits})"
             f"{ulps}",
         ),

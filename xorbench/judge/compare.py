@@ -46,7 +46,7 @@ SCHEMA_VERSION: Final = 2
 SOFTWARE: Final = (
     "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
 )  # fmt: skip
-SLOWER: Final = "find what B does that A does not: diff A B shows where their bits diverge"
+SLOWER: Final = "profile an epoch of the slower case; diff A B shows whether it computes the same"
 SLOW_MACHINE: Final = (
     "the machine takes longer for what has not changed: see its load and its clocks, then run B"
     " again"

@@ -105,6 +105,8 @@ class CureSearch:
 
 def conclude(search: CureSearch) -> Conclusion:
     """The answer in words."""
+    if not search.differ and search.exhausted:
+        return _open(search, [])
     if not search.differ:
         return _nothing_to_explain(search)
     facts = [("pairs that diverge", _share(search)), ("differs first", search.first)]
@@ -130,7 +132,7 @@ def verdict(search: CureSearch, answer: Conclusion) -> Verdict:
 
 
 def _nothing_to_explain(search: CureSearch) -> Conclusion:
-    hint = "a difference that is rarer than that needs more --processes"
+    hint = "a rarer difference needs more runs: --processes N"
     return Conclusion("pass", f"nothing to explain: {search.same}", hint=hint)
 
 

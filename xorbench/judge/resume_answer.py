@@ -19,12 +19,12 @@ HINTS: Final = {
     "data order": "skip the batches of the epoch that are done, seed the sampler by the epoch"
     " (set_epoch), or use a loader that has a state_dict",
     "generators": "save and load random.getstate(), numpy.random.get_state(), torch.get_rng_state()"
-    " and torch.cuda.get_rng_state_all(), last of all before the first batch",
+    " and torch.cuda.get_rng_state_all(); restore them last, before the first batch is drawn",
     "loss scale": "save and load GradScaler.state_dict()",
     "forward": "restore what else the forward pass depends on: an attribute that is no buffer, a"
     " coefficient that moves with the steps, a generator of its own",
-    "gradients": "gradients that were summed up before the checkpoint, or what changes them after"
-    " backward, was not restored",
+    "gradients": "save after an optimizer's step and zero_grad(); restore what changes gradients"
+    " after backward, such as clipping, hooks and requires_grad",
     "training mode": "call train() after the checkpoint is loaded, and after each evaluation",
     "number of steps": "count the steps from the checkpoint on, not anew",
     "anew": "look for an exception of the loading that is caught, and for the path that it tries",
@@ -55,10 +55,11 @@ class KillTrial:
 def conclude(trials: Sequence[KillTrial]) -> Conclusion:
     """The answer over all kills: the first that failed, else the first that is open."""
     answers = [_answer(trial) for trial in trials]
-    facts = tuple(
+    every = tuple(
         (f"killed after {trial.kill_after}", answer.sentence)
         for trial, answer in zip(trials, answers, strict=True)
     )
+    facts = every if len(trials) > 1 else ()  # of one the sentence says it
     for outcome in ("fail", "inconclusive"):
         for trial, answer in zip(trials, answers, strict=True):
             if answer.outcome == outcome:
@@ -130,7 +131,7 @@ def _anew(trial: KillTrial, found: Resumed) -> Conclusion:
     sentence = f"the resume command started anew: it begins with {begins} of step 0{new}"
     if trial.saved:
         said = f"{sentence}, though there was {some(list(trial.saved), 3)}"
-        return Conclusion("fail", said, "anew", "Not restored: anything.", HINTS["anew"])
+        return Conclusion("fail", said, "anew", "Nothing was restored.", HINTS["anew"])
     if trial.outside:
         said = f"{sentence}; the training writes outside its working folder"
         return Conclusion("inconclusive", said, hint="save within the working folder")

@@ -229,6 +229,8 @@ class Runner:
             raise self._death_between(one.slot)
         if calibration_key(one.case) not in one.slot.calibrated:
             self._calibrate(Timing(one.slot, calibration_key(one.case)))
+            if one not in one.slot.active:  # it has failed with the calibration workload
+                return
         line = self._epoch(one, one.timed, one.handle)
         self._state.store.append("epochs.jsonl", line)
         one.timed.append(line)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 POLL_S: Final = 0.02
 GRACE_S: Final = 3.0  # for what is still alive when the command has ended
 LARGEST_LIST: Final = 20  # commands that are told
+KILL_S: Final = 30.0  # for what has been sent SIGKILL
 RANKS_S: Final = 60.0  # for the other ranks to come to the step at which the first has stopped
 
 _SIGNALS: Final[list[int]] = []  # that have asked this process to end
@@ -61,6 +63,7 @@ def supervise(asked: dict[str, Any]) -> dict[str, Any]:
     how = _wait(child, Path(asked["records"]), began + asked["timeout_s"])
     left = _outlasting(child) if how == "ended" else []
     _kill_all(child)
+    left += [f"{name} (could not be killed)" for name in _names(_descendants(child))]
     return {
         "code": child.returncode if how == "ended" else None,
         "how": how,
@@ -114,8 +117,13 @@ def _outlasting(child: subprocess.Popen[bytes]) -> list[str]:
             return []
         if _cut(POLL_S):
             break
+    return _names(_descendants(child))
+
+
+def _names(processes: Sequence[psutil.Process]) -> list[str]:
+    """Their commands, so many as a pipe holds."""
     names = []
-    for process in _descendants(child):
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             names.append(process.name())
     more = len(names) - LARGEST_LIST  # a pipe holds 64 KiB of them
@@ -143,8 +151,12 @@ def _status(process: psutil.Process) -> str | None:
 
 
 def _kill_all(child: subprocess.Popen[bytes]) -> None:
-    """Stop every process, so that none starts another, kill parents before children, and wait."""
-    while alive := _descendants(child):
+    """Stop every process, so that none starts another, kill parents before children, and wait.
+
+    What may not be killed, as under sudo, is left after some seconds.
+    """
+    deadline = time.monotonic() + KILL_S
+    while (alive := _descendants(child)) and time.monotonic() < deadline:
         for sent in (signal.SIGSTOP, signal.SIGKILL):
             for process in alive:
                 with contextlib.suppress(psutil.Error, OSError):

@@ -51,7 +51,7 @@ def planned(
         for path in paths:
             if option == "--link" and not (plan.source / path).exists():
                 raise BadOption(f"{option}: there is no {path!r} in {source}")
-    unlinked = {os.path.normpath(path) for path in link}
+    unlinked = {_within(source, path) for path in link}
     size = 0
     for path, entry in _walked(plan, plan.source, exclude, unlinked, own.resolve()):
         with contextlib.suppress(FileNotFoundError):  # it was removed since
@@ -68,6 +68,15 @@ def planned(
             " run in the folder itself with --in-place, or allow more with --max-copy",
         )
     return plan
+
+
+def _within(source: Path, path: str) -> str:
+    """A path of `--link` as it is called within the folder."""
+    for base in (source.absolute(), source.resolve()):
+        found = os.path.relpath(base / path, base)
+        if found.partition(os.sep)[0] not in (os.curdir, os.pardir):
+            return found
+    raise BadOption(f"--link: {path!r} is not within {source}", "what lies outside is not copied")
 
 
 def _walked(

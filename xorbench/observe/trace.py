@@ -281,6 +281,12 @@ def load_case(path: Path) -> CaseTrace:
     return CaseTrace(file.head, file.head.training, epochs)
 
 
+def rank_of(trace: TraceFile) -> int:
+    """The rank of the process that was recorded; 0 where it has none."""
+    rank = trace.head.process.rank if trace.head.process else None
+    return int(rank) if rank and rank.isdecimal() else 0
+
+
 def recorded(folder: Path) -> list[TraceFile]:
     """The traces in a folder of records, in the order in which their processes began."""
     return [opened(path) for path in sorted(folder.glob("[0-9]*.jsonl"))]

@@ -282,7 +282,7 @@ def _idle_data_on_device(case: Case, _has_accelerator: bool) -> str:
 AXES: Final = (
     Axis(
         "device", "--devices", "device", read_devices, ("cpu",), _device_bits,
-        "devices by PyTorch's names; without it also the accelerator, if there is one",
+        "devices by PyTorch's names; where none is named, the accelerator too",
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(

@@ -11,6 +11,7 @@ from xorbench.errors import BadOption
 
 Value = TypeVar("Value", bound=Hashable)
 BIGGEST_LIST = 65_536
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:function
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

@@ -76,12 +76,17 @@ class Presence:
         self.folder = folder
         self.hooks: list[Callable[[str, Any], None]] = []
         self._told: set[str] = set()
+        self._outside = 0
 
     def tell(self, event: str, **facts: Any) -> None:
         """Append one line."""
         line = json.dumps({"pid": os.getpid(), "event": event, **facts}) + "\n"
-        if line in self._told or len(self._told) > LARGEST_LIST:
+        if line in self._told:
             return
+        if event == "outside":
+            self._outside += 1
+            if self._outside > LARGEST_LIST:
+                return
         self._told.add(line)
         try:
             path = os.path.join(self.folder, "presence.jsonl")

@@ -9,7 +9,7 @@ import msgspec
 import pandas as pd
 
 from xorbench.errors import EXIT_WORDS
-from xorbench.judge.verdicts import Verdict, summary
+from xorbench.judge.verdicts import Verdict, capitalized, summary
 from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, to_markdown, to_terminal
@@ -43,7 +43,9 @@ def brief(content: Content) -> str:
 
 
 def _answers(content: Content) -> list[str]:
-    return [f"- **{a.question} {a.word}.** {escape(a.sentence)}" for a in content.answers]
+    return [
+        f"- **{a.question} {a.word}.** {escape(capitalized(a.sentence))}" for a in content.answers
+    ]
 
 
 SCREEN: Final = 20  # rows of a table that a terminal shows, where nothing failed
@@ -74,7 +76,7 @@ def _printed(section: Section, *, whole: bool) -> str:
 
 def _verdict(content: Content, exit_code: int) -> str:
     """The answers, then the verdict, then what to do next."""
-    lines = [f"{a.question} {a.word}. {a.sentence}" for a in content.answers]
+    lines = [f"{a.question} {a.word}. {capitalized(a.sentence)}" for a in content.answers]
     counted = [summary(content.verdicts)] if content.verdicts or not content.answers else []
     lines.append(": ".join([EXIT_WORDS[exit_code], *counted]))
     hints = (v.hint for v in content.verdicts if v.outcome in ("fail", "inconclusive") and v.hint)

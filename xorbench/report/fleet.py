@@ -96,7 +96,7 @@ def answers(judged: Sequence[Verdict]) -> list[Answer]:
         bad = [v for v in mine if v.outcome in ("fail", "inconclusive")]
         said = "; ".join(f"{v.subject}: {v.actual}" for v in bad[:2])
         more = f" and {len(bad) - 2} more" if len(bad) > 2 else ""
-        passed = "nobody is odd" if mine else "there was nobody to compare with"
+        passed = "no rank differs" if mine else "there was no rank to compare with"
         found.append(Answer(question, worst(mine), said + more if bad else passed))
     return found
 

@@ -103,7 +103,7 @@ PARITY: Final = Check(
     "parity",
     "an accelerator agrees with the CPU on every test point",
     parity,
-    "compare the two losses epoch by epoch",
+    "compare the losses of both cases in epochs.jsonl: the first epoch that differs tells when",
     needs="a case on the CPU and on an accelerator",
 )
 ARITHMETIC: Final = Check(

@@ -87,7 +87,7 @@ SAVE_AND_LOAD: Final = Check(
 )
 MEMORY: Final = Check(
     "memory",
-    "no process grows by more than 256 MiB once its trainings stand open",
+    "no process grows by more than 256 MiB after its start, no device by more than 64 KiB",
     memory,
     "something is kept from epoch to epoch: a longer training will run out of memory",
 )

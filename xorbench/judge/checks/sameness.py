@@ -123,12 +123,19 @@ def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> 
     )
     broken = [_broken(one) for one in found if one.broken]
     if broken:
-        hint = f"{axis.option} did to the bits what it must not: {axis.about}"
+        hint = _hint(evidence.run.info.id, next(one for one in found if one.broken))
         return failed(name, subject, expected, some(broken), hint)
     seen = ("kept" if p.diverged is None else f"changed at epoch {p.diverged}" for p in found)
     binding = any(p.expectation.bits != "may change" for p in found)
     said = passed if binding else skipped
     return said(name, subject, expected, ", ".join(dict.fromkeys(seen)))
+
+
+def _hint(run: str, broken: settings_table.Pair) -> str:
+    """What to do about the first pair that is not as it must be."""
+    if broken.diverged is None:
+        return "the setting had no effect: see its row in the settings table"
+    return f"python -m xorbench diff {run}:{broken.a.id} {run}:{broken.b.id} says where"
 
 
 def _broken(one: settings_table.Pair) -> str:
@@ -158,7 +165,6 @@ WARM_UP: Final = Check(
     warm_up,
     "something is left over between trainings of one process",
     SAME,
-    needs="a warm-up (--warmup-epochs)",
 )
 INVARIANCE: Final = Check(
     "invariance",
