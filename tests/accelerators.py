@@ -115,7 +115,11 @@ _jobs: dict[str, Future[Path]] = {}
 def environment(**variables: str) -> dict[str, str]:
     """The variables of a process that sees the device, and imports xorbench from here."""
     paths = [str(PRETEND), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
-    own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TORCH_DEVICE_BACKEND_AUTOLOAD": "1"}
+    own = {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
+        "OMP_NUM_THREADS": "1",  # two would wait for each other, beside other tests
+    }
     return {**os.environ, **own, **{f"PRETEND_{name.upper()}": v for name, v in variables.items()}}
 
 

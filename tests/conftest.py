@@ -118,6 +118,22 @@ class Reported:
         return folder
 
 
+def reported(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Completed]
+) -> Reported:
+    """A check or an explanation that is made once for all processes of the session."""
+
+    def kept(folder: Path) -> None:
+        (folder / "work").mkdir()  # what `once` writes lies beside it
+        done = make(folder / "work")
+        said = {"args": [], "returncode": done.returncode}
+        text = json.dumps({**said, "stdout": done.stdout, "stderr": done.stderr})
+        (folder / "done.json").write_text(text)
+
+    folder = once(factory, name, kept)
+    return Reported(Completed(**json.loads((folder / "done.json").read_text())), folder / "work")
+
+
 @pytest.fixture
 def xorbench(tmp_path: Path) -> Xorbench:
     """The real program, run in this test's own empty folder."""

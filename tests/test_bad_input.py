@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xorbench.cli import main
+from xorbench.commands.report import history
 from xorbench.errors import BadOption
 from xorbench.observe import folders, loading
 
@@ -451,6 +452,9 @@ def test_an_anonymous_copy_names_nobody_and_reads_back(
     assert stopped.value.code == 0
     assert "-anonymous" in capsys.readouterr().err
     copy = copied.with_name(f"{copied.name}-anonymous")
+    root = copied.parent.parent
+    assert folders.find(root, "first") == folders.find(root, copied.name[:20]) == copied
+    assert history(root)[0].content.heading[0] == ("runs", "1")
     assert loading.load(copy).trainings == loading.load(copied).trainings
     assert loading.read_info(copy).anonymous
     assert (copy / "logs" / "p0.log").read_text() == "<host>: data is full\n"

@@ -154,6 +154,17 @@ def test_fewer_steps_than_a_killed_run_are_a_difference(sound: Reported, tmp_pat
     assert cut_short(sound.made, tmp_path / "checks", "timeout", number=1) == 1
 
 
+def test_a_check_that_was_stopped_in_its_second_run_is_open(
+    sound: Reported, tmp_path: Path
+) -> None:
+    """Its folder does not say how it ended; one run is compared with nothing: exit code 3."""
+    folder = tmp_path / "checks"
+    shutil.copytree(sound.made, folder)
+    (folder / "run-2" / "ended.json").unlink()
+    done = run_in(tmp_path, "check", "--from", str(folder), timeout=LIMIT_S)
+    assert done.returncode == 3, done.stderr
+
+
 def test_a_check_that_was_stopped_before_its_first_run_is_refused(
     sound: Reported, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from xorbench.errors import BadFile
 from xorbench.judge import clocks
 from xorbench.judge.checks.witnesses import clock
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.speed import by_variant, calibrations, log_epoch, log_relative
 from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import EpochLine
@@ -38,6 +39,18 @@ def _scaled(line: EpochLine, changes: dict[str, float]) -> EpochLine:
 def flaws(run: Run) -> str:
     """What is wrong with the times of the first training."""
     return "; ".join(clocks.flaws(Evidence(run), run.trainings[0]))
+
+
+def test_a_time_over_an_unbelievable_calibration_is_none(quick_run: Run) -> None:
+    """A calibration workload said to take ten times as long as the wait for it divides nothing."""
+    lines = [
+        msgspec.structs.replace(line, calibration_s=10 * line.waited_s)
+        for line in quick_run.calibrations
+    ]
+    odd = Evidence(msgspec.structs.replace(quick_run, calibrations=lines))
+    assert by_variant(odd, log_relative) == {}
+    assert calibrations(odd) == {}
+    assert len(by_variant(odd, log_epoch)) == 2
 
 
 def test_a_sound_clock_has_no_flaw(quick_run: Run) -> None:

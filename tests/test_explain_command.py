@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,8 +11,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Completed, Reported, run_in
+from conftest import Completed, Reported, reported, run_in
 
+from xorbench.cli import main
+from xorbench.commands import explain_command
 from xorbench.judge.against import StepSpeed
 from xorbench.judge.cure import CureSearch, SwitchTried, conclude, pairs_needed, share_of_pairs
 from xorbench.judge.explain import Explanation, Gives
@@ -189,11 +192,10 @@ def test_every_switch_holds_what_it_sets_and_leaves_what_the_program_seeds(tmp_p
     assert "compilation" not in str(plain["presence"])
 
 
-# Real searches: a fast subset of the corpus, of which tests/corpus has the whole
+# Real searches of two bugs of the corpus; `corpus.py --explain` does them all
 
 
 CORPUS = Path(__file__).parent / "corpus"
-FAST = ("unseeded_init", "seed_from_time")
 SEEDED = """
 import torch
 torch.manual_seed(0)
@@ -207,9 +209,25 @@ for step in range(4):
 UNSEEDED = SEEDED.replace("torch.manual_seed(0)", "")
 
 
-@pytest.mark.parametrize("script", FAST)
-def test_the_cure_that_exists_is_named_or_that_none_does(script: str) -> None:
-    """A missing seed has one; a seed from the time has none."""
+def test_the_cure_that_exists_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing seed of PyTorch's generator, among two switches, by real runs."""
+    two = [one for one in TRAINING_SWITCHES if one.name in ("python-seed", "torch-seed")]
+    monkeypatch.setattr(explain_command, "TRAINING_SWITCHES", tuple(two))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(CORPUS / "unseeded_init.py", tmp_path)
+    words = ("explain", "--no-cost", "--json", "--", sys.executable, "unseeded_init.py")
+    monkeypatch.setattr(sys, "argv", ["xorbench", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    result = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, result["cure"]) == (1, ["torch-seed"])
+
+
+def test_it_is_told_that_no_cure_exists() -> None:
+    """Of a seed from the time."""
+    script = "seed_from_time"
     done = subprocess.run(
         [sys.executable, str(CORPUS / "corpus.py"), "--explain", f"{script}.py"],
         capture_output=True,
@@ -240,30 +258,32 @@ def explained(folder: Path, *arguments: str) -> Completed:
 FOR_CI = ("--json", "--junit", "j.xml", "--markdown", "m.md")
 
 
-def explained_for_ci(folder: Path, *arguments: str) -> Reported:
+def explained_for_ci(folder: Path, *arguments: str) -> Completed:
     """Explain a seeded `a.py` or an unseeded `b.py`, as a CI does."""
     (folder / "a.py").write_text(SEEDED)
     (folder / "b.py").write_text(UNSEEDED)
     (folder / "j.xml").write_text("of an earlier job")
     env = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
-    return Reported(
-        run_in(folder, "explain", *FOR_CI, *arguments, timeout=LIMIT_S, env=env), folder
-    )
+    return run_in(folder, "explain", *FOR_CI, *arguments, timeout=LIMIT_S, env=env)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """B lacks the seed of A; the runs end before it is known which switch is enough."""
     words = ("--against", f"{sys.executable} a.py", "--max-runs", "8")
-    folder = tmp_path_factory.mktemp("both")
-    return explained_for_ci(folder, *words, "--", sys.executable, "b.py")
+    words = (*words, "--", sys.executable, "b.py")
+    return reported(
+        tmp_path_factory, "explain-both", lambda folder: explained_for_ci(folder, *words)
+    )
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training that is the same in every run."""
-    folder = tmp_path_factory.mktemp("sound")
-    return explained_for_ci(folder, "--processes", "4", "--", sys.executable, "a.py")
+    words = ("--processes", "4", "--", sys.executable, "a.py")
+    return reported(
+        tmp_path_factory, "explain-sound", lambda folder: explained_for_ci(folder, *words)
+    )
 
 
 def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: Reported) -> None:

@@ -1,8 +1,9 @@
 """Where two records first differ, in program order, and what that is put down to."""
 
+import msgspec
 import pytest
 
-from xorbench.judge.check import component_of
+from xorbench.judge.check import CheckRuns, RunPair, component_of, conclude
 from xorbench.judge.first_difference import compare
 from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep
 
@@ -161,6 +162,15 @@ def test_what_was_not_recorded_is_counted_and_not_compared() -> None:
     assert compared.first is None
     assert compared.coverage.counts["batch"] == 1
     assert sum(compared.coverage.not_recorded.values()) == 1
+
+
+def test_events_that_were_left_out_are_counted() -> None:
+    """Of a step with very many both sides drop the rest, which nobody has compared."""
+    lines = [msgspec.structs.replace(step(0), events_left_out=n) for n in (3, 5)]
+    compared = compare(whole(lines[0]), whole(lines[1]))
+    assert (compared.first, compared.coverage.events_left_out) == (None, 5)
+    answer = conclude(CheckRuns(runs=2, pairs=[RunPair("", compared, "run 2")]))
+    assert (answer.outcome, "5 events" in answer.sentence) == ("inconclusive", True)
 
 
 def test_a_record_cut_short_is_no_difference_and_no_end() -> None:

@@ -12,6 +12,7 @@ import pytest
 from conftest import Xorbench, with_epochs
 
 from xorbench.commands import ranks
+from xorbench.commands.atlas import is_wrong
 from xorbench.commands.fleet import LISTED, absent, other_worlds
 from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, rules
@@ -36,6 +37,7 @@ from xorbench.fleet.records import (
 )
 from xorbench.fleet.rules import CODES, cordon
 from xorbench.observe.records.run import Run
+from xorbench.report.fleet import draw_ratios, ratios
 
 replace = msgspec.structs.replace
 
@@ -331,6 +333,45 @@ def test_the_atlas_holds_every_rank_to_the_bits_on_record(nodes: list[Node], sou
     assert {finding.code for finding in judged(nodes, atlas=other)} == {"XB109"}
     new = judged(nodes, atlas={})
     assert {(finding.code, finding.severity) for finding in new} == {("XB110", "note")}
+
+
+@pytest.mark.parametrize("asked", ["atlas", "baseline"])
+def test_what_could_not_be_compared_is_no_pass(nodes: list[Node], asked: str) -> None:
+    """Nothing of this fleet is in the atlas, or in the fleet it is to be compared with."""
+    other = [replace(node, model="another") for node in nodes]
+    more: dict[str, dict[str, Any]] = {
+        "atlas": {"atlas": {"another": {}}},
+        "baseline": {"baseline": fleet_of(other)},
+    }
+    fleet_data = FleetData(nodes, **more[asked])
+    found = rules.verdicts(fleet_data, rules.judge(fleet_data))
+    assert [v.outcome for v in found if v.check == asked and v.subject == "fleet"] == [
+        "inconclusive"
+    ]
+
+
+def test_of_two_scores_neither_is_that_of_most(nodes: list[Node]) -> None:
+    """One of two ranks has a point less: no majority says which is odd."""
+    fewer = [replace(one, correct=one.correct - 1) for one in nodes[1].trainings]
+    for two in ([nodes[0], replace(nodes[1], trainings=fewer)],):
+        for order in (two, two[::-1]):
+            assert "XB108" not in {finding.code for finding in judged(order)}
+
+
+def test_a_run_whose_probes_failed_is_not_put_on_record(sound: Node) -> None:
+    """Nor one whose own processes diverge: the bits of either are not believed."""
+    wrong = [Wrong(what="sum", expected="1", actual="2")]
+    diverged = [replace(one, diverged=3) for one in sound.trainings]
+    assert not is_wrong(sound)
+    assert is_wrong(replace(sound, probes=wrong))
+    assert is_wrong(replace(sound, trainings=diverged))
+
+
+@pytest.mark.parametrize("model", ["$\\x$", "_model"])
+def test_any_name_of_a_device_can_be_drawn(nodes: list[Node], model: str) -> None:
+    """Another machine has written it: neither a formula nor a hidden line ends the report."""
+    fleet_data = FleetData([replace(node, model=model) for node in nodes])
+    assert "<svg" in draw_ratios(ratios(fleet_data))
 
 
 def replica(rank: int, epoch_digests: Sequence[str], **more: Any) -> Replica:

@@ -144,6 +144,8 @@ def test_a_wrong_loss_and_what_is_no_number_are_flaws() -> None:
     assert list(sound.flaws()) == []
     assert list(replace(sound, losses=[0.501]).flaws()) != []
     assert list(replace(sound, losses=[math.nan]).flaws()) != []
+    three = replace(sound, losses=[0.5, math.nan, 0.5], float64_losses=[0.5] * 3)
+    assert list(three.flaws()) != []
     assert list(replace(sound, error_ulps=[math.nan]).flaws()) != []
 
 

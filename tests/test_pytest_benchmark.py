@@ -337,6 +337,21 @@ def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path
         assert not path.is_file() or b"secret-host" not in path.read_bytes(), path
 
 
+def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
+    call: Call, file: Path, tmp_path: Path
+) -> None:
+    """Nor does one made later, of a file that another machine has written."""
+    found = json.loads(file.read_text())
+    found["machine_info"]["node"] = "secret-host"
+    found["benchmarks"][0]["extra_info"]["rounds_by_process"] = None
+    file.write_text(json.dumps(found))
+    assert call("import", str(file)).code == 0
+    assert call("report", "latest", "--anonymous").code in (0, 3)
+    (copy,) = (tmp_path / "results" / "runs").glob("*-anonymous")
+    for path in copy.rglob("*"):
+        assert not path.is_file() or b"secret-host" not in path.read_bytes(), path
+
+
 def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> None:
     """The record is checked each time that it is read."""
     call("import", str(file))

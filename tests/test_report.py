@@ -212,6 +212,7 @@ def test_anonymous_text_keeps_the_last_part_of_a_path() -> None:
         "at": ["https://example.org/a/b", 1]
     }
     assert without_names("a ÷ b / c, 1/2, see logs/p0.log") == "a ÷ b / c, 1/2, see logs/p0.log"
+    assert without_names("gcc -I/data/acme/include -L/home/ann/lib") == "gcc -Iinclude -Llib"
 
 
 NAMES = Names(homes=("/home/jo doe",), users=("jdoe",), hosts=("base.example.org", "base"))

@@ -567,6 +567,7 @@ def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
     """Killed after step 3, it resumes at 2; the records alone give the same answer."""
     answer, code = train("3", "must")
     assert (code, answer["outcome"]) == (0, "pass")
+    assert [verdict["outcome"] for verdict in answer["verdicts"]] == ["pass"]
     assert "it went on at step 2, 4 steps are equal to the end" in answer["sentence"]
     assert list(tmp_path.glob("*.pt")) == []
     (folder,) = (tmp_path / "results" / "checks").iterdir()

@@ -22,7 +22,7 @@ from xorbench.measure.slots import make_slots
 from xorbench.observe import loading, store
 from xorbench.observe.records.run import Run
 
-QUICK = ("run", "--quick", "--epochs", "40", "--processes", "1")
+QUICK = ("run", "--quick", "--epochs", "16", "--processes", "1")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command(*QUICK), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_for_epochs(tmp_path / "results", 12)
+    wait_for_epochs(tmp_path / "results", 8)
     yield process
     process.kill()
     process.wait()

@@ -320,7 +320,7 @@ def _read(folder: Path, prefix: str) -> Sides:
         side: [
             read_ended(path)
             for path in sorted(
-                folder.glob(f"{prefix}{side.lower()}-[0-9]*"),
+                (one.parent for one in folder.glob(f"{prefix}{side.lower()}-[0-9]*/ended.json")),
                 key=lambda path: int(path.name.rpartition("-")[2]),
             )
         ]

@@ -13,8 +13,6 @@ from xorbench.observe import folders, loading
 from xorbench.observe.files import decoded, packed_path, place, read_bytes, whole_lines, why
 from xorbench.observe.redaction import Names, names_in, without_names
 
-ENDING = "-anonymous"
-
 
 def copied(root: Path, text: str) -> Path:
     """Copy a run without names, whole or not at all; the answer is the folder of the copy.
@@ -23,7 +21,7 @@ def copied(root: Path, text: str) -> Path:
     """
     folder = folders.find(root, text)
     loading.kind_of(folder)  # what cannot be read is said before anything is written
-    target = folder.with_name(f"{folder.name}{ENDING}")
+    target = folder.with_name(f"{folder.name}{folders.ANONYMOUS}")
     if target.exists():
         raise BadOption(f"--anonymous: {target} is there already", "remove it first")
     try:
@@ -64,6 +62,7 @@ def _json(path: Path, target: Path, names: Names) -> None:
     if path.name == "run.json":
         value["anonymous"] = True
         value.get("host", {}).pop("hostname", None)
+        value.get("imported", {}).get("machine_info", {}).pop("node", None)
     target.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

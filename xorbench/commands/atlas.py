@@ -7,7 +7,7 @@ from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOpti
 from xorbench.fleet import atlas as book
 from xorbench.fleet import gather
 from xorbench.fleet.atlas import Atlas, AtlasChange
-from xorbench.fleet.records import Bad
+from xorbench.fleet.records import Bad, Node
 from xorbench.observe.folders import find
 
 
@@ -33,12 +33,18 @@ def add(root: Path, text: str, path: Path) -> Added:
         raise BadFile(f"{folder}: {nodes.reason}")
     if not any(node.trainings for node in nodes):
         raise BadOption(f"RUN: {text!r} has no finished PyTorch training")
-    if any(node.universal or node.arithmetic or node.failed for node in nodes):
+    if any(map(is_wrong, nodes)):
         raise BadOption(f"RUN: {text!r} did not pass, so its bits are not believed", "report it")
     after, changes = book.add(book.load(path), nodes)
     book.save(path, after)
     odd = any(change.outcome == "other bits" for change in changes)
     return Added(changes, CHECK_FAILED if odd else PASSED)
+
+
+def is_wrong(node: Node) -> bool:
+    """Whether something of it came out wrong, so that its bits are not believed."""
+    diverged = any(one.diverged is not None for one in node.trainings)
+    return bool(node.universal or node.arithmetic or node.probes or node.failed or diverged)
 
 
 def show(path: Path) -> tuple[Atlas, int]:

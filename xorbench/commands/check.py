@@ -242,8 +242,8 @@ def from_folder(folder: Path) -> CheckOutcome:
         from xorbench.commands import against
 
         return against.from_folder(folder, saved)
-    numbered = sorted(folder.glob("run-[0-9]*"), key=lambda path: int(path.name[4:]))
-    ended = [read_ended(path) for path in numbered]
+    finished = [path.parent for path in folder.glob("run-[0-9]*/ended.json")]
+    ended = [read_ended(path) for path in sorted(finished, key=lambda path: int(path.name[4:]))]
     observed = observe(tuple(saved["words"]), ended)
     first = observed.diverged
     closer = [folder / f"closer-{i}" for i in range(1, CLOSER_PAIRS + 1)]

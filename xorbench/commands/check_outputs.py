@@ -72,7 +72,7 @@ def _result(outcome: CheckOutcome) -> dict[str, object]:
         "outcome": conclusion.outcome,
         "sentence": conclusion.sentence,
         "component": conclusion.component or None,
-        "step": None if first is None else first.step,
+        "step": conclusion.step if first is None else first.step,
         "meaning": conclusion.meaning,
         "hint": conclusion.hint,
         "facts": dict(conclusion.facts),

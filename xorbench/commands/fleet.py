@@ -121,6 +121,8 @@ def conclude(
     missing: Sequence[Missing],
     bad: Sequence[Bad],
     replicas: Sequence[Replica],
+    *,
+    interrupted: bool = False,
 ) -> RunOutcome:
     """Judge, and write `fleet.json`, `fleet.md`, `fleet.html`, `cordon.txt`."""
     fleet_data = FleetData(
@@ -139,7 +141,7 @@ def conclude(
         id=out.resolve().name,
         command=thresholds.fleet_options.command,
         judged=now(),
-        exit_code=exit_code(verdicts),
+        exit_code=exit_code(verdicts, interrupted=interrupted),
         findings=found,
         missing=list(missing),
         bad=list(bad),

@@ -298,6 +298,8 @@ def _lead(
     found: dict[int, list[Node] | Bad | Missing] = {0: own}
     others = range(1, at.world)
     replicas: list[Replica] = []
+    called: list[int] = []
+    interrupted = False
     try:
         for rank, content in _collected(rendezvous, "record", others, deadline.waited):
             found[rank] = believed_records(rank, content, _check_in(rendezvous, rank))
@@ -310,18 +312,23 @@ def _lead(
             there = [rank for rank in called if rank]
             for rank, content in _collected(rendezvous, "replica", there, deadline.over):
                 replicas.append(_believed_replica(rank, content, found) or _silent(rank, found))
-            heard = {one.rank for one in replicas}
-            replicas += [_silent(rank, found) for rank in called if rank not in heard]
     except StoreLost as error:
         say(error.message)
     except KeyboardInterrupt:
+        interrupted = True
         say("stopped: judged is what came until now")
+    heard = {one.rank for one in replicas}
+    replicas += [_silent(rank, found) for rank in called if rank not in heard]
     for rank in others:
         if rank not in found:
             found[rank] = _missing(rendezvous, rank, fleet_request.deadline_s)
             say(f"rank {rank} is missing")
     return conclude(
-        fleet_request.out, fleet_request.thresholds, *_sorted(list(found.values())), replicas
+        fleet_request.out,
+        fleet_request.thresholds,
+        *_sorted(list(found.values())),
+        replicas,
+        interrupted=interrupted,
     )
 
 

@@ -42,6 +42,8 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
     """Each case over all finished runs; the texts say which folders could not be read."""
     runs, troubles = [], []
     for folder in sorted((root / "runs").glob("*/")):
+        if folders.is_copy(folder):
+            continue
         try:
             if loading.kind_of(folder) == "run" and loading.read_info(folder).finished:
                 runs.append(loading.load(folder))

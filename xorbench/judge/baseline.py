@@ -31,7 +31,7 @@ class WithBaseline:
         if not self.is_asked:
             return []
         if not self.found.variants:
-            return [not_judged(self.name, "; ".join(self.found.notes))]
+            return [not_judged(self.name, _why_open(self.found))]
         return verdicts(self.found)
 
     @property
@@ -68,12 +68,12 @@ def _said(found: Comparison, baseline: str) -> str:
 
 def _why_open(found: Comparison) -> str:
     """What a comparison lacks that came to no answer."""
-    if not found.variants:
-        return "; ".join(found.notes) or "nothing to compare"
     if found.lost:
         return f"{', '.join(found.lost)} did not come to an end"
     if found.untimed:
         return f"no time of {', '.join(found.untimed)} can be believed: see the clock check"
+    if not found.variants:
+        return "; ".join(found.notes) or "nothing to compare"
     rows = [r for r in (*found.variants, *found.machine) if r.verdict == "inconclusive"]
     first = max(rows, key=lambda row: row.ratio)
     hint = ratio_verdict("compare", first, 1 + found.threshold).hint

@@ -108,8 +108,9 @@ def _unusual(case: Case) -> list[str]:
 
 
 def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit:
-    logs = {s.id: [speed.log_epoch(t) for t in evidence.trainings[s.id]] for s in variants}
-    together = pool(logs)
+    logs = {s.id: [speed.log_epoch(t) for t in speed.timed(evidence, s)] for s in variants}
+    variants = [s for s in variants if logs[s.id]]
+    together = pool({s.id: logs[s.id] for s in variants})
     points = _points(variants, together.means)
     if len(points) < FEWEST_SIZES:
         wanted = f"{FEWEST_SIZES} are needed: --batch-sizes 32,64,128,256"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xorbench.errors import BadFile
 from xorbench.judge.check import label
 from xorbench.judge.elements import Difference, difference
 from xorbench.judge.first_difference import Coverage, FirstDifference, first_of
@@ -58,7 +59,11 @@ def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
         return None
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return Difference(one.shape, other.shape, 0, None, None)
-    return difference(one.dtype, one.shape, bytes.fromhex(one.hex), bytes.fromhex(other.hex))
+    try:
+        return difference(one.dtype, one.shape, bytes.fromhex(one.hex), bytes.fromhex(other.hex))
+    except (KeyError, ValueError):
+        said = f"the values of {a.identity} are no {one.dtype} of shape {one.shape}"
+        raise BadFile(f"a trace is damaged: {said}") from None
 
 
 def growth(a: EpochTrace, b: EpochTrace) -> list[Growth]:

@@ -75,6 +75,7 @@ class Coverage:
         not_recorded: why events have no digest, and how many.
         ended: whether both sides told their end, and so their final parameters.
         left_out: steps that one side left out, as its record was full.
+        events_left_out: events that one side left out, of steps with very many.
         errors: what went wrong in the recorder.
     """
 
@@ -85,6 +86,7 @@ class Coverage:
     not_recorded: Counter[str] = field(default_factory=Counter)
     ended: bool = False
     left_out: int = 0
+    events_left_out: int = 0
     errors: list[str] = field(default_factory=list)
 
     def add(self, event: TraceEvent) -> None:
@@ -130,6 +132,7 @@ def compare(
         if not isinstance(one, TraceStep) or not isinstance(other, TraceStep):
             return _uneven(one, other, chain(lines, others), coverage)
         coverage.errors += [*one.errors, *other.errors]
+        coverage.events_left_out += max(one.events_left_out, other.events_left_out)
         settings = [{**a, **b.hyperparameters} for a, b in zip(settings, (one, other), strict=True)]
         events = [[e for e in line.events if e.kind not in left_out] for line in (one, other)]
         first = first_of(one.step, events[0], events[1], coverage, names)
@@ -146,6 +149,7 @@ def compare(
 def _ends(a: TraceEnd, b: TraceEnd, coverage: Coverage, names: Mapping[str, str]) -> Compared:
     coverage.left_out = max(a.left_out, b.left_out)
     coverage.ended = True
+    coverage.events_left_out += max(a.events_left_out, b.events_left_out)
     coverage.errors += [*a.errors, *b.errors]
     first = first_of(a.steps, [*a.events, *a.final], [*b.events, *b.final], coverage, names)
     if first is None and a.steps != b.steps:

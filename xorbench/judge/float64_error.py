@@ -119,9 +119,10 @@ class Float64Error:
 
     @property
     def loss(self) -> float:
-        """The largest relative error of a loss."""
+        """The largest relative error of a loss; not a number where some loss is none."""
         pairs = zip(self.losses, self.float64_losses, strict=True)
-        return max(abs(one - truth) / max(truth, SMALLEST_LOSS) for one, truth in pairs)
+        errors = [abs(one - truth) / max(truth, SMALLEST_LOSS) for one, truth in pairs]
+        return math.nan if any(map(math.isnan, errors)) else max(errors)
 
     def flaws(self) -> Iterator[str]:
         """What is beyond a limit, in words."""

@@ -84,7 +84,10 @@ def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | No
     """A figure of every process whose clock can be believed, for the variants that have any."""
     found = {}
     for variant in evidence.variants:
-        values = [figure(training) for training in timed(evidence, variant)]
+        believed = timed(evidence, variant)
+        if figure is log_relative:
+            believed = [one for one in believed if _is_calibrated(evidence, one.process)]
+        values = [figure(training) for training in believed]
         logs = [value for value in values if value is not None]
         if logs:
             found[variant.id] = logs
@@ -97,12 +100,19 @@ def timed(evidence: Evidence, variant: Variant) -> list[TrainingRecord]:
     return [one for one in trainings if not any(clocks.flaws(evidence, one))]
 
 
+def _is_calibrated(evidence: Evidence, process: str) -> bool:
+    """Whether the times of a process's calibration workloads can be believed."""
+    return not any(clocks.calibration_flaws(evidence, process))
+
+
 def calibrations(evidence: Evidence) -> Logs:
     """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
     found: dict[str, dict[str, list[float]]] = {}
     for variant in evidence.variants:
         processes = found.setdefault(calibration_name(variant), {})
         for training in evidence.trainings[variant.id]:
+            if not _is_calibrated(evidence, training.process):
+                continue
             seconds = [value for value in training.calibration_s if value is not None]
             processes.setdefault(training.process, []).extend(seconds)
     return {

@@ -5,10 +5,12 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.observe.files import decoded, read_bytes, writing
+
+ANONYMOUS: Final = "-anonymous"  # ends the name of an anonymous copy of a run
 
 
 def find(root: Path, text: str, option: str = "RUN", kind: str = "") -> Path:
@@ -39,7 +41,7 @@ def _newest(root: Path, option: str, kind: str) -> Path:
     found = [
         folder
         for folder, info in _infos(root / "runs")
-        if info.get("kind", "run") == kind and not folder.name.endswith("-anonymous")
+        if info.get("kind", "run") == kind and not is_copy(folder)
     ]
     if not found:
         command = "import FILE" if kind == "benchmark" else kind
@@ -55,9 +57,19 @@ def _matching(root: Path, text: str) -> list[Path]:
             return [path]
     prefixed = [folder for folder in sorted(runs.glob("*")) if folder.name.startswith(text)]
     if prefixed:
-        return prefixed
+        return _originals(prefixed)
     by_name = [folder for folder, name in named(runs) if name == text]
-    return by_name or [path for path in [Path(text)] if path.is_dir()]
+    return _originals(by_name) or [path for path in [Path(text)] if path.is_dir()]
+
+
+def is_copy(folder: Path) -> bool:
+    """Whether it is the copy of a run that `report --anonymous` has made."""
+    return folder.name.endswith(ANONYMOUS)
+
+
+def _originals(found: list[Path]) -> list[Path]:
+    """Without the anonymous copies, where there is what they are copies of."""
+    return [folder for folder in found if not is_copy(folder)] or found
 
 
 def known(runs: Path) -> str:

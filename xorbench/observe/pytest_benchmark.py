@@ -91,7 +91,7 @@ class Benchmark(Struct, frozen=True, kw_only=True):
         data = self.stats.data
         if data is None:
             return []
-        counts = self.extra_info.get("rounds_by_process", {"": len(data)}).values()
+        counts = (self.extra_info.get("rounds_by_process") or {"": len(data)}).values()
         ends = accumulate(counts)
         return [data[end - count : end] for count, end in zip(counts, ends, strict=True)]
 

@@ -29,7 +29,9 @@ KEPT: Final = frozenset(
 WITH_PATHS: Final = frozenset({"config", "configs", "env", "python", "subject"})
 
 _QUOTED_PATH = re.compile(r"(?P<quote>[\"'])/(?!/)[^\"'\n]*/(?P<last>[^\"'/\n]+)(?P=quote)")
-_ABSOLUTE_PATH = re.compile(r"(?<![\w./~<-])/(?!/)(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
+# A path may begin a word, or follow an option of one letter: -I/usr/include.
+_BEGINS = r"(?:(?<![\w./~<-])|(?<=\s-[A-Za-z])|(?<=^-[A-Za-z]))"
+_ABSOLUTE_PATH = re.compile(_BEGINS + r"/(?!/)(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
 _DEVICE_UUID = re.compile(
     r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
@@ -47,7 +49,7 @@ class Names:
     def masked_paths(self, text: str) -> str:
         """The text with `~` for a home; of another absolute path its last part stays."""
         for home in self.homes:
-            text = re.sub(rf"(?<![\w.-]){re.escape(home)}(?![\w.-])", "~", text)
+            text = re.sub(rf"{_BEGINS}{re.escape(home)}(?![\w.-])", "~", text)
         text = _QUOTED_PATH.sub(r"\g<quote>\g<last>\g<quote>", text)
         return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", text))
 
@@ -73,6 +75,8 @@ def names_in(record: Mapping[str, Any]) -> Names:
     """The same of the machine that wrote a `run.json`, as far as it tells, and of this one."""
     here, text = names_here(), repr(record)
     hosts = [str(host) for host in _values(record, "hostname")]
+    imported = record.get("imported") or {}
+    hosts += [str(host) for host in _values(imported.get("machine_info"), "node")]
     homes = {match[0]: match["user"] for match in _HOME.finditer(text)}
     return _names([*homes, *here.homes], [*homes.values(), *here.users], [*hosts, *here.hosts])
 

@@ -9,7 +9,7 @@ from xorbench.judge.by_axis import AxisComparison, AxisPair
 from xorbench.judge.compare import Comparison, VariantRatio
 from xorbench.judge.paired_ratios import Cost
 from xorbench.judge.verdicts import Verdict
-from xorbench.report.text import to_markdown, to_terminal
+from xorbench.report.text import escape, to_markdown, to_terminal
 
 TableText = Callable[[pd.DataFrame], str]
 
@@ -30,7 +30,7 @@ def next_step(verdicts: Sequence[Verdict]) -> str:
 
 def as_markdown(found: Comparison) -> str:
     """The same for a merge request or an issue."""
-    return _whole(found, to_markdown, "## ") + "\n"
+    return _whole(found, to_markdown, "## ", escape) + "\n"
 
 
 def as_json(found: Comparison | AxisComparison) -> str:
@@ -38,7 +38,9 @@ def as_json(found: Comparison | AxisComparison) -> str:
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
 
 
-def _whole(found: Comparison, table: TableText, mark: str) -> str:
+def _whole(
+    found: Comparison, table: TableText, mark: str, plain: Callable[[str], str] = str
+) -> str:
     parts = [f"A {found.a}\nB {found.b}"]
     if found.variants:
         parts += [f"{mark}{_title(found)}", table(_ratios(found.variants, "case"))]
@@ -52,9 +54,9 @@ def _whole(found: Comparison, table: TableText, mark: str) -> str:
         parts += [f"{mark}What else is not the same", table(frame[["what", "where", "a", "b"]])]
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         if names:
-            parts.append(f"only in {side}: {', '.join(names)}")
-    parts += [f"note: {note}" for note in found.notes]
-    return "\n\n".join([*parts, sentence(found)])
+            parts.append(plain(f"only in {side}: {', '.join(names)}"))
+    parts += [plain(f"note: {note}") for note in found.notes]
+    return "\n\n".join([*parts, plain(sentence(found))])
 
 
 def _title(found: Comparison) -> str:
@@ -151,17 +153,19 @@ def by_text(found: AxisComparison) -> str:
 
 def by_markdown(found: AxisComparison) -> str:
     """The same as Markdown."""
-    return _by_whole(found, to_markdown, "## ") + "\n"
+    return _by_whole(found, to_markdown, "## ", escape) + "\n"
 
 
-def _by_whole(found: AxisComparison, table: TableText, mark: str) -> str:
+def _by_whole(
+    found: AxisComparison, table: TableText, mark: str, plain: Callable[[str], str] = str
+) -> str:
     asked = f"threshold {found.threshold * 100:g}%; intervals by Holm"
     parts = [f"run {found.run}"]
     if found.pairs:
         parts += [f"{mark}{found.setting}: epoch time, to ÷ from ({asked})"]
         parts += [table(_by_frame(found.pairs))]
-    parts += [f"note: {note}" for note in found.notes]
-    return "\n\n".join([*parts, by_sentence(found)])
+    parts += [plain(f"note: {note}") for note in found.notes]
+    return "\n\n".join([*parts, plain(by_sentence(found))])
 
 
 def _by_frame(pairs: Sequence[AxisPair]) -> pd.DataFrame:

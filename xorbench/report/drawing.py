@@ -28,6 +28,7 @@ ENTRY: Final = 64  # characters of a line of the legend, its line included
 HANDLE: Final = 8  # characters that the line beside a legend's name takes
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may hold dollars
     "svg.hashsalt": "xorbench",  # the same run gives the same file
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -115,6 +116,8 @@ def middles(edges: Sequence[float]) -> list[float]:
 def legend(axes: Axes) -> None:
     """Name the lines above the picture, which grows by it, so that it covers no data."""
     handles, names = axes.get_legend_handles_labels()
+    if not names:  # matplotlib leaves out those that begin with a line below
+        return
     labels = [_filled(name, ENTRY - HANDLE) for name in names]
     longest = max(len(line) for label in labels for line in label.split("\n"))
     columns = max(1, min(len(labels), ENTRY // (longest + HANDLE)))

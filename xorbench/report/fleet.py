@@ -185,10 +185,12 @@ def devices(fleet_data: FleetData) -> pd.DataFrame:
 def ratios(fleet_data: FleetData) -> pd.DataFrame:
     """Every device's calibration time over the median of its model, in order."""
     rows = []
-    for (model, _), group in fleet_data.groups.by_model.items():
+    models = Counter(model for model, _ in fleet_data.groups.by_model)
+    for (model, version), group in fleet_data.groups.by_model.items():
+        name = model if models[model] == 1 else f"{model}, calibration version {version}"
         found = device_pace(group)
         for place, log in enumerate(sorted(found.logs - found.centre)):
-            rows.append({"device model": model, "place": place, "ratio": exp(log)})
+            rows.append({"device model": name, "place": place, "ratio": exp(log)})
     return pd.DataFrame(rows)
 
 

@@ -122,6 +122,9 @@ def _common(count: int) -> str:
 
 def _as_fast(asked: str, found: Comparison) -> Answer:
     """What `compare` says of the cases in common; the cases of one run alone are no answer."""
+    if found.untimed and not found.variants:
+        said = f"No time of {', '.join(found.untimed)} can be believed"
+        return Answer(asked, found.outcome, said)
     if not found.variants:
         return Answer(asked, "skipped", capitalized(found.notes[0]))
     counts = Counter(row.verdict for row in found.variants)

@@ -7,6 +7,7 @@ with the file.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -312,11 +313,18 @@ def _check_all(names: Iterable[str], device: str) -> int:
         if reason := BACKENDS[name].missing():
             sys.stdout.write(f"skip {name}: {reason}\n")
             continue
-        backend = BACKENDS[name].load(device if name == "torch" else "cpu")
+        backend = BACKENDS[name].load(_device_of(name, device))
         outcomes += [_reported(name, one) for one in check(backend.train, backend.evaluate)]
     if not outcomes:
         return INCONCLUSIVE
     return PASSED if all(outcomes) else CHECK_FAILED
+
+
+def _device_of(name: str, device: str) -> str:
+    """Where a backend computes: Triton's kernels on a card, unless they are interpreted."""
+    if name == "triton" and device == "cpu" and not os.environ.get("TRITON_INTERPRET"):
+        return "cuda"
+    return device if name in ("torch", "triton") else "cpu"
 
 
 def _reported(name: str, checked: Checked) -> bool:

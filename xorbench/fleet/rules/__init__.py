@@ -5,13 +5,13 @@ say how bad each is and what to do: bits, devices, speed, presence, collective.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, get_args
 
-from xorbench.fleet.data import FleetData
-from xorbench.fleet.records import Finding, GoldenCheck
+from xorbench.fleet.data import FleetData, Groups
+from xorbench.fleet.records import Finding, GoldenCheck, training_name
 from xorbench.fleet.rules import bits, collective, devices, presence, speed
-from xorbench.judge.verdicts import Outcome, Verdict, passed
+from xorbench.judge.verdicts import Outcome, Verdict, inconclusive, passed
 
 MODULES: Final = (bits, devices, speed, presence, collective)
 RULES: Final = tuple(rule for module in MODULES for rule in module.RULES)
@@ -42,7 +42,19 @@ def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict
         return found
     checked = [check for check in _checked(fleet_data) if check not in bad]
     whole = f"{len(fleet_data.nodes)} devices"
-    return [*found, *(passed(check, "fleet", "no rank differs", whole) for check in checked)]
+    found += [passed(check, "fleet", "no rank differs", whole) for check in checked]
+    asked = {"atlas": fleet_data.atlas is not None, "baseline": fleet_data.baseline is not None}
+    return found + [
+        inconclusive(
+            check,
+            "fleet",
+            "something to compare with",
+            f"nothing here is in the {check}",
+            "atlas add RUN, or a fleet.json of these devices",
+        )
+        for check, wanted in asked.items()
+        if wanted and check not in {*bad, *checked}
+    ]
 
 
 def _verdict(finding: Finding) -> Verdict:
@@ -64,6 +76,13 @@ def who(finding: Finding) -> str:
     return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
 
 
+def _on_record(fleet_data: FleetData) -> Iterator[bool]:
+    """Of each training of each rank whether the atlas has its digest."""
+    for node, key in zip(fleet_data.nodes, fleet_data.groups.keys, strict=True):
+        known = (fleet_data.atlas or {}).get(key, {})
+        yield from (training_name(one) in known for one in node.trainings)
+
+
 def _any_golden(fleet_data: FleetData, check: GoldenCheck) -> bool:
     return any(node.checked.get(check) for node in fleet_data.nodes)
 
@@ -74,10 +93,11 @@ def _checked(fleet_data: FleetData) -> list[str]:
         **{name: _any_golden(fleet_data, name) for name in get_args(GoldenCheck)},
         "peers": any(len(group) > 1 for group in fleet_data.groups.by_training.values()),
         "rerun": any(one.processes > 1 for node in fleet_data.nodes for one in node.trainings),
-        "atlas": bool(fleet_data.atlas),
+        "atlas": bool(fleet_data.atlas) and any(_on_record(fleet_data)),
         "collective": bool(fleet_data.replicas),
         "speed": any(len(group) > 2 for group in fleet_data.groups.by_model.values()),
-        "baseline": fleet_data.baseline is not None,
+        "baseline": fleet_data.baseline is not None
+        and bool(Groups(fleet_data.baseline.nodes).by_model.keys() & fleet_data.groups.by_model),
         "presence": True,
         "completion": True,
         "record": True,

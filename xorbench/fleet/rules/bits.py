@@ -163,14 +163,20 @@ def accuracy(fleet_data: FleetData) -> Iterator[Finding]:
     scores: dict[tuple[str, str], Counter[int]] = {}
     for (_, recipe, variant), group in fleet_data.groups.by_training.items():
         scores.setdefault((recipe, variant), Counter()).update(one.correct for _, one in group)
-    usual = {training: counts.most_common(1)[0][0] for training, counts in scores.items()}
+    usual = {training: _of_most(counts) for training, counts in scores.items()}
     for node in fleet_data.nodes:
         for one in node.trainings:
             most = usual[one.recipe_sha256, one.variant]
-            if one.correct < most:
+            if most is not None and one.correct < most:
                 said = f"{one.variant}: {one.correct} of {one.total} right, most have {most}"
                 yield LESS_ACCURATE.about(node, said)
                 break
+
+
+def _of_most(counts: Counter[int]) -> int | None:
+    """What more than half of the ranks have, if they do."""
+    value, votes = counts.most_common(1)[0]
+    return value if 2 * votes > counts.total() else None
 
 
 def on_record(fleet_data: FleetData) -> Iterator[Finding]:

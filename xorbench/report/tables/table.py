@@ -95,11 +95,12 @@ def lost_rows(run: Run) -> Iterator[TableRow]:
             "what": "failed",
             "reason": failure.failed,
         }
-    for open_case in run.unfinished:
-        done = f"{open_case.epochs} of {run.info.recipe.epochs} epochs"
-        yield {
-            "case": open_case.case.id,
-            "process": open_case.slot,
-            "what": "unfinished",
-            "reason": f"{done}; --resume {run.info.id} goes on",
-        }
+    for name, open_cases in evidence.unfinished.items():
+        for open_case in open_cases:
+            done = f"{open_case.epochs} of {run.info.recipe.epochs} epochs"
+            yield {
+                "case": name,
+                "process": open_case.slot,
+                "what": "unfinished",
+                "reason": f"{done}; --resume {run.info.id} goes on",
+            }
