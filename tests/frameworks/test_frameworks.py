@@ -49,9 +49,7 @@ def test_hugging_face_trainer_resumes_exactly(tmp_path: Path) -> None:
     """Killed after 12 steps, it goes on at the checkpoint of step 10, in the middle of an epoch."""
     result = checked(tmp_path, "huggingface_trainer.py", kill_after="12")
     assert result["exit_code"] == 0, result["sentence"]
-    assert result["facts"]["killed after 12"].startswith(
-        "it went on at step 10, 6 steps are equal to the end"
-    )
+    assert "it went on at step 10, 6 steps are equal to the end" in result["sentence"]
 
 
 def test_hugging_face_trainer_is_the_same_again(tmp_path: Path) -> None:
