@@ -18,14 +18,14 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from noise import noise
+from noise import Noise, noise
 from ratios import share
 from timing_tools import TOOLS, installed
 
@@ -55,14 +55,14 @@ def record(out: Path, runs: int, noisy: bool) -> None:
     log = folder / "runs.jsonl"
     for number in range(_lines(log), runs):
         command = [sys.executable, "-m", "xorbench", "run", *RUN, "--out", str(folder)]
-        with _disturbed(noisy, number) as told:
+        with noise(number) if noisy else nullcontext(Noise()) as told:
             began = time.monotonic()
             ended = subprocess.run(command, check=False, capture_output=True, text=True)
             seconds = time.monotonic() - began
         if ended.returncode:
             sys.exit(f"run {number}: exit code {ended.returncode}\n{ended.stdout}{ended.stderr}")
         run = (folder / "latest").resolve().name
-        _note(log, {"run": run, "seconds": seconds, "noise": told()})
+        _note(log, {"run": run, "seconds": seconds, "noise": told.share})
 
 
 def tools(out: Path, rounds: int, noisy: bool) -> None:
@@ -72,7 +72,7 @@ def tools(out: Path, rounds: int, noisy: bool) -> None:
     for name, tool in installed().items():
         log = folder / f"{name}.jsonl"
         for number in range(_lines(log), rounds + 1):
-            with _disturbed(noisy, number):
+            with noise(number) if noisy else nullcontext():
                 began = time.monotonic()
                 last, a, b = (folder / f"{name}-{side}.json" for side in ("last", "a", "b"))
                 tool.measure(a, 0)
@@ -97,15 +97,6 @@ def _note(log: Path, row: dict[str, Any]) -> None:
     with log.open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(log.parent.name, row, flush=True)
-
-
-@contextmanager
-def _disturbed(noisy: bool, seed: int) -> Iterator[Any]:
-    if not noisy:
-        yield lambda: None
-        return
-    with noise(seed) as told:
-        yield lambda: told.share
 
 
 def report(out: Path) -> str:

@@ -118,6 +118,13 @@ def test_an_open_result_is_false_and_names_arguments_not_options(tmp_path: Path)
     assert found.hint == "give it longer with timeout"
 
 
+@pytest.mark.usefixtures("mine")
+def test_a_function_is_found_by_its_name(tmp_path: Path) -> None:
+    """In the working folder, without importing it here."""
+    found = checked(tmp_path, "suite.mine_to_train:train", steps=1)
+    assert found.sentence == "the same in 2 runs, to the bit: 1 step"
+
+
 @pytest.mark.parametrize("argument", ["command", "against"])
 def test_a_name_that_leads_nowhere_is_bad_input(argument: str, tmp_path: Path) -> None:
     """It is no training that failed."""

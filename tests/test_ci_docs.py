@@ -197,6 +197,14 @@ def test_a_training_that_is_not_the_same_fails(tmp_path: Path) -> None:
     assert "Not the same: run 1 has 3 steps, run 2 has 4." in done.summary
 
 
+def test_a_training_as_fast_as_the_base_passes_the_gate(tmp_path: Path) -> None:
+    """Or it is told that the runner is too noisy, and passes."""
+    done = ran(BY_JOB["speed"], tmp_path)
+    assert done.code == 0, done.said
+    assert done.cases("speed.xml") in (["passed"], ["error"])
+    assert ("::warning" in done.said) == (done.cases("speed.xml") == ["error"])
+
+
 def test_a_slower_training_fails_the_gate(tmp_path: Path) -> None:
     """A step of it takes ten times as long."""
     done = ran(BY_JOB["speed"], tmp_path, train=SLOWER)

@@ -353,9 +353,9 @@ def test_what_could_not_be_compared_is_no_pass(nodes: list[Node], asked: str) ->
 def test_of_two_scores_neither_is_that_of_most(nodes: list[Node]) -> None:
     """One of two ranks has a point less: no majority says which is odd."""
     fewer = [replace(one, correct=one.correct - 1) for one in nodes[1].trainings]
-    for two in ([nodes[0], replace(nodes[1], trainings=fewer)],):
-        for order in (two, two[::-1]):
-            assert "XB108" not in {finding.code for finding in judged(order)}
+    two = [nodes[0], replace(nodes[1], trainings=fewer)]
+    for order in (two, two[::-1]):
+        assert "XB108" not in {finding.code for finding in judged(order)}
 
 
 def test_a_run_whose_probes_failed_is_not_put_on_record(sound: Node) -> None:

@@ -21,7 +21,7 @@ from conftest import once
 from xorbench.cli import COMMANDS, command, main
 
 TIMES = int(os.environ.get("FUZZ", "1"))
-LINES, PROCESSES, FOLDERS = 2_000 * TIMES, 20 * TIMES, 150 * TIMES
+LINES, PROCESSES, FOLDERS = 2_000 * TIMES, 50 * TIMES, 300 * TIMES
 CODES = {0, 1, 2, 3, 4, 130}
 VALUES = (
     "", " ", "0", "1", "-1", "2", "7", "1e999", "nan", "inf", "0x10", "1_000", "5" * 5_000, "1,,2",

@@ -22,9 +22,12 @@ class FleetData:
     baseline: Fleet | None = None
     threshold: float = paces.THRESHOLD
     groups: "Groups" = field(init=False)
+    before: "Groups" = field(init=False)  # those of the baseline; empty without one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", Groups(self.nodes))
+        earlier = self.baseline.nodes if self.baseline else []
+        object.__setattr__(self, "before", Groups(earlier))
 
 
 class Groups:

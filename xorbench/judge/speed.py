@@ -82,11 +82,11 @@ def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunScatter = PAC
 
 def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
     """A figure of every process whose clock can be believed, for the variants that have any."""
-    found = {}
+    found, odd = {}, _uncalibrated(evidence)
     for variant in evidence.variants:
         believed = timed(evidence, variant)
         if figure is log_relative:
-            believed = [one for one in believed if _is_calibrated(evidence, one.process)]
+            believed = [one for one in believed if one.process not in odd]
         values = [figure(training) for training in believed]
         logs = [value for value in values if value is not None]
         if logs:
@@ -100,18 +100,19 @@ def timed(evidence: Evidence, variant: Variant) -> list[TrainingRecord]:
     return [one for one in trainings if not any(clocks.flaws(evidence, one))]
 
 
-def _is_calibrated(evidence: Evidence, process: str) -> bool:
-    """Whether the times of a process's calibration workloads can be believed."""
-    return not any(clocks.calibration_flaws(evidence, process))
+def _uncalibrated(evidence: Evidence) -> set[str]:
+    """The processes whose times of calibration workloads cannot be believed."""
+    return {name for name in evidence.calibrations if any(clocks.calibration_flaws(evidence, name))}
 
 
 def calibrations(evidence: Evidence) -> Logs:
     """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
     found: dict[str, dict[str, list[float]]] = {}
+    odd = _uncalibrated(evidence)
     for variant in evidence.variants:
         processes = found.setdefault(calibration_name(variant), {})
         for training in evidence.trainings[variant.id]:
-            if not _is_calibrated(evidence, training.process):
+            if training.process in odd:
                 continue
             seconds = [value for value in training.calibration_s if value is not None]
             processes.setdefault(training.process, []).extend(seconds)

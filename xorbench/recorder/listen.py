@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -242,8 +242,7 @@ class Listener:
             pending, self._events = self._events, []
             held = {id(tensor) for _, _, tensor in self._held}
             self._held += [one for one in self._weights() if id(one[2]) not in held]
-            for kind, name, tensor in self._held:
-                self.tensor(f"final {kind}", name, tensor)
+            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in self._held])
             finals, self._events = self._events, pending
             events, ends = self._finished(pending), self._finished(finals)
         else:
@@ -273,8 +272,8 @@ class Listener:
             self.detail.starting = self._step in self.options.keep
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
-            self._held = list(self._weights())
-            self._tensors(self._held)
+            self._held = []
+            self._hold(self._weights())
             self.detail.starting = False
         if self._step == self.options.stop_after:
             self._stop()
@@ -443,24 +442,25 @@ class Listener:
         if self.options.level == "clock":
             return
         self._name(module)
-        held = {id(tensor) for _, _, tensor in self._held}
         self.detail.starting = self._step in self.options.keep
-        for kind, name, tensor in self._weights():
-            if id(tensor) not in held:
-                self._held.append((kind, name, tensor))
-                self.tensor(kind, name, tensor)
+        self._hold(self._weights())
         self.detail.starting = False
 
     def _missing(self, optimizer: Optimizer, index: int) -> None:
         """Record the parameters of an optimizer that no module has shown."""
         if self.options.level == "clock":
             return
+        every = (("parameter", name, tensor) for name, tensor in parameters_of(optimizer, index))
+        for _, name, tensor in self._hold(every):
+            self._tell(name, tensor)
+
+    def _hold(self, some: Iterable[tuple[str, str, Tensor]]) -> list[tuple[str, str, Tensor]]:
+        """Record those of these parameters and buffers that are not held yet; gives them."""
         held = {id(tensor) for _, _, tensor in self._held}
-        for name, tensor in parameters_of(optimizer, index):
-            if id(tensor) not in held:
-                self._tell(name, tensor)
-                self._held.append(("parameter", name, tensor))
-                self.tensor("parameter", name, tensor)
+        new = [one for one in some if id(one[2]) not in held]
+        self._held += new
+        self._tensors(new)
+        return new
 
     def _name(self, module: nn.Module) -> None:
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):

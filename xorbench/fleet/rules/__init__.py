@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, get_args
 
-from xorbench.fleet.data import FleetData, Groups
+from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Finding, GoldenCheck, training_name
 from xorbench.fleet.rules import bits, collective, devices, presence, speed
 from xorbench.judge.verdicts import Outcome, Verdict, inconclusive, passed
@@ -96,8 +96,7 @@ def _checked(fleet_data: FleetData) -> list[str]:
         "atlas": bool(fleet_data.atlas) and any(_on_record(fleet_data)),
         "collective": bool(fleet_data.replicas),
         "speed": any(len(group) > 2 for group in fleet_data.groups.by_model.values()),
-        "baseline": fleet_data.baseline is not None
-        and bool(Groups(fleet_data.baseline.nodes).by_model.keys() & fleet_data.groups.by_model),
+        "baseline": bool(fleet_data.before.by_model.keys() & fleet_data.groups.by_model),
         "presence": True,
         "completion": True,
         "record": True,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from xorbench.fleet import pace as paces
-from xorbench.fleet.data import FleetData, Groups
+from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import Pace, pace
 from xorbench.fleet.records import Finding, Node, Severity
 from xorbench.fleet.rules.code import Code
@@ -69,9 +69,7 @@ def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
 
 def evenly_slow(fleet_data: FleetData) -> Iterator[Finding]:
     """A fleet whose median is slower than that of a baseline, model by model."""
-    if fleet_data.baseline is None:
-        return
-    before = Groups(fleet_data.baseline.nodes).by_model
+    before = fleet_data.before.by_model
     for kind, group in fleet_data.groups.by_model.items():
         if kind in before:
             ratio = paces.between(device_pace(group), device_pace(before[kind]))
