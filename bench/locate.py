@@ -218,7 +218,7 @@ def _is_bit(injection: Injection, difference: Difference | None) -> bool:
     if difference is None or difference.first is None or difference.differing != 1:
         return False
     at = 0
-    for index, size in zip(difference.first.index, difference.shape_a, strict=True):
+    for index, size in zip(difference.first.index, difference.a.shape, strict=True):
         at = at * size + index
     flipped = int(difference.first.a_bits, 16) ^ int(difference.first.b_bits, 16)
     return (at, flipped) == (injection.element, 1 << (injection.bit or 0))

@@ -16,6 +16,7 @@ from conftest import Completed, Xorbench, once, run_in, with_epochs
 from xorbench.commands.diff import DiffRequest, diff, trace_commands
 from xorbench.commands.training_ref import planned, sides
 from xorbench.errors import BadFile, BadOption
+from xorbench.judge.check import element_facts
 from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
 from xorbench.judge.elements import Difference
 from xorbench.measure.retrain import other_machine
@@ -151,6 +152,21 @@ def test_nan_has_no_distance() -> None:
     found = compared(floats(math.nan), floats(1))
     assert found.first is not None
     assert (found.first.ulps, found.largest_ulps, found.differing) == (None, None, 1)
+
+
+def test_tensors_of_two_kinds_are_not_compared_by_element() -> None:
+    """Their types, their shapes, or both are the facts; equal bytes make no two kinds equal."""
+    one = floats(1, 2)
+    for dtype, shape, facts in (
+        ("int32", [2], [("types", "float32 and int32")]),
+        ("int64", [2], [("types", "float32 and int64")]),
+        ("float32", [1, 2], [("shapes", "[2] and [1, 2]")]),
+        ("int64", [1], [("types", "float32 and int64"), ("shapes", "[2] and [1]")]),
+    ):
+        more = msgspec.structs.replace(one.more, dtype=dtype, shape=shape)
+        found = compared(one, msgspec.structs.replace(one, more=more))
+        assert (found.kinds, found.first) == (facts, None)
+        assert element_facts(found) == facts
 
 
 def step(number: int, *events: TraceEvent) -> TraceStep:

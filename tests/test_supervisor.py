@@ -302,6 +302,7 @@ def asked(folder: Path, *words: str, **more: Any) -> dict[str, Any]:
         "stdout": str(folder / "out"),
         "stderr": str(folder / "err"),
         "timeout_s": DEADLINE_S,
+        "stops": False,
         **more,
     }
 

@@ -18,7 +18,7 @@ from xorbench.commands.processes import terminable
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.against import AgainstAnswer
 from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
-from xorbench.judge.elements import Difference, difference
+from xorbench.judge.elements import Difference, between
 from xorbench.judge.first_difference import (
     Compared,
     FirstDifference,
@@ -535,12 +535,7 @@ def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference |
     one, other = first.a, first.b
     if one is None or other is None:
         return None
-    if one.more.shape is not None and one.more.shape != other.more.shape:
-        return Difference(one.more.shape, other.more.shape or [], 0, None, None)
-    bytes_a, bytes_b = a.values(one), b.values(other)
-    if bytes_a is None or bytes_b is None or one.more.shape is None:
-        return None
-    return difference(one.more.dtype, one.more.shape, bytes_a, bytes_b)
+    return between(one.more, other.more, a.values(one), b.values(other))
 
 
 # Files

@@ -466,18 +466,13 @@ def covered_before(coverage: Coverage) -> str:
 
 def element_facts(found: Difference) -> list[tuple[str, str]]:
     """The first element that differs, and how many do."""
-    if found.shape_a != found.shape_b:
-        return [("shapes", f"{found.shape_a} and {found.shape_b}")]
-    if found.first is None:
-        return []
-    total = 1
-    for size in found.shape_a:
-        total *= size
     element = found.first
+    if element is None:
+        return found.kinds
     close = element.ulps is not None and element.ulps <= MANY_ULPS
     ulps = f", {element.ulps:,} ulps apart" if close else ""
     return [
-        ("elements", f"{found.differing:,} of {total:,} differ"),
+        ("elements", f"{found.differing:,} of {found.elements:,} differ"),
         (
             "first element",
             f"{element.index}: {element.a} and {element.b} ({element.a_bits}, {element.b_bits})"

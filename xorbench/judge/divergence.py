@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from xorbench.errors import BadFile
 from xorbench.judge.check import label
-from xorbench.judge.elements import Difference, difference
+from xorbench.judge.elements import Difference, between
 from xorbench.judge.first_difference import Coverage, FirstDifference, first_of
 from xorbench.observe.trace import EpochTrace, TraceEvent, TraceStep
 from xorbench.plan.digest import first_difference
@@ -53,15 +51,13 @@ def element(first: FirstDifference) -> Difference | None:
 
 
 def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
-    """Two tensors of traces element by element; of different shapes nothing is compared."""
+    """How two tensors of traces with their values differ; None where these were not kept."""
     one, other = a.more, b.more
-    if one.hex is None or other.hex is None or one.shape is None or other.shape is None:
+    if one.hex is None or other.hex is None:
         return None
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
-        return Difference(one.shape, other.shape, 0, None, None)
     try:
-        return difference(one.dtype, one.shape, bytes.fromhex(one.hex), bytes.fromhex(other.hex))
-    except (KeyError, ValueError):
+        return between(one, other, bytes.fromhex(one.hex), bytes.fromhex(other.hex))
+    except ValueError:
         said = f"the values of {a.identity} are no {one.dtype} of shape {one.shape}"
         raise BadFile(f"a trace is damaged: {said}") from None
 
@@ -71,10 +67,10 @@ def growth(a: EpochTrace, b: EpochTrace) -> list[Growth]:
     rows = []
     for one, other in zip(a.steps, b.steps, strict=False):
         pairs = zip(_weights(one), _weights(other), strict=False)
-        found = [difference for pair in pairs if (difference := compare(*pair)) is not None]
+        found = [each for pair in pairs if (each := compare(*pair)) is not None]
         if found:
             known = [each.largest_ulps for each in found if each.largest_ulps is not None]
-            sizes = sum(int(np.prod(each.shape_a)) for each in found)
+            sizes = sum(each.elements for each in found)
             differing = sum(each.differing for each in found)
             rows.append(Growth(one.step, differing, sizes, max(known, default=None)))
     return rows

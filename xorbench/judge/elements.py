@@ -1,13 +1,15 @@
-"""How two tensors of one shape and type differ: which elements, and by how much."""
+"""How two tensors differ: in type and shape, or which elements, and by how much."""
 
+import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from xorbench.judge.ulps import ranks
 from xorbench.observe.tensors import WIDTHS
+from xorbench.observe.trace import More
 
 INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # an element's bits, by its bytes
 
@@ -29,23 +31,62 @@ class Element:
     ulps: int | None
 
 
+class TensorKind(NamedTuple):
+    """The type and the shape of a tensor."""
+
+    dtype: str
+    shape: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two tensors differ: the first element that does, and how many of them do."""
+    """How two tensors differ: the first element that does, and how many of them do.
 
-    shape_a: list[int]
-    shape_b: list[int]
-    differing: int
-    largest_ulps: int | None
-    first: Element | None
+    Where they are of two kinds no element is compared.
+    """
+
+    a: TensorKind
+    b: TensorKind
+    differing: int = 0
+    largest_ulps: int | None = None
+    first: Element | None = None
+
+    @property
+    def elements(self) -> int:
+        """How many elements the tensor has."""
+        return math.prod(self.a.shape)
+
+    @property
+    def kinds(self) -> list[tuple[str, str]]:
+        """Types and shapes as facts, where they are not the same."""
+        pairs = (("types", self.a.dtype, self.b.dtype), ("shapes", self.a.shape, self.b.shape))
+        return [(name, f"{one} and {other}") for name, one, other in pairs if one != other]
 
 
-def difference(dtype: str, shape: list[int], a: bytes, b: bytes) -> Difference:
+def between(a: More, b: More, bytes_a: bytes | None, bytes_b: bytes | None) -> Difference | None:
+    """How two tensors of traces differ; None where their values were not kept.
+
+    Raises ValueError where the values are none of such a type and shape.
+    """
+    if a.shape is None or b.shape is None:
+        return None
+    kinds = TensorKind(a.dtype, a.shape), TensorKind(b.dtype, b.shape)
+    if kinds[0] != kinds[1]:
+        return Difference(*kinds)
+    if bytes_a is None or bytes_b is None:
+        return None
+    return _difference(kinds[0], bytes_a, bytes_b)
+
+
+def _difference(kind: TensorKind, a: bytes, b: bytes) -> Difference:
     """Two tensors element by element; `a` and `b` are their bytes, little-endian, row-major."""
+    dtype, shape = kind
+    if dtype not in WIDTHS:
+        raise ValueError(f"unknown type {dtype}")
     bits_a, bits_b = (np.frombuffer(side, INTEGERS[WIDTHS[dtype]]) for side in (a, b))
     at = np.flatnonzero(bits_a != bits_b)
     if not at.size:
-        return Difference(shape, shape, 0, 0, None)
+        return Difference(kind, kind, 0, 0)
     place = int(at[0])
     digits = 2 * WIDTHS[dtype]
     one, other = int(bits_a[place]), int(bits_b[place])
@@ -57,7 +98,7 @@ def difference(dtype: str, shape: list[int], a: bytes, b: bytes) -> Difference:
         f"0x{other:0{digits}x}",
         _largest(dtype, bits_a[place : place + 1], bits_b[place : place + 1]),
     )
-    return Difference(shape, shape, len(at), _largest(dtype, bits_a[at], bits_b[at]), first)
+    return Difference(kind, kind, len(at), _largest(dtype, bits_a[at], bits_b[at]), first)
 
 
 def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:

@@ -23,7 +23,6 @@ SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 LAST_LINES: Final = 10
 TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
-POLL_S: Final = 0.5
 KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop anywhere
 
 
@@ -115,13 +114,11 @@ def execute(
     *,
     through: bool = False,
     variables: Mapping[str, str] = MappingProxyType({}),
-    told: Callable[[int], None] = lambda _steps: None,
 ) -> Ended:
     """Run the command in `place` and wait for its end; its files are written below `output`.
 
     `variables` are set in its environment. With `through` it writes to this process's standard
-    output and error, else to files. `told` is called now and then with the number of steps that
-    have been recorded.
+    output and error, else to files.
     """
     output = output.resolve()
     records = output / "records"
@@ -134,9 +131,10 @@ def execute(
         "stdout": os.dup(1) if through else str(output / "stdout.txt"),
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
         "timeout_s": run.timeout_s,
+        "stops": options.get("stop_after") is not None,
     }
     try:
-        answer = _supervised(asked, lambda: told(steps_so_far(records)))
+        answer = _supervised(asked)
     finally:
         for name in ("stdout", "stderr"):
             if isinstance(descriptor := asked[name], int):
@@ -183,7 +181,7 @@ def environment(
     return values
 
 
-def _supervised(asked: Mapping[str, Any], meanwhile: Callable[[], None]) -> dict[str, Any]:
+def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Let a supervisor run it; whatever ends this process ends every process of the run."""
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "xorbench.measure.supervisor"],
@@ -199,11 +197,6 @@ def _supervised(asked: Mapping[str, Any], meanwhile: Callable[[], None]) -> dict
         with contextlib.suppress(BrokenPipeError):  # it died, which is told below
             supervisor.stdin.write(json.dumps(asked).encode() + b"\n")
             supervisor.stdin.flush()
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                supervisor.wait(POLL_S)
-                break
-            meanwhile()
         line = supervisor.stdout.readline()
         if not line:
             raise BadFile("the supervisor of the run died", "run it again")
@@ -214,20 +207,6 @@ def _supervised(asked: Mapping[str, Any], meanwhile: Callable[[], None]) -> dict
             supervisor.stdin.close()
         supervisor.wait()
         supervisor.stdout.close()
-
-
-def steps_so_far(records: Path) -> int:
-    """How many steps the longest record has by now."""
-    most = 0
-    for path in records.glob("[0-9]*.jsonl"):
-        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 65_536))
-            for line in reversed(file.read().splitlines()):
-                found = line[:40].partition(b'{"step":')[2].partition(b",")[0]
-                if found:
-                    most = max(most, int(found) + 1)
-                    break
-    return most
 
 
 def called(target: str) -> tuple[str, ...]:

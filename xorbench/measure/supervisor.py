@@ -60,7 +60,8 @@ def supervise(asked: dict[str, Any]) -> dict[str, Any]:
             )
         except OSError as error:
             return {"why": f"{str(error.strerror).lower()}", "code": None}
-    how = _wait(child, Path(asked["records"]), began + asked["timeout_s"])
+    records = Path(asked["records"]) if asked["stops"] else None
+    how = _wait(child, records, began + asked["timeout_s"])
     left = _outlasting(child) if how == "ended" else []
     _kill_all(child)
     left += [f"{name} (could not be killed)" for name in _names(_descendants(child))]
@@ -72,14 +73,17 @@ def supervise(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wait(child: subprocess.Popen[bytes], records: Path, deadline: float) -> str:
-    """How it ended: by itself, stopped after its steps, out of time, or with the lifeline."""
+def _wait(child: subprocess.Popen[bytes], records: Path | None, deadline: float) -> str:
+    """How it ended: by itself, stopped after its steps, out of time, or with the lifeline.
+
+    `records` is the folder in which ranks say that they have stopped; None where none will.
+    """
     stopped_at: float | None = None
     while True:
         if child.poll() is not None:
             return "ended"
         now = time.monotonic()
-        stopped, ranks = _stopped(records)
+        stopped, ranks = (0, 1) if records is None else _stopped(records)
         if stopped:
             stopped_at = now if stopped_at is None else stopped_at
             if stopped >= ranks or now - stopped_at > RANKS_S:

@@ -57,20 +57,15 @@ def _place(place: TracePlace) -> list[tuple[str, str]]:
 
 
 def _difference(found: Difference, unit: str) -> list[tuple[str, str]]:
-    if found.shape_a != found.shape_b:
-        return [("shapes", f"{found.shape_a} and {found.shape_b}")]
     element = found.first
     if element is None:
-        return [("element", "the values are equal")]
-    total = 1
-    for size in found.shape_a:
-        total *= size
+        return found.kinds or [("element", "the values are equal")]
     ulps = "no distance: not a number" if element.ulps is None else f"{element.ulps:,} {unit}apart"
     return [
-        ("element", f"{element.index} of {found.shape_a}: {ulps}"),
+        ("element", f"{element.index} of {found.a.shape}: {ulps}"),
         ("", f"A {element.a_bits} {element.a}"),
         ("", f"B {element.b_bits} {element.b}"),
-        ("elements", f"{found.differing} of {total} differ{_largest(found, unit)}"),
+        ("elements", f"{found.differing} of {found.elements} differ{_largest(found, unit)}"),
     ]
 
 
