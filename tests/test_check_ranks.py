@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from conftest import Completed, once, run_in
 
-from xorbench.commands import check as checks
+from xorbench.commands.check_again import from_folder
+from xorbench.judge.command_runs import step_count
 from xorbench.judge.run_processes import first_failure, unmet
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile
@@ -157,7 +158,7 @@ def test_steps_ends_every_rank_after_as_many(sound: Path) -> None:
     for run in ("run-1", "run-2"):
         records = _by_rank(traces.recorded(sound / run / "records"))
         assert [one.head.process and one.head.process.rank for one in records] == ["0", "1"]
-        assert [checks.step_count(one) for one in records] == [4, 4]
+        assert [step_count(one) for one in records] == [4, 4]
 
 
 def _by_rank(records: list[TraceFile]) -> list[TraceFile]:
@@ -179,7 +180,7 @@ def test_a_rank_without_a_record_is_no_pass(
     shutil.copytree(sound, copy)
     for run in runs:
         _by_rank(traces.recorded(copy / run / "records"))[1].path.unlink()
-    outcome = checks.from_folder(copy)
+    outcome = from_folder(copy)
     assert outcome.exit_code == 3
     assert outcome.conclusion.sentence == f"{said}; what the others recorded is the same"
 
@@ -228,7 +229,7 @@ def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None
     coverage = "; ".join(key for key in result["facts"] if key.startswith("coverage of"))
     assert "rank 1, restart 1" in coverage
     steps = {
-        (one.head.process.rank, one.head.process.restart): checks.step_count(one)
+        (one.head.process.rank, one.head.process.restart): step_count(one)
         for one in traces.recorded(made / "run-1" / "records")
         if one.head.process
     }

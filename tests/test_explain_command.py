@@ -370,6 +370,7 @@ def test_dry_run_tells_the_switches_and_the_most_runs(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("--env", "X", "--", "python"), "--env: must be NAME=VALUE, got 'X'"),
+        (("--env", "PYTHONPATH=x", "--", "python"), "--env: PYTHONPATH is set by xorbench"),
         (("--env", "X=1", "--env", "X=2", "--", "python"), "--env: X is given twice"),
         (("--max-runs", "3", "--", "python"), "--max-runs: must be from 4"),
         (("--processes", "3", "--", "python"), "--processes: must be from 4"),

@@ -16,8 +16,9 @@ from xorbench.commands import against as againsts
 from xorbench.commands import check as checks
 from xorbench.commands import check_outputs
 from xorbench.commands import resume as resumes
-from xorbench.commands.check import CheckOutcome, CheckRequest, Note
+from xorbench.commands.check import CheckOutcome, CheckRequest
 from xorbench.commands.ci_outputs import Exports
+from xorbench.commands.run_maker import Note
 from xorbench.errors import PASSED, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
 from xorbench.plan import parse
@@ -195,7 +196,7 @@ def check(
             timeout_s=parse.positive("timeout", str(timeout), 86_400.0),
             with_source=with_source,
             root=Path(out).absolute(),
-            name=None if name is None else _name(name),
+            name=None if name is None else parse.name("name", name),
             folder=here,
         )
         asked = {
@@ -327,12 +328,6 @@ def _texts(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(str, given))
 
 
-def _name(given: str) -> str:
-    if not re.fullmatch(r"[\w.-]{1,64}", given, re.ASCII):
-        raise BadOption(f"name: {given!r} will not do", "1 to 64 letters, digits, '.', '_', '-'")
-    return given
-
-
 def _in_python(error: XorbenchError) -> XorbenchError:
     """The same error, with options as Python names them, and the hint where Python shows it."""
     said, hint = map(_options_as_arguments, (error.message, error.hint))
@@ -358,15 +353,8 @@ def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
     """The words of the command."""
     if callable(given):
         return _calling(argument, given, folder)
-    if isinstance(given, str):
-        try:
-            words = shlex.split(given)
-        except ValueError as error:
-            raise BadOption(f"{argument}: {str(error).lower()}: {given!r}") from None
-    else:
-        words = [os.fspath(word) for word in given]
-    if not words:
-        raise BadOption(f"{argument}: empty", "such as 'python train.py'")
+    text = given if isinstance(given, str) else shlex.join(os.fspath(word) for word in given)
+    words = parse.command(argument, text, "such as 'python train.py'")
     if len(words) == 1 and parse.FUNCTION.fullmatch(words[0]):
         return _called(*words[0].split(":"))
     return (_beside_python(words[0]), *words[1:])

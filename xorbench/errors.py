@@ -40,6 +40,11 @@ class BadFile(XorbenchError):
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+def why(error: Exception) -> str:
+    """What the operating system says of a failure, in lower case; else what the error says."""
+    return str(getattr(error, "strerror", None) or error).lower()
+
+
 def printable(text: str) -> str:
     """A text for a terminal: what would move the cursor, colour, or turn the line is shown as ?."""
     return _CONTROL.sub("?", text)

@@ -15,7 +15,7 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
-from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError
+from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
 
 # Each command, and the module of this package that holds it under that module's own name.
 COMMANDS: Final = {
@@ -130,7 +130,7 @@ REFUSALS: Final = {
 
 def _refusal(error: OSError) -> BadFile:
     what = "" if error.filename is None else f"{error.filename}: "
-    return BadFile(f"{what}{str(error.strerror).lower()}", REFUSALS[error.errno or 0])
+    return BadFile(f"{what}{why(error)}", REFUSALS[error.errno or 0])
 
 
 def _open_what_is_closed() -> None:

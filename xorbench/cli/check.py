@@ -1,6 +1,5 @@
 """`check`: a training of the user, run again, resumed, or against another."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from xorbench.cli.options import (
     MARKDOWN,
     ROOT,
     WithCommand,
+    against_of,
     command_words,
     given_or,
     name_of,
@@ -65,7 +65,9 @@ def check(**options: Any) -> int:
 
     exports = exports_of(options)
     if options["folder"] is not None:
-        return _print_check(command.from_folder(Path(options["folder"])), options, exports)
+        from xorbench.commands.check_again import from_folder
+
+        return _print_check(from_folder(Path(options["folder"])), options, exports)
     if options["against"] is not None:
         return _check_against(options, exports)
     for name in ("skip", "threshold", "bits_only", "speed_only"):
@@ -88,7 +90,7 @@ def _check_against(options: dict[str, Any], exports: Any) -> int:
             raise BadOption(f"--against: cannot be given with --{name.replace('_', '-')}")
     if options["bits_only"] and options["speed_only"]:
         raise BadOption("--bits-only: cannot be given with --speed-only")
-    words = command.words_of(options["against"])
+    words = against_of(options["against"])
     options["processes"] = given_or(options["processes"], str(command.PROCESSES))
     request = command.AgainstRequest(
         check_request(options),
@@ -104,7 +106,7 @@ def _check_against(options: dict[str, Any], exports: Any) -> int:
     return _print_check(command.check(request, note), options, exports)
 
 
-def _check_resume(check_request: Any, options: dict[str, Any], exports: Any) -> int:
+def _check_resume(request: Any, options: dict[str, Any], exports: Any) -> int:
     from xorbench.commands import resume as command
     from xorbench.commands.check import prepared
 
@@ -117,18 +119,14 @@ def _check_resume(check_request: Any, options: dict[str, Any], exports: Any) -> 
         raise BadOption("--in-place: cannot be given with --resume", "each run needs its own copy")
     if options["processes"] not in (None, "2"):
         raise BadOption("--processes: cannot be given with --resume", "give more --kill-after")
-    try:
-        resume = tuple(shlex.split(options["resume"]))
-    except ValueError as error:
-        raise BadOption(f"--resume: {str(error).lower()}: {options['resume']!r}") from None
-    if not resume:
-        raise BadOption("--resume: empty", "give the command that resumes the training")
+    hint = "give the command that resumes the training"
+    resume = parse.command("--resume", options["resume"], hint)
     kills = parse.integers("--kill-after", options["kill_after"], 1, 2**31)
-    request = command.ResumeRequest(check_request, resume, kills)
+    asked = command.ResumeRequest(request, resume, kills)
     if options["dry_run"]:
-        say("\n".join(command.plan(request, prepared(check_request))))
+        say("\n".join(command.plan(asked, prepared(request))))
         return 0
-    return _print_check(command.check(request, note), options, exports)
+    return _print_check(command.check(asked, note), options, exports)
 
 
 def check_request(options: dict[str, Any]) -> Any:

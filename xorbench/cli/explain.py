@@ -12,6 +12,7 @@ from xorbench.cli.options import (
     MARKDOWN,
     ROOT,
     WithCommand,
+    against_of,
     command_line,
     command_words,
     given_or,
@@ -79,7 +80,9 @@ def _explain_command(options: dict[str, Any]) -> int:
     exports = exports_of(options)
     recipe = [row.field for row in RECIPE_OPTIONS]
     refuse_given(("max_trainings", "inject_a", "inject_b", *recipe), "means nothing for a command")
-    variables = command.variables_of(options["env"])
+    hint = "such as MKL_CBWR=AVX2"
+    variables = tuple(parse.variable("--env", text, hint) for text in options["env"])
+    parse.distinct("--env", [name for name, _ in variables])
     sizes = {name: given_or(options[name], "1GB") for name in ("max_copy", "max_record")}
     processes = given_or(options["processes"], str(command.MOST_RUNS))
     parse.integer("--processes", processes, command.LEAST_RUNS, 64)
@@ -90,7 +93,7 @@ def _explain_command(options: dict[str, Any]) -> int:
     }
     request = command.CureRequest(
         check_request({**options, **sizes, **plain}),
-        against=None if options["against"] is None else against.words_of(options["against"]),
+        against=None if options["against"] is None else against_of(options["against"]),
         variables=variables,
         max_runs=parse.integer(
             "--max-runs",

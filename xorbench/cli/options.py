@@ -18,9 +18,6 @@ from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, RecipeOption, read_reci
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-RESERVED = {"latest", ".", ".."}
-
-
 ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of results [results].")
 
 
@@ -74,6 +71,11 @@ def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]
         return command
 
     return decorate
+
+
+def against_of(text: str) -> tuple[str, ...]:
+    """The words of the command of --against; raises `BadOption`."""
+    return parse.command("--against", text, "--against 'python old.py' -- python new.py")
 
 
 def timeout_of(options: dict[str, Any]) -> float:
@@ -133,18 +135,7 @@ def writable(option: str, text: str) -> Path:
 
 def name_of(text: str | None) -> str | None:
     """The value of `--name`; raises `BadOption` for one that cannot be a name."""
-    return None if text is None else named("--name", text)
-
-
-def named(option: str, text: str) -> str:
-    """The name that an option gives; raises `BadOption` for one that cannot be a name."""
-    allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-    if not text or len(text) > 64 or not set(text) <= set(allowed) or text in RESERVED:
-        raise BadOption(
-            f"{option}: {text!r} will not do",
-            "1 to 64 letters, digits, '.', '_', '-'; not 'latest'",
-        )
-    return text
+    return None if text is None else parse.name("--name", text)
 
 
 def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:

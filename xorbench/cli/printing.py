@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xorbench.errors import BadFile, BadOption, printable
+from xorbench.errors import BadFile, BadOption, printable, why
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -24,8 +24,7 @@ def say(text: str, *, err: bool = False) -> None:
         # what is left in the buffer must not be tried again when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if not isinstance(error, BrokenPipeError):
-            why = str(error.strerror).lower()
-            raise BadFile(f"standard output: cannot write: {why}") from None
+            raise BadFile(f"standard output: cannot write: {why(error)}") from None
 
 
 def note(text: str) -> None:

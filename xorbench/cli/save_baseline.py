@@ -2,8 +2,9 @@
 
 import click
 
-from xorbench.cli.options import ROOT, named, root_of
+from xorbench.cli.options import ROOT, root_of
 from xorbench.cli.printing import say, shown_path
+from xorbench.plan import parse
 
 
 @click.command("save-baseline")
@@ -15,6 +16,6 @@ def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
     """Keep a copy of a run in DIR/baselines, for compare --baseline NAME."""
     from xorbench.commands import compare as command
 
-    folder = command.save_baseline(root_of(out), named("NAME", name), text, replace=replace)
+    folder = command.save_baseline(root_of(out), parse.name("NAME", name), text, replace=replace)
     say(f"xorbench: baseline in {shown_path(folder)}", err=True)
     return 0

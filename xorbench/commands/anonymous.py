@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from xorbench.errors import BadFile, BadOption
+from xorbench.errors import BadFile, BadOption, why
 from xorbench.observe import folders, loading
-from xorbench.observe.files import decoded, packed_path, place, read_bytes, whole_lines, why
+from xorbench.observe.files import decoded, packed_path, place, read_bytes, whole_lines
 from xorbench.observe.redaction import Names, names_in, without_names
 
 

@@ -1,74 +1,37 @@
 """`check`: is a training of the user's own the same, bit for bit, when it is run again?"""
 
 import os
-import re
-import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from xorbench.commands.processes import terminable
-from xorbench.errors import BadFile, BadOption
+from xorbench.commands.run_maker import Note, RunMaker
+from xorbench.errors import BadFile, BadOption, why
 from xorbench.judge.against import AgainstAnswer
 from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
-from xorbench.judge.elements import Difference, between
-from xorbench.judge.first_difference import (
-    Compared,
-    FirstDifference,
-    compare,
-    later_step_with,
-    weights,
-)
-from xorbench.judge.run_processes import (
-    ON_THIS_MACHINE,
-    PORT_TAKEN,
-    STANDALONE,
-    ProcessPair,
-    first_failure,
-    missing_ranks,
-    paired,
-    said_missing,
-    unmet,
-)
-from xorbench.judge.verdicts import OUTCOME_CODES, Outcome
+from xorbench.judge.command_runs import looked_closer, observe, traces_of, trouble
+from xorbench.judge.run_processes import unmet
+from xorbench.judge.verdicts import OUTCOME_CODES
 from xorbench.measure import working_folder
-from xorbench.measure.command_run import (
-    KILLED,
-    LAST_LINES,
-    CommandRun,
-    Ended,
-    called,
-    execute,
-    read_ended,
-)
+from xorbench.measure.command_run import CommandRun, called
 from xorbench.measure.command_run import working_copy as copied
-from xorbench.observe import trace as traces
+from xorbench.observe.ended import Ended, read_ended, read_runs
 from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
+from xorbench.observe.folders import new_folder
 from xorbench.observe.trace import TraceFile
 from xorbench.plan.parse import FUNCTION
 
 SCHEMA_VERSION: Final = 1
 VALUES_BYTES: Final = 1 << 30
-MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
 CLOSER_PAIRS: Final = 3  # pairs that are run again in detail until one diverges there
 WIDER: Final = (1, 4, 16)  # how far before and after the step each of them looks
-# What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
-CLOSED: Final = (
-    (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
-    (re.compile(r"(^|/)env\s+(-i\b|-\s|--ignore-environment)"), "env -i"),
-    (re.compile(r"(^|/)(docker|podman|apptainer|singularity)\s"), "a container"),
-    (re.compile(r"(^|/)(ssh|srun|kubectl|sky|ray)\s"), "a launcher for other machines"),
-    (re.compile(r"(^|/)(sudo|su)\s"), "sudo"),
-)
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,55 +168,42 @@ def _run(
     ended: list[Ended] = []
     with terminable(), copied(run) as fresh:
         save_request(folder, request)
-
-        def again(number: int, name: str, **options: Any) -> Ended:
-            asked = {
-                "max_bytes": request.max_record,
-                "stop_after": request.steps,
-                "with_source": request.with_source,
-                **options,
-            }
-            one = execute(run, number, fresh(), folder / name, asked)
-            note(f"{name.replace('-', ' ').replace('/', ', run ')}: {told(one)}")
-            return one
-
+        make = maker("check", request, folder, fresh, note).run
         for number in range(1, request.processes + 1):
-            ended.append(again(number, f"run-{number}"))
-            _refuse_target(request, ended[-1])
+            ended.append(make(run, number, f"run-{number}", f"run {number}"))
             if trouble(request.words, ended) is not None:
                 break
         observed = observe(request.words, ended)
+
+        def again(number: int, name: str, **options: Any) -> Ended:
+            said = name.replace("-", " ").replace("/", ", run ")
+            return make(run, number, name, said, **options)
+
         first = observed.diverged
         if first is not None and first.resumed_from is None:
             observed.closer = closer_look(first, again)
     return ended, observed
 
 
-def from_folder(folder: Path) -> CheckOutcome:
-    """Judge the records of a check again, without running anything; raises `BadFile`."""
-    saved = _saved(folder)
-    if not _has_runs(folder):
-        raise BadFile(f"{str(folder)[:200]}: holds no run: the check was stopped before its first")
-    if "resume" in saved:
-        from xorbench.commands import resume
+def maker(
+    name: str, request: CheckRequest, folder: Path, fresh: Callable[[], Path], note: Note
+) -> RunMaker:
+    """Makes runs as the request asks for them."""
+    options = {
+        "max_bytes": request.max_record,
+        "stop_after": request.steps,
+        "with_source": request.with_source,
+    }
+    return RunMaker(name, options, folder, fresh, note)
 
-        return resume.from_folder(folder, saved)
-    if "against" in saved:
-        from xorbench.commands import against
 
-        return against.from_folder(folder, saved)
-    finished = [path.parent for path in folder.glob("run-[0-9]*/ended.json")]
-    ended = [read_ended(path) for path in sorted(finished, key=lambda path: int(path.name[4:]))]
-    observed = observe(tuple(saved["words"]), ended)
-    first = observed.diverged
-    closer = [folder / f"closer-{i}" for i in range(1, CLOSER_PAIRS + 1)]
-    if first is not None:
-        observed.closer = [
-            looked_closer(first, read_ended(path / "1"), read_ended(path / "2"))
-            for path in closer
-            if (path / "2" / "ended.json").exists()
-        ]
-    return concluded(folder, saved["command"], ended, observed)
+def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
+    """Judge the records of a check of one command again."""
+    request, ended = saved_request(saved), read_runs(folder, "run-")
+    observed = observe(request.words, ended)
+    if observed.diverged is not None:
+        observed.closer = closer_again(folder, observed.diverged)
+    return concluded(folder, request.command, ended, observed)
 
 
 def concluded(folder: Path, command: str, ended: list[Ended], observed: CheckRuns) -> CheckOutcome:
@@ -264,239 +214,18 @@ def concluded(folder: Path, command: str, ended: list[Ended], observed: CheckRun
 
 def machine_of(one: Ended) -> dict[str, Any]:
     """What the first record of a run says of the machine; empty where there is none."""
-    for trace in traces.recorded(one.records)[:1]:
+    for trace in one.traces[:1]:
         return {**trace.head.machine, **trace.head.environment}
     return {}
-
-
-def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
-    """Compare every run with the first, process by process."""
-    observed = CheckRuns(runs=len(ended))
-    observed.trouble = trouble(words, ended)
-    observed.notes = notes_of(ended)
-    if observed.trouble is not None:
-        return observed
-    runs = {one.number: traces.recorded(one.records) for one in ended}
-    missing = {run: ranks for run, found in runs.items() if (ranks := missing_ranks(found))}
-    first = ended[0].number
-    for other in ended[1:]:
-        killed = (ended[0].how in KILLED, other.how in KILLED)
-        for pair in paired(runs[first], runs[other.number]):
-            process, number = pair.process, other.number
-            if pair.a is not None and pair.b is not None:
-                observed.pairs.append(_pair(pair, number, pair.a, pair.b, killed))
-                continue
-            lacking, having = (first, number) if pair.a is None else (number, first)
-            if process.rank not in missing.get(lacking, []):
-                observed.unpaired.append(
-                    f"run {having} trains in {process}, run {lacking} does not"
-                )
-    if missing and observed.diverged is None and not observed.unpaired:
-        observed.trouble = (
-            "inconclusive",
-            f"{said_missing(missing)}; what the others recorded is the same",
-            ON_THIS_MACHINE,
-        )
-    cut = [one for one in ended if one.how in KILLED]
-    if cut and observed.diverged is None and not observed.unpaired:
-        observed.trouble = (
-            "inconclusive",
-            f"run {cut[0].number} {cut_short(cut[0])}; the steps until then are the same",
-            "end the runs with --steps, or give them longer with --timeout",
-        )
-    return observed
-
-
-def cut_short(one: Ended) -> str:
-    """How a run that was killed ended, in words."""
-    if one.how == "timeout":
-        return f"did not end within {one.wall_s:.0f} s and was killed"
-    return f"was killed after {one.wall_s:.0f} s, with this program"
-
-
-def _pair(
-    of: ProcessPair, number: int, a: TraceFile, b: TraceFile, killed: tuple[bool, bool]
-) -> RunPair:
-    """Compare a process of two runs, of which either may have been killed."""
-    compared = compare(a.lines(), b.lines(), a.head.generators)
-    first = compared.first
-    if first is not None and (
-        (of.restarted and _at_end(first)) or (first.how == "steps" and killed[_shorter(first)])
-    ):
-        # where the launcher ended it, or we did, is nothing that the program decides
-        compared = Compared(compared.coverage, None)
-    pair = RunPair(str(of.process), compared, f"run {number}")
-    first = compared.first
-    if first is not None and first.step == 0 and first.event.kind == "parameter":
-        begins = next(iter(b.lines()), None)
-        if begins is not None:
-            pair.resumed_from = later_step_with(a.lines(), weights(begins))
-    return pair
-
-
-def _shorter(first: FirstDifference) -> int:
-    """Which side has fewer steps: 0 or 1."""
-    a, b = first.steps
-    return int(b < a)
-
-
-def _at_end(first: FirstDifference) -> bool:
-    """Whether the difference is after the last step that both sides have completed."""
-    return first.how == "steps" or first.at_end
-
-
-# Why there is nothing to compare
-
-
-def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str] | None:
-    """Why there is nothing to compare: what it comes to, a sentence, a hint."""
-    for one in ended:
-        if one.how == "refused":
-            return (
-                "fail",
-                f"the command cannot be run: {(words or ('python',))[0]}: {one.why}",
-                "",
-            )
-        if one.how == "ended" and one.code != 0:
-            return _command_failed(one, ended)
-    for one in ended:
-        if one.how == "timeout" and not traces.recorded(one.records):
-            said = f"run {one.number} did not end within {one.wall_s:.0f} s, and made no step"
-            return ("inconclusive", said, "give it longer with --timeout")
-    if not any(_stepped(one) for one in ended):
-        said, hint = _no_step(words, ended[-1])
-        return ("inconclusive", said, hint)
-    return None
-
-
-def _command_failed(one: Ended, ended: list[Ended]) -> tuple[Outcome, str, str]:
-    lines = one.last_lines(MANY_LINES)
-    last = lines[-1].strip() if lines else "it wrote nothing"
-    how = f"exit code {one.code}" if (one.code or 0) > 0 else f"killed by signal {-(one.code or 0)}"
-    before = f", run {one.number - 1} did not" if len(ended) > 1 else ""
-    said = (first_failure(lines) or last)[:200]
-    return ("fail", f"the command failed in run {one.number}{before}: {how}: {said}", _help(one))
-
-
-def _help(one: Ended) -> str:
-    """What to do about a command that failed."""
-    lines = one.last_lines(MANY_LINES)
-    if any("EOFError" in line for line in lines[-LAST_LINES:]):
-        return "standard input is empty in a check: give what it asks for as arguments"
-    if any(PORT_TAKEN.search(line) for line in lines):
-        return f"another launch holds the port: {STANDALONE}"
-    return f"what it wrote is in {one.folder}"
-
-
-def _stepped(one: Ended) -> bool:
-    """Whether any process made a step; a record is read only as far as its first."""
-    return any(
-        isinstance(line, traces.TraceStep)
-        for trace in traces.recorded(one.records)
-        for line in trace.lines()
-    )
-
-
-def step_count(trace: TraceFile) -> int:
-    """How many steps a trace has."""
-    return sum(isinstance(line, traces.TraceStep) for line in trace.lines())
-
-
-SEEN: Final = "what is seen is step() of an optimizer of torch.optim, or of a subclass of one"
-
-
-def _no_step(words: Sequence[str], one: Ended) -> tuple[str, str]:
-    """Why no step was seen, as far as can be told."""
-    said = "no step of a training was seen"
-    present = traces.presence(one.records)
-    events = {line.event for line in present}
-    failed = [line.why for line in present if line.event == "failed"]
-    if failed:
-        return f"{said}: the recorder does not work with this PyTorch: {failed[0]}", ""
-    pending = [
-        line
-        for trace in traces.recorded(one.records)
-        for line in trace.lines()
-        if isinstance(line, traces.TraceEnd)
-    ]
-    if any(not end.complete for end in pending):
-        return (
-            f"{said}: there were backward passes, but no optimizer of torch.optim has stepped",
-            "a step that is compiled, and an optimizer that is none of torch.optim, is not seen",
-        )
-    if "torch" in events:
-        return f"{said}: PyTorch was imported, but no optimizer of torch.optim has stepped", SEEN
-    closed = [name for pattern, name in CLOSED if pattern.search(shlex.join(words))]
-    if closed:
-        return f"{said}: the recorder cannot get in through {closed[0]}", "run the training itself"
-    if "python" in events:
-        return f"{said}: no process has imported PyTorch", SEEN
-    return (
-        f"{said}: no Python interpreter has loaded the recorder",
-        "it is found through PYTHONPATH; python -I, -E, -S, env -i and containers shut it out",
-    )
-
-
-def notes_of(ended: list[Ended]) -> list[str]:
-    """What should be known of the runs besides the answer."""
-    notes = [
-        f"run {one.number} left processes behind, which were killed: {', '.join(one.left)}"
-        for one in ended
-        if one.left
-    ]
-    outside = dict.fromkeys(
-        line.path
-        for one in ended
-        for line in traces.presence(one.records)
-        if line.event == "outside"
-        and not line.path.startswith(_CACHES)
-        and Path(line.path).is_file()
-    )
-    if outside:
-        shown = ", ".join(list(outside)[:3])
-        more = f" and {len(outside) - 3} more" if len(outside) > 3 else ""
-        notes.append(f"files were written outside the working folder, for all runs: {shown}{more}")
-    return notes
-
-
-_CACHES: Final = (str(Path.home() / ".cache"), str(Path.home() / ".triton"))
-
-
-def _refuse_target(request: CheckRequest, one: Ended) -> None:
-    """A function that cannot be called is bad input, said by the interpreter that tried."""
-    path = one.records / "target.txt"
-    if request.target is not None and path.exists():
-        why = path.read_text()
-        raise BadOption(f"check: {request.target}: {why}", "check package.module:function")
-
-
-def told(one: Ended) -> str:
-    """How a run ended, in a few words."""
-    ends = {
-        "ended": f"exit code {one.code}",
-        "stopped": "stopped after its steps",
-        "timeout": "out of time, killed",
-        "refused": one.why,
-        "abandoned": "killed",
-    }
-    counts = [step_count(trace) for trace in traces.recorded(one.records)]
-    training = sum(count > 0 for count in counts)
-    of = f" of {training} processes" if training > 1 else ""
-    return f"{counted(sum(counts), 'step')}{of}, {one.wall_s:.1f} s, {ends[one.how]}"
 
 
 # A closer look
 
 
-def records_of(one: Ended) -> list[TraceFile]:
-    """The records of a run."""
-    return traces.recorded(one.records)
-
-
 def closer_look(
     pair: RunPair,
     again: Callable[..., Ended],
-    read: Callable[[Ended], list[TraceFile]] = records_of,
+    read: Callable[[Ended], list[TraceFile]] = traces_of,
 ) -> list[Closer]:
     """Run pairs in detail around the step, until one diverges there."""
     first = pair.compared.first
@@ -516,42 +245,19 @@ def closer_look(
     return found
 
 
-def looked_closer(
-    pair: RunPair,
-    one: Ended,
-    other: Ended,
-    read: Callable[[Ended], list[TraceFile]] = records_of,
-) -> Closer:
-    """Where two runs in detail differ first, in the process that the pair is of."""
-    for of in paired(read(one), read(other)):
-        a, b = of.a, of.b
-        if str(of.process) == pair.process and a is not None and b is not None:
-            first = compare(a.lines(), b.lines(), a.head.generators).first
-            return Closer(first, None if first is None else _element(first, a, b))
-    return Closer(None)
-
-
-def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference | None:
-    one, other = first.a, first.b
-    if one is None or other is None:
-        return None
-    return between(one.more, other.more, a.values(one), b.values(other))
+def closer_again(
+    folder: Path, pair: RunPair, read: Callable[[Ended], list[TraceFile]] = traces_of
+) -> list[Closer]:
+    """The pairs in detail that a folder holds, compared again."""
+    places = [folder / f"closer-{number}" for number in range(1, CLOSER_PAIRS + 1)]
+    return [
+        looked_closer(pair, read_ended(place / "1"), read_ended(place / "2"), read)
+        for place in places
+        if (place / "2" / "ended.json").exists()
+    ]
 
 
 # Files
-
-
-def new_folder(request: CheckRequest) -> Path:
-    """Make the folder of a check; raises `BadOption` where it cannot be made."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = request.name or secrets.token_hex(3)
-    folder = request.root / "checks" / f"{stamp}-{name}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        why = str(error.strerror).lower()
-        raise BadOption(f"--out: cannot write to {request.root}: {why}") from None
-    return folder
 
 
 @contextmanager
@@ -559,11 +265,14 @@ def records_folder(request: CheckRequest) -> Iterator[Path]:
     """A new folder for the records, taken away again where bad input leaves it without a run."""
     above = (request.root / "checks", request.root, *request.root.parents)
     made = [path for path in above if not path.exists()]
-    folder = new_folder(request)
+    try:
+        folder = new_folder(request.root / "checks", request.name)
+    except OSError as error:
+        raise BadOption(f"--out: cannot write to {request.root}: {why(error)}") from None
     try:
         yield folder
     except (BadOption, BadFile) as error:
-        if isinstance(error, BadFile) and _has_runs(folder):
+        if isinstance(error, BadFile) and has_runs(folder):
             raise
         shutil.rmtree(folder)
         with suppress(OSError):  # another check has its folder there by now
@@ -572,12 +281,13 @@ def records_folder(request: CheckRequest) -> Iterator[Path]:
         raise
 
 
-def _has_runs(folder: Path) -> bool:
+def has_runs(folder: Path) -> bool:
+    """Whether a run has ended there."""
     return any(folder.glob("*/ended.json"))
 
 
 def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | None = None) -> None:
-    """Write down what is asked for, so that `from_folder` can judge it again."""
+    """Write down what is asked for, so that it can be judged again."""
     saved = {
         "schema_version": SCHEMA_VERSION,
         "kind": "check",
@@ -589,7 +299,14 @@ def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | Non
     write_whole(folder / "check.json", msgspec.json.encode(saved))
 
 
-def _saved(folder: Path) -> dict[str, Any]:
+def saved_request(saved: dict[str, Any]) -> CheckRequest:
+    """What of a request the judgement depends on."""
+    words = tuple(saved["words"])
+    return CheckRequest(words, target=None if words else saved["command"], steps=saved["steps"])
+
+
+def read_saved(folder: Path) -> dict[str, Any]:
+    """What `save_request` wrote; raises `BadFile` where it is none."""
     path = folder / "check.json"
     if not is_file(path):
         raise BadFile(f"{str(path)[:200]}: is not there", "--from takes the folder of a check")

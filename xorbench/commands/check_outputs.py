@@ -8,7 +8,7 @@ import msgspec
 from xorbench.commands.check import CheckOutcome
 from xorbench.commands.ci_outputs import Exports
 from xorbench.judge.check import verdicts
-from xorbench.measure.command_run import Ended
+from xorbench.observe.ended import Ended
 from xorbench.observe.files import write_whole
 from xorbench.report import check as report
 from xorbench.report import page

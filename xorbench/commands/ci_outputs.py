@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xorbench.errors import BadOption
+from xorbench.errors import BadOption, why
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.files import write_whole
 
@@ -44,7 +44,7 @@ class Exports:
                 with self.summary.open("ab") as file:
                     file.write(_cut(brief()).encode())
             except OSError as error:
-                return f"{SUMMARY_VARIABLE}: cannot write: {str(error.strerror).lower()}"
+                return f"{SUMMARY_VARIABLE}: cannot write: {why(error)}"
         return ""
 
 
@@ -107,5 +107,4 @@ def _is_in_place(path: Path) -> bool:
 
 
 def _cannot(option: str, text: str, error: Exception) -> BadOption:
-    why = str(getattr(error, "strerror", None) or error).lower()
-    return BadOption(f"{option}: cannot write to {ascii(text)[:80]}: {why}")
+    return BadOption(f"{option}: cannot write to {ascii(text)[:80]}: {why(error)}")

@@ -1,29 +1,31 @@
 """`explain` of a training of the user's own: which switch makes it reproducible, at what cost?"""
 
 import os
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands import against
 from xorbench.commands import check as checks
-from xorbench.commands.against import SKIP
-from xorbench.commands.check import CheckRequest, Note
+from xorbench.commands.against import SIDES, SKIP
+from xorbench.commands.check import CheckRequest
 from xorbench.commands.processes import terminable
-from xorbench.errors import BadOption
+from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.judge import cure as judge
 from xorbench.judge.against import StepSpeed
-from xorbench.judge.check import CheckRuns, Conclusion, counted
+from xorbench.judge.check import CheckRuns, Conclusion, counted, place_said
 from xorbench.judge.check import conclude as concluded
+from xorbench.judge.command_runs import observe, step_count, trouble
 from xorbench.judge.cure import CureSearch, SwitchTried, pairs_needed
 from xorbench.judge.explain import Exhausted, Gives, search
 from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import OUTCOME_CODES
-from xorbench.measure.command_run import CommandRun, Ended, execute, working_copy
+from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceStep
+from xorbench.observe.ended import Ended
 from xorbench.plan.switches import (
     TRAINING_SWITCHES,
     SeenFacts,
@@ -55,7 +57,7 @@ class CureRequest:
         """What is explained, as one would type it."""
         if self.against is None:
             return self.check.command
-        return f"A: {shlex.join(self.against)}, B: {self.check.command}"
+        return against.title(self.against, self.check)
 
     @property
     def switches(self) -> list[TrainingSwitch]:
@@ -123,7 +125,8 @@ def explain(request: CureRequest, note: Note) -> CureOutcome:
         terminable(),
         working_copy(runs["B"]) as fresh,
     ):
-        made = _CureRuns(request, runs, folder, fresh, note)
+        maker = checks.maker("explain", request.check, folder, fresh, note)
+        made = _CureRuns(request, runs, maker)
         found, answer = _explained(request, made, note)
     found.runs = len(made.runs)
     answer = answer or judge.conclude(found)
@@ -135,15 +138,9 @@ class _CureRuns:
     """Makes runs of each side in turn, with switches, and keeps them."""
 
     def __init__(
-        self,
-        request: CureRequest,
-        prepared: Mapping[str, CommandRun],
-        folder: Path,
-        fresh: Callable[[], Path],
-        note: Note,
+        self, request: CureRequest, prepared: Mapping[str, CommandRun], maker: RunMaker
     ) -> None:
-        self.request, self.prepared, self.folder = request, prepared, folder
-        self.fresh, self.note = fresh, note
+        self.request, self.prepared, self.maker = request, prepared, maker
         self.known = {one.name: one for one in request.switches}
         self.runs: list[SwitchedRun] = []
 
@@ -161,41 +158,31 @@ class _CureRuns:
         """One run with these switches; raises `Exhausted` where no more may be made."""
         if not self.left:
             raise Exhausted
-        number = len(self.runs) + 1
-        of = self.request.check
+        number, is_timed = len(self.runs) + 1, "level" in options
         recorded = [name for name in names if self.known[name].recorded]
         variables = {k: v for name in names for k, v in self.known[name].variables.items()}
-        asked = {
-            "max_bytes": of.max_record,
-            "stop_after": of.steps,
-            "switches": recorded,
-            "notice": not names,
-            **options,
-        }
-        place = self.folder / f"run-{number}"
-        one = execute(self.prepared[side], number, self.fresh(), place, asked, variables=variables)
-        self._refuse(one)
-        is_timed = "level" in options
-        self.runs.append(SwitchedRun(side, tuple(names), is_timed, one))
         which = f"{side}, " if len(self.prepared) > 1 else ""
         kind = "for the cost, " if is_timed else ""
         with_ = f" with {', '.join(names)}" if names else ""
-        self.note(f"{kind}{which}run {number}{with_}: {checks.told(one)}")
+        one = self.maker.run(
+            self.prepared[side],
+            number,
+            f"run-{number}",
+            f"{kind}{which}run {number}{with_}",
+            variables=variables,
+            **{"switches": recorded, "notice": not names, **options},
+        )
+        self.runs.append(SwitchedRun(side, tuple(names), is_timed, one))
         return one
-
-    def _refuse(self, one: Ended) -> None:
-        refusal = one.records / "target.txt"
-        if refusal.exists():
-            raise BadOption(f"explain: {self.request.check.command}: {refusal.read_text()}")
 
     def compared(self, a: tuple[str, Ended], b: tuple[str, Ended]) -> CheckRuns:
         """Two runs compared: of one command as `check` does, of two as `check --against` does."""
         if a[0] == b[0]:
-            return checks.observe(self.prepared[a[0]].words, [a[1], b[1]])
+            return observe(self.prepared[a[0]].words, [a[1], b[1]])
         first, second = (a, b) if a[0] == "A" else (b, a)
         observed = CheckRuns(runs=2)
         for side, one in (first, second):
-            observed.trouble = observed.trouble or checks.trouble(self.prepared[side].words, [one])
+            observed.trouble = observed.trouble or trouble(self.prepared[side].words, [one])
         if observed.trouble is not None:
             return observed
         return against.first_of_each({"A": [first[1]], "B": [second[1]]})
@@ -207,17 +194,18 @@ def _explained(
     found = CureSearch(sides=len(made.prepared))
     plain: list[tuple[str, Ended]] = []
     try:
-        trouble = _baseline(request, made, found, plain)
+        answer = _baseline(request, made, found, plain)
     except Exhausted:
-        trouble = None
+        answer = None
         found.exhausted = True
-    if trouble is not None or not found.differ or found.exhausted:
-        return found, trouble
+    if answer is not None or not found.differ or found.exhausted:
+        return found, answer
     facts = seen(plain, os.environ)
     found.switches = [_tried(one, facts) for one in request.switches]
     names = [one.name for one in found.switches if not one.left_out]
     _announce(found, names, made, note)
-    ask = _Ask(made, found, pairs_needed(found.share), steps_of([one for _, one in plain]))
+    asked = _Ask(made, found, pairs_needed(found.share), steps_of([one for _, one in plain]))
+    ask = cache(asked)  # no set is tried twice
     try:
         if ask(frozenset(names)) == "nothing":
             names = _working(made, found, names)
@@ -225,7 +213,7 @@ def _explained(
     except Exhausted:
         pass
     found.exhausted = found.found is None or not found.found.minimal
-    found.under_all = ask.under_all
+    found.under_all = asked.under_all
     if found.cure and request.cost:
         found.cost = _cost(request, made, found.cure)
     return found, None
@@ -251,8 +239,7 @@ def _baseline(
     kinds: dict[str, list[int]] = {side: [] for side in made.sides}
     examples: list[tuple[str, Ended]] = []
     equal: CheckRuns | None = None
-    while len(plain) < request.check.processes:
-        side = made.sides[_turn(len(plain)) % len(made.sides)]
+    for side in islice(against.turns(made.sides), request.check.processes):
         one = (side, made.run(side, ()))
         kind = None
         for index, example in enumerate(examples):
@@ -263,11 +250,11 @@ def _baseline(
             if answer.outcome == "pass":
                 kind, equal = index, observed
                 break
-            found.first = found.first or _first(answer)
+            found.first = found.first or _first(observed, answer)
         if not examples:
-            trouble = checks.trouble(made.prepared[side].words, [one[1]])
-            if trouble is not None:
-                return Conclusion(trouble[0], trouble[1], hint=trouble[2])
+            why_not = trouble(made.prepared[side].words, [one[1]])
+            if why_not is not None:
+                return Conclusion(why_not[0], why_not[1], hint=why_not[2])
         if kind is None:
             kind = len(examples)
             examples.append(one)
@@ -282,16 +269,13 @@ def _baseline(
     return None
 
 
-def _turn(number: int) -> int:
-    """0 1 1 0 0 1 1 0 …: which of two sides has a turn."""
-    return (number + 1) // 2
-
-
-def _first(answer: Conclusion) -> str:
+def _first(observed: CheckRuns, answer: Conclusion) -> str:
     """Where two runs differ, without which runs they are."""
-    said = answer.sentence.removeprefix("not the same: ")
-    _, first, where = said.partition(" first in ")
-    return where if first else said
+    pair = observed.diverged
+    first = pair.compared.first if pair else None
+    if pair is None or first is None or first.how == "steps":
+        return answer.finding
+    return place_said(observed, pair, first)
 
 
 def seen(plain: Sequence[tuple[str, Ended]], variables: Mapping[str, str]) -> SeenFacts:
@@ -300,17 +284,16 @@ def seen(plain: Sequence[tuple[str, Ended]], variables: Mapping[str, str]) -> Se
     used: set[str] = set()
     for _, one in plain[:2]:
         used |= {line.why for line in traces.presence(one.records) if line.event == "used"}
-        for trace in traces.recorded(one.records):
+        for trace in one.traces:
             generators |= trace.head.generators.keys()
-            for line in trace.lines():
-                if isinstance(line, TraceStep):
-                    generators |= {e.identity for e in line.events if e.kind == "generator"}
+            for step in trace.steps():
+                generators |= {e.identity for e in step.events if e.kind == "generator"}
     return SeenFacts(dict(variables), frozenset(generators), frozenset(used))
 
 
 def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
     """The fewest and the most steps that a process of these runs has made."""
-    counts = [checks.step_count(t) for one in runs for t in traces.recorded(one.records)]
+    counts = [step_count(trace) for one in runs for trace in one.traces]
     return min(counts, default=0), max(counts, default=0)
 
 
@@ -323,7 +306,7 @@ def _working(made: _CureRuns, found: CureSearch, names: Sequence[str]) -> list[s
         unset = [line.why for line in traces.presence(one.records) if line.event == "failed"]
         if unset:
             why[name] = f"it cannot be set here: {unset[0]}"
-        elif checks.trouble(made.prepared[side].words, [one]) is not None:
+        elif trouble(made.prepared[side].words, [one]) is not None:
             why[name] = "the command fails with it"
     found.switches = [replace(s, left_out=why.get(s.name, s.left_out)) for s in found.switches]
     return [name for name in names if name not in why]
@@ -337,21 +320,12 @@ class _Ask:
     ) -> None:
         self.made, self.found, self.needed, self.steps = made, found, needed, steps
         self.under_all = ""
-        self.known: dict[frozenset[str], Gives] = {}
 
     def __call__(self, names: frozenset[str]) -> Gives:
-        """The answer; no set is tried twice."""
-        if names not in self.known:
-            self.known[names] = self._tried(names)
-        return self.known[names]
-
-    def _tried(self, names: frozenset[str]) -> Gives:
         """Make runs until two differ, or there are enough equal pairs."""
         ordered = [name for name in self.made.known if name in names]
-        sides = self.made.sides
         first: tuple[str, Ended] | None = None
-        for number in range(2 * self.needed):
-            side = sides[_turn(number) % len(sides)]
+        for side in islice(against.turns(self.made.sides), 2 * self.needed):
             one = (side, self.made.run(side, ordered))
             if first is None:
                 first = one
@@ -363,7 +337,7 @@ class _Ask:
             if any(line.event == "failed" for line in traces.presence(one[1].records)):
                 return "nothing"
             if answer.outcome == "fail":
-                self.under_all = self.under_all or _first(answer)
+                self.under_all = self.under_all or _first(observed, answer)
                 return "A"
         assert first is not None
         self._compare_steps(ordered, first[1])
@@ -386,20 +360,7 @@ def _cost(request: CureRequest, made: _CureRuns, cure: Sequence[str]) -> StepSpe
         why = f"{2 * count} runs are beyond --max-runs"
         return StepSpeed("inconclusive", THRESHOLD, why)
     times: dict[str, list[Any]] = {"A": [], "B": []}
-    for which, _ in against.turns(count):
+    for which in islice(against.turns(SIDES), 2 * count):
         one = made.run(side, cure if which == "B" else (), level="clock", notice=False)
-        times[which].append(clocked(traces.recorded(one.records), request.skip))
+        times[which].append(clocked(one.traces, request.skip))
     return step_speed(times["A"], times["B"], THRESHOLD, request.skip)
-
-
-def variables_of(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Variables given as NAME=VALUE; raises `BadOption` for what is none."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise BadOption(f"--env: must be NAME=VALUE, got {text!r}", "such as MKL_CBWR=AVX2")
-        if name in found:
-            raise BadOption(f"--env: {name} is given twice")
-        found[name] = value
-    return tuple(found.items())

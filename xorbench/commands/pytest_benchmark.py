@@ -9,7 +9,7 @@ import msgspec
 
 from xorbench import __version__
 from xorbench.commands.run_outputs import RunOutcome, write_reports
-from xorbench.errors import PASSED, BadFile, BadOption
+from xorbench.errors import PASSED, BadFile, BadOption, why
 from xorbench.judge.verdicts import exit_code
 from xorbench.observe import folders, loading, pytest_benchmark
 from xorbench.observe.files import write_whole
@@ -77,8 +77,7 @@ def _read(text: str) -> bytes:
     try:
         return Path(text).read_bytes()
     except (OSError, ValueError) as error:
-        why = str(getattr(error, "strerror", None) or error).lower()
-        raise BadOption(f"FILE: cannot read {ascii(text)[:80]}: {why}") from None
+        raise BadOption(f"FILE: cannot read {ascii(text)[:80]}: {why(error)}") from None
 
 
 def judged(folder: Path) -> RunOutcome:

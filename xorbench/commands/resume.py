@@ -1,36 +1,40 @@
 """`check --resume`: does a training that is killed and resumed equal an uninterrupted one?"""
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands import check as checks
-from xorbench.commands.check import MANY_LINES, CheckOutcome, CheckRequest, Note
+from xorbench.commands.check import VALUES_BYTES, CheckOutcome, CheckRequest
 from xorbench.commands.processes import terminable
+from xorbench.commands.run_maker import Note
 from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
 from xorbench.judge.check import CheckRuns, Conclusion, counted
+from xorbench.judge.command_runs import (
+    LONGER,
+    cut_short,
+    ends,
+    last_said,
+    notes_of,
+    step_count,
+    told,
+    trouble,
+    written_outside,
+)
 from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
 from xorbench.judge.resume_answer import KillTrial, conclude
 from xorbench.judge.resume_record import read, without_end
-from xorbench.judge.run_processes import ON_THIS_MACHINE, first_failure, keyed, missing_ranks
+from xorbench.judge.run_processes import ON_THIS_MACHINE, keyed, missing_ranks, unmet
 from xorbench.judge.verdicts import some
-from xorbench.measure.command_run import (
-    KILLED,
-    CommandRun,
-    Ended,
-    execute,
-    read_ended,
-    working_copy,
-)
+from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceEnd, TraceFile, TraceStep
+from xorbench.observe.ended import KILLED, Ended, read_ended
+from xorbench.observe.trace import TraceFile
 
-VALUES_BYTES: Final = 1 << 30
 ALLOW_MORE: Final = "allow more with --max-record, or end the runs with --steps"
 # What a training writes besides checkpoints, by the ends and the beginnings of names.
 NO_CHECKPOINTS: Final = (
@@ -51,14 +55,13 @@ class ResumeRequest:
 
 def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
     """What will happen, in lines."""
-    first, *rest = checks.plan(request.check, run)
-    del first
     kills = ", ".join(map(str, request.kill_after))
     return [
         f"runs once to the end: {request.check.command}",
         f"then, for each of {kills}: runs it again, kills it when that many steps are complete, and"
         f" resumes it: {shlex.join(request.resume)}",
-        *(line for line in rest if not line.startswith("if they differ")),
+        *checks.place_lines(request.check, run),
+        *filter(None, [unmet(run.words)]),
     ]
 
 
@@ -73,26 +76,24 @@ def check(request: ResumeRequest, note: Note) -> CheckOutcome:
     return _outcome(folder, _title(request.check.command, request.resume), ended, observed, trials)
 
 
-def from_folder(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
+def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
     """Judge the records of such a check again."""
     ended = [read_ended(folder / "run-1")]
     observed = _whole(tuple(saved["words"]), ended)
     trials = []
     for number in saved["kill_after"] if observed.trouble is None else ():
-        paths = (folder / f"killed-after-{number}", folder / f"resumed-after-{number}")
-        if all((path / "ended.json").exists() for path in paths):
-            pair = [read_ended(path) for path in paths]
-            ended += pair
-            trial = _trial(number, ended[0], pair[0], pair[1], saved["saved"].get(str(number)))
+        pair = [folder / f"{what}-after-{number}" for what in ("killed", "resumed")]
+        if all((path / "ended.json").exists() for path in pair):
+            ended += map(read_ended, pair)
+            trial = _trial(number, ended[0], ended[-2], ended[-1], saved["saved"].get(str(number)))
             values = folder / f"values-for-{number}"
             if (values / "ended.json").exists():
-                trial = _looked_at_values(trial, read_ended(values), pair[1])
-            trials.append(trial)
-    if observed.trouble is None and len(trials) < len(saved["kill_after"]):
-        missing = [n for n in saved["kill_after"] if n not in {one.kill_after for one in trials}]
-        said = "it was not killed and resumed: the check was stopped before"
-        trials += [KillTrial(n, trouble=Conclusion("inconclusive", said)) for n in missing]
-    observed.notes = checks.notes_of(ended)
+                trial = _looked_at_values(trial, read_ended(values), ended[-1])
+        else:
+            said = "it was not killed and resumed: the check was stopped before"
+            trial = KillTrial(number, trouble=Conclusion("inconclusive", said))
+        trials.append(trial)
+    observed.notes = notes_of(ended)
     title = _title(saved["command"], saved["resume"])
     return _outcome(folder, title, ended, observed, trials)
 
@@ -114,13 +115,13 @@ def _outcome(
 def _whole(words: tuple[str, ...], ended: list[Ended]) -> CheckRuns:
     """What the first run alone says."""
     observed = CheckRuns(runs=1)
-    observed.trouble = checks.trouble(words, ended)
+    observed.trouble = trouble(words, ended)
     if observed.trouble is None and ended[0].how in KILLED:
-        said = f"run 1 {checks.cut_short(ended[0])}"
-        observed.trouble = ("inconclusive", said, "give it longer with --timeout")
+        said = f"run 1 {cut_short(ended[0])}"
+        observed.trouble = ("inconclusive", said, LONGER)
     if observed.trouble is None and _was_full(ended[0]):
         observed.trouble = ("inconclusive", "the record of run 1 was full", ALLOW_MORE)
-    observed.notes = checks.notes_of(ended)
+    observed.notes = notes_of(ended)
     return observed
 
 
@@ -134,15 +135,14 @@ def _run(
             more = {"resume": list(request.resume), "kill_after": list(request.kill_after)}
             checks.save_request(folder, request.check, {**more, "saved": saved})
 
+        make = checks.maker("check", request.check, folder, fresh, note).run
+
         def done(number: int, name: str, of: CommandRun, place: Path, **options: Any) -> Ended:
-            asked = {"max_bytes": request.check.max_record, "state": True, **options}
-            one = execute(of, number, place, folder / name, asked)
-            note(f"{name.replace('-', ' ')}: {checks.told(one)}")
-            return one
+            said = name.replace("-", " ")
+            return make(of, number, name, said, place=place, state=True, **options)
 
         save()
-        steps = request.check.steps
-        ended = [done(1, "run-1", run, fresh(), stop_after=steps)]
+        ended = [done(1, "run-1", run, fresh())]
         observed = _whole(request.check.words, ended)
         if observed.trouble is not None:
             return ended, observed, []
@@ -154,18 +154,18 @@ def _run(
             killed = done(2, f"killed-after-{number}", run, place, stop_after=number)
             saved[str(number)] = sorted(k for k, v in _files(place).items() if before.get(k) != v)
             save()
-            going_on = {"stop_after": steps, "keep": (0,), "values_bytes": VALUES_BYTES}
+            kept: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES}
             again = replace(run, words=request.resume)
-            resumed = done(3, f"resumed-after-{number}", again, place, **going_on)
+            resumed = done(3, f"resumed-after-{number}", again, place, **kept)
             ended += [killed, resumed]
             trial = _trial(number, ended[0], killed, resumed, saved[str(number)])
             if trial.resumed and trial.resumed.by != "weights":
-                kept = {"keep": _steps_to_keep(trial.resumed, number), "values_bytes": VALUES_BYTES}
+                kept["keep"] = _steps_to_keep(trial.resumed, number)
                 name = f"values-for-{number}"
                 whole = done(1, name, run, fresh(), stop_after=number + 1, **kept)
                 trial = _looked_at_values(trial, whole, resumed)
             trials.append(trial)
-        observed.notes = checks.notes_of(ended)
+        observed.notes = notes_of(ended)
     return ended, observed, trials
 
 
@@ -177,7 +177,7 @@ def _steps_to_keep(found: judge.Resumed, kill_after: int) -> tuple[int, ...]:
 
 
 def _require_within(request: ResumeRequest, whole: Ended) -> None:
-    steps = max(checks.step_count(trace) for trace in traces.recorded(whole.records))
+    steps = max(map(step_count, whole.traces))
     for number in request.kill_after:
         if number >= steps:
             raise BadOption(
@@ -204,12 +204,10 @@ def _trial(
     number: int, whole: Ended, killed: Ended, resumed: Ended, saved: list[str] | None
 ) -> KillTrial:
     """What one kill came to: the first process whose resumed record is not as it must be."""
-    notes = checks.notes_of([whole, killed, resumed])
-    outside = any("outside" in note for note in notes)
+    outside = bool(written_outside([whole, killed, resumed]))
     trial = KillTrial(number, saved=tuple(saved or ()), outside=outside)
-    trouble = _trouble(trial, whole, killed, resumed)
-    if trouble is not None:
-        return replace(trial, trouble=trouble)
+    if (why_not := _trouble(trial, whole, killed, resumed)) is not None:
+        return replace(trial, trouble=why_not)
     ranks = list(zip(*(_by_rank(one) for one in (whole, killed, resumed)), strict=False))
     stopped = whole.how == "stopped"
     compared = [_compared(number, *three, stopped=stopped) for three in ranks]
@@ -264,15 +262,15 @@ def _lacking(name: str, one: Ended) -> Conclusion | None:
 
 def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
     if killed.how != "stopped":
-        how = f"it ended by itself before: {checks.told(killed)}"
+        how = f"it ended by itself before: {told(killed)}"
         return Conclusion("inconclusive", f"run 2 could not be killed: {how}")
     if resumed.how == "refused":
         return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
     if resumed.how == "ended" and resumed.code != 0:
         return _failed(trial, resumed)
     if resumed.how in KILLED:
-        said = f"the resumed run {checks.cut_short(resumed)}"
-        return Conclusion("inconclusive", said, hint="give it longer with --timeout")
+        said = f"the resumed run {cut_short(resumed)}"
+        return Conclusion("inconclusive", said, hint=LONGER)
     return None
 
 
@@ -282,7 +280,7 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
     if "torch" not in events:
         said = f"{said}: it did not import PyTorch"
         return Conclusion("inconclusive", said, hint="give the command that resumes the training")
-    if any(not end.complete for end in _ends(resumed)):
+    if any(end and not end.complete for end in ends(resumed)):
         said = f"{said}: there were backward passes, but no optimizer has stepped"
         hint = "a GradScaler leaves out steps whose gradients overflow: was its state restored?"
         return Conclusion("inconclusive", said, hint=hint)
@@ -295,26 +293,17 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
 
 def _was_full(one: Ended) -> bool:
     """Whether steps are missing in a record, as it had grown too large."""
-    return any(end.left_out for end in _ends(one))
-
-
-def _ends(one: Ended) -> Iterator[TraceEnd]:
-    lines = (line for trace in traces.recorded(one.records) for line in trace.lines())
-    return (line for line in lines if isinstance(line, TraceEnd))
+    return any(end and end.left_out for end in ends(one))
 
 
 def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
     """Why the resume command failed, as far as what it wrote tells."""
-    lines = resumed.last_lines()
-    last = lines[-1].strip() if lines else "it wrote nothing"
-    last = (first_failure(resumed.last_lines(MANY_LINES)) or last)[:200]
-    code = resumed.code or 0
-    how = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
-    if trial.saved and any(judge.CUT_SHORT.search(line) for line in lines):
+    last = last_said(resumed)
+    if trial.saved and any(judge.CUT_SHORT.search(line) for line in resumed.last_lines()):
         said = f"the checkpoint cannot be read: the kill may have cut it short: {last}"
         hint = "write it to another file, and rename that when it is whole"
         return Conclusion("fail", said, "checkpoint", "Not restored: anything.", hint)
-    said = f"the resume command failed: {how}: {last}"
+    said = f"the resume command failed: {resumed.exit_said}: {last}"
     hint = f"what it wrote is in {resumed.folder}"
     if not trial.saved and not trial.outside:
         hint = f"nothing had been saved by then: kill it after its first checkpoint; {hint}"
@@ -323,12 +312,8 @@ def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
 
 def _by_rank(one: Ended) -> list[TraceFile]:
     """The processes that made steps, by rank, then by their start."""
-    found = [trace for trace in traces.recorded(one.records) if any(_steps(trace))]
+    found = [trace for trace in one.traces if any(trace.steps())]
     return sorted(found, key=traces.rank_of)
-
-
-def _steps(trace: TraceFile) -> Iterator[TraceStep]:
-    return (line for line in trace.lines() if isinstance(line, TraceStep))
 
 
 def _compared(
@@ -338,7 +323,7 @@ def _compared(
 
     A run that was `stopped` by --steps does not tell where the training ends.
     """
-    first = compare(islice(_steps(whole), number), _steps(killed)).first
+    first = compare(islice(whole.steps(), number), killed.steps()).first
     if first is not None:
         return (
             "not reproducible: the run that was killed differs from the uninterrupted one before"
@@ -366,7 +351,7 @@ def _looked_at_values(trial: KillTrial, whole: Ended, resumed: Ended) -> KillTri
 def _kept(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
     """Type and bytes of the parameters, by the step at whose start they were kept and identity."""
     found: dict[int, dict[str, tuple[str, bytes]]] = {}
-    for line in _steps(trace):
+    for line in trace.steps():
         for event in line.events:
             data = trace.values(event) if event.kind == "parameter" else None
             if data is not None:

@@ -6,11 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from xorbench.commands.check import cut_short, here_or_refused, require_command, step_count
+from xorbench.commands.check import here_or_refused, require_command
 from xorbench.commands.processes import terminable
-from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption
-from xorbench.measure.command_run import KILLED, CommandRun, called, execute
+from xorbench.commands.run_maker import require_called
+from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
+from xorbench.judge.command_runs import cut_short, step_count
+from xorbench.measure.command_run import CommandRun, called, execute
 from xorbench.observe import trace as traces
+from xorbench.observe.ended import KILLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,8 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
     }
     with tempfile.TemporaryDirectory(prefix="xorbench-") as folder, terminable():
         ended = execute(run, 1, run.folder, Path(folder) / "run", options, through=True)
-        refusal = ended.records / "target.txt"
-        if request.target is not None and refusal.exists():
-            raise BadOption(f"trace: {request.target}: {refusal.read_text()}")
-        found = traces.recorded(ended.records)
+        require_called("trace", run, ended)
+        found = ended.traces
         found.sort(key=lambda trace: (-step_count(trace), traces.rank_of(trace)))
         files: list[tuple[Path, int]] = []
         for number, trace in enumerate(found):
@@ -64,9 +65,7 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
     if ended.how == "refused":
         return TraceCommandOutcome(files, CHECK_FAILED, f"the command cannot be run: {ended.why}")
     if ended.how == "ended" and ended.code:
-        return TraceCommandOutcome(
-            files, CHECK_FAILED, f"the command failed: exit code {ended.code}"
-        )
+        return TraceCommandOutcome(files, CHECK_FAILED, f"the command failed: {ended.exit_said}")
     if ended.how in KILLED:
         return TraceCommandOutcome(files, INCONCLUSIVE, f"the command {cut_short(ended)}")
     if not any(count for _, count in files):
@@ -88,4 +87,4 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise BadFile(f"{target}: cannot write: {str(error.strerror).lower()}") from None
+        raise BadFile(f"{target}: cannot write: {why(error)}") from None

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from msgspec.structs import replace as changed
 
 from xorbench.judge.check import (
+    NOT_SAME,
     CheckRuns,
     Conclusion,
     RunPair,
@@ -155,7 +156,7 @@ def _moved(across: CheckRuns) -> Conclusion:
 
 
 def _own(side: SideRuns) -> str:
-    return conclude(side.own).sentence.removeprefix("not the same: ")
+    return conclude(side.own).finding
 
 
 def _unrepeated(a: SideRuns, b: SideRuns) -> Conclusion:
@@ -167,7 +168,7 @@ def _unrepeated(a: SideRuns, b: SideRuns) -> Conclusion:
 
 def _no_longer_repeated(b: SideRuns) -> Conclusion:
     found = conclude(b.own)
-    sentence = f"not the same: A repeats its own bits and B does not: {_own(b)}"
+    sentence = f"{NOT_SAME}A repeats its own bits and B does not: {_own(b)}"
     return replace(found, sentence=sentence)
 
 
@@ -269,7 +270,7 @@ class AgainstAnswer:
         """The sentence of each question."""
         found = []
         if self.bits is not None:
-            found.append(Answer(SAME, self.bits.outcome, capitalized(self.bits.sentence)))
+            found.append(Answer(SAME, self.bits.outcome, capitalized(self.bits.finding)))
         if self.speed is not None:
             found.append(Answer(FAST, self.speed.outcome, capitalized(self.speed.sentence)))
         return found

@@ -11,6 +11,7 @@ from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, pass
 from xorbench.observe.trace import TraceEvent
 
 CHECK: Final = "same again"
+NOT_SAME: Final = "not the same: "
 SEEDS: Final = {
     "python": "random.seed(0)",
     "numpy": "numpy.random.seed(0)",
@@ -182,6 +183,11 @@ class Conclusion:
     notes: tuple[str, ...] = ()
     step: int | None = None
 
+    @property
+    def finding(self) -> str:
+        """The sentence without the words that every difference begins with."""
+        return self.sentence.removeprefix(NOT_SAME)
+
 
 def conclude(observed: CheckRuns) -> Conclusion:
     """The answer to whether the training is the same when it is run again."""
@@ -194,7 +200,7 @@ def _concluded(observed: CheckRuns) -> Conclusion:
         return Conclusion(outcome, sentence, hint=hint)
     if observed.unpaired:
         component = COMPONENTS["events"]
-        sentence = f"not the same: {'; '.join(observed.unpaired)}"
+        sentence = f"{NOT_SAME}{'; '.join(observed.unpaired)}"
         return Conclusion("fail", sentence, "events", component.meaning, component.hint)
     diverged = observed.diverged
     if diverged is None:
@@ -285,16 +291,11 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
     near = closest.first if closest is not None and closest.first is not None else first
     key = "resumed" if pair.resumed_from is not None else component_of(near)
     component = COMPONENTS[key]
-    several = len({p.process for p in observed.pairs}) > 1
-    where = f" of {pair.process}" if several else ""
-    sentence = (
-        f"not the same: {pair.b} differs from {pair.a} first in {when(first)}{where}, in"
-        f" {label(first)}"
-    )
+    said = f"{pair.b} differs from {pair.a} first in {place_said(observed, pair, first)}"
     if first.how == "steps":
         a, b = first.steps
-        said = f"{pair.a} has {counted(a, 'step')}, {pair.b} has {b:,}"
-        sentence = f"not the same: {said}{' in ' + pair.process if several else ''}"
+        of = f" in {pair.process}" if _several(observed) else ""
+        said = f"{pair.a} has {counted(a, 'step')}, {pair.b} has {b:,}{of}"
     meaning = component.meaning
     if pair.resumed_from is not None:
         meaning = (
@@ -307,7 +308,20 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
         )
     facts = [*_facts(observed, pair, first, closest)]
     hint = _hint(key, first, near)
-    return Conclusion("fail", sentence, key, meaning, hint, tuple(facts), step=first.step)
+    return Conclusion(
+        "fail", f"{NOT_SAME}{said}", key, meaning, hint, tuple(facts), step=first.step
+    )
+
+
+def place_said(observed: CheckRuns, pair: RunPair, first: FirstDifference) -> str:
+    """In which step, of which process where there are several, and in what a pair differs first."""
+    of = f" of {pair.process}" if _several(observed) else ""
+    return f"{when(first)}{of}, in {label(first)}"
+
+
+def _several(observed: CheckRuns) -> bool:
+    """Whether the command trains in several processes."""
+    return len({pair.process for pair in observed.pairs}) > 1
 
 
 def _closest(observed: CheckRuns, first: FirstDifference) -> Closer | None:

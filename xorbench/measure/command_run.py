@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,13 +17,10 @@ import xorbench
 from xorbench.errors import BadFile, BadOption
 from xorbench.measure import working_folder
 from xorbench.measure.working_folder import CopyPlan
-from xorbench.observe.files import write_whole
+from xorbench.observe.ended import Ended, write_ended
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
-LAST_LINES: Final = 10
-TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
-KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +39,11 @@ class CommandRun:
     copy: CopyPlan | None
     timeout_s: float
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a run ended, and where its records are.
-
-    Attributes:
-        how: `ended` by itself, `stopped` after its steps, `refused` by the system; or killed: after
-            its `timeout`, or `abandoned` with the program that watched it.
-        code: the exit code, negative for a signal; None where it did not end by itself.
-        left: the commands of processes that outlived it, and were killed.
-    """
-
-    number: int
-    folder: Path
-    how: str
-    code: int | None
-    wall_s: float
-    left: list[str] = field(default_factory=list)
-    why: str = ""
-
     @property
-    def records(self) -> Path:
-        """The folder of the records."""
-        return self.folder / "records"
-
-    def last_lines(self, most: int = LAST_LINES) -> list[str]:
-        """The end of what the run wrote to standard error, or else to standard output."""
-        for name in ("stderr.txt", "stdout.txt"):
-            with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))  # there may be gigabytes
-                text = file.read().decode(errors="replace")
-                if lines := [line for line in text.splitlines() if line.strip()]:
-                    return lines[-most:]
-        return []
+    def target(self) -> str | None:
+        """The function that it calls; None for a command."""
+        calls = self.words[:2] == called("")[:2]
+        return self.words[2] if calls else None
 
 
 @contextlib.contextmanager
@@ -148,23 +116,8 @@ def execute(
         left=answer.get("left", []),
         why=answer.get("why", ""),
     )
-    write_whole(output / "ended.json", json.dumps(_kept(ended)).encode())
+    write_ended(ended)
     return ended
-
-
-def _kept(ended: Ended) -> dict[str, Any]:
-    names = ("number", "how", "code", "wall_s", "left", "why")
-    return {name: getattr(ended, name) for name in names}
-
-
-def read_ended(folder: Path) -> Ended:
-    """What `execute` wrote; raises `BadFile` where it is damaged."""
-    path = folder / "ended.json"
-    try:
-        values = json.loads(path.read_bytes())
-        return Ended(folder=folder, **values)
-    except (OSError, ValueError, TypeError) as error:
-        raise BadFile(f"{path}: damaged: {error}") from None
 
 
 def environment(

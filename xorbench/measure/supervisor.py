@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import psutil
 
+from xorbench.errors import why
+
 PR_SET_CHILD_SUBREAPER: Final = 36
 POLL_S: Final = 0.02
 GRACE_S: Final = 3.0  # for what is still alive when the command has ended
@@ -59,7 +61,7 @@ def supervise(asked: dict[str, Any]) -> dict[str, Any]:
                 start_new_session=True,
             )
         except OSError as error:
-            return {"why": f"{str(error.strerror).lower()}", "code": None}
+            return {"why": why(error), "code": None}
     records = Path(asked["records"]) if asked["stops"] else None
     how = _wait(child, records, began + asked["timeout_s"])
     left = _outlasting(child) if how == "ended" else []

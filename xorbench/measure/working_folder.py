@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xorbench.errors import BadFile, BadOption
+from xorbench.errors import BadFile, BadOption, why
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def _walked(
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise BadFile(
-            f"{folder}: cannot read: {str(error.strerror).lower()}", "leave it out with --exclude"
+            f"{folder}: cannot read: {why(error)}", "leave it out with --exclude"
         ) from None
     for entry in entries:
         path = os.path.relpath(entry.path, plan.source)
@@ -149,9 +149,8 @@ def copy(plan: CopyPlan, target: Path) -> None:
             shutil.copystat(plan.source / path, target / path)
             (target / path).chmod((target / path).stat().st_mode | stat.S_IRWXU)
     except OSError as error:
-        why = str(error.strerror).lower()
         raise BadFile(
-            f"{error.filename or target}: cannot copy: {why}",
+            f"{error.filename or target}: cannot copy: {why(error)}",
             "leave it out with --exclude, or set TMPDIR to a folder with space",
         ) from None
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from filelock import FileLock, Timeout
 
-from xorbench.errors import BadFile, BadOption
+from xorbench.errors import BadFile, BadOption, why
 
 Decoded = TypeVar("Decoded")
 
@@ -140,8 +140,3 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         hint = "free some space, then resume the run" if error.errno == errno.ENOSPC else ""
         raise BadFile(f"{path}: cannot write: {why(error)}", hint) from None
-
-
-def why(error: OSError) -> str:
-    """What the operating system says, in lower case."""
-    return (error.strerror or str(error)).lower()

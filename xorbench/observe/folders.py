@@ -13,6 +13,18 @@ from xorbench.observe.files import decoded, read_bytes, writing
 ANONYMOUS: Final = "-anonymous"  # ends the name of an anonymous copy of a run
 
 
+def new_folder(parent: Path, name: str | None = None) -> Path:
+    """Make a folder below `parent`, named for the time and by a name or by chance; OSError."""
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    while True:
+        folder = parent / f"{stamp}-{name or secrets.token_hex(3)}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+        name = f"{name}-{secrets.token_hex(3)}" if name else None
+
+
 def find(root: Path, text: str, option: str = "RUN", kind: str = "") -> Path:
     """The folder of a run: by path, id, unique prefix of an id, name, or `latest`.
 

@@ -1,18 +1,15 @@
 """The folder of a run that is being written."""
 
-import contextlib
-import secrets
 import shutil
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from xorbench.errors import BadFile, BadOption
-from xorbench.observe.files import append_line, drop_cut_line, locked, why, write_whole
-from xorbench.observe.folders import named
+from xorbench.errors import BadFile, BadOption, why
+from xorbench.observe.files import append_line, drop_cut_line, locked, write_whole
+from xorbench.observe.folders import named, new_folder
 from xorbench.observe.loading import LINES, read_info, read_sweep
 from xorbench.observe.records.line import Line
 from xorbench.observe.records.run import RunInfo
@@ -103,20 +100,11 @@ def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) ->
             raise BadOption(
                 f"--out: {root} has {free / 2**20:.0f} MiB free, the run needs {needed / 2**20:.0f}"
             )
-        folder = _new_folder(runs)
+        folder = new_folder(runs)
+        (folder / "logs").mkdir()
     except OSError as error:
         raise BadOption(f"--out: cannot write to {root}: {why(error)}") from None
     return RunStore(folder, anonymous=anonymous, is_run=False)
-
-
-def _new_folder(runs: Path) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    while True:
-        folder = runs / f"{stamp}-{secrets.token_hex(3)}"
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            (folder / "logs").mkdir()
-            return folder
 
 
 def _refuse_taken(runs: Path, name: str | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from xorbench.errors import BadFile
+from xorbench.errors import BadFile, why
 from xorbench.observe.files import UNDECODABLE, decoded, is_file, place, write_whole
 from xorbench.observe.tensors import WIDTHS
 from xorbench.plan.case import Case, ProcessConfig
@@ -185,6 +185,14 @@ class TraceFile:
                     expected = (place[0], place[1] + 1)
                     yield step
 
+    def steps(self) -> Iterator[TraceStep]:
+        """Each step."""
+        return (line for line in self.lines() if isinstance(line, TraceStep))
+
+    def end(self) -> TraceEnd | None:
+        """The end; None where the process was killed before it wrote one."""
+        return next((line for line in self.lines() if isinstance(line, TraceEnd)), None)
+
     def values(self, event: TraceEvent) -> bytes | None:
         """The bytes of the event's tensor, if they were kept."""
         more = event.more
@@ -210,7 +218,7 @@ def opened(path: Path) -> TraceFile:
         with path.open("rb") as file:
             line = file.readline()
     except OSError as error:
-        raise BadFile(f"{path}: cannot read: {str(error.strerror).lower()}") from None
+        raise BadFile(f"{path}: cannot read: {why(error)}") from None
     head = _decoded(path, 1, line, TraceHead)
     if (head.schema_version, head.kind) != (SCHEMA_VERSION, "trace"):
         found = f"{head.kind} of schema version {head.schema_version}"

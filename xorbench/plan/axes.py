@@ -30,8 +30,6 @@ from xorbench.plan.engines import ENGINES, training_kind
 
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 BitChange = Literal["keep", "change", "may change"]
-# A training process needs them as they are.
-KEPT_VARIABLES: Final = ("PYTHONPATH", "PYTHONFAULTHANDLER")
 
 # Who may honour a setting: the engines by name, and the twin in double precision.
 TWIN: Final = "float64"
@@ -40,7 +38,6 @@ ENGINES_PYTORCH: Final = frozenset(n for n, row in ENGINES.items() if row.kind =
 ENGINES_FED: Final = frozenset(n for n, row in ENGINES.items() if row.fed_by_loader)
 
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NEXT_IN_ID = re.compile(r" [A-Za-z_][A-Za-z0-9_]*=|\+[a-z0-9_]+=")  # an id could not be read back
 
 
@@ -149,12 +146,8 @@ def read_env(option: str, text: str) -> tuple[tuple[str, ...], ...]:
         return ((),)
     names, rows = [], []
     for line in text.split("\n"):
-        name, equals, values = line.partition("=")
-        if not equals or not _VARIABLE.fullmatch(name) or name in KEPT_VARIABLES:
-            hint = "for example --env ATEN_CPU_CAPABILITY=default,avx2"
-            raise BadOption(f"{option}: no variable to set in {line!r}", hint)
-        if not values.isprintable():
-            raise BadOption(f"{option}: {name}: a value is not printable: {values!r}")
+        hint = "for example --env ATEN_CPU_CAPABILITY=default,avx2"
+        name, values = parse.variable(option, line, hint)
         if ambiguous := _NEXT_IN_ID.search(values):
             raise BadOption(f"{option}: {name}: a value cannot hold {ambiguous[0]!r}: {values!r}")
         names.append(name)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import pairwise
@@ -54,6 +55,46 @@ def share(option: str, text: str) -> float:
     if not 0 < value < 1:
         raise BadOption(f"{option}: must be between 0 and 1, got {text}", "such as 5% or 0.05")
     return value
+
+
+RESERVED = {"latest", ".", ".."}
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def name(option: str, text: str) -> str:
+    """A name for a folder of results, to find it by; raises `BadOption` for what can be none."""
+    if not _NAME.fullmatch(text) or text in RESERVED:
+        hint = "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
+        raise BadOption(f"{option}: {text!r} will not do", hint)
+    return text
+
+
+# The recorder and the training processes come in through these.
+KEPT_VARIABLES = re.compile(r"PYTHONPATH|PYTHONFAULTHANDLER|XORBENCH_\w*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def variable(option: str, text: str, hint: str) -> tuple[str, str]:
+    """Name and value of a variable, given as NAME=VALUE; raises `BadOption` for none to set."""
+    found, equals, value = text.partition("=")
+    if not equals or not _VARIABLE.fullmatch(found):
+        raise BadOption(f"{option}: must be NAME=VALUE, got {text!r}", hint)
+    if KEPT_VARIABLES.fullmatch(found):
+        raise BadOption(f"{option}: {found} is set by xorbench itself", hint)
+    if not value.isprintable():
+        raise BadOption(f"{option}: {found}: a value is not printable: {value!r}")
+    return found, value
+
+
+def command(option: str, text: str, hint: str) -> tuple[str, ...]:
+    """The words of a command given as one text, as a shell reads it; raises `BadOption`."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise BadOption(f"{option}: {str(error).lower()}: {text!r}") from None
+    if not words:
+        raise BadOption(f"{option}: empty", hint)
+    return words
 
 
 _UNITS = {

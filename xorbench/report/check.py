@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from xorbench.judge.check import COMPONENTS, Conclusion
 from xorbench.judge.questions import SAME, Answer
@@ -62,13 +62,8 @@ def content(checked: CheckReport) -> Content:
 def _answers(checked: CheckReport) -> list[Answer]:
     """One for each question, without what the answer's own word says."""
     conclusion = checked.conclusion
-    asked = checked.answers or [Answer(SAME, conclusion.outcome, conclusion.sentence)]
-    return [replace(one, sentence=_without_word(one.sentence)) for one in asked]
-
-
-def _without_word(sentence: str) -> str:
-    """The sentence without what the answer's own word says."""
-    return capitalized(sentence.removeprefix("not the same: "))
+    said = capitalized(conclusion.finding)
+    return [*checked.answers] or [Answer(SAME, conclusion.outcome, said)]
 
 
 def _findings(checked: CheckReport) -> list[dict[str, str]]:

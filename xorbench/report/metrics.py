@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from xorbench.errors import BadOption
+from xorbench.errors import BadOption, why
 from xorbench.judge.canary import BurnedUnit, rate
 from xorbench.judge.verdicts import Outcome, Verdict
 
@@ -36,7 +36,7 @@ def write(
     try:
         write_to_textfile(str(path), registry)
     except OSError as error:
-        raise BadOption(f"--prometheus: cannot write to {str(path)!r}: {error.strerror}") from None
+        raise BadOption(f"--prometheus: cannot write to {str(path)!r}: {why(error)}") from None
 
 
 def _checks(registry: CollectorRegistry, verdicts: Sequence[Verdict]) -> None:

@@ -1,0 +1,95 @@
+"""How a recorded run of a command ended: `ended.json` in its folder."""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from xorbench.errors import BadFile
+from xorbench.observe.files import write_whole
+from xorbench.observe.trace import TraceFile, recorded
+
+LAST_LINES: Final = 10
+TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
+KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop anywhere
+
+HowEnded = Literal["ended", "stopped", "refused", "timeout", "abandoned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended, and where its records are.
+
+    Attributes:
+        how: `ended` by itself, `stopped` after its steps, `refused` by the system; or killed: after
+            its `timeout`, or `abandoned` with the program that watched it.
+        code: the exit code, negative for a signal; None where it did not end by itself.
+        left: the commands of processes that outlived it, and were killed.
+    """
+
+    number: int
+    folder: Path
+    how: HowEnded
+    code: int | None
+    wall_s: float
+    left: list[str] = field(default_factory=list)
+    why: str = ""
+
+    @property
+    def records(self) -> Path:
+        """The folder of the records."""
+        return self.folder / "records"
+
+    @property
+    def traces(self) -> list[TraceFile]:
+        """The traces of its processes that have recorded something."""
+        return recorded(self.records)
+
+    @property
+    def exit_said(self) -> str:
+        """The exit code, or the signal that killed it, in words."""
+        code = self.code or 0
+        return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the function that was to be called cannot be; None where it was, or a command ran."""
+        path = self.records / "target.txt"
+        return path.read_text() if path.exists() else None
+
+    def last_lines(self, most: int = LAST_LINES) -> list[str]:
+        """The end of what the run wrote to standard error, or else to standard output."""
+        for name in ("stderr.txt", "stdout.txt"):
+            with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))  # there may be gigabytes
+                text = file.read().decode(errors="replace")
+                if lines := [line for line in text.splitlines() if line.strip()]:
+                    return lines[-most:]
+        return []
+
+
+_KEPT: Final = ("number", "how", "code", "wall_s", "left", "why")
+
+
+def write_ended(ended: Ended) -> None:
+    """Write it into the folder of the run."""
+    kept = {name: getattr(ended, name) for name in _KEPT}
+    write_whole(ended.folder / "ended.json", json.dumps(kept).encode())
+
+
+def read_ended(folder: Path) -> Ended:
+    """What `write_ended` wrote; raises `BadFile` where it is damaged."""
+    path = folder / "ended.json"
+    try:
+        values = json.loads(path.read_bytes())
+        return Ended(folder=folder, **values)
+    except (OSError, ValueError, TypeError) as error:
+        raise BadFile(f"{path}: damaged: {error}") from None
+
+
+def read_runs(folder: Path, prefix: str) -> list[Ended]:
+    """The runs below a folder whose names are a prefix and a number, in the order of these."""
+    places = [path.parent for path in folder.glob(f"{prefix}[0-9]*/ended.json")]
+    return [read_ended(p) for p in sorted(places, key=lambda p: int(p.name.removeprefix(prefix)))]
