@@ -35,6 +35,9 @@ def without_a_seed():
 def with_another_seed():
     train(1)
 
+def steadily():
+    train(0, 0.1)
+
 def slowly():
     train(0, 0.5)
 
@@ -151,7 +154,7 @@ def test_the_speed_of_a_function_is_compared_with_that_of_another(
 ) -> None:
     """The ratio of a step with its interval; one that sleeps is slower beyond doubt."""
     options = {"speed_only": True, "processes": 2, "skip": 1, "threshold": "60%"}
-    found = checked(tmp_path, mine.slowly, against=mine.train, **options)
+    found = checked(tmp_path, mine.slowly, against=mine.steadily, **options)
     assert (found.outcome, found.first_divergence) == ("fail", None)
     assert found.speed is not None
     assert 1.6 < found.speed.low <= found.speed.ratio <= found.speed.high
