@@ -296,6 +296,14 @@ def test_the_worse_of_two_answers_decides() -> None:
         assert against(bits(own[0], own[1], across), across, speed).outcome == outcome
 
 
+def test_the_answer_to_a_question_does_not_say_no_twice() -> None:
+    """The page has the word before it."""
+    own = [SideRuns(name, diverging(None, "run 2")) for name in "AB"]
+    across = diverging(2, "B", "A")
+    (answer,) = against(bits(own[0], own[1], across), across, None).answers()
+    assert (answer.word, answer.sentence[:28]) == ("No", "B differs from A first in st")
+
+
 def test_the_process_with_most_steps_is_timed(tmp_path: Path) -> None:
     """Nothing recorded is nothing timed."""
     assert clocked([], 3) == ClockedRun(0, None)

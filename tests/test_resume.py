@@ -17,7 +17,7 @@ from conftest import Xorbench
 from xorbench.cli import main
 from xorbench.judge.half_precision import rounded
 from xorbench.judge.resume import CUT_SHORT, Resumed, compare
-from xorbench.judge.resume_answer import HINTS, KillTrial, conclude
+from xorbench.judge.resume_answer import HINTS, KillTrial, conclude, verdicts
 from xorbench.judge.resume_looks import LOOKS
 from xorbench.judge.resume_record import ResumeRecord, read, without_end, zero_digest
 from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep
@@ -501,6 +501,16 @@ def test_a_kill_that_fails_decides_over_one_that_is_open() -> None:
     assert len(answer.facts) == 3
     assert conclude(trials[:2]).outcome == "inconclusive"
     assert conclude(trials[1:2]).outcome == "pass"
+
+
+def test_each_kill_is_a_verdict_of_its_own() -> None:
+    """A CI sees which of several kills failed."""
+    trials = [
+        KillTrial(4, resumed=judged(record(SAVED))),
+        KillTrial(6, saved=("last.pt",), resumed=judged(record(0))),
+    ]
+    found = [(one.subject, one.outcome) for one in verdicts(trials)]
+    assert found == [("killed after 4 steps", "pass"), ("killed after 6 steps", "fail")]
 
 
 def test_a_message_of_a_cut_file_is_known() -> None:

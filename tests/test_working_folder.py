@@ -14,9 +14,12 @@ import pytest
 from conftest import command, once
 
 from xorbench.errors import BadFile, BadOption
+from xorbench.judge.command_runs import notes_of, written_outside
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.measure.working_folder import CopyPlan
+from xorbench.observe.ended import Ended
+from xorbench.observe.folders import new_folder
 
 DEADLINE_S = 120
 ENOUGH = 10**9
@@ -407,3 +410,24 @@ def test_a_working_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_left_over_process_is_no_file_that_was_written_outside(tmp_path: Path) -> None:
+    """Whatever its name is; a file that is still there is one."""
+    (tmp_path / "records").mkdir()
+    run = Ended(number=1, folder=tmp_path, how="ended", code=0, wall_s=1.0, left=["outside.py"])
+    assert len(notes_of([run])) == 1
+    assert written_outside([run]) == []
+    written = tmp_path / "written.txt"
+    line = {"pid": 1, "event": "outside", "path": str(written)}
+    (tmp_path / "records" / "presence.jsonl").write_text(json.dumps(line) + "\n")
+    assert written_outside([run]) == []
+    written.touch()
+    assert written_outside([run]) == [str(written)]
+
+
+def test_two_folders_of_one_name_may_be_made_in_one_second(tmp_path: Path) -> None:
+    """Both begin with the time and hold the name."""
+    names = [new_folder(tmp_path / "checks", "mine").name for _ in range(3)]
+    assert len(set(names)) == 3
+    assert all("-mine" in name for name in names)

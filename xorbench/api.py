@@ -193,7 +193,7 @@ def check(
             link=_texts("link", link),
             max_copy=parse.size("max_copy", str(max_copy)),
             max_record=parse.size("max_record", str(max_record)),
-            timeout_s=parse.positive("timeout", str(timeout), 86_400.0),
+            timeout_s=parse.positive("timeout", str(timeout), parse.LONGEST_RUN_S),
             with_source=with_source,
             root=Path(out).absolute(),
             name=None if name is None else parse.name("name", name),

@@ -16,8 +16,8 @@ from xorbench.cli.options import (
     given_or,
     name_of,
     root_of,
+    run_timeout_of,
     target_of,
-    timeout_of,
 )
 from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.errors import BadOption
@@ -146,7 +146,7 @@ def check_request(options: dict[str, Any]) -> Any:
         link=options["link"],
         max_copy=parse.size("--max-copy", options["max_copy"]),
         max_record=parse.size("--max-record", options["max_record"]),
-        timeout_s=timeout_of(options),
+        timeout_s=run_timeout_of(options),
         with_source=options["with_source"],
         root=root_of(options["out"]),
         name=name_of(options["name"]),

@@ -1,5 +1,6 @@
 """`diff`: where two trainings diverge."""
 
+import json
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ def diff(**options: Any) -> int:
     between = diff_programs.diff(options["a"], options["b"])
     if between is not None:
         conclusion, code = between
-        as_json = programs.conclusion_json(conclusion, code)
+        as_json = json.dumps(programs.for_programs(conclusion, code), indent=2)
         say(as_json if options["as_json"] else programs.conclusion_text(conclusion))
         return code
     found, code = command(

@@ -83,6 +83,11 @@ def timeout_of(options: dict[str, Any]) -> float:
     return parse.positive("--timeout", options["timeout"], 86_400.0)
 
 
+def run_timeout_of(options: dict[str, Any]) -> float:
+    """Seconds that a run of the user's command may take; raises `BadOption`."""
+    return parse.positive("--timeout", options["timeout"], parse.LONGEST_RUN_S)
+
+
 def require_faults(texts: Sequence[str]) -> None:
     """Raise `BadOption` for a text that names no fault."""
     for text in texts:

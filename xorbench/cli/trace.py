@@ -8,11 +8,13 @@ from xorbench.cli.options import (
     ROOT,
     WithCommand,
     command_words,
+    given_or,
     recipe_of,
     recipe_options,
     refuse_given,
     require_faults,
     root_of,
+    run_timeout_of,
     target_of,
     timeout_of,
     writable,
@@ -63,6 +65,7 @@ def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str 
     steps, detail = options["steps"], _steps("--detail", options["detail"], 2**31)
     steps = None if steps is None else parse.integer("--steps", steps, 1, 2**31)
     _require_detail(steps, detail, with_source=options["with_source"])
+    options["timeout"] = given_or(options["timeout"], "3600")
     request = command.TraceCommandRequest(
         words=words,
         target=target,
@@ -71,7 +74,7 @@ def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str 
         detail=(detail[0], detail[-1]) if detail else None,
         max_record=parse.size("--max-record", options["max_record"]),
         with_source=options["with_source"],
-        timeout_s=parse.positive("--timeout", options["timeout"] or "3600", 86_400.0 * 365),
+        timeout_s=run_timeout_of(options),
     )
     outcome = command.trace_command(request)
     for path, count in outcome.files:
@@ -97,7 +100,7 @@ def _trace_case(options: dict[str, Any], case: str) -> int:
     from xorbench.commands.trace import TraceRequest
     from xorbench.commands.trace import trace as command
 
-    options["timeout"] = options["timeout"] or "120"
+    options["timeout"] = given_or(options["timeout"], "120")
     require_faults(options["inject"])
     at = options["epoch"]
     request = TraceRequest(

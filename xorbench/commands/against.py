@@ -197,7 +197,7 @@ def _outcome(folder: Path, request: AgainstRequest, bits: Sides, clocks: Sides) 
     answer = judge.against(found, across, speed)
     outcome = checks.concluded(folder, request.command, ended, across)
     conclusion = judge.joined(answer, list(dict.fromkeys(notes)))
-    return replace(outcome, conclusion=conclusion, against=answer)
+    return replace(outcome, conclusion=conclusion, verdicts=answer.verdicts, against=answer)
 
 
 def _bits(folder: Path, request: AgainstRequest, sides: Sides) -> tuple[CheckRuns, Conclusion]:

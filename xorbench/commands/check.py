@@ -15,10 +15,10 @@ from xorbench.commands.processes import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.errors import BadFile, BadOption, why
 from xorbench.judge.against import AgainstAnswer
-from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted
+from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted, verdicts
 from xorbench.judge.command_runs import looked_closer, observe, traces_of, trouble
 from xorbench.judge.run_processes import unmet
-from xorbench.judge.verdicts import OUTCOME_CODES
+from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import CommandRun, called
 from xorbench.measure.command_run import working_copy as copied
@@ -61,15 +61,15 @@ class CheckRequest:
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """Where the files are, what was observed, the answer, and the exit code."""
+    """Where the files are, the runs, the answer with its verdicts, and the exit code."""
 
     id: str
     folder: Path
     command: str
     runs: list[Ended]
-    observed: CheckRuns
     conclusion: Conclusion
     machine: dict[str, Any]
+    verdicts: list[Verdict]
     against: AgainstAnswer | None = None
 
     @property
@@ -208,8 +208,9 @@ def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
 
 def concluded(folder: Path, command: str, ended: list[Ended], observed: CheckRuns) -> CheckOutcome:
     """The outcome of what was observed."""
-    machine = machine_of(ended[0])
-    return CheckOutcome(folder.name, folder, command, ended, observed, conclude(observed), machine)
+    found = conclude(observed)
+    said, machine = verdicts(observed, found), machine_of(ended[0])
+    return CheckOutcome(folder.name, folder, command, ended, found, machine, said)
 
 
 def machine_of(one: Ended) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import msgspec
 
 from xorbench.commands.check import CheckOutcome
 from xorbench.commands.ci_outputs import Exports
-from xorbench.judge.check import verdicts
 from xorbench.observe.ended import Ended
 from xorbench.observe.files import write_whole
 from xorbench.report import check as report
@@ -26,17 +25,14 @@ class Shown:
 
 def write(outcome: CheckOutcome, exports: Exports, *, as_json: bool) -> Shown:
     """Write the report into the folder of the check, and what a CI asked for."""
-    against = outcome.against
     checked = CheckReport(
         id=outcome.id,
         command=outcome.command,
         folder=str(outcome.folder),
         runs=_rows(outcome),
         conclusion=outcome.conclusion,
-        verdicts=verdicts(outcome.observed, outcome.conclusion)
-        if against is None
-        else against.verdicts,
-        answers=() if against is None else against.answers(),
+        verdicts=outcome.verdicts,
+        answers=() if outcome.against is None else outcome.against.answers(),
         machine=outcome.machine,
         again=[f"xorbench check --from {outcome.folder}"],
     )
@@ -61,22 +57,10 @@ def publish(
 
 def _result(outcome: CheckOutcome) -> dict[str, object]:
     """The result for programs."""
-    conclusion = outcome.conclusion
-    diverged = outcome.observed.diverged
-    first = diverged.compared.first if diverged else None
     return {
-        "schema_version": report.SCHEMA_VERSION,
         "check": outcome.id,
         "command": outcome.command,
-        "exit_code": outcome.exit_code,
-        "outcome": conclusion.outcome,
-        "sentence": conclusion.sentence,
-        "component": conclusion.component or None,
-        "step": conclusion.step if first is None else first.step,
-        "meaning": conclusion.meaning,
-        "hint": conclusion.hint,
-        "facts": dict(conclusion.facts),
-        "notes": conclusion.notes,
+        **report.for_programs(outcome.conclusion, outcome.exit_code),
         **_against(outcome),
         "runs": _rows(outcome),
     }

@@ -6,7 +6,7 @@ from xorbench.commands.check_outputs import Shown, publish, run_row
 from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.explain_command import CureOutcome
 from xorbench.judge.cure import CureSearch, pairs_needed, verdict
-from xorbench.report.check import CheckReport
+from xorbench.report.check import CheckReport, for_programs
 from xorbench.report.content import Section
 from xorbench.report.text import frame_of
 
@@ -54,17 +54,11 @@ def _rows(outcome: CureOutcome) -> list[dict[str, object]]:
 
 def _result(outcome: CureOutcome) -> dict[str, object]:
     """Everything that was found, for programs."""
-    found, answer = outcome.search, outcome.conclusion
+    found = outcome.search
     return {
-        "schema_version": 1,
         "explanation": outcome.id,
         "command": outcome.command,
-        "exit_code": outcome.exit_code,
-        "outcome": answer.outcome,
-        "sentence": answer.sentence,
-        "hint": answer.hint,
-        "facts": dict(answer.facts),
-        "notes": answer.notes,
+        **for_programs(outcome.conclusion, outcome.exit_code),
         "cure": found.cure,
         "rest_gives": None if found.found is None else found.found.rest_gives,
         "share": found.share,

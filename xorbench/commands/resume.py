@@ -26,7 +26,7 @@ from xorbench.judge.command_runs import (
 )
 from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
-from xorbench.judge.resume_answer import KillTrial, conclude
+from xorbench.judge.resume_answer import KillTrial, conclude, verdicts
 from xorbench.judge.resume_record import read, without_end
 from xorbench.judge.run_processes import ON_THIS_MACHINE, keyed, missing_ranks, unmet
 from xorbench.judge.verdicts import some
@@ -109,7 +109,7 @@ def _outcome(
     if observed.trouble is not None:
         return outcome
     answer = replace(conclude(trials), notes=tuple(observed.notes))
-    return replace(outcome, conclusion=answer)
+    return replace(outcome, conclusion=answer, verdicts=verdicts(trials))
 
 
 def _whole(words: tuple[str, ...], ended: list[Ended]) -> CheckRuns:

@@ -44,8 +44,10 @@ from xorbench.observe.trace import (
 
 SPEED: Final = "step time"
 BITS: Final = "same bits"
-SETTINGS: Final = ("hyperparameters",)  # one that moves no bit, such as `foreach`, is no finding
-CALLS: Final = (*SETTINGS, "call", "batch", "input")
+HYPERPARAMETERS: Final = (
+    "hyperparameters",
+)  # one that moves no bit, such as `foreach`, is no finding
+CALLS: Final = (*HYPERPARAMETERS, "call", "batch", "input")
 StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
 
 
@@ -88,7 +90,7 @@ def compared_across(a: TraceFile, b: TraceFile) -> tuple[Compared, str]:
 
     Where the two make other calls, what counts is parameters, buffers and losses.
     """
-    found = compare(a.lines(), b.lines(), a.head.generators, SETTINGS)
+    found = compare(a.lines(), b.lines(), a.head.generators, HYPERPARAMETERS)
     first = found.first
     if first is None or first.how != "events":
         return found, ""

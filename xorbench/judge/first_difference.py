@@ -122,7 +122,7 @@ def compare(
     kinds of events that one side has not recorded.
     """
     coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
-    settings: list[Hyperparameters] = [{}, {}]
+    used: list[Hyperparameters] = [{}, {}]
     lines, others = iter(a), iter(b)
     for one, other in zip_longest(lines, others):
         if one is not None:
@@ -133,11 +133,11 @@ def compare(
             return _uneven(one, other, chain(lines, others), coverage)
         coverage.errors += [*one.errors, *other.errors]
         coverage.events_left_out += max(one.events_left_out, other.events_left_out)
-        settings = [{**a, **b.hyperparameters} for a, b in zip(settings, (one, other), strict=True)]
+        used = [{**a, **b.hyperparameters} for a, b in zip(used, (one, other), strict=True)]
         events = [[e for e in line.events if e.kind not in left_out] for line in (one, other)]
         first = first_of(one.step, events[0], events[1], coverage, names)
         if first is not None:
-            first = replace(first, values=changed(settings[0], settings[1]))
+            first = replace(first, values=changed(used[0], used[1]))
             after = next(lines, None)
             following = _generators(after) if isinstance(after, TraceStep) else {}
             return Compared(coverage, _explained(first, one, other, before, following))

@@ -170,7 +170,7 @@ def _likeness(one: StepRecord, start: StepRecord) -> tuple[bool, bool, bool, boo
     return (
         one.digests("state") == start.digests("state"),
         a == b,
-        one.settings() == start.settings(),
+        one.own_hyperparameters() == start.own_hyperparameters(),
         one.batch() == start.batch(),
         one.step,
     )

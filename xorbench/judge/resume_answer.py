@@ -6,8 +6,9 @@ from typing import Final
 
 from xorbench.judge.check import Conclusion, counted
 from xorbench.judge.resume import Resumed, told_generators
-from xorbench.judge.verdicts import some
+from xorbench.judge.verdicts import Verdict, some
 
+CHECK: Final = "exact resume"
 HINTS: Final = {
     "weights": "save and load the whole state_dict, in the precision in which it is trained",
     "buffers": "save and load the whole state_dict of the model, with strict=True",
@@ -71,6 +72,24 @@ def conclude(trials: Sequence[KillTrial]) -> Conclusion:
     if len(trials) > 1:
         sentence = f"resumed equals uninterrupted, to the bit, after each of {len(trials)} kills"
     return Conclusion("pass", sentence, facts=facts)
+
+
+def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:
+    """The answer to each kill as a verdict."""
+    found = []
+    for trial in trials:
+        answer = _answer(trial)
+        found.append(
+            Verdict(
+                check=CHECK,
+                subject=f"killed after {counted(trial.kill_after, 'step')}",
+                outcome=answer.outcome,
+                expected="resumed, the bits of the uninterrupted run",
+                actual=answer.sentence,
+                hint=answer.hint,
+            )
+        )
+    return found
 
 
 def _answer(trial: KillTrial) -> Conclusion:

@@ -83,11 +83,11 @@ def _other(at: Meeting) -> Found:
 
 
 def _hyperparameters(at: Meeting) -> Found:
-    expected, found = at.expected.settings(), at.found.settings()
+    expected, found = at.expected.own_hyperparameters(), at.found.own_hyperparameters()
     said = changed(expected, found, "{found}, expected {expected}")
     if not said:
         return None
-    when = [one.step for one in at.whole.steps if one.settings() == found]
+    when = [one.step for one in at.whole.steps if one.own_hyperparameters() == found]
     nearest = min(when, key=lambda step: abs(step - at.expected.step), default=None)
     told = "" if nearest is None else f", as in step {nearest}"
     why = "the scheduler was not restored, or is off by steps"

@@ -52,7 +52,7 @@ class StepRecord:
         """What `backward` was called on."""
         return [event for event in self.line.events if event.kind == "loss"]
 
-    def settings(self) -> Hyperparameters:
+    def own_hyperparameters(self) -> Hyperparameters:
         """The hyperparameters of the optimizers that step, without what schedulers keep there."""
         stepping = {event.identity for event in self.line.events if event.kind == "hyperparameters"}
         return {

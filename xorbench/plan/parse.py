@@ -12,6 +12,7 @@ from xorbench.errors import BadOption
 
 Value = TypeVar("Value", bound=Hashable)
 BIGGEST_LIST = 65_536
+LONGEST_RUN_S = 365 * 86_400.0  # of a command of the user's
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # package.module:function
 
 _RANGE = re.compile(r"(\d+)-(\d+)")

@@ -1,6 +1,5 @@
 """What `check` and `explain` found, as a report."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -107,7 +106,12 @@ def conclusion_text(conclusion: Conclusion) -> str:
     return "\n".join(lines)
 
 
-def conclusion_json(conclusion: Conclusion, exit_code: int) -> str:
-    """The same for programs."""
-    said = {"schema_version": SCHEMA_VERSION, "exit_code": exit_code}
-    return json.dumps({**said, **asdict(conclusion)}, indent=2)
+def for_programs(conclusion: Conclusion, exit_code: int) -> dict[str, object]:
+    """The same, to be written as JSON."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": exit_code,
+        **asdict(conclusion),
+        "component": conclusion.component or None,
+        "facts": dict(conclusion.facts),
+    }
