@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from xorbench.judge.check import CheckRuns, RunPair, component_of, conclude
+from xorbench.judge.check import CheckRuns, RunPair, conclude
+from xorbench.judge.components import component_of
 from xorbench.judge.first_difference import compare
 from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep
 

@@ -117,7 +117,7 @@ def _check_resume(request: Any, options: dict[str, Any], exports: Any) -> int:
             raise BadOption(f"{flag}: needs {needed}", hint)
     if options["in_place"]:
         raise BadOption("--in-place: cannot be given with --resume", "each run needs its own copy")
-    if options["processes"] not in (None, "2"):
+    if options["processes"] is not None:
         raise BadOption("--processes: cannot be given with --resume", "give more --kill-after")
     hint = "give the command that resumes the training"
     resume = parse.command("--resume", options["resume"], hint)

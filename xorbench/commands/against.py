@@ -13,11 +13,11 @@ from xorbench.commands.processes import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.judge import against as judge
 from xorbench.judge.against import SideRuns, StepSpeed
-from xorbench.judge.check import CheckRuns, Conclusion, RunPair, counted
+from xorbench.judge.check import CheckRuns, Conclusion, RunPair
 from xorbench.judge.command_runs import notes_of, observe, trouble
 from xorbench.judge.run_processes import paired, unmet
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.judge.verdicts import Outcome
+from xorbench.judge.verdicts import Outcome, counted
 from xorbench.measure.command_run import CommandRun, called, working_copy
 from xorbench.observe.ended import Ended, read_runs
 from xorbench.observe.trace import TraceFile

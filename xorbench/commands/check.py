@@ -15,10 +15,10 @@ from xorbench.commands.processes import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.errors import BadFile, BadOption, why
 from xorbench.judge.against import AgainstAnswer
-from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, counted, verdicts
+from xorbench.judge.check import CheckRuns, Closer, Conclusion, RunPair, conclude, verdicts
 from xorbench.judge.command_runs import looked_closer, observe, traces_of, trouble
 from xorbench.judge.run_processes import unmet
-from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
+from xorbench.judge.verdicts import OUTCOME_CODES, Verdict, counted
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import CommandRun, called
 from xorbench.measure.command_run import working_copy as copied

@@ -16,13 +16,13 @@ from xorbench.commands.processes import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.judge import cure as judge
 from xorbench.judge.against import StepSpeed
-from xorbench.judge.check import CheckRuns, Conclusion, counted, place_said
+from xorbench.judge.check import CheckRuns, Conclusion, place_said
 from xorbench.judge.check import conclude as concluded
 from xorbench.judge.command_runs import observe, step_count, trouble
 from xorbench.judge.cure import CureSearch, SwitchTried, pairs_needed
 from xorbench.judge.explain import Exhausted, Gives, search
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.judge.verdicts import OUTCOME_CODES
+from xorbench.judge.verdicts import OUTCOME_CODES, counted
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import Ended

@@ -12,7 +12,7 @@ from xorbench.commands.processes import terminable
 from xorbench.commands.run_maker import Note
 from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
-from xorbench.judge.check import CheckRuns, Conclusion, counted
+from xorbench.judge.check import CheckRuns, Conclusion
 from xorbench.judge.command_runs import (
     LONGER,
     cut_short,
@@ -29,7 +29,7 @@ from xorbench.judge.half_precision import rounded
 from xorbench.judge.resume_answer import KillTrial, conclude, verdicts
 from xorbench.judge.resume_record import read, without_end
 from xorbench.judge.run_processes import ON_THIS_MACHINE, keyed, missing_ranks, unmet
-from xorbench.judge.verdicts import some
+from xorbench.judge.verdicts import counted, some
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended

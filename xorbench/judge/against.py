@@ -11,16 +11,8 @@ from typing import Final, Literal
 
 from msgspec.structs import replace as changed
 
-from xorbench.judge.check import (
-    NOT_SAME,
-    CheckRuns,
-    Conclusion,
-    RunPair,
-    conclude,
-    label,
-    verdicts,
-    when,
-)
+from xorbench.judge.check import NOT_SAME, CheckRuns, Conclusion, RunPair, conclude, verdicts
+from xorbench.judge.event_names import label, when
 from xorbench.judge.first_difference import Compared, compare
 from xorbench.judge.questions import FAST, SAME, Answer
 from xorbench.judge.verdicts import (

@@ -1,14 +1,15 @@
 """What the runs of a user's command show: the same again, or where not, and what that means."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from xorbench.judge.components import COMPONENTS, component_of
 from xorbench.judge.elements import Difference
+from xorbench.judge.event_names import kind_in_plural, label, when
 from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
-from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, some
-from xorbench.observe.trace import TraceEvent
+from xorbench.judge.verdicts import Outcome, Verdict, counted, failed, inconclusive, passed, some
 
 CHECK: Final = "same again"
 NOT_SAME: Final = "not the same: "
@@ -21,101 +22,7 @@ ELSEWHERE: Final = (
     "a numpy.random.Generator or a torch.Generator of the program's own, a thread, the time,"
     " os.urandom, or the order of a set or of hashes (PYTHONHASHSEED)"
 )
-DETERMINISTIC: Final = (
-    "torch.use_deterministic_algorithms(True) takes the deterministic form of an operator, or"
-    " raises where PyTorch has none"
-)
 MANY_ULPS: Final = 1 << 20  # beyond, the values themselves say more
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """A part of a training that can be the first to differ, and what it means when it is."""
-
-    title: str
-    meaning: str
-    hint: str
-
-
-COMPONENTS: Final[dict[str, Component]] = {
-    "parameters": Component(
-        "the initial parameters",
-        "The model is initialised without a seed, before the seed is set, or with another one.",
-        "set the seed before the model is made",
-    ),
-    "resumed": Component(
-        "the initial parameters",
-        "The run starts from weights that run 1 had later: it found a file of run 1 and resumed.",
-        "keep the file in the working folder, of which each run gets a copy",
-    ),
-    "batch": Component(
-        "the batch",
-        "The order of the data or its augmentation is not seeded.",
-        "",
-    ),
-    "input": Component(
-        "the output of an earlier call",
-        "A model or an augmentation that was called before gave something else.",
-        "",
-    ),
-    "data": Component(
-        "the data",
-        "A tensor that the program brings in beside the inputs of its modules differs, such as a"
-        " label or a weight of the loss.",
-        "",
-    ),
-    "buffers": Component(
-        "a buffer",
-        "The forward pass before this step left other statistics.",
-        DETERMINISTIC,
-    ),
-    "forward": Component(
-        "the forward pass",
-        "An operator gave other bits for equal inputs: it is not deterministic, or draws from a"
-        " generator, as dropout does.",
-        DETERMINISTIC,
-    ),
-    "gradients": Component(
-        "the backward pass",
-        "An operator of the backward pass gave other bits for equal inputs: it is not"
-        " deterministic.",
-        DETERMINISTIC,
-    ),
-    "optimizer": Component(
-        "the optimizer",
-        "Equal gradients led to other parameters or another state of the optimizer.",
-        "look for randomness, and for hyperparameters that differ",
-    ),
-    "hyperparameters": Component(
-        "the hyperparameters",
-        "The optimizer has other hyperparameters, so the program set them otherwise.",
-        "look for what the learning rate, or another of them, is computed from",
-    ),
-    "update": Component(
-        "the update of the step before",
-        "Between the gradients of the last step and this step something changed the parameters:"
-        " the gradients, the optimizer, or the program's own code.",
-        DETERMINISTIC,
-    ),
-    "loss": Component(
-        "the loss",
-        "The parameters and the inputs are equal, so the forward pass differs, or data that goes"
-        " into the loss alone, such as labels.",
-        DETERMINISTIC,
-    ),
-    "order": Component(
-        "the order of the program",
-        "An operator is given another tensor in the one run than in the other: the program goes"
-        " through its tensors in another order.",
-        "look for a loop over a set, or over what was made from one (PYTHONHASHSEED), over files,"
-        " or over what threads have finished",
-    ),
-    "events": Component(
-        "what the program does",
-        "One run made calls, backward passes or steps that the other did not make.",
-        "look for what decides about them: the time, a generator, a file, the order of a set",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +163,6 @@ def _coverage_facts(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
     return [(f"coverage of {some(processes)}", said) for said, processes in of.items()]
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things, in the singular or the plural."""
-    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('s') else 's'}"
-
-
 def covered(coverage: Coverage) -> str:
     """What was compared, in one line."""
     counts = coverage.counts
@@ -332,98 +234,6 @@ def _closest(observed: CheckRuns, first: FirstDifference) -> Closer | None:
     return next(iter([*near, *elsewhere]), None)
 
 
-def component_of(first: FirstDifference) -> str:
-    """The component that a difference is in: a key of `COMPONENTS`."""
-    event = first.event
-    kind = event.kind.removeprefix("final ")
-    if first.how != "digest":
-        return "events"
-    if kind == "parameter":
-        return "parameters" if first.step == 0 and event.kind == "parameter" else "update"
-    if kind in ("operator", "data", "output"):
-        return _component_of_result(first)
-    return {
-        "buffer": "buffers",
-        "gradient": "gradients",
-        "state": "optimizer",
-        "new state": "optimizer",
-        "new parameter": "optimizer",
-    }.get(kind, kind)
-
-
-def _component_of_result(first: FirstDifference) -> str:
-    """What a tensor that is looked at within a step belongs to."""
-    if first.a and first.b and first.a.more.inputs != first.b.more.inputs:
-        return "order"
-    if first.event.more.backward:
-        return "gradients"
-    if "gradient" in first.after:
-        return "optimizer"
-    return "data" if first.event.kind == "data" else "forward"
-
-
-def when(first: FirstDifference) -> str:
-    """The step in words."""
-    return "the end" if first.event.kind.startswith("final") else f"step {first.step}"
-
-
-def label(first: FirstDifference) -> str:
-    """The event that differs, as a reader names it."""
-    if first.how == "events":
-        return f"what it does: {_told(first.a)} in the one, {_told(first.b)} in the other"
-    kind = first.event.kind
-    return LABELS.get(kind, _weight)(first, first.event)
-
-
-def _input(first: FirstDifference, event: TraceEvent) -> str:
-    call = re.match(r"\w\d+", event.identity)
-    number = call[0][1:] if call else ""
-    path = event.identity[call.end() :] if call else event.identity
-    what = "the batch" if event.kind == "batch" else f"an output of call {event.more.of}"
-    return f"{what} (input {path or 'itself'} of {first.call or 'the model'}, call {number})"
-
-
-def _operator(_first: FirstDifference, event: TraceEvent) -> str:
-    more = event.more
-    if not more.name:
-        return f"the {event.identity}"
-    what = "the result of" if event.kind == "operator" else "an input of"
-    side = ", in the backward pass," if more.backward else ""
-    return f"{what} {more.name}{side}{f' at {more.where}' if more.where else ''}"
-
-
-def _state(first: FirstDifference, event: TraceEvent) -> str:
-    name = event.identity.rpartition(".")[2]
-    return f"the optimizer's state {name} of {first.name or event.identity}"
-
-
-def _weight(first: FirstDifference, event: TraceEvent) -> str:
-    kind = event.kind.removeprefix("final ").removeprefix("new ")
-    return f"{kind} {first.name or event.identity}"
-
-
-LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {
-    "batch": _input,
-    "input": _input,
-    "operator": _operator,
-    "data": _operator,
-    "output": lambda _, event: f"the output of module {event.more.name}",
-    "loss": lambda *_: "the loss",
-    "hyperparameters": lambda first, event: (
-        f"the hyperparameters of optimizer {event.identity[1:]} ({event.more.name})"
-        f"{f': {first.values}' if first.values else ''}"
-    ),
-    "state": _state,
-    "new state": _state,
-}
-
-
-def _told(event: TraceEvent | None) -> str:
-    if event is None:
-        return "nothing more"
-    return " ".join(filter(None, (event.kind, event.more.name or event.identity)))
-
-
 def _facts(
     observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: Closer | None
 ) -> list[tuple[str, str]]:
@@ -432,7 +242,7 @@ def _facts(
     differing, total = first.others
     if total > 1:
         facts.append(
-            ("in this step", f"{differing} of {total} {_kind_in_plural(first.event.kind)} differ")
+            ("in this step", f"{differing} of {total} {kind_in_plural(first.event.kind)} differ")
         )
     if closest is not None and closest.first is not None and closest.first != first:
         near = closest.first
@@ -450,13 +260,6 @@ def _facts(
         facts.append(("generators", "all global ones are equal where the step begins"))
     facts += _repeats(observed, first)
     return facts
-
-
-def _kind_in_plural(kind: str) -> str:
-    """What the events of a kind are called."""
-    kind = kind.removeprefix("final ")
-    names = {"batch": "inputs of the batch", "loss": "losses", "new state": "new states"}
-    return names.get(kind, kind if kind.endswith("s") else f"{kind}s")
 
 
 def _by_process(observed: CheckRuns, pair: RunPair) -> list[tuple[str, str]]:

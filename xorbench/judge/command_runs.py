@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from xorbench.judge.check import CheckRuns, Closer, RunPair, counted
+from xorbench.judge.check import CheckRuns, Closer, RunPair
 from xorbench.judge.elements import Difference, between
 from xorbench.judge.first_difference import (
     Compared,
@@ -25,7 +25,7 @@ from xorbench.judge.run_processes import (
     paired,
     said_missing,
 )
-from xorbench.judge.verdicts import Outcome, some
+from xorbench.judge.verdicts import Outcome, counted, some
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, LAST_LINES, Ended
 from xorbench.observe.trace import TraceEnd, TraceFile

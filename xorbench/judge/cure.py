@@ -11,9 +11,9 @@ from itertools import combinations
 from typing import Final
 
 from xorbench.judge.against import BITS, StepSpeed
-from xorbench.judge.check import CHECK, Conclusion, counted
+from xorbench.judge.check import CHECK, Conclusion
 from xorbench.judge.explain import Explanation, Gives
-from xorbench.judge.verdicts import Verdict
+from xorbench.judge.verdicts import Verdict, counted
 
 ERROR: Final = 0.01  # of calling a set a cure that is none
 SUREST: Final = 0.9  # p is never taken for more: so few runs do not show it

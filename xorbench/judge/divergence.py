@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xorbench.errors import BadFile
-from xorbench.judge.check import label
 from xorbench.judge.elements import Difference, between
+from xorbench.judge.event_names import label
 from xorbench.judge.first_difference import Coverage, FirstDifference, first_of
 from xorbench.observe.trace import EpochTrace, TraceEvent, TraceStep
 from xorbench.plan.digest import first_difference

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from xorbench.judge.check import Conclusion, counted
+from xorbench.judge.check import Conclusion
 from xorbench.judge.resume import Resumed, told_generators
-from xorbench.judge.verdicts import Verdict, some
+from xorbench.judge.verdicts import Verdict, counted, some
 
 CHECK: Final = "exact resume"
 HINTS: Final = {

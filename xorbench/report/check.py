@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from xorbench.judge.check import COMPONENTS, Conclusion
+from xorbench.judge.check import Conclusion
+from xorbench.judge.components import COMPONENTS
 from xorbench.judge.questions import SAME, Answer
 from xorbench.judge.verdicts import Verdict, capitalized
 from xorbench.report.content import Content, Section
