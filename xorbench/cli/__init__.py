@@ -4,6 +4,7 @@ One file a command; a command's file is imported when it is asked for.
 """
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -99,6 +100,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
     _open_what_is_closed()
+    gc.set_threshold(100_000, 50, 50)  # a command ends soon, and most of what it makes stays
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import groupby, product
+from operator import itemgetter
 from typing import Any, Final
 
 from xorbench.errors import BadOption
@@ -88,23 +89,22 @@ def edges(variants: list[Variant]) -> list[tuple[Axis, list[Variant]]]:
     Texts, such as interpreters and variables, have no order of their own: theirs is that of the
     variants.
     """
+    rows = [(one, tuple(_rank(axis.value(one)) for axis in AXES)) for one in variants]
     groups = []
-    for axis in AXES:
-        texts = dict.fromkeys(v for s in variants if isinstance(v := axis.value(s), str | tuple))
-        places = {text: place for place, text in enumerate(texts)}
-        ordered = sorted(
-            variants,
-            key=lambda s: (_others(axis, s), _rank(places.get(axis.value(s), axis.value(s)))),
+    for at, axis in enumerate(AXES):
+        texts = dict.fromkeys(
+            ranks[at] for _, ranks in rows if isinstance(ranks[at][1], str | tuple)
         )
-        for _, group in groupby(ordered, key=lambda s: _others(axis, s)):
-            members = list(group)
+        places = {text: (1, place) for place, text in enumerate(texts)}
+        placed = [
+            ((*ranks[:at], *ranks[at + 1 :]), places.get(ranks[at], ranks[at]), one)
+            for one, ranks in rows
+        ]
+        for _, group in groupby(sorted(placed, key=itemgetter(0, 1)), key=itemgetter(0)):
+            members = [one for *_, one in group]
             if len(members) > 1:
                 groups.append((axis, members))
     return groups
-
-
-def _others(axis: Axis, variant: Variant) -> tuple[tuple[int, Any], ...]:
-    return tuple(_rank(other.value(variant)) for other in AXES if other is not axis)
 
 
 def _rank(value: Any) -> tuple[int, Any]:

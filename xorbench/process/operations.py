@@ -18,6 +18,7 @@ from xorbench.plan.registry import implementation
 from xorbench.process import machine
 from xorbench.process.memory import usage
 from xorbench.process.protocol import Reply
+from xorbench.process.serve import kept
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload.calibration import VERSION as CALIBRATION_VERSION
 from xorbench.workload.calibration import CalibrationWorkload
@@ -62,7 +63,8 @@ def configure(
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     if optimizes:
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        with kept():
+            torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     return {"machine": machine.describe(), "calibration_version": CALIBRATION_VERSION}
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from xorbench.process import protocol
@@ -25,16 +27,30 @@ def watch(lifeline: int) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Import without collections, and have what is there then never walked by one.
+
+    PyTorch and its compiler make a million objects that stay: to walk them takes a seventh of the
+    import, and would take time of timed epochs.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def serve(requests: int, answers: int, operations: str) -> None:
     """Read requests from one descriptor and write answers to the other, in order.
 
     `operations` is the module of this package that answers: it has `OPERATIONS` and `SESSION`, what
     they share. Each imports only what it needs.
     """
-    module = importlib.import_module(f"xorbench.process.{operations}")
+    with kept():
+        module = importlib.import_module(f"xorbench.process.{operations}")
     session = module.SESSION()
-    gc.collect()
-    gc.freeze()  # PyTorch's hundred thousand objects need not be walked again in a timed epoch
     with os.fdopen(requests, "rb") as incoming, os.fdopen(answers, "wb", buffering=0) as outgoing:
         for line in incoming:
             outgoing.write(respond(module.OPERATIONS, session, line))
