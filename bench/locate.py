@@ -150,7 +150,7 @@ def by_traces(injection: Injection, folder: Path) -> bool:
 def _trace(faults: list[FaultSpec], valued: range) -> CaseTrace:
     opened = retrain.open_traced(SLOT, CASE, RECIPE, faults)
     epochs = {n: retrain.record(SLOT, opened, n, valued) for n in range(RECIPE.epochs)}
-    retrain.close(SLOT, opened)
+    SLOT.ask("close", training=opened.handle)
     training = TracedTraining(
         xorbench_version="",
         case=CASE,
@@ -176,7 +176,7 @@ def by_runs(injection: Injection) -> bool | None:
     steps = range(first[0].step, first[0].step + 1)
     valued = first_place(*(retrain.with_values(SLOT, one, steps) for one in again))
     for one in again:
-        retrain.close(SLOT, one.opened)
+        SLOT.ask("close", training=one.opened.handle)
     return valued is not None and _is_at(injection, first[0], element(valued[1]))
 
 
@@ -189,7 +189,7 @@ def epoch_digests() -> dict[int, str]:
 def _epoch_digests(faults: list[FaultSpec]) -> dict[int, str]:
     opened = retrain.open_plain(SLOT, CASE, RECIPE, faults)
     found = {epoch: retrain.step(SLOT, opened) for epoch in range(RECIPE.epochs)}
-    retrain.close(SLOT, opened)
+    SLOT.ask("close", training=opened.handle)
     return found
 
 

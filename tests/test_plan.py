@@ -21,9 +21,9 @@ from xorbench.plan.case import (
     with_index,
 )
 from xorbench.plan.engines import ENGINES
-from xorbench.plan.estimate import ProcessPace, crowded, estimate_s
+from xorbench.plan.estimate import Plan, ProcessPace, crowded, estimate_s
 from xorbench.plan.faults import FAULTS, read_fault
-from xorbench.plan.matrix import Plan, edges, expand, expand_configs, group_name
+from xorbench.plan.matrix import edges, expand, expand_configs, group_name
 from xorbench.plan.parse import integers
 from xorbench.plan.probes import PROBES
 from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, read_recipe

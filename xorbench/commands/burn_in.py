@@ -1,5 +1,6 @@
 """The burn-in of `canary`: every device of the machine at once, a process each."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -27,20 +28,18 @@ THREADS: Final = ProcessConfig(threads=None)
 class BurnIn:
     """What the devices have found so far; `say` is told each mismatch at once."""
 
-    def __init__(
-        self, request: "CanaryRequest", say: Callable[[str], None], clock: Callable[[], float]
-    ) -> None:
-        self._request, self._say, self._clock = request, say, clock
+    def __init__(self, request: "CanaryRequest", say: Callable[[str], None]) -> None:
+        self._request, self._say = request, say
         self._stop, self._lock = Event(), Lock()
         self._slots: list[ProcessSlot] = []
         self._broken: list[Verdict] = []
         self._notes: list[Verdict] = []
-        self._begun = self._told = clock()
+        self._begun = self._told = time.monotonic()
         self.burned: dict[str, list[BurnedUnit]] = {}
 
     def burn(self, devices: Sequence[str], start: StartProcess) -> None:
         """Burn all the devices until the time is up. Raises `BadOption` for too much memory."""
-        self._begun = self._told = self._clock()
+        self._begun = self._told = time.monotonic()
         with ThreadPoolExecutor(max(1, len(devices))) as pool:
             started: list[Future[None]] = []
             try:
@@ -84,13 +83,13 @@ class BurnIn:
             self._open(device, slot)
             if not self.burned[device]:
                 return  # the notes say why
-            end = self._clock() + (self._request.burn_in_s or 0.0)  # making ready does not count
+            end = time.monotonic() + (self._request.burn_in_s or 0.0)  # making ready does not count
             units = {unit.unit: unit for unit in self.burned[device]}
             # a short burn-in leaves no unit without a turn
             while not self._stop.is_set() and (
-                self._clock() < end or any(not unit.turns for unit in units.values())
+                time.monotonic() < end or any(not unit.turns for unit in units.values())
             ):
-                left = min(SLICE_S, max(0.0, end - self._clock()))
+                left = min(SLICE_S, max(0.0, end - time.monotonic()))
                 for turn in slot.ask("burn", device=device, seconds=left)["turns"]:
                     self._take(device, units[turn["unit"]], turn)
         except (ProcessDied, OperationFailed) as error:
@@ -126,7 +125,7 @@ class BurnIn:
 
     def _tell(self) -> None:
         """How far it is, and the errors so far."""
-        now = self._clock()
+        now = time.monotonic()
         if now - self._told < TOLD_EVERY_S:
             return
         self._told = now

@@ -66,21 +66,17 @@ class CanaryOutcome:
     burned: dict[str, list[BurnedUnit]]
 
 
-def canary(
-    request: CanaryRequest,
-    say: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-) -> CanaryOutcome:
+def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
     """Check every device in a fresh process; `say` is told each mismatch of a burn-in at once.
 
     Ctrl-C or a polite kill ends it with what was found until then.
     """
-    begun = clock()
+    begun = time.monotonic()
     saved = calibrations.load(request.root)  # a damaged file is said before anything is measured
     if request.save:
         calibrations.save(request.root, "", {})  # and so is a folder that cannot be written
-    canary = _Canary(request, saved, clock)
-    burn_in = BurnIn(request, say, clock)
+    canary = _Canary(request, saved)
+    burn_in = BurnIn(request, say)
     with tempfile.TemporaryDirectory() as folder, terminable():
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         try:
@@ -96,19 +92,14 @@ def canary(
         canary.save(verdicts, say)
     missing = request.require_devices and any(v.check == "device" for v in verdicts)
     code = exit_code(verdicts, interrupted=canary.interrupted, device_missing=missing)
-    return CanaryOutcome(verdicts, canary.machine, clock() - begun, code, burn_in.burned)
+    return CanaryOutcome(verdicts, canary.machine, time.monotonic() - begun, code, burn_in.burned)
 
 
 class _Canary:
     """The checks of a machine's devices, and what they have found so far."""
 
-    def __init__(
-        self,
-        request: CanaryRequest,
-        saved: calibrations.SavedCalibrations,
-        clock: Callable[[], float],
-    ) -> None:
-        self._request, self._clock = request, clock
+    def __init__(self, request: CanaryRequest, saved: calibrations.SavedCalibrations) -> None:
+        self._request = request
         self._key = host.key()
         mine = saved.machines.get(self._key, {})
         self._saved = {with_index(device): one for device, one in mine.items()}

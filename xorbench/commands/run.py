@@ -31,8 +31,8 @@ from xorbench.observe.records.training import Skip
 from xorbench.observe.store import BYTES_PER_EPOCH, RunStore, create, reopen
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
-from xorbench.plan.estimate import Preview, ProcessPace, crowded, estimate_s
-from xorbench.plan.matrix import Plan, expand, expand_configs
+from xorbench.plan.estimate import Plan, Preview, ProcessPace, crowded, estimate_s
+from xorbench.plan.matrix import expand, expand_configs
 from xorbench.plan.recipe import Recipe
 
 if TYPE_CHECKING:

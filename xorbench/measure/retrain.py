@@ -106,11 +106,6 @@ def with_values(slot: ProcessSlot, replayed: Replayed, steps: range) -> EpochTra
     return replace(replayed.recorded, steps=msgspec.convert(answer["steps"], list[TraceStep]))
 
 
-def close(slot: ProcessSlot, opened: Opened) -> None:
-    """Let the process forget the training."""
-    slot.ask("close", training=opened.handle)
-
-
 def other_machine(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """What of the machine that trained is not so here, in words; empty where all is."""
     for key in SAME_TO_RESUME:

@@ -202,7 +202,7 @@ def _benchmark(run: Run, name: str, trainings: Sequence[TrainingRecord]) -> Benc
     )
 
 
-def stats_of(data: Sequence[float], iterations: int = 1) -> Stats:
+def stats_of(data: Sequence[float]) -> Stats:
     """The statistics of at least one round, each as pytest-benchmark computes it."""
     ordered, rounds = sorted(data), len(data)
     mean, total = statistics.mean(data), sum(data)
@@ -229,7 +229,7 @@ def stats_of(data: Sequence[float], iterations: int = 1) -> Stats:
         hd15iqr=within[-1],
         ops=rounds / total,
         total=total,
-        iterations=iterations,
+        iterations=1,
         data=list(data),
     )
 

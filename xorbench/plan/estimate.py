@@ -7,7 +7,6 @@ from typing import Final
 
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.engines import calibration_key
-from xorbench.plan.matrix import Plan
 from xorbench.plan.recipe import Recipe
 
 
@@ -35,6 +34,17 @@ LOADER_WORKERS_S: Final = 53e-3  # of two that start anew in each epoch
 CALIBRATIONS: Final = 4  # a round, of each kind of calibration workload
 CHECKS_S: Final = 3.0  # a process's golden values, inputs, twins in double precision
 REPORTS_S: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run trains: recipe, cases, configs, and the processes of each config."""
+
+    recipe: Recipe
+    cases: tuple[Case, ...]
+    configs: tuple[ProcessConfig, ...] = (ProcessConfig(),)
+    processes_per_config: int = 2
+    warmup_epochs: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Expand axis values into cases and process configs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby, product
 from operator import itemgetter
 from typing import Any, Final
@@ -15,20 +15,6 @@ BIGGEST_MATRIX: Final = 100_000
 CONTROL_BATCH_SIZE: Final = 125  # divides the 2,500 default points, so that drop_last must not act
 CONTROL_LOADER_WORKERS: Final = 2
 STRESSES: Final = ("cpu", "memory", "accelerator")  # what can be kept busy while it trains
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run does: recipe, cases, configs, processes of each, and how it is driven."""
-
-    recipe: Recipe
-    cases: tuple[Case, ...]
-    configs: tuple[ProcessConfig, ...] = (ProcessConfig(),)
-    processes_per_config: int = 2
-    warmup_epochs: int = 2
-    timeout_s: float = 120.0
-    schedule_seed: int = 0
-    faults: tuple[str, ...] = ()
 
 
 def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) -> tuple[Case, ...]:

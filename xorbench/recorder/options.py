@@ -46,10 +46,6 @@ class Options(NamedTuple):
     switches: tuple[str, ...] = ()
     notice: bool = False
 
-    def as_json(self) -> str:
-        """The text that `read` reads."""
-        return json.dumps(self._asdict())
-
 
 def read() -> Options:
     """The options in the environment."""

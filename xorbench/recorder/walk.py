@@ -20,18 +20,18 @@ class Unknown:
         self.reason = type(value).__name__
 
 
-def values(value: object, most: int = MOST) -> Iterator[tuple[str, Any]]:
+def values(value: object) -> Iterator[tuple[str, Any]]:
     """Each tensor, plain value or `Unknown` with its path, such as `[0].input_ids`.
 
     Mappings, sequences, data classes and objects with attributes are walked to `DEEPEST`; modules,
-    functions and classes are passed over, and None is nothing. After `most` values, those that are
+    functions and classes are passed over, and None is nothing. After `MOST` values, those that are
     passed over included, the rest is one `Unknown`.
     """
-    left = [most]
+    left = [MOST]
     yield from _walked(value, "", 0, left)
     if left[0] < 0:
         rest = Unknown(None)
-        rest.reason = f"what is beyond {most} values"
+        rest.reason = f"what is beyond {MOST} values"
         yield "...", rest
 
 

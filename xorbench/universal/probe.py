@@ -149,12 +149,12 @@ DIVISION: Final = (
 )
 
 
-def quotients(n: int = RANDOM_QUOTIENTS) -> tuple[ProbeCase, ...]:
+def quotients() -> tuple[ProbeCase, ...]:
     """Random quotients between 0.5 and 2, rounded right by integer arithmetic alone.
 
     Dividing by way of a reciprocal gets about every fourth of them wrong in the last bit.
     """
-    words = spec.u64(spec.key("probe-division", 0), 0, 2 * n) >> np.uint64(41)
+    words = spec.u64(spec.key("probe-division", 0), 0, 2 * RANDOM_QUOTIENTS) >> np.uint64(41)
     significands = [int(word) + 2**23 for word in words]
     pairs = zip(significands[::2], significands[1::2], strict=True)
     return tuple(_quotient(i, a, b) for i, (a, b) in enumerate(pairs))

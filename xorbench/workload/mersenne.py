@@ -18,7 +18,6 @@ IntArray = npt.NDArray[np.int64]
 MANTISSA: Final = 24  # random bits in a uniform float32
 BLOCK: Final = 16  # normals that are made of as many uniforms at a time
 FEWEST_NORMALS: Final = BLOCK  # fewer are drawn in another way, which is not read here
-MOST_ORDERED: Final = 2**32 // 20  # of more points `randperm` draws words of 64 bits
 
 
 class Mersenne:
@@ -59,7 +58,10 @@ class Mersenne:
         self.words(2)
 
     def order(self, count: int) -> IntArray:
-        """As `torch.randperm(count)`, by Fisher and Yates: (count,)."""
+        """As `torch.randperm(count)`, by Fisher and Yates: (count,).
+
+        From 2**32 / 20 points on, `randperm` draws words of 64 bits, which are not read here.
+        """
         order = list(range(count))
         for place, ahead in enumerate(self._steps(count)):
             other = place + ahead
