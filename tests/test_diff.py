@@ -19,7 +19,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.judge.check import element_facts
 from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
 from xorbench.judge.elements import Difference
-from xorbench.measure.retrain import other_machine
+from xorbench.measure.preflight import other_machine
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import (
     CaseTrace,

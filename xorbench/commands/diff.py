@@ -19,6 +19,7 @@ from xorbench.judge.divergence import (
 )
 from xorbench.judge.first_difference import FirstDifference
 from xorbench.measure import retrain
+from xorbench.measure.preflight import other_machine
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.retrain import Replayed
 from xorbench.measure.slots import ProcessSlot
@@ -115,7 +116,7 @@ def _replayed(
 ) -> Divergence:
     """Train both again up to the epoch; where both reproduce their records, compare its steps."""
     for letter, slot, side in zip("AB", slots, both, strict=True):
-        strange = retrain.other_machine(side.machine, slot.machine)
+        strange = other_machine(side.machine, slot.machine)
         if strange:
             commands = trace_commands(both, epoch, None)
             told = f"not done: {letter} was {strange}{_kernel_hint(slot, side)}"

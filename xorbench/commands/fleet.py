@@ -62,7 +62,7 @@ def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> Ru
 
     Raises `BadOption` where there is a report of a fleet already.
     """
-    if (out / "fleet.json").exists():
+    if (out / NAME).exists():
         raise BadOption(f"--out: {out} already holds a fleet", "give a new folder")
     nodes: list[Node] = []
     bad: list[Bad] = []

@@ -26,6 +26,7 @@ from xorbench.observe import files, loading
 from xorbench.observe.records.golden import Fact
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord
+from xorbench.plan.case import with_index
 from xorbench.plan.digest import DIGITS, first_difference
 from xorbench.plan.engines import training_kind
 
@@ -141,7 +142,7 @@ def nodes_of(run: Run, owner: RankInfo | None = None) -> list[Node]:
 
 def _node(run: Run, owner: RankInfo | None, device: str) -> Node:
     evidence = Evidence(run)
-    machine = next((w.machine for w in run.info.processes if w.machine), {})
+    machine = run.machine
     model = _model(run.info.host, machine, device)
     golden = [w.golden[device] for w in run.info.processes if device in w.golden]
     node = {
@@ -175,8 +176,7 @@ def _model(host: dict[str, Any], machine: dict[str, Any], device: str) -> str:
     if device == "cpu":
         return str(host.get("cpu", "?"))[:500]
     known = {d.get("device"): d for d in machine.get("devices", [])}
-    whole = device if ":" in device else f"{device}:0"
-    return str(known.get(whole, {}).get("name", device))[:500]
+    return str(known.get(with_index(device), {}).get("name", device))[:500]
 
 
 def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:

@@ -77,7 +77,6 @@ def _claims(extra_info: Mapping[str, Any]) -> dict[str, str]:
 def of_run(run: Run) -> Measured:
     """The same of a run."""
     evidence = Evidence(run)
-    machine = next((w.machine for w in run.info.processes if w.machine), {})
     firsts = {variant.id: evidence.first(variant) for variant in evidence.variants}
     claims = {
         name: {
@@ -90,7 +89,7 @@ def of_run(run: Run) -> Measured:
         id=run.info.id,
         logs=by_variant(evidence, log_epoch),
         claims=claims,
-        machine=flat(machine),
+        machine=flat(run.machine),
         recipe=run.info.recipe,
         recipe_sha256=run.info.recipe_sha256,
         remarks=list(remarks(run)),

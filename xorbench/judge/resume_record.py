@@ -4,6 +4,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Final
 
 import msgspec
@@ -181,9 +182,7 @@ def _by_rank(whole: ResumeRecord, resumed: ResumeRecord) -> dict[str, str]:
 
 def zero_digest(shape: Sequence[int], dtype: str) -> str:
     """The digest of a tensor of zeros (docs/trace-format.md)."""
-    size = WIDTHS.get(dtype, 4)
-    for length in shape:
-        size *= length
+    size = WIDTHS.get(dtype, 4) * prod(shape)
     seed = mix(zlib.crc32(f"torch.{dtype} {list(shape)} {size}".encode()))
     return f"{mix(1 ^ mix(seed)):016x}"
 

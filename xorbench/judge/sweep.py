@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
 from xorbench.judge.stats import quantile, wilson
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped, worst
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped, some, worst
 from xorbench.observe.records.sweep import Chunk, Example, Known, SweepInfo
 
 QUARTILES: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
@@ -197,8 +197,7 @@ def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
             for sha256, score in [tally.checked[a.seed]]
         ]
         if wrong:
-            more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-            actual = "; ".join(wrong[:4]) + more
+            actual = some(wrong, separator="; ")
             yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
         elif answers:
             yield passed(name, _subject(tally), expected, "they are")

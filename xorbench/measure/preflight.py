@@ -1,8 +1,8 @@
 """Before a run: can each case be trained here, and is it the machine that began the run?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xorbench.errors import BadFile
 from xorbench.measure.slots import ProcessSlot
@@ -34,13 +34,17 @@ def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> No
     for slot in slots:
         here = without_names(slot.machine) if run.info.anonymous else slot.machine
         before = recorded.get(slot.config.id, here)
-        for key in SAME_TO_RESUME:
-            if before.get(key) != here.get(key):
-                raise BadFile(
-                    f"{folder / 'run.json'}: recorded with {key} {before.get(key)},"
-                    f" here it is {here.get(key)}",
-                    "resume it where it was begun, or start a new run",
-                )
+        if other := other_machine(before, here):
+            hint = "resume it where it was begun, or start a new run"
+            raise BadFile(f"{folder / 'run.json'}: {other}", hint)
+
+
+def other_machine(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The first difference of this machine from the one that trained, in words; empty for none."""
+    for key in SAME_TO_RESUME:
+        if recorded and recorded.get(key) != here.get(key):
+            return f"recorded with {key} {recorded.get(key)}, here it is {here.get(key)}"
+    return ""
 
 
 def untrainable(slot: ProcessSlot, recipe: Recipe, cases: Sequence[Case]) -> list[Skip]:

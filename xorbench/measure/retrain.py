@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from xorbench.measure.preflight import SAME_TO_RESUME
 from xorbench.measure.slots import ProcessSlot
 from xorbench.observe.trace import EpochTrace, TraceStep
 from xorbench.plan.case import Case, to_dict
@@ -104,11 +103,3 @@ def with_values(slot: ProcessSlot, replayed: Replayed, steps: range) -> EpochTra
     bounds = [steps.start, steps.stop]
     answer = slot.ask("values", training=replayed.opened.handle, steps=bounds)
     return replace(replayed.recorded, steps=msgspec.convert(answer["steps"], list[TraceStep]))
-
-
-def other_machine(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What of the machine that trained is not so here, in words; empty where all is."""
-    for key in SAME_TO_RESUME:
-        if recorded and recorded.get(key) != here.get(key):
-            return f"recorded with {key} {recorded.get(key)}, here it is {here.get(key)}"
-    return ""

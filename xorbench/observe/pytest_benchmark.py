@@ -169,7 +169,7 @@ def exported(run: Run) -> BenchmarkFile:
 
 def _machine_info(run: Run) -> dict[str, Any]:
     """The host under pytest-benchmark's names, and the first process as it described itself."""
-    machine = next((w.machine for w in run.info.processes if w.machine), {})
+    machine = run.machine
     return {
         "machine": machine.get("machine", ""),
         "system": machine.get("os", ""),

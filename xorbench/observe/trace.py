@@ -5,6 +5,7 @@ docs/trace-format.md describes it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -200,9 +201,7 @@ class TraceFile:
             return bytes.fromhex(more.hex)
         if more.at is None or more.shape is None or more.dtype not in WIDTHS:
             return None
-        size = WIDTHS[more.dtype]
-        for length in more.shape:
-            size *= length
+        size = WIDTHS[more.dtype] * prod(more.shape)
         try:
             with self.path.with_name(f"{self.path.name}.values").open("rb") as file:
                 file.seek(more.at)

@@ -12,7 +12,7 @@ from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Fleet, key_name
 from xorbench.fleet.rules.speed import device_pace
 from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
-from xorbench.judge.verdicts import Verdict, worst
+from xorbench.judge.verdicts import Verdict, some, worst
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend
 from xorbench.report.text import frame_of
@@ -94,10 +94,9 @@ def answers(judged: Sequence[Verdict]) -> list[Answer]:
     for question in (RIGHT, SAME, FAST):
         mine = [v for v in judged if QUESTION.get(v.check, RIGHT) == question]
         bad = [v for v in mine if v.outcome in ("fail", "inconclusive")]
-        said = "; ".join(f"{v.subject}: {v.actual}" for v in bad[:2])
-        more = f" and {len(bad) - 2} more" if len(bad) > 2 else ""
+        said = some([f"{v.subject}: {v.actual}" for v in bad], 2, "; ")
         passed = "no rank differs" if mine else "there was no rank to compare with"
-        found.append(Answer(question, worst(mine), said + more if bad else passed))
+        found.append(Answer(question, worst(mine), said if bad else passed))
     return found
 
 

@@ -66,7 +66,7 @@ def _section(table: Table, run: Run, verdicts: Sequence[Verdict]) -> Section:
 def heading(run: Run) -> list[tuple[str, str]]:
     """What identifies the numbers: machine, versions, command, date, injected faults."""
     info = run.info
-    machine = next((w.machine for w in info.processes if w.machine), {})
+    machine = run.machine
     devices = ", ".join(str(d.get("name", d["device"])) for d in machine.get("devices", []))
     rows = [
         ("run", info.id + (f" ({info.name})" if info.name else "")),
@@ -104,8 +104,7 @@ def _softwares(run: Run) -> str:
 
 def environment(run: Run) -> list[tuple[str, str]]:
     """Host and first process, all that is known of them, for a bug report."""
-    machine = next((w.machine for w in run.info.processes if w.machine), {})
-    return [*flattened("host", run.info.host), *flattened("", machine)]
+    return [*flattened("host", run.info.host), *flattened("", run.machine)]
 
 
 def flattened(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from string import ascii_uppercase
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import msgspec
 import pandas as pd
@@ -142,11 +142,7 @@ def label(index: int) -> str:
 
 
 def _line(run: Run) -> str:
-    return f"{run.info.id}, {machine_line(run.info.host)}, {software(_machine(run))}"
-
-
-def _machine(run: Run) -> dict[str, Any]:
-    return next((process.machine for process in run.info.processes if process.machine), {})
+    return f"{run.info.id}, {machine_line(run.info.host)}, {software(run.machine)}"
 
 
 def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
@@ -155,7 +151,7 @@ def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
 
 
 def _run_row(name: str, side: RunSide) -> TableRow:
-    machine = _machine(side.run)
+    machine = side.run.machine
     return {
         "side": name,
         "run": side.run.info.id,

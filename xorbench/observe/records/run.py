@@ -67,3 +67,8 @@ class Run(Struct, frozen=True, kw_only=True):
     golden_inputs: list[GoldenInputs] = []
     points: BoundaryPoints | None = None
     system_samples: list[SystemSample] = []
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """The machine as the first process described it; empty where none did."""
+        return next((one.machine for one in self.info.processes if one.machine), {})
