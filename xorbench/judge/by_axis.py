@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from xorbench.judge import paired_ratios, settings_table
+from xorbench.judge import compare, paired_ratios, settings_table
 from xorbench.judge.compare import (
     ComparisonOutcome,
     VariantRatio,
@@ -116,11 +116,9 @@ def planned_pairs(evidence: Evidence, axis: Axis) -> list[tuple[Variant, Variant
 
 
 def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> ComparisonOutcome:
-    """Slower anywhere fails, and so do bits that are not as they must be; lost is no pass."""
-    found = {pair.speed.verdict for pair in pairs}
-    if "slower" in found or any(pair.broken for pair in pairs):
-        return "fail"
-    return "inconclusive" if not pairs or lost or "inconclusive" in found else "pass"
+    """As of two runs; bits that are not as they must be fail as well."""
+    broken = any(pair.broken for pair in pairs)
+    return "fail" if broken else compare.verdict([pair.speed for pair in pairs], [], lost)
 
 
 def _finished(evidence: Evidence, a: Variant, b: Variant) -> bool:

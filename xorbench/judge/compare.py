@@ -12,12 +12,19 @@ Both figures are judged by one rule, `decide`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from xorbench.judge import system_samples
+from xorbench.judge.changes import (
+    Change,
+    answer_changes,
+    kernel_hint,
+    other_changes,
+    software_changes,
+)
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
     NOISY,
@@ -31,28 +38,21 @@ from xorbench.judge.speed import (
     relative_pool,
     residual_drifts,
 )
-from xorbench.judge.stats import ALPHA, Estimate, LogRatio, Pool, holm, pool, shift
+from xorbench.judge.stats import ALPHA, LogRatio, Pool, holm, pool, shift
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
 from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
-from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.run import Run
-from xorbench.plan import kernels
-from xorbench.plan.digest import first_difference
 from xorbench.plan.recipe import Recipe
 
 MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
 SCHEMA_VERSION: Final = 2
-# What the calibration workload runs on: where it differs, the machine no longer cancels.
-SOFTWARE: Final = (
-    "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
-)  # fmt: skip
+NO_INTERVAL: Final = "one process has no interval"
 SLOWER: Final = "profile an epoch of the slower case; diff A B shows whether it computes the same"
 SLOW_MACHINE: Final = (
     "the machine takes longer for what has not changed: see its load and its clocks, then run B"
     " again"
 )
 LOST: Final = "see why B did not finish it: report B"
-PASSING: Final = ("load_average_1min", "python_executable")  # differs from run to run, and may
 
 Figures = Literal["relative", "raw"]
 Speed = Literal["same", "slower", "faster", "inconclusive"]
@@ -73,15 +73,6 @@ class VariantRatio(Struct, frozen=True, kw_only=True):
     processes: int
     verdict: Speed
     note: str = ""
-
-
-class Change(Struct, frozen=True, kw_only=True):
-    """Something else that is not what it was."""
-
-    what: str
-    where: str
-    a: str
-    b: str
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -136,7 +127,7 @@ def compare(
     untimed = [name for name in matched if name not in judged_here]
     lost = _lost(before, after) if matched else []
     outcome = verdict(variants, machine, [*lost, *untimed])
-    changes = [*software, *other_changes(a, b), *_answers(before, after, matched)]
+    changes = [*software, *other_changes(a, b), *answer_changes(before, after, matched)]
     for name, run in (("A", a), ("B", b)):
         notes += [f"{name} {text}" for text in remarks(run)]
     notes += [*_advice(software, variants), *kernel_hint(changes)]
@@ -197,7 +188,7 @@ def ratio_verdict(
     if row.verdict != "inconclusive":
         return passed(check, row.subject, expected, actual)
     if row.low is None or row.high is None:
-        more = f"one process has no interval: {again} with --processes 2 or more"
+        more = f"{NO_INTERVAL}: {again} with --processes 2 or more"
     else:
         contains = f"the interval {row.low:.3f} to {row.high:.3f} contains the limit"
         more = f"{contains}: {again} with --processes {max(5, 2 * row.processes)}"
@@ -282,23 +273,20 @@ def judged_shifts(shifts: Mapping[str, LogRatio], limit: float) -> list[VariantR
     rows = []
     for (name, moved), (p, alpha) in zip(shifts.items(), corrected, strict=True):
         found = moved.ratio(alpha)
-        said = decide(found.value, found.low, found.high, p, limit)
-        alone = "" if found.low is not None else "one process has no interval: --processes 2"
-        rows.append(_ratio(name, found, None if found.low is None else p, said, alone))
+        alone = found.low is None
+        rows.append(
+            VariantRatio(
+                subject=name,
+                ratio=found.value,
+                low=found.low,
+                high=found.high,
+                p=None if alone else p,
+                processes=found.processes,
+                verdict=decide(found.value, found.low, found.high, p, limit),
+                note=f"{NO_INTERVAL}: --processes 2" if alone else "",
+            )
+        )
     return rows
-
-
-def _ratio(subject: str, found: Estimate, p: float | None, said: Speed, note: str) -> VariantRatio:
-    return VariantRatio(
-        subject=subject,
-        ratio=found.value,
-        low=found.low,
-        high=found.high,
-        p=p,
-        processes=found.processes,
-        verdict=said,
-        note=note,
-    )
 
 
 def decide(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
@@ -383,88 +371,4 @@ def _advice(software: Sequence[Change], variants: Sequence[VariantRatio]) -> Ite
             " --threads, --env), then compare RUN --by python"
         )
     elif variants and any(row.low is None for row in variants):
-        yield "a run of one process has no interval: --processes 2 or more"
-
-
-# What else changed
-
-
-def software_changes(a: Run, b: Run) -> list[Change]:
-    """What differs of the software under the calibration workload, by config that both have."""
-    return [change for change in _machine_changes(a, b) if change.what in SOFTWARE]
-
-
-def other_changes(a: Run, b: Run) -> list[Change]:
-    """Everything else recorded of the machines that differs."""
-    hosts = differences("host", flat(a.info.host), flat(b.info.host))
-    rest = [change for change in _machine_changes(a, b) if change.what not in SOFTWARE]
-    versions = differences(
-        "harness",
-        {"xorbench_version": a.info.xorbench_version},
-        {"xorbench_version": b.info.xorbench_version},
-    )
-    return [*versions, *hosts, *rest]
-
-
-def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
-    before, after = _machines(a), _machines(b)
-    for config in (one for one in before if one in after):
-        yield from differences(
-            f"processes, {config}", flat(before[config].machine), flat(after[config].machine)
-        )
-
-
-def _machines(run: Run) -> dict[str, ProcessRecord]:
-    """The first described process of each config, in the order of the plan."""
-    first: dict[str, ProcessRecord] = {}
-    for process in run.info.processes:
-        if process.machine:
-            first.setdefault(process.config.id, process)
-    return first
-
-
-def kernel_hint(changes: Sequence[Change]) -> list[str]:
-    """Why bits differ where processors do: MKL's kernels; none where bits or processors agree."""
-    what = {change.what for change in changes}
-    said = kernels.hint(what) if what & {"bits", "weights_sha256"} else ""
-    return [said] if said else []
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values with dotted names, as text."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = str(value)
-    return found
-
-
-def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:
-    """What is not the same in two sets of facts, less what differs from run to run."""
-    for key in dict.fromkeys([*a, *b]):
-        one, other = a.get(key, "(absent)"), b.get(key, "(absent)")
-        if one != other and key not in PASSING:
-            yield Change(what=key, where=where, a=one, b=other)
-
-
-def _answers(a: Evidence, b: Evidence, matched: Sequence[str]) -> Iterator[Change]:
-    """Bits and scores that are not what they were."""
-    for name in matched:
-        before, after = a.trainings[name][0], b.trainings[name][0]
-        if before.inputs_sha256 != after.inputs_sha256:
-            yield Change(
-                what="inputs", where=name, a=before.inputs_sha256[:16], b=after.inputs_sha256[:16]
-            )
-        epoch = first_difference(before.epoch_digests, after.epoch_digests)
-        if epoch is not None:
-            yield Change(
-                what="bits",
-                where=f"{name}, from epoch {epoch}",
-                a=before.epoch_digests[epoch][:16],
-                b=after.epoch_digests[epoch][:16],
-            )
-        scores = [f"{t.test.correct}/{t.test.total}" for t in (before, after)]
-        if scores[0] != scores[1]:
-            yield Change(what="accuracy", where=name, a=scores[0], b=scores[1])
+        yield f"a run of {NO_INTERVAL}: --processes 2 or more"

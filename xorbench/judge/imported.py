@@ -9,14 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from xorbench.judge.changes import Change, differences, flat, kernel_hint
 from xorbench.judge.compare import (
-    Change,
+    NO_INTERVAL,
     Comparison,
-    differences,
     fault_remarks,
-    flat,
     judged_raw,
-    kernel_hint,
     nothing_by_recipes,
     remarks,
     verdict,
@@ -109,7 +107,7 @@ def compare(
         " and scores are what the file says"
     )
     if any(row.low is None for row in variants):
-        notes.append("one process has no interval, however many rounds it ran")
+        notes.append(f"{NO_INTERVAL}, however many rounds it ran")
     notes += [f"{side} {text}" for side, m in (("A", a), ("B", b)) for text in m.remarks]
     changes = _changes(a, b, matched)
     notes += kernel_hint(changes)

@@ -7,6 +7,7 @@ from typing import Any
 
 from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
+from xorbench.judge.changes import flat
 from xorbench.judge.summary import answers
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run, RunInfo
@@ -109,14 +110,11 @@ def environment(run: Run) -> list[tuple[str, str]]:
 
 def flattened(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     """A nested record as rows: names joined by dots, values as JSON."""
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        key = f"{prefix}.{name}" if prefix else name
-        if isinstance(value, dict):
-            rows += flattened(key, value)
-        else:
-            rows.append((key, value if isinstance(value, str) else json.dumps(value)))
-    return rows
+    return list(flat(values, f"{prefix}." if prefix else "", _json).items())
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def machine_line(host: dict[str, Any]) -> str:
