@@ -164,11 +164,15 @@ class StepClock:
 
     def due(self, fault: FaultSpec) -> bool:
         """Whether this is the fault's moment, or a later one of a fault that stays."""
-        now, then = (self.epoch, self.step), (fault.number("epoch"), fault.number("step"))
-        return now == then or (now > then and fault.name.split("-")[0] in STAYING)
+        return _due(fault, self.epoch, self.step)
 
 
 STAYING: Final = ("stuck", "other")
+
+
+def _due(fault: FaultSpec, epoch: int, step: int) -> bool:
+    now, then = (epoch, step), (fault.number("epoch"), fault.number("step"))
+    return now == then or (now > then and fault.name.split("-")[0] in STAYING)
 
 
 def step_clock(
@@ -288,9 +292,7 @@ def _at_batch(
     def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
         epoch = next(epochs)
         for step, batch in enumerate(inner(batches)):
-            now, then = (epoch, step), (fault.number("epoch"), fault.number("step"))
-            stays = fault.name.split("-")[0] in STAYING
-            yield from act(batch) if now == then or (stays and now > then) else (batch,)
+            yield from act(batch) if _due(fault, epoch, step) else (batch,)
 
     _wrap(training, tampered)
 
