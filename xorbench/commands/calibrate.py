@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from xorbench.commands.progress import Quiet
-from xorbench.commands.run import RunRequest, train
+from xorbench.commands.run import RunRequest, trained
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.scatter import FEWEST_RUNS, Calibrated, calibrated
 from xorbench.measure import host
-from xorbench.observe import loading, scatters
+from xorbench.observe import scatters
 from xorbench.observe.folders import now
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.scatters import SavedScatter
@@ -57,21 +56,18 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
 
 
 def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | None:
-    asked = RunRequest(
-        recipe=Recipe(epochs=request.epochs),
-        axes={"device": ("cpu",)},
-        command="calibrate",
-        root=folder,
-        quick=True,
-        processes_per_config=request.processes,
-        timeout_s=request.timeout_s,
-        stress=stress,
+    return trained(
+        RunRequest(
+            recipe=Recipe(epochs=request.epochs),
+            axes={"device": ("cpu",)},
+            command="calibrate",
+            root=folder,
+            quick=True,
+            processes_per_config=request.processes,
+            timeout_s=request.timeout_s,
+            stress=stress,
+        )
     )
-    store, interrupted = train(asked, Quiet())
-    try:
-        return None if interrupted else loading.load(store.folder)
-    finally:
-        store.close()
 
 
 def _save(request: CalibrateRequest, found: Calibrated, info: RunInfo) -> None:

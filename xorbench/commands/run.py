@@ -113,6 +113,13 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
     return store, interrupted
 
 
+def trained(request: RunRequest) -> Run | None:
+    """Train, showing no progress, and read the run back; None where it was interrupted."""
+    store, interrupted = train(request, Quiet())
+    store.close()
+    return None if interrupted else loading.load(store.folder)
+
+
 def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
     """Bring a run that was stopped to its end; what it recorded must come out again."""
     folder = folders.find(root, text, "--resume", "run")
@@ -138,7 +145,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
         start = starter(store.log_path, info.timeout_s)
         with terminable(), running(slots, start, _load_reports):
             runner = _resumed(before, info, store, slots, start, progress)
-            devices = _to_stress(_trained(before), slots[0].machine) if info.stress else []
+            devices = _to_stress(_trained_cases(before), slots[0].machine) if info.stress else []
             with stressed(info.stress, staged(), devices):
                 interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
@@ -187,13 +194,13 @@ def _resumed(
     """What goes on with a run, under what is asked for now, in these started processes."""
     require_same_machine(run, slots, store.folder)
     for slot in slots:
-        slot.active = [ActiveTraining(case, slot) for case in _trained(run)]
+        slot.active = [ActiveTraining(case, slot) for case in _trained_cases(run)]
     runner = Runner(info, store, slots, start, progress)
     runner.restore(run)
     return runner
 
 
-def _trained(run: Run) -> list[Case]:
+def _trained_cases(run: Run) -> list[Case]:
     """The cases of a run that are trained: those that it did not skip."""
     skipped = {skip.case.id for skip in run.skips}
     return [case for case in run.info.cases if case.id not in skipped]

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands import canary
-from xorbench.commands.progress import Quiet
-from xorbench.commands.run import RunRequest, train
+from xorbench.commands.run import RunRequest, trained
 from xorbench.errors import INTERRUPTED
 from xorbench.judge.checks import judge
 from xorbench.judge.compare import compare
 from xorbench.judge.verdicts import Verdict
-from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 from xorbench.plan.faults import FAULTS
 from xorbench.plan.recipe import Recipe
@@ -234,11 +232,10 @@ def _trained(
         faults=tuple(faults),
         stress=stress,
     )
-    store, interrupted = train(request, Quiet())
-    store.close()
-    if interrupted:
+    run = trained(request)
+    if run is None:
         raise KeyboardInterrupt
-    return loading.load(store.folder)
+    return run
 
 
 def _caught(fault: str, verdicts: Sequence[Verdict], *ends: str) -> Caught:
