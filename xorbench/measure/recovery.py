@@ -26,7 +26,8 @@ class Recovery:
     """Asks the processes of a run, and replaces those that die.
 
     Attributes:
-        blamed: the training whose request a process is busy with; None where it is no one's fault.
+        blamed: the training whose request a process is busy with; None outside `attempt`, so that
+            a death then is no one's fault.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Recovery:
     def ask(self, one: ActiveTraining, op: str, **args: Any) -> dict[str, Any]:
         """Ask something of a training's process; it is to blame for what comes of it."""
         self.blamed = one
-        return one.slot.ask(op, **{"training": one.handle, **args})
+        return one.slot.ask(op, **args)
 
     def attempt(
         self, one: ActiveTraining, act: Callable[[Any], object], target: ActiveTraining
@@ -50,6 +51,7 @@ class Recovery:
         except OperationFailed as error:
             require_working(one.slot, one.case.device, str(error))
             self._state.fail(one, str(error), check_of(error))
+        self.blamed = None
 
     def guarded(self, slot: ProcessSlot, act: Callable[[Any], object], target: Any) -> None:
         """Do it; where the process dies of it, replace the process and let the rest go on."""
@@ -98,7 +100,6 @@ class Recovery:
 
     def _fail_without_device(self, slot: ProcessSlot) -> None:
         """Fail the cases whose device does not work in a fresh process either."""
-        self.blamed = None
         devices = list(dict.fromkeys(one.case.device for one in slot.active))
         reasons = slot.ask("probe", devices=devices)
         for one in list(slot.active):

@@ -130,7 +130,6 @@ class Runner:
 
     def _check_golden(self, slot: ProcessSlot) -> None:
         """Have each of the slot's devices run the universal training and the exact probes."""
-        self._recovery.blamed = None
         for device in _devices(slot):
             found = golden_of(slot, device)
             if not unanswered(found):
@@ -193,7 +192,6 @@ class Runner:
 
     def _calibrate(self, timing: Timing) -> None:
         """Time one calibration workload, if a training is left that it serves."""
-        self._recovery.blamed = None
         slot, key = timing.slot, timing.key
         served = [
             x for x in self._state.unfinished() if x.slot is slot and calibration_key(x.case) == key
@@ -225,7 +223,6 @@ class Runner:
 
     def _step(self, one: ActiveTraining) -> None:
         if not one.slot.process or not one.slot.process.alive():
-            self._recovery.blamed = None  # it died between two requests: this case did nothing
             raise self._death_between(one.slot)
         if calibration_key(one.case) not in one.slot.calibrated:
             self._calibrate(Timing(one.slot, calibration_key(one.case)))
@@ -252,6 +249,7 @@ class Runner:
         )
 
     def _death_between(self, slot: ProcessSlot) -> ProcessDied:
+        """How a process died between two requests: no case is to blame."""
         try:
             slot.ask("usage")
         except ProcessDied as death:
@@ -266,7 +264,6 @@ class Runner:
                 self._recovery.attempt(one, self._warm_up, one)
         for one in list(slot.active):
             self._recovery.attempt(one, self._open, one)
-        self._recovery.blamed = None
         peak = slot.ask("usage")["peak_rss_bytes"]
         self._state.update(slot, opened_rss_bytes=peak)
 
@@ -292,7 +289,8 @@ class Runner:
         answer = self._open_twin(one, "timed")
         one.handle, one.inputs_sha256 = answer["training"], answer["inputs_sha256"]
         for recorded in one.timed:
-            self._require_same(recorded, self._recovery.ask(one, "step")["digest"], "epoch")
+            answer = self._recovery.ask(one, "step", training=one.handle)
+            self._require_same(recorded, answer["digest"], "epoch")
 
     @staticmethod
     def _require_same(recorded: EpochLine, seen: str, what: str) -> None:
@@ -303,9 +301,9 @@ class Runner:
             )
 
     def _open_twin(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
-        self._recovery.blamed = one
         faults = [f for f in self._faults if f.hits(one.case, one.slot.index, phase)]
-        answer = one.slot.ask(
+        answer = self._recovery.ask(
+            one,
             "open",
             case=to_dict(one.case),
             recipe=to_dict(self.info.recipe),
@@ -319,7 +317,6 @@ class Runner:
 
     def _follow(self, one: ActiveTraining) -> None:
         """Have the training followed once in double precision, if it has not been and can be."""
-        self._recovery.blamed = None
         key = followed_key(one)
         weights = [line.weights for line in one.timed]
         if key in self._followed or float64_refusal(one.case) or None in weights:
@@ -337,7 +334,8 @@ class Runner:
 
     def _finish(self, one: ActiveTraining) -> None:
         """Have the trained model scored, saved and loaded, and record the training as one line."""
-        answer = self._recovery.ask(one, "finish", with_state=self.info.save_weights)
+        with_state = self.info.save_weights
+        answer = self._recovery.ask(one, "finish", training=one.handle, with_state=with_state)
         state = answer.pop("state", None)
         if state is not None:
             name = f"weights/{one.slot.name}-{one.case.id}.pt"
