@@ -64,7 +64,9 @@ def run(**options: Any) -> int:
         return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
     request = _request(options)
     if options["dry_run"]:
-        return print_preview(command.preview(request), options["as_json"])
+        from xorbench.commands.preview import preview
+
+        return print_preview(preview(request), options["as_json"])
     exports = exports_of(options)
     return print_outcome(
         command.run(request, progress()), options["as_json"], exports, verbose=options["verbose"]

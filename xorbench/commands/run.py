@@ -1,12 +1,10 @@
 """`run`: train the matrix, judge it, write the report."""
 
 import importlib
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,9 +27,8 @@ from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.records.training import Skip
 from xorbench.observe.store import BYTES_PER_EPOCH, RunStore, create, reopen
-from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, ProcessConfig, device_type, to_dict
-from xorbench.plan.estimate import Plan, Preview, ProcessPace, crowded, estimate_s
+from xorbench.plan.estimate import crowded
 from xorbench.plan.matrix import expand, expand_configs
 from xorbench.plan.recipe import Recipe
 
@@ -85,14 +82,14 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
     Raises `BadOption` before anything is written.
     """
     started = now()
-    configs, epochs = _validated(request)
+    configs, epochs = validated(request)
     slots = make_slots(configs, request.processes_per_config, request.faults, optimizes=True)
     size_bytes = epochs * BYTES_PER_EPOCH
     store = create(request.root, request.name, size_bytes, anonymous=request.anonymous)
     start = starter(store.log_path, request.timeout_s)
     try:
         with terminable(), running(slots, start, _load_reports):
-            cases, skips = _resolve(request, slots)
+            cases, skips = resolve(request, slots)
             here = [case for case in cases if case not in {skip.case for skip in skips}]
             if warning := crowded(here, configs, host.cores()):
                 progress.note(warning)
@@ -251,8 +248,8 @@ def _baseline(folder: Path, run: Run) -> "tuple[WithBaseline | None, list[Verdic
 # Before the training
 
 
-def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
-    """The process configs, and about how many epochs they come to with all cases.
+def validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
+    """The process configs, and about how many epochs they and all cases take together.
 
     Raises `BadOption` for a matrix that cannot be, before any process starts.
     """
@@ -273,7 +270,7 @@ def _validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
     return configs, len(cases) * count * each
 
 
-def _resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
+def resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
     """The cases for the devices asked for, or for those that are here; and which are skipped."""
     axes = dict(request.axes)
     if "device" not in axes:
@@ -336,49 +333,3 @@ def _info(
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
     )
-
-
-# Dry run
-
-
-TIMED_CONFIGS: Final = 8  # a config more costs a start of PyTorch more; the others are alike
-
-
-def preview(request: RunRequest) -> Preview:
-    """Expand the plan on this machine without training a case or writing anything."""
-    configs, _ = _validated(request)
-    slots = make_slots(configs[:TIMED_CONFIGS], 1)
-    paces = {}
-    with tempfile.TemporaryDirectory() as folder:
-        start = starter(lambda name: Path(folder) / name, request.timeout_s)
-        for slot in slots:
-            began = time.monotonic()
-            with running([slot], start):
-                start_s = time.monotonic() - began
-                times_s = slot.ask("calibrations", device="cpu", count=5)["calibrations_s"]
-                paces[slot.config.id] = ProcessPace(start_s, min(times_s))
-                if slot is slots[0]:
-                    cases, skips = _resolve(request, slots)
-                    has_accelerator = slot.machine.get("accelerator") is not None
-    reasons = {skip.case: skip.skipped for skip in skips}
-    noted = [(case.id, _dry_note(case, reasons, has_accelerator)) for case in cases]
-    trained = tuple(case for case in cases if case not in reasons)
-    plan = Plan(
-        request.recipe, trained, configs, request.processes_per_config, request.warmup_epochs
-    )
-    more = f" to {request.most}" if request.precision else ""
-    each = f"{request.processes_per_config}{more} processes"
-    cores = host.cores()
-    return Preview(
-        noted,
-        [(config.id, each) for config in configs],
-        len(configs) * request.processes_per_config,
-        len(configs) * request.most,
-        estimate_s(plan, paces, cores),
-        crowded(trained, configs, cores),
-    )
-
-
-def _dry_note(case: Case, reasons: dict[Case, str], has_accelerator: bool) -> str:
-    reason = reasons.get(case)
-    return f"skipped: {reason}" if reason else idle_note(case, has_accelerator)
