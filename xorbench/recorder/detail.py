@@ -21,6 +21,7 @@ from .walk import values
 
 if TYPE_CHECKING:
     from .listen import Listener
+    from .weights import Weight
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
@@ -63,7 +64,7 @@ class Detail:
         mode = self._mode
         if mode is not None and not mode.pushed:
             mode.pushed = True
-            self._listener.shielded(mode.know, self._listener.weights())
+            self._listener.shielded(mode.know, self._listener.weights.held)
             mode.__enter__()
 
     def leave(self) -> None:
@@ -240,9 +241,9 @@ class Operators(TorchDispatchMode):
         found, maker = self._made.get(reference.cdata, (None, ""))
         return maker if found is not None and not found.expired() else ""
 
-    def know(self, tensors: list[Tensor]) -> None:
-        """Take these weights for known: they are reported elsewhere."""
-        for position, tensor in enumerate(tensors):
+    def know(self, weights: list[Weight]) -> None:
+        """Take these for known: they are reported elsewhere."""
+        for position, (_, _, tensor) in enumerate(weights):
             self._make_known(tensor, f"w{position}")
 
     def _make_known(self, tensor: Tensor, maker: str) -> None:

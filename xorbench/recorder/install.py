@@ -77,7 +77,7 @@ def _listen_to_optimizers(listener: Listener) -> None:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         made(self, *args, **kwargs)
         if not is_compiling() and listener.listens():
-            listener.shielded(listener.built, self)
+            listener.shielded(listener.weights.built, self)
 
     torch.optim.Optimizer.__init__ = init  # type: ignore[method-assign]
 

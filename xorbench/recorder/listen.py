@@ -10,43 +10,30 @@ import math
 import os
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .detail import Detail
 from .digest import Digester, DigestPart, NotRecorded
 from .generators import short, states
-from .identity import bare, class_name, is_silent, parameters_of, storage_of
+from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
 from .walk import Unknown, values
+from .weights import RecordedWeights, Weight
 
-RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
 MOST_EVENTS = 200_000  # of one step
-MOST_ALIVE = 4  # models that are called and not trained, kept to be recorded at the end
 MOST_CONTEXT = 200  # calls of one step that are told though they are not training calls
 MOST_ERRORS = 10  # of one step
 MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
 
 EventLine = list[Any]  # kind, identity, digest, and what else is known
-
-
-class Watched:
-    """A module or an optimizer that takes part, and the last step in which it did."""
-
-    def __init__(self, thing: Any, step: int) -> None:
-        self.ref = weakref.ref(thing)
-        self.step = step
 
 
 class Listener:
@@ -67,6 +54,7 @@ class Listener:
         self.busy = False
         self.modes = False
         self._sink: Sink | MemorySink | None = None
+        self.weights = RecordedWeights()
         self._step = 0
         self._open = False
         self._origin = time.perf_counter()
@@ -79,18 +67,9 @@ class Listener:
         self._count = {"c": 0, "x": 0, "l": 0}
         self._made: dict[int, tuple[StorageWeakRef, str]] = {}
         self._most_made = MOST_MADE
-        self._modules: list[Watched] = []
-        self._others: list[weakref.ref[nn.Module]] = []
-        self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
-        self._optimizers: list[Watched] = []
         self._stepping: list[int] = []
-        self._names = WeakIdKeyDictionary()
-        self._told: set[str] = set()
-        self._named: dict[str, weakref.ref[Tensor]] = {}
-        self._new: dict[str, list[Any]] = {}
         self._hyper: dict[str, str] = {}
         self._changed: dict[str, Any] = {}
-        self._held: list[tuple[str, str, Tensor]] = []
 
     # Hooks
 
@@ -135,10 +114,6 @@ class Listener:
             self._errors.append(text)
         return text
 
-    def built(self, optimizer: Optimizer) -> None:
-        """An optimizer was made."""
-        self._optimizers.append(Watched(optimizer, -RECENT - 1))
-
     def enter_call(self, module: nn.Module, args: Any, *, gradients: bool) -> None:
         """An outermost module is about to be called; `args` are its positional inputs."""
         self._call = None
@@ -157,15 +132,8 @@ class Listener:
             self.add(kind, name, None, name=class_name(module))
         if training:
             self._inputs(name, args)
-        elif self.options.state and _parts(module):
-            self._other(module)
-
-    def _other(self, module: nn.Module) -> None:
-        """Note a model that is called and not trained, such as an average of the weights."""
-        if not any(other() is module for other in self._others):
-            self._others.append(weakref.ref(module))
-        if not any(one is module for one in self._alive):
-            self._alive.append(module)  # a model of `main` alone is gone when the program ends
+        elif self.options.state:
+            self.weights.other(module)
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
@@ -212,13 +180,12 @@ class Listener:
         if len(self._stepping) > 1:
             return
         self.thread = threading.get_ident()
-        index = self._index(optimizer)
-        self._optimizers[index].step = self._step
+        index = self.weights.stepping(optimizer, self._step)
         self.begin()
-        self._missing(optimizer, index)
         if self.options.level == "clock":
             self.add("clock", f"o{index}", None)
             return
+        self._tensors(self.weights.missing(optimizer, index))
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
 
@@ -229,7 +196,7 @@ class Listener:
         del self._stepping[self._stepping.index(id(optimizer)) :]
         if self._stepping:
             return
-        self.detail.after_step(optimizer, self._index(optimizer))
+        self.detail.after_step(optimizer, self.weights.stepping(optimizer, self._step))
         self._end()
 
     def finish(self) -> None:
@@ -240,9 +207,9 @@ class Listener:
         complete = not self._open
         if self.options.level != "clock":
             pending, self._events = self._events, []
-            held = {id(tensor) for _, _, tensor in self._held}
-            self._held += [one for one in self._weights() if id(one[2]) not in held]
-            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in self._held])
+            self.weights.more(self._step)
+            held = self.weights.held
+            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in held])
             finals, self._events = self._events, pending
             events, ends = self._finished(pending), self._finished(finals)
         else:
@@ -272,11 +239,23 @@ class Listener:
             self.detail.starting = self._step in self.options.keep
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
-            self._held = []
-            self._hold(self._weights())
+            self.weights.held = []
+            self._tensors(self.weights.more(self._step))
             self.detail.starting = False
         if self._step == self.options.stop_after:
             self._stop()
+
+    def watch(self, module: nn.Module) -> None:
+        """Record a module's parameters and buffers, this step and the next ones."""
+        if not self.weights.watch(module, self._step):
+            return
+        self.detail.name_modules(module)
+        if self.options.level == "clock":
+            return
+        self.weights.name(module)
+        self.detail.starting = self._step in self.options.keep
+        self._tensors(self.weights.more(self._step))
+        self.detail.starting = False
 
     def _end(self) -> None:
         self.detail.leave()
@@ -300,20 +279,16 @@ class Listener:
             self._sink = self._open_record()
         return self._sink
 
-    def weights(self) -> list[Tensor]:
-        """The parameters and buffers that are recorded in this step."""
-        return [tensor for _, _, tensor in self._held]
-
     def _write(self, line: dict[str, Any], *, always: bool = False) -> None:
         news = {
-            "names": self._new,
+            "names": self.weights.news,
             "hyperparameters": self._changed,
             "errors": self._errors,
             "events_left_out": self._left_out,
         }
         line |= {key: value for key, value in news.items() if value}
         self.record().write(line, always=always)
-        self._new, self._changed, self._errors = {}, {}, []
+        self.weights.news, self._changed, self._errors = {}, {}, []
 
     def _stop(self) -> None:
         """Write what there is, say so, and wait for the end that the supervisor makes."""
@@ -353,7 +328,7 @@ class Listener:
             started = error
         self._started(kind, identity, tensor, started, more)
 
-    def _tensors(self, some: list[tuple[str, str, Tensor]]) -> None:
+    def _tensors(self, some: list[Weight]) -> None:
         """As `tensor`, of many at once: kind, identity and tensor of each."""
         every = self.digester.start_all([tensor for _, _, tensor in some])
         for (kind, identity, tensor), started in zip(some, every):  # noqa: B905 - Python 3.9
@@ -428,121 +403,6 @@ class Listener:
             self._hyper[name] = digest
             self._changed[name] = groups
         self.add("hyperparameters", name, digest, name=type(optimizer).__name__)
-
-    # Parameters and buffers
-
-    def watch(self, module: nn.Module) -> None:
-        """Record a module's parameters and buffers, this step and the next ones."""
-        for watched in self._modules:
-            if watched.ref() is module:
-                watched.step = self._step
-                return
-        self._modules.append(Watched(module, self._step))
-        self.detail.name_modules(module)
-        if self.options.level == "clock":
-            return
-        self._name(module)
-        self.detail.starting = self._step in self.options.keep
-        self._hold(self._weights())
-        self.detail.starting = False
-
-    def _missing(self, optimizer: Optimizer, index: int) -> None:
-        """Record the parameters of an optimizer that no module has shown."""
-        if self.options.level == "clock":
-            return
-        every = (("parameter", name, tensor) for name, tensor in parameters_of(optimizer, index))
-        for _, name, tensor in self._hold(every):
-            self._tell(name, tensor)
-
-    def _hold(self, some: Iterable[tuple[str, str, Tensor]]) -> list[tuple[str, str, Tensor]]:
-        """Record those of these parameters and buffers that are not held yet; gives them."""
-        held = {id(tensor) for _, _, tensor in self._held}
-        new = [one for one in some if id(one[2]) not in held]
-        self._held += new
-        self._tensors(new)
-        return new
-
-    def _name(self, module: nn.Module) -> None:
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if tensor not in self._names:
-                self._names[tensor] = bare(name)
-
-    def _index(self, optimizer: Optimizer) -> int:
-        for index, watched in enumerate(self._optimizers):
-            if watched.ref() is optimizer:
-                return index
-        self._optimizers.append(Watched(optimizer, self._step))
-        return len(self._optimizers) - 1
-
-    def _weights(self) -> Iterator[tuple[str, str, Tensor]]:
-        """Each parameter and buffer that takes part: kind, identity and the tensor.
-
-        A parameter is known by optimizer, group and position; one that no optimizer has, and a
-        buffer, by module and name. Of several optimizers the newest counts, so that one that is
-        garbage, and may or may not have been collected, changes nothing.
-        """
-        modules = [
-            (index, module)
-            for index, watched in enumerate(self._modules)
-            if watched.step > self._step - RECENT and (module := watched.ref()) is not None
-        ]
-        own = [(index, _parts(module)) for index, module in modules]
-        owned = {id(tensor) for _, parts in own for _, _, tensor in parts}
-        seen: set[int] = set()
-        for index, watched in reversed(list(enumerate(self._optimizers))):
-            optimizer = watched.ref()
-            if optimizer is None:
-                continue
-            recent = watched.step > self._step - RECENT
-            for name, tensor in parameters_of(optimizer, index):
-                if id(tensor) not in seen and (recent or id(tensor) in owned):
-                    seen.add(id(tensor))
-                    self._tell(name, tensor)
-                    yield "parameter", name, tensor
-        others = [
-            (index, _parts(module))
-            for index, other in enumerate(self._others)
-            if (module := other()) is not None
-        ]
-        for letter, some in (("m", own), ("x", others)):
-            for index, parts in some:
-                for kind, name, tensor in parts:
-                    if id(tensor) not in seen:
-                        seen.add(id(tensor))
-                        identity = f"{letter}{index}.{bare(name)}"
-                        self._tell(identity, tensor)
-                        yield kind if letter == "m" else "other", identity, tensor
-
-    def name_again(self) -> None:
-        """Tell the names of parameters and buffers once more, with the next step."""
-        self._told.clear()
-        self._named.clear()
-
-    def _tell(self, identity: str, tensor: Tensor) -> None:
-        """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
-        known = self._named.get(identity)
-        if known is not None and known() is tensor:
-            return
-        name = self._names.get(tensor, "")
-        if is_lazy(tensor):  # it has no shape yet
-            return
-        if name:
-            self._named[identity] = weakref.ref(tensor)
-        if f"{identity} {name}" not in self._told:
-            self._told.add(f"{identity} {name}")
-            self._new[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
-
-
-def _parts(module: nn.Module) -> list[tuple[str, str, Tensor]]:
-    """The parameters and then the buffers of a module, with their names."""
-    found: dict[str, dict[int, tuple[str, str, Tensor]]] = {"parameter": {}, "buffer": {}}
-    for prefix, part in module.named_modules():  # one walk for both
-        for kind, members in (("parameter", part._parameters), ("buffer", part._buffers)):
-            for name, tensor in members.items():
-                if tensor is not None:
-                    whole = f"{prefix}.{name}" if prefix else name
-                    found[kind].setdefault(id(tensor), (kind, whole, tensor))
-    return [*found["parameter"].values(), *found["buffer"].values()]
 
 
 def _learns(module: nn.Module) -> bool:

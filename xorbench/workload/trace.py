@@ -76,7 +76,7 @@ class Traced:
     def record(self, valued: range = range(0)) -> TracedEpoch:
         """Train one epoch and record it, with the values of the steps in `valued`."""
         epoch, self._valued, self._lines.lines = self.training.epoch, valued, []
-        self._listener.name_again()
+        self._listener.weights.name_again()
         try:
             trained = self.training.step()
         finally:
@@ -104,7 +104,7 @@ class Traced:
     def _listen(self, training: Training) -> None:
         spec, model, listener = training.spec, training.model, self._listener
         loss_of, tamper = spec.loss, spec.tamper
-        listener.built(spec.optimizer)
+        listener.weights.built(spec.optimizer)
 
         def batches_told(batches: Iterable[Any]) -> Iterator[Batch]:
             numbered: Iterable[Any] = tamper(batches)
