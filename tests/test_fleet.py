@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from conftest import Xorbench, with_epochs
 
-from xorbench.commands import ranks
 from xorbench.commands.atlas import is_wrong
 from xorbench.commands.fleet import LISTED, absent, other_worlds
 from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, rules
 from xorbench.fleet.atlas import Atlas
+from xorbench.fleet.belief import believed_records, called_ranks
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import between, pace
 from xorbench.fleet.records import (
@@ -417,21 +417,21 @@ def test_records_of_another_node_than_came_in_are_not_believed(nodes: list[Node]
     forged = replace(flipped(nodes[3], 2), node="n5")
     here = CheckIn(rank=3, world=8, node="n3")
     content = msgspec.json.encode([forged])
-    assert ranks.believed_records(3, msgspec.json.encode([nodes[3]]), here) == [nodes[3]]
-    bad = ranks.believed_records(3, content, here)
+    assert believed_records(3, msgspec.json.encode([nodes[3]]), here) == [nodes[3]]
+    bad = believed_records(3, content, here)
     assert isinstance(bad, Bad)
     assert (bad.node, bad.reason) == ("n3", "records of node n5, and it came in as n3")
     found = judged([*nodes[:3], *nodes[4:]], bad=[bad])
     assert said(found) == [("XB304", 3)]
     assert cordon(found) == []
-    assert isinstance(ranks.believed_records(3, content, None), Bad)
+    assert isinstance(believed_records(3, content, None), Bad)
 
 
 @pytest.mark.parametrize("members", [b"garbage", b"\xff", b'["a"]', b"[" * 100_000, b"{}"])
 def test_garbage_in_place_of_the_members_calls_nobody(members: bytes) -> None:
     """A rank goes on to its end."""
-    assert ranks.called_ranks(members) == []
-    assert ranks.called_ranks(b"[0, 3]") == [0, 3]
+    assert called_ranks(members) == []
+    assert called_ranks(b"[0, 3]") == [0, 3]
 
 
 def test_a_record_cannot_make_up_a_million_ranks(nodes: list[Node]) -> None:

@@ -4,12 +4,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,20 +19,28 @@ from xorbench.commands.run import RunRequest
 from xorbench.commands.run_outputs import RunOutcome
 from xorbench.errors import INTERRUPTED, PASSED, BadOption, XorbenchError
 from xorbench.fleet import gather
+from xorbench.fleet.belief import (
+    RankResult,
+    believed,
+    believed_records,
+    believed_replica,
+    called_ranks,
+)
+from xorbench.fleet.deadline import Deadline
 from xorbench.fleet.gather import RANK_FILE, RankInfo
-from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica, decode, name
+from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Replica, Sensors, name
 from xorbench.fleet.rendezvous import CONNECT_S, RankPlace, Rendezvous, StoreLost, place
 from xorbench.measure.nvml import Cards
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.slots import make_slots
-from xorbench.observe.files import UNDECODABLE, write_whole
+from xorbench.observe import loading
+from xorbench.observe.files import write_whole
 from xorbench.plan import parse
 from xorbench.plan.case import Case, ProcessConfig, to_dict
 from xorbench.plan.faults import read_fault
 from xorbench.plan.recipe import Recipe
 
 POLL_S: Final = 0.2
-GRACE_S: Final = 18.0  # torchrun kills half a minute after its polite signal
 COLLECTIVE_EPOCHS: Final = 5
 COLLECTIVE_BATCH: Final = 128
 REPLICATED: Final = ("training", "collective")
@@ -105,56 +111,6 @@ class Counting(Quiet):
                 act()
 
 
-# Time
-
-
-class Deadline:
-    """When waiting ends. A launcher that stops this rank, since another one died, moves it up."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._end = clock, clock() + seconds
-        self.told = False
-
-    def left_s(self) -> float:
-        """Seconds left, not below zero."""
-        return max(0.0, self._end - self._clock())
-
-    def over(self) -> bool:
-        """Whether it has come."""
-        return self.left_s() == 0
-
-    def waited(self) -> bool:
-        """Whether the ranks have had their time; of a hurry, half is kept for the rest."""
-        return self.left_s() <= (GRACE_S / 2 if self.told else 0.0)
-
-    def renew(self, seconds: float) -> None:
-        """Begin another wait, unless in a hurry."""
-        if not self.told:
-            self._end = self._clock() + seconds
-
-    @contextmanager
-    def heeding(self) -> Iterator[None]:
-        """Inside, SIGTERM leaves `GRACE_S` to end what was begun; then it is as Ctrl-C."""
-        before = signal.signal(signal.SIGTERM, self._hurry), signal.getsignal(signal.SIGALRM)
-        signal.signal(signal.SIGALRM, _interrupt)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGTERM, before[0])
-            signal.signal(signal.SIGALRM, before[1])
-
-    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.told:
-            self.told = True
-            self._end = min(self._end, self._clock() + GRACE_S)
-            signal.setitimer(signal.ITIMER_REAL, GRACE_S)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 # One rank
 
 
@@ -186,13 +142,12 @@ def take_part(
         rendezvous.put(f"here/{at.rank}", msgspec.json.encode(come))
         found = _own(fleet_request, at, owner, root)
         rendezvous.put(f"record/{at.rank}", msgspec.json.encode(found))
-        if at.rank:
-            return _follow(fleet_request, at, rendezvous, owner, root, found, deadline)
-        return _lead(fleet_request, at, rendezvous, owner, root, found, deadline, say)
+        rank = _Rank(fleet_request, at, owner, root, rendezvous, deadline)
+        return rank.follow(found) if at.rank else rank.lead(found, say)
 
 
 def _sorted(
-    found: Sequence[list[Node] | Bad | Missing],
+    found: Sequence[RankResult],
 ) -> tuple[list[Node], list[Missing], list[Bad]]:
     """What came of each rank, by kind."""
     nodes = [node for one in found if isinstance(one, list) for node in one]
@@ -236,9 +191,6 @@ STOPPED: Final = "stopped by its launcher or its user before its end"
 
 def _sensors(folder: Path) -> Any:
     """What the driver says of the run's accelerator; None of a CPU."""
-    from xorbench.fleet.records import Sensors
-    from xorbench.observe import loading
-
     info = loading.read_info(folder)
     device = info.cases[0].device
     devices = [d for w in info.processes for d in w.machine.get("devices", [])]
@@ -247,206 +199,131 @@ def _sensors(folder: Path) -> Any:
     return None if read is None else msgspec.convert(read, Sensors)
 
 
-def _follow(
-    fleet_request: FleetRequest,
-    at: RankPlace,
-    rendezvous: Rendezvous,
-    owner: RankInfo,
-    root: Path,
-    found: list[Node] | Bad,
-    deadline: Deadline,
-) -> int:
-    """Another rank than 0: take part in the collective if called, then go."""
-    called = called_ranks(_awaited(rendezvous, "members", deadline))
-    if at.rank in called and isinstance(found, list):
-        part = _replicate(fleet_request, at, owner, root, found, called, deadline)
-        rendezvous.put(f"replica/{at.rank}", msgspec.json.encode(part))
-    return INTERRUPTED if isinstance(found, Bad) and found.reason == STOPPED else PASSED
+@dataclass(frozen=True, slots=True)
+class _Rank:
+    """One of several ranks, and what it works with once they have met."""
 
+    request: FleetRequest
+    at: RankPlace
+    owner: RankInfo
+    root: Path
+    rendezvous: Rendezvous
+    deadline: Deadline
 
-def called_ranks(members: bytes | None) -> list[int]:
-    """The ranks that rank 0 calls; what is no such list calls nobody."""
-    try:
-        return msgspec.json.decode(members, type=list[int]) if members else []
-    except UNDECODABLE:
-        return []
+    def follow(self, found: list[Node] | Bad) -> int:
+        """Another rank than 0: take part in the collective if called, then go."""
+        called = called_ranks(self._awaited("members"))
+        if self.at.rank in called and isinstance(found, list):
+            part = self._replicate(found, called)
+            self.rendezvous.put(f"replica/{self.at.rank}", msgspec.json.encode(part))
+        return INTERRUPTED if isinstance(found, Bad) and found.reason == STOPPED else PASSED
 
+    def lead(self, own: list[Node] | Bad, say: Callable[[str], None]) -> RunOutcome:
+        """Rank 0: collect until all have spoken or the deadline is there, then judge."""
+        found: dict[int, RankResult] = {0: own}
+        others = range(1, self.at.world)
+        replicas: list[Replica] = []
+        called: list[int] = []
+        interrupted = False
+        try:
+            for rank, content in self._collected("record", others, self.deadline.waited):
+                found[rank] = believed_records(rank, content, self._check_in(rank))
+            self.deadline.renew(2 * self.request.timeout_s)  # who waits in vain still says so
+            called = sorted(rank for rank, one in found.items() if isinstance(one, list))
+            called = called if self.request.collective and len(called) > 1 and 0 in called else []
+            self.rendezvous.put("members", msgspec.json.encode(called))
+            if called and isinstance(own, list):
+                replicas.append(self._replicate(own, called))
+                there = [rank for rank in called if rank]
+                for rank, content in self._collected("replica", there, self.deadline.over):
+                    replicas.append(believed_replica(rank, content, found) or _silent(rank, found))
+        except StoreLost as error:
+            say(error.message)
+        except KeyboardInterrupt:
+            interrupted = True
+            say("stopped: judged is what came until now")
+        heard = {one.rank for one in replicas}
+        replicas += [_silent(rank, found) for rank in called if rank not in heard]
+        for rank in others:
+            if rank not in found:
+                found[rank] = self._missing(rank)
+                say(f"rank {rank} is missing")
+        results = _sorted(list(found.values()))
+        out, thresholds = self.request.out, self.request.thresholds
+        return conclude(out, thresholds, *results, replicas, interrupted=interrupted)
 
-def _awaited(rendezvous: Rendezvous, key: str, deadline: Deadline) -> bytes | None:
-    while not deadline.over():
-        content = rendezvous.get(key)
-        if content is not None:
-            return content
-        time.sleep(POLL_S)
-    return None
-
-
-# Rank 0
-
-
-def _lead(
-    fleet_request: FleetRequest,
-    at: RankPlace,
-    rendezvous: Rendezvous,
-    owner: RankInfo,
-    root: Path,
-    own: list[Node] | Bad,
-    deadline: Deadline,
-    say: Callable[[str], None],
-) -> RunOutcome:
-    """Collect until all have spoken or the deadline is there, then judge what there is."""
-    found: dict[int, list[Node] | Bad | Missing] = {0: own}
-    others = range(1, at.world)
-    replicas: list[Replica] = []
-    called: list[int] = []
-    interrupted = False
-    try:
-        for rank, content in _collected(rendezvous, "record", others, deadline.waited):
-            found[rank] = believed_records(rank, content, _check_in(rendezvous, rank))
-        deadline.renew(2 * fleet_request.timeout_s)  # a rank that waits in vain still says so
-        called = sorted(rank for rank, one in found.items() if isinstance(one, list))
-        called = called if fleet_request.collective and len(called) > 1 and 0 in called else []
-        rendezvous.put("members", msgspec.json.encode(called))
-        if called and isinstance(own, list):
-            replicas.append(_replicate(fleet_request, at, owner, root, own, called, deadline))
-            there = [rank for rank in called if rank]
-            for rank, content in _collected(rendezvous, "replica", there, deadline.over):
-                replicas.append(_believed_replica(rank, content, found) or _silent(rank, found))
-    except StoreLost as error:
-        say(error.message)
-    except KeyboardInterrupt:
-        interrupted = True
-        say("stopped: judged is what came until now")
-    heard = {one.rank for one in replicas}
-    replicas += [_silent(rank, found) for rank in called if rank not in heard]
-    for rank in others:
-        if rank not in found:
-            found[rank] = _missing(rendezvous, rank, fleet_request.deadline_s)
-            say(f"rank {rank} is missing")
-    return conclude(
-        fleet_request.out,
-        fleet_request.thresholds,
-        *_sorted(list(found.values())),
-        replicas,
-        interrupted=interrupted,
-    )
-
-
-def _collected(
-    rendezvous: Rendezvous, kind: str, ranks: Sequence[int], over: Callable[[], bool]
-) -> Iterator[tuple[int, bytes]]:
-    """What each rank puts under a name, as it comes, until all have or the time is up."""
-    waiting = list(ranks)
-    while waiting:
-        last = over()
-        for rank in list(waiting):
-            content = rendezvous.get(f"{kind}/{rank}")
+    def _awaited(self, key: str) -> bytes | None:
+        while not self.deadline.over():
+            content = self.rendezvous.get(key)
             if content is not None:
-                waiting.remove(rank)
-                yield rank, content
-        if last:
-            return
-        time.sleep(POLL_S if waiting else 0)
-
-
-def believed_records(rank: int, content: bytes, here: CheckIn | None) -> list[Node] | Bad:
-    """A rank's records, each believed only if it is of the schema, that rank, and its node.
-
-    The node is that of its check-in: nobody can have another node cordoned.
-    """
-    sender = f"rank {rank}"
-    if len(content) > gather.LARGEST_RECORDS:
-        reason = f"{len(content):,} bytes are more than {gather.LARGEST_RECORDS:,}"
-        return Bad(sender=sender, rank=rank, reason=reason)
-    try:
-        nodes = msgspec.json.decode(content, type=list[Node] | Bad)
-    except UNDECODABLE as error:
-        return Bad(sender=sender, rank=rank, reason=f"not a record of this schema: {error}"[:500])
-    if isinstance(nodes, Bad):
-        return msgspec.structs.replace(nodes, sender=sender, rank=rank)
-    if not nodes or any(node.rank != rank for node in nodes):
-        return Bad(sender=sender, rank=rank, reason="records of another rank, or none")
-    others = sorted({node.node for node in nodes if here is None or node.node != here.node})
-    if others:
-        came = "it never came in" if here is None else f"it came in as {here.node}"
-        reason = f"records of node {', '.join(others)[:200]}, and {came}"
-        return Bad(sender=sender, rank=rank, node=here.node if here else "", reason=reason)
-    return nodes
-
-
-def _check_in(rendezvous: Rendezvous, rank: int) -> CheckIn | None:
-    """Where a rank said it was when it came, if it came."""
-    try:
-        content = rendezvous.get(f"here/{rank}")
-    except StoreLost:
+                return content
+            time.sleep(POLL_S)
         return None
-    return _believed(rank, content, CheckIn) if content is not None else None
+
+    def _collected(
+        self, kind: str, ranks: Sequence[int], over: Callable[[], bool]
+    ) -> Iterator[tuple[int, bytes]]:
+        """What each rank puts under a name, as it comes, until all have or the time is up."""
+        waiting = list(ranks)
+        while waiting:
+            last = over()
+            for rank in list(waiting):
+                content = self.rendezvous.get(f"{kind}/{rank}")
+                if content is not None:
+                    waiting.remove(rank)
+                    yield rank, content
+            if last:
+                return
+            time.sleep(POLL_S if waiting else 0)
+
+    def _check_in(self, rank: int) -> CheckIn | None:
+        """Where a rank said it was when it came, if it came."""
+        try:
+            content = self.rendezvous.get(f"here/{rank}")
+        except StoreLost:
+            return None
+        return believed(rank, content, CheckIn) if content is not None else None
+
+    def _missing(self, rank: int) -> Missing:
+        """A rank that gave no record: where it said it was, if it ever came."""
+        here = self._check_in(rank)
+        if here is None:
+            why = f"never came within {self.request.deadline_s:g} s"
+            return Missing(rank=rank, why=why, came=False)
+        why = "came, and gave no result in time: it crashed, hangs, or is slow beyond the deadline"
+        return Missing(rank=rank, node=here.node, why=why, came=True)
+
+    def _replicate(self, nodes: Sequence[Node], members: Sequence[int]) -> Replica:
+        """Train as one of the members, in a fresh process; what goes wrong is its record too."""
+        request, at, node = self.request, self.at, self.owner.node
+        slot = make_slots([ProcessConfig()], 1)[0]
+        folder = self.root / "collective"
+        folder.mkdir(parents=True, exist_ok=True)
+        limit_s = max(1.0, min(request.timeout_s, self.deadline.left_s()))
+        start = starter(lambda process: folder / f"{process}.log", limit_s, "collective")
+        case, recipe = shared_case(request.recipe, len(members), nodes[0].device)
+        faults = [read_fault(text) for text in injected(request.faults, at.rank).run]
+        try:
+            with running([slot], start):
+                answer = slot.ask(
+                    "replicate",
+                    store=[at.host, at.port],
+                    index=members.index(at.rank),
+                    members=len(members),
+                    timeout_s=limit_s,
+                    case=to_dict(case),
+                    recipe=to_dict(recipe),
+                    faults=[fault.to_dict() for fault in faults if fault.kind in REPLICATED],
+                )
+            return msgspec.convert({"rank": at.rank, "node": node, **answer}, Replica)
+        except (ProcessDied, OperationFailed, BadOption, msgspec.ValidationError) as error:
+            return Replica(rank=at.rank, node=node, failed=str(error)[:500])
 
 
-def _believed_replica(
-    rank: int, content: bytes, found: dict[int, list[Node] | Bad | Missing]
-) -> Replica | None:
-    """A rank's part in the collective, if it is of the node that its records are of."""
-    replica, of_rank = _believed(rank, content, Replica), found[rank]
-    same = replica and isinstance(of_rank, list) and replica.node == of_rank[0].node
-    return replica if same else None
-
-
-def _believed(rank: int, content: bytes, kind: type[Record]) -> Record | None:
-    read = decode(content, kind)
-    return None if isinstance(read, str) or getattr(read, "rank", None) != rank else read
-
-
-def _silent(rank: int, found: dict[int, list[Node] | Bad | Missing]) -> Replica:
+def _silent(rank: int, found: Mapping[int, RankResult]) -> Replica:
     of_rank = found[rank]
     node = of_rank[0].node if isinstance(of_rank, list) else "_"
     return Replica(rank=rank, node=node, failed="no result of the collective check in time")
-
-
-def _missing(rendezvous: Rendezvous, rank: int, deadline_s: float) -> Missing:
-    """A rank that gave no record: where it said it was, if it ever came."""
-    here = _check_in(rendezvous, rank)
-    if here is None:
-        return Missing(rank=rank, why=f"never came within {deadline_s:g} s", came=False)
-    why = "came, and gave no result in time: it crashed, hangs, or is slow beyond the deadline"
-    return Missing(rank=rank, node=here.node, why=why, came=True)
-
-
-# The collective
-
-
-def _replicate(
-    fleet_request: FleetRequest,
-    at: RankPlace,
-    owner: RankInfo,
-    root: Path,
-    nodes: Sequence[Node],
-    members: Sequence[int],
-    deadline: Deadline,
-) -> Replica:
-    """Train as one of the members, in a fresh process; what goes wrong is its record too."""
-    slot = make_slots([ProcessConfig()], 1)[0]
-    folder = root / "collective"
-    folder.mkdir(parents=True, exist_ok=True)
-    limit_s = max(1.0, min(fleet_request.timeout_s, deadline.left_s()))
-    start = starter(lambda process: folder / f"{process}.log", limit_s, "collective")
-    case, recipe = shared_case(fleet_request.recipe, len(members), nodes[0].device)
-    faults = [read_fault(text) for text in injected(fleet_request.faults, at.rank).run]
-    try:
-        with running([slot], start):
-            answer = slot.ask(
-                "replicate",
-                store=[at.host, at.port],
-                index=members.index(at.rank),
-                members=len(members),
-                timeout_s=limit_s,
-                case=to_dict(case),
-                recipe=to_dict(recipe),
-                faults=[fault.to_dict() for fault in faults if fault.kind in REPLICATED],
-            )
-        return msgspec.convert({"rank": at.rank, "node": owner.node, **answer}, Replica)
-    except (ProcessDied, OperationFailed, BadOption, msgspec.ValidationError) as error:
-        return Replica(rank=at.rank, node=owner.node, failed=str(error)[:500])
 
 
 def shared_case(recipe: Recipe, members: int, device: str) -> tuple[Case, Recipe]:
