@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from xorbench.commands.fleet import FleetOptions, conclude, read_fleet
+from xorbench.commands.fleet import FleetReferences, conclude, read_fleet
 from xorbench.fleet import gather
 from xorbench.fleet.records import Bad, Missing, Node, Wrong, decode
 
@@ -122,7 +122,7 @@ def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -
     """Decode, judge and report a synthetic fleet; compare the findings with the injections."""
     injected, records = fleet(real, size, each, seed)
     sent = list(records)
-    thresholds = FleetOptions("bench/fleet_scale.py", threshold=threshold).read()
+    references = FleetReferences("bench/fleet_scale.py", threshold)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         nodes, missing, bad = [], [], []
@@ -135,7 +135,7 @@ def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -
                 bad.append(Bad(sender=f"rank {rank}", rank=rank, reason=read))
             else:
                 nodes.append(read)
-        conclude(Path(folder), thresholds, nodes, missing, bad, [])
+        conclude(Path(folder), references, nodes, missing, bad, [])
         wall_s = time.perf_counter() - start
         found = [f for f in read_fleet(Path(folder)).findings if f.severity != "note"]
     accused = {f.rank for f in found}

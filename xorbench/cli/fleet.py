@@ -52,23 +52,19 @@ def fleet(**options: Any) -> int:
     from xorbench.commands import fleet as command
 
     out = root_of(options["out"])
-    fleet_options = command.FleetOptions(
-        command=command_line(anonymous=False),
-        threshold=parse.real("--slow-threshold", options["slow_threshold"], 1, 1e6),
-        atlas=_path(options["atlas"]),
-        baseline=_path(options["baseline"]),
-    )
+    threshold = parse.real("--slow-threshold", options["slow_threshold"], 1, 1e6)
     if options["merge"] != bool(options["folders"]):
         raise BadOption("--merge: needs the run folders to judge", "fleet --merge DIR …")
-    thresholds = fleet_options.read()
+    files = _path(options["atlas"]), _path(options["baseline"])
+    references = command.read_references(command_line(anonymous=False), threshold, *files)
     if not options["merge"]:
-        return _take_part(options, out, thresholds)
+        return _take_part(options, out, references)
     exports = exports_of(options)
-    outcome = command.merge([Path(folder) for folder in options["folders"]], out, thresholds)
+    outcome = command.merge([Path(folder) for folder in options["folders"]], out, references)
     return print_outcome(outcome, options["as_json"], exports)
 
 
-def _take_part(options: dict[str, Any], out: Path, thresholds: Any) -> int:
+def _take_part(options: dict[str, Any], out: Path, references: Any) -> int:
     """Do this rank's share; only rank 0 has something to show."""
     from xorbench.commands import ranks as command
 
@@ -77,9 +73,8 @@ def _take_part(options: dict[str, Any], out: Path, thresholds: Any) -> int:
     fleet_request = command.FleetRequest(
         recipe=recipe_of(options, RECIPE_OPTIONS),
         axes={"batch_size": batches, "pin_memory": (False,), "drop_last": (True,)},
-        command=thresholds.fleet_options.command,
         out=out,
-        thresholds=thresholds,
+        references=references,
         processes_per_config=parse.integer("--processes", options["processes"], 1, 64),
         timeout_s=timeout_of(options),
         deadline_s=parse.positive("--deadline", options["deadline"], 1e7),

@@ -13,6 +13,7 @@ from xorbench import __version__
 from xorbench.commands.run_outputs import RunOutcome
 from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, pace, rules
+from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
 from xorbench.judge.verdicts import exit_code
@@ -26,29 +27,23 @@ NAME: Final = "fleet.json"
 
 
 @dataclass(frozen=True, slots=True)
-class FleetOptions:
-    """What a fleet is checked against beside its own majority."""
+class FleetReferences:
+    """What a fleet is compared with beside its own majority, and the command that asks for it."""
 
     command: str
     threshold: float = pace.THRESHOLD
-    atlas: Path | None = None
-    baseline: Path | None = None
-
-    def read(self) -> "FleetThresholds":
-        """The files, before any work. Raises `BadFile`, `BadOption`."""
-        if self.atlas is not None and not self.atlas.is_file():
-            raise BadOption(f"--atlas: no file {str(self.atlas)!r}", "atlas add RUN begins one")
-        known = atlas.load(self.atlas) if self.atlas else None
-        return FleetThresholds(self, known, read_fleet(self.baseline) if self.baseline else None)
+    atlas: Atlas | None = None
+    baseline: Fleet | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FleetThresholds:
-    """The same, read."""
-
-    fleet_options: FleetOptions
-    atlas: atlas.Atlas | None
-    baseline: Fleet | None
+def read_references(
+    command: str, threshold: float, atlas_file: Path | None, baseline: Path | None
+) -> FleetReferences:
+    """Read the files before any work. Raises `BadFile`, `BadOption`."""
+    if atlas_file is not None and not atlas_file.is_file():
+        raise BadOption(f"--atlas: no file {str(atlas_file)!r}", "atlas add RUN begins one")
+    known = atlas.load(atlas_file) if atlas_file else None
+    return FleetReferences(command, threshold, known, read_fleet(baseline) if baseline else None)
 
 
 def read_fleet(path: Path) -> Fleet:
@@ -57,7 +52,7 @@ def read_fleet(path: Path) -> Fleet:
     return decoded(read_bytes(file), Fleet, file, "give the fleet.json of a fleet")
 
 
-def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> RunOutcome:
+def merge(folders: Sequence[Path], out: Path, references: FleetReferences) -> RunOutcome:
     """Judge any set of run folders by the rules of a live fleet; no torch.
 
     Raises `BadOption` where there is a report of a fleet already.
@@ -73,7 +68,7 @@ def merge(folders: Sequence[Path], out: Path, thresholds: FleetThresholds) -> Ru
         else:
             nodes += read
     bad += other_worlds(nodes)
-    return conclude(out, thresholds, nodes, absent(nodes, bad), bad, [])
+    return conclude(out, references, nodes, absent(nodes, bad), bad, [])
 
 
 def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
@@ -116,7 +111,7 @@ def other_worlds(nodes: Sequence[Node]) -> list[Bad]:
 
 def conclude(
     out: Path,
-    thresholds: FleetThresholds,
+    references: FleetReferences,
     nodes: Sequence[Node],
     missing: Sequence[Missing],
     bad: Sequence[Bad],
@@ -130,16 +125,16 @@ def conclude(
         missing,
         bad,
         replicas,
-        atlas=thresholds.atlas.digests if thresholds.atlas else None,
-        baseline=thresholds.baseline,
-        threshold=thresholds.fleet_options.threshold,
+        atlas=references.atlas.digests if references.atlas else None,
+        baseline=references.baseline,
+        threshold=references.threshold,
     )
     found = rules.judge(fleet_data)
     verdicts = rules.verdicts(fleet_data, found)
     fleet = Fleet(
         xorbench_version=__version__,
         id=out.resolve().name,
-        command=thresholds.fleet_options.command,
+        command=references.command,
         judged=now(),
         exit_code=exit_code(verdicts, interrupted=interrupted),
         findings=found,

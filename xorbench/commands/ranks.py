@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from xorbench.commands import run as running_one
-from xorbench.commands.fleet import FleetThresholds, conclude
+from xorbench.commands.fleet import FleetReferences, conclude
 from xorbench.commands.processes import running, starter
 from xorbench.commands.progress import Quiet
 from xorbench.commands.run import RunRequest
@@ -58,9 +58,8 @@ class FleetRequest:
 
     recipe: Recipe
     axes: dict[str, tuple[Any, ...]]
-    command: str
     out: Path
-    thresholds: FleetThresholds
+    references: FleetReferences
     processes_per_config: int = 1
     timeout_s: float = 120.0
     deadline_s: float = 600.0
@@ -136,7 +135,7 @@ def take_part(
     with deadline.heeding():
         if at.world == 1:
             found = _own(fleet_request, at, owner, root)
-            return conclude(fleet_request.out, fleet_request.thresholds, *_sorted([found]), [])
+            return conclude(fleet_request.out, fleet_request.references, *_sorted([found]), [])
         rendezvous = Rendezvous(at)
         come = CheckIn(rank=at.rank, world=at.world, node=owner.node)
         rendezvous.put(f"here/{at.rank}", msgspec.json.encode(come))
@@ -163,7 +162,7 @@ def _own(
     request = RunRequest(
         recipe=fleet_request.recipe,
         axes=fleet_request.axes,
-        command=fleet_request.command,
+        command=fleet_request.references.command,
         root=root,
         quick=True,
         processes_per_config=fleet_request.processes_per_config,
@@ -249,8 +248,8 @@ class _Rank:
                 found[rank] = self._missing(rank)
                 say(f"rank {rank} is missing")
         results = _sorted(list(found.values()))
-        out, thresholds = self.request.out, self.request.thresholds
-        return conclude(out, thresholds, *results, replicas, interrupted=interrupted)
+        out, references = self.request.out, self.request.references
+        return conclude(out, references, *results, replicas, interrupted=interrupted)
 
     def _awaited(self, key: str) -> bytes | None:
         while not self.deadline.over():
