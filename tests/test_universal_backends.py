@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from universal_faults import fuses, recompiled
 
 from xorbench.errors import BadOption
 from xorbench.universal import numba_backend, numba_math, numba_single, numpy_backend, torch_backend
@@ -125,21 +126,21 @@ def test_results_have_the_stated_types(name: str) -> None:
 
 def test_numba_kernel_has_no_fused_multiply_add() -> None:
     """The machine code of the whole training, compiled as it is used, fuses nothing."""
-    kernel = numba_math.recompiled(vars(numba_backend))
+    kernel = recompiled(vars(numba_backend))
     numba_backend.train(SHORT, [0], kernel=kernel)
-    assert not numba_math.fuses(kernel)
-    single = numba_math.recompiled(vars(numba_single))
+    assert not fuses(kernel)
+    single = recompiled(vars(numba_single))
     numba_single.NumbaStepper(SHORT, 0, single).epoch()
-    assert not numba_math.fuses(single)
+    assert not fuses(single)
 
 
 def test_a_fused_single_kernel_has_other_bits() -> None:
     """The digests tell whether the compiler may contract the kernel of one model."""
-    kernel = numba_math.recompiled(vars(numba_single), fastmath={"contract"})
+    kernel = recompiled(vars(numba_single), fastmath={"contract"})
     fused, plain = (numba_single.NumbaStepper(SHORT, 0, *one) for one in ((kernel,), ()))
     for stepper in (fused, plain):
         stepper.advance(SHORT.epochs)
-    if not numba_math.fuses(kernel):
+    if not fuses(kernel):
         pytest.skip("this instruction set has no fused multiply-add")
     assert fused.weights.tobytes() != plain.weights.tobytes()
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from universal_faults import flushing_subnormals
 
 from xorbench.universal import golden, probe, torch_backend
 from xorbench.universal.backends import BACKENDS
@@ -112,7 +113,7 @@ def test_backend_passes_every_case(name: str) -> None:
 
 def test_flushing_of_subnormals_is_caught_and_named() -> None:
     """With torch.set_flush_denormal(True) the subnormal group fails, alone, and names its cases."""
-    with torch_backend.flushing_subnormals() as possible:
+    with flushing_subnormals() as possible:
         if not possible:
             pytest.skip("this processor cannot flush subnormals")
         probed = {one.group: one for one in probe.probe(torch_backend.evaluate)}
@@ -123,7 +124,7 @@ def test_flushing_of_subnormals_is_caught_and_named() -> None:
 
 def test_flushing_ends_with_its_block() -> None:
     """The setting is the processor's; it must not outlive the fault."""
-    with torch_backend.flushing_subnormals():
+    with flushing_subnormals():
         pass
     assert all(one.passed for one in probe.probe(torch_backend.evaluate))
 

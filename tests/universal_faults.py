@@ -6,15 +6,17 @@ digest after each step saw and those that later rounding absorbed.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from xorbench.errors import CHECK_FAILED, PASSED
 from xorbench.universal import golden, numpy_backend, spec
@@ -168,22 +170,55 @@ def reciprocal(evaluate: Evaluate) -> Evaluate:
 # ----------------------------------------------------------------------- faults of the compiler
 
 
+def recompiled(module: dict[str, Any], **changes: Any) -> Any:
+    """A kernel's ``_train`` compiled anew with other options of ``numba.njit``.
+
+    ``module`` holds the names of its module.
+    """
+    import numba
+
+    from xorbench.universal import numba_math
+
+    namespace = {**vars(numba_math), **module}
+    names = [name for name, value in namespace.items() if hasattr(value, "py_func")]
+    for name in names:
+        code = namespace[name].py_func.__code__
+        plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
+        namespace[name] = numba.njit(**{**numba_math.OPTIONS, **changes})(plain)
+    return namespace["_train"]
+
+
+def fuses(kernel: Any) -> bool:
+    """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
+    code = "\n".join(kernel.inspect_asm().values())
+    return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM
+
+
 def contracted_kernel() -> str | None:
     """Compile the kernel with leave to contract, and train with it."""
-    from xorbench.universal import numba_backend, numba_math
+    from xorbench.universal import numba_backend
 
-    kernel = numba_math.recompiled(vars(numba_backend), fastmath={"contract"})
+    kernel = recompiled(vars(numba_backend), fastmath={"contract"})
     caught = in_epoch_digests(partial(numba_backend.train, kernel=kernel))
-    if caught is None and not numba_math.fuses(kernel):
+    if caught is None and not fuses(kernel):
         raise CannotInject("this instruction set has no fused multiply-add")
     return caught
+
+
+@contextmanager
+def flushing_subnormals() -> Iterator[bool]:
+    """Have the processor flush subnormals for a while; gives whether it can."""
+    try:
+        yield torch.set_flush_denormal(True)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def processor_flushing() -> str | None:
     """Have the processor itself flush subnormals, as torch can switch on, and probe torch."""
     from xorbench.universal import torch_backend
 
-    with torch_backend.flushing_subnormals() as possible:
+    with flushing_subnormals() as possible:
         if not possible:
             raise CannotInject("this processor cannot flush subnormals")
         return in_probe(torch_backend.evaluate)

@@ -12,9 +12,7 @@ file touch those of the kernels, or the old arithmetic goes on in them; an insta
 folder that processes run in, are new as a whole.
 """
 
-import re
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numba
@@ -195,26 +193,3 @@ def bit_reversed(m: int) -> Integers:
     while len(order) < m:
         order = np.concatenate([2 * order, 2 * order + 1])
     return order
-
-
-# --------------------------------------------------------------------------------- faults
-
-
-def recompiled(module: dict[str, Any], **changes: Any) -> TrainKernel:
-    """A kernel's ``_train`` compiled anew with other options of ``numba.njit``, to inject faults.
-
-    ``module`` holds the names of its module.
-    """
-    namespace = {**globals(), **module}
-    names = [name for name, value in namespace.items() if hasattr(value, "py_func")]
-    for name in names:
-        code = namespace[name].py_func.__code__
-        plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
-        namespace[name] = numba.njit(**{**OPTIONS, **changes})(plain)
-    return cast(TrainKernel, namespace["_train"])
-
-
-def fuses(kernel: TrainKernel) -> bool:
-    """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
-    code = "\n".join(cast(Any, kernel).inspect_asm().values())
-    return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM

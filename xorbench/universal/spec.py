@@ -22,7 +22,6 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 Bits: TypeAlias = npt.NDArray[np.uint32]
 """Bit patterns of float32 numbers."""
 
-WORD_MASK: Final = 2**64 - 1
 GOLDEN_GAMMA: Final = 0x9E3779B97F4A7C15
 MIX_1: Final = 0xBF58476D1CE4E5B9
 MIX_2: Final = 0x94D049BB133111EB

@@ -9,8 +9,7 @@ device reads it as float32 or as float64; ``x + y`` and ``x - y`` carry a factor
 which is exact.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -215,12 +214,3 @@ def evaluate(operation: str, a: Bits, b: Bits, c: Bits, *, device: str = "cpu") 
         result = result.float()
     bits: Bits = result.cpu().numpy().view(np.uint32)
     return bits
-
-
-@contextmanager
-def flushing_subnormals() -> Iterator[bool]:
-    """Have the processor flush subnormals for a while, to inject a fault; gives whether it can."""
-    try:
-        yield torch.set_flush_denormal(True)
-    finally:
-        torch.set_flush_denormal(False)
