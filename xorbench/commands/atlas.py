@@ -13,7 +13,7 @@ from xorbench.observe.folders import find
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What adding a run came to, training by training, and the exit code."""
+    """The outcome of adding each training of a run, and the exit code."""
 
     changes: list[AtlasChange]
     exit_code: int

@@ -19,14 +19,14 @@ from xorbench.plan.faults import read_fault
 if TYPE_CHECKING:
     from xorbench.commands.canary import CanaryRequest
 
-SLICE_S: Final = 2.0  # how long a process works before it tells
+SLICE_S: Final = 2.0  # how long a process works before it reports
 TOLD_EVERY_S: Final = 10.0
 THREADS: Final = ProcessConfig(threads=None)
 """The burn-in takes all the processors: PyTorch's own choice of threads."""
 
 
 class BurnIn:
-    """What the devices have found so far; `say` is told each mismatch at once."""
+    """What the devices have found so far; `say` is called with each mismatch at once."""
 
     def __init__(self, request: "CanaryRequest", say: Callable[[str], None]) -> None:
         self._request, self._say = request, say

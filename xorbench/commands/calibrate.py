@@ -1,4 +1,4 @@
-"""`calibrate`: what the runs of this machine differ by from one to the next."""
+"""`calibrate`: how much runs of unchanged code differ on this machine."""
 
 import tempfile
 from collections.abc import Callable
@@ -32,10 +32,10 @@ class CalibrateRequest:
 
 
 def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrated | None:
-    """Make the runs, save what they differ by; None where it was interrupted.
+    """Make the runs, save their scatter; None where it was interrupted.
 
     The runs are made one after the other in a folder of their own, which is taken away. Raises
-    `NotCalibrated` where they do not tell.
+    `NotCalibrated` where the scatter cannot be computed from them.
     """
     scatters.load(request.root)  # what could not be read could not be added to
     request.root.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ class CanaryRequest:
 
 @dataclass(frozen=True, slots=True)
 class CanaryOutcome:
-    """The verdicts, what they were found on, and the exit code they come to."""
+    """The verdicts, what they were found on, and the exit code."""
 
     verdicts: list[Verdict]
     machine: dict[str, Any]
@@ -67,7 +67,7 @@ class CanaryOutcome:
 
 
 def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
-    """Check every device in a fresh process; `say` is told each mismatch of a burn-in at once.
+    """Check every device in a fresh process; `say` gets each mismatch of a burn-in at once.
 
     Ctrl-C or a polite kill ends it with what was found until then.
     """
@@ -188,7 +188,7 @@ class _Canary:
                 self._begin_times(device)
             times_s = self._timer.process.answer()["calibrations_s"]
         except (ProcessDied, OperationFailed) as error:
-            if device in self.usable:  # else it is told already
+            if device in self.usable:  # else it is reported already
                 self.usable.remove(device)
                 self.verdicts.append(judge.broken(device, str(error)))
             return

@@ -140,7 +140,7 @@ def exit_code(found: judge.Comparison | AxisComparison) -> int:
 
 
 def verdicts(found: judge.Comparison | AxisComparison) -> list[Verdict]:
-    """What it came to, case by case."""
+    """The verdict of each case."""
     return by_verdicts(found) if isinstance(found, AxisComparison) else judge.verdicts(found)
 
 

@@ -16,7 +16,7 @@ from xorbench.plan import kernels
 
 
 def diff(a: str, b: str) -> tuple[Conclusion, int] | None:
-    """What comparing the traces came to, and the exit code; None where neither is one.
+    """The result of comparing the traces, and the exit code; None where neither is one.
 
     Raises `BadOption` where only one is the trace of a program.
     """

@@ -1,4 +1,4 @@
-"""`fleet`: many ranks, each with its own run; together they tell who is odd."""
+"""`fleet`: many ranks, each with its own run; comparing them shows which one differs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -51,7 +51,7 @@ class Bar:
 class Lines:
     """A plain line every ten seconds; for logs and pipes.
 
-    The time left is told from the second epoch on: what precedes the first is no training.
+    The time left is shown from the second epoch on: what precedes the first is no training.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

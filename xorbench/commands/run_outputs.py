@@ -11,9 +11,9 @@ from xorbench.report.text import to_csv
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunOutcome:
-    """What a run or a sweep came to: where its files are, its report, the exit code.
+    """The folder of a run or a sweep, its report, and the exit code.
 
-    What several runs came to together has no folder.
+    A comparison of several runs has no folder.
     """
 
     folder: Path | None

@@ -35,7 +35,7 @@ class Atlas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AtlasChange(NamedTuple):
-    """What adding a training to the atlas came to: `known`, `new` or `other bits`."""
+    """The outcome of adding a training to the atlas: `known`, `new` or `other bits`."""
 
     key: str
     training: str

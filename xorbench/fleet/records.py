@@ -1,4 +1,4 @@
-"""What one rank tells of itself, and what is found of them all: frozen, versioned, bounded.
+"""What one rank reports of itself, and what is found of them all: frozen, versioned, bounded.
 
 These cross from machine to machine as JSON, so that every text has a length and every number a
 range: what does not fit is a finding about who sent it. Times are seconds.
@@ -142,7 +142,7 @@ class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         ulps: how far the final weights lie from those of one process that trained the same global
-            batches, told by the rank that trained them so.
+            batches, reported by the rank that trained them so.
         checked: how many results of collectives were compared with their right answer; `wrong`
             are those that differ, `unavailable` what the backend lacks.
     """

@@ -14,7 +14,7 @@ class WithBaseline:
     Attributes:
         name: of the baseline.
         started: when the baseline was run.
-        found: what comparing came to.
+        found: the result of the comparison.
         is_same_machine: whether both ran on one.
         is_asked: whether the run was to be judged by it, so that it counts for the exit code.
     """
@@ -36,7 +36,7 @@ class WithBaseline:
 
     @property
     def sentence(self) -> str:
-        """What it came to, with the ratio that decides."""
+        """The result in words, with the ratio that decides."""
         whose = "this machine's baseline" if self.is_same_machine else "baseline"
         return _said(self.found, f"{whose} {self.name} of {self.started[:10]}")
 
@@ -67,7 +67,7 @@ def _said(found: Comparison, baseline: str) -> str:
 
 
 def _why_open(found: Comparison) -> str:
-    """What a comparison lacks that came to no answer."""
+    """Why a comparison is inconclusive."""
     if found.lost:
         return f"{', '.join(found.lost)} did not come to an end"
     if found.untimed:

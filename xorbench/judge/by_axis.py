@@ -52,9 +52,10 @@ class AxisPair(Struct, frozen=True, kw_only=True):
 
 
 class AxisComparison(Struct, frozen=True, kw_only=True):
-    """What comparing the values of one setting came to.
+    """The result of comparing the values of one setting.
 
-    `lost` was planned and not finished, `untimed` was, and none of its times can be believed.
+    `lost` are the cases that were planned and not finished; `untimed` were finished, and none of
+    their times can be believed.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -15,7 +15,7 @@ from xorbench.observe.records.golden import Golden
 
 @dataclass
 class BurnedUnit:
-    """What the burn-in of one unit of a device came to.
+    """The results of one unit of a device in a burn-in.
 
     Attributes:
         unit: such as `matmul float32 4096`.

@@ -76,7 +76,7 @@ class VariantRatio(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """What comparing B with A came to."""
+    """The result of comparing B with A."""
 
     schema_version: int = SCHEMA_VERSION
     a: str
@@ -100,7 +100,7 @@ ScatterOf = Callable[[Run, Run], RunScatter]
 
 
 def packaged(_a: Run, _b: Run) -> RunScatter:
-    """What runs differ by as it was measured on the reference machine."""
+    """The scatter of runs that was measured on the reference machine."""
     return PACKAGED
 
 
@@ -114,7 +114,7 @@ def compare(
 ) -> Comparison:
     """Judge B against A: `threshold` is a share (0.05), `machine_threshold` a ratio (1.5).
 
-    `scatter` is what the runs of the machine differ by though nothing has changed.
+    `scatter` is how much runs of unchanged code differ on the machine.
     """
     before, after = Evidence(a), Evidence(b)
     software = software_changes(a, b)

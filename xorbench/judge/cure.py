@@ -1,4 +1,4 @@
-"""How many equal pairs are evidence, and what a search for a cure came to.
+"""How many equal pairs are evidence, and the result of a search for a cure.
 
 A training whose pairs of runs diverge with probability p gives n equal pairs with probability
 (1 - p)^n. A set of switches counts as a cure after so many that this is at most 1%.
@@ -51,7 +51,7 @@ class SwitchTried:
 
 @dataclass(slots=True)
 class CureSearch:
-    """What a search came to, as far as it went.
+    """The result of a search, which may have been stopped early.
 
     Attributes:
         sides: how many commands there are.

@@ -90,7 +90,7 @@ class Divergence:
         inputs: the digests of points and initial weights on both sides.
         epochs: how many epochs both sides have digests of.
         epoch: the first of them that differs.
-        replays: what training both sides again came to, or why it was not done.
+        replays: the result of training both sides again, or why it was not done.
         transient: a side that does not reproduce its record, and where.
         commands: what would give the missing values.
     """

@@ -89,7 +89,7 @@ class Evidence:
         return {(tuple(line.key), line.epochs_sha256): line for line in self.run.float64}
 
     def common_model(self, a: str, b: str) -> str:
-        """The model that both accelerators are of; empty where they are not, or nothing tells."""
+        """The model that both accelerators are of; empty where they are not, or it is unknown."""
         models = {self._models.get(with_index(device), "") for device in (a, b)}
         return models.pop() if len(models) == 1 else ""
 

@@ -21,11 +21,11 @@ class Exhausted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the search came to.
+    """The result of a search.
 
     Attributes:
         cause: differences that give A the bits of B; empty where none are known to.
-        minimal: whether the search came to its end: without any one of them B's bits are gone.
+        minimal: whether the search was completed: without any one of them B's bits are gone.
         rest: the other differences.
         rest_gives: whose bits these alone give; None where that was not tried.
     """

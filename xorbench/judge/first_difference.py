@@ -73,7 +73,7 @@ class Coverage:
         parameters, buffers: the identities that were compared.
         counts: how many events of each kind were compared.
         not_recorded: why events have no digest, and how many.
-        ended: whether both sides told their end, and so their final parameters.
+        ended: whether both records have their last line, which holds the final parameters.
         left_out: steps that one side left out, as its record was full.
         events_left_out: events that one side left out, of steps with very many.
         errors: what went wrong in the recorder.
@@ -104,7 +104,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What comparing two records came to; `first` is None where nothing differs."""
+    """The result of comparing two records; `first` is None where nothing differs."""
 
     coverage: Coverage
     first: FirstDifference | None

@@ -19,7 +19,7 @@ WORDS: Final[dict[Outcome, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One question, what it came to, and the sentence that says so."""
+    """One question, its outcome, and the sentence that explains it."""
 
     question: str
     outcome: Outcome

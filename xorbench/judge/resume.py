@@ -23,12 +23,12 @@ CUT_SHORT: Final = re.compile(
 COUNTERS: Final = "the optimizer's steps"
 MOST: Final = "most weights"
 BATCH: Final = "the batch"
-SURE: Final = (COUNTERS, MOST)  # what tells the step surely, if the weights do not
+SURE: Final = (COUNTERS, MOST)  # what identifies the step surely, if the weights do not
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What comparing a resumed training with the uninterrupted one came to.
+    """The result of comparing a resumed training with the uninterrupted one.
 
     Attributes:
         kill_after: how many steps were complete when it was killed.
@@ -42,7 +42,7 @@ class Resumed:
         unneeded: buffers that differed where it began, and nothing came of it.
         anew: whether it starts with the first weights of all.
         beyond: whether it starts with weights that the killed run never had.
-        ended: whether both runs have told their end.
+        ended: whether the records of both runs have their last line.
     """
 
     kill_after: int

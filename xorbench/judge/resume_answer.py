@@ -41,7 +41,7 @@ class KillTrial:
         saved: files that were new or changed in the folder when it was killed.
         outside: whether the training writes outside its folder.
         trouble: why there is nothing to compare.
-        resumed: what comparing came to.
+        resumed: the comparison with the uninterrupted training, if one was possible.
         rounded: the step and the half precision that the weights were rounded to, if they were.
     """
 

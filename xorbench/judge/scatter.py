@@ -1,7 +1,7 @@
-"""What the runs of one machine differ by, from one to the next, though nothing has changed.
+"""The scatter of one machine: how much its runs differ though nothing has changed.
 
-No run shows it by itself: `calibrate` makes several, some of them beside other load, and what it
-finds takes the place of what was measured on another machine.
+No run shows it by itself. `calibrate` makes several, some of them beside other load; the result
+replaces the scatter that was measured on another machine.
 """
 
 import math
@@ -29,12 +29,12 @@ LEAST_SHIFT: Final = 0.05  # of the raw calibration time under load, as a logari
 
 
 class NotCalibrated(XorbenchError):
-    """The runs do not tell what was asked of them."""
+    """The scatter cannot be computed from the runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What the runs of a machine came to.
+    """The scatter of a machine, and the measurements it was computed from.
 
     Attributes:
         scatter: what `compare` is to use.
@@ -52,7 +52,7 @@ class Calibrated:
 
 
 def calibrated(quiet: Sequence[Evidence], loaded: Sequence[Evidence], date: str) -> Calibrated:
-    """What quiet runs, and runs beside other load, of one plan and machine differ by.
+    """The scatter of quiet runs, and of runs beside other load, of one plan and machine.
 
     Raises `NotCalibrated` for too few runs, or a load that has slowed nothing down.
     """
@@ -76,7 +76,7 @@ def between_runs(runs: Sequence[Logs]) -> tuple[float, float]:
 
     The variance of the runs' means, pooled over the variants, less what their processes explain
     (one-way random effects). It is not taken to be smaller than its own standard error where there
-    is none: so few runs could not have told.
+    is none: so few runs could not show a smaller one.
     """
     names = [name for name in runs[0] if all(len(run.get(name, ())) > 1 for run in runs)]
     if not names:

@@ -28,7 +28,7 @@ Logs = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class RunScatter:
-    """What a run differs from the next by, and none of its processes shows.
+    """How much runs of unchanged code differ beyond what their processes show.
 
     Attributes:
         between: standard deviation from run to run of a normalized time (a natural logarithm).

@@ -48,7 +48,7 @@ def failed(check: str, subject: str, expected: str, actual: str, hint: str = "")
 
 
 def inconclusive(check: str, subject: str, expected: str, actual: str, hint: str) -> Verdict:
-    """It may hold or not; the hint says what would tell."""
+    """It may hold or not; the hint says what would settle it."""
     return Verdict(
         check=check,
         subject=subject,

@@ -147,7 +147,7 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
     assert supervisor.stdin
     assert supervisor.stdout
     try:
-        with contextlib.suppress(BrokenPipeError):  # it died, which is told below
+        with contextlib.suppress(BrokenPipeError):  # it died, which is reported below
             supervisor.stdin.write(json.dumps(asked).encode() + b"\n")
             supervisor.stdin.flush()
         line = supervisor.stdout.readline()

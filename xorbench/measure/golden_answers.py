@@ -32,7 +32,7 @@ def unanswered(golden: Golden) -> str:
 
 
 def unanswered_probe(found: ProbeRecord) -> str:
-    """The error in place of what a probe finds; empty where it came to its end."""
+    """The error in place of what a probe finds; empty where it was completed."""
     return _error_in(found.wrong)
 
 

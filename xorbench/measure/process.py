@@ -88,7 +88,7 @@ class Process:
         if self._requests < 0:
             raise ProcessDied("it had died before")
         self._asked += 1
-        with contextlib.suppress(BrokenPipeError):  # the answer tells
+        with contextlib.suppress(BrokenPipeError):  # the answer says so
             os.write(self._requests, protocol.request(self._asked, op, args))
 
     def answer(self) -> dict[str, Any]:

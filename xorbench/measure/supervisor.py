@@ -26,7 +26,7 @@ from xorbench.errors import why
 PR_SET_CHILD_SUBREAPER: Final = 36
 POLL_S: Final = 0.02
 GRACE_S: Final = 3.0  # for what is still alive when the command has ended
-LARGEST_LIST: Final = 20  # commands that are told
+LARGEST_LIST: Final = 20  # commands that are listed
 KILL_S: Final = 30.0  # for what has been sent SIGKILL
 RANKS_S: Final = 60.0  # for the other ranks to come to the step at which the first has stopped
 

@@ -72,7 +72,7 @@ def names_here() -> Names:
 
 
 def names_in(record: Mapping[str, Any]) -> Names:
-    """The same of the machine that wrote a `run.json`, as far as it tells, and of this one."""
+    """The same of this machine and, as far as it is recorded, of the one of a `run.json`."""
     here, text = names_here(), repr(record)
     hosts = [str(host) for host in _values(record, "hostname")]
     imported = record.get("imported") or {}

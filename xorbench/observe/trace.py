@@ -78,7 +78,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
 
 
 class More(Struct, frozen=True, kw_only=True):
-    """What is known of an event besides its digest; the recorder's docs tell each."""
+    """What is known of an event besides its digest; docs/trace-format.md describes each field."""
 
     name: str = ""
     where: str = ""
@@ -145,7 +145,7 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
 
 
 class PresenceLine(Struct, frozen=True, kw_only=True):
-    """A line of `presence.jsonl`: what an interpreter under the recorder came to."""
+    """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder."""
 
     pid: int
     event: str
@@ -300,7 +300,7 @@ def recorded(folder: Path) -> list[TraceFile]:
 
 
 def presence(folder: Path) -> list[PresenceLine]:
-    """What each interpreter came to; a line that was cut short is passed over."""
+    """The events of `presence.jsonl`; a line that was cut short is skipped."""
     try:
         lines = (folder / "presence.jsonl").read_bytes().splitlines()
     except OSError:

@@ -8,7 +8,7 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 def model() -> str:
-    """The processor's model name, or its architecture where the system does not tell."""
+    """The processor's model name, or its architecture where the system does not name it."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:

@@ -40,7 +40,7 @@ class TooMuchMemory(Exception):
 
 
 class WrongResult(NamedTuple):
-    """Something that came out wrong, as it is told: when, where, what, and whether again."""
+    """A wrong result as it is reported: when, where, what, and whether it came again."""
 
     time: str
     what: str
@@ -371,13 +371,13 @@ def free_bytes(device: torch.device) -> int:
         return _available()
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    with suppress(Exception):  # not every accelerator tells
+    with suppress(Exception):  # not every accelerator reports it
         return int(torch.accelerator.get_memory_info(device)[0])
     return 1 << 30
 
 
 def _available() -> int:
-    """Linux tells; elsewhere half of what there is."""
+    """What Linux reports as available; elsewhere half of all memory."""
     with suppress(OSError, ValueError, StopIteration):
         lines: Iterable[str] = Path("/proc/meminfo").read_text().splitlines()
         return (

@@ -1,6 +1,6 @@
 """Calls a function in a fresh interpreter: `python call.py package.module:function`.
 
-What cannot be called is told in one line of the file `target.txt` beside the records.
+Why a target cannot be called is written as one line to the file `target.txt` beside the records.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the recorder begins: it waits for `import torch`, and tells that it was here."""
+"""Where the recorder begins: it waits for `import torch`, and records that it was loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-LARGEST_LIST = 50  # files written outside the folder that are told
+LARGEST_LIST = 50  # files written outside the folder that are listed
 UNTOLD = ("/dev/", "/proc/", "/sys/")
 
 
@@ -70,7 +70,7 @@ def after_import(name: str, start: Callable[[], None]) -> None:
 
 
 class Presence:
-    """`presence.jsonl`: what each interpreter under the recorder came to; it never raises."""
+    """Writes the events of this interpreter to `presence.jsonl`; it never raises."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -146,7 +146,7 @@ def _call_after(loader: Loader, start: Callable[[], None]) -> None:
 
 
 def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str, Any], None]:
-    """An audit hook that tells of files opened for writing outside the working folder."""
+    """An audit hook that reports files opened for writing outside the working folder."""
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
     inside = tuple(os.path.realpath(place) + os.sep for place in (root, folder))
 

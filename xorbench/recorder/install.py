@@ -91,7 +91,7 @@ def _listen_to_modules(listener: Listener) -> None:
     def after(module: Any, _args: Any, *rest: Any) -> None:
         if is_compiling():
             return
-        # a call that has raised is told without its keyword inputs
+        # a call that raised is recorded without its keyword inputs
         _leave(listener, module, rest[0] if len(rest) == 2 else {}, rest[-1])
 
     own = {

@@ -29,7 +29,7 @@ from .walk import Unknown, values
 from .weights import RecordedWeights, Weight
 
 MOST_EVENTS = 200_000  # of one step
-MOST_CONTEXT = 200  # calls of one step that are told though they are not training calls
+MOST_CONTEXT = 200  # calls of one step that are recorded though they are not training calls
 MOST_ERRORS = 10  # of one step
 MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
 
@@ -200,7 +200,7 @@ class Listener:
         self._end()
 
     def finish(self) -> None:
-        """The program ends: tell what is pending, and the parameters as they are now."""
+        """The program ends: write what is pending, and the parameters as they are now."""
         if self.pid != os.getpid() or (self._sink is None and not self._open):
             return
         self.detail.leave()

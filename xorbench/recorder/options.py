@@ -27,9 +27,9 @@ class Options(NamedTuple):
         operators: record every operator of the steps in detail.
         generators: record the states of the global generators.
         with_source: keep the text of a line of the program beside its number.
-        root: the folder that paths are told from.
+        root: the folder that paths are relative to.
         switches: settings that are made before the program's code runs (`switches.SWITCHES`).
-        notice: tell whether it loads data by processes, and whether it compiles.
+        notice: report whether it loads data by processes, and whether it compiles.
     """
 
     level: str = "default"

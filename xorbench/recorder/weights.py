@@ -142,7 +142,7 @@ class RecordedWeights:
                         yield kind if letter == "m" else "other", identity, tensor
 
     def name_again(self) -> None:
-        """Tell the names of parameters and buffers once more, with the next step."""
+        """Record the names of parameters and buffers once more, with the next step."""
         self._told.clear()
         self._named.clear()
 

@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was run, and what it came to.
+    """The commands that were run, their results, and the conclusion.
 
     `answers` are those of several questions; without any the conclusion answers the one.
     `sections` stand between the answer and the runs.

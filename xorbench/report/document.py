@@ -94,7 +94,7 @@ def failures(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def as_json(content: Content, exit_code: int) -> str:
-    """The report for programs: where it is, what it came to, its tables and verdicts."""
+    """The report for programs: where it is, its exit code, tables and verdicts."""
     frames = {s.name: s.frame if s.csv is None else s.csv for s in content.sections}
     report = {
         "schema_version": content.schema_version,

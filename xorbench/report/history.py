@@ -87,7 +87,7 @@ def _said(frame: pd.DataFrame, changes: int) -> str:
 
 
 def _answer(count: int, changes: "pd.Series[str]") -> Answer:
-    """No where a case changed, and not settled where that could not be told of one."""
+    """No where a case changed, and not settled where that is open for one."""
     kinds = changes.value_counts()
     changed, open_cases = kinds.reindex(["slower", "faster"]).sum(), kinds.get("inconclusive", 0)
     sentence = f"{kinds.get('slower', 0)} slower and {kinds.get('faster', 0)} faster than the run"

@@ -11,7 +11,7 @@ from xorbench.judge.verdicts import Outcome, Verdict
 
 # What XML 1.0 cannot hold, not even escaped.
 _UNSPEAKABLE: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# How an outcome is told; one that is open is an error, as the exit code is not 0 either.
+# How an outcome is written; one that is open is an error, as the exit code is not 0 either.
 TAGS: Final[dict[Outcome, str]] = {
     "fail": "failure",
     "inconclusive": "error",

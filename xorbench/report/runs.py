@@ -18,7 +18,7 @@ from xorbench.report.tables import TABLES, Table
 
 
 def content(run: Run, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None) -> Content:
-    """The content of a run's report, with what comparing it with a baseline came to."""
+    """The content of a run's report, with its comparison with a baseline, if there is one."""
     sections = [_section(table, run, verdicts) for table in TABLES.values()]
     if baseline is not None:
         title = f"Time, divided by that of the baseline {baseline.name}"

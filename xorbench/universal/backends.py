@@ -47,7 +47,7 @@ class Backend:
 
         Raises:
             BadOption: the backend knows the CPU alone and another device was asked for.
-            ImportError: a library it needs is not there; ``missing`` tells beforehand.
+            ImportError: a library it needs is not there; ``missing`` says so beforehand.
         """
         if device != "cpu" and not self.takes_device:
             raise BadOption(f"--device: the {self.name} backend knows cpu alone, got {device}")

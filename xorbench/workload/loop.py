@@ -44,7 +44,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished training came to."""
+    """The weights and scores of a finished training, before and after saving and loading."""
 
     weights_sha256: str
     weights: dict[str, dict[str, object]] | None
@@ -154,7 +154,8 @@ class Memory:
     """Accelerator memory of one training among several that are open at once, in bytes.
 
     `peak_bytes` is the most it held, its opening included. `grown_bytes` is what its epochs after
-    the first have left behind: of a sound training nothing. Both are None where nothing tells.
+    the first have left behind: of a sound training nothing. Both are None where the device reports
+    neither.
     """
 
     def __init__(self, device: torch.device) -> None:

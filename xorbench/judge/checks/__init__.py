@@ -1,6 +1,6 @@
 """The checks of a run: each reads the evidence and says of each subject whether it passes.
 
-`CHECKS` has the row of each, in the order in which they are told; other packages add theirs through
+`CHECKS` has the row of each, in the order in which they are shown; other packages add theirs by
 the entry points `xorbench.checks`.
 """
 

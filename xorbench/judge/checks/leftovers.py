@@ -59,7 +59,7 @@ def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
 def _device_memory(
     name: str, variant: Variant, trainings: list[TrainingRecord]
 ) -> Iterator[Verdict]:
-    """What the epochs after the first left on the device; nothing where it does not tell."""
+    """What the epochs after the first left on the device; nothing where it is unknown."""
     grown = [
         (training.accelerator_grown_bytes, training.process)
         for training in trainings

@@ -8,7 +8,7 @@ from xorbench.observe.records.line import SCHEMA_VERSION
 
 
 class LessonRecord(Struct, frozen=True, kw_only=True):
-    """What one lesson came to."""
+    """One lesson: its statement, whether it holds, and the measurement."""
 
     lesson: str
     statement: str

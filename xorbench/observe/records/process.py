@@ -32,7 +32,7 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
 
 
 DESCRIBED: Final = ("torch_version", "python_version", "numpy_version", "threads", "cpu_capability")
-"""What a process tells of itself in any case, once it has started."""
+"""What every process reports of itself, once it has started."""
 
 
 def slot_of(process: str) -> str:

@@ -22,7 +22,7 @@ from xorbench.plan.recipe import Recipe
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
-    """`run.json`: what was asked for, on what, and whether it came to its end."""
+    """`run.json`: what was asked for, on what, and when it finished."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "run"

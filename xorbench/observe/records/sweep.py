@@ -48,7 +48,7 @@ class SweepProcess(Struct, frozen=True, kw_only=True):
 
 
 class SweepInfo(Struct, frozen=True, kw_only=True):
-    """`run.json` of a sweep: what was asked for, on what, and whether it came to its end."""
+    """`run.json` of a sweep: what was asked for, on what, and when it finished."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "sweep"

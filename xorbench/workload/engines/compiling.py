@@ -54,7 +54,7 @@ def compiled(spec: TrainingSpec) -> EpochFunction:
     _private_cache()
     torch.use_deterministic_algorithms(
         torch.are_deterministic_algorithms_enabled()
-    )  # tells Inductor
+    )  # passes it on to Inductor
     batches = Batches(spec, "compile")
     optimizer = spec.optimizer
     loss_of = torch.compile(loss_function(spec), dynamic=False)
