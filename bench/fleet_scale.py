@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--slow-threshold", type=float, default=1.1)
     asked = parser.parse_args()
-    read = [gather.read(folder) for folder in gather.run_folders(asked.folder)]
+    read = [gather.read(folder) for folder in gather.run_folders(asked.folder)[0]]
     real = [node for nodes in read if not isinstance(nodes, Bad) for node in nodes]
     print("| ranks | injected | precision | recall | by the right code | seconds | peak (MB) |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")

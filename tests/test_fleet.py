@@ -601,7 +601,7 @@ def test_an_empty_atlas_is_nothing_to_judge(xorbench: Xorbench, tmp_path: Path) 
     assert xorbench("atlas", "show", "--atlas", "bad.json").returncode == 2
 
 
-def test_a_folder_that_may_not_be_looked_into_is_passed_by(
+def test_a_folder_that_may_not_be_looked_into_is_left_out_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runs beside it are found; alone, there is none."""
@@ -616,6 +616,7 @@ def test_a_folder_that_may_not_be_looked_into_is_passed_by(
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert gather.run_folders([tmp_path]) == [tmp_path / "open" / "run"]
+    found = gather.run_folders([tmp_path])
+    assert found == ([tmp_path / "open" / "run"], [str(tmp_path / "shut")])
     with pytest.raises(BadOption, match="holds no run"):
         gather.run_folders([tmp_path / "shut"])

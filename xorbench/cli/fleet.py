@@ -60,7 +60,7 @@ def fleet(**options: Any) -> int:
     if not options["merge"]:
         return _take_part(options, out, references)
     exports = exports_of(options)
-    outcome = command.merge([Path(folder) for folder in options["folders"]], out, references)
+    outcome = command.merge([Path(folder) for folder in options["folders"]], out, references, note)
     return print_outcome(outcome, options["as_json"], exports)
 
 

@@ -1,7 +1,7 @@
 """`fleet`: many ranks, each with its own run; comparing them shows which one differs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from xorbench.fleet import atlas, gather, pace, rules
 from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
-from xorbench.judge.verdicts import exit_code
+from xorbench.judge.verdicts import exit_code, some
 from xorbench.observe.files import decoded, read_bytes, write_whole
 from xorbench.observe.folders import now
 from xorbench.report import document, page
@@ -52,16 +52,22 @@ def read_fleet(path: Path) -> Fleet:
     return decoded(read_bytes(file), Fleet, file, "give the fleet.json of a fleet")
 
 
-def merge(folders: Sequence[Path], out: Path, references: FleetReferences) -> RunOutcome:
+def merge(
+    folders: Sequence[Path], out: Path, references: FleetReferences, note: Callable[[str], None]
+) -> RunOutcome:
     """Judge any set of run folders by the rules of a live fleet; no torch.
 
-    Raises `BadOption` where there is a report of a fleet already.
+    `note` is called with what was left out. Raises `BadOption` where there is a report of a fleet
+    already.
     """
     if (out / NAME).exists():
         raise BadOption(f"--out: {out} already holds a fleet", "give a new folder")
     nodes: list[Node] = []
     bad: list[Bad] = []
-    for folder in gather.run_folders(folders):
+    found, shut = gather.run_folders(folders)
+    if shut:
+        note(f"left out, as they may not be looked into: {some(shut)}")
+    for folder in found:
         read = gather.read(folder)
         if isinstance(read, Bad):
             bad.append(read)

@@ -70,31 +70,36 @@ class RankInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stopped: str = ""
 
 
-def run_folders(folders: Sequence[Path]) -> list[Path]:
-    """The runs in and below the folders; raises `BadOption` where there is none."""
+def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The runs in and below the folders, and which folders may not be looked into.
+
+    Raises `BadOption` where there is no run.
+    """
     found: dict[Path, None] = {}
+    shut: list[str] = []
     for folder in folders:
         if not folder.is_dir():
             raise BadOption(f"--merge: no folder {str(folder)!r}")
-        runs = sorted(file.parent.resolve() for file in _walk(folder, DEEPEST))
+        runs = sorted(file.parent.resolve() for file in _walk(folder, DEEPEST, shut))
         if not runs:
             raise BadOption(f"--merge: {folder}: holds no run", "a run is a folder with a run.json")
         found.update(dict.fromkeys(runs))
-    return list(found)
+    return list(found), shut
 
 
-def _walk(folder: Path, deep: int) -> Iterator[Path]:
-    """Every `run.json` in and below a folder; one that may not be looked into is passed by."""
+def _walk(folder: Path, deep: int, shut: list[str]) -> Iterator[Path]:
+    """Every `run.json` in and below a folder; what may not be looked into is added to `shut`."""
     try:
         if (folder / "run.json").is_file():
             yield folder / "run.json"
             return
         below = [one.path for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
     except OSError:
+        shut.append(str(folder))
         return
     if deep:
         for inner in sorted(below):
-            yield from _walk(Path(inner), deep - 1)
+            yield from _walk(Path(inner), deep - 1, shut)
 
 
 def read(folder: Path) -> list[Node] | Bad:
