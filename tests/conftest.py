@@ -23,6 +23,7 @@ from xorbench.observe.records.run import Run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("GITHUB_STEP_SUMMARY", None)  # a CI's summary is for its users
 torch.set_num_threads(1)  # as in a process: two threads wait for each other on busy cores
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # nor do those of processes spin while they wait
 
 Completed = subprocess.CompletedProcess[str]
 Xorbench = Callable[..., Completed]
