@@ -1,5 +1,7 @@
 """What tests share: the real command line in a fresh folder, and one real run to read."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,11 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from filelock import FileLock
 
+from xorbench.cli import main
 from xorbench.observe import loading
 from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run
@@ -99,6 +103,22 @@ def run_in(folder: Path, *arguments: str, **options: Any) -> Completed:
     )
 
 
+def call_in(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> Completed:
+    """Call the program in a folder, in this process, which has imported it; others are real."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.ExitStack() as changed:
+        changed.enter_context(mock.patch.dict(os.environ, env or {}, clear=env is not None))
+        changed.enter_context(contextlib.chdir(folder))
+        changed.enter_context(mock.patch.object(sys, "argv", ["xorbench", *arguments]))
+        changed.enter_context(contextlib.redirect_stdout(out))
+        changed.enter_context(contextlib.redirect_stderr(err))
+        ended = changed.enter_context(pytest.raises(SystemExit))
+        main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Completed([*arguments], code, out.getvalue(), err.getvalue())
+
+
 @dataclass(frozen=True)
 class Reported:
     """A `check` or an `explain` of a command, with `--json`, and the folder that it ran in."""
@@ -139,6 +159,12 @@ def reported(
 def xorbench(tmp_path: Path) -> Xorbench:
     """The real program, run in this test's own empty folder."""
     return lambda *arguments, **options: run_in(tmp_path, *arguments, **options)
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Xorbench:
+    """The program, called in this process, in this test's own empty folder."""
+    return lambda *arguments, **options: call_in(tmp_path, *arguments, **options)
 
 
 @pytest.fixture(scope="session")

@@ -178,13 +178,13 @@ def test_a_saved_calibration_is_compared_with(xorbench: Xorbench, tmp_path: Path
 
 
 def test_a_damaged_saved_file_is_refused_before_anything_runs(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """One line that names the file, exit 2, and the file is left as it was."""
     path = tmp_path / "results" / "baselines" / "calibrations.json"
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    done = xorbench("canary", "--save")
+    done = inside("canary", "--save")
     assert done.returncode == 2
     assert "calibrations.json: damaged" in done.stderr
     assert path.read_text() == "{"

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
-from conftest import Xorbench, run_in
+from conftest import Xorbench, call_in
 
 from xorbench.commands import ci_outputs
 from xorbench.errors import BadOption
@@ -67,10 +67,10 @@ def _with(**values: object) -> dict[str, str]:
 
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
 def test_a_file_that_cannot_be_written_is_said_before_the_work(
-    xorbench: Xorbench, tmp_path: Path, option: str
+    inside: Xorbench, tmp_path: Path, option: str
 ) -> None:
     """One line, exit code 2, and no run."""
-    done = xorbench("run", option, "nowhere/x")
+    done = inside("run", option, "nowhere/x")
     assert done.returncode == 2
     assert done.stderr.startswith(f"xorbench: {option}: cannot write to 'nowhere/x'")
     assert not (tmp_path / "results").exists()
@@ -98,9 +98,9 @@ def test_what_is_no_file_of_its_own_is_written_where_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
-def test_bad_input_leaves_no_file_of_a_ci(xorbench: Xorbench, tmp_path: Path, option: str) -> None:
+def test_bad_input_leaves_no_file_of_a_ci(inside: Xorbench, tmp_path: Path, option: str) -> None:
     """The file is tried before the rest is read, and is not left behind."""
-    assert xorbench("check", option, "x", "--processes", "1", "--", "python").returncode == 2
+    assert inside("check", option, "x", "--processes", "1", "--", "python").returncode == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,7 +206,7 @@ def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_pat
         path.write_text(path.read_text().replace(info["id"], "copy"))
     before = sorted(path.stat().st_mtime_ns for path in copied.iterdir())
     first = str((quick_folder / "latest").resolve())
-    done = run_in(tmp_path, "report", first, "copy", "--html", "both.html", "--junit", "j.xml")
+    done = call_in(tmp_path, "report", first, "copy", "--html", "both.html", "--junit", "j.xml")
     assert done.returncode == 0, done.stderr
     assert "B sha256" in done.stdout
     assert "<svg" in (tmp_path / "both.html").read_text()

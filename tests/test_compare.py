@@ -548,13 +548,13 @@ def renamed(source: Path, target: Path) -> Path:
 
 
 def test_the_program_judges_saves_and_names(
-    xorbench: Xorbench, quick_folder: Path, tmp_path: Path
+    xorbench: Xorbench, inside: Xorbench, quick_folder: Path, tmp_path: Path
 ) -> None:
     """A run equals another of its times, by a saved baseline too; formats and exit code agree."""
     out, run = str(tmp_path / "results"), (quick_folder / "latest").resolve()
     other = str(renamed(run, tmp_path / "other"))
-    saved = xorbench("save-baseline", "quiet", str(run), "--out", out)
-    again = xorbench("save-baseline", "quiet", str(run), "--out", out)
+    saved = inside("save-baseline", "quiet", str(run), "--out", out)
+    again = inside("save-baseline", "quiet", str(run), "--out", out)
     shown = xorbench("compare", other, "--baseline", "quiet", "--out", out, "--json")
     found = json.loads(shown.stdout)
     assert (saved.returncode, again.returncode) == (0, 2)
@@ -563,7 +563,7 @@ def test_the_program_judges_saves_and_names(
     assert shown.returncode == codes[found["outcome"]]
     page, cases = tmp_path / "compare.md", tmp_path / "compare.xml"
     for_ci = ("--markdown", str(page), "--junit", str(cases))
-    xorbench("compare", str(run), other, *for_ci)
+    inside("compare", str(run), other, *for_ci)
     assert "| case" in page.read_text()
     root = ElementTree.parse(cases).getroot()
     assert root.attrib["tests"] == str(len(found["variants"]) + len(found["machine"]))
@@ -802,7 +802,9 @@ def test_a_baseline_that_was_asked_for_counts(run: Run, tmp_path: Path) -> None:
         baseline_of(tmp_path, identified(slow, "after", baseline="gone"))
 
 
-def test_the_real_program_judges_a_run_by_its_baseline(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_the_real_program_judges_a_run_by_its_baseline(
+    xorbench: Xorbench, inside: Xorbench, tmp_path: Path
+) -> None:
     """A slowed run says so and passes; with --baseline it fails, and so does its report."""
     few = (
         *("run", "--devices", "cpu", "--batch-sizes", "64", "--train-size", "640"),
@@ -811,7 +813,7 @@ def test_the_real_program_judges_a_run_by_its_baseline(xorbench: Xorbench, tmp_p
     )
     slow = ("--inject", "delay:percent=400")
     assert "save-baseline" in xorbench(*few).stdout
-    assert xorbench("save-baseline", "quiet").returncode == 0
+    assert inside("save-baseline", "quiet").returncode == 0
     asked = xorbench(*few, *slow, "--baseline", "quiet", "--json")
     assert asked.returncode == 1, asked.stdout
     counted = json.loads(asked.stdout)["verdicts"]
@@ -821,12 +823,12 @@ def test_the_real_program_judges_a_run_by_its_baseline(xorbench: Xorbench, tmp_p
     path = tmp_path / "results" / "latest" / "run.json"
     info = path.read_text()
     path.write_text(json.dumps(json.loads(info) | {"baseline": None}))
-    told = xorbench("report")
+    told = inside("report")
     assert told.returncode == 0, told.stdout
     assert "it should? No. Slower than this machine's baseline quiet" in told.stdout
     path.write_text(info)
     shutil.rmtree(tmp_path / "results" / "baselines")
-    assert xorbench("report").returncode == 3
+    assert inside("report").returncode == 3
 
 
 @pytest.mark.parametrize(
@@ -841,11 +843,11 @@ def test_the_real_program_judges_a_run_by_its_baseline(xorbench: Xorbench, tmp_p
     ],
 )
 def test_a_baseline_that_cannot_judge_is_said_before_the_run(
-    run: Run, xorbench: Xorbench, tmp_path: Path, options: tuple[str, ...], told: str
+    run: Run, inside: Xorbench, tmp_path: Path, options: tuple[str, ...], told: str
 ) -> None:
     """One line, exit code 2, nothing written."""
     keep(tmp_path / "results", "quiet", identified(run, "before"))
-    done = xorbench("run", "--quick", *options)
+    done = inside("run", "--quick", *options)
     assert (done.returncode, told in done.stderr.splitlines()[0]) == (2, True), done.stderr
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["baselines"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Completed, Xorbench, once, run_in, with_epochs
+from conftest import Completed, Xorbench, call_in, once, run_in, with_epochs
 
 from xorbench.commands.diff import DiffRequest, diff, trace_commands
 from xorbench.commands.training_ref import planned, sides
@@ -444,7 +444,7 @@ PROGRAM = ["--", sys.executable, "-c", "raise SystemExit"]
 )
 def test_bad_input_is_one_line(arguments: list[str], what: str, runs: Path) -> None:
     """Exit 2, the option that is wrong, and no trace."""
-    done = run_in(runs, *arguments)
+    done = call_in(runs, *arguments)
     assert done.returncode == 2
     assert not (runs / "x").exists()
     assert what in done.stderr

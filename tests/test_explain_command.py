@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Completed, Reported, reported, run_in
+from conftest import Completed, Reported, call_in, reported, run_in
 
 from xorbench.cli import main
 from xorbench.commands import explain_command
@@ -358,8 +358,8 @@ def test_a_command_that_fails_is_not_explained(tmp_path: Path) -> None:
 def test_dry_run_tells_the_switches_and_the_most_runs(tmp_path: Path) -> None:
     """And makes none."""
     words = ("--dry-run", "--max-runs", "50", "--env", "MKL_CBWR=AVX2", "--", "no-such", "x")
-    assert explained(tmp_path, *words).returncode == 2
-    done = explained(tmp_path, *words[:-2], sys.executable, "x.py")
+    assert call_in(tmp_path, "explain", *words).returncode == 2
+    done = call_in(tmp_path, "explain", *words[:-2], sys.executable, "x.py")
     assert done.returncode == 0
     assert "at most 50 runs in all" in done.stdout
     assert "no-compile, MKL_CBWR=AVX2" in done.stdout
@@ -389,7 +389,7 @@ def test_bad_input_of_explain_names_the_option(
     tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     """One line, exit code 2, nothing is written."""
-    done = explained(tmp_path, *words)
+    done = call_in(tmp_path, "explain", *words)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[0]
     assert list(tmp_path.iterdir()) == []

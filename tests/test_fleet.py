@@ -516,14 +516,14 @@ def test_merged_folders_are_judged_without_torch(
 
 
 def test_one_ordinary_run_is_a_fleet_of_one(
-    quick_folder: Path, tmp_path: Path, xorbench: Xorbench
+    quick_folder: Path, tmp_path: Path, inside: Xorbench
 ) -> None:
     """It is checked against the golden values, has no peer, and passes."""
-    done = xorbench("fleet", "--merge", str(quick_folder), "--out", "report")
+    done = inside("fleet", "--merge", str(quick_folder), "--out", "report")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "XB105" in done.stdout
     assert (tmp_path / "report" / "cordon.txt").read_text() == ""
-    again = xorbench("fleet", "--merge", str(quick_folder), "--out", "report")
+    again = inside("fleet", "--merge", str(quick_folder), "--out", "report")
     assert (again.returncode, "--out: report already holds a fleet" in again.stderr) == (2, True)
 
 
@@ -540,10 +540,10 @@ def test_one_ordinary_run_is_a_fleet_of_one(
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_input_is_one_line_and_exit_2(
-    arguments: list[str], says: str, xorbench: Xorbench, tmp_path: Path
+    arguments: list[str], says: str, inside: Xorbench, tmp_path: Path
 ) -> None:
     """Nothing is written."""
-    done = xorbench(*arguments)
+    done = inside(*arguments)
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[0]
     assert list(tmp_path.iterdir()) == []
@@ -563,25 +563,25 @@ def test_the_interval_of_a_ratio_is_around_it() -> None:
 
 
 def test_the_atlas_knows_a_run_again_and_refuses_other_bits(
-    copied: Path, tmp_path: Path, xorbench: Xorbench
+    copied: Path, tmp_path: Path, inside: Xorbench
 ) -> None:
     """New at first, then known; the same environment with other bits is exit 1 and not taken up."""
-    first = xorbench("atlas", "add", copied.name)
+    first = inside("atlas", "add", copied.name)
     assert (first.returncode, first.stdout.count("new: ")) == (0, 2), first.stderr
     path = tmp_path / "results" / "baselines" / "atlas.json"
     before = path.read_bytes()
-    again = xorbench("atlas", "add", copied.name)
+    again = inside("atlas", "add", copied.name)
     assert (again.returncode, again.stdout.count("known: ")) == (0, 2)
     trainings = copied / "results.jsonl"
     lines = [json.loads(line) for line in trainings.read_text().splitlines()]
     digest = lines[0]["weights_sha256"]
     trainings.write_text(trainings.read_text().replace(digest, "0" * 64))
     with_epochs(copied, lambda _: {})
-    other = xorbench("atlas", "add", copied.name)
+    other = inside("atlas", "add", copied.name)
     assert other.returncode == 1
     assert f"0000000000000000, on record is {digest[:16]}" in other.stdout
     assert path.read_bytes() == before
-    shown = xorbench("atlas", "show")
+    shown = inside("atlas", "show")
     assert (shown.returncode, shown.stdout.count(digest[:16])) == (0, 1)
 
 
@@ -594,11 +594,11 @@ def test_another_environment_is_new_to_the_atlas(sound: Node) -> None:
     assert len(both.entries) == 2
 
 
-def test_an_empty_atlas_is_nothing_to_judge(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_an_empty_atlas_is_nothing_to_judge(inside: Xorbench, tmp_path: Path) -> None:
     """Exit 3; a damaged one is refused with exit 2."""
-    assert xorbench("atlas", "show").returncode == 3
+    assert inside("atlas", "show").returncode == 3
     (tmp_path / "bad.json").write_text("{")
-    assert xorbench("atlas", "show", "--atlas", "bad.json").returncode == 2
+    assert inside("atlas", "show", "--atlas", "bad.json").returncode == 2
 
 
 def test_a_folder_that_may_not_be_looked_into_is_left_out_and_named(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import run_in
+from conftest import call_in
 
 from xorbench.errors import BadOption
 from xorbench.judge.compare import compare
@@ -94,7 +94,7 @@ def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) 
     second = copied.parent / "99999999T000000Z-aaaaaa"
     second.mkdir()
     (second / "run.json").write_text("{")
-    done = run_in(copied.parent.parent.parent, "report", "--history", "--json")
+    done = call_in(copied.parent.parent.parent, "report", "--history", "--json")
     assert done.returncode == 0, done.stderr
     assert "left out" in done.stderr
     rows = json.loads(done.stdout)["tables"]["history"]
@@ -107,6 +107,6 @@ def test_history_with_a_run_or_without_any_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BadOption, match="no finished run"):
         verb(tmp_path)
-    done = run_in(tmp_path, "report", "--history", "latest")
+    done = call_in(tmp_path, "report", "--history", "latest")
     assert done.returncode == 2
     assert "name none" in done.stderr
