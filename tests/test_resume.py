@@ -555,15 +555,17 @@ for step in range(start, 6):
 
 
 @pytest.fixture
-def train(tmp_path: Path, xorbench: Xorbench) -> Any:
+def train(tmp_path: Path, inside: Xorbench) -> Any:
     """Check a training across a kill: the answer as JSON, and the exit code."""
 
-    def run(kills: str, resume: str, path: str = "last.pt", *more: str) -> tuple[Any, int]:
+    def run(
+        kills: str, resume: str, path: str = "last.pt", program: Xorbench = inside
+    ) -> tuple[Any, int]:
         (tmp_path / "train.py").write_text(SCRIPT)
         script = [sys.executable, "train.py", path]
         again = shlex.join([*script, *resume.split()])
-        asked = ["--kill-after", kills, "--resume", again, *more, "--", *script]
-        done = xorbench("check", "--json", *asked)
+        asked = ["--kill-after", kills, "--resume", again, "--", *script]
+        done = program("check", "--json", *asked)
         if done.returncode == 2:
             return done.stderr, 2
         return json.loads(done.stdout), done.returncode
@@ -572,16 +574,16 @@ def train(tmp_path: Path, xorbench: Xorbench) -> Any:
 
 
 def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
-    train: Any, tmp_path: Path, xorbench: Xorbench
+    train: Any, tmp_path: Path, xorbench: Xorbench, inside: Xorbench
 ) -> None:
     """Killed after step 3, it resumes at 2; the records alone give the same answer."""
-    answer, code = train("3", "must")
+    answer, code = train("3", "must", program=xorbench)
     assert (code, answer["outcome"]) == (0, "pass")
     assert [verdict["outcome"] for verdict in answer["verdicts"]] == ["pass"]
     assert "it went on at step 2, 4 steps are equal to the end" in answer["sentence"]
     assert list(tmp_path.glob("*.pt")) == []
     (folder,) = (tmp_path / "results" / "checks").iterdir()
-    again = xorbench("check", "--from", str(folder), "--json")
+    again = inside("check", "--from", str(folder), "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)["sentence"] == answer["sentence"]
     full = tmp_path / "full"
@@ -590,10 +592,10 @@ def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
     lines = record.read_text().splitlines(keepends=True)
     end = json.loads(lines[-1]) | {"left_out": 2}
     record.write_text("".join([*lines[:-3], json.dumps(end) + "\n"]))
-    said = xorbench("check", "--from", str(full))
+    said = inside("check", "--from", str(full))
     assert (said.returncode, "the record of the resumed run was full" in said.stdout) == (3, True)
     shutil.rmtree(folder / "resumed-after-3")
-    stopped = xorbench("check", "--from", str(folder))
+    stopped = inside("check", "--from", str(folder))
     assert (stopped.returncode, "the check was stopped before" in stopped.stdout) == (3, True)
 
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 import torch
-from conftest import Xorbench, command, once, run_in
+from conftest import Completed, Reported, Xorbench, call_in, command, once, reported, run_in
 
 from xorbench.cli import main
 from xorbench.measure import runner
@@ -208,32 +208,56 @@ def test_an_honest_failure_exits_1_and_names_the_remedy(xorbench: Xorbench) -> N
     assert "--lr-scaling linear" in line
 
 
-@pytest.mark.parametrize(
-    ("given", "says", "not_says"),
-    [
-        (("--lr", "1000"), "lr 1000 may be too high here: try a lower --lr", "--epochs"),
-        (
-            ("--inject", "nan-weight:epoch=1,step=3"),
-            "weights are not finite after epoch 1 (expected 500/500); hint: lr 0.1 may be too high",
-            "--epochs",
-        ),
-    ],
-    ids=["lr", "nan"],
-)
-def test_a_training_that_blew_up_is_not_told_to_train_longer(
-    given: tuple[str, ...], says: str, not_says: str, xorbench: Xorbench
-) -> None:
-    """A real run at a rate that is far too high, and one with a weight that is not a number."""
-    done = xorbench(*TINY, "--drop-last", "true", *given)
-    assert done.returncode == 1
-    line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
-    assert says in line
-    assert not_says not in line
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """An anonymous run at a rate that is far too high, where a user has hooks of Python's own."""
+
+    def make(folder: Path) -> Completed:
+        home, hooks = folder / "Alice Smith", folder / "hooks"
+        home.mkdir()
+        hooks.mkdir()
+        script = f"import sys\nwith open({str(folder / 'seen')!r}, 'a') as f:\n"
+        (hooks / "sitecustomize.py").write_text(f"{script}    print(sys.orig_argv, file=f)\n")
+        given = ("--drop-last", "true", "--lr", "1000", "--anonymous", "--out", f"{home}/results")
+        paths = os.pathsep.join(["hooks", os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        own = {**os.environ, "HOME": str(home), "PYTHONPATH": paths}
+        return run_in(folder, *TINY, *given, env=own)
+
+    return reported(tmp_path_factory, "private", make)
 
 
-def test_engines_that_learn_too_little_are_not_right(xorbench: Xorbench, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def required(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A run of a device that is required and missing, with a weight that is not a number."""
+    words = ("--devices", f"cpu,{lacking_device()}", "--require-devices", "--drop-last", "true")
+    fault = ("--inject", "nan-weight:epoch=1,step=3")
+    return reported(
+        tmp_path_factory, "required", lambda folder: call_in(folder, *TINY, *words, *fault)
+    )
+
+
+def said_of_accuracy(done: Completed) -> str:
+    """The line of the check that failed."""
+    return next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
+
+
+def test_a_rate_that_is_too_high_is_told_and_not_to_train_longer(private: Reported) -> None:
+    """A real run at a rate that is far too high."""
+    assert private.done.returncode == 1, private.done.stderr
+    assert "lr 1000 may be too high here: try a lower --lr" in said_of_accuracy(private.done)
+    assert "--epochs" not in said_of_accuracy(private.done)
+
+
+def test_a_weight_that_is_no_number_is_told_and_not_to_train_longer(required: Reported) -> None:
+    """A real run in which one is damaged: after which epoch, and what may be the cause."""
+    said = "weights are not finite after epoch 1 (expected 500/500); hint: lr 0.1 may be too high"
+    assert said in said_of_accuracy(required.done)
+    assert "--epochs" not in said_of_accuracy(required.done)
+
+
+def test_engines_that_learn_too_little_are_not_right(inside: Xorbench, tmp_path: Path) -> None:
     """The universal training is judged as any other: 40 epochs are too few for it."""
-    done = xorbench(*TINY, "--epochs", "40", "--drop-last", "true", "--engines", "universal")
+    done = inside(*TINY, "--epochs", "40", "--drop-last", "true", "--engines", "universal")
     assert done.returncode == 1, done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith("FAIL accuracy"))
     assert "the device computes right (see universal), but not every point is learned" in line
@@ -242,19 +266,19 @@ def test_engines_that_learn_too_little_are_not_right(xorbench: Xorbench, tmp_pat
     assert re.search(r"Does it train right\? No\W", words)
 
 
-def test_the_named_remedy_works(xorbench: Xorbench) -> None:
+def test_the_named_remedy_works(inside: Xorbench) -> None:
     """With linear scaling the same case reaches 500/500."""
-    done = xorbench(
+    done = inside(
         *("run", "--batch-sizes", "512", "--pin-memory", "false", "--drop-last", "true"),
         *("--processes", "1", "--lr-scaling", "linear"),
     )
     assert done.returncode == 0, done.stdout
 
 
-def test_a_missing_device_is_skipped_with_the_reason(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_a_missing_device_is_skipped_with_the_reason(inside: Xorbench, tmp_path: Path) -> None:
     """One line says so, no table has an empty row, and the other device is judged alone."""
     device = lacking_device()
-    done = xorbench(*TINY[:2], "--devices", f"cpu,{device}", "--processes", "1", "--epochs", "40")
+    done = inside(*TINY[:2], "--devices", f"cpu,{device}", "--processes", "1", "--epochs", "40")
     assert done.returncode == 0, done.stderr
     assert f"\nskipped: 2 {device} cases: this PyTorch (" in done.stdout
     for name in ("throughput", "accuracy", "determinism"):
@@ -262,29 +286,27 @@ def test_a_missing_device_is_skipped_with_the_reason(xorbench: Xorbench, tmp_pat
         assert frame["case"].str.startswith("cpu-").all()
 
 
-def test_a_required_device_that_is_missing_exits_4(xorbench: Xorbench) -> None:
-    """The same run, with --require-devices: the reason is there, the code is 4."""
-    device = lacking_device()
-    done = xorbench(*TINY, "--devices", f"cpu,{device}", "--require-devices")
-    assert done.returncode == 4
-    assert f"skipped: 2 {device} cases" in done.stdout
-    assert "\nDEVICE MISSING: checks: " in done.stdout
-    assert xorbench("report").returncode == 4
+def test_a_required_device_that_is_missing_exits_4(required: Reported) -> None:
+    """With --require-devices the reason is there, and the code is 4, whatever else fails."""
+    assert required.done.returncode == 4
+    assert f"skipped: 1 {lacking_device()} case" in required.done.stdout
+    assert "\nDEVICE MISSING: checks: " in required.done.stdout
+    assert call_in(required.folder, "report").returncode == 4
 
 
-def test_a_run_in_which_nothing_was_trained_exits_3(xorbench: Xorbench) -> None:
+def test_a_run_in_which_nothing_was_trained_exits_3(inside: Xorbench) -> None:
     """Nothing judged is never a pass."""
-    done = xorbench(*TINY, "--devices", lacking_device())
+    done = inside(*TINY, "--devices", lacking_device())
     assert done.returncode == 3, done.stderr
 
 
 def test_pinning_without_an_accelerator_is_a_labelled_control(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """It is trained all the same, keeps the bits, and its rows say what it is."""
     if torch.accelerator.is_available():
         pytest.skip("this machine has an accelerator: pinning acts")
-    xorbench(*TINY, "--pin-memory", "false,true", "--drop-last", "true")
+    inside(*TINY, "--pin-memory", "false,true", "--drop-last", "true")
     frame = pd.read_csv(tmp_path / "results" / "latest" / "throughput.csv").set_index("case")
     note = frame.loc["cpu-loader-b128-pin1-drop1-w0-s0", "note"]
     assert "no effect here: PyTorch ignores pin_memory without an accelerator" in note
@@ -292,9 +314,9 @@ def test_pinning_without_an_accelerator_is_a_labelled_control(
     assert [(v["outcome"], v["actual"]) for v in kept] == [("pass", "kept")]
 
 
-def test_a_dry_run_trains_and_writes_nothing(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_a_dry_run_trains_and_writes_nothing(inside: Xorbench, tmp_path: Path) -> None:
     """It lists the cases, controls included, the process configs, and an estimate."""
-    done = xorbench("run", "--devices", "cpu", "--threads", "1,2", "--dry-run", "--json")
+    done = inside("run", "--devices", "cpu", "--threads", "1,2", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     names = [case["case"] for case in answer["cases"]]
@@ -307,18 +329,14 @@ def test_a_dry_run_trains_and_writes_nothing(xorbench: Xorbench, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_anonymous_run_names_neither_host_nor_path(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_an_anonymous_run_names_neither_host_nor_path(private: Reported) -> None:
     """No file holds the host's name, an absolute path or a home, and every picture is whole."""
-    home = tmp_path / "Alice Smith"
-    home.mkdir()
-    environment = os.environ | {"HOME": str(home)}
-    done = xorbench(*TINY, "--anonymous", "--out", str(home / "results"), env=environment)
-    assert done.returncode == 1, done.stderr
-    for picture in (home / "results" / "latest" / "plots").iterdir():
+    latest = private.folder / "Alice Smith" / "results" / "latest"
+    for picture in (latest / "plots").iterdir():
         ElementTree.parse(picture)
-    for path in (home / "results" / "latest").resolve().rglob("*"):
+    for path in latest.resolve().rglob("*"):
         text = path.read_text() if path.is_file() else ""
-        for secret in (socket.gethostname(), str(tmp_path), "Alice", "Smith", os.sep + "usr"):
+        for secret in (socket.gethostname(), str(private.folder), "Alice", "Smith", os.sep + "usr"):
             assert secret not in text, path
 
 
@@ -418,10 +436,10 @@ def test_faults_raise_no_other_alarm(faulty: dict[str, set[str]]) -> None:
 
 
 def test_a_loader_process_with_noise_of_its_own_breaks_its_edge(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """Fetched by other processes the points differ: the num_workers edges break, no others."""
-    xorbench(
+    inside(
         *(*TINY, "--num-workers", "0,2"),
         *("--inject", "worker-noise:phase=both"),
     )
@@ -464,9 +482,9 @@ def test_sigterm_at_start_up_leaves_nothing(tmp_path: Path) -> None:
     assert list(runs.iterdir()) == []
 
 
-def test_steps_too_small_to_move_a_weight_accuse_nobody(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_steps_too_small_to_move_a_weight_accuse_nobody(inside: Xorbench, tmp_path: Path) -> None:
     """At lr 1e-30 every setting keeps the bits: what must change them changes none."""
-    xorbench("run", "--quick", "--epochs", "2", "--lr", "1e-30", "--processes", "1")
+    inside("run", "--quick", "--epochs", "2", "--lr", "1e-30", "--processes", "1")
     edges = [v for v in verdicts(tmp_path / "results") if v["check"] == "invariance"]
     assert [(v["outcome"], v["actual"]) for v in edges] == [("skipped", "kept")]
 
@@ -501,23 +519,15 @@ def test_no_space_for_the_output_is_one_clear_line(copied: Path, tmp_path: Path)
     assert done.stderr.startswith("xorbench: standard output: cannot write: no space")
 
 
-def test_a_relative_pythonpath_reaches_the_processes(
-    tmp_path: Path, xorbench: Xorbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_pythonpath_reaches_the_processes(private: Reported) -> None:
     """A `sitecustomize` of the user's is seen by the process that trains."""
-    (tmp_path / "hooks").mkdir()
-    script = "import sys\nwith open({!r}, 'a') as f:\n    print(sys.orig_argv, file=f)\n"
-    seen = tmp_path / "seen"
-    (tmp_path / "hooks" / "sitecustomize.py").write_text(script.format(str(seen)))
-    monkeypatch.setenv("PYTHONPATH", "hooks")
-    xorbench("run", "--quick", "--epochs", "1", "--processes", "1")
-    assert "xorbench.process" in seen.read_text()
+    assert "xorbench.process" in (private.folder / "seen").read_text()
 
 
 @pytest.mark.parametrize("verb", [["run", "--quick"], ["sweep", "--seeds", "0-3"], ["canary"]])
-def test_no_answer_in_time_is_never_a_traceback(verb: list[str], xorbench: Xorbench) -> None:
+def test_no_answer_in_time_is_never_a_traceback(verb: list[str], inside: Xorbench) -> None:
     """A process that is silent before any training: one line or one verdict, exit 1."""
-    done = xorbench(*verb, "--timeout", "1e-9")
+    done = inside(*verb, "--timeout", "1e-9")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "no answer within 1e-09 s" in done.stderr + done.stdout
@@ -546,10 +556,10 @@ def test_env_shows_host_and_process_without_their_names(xorbench: Xorbench) -> N
     assert str(Path.home()) not in done.stdout
 
 
-def test_list_shows_configs_recipe_and_checks(xorbench: Xorbench) -> None:
+def test_list_shows_configs_recipe_and_checks(inside: Xorbench) -> None:
     """For people and for programs the same rows."""
-    shown = json.loads(xorbench("list", "--json").stdout)
+    shown = json.loads(inside("list", "--json").stdout)
     assert {"--devices", "--batch-sizes", "--threads"} <= {r["option"] for r in shown["settings"]}
-    text = xorbench("list").stdout
+    text = inside("list").stdout
     for rows in shown.values():
         assert all(next(iter(row.values())) in text for row in rows)

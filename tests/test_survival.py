@@ -5,15 +5,17 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from conftest import Xorbench, command, epoch_digests, once, run_in
+from conftest import Xorbench, call_in, command, epoch_digests, once, run_in
 from test_run import wait_for_epochs
 
 from xorbench.errors import BadFile
@@ -22,29 +24,60 @@ from xorbench.measure.slots import make_slots
 from xorbench.observe import loading, store
 from xorbench.observe.records.run import Run
 
-QUICK = ("run", "--quick", "--epochs", "16", "--processes", "1")
+EPOCHS = 16
+QUICK = ("run", "--quick", "--epochs", str(EPOCHS), "--processes", "1")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[str]]:
-    """The epoch digests of the same run, left alone."""
+def undisturbed(quick_folder: Path) -> dict[tuple[str, str], list[str]]:
+    """The epoch digests of the same run, left alone: the first ones of a longer one."""
+    whole = epoch_digests(quick_folder)
+    return {key: digests[:EPOCHS] for key, digests in whole.items() if key[1] == "p0"}
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The run in a process of its own, past its first epochs; killed at the end."""
+    process = subprocess.Popen(
+        command(*QUICK), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for_epochs(folder / "results", 8)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `results` of a run that was resumed while it lived, and then killed; to be read only."""
 
     def make(folder: Path) -> None:
-        assert run_in(folder, *QUICK).returncode in (0, 1)
+        with started(folder) as process:
+            beside = call_in(folder, "run", "--resume", "latest")
+            processes = children(process)
+            assert processes
+            time.sleep(random.Random(1).uniform(0.0, 0.6))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            told = {"code": beside.returncode, "said": beside.stderr, "gone": gone(processes)}
+        (folder / "told.json").write_text(json.dumps(told))
 
-    return epoch_digests(once(tmp_path_factory, "undisturbed", make) / "results")
+    return once(tmp_path_factory, "killed", make) / "results"
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The run in a process of its own, past its first epochs; killed at the end."""
-    process = subprocess.Popen(
-        command(*QUICK), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    wait_for_epochs(tmp_path / "results", 8)
-    yield process
-    process.kill()
-    process.wait()
+def left(killed: Path, tmp_path: Path) -> Path:
+    """A copy of what the killed run left: the folder `latest`, which may be changed."""
+    shutil.copytree(killed, tmp_path / "results", symlinks=True)
+    return (tmp_path / "results" / "latest").resolve()
+
+
+def told(killed: Path) -> dict[str, Any]:
+    """What was seen before and after the run was killed."""
+    found: dict[str, Any] = json.loads((killed.parent / "told.json").read_text())
+    return found
 
 
 def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -60,76 +93,56 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
-    started: subprocess.Popen[bytes],
-    undisturbed: dict[tuple[str, str], list[str]],
-    tmp_path: Path,
+    killed: Path, left: Path, undisturbed: dict[tuple[str, str], list[str]], tmp_path: Path
 ) -> None:
     """`kill -9`, then `--resume`: epoch digests as if nothing had happened (20 times in bench/)."""
-    processes = children(started)
-    assert processes
-    time.sleep(random.Random(1).uniform(0.0, 0.6))
-    started.send_signal(signal.SIGKILL)
-    started.wait()
-    assert gone(processes)
-    before = loading.load((tmp_path / "results" / "latest").resolve())
+    assert told(killed)["gone"]
+    before = loading.load(left)
     assert before.unfinished
-    assert run_in(tmp_path, "report").returncode == 3  # what is not finished is no pass
+    assert call_in(tmp_path, "report").returncode == 3  # what is not finished is no pass
     done = run_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode in (0, 1), done.stderr
     assert undisturbed == epoch_digests(tmp_path / "results")
-    after = loading.load((tmp_path / "results" / "latest").resolve())
+    after = loading.load(left)
     assert after.info.finished
     assert not after.unfinished
     assert after.epochs[: len(before.epochs)] == before.epochs
 
 
 def test_a_cut_last_line_is_dropped_on_resume(
-    started: subprocess.Popen[bytes],
-    undisturbed: dict[tuple[str, str], list[str]],
-    tmp_path: Path,
+    left: Path, undisturbed: dict[tuple[str, str], list[str]], tmp_path: Path
 ) -> None:
     """Half a line at the end of epochs.jsonl costs that epoch's record and nothing else."""
-    started.kill()
-    started.wait()
-    path = tmp_path / "results" / "latest" / "epochs.jsonl"
+    path = left / "epochs.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
-    assert run_in(tmp_path, "run", "--resume", "latest").returncode in (0, 1)
+    assert call_in(tmp_path, "run", "--resume", "latest").returncode in (0, 1)
     assert undisturbed == epoch_digests(tmp_path / "results")
 
 
-def test_a_run_that_does_not_reproduce_its_record_fails(
-    started: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
+def test_a_run_that_does_not_reproduce_its_record_fails(left: Path, tmp_path: Path) -> None:
     """A recorded digest that a resumed training does not reach again is a failure of that case."""
-    started.kill()
-    started.wait()
-    path = tmp_path / "results" / "latest" / "epochs.jsonl"
+    path = left / "epochs.jsonl"
     lines = path.read_text().splitlines()
     index = next(i for i, line in enumerate(lines) if '"warmup"' not in line and "drop0" in line)
     record = json.loads(lines[index])
     lines[index] = json.dumps(record | {"digest": "0" * 64})
     path.write_text("\n".join(lines) + "\n")
-    done = run_in(tmp_path, "run", "--resume", "latest")
+    done = call_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode == 1
     assert "after a restart, epoch 0 gave digest" in done.stdout
 
 
-def test_a_run_recorded_elsewhere_is_not_resumed(
-    started: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
+def test_a_run_recorded_elsewhere_is_not_resumed(left: Path, tmp_path: Path) -> None:
     """Another PyTorch would give bits of its own: it is refused, and nothing is touched."""
-    started.kill()
-    started.wait()
-    folder = (tmp_path / "results" / "latest").resolve()
-    info = json.loads((folder / "run.json").read_text())
+    info = json.loads((left / "run.json").read_text())
     for process in info["processes"]:
         process["machine"]["torch_version"] = "1.0"
-    (folder / "run.json").write_text(json.dumps(info))
-    before = (folder / "epochs.jsonl").read_bytes()
-    done = run_in(tmp_path, "run", "--resume", "latest")
+    (left / "run.json").write_text(json.dumps(info))
+    before = (left / "epochs.jsonl").read_bytes()
+    done = call_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode == 2
     assert "recorded with torch_version 1.0" in done.stderr
-    assert before == (folder / "epochs.jsonl").read_bytes()
+    assert before == (left / "epochs.jsonl").read_bytes()
 
 
 def test_a_run_timed_against_another_calibration_is_not_resumed(quick_run: Run) -> None:
@@ -144,29 +157,27 @@ def test_a_run_timed_against_another_calibration_is_not_resumed(quick_run: Run) 
         require_same_machine(quick_run, slots, Path("run"))
 
 
-@pytest.mark.usefixtures("started")
-def test_a_run_that_goes_on_is_not_resumed_beside_itself(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(killed: Path) -> None:
     """The folder is locked while its run lives."""
-    done = run_in(tmp_path, "run", "--resume", "latest")
-    assert done.returncode == 2
-    assert "still going on" in done.stderr
+    assert told(killed)["code"] == 2
+    assert "still going on" in told(killed)["said"]
 
 
-def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, xorbench: Xorbench) -> None:
+def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, inside: Xorbench) -> None:
     """Nothing is left to do: no process starts, the report is made again."""
     before = (copied / "epochs.jsonl").read_bytes()
-    done = xorbench("run", "--resume", copied.name)
+    done = inside("run", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
     assert before == (copied / "epochs.jsonl").read_bytes()
 
 
 def test_a_run_killed_before_its_last_word_is_finished_by_resume(
-    copied: Path, xorbench: Xorbench
+    copied: Path, inside: Xorbench
 ) -> None:
     """All trained but `finished` not yet written: resume writes it."""
     path = copied / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
-    assert xorbench("run", "--resume", copied.name).returncode == 0
+    assert inside("run", "--resume", copied.name).returncode == 0
     assert loading.load(copied).info.finished
 
 
@@ -187,21 +198,20 @@ def test_a_run_that_was_stressed_is_resumed_under_stress(copied: Path, tmp_path:
     assert gone(beside)
 
 
-def test_a_gutted_run_is_no_pass(copied: Path, xorbench: Xorbench) -> None:
+def test_a_gutted_run_is_no_pass(copied: Path, inside: Xorbench) -> None:
     """With its trainings lost, what is left of a finished run decides nothing."""
     (copied / "results.jsonl").unlink()
-    assert xorbench("report", copied.name).returncode == 3
+    assert inside("report", copied.name).returncode == 3
 
 
 def test_a_process_killed_from_outside_costs_at_most_its_case(
-    started: subprocess.Popen[bytes],
-    undisturbed: dict[tuple[str, str], list[str]],
-    tmp_path: Path,
+    undisturbed: dict[tuple[str, str], list[str]], tmp_path: Path
 ) -> None:
     """The other trainings are reopened, reproduce their epoch digests, and finish; exit 1."""
-    victim = next(p for p in children(started) if "xorbench.process" in " ".join(p.cmdline()))
-    victim.kill()
-    assert started.wait(timeout=60) == 1
+    with started(tmp_path) as run_of:
+        victim = next(p for p in children(run_of) if "xorbench.process" in " ".join(p.cmdline()))
+        victim.kill()
+        assert run_of.wait(timeout=60) == 1
     run = loading.load((tmp_path / "results" / "latest").resolve())
     assert len(run.failures) <= 1
     assert not run.unfinished
@@ -212,10 +222,10 @@ def test_a_process_killed_from_outside_costs_at_most_its_case(
 
 
 def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """A segmentation fault in every repeat of one case: two failures, the other case whole."""
-    done = xorbench(
+    done = inside(
         *("run", "--quick", "--epochs", "3", "--processes", "3"),
         *("--inject", "crash:epoch=1,cases=*drop0*"),
     )
@@ -233,9 +243,9 @@ def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
     )
 
 
-def test_a_hanging_case_is_a_failure_after_the_timeout(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_a_hanging_case_is_a_failure_after_the_timeout(inside: Xorbench, tmp_path: Path) -> None:
     """No answer within --timeout: the process is killed, the case fails, the other one finishes."""
-    done = xorbench(
+    done = inside(
         *("run", "--quick", "--epochs", "3", "--processes", "1", "--timeout", "4"),
         *("--inject", "hang:epoch=1,cases=*drop0*"),
     )
@@ -277,12 +287,10 @@ def test_too_little_space_is_known_before_any_training(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_file_in_place_of_the_folder_is_one_clear_line(
-    xorbench: Xorbench, tmp_path: Path
-) -> None:
+def test_a_file_in_place_of_the_folder_is_one_clear_line(inside: Xorbench, tmp_path: Path) -> None:
     """`--out` naming a file is refused before any training."""
     (tmp_path / "results").write_text("mine")
-    done = xorbench("run", "--quick")
+    done = inside("run", "--quick")
     assert done.returncode == 2
     assert done.stderr.startswith("xorbench: --out: cannot write to results")
     assert (tmp_path / "results").read_text() == "mine"
@@ -292,7 +300,7 @@ def test_a_process_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
     """Without torch the run ends at once, with the interpreter's own last word."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = run_in(tmp_path, "run", "--quick", env=environment)
+    done = call_in(tmp_path, "run", "--quick", env=environment)
     assert done.returncode == 2
     assert "could not start" in done.stderr
     assert "no torch here" in done.stderr
