@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Reported, run_in
+from conftest import Completed, Reported, call_in, once, reported, run_in
 
 TRAINING = """
 import sys, torch
@@ -30,24 +30,32 @@ NOISY = TRAINING.replace("NOISY", "True").replace(
 LIMIT_S = 120.0
 
 
-def checked(folder: Path, script: str, *options: str) -> Reported:
-    """Check a script in a folder."""
+def written(folder: Path, script: str, *options: str) -> tuple[str, ...]:
+    """A script in a folder, and the words that check it."""
     (folder / "train.py").write_text(script)
-    words = ("check", *options, "--", sys.executable, "train.py")
-    return Reported(run_in(folder, *words, timeout=LIMIT_S), folder)
+    return ("check", *options, "--", sys.executable, "train.py")
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training that is the same when it is run again."""
-    return checked(tmp_path_factory.mktemp("sound"), SOUND, "--json", "--junit", "sound.xml")
+
+    def make(folder: Path) -> Completed:
+        words = written(folder, SOUND, "--json", "--junit", "sound.xml")
+        return run_in(folder, *words, timeout=LIMIT_S)
+
+    return reported(tmp_path_factory, "sound", make)
 
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training with one label of step 2 that nobody seeds."""
-    folder = tmp_path_factory.mktemp("noisy")
-    return checked(folder, NOISY, "--json", "--junit", "noisy.xml", "--markdown", "noisy.md")
+
+    def make(folder: Path) -> Completed:
+        files = ("--junit", "noisy.xml", "--markdown", "noisy.md")
+        return call_in(folder, *written(folder, NOISY, "--json", *files))
+
+    return reported(tmp_path_factory, "noisy", make)
 
 
 def test_a_training_that_is_the_same_passes(sound: Reported) -> None:
@@ -109,7 +117,7 @@ def test_nothing_is_left_beside_the_results(sound: Reported) -> None:
 def test_a_finished_check_can_be_judged_again(which: str, request: pytest.FixtureRequest) -> None:
     """From its records alone, with the same answer and exit code."""
     first: Reported = request.getfixturevalue(which)
-    again = run_in(first.folder, "check", "--json", "--from", str(first.made), timeout=LIMIT_S)
+    again = call_in(first.folder, "check", "--json", "--from", str(first.made))
     assert again.returncode == first.done.returncode
     assert json.loads(again.stdout)["sentence"] == first.result["sentence"]
 
@@ -121,7 +129,7 @@ def test_a_damaged_record_is_named_by_file_and_line(noisy: Reported, tmp_path: P
     record = next((folder / "run-2" / "records").glob("*-*.jsonl"))
     lines = record.read_text().splitlines(keepends=True)
     record.write_text("".join([*lines[:2], '{"step": "two"}\n', *lines[3:]]))
-    done = run_in(tmp_path, "check", "--from", str(folder), timeout=LIMIT_S)
+    done = call_in(tmp_path, "check", "--from", str(folder))
     assert done.returncode == 2
     (said,) = done.stderr.splitlines()
     assert record.name in said
@@ -138,7 +146,7 @@ def cut_short(made: Path, folder: Path, how: str, *, number: int) -> int:
     record.write_text("".join([*lines[:3], *ended]))
     path = folder / f"run-{number}" / "ended.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"how": how, "code": None}))
-    return run_in(folder, "check", "--from", str(folder), timeout=LIMIT_S).returncode
+    return call_in(folder, "check", "--from", str(folder)).returncode
 
 
 @pytest.mark.parametrize("how", ["timeout", "abandoned"])
@@ -161,7 +169,7 @@ def test_a_check_that_was_stopped_in_its_second_run_is_open(
     folder = tmp_path / "checks"
     shutil.copytree(sound.made, folder)
     (folder / "run-2" / "ended.json").unlink()
-    done = run_in(tmp_path, "check", "--from", str(folder), timeout=LIMIT_S)
+    done = call_in(tmp_path, "check", "--from", str(folder))
     assert done.returncode == 3, done.stderr
 
 
@@ -170,14 +178,15 @@ def test_a_check_that_was_stopped_before_its_first_run_is_refused(
 ) -> None:
     """One line, exit code 2."""
     shutil.copy(sound.made / "check.json", tmp_path)
-    done = run_in(tmp_path, "check", "--from", ".", timeout=LIMIT_S)
+    done = call_in(tmp_path, "check", "--from", ".")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "holds no run" in done.stderr
 
 
 def test_dry_run_says_what_would_happen_and_runs_nothing(tmp_path: Path) -> None:
     """The script would leave a file, and there is none."""
-    done = checked(tmp_path, "open('trace-of-me', 'w')", "--dry-run", "--in-place").done
+    words = written(tmp_path, "open('trace-of-me', 'w')", "--dry-run", "--in-place")
+    done = call_in(tmp_path, *words)
     assert done.returncode == 0
     assert "train.py" in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
@@ -188,7 +197,7 @@ def test_a_function_is_checked_as_a_command_is(tmp_path: Path) -> None:
     body = SOUND.replace("int(sys.argv[1]) if len(sys.argv) > 1 else 0", "0")
     lines = "\n".join("    " + line for line in body.strip().splitlines())
     (tmp_path / "mine.py").write_text(f"def train():\n{lines}\n")
-    done = run_in(tmp_path, "check", "--json", "mine:train", timeout=LIMIT_S)
+    done = call_in(tmp_path, "check", "--json", "mine:train")
     assert done.returncode == 0
     assert "4 steps" in json.loads(done.stdout)["sentence"]
 
@@ -196,12 +205,14 @@ def test_a_function_is_checked_as_a_command_is(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with traces `a` and `b` of one command, and `c` of another seed."""
-    folder = tmp_path_factory.mktemp("traces")
-    (folder / "train.py").write_text(SOUND)
-    for name, words in (("a", ()), ("b", ()), ("c", ("7",))):
-        command = ("trace", "-o", f"{name}.trace", "--", sys.executable, "train.py", *words)
-        assert run_in(folder, *command, timeout=LIMIT_S).returncode == 0
-    return folder
+
+    def make(folder: Path) -> None:
+        (folder / "train.py").write_text(SOUND)
+        for name, words in (("a", ()), ("b", ()), ("c", ("7",))):
+            command = ("trace", "-o", f"{name}.trace", "--", sys.executable, "train.py", *words)
+            assert call_in(folder, *command).returncode == 0
+
+    return once(tmp_path_factory, "traces", make)
 
 
 def test_traces_of_one_command_are_the_same(traces: Path) -> None:
@@ -213,7 +224,7 @@ def test_traces_of_one_command_are_the_same(traces: Path) -> None:
 
 def test_traces_of_two_seeds_differ_in_the_first_parameter(traces: Path) -> None:
     """`diff` exits with 1, and tells that the commands are not the same."""
-    done = run_in(traces, "diff", "a.trace", "c.trace", "--json", timeout=LIMIT_S)
+    done = call_in(traces, "diff", "a.trace", "c.trace", "--json")
     result = json.loads(done.stdout)
     assert done.returncode == 1
     assert (result["step"], result["component"]) == (0, "parameters")

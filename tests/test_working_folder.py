@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import command, once
+from conftest import call_in, command, once
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.command_runs import notes_of, written_outside
@@ -340,7 +340,7 @@ def test_the_copies_are_gone(checked: Path) -> None:
 def test_what_cannot_be_recorded_is_no_pass(tmp_path: Path, before: list[str], reason: str) -> None:
     """Exit code 3, and the reason."""
     (tmp_path / "script.py").write_text("print('on')\n")
-    found = check(tmp_path, "--in-place", "--json", "--", *before, "script.py")
+    found = call_in(tmp_path, "check", "--in-place", "--json", "--", *before, "script.py")
     answer = json.loads(found.stdout)
     assert (found.returncode, answer["outcome"]) == (3, "inconclusive")
     assert reason in answer["sentence"]
@@ -349,7 +349,7 @@ def test_what_cannot_be_recorded_is_no_pass(tmp_path: Path, before: list[str], r
 def test_a_command_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
     """Exit code 1 in the first run, which is the only one."""
     (tmp_path / "script.py").write_text("raise SystemExit('the reason')\n")
-    found = check(tmp_path, "--json", "--", sys.executable, "script.py")
+    found = call_in(tmp_path, "check", "--json", "--", sys.executable, "script.py")
     answer = json.loads(found.stdout)
     assert (found.returncode, len(answer["runs"])) == (1, 1)
     assert "the reason" in answer["sentence"]
@@ -386,7 +386,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     """Exit code 2, what is wrong by name, and no folder of a check."""
     (tmp_path / "module.py").write_text(FUNCTIONS)
     before = content(tmp_path)
-    found = check(tmp_path, *words)
+    found = call_in(tmp_path, "check", *words)
     assert found.returncode == 2
     wrong = [line for line in found.stderr.splitlines() if named in line]
     assert wrong
