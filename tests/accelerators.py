@@ -66,13 +66,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         (*RUN, "--epochs", "10", "--devices", "pretend", "--batch-sizes", "64"),
         {"fault": "nosync", "lag_us": "400"},
     ),
-    "leak": (
-        (*RUN, *FEW, "--devices", "pretend", "--batch-sizes", "64"),
-        {"fault": "leak"},
-    ),
-    "addmm is off": (
+    "leak, and addmm is off": (
         (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"),
-        {"fault": "round:addmm:64"},
+        {"fault": "leak,round:addmm:64"},
     ),
     "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
     "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),
@@ -81,17 +77,14 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "--burn-in", "0.1", "--memory", "1MiB", "--json"),
         {},
     ),
-    "wrong words": (
-        ("canary", "--devices", "pretend", "--probes", "memory", "--burn-in", "0.1", "--memory",
-         "1MiB", "--inject", "flip-memory:epoch=0,element=40000,bit=7"),
-        {},
+    "wrong words, and conv is off": (
+        ("canary", "--devices", "pretend", "--probes", "memory,conv", "--burn-in", "0.1",
+         "--memory", "1MiB", "--inject", "flip-memory:epoch=0,element=40000,bit=7"),
+        {"fault": "round:convolution:1"},
     ),
     "mm is off": (
         ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
-        {"fault": "round:mm:1"},
-    ),
-    "conv is off": (
-        ("canary", "--devices", "pretend", "--probes", "conv"), {"fault": "round:convolution:1"}
+        {"fault": "round:mm:1:8"},  # of all rows the burn-in would tell millions of elements
     ),
     "lost": (
         ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
@@ -177,7 +170,9 @@ def start(factory: pytest.TempPathFactory, acts: dict[str, Made]) -> None:
     for name, act in reversed(acts.items()) if RUNNER == "gw1" else acts.items():
         if name not in _jobs:
             made = partial(_keep, act)
-            _jobs[name] = _pool.submit(once, factory, f"accelerator-{name.replace(' ', '-')}", made)
+            _jobs[name] = _pool.submit(
+                once, factory, f"accelerator-{name.replace(' ', '-').replace(',', '')}", made
+            )
 
 
 def _keep(act: Made, folder: Path) -> None:

@@ -14,6 +14,6 @@ Environment variables, read once:
 - `PRETEND_GRAPHS`: set, the devices have graphs like CUDA's.
 - `PRETEND_NAMES`: the models of the devices, comma-separated; each is a `Pretend 1` by default.
 - `PRETEND_SHORT_GOLDEN`: set, the golden check of the universal training ends after some epochs.
-- `PRETEND_FAULT`: one fault to inject; `faults` names them.
+- `PRETEND_FAULT`: faults to inject, comma-separated; `faults` names them.
 - `PRETEND_TRACE`: a file of lines of `xorbench` to look out for; `lines` says more.
 """

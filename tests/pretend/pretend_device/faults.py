@@ -1,6 +1,7 @@
-"""The faults that a process can be given: `PRETEND_FAULT=NAME[:ARGUMENT]`.
+"""The faults that a process can be given: `PRETEND_FAULT=NAME[:ARGUMENT][,NAME…]`.
 
-- `round:OP:ULPS`: what the operator gives is so many units in the last place away from zero; 1.
+- `round:OP:ULPS:ROWS`: what the operator gives is so many units in the last place away from zero,
+  1, in its first rows, all.
 - `random:OP`: so it is in one call of four, by chance.
 - `nosync`: `synchronize` does not wait.
 - `slow:PERCENT`: each kernel takes so much longer.
@@ -18,27 +19,34 @@ from typing import Final
 import torch
 from torch import Tensor
 
-NAME, _, ARGUMENT = os.environ.get("PRETEND_FAULT", "").partition(":")
+FAULTS: Final = {
+    name: argument
+    for name, _, argument in (
+        fault.partition(":") for fault in os.environ.get("PRETEND_FAULT", "").split(",")
+    )
+}
 LAG_S: Final = float(os.environ.get("PRETEND_LAG_US", "0")) * 1e-6
-SYNCHRONIZES: Final = NAME != "nosync"
-LEAKS: Final = NAME == "leak"
+SYNCHRONIZES: Final = "nosync" not in FAULTS
+LEAKS: Final = "leak" in FAULTS
 STUCK: Final = "pretend error: an illegal memory access was encountered"
 
 
 def damage(operator: str, made: Iterable[Tensor]) -> None:
     """Change what the operator gave, where it is the one to change."""
-    name, _, ulps = ARGUMENT.partition(":")
-    if NAME not in {"round", "random"} or operator != name:
+    fault = next((one for one in ("round", "random") if one in FAULTS), "")
+    name, ulps, rows, *_ = [*FAULTS.get(fault, "").split(":"), "", ""]
+    if not fault or operator != name:
         return
     for tensor in made:
-        now = NAME == "round" or os.urandom(1)[0] < 64
+        now = fault == "round" or os.urandom(1)[0] < 64
         if now and tensor.dtype == torch.float32 and tensor.numel():
-            tensor.view(torch.int32).add_(int(ulps or 1))
+            bits = tensor.view(torch.int32)
+            (bits[: int(rows)] if rows else bits).add_(int(ulps or 1))
 
 
 def hits(fault: str, tensors: Iterable[Tensor]) -> bool:
     """Whether this fault is injected, and one of the tensors has its number of rows."""
-    return fault == NAME and any(t.shape[:1] == (int(ARGUMENT),) for t in tensors)
+    return fault in FAULTS and any(t.shape[:1] == (int(FAULTS[fault]),) for t in tensors)
 
 
 def fail() -> None:
@@ -48,7 +56,7 @@ def fail() -> None:
 
 def lacks(index: int) -> bool:
     """Whether the device of this index does not work."""
-    return NAME == "absent" and index == int(ARGUMENT)
+    return "absent" in FAULTS and index == int(FAULTS["absent"])
 
 
 def timed(work: Callable[[], object]) -> None:
@@ -56,8 +64,8 @@ def timed(work: Callable[[], object]) -> None:
     start = time.perf_counter()
     work()
     taken = time.perf_counter() - start + LAG_S
-    if NAME == "slow":
-        taken *= 1 + float(ARGUMENT) / 100
+    if "slow" in FAULTS:
+        taken *= 1 + float(FAULTS["slow"]) / 100
     elif not LAG_S:
         return
     while time.perf_counter() < start + taken:
