@@ -7,9 +7,10 @@ import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-from conftest import Xorbench, command
+from conftest import Completed, Reported, Xorbench, command, reported, run_in
 from prometheus_client.parser import text_string_to_metric_families
 from test_run import lacking_device
 
@@ -26,8 +27,6 @@ from xorbench.plan.case import ProcessConfig
 from xorbench.plan.probes import exact_probes
 
 TRAINING = ("--devices", "cpu", "--probes", "training")
-# Two threads would wait for each other, spinning, beside other tests.
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def outcomes(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
@@ -35,11 +34,29 @@ def outcomes(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
     return {(v["check"], v["subject"]): v["outcome"] for v in answer["verdicts"]}
 
 
-def test_a_sound_cpu_passes(xorbench: Xorbench, tmp_path: Path) -> None:
-    """Edge cases, digest and score pass; speed has no saved value; nothing is written."""
-    done = xorbench("canary", "--devices", "cpu", "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads would wait for each other, spinning, beside other tests."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A canary of the CPU as a CI runs it, where an earlier step has a summary."""
+
+    def make(folder: Path) -> Completed:
+        (folder / "summary.md").write_text("before\n")
+        env = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
+        files = ("--junit", "j.xml", "--markdown", "c.md")
+        return run_in(folder, "canary", "--devices", "cpu", "--json", *files, env=env)
+
+    return reported(tmp_path_factory, "healthy", make)
+
+
+def test_a_sound_cpu_passes(healthy: Reported) -> None:
+    """Edge cases, digest and score pass; speed has no saved value; no other file is written."""
+    assert healthy.done.returncode == 0, healthy.done.stderr
+    answer = healthy.result
     assert answer["verdict"] == "PASS"
     assert outcomes(answer) == {
         ("arithmetic", "cpu"): "pass",
@@ -48,25 +65,33 @@ def test_a_sound_cpu_passes(xorbench: Xorbench, tmp_path: Path) -> None:
         ("speed", "cpu"): "skipped",
         **{(probe, "cpu"): "pass" for probe in exact_probes()},
     }
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in healthy.folder.iterdir()} == {"summary.md", "j.xml", "c.md"}
 
 
-def test_flushed_subnormals_fail_and_the_case_is_named(xorbench: Xorbench) -> None:
+def test_a_canary_writes_what_a_ci_asks_for(healthy: Reported) -> None:
+    """JUnit, Markdown and the step summary, which is added to what stands there."""
+    markdown = (healthy.folder / "c.md").read_text()
+    assert ElementTree.parse(healthy.folder / "j.xml").getroot().attrib["failures"] == "0"
+    assert "## xorbench canary: PASS" in markdown
+    assert (healthy.folder / "summary.md").read_text() == "before\n" + markdown
+
+
+def test_flushed_subnormals_fail_and_the_case_is_named(inside: Xorbench) -> None:
     """The digest of the training cannot see them; the probe does, case and bits."""
-    done = xorbench("canary", *TRAINING, "--inject", "flush-subnormals")
+    done = inside("canary", *TRAINING, "--inject", "flush-subnormals")
     assert done.returncode == 1
     assert "FAIL  cpu  arithmetic  probe subnormal, smallest + smallest (add)" in done.stdout
     assert "PASS  cpu  universal" in done.stdout
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """One bit of one of the models in the first round: found, said at once, exit 1, not saved."""
-    done = xorbench(
+    done = inside(
         *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "0.1", "--save"),
         *("--inject", "flip-model:epoch=0,element=37,bit=0"),
-        env=ONE_THREAD,
     )
     assert done.returncode == 1
     assert re.search(
@@ -77,14 +102,14 @@ def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(
     assert '"cpu"' not in (tmp_path / "results" / "baselines" / "calibrations.json").read_text()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_product_that_flips_one_bit_once_in_a_while_is_found_and_named(
-    xorbench: Xorbench,
+    inside: Xorbench,
 ) -> None:
     """Type, product, element and bit; done again, it is right: the fault comes and goes."""
-    done = xorbench(
+    done = inside(
         *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "1"),
         *("--inject", "flip-product:step=20,element=77777,bit=22"),
-        env=ONE_THREAD,
     )
     assert done.returncode == 1
     said = r"matmul \w+ \d+, round \d+, \w+ product \d+, element \[\d+, \d+\]: expected \w+, got"
@@ -92,22 +117,23 @@ def test_a_product_that_flips_one_bit_once_in_a_while_is_found_and_named(
     assert "bits flipped: 22, right when done again" in done.stderr
 
 
-def test_a_bit_that_is_stuck_comes_again_at_the_same_place(xorbench: Xorbench) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_a_bit_that_is_stuck_comes_again_at_the_same_place(inside: Xorbench) -> None:
     """Every product has it: the small probe fails, and the burn-in says that it stays."""
-    done = xorbench(
+    done = inside(
         *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "0.5"),
         *("--inject", "wrong-product:element=3,bit=20"),
-        env=ONE_THREAD,
     )
     assert done.returncode == 1
     assert re.search(r"FAIL +cpu +matmul", done.stdout)
     assert "again at the same place" in done.stderr
 
 
-def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(xorbench: Xorbench) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(inside: Xorbench) -> None:
     """However short it is, no unit is left out; each was verified."""
     chosen = ("--probes", "training,memory,conv,conversion", "--memory", "2MiB")
-    done = xorbench("canary", "--devices", "cpu", "--burn-in", "0.1", *chosen, "--json")
+    done = inside("canary", "--devices", "cpu", "--burn-in", "0.1", *chosen, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     units = {unit["unit"]: unit for unit in answer["burned"]["cpu"]}
@@ -118,9 +144,9 @@ def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(xorbench: Xorbench) 
     ] == []
 
 
-def test_more_memory_than_is_free_is_refused_in_one_line(xorbench: Xorbench) -> None:
+def test_more_memory_than_is_free_is_refused_in_one_line(inside: Xorbench) -> None:
     """Asked for and free, exit 2."""
-    done = xorbench(
+    done = inside(
         *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "1"),
         *("--memory", "900TiB"),
     )
@@ -128,9 +154,10 @@ def test_more_memory_than_is_free_is_refused_in_one_line(xorbench: Xorbench) -> 
     assert re.search(r"--memory: cpu: [\d,]+ bytes asked for, [\d,]+ are free", done.stderr)
 
 
-def test_metrics_are_what_prometheus_reads(xorbench: Xorbench, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_metrics_are_what_prometheus_reads(inside: Xorbench, tmp_path: Path) -> None:
     """The parser of `prometheus_client` reads checks, results and rates back."""
-    done = xorbench(
+    done = inside(
         *("canary", "--devices", "cpu", "--probes", "matmul,memory", "--burn-in", "0.1"),
         *("--memory", "1MiB", "--prometheus", "x.prom"),
     )
@@ -145,34 +172,33 @@ def test_metrics_are_what_prometheus_reads(xorbench: Xorbench, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["x.prom"]
 
 
-def test_chosen_probes_alone_are_checked(xorbench: Xorbench) -> None:
+def test_chosen_probes_alone_are_checked(inside: Xorbench) -> None:
     """No training, no speed: what was asked for."""
-    done = xorbench("canary", "--devices", "cpu", "--probes", "conv,scatter", "--json")
+    done = inside("canary", "--devices", "cpu", "--probes", "conv,scatter", "--json")
     assert done.returncode == 0
     assert {check for check, _ in outcomes(json.loads(done.stdout))} == {"conv", "scatter"}
 
 
-def test_a_missing_device_is_skipped_and_required_is_4(xorbench: Xorbench) -> None:
+def test_a_missing_device_is_skipped_and_required_is_4(inside: Xorbench) -> None:
     """Skipped is neutral beside a pass; required, it is exit 4; alone, exit 3."""
     device, probes = lacking_device(), ("--probes", "conv")
-    assert xorbench("canary", *probes, "--devices", f"cpu,{device}").returncode == 0
+    assert inside("canary", *probes, "--devices", f"cpu,{device}").returncode == 0
     assert (
-        xorbench("canary", *probes, "--devices", f"cpu,{device}", "--require-devices").returncode
-        == 4
+        inside("canary", *probes, "--devices", f"cpu,{device}", "--require-devices").returncode == 4
     )
-    assert xorbench("canary", *probes, "--devices", device).returncode == 3
+    assert inside("canary", *probes, "--devices", device).returncode == 3
 
 
-def test_a_saved_calibration_is_compared_with(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_a_saved_calibration_is_compared_with(inside: Xorbench, tmp_path: Path) -> None:
     """Saved once, it passes against itself; against a value ten times shorter it fails."""
-    assert xorbench("canary", *TRAINING, "--save").returncode == 0
-    assert "PASS  cpu  speed" in xorbench("canary", *TRAINING, "--machine-threshold", "9").stdout
+    assert inside("canary", *TRAINING, "--save").returncode == 0
+    assert "PASS  cpu  speed" in inside("canary", *TRAINING, "--machine-threshold", "9").stdout
     path = tmp_path / "results" / "baselines" / "calibrations.json"
     file = json.loads(path.read_text())
     key = next(iter(file["machines"]))
     file["machines"][key]["cpu"]["calibration_s"] /= 10
     path.write_text(json.dumps(file))
-    done = xorbench("canary", *TRAINING)
+    done = inside("canary", *TRAINING)
     assert done.returncode == 1
     assert "FAIL  cpu  speed" in done.stdout
 
@@ -216,9 +242,9 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
     assert "INTERRUPTED" in output
 
 
-def test_a_crash_is_a_failed_canary(xorbench: Xorbench) -> None:
+def test_a_crash_is_a_failed_canary(inside: Xorbench) -> None:
     """No answer in time: the device did not come to the end, exit 1."""
-    done = xorbench(
+    done = inside(
         *("canary", "--devices", "cpu", "--probes", "conv,memory", "--burn-in", "1000"),
         *("--timeout", "0.01"),
     )

@@ -46,25 +46,6 @@ def test_a_failure_says_expected_actual_and_hint_whatever_they_hold() -> None:
     assert failure.text == 'expected: 1 < 2 & ]]>\nactual: "??\nhint: look'
 
 
-def test_a_canary_writes_what_a_ci_asks_for(xorbench: Xorbench, tmp_path: Path) -> None:
-    """JUnit, Markdown and the step summary, which is added to what stands there."""
-    summary = tmp_path / "summary.md"
-    summary.write_text("before\n")
-    done = xorbench(
-        "canary", "--junit", "j.xml", "--markdown", "c.md", env=_with(GITHUB_STEP_SUMMARY=summary)
-    )
-    assert done.returncode == 0, done.stderr
-    assert ElementTree.parse(tmp_path / "j.xml").getroot().attrib["failures"] == "0"
-    assert "## xorbench canary: PASS" in (tmp_path / "c.md").read_text()
-    assert summary.read_text() == "before\n" + (tmp_path / "c.md").read_text()
-
-
-def _with(**values: object) -> dict[str, str]:
-    import os
-
-    return {**os.environ, **{name: str(value) for name, value in values.items()}}
-
-
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
 def test_a_file_that_cannot_be_written_is_said_before_the_work(
     inside: Xorbench, tmp_path: Path, option: str
