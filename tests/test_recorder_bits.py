@@ -61,6 +61,7 @@ def train(
     """Train in a fresh process, with the recorder if a level is given."""
     (folder / "records").mkdir()
     values = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), **environment}
+    values["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # without a pool, whose processes import PyTorch
     if level is not None:
         values["PYTHONPATH"] = str(SITE)
         values["XORBENCH_RECORD"] = str(folder / "records")
