@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import once
 
 from xorbench.errors import BadFile
 from xorbench.plan import registry
@@ -24,12 +25,15 @@ PAGE = (ROOT / "docs" / "extending.md").read_text()
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip has installed the example package."""
-    folder = tmp_path_factory.mktemp("installed")
-    command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
-    subprocess.run(
-        [sys.executable, "-m", *command, str(folder), str(EXAMPLE)], check=True, timeout=300
-    )
-    return folder
+
+    def make(folder: Path) -> None:
+        command = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target"]
+        place = str(folder / "place")
+        subprocess.run(
+            [sys.executable, "-m", *command, place, str(EXAMPLE)], check=True, timeout=300
+        )
+
+    return once(tmp_path_factory, "installed", make) / "place"
 
 
 def with_package(installed: Path, folder: Path, *arguments: str) -> Any:
@@ -48,13 +52,15 @@ def with_package(installed: Path, folder: Path, *arguments: str) -> Any:
 @pytest.fixture(scope="module")
 def results(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of both engines, the fault injected in one process of the loader's case."""
-    folder = tmp_path_factory.mktemp("extended")
-    done = with_package(
-        installed, folder, "run", "--quick", "--epochs", "2", "--drop-last", "true",
-        "--engines", "loader,quiet", "--inject", "no-bias:cases=*-loader-*,process=1",
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    return (folder / "results" / "latest").resolve()
+
+    def make(folder: Path) -> None:
+        done = with_package(
+            installed, folder, "run", "--quick", "--epochs", "2", "--drop-last", "true",
+            "--engines", "loader,quiet", "--inject", "no-bias:cases=*-loader-*,process=1",
+        )  # fmt: skip
+        assert done.returncode == 1, done.stderr
+
+    return (once(tmp_path_factory, "extended", make) / "results" / "latest").resolve()
 
 
 def verdicts(results: Path, check: str) -> list[dict[str, str]]:

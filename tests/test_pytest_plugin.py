@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from conftest import once
 
 LIMIT_S = 300.0
 TRAINING = """
@@ -64,14 +65,19 @@ Failures = dict[str, str]
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A suite that has run on two processes, started in a folder below its rootdir."""
-    folder = tmp_path_factory.mktemp("suite")
+    return once(tmp_path_factory, "suite", run_suite) / "suite"
+
+
+def run_suite(made: Path) -> None:
+    """The suite below a folder, run there."""
+    folder = made / "suite"
+    folder.mkdir()
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "train.py").write_text(TRAINING)
     (folder / "tests").mkdir()
     (folder / "tests" / "test_suite.py").write_text(SUITE)
     done = pytest_in(folder / "tests", "-n2", "--junitxml=junit.xml", "--xorbench-out=kept")
     (folder / "output.txt").write_text(done.stdout + done.stderr)
-    return folder
 
 
 @pytest.fixture(scope="module")
