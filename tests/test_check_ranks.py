@@ -6,11 +6,12 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Completed, once, run_in
+from conftest import Completed, call_in, once, run_in
 
 from xorbench.commands.check_again import from_folder
 from xorbench.judge.command_runs import step_count
@@ -18,6 +19,7 @@ from xorbench.judge.run_processes import first_failure, unmet
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile
 
+Program = Callable[..., Completed]
 TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
 TWO = (TORCHRUN, "--standalone", "--nproc-per-node", "2")
 
@@ -126,10 +128,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def checked(folder: Path, *arguments: str) -> tuple[Completed, dict[str, Any], Path]:
+def checked(
+    folder: Path, *arguments: str, program: Program = call_in
+) -> tuple[Completed, dict[str, Any], Path]:
     """Run `check` in the folder: what it printed, its result, and where its files are."""
     before = set(folder.glob("results/checks/*"))
-    done = run_in(folder, "check", *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = program(folder, "check", *arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
     (made,) = set(folder.glob("results/checks/*")) - before
     return done, json.loads((made / "result.json").read_text()), made
 
@@ -239,7 +243,7 @@ def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None
 
 def test_a_rank_that_dies_is_named_with_its_last_line(folder: Path) -> None:
     """The launcher's own last lines say nothing of the reason."""
-    done, result, _ = checked(folder, "--", *TWO, "parallel.py", "--die")
+    done, result, _ = checked(folder, "--", *TWO, "parallel.py", "--die", program=run_in)
     assert done.returncode == 1
     assert result["sentence"] == (
         "the command failed in run 1: exit code 1: rank 1 failed first, exit code 1: RuntimeError:"

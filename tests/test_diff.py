@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import Completed, Xorbench, call_in, once, run_in, with_epochs
+from conftest import Completed, Xorbench, call_in, once, reported, run_in, with_epochs
 
 from xorbench.commands.diff import DiffRequest, diff, trace_commands
 from xorbench.commands.training_ref import planned, sides
@@ -337,9 +337,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def flipped(runs: Path) -> Completed:
+def flipped(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Completed:
     """`diff` between the two processes of the case with the flipped bit."""
-    return run_in(runs, "diff", f"latest:{CASE}", f"latest:{CASE}#p1", "--json")
+    words = ("diff", f"latest:{CASE}", f"latest:{CASE}#p1", "--json")
+    return reported(tmp_path_factory, "flipped", lambda _folder: run_in(runs, *words)).done
 
 
 def test_a_flipped_bit_is_found_between_two_processes(flipped: Completed) -> None:
@@ -403,10 +404,10 @@ def test_two_runs_are_compared_training_by_training(runs: Path) -> None:
     assert (code, found.notes, found.epoch) == (0, ["0 of 2 common trainings differ"], None)
 
 
-def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, xorbench: Xorbench) -> None:
+def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, inside: Xorbench) -> None:
     """The traced digests are the recorded ones, injected fault and all, from the epochs named."""
     latest = (runs / "results" / "latest").resolve()
-    done = xorbench(
+    done = inside(
         *("trace", f"{latest}:{OTHER}#p1", "--epoch", "1-2", "--dump-steps", "4", "-o", "a.trace")
     )
     assert (done.returncode, done.stdout[:17]) == (0, "a.trace: 2 epochs"), done.stderr

@@ -8,7 +8,7 @@ from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
-from conftest import run_in
+from conftest import call_in, run_in
 
 from xorbench.cli import main
 from xorbench.commands.explain import mixed, on_record, switched
@@ -154,7 +154,7 @@ def test_a_training_without_a_record_is_as_recorded() -> None:
 
 def test_two_injected_causes_are_recovered_exactly(tmp_path: Path) -> None:
     """Two faults that both move the bits, and threads that do not."""
-    done = run_in(
+    done = call_in(
         tmp_path,
         *("explain", CASE, f"{CASE}@threads=2", "--epochs", "2", "--json"),
         *("--inject-b", "skip-batch", "--inject-b", "flip-weight:epoch=1,bit=20"),
@@ -184,8 +184,8 @@ def test_the_kernels_of_a_record_are_named(tmp_path: Path) -> None:
     """A trace whose process inherited a switch, which its setting does not show."""
     inherited = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     trace = ("trace", CASE, "--epochs", "1", "-o", "b.trace")
-    assert run_in(tmp_path, *trace, env=inherited).returncode == 0
-    done = run_in(tmp_path, "explain", CASE, "b.trace", "--epochs", "1")
+    assert call_in(tmp_path, *trace, env=inherited).returncode == 0
+    done = call_in(tmp_path, "explain", CASE, "b.trace", "--epochs", "1")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (
         "The recorded bits of B come out here with env ATEN_CPU_CAPABILITY=default"

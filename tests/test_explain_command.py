@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -23,6 +23,7 @@ from xorbench.plan.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
 from xorbench.recorder.switches import SWITCHES
 
 LIMIT_S = 600.0
+Program = Callable[..., Completed]
 
 
 # The evidence
@@ -250,21 +251,16 @@ def test_every_bug_of_the_corpus_declares_its_cure_by_known_names() -> None:
     assert not any("cures" in case for case in cases if case["exit"] == 0)
 
 
-def explained(folder: Path, *arguments: str) -> Completed:
-    """Explain a command."""
-    return run_in(folder, "explain", *arguments, timeout=LIMIT_S)
-
-
 FOR_CI = ("--json", "--junit", "j.xml", "--markdown", "m.md")
 
 
-def explained_for_ci(folder: Path, *arguments: str) -> Completed:
+def explained_for_ci(folder: Path, *arguments: str, program: Program = run_in) -> Completed:
     """Explain a seeded `a.py` or an unseeded `b.py`, as a CI does."""
     (folder / "a.py").write_text(SEEDED)
     (folder / "b.py").write_text(UNSEEDED)
     (folder / "j.xml").write_text("of an earlier job")
     env = {**os.environ, "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
-    return run_in(folder, "explain", *FOR_CI, *arguments, timeout=LIMIT_S, env=env)
+    return program(folder, "explain", *FOR_CI, *arguments, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +278,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A training that is the same in every run."""
     words = ("--processes", "4", "--", sys.executable, "a.py")
     return reported(
-        tmp_path_factory, "explain-sound", lambda folder: explained_for_ci(folder, *words)
+        tmp_path_factory,
+        "explain-sound",
+        lambda folder: explained_for_ci(folder, *words, program=call_in),
     )
 
 
@@ -350,7 +348,7 @@ def test_nothing_is_left_beside_what_explain_was_asked_for(both: Reported) -> No
 
 def test_a_command_that_fails_is_not_explained(tmp_path: Path) -> None:
     """It is told as `check` tells it."""
-    done = explained(tmp_path, "--json", "--", sys.executable, "-c", "raise SystemExit(7)")
+    done = call_in(tmp_path, "explain", "--json", "--", sys.executable, "-c", "raise SystemExit(7)")
     assert done.returncode == 1
     assert "the command failed in run 1: exit code 7" in json.loads(done.stdout)["sentence"]
 
@@ -397,6 +395,6 @@ def test_bad_input_of_explain_names_the_option(
 
 def test_a_function_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     """It is known after the first run: neither its records nor the files of a CI stay."""
-    done = explained(tmp_path, *FOR_CI, "no_such:function")
+    done = call_in(tmp_path, "explain", *FOR_CI, "no_such:function")
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []

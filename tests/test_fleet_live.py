@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Xorbench, command, run_in
+from conftest import Xorbench, call_in, command, run_in
 
 from xorbench.commands.ranks import injected, require_faults, shared_case
 from xorbench.errors import BadOption
@@ -112,7 +112,7 @@ def test_every_rank_leaves_an_ordinary_run(three: Path) -> None:
     for rank in range(3):
         runs = list((three / f"rank{rank}" / "runs").iterdir())
         assert len(runs) == 1
-    done = run_in(three, "report", "--out", "rank2")
+    done = call_in(three, "report", "--out", "rank2")
     assert "cpu-loader-b128-pin0-drop1-w0-s0" in done.stdout, done.stderr
 
 
@@ -166,7 +166,7 @@ def test_a_rank_killed_under_torchrun_leaves_the_others_time(broken: dict[str, P
 def test_without_rank_0_the_folders_are_judged(broken: dict[str, Path], tmp_path: Path) -> None:
     """What the killed rank 0 left is unfinished, the other's run is whole."""
     assert not (broken["headless"] / "fleet.json").exists()
-    done = run_in(tmp_path, "fleet", "--merge", str(broken["headless"]), "--out", "again")
+    done = call_in(tmp_path, "fleet", "--merge", str(broken["headless"]), "--out", "again")
     assert done.returncode == 1, done.stderr
     report = report_of(tmp_path / "again")
     assert ("XB303", 0) in found(report)

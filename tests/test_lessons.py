@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from conftest import once, run_in
+from conftest import call_in, once, run_in
 from torch import nn
 
 from xorbench.judge.lessons import judge
@@ -138,7 +138,7 @@ def test_the_lessons_hold_on_this_machine(tried: Path) -> None:
 def test_the_lessons_are_reported_again_from_their_files(tried: Path) -> None:
     """`report` reads the folder, and writes the page and the table."""
     (tried / "report.html").unlink()
-    done = run_in(tried.parent.parent.parent, "report", "latest", "--json")
+    done = call_in(tried.parent.parent.parent, "report", "latest", "--json")
     assert done.returncode in (0, 1), done.stderr
     assert '"statement"' in done.stdout
     assert "a linear model cannot learn XOR" in (tried / "report.html").read_text()
@@ -162,6 +162,6 @@ def test_a_lesson_that_does_not_hold_fails(tried: Path) -> None:
 
 def test_lessons_cannot_be_resumed_as_a_run(tried: Path) -> None:
     """The folder says what it is."""
-    done = run_in(tried.parent.parent.parent, "run", "--resume", "latest")
+    done = call_in(tried.parent.parent.parent, "run", "--resume", "latest")
     assert done.returncode == 2
     assert "--resume: no run in" in done.stderr

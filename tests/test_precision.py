@@ -59,13 +59,13 @@ def test_processes_are_added_until_there_are_as_many_as_allowed(
     assert first == first[:1] * 3
 
 
-def test_a_run_stopped_before_its_next_process_is_resumed(xorbench: Xorbench, copied: Path) -> None:
+def test_a_run_stopped_before_its_next_process_is_resumed(inside: Xorbench, copied: Path) -> None:
     """`run --resume` adds the process that the precision still wants, and trains no other anew."""
     run = loading.load(copied)
     store = RunStore(copied)
     store.write_info(asking(run, 1e-9, 3).info)
     store.close()
-    done = xorbench("run", "--resume", copied.name)
+    done = inside("run", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
     resumed = loading.load(copied)
     assert resumed.info.processes_per_config == 3

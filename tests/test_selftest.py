@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from conftest import run_in
+from conftest import call_in, run_in
 
 from xorbench.commands.selftest import (
     ALIKE,
@@ -97,7 +97,7 @@ def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
 
 def test_bits_hold_under_stress(tmp_path: Path) -> None:
     """With the processor kept busy a sound training parts nowhere."""
-    done = run_in(
+    done = call_in(
         tmp_path, *("run", "--quick", "--epochs", "3", "--processes", "2", "--stress", "memory")
     )
     assert "FAIL accuracy" in done.stdout  # too few epochs

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import Xorbench, command, once, run_in
+from conftest import Xorbench, call_in, command, once, run_in
 from test_bad_input import complaint
 
 import xorbench as package
@@ -50,7 +50,7 @@ def tables(results: Path) -> dict[str, bytes]:
 def made_by(folder: Path, *arguments: str, **options: Any) -> dict[str, bytes]:
     """The tables of one sweep in a folder of its own."""
     folder.mkdir()
-    done = run_in(folder, *arguments, **options)
+    done = call_in(folder, *arguments, **options)
     assert done.returncode == 0, done.stderr
     return tables(folder / "results")
 
@@ -167,10 +167,10 @@ def test_a_sweep_ends_with_the_three_answers(swept: Path) -> None:
 
 
 def test_a_recipe_without_golden_answers_is_counted_all_the_same(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """The check is skipped with the reason, and nothing learned in an epoch is exit 0."""
-    done = xorbench("sweep", "--seeds", "5", "--epochs", "1")
+    done = inside("sweep", "--seeds", "5", "--epochs", "1")
     assert done.returncode == 0, done.stderr
     assert "1 skipped" in done.stdout
     row = pd.read_csv(tmp_path / "results" / "latest" / "sweep.csv").iloc[0]
@@ -222,12 +222,12 @@ def test_one_flipped_bit_or_count_fails_the_verdict(
     assert any(f"seed {seed}:" in v.actual for v in found) == ("golden" in failed)
 
 
-def test_a_wrong_golden_answer_fails_the_report(copied: Path, xorbench: Xorbench) -> None:
+def test_a_wrong_golden_answer_fails_the_report(copied: Path, inside: Xorbench) -> None:
     """Exit 1 from the files alone, with what was expected and what was found."""
     info = json.loads((copied / "run.json").read_text())
     info["known"][0]["answers"][31]["sha256"] = "0" * 64
     (copied / "run.json").write_text(json.dumps(info))
-    done = xorbench("report", copied.name)
+    done = inside("report", copied.name)
     assert done.returncode == 1
     assert re.search("FAIL golden: batch 128: seed 31: .*, golden is 0000000000000000", done.stdout)
 
@@ -296,7 +296,7 @@ def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_res
     path.write_bytes(before[:-40])
     info = loading.read_sweep(path.parent)
     assert exit_code(judge(count(info, loading.chunks(path.parent, info), []))) == 3
-    done = run_in(tmp_path, "sweep", "--resume", "latest")
+    done = call_in(tmp_path, "sweep", "--resume", "latest")
     assert done.returncode == 0, done.stderr
     assert tables(tmp_path / "results") == undisturbed
     kept = before[:-40].rpartition(b"\n")[0]
@@ -319,7 +319,7 @@ def test_an_interrupted_sweep_reports_what_it_has_and_says_how_to_go_on(
     assert "Outcomes" in out
     partial = pd.read_csv(tmp_path / "results" / "latest" / "sweep.csv").iloc[0]
     assert 0 < partial["seeds"] < 768
-    assert run_in(tmp_path, *rest[1].split()).returncode == 0
+    assert call_in(tmp_path, *rest[1].split()).returncode == 0
     assert tables(tmp_path / "results") == undisturbed
 
 
@@ -371,10 +371,10 @@ def searched() -> list[str]:
     return list(filter(None, [os.environ.get("PYTHONPATH")]))
 
 
-def test_a_finished_sweep_is_resumed_to_its_report_alone(copied: Path, xorbench: Xorbench) -> None:
+def test_a_finished_sweep_is_resumed_to_its_report_alone(copied: Path, inside: Xorbench) -> None:
     """Nothing is left to do: no process starts, the report is made again."""
     before = (copied / "chunks.jsonl").read_bytes()
-    done = xorbench("sweep", "--resume", copied.name)
+    done = inside("sweep", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
     assert "start-up" not in done.stderr
     assert (copied / "chunks.jsonl").read_bytes() == before
@@ -432,9 +432,9 @@ def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None
     assert sweep_plots.shown_points(evidence).empty
 
 
-def test_an_anonymous_sweep_names_neither_host_nor_path(xorbench: Xorbench, tmp_path: Path) -> None:
+def test_an_anonymous_sweep_names_neither_host_nor_path(inside: Xorbench, tmp_path: Path) -> None:
     """What is committed tells nothing of whose machine it was."""
-    done = xorbench("sweep", "--seeds", "0", "--anonymous", "--out", f"{tmp_path}/results")
+    done = inside("sweep", "--seeds", "0", "--anonymous", "--out", f"{tmp_path}/results")
     assert done.returncode == 0, done.stderr
     for path in (tmp_path / "results" / "latest").rglob("*"):
         if path.is_file():
@@ -494,7 +494,7 @@ def test_without_numba_torch_trains_and_the_reason_is_said(
     assert done.returncode == 0, done.stderr
     assert "torch trains: numba cannot be imported: ImportError: no numba here" in done.stderr
     assert tables(tmp_path / "results") == small
-    refused = run_in(tmp_path, *SMALL, "--backend", "numba", env=environment)
+    refused = call_in(tmp_path, *SMALL, "--backend", "numba", env=environment)
     assert refused.returncode == 2
     assert refused.stderr.startswith("xorbench: --backend: numba: numba cannot be imported")
 
@@ -512,10 +512,10 @@ def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
-    xorbench: Xorbench, tmp_path: Path
+    inside: Xorbench, tmp_path: Path
 ) -> None:
     """Only the process can know; its folder goes away with the sweep."""
-    done = xorbench("sweep", "--seeds", "0", "--device", "xpu")
+    done = inside("sweep", "--seeds", "0", "--device", "xpu")
     assert done.returncode == 2
     assert done.stderr.startswith("xorbench: --device: xpu: no xpu device")
     assert list((tmp_path / "results").rglob("*")) == [tmp_path / "results" / "runs"]
