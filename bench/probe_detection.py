@@ -348,7 +348,7 @@ def memory_tally(kind: str, drawn: np.random.Generator, faults: int = 128) -> Ta
                 flat[at] = flat[other]
             else:
                 flat[at] = flat[at] & ~mask if kind == "bit stuck at 0" else flat[at] | mask
-            wrong += len(list(region.march()))
+            wrong += sum(one.wrongs for one in region.march())
         tally += Tally(1, int(wrong > 0), int(wrong == 0))
     return tally
 

@@ -14,9 +14,9 @@ from xorbench.judge.checks.devices import probed
 from xorbench.observe.records.golden import Fact, ProbeRecord
 from xorbench.plan.probes import PROBES
 from xorbench.probes import burn, consistency, conv, exact, matmul
-from xorbench.probes.burn import DeviceBurnIn, ProductUnit
+from xorbench.probes.burn import NAMED, DeviceBurnIn, ProductUnit
 from xorbench.probes.check import cases_of, check, golden, right_digests
-from xorbench.probes.exact import ExactCase, WrongElement, compare, exact_settings
+from xorbench.probes.exact import SHOWN, ExactCase, WrongElement, compare, exact_settings
 from xorbench.probes.integers import entries, largest_entry, scattered
 from xorbench.probes.memory import MemoryRegion, compiled
 from xorbench.probes.product import Products
@@ -274,7 +274,8 @@ def test_a_flipped_bit_is_named_and_the_next_round_is_clean(region: MemoryRegion
     next(region.march(), None)
     region.flip(70_001, bit)
     (wrong,) = region.march()
-    assert (wrong.element.place, wrong.element.flipped()) == ((70_001,), [bit])
+    (element,) = wrong.first
+    assert (wrong.wrongs, element.place, element.flipped()) == (1, (70_001,), [bit])
     assert list(region.march()) == []
 
 
@@ -285,15 +286,24 @@ def test_a_stuck_bit_is_found_within_two_rounds(region: MemoryRegion, value: int
     for _ in range(2):
         word = region.words.view(-1)[123]
         region.words.view(-1)[123] = word | 4 if value else word & ~4
-        found += len(list(region.march()))
+        found += sum(one.wrongs for one in region.march())
     assert found == 1
+
+
+def test_where_every_word_is_wrong_few_are_named_and_all_are_counted(region: MemoryRegion) -> None:
+    """A region that reads as zeros costs no more than to read it."""
+    region.words.zero_()
+    found = list(region.march())
+    assert sum(one.wrongs for one in found) >= region.words.numel() - 1
+    assert max(len(one.first) for one in found) == SHOWN
+    assert f"{found[0].wrongs} words, element" in found[0].said
 
 
 def test_two_addresses_that_are_one_are_found(region: MemoryRegion) -> None:
     """What was written to one is read from the other."""
     flat = region.words.view(-1)
     flat[5] = flat[200_000]
-    assert [one.element.place for one in region.march()] == [(5,)]
+    assert [one.place for (_, _, first) in region.march() for one in first] == [(5,)]
 
 
 def test_both_marches_write_the_same_words() -> None:
@@ -366,6 +376,18 @@ def test_a_wrong_product_says_whether_it_comes_again(
     monkeypatch.setattr(torch, "mm", faulty)
     (wrong,) = Products("float32", 256, CPU).round(0, 1).wrong
     assert (wrong.element.place, wrong.again) == ((7, 9), again)
+
+
+def test_where_every_element_is_wrong_few_are_named_and_all_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A device whose products are all wrong is told of as soon as one of which one element is."""
+    sound = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda *args, **options: sound(*args, **options).neg_())
+    done = Products("float32", 256, CPU).round(0, 1)
+    assert (done.wrongs, len(done.wrong)) == (256 * 256, SHOWN)
+    turn = ProductUnit(Products("float32", 256, CPU), 1, 0.0).turn(0)
+    assert (turn.wrongs, len(turn.wrong)) == (256 * 256, NAMED)
 
 
 def test_a_comparison_that_sees_nothing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

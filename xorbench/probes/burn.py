@@ -91,9 +91,12 @@ def _turn(
     measure: str,
     results: int,
     wrong: list[WrongResult],
+    wrongs: int | None = None,
 ) -> Turn:
+    """What a turn did; `wrongs` is how many results were wrong, if not all are in `wrong`."""
     seconds = time.perf_counter() - began
-    return Turn(unit, number, seconds, work, measure, results, len(wrong), wrong[:NAMED])
+    count = len(wrong) if wrongs is None else wrongs
+    return Turn(unit, number, seconds, work, measure, results, count, wrong[:NAMED])
 
 
 def _now() -> str:
@@ -129,10 +132,11 @@ class ProductUnit:
             _wrong(f"{done.kind} product {one.product}", one.element, one.again)
             for one in done.wrong
         ]
-        if blind := self._products.blind(number):
-            wrong.append(WrongResult(_now(), blind, "", "", "", [], None))
-        work = 2.0 * self._products.size**3 * done.products
-        return _turn(self.name, number, began, work, "FLOP", done.products, wrong)
+        blind = self._products.blind(number)
+        if blind:
+            wrong.insert(0, WrongResult(_now(), blind, "", "", "", [], None))
+        work, wrongs = 2.0 * self._products.size**3 * done.products, done.wrongs + bool(blind)
+        return _turn(self.name, number, began, work, "FLOP", done.products, wrong, wrongs)
 
 
 @contextmanager
@@ -161,9 +165,9 @@ class MemoryUnit:
         found = list(self._region.march())
         took = time.perf_counter() - began  # the copies are slower: they are not in the figure
         found += self._region.copy()
-        wrong = [_wrong(one.way, one.element, None) for one in found]
-        words = self._region.size // 8
-        turn = _turn(self.name, number, began, self._region.moved, "B", words, wrong)
+        wrong = [_wrong(one.way, element, None) for one in found for element in one.first]
+        words, wrongs = self._region.size // 8, sum(one.wrongs for one in found)
+        turn = _turn(self.name, number, began, self._region.moved, "B", words, wrong, wrongs)
         return turn._replace(seconds=took)
 
 

@@ -99,7 +99,7 @@ def memory_keeps(device: torch.device) -> ProbeResult:
     region = memory.MemoryRegion(device, SMALL_MEMORY)
     for _ in range(2):
         for one in [*region.march(), *region.copy()]:
-            found.wrong.append(Checked(one.way, "the pattern", str(one.element)))
+            found.wrong.append(Checked(one.way, "the pattern", one.said))
     return found._replace(checked=2 * region.size // 8)
 
 

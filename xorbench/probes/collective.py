@@ -37,9 +37,9 @@ def check(device: torch.device, index: int, members: int) -> ProbeResult:
                 continue
             checked += 1
             expected = whole_bits(np.ascontiguousarray(right(given, index)), dtype)
-            wrong = list(wrong_elements(expected, tensor_bits(outcome), width(dtype)))
-            if wrong:
-                said = f"{len(wrong)} of {expected.size} elements, {wrong[0]}"
+            wrong = wrong_elements(expected, tensor_bits(outcome), width(dtype))
+            if wrong.wrongs:
+                said = f"{wrong.wrongs} of {expected.size} elements, {wrong.first[0]}"
                 found.wrong.append(Checked(what, "the sum or copy of whole numbers", said))
     return found._replace(checked=checked)
 

@@ -121,11 +121,20 @@ def digest(bits: Pattern, dtype: str) -> str:
     return hashlib.sha256(head + bits.astype(f"<u{width(dtype) // 8}").tobytes()).hexdigest()
 
 
-def wrong_elements(right: Pattern, found: Pattern, bits: int) -> Iterator[WrongElement]:
-    """The elements that differ, in order; shapes are equal."""
-    for index in np.argwhere(right != found):
-        at = tuple(int(i) for i in index)
-        yield WrongElement(at, int(right[at]), int(found[at]), bits)
+class WrongElements(NamedTuple):
+    """How many elements of a result are wrong, and the first of them."""
+
+    wrongs: int
+    first: list[WrongElement]
+
+
+def wrong_elements(right: Pattern, found: Pattern, bits: int) -> WrongElements:
+    """The elements that differ, the first few by name; shapes are equal."""
+    differs = right != found
+    places = (np.unravel_index(at, right.shape) for at in np.flatnonzero(differs)[:SHOWN])
+    named = [tuple(int(i) for i in place) for place in places]
+    first = [WrongElement(at, int(right[at]), int(found[at]), bits) for at in named]
+    return WrongElements(int(np.count_nonzero(differs)), first)
 
 
 class ComparedCase(NamedTuple):
@@ -150,11 +159,11 @@ def compare(case: ExactCase, device: torch.device, expected: str) -> ComparedCas
 def _said(right: Pattern, found: Pattern, dtype: str) -> str:
     if right.shape != found.shape:
         return f"shape {list(found.shape)} in place of {list(right.shape)}"
-    wrong = list(wrong_elements(right, found, width(dtype)))
-    if not wrong:
+    wrong = wrong_elements(right, found, width(dtype))
+    if not wrong.wrongs:
         return f"this xorbench's golden digest is not its own right answer's ({dtype})"
-    shown = "; ".join(map(str, wrong[:SHOWN]))
-    return f"{len(wrong)} of {right.size} elements, {shown}"
+    shown = "; ".join(map(str, wrong.first))
+    return f"{wrong.wrongs} of {right.size} elements, {shown}"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xorbench.probes.exact import WrongElement
+from xorbench.probes.exact import SHOWN, WrongElement
 from xorbench.probes.integers import words
 
 TILE: Final = 1 << 15  # 64-bit words, 256 KiB: a processor keeps them in its cache
@@ -22,11 +22,18 @@ March = Callable[[Tensor, int, int], list[int]]
 the numbers of the tiles that are not."""
 
 
-class WrongWord(NamedTuple):
-    """A word of memory that did not come back, and on which way, such as `memory`."""
+class WrongWords(NamedTuple):
+    """Words of memory that did not come back, the first by name; and on which way: `memory`."""
 
     way: str
-    element: WrongElement
+    wrongs: int
+    first: list[WrongElement]
+
+    @property
+    def said(self) -> str:
+        """How many, where it is more than one, and the first of them."""
+        more = f"{self.wrongs} words, " if self.wrongs > 1 else ""
+        return f"{more}{'; '.join(map(str, self.first))}"
 
 
 def pattern_key(number: int) -> int:
@@ -69,8 +76,8 @@ class MemoryRegion:
             return 2 * self.size
         return int(self.size * (2 + 3 + 2 / 8))  # the pattern made, read, and the flags besides
 
-    def march(self) -> Iterator[WrongWord]:
-        """Read every word, and write the next round's pattern; gives the words that were wrong."""
+    def march(self) -> Iterator[WrongWords]:
+        """Read every word, and write the next round's pattern; gives what was wrong by tile."""
         bad = [range(at, at + 1) for at in self._march(self.words, self.number, self.number + 1)]
         for tile in bad:
             right = self._pattern(tile).view(-1)
@@ -79,7 +86,7 @@ class MemoryRegion:
         for tile in bad:  # that were left as they were found
             self._write(tile)
 
-    def copy(self) -> Iterator[WrongWord]:
+    def copy(self) -> Iterator[WrongWords]:
         """Copy a part within the device, to the host and back; pinned and in the background too."""
         count = min(self.tiles, COPIED // TILE)
         right = self._pattern(range(count)).view(-1)
@@ -184,11 +191,14 @@ def _synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _wrong(way: str, found: Tensor, right: Tensor, first: int) -> Iterator[WrongWord]:
-    """The words that differ, named by their place from `first`."""
+def _wrong(way: str, found: Tensor, right: Tensor, start: int) -> Iterator[WrongWords]:
+    """The words that differ, named by their place from `start`; nothing where none does."""
     differs = found != right
     if not differs.any().item():
         return
-    for at in torch.nonzero(differs.view(-1)).view(-1).tolist():
+    places = torch.nonzero(differs.view(-1)).view(-1)
+    first = []
+    for at in places[:SHOWN].tolist():
         expected, actual = (int(one[at]) % WRAP for one in (right, found))
-        yield WrongWord(way, WrongElement((first + at,), expected, actual, 64))
+        first.append(WrongElement((start + at,), expected, actual, 64))
+    yield WrongWords(way, len(places), first)

@@ -6,7 +6,6 @@ round has another right answer, and none of them was computed on a device.
 """
 
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -46,10 +45,11 @@ class WrongProduct(NamedTuple):
 
 
 class ProductRound(NamedTuple):
-    """What one round did: its products, and each wrong element of them."""
+    """What one round did: its products, how many elements are wrong, and the first of each."""
 
     kind: str
     products: int
+    wrongs: int
     wrong: list[WrongProduct]
 
 
@@ -82,13 +82,15 @@ class Products:
         with exact_settings(tf32=self.dtype == "tf32"):
             self._fill(kind, number)
             wrong: list[WrongProduct] = []
-            product = 0
+            product = wrongs = 0
             while product < products or time.monotonic() < end:
                 self._multiply(product)
                 if self._differs():
-                    wrong += self._located(product)
+                    count, first = self._located(product)
+                    wrongs += count
+                    wrong += first
                 product += 1
-        return ProductRound(kind, product, wrong)
+        return ProductRound(kind, product, wrongs, wrong)
 
     def bare(self, products: int) -> None:
         """Multiply so many times and look at nothing: what verifying is compared with."""
@@ -184,20 +186,16 @@ class Products:
         found, right = (one.view(-1).view(torch.int64) for one in (self._found, self._expected))
         return not torch.equal(found, right)
 
-    def _located(self, product: int) -> Iterator[WrongProduct]:
-        """The wrong elements of the last product, which is done again to see if they come again."""
-        first = self._wrong()
-        self._multiply(product)
-        second = {one.place for one in self._wrong()}
-        for element in first:
-            yield WrongProduct(product, element, element.place in second)
+    def _located(self, product: int) -> tuple[int, list[WrongProduct]]:
+        """How many elements of the last product are wrong, and the first of them.
 
-    def _wrong(self) -> list[WrongElement]:
-        return list(
-            wrong_elements(
-                tensor_bits(self._expected), tensor_bits(self._found), width(self.result)
-            )
-        )
+        It is done again, to see if these come out wrong again.
+        """
+        right = tensor_bits(self._expected)
+        count, first = wrong_elements(right, tensor_bits(self._found), width(self.result))
+        self._multiply(product)
+        again = right != tensor_bits(self._found)
+        return count, [WrongProduct(product, one, bool(again[one.place])) for one in first]
 
 
 class _Base:
