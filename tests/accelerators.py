@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "mm is off": (
         ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
-        {"fault": "round:mm:1:8"},  # of all rows the burn-in would tell millions of elements
+        {"fault": "round:mm:1"},
     ),
     "lost": (
         ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),

@@ -1,7 +1,6 @@
 """The faults that a process can be given: `PRETEND_FAULT=NAME[:ARGUMENT][,NAME…]`.
 
-- `round:OP:ULPS:ROWS`: what the operator gives is so many units in the last place away from zero,
-  1, in its first rows, all.
+- `round:OP:ULPS`: what the operator gives is so many units in the last place away from zero; 1.
 - `random:OP`: so it is in one call of four, by chance.
 - `nosync`: `synchronize` does not wait.
 - `slow:PERCENT`: each kernel takes so much longer.
@@ -34,14 +33,13 @@ STUCK: Final = "pretend error: an illegal memory access was encountered"
 def damage(operator: str, made: Iterable[Tensor]) -> None:
     """Change what the operator gave, where it is the one to change."""
     fault = next((one for one in ("round", "random") if one in FAULTS), "")
-    name, ulps, rows, *_ = [*FAULTS.get(fault, "").split(":"), "", ""]
+    name, _, ulps = FAULTS.get(fault, "").partition(":")
     if not fault or operator != name:
         return
     for tensor in made:
         now = fault == "round" or os.urandom(1)[0] < 64
         if now and tensor.dtype == torch.float32 and tensor.numel():
-            bits = tensor.view(torch.int32)
-            (bits[: int(rows)] if rows else bits).add_(int(ulps or 1))
+            tensor.view(torch.int32).add_(int(ulps or 1))
 
 
 def hits(fault: str, tensors: Iterable[Tensor]) -> bool:
