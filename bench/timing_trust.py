@@ -38,9 +38,9 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
     BETWEEN_RUNS,
     RESIDUAL_DRIFT,
-    by_variant,
     calibrations,
     log_relative,
+    normalized,
     relative_pool,
     residual_drifts,
 )
@@ -194,7 +194,7 @@ def wander(runs: dict[str, Run]) -> pd.DataFrame:
         evidence = [Evidence(run) for run in unchanged(part)]
         if len(evidence) < 3:
             continue
-        pools = [relative_pool(by_variant(one, log_relative)) for one in evidence]
+        pools = [relative_pool(normalized(one)) for one in evidence]
         means = 100 * np.array([[one.means[case] for case in CASES] for one in pools])
         processes = 100 * np.array([one.deviation or 0.0 for one in pools])
         sampled = float(np.mean(processes**2)) / max(PROCESSES)
@@ -274,7 +274,7 @@ def slowed(runs: dict[str, Run]) -> pd.DataFrame:
 
 def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
     sides = Evidence(a), Evidence(b)
-    before, after = (relative_pool(by_variant(side, log_relative)) for side in sides)
+    before, after = (relative_pool(normalized(side)) for side in sides)
     may_leak = residual_drifts(*sides)
     for case, percent in injected_in(str(b.info.name)).items():
         moved = shift(before, after, case, may_leak[case])
@@ -286,7 +286,7 @@ def _judged(a: Run, b: Run, threshold: float) -> Iterator[tuple[int, str]]:
 def coverage(runs: dict[str, Run]) -> pd.DataFrame:
     """How often a run's 95% interval covers the median of the others' figures, by case."""
     rows = []
-    logs = [by_variant(Evidence(run), log_relative) for run in unchanged(runs)]
+    logs = [normalized(Evidence(run)) for run in unchanged(runs)]
     for processes in PROCESSES:
         pools = [
             relative_pool({case: each[:processes] for case, each in one.items()}) for one in logs

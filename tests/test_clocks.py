@@ -11,7 +11,7 @@ from xorbench.errors import BadFile
 from xorbench.judge import clocks
 from xorbench.judge.checks.witnesses import clock
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_variant, calibrations, log_epoch, log_relative
+from xorbench.judge.speed import by_variant, calibrations, log_epoch, normalized
 from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import EpochLine
@@ -48,7 +48,7 @@ def test_a_time_over_an_unbelievable_calibration_is_none(quick_run: Run) -> None
         for line in quick_run.calibrations
     ]
     odd = Evidence(msgspec.structs.replace(quick_run, calibrations=lines))
-    assert by_variant(odd, log_relative) == {}
+    assert normalized(odd) == {}
     assert calibrations(odd) == {}
     assert len(by_variant(odd, log_epoch)) == 2
 

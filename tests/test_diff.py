@@ -169,6 +169,15 @@ def test_tensors_of_two_kinds_are_not_compared_by_element() -> None:
         assert element_facts(found) == facts
 
 
+@pytest.mark.parametrize("change", [{"dtype": "float31"}, {"hex": "0"}, {"hex": "00"}])
+def test_values_that_are_none_of_their_type_are_damage(change: dict[str, str]) -> None:
+    """An unknown type, no hexadecimal, too few bytes: the tensor is named."""
+    one = floats(1, 2)
+    odd = msgspec.structs.replace(one, more=msgspec.structs.replace(one.more, **change))
+    with pytest.raises(BadFile, match=r"a trace is damaged: the values of w are no float3"):
+        compare(odd, odd)
+
+
 def step(number: int, *events: TraceEvent) -> TraceStep:
     """A step of these events."""
     return TraceStep(step=number, at_s=0, took_s=0, recorder_s=0, events=list(events))

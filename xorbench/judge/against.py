@@ -36,9 +36,8 @@ from xorbench.observe.trace import (
 
 SPEED: Final = "step time"
 BITS: Final = "same bits"
-HYPERPARAMETERS: Final = (
-    "hyperparameters",
-)  # one that moves no bit, such as `foreach`, is no finding
+# One that moves no bit, such as `foreach`, is no finding.
+HYPERPARAMETERS: Final = ("hyperparameters",)
 CALLS: Final = (*HYPERPARAMETERS, "call", "batch", "input")
 StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
 

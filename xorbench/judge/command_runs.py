@@ -269,4 +269,4 @@ def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference |
     one, other = first.a, first.b
     if one is None or other is None:
         return None
-    return between(one.more, other.more, a.values(one), b.values(other))
+    return between(one, other, a.values(one), b.values(other))

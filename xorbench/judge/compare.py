@@ -33,8 +33,8 @@ from xorbench.judge.speed import (
     by_variant,
     calibrations,
     log_epoch,
-    log_relative,
     noisy,
+    normalized,
     relative_pool,
     residual_drifts,
 )
@@ -237,7 +237,7 @@ def _variants(
     scatter: RunScatter,
 ) -> list[VariantRatio]:
     raw = figures == "raw"
-    before, after = (by_variant(e, log_epoch if raw else log_relative) for e in (a, b))
+    before, after = (by_variant(e, log_epoch) if raw else normalized(e) for e in (a, b))
     names = [name for name in matched if name in before and name in after]
     one, other = ({name: side[name] for name in names} for side in (before, after))
     if raw:

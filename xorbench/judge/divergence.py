@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from xorbench.errors import BadFile
 from xorbench.judge.elements import Difference, between
 from xorbench.judge.event_names import label
 from xorbench.judge.first_difference import Coverage, FirstDifference, first_of
-from xorbench.observe.trace import EpochTrace, TraceEvent, TraceStep
+from xorbench.observe.trace import EpochTrace, TraceEvent, TraceStep, inline_values
 from xorbench.plan.digest import first_difference
 
 
@@ -52,14 +51,8 @@ def element(first: FirstDifference) -> Difference | None:
 
 def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
     """How two tensors of traces with their values differ; None where these were not kept."""
-    one, other = a.more, b.more
-    if one.hex is None or other.hex is None:
-        return None
-    try:
-        return between(one, other, bytes.fromhex(one.hex), bytes.fromhex(other.hex))
-    except ValueError:
-        said = f"the values of {a.identity} are no {one.dtype} of shape {one.shape}"
-        raise BadFile(f"a trace is damaged: {said}") from None
+    bytes_a, bytes_b = inline_values(a), inline_values(b)
+    return None if bytes_a is None or bytes_b is None else between(a, b, bytes_a, bytes_b)
 
 
 def growth(a: EpochTrace, b: EpochTrace) -> list[Growth]:

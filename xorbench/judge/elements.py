@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from xorbench.judge.ulps import ranks
 from xorbench.observe.tensors import WIDTHS
-from xorbench.observe.trace import More
+from xorbench.observe.trace import TraceEvent, damaged
 
 INTEGERS: Final = {1: "u1", 2: "<u2", 4: "<u4", 8: "<u8"}  # an element's bits, by its bytes
 
@@ -63,26 +63,30 @@ class Difference:
         return [(name, f"{one} and {other}") for name, one, other in pairs if one != other]
 
 
-def between(a: More, b: More, bytes_a: bytes | None, bytes_b: bytes | None) -> Difference | None:
+def between(
+    a: TraceEvent, b: TraceEvent, bytes_a: bytes | None, bytes_b: bytes | None
+) -> Difference | None:
     """How two tensors of traces differ; None where their values were not kept.
 
-    Raises ValueError where the values are none of such a type and shape.
+    Raises `BadFile` where the values are none of such a type and shape.
     """
-    if a.shape is None or b.shape is None:
+    one, other = a.more, b.more
+    if one.shape is None or other.shape is None:
         return None
-    kinds = TensorKind(a.dtype, a.shape), TensorKind(b.dtype, b.shape)
+    kinds = TensorKind(one.dtype, one.shape), TensorKind(other.dtype, other.shape)
     if kinds[0] != kinds[1]:
         return Difference(*kinds)
     if bytes_a is None or bytes_b is None:
         return None
-    return _difference(kinds[0], bytes_a, bytes_b)
+    try:
+        return _difference(kinds[0], bytes_a, bytes_b)
+    except (KeyError, ValueError):
+        raise damaged(a) from None
 
 
 def _difference(kind: TensorKind, a: bytes, b: bytes) -> Difference:
     """Two tensors element by element; `a` and `b` are their bytes, little-endian, row-major."""
     dtype, shape = kind
-    if dtype not in WIDTHS:
-        raise ValueError(f"unknown type {dtype}")
     bits_a, bits_b = (np.frombuffer(side, INTEGERS[WIDTHS[dtype]]) for side in (a, b))
     at = np.flatnonzero(bits_a != bits_b)
     if not at.size:

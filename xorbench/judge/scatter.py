@@ -17,11 +17,10 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import (
     Logs,
     RunScatter,
-    by_variant,
     calibration_name,
     calibrations,
     drifted,
-    log_relative,
+    normalized,
 )
 
 FEWEST_RUNS: Final = 4
@@ -58,7 +57,7 @@ def calibrated(quiet: Sequence[Evidence], loaded: Sequence[Evidence], date: str)
     """
     if len(quiet) < FEWEST_RUNS:
         raise NotCalibrated(f"{len(quiet)} quiet runs are too few: {FEWEST_RUNS} at least")
-    logs = [by_variant(one, log_relative) for one in quiet]
+    logs = [normalized(one) for one in quiet]
     between, within = between_runs(logs)
     raw = np.std([_mean(calibrations(one)) for one in quiet], ddof=1)
     share, slowed = _residual(quiet, loaded)
@@ -91,12 +90,12 @@ def between_runs(runs: Sequence[Logs]) -> tuple[float, float]:
 
 def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[float, float]:
     """The share of a shift of the raw calibration time that remains in the normalized time."""
-    usual = _means([by_variant(one, log_relative) for one in quiet])
+    usual = _means([normalized(one) for one in quiet])
     pace = _means([calibrations(one) for one in quiet])
     shares: list[float] = []
     moves: list[float] = []
     for one in loaded:
-        now = by_variant(one, log_relative)
+        now = normalized(one)
         names = {variant.id: calibration_name(variant) for variant in one.variants}
         slower = {
             name: float(np.mean(logs)) - pace[name]

@@ -82,16 +82,19 @@ def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunScatter = PAC
 
 def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
     """A figure of every process whose clock can be believed, for the variants that have any."""
-    found, odd = {}, _uncalibrated(evidence)
+    found = {}
     for variant in evidence.variants:
-        believed = timed(evidence, variant)
-        if figure is log_relative:
-            believed = [one for one in believed if one.process not in odd]
-        values = [figure(training) for training in believed]
+        values = [figure(training) for training in timed(evidence, variant)]
         logs = [value for value in values if value is not None]
         if logs:
             found[variant.id] = logs
     return found
+
+
+def normalized(evidence: Evidence) -> Logs:
+    """The log of the normalized time of every process whose calibrations can be believed too."""
+    odd = _uncalibrated(evidence)
+    return by_variant(evidence, lambda one: None if one.process in odd else log_relative(one))
 
 
 def timed(evidence: Evidence, variant: Variant) -> list[TrainingRecord]:

@@ -198,7 +198,7 @@ class TraceFile:
         """The bytes of the event's tensor, if they were kept."""
         more = event.more
         if more.hex is not None:
-            return bytes.fromhex(more.hex)
+            return inline_values(event)
         if more.at is None or more.shape is None or more.dtype not in WIDTHS:
             return None
         size = WIDTHS[more.dtype] * prod(more.shape)
@@ -209,6 +209,20 @@ class TraceFile:
         except OSError:
             return None
         return data if len(data) == size else None
+
+
+def inline_values(event: TraceEvent) -> bytes | None:
+    """The bytes of the event's tensor that its line holds, if it does; raises `BadFile`."""
+    try:
+        return None if event.more.hex is None else bytes.fromhex(event.more.hex)
+    except ValueError:
+        raise damaged(event) from None
+
+
+def damaged(event: TraceEvent) -> BadFile:
+    """The values of the event are none of its type and shape."""
+    kind = f"{event.more.dtype} of shape {event.more.shape}"
+    return BadFile(f"a trace is damaged: the values of {event.identity} are no {kind}")
 
 
 def opened(path: Path) -> TraceFile:

@@ -29,7 +29,7 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """
     evidence = Evidence(run)
     speeds = pooled(speed.by_variant(evidence, lambda t: -speed.log_epoch(t)))
-    relative = estimates(speed.relative_pool(speed.by_variant(evidence, speed.log_relative)))
+    relative = estimates(speed.relative_pool(speed.normalized(evidence)))
     ratios = pooled(speed.log_speedups(evidence))
     rows = []
     for variant in evidence.variants:
