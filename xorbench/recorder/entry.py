@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -59,6 +60,11 @@ def enter() -> None:
 
         switches.start(options.switches, later)
     after_import("torch", start)
+    after_import("torch._dynamo", _nothing)  # which an optimizer imports: as long as torch itself
+
+
+def _nothing() -> None:
+    """An import that is only to be without collections."""
 
 
 def after_import(name: str, start: Callable[[], None]) -> None:
@@ -136,10 +142,17 @@ class AfterImport(MetaPathFinder):
 
 
 def _call_after(loader: Loader, start: Callable[[], None]) -> None:
+    """Import without collections, which would walk what is there to stay, and then `start`."""
     original = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
-        original(module)
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            original(module)
+        finally:
+            if collects:
+                gc.enable()
         start()
 
     loader.exec_module = exec_module  # type: ignore[method-assign]
