@@ -2,14 +2,16 @@
 
     python bench/by_trust.py record --runs 100              # resumable, nothing else running
     python bench/by_trust.py record --runs 100 --noise      # the same beside bench/noise.py
+    python bench/by_trust.py record --runs 100 --apart      # a setting of processes, not of cases
     python bench/by_trust.py tools --rounds 20 --noise      # the same question put to other tools
     python bench/by_trust.py report --to FILE.md            # judges what is recorded
 
 Each run trains one case under two settings that do nothing on a CPU, so four times in every
 process, and one of the four has its epochs really stretched by 3%. `--by tf32` then compares two
 pairs: in one B is slower by 3%, in the other it is the same code. So a run is one slowdown to be
-caught, and one chance of a false alarm. The other tools get the same task: A and B in turn, B
-stretched by 3%; each A is compared with the next A too.
+caught, and one chance of a false alarm. With `--apart` the setting is a variable of the
+environment that nobody reads, so A and B are trained in processes of their own. The other tools
+get the same task: A and B in turn, B stretched by 3%; each A is compared with the next A too.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,30 +34,52 @@ from timing_tools import TOOLS, installed
 
 from xorbench.judge.by_axis import AxisComparison, AxisPair, by_axis
 from xorbench.observe import loading
-from xorbench.plan.axes import AXES
+from xorbench.plan.axes import AXES, Axis
 from xorbench.report.text import to_markdown
 
 OUT: Final = Path("results/by-trust")
 PERCENT: Final = 3
 THRESHOLD: Final = 1.5  # per cent: half of what is to be caught
 CASE: Final = "cpu-loader-b128-pin0-drop1-w0-s0"
-SLOWED: Final = f"{CASE}-tf32=1"
-AXIS: Final = next(axis for axis in AXES if axis.name == "tf32")
 RUN: Final = (
     *("--devices", "cpu", "--batch-sizes", "128", "--pin-memory", "false", "--drop-last", "true"),
-    *("--non-blocking", "false,true", "--tf32", "false,true"),
-    *("--lr", "0.3", "--epochs", "40", "--processes", "4"),
-    *("--inject", f"delay:percent={PERCENT},cases={SLOWED}"),
+    *("--non-blocking", "false,true", "--lr", "0.3", "--epochs", "40", "--processes", "4"),
 )
 
 
-def record(out: Path, runs: int, noisy: bool) -> None:
+@dataclass(frozen=True)
+class Compared:
+    """A setting that does nothing, its option, and the case that is slowed under its second value.
+
+    Attributes:
+        suffix: what the names of its folders end in.
+    """
+
+    suffix: str
+    axis: Axis
+    option: tuple[str, str]
+    slowed: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of its runs."""
+        return (*RUN, *self.option, "--inject", f"delay:percent={PERCENT},cases={self.slowed}")
+
+
+AXIS: Final = {axis.name: axis for axis in AXES}
+TOGETHER: Final = Compared("", AXIS["tf32"], ("--tf32", "false,true"), f"{CASE}-tf32=1")
+APART: Final = Compared(
+    " apart", AXIS["env"], ("--env", "READ_BY_NOBODY=0,1"), f"{CASE}@env=READ_BY_NOBODY=1"
+)
+
+
+def record(out: Path, runs: int, noisy: bool, compared: Compared) -> None:
     """Make the runs that are missing, each noted in a file as it ends."""
-    folder = out / _load(noisy)
+    folder = out / f"{_load(noisy)}{compared.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "runs.jsonl"
     for number in range(_lines(log), runs):
-        command = [sys.executable, "-m", "xorbench", "run", *RUN, "--out", str(folder)]
+        command = [sys.executable, "-m", "xorbench", "run", *compared.words, "--out", str(folder)]
         with noise(number) if noisy else nullcontext(Noise()) as told:
             began = time.monotonic()
             ended = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -105,10 +130,12 @@ def report(out: Path) -> str:
     for folder in sorted(out.iterdir(), reverse=True):
         if (folder / "runs.jsonl").exists():
             log = pd.read_json(folder / "runs.jsonl", lines=True)
+            compared = APART if folder.name.endswith(APART.suffix) else TOGETHER
             runs = [loading.load(folder / "runs" / name) for name in log["run"]]
             for threshold in (1.0, THRESHOLD, 2.0):
-                found = [by_axis(run, AXIS, threshold=threshold / 100) for run in runs]
-                rows.append(_row(folder.name, f"`compare --by`, {threshold:g}%", log, found))
+                found = [by_axis(run, compared.axis, threshold=threshold / 100) for run in runs]
+                gate = f"`compare --by {compared.axis.name}`, {threshold:g}%"
+                rows.append(_row(folder.name, compared, gate, log, found))
         for name, tool in TOOLS.items():
             if (folder / f"{name}.jsonl").exists():
                 log = pd.read_json(folder / f"{name}.jsonl", lines=True)
@@ -125,10 +152,10 @@ def report(out: Path) -> str:
 
 
 def _row(
-    load: str, gate: str, log: pd.DataFrame, found: Sequence[AxisComparison]
+    load: str, compared: Compared, gate: str, log: pd.DataFrame, found: Sequence[AxisComparison]
 ) -> dict[str, str]:
     slowed, same = (
-        [pair for one in found for pair in one.pairs if (pair.b == SLOWED) is wanted]
+        [pair for one in found for pair in one.pairs if (pair.b == compared.slowed) is wanted]
         for wanted in (True, False)
     )
     ratios = [math.log(pair.speed.ratio) for pair in same]
@@ -170,10 +197,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--noise", action="store_true", help="beside bursts of other programs")
+    parser.add_argument("--apart", action="store_true", help="A and B in processes of their own")
     parser.add_argument("--to", type=Path, help="write the report to this file")
     given = parser.parse_args()
     if given.what == "record":
-        record(given.out, given.runs, given.noise)
+        record(given.out, given.runs, given.noise, APART if given.apart else TOGETHER)
     elif given.what == "tools":
         tools(given.out, given.rounds, given.noise)
     else:

@@ -288,9 +288,18 @@ def test_faults_are_read_with_their_place() -> None:
     fault = read_fault("flip-weight:epoch=3,bit=20,cases=*drop0*,process=1,phase=both")
     assert fault.number("epoch") == 3
     assert fault.number("element") == 0
-    assert fault.hits(Case(drop_last=False), 1, "warm-up")
-    assert not fault.hits(Case(drop_last=True), 1, "timed")
-    assert not fault.hits(Case(drop_last=False), 0, "timed")
+    config = ProcessConfig()
+    assert fault.hits(Case(drop_last=False), config, 1, "warm-up")
+    assert not fault.hits(Case(drop_last=True), config, 1, "timed")
+    assert not fault.hits(Case(drop_last=False), config, 0, "timed")
+
+
+@pytest.mark.parametrize("cases", ["cpu-*", "*@threads=2", f"{Case().id}@threads=2"])
+def test_cases_of_a_fault_are_named_with_their_config_or_without(cases: str) -> None:
+    """As the tables have it: under that config alone, else under every one."""
+    fault, every = read_fault(f"skip-batch:cases={cases}"), "@" not in cases
+    assert fault.hits(Case(), ProcessConfig(threads=2), 0, "timed")
+    assert fault.hits(Case(), ProcessConfig(), 0, "timed") == every
 
 
 @pytest.mark.parametrize("registry", [ENGINES, FAULTS, PROBES], ids=lambda one: one.kind)

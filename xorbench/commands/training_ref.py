@@ -57,7 +57,7 @@ class TrainingRef:
     def injected(self) -> list[FaultSpec]:
         """The faults to inject in the training itself."""
         read = map(read_fault, self.faults)
-        return [fault for fault in read if fault.hits(self.case, self.index, "timed")]
+        return [fault for fault in read if fault.hits(self.case, self.config, self.index, "timed")]
 
     def slot(self, name: str) -> ProcessSlot:
         """An empty slot whose process will run under this side's config and faults."""

@@ -301,7 +301,8 @@ class Runner:
             )
 
     def _open_twin(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
-        faults = [f for f in self._faults if f.hits(one.case, one.slot.index, phase)]
+        slot = one.slot
+        faults = [f for f in self._faults if f.hits(one.case, slot.config, slot.index, phase)]
         answer = self._recovery.ask(
             one,
             "open",

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
-from xorbench.plan.case import Case
+from xorbench.plan.case import Case, ProcessConfig, variant_id
 from xorbench.plan.registry import Registry, implementation
 
 FaultKind = Literal["training", "process", "burn-in", "collective"]
@@ -227,7 +227,8 @@ _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0
 class FaultSpec:
     """One injected fault: what, where in the training, and in which cases, processes and phases.
 
-    `process` is the index of a process under its config; None means all of them.
+    `cases` is a pattern of the id of a case, under whatever config, or of one with its config, as
+    tables have it. `process` is the index of a process under its config; None means all of them.
     """
 
     name: str
@@ -241,11 +242,12 @@ class FaultSpec:
         """What it is injected in."""
         return FAULTS[self.name].kind
 
-    def hits(self, case: Case, process: int, phase: str) -> bool:
+    def hits(self, case: Case, config: ProcessConfig, process: int, phase: str) -> bool:
         """Whether to inject it in this training."""
+        names = (case.id, variant_id(case, config))
         return (
             self.kind == "training"
-            and fnmatchcase(case.id, self.cases)
+            and any(fnmatchcase(name, self.cases) for name in names)
             and self.process in (None, process)
             and self.phase in (phase, "both")
         )
