@@ -5,8 +5,9 @@
 No comparison sees such a fault, since it is alike wherever one looks. Each fault of
 `hooks/alike.py` changes PyTorch, the workload or a clock in this process by a size. The size is
 halved until fewer than 95% of the seeds are caught. A seed is caught where one of the checks golden
-inputs and accuracy of arithmetic of `xorbench run` would fail of it. `tests/test_equal_faults.py`
-puts the same faults into the processes of real runs, those of the clock too.
+inputs and accuracy of arithmetic of `xorbench run` would fail of it.
+`tests/trainings/test_equal_faults.py` puts the same faults into the processes of real runs, those
+of the clock too.
 """
 
 import argparse

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,19 +46,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["XDG_CACHE_HOME"] = before
 
 
-# Modules whose tests train, start processes that import PyTorch, or take long; `tox -e fast` leaves
-# them out.
+# Modules of the suite whose tests train, start processes that import PyTorch, or take long;
+# `tox -e fast` leaves them out. Those of `trainings/`, `corpus/` and `frameworks/` all do.
 TRAINING = {
     f"test_{name}"
     for name in (
-        "accelerator", "accelerator_runs", "against", "api", "canary", "check", "check_ranks",
-        "ci_docs", "diff", "engines", "equal_faults", "explain", "explain_command", "extending",
-        "fleet_live", "fuzz", "golden_inputs", "lessons", "light_import", "no_tax",
-        "nothing_left", "precision", "probes", "process", "pytest_plugin", "recorder",
-        "recorder_bits", "recorder_digest", "resume", "run", "runs", "selftest",
-        "supervisor", "survival", "sweep", "trace", "universal_backends",
-        "universal_golden", "universal_injected", "universal_triton", "witness",
-        "working_folder", "workload",
+        "canary", "diff", "engines", "extending",
+        "golden_inputs", "lessons", "light_import", "no_tax", "nothing_left",
+        "probes", "process", "recorder_digest", "run", "runs", "supervisor",
+        "sweep", "trace", "universal_backends", "universal_golden",
+        "universal_injected", "universal_triton", "witness", "working_folder", "workload",
     )
 }  # fmt: skip
 # Fixtures that are a run, or make one.
@@ -117,6 +116,23 @@ def call_in(folder: Path, *arguments: str, env: dict[str, str] | None = None) ->
     code = ended.value.code
     assert isinstance(code, int)
     return Completed([*arguments], code, out.getvalue(), err.getvalue())
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for_epochs(results: Path, count: int) -> None:
+    """Wait until the newest run has recorded so many epochs."""
+    path = results / "latest" / "epochs.jsonl"
+    for _ in range(1_200):
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"fewer than {count} epochs in a minute")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What the runs of a machine differ by: measured, saved, and used by `compare`."""
 
-import json
 import math
 import random
 from pathlib import Path
@@ -16,7 +15,6 @@ from xorbench.judge.compare import compare
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.scatter import NotCalibrated, between_runs, calibrated
 from xorbench.judge.speed import PACKAGED, RunScatter
-from xorbench.measure import host
 from xorbench.observe.records.run import Run
 
 
@@ -109,26 +107,6 @@ def test_compare_allows_for_the_scatter_of_the_machine(quick_run: Run) -> None:
     assert found[""].ratio == found[wide.source].ratio
     assert wide.source in compare(a, b, scatter=wide).intervals
     assert "another machine" in compare(a, b).intervals
-
-
-def test_a_machine_is_calibrated_and_its_comparisons_use_it(
-    xorbench: Xorbench, tmp_path: Path, quick_run: Run
-) -> None:
-    """The real program: six short runs, a file, nothing else left; another machine has its own."""
-    done = xorbench("calibrate", "--runs", "4", "--epochs", "3", "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["scatter"]
-    root = tmp_path / "results"
-    assert [path.name for path in root.iterdir()] == ["baselines"]
-    here = scatter_of(root, quick_run)
-    assert (here.between, here.residual_drift) == (found["between"], found["residual_drift"])
-    assert here.source.startswith("4 runs of this machine, ")
-    other = {**quick_run.info.host, "cpu": "another"}
-    elsewhere = msgspec.structs.replace(
-        quick_run, info=msgspec.structs.replace(quick_run.info, host=other)
-    )
-    assert scatter_of(root, quick_run, elsewhere) == PACKAGED
-    assert host.describe(anonymous=True)["cpu"] == quick_run.info.host["cpu"]
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path, quick_run: Run) -> None:

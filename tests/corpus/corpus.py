@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -155,6 +155,7 @@ def _lacking(names: list[str], said: str) -> list[str]:
 
 
 Case = CorpusCase | ResumeCase | ExplainCase
+Completed = subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,19 @@ def explain_cases() -> list[ExplainCase]:
     return [ExplainCase(case) for case in cases() if case.exit == 1]
 
 
-def answer(case: Case, folder: Path) -> CorpusAnswer:
+def started(folder: Path, *arguments: str, env: dict[str, str]) -> Completed:
+    """Start the program in a folder, and wait for it."""
+    return subprocess.run(
+        [sys.executable, "-m", "xorbench", *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def answer(case: Case, folder: Path, program: Callable[..., Completed] = started) -> CorpusAnswer:
     """Check the script in a folder of its own, and compare the answer with the case."""
     work = folder / "work"
     work.mkdir()
@@ -193,14 +206,8 @@ def answer(case: Case, folder: Path) -> CorpusAnswer:
     empty = folder / "empty"
     empty.mkdir()
     settings = {name: value.format(empty=empty) for name, value in case.env.items()}
-    done = subprocess.run(
-        [sys.executable, "-m", "xorbench", case.command, "--json", *case.arguments()],
-        cwd=work,
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = (case.command, "--json", *case.arguments())
+    done = program(work, *words, env={**os.environ, **settings})
     try:
         result = json.loads(done.stdout)
     except ValueError:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import call_in
 
 from corpus import CorpusCase, ResumeCase, answer, cases, resume_cases
 
@@ -36,7 +37,7 @@ def test_the_corpus_has_bugs_and_sound_trainings_and_cites_the_bugs() -> None:
 @pytest.mark.parametrize("case", each(CASES))
 def test_check_answers_as_it_must(case: CorpusCase, tmp_path: Path) -> None:
     """Exit code, first step and component are those that the case asks for."""
-    assert answer(case, tmp_path).wrong == []
+    assert answer(case, tmp_path, call_in).wrong == []
 
 
 def test_the_resume_corpus_has_bugs_and_sound_trainings_and_cites_the_bugs() -> None:
@@ -60,4 +61,4 @@ def test_a_variant_is_of_a_case_that_is_always_run_and_ends_alike(
 @pytest.mark.parametrize("case", each(RESUMED, "resume/"))
 def test_check_names_what_was_not_restored(case: ResumeCase, tmp_path: Path) -> None:
     """Exit code, component, and the words that the case asks for."""
-    assert answer(case, tmp_path).wrong == []
+    assert answer(case, tmp_path, call_in).wrong == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from conftest import run_in
+from conftest import call_in
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 CASES: Final = {
@@ -18,7 +18,6 @@ CASES: Final = {
 }
 FIRST_SAVED: Final = {"xor.py": 20, "cnn.py": 10, "gpt.py": 4}
 STEPS: Final = {"xor.py": 100, "cnn.py": 40, "gpt.py": 24}
-LIMIT_S: Final = 600.0
 
 
 def command(script: str) -> list[str]:
@@ -30,7 +29,7 @@ def command(script: str) -> list[str]:
 def test_an_example_is_the_same_when_it_is_run_again(script: str, tmp_path: Path) -> None:
     """Exit code 0."""
     shutil.copy(EXAMPLES / script, tmp_path)
-    done = run_in(tmp_path, "check", "--", *command(script), timeout=LIMIT_S)
+    done = call_in(tmp_path, "check", "--", *command(script))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -42,5 +41,5 @@ def test_an_example_resumes_exactly(script: str, tmp_path: Path) -> None:
     kills = ",".join(map(str, sorted(random.Random(script).sample(steps, 2))))
     resume = shlex.join([*command(script), "--resume"])
     words = ("--kill-after", kills, "--resume", resume)
-    done = run_in(tmp_path, "check", *words, "--", *command(script), timeout=LIMIT_S)
+    done = call_in(tmp_path, "check", *words, "--", *command(script))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,7 @@
 """Trainings as three frameworks have them: `check` says of each what is so.
 
-`tox -e frameworks` runs them. Models are tiny and made from a configuration; nothing is downloaded.
+`tox -e corpus -- tests/frameworks` runs them. Models are tiny and made from a configuration;
+nothing is downloaded.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The lines that ask for a device's type or use PyTorch's accelerator, where torch is imported.
 
 Elsewhere a device is a name: what `plan` and `judge` make of it is tested on records. The recorder
-runs in the programs of users: tests/test_recorder*.py has its tests.
+runs in the programs of users: test_recorder*.py has its tests.
 """
 
 import ast

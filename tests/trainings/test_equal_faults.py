@@ -14,7 +14,7 @@ from conftest import call_in
 
 from xorbench.plan.recipe import Recipe
 
-BENCH = Path(__file__).parent.parent / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 SMALL = Recipe(epochs=2)
 
 

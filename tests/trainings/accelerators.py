@@ -1,4 +1,4 @@
-"""Processes that see the pretend accelerator of `tests/pretend`, and a reason where none can.
+"""Processes that see the pretend accelerator of `pretend/`, and a reason where none can.
 
 Programs and commands are started two at a time, each once for all tests that read them, in
 whichever process of the test runner.
@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 from accelerator_lines import wanted
-from conftest import Completed, command, once, run_in
-from test_fleet_live import free_port
+from conftest import Completed, command, free_port, once, run_in
 
-TESTS = Path(__file__).parent
-PRETEND = TESTS / "pretend"
+HERE = Path(__file__).parent
+PRETEND = HERE / "pretend"
 LIMIT_S = 240.0  # of one process, on a machine that does much else
 NEEDED = (
     "from torch.utils.backend_registration import _setup_privateuseone_for_python_backend;"
@@ -107,7 +106,7 @@ _jobs: dict[str, Future[Path]] = {}
 
 def environment(**variables: str) -> dict[str, str]:
     """The variables of a process that sees the device, and imports xorbench from here."""
-    paths = [str(PRETEND), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(PRETEND), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     own = {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
@@ -190,7 +189,7 @@ def ended(name: str) -> tuple[Completed, Path]:
 def program(name: str, folder: Path, **variables: str) -> Completed:
     """Run a function of `accelerator_programs`."""
     return subprocess.run(
-        [sys.executable, "-W", "error", str(TESTS / "accelerator_programs.py"), name],
+        [sys.executable, "-W", "error", str(HERE / "accelerator_programs.py"), name],
         cwd=folder,
         env=environment(**variables),
         capture_output=True,

@@ -1,6 +1,6 @@
 """Random command lines and damaged folders: one line of complaint at most, and nothing left.
 
-Seeded. `FUZZ=5 pytest tests/test_fuzz.py` tries five times as many.
+Seeded. `FUZZ=5 pytest tests/trainings/test_fuzz.py` tries five times as many.
 """
 
 import json

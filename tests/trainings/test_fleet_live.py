@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Xorbench, call_in, command, run_in
+from conftest import Xorbench, call_in, command, free_port, run_in
 
 from xorbench.commands.ranks import injected, require_faults, shared_case
 from xorbench.errors import BadOption
@@ -22,13 +21,6 @@ from xorbench.fleet.rendezvous import RankPlace, place
 
 SMALL = ("--epochs", "3", "--test-size", "100", "--batch-sizes", "128", "--timeout", "60")
 Report = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def torchrun(ranks: int, *arguments: str) -> list[str]:

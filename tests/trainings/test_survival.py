@@ -15,8 +15,15 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Xorbench, call_in, command, epoch_digests, once, run_in
-from test_run import wait_for_epochs
+from conftest import (
+    Xorbench,
+    call_in,
+    command,
+    epoch_digests,
+    once,
+    run_in,
+    wait_for_epochs,
+)
 
 from xorbench.errors import BadFile
 from xorbench.measure.preflight import require_same_machine
