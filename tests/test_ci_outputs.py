@@ -11,6 +11,7 @@ from conftest import Xorbench, call_in
 from xorbench.commands import ci_outputs
 from xorbench.errors import BadOption
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run
 from xorbench.report import document, page, runs, sides
@@ -96,7 +97,9 @@ def test_a_step_summary_that_cannot_be_written_costs_nothing(
 
 def test_the_step_summary_answers_first(quick_run: Run) -> None:
     """The three questions, the count of checks, the main tables, and no tag."""
-    content = runs.content(quick_run, [*judge(quick_run), verdict("fail", "accuracy", hint="<b>")])
+    evidence = Evidence(quick_run)
+    verdicts = [*judge(evidence), verdict("fail", "accuracy", hint="<b>")]
+    content = runs.content(evidence, verdicts)
     text = document.brief(content)
     assert text.index("**Does it train right? No.**") < text.index("### Throughput")
     assert "&lt;b>" in text
@@ -118,7 +121,7 @@ def pair(quick_run: Run) -> dict[str, sides.RunSide]:
     ]
     info = msgspec.structs.replace(quick_run.info, id="other")
     other = msgspec.structs.replace(quick_run, info=info, trainings=doctored)
-    found = [sides.RunSide(run, judge(run)) for run in (quick_run, other)]
+    found = [sides.RunSide(Evidence(run), judge(Evidence(run))) for run in (quick_run, other)]
     return {"A": found[0], "B": found[1]}
 
 
@@ -141,7 +144,7 @@ def test_a_case_of_one_run_alone_has_an_empty_cell(pair: dict[str, sides.RunSide
     gone = pair["B"].run.trainings[0].case
     left = [t for t in pair["B"].run.trainings if t.case != gone]
     fewer = msgspec.structs.replace(pair["B"].run, trainings=left)
-    frame = sides.bits({**pair, "B": sides.RunSide(fewer, [])}).set_index("case")
+    frame = sides.bits({**pair, "B": sides.RunSide(Evidence(fewer), [])}).set_index("case")
     assert (frame.loc[gone.id, "B sha256"], frame.loc[gone.id, "same"]) == ("", "")
 
 
@@ -175,7 +178,8 @@ def test_runs_without_a_common_case_are_not_compared(pair: dict[str, sides.RunSi
         msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.case.id == name])
         for run, name in zip((a, b), sorted(names), strict=True)
     )
-    made = sides.content([sides.RunSide(one, judge(one)), sides.RunSide(other, judge(other))])
+    evidence = [Evidence(one), Evidence(other)]
+    made = sides.content([sides.RunSide(side, judge(side)) for side in evidence])
     assert [answer.outcome for answer in made.answers[:2]] == ["skipped", "skipped"]
 
 

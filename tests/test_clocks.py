@@ -38,7 +38,7 @@ def _scaled(line: EpochLine, changes: dict[str, float]) -> EpochLine:
 
 def flaws(run: Run) -> str:
     """What is wrong with the times of the first training."""
-    return "; ".join(clocks.flaws(Evidence(run), run.trainings[0]))
+    return "; ".join(clocks.flaws(Evidence(run).epochs(run.trainings[0])))
 
 
 def test_a_time_over_an_unbelievable_calibration_is_none(quick_run: Run) -> None:
@@ -186,7 +186,7 @@ def test_a_run_of_the_schema_before_is_read(old: Path) -> None:
     first = json.loads((old / "results.jsonl").read_text().splitlines()[0])
     assert first["calibration_s"] == run.trainings[0].calibration_s
     assert {line.process for line in run.calibrations} == {p.id for p in run.info.processes}
-    assert not list(clocks.calibration_flaws(Evidence(run), "p0"))
+    assert not list(clocks.calibration_flaws(Evidence(run).calibrations["p0"]))
 
 
 def test_an_old_training_has_the_times_of_its_epochs(old: Path) -> None:

@@ -731,7 +731,7 @@ def test_speed_is_answered_by_the_baseline_as_compare_does(
     found = baseline_of(tmp_path, after)
     assert found is not None
     expected = compare(before, after)
-    said = answers(after, [], found)[-1]
+    said = answers(Evidence(after), [], found)[-1]
     ratios = [*expected.variants, *expected.machine]
     assert [*found.found.variants, *found.found.machine] == ratios
     assert (found.verdicts, said.word) == ([], word)
@@ -744,7 +744,7 @@ def test_an_open_speed_is_no_yes(run: Run, tmp_path: Path) -> None:
     keep(tmp_path, "quiet", identified(steady(run), "before", started=BEFORE))
     alone = [t for t in steady(run, seed=1).trainings if t.process == "p0"]
     after = msgspec.structs.replace(identified(run, "after"), trainings=alone)
-    assert answers(after, [], baseline_of(tmp_path, after))[-1].word == "Not settled"
+    assert answers(Evidence(after), [], baseline_of(tmp_path, after))[-1].word == "Not settled"
 
 
 def test_the_newest_baseline_of_this_machine_and_recipe_is_taken(run: Run, tmp_path: Path) -> None:
@@ -783,7 +783,7 @@ def test_a_speed_under_stress_is_not_judged(run: Run, tmp_path: Path) -> None:
 
 def test_without_a_baseline_the_answer_says_how_to_save_one(run: Run) -> None:
     """If the run can be one."""
-    said = [answers(one, [])[-1] for one in (run, identified(run, "x", faults=["slow"]))]
+    said = [answers(Evidence(one), [])[-1] for one in (run, identified(run, "x", faults=["slow"]))]
     assert [one.word for one in said] == ["Not judged"] * 2
     assert ["save-baseline" in one.sentence for one in said] == [True, False]
 
@@ -855,8 +855,9 @@ def test_a_baseline_that_cannot_judge_is_said_before_the_run(
 def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(run: Run) -> None:
     """The slowest and the fastest case as the table has them; a busy machine is named beside."""
     busy = [SystemSample(at_s=1.0, load_average_1min=2.0, others_percent=40.0, steal_percent=0.0)]
-    said = answers(msgspec.structs.replace(steady(run), system_samples=busy), [])[-1].sentence
-    table = throughput(steady(run)).sort_values("samples/s")
+    noisy = msgspec.structs.replace(steady(run), system_samples=busy)
+    said = answers(Evidence(noisy), [])[-1].sentence
+    table = throughput(Evidence(steady(run))).sort_values("samples/s")
     for _, row in table.iloc[[0, -1]].iterrows():
         low, high = row["samples/s low"], row["samples/s high"]
         assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in said
@@ -866,7 +867,7 @@ def test_the_first_screen_gives_speeds_with_intervals_and_says_what_disturbed(ru
 def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
     """And says so."""
     alone = msgspec.structs.replace(run, trainings=[t for t in run.trainings if t.process == "p0"])
-    assert "one process, so without intervals" in answers(alone, [])[-1].sentence
+    assert "one process, so without intervals" in answers(Evidence(alone), [])[-1].sentence
 
 
 def test_what_is_open_says_what_would_settle_it() -> None:

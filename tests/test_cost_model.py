@@ -132,14 +132,14 @@ def test_where_the_lines_do_not_cross_it_is_said(
 
 def test_without_an_accelerator_that_is_said(quick_run: Run) -> None:
     """No empty cell without a reason."""
-    table = speed.constants(timed(quick_run, {"cpu": line}, (32, 64, 128)))
+    table = speed.constants(Evidence(timed(quick_run, {"cpu": line}, (32, 64, 128))))
     assert list(table["note"]) == ["no accelerator in this run that could overtake it"]
 
 
 def test_the_reference_run_is_a_line() -> None:
     """On the reference machine batch sizes left out are foretold within 10% at the median."""
     run = loading.load(REFERENCE / "epyc-2core-cpu")
-    row = speed.constants(run).iloc[0]
+    row = speed.constants(Evidence(run)).iloc[0]
     assert row["batch sizes"] == "32 64 125 128 256"
     assert row["a (µs a step) low"] < row["a (µs a step)"] < row["a (µs a step) high"]
     assert row["b (ns a sample) low"] < row["b (ns a sample)"] < row["b (ns a sample) high"]
@@ -150,7 +150,7 @@ def test_the_picture_has_each_batch_size_and_its_line(quick_run: Run) -> None:
     """A dot each, on the line where the cost is one; the caption's words say how far off."""
     run = timed(quick_run, {"cpu": line}, (32, 64, 128))
     plot = plots.PLOTS["scaling"]
-    frame = plot.data(run)
+    frame = plot.data(Evidence(run))
     assert list(frame["batch size"]) == [32, 64, 128]
     assert frame["samples/s of the line"].to_list() == pytest.approx(frame["samples/s"].to_list())
     assert plot.describe(frame).startswith("1 line through 3 points")

@@ -154,7 +154,7 @@ def test_a_wrong_loss_and_what_is_no_number_are_flaws() -> None:
 
 def arithmetic(run: Run) -> list[Verdict]:
     """What the check says of each case."""
-    return [v for v in judge(run) if v.check == "accuracy of arithmetic"]
+    return [v for v in judge(Evidence(run)) if v.check == "accuracy of arithmetic"]
 
 
 def test_a_run_is_judged_case_by_case(quick_run: Run) -> None:
@@ -204,9 +204,9 @@ def test_a_count_that_the_weights_do_not_give_is_a_failure(part: str, quick_run:
 
 def test_the_drift_is_told_for_every_epoch(quick_run: Run) -> None:
     """After one epoch it is small; every epoch of every case is told."""
-    table = error(quick_run).set_index("case")
+    table = error(Evidence(quick_run)).set_index("case")
     assert (table["after epoch 0 (ulps)"] < 50).all()
-    assert errors(quick_run).shape == (100, 1 + len(table))
+    assert errors(Evidence(quick_run)).shape == (100, 1 + len(table))
 
 
 def test_a_wrong_weight_is_far_from_the_truth(quick_run: Run) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.observe.records.golden import Fact
 from xorbench.observe.records.run import Run
 from xorbench.plan.recipe import Recipe
@@ -80,7 +81,7 @@ def outcomes(run: Run) -> dict[str, str]:
     """What the checks say of seed 0, and of the first case."""
     first = run.trainings[0].case.id
     wanted = ("golden inputs", "seed 0"), ("accuracy of arithmetic", first)
-    return {v.check: v.outcome for v in judge(run) if (v.check, v.subject) in wanted}
+    return {v.check: v.outcome for v in judge(Evidence(run)) if (v.check, v.subject) in wanted}
 
 
 def doctored(run: Run, unseen: str) -> Run:

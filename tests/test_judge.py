@@ -33,7 +33,7 @@ def doctored(run: Run, index: int, **changes: Any) -> Run:
 
 def failing(run: Run) -> set[str]:
     """The checks that fail."""
-    return {verdict.check for verdict in judge(run) if verdict.outcome == "fail"}
+    return {verdict.check for verdict in judge(Evidence(run)) if verdict.outcome == "fail"}
 
 
 def on_device(training: TrainingRecord, device: str, **changes: Any) -> TrainingRecord:
@@ -175,7 +175,7 @@ def test_epoch_digests_part_at_their_first_difference(
 
 def test_a_clean_run_raises_no_alarm(quick_run: Run) -> None:
     """Every check of the registry speaks, none fails, and the code is 0."""
-    verdicts = judge(quick_run)
+    verdicts = judge(Evidence(quick_run))
     assert {verdict.check for verdict in verdicts} == set(CHECKS)
     assert failing(quick_run) == set()
     assert exit_code(verdicts) == 0
@@ -184,7 +184,7 @@ def test_a_clean_run_raises_no_alarm(quick_run: Run) -> None:
 def test_one_wrong_point_fails_accuracy(quick_run: Run) -> None:
     """499 of 500 is not 100%: it is counted, not rounded."""
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))
-    verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail")
     assert "499/500" in verdict.actual
     assert "--epochs" in verdict.hint
 
@@ -199,7 +199,7 @@ def test_weights_that_are_not_finite_fail_accuracy(quick_run: Run) -> None:
     run = doctored(
         quick_run, 0, losses=losses, weights={**training.weights, "layer2.bias": lost}
     )  # fmt: skip
-    verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail")
     assert verdict.actual == "500/500; weights are not finite after epoch 3"
     assert verdict.hint == "lr 0.1 may be too high here: try a lower --lr"
 
@@ -207,7 +207,8 @@ def test_weights_that_are_not_finite_fail_accuracy(quick_run: Run) -> None:
 def test_a_loss_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
     """Though weights are finite, as where a single step overflows."""
     losses = [*quick_run.trainings[0].losses[:-1], None]
-    verdict = next(v for v in judge(doctored(quick_run, 0, losses=losses)) if v.outcome == "fail")
+    evidence = Evidence(doctored(quick_run, 0, losses=losses))
+    verdict = next(v for v in judge(evidence) if v.outcome == "fail")
     assert verdict.actual == f"500/500; loss is not finite since epoch {len(losses) - 1}"
     assert "lower --lr" in verdict.hint
 
@@ -216,7 +217,7 @@ def test_an_output_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
     """Though every point counts as right, and weights and losses are finite."""
     count = msgspec.structs.replace(quick_run.trainings[0].test, not_finite=3)
     run = doctored(quick_run, 0, test=count)
-    verdict = next(v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail")
     assert verdict.actual == "500/500; 3 of 500 outputs are not finite"
     assert "--lr" not in verdict.hint
 
@@ -224,8 +225,8 @@ def test_an_output_that_is_not_finite_fails_accuracy(quick_run: Run) -> None:
 def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
     """Not even where the check of accuracy did not speak."""
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))
-    verdicts = [v for v in judge(run) if v.check != "accuracy"]
-    said = {answer.question: answer.word for answer in answers(run, verdicts)}
+    verdicts = [v for v in judge(Evidence(run)) if v.check != "accuracy"]
+    said = {answer.question: answer.word for answer in answers(Evidence(run), verdicts)}
     assert said[RIGHT] == "No"
     assert said[SAME] == "Yes"
 
@@ -233,7 +234,7 @@ def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
 def test_other_inputs_are_named_first(quick_run: Run) -> None:
     """The odd training is named, and the hint says to look there before anywhere else."""
     run = doctored(quick_run, 2, inputs_sha256="0" * 64)
-    verdict = next(v for v in judge(run) if v.outcome == "fail")
+    verdict = next(v for v in judge(Evidence(run)) if v.outcome == "fail")
     assert verdict.check == "inputs"
     assert quick_run.trainings[2].case.id in verdict.actual
 
@@ -243,7 +244,7 @@ def test_a_epoch_digests_that_parts_fails_rerun_at_its_epoch(quick_run: Run) -> 
     epoch_digests = list(quick_run.trainings[0].epoch_digests)
     epoch_digests[41] = "0" * 64
     run = doctored(quick_run, 0, epoch_digests=epoch_digests)
-    verdict = next(v for v in judge(run) if v.check == "rerun" and v.outcome == "fail")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "rerun" and v.outcome == "fail")
     assert "at epoch 41" in verdict.actual
     case = f"{run.info.id}:{run.trainings[0].case.id}"
     assert verdict.hint.endswith(f"python -m xorbench diff '{case}#p0' '{case}#p1'")
@@ -253,7 +254,7 @@ def test_one_process_skips_rerun(quick_run: Run) -> None:
     """With nothing to compare, the check is skipped, not passed."""
     alone = [t for t in quick_run.trainings if t.process == "p0"]
     run = msgspec.structs.replace(quick_run, trainings=alone)
-    outcomes = {v.outcome for v in judge(run) if v.check == "rerun"}
+    outcomes = {v.outcome for v in judge(Evidence(run)) if v.check == "rerun"}
     assert outcomes == {"skipped"}
 
 
@@ -270,7 +271,7 @@ def test_the_hint_of_warm_up_looks_where_rerun_fails_too(quick_run: Run) -> None
     left_over = doctored(quick_run, 0, warmup_epoch_digests=other[:1])
     random = doctored(left_over, 0, epoch_digests=other)
     hints = [
-        next(v.hint for v in judge(run) if v.check == "warm-up" and v.outcome == "fail")
+        next(v.hint for v in judge(Evidence(run)) if v.check == "warm-up" and v.outcome == "fail")
         for run in (left_over, doctored(random, 0, warmup_epoch_digests=["1" * 64]))
     ]
     assert "left over" in hints[0]
@@ -289,7 +290,7 @@ def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
                 epoch_digests=drops[True].epoch_digests,
                 warmup_epoch_digests=drops[True].warmup_epoch_digests,
             )
-    verdict = next(v for v in judge(run) if v.check == "invariance")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "invariance")
     assert verdict.outcome == "fail"
     assert "have equal bits" in verdict.actual
 
@@ -300,7 +301,7 @@ def test_parity_passes_on_equal_answers_and_reports_the_largest_gap(quick_run: R
     bias = np.frombuffer(bytes.fromhex(weights["layer2.bias"].hex), "<f4") + np.float32(0.25)
     weights["layer2.bias"] = WeightRecord(dtype="float32", shape=[1], hex=bias.tobytes().hex())
     run = with_accelerator(quick_run, weights=weights)
-    verdict = next(v for v in judge(run) if v.check == "parity")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "parity")
     assert verdict.outcome == "pass"
     assert "0.25 (layer2.bias)" in verdict.actual
 
@@ -310,7 +311,7 @@ def test_parity_fails_on_one_other_answer(quick_run: Run) -> None:
     answers = quick_run.trainings[0].predictions
     flipped = answers[:7] + ("0" if answers[7] == "1" else "1") + answers[8:]
     run = with_accelerator(quick_run, predictions=flipped, reloaded_predictions=flipped)
-    verdict = next(v for v in judge(run) if v.check == "parity")
+    verdict = next(v for v in judge(Evidence(run)) if v.check == "parity")
     assert verdict.outcome == "fail"
     assert "1 differ, at points 7" in verdict.actual
 
@@ -319,7 +320,7 @@ def test_another_device_may_change_the_bits_and_is_not_judged(quick_run: Run) ->
     """May change: what was seen is told, without a pass."""
     epoch_digests = ["0" * 64, *quick_run.trainings[0].epoch_digests[1:]]
     run = with_accelerator(quick_run, epoch_digests=epoch_digests)
-    verdict = next(v for v in judge(run) if v.subject.startswith("device "))
+    verdict = next(v for v in judge(Evidence(run)) if v.subject.startswith("device "))
     assert (verdict.outcome, verdict.actual) == ("skipped", "changed at epoch 0")
 
 
@@ -349,7 +350,7 @@ def test_a_dead_process_fails_completion(quick_run: Run) -> None:
     processes[0] = msgspec.structs.replace(processes[0], died="killed by SIGKILL")
     info = msgspec.structs.replace(quick_run.info, processes=processes)
     run = msgspec.structs.replace(quick_run, info=info)
-    verdict = next(v for v in judge(run) if v.outcome == "fail")
+    verdict = next(v for v in judge(Evidence(run)) if v.outcome == "fail")
     assert (verdict.check, verdict.subject) == ("completion", "process p0")
 
 
@@ -485,7 +486,7 @@ def test_the_universal_engine_must_learn_every_point_too(
         quick_run, "universal", test=Count(correct=499, total=500), golden=[fact],
         losses=[None for _ in quick_run.trainings[0].losses],
     )  # fmt: skip
-    (verdict,) = [v for v in judge(run) if v.check == "accuracy" and v.outcome == "fail"]
+    (verdict,) = [v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail"]
     assert verdict.actual == "499/500"
     assert says in verdict.hint
     assert "--epochs 400, or other --seeds" in verdict.hint
@@ -515,8 +516,8 @@ def test_a_distance_in_ulps_counts_the_numbers_between(a: float, b: float, ulps:
 
 def test_one_training_alone_is_not_called_the_same(quick_run: Run) -> None:
     """With nothing to compare with, the second question is not judged."""
-    same = answers(
-        quick_run, [v for v in judge(quick_run) if v.check not in ("rerun", "invariance")]
-    )[1]
+    evidence = Evidence(quick_run)
+    others = [v for v in judge(evidence) if v.check not in ("rerun", "invariance")]
+    same = answers(evidence, others)[1]
     assert (same.outcome, same.word) == ("skipped", "Not judged")
     assert "nothing to compare with" in same.sentence

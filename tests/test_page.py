@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import Failure
 from xorbench.plan.case import Case, ProcessConfig
@@ -61,9 +62,9 @@ def html(quick_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed=HOSTILE)
     info = msgspec.structs.replace(quick_run.info, name=HOSTILE, faults=[HOSTILE])
     run = msgspec.structs.replace(quick_run, info=info, failures=[failure])
-    verdicts = judge(run)
+    verdicts = judge(Evidence(run))
     verdicts = [*verdicts, msgspec.structs.replace(verdicts[0], outcome="fail", hint=HOSTILE)]
-    content = runs.content(run, verdicts)
+    content = runs.content(Evidence(run), verdicts)
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page.html(content, {p.name: draw(p) for p in content.pictures}))
     return path
@@ -112,8 +113,8 @@ def crowded(quick_run: Run) -> Run:
 @pytest.fixture(scope="module")
 def full(crowded: Run, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The page of the crowded run, on a phone; every check of it failed."""
-    verdicts = [msgspec.structs.replace(one, outcome="fail") for one in judge(crowded)]
-    content = runs.content(crowded, verdicts)
+    verdicts = [msgspec.structs.replace(one, outcome="fail") for one in judge(Evidence(crowded))]
+    content = runs.content(Evidence(crowded), verdicts)
     path = tmp_path_factory.mktemp("crowded") / "report.html"
     path.write_text(page.html(content, {p.name: draw(p) for p in content.pictures}))
     tab = browser.new_page(viewport={"width": PHONE, "height": 900})
@@ -312,7 +313,7 @@ def test_what_failed_is_one_line_a_check(full: Any) -> None:
 
 def test_every_digit_of_a_picture_is_in_its_file(crowded: Run) -> None:
     """A picture may show a part; the words say of how many, and the file has them all."""
-    frame = pd.concat([speeds(crowded)] * 2, ignore_index=True)
+    frame = pd.concat([speeds(Evidence(crowded))] * 2, ignore_index=True)
     assert (len(frame), say_speeds(frame)[:13]) == (48, "40 of 48 bars")
 
 

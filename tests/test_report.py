@@ -11,21 +11,28 @@ import pytest
 
 from xorbench.commands.progress import Lines
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import failed
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import Failure, Skip
 from xorbench.observe.redaction import Names, without_names
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.report import document, page, plots, runs, tables, text
-from xorbench.report.content import draw
+from xorbench.report.content import Content, draw
 from xorbench.report.drawing import short_names
 from xorbench.report.runs import heading
 from xorbench.report.tables import right, speed
 
 
+def reported(run: Run) -> Content:
+    """The content of the run's report, judged."""
+    evidence = Evidence(run)
+    return runs.content(evidence, judge(evidence))
+
+
 def test_throughput_is_consistent_in_its_three_units(quick_run: Run) -> None:
     """Samples, epochs and steps per second are one speed; each has its interval."""
-    frame = speed.throughput(quick_run).set_index("case")
+    frame = speed.throughput(Evidence(quick_run)).set_index("case")
     row = frame.loc["cpu-loader-b128-pin0-drop1-w0-s0"]
     assert row["samples/s"] == pytest.approx(2432 * row["epochs/s"])
     assert row["steps/s"] == pytest.approx(19 * row["epochs/s"])
@@ -42,8 +49,8 @@ def test_the_median_of_a_slow_case_is_slow(quick_run: Run) -> None:
         else t
         for t in quick_run.trainings
     ]
-    before = speed.throughput(quick_run).set_index("case")
-    after = speed.throughput(msgspec.structs.replace(quick_run, trainings=doubled))
+    before = speed.throughput(Evidence(quick_run)).set_index("case")
+    after = speed.throughput(Evidence(msgspec.structs.replace(quick_run, trainings=doubled)))
     name = "cpu-loader-b128-pin0-drop0-w0-s0"
     row, old = after.set_index("case").loc[name], before.loc[name]
     for column in ("samples/s", "speedup"):
@@ -57,7 +64,7 @@ def test_accuracy_shows_the_worst_process(quick_run: Run) -> None:
         test=msgspec.structs.replace(quick_run.trainings[0].test, correct=3),
     )
     run = msgspec.structs.replace(quick_run, trainings=[worse, *quick_run.trainings[1:]])
-    frame = right.accuracy(run).set_index("case")
+    frame = right.accuracy(Evidence(run)).set_index("case")
     assert frame.loc[worse.case.id, "test correct"] == 3
     assert frame["test total"].tolist() == [500, 500]
 
@@ -70,12 +77,12 @@ def test_a_failed_case_has_a_row_in_every_table_and_those_skipped_alike_one_line
     skips = [Skip(case=Case("cuda", seed=seed), skipped=reason) for seed in range(19)]
     failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed="it broke")
     run = msgspec.structs.replace(quick_run, skips=skips, failures=[failure])
-    verdicts = judge(run)
+    verdicts = judge(Evidence(run))
     for name in ("throughput", "accuracy", "determinism"):
-        notes = tables.TABLES[name].make(run, verdicts).set_index("case")["note"]
+        notes = tables.TABLES[name].make(Evidence(run), verdicts).set_index("case")["note"]
         assert not any("cuda" in case for case in notes.index)
         assert notes["cpu-loader-b128-pin0-drop1-w0-s8"] == "failed: it broke"
-    text = document.terminal(runs.content(run, verdicts), 1)
+    text = document.terminal(runs.content(Evidence(run), verdicts), 1)
     assert "skipped: 19 cuda cases: this PyTorch (2.13.0) is built without CUDA\n" in text
 
 
@@ -122,7 +129,7 @@ def test_numbers_have_four_significant_digits(value: float, shown: str) -> None:
 
 def test_the_report_names_machine_versions_command_and_date(quick_run: Run) -> None:
     """A number without them is worth nothing."""
-    report = document.markdown(runs.content(quick_run, judge(quick_run)))
+    report = document.markdown(reported(quick_run))
     info = quick_run.info
     machine = info.processes[0].machine
     for part in (info.command, info.started, info.host["cpu"], machine["torch_version"], info.id):
@@ -135,7 +142,7 @@ def test_a_failed_verdict_is_said_with_its_hint(quick_run: Run) -> None:
     """Expected, actual and what to do stand in one line."""
     training = msgspec.structs.replace(quick_run.trainings[0], reloaded_sha256="0" * 64)
     run = msgspec.structs.replace(quick_run, trainings=[training, *quick_run.trainings[1:]])
-    lines = document.failures(judge(run))
+    lines = document.failures(judge(Evidence(run)))
     assert len(lines) == 1
     assert lines[0].startswith(f"FAIL save and load: {training.case.id}")
     assert "hint: " in lines[0]
@@ -146,7 +153,7 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> 
     hostile = "<script>alert(1)</script>"
     failure = Failure(case=Case(seed=8), process="p0", config="base", epochs=3, failed=hostile)
     run = msgspec.structs.replace(quick_run, failures=[failure])
-    content = runs.content(run, judge(run))
+    content = reported(run)
     html = page.html(content, {picture.name: draw(picture) for picture in content.pictures})
     assert html.count("<script") == 1  # the page's own
     assert "&lt;script&gt;alert(1)" in html
@@ -157,25 +164,26 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> 
 
 def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:
     """Each plot is an SVG, and drawing it twice gives the same bytes; one size makes no line."""
-    drawn = {name: plot for name, plot in plots.PLOTS.items() if not plot.data(quick_run).empty}
+    evidence = Evidence(quick_run)
+    drawn = {name: plot for name, plot in plots.PLOTS.items() if not plot.data(evidence).empty}
     assert plots.PLOTS.keys() - drawn.keys() == {"scaling"}
     for plot in drawn.values():
-        svg = plot.draw(plot.data(quick_run))
+        svg = plot.draw(plot.data(evidence))
         assert ElementTree.fromstring(svg).tag.endswith("svg")
-        assert svg == plot.draw(plot.data(quick_run))
+        assert svg == plot.draw(plot.data(evidence))
 
 
 def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None:
     """Where nothing was trained there is nothing to draw, and no error."""
     run = msgspec.structs.replace(quick_run, trainings=[], epochs=[])
-    assert all(plot.data(run).empty for plot in plots.PLOTS.values())
-    assert "nothing to judge" not in document.markdown(runs.content(run, judge(run)))
-    assert "(none)" in document.terminal(runs.content(run, judge(run)), 3)
+    assert all(plot.data(Evidence(run)).empty for plot in plots.PLOTS.values())
+    assert "nothing to judge" not in document.markdown(reported(run))
+    assert "(none)" in document.terminal(reported(run), 3)
 
 
 def test_the_answers_come_last_and_then_what_to_do(quick_run: Run) -> None:
     """Three sentences and the verdict end the output; of a failure also the first hint."""
-    content = runs.content(quick_run, judge(quick_run))
+    content = reported(quick_run)
     *_, right_, same, fast, verdict = document.terminal(content, 0).splitlines()
     assert right_.startswith("Does it train right? Yes. ")
     assert same.startswith("Does it train the same? Yes. ")
@@ -191,7 +199,7 @@ def test_the_answers_come_last_and_then_what_to_do(quick_run: Run) -> None:
 
 def test_a_long_table_is_printed_where_something_failed_or_when_asked_for(quick_run: Run) -> None:
     """Else its length, and where it is."""
-    content = runs.content(quick_run, [])
+    content = runs.content(Evidence(quick_run), [])
     long = dataclasses.replace(
         next(s for s in content.sections if s.name == "accuracy"),
         frame=pd.DataFrame({"case": [f"case {number}" for number in range(50)]}),

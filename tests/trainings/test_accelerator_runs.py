@@ -37,12 +37,12 @@ def run_of(ran: Ran, name: str) -> Run:
 
 def failed(run: Run) -> set[tuple[str, str]]:
     """Check and subject of each verdict that failed."""
-    return {(v.check, v.subject) for v in judge(run) if v.outcome == "fail"}
+    return {(v.check, v.subject) for v in judge(Evidence(run)) if v.outcome == "fail"}
 
 
 def outcomes(run: Run, check: str) -> set[str]:
     """The outcomes of one check."""
-    return {v.outcome for v in judge(run) if v.check == check}
+    return {v.outcome for v in judge(Evidence(run)) if v.check == check}
 
 
 # A sound run
@@ -78,7 +78,7 @@ def test_a_device_with_other_bits_than_its_twin_fails(ran: Ran) -> None:
     ]
     odd = msgspec.structs.replace(run, trainings=trainings)
     assert ("invariance: device", "fail") in {
-        (f"{v.check}: {v.subject.split()[0]}", v.outcome) for v in judge(odd)
+        (f"{v.check}: {v.subject.split()[0]}", v.outcome) for v in judge(Evidence(odd))
     }
 
 
@@ -187,7 +187,8 @@ def test_memory_sees_a_leak_on_the_device(ran: Ran) -> None:
 def test_accuracy_of_arithmetic_sees_an_operator_that_is_off_on_the_device_alone(ran: Ran) -> None:
     """`addmm`, 64 units in the last place; the CPU of the same process passes."""
     run = run_of(ran, "leak, and addmm is off")
-    found = {v.subject: v.outcome for v in judge(run) if v.check == "accuracy of arithmetic"}
+    verdicts = judge(Evidence(run))
+    found = {v.subject: v.outcome for v in verdicts if v.check == "accuracy of arithmetic"}
     assert found == {
         "cpu-loader-b64-pin0-drop1-w0-s0": "pass",
         "pretend-loader-b64-pin0-drop1-w0-s0": "fail",

@@ -24,6 +24,7 @@ from xorbench.commands.selftest import (
     in_seeds,
 )
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import PROCESSES, stressed
 from xorbench.observe.records.run import Run
@@ -47,17 +48,18 @@ def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> 
 
 def test_a_process_that_grows_is_told(quick_run: Run) -> None:
     """More than 256 MiB once everything stands open; a sound run passes."""
-    assert {v.outcome for v in judge(quick_run) if v.check == "memory"} == {"pass"}
+    assert {v.outcome for v in judge(Evidence(quick_run)) if v.check == "memory"} == {"pass"}
     first, *others = quick_run.info.processes
     fat = msgspec.structs.replace(first, peak_rss_bytes=(first.opened_rss_bytes or 0) + 2**29)
     info = msgspec.structs.replace(quick_run.info, processes=[fat, *others])
     run = msgspec.structs.replace(quick_run, info=info)
-    failed = [v.subject for v in judge(run) if v.check == "memory" and v.outcome == "fail"]
+    memory = [v for v in judge(Evidence(run)) if v.check == "memory"]
+    failed = [v.subject for v in memory if v.outcome == "fail"]
     assert failed == ["process p0"]
 
 
 def test_every_fault_is_injected_by_the_selftest() -> None:
-    """But those of a collective, which take two ranks: tests/test_fleet_live.py."""
+    """But those of a collective, which take two ranks: tests/trainings/test_fleet_live.py."""
     groups = [in_seeds(), ON_EDGES, DEATHS, CLOCKS, ALIKE, IN_PROCESS, SPEED, BURNED, PRODUCTS]
     of_fleets = {name for name, fault in FAULTS.items() if fault.kind == "collective"}
     assert {name for group in [*groups, RACES] for name in group} | of_fleets == set(FAULTS)

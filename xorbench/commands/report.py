@@ -9,6 +9,7 @@ from xorbench.commands.compare import scatter_here
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import exit_code
 from xorbench.observe import folders, loading
 from xorbench.observe.store import RunStore
@@ -30,8 +31,8 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
         folder = folders.find(root, text)
         if (kind := loading.kind_of(folder)) != "run":
             raise BadOption(f"RUN: {text!r} is a {kind}: only runs can be put side by side")
-        observed = loading.load(folder)
-        found.append(sides_report.RunSide(observed, judge(observed)))
+        evidence = Evidence(loading.load(folder))
+        found.append(sides_report.RunSide(evidence, judge(evidence)))
     if len({side.run.info.id for side in found}) < len(found):
         raise BadOption("RUN: the same run twice", "name different ones")
     content = sides_report.content(found, scatter_here(root))

@@ -13,6 +13,7 @@ from xorbench.commands.processes import running, starter, terminable, until_inte
 from xorbench.commands.progress import Bar, Lines, Quiet
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.precision import too_wide
 from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
@@ -224,13 +225,14 @@ def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
     from xorbench.commands.run_outputs import RunOutcome
     from xorbench.report import runs
 
-    observed = loading.load(folder)
+    evidence = Evidence(loading.load(folder))
+    observed = evidence.run
     baseline, counted = _baseline(folder, observed)
-    verdicts = [*judge(observed), *counted]
+    verdicts = [*judge(evidence), *counted]
     lacks_device = any(skip.lacks == "device" for skip in observed.skips)
     missing = observed.info.require_devices and lacks_device
     code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
-    return RunOutcome(folder, runs.content(observed, verdicts, baseline), code)
+    return RunOutcome(folder, runs.content(evidence, verdicts, baseline), code)
 
 
 def _baseline(folder: Path, run: Run) -> "tuple[WithBaseline | None, list[Verdict]]":

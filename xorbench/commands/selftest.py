@@ -11,6 +11,7 @@ from xorbench.commands.run import RunRequest, trained
 from xorbench.errors import INTERRUPTED
 from xorbench.judge.checks import judge
 from xorbench.judge.compare import compare
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run
 from xorbench.plan.faults import FAULTS
@@ -74,7 +75,7 @@ def selftest(note: Callable[[str], None]) -> SelftestOutcome:
         caught: list[Caught] = []
         note("a clean run")
         clean = _trained(Path(folder), Recipe(), quick=True)
-        alarms = [_said(v) for v in judge(clean) if v.outcome == "fail"]
+        alarms = [_said(v) for v in judge(Evidence(clean)) if v.outcome == "fail"]
         for title, group in GROUPS.items():
             note(title)
             caught += group(Path(folder), clean)
@@ -88,7 +89,7 @@ def _in_seeds(folder: Path, _clean: Run) -> Iterator[Caught]:
         f",cases=*-s{seed}"
         for seed, name in faults.items()
     ]
-    verdicts = judge(_trained(folder, Recipe(epochs=3), injections, seeds=tuple(faults)))
+    verdicts = judge(Evidence(_trained(folder, Recipe(epochs=3), injections, seeds=tuple(faults))))
     for seed, name in faults.items():
         yield _caught(name, verdicts, f"-s{seed}", f"seed {seed}", "process p1")
 
@@ -106,7 +107,7 @@ def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
         loader_workers=(0, 1),
         seeds=tuple(range(len(ON_EDGES))),
     )
-    verdicts = judge(run)
+    verdicts = judge(Evidence(run))
     for seed, (name, setting) in enumerate(ON_EDGES.items()):
         broken = [
             v
@@ -130,7 +131,7 @@ def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
         seeds=tuple(range(len(DEATHS))),
     )
     for seed, name in enumerate(DEATHS):
-        yield _caught(name, judge(run), f"-s{seed}")
+        yield _caught(name, judge(Evidence(run)), f"-s{seed}")
 
 
 def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
@@ -139,7 +140,9 @@ def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
     ]
     seeds = tuple(range(len(CLOCKS)))
     verdicts = judge(
-        _trained(folder, Recipe(epochs=20), injections, processes_per_config=1, seeds=seeds)
+        Evidence(
+            _trained(folder, Recipe(epochs=20), injections, processes_per_config=1, seeds=seeds)
+        )
     )
     for seed, name in enumerate(CLOCKS):
         yield _caught(name, verdicts, f"-s{seed}")
@@ -147,7 +150,7 @@ def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
 
 def _alike(folder: Path, _clean: Run) -> Iterator[Caught]:
     for name in ALIKE:
-        yield _caught(name, judge(_trained(folder, Recipe(epochs=2), [name])))
+        yield _caught(name, judge(Evidence(_trained(folder, Recipe(epochs=2), [name]))))
 
 
 def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
@@ -183,7 +186,7 @@ def _examined(*faults: str, **options: Any) -> list[Verdict]:
 def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:
     for name in RACES:
         run = _trained(folder, Recipe(epochs=3), [name], stress="cpu")
-        yield _caught(name, judge(run))
+        yield _caught(name, judge(Evidence(run)))
 
 
 GROUPS: Final[dict[str, Callable[[Path, Run], Iterator[Caught]]]] = {

@@ -1,11 +1,11 @@
 """Two clocks: what a process says its epochs took, and how long the orchestrator waited."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
-from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.training import EpochLine, TrainingRecord
+from xorbench.observe.records.training import CalibrationLine, EpochLine
 
 RATE: Final = 0.01  # by which two clocks of one machine may run apart
 READING_S: Final = 0.05  # between the readings of the two clocks, each time, on a busy machine
@@ -15,12 +15,10 @@ UNACCOUNTED: Final = 0.05  # … and which share of the epoch
 FEWEST_EPOCHS: Final = 10  # one of which a busy machine leaves in peace
 
 
-def flaws(evidence: Evidence, training: TrainingRecord) -> Iterator[str]:
+def flaws(epochs: Sequence[EpochLine]) -> Iterator[str]:
     """Why the times of a training cannot be believed, process by process; none where they can."""
-    for process, group in groupby(evidence.epochs(training), key=lambda line: line.process):
-        lines = list(group)
-        if lines:
-            yield from (f"{process}: {flaw}" for flaw in _flaws_of(lines))
+    for process, lines in groupby(epochs, key=attrgetter("process")):
+        yield from (f"{process}: {flaw}" for flaw in _flaws_of(list(lines)))
 
 
 def _flaws_of(lines: Sequence[EpochLine]) -> Iterator[str]:
@@ -49,18 +47,17 @@ def _least_unaccounted(lines: Sequence[EpochLine]) -> tuple[float, float]:
     return min((line.waited_s - line.epoch_s, line.epoch_s) for line in lines)
 
 
-def calibration_flaws(evidence: Evidence, process: str) -> Iterator[str]:
-    """Why the times of the process's calibration workloads cannot be believed."""
-    for name, lines in evidence.calibrations.get(process, {}).items():
+def calibration_flaws(calibrations: Mapping[str, Sequence[CalibrationLine]]) -> Iterator[str]:
+    """Why the times of a process's calibration workloads, by their names, cannot be believed."""
+    for name, lines in calibrations.items():
         gap_s, seconds = min((x.waited_s - x.calibration_s, x.calibration_s) for x in lines)
         if gap_s < -LATE_S or gap_s > UNACCOUNTED_S + UNACCOUNTED * seconds:
             yield f"{name}: said to take {_ms(seconds)}, and took {_ms(gap_s)} longer, or more"
 
 
-def said(evidence: Evidence, trainings: Sequence[TrainingRecord]) -> str:
+def said(epochs: Sequence[EpochLine]) -> str:
     """The least that lay between an epoch and the wait for it."""
-    lines = [line for training in trainings for line in evidence.epochs(training)]
-    return f"they are, and at least {_ms(_least_unaccounted(lines)[0])} more for the answer"
+    return f"they are, and at least {_ms(_least_unaccounted(epochs)[0])} more for the answer"
 
 
 def _ms(seconds: float | None) -> str:

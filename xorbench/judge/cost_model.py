@@ -108,7 +108,7 @@ def _unusual(case: Case) -> list[str]:
 
 
 def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit:
-    logs = {s.id: [speed.log_epoch(t) for t in speed.timed(evidence, s)] for s in variants}
+    logs = {s.id: [speed.log_epoch(t) for t in evidence.timed[s.id]] for s in variants}
     variants = [s for s in variants if logs[s.id]]
     together = pool({s.id: logs[s.id] for s in variants})
     points = _points(variants, together.means)

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from xorbench.judge import clocks
 from xorbench.observe.records.golden import Float64Reference
 from xorbench.observe.records.process import process_order, slot_of
 from xorbench.observe.records.run import Run
@@ -40,6 +41,20 @@ class Evidence:
         for training in sorted(self.run.trainings, key=lambda t: process_order(t.process)):
             found.setdefault(self.variant(training).id, []).append(training)
         return found
+
+    @cached_property
+    def timed(self) -> dict[str, list[TrainingRecord]]:
+        """Those of the finished trainings whose times can be believed."""
+        return {
+            name: [one for one in trainings if not any(clocks.flaws(self.epochs(one)))]
+            for name, trainings in self.trainings.items()
+        }
+
+    @cached_property
+    def uncalibrated(self) -> set[str]:
+        """The processes whose times of calibration workloads cannot be believed."""
+        found = self.calibrations.items()
+        return {name for name, lines in found if any(clocks.calibration_flaws(lines))}
 
     @cached_property
     def failures(self) -> dict[str, list[Failure]]:

@@ -214,11 +214,8 @@ def drift_ulps(evidence: Evidence, training: TrainingRecord) -> list[float]:
     weights, found = weights_after(evidence, training), followed(evidence, training)
     if not weights or found is None:
         return []
-    return [_drift(w, bytes.fromhex(x)) for w, x in zip(weights, found.weights, strict=True)]
-
-
-def _drift(weights: FlatWeights, alone: bytes) -> float:
-    truth = np.frombuffer(alone, "<f8")
+    truth = np.stack([np.frombuffer(bytes.fromhex(alone), "<f8") for alone in found.weights])
     with np.errstate(over="ignore", invalid="ignore"):
-        ulp = np.spacing(np.max(np.abs(truth)).astype("<f4"))
-        return float(np.max(np.abs(weights.astype(np.float64) - truth), initial=0.0) / ulp)
+        ulps = np.spacing(np.max(np.abs(truth), axis=1).astype("<f4"))
+        errors: list[float] = (np.max(np.abs(np.stack(weights) - truth), axis=1) / ulps).tolist()
+    return errors

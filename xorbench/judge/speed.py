@@ -7,7 +7,6 @@ from typing import Final
 
 import numpy as np
 
-from xorbench.judge import clocks
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import KNOWN_DOF, Pool, median_log_ratio, pool, spread
 from xorbench.observe.records.training import TrainingRecord
@@ -84,7 +83,7 @@ def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | No
     """A figure of every process whose clock can be believed, for the variants that have any."""
     found = {}
     for variant in evidence.variants:
-        values = [figure(training) for training in timed(evidence, variant)]
+        values = [figure(training) for training in evidence.timed[variant.id]]
         logs = [value for value in values if value is not None]
         if logs:
             found[variant.id] = logs
@@ -93,25 +92,14 @@ def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | No
 
 def normalized(evidence: Evidence) -> Logs:
     """The log of the normalized time of every process whose calibrations can be believed too."""
-    odd = _uncalibrated(evidence)
+    odd = evidence.uncalibrated
     return by_variant(evidence, lambda one: None if one.process in odd else log_relative(one))
-
-
-def timed(evidence: Evidence, variant: Variant) -> list[TrainingRecord]:
-    """The variant's trainings whose times can be believed."""
-    trainings = evidence.trainings[variant.id]
-    return [one for one in trainings if not any(clocks.flaws(evidence, one))]
-
-
-def _uncalibrated(evidence: Evidence) -> set[str]:
-    """The processes whose times of calibration workloads cannot be believed."""
-    return {name for name in evidence.calibrations if any(clocks.calibration_flaws(evidence, name))}
 
 
 def calibrations(evidence: Evidence) -> Logs:
     """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
     found: dict[str, dict[str, list[float]]] = {}
-    odd = _uncalibrated(evidence)
+    odd = evidence.uncalibrated
     for variant in evidence.variants:
         processes = found.setdefault(calibration_name(variant), {})
         for training in evidence.trainings[variant.id]:
@@ -157,7 +145,7 @@ def drifted(moved: float) -> float:
 def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
     """The variant's timed trainings by the index of their process under its config."""
     indices = {process.id: process.index for process in evidence.run.info.processes}
-    return {indices[t.process]: t for t in timed(evidence, variant)}
+    return {indices[t.process]: t for t in evidence.timed[variant.id]}
 
 
 def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:

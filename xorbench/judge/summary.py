@@ -14,17 +14,15 @@ from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.system_samples import trouble
 from xorbench.judge.verdicts import Verdict, capitalized, worst
 from xorbench.observe.baselines import flaw_of
-from xorbench.observe.records.run import Run
 from xorbench.plan.case import Variant
 
 ALONE: Final = "there was nothing to compare with: try --processes 2"
 
 
 def answers(
-    run: Run, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
+    evidence: Evidence, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
 ) -> list[Answer]:
     """The answers to all three; that of speed is the baseline's where there is one."""
-    evidence = Evidence(run)
     said = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts)}
     found = [_answer(question, passed, verdicts) for question, passed in said.items()]
     found = [_counted(answer, evidence) for answer in found]

@@ -104,8 +104,9 @@ def history(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> pd.DataFra
     made: dict[tuple[str, str], Comparison] = {}
     rows: list[TableRow] = []
     for run in runs:
-        figures = throughput(run)
-        for variant in Evidence(run).variants:
+        evidence = Evidence(run)
+        figures = throughput(evidence)
+        for variant in evidence.variants:
             row = _row(run, figures[figures["case"] == variant.id].iloc[0])
             if older := before.get(variant.id):
                 key = (older.info.id, run.info.id)

@@ -8,6 +8,7 @@ from typing import Any
 from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.changes import flat
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import answers
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run, RunInfo
@@ -17,9 +18,12 @@ from xorbench.report.plots import PLOTS, Plot
 from xorbench.report.tables import TABLES, Table
 
 
-def content(run: Run, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None) -> Content:
+def content(
+    evidence: Evidence, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
+) -> Content:
     """The content of a run's report, with its comparison with a baseline, if there is one."""
-    sections = [_section(table, run, verdicts) for table in TABLES.values()]
+    run = evidence.run
+    sections = [_section(table, evidence, verdicts) for table in TABLES.values()]
     if baseline is not None:
         title = f"Time, divided by that of the baseline {baseline.name}"
         about = f"B is this run, A the baseline {baseline.found.a}."
@@ -30,34 +34,34 @@ def content(run: Run, verdicts: Sequence[Verdict], baseline: WithBaseline | None
         anonymous=run.info.anonymous,
         heading=heading(run),
         sections=sections,
-        pictures=[_picture(plot, run) for plot in PLOTS.values()],
+        pictures=[_picture(plot, evidence) for plot in PLOTS.values()],
         verdicts=verdicts,
-        answers=answers(run, verdicts, baseline),
+        answers=answers(evidence, verdicts, baseline),
         environment=environment(run),
         again=[run.info.command],
     )
 
 
-def _picture(plot: Plot, run: Run) -> Picture:
+def _picture(plot: Plot, evidence: Evidence) -> Picture:
     return Picture(
         name=plot.name,
         title=plot.title,
         caption=plot.caption,
-        data=partial(plot.data, run),
+        data=partial(plot.data, evidence),
         draw=plot.draw,
         describe=plot.describe,
         under=plot.under,
     )
 
 
-def _section(table: Table, run: Run, verdicts: Sequence[Verdict]) -> Section:
-    frame = table.make(run, verdicts)
+def _section(table: Table, evidence: Evidence, verdicts: Sequence[Verdict]) -> Section:
+    frame = table.make(evidence, verdicts)
     return Section(
         name=table.name,
         title=table.title,
         frame=frame,
         about=table.about,
-        csv=table.filed(frame, run),
+        csv=table.filed(frame, evidence),
         terminal=table.terminal,
         optional=table.optional,
         lines=table.lines and table.lines(frame),

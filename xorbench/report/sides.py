@@ -34,8 +34,13 @@ TIMES: Final = {"relative": "normalized time", "raw": "raw time"}
 class RunSide:
     """One of the runs, with its verdicts."""
 
-    run: Run
+    evidence: Evidence
     verdicts: Sequence[Verdict]
+
+    @property
+    def run(self) -> Run:
+        """What was observed of it."""
+        return self.evidence.run
 
 
 def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Content:
@@ -165,12 +170,12 @@ def _run_row(name: str, side: RunSide) -> TableRow:
 
 
 def _beside(
-    sides: dict[str, RunSide], figures: Callable[[Run], pd.DataFrame], column: str
+    sides: dict[str, RunSide], figures: Callable[[Evidence], pd.DataFrame], column: str
 ) -> pd.DataFrame:
     """A column of a table, of every run beside the others, with its interval."""
     rows: dict[str, TableRow] = {}
     for name, side in sides.items():
-        frame = figures(side.run)
+        frame = figures(side.evidence)
         if column not in frame.columns:
             continue
         for _, row in frame.iterrows():
@@ -195,10 +200,9 @@ def bits(sides: dict[str, RunSide]) -> pd.DataFrame:
     """The digest of every case, and whether they are one."""
     found: dict[str, TableRow] = {}
     for name, side in sides.items():
-        evidence = Evidence(side.run)
-        for variant in evidence.variants:
+        for variant in side.evidence.variants:
             row = found.setdefault(variant.id, {})
-            row[f"{name} sha256"] = evidence.first(variant).weights_sha256
+            row[f"{name} sha256"] = side.evidence.first(variant).weights_sha256
     rows = [{"case": case, **row, "same": _same(list(row.values()))} for case, row in found.items()]
     columns = [f"{name} sha256" for name in sides]
     return pd.DataFrame(rows, columns=["case", *columns, "same"]).fillna("")
@@ -214,7 +218,7 @@ def scores(sides: dict[str, RunSide]) -> pd.DataFrame:
     """The right answers on the test points, the worst process's."""
     found: dict[str, TableRow] = {}
     for name, side in sides.items():
-        for _, row in accuracy(side.run).dropna(subset=["case"]).iterrows():
+        for _, row in accuracy(side.evidence).dropna(subset=["case"]).iterrows():
             if not pd.isna(row.get("test correct")):
                 cells = found.setdefault(row["case"], {"case": row["case"]})
                 cells[f"{name} right"] = f"{row['test correct']:.0f}/{row['test total']:.0f}"

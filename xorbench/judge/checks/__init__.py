@@ -10,7 +10,6 @@ from xorbench.judge.checks import completion, devices, leftovers, sameness, witn
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
-from xorbench.observe.records.run import Run
 from xorbench.plan.registry import Registry
 
 __all__ = ["CHECKS", "Check", "judge"]
@@ -38,7 +37,6 @@ CHECKS: Final = Registry(
 )
 
 
-def judge(run: Run) -> list[Verdict]:
+def judge(evidence: Evidence) -> list[Verdict]:
     """Every check's verdicts on a run, in the order of `CHECKS`."""
-    evidence = Evidence(run)
     return [verdict for check in CHECKS.values() for verdict in check.verdicts(evidence)]

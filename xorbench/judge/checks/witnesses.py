@@ -5,6 +5,7 @@ precision what its weights must come to, and the orchestrator's clock how long i
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from xorbench.judge import clocks, float64_error
@@ -132,17 +133,18 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """What a process says its epochs took is what the orchestrator waited for them."""
     for variant in evidence.planned:
         lost = [f for f in evidence.failures.get(variant.id, []) if f.check == name]
-        trainings = evidence.trainings.get(variant.id, [])
-        flaws = [*_impossible(lost), *(f for t in trainings for f in clocks.flaws(evidence, t))]
+        trainings = [evidence.epochs(one) for one in evidence.trainings.get(variant.id, [])]
+        flaws = [*_impossible(lost), *chain.from_iterable(map(clocks.flaws, trainings))]
         if flaws:
             yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws))
-        elif not all(evidence.epochs(training) for training in trainings):
+        elif not all(trainings):
             actual = "the epochs are not on record"
             yield inconclusive(name, variant.id, CLOCK_EXPECTED, actual, MISSING_HINT)
         elif trainings:
-            yield passed(name, variant.id, CLOCK_EXPECTED, clocks.said(evidence, trainings))
+            said = clocks.said([*chain.from_iterable(trainings)])
+            yield passed(name, variant.id, CLOCK_EXPECTED, said)
     for process in evidence.run.info.processes:
-        wrong = list(clocks.calibration_flaws(evidence, process.id))
+        wrong = list(clocks.calibration_flaws(evidence.calibrations.get(process.id, {})))
         if wrong:
             subject = f"calibration in {process.id}"
             yield failed(name, subject, CLOCK_EXPECTED, some(wrong))

@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.run import Run
 from xorbench.report.drawing import COLOURS, drawn, name_rows, short_names
 from xorbench.report.plots.plot import NOTHING, Plot
 
@@ -14,9 +13,8 @@ MOST_IN_MATRIX: Final = 40
 MOST_NUMBERS: Final = 20  # below the columns
 
 
-def same_bits(run: Run) -> pd.DataFrame:
+def same_bits(evidence: Evidence) -> pd.DataFrame:
     """A matrix of cases: 1 where two have the same weights, 0 where they have others."""
-    evidence = Evidence(run)
     variants = evidence.variants[:MOST_IN_MATRIX]
     digests = {variant.id: evidence.first(variant).weights_sha256 for variant in variants}
     if len(digests) < 2:

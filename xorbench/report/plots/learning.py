@@ -35,9 +35,8 @@ LOW: Final = -0.6
 HIGH: Final = 1.6
 
 
-def losses(run: Run) -> pd.DataFrame:
+def losses(evidence: Evidence) -> pd.DataFrame:
     """Loss of the last step of each epoch: a column for each distinct training."""
-    evidence = Evidence(run)
     distinct: dict[str, Variant] = {}
     for variant in evidence.variants:
         distinct.setdefault(evidence.first(variant).weights_sha256, variant)
@@ -71,12 +70,12 @@ def say_losses(frame: pd.DataFrame) -> str:
     )
 
 
-def answers(run: Run) -> pd.DataFrame:
+def answers(evidence: Evidence) -> pd.DataFrame:
     """The test points, their labels, and what the first training answers there.
 
     The frame's attribute `logits` is its output over the plane, [x1, x0], each from LOW to HIGH.
     """
-    training = _pictured(run)
+    run, training = evidence.run, _pictured(evidence.run)
     if training is None or run.points is None or training.weights is None:
         return NOTHING
     count = len(run.points.labels)

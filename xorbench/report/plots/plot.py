@@ -6,7 +6,7 @@ from typing import Final
 
 import pandas as pd
 
-from xorbench.observe.records.run import Run
+from xorbench.judge.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Plot:
     """A picture of a run's report.
 
     Attributes:
-        data: the function from a run to the figures; they become the CSV file beside it.
+        data: the function from the evidence to the figures; they become the CSV file beside it.
         draw: from the figures to SVG.
         describe: from the figures to words, for who cannot see it.
         under: the table that it is shown with.
@@ -23,7 +23,7 @@ class Plot:
     name: str
     title: str
     caption: str
-    data: Callable[[Run], pd.DataFrame]
+    data: Callable[[Evidence], pd.DataFrame]
     draw: Callable[[pd.DataFrame], str]
     describe: Callable[[pd.DataFrame], str]
     under: str

@@ -9,7 +9,6 @@ from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter
 
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.run import Run
 from xorbench.report.drawing import (
     COLOURS,
     MOST_LINES,
@@ -30,9 +29,9 @@ MOST_BARS: Final = 40
 NEAR: Final = 8  # speeds whose ratio is below it have one or two ticks at 1, 2, 5, 10, …
 
 
-def speeds(run: Run) -> pd.DataFrame:
+def speeds(evidence: Evidence) -> pd.DataFrame:
     """Samples per second of each case with its interval."""
-    frame = throughput(run)
+    frame = throughput(evidence)
     if "samples/s" not in frame.columns:
         return NOTHING
     columns = ["case", "samples/s", "samples/s low", "samples/s high"]
@@ -71,7 +70,7 @@ def say_speeds(frame: pd.DataFrame) -> str:
     )
 
 
-def scaling(run: Run) -> pd.DataFrame:
+def scaling(evidence: Evidence) -> pd.DataFrame:
     """Samples per second of each batch size, and what the fitted line says of it."""
     rows = [
         {
@@ -82,7 +81,7 @@ def scaling(run: Run) -> pd.DataFrame:
             "a (s a step)": fit.step_s.value,
             "b (s a sample)": fit.sample_s.value,
         }
-        for fit in constants(Evidence(run))
+        for fit in constants(evidence)
         if fit.step_s and fit.sample_s
         for size, (batches, samples) in fit.points.items()
     ]
@@ -127,14 +126,14 @@ def say_scaling(frame: pd.DataFrame) -> str:
     )
 
 
-def epoch_times(run: Run) -> pd.DataFrame:
+def epoch_times(evidence: Evidence) -> pd.DataFrame:
     """Epoch and calibration time by process and round, over their medians: median of all cases.
 
     A column for each process, and one for its calibration.
     """
     columns: dict[str, pd.Series] = {}
-    for process in run.info.processes:
-        mine = [t for t in run.trainings if t.process == process.id]
+    for process in evidence.run.info.processes:
+        mine = [t for t in evidence.run.trainings if t.process == process.id]
         if mine:
             columns[process.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
             calibrations = {t.case.id: _numbers(t.calibration_s) for t in mine}

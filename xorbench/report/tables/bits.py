@@ -9,16 +9,14 @@ from xorbench.judge.checks.sameness import source
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.settings_table import settings_table as judged_settings_table
 from xorbench.judge.verdicts import Verdict
-from xorbench.observe.records.run import Run
 from xorbench.report.tables.table import Table, case_frame, note
 from xorbench.report.text import frame_of
 
 SUBJECT_CHECKS: Final = ("rerun", "warm-up", "save and load")
 
 
-def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+def determinism(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """The digest of each variant's weights, and what each check says of them."""
-    evidence = Evidence(run)
     outcomes = {(v.check, v.subject): v.outcome for v in verdicts}
     rows = []
     for variant in evidence.variants:
@@ -30,13 +28,13 @@ def determinism(run: Run, verdicts: Sequence[Verdict]) -> pd.DataFrame:
                 "processes": len(evidence.trainings[variant.id]),
                 "inputs": outcomes.get(("inputs", source(variant)), ""),
                 **{check: outcomes.get((check, variant.id), "") for check in SUBJECT_CHECKS},
-                "note": note(run, variant),
+                "note": note(evidence.run, variant),
             }
         )
-    return case_frame(rows, run)
+    return case_frame(rows, evidence)
 
 
-def settings_table(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def settings_table(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What changing each setting must do to the bits, and what it did."""
     rows = [
         {
@@ -47,7 +45,7 @@ def settings_table(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             "pairs": row.pairs or None,
             "outcome": row.outcome,
         }
-        for row in judged_settings_table(Evidence(run))
+        for row in judged_settings_table(evidence)
     ]
     return frame_of(rows, ["setting", "bits", "because", "seen", "pairs", "outcome"])
 

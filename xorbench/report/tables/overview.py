@@ -6,15 +6,15 @@ from typing import Final
 
 import pandas as pd
 
+from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
-from xorbench.observe.records.run import Run
 from xorbench.report.tables.table import Table, lost_rows, mib
 from xorbench.report.text import frame_of
 
 
-def lost(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def lost(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Cases that were skipped, failed, or not brought to their end, each with the reason."""
-    return pd.DataFrame(list(lost_rows(run)), columns=["case", "process", "what", "reason"])
+    return pd.DataFrame(list(lost_rows(evidence)), columns=["case", "process", "what", "reason"])
 
 
 def lost_lines(frame: pd.DataFrame) -> list[str]:
@@ -30,7 +30,7 @@ def lost_lines(frame: pd.DataFrame) -> list[str]:
 NO_DEVICE: Final = re.compile(r"^no \w+ device: ")  # of which the case speaks already
 
 
-def processes(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def processes(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """The processes that trained."""
     rows = [
         {
@@ -43,10 +43,10 @@ def processes(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             "ended": f"died: {process.died}"
             if process.died
             else "well"
-            if run.info.finished
+            if evidence.run.info.finished
             else "",
         }
-        for process in run.info.processes
+        for process in evidence.run.info.processes
     ]
     return frame_of(rows)
 
@@ -80,5 +80,5 @@ PROCESSES: Final = Table(
 CHECKS: Final = Table(
     "checks",
     "Checks",
-    lambda _run, verdicts: checks(verdicts),
+    lambda _evidence, verdicts: checks(verdicts),
 )

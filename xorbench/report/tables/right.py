@@ -8,13 +8,11 @@ import pandas as pd
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import drift_ulps
 from xorbench.judge.verdicts import Verdict
-from xorbench.observe.records.run import Run
 from xorbench.report.tables.table import Table, case_frame, note
 
 
-def accuracy(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Right answers as integers, the worst process's where they differ, and the last loss."""
-    evidence = Evidence(run)
     rows = []
     for variant in evidence.variants:
         worst = min(evidence.trainings[variant.id], key=lambda t: (t.test.correct, t.train.correct))
@@ -27,30 +25,29 @@ def accuracy(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 "train total": worst.train.total,
                 "last loss": worst.losses[-1],
                 "processes": len(evidence.trainings[variant.id]),
-                "note": note(run, variant),
+                "note": note(evidence.run, variant),
             }
         )
-    return case_frame(rows, run)
+    return case_frame(rows, evidence)
 
 
-def error(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def error(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Largest error of a weight after some epochs, in ulps of the largest, of the worst process."""
     rows = []
-    for case, errors in _errors(run).items():
+    for case, errors in _errors(evidence).items():
         shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
         after = {f"after epoch {at} (ulps)": errors[at] for at in shown}
         rows.append({"case": case, **after, "largest (ulps)": max(errors)})
     return pd.DataFrame(rows)
 
 
-def errors(run: Run) -> pd.DataFrame:
+def errors(evidence: Evidence) -> pd.DataFrame:
     """The same after every epoch, one column a case."""
-    return pd.DataFrame(_errors(run)).rename_axis("epoch").reset_index()
+    return pd.DataFrame(_errors(evidence)).rename_axis("epoch").reset_index()
 
 
-def _errors(run: Run) -> dict[str, list[float]]:
+def _errors(evidence: Evidence) -> dict[str, list[float]]:
     """After each epoch the worst process's error, by variant."""
-    evidence = Evidence(run)
     found = {}
     for variant in evidence.variants:
         each = [drift_ulps(evidence, one) for one in evidence.trainings[variant.id]]

@@ -13,7 +13,6 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import by_setting
 from xorbench.judge.stats import estimates, pooled
 from xorbench.judge.verdicts import Verdict
-from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
 from xorbench.report.compare import costs_frame
@@ -21,13 +20,12 @@ from xorbench.report.tables.table import Table, case_frame, figure, mib, note
 from xorbench.report.text import frame_of
 
 
-def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def throughput(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Speed of each variant.
 
     The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
     relative one of another run.
     """
-    evidence = Evidence(run)
     speeds = pooled(speed.by_variant(evidence, lambda t: -speed.log_epoch(t)))
     relative = estimates(speed.relative_pool(speed.normalized(evidence)))
     ratios = pooled(speed.log_speedups(evidence))
@@ -51,12 +49,12 @@ def throughput(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
                 "note": _speed_note(evidence, variant),
             }
         )
-    return case_frame(rows, run)
+    return case_frame(rows, evidence)
 
 
 def _speed_note(evidence: Evidence, variant: Variant) -> str:
     trainings = evidence.trainings[variant.id]
-    clock = len(speed.timed(evidence, variant)) < len(trainings)
+    clock = len(evidence.timed[variant.id]) < len(trainings)
     flags = (
         "times left out: see the clock check" if clock else "",
         f"noisy: {speed.NOISY}" if speed.noisy(trainings) else "",
@@ -69,9 +67,8 @@ def _peakmib(trainings: Sequence[TrainingRecord]) -> float | None:
     return mib(max(peaks, default=None))
 
 
-def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def engines(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What each engine gains over the loader engine, where more than one ran on the same case."""
-    evidence = Evidence(run)
     rows = []
     for gain in gains(evidence):
         worst = min(evidence.trainings[gain.variant.id], key=lambda t: t.test.correct)
@@ -91,12 +88,12 @@ def engines(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     return frame_of(rows)
 
 
-def costs(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def costs(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What each change of a setting costs here, over all pairs of cases that show it."""
-    return costs_frame(by_setting(Evidence(run)))
+    return costs_frame(by_setting(evidence))
 
 
-def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What a step and a sample cost each device and engine, by a line through its batch sizes."""
     rows = [
         {
@@ -111,7 +108,7 @@ def constants(run: Run, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
             "overtakes the CPU at (batch size)": fit.overtakes,
             "note": fit.note,
         }
-        for fit in fitted(Evidence(run))
+        for fit in fitted(evidence)
     ]
     return pd.DataFrame(rows)
 

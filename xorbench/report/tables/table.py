@@ -22,7 +22,7 @@ class Table:
     """A table of a run's report.
 
     Attributes:
-        make: the function from run and verdicts to its rows; `X`, `X low` and `X high` in the
+        make: the function from evidence and verdicts to its rows; `X`, `X low` and `X high` in the
             names of its columns are a figure and its interval.
         about: what stands under its title.
         terminal: it is printed at the end of a run.
@@ -34,26 +34,26 @@ class Table:
 
     name: str
     title: str
-    make: Callable[[Run, Sequence[Verdict]], pd.DataFrame]
+    make: Callable[[Evidence, Sequence[Verdict]], pd.DataFrame]
     about: str = ""
     terminal: bool = False
     optional: bool = False
     csv: Literal["always", "if any", "never"] = "never"
-    in_full: Callable[[Run], pd.DataFrame] | None = None
+    in_full: Callable[[Evidence], pd.DataFrame] | None = None
     lines: Callable[[pd.DataFrame], Sequence[str]] | None = None
 
-    def filed(self, frame: pd.DataFrame, run: Run) -> pd.DataFrame | None:
+    def filed(self, frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame | None:
         """What its CSV file holds; None where it has none."""
         if self.csv == "never" or (self.csv == "if any" and frame.empty):
             return None
-        return self.in_full(run) if self.in_full else frame
+        return self.in_full(evidence) if self.in_full else frame
 
 
-def case_frame(rows: list[TableRow], run: Run) -> pd.DataFrame:
+def case_frame(rows: list[TableRow], evidence: Evidence) -> pd.DataFrame:
     """The rows, and one for each case that was lost and so has none, which says why."""
     shown = {row["case"] for row in rows}
     reasons: dict[str, str] = {}
-    for row in lost_rows(run):
+    for row in lost_rows(evidence):
         if row["case"] not in shown and row["what"] != "skipped":
             reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
     return frame_of(rows + [{"case": case, "note": note} for case, note in reasons.items()])
@@ -81,12 +81,12 @@ def mib(size: int | None) -> float | None:
     return None if size is None else size / 2**20
 
 
-def lost_rows(run: Run) -> Iterator[TableRow]:
+def lost_rows(evidence: Evidence) -> Iterator[TableRow]:
     """A row for each case that failed, or not brought to its end; one for those skipped alike."""
+    run = evidence.run
     for (device, reason), count in Counter((s.case.device, s.skipped) for s in run.skips).items():
         cases = f"{count} {device} case" + ("s" if count > 1 else "")
         yield {"case": cases, "process": "", "what": "skipped", "reason": reason}
-    evidence = Evidence(run)
     for failure in run.failures:
         variant = evidence.variant(failure)
         yield {
