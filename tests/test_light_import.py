@@ -71,6 +71,19 @@ def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:
         assert "pandas" in names
 
 
+def test_nothing_is_collected_when_a_command_ends(tmp_path: Path) -> None:
+    """What it has imported and made goes with the process: to walk it takes a fifth of a report."""
+    script = (
+        "import atexit, gc, sys; from xorbench.cli import main;"
+        "atexit.register(lambda: print('frozen', gc.get_freeze_count() > 10_000));"
+        "sys.argv = ['xorbench', 'list']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "frozen True"
+
+
 def test_the_orchestrator_of_a_run_never_loads_torch(tmp_path: Path) -> None:
     """Even a training run leaves torch to its processes."""
     names = loaded(tmp_path, "run", "--quick", "--epochs", "1", "--processes", "1")
