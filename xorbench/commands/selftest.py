@@ -74,30 +74,30 @@ def selftest(note: Callable[[str], None]) -> SelftestOutcome:
     with tempfile.TemporaryDirectory() as folder:
         caught: list[Caught] = []
         note("a clean run")
-        clean = _trained(Path(folder), Recipe(), quick=True)
-        alarms = [_said(v) for v in judge(Evidence(clean)) if v.outcome == "fail"]
+        clean = _judged(Path(folder), Recipe(), quick=True)
+        alarms = [_said(v) for v in clean if v.outcome == "fail"]
         for title, group in GROUPS.items():
             note(title)
-            caught += group(Path(folder), clean)
+            caught += group(Path(folder))
     return SelftestOutcome(caught, alarms)
 
 
-def _in_seeds(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _in_seeds(folder: Path) -> Iterator[Caught]:
     faults = dict(enumerate(in_seeds()))
     injections = [
         f"{name}:{MOMENT},bit={BITS.get(name.split('-')[0], 27)}{MORE.get(name, '')},process=1"
         f",cases=*-s{seed}"
         for seed, name in faults.items()
     ]
-    verdicts = judge(Evidence(_trained(folder, Recipe(epochs=3), injections, seeds=tuple(faults))))
+    verdicts = _judged(folder, Recipe(epochs=3), injections, seeds=tuple(faults))
     for seed, name in faults.items():
         yield _caught(name, verdicts, f"-s{seed}", f"seed {seed}", "process p1")
 
 
-def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _on_edges(folder: Path) -> Iterator[Caught]:
     """Each must break the edges of its setting in its seed, and no other; and those in process."""
     injections = [f"{name}:cases=*-s{seed}" for seed, name in enumerate(ON_EDGES)]
-    run = _trained(
+    verdicts = _judged(
         folder,
         Recipe(epochs=2),
         [*injections, *IN_PROCESS],
@@ -107,7 +107,6 @@ def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
         loader_workers=(0, 1),
         seeds=tuple(range(len(ON_EDGES))),
     )
-    verdicts = judge(Evidence(run))
     for seed, (name, setting) in enumerate(ON_EDGES.items()):
         broken = [
             v
@@ -120,9 +119,9 @@ def _on_edges(folder: Path, _clean: Run) -> Iterator[Caught]:
         yield _caught(name, verdicts)
 
 
-def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _deaths(folder: Path) -> Iterator[Caught]:
     injections = [f"{name}:epoch=1,cases=*-s{seed}" for seed, name in enumerate(DEATHS)]
-    run = _trained(
+    verdicts = _judged(
         folder,
         Recipe(epochs=2),
         injections,
@@ -131,29 +130,26 @@ def _deaths(folder: Path, _clean: Run) -> Iterator[Caught]:
         seeds=tuple(range(len(DEATHS))),
     )
     for seed, name in enumerate(DEATHS):
-        yield _caught(name, judge(Evidence(run)), f"-s{seed}")
+        yield _caught(name, verdicts, f"-s{seed}")
 
 
-def _clocks(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _clocks(folder: Path) -> Iterator[Caught]:
     injections = [
         f"{name}:{how},cases=*-s{seed}" for seed, (name, how) in enumerate(CLOCKS.items())
     ]
     seeds = tuple(range(len(CLOCKS)))
-    verdicts = judge(
-        Evidence(
-            _trained(folder, Recipe(epochs=20), injections, processes_per_config=1, seeds=seeds)
-        )
-    )
+    recipe = Recipe(epochs=20)
+    verdicts = _judged(folder, recipe, injections, processes_per_config=1, seeds=seeds)
     for seed, name in enumerate(CLOCKS):
         yield _caught(name, verdicts, f"-s{seed}")
 
 
-def _alike(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _alike(folder: Path) -> Iterator[Caught]:
     for name in ALIKE:
-        yield _caught(name, judge(Evidence(_trained(folder, Recipe(epochs=2), [name]))))
+        yield _caught(name, _judged(folder, Recipe(epochs=2), [name]))
 
 
-def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _slower(folder: Path) -> Iterator[Caught]:
     recipe = Recipe(epochs=20)
     before = _trained(folder, recipe, drops=(True, False))
     injections = [f"{name}:{how}" for name, how in SPEED.items()]
@@ -165,7 +161,7 @@ def _slower(folder: Path, _clean: Run) -> Iterator[Caught]:
     yield Caught("slow", "compare: machine", machine[0] if machine else "")
 
 
-def _burned(_folder: Path, _clean: Run) -> Iterator[Caught]:
+def _burned(_folder: Path) -> Iterator[Caught]:
     burned = [f"{name}:epoch=0,{how}" for name, how in BURNED.items()]
     found = _examined(*burned, probes=("training", "memory"), burn_in_s=0.1, memory=2**20)
     yield _caught("flip-model", [v for v in found if "training" in v.subject])
@@ -183,13 +179,12 @@ def _examined(*faults: str, **options: Any) -> list[Verdict]:
     return outcome.verdicts
 
 
-def _raced(folder: Path, _clean: Run) -> Iterator[Caught]:
+def _raced(folder: Path) -> Iterator[Caught]:
     for name in RACES:
-        run = _trained(folder, Recipe(epochs=3), [name], stress="cpu")
-        yield _caught(name, judge(Evidence(run)))
+        yield _caught(name, _judged(folder, Recipe(epochs=3), [name], stress="cpu"))
 
 
-GROUPS: Final[dict[str, Callable[[Path, Run], Iterator[Caught]]]] = {
+GROUPS: Final[dict[str, Callable[[Path], Iterator[Caught]]]] = {
     "faults of one training": _in_seeds,
     "faults of a setting, and of arithmetic": _on_edges,
     "faults that end a process": _deaths,
@@ -199,6 +194,11 @@ GROUPS: Final[dict[str, Callable[[Path, Run], Iterator[Caught]]]] = {
     "a fault in a burn-in": _burned,
     "a race, under stress": _raced,
 }
+
+
+def _judged(*arguments: Any, **options: Any) -> list[Verdict]:
+    """What the checks say of what `_trained` trains."""
+    return judge(Evidence(_trained(*arguments, **options)))
 
 
 def _trained(
