@@ -213,6 +213,12 @@ def test_a_wrong_option_of_a_sweep_is_named_in_one_line(
         (["run", "extra"], "extra"),
         (["run", "--processes", "40", "--deterministic", "true,false"], "more than 64"),
         (["run", "--resume", "latest", "--epochs", "3"], "cannot be given with --resume"),
+        (["check", "--from", "x", "--threshold", "2%"], "--threshold: cannot be given with --from"),
+        (
+            ["check", "--from", "x", "--", "python", "a.py"],
+            "--from: cannot be given with a command",
+        ),
+        (["check", "--from", "x", "a:b"], "--from: cannot be given with a command"),
         (["canary", "--devices", "gpu"], "--devices: unknown device"),
         (["canary", "--probes", "matmul,gpu"], "--probes: unknown"),
         (["canary", "--probes", "x"], "--probes: unknown"),

@@ -413,13 +413,19 @@ def test_two_runs_are_compared_training_by_training(runs: Path) -> None:
     assert (code, found.notes, found.epoch) == (0, ["0 of 2 common trainings differ"], None)
 
 
-def test_a_training_of_a_run_can_be_traced_with_its_faults(runs: Path, inside: Xorbench) -> None:
-    """The traced digests are the recorded ones, injected fault and all, from the epochs named."""
+def test_a_training_of_a_run_can_be_traced_with_its_faults(
+    runs: Path, inside: Xorbench, tmp_path: Path
+) -> None:
+    """The traced digests are the recorded ones, injected fault and all, from the epochs named.
+
+    Nothing in it says where this machine keeps its Python.
+    """
     latest = (runs / "results" / "latest").resolve()
     done = inside(
         *("trace", f"{latest}:{OTHER}#p1", "--epoch", "1-2", "--dump-steps", "4", "-o", "a.trace")
     )
     assert (done.returncode, done.stdout[:17]) == (0, "a.trace: 2 epochs"), done.stderr
+    assert str(Path(sys.executable).parent) not in (tmp_path / "a.trace").read_text()
 
 
 def test_the_command_that_keeps_values_names_steps_that_there_are() -> None:

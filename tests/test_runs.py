@@ -14,7 +14,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, xorbench.Ru
     """A small run, and the folder of all runs."""
     folder = tmp_path_factory.mktemp("notebook") / "results"
     settings = {"devices": "cpu", "epochs": 60, "drop_last": [True, False]}
-    return folder, xorbench.run(quick=True, processes=1, name="first", folder=folder, **settings)
+    return folder, xorbench.run(quick=True, processes=1, name="first", out=folder, **settings)
 
 
 def test_a_run_answers_and_has_its_tables(trained: tuple[Path, xorbench.RunResult]) -> None:
@@ -42,13 +42,13 @@ def test_a_run_is_loaded_again_from_its_files(trained: tuple[Path, xorbench.RunR
 def test_two_runs_are_compared(trained: tuple[Path, xorbench.RunResult]) -> None:
     """Ratios by case, and what is slower; one run with itself is refused."""
     folder, first = trained
-    second = xorbench.run(quick=True, processes=1, folder=folder, devices="cpu", epochs=60)
-    found = xorbench.compare("first", second.id, folder=folder, threshold=0.9)
+    second = xorbench.run(quick=True, processes=1, out=folder, devices="cpu", epochs=60)
+    found = xorbench.compare("first", second.id, out=folder, threshold=0.9)
     assert found.exit_code in (0, 1, 3)
     assert set(found.ratios) == set(first.table("throughput")["case"])
     assert set(found.slower) <= set(found.ratios)
     with pytest.raises(BadOption, match="the same run"):
-        xorbench.compare("first", "first", folder=folder)
+        xorbench.compare("first", "first", out=folder)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_wrong_setting_is_named_and_nothing_is_written(
 ) -> None:
     """As on the command line."""
     with pytest.raises(BadOption, match=says):
-        xorbench.run(folder=tmp_path / "results", **settings)  # type: ignore[arg-type]
+        xorbench.run(out=tmp_path / "results", **settings)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

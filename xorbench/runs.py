@@ -77,7 +77,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """What comparing B with A came to. It is true where nothing is slower and no bits moved.
+    """What comparing B with A came to. It is true where nothing is slower and no case lost.
 
     Attributes:
         exit_code: what `xorbench compare` would exit with: 0, 1 or 3.
@@ -105,7 +105,7 @@ def run(
     processes: int | None = None,
     precision: float | None = None,
     name: str | None = None,
-    folder: str | os.PathLike[str] = "results",
+    out: str | os.PathLike[str] = "results",
     timeout: float = TIMEOUT_S,
     baseline: str | None = None,
     **settings: SettingValues,
@@ -118,7 +118,7 @@ def run(
         precision: a share such as 0.02: processes are added until all 95% intervals of speed
             reach no further, up to `processes`, by default 10.
         name: a name to find the run by.
-        folder: where runs lie.
+        out: where runs lie, as `--out` of the command.
         timeout: seconds to wait for one answer.
         baseline: a saved baseline that it must not be slower than.
         settings: options of the command by their names with `_`: settings such as `devices`,
@@ -144,7 +144,7 @@ def run(
             if option in axes
         },
         command=_command(quick, {**given, **texts}),
-        root=Path(folder),
+        root=Path(out),
         name=name,
         baseline=baseline,
         quick=quick,
@@ -156,20 +156,20 @@ def run(
     return _result(running.run(request, Quiet()))
 
 
-def load_run(run: str = "latest", folder: str | os.PathLike[str] = "results") -> RunResult:
+def load_run(run: str = "latest", out: str | os.PathLike[str] = "results") -> RunResult:
     """A run that is there, judged from its files alone.
 
     `run` is a path, an id, the unique beginning of one, a name, or `latest`. Raises `BadOption`
     where it is none, `BadFile` where a file is damaged.
     """
-    return _result(running.judged(folders.find(Path(folder), os.fspath(run), kind="run")))
+    return _result(running.judged(folders.find(Path(out), os.fspath(run), kind="run")))
 
 
 def compare(
     a: str,
     b: str = "latest",
     *,
-    folder: str | os.PathLike[str] = "results",
+    out: str | os.PathLike[str] = "results",
     threshold: float = THRESHOLD,
     machine_threshold: float = MACHINE_THRESHOLD,
 ) -> ComparisonResult:
@@ -178,7 +178,7 @@ def compare(
     `threshold` is a share, 0.05 for 5%; `machine_threshold` a ratio of raw times. Raises
     `BadOption` for what is no run, or one run twice.
     """
-    found = comparing.compare(Path(folder), a, b, None, (threshold, machine_threshold))
+    found = comparing.compare(Path(out), a, b, None, (threshold, machine_threshold))
     return ComparisonResult(
         exit_code=comparing.exit_code(found),
         ratios={one.subject: (one.ratio, one.low, one.high) for one in found.variants},

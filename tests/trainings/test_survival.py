@@ -171,9 +171,9 @@ def test_a_run_that_goes_on_is_not_resumed_beside_itself(killed: Path) -> None:
 
 
 def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, inside: Xorbench) -> None:
-    """Nothing is left to do: no process starts, the report is made again."""
+    """Nothing is left to do: no process starts, the report is made again, as it is asked for."""
     before = (copied / "epochs.jsonl").read_bytes()
-    done = inside("run", "--resume", copied.name)
+    done = inside("run", "--resume", copied.name, "--verbose")
     assert done.returncode == 0, done.stderr
     assert before == (copied / "epochs.jsonl").read_bytes()
 

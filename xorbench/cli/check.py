@@ -15,6 +15,7 @@ from xorbench.cli.options import (
     command_words,
     given_or,
     name_of,
+    refuse_others,
     root_of,
     run_timeout_of,
     target_of,
@@ -48,7 +49,12 @@ from xorbench.plan import parse
     help="Kill it after K steps, a trial for each: 5,12. Needs --resume.",
 )
 @click.option("--resume", metavar="CMD", help="The command that resumes it. Needs --kill-after.")
-@click.option("--from", "folder", metavar="DIR", help="Judge the records of a check once more.")
+@click.option(
+    "--from",
+    "folder",
+    metavar="DIR",
+    help="Judge the records of a check once more, as it was asked for.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would happen, and run nothing.")
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find it by.")
@@ -67,6 +73,7 @@ def check(**options: Any) -> int:
     if options["folder"] is not None:
         from xorbench.commands.check_again import from_folder
 
+        refuse_others({"folder", "as_json", "junit", "markdown"}, "--from")
         return _print_check(from_folder(Path(options["folder"])), options, exports)
     if options["against"] is not None:
         return _check_against(options, exports)

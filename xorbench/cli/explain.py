@@ -33,8 +33,15 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.argument("target", metavar="(A B | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--max-trainings", metavar="N", help="Of A and B: stop after so many [100].")
-@click.option("--against", metavar="CMD", help="Another command: what gives both equal bits?")
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable to try as a switch.")
+@click.option(
+    "--against", metavar="CMD", help="Of a command: another one; what gives both equal bits?"
+)
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of a command: a variable to try as a switch.",
+)
 @click.option(
     "--processes", metavar="N", help="Of a command: runs to see how often it differs [10]."
 )
@@ -43,10 +50,17 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--skip", metavar="N", help="Of a command: first steps that are not timed [3].")
 @click.option("--steps", metavar="K", help="Of a command: end each run after K steps.")
 @click.option("--in-place", is_flag=True, help="Of a command: run in this folder itself.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave it out of the copies.")
-@click.option("--link", multiple=True, metavar="PATH", help="Link it into the copies, to be read.")
-@click.option("--max-copy", metavar="SIZE", help="The largest folder to copy [1GB].")
-@click.option("--max-record", metavar="SIZE", help="The largest record [1GB].")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Of a command: leave it out of the copies."
+)
+@click.option(
+    "--link",
+    multiple=True,
+    metavar="PATH",
+    help="Of a command: link it into the copies, to be read.",
+)
+@click.option("--max-copy", metavar="SIZE", help="Of a command: the largest folder to copy [1GB].")
+@click.option("--max-record", metavar="SIZE", help="Of a command: the largest record [1GB].")
 @click.option("--dry-run", is_flag=True, help="Of a command: say what would happen, run nothing.")
 @click.option("--name", metavar="NAME", help="Of a command: a name to find it by.")
 @click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")

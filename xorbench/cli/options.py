@@ -152,12 +152,18 @@ def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:
             raise BadOption(f"{parameter.opts[0]}: {why}", hint)
 
 
+def refuse_others(names: Collection[str], option: str) -> None:
+    """Raise `BadOption` for any option but these, and for anything to run."""
+    context = click.get_current_context()
+    every = {one.name or "" for one in context.command.params if isinstance(one, click.Option)}
+    refuse_given(every.difference(names), f"cannot be given with {option}")
+    if words := (*context.params.get("target", ()), *command_words()):
+        raise BadOption(f"{option}: cannot be given with a command, here {words[0]!r}")
+
+
 def refuse_beside_resume() -> None:
     """A resumed run is the run that was: only where it is and how it prints may be said anew."""
-    names = {parameter.name or "" for parameter in click.get_current_context().command.params}
-    refuse_given(
-        names - {"resume", "out", "as_json", "junit", "markdown"}, "cannot be given with --resume"
-    )
+    refuse_others({"resume", "out", "as_json", "junit", "markdown", "verbose"}, "--resume")
 
 
 def given_or(given: str | None, default: str) -> str:

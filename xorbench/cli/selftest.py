@@ -12,7 +12,7 @@ from xorbench.errors import CHECK_FAILED
 @click.command()
 @JSON
 def selftest(as_json: bool) -> int:
-    """Inject every fault in short real runs; each must be caught by the check meant for it."""
+    """Inject every fault of a process in short runs; each must be caught by its check."""
     from xorbench.commands.selftest import selftest as command
     from xorbench.report import selftest as report
 

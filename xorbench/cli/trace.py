@@ -34,7 +34,9 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 )
 @click.option("--steps", metavar="K", help="Of a command: end it after K steps.")
 @click.option("--detail", metavar="STEPS", help="Of a command: steps to record in detail: 7-9.")
-@click.option("--max-record", default="1GB", metavar="SIZE", help="The largest trace [1GB].")
+@click.option(
+    "--max-record", default="1GB", metavar="SIZE", help="Of a command: the largest trace [1GB]."
+)
 @click.option("--with-source", is_flag=True, help="Of a command: keep lines of source in it.")
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")

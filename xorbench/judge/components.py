@@ -27,7 +27,7 @@ COMPONENTS: Final[dict[str, Component]] = {
         "set the seed before the model is made",
     ),
     "resumed": Component(
-        "the initial parameters",
+        "what it resumed from",
         "The run starts from weights that run 1 had later: it found a file of run 1 and resumed.",
         "keep the file in the working folder, of which each run gets a copy",
     ),

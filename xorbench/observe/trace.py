@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from xorbench.errors import BadFile, why
 from xorbench.observe.files import UNDECODABLE, decoded, is_file, place, write_whole
+from xorbench.observe.redaction import without_names
 from xorbench.observe.tensors import WIDTHS
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
@@ -259,12 +260,12 @@ class CaseTrace:
 
 
 def case_head(training: TracedTraining, machine: dict[str, Any]) -> TraceHead:
-    """The head of the trace of a case."""
+    """The head of the trace of a case, without paths and names of this machine."""
     return TraceHead(
         producer="xorbench",
         digest=DIGEST,
         level="detail",
-        machine=machine,
+        machine=without_names(machine),
         training=training,
     )
 
