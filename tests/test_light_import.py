@@ -74,9 +74,9 @@ def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:
 def test_nothing_is_collected_when_a_command_ends(tmp_path: Path) -> None:
     """What it has imported and made goes with the process: to walk it takes a fifth of a report."""
     script = (
-        "import atexit, gc, sys; from xorbench.cli import main;"
+        "import atexit, gc, sys; from xorbench.__main__ import program;"
         "atexit.register(lambda: print('frozen', gc.get_freeze_count() > 10_000));"
-        "sys.argv = ['xorbench', 'list']; main()"
+        "sys.argv = ['xorbench', 'list']; program()"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True

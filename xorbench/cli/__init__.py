@@ -3,9 +3,7 @@
 One file a command; a command's file is imported when it is asked for.
 """
 
-import atexit
 import errno
-import gc
 import os
 import sys
 import traceback
@@ -101,8 +99,6 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
     _open_what_is_closed()
-    gc.set_threshold(100_000, 50, 50)  # a command ends soon, and most of what it makes stays
-    atexit.register(gc.freeze)  # nor is that walked when it ends, which takes a fifth of a report
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -1,11 +1,13 @@
-"""`report`: make the tables of a run or a sweep again, or put runs side by side, from files."""
+"""`report`: make the tables of a run or a sweep again, or put runs side by side, from files.
 
-from collections.abc import Callable, Sequence
+What only some folders need is imported for them.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from xorbench.commands import lessons, pytest_benchmark, run, sweep
-from xorbench.commands.compare import scatter_here
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import PASSED, BadFile, BadOption
 from xorbench.judge.checks import judge
@@ -13,19 +15,16 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import exit_code
 from xorbench.observe import folders, loading
 from xorbench.observe.store import RunStore
-from xorbench.report import history as history_report
-from xorbench.report import sides as sides_report
 
-JUDGED: Final[dict[object, Callable[[Path], RunOutcome]]] = {
-    "sweep": sweep.judged,
-    "lessons": lessons.judged,
-    "benchmark": pytest_benchmark.judged,
-}
-"""How a folder is judged, by its kind; one of another kind is a run, or says that it is none."""
+JUDGES: Final = {"sweep": "sweep", "lessons": "lessons", "benchmark": "pytest_benchmark"}
+"""Which module of `commands` judges a folder, by its kind; `run` any other, or says what it is."""
 
 
 def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
     """Several runs side by side, each judged anew; raises `BadOption` for what is no run."""
+    from xorbench.commands.compare import scatter_here
+    from xorbench.report import sides as sides_report
+
     found = []
     for text in texts:
         folder = folders.find(root, text)
@@ -41,6 +40,9 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
 
 def history(root: Path) -> tuple[RunOutcome, list[str]]:
     """Each case over all finished runs; the texts say which folders could not be read."""
+    from xorbench.commands.compare import scatter_here
+    from xorbench.report import history as history_report
+
     runs, troubles = [], []
     for folder in sorted((root / "runs").glob("*/")):
         if folders.is_copy(folder):
@@ -58,7 +60,8 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
 def report(root: Path, text: str) -> tuple[RunOutcome, str]:
     """Judge a run anew and rewrite its reports; the text says why where they cannot be written."""
     folder = folders.find(root, text)
-    outcome = JUDGED.get(loading.kind_of(folder), run.judged)(folder)
+    judge_of = import_module(f"xorbench.commands.{JUDGES.get(loading.kind_of(folder), 'run')}")
+    outcome: RunOutcome = judge_of.judged(folder)
     trouble = ""
     try:
         write_reports(

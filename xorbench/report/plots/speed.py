@@ -1,6 +1,5 @@
 """Pictures of speed: by case, by batch size, over the run."""
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -131,19 +130,18 @@ def epoch_times(evidence: Evidence) -> pd.DataFrame:
 
     A column for each process, and one for its calibration.
     """
-    columns: dict[str, pd.Series] = {}
+    series: dict[tuple[str, str], pd.Series] = {}
     for process in evidence.run.info.processes:
-        mine = [t for t in evidence.run.trainings if t.process == process.id]
-        if mine:
-            columns[process.id] = _relative({t.case.id: list(t.epoch_s) for t in mine})
-            calibrations = {t.case.id: _numbers(t.calibration_s) for t in mine}
-            columns[f"{process.id} calibration"] = _relative(calibrations)
-    return pd.DataFrame(columns).rename_axis("round").reset_index() if columns else NOTHING
-
-
-def _relative(series: Mapping[str, list[float]]) -> pd.Series:
-    frame = pd.DataFrame({name: pd.Series(values) for name, values in series.items()})
-    return (frame / frame.median()).median(axis="columns")
+        for training in (t for t in evidence.run.trainings if t.process == process.id):
+            case = training.case.id
+            series[process.id, case] = pd.Series(training.epoch_s)
+            calibrations = pd.Series(_numbers(training.calibration_s))
+            series[f"{process.id} calibration", case] = calibrations
+    if not series:
+        return NOTHING
+    frame = pd.DataFrame(series)
+    relative = (frame / frame.median()).T.groupby(level=0, sort=False).median().T
+    return relative.rename_axis("round").reset_index()
 
 
 def _numbers(values: list[float | None]) -> list[float]:
