@@ -85,6 +85,16 @@ def test_what_was_missed_stands_out() -> None:
     assert "1 of 2 faults caught, 0 alarms of the clean run, 1 s" in shown
 
 
+def test_the_selftest_catches_every_fault(tmp_path: Path) -> None:
+    """All of them, but for those of speed, which a busy machine may hide."""
+    done = call_in(tmp_path, "selftest", "--json")
+    found = json.loads(done.stdout)
+    missed = {row["fault"] for row in found["faults"] if not row["caught"]}
+    assert len(found["faults"]) > 50
+    assert missed <= set(SPEED), done.stdout
+    assert done.returncode == int(bool(missed or found["alarms"]))
+
+
 def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
     """A weight that depends on a thread's luck: two fresh processes part. The run says it all."""
     done = run_in(
