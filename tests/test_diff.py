@@ -35,7 +35,7 @@ from xorbench.plan.case import DTYPES, OPTIMIZERS, Case, ProcessConfig, variant_
 from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.variants import read_variant
-from xorbench.report import divergence as report
+from xorbench.report import diff as report
 from xorbench.workload.trace import Traced
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"

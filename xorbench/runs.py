@@ -23,7 +23,7 @@ from xorbench.judge.verdicts import Verdict
 from xorbench.observe import folders
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
-from xorbench.plan.precision import read_processes
+from xorbench.plan.processes import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
 from xorbench.report import compare as comparison_report
 from xorbench.report import document

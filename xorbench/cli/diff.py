@@ -25,7 +25,7 @@ def diff(**options: Any) -> int:
     from xorbench.commands.diff import DiffRequest
     from xorbench.commands.diff import diff as command
     from xorbench.report import check as programs
-    from xorbench.report import divergence as report
+    from xorbench.report import diff as report
 
     timeout_s = timeout_of(options)
     between = diff_programs.diff(options["a"], options["b"])

@@ -24,7 +24,7 @@ from xorbench.cli.printing import exports_of, print_outcome, print_preview, prog
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
 from xorbench.plan.matrix import STRESSES
-from xorbench.plan.precision import read_processes
+from xorbench.plan.processes import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 

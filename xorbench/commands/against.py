@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from xorbench.commands import check as checks
 from xorbench.commands.check import CheckOutcome, CheckRequest
-from xorbench.commands.processes import terminable
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.judge import against as judge
 from xorbench.judge.against import SideRuns, StepSpeed

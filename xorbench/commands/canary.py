@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands.burn_in import BurnIn
-from xorbench.commands.processes import running, starter, terminable
+from xorbench.commands.interrupt import terminable
+from xorbench.commands.processes import running, starter
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge import canary as judge
 from xorbench.judge.canary import BurnedUnit

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xorbench.commands.processes import terminable
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.errors import BadFile, BadOption, why
 from xorbench.judge.against import AgainstAnswer

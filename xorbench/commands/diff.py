@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from xorbench.commands.processes import running, starter, terminable
+from xorbench.commands.interrupt import terminable
+from xorbench.commands.processes import running, starter
 from xorbench.commands.training_ref import TrainingRef, sides
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
 from xorbench.judge.divergence import (

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from xorbench.commands.processes import running, starter, terminable
+from xorbench.commands.interrupt import terminable
+from xorbench.commands.processes import running, starter
 from xorbench.commands.training_ref import TrainingRef, named
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
 from xorbench.judge.explain import Exhausted, Explanation, Gives, Set, described, search

@@ -12,7 +12,7 @@ from xorbench.commands import against
 from xorbench.commands import check as checks
 from xorbench.commands.against import SIDES, SKIP
 from xorbench.commands.check import CheckRequest
-from xorbench.commands.processes import terminable
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.judge import cure as judge
 from xorbench.judge.against import StepSpeed

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from xorbench import __version__
-from xorbench.commands.processes import running, starter, terminable
+from xorbench.commands.interrupt import terminable
+from xorbench.commands.processes import running, starter
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.judge import lessons as judging
 from xorbench.judge.verdicts import exit_code

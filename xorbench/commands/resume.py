@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from xorbench.commands import check as checks
 from xorbench.commands.check import VALUES_BYTES, CheckOutcome, CheckRequest
-from xorbench.commands.processes import terminable
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import Note
 from xorbench.errors import BadOption
 from xorbench.judge import resume as judge

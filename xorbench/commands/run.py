@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xorbench import __version__
-from xorbench.commands.processes import running, starter, terminable, until_interrupted
+from xorbench.commands.interrupt import terminable, until_interrupted
+from xorbench.commands.processes import running, starter
 from xorbench.commands.progress import Bar, Lines, Quiet
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from xorbench import __version__
-from xorbench.commands.processes import starter, terminable, until_interrupted
+from xorbench.commands.interrupt import terminable, until_interrupted
+from xorbench.commands.processes import starter
 from xorbench.commands.progress import Bar, Lines
 from xorbench.commands.run_outputs import RunOutcome, write_reports
 from xorbench.errors import BadFile

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xorbench import __version__
-from xorbench.commands.processes import running, starter, terminable
+from xorbench.commands.interrupt import terminable
+from xorbench.commands.processes import running, starter
 from xorbench.commands.training_ref import TrainingRef, named
 from xorbench.errors import BadOption
 from xorbench.judge.divergence import first_epoch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xorbench.commands.check import here_or_refused, require_command
-from xorbench.commands.processes import terminable
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import require_called
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
 from xorbench.judge.command_runs import cut_short, step_count

@@ -60,11 +60,9 @@ def enter() -> None:
 
         switches.start(options.switches, later)
     after_import("torch", start)
-    after_import("torch._dynamo", _nothing)  # which an optimizer imports: as long as torch itself
-
-
-def _nothing() -> None:
-    """An import that is only to be without collections."""
+    # For the import alone, without collections: an optimizer's first step needs it, and it takes
+    # as long as that of torch.
+    after_import("torch._dynamo", lambda: None)
 
 
 def after_import(name: str, start: Callable[[], None]) -> None:
