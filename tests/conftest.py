@@ -51,10 +51,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 TRAINING = {
     f"test_{name}"
     for name in (
-        "canary", "diff", "engines", "extending",
-        "golden_inputs", "lessons", "light_import", "no_tax", "nothing_left",
-        "probes", "process", "recorder_digest", "run", "runs", "supervisor",
-        "sweep", "trace", "universal_backends", "universal_golden",
+        "canary", "diff", "engines", "extending", "golden_inputs", "lessons", "light_import",
+        "no_tax", "nothing_left", "probes", "process", "recorder_digest", "run", "runs",
+        "supervisor", "sweep", "trace", "universal_backends", "universal_golden",
         "universal_injected", "universal_triton", "witness", "working_folder", "workload",
     )
 }  # fmt: skip

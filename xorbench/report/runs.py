@@ -59,9 +59,9 @@ def _section(table: Table, evidence: Evidence, verdicts: Sequence[Verdict]) -> S
     return Section(
         name=table.name,
         title=table.title,
-        frame=frame,
+        frame=table.brief(frame) if table.brief else frame,
         about=table.about,
-        csv=table.filed(frame, evidence),
+        csv=table.filed(frame),
         terminal=table.terminal,
         optional=table.optional,
         lines=table.lines and table.lines(frame),

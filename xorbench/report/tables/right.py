@@ -31,29 +31,28 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
     return case_frame(rows, evidence)
 
 
-def error(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """Largest error of a weight after some epochs, in ulps of the largest, of the worst process."""
-    rows = []
-    for case, errors in _errors(evidence).items():
-        shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
-        after = {f"after epoch {at} (ulps)": errors[at] for at in shown}
-        rows.append({"case": case, **after, "largest (ulps)": max(errors)})
-    return pd.DataFrame(rows)
+def errors(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """Largest error of a weight after every epoch, in ulps of the largest, of the worst process.
 
-
-def errors(evidence: Evidence) -> pd.DataFrame:
-    """The same after every epoch, one column a case."""
-    return pd.DataFrame(_errors(evidence)).rename_axis("epoch").reset_index()
-
-
-def _errors(evidence: Evidence) -> dict[str, list[float]]:
-    """After each epoch the worst process's error, by variant."""
+    One column a case.
+    """
     found = {}
     for variant in evidence.variants:
         each = [drift_ulps(evidence, one) for one in evidence.trainings[variant.id]]
         if all(each):
             found[variant.id] = [max(after) for after in zip(*each, strict=True)]
-    return found
+    return pd.DataFrame(found).rename_axis("epoch").reset_index()
+
+
+def some_errors(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a case: after some of its epochs, and the largest."""
+    rows = []
+    for case in frame.columns[1:]:
+        errors = frame[case].tolist()
+        shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
+        after = {f"after epoch {at} (ulps)": errors[at] for at in shown}
+        rows.append({"case": case, **after, "largest (ulps)": max(errors)})
+    return pd.DataFrame(rows)
 
 
 ACCURACY: Final = Table(
@@ -67,7 +66,7 @@ ACCURACY: Final = Table(
 FLOAT64_ERROR: Final = Table(
     "float64_error",
     "How far the weights are from double precision",
-    error,
+    errors,
     about=(
         "The largest error of a weight against the same training in float64 (same points,"
         " order and initial weights), in float32's ulps at the largest weight, of the worst"
@@ -76,5 +75,5 @@ FLOAT64_ERROR: Final = Table(
     ),
     optional=True,
     csv="if any",
-    in_full=errors,
+    brief=some_errors,
 )

@@ -28,7 +28,7 @@ class Table:
         terminal: it is printed at the end of a run.
         optional: it is left out where it has no rows.
         csv: whether it is written as a CSV file too: always, if it has rows, or not at all.
-        in_full: what the CSV file holds in place of the rows.
+        brief: from the rows to those that are shown; the CSV file has them all.
         lines: what a terminal shows in place of a table.
     """
 
@@ -39,14 +39,12 @@ class Table:
     terminal: bool = False
     optional: bool = False
     csv: Literal["always", "if any", "never"] = "never"
-    in_full: Callable[[Evidence], pd.DataFrame] | None = None
+    brief: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     lines: Callable[[pd.DataFrame], Sequence[str]] | None = None
 
-    def filed(self, frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame | None:
+    def filed(self, frame: pd.DataFrame) -> pd.DataFrame | None:
         """What its CSV file holds; None where it has none."""
-        if self.csv == "never" or (self.csv == "if any" and frame.empty):
-            return None
-        return self.in_full(evidence) if self.in_full else frame
+        return None if self.csv == "never" or (self.csv == "if any" and frame.empty) else frame
 
 
 def case_frame(rows: list[TableRow], evidence: Evidence) -> pd.DataFrame:
