@@ -20,6 +20,7 @@ from xorbench.measure.working_folder import CopyPlan
 from xorbench.observe.ended import Ended, write_ended
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
+MOST_SAVED: Final = 1_000  # names of files that are kept of a run
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
 
@@ -89,6 +90,8 @@ def execute(
     output and error, else to files.
     """
     output = output.resolve()
+    # without `through` the answer lists the files that it saves
+    before = {} if through else working_folder.file_states(place, output.parent.parent)
     records = output / "records"
     records.mkdir(parents=True)
     asked = {
@@ -107,6 +110,7 @@ def execute(
         for name in ("stdout", "stderr"):
             if isinstance(descriptor := asked[name], int):
                 os.close(descriptor)
+    after = {} if through else working_folder.file_states(place, output.parent.parent)
     ended = Ended(
         number=number,
         folder=output,
@@ -114,6 +118,7 @@ def execute(
         code=answer["code"],
         wall_s=answer.get("wall_s", 0.0),
         left=answer.get("left", []),
+        saved=working_folder.saved_between(before, after)[:MOST_SAVED],
         why=answer.get("why", ""),
     )
     write_ended(ended)
