@@ -161,11 +161,16 @@ class RecordedWeights:
 
     def finals(self) -> list[Weight]:
         """Every weight that is alive, however long ago it took part, and the optimizers' states."""
-        found = list(self._taking_part(None))
+        found = self._as_trained(self._taking_part(None))
         for index, watched in enumerate(self._optimizers):
             if watched.ref() is not None and watched.state is not None:
                 found += states_of(*watched.state, index)
         return found
+
+    def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
+        """The weights, with the identity in an optimizer that each had while it was trained."""
+        trained = {id(ref()): name for name, ref in self._named.items() if name.startswith("o")}
+        return [(kind, trained.get(id(t), name), t) for kind, name, t in weights]
 
     def finals_of_dead(self) -> list[Weight]:
         """The weights of the modules and optimizers that are gone, which are let go now."""
@@ -179,7 +184,7 @@ class RecordedWeights:
                 found += states_of(groups, state, index)
             elif watched.parts:
                 index = self._modules.index(watched)
-                found += self._parts_of_dead(watched, index)
+                found += self._as_trained(self._parts_of_dead(watched, index))
             watched.parts, watched.state = [], None
         return found
 
