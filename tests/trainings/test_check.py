@@ -318,3 +318,24 @@ def test_a_trace_leaves_files_alone_whose_descriptors_it_had(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert [path.stat().st_size for path in sorted(tmp_path.glob("ck*.bin"))] == [70_000] * 4
     assert len((tmp_path / "t.trace").read_text().splitlines()) == 1 + 4 + 1
+
+
+def test_the_processes_of_a_pool_need_no_end(tmp_path: Path) -> None:
+    """The pool terminates them when it is closed; their steps are identical, and it passes."""
+    script = """
+import multiprocessing, torch
+def fold(seed):
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        model(torch.ones(8, 3)).square().mean().backward()
+        optimizer.step()
+    return 1
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(sum(pool.map(fold, [0, 1], chunksize=2)))
+"""
+    done = call_in(tmp_path, *written(tmp_path, script, "--json"))
+    assert done.returncode == 0, done.stdout
+    assert "6 steps" in json.loads(done.stdout)["sentence"]

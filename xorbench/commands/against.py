@@ -189,7 +189,7 @@ def first_of_each(sides: Sides) -> CheckRuns:
             observed.unpaired.append(f"{having} trains in {of.process}, {lacking} does not")
             continue
         compared, told = judge.compared_across(of.a, of.b)
-        pair = RunPair(str(of.process), compared, "B", "A", restarted=of.restarted)
+        pair = RunPair(str(of.process), compared, "B", "A", ended_by_parent=of.ended_by_parent)
         observed.pairs.append(pair)
         observed.notes += [told] if told else []
     return observed

@@ -262,7 +262,7 @@ def _last_ends(one: Ended) -> list[TraceEnd | None]:
     A rank of a run that was stopped may not have written one.
     """
     run = _by_rank(one)
-    ends_ = [p.a.end() for p in paired(run, run) if p.a is not None and not p.restarted]
+    ends_ = [p.a.end() for p in paired(run, run) if p.a is not None and not p.ended_by_parent]
     return [end for end in ends_ if end is not None] if one.how == "stopped" else ends_
 
 

@@ -38,7 +38,8 @@ class Closer:
 class RunPair:
     """One process of the command in two runs, and what the two are called.
 
-    `restarted` says that its launcher ended it and started it again.
+    `ended_by_parent` says that another process ends it: its launcher, which starts it again, or
+    the pool that it belongs to.
     """
 
     process: str
@@ -46,7 +47,7 @@ class RunPair:
     b: str
     a: str = "run 1"
     resumed_from: int | None = None
-    restarted: bool = False
+    ended_by_parent: bool = False
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ def _same(observed: CheckRuns) -> Conclusion:
         )
     facts = tuple(_coverage_facts(observed))
     for pair in observed.pairs:
-        gap = gap_between(pair.compared.coverage, restarted=pair.restarted)
+        gap = gap_between(pair.compared.coverage, ended_by_parent=pair.ended_by_parent)
         if gap is not None:
             return _same_so_far(observed, pair, gap, facts)
     steps = counted(max(coverage.steps for coverage in coverages), "step")

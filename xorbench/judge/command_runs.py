@@ -104,7 +104,7 @@ def _pair(
     ):
         # where the launcher ended it, or we did, is nothing that the program decides
         compared = Compared(compared.coverage, None)
-    pair = RunPair(str(of.process), compared, f"run {number}", restarted=of.restarted)
+    pair = RunPair(str(of.process), compared, f"run {number}", ended_by_parent=of.ended_by_parent)
     first = compared.first
     if first is not None and first.step == 0 and first.event.kind == "parameter":
         begins = next(iter(b.lines()), None)

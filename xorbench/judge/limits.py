@@ -49,12 +49,12 @@ def gap_of(end: TraceEnd | None) -> Gap | None:
     return None
 
 
-def gap_between(coverage: Coverage, *, restarted: bool = False) -> Gap | None:
+def gap_between(coverage: Coverage, *, ended_by_parent: bool = False) -> Gap | None:
     """Why two equal records do not show that the runs are identical; None if they do.
 
-    A process that its launcher has `restarted` may end anywhere.
+    A process that is `ended_by_parent` may end anywhere.
     """
-    ends = [end for end in coverage.ends if end is not None or not restarted]
+    ends = [end for end in coverage.ends if end is not None or not ended_by_parent]
     gap = next(filter(None, map(gap_of, ends)), None)
     if gap is not None:
         return gap

@@ -48,13 +48,16 @@ class RecordFile:
         self.size += len(data)
 
     def _is_open(self) -> bool:
-        """Whether descriptor and path still are the file that was made."""
-        if self._descriptor < 0:
-            return False
-        with contextlib.suppress(OSError):
-            statuses = os.fstat(self._descriptor), os.stat(self.path)
-            return all(_identity(status) == self._identity for status in statuses)
-        return False
+        """Whether descriptor and path still are the file that was made.
+
+        A program that has given up its privileges may no longer look at the path.
+        """
+        try:
+            if self._descriptor < 0 or _identity(os.fstat(self._descriptor)) != self._identity:
+                return False
+            return _identity(os.stat(self.path)) == self._identity
+        except OSError as error:
+            return isinstance(error, PermissionError)
 
     def _open(self) -> None:
         """Make the file, or open it again: the descriptor belongs to the program by now."""
@@ -66,6 +69,8 @@ class RecordFile:
         if self._identity not in (None, identity):
             os.close(descriptor)
             raise RecordLost("the file of the record was replaced")
+        if new:
+            os.fchmod(descriptor, 0o600)  # whatever the program's umask takes away
         self._identity = identity
         self._descriptor = _moved_up(descriptor)
 
