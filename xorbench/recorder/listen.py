@@ -251,7 +251,7 @@ class Listener:
         events, ends = [], []
         if self.options.level != "clock":
             pending, self._events = self._events, []
-            self._take_finals(self.weights.finals_of_dead())
+            self._read_dead()
             self._take_finals(self.weights.finals())
             events, ends = self._finished(pending), self._finished(list(self._finals.values()))
         self._write(
@@ -285,7 +285,9 @@ class Listener:
             self.shielded(self._read_dead)
 
     def _read_dead(self) -> None:
-        self._take_finals(self.weights.finals_of_dead())
+        weights = self.weights.finals_of_dead()
+        if self.options.level != "clock":
+            self._take_finals(weights)
 
     def _take_finals(self, some: list[Weight]) -> None:
         """Begin the digests of weights as they are in the end; a later reading counts."""
