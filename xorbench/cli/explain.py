@@ -7,6 +7,7 @@ import click
 
 from xorbench.cli.check import check_request
 from xorbench.cli.options import (
+    ANONYMOUS,
     JSON,
     JUNIT,
     MARKDOWN,
@@ -64,6 +65,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--dry-run", is_flag=True, help="Of a command: say what would happen, run nothing.")
 @click.option("--name", metavar="NAME", help="Of a command: a name to find it by.")
 @click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
+@ANONYMOUS
 @ROOT
 @JUNIT
 @MARKDOWN
@@ -128,8 +130,9 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
     from xorbench.commands import explain_outputs
 
     code: int = outcome.exit_code
-    again = command_line(anonymous=False)
-    shown = explain_outputs.write(outcome, again, exports, as_json=options["as_json"])
+    again = command_line(anonymous=options["anonymous"])
+    asked = {name: options[name] for name in ("as_json", "anonymous")}
+    shown = explain_outputs.write(outcome, again, exports, **asked)
     print_shown(shown, f"{outcome.search.runs} runs, ")
     return code
 
@@ -137,6 +140,7 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
 OF_A_COMMAND = (
     *("against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "junit", "markdown"),
+    "anonymous",
 )
 
 

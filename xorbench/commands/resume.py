@@ -1,6 +1,5 @@
 """`check --resume`: does a training that is killed and resumed equal an uninterrupted one?"""
 
-import shlex
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +32,7 @@ from xorbench.judge.verdicts import counted, some
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended
+from xorbench.observe.sharing import shown_command, shown_words
 from xorbench.observe.trace import TraceFile
 
 ALLOW_MORE: Final = "allow more with --max-record, or end the runs with --steps"
@@ -59,7 +59,7 @@ def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
     return [
         f"runs once to the end: {request.check.command}",
         f"then, for each of {kills}: runs it again, kills it when that many steps are complete, and"
-        f" resumes it: {shlex.join(request.resume)}",
+        f" resumes it: {shown_command(request.resume)}",
         *checks.place_lines(request.check, run),
         *filter(None, [unmet(run.words)]),
     ]
@@ -99,7 +99,7 @@ def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
 
 
 def _title(command: str, resume: tuple[str, ...]) -> str:
-    return f"{command}, resumed by {shlex.join(resume)}"
+    return f"{command}, resumed by {shown_command(resume)}"
 
 
 def _outcome(
@@ -132,7 +132,7 @@ def _run(
         saved: dict[str, list[str]] = {}
 
         def save() -> None:
-            more = {"resume": list(request.resume), "kill_after": list(request.kill_after)}
+            more = {"resume": shown_words(request.resume), "kill_after": list(request.kill_after)}
             checks.save_request(folder, request.check, {**more, "saved": saved})
 
         make = checks.maker("check", request.check, folder, fresh, note).run

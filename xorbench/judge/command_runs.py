@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from xorbench.judge.check import CheckRuns, Closer, RunPair
@@ -220,11 +219,8 @@ def notes_of(ended: list[Ended]) -> list[str]:
 def written_outside(ended: Sequence[Ended]) -> list[str]:
     """The files that the runs wrote outside the working folder, and that are still there."""
     lines = (line for one in ended for line in traces.presence(one.records))
-    outside = dict.fromkeys(line.path for line in lines if line.event == "outside")
-    return [p for p in outside if not p.startswith(_CACHES) and Path(p).is_file()]
-
-
-_CACHES: Final = (str(Path.home() / ".cache"), str(Path.home() / ".triton"))
+    outside = {line.path: line for line in lines if line.event == "outside"}
+    return [path for path, line in outside.items() if traces.is_kept_outside(line)]
 
 
 def told(one: Ended) -> str:

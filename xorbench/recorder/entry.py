@@ -12,6 +12,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
+from .masking import encodable, masked, masked_words
 from .options import FOLDER_VARIABLE, read
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def enter() -> None:
     """Tell that this interpreter runs, and install the recorder once torch is imported."""
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
-    presence.tell("python", argv=getattr(sys, "orig_argv", None) or getattr(sys, "argv", []))
+    words = getattr(sys, "orig_argv", None) or getattr(sys, "argv", [])
+    presence.tell("python", argv=[encodable(word) for word in masked_words(words)])
     options = read()
     root = options.root
     if root:
@@ -39,7 +41,7 @@ def enter() -> None:
             try:
                 work()
             except Exception as error:
-                presence.tell("failed", why=f"{type(error).__name__}: {error}")
+                presence.failed(error)
 
         after_import(name, shielded)
 
@@ -53,7 +55,7 @@ def enter() -> None:
             if options.notice:
                 switches.notice(presence)
         except Exception as error:
-            presence.tell("failed", why=f"{type(error).__name__}: {error}")
+            presence.failed(error)
 
     if options.switches:
         from . import switches
@@ -81,6 +83,10 @@ class Presence:
         self.hooks: list[Callable[[str, Any], None]] = []
         self._told: set[str] = set()
         self._outside = 0
+
+    def failed(self, error: Exception) -> None:
+        """Append the line of an error of the recorder."""
+        self.tell("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
 
     def tell(self, event: str, **facts: Any) -> None:
         """Append one line."""
@@ -170,8 +176,14 @@ def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str
             if writes and isinstance(path, (str, bytes, os.PathLike)):
                 real = os.path.realpath(os.fsdecode(path))
                 if not real.startswith((*inside, *UNTOLD)) and "__pycache__" not in real:
-                    presence.tell("outside", path=real)
+                    presence.tell("outside", **_named(real))
         except Exception:
             pass
 
     return hook
+
+
+def _named(path: str) -> dict[str, str]:
+    """A path as a text, and its bytes in hex where they are not UTF-8."""
+    text = encodable(path)
+    return {"path": text} if text == path else {"path": text, "raw": os.fsencode(path).hex()}
