@@ -73,6 +73,7 @@ def names_here() -> Names:
         import pwd
 
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)  # HOME may be another folder
+    users += [match["user"] for match in map(_HOME.search, homes) if match]
     return _names(homes, users, [host])
 
 
