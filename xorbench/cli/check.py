@@ -26,7 +26,14 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 
 
-@click.command(cls=WithCommand)
+@click.command(
+    cls=WithCommand,
+    help="""Run a training of your own twice: is it the same, bit for bit? If not, where not?
+
+    CMD is a command, such as -- python train.py; a function is called without arguments in a
+    fresh interpreter. The script needs no change. Each run sees XORBENCH_RUN, from 1.
+    """,
+)
 @click.argument("target", metavar="(-- CMD … | MODULE:FUNCTION)", nargs=-1)
 @click.option("--against", metavar="CMD", help="Another command: the same bits, and as fast?")
 @click.option(
@@ -64,11 +71,7 @@ from xorbench.plan import parse
 @MARKDOWN
 @JSON
 def check(**options: Any) -> int:
-    """Run a training of your own twice: is it the same, bit for bit? If not, where not?
-
-    CMD is a command, such as -- python train.py; a function is called without arguments in a
-    fresh interpreter. The script needs no change. Each run sees XORBENCH_RUN, from 1.
-    """
+    """Run the command `check`; the answer is its exit code."""
     from xorbench.commands import check as command
 
     exports = exports_of(options)

@@ -30,7 +30,15 @@ from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
-@click.command(cls=WithCommand)
+@click.command(
+    cls=WithCommand,
+    help="""Find what makes bits differ: of a training of your own, or of two cases.
+
+    CMD is run until it is known which switch makes it the same in every run. A and B are cases
+    with a config (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), trainings of runs
+    (latest:CASE), or files that trace has written: which of their settings makes them differ?
+    """,
+)
 @click.argument("target", metavar="(A B | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--max-trainings", metavar="N", help="Of A and B: stop after so many [100].")
@@ -73,12 +81,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--inject-a", multiple=True, hidden=True)
 @click.option("--inject-b", multiple=True, hidden=True)
 def explain(**options: Any) -> int:
-    """Find what makes bits differ: of a training of your own, or of two cases.
-
-    CMD is run until it is known which switch makes it the same in every run. A and B are cases
-    with a config (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), trainings of runs
-    (latest:CASE), or files that trace has written: which of their settings makes them differ?
-    """
+    """Run the command `explain`; the answer is its exit code."""
     words = command_words()
     target: tuple[str, ...] = options["target"]
     if words or (len(target) == 1 and parse.FUNCTION.fullmatch(target[0])):

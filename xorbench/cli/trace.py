@@ -25,7 +25,14 @@ from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
-@click.command(cls=WithCommand)
+@click.command(
+    cls=WithCommand,
+    help="""Write down a training step by step: a digest of every tensor.
+
+    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
+    of your own; it runs in this folder, as it would without xorbench. diff compares two traces.
+    """,
+)
 @click.argument("target", metavar="(CASE | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
 @click.option("--epoch", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
@@ -46,11 +53,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @ROOT
 @click.option("--inject", multiple=True, hidden=True)
 def trace(**options: Any) -> int:
-    """Write down a training step by step: a digest of every tensor.
-
-    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
-    of your own; it runs in this folder, as it would without xorbench. diff compares two traces.
-    """
+    """Run the command `trace`; the answer is its exit code."""
     words = command_words()
     target = target_of(options["target"], words)
     if words or (target is not None and parse.FUNCTION.fullmatch(target)):

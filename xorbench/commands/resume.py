@@ -13,6 +13,7 @@ from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
 from xorbench.judge.check import CheckRuns, Conclusion
 from xorbench.judge.command_runs import (
+    KEEP_RECORDS,
     LONGER,
     cut_short,
     ends,
@@ -30,9 +31,10 @@ from xorbench.judge.resume_record import read, without_end
 from xorbench.judge.run_processes import ON_THIS_MACHINE, keyed, missing_ranks, unmet
 from xorbench.judge.verdicts import counted, some
 from xorbench.measure.command_run import CommandRun, working_copy
+from xorbench.measure.working_folder import files_in
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended
-from xorbench.observe.sharing import shown_command, shown_words
+from xorbench.observe.sharing import encodable, shown_command, shown_words
 from xorbench.observe.trace import TraceFile
 
 ALLOW_MORE: Final = "allow more with --max-record, or end the runs with --steps"
@@ -188,12 +190,11 @@ def _require_within(request: ResumeRequest, whole: Ended) -> None:
 
 def _files(place: Path) -> dict[str, tuple[int, int]]:
     """Size and time of each file that may be a checkpoint, by its path in the folder."""
-    found = {}
-    for path in place.rglob("*"):
-        if path.is_file() and not path.is_symlink() and not _is_log(path):
-            status = path.stat()
-            found[str(path.relative_to(place))] = (status.st_size, status.st_mtime_ns)
-    return found
+    return {
+        encodable(path): (status.st_size, status.st_mtime_ns)
+        for path, status in files_in(place)
+        if not _is_log(Path(path))
+    }
 
 
 def _is_log(path: Path) -> bool:
@@ -268,6 +269,9 @@ def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion
         return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
     if resumed.how == "ended" and resumed.code != 0:
         return _failed(trial, resumed)
+    for one in (killed, resumed):
+        if one.lost_records:
+            return Conclusion("inconclusive", one.lost_records, hint=KEEP_RECORDS)
     if resumed.how in KILLED:
         said = f"the resumed run {cut_short(resumed)}"
         return Conclusion("inconclusive", said, hint=LONGER)

@@ -58,7 +58,7 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         ended = execute(run, 1, run.folder, Path(folder) / "run", options, through=True)
         require_called("trace", run, ended)
         clean(ended.folder, words, os.environ, names_here() if request.anonymous else None)
-        found = ended.traces
+        lost, found = ended.lost_records, ended.traces
         found.sort(key=lambda trace: (-step_count(trace), traces.rank_of(trace)))
         files: list[tuple[Path, int]] = []
         for number, trace in enumerate(found):
@@ -73,6 +73,8 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         return TraceCommandOutcome(files, CHECK_FAILED, f"the command failed: {ended.exit_said}")
     if ended.how in KILLED:
         return TraceCommandOutcome(files, INCONCLUSIVE, f"the command {cut_short(ended)}")
+    if lost:
+        return TraceCommandOutcome(files, INCONCLUSIVE, lost)
     if not any(count for _, count in files):
         return TraceCommandOutcome(files, INCONCLUSIVE, "no step of a training was seen")
     return TraceCommandOutcome(files, PASSED, "")

@@ -30,6 +30,7 @@ from xorbench.observe.ended import KILLED, LAST_LINES, Ended
 from xorbench.observe.trace import TraceEnd, TraceFile
 
 MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
+KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = "give it longer with --timeout"
 # What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
 CLOSED: Final = (
@@ -132,6 +133,8 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
         if one.how == "ended" and one.code != 0:
             return _command_failed(one, ended)
     for one in ended:
+        if one.lost_records:
+            return ("inconclusive", f"run {one.number}: {one.lost_records}", KEEP_RECORDS)
         if one.how == "timeout" and not one.traces:
             said = f"run {one.number} did not end within {one.wall_s:.0f} s, and made no step"
             return ("inconclusive", said, LONGER)

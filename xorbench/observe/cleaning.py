@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 
 from xorbench.observe.files import writing
 from xorbench.observe.redaction import Names, without_names
-from xorbench.observe.trace import is_kept_outside, presence_line
+from xorbench.observe.trace import PRESENCE, is_kept_outside, presence_line
 from xorbench.recorder.masking import masked, secret_values, without_values
 
 OUTPUTS: Final = ("stdout.txt", "stderr.txt", "records/target.txt")
@@ -34,7 +34,7 @@ def clean(
 
     for name in OUTPUTS:
         _rewrite(folder / name, text)
-    _rewrite(folder / "records" / "presence.jsonl", _presence(values, names))
+    _rewrite(folder / "records" / PRESENCE, _presence(values, names))
     for path in sorted((folder / "records").glob("[0-9]*.jsonl")):
         if names is not None or without_values(first := _first_line(path), values) != first:
             _rewrite(path, _record(values, names))

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from xorbench.errors import BadFile
 from xorbench.observe.files import write_whole
-from xorbench.observe.trace import TraceFile, recorded
+from xorbench.observe.trace import PRESENCE, TraceFile, recorded
 from xorbench.recorder.masking import encodable, masked
 
 LAST_LINES: Final = 10
@@ -51,6 +51,13 @@ class Ended:
     def traces(self) -> list[TraceFile]:
         """The traces of its processes that have recorded something."""
         return recorded(self.records)
+
+    @property
+    def lost_records(self) -> str:
+        """That the program has deleted its records, in words; empty where it has not."""
+        if (self.records / PRESENCE).exists():
+            return ""
+        return f"the records were deleted during the run: {self.records}"
 
     @property
     def exit_said(self) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from xorbench.observe.redaction import Names, names_here
 from xorbench.recorder.masking import encodable, masked, masked_words
 
+__all__ = ["Sharing", "encodable", "sharing_here", "shown_command", "shown_words", "texts"]
 Value = TypeVar("Value")
 
 

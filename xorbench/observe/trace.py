@@ -21,6 +21,7 @@ from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
 SCHEMA_VERSION: Final = 3
+PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
 DIGEST: Final = "words32-splitmix64"
 LineKind = TypeVar("LineKind", bound=Struct)
 
@@ -328,7 +329,7 @@ def recorded(folder: Path) -> list[TraceFile]:
 def presence(folder: Path) -> list[PresenceLine]:
     """The events of `presence.jsonl`; a line that was cut short is skipped."""
     try:
-        lines = (folder / "presence.jsonl").read_bytes().splitlines()
+        lines = (folder / PRESENCE).read_bytes().splitlines()
     except OSError:
         return []
     return [found for found in map(presence_line, lines) if found is not None]
