@@ -17,7 +17,7 @@ from xorbench.observe.trace import PRESENCE, is_kept_outside, presence_line
 from xorbench.recorder.masking import masked, secret_values, without_values
 
 OUTPUTS: Final = ("stdout.txt", "stderr.txt", "records/target.txt")
-Change = Callable[[str], str]
+LineChange = Callable[[str], str]
 
 
 def clean(
@@ -47,11 +47,11 @@ def _first_line(path: Path) -> str:
         return file.readline().decode(errors="replace")
 
 
-def _ended(names: Names) -> Change:
+def _ended(names: Names) -> LineChange:
     return lambda line: json.dumps(without_names(json.loads(line), names))
 
 
-def _presence(values: Sequence[str], names: Names | None) -> Change:
+def _presence(values: Sequence[str], names: Names | None) -> LineChange:
     """How a line of `presence.jsonl` is changed; without names, one of a file that is gone goes."""
 
     def change(line: str) -> str:
@@ -67,7 +67,7 @@ def _presence(values: Sequence[str], names: Names | None) -> Change:
     return change
 
 
-def _record(values: Sequence[str], names: Names | None) -> Change:
+def _record(values: Sequence[str], names: Names | None) -> LineChange:
     """How a line of a record is changed."""
 
     def change(line: str) -> str:
@@ -97,7 +97,7 @@ def _step_without_names(value: dict[str, Any], names: Names) -> dict[str, Any]:
     return value
 
 
-def _rewrite(path: Path, change: Change) -> None:
+def _rewrite(path: Path, change: LineChange) -> None:
     """Replace a file by its changed lines; a file that is not there stays away."""
     temporary = path.with_name(f".{path.name}.clean")
     try:
@@ -111,7 +111,7 @@ def _rewrite(path: Path, change: Change) -> None:
         temporary.replace(path)
 
 
-def _changed(source: BinaryIO, change: Change) -> Iterator[bytes]:
+def _changed(source: BinaryIO, change: LineChange) -> Iterator[bytes]:
     for line in source:
         text = line.decode(errors="surrogateescape")
         yield change(text).encode(errors="surrogateescape")

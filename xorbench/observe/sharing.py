@@ -15,7 +15,7 @@ from xorbench.observe.redaction import Names, names_here
 from xorbench.recorder.masking import encodable, masked, masked_words
 
 __all__ = ["Sharing", "encodable", "sharing_here", "shown_command", "shown_words", "texts"]
-Value = TypeVar("Value")
+Shared = TypeVar("Shared")
 
 
 def shown_words(words: Sequence[str]) -> list[str]:
@@ -47,7 +47,7 @@ class Sharing:
         text = relative(encodable(masked(text)), self.here)
         return self.names.masked(text) if self.anonymous else self.names.masked_paths(text)
 
-    def value(self, value: Value) -> Value:
+    def value(self, value: Shared) -> Shared:
         """A value with each of its texts changed."""
         return texts(value, self.text)
 
@@ -70,7 +70,7 @@ def relative(text: str, folder: str) -> str:
     return re.sub(below + r"(?![\w.-]|/\w)", ".", text)
 
 
-def texts(value: Value, change: Callable[[str], str]) -> Value:
+def texts(value: Shared, change: Callable[[str], str]) -> Shared:
     """A copy of a value with each of its texts changed, keys of mappings excepted."""
     made: Any = value
     if isinstance(value, str):
