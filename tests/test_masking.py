@@ -151,10 +151,10 @@ def test_a_run_is_cleaned_of_names(tmp_path: Path) -> None:
 def test_the_end_of_an_output_and_names_of_processes_are_masked(tmp_path: Path) -> None:
     """What an answer quotes of a run."""
     (tmp_path / "stderr.txt").write_text("ValueError: no access: --api-key=S3CRET\n")
-    left = ["worker --token S3CRET"]
+    left = ["serve --token S3CRET"]
     ended = Ended(number=1, folder=tmp_path, how="ended", code=1, wall_s=1.0, left=left)
     assert ended.last_lines() == ["ValueError: no access: --api-key=MASKED"]
-    assert ended.left == ["worker --token MASKED"]
+    assert ended.left == ["serve --token MASKED"]
 
 
 def test_a_file_outside_is_reported_whose_name_is_not_utf8(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 
 from xorbench.errors import BadOption
-from xorbench.observe.sharing import shown_words
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
 from xorbench.plan.faults import read_fault
@@ -110,6 +109,8 @@ def recipe_of(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
 
 def command_line(anonymous: bool) -> str:
     """The command line as it was typed, without secrets, and without --out if `anonymous`."""
+    from xorbench.observe.sharing import shown_words
+
     words = shown_words(sys.argv[1:])
     if anonymous:
         words = [

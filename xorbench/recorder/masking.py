@@ -100,7 +100,7 @@ _VALUE = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s\"'`<>]+")
 _QUERY_VALUE = re.compile(r"[^\s\"'`<>&#;,]+")
 _HEADER = re.compile(
     r"(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)"
-    r"(?:(?:bearer|basic|digest|token|apikey) +)?[^\s\"',]+",
+    r"(?:(?:bearer|basic|digest|token|apikey) +)?([^\s\"',]+)",
     re.IGNORECASE,
 )
 # Who logs in, in an address: of some schemes a name alone is one, such as git's.
@@ -124,7 +124,7 @@ _SHAPES = re.compile(
 )
 _BEARER = re.compile(r"\b([Bb]earer\s+)(?!auth|token|MASKED)([\w.~+/=-]{6,})")
 _WEBHOOK = re.compile(
-    r"(\bhooks\.slack\.com/services/|\bdiscord(?:app)?\.com/api/webhooks/)[\w/-]+"
+    r"(\bhooks\.slack\.com/services/|\bdiscord(?:app)?\.com/api/webhooks/)([\w/-]+)"
 )
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -192,7 +192,7 @@ def _split(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 def masked(text: str, values: list[str] | None = None) -> str:
     """A text without secrets: values of secret names, logins in addresses, well-known shapes.
 
-    The values of names and the passwords in addresses are added to `values`.
+    What is masked is added to `values`; of an address the password.
     """
     values = [] if values is None else values
 
@@ -202,12 +202,20 @@ def masked(text: str, values: list[str] | None = None) -> str:
         values.append(login.partition(":")[2] or login)
         return f"{scheme}{MASK}@"
 
-    text = _PRIVATE_KEY.sub(MASK, text)
+    def behind(match: re.Match[str]) -> str:
+        values.append(match.group(2))
+        return f"{match.group(1)}{MASK}"
+
+    def whole(match: re.Match[str]) -> str:
+        values.append(match.group())
+        return MASK
+
+    text = _PRIVATE_KEY.sub(whole, text)
     text = _LOGIN.sub(address, text)
-    text = _HEADER.sub(rf"\g<1>{MASK}", text)
-    text = _BEARER.sub(rf"\g<1>{MASK}", text)
-    text = _WEBHOOK.sub(rf"\g<1>{MASK}", text)
-    text = _SHAPES.sub(MASK, text)
+    text = _HEADER.sub(behind, text)
+    text = _BEARER.sub(behind, text)
+    text = _WEBHOOK.sub(behind, text)
+    text = _SHAPES.sub(whole, text)
     for start, value, hides in _NAMED:
         text = _masked_behind(text, start, value, hides, values)
     return text
