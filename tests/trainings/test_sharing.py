@@ -96,7 +96,9 @@ def test_an_anonymous_check_can_be_judged_again(anonymous: Path) -> None:
     """With the same answer, and its reports stay anonymous."""
     (made,) = anonymous.rglob("check.json")
     before = (made.parent / "result.json").read_text()
-    again = call_in(anonymous, "check", "--json", "--from", str(made.parent))
+    work = anonymous / "home" / "bob" / "work"
+    environment = {**os.environ, "HOME": str(work.parent)}
+    again = run_in(work, "check", "--json", "--from", str(made.parent), env=environment)
     assert (again.returncode, again.stdout.strip()) == (0, before.strip())
 
 
@@ -106,7 +108,7 @@ def test_a_check_can_be_made_anonymous_later(plain: Path, tmp_path: Path) -> Non
     copied = tmp_path / made.parent.name
     shutil.copytree(made.parent, copied)
     home = {**os.environ, "HOME": str(plain / "home" / "bob")}
-    done = call_in(tmp_path, "check", "--anonymous", "--from", str(copied), env=home)
+    done = run_in(tmp_path, "check", "--anonymous", "--from", str(copied), env=home)
     assert done.returncode == 1
     for path, text in files(copied).items():
         assert str(plain) not in text, path

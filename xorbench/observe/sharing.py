@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from xorbench.observe.redaction import Names, names_here
 from xorbench.recorder.masking import encodable, masked, masked_words
 
 __all__ = ["Sharing", "encodable", "sharing_here", "shown_command", "shown_words", "texts"]
+# A word that needs no quotes: that of an anonymous command is shown as it was before.
+PLAIN_WORD: Final = re.compile(r"(?:[\w@%+=:,./~-]|<user>|<host>|<uuid>)+", re.ASCII)
 Shared = TypeVar("Shared")
 
 
@@ -25,7 +27,8 @@ def shown_words(words: Sequence[str]) -> list[str]:
 
 def shown_command(words: Sequence[str]) -> str:
     """A command as one would type it, without secrets."""
-    return shlex.join(shown_words(words))
+    shown = shown_words(words)
+    return " ".join(word if PLAIN_WORD.fullmatch(word) else shlex.quote(word) for word in shown)
 
 
 @dataclass(frozen=True, slots=True)
