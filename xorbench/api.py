@@ -21,6 +21,7 @@ from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.run_maker import Note
 from xorbench.errors import PASSED, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
+from xorbench.observe.sharing import sharing_here
 from xorbench.plan import parse
 from xorbench.report.check import conclusion_text
 
@@ -118,6 +119,7 @@ class CheckOptions(TypedDict, total=False):
     max_copy: int | str
     max_record: int | str
     with_source: bool
+    anonymous: bool
     out: str | os.PathLike[str]
     name: str | None
     note: Note
@@ -143,6 +145,7 @@ def check(
     max_copy: int | str = "1GB",
     max_record: int | str = "1GB",
     with_source: bool = False,
+    anonymous: bool = False,
     out: str | os.PathLike[str] = "results",
     name: str | None = None,
     note: Note = lambda _line: None,
@@ -169,6 +172,7 @@ def check(
         max_copy: the largest folder to copy, in bytes or such as `500MB`.
         max_record: the largest record, likewise.
         with_source: show lines of source beside their numbers.
+        anonymous: write no host, user, absolute path or device UUID.
         out: records and reports are written to `checks` in this folder.
         name: a name to find the check by.
         note: is called with each line of progress.
@@ -195,6 +199,7 @@ def check(
             max_record=parse.size("max_record", str(max_record)),
             timeout_s=parse.positive("timeout", str(timeout), parse.LONGEST_RUN_S),
             with_source=with_source,
+            anonymous=anonymous,
             root=Path(out).absolute(),
             name=None if name is None else parse.name("name", name),
             folder=here,
@@ -207,14 +212,15 @@ def check(
         }
         if against is not None:
             _refuse("against", {"resume": resume, "kill_after": kill_after})
-            return _result(_compared(request, against, asked, note))
+            return _result(_compared(request, against, asked, note), anonymous=anonymous)
         for option, value in asked.items():
             if value is not None:
                 raise BadOption(f"{option}: needs against")
         if resume is None and kill_after is None:
-            return _result(checks.check(request, note))
+            return _result(checks.check(request, note), anonymous=anonymous)
         given = {"in_place": in_place or None, "processes": processes}
-        return _result(_resumed(request, resume, kill_after, given, note))
+        outcome = _resumed(request, resume, kill_after, given, note)
+        return _result(outcome, anonymous=anonymous)
     except XorbenchError as error:
         raise _in_python(error) from None
 
@@ -262,9 +268,11 @@ def _refuse(option: str, beside: Mapping[str, object]) -> None:
             raise BadOption(f"{option}: cannot be given with {name}")
 
 
-def _result(outcome: CheckOutcome) -> CheckResult:
-    shown = check_outputs.write(outcome, Exports(), as_json=False)
+def _result(outcome: CheckOutcome, *, anonymous: bool) -> CheckResult:
+    shown = check_outputs.write(outcome, Exports(), as_json=False, anonymous=anonymous)
     found = outcome.conclusion
+    if anonymous:
+        found = sharing_here(anonymous=True).value(found)
     found = replace(found, hint=_options_as_arguments(found.hint))
     first = None
     if found.outcome == "fail" and found.component:

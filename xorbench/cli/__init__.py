@@ -84,16 +84,18 @@ def command(name: str) -> click.Command:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(__version__, prog_name="xorbench")
-def cli() -> None:
-    """Is a PyTorch training, or machine, right, the same to the bit, and as fast as it should be?
+    help="""
+    Is a PyTorch training, or machine, right, the same to the bit, and as fast as it should be?
 
     Begin with: xorbench check -- python train.py, or xorbench canary.
 
     Exit codes: 0 passed, 1 a check failed, 2 bad input, 3 inconclusive, 4 a required device is
     missing, 130 interrupted. Any command takes --debug.
-    """
+    """,
+)
+@click.version_option(__version__, prog_name="xorbench")
+def cli() -> None:
+    """Run a command of xorbench."""
 
 
 def main() -> NoReturn:

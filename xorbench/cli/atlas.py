@@ -8,17 +8,22 @@ from xorbench.cli.options import JSON, ROOT, root_of
 from xorbench.cli.printing import say
 
 
-@click.group()
+@click.group(
+    help="Keep the digests of the PyTorch training on record, by environment.",
+)
 def atlas() -> None:
-    """Keep the digests of the PyTorch training on record, by environment."""
+    """Run a command of `atlas`."""
 
 
-@atlas.command("add")
+@atlas.command(
+    "add",
+    help="Put a run on record; a known environment that gives other bits is a failure.",
+)
 @click.argument("text", metavar="[RUN]", default="latest")
 @click.option("--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json].")
 @ROOT
 def atlas_add(text: str, file: str | None, out: str) -> int:
-    """Put a run on record; a known environment that gives other bits is a failure."""
+    """Run the command `atlas add`; the answer is its exit code."""
     from xorbench.commands import atlas as command
     from xorbench.report import atlas as report
 
@@ -27,12 +32,15 @@ def atlas_add(text: str, file: str | None, out: str) -> int:
     return added.exit_code
 
 
-@atlas.command("show")
+@atlas.command(
+    "show",
+    help="Show what is on record.",
+)
 @click.option("--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json].")
 @ROOT
 @JSON
 def atlas_show(file: str | None, out: str, as_json: bool) -> int:
-    """Show what is on record."""
+    """Run the command `atlas show`; the answer is its exit code."""
     from xorbench.commands import atlas as command
     from xorbench.report import atlas as report
 

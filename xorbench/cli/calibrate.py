@@ -10,7 +10,13 @@ from xorbench.errors import INTERRUPTED, PASSED
 from xorbench.plan import parse
 
 
-@click.command()
+@click.command(
+    help="""Measure what runs of this machine differ by, for the intervals of compare.
+
+    Two more runs are made beside a program that keeps every processor busy. Some minutes; nothing
+    is saved before the end.
+    """,
+)
 @click.option("--runs", default="8", metavar="N", help="Quiet runs, one after the other [8].")
 @click.option("--processes", default="2", metavar="N", help="Fresh processes for each case [2].")
 @click.option("--epochs", default="100", metavar="N", help="Epochs of each training [100].")
@@ -18,11 +24,7 @@ from xorbench.plan import parse
 @ROOT
 @JSON
 def calibrate(**options: Any) -> int:
-    """Measure what runs of this machine differ by, for the intervals of compare.
-
-    Two more runs are made beside a program that keeps every processor busy. Some minutes; nothing
-    is saved before the end.
-    """
+    """Run the command `calibrate`; the answer is its exit code."""
     from xorbench.commands import calibrate as command
     from xorbench.report import scatter as report
 

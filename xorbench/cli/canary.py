@@ -24,7 +24,9 @@ from xorbench.plan.probes import read_probes
 LEAST_MEMORY: Final = 2**20
 
 
-@click.command()
+@click.command(
+    help="Say in seconds whether each device computes right, from one digest for every machine.",
+)
 @click.option("--devices", metavar="LIST", help="The CPU and every accelerator by default.")
 @click.option("--probes", metavar="LIST", help="What to check; see docs/probes.md [all].")
 @click.option("--burn-in", metavar="SECONDS", help="Keep all devices busy, verify everything.")
@@ -44,7 +46,7 @@ LEAST_MEMORY: Final = 2**20
 @JSON
 @click.option("--inject", multiple=True, hidden=True)
 def canary(**options: Any) -> int:
-    """Say in seconds whether each device computes right, from one digest for every machine."""
+    """Run the command `canary`; the answer is its exit code."""
     from xorbench.commands.canary import canary as command
 
     request, exports = _canary_request(options), exports_of(options)

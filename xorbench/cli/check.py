@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from xorbench.cli.options import (
+    ANONYMOUS,
     JSON,
     JUNIT,
     MARKDOWN,
@@ -25,7 +26,14 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 
 
-@click.command(cls=WithCommand)
+@click.command(
+    cls=WithCommand,
+    help="""Run a training of your own twice: is it the same, bit for bit? If not, where not?
+
+    CMD is a command, such as -- python train.py; a function is called without arguments in a
+    fresh interpreter. The script needs no change. Each run sees XORBENCH_RUN, from 1.
+    """,
+)
 @click.argument("target", metavar="(-- CMD … | MODULE:FUNCTION)", nargs=-1)
 @click.option("--against", metavar="CMD", help="Another command: the same bits, and as fast?")
 @click.option(
@@ -43,6 +51,7 @@ from xorbench.plan import parse
 @click.option("--max-record", default="1GB", metavar="SIZE", help="The largest record [1GB].")
 @click.option("--timeout", default="3600", metavar="S", help="Seconds that a run may take [3600].")
 @click.option("--with-source", is_flag=True, help="Show lines of source beside their numbers.")
+@ANONYMOUS
 @click.option(
     "--kill-after",
     metavar="LIST",
@@ -62,19 +71,16 @@ from xorbench.plan import parse
 @MARKDOWN
 @JSON
 def check(**options: Any) -> int:
-    """Run a training of your own twice: is it the same, bit for bit? If not, where not?
-
-    CMD is a command, such as -- python train.py; a function is called without arguments in a
-    fresh interpreter. The script needs no change. Each run sees XORBENCH_RUN, from 1.
-    """
+    """Run the command `check`; the answer is its exit code."""
     from xorbench.commands import check as command
 
     exports = exports_of(options)
     if options["folder"] is not None:
         from xorbench.commands.check_again import from_folder
 
-        refuse_others({"folder", "as_json", "junit", "markdown"}, "--from")
-        return _print_check(from_folder(Path(options["folder"])), options, exports)
+        refuse_others({"folder", "as_json", "junit", "markdown", "anonymous"}, "--from")
+        outcome = from_folder(Path(options["folder"]), anonymous=options["anonymous"])
+        return _print_check(outcome, options, exports)
     if options["against"] is not None:
         return _check_against(options, exports)
     for name in ("skip", "threshold", "bits_only", "speed_only"):
@@ -155,6 +161,7 @@ def check_request(options: dict[str, Any]) -> Any:
         max_record=parse.size("--max-record", options["max_record"]),
         timeout_s=run_timeout_of(options),
         with_source=options["with_source"],
+        anonymous=options["anonymous"],
         root=root_of(options["out"]),
         name=name_of(options["name"]),
     )
@@ -164,6 +171,7 @@ def _print_check(outcome: Any, options: dict[str, Any], exports: Any) -> int:
     from xorbench.commands import check_outputs
 
     code: int = outcome.exit_code
-    shown = check_outputs.write(outcome, exports, as_json=options["as_json"])
+    asked = {name: options[name] for name in ("as_json", "anonymous")}
+    shown = check_outputs.write(outcome, exports, **asked)
     print_shown(shown)
     return code

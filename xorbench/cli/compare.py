@@ -11,7 +11,13 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 
 
-@click.command()
+@click.command(
+    help="""Is B slower than A, in code or settings, or is the machine?
+
+    A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
+    value of a setting is judged against the first, by its speed and by its bits.
+    """,
+)
 @click.argument("runs", metavar="[A] B", nargs=-1)
 @click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
 @click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
@@ -27,11 +33,7 @@ from xorbench.plan import parse
 @MARKDOWN
 @JSON
 def compare(**options: Any) -> int:
-    """Is B slower than A, in code or settings, or is the machine?
-
-    A and B are runs: a path, an id, the unique beginning of one, a name, or latest. With --by each
-    value of a setting is judged against the first, by its speed and by its bits.
-    """
+    """Run the command `compare`; the answer is its exit code."""
     from xorbench.commands import compare as command
 
     exports = exports_of(options)

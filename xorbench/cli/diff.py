@@ -9,18 +9,20 @@ from xorbench.cli.options import JSON, ROOT, root_of, timeout_of
 from xorbench.cli.printing import say
 
 
-@click.command()
+@click.command(
+    help="""Find where two trainings diverge: epoch, step, tensor, element.
+
+    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its
+    processes), or files that trace has written.
+    """,
+)
 @click.argument("a")
 @click.argument("b")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
 @ROOT
 @JSON
 def diff(**options: Any) -> int:
-    """Find where two trainings diverge: epoch, step, tensor, element.
-
-    A and B are runs, trainings of runs (latest:CASE, or latest:CASE#p1 for one of its
-    processes), or files that trace has written.
-    """
+    """Run the command `diff`; the answer is its exit code."""
     from xorbench.commands import diff_programs
     from xorbench.commands.diff import DiffRequest
     from xorbench.commands.diff import diff as command

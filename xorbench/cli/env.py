@@ -7,11 +7,13 @@ import click
 from xorbench.cli.printing import say
 
 
-@click.command()
+@click.command(
+    help="Show this machine as a training process sees it, as JSON for a bug report.",
+)
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID.")
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
 def env(anonymous: bool, _as_json: bool) -> int:
-    """Show this machine as a training process sees it, as JSON for a bug report."""
+    """Run the command `env`; the answer is its exit code."""
     from xorbench.commands.env import env as command
     from xorbench.observe.redaction import without_names
 

@@ -7,6 +7,7 @@ import click
 
 from xorbench.cli.check import check_request
 from xorbench.cli.options import (
+    ANONYMOUS,
     JSON,
     JUNIT,
     MARKDOWN,
@@ -29,7 +30,15 @@ from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
-@click.command(cls=WithCommand)
+@click.command(
+    cls=WithCommand,
+    help="""Find what makes bits differ: of a training of your own, or of two cases.
+
+    CMD is run until it is known which switch makes it the same in every run. A and B are cases
+    with a config (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), trainings of runs
+    (latest:CASE), or files that trace has written: which of their settings makes them differ?
+    """,
+)
 @click.argument("target", metavar="(A B | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--max-trainings", metavar="N", help="Of A and B: stop after so many [100].")
@@ -64,6 +73,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--dry-run", is_flag=True, help="Of a command: say what would happen, run nothing.")
 @click.option("--name", metavar="NAME", help="Of a command: a name to find it by.")
 @click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
+@ANONYMOUS
 @ROOT
 @JUNIT
 @MARKDOWN
@@ -71,12 +81,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--inject-a", multiple=True, hidden=True)
 @click.option("--inject-b", multiple=True, hidden=True)
 def explain(**options: Any) -> int:
-    """Find what makes bits differ: of a training of your own, or of two cases.
-
-    CMD is run until it is known which switch makes it the same in every run. A and B are cases
-    with a config (CASE@threads=2, CASE@env=ATEN_CPU_CAPABILITY=default), trainings of runs
-    (latest:CASE), or files that trace has written: which of their settings makes them differ?
-    """
+    """Run the command `explain`; the answer is its exit code."""
     words = command_words()
     target: tuple[str, ...] = options["target"]
     if words or (len(target) == 1 and parse.FUNCTION.fullmatch(target[0])):
@@ -128,8 +133,9 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
     from xorbench.commands import explain_outputs
 
     code: int = outcome.exit_code
-    again = command_line(anonymous=False)
-    shown = explain_outputs.write(outcome, again, exports, as_json=options["as_json"])
+    again = command_line(anonymous=options["anonymous"])
+    asked = {name: options[name] for name in ("as_json", "anonymous")}
+    shown = explain_outputs.write(outcome, again, exports, **asked)
     print_shown(shown, f"{outcome.search.runs} runs, ")
     return code
 
@@ -137,6 +143,7 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
 OF_A_COMMAND = (
     *("against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "junit", "markdown"),
+    "anonymous",
 )
 
 

@@ -7,13 +7,15 @@ from xorbench.cli.printing import say
 from xorbench.plan import parse
 
 
-@click.command()
+@click.command(
+    help="Write a run as a file of another program: an epoch is a round, a case a benchmark.",
+)
 @click.argument("text", metavar="RUN")
 @click.option("--to", "file_format", required=True, metavar="FORMAT", help="pytest-benchmark.")
 @click.argument("file", metavar="FILE")
 @ROOT
 def export(text: str, file_format: str, file: str, out: str) -> int:
-    """Write a run as a file of another program: an epoch is a round, a case a benchmark."""
+    """Run the command `export`; the answer is its exit code."""
     from xorbench.commands import pytest_benchmark as command
 
     file_format = parse.word("--to", file_format, tuple(command.EXPORTS))

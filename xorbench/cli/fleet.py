@@ -21,7 +21,13 @@ from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
-@click.command()
+@click.command(
+    help="""Judge many machines: who computes other bits, who is slow, who is missing.
+
+    Started by torchrun or srun each rank drives its own device; alone it is a fleet of one.
+    fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
+    """,
+)
 @click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
 @click.argument("folders", metavar="[DIR …]", nargs=-1)
 @click.option("--out", default="fleet", metavar="DIR", help="A new folder for all of it [fleet].")
@@ -44,11 +50,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @JSON
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
-    """Judge many machines: who computes other bits, who is slow, who is missing.
-
-    Started by torchrun or srun each rank drives its own device; alone it is a fleet of one.
-    fleet.json, fleet.md, fleet.html and cordon.txt (the nodes to isolate) are written to --out.
-    """
+    """Run the command `fleet`; the answer is its exit code."""
     from xorbench.commands import fleet as command
 
     out = root_of(options["out"])

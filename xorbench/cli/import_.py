@@ -8,18 +8,21 @@ from xorbench.cli.options import JSON, ROOT, command_line, name_of, root_of
 from xorbench.cli.printing import print_outcome
 
 
-@click.command("import")
+@click.command(
+    "import",
+    help="""Make a run of a file of pytest-benchmark, for report and compare.
+
+    What such a file lacks stays absent: it has no epoch digests, calibration times or weights,
+    so only raw times can be compared.
+    """,
+)
 @click.argument("file", metavar="FILE")
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find it by.")
 @click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
 @JSON
 def import_(**options: Any) -> int:
-    """Make a run of a file of pytest-benchmark, for report and compare.
-
-    What such a file lacks stays absent: it has no epoch digests, calibration times or weights,
-    so only raw times can be compared.
-    """
+    """Run the command `import`; the answer is its exit code."""
     from xorbench.commands.pytest_benchmark import ImportRequest
     from xorbench.commands.pytest_benchmark import import_ as command
 

@@ -17,7 +17,9 @@ from xorbench.cli.options import (
 from xorbench.cli.printing import exports_of, print_outcome
 
 
-@click.command()
+@click.command(
+    help="Try what a beginner's tutorial says of this network, and say what holds here.",
+)
 @ROOT
 @click.option("--name", metavar="NAME", help="A name to find them by.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one lesson [120].")
@@ -26,7 +28,7 @@ from xorbench.cli.printing import exports_of, print_outcome
 @MARKDOWN
 @JSON
 def lessons(**options: Any) -> int:
-    """Try what a beginner's tutorial says of this network, and say what holds here."""
+    """Run the command `lessons`; the answer is its exit code."""
     from xorbench.commands.lessons import LessonsRequest
     from xorbench.commands.lessons import lessons as command
 

@@ -8,10 +8,13 @@ from xorbench.cli.options import JSON
 from xorbench.cli.printing import say
 
 
-@click.command("list")
+@click.command(
+    "list",
+    help="List settings, recipe, engines, checks, probes, and the faults that can be injected.",
+)
 @JSON
 def list_(as_json: bool) -> int:
-    """List settings, recipe, engines, checks, probes, and the faults that can be injected."""
+    """Run the command `list`; the answer is its exit code."""
     from xorbench.commands.listing import LISTS
     from xorbench.report.text import to_terminal
 

@@ -27,6 +27,9 @@ JUNIT = click.option("--junit", metavar="FILE", help="Each verdict as a test cas
 MARKDOWN = click.option("--markdown", metavar="FILE", help="The report as Markdown, besides.")
 
 
+ANONYMOUS = click.option(
+    "--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files."
+)
 VERBOSE = click.option("--verbose", is_flag=True, help="Print every table, however long.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
@@ -105,8 +108,10 @@ def recipe_of(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
 
 
 def command_line(anonymous: bool) -> str:
-    """The command line as it was typed, without its folder where it is to name nobody."""
-    words = sys.argv[1:]
+    """The command line as it was typed, without secrets, and without --out if `anonymous`."""
+    from xorbench.observe.sharing import shown_words
+
+    words = shown_words(sys.argv[1:])
     if anonymous:
         words = [
             "DIR" if before == "--out" else "--out=DIR" if word.startswith("--out=") else word

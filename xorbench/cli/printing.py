@@ -9,16 +9,17 @@ from typing import Any
 import click
 
 from xorbench.errors import BadFile, BadOption, printable, why
+from xorbench.recorder.masking import encodable, masked
 
 
 def say(text: str, *, err: bool = False) -> None:
     """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code.
 
-    What files say is printed too, so control characters do not pass.
+    Texts of files and commands are printed too, so control characters and secrets do not pass.
     """
     stream = sys.stderr if err else sys.stdout
     try:
-        click.echo(printable(text), err=err)
+        click.echo(printable(encodable(masked(text))), err=err)
         stream.flush()
     except OSError as error:
         # what is left in the buffer must not be tried again when the interpreter ends

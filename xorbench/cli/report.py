@@ -9,7 +9,12 @@ from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
 
 
-@click.command()
+@click.command(
+    help="""Make the tables of a run again from its files alone, or put several side by side.
+
+    RUN is a path, an id, the unique beginning of one, a name, or latest.
+    """,
+)
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
 @click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
 @click.option(
@@ -24,10 +29,7 @@ from xorbench.errors import BadOption
 @MARKDOWN
 @JSON
 def report(**options: Any) -> int:
-    """Make the tables of a run again from its files alone, or put several side by side.
-
-    RUN is a path, an id, the unique beginning of one, a name, or latest.
-    """
+    """Run the command `report`; the answer is its exit code."""
     from xorbench.commands import report as command
 
     if options["history"]:

@@ -28,7 +28,9 @@ from xorbench.plan.processes import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
-@click.command()
+@click.command(
+    help="Train the matrix, check it, and write the report.",
+)
 @plan_options
 @click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
 @click.option("--processes", metavar="N", help="Fresh processes for each case [2].")
@@ -54,7 +56,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @JSON
 @click.option("--inject", multiple=True, hidden=True)
 def run(**options: Any) -> int:
-    """Train the matrix, check it, and write the report."""
+    """Run the command `run`; the answer is its exit code."""
     from xorbench.commands import run as command
 
     if options["resume"] is not None:

@@ -7,13 +7,16 @@ from xorbench.cli.printing import say, shown_path
 from xorbench.plan import parse
 
 
-@click.command("save-baseline")
+@click.command(
+    "save-baseline",
+    help="Keep a copy of a run in DIR/baselines, for compare --baseline NAME.",
+)
 @click.argument("name", metavar="NAME")
 @click.argument("text", metavar="[RUN]", default="latest")
 @click.option("--replace", is_flag=True, help="Take the place of a baseline of this name.")
 @ROOT
 def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
-    """Keep a copy of a run in DIR/baselines, for compare --baseline NAME."""
+    """Run the command `save-baseline`; the answer is its exit code."""
     from xorbench.commands import compare as command
 
     folder = command.save_baseline(root_of(out), parse.name("NAME", name), text, replace=replace)

@@ -9,10 +9,12 @@ from xorbench.cli.printing import note, say
 from xorbench.errors import CHECK_FAILED
 
 
-@click.command()
+@click.command(
+    help="Inject every fault of a process in short runs; each must be caught by its check.",
+)
 @JSON
 def selftest(as_json: bool) -> int:
-    """Inject every fault of a process in short runs; each must be caught by its check."""
+    """Run the command `selftest`; the answer is its exit code."""
     from xorbench.commands.selftest import selftest as command
     from xorbench.report import selftest as report
 

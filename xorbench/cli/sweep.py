@@ -24,7 +24,9 @@ from xorbench.plan.case import read_device
 from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 
 
-@click.command()
+@click.command(
+    help="Train many seeds to universal bits; count those that learn XOR, and how soon.",
+)
 @click.option("--seeds", default="0-1023", metavar="LIST", help="Such as 0-65535 [0-1023].")
 @click.option("--batch-sizes", default="128", metavar="LIST", help="Points per step [128].")
 @click.option("--drop-last", default="true", metavar="VALUE", help="Drop the short batch [true].")
@@ -43,7 +45,7 @@ from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_see
 @MARKDOWN
 @JSON
 def sweep(**options: Any) -> int:
-    """Train many seeds to universal bits; count those that learn XOR, and how soon."""
+    """Run the command `sweep`; the answer is its exit code."""
     from xorbench.commands import sweep as command
 
     if options["resume"] is not None:

@@ -25,7 +25,14 @@ from xorbench.plan import parse
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
-@click.command(cls=WithCommand)
+@click.command(
+    cls=WithCommand,
+    help="""Write down a training step by step: a digest of every tensor.
+
+    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
+    of your own; it runs in this folder, as it would without xorbench. diff compares two traces.
+    """,
+)
 @click.argument("target", metavar="(CASE | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
 @click.option("--epoch", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
@@ -38,21 +45,20 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
     "--max-record", default="1GB", metavar="SIZE", help="Of a command: the largest trace [1GB]."
 )
 @click.option("--with-source", is_flag=True, help="Of a command: keep lines of source in it.")
+@click.option(
+    "--anonymous", is_flag=True, help="Of a command: no host name, absolute path or UUID in it."
+)
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
 @ROOT
 @click.option("--inject", multiple=True, hidden=True)
 def trace(**options: Any) -> int:
-    """Write down a training step by step: a digest of every tensor.
-
-    CASE is a case's id, as reports name it, or one of a run: latest:cpu-loader-… CMD is a training
-    of your own; it runs in this folder, as it would without xorbench. diff compares two traces.
-    """
+    """Run the command `trace`; the answer is its exit code."""
     words = command_words()
     target = target_of(options["target"], words)
     if words or (target is not None and parse.FUNCTION.fullmatch(target)):
         return _trace_command(options, words, target)
-    of_a_command = ("steps", "detail", "max_record", "with_source")
+    of_a_command = ("steps", "detail", "max_record", "with_source", "anonymous")
     refuse_given(of_a_command, "means nothing for the trace of a case")
     return _trace_case(options, target or "")
 
@@ -76,6 +82,7 @@ def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str 
         detail=(detail[0], detail[-1]) if detail else None,
         max_record=parse.size("--max-record", options["max_record"]),
         with_source=options["with_source"],
+        anonymous=options["anonymous"],
         timeout_s=run_timeout_of(options),
     )
     outcome = command.trace_command(request)

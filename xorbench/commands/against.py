@@ -1,6 +1,5 @@
 """`check --against`: does another command have the same bits, and is a step of it as fast?"""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -26,6 +25,7 @@ from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import Outcome, counted
 from xorbench.measure.command_run import CommandRun, called, working_copy
 from xorbench.observe.ended import Ended, read_runs
+from xorbench.observe.sharing import shown_command, shown_words
 from xorbench.observe.trace import TraceFile
 from xorbench.plan.parse import FUNCTION
 
@@ -58,7 +58,7 @@ class AgainstRequest:
 
 def title(against: Sequence[str], check: CheckRequest) -> str:
     """Two commands, as one would type them."""
-    return f"A: {shlex.join(against)}, B: {check.command}"
+    return f"A: {shown_command(against)}, B: {check.command}"
 
 
 def prepared(request: AgainstRequest) -> dict[str, CommandRun]:
@@ -75,7 +75,7 @@ def plan(request: AgainstRequest, runs: dict[str, CommandRun]) -> list[str]:
     """What will happen, in lines."""
     count = request.check.processes
     turns = "in turn, A B B A …"
-    lines = [f"A: {shlex.join(request.against)}", f"B: {request.check.command}"]
+    lines = [f"A: {shown_command(request.against)}", f"B: {request.check.command}"]
     if request.bits:
         lines.append(f"for the bits: runs each {count} times, {turns}")
     if request.speed:
@@ -125,7 +125,8 @@ class _Runs:
 
     def make(self) -> None:
         """For the bits, closer where they differ, and for the speed."""
-        more = {name: getattr(self.request, name) for name in ("against", *ASKED)}
+        more = {name: getattr(self.request, name) for name in ASKED}
+        more["against"] = shown_words(self.request.against)
         checks.save_request(self.folder, self.request.check, more)
         if self.request.bits:
             self._all(self.bits, "", "")

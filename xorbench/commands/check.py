@@ -1,7 +1,6 @@
 """`check`: is a training of the user's own the same, bit for bit, when it is run again?"""
 
 import os
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,9 +21,12 @@ from xorbench.judge.verdicts import OUTCOME_CODES, Verdict, counted
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import CommandRun, called
 from xorbench.measure.command_run import working_copy as copied
+from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import Ended, read_ended, read_runs
 from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
 from xorbench.observe.folders import new_folder
+from xorbench.observe.redaction import names_here
+from xorbench.observe.sharing import shown_command, shown_words, texts
 from xorbench.observe.trace import TraceFile
 from xorbench.plan.parse import FUNCTION
 
@@ -49,14 +51,15 @@ class CheckRequest:
     max_record: int = 10**9
     timeout_s: float = 3600.0
     with_source: bool = False
+    anonymous: bool = False
     root: Path = Path("results")
     name: str | None = None
     folder: Path | None = None  # the working folder; None for the current one
 
     @property
     def command(self) -> str:
-        """What is run, as one would type it."""
-        return self.target or shlex.join(self.words)
+        """The command as one would type it, without secrets."""
+        return self.target or shown_command(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class CheckOutcome:
     machine: dict[str, Any]
     verdicts: list[Verdict]
     against: AgainstAnswer | None = None
+    anonymous: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -194,7 +198,8 @@ def maker(
         "stop_after": request.steps,
         "with_source": request.with_source,
     }
-    return RunMaker(name, options, folder, fresh, note)
+    names = names_here() if request.anonymous else None
+    return RunMaker(name, options, folder, fresh, note, names)
 
 
 def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
@@ -288,22 +293,41 @@ def has_runs(folder: Path) -> bool:
 
 
 def save_request(folder: Path, request: CheckRequest, more: dict[str, Any] | None = None) -> None:
-    """Write down what is asked for, so that it can be judged again."""
+    """Write down what is asked for, without secrets, so that it can be judged again."""
     saved = {
         "schema_version": SCHEMA_VERSION,
         "kind": "check",
         "command": request.command,
-        "words": list(request.words),
+        "words": shown_words(request.words),
         "steps": request.steps,
+        "anonymous": request.anonymous,
         **(more or {}),
     }
+    _write_saved(folder, saved)
+
+
+def _write_saved(folder: Path, saved: dict[str, Any]) -> None:
+    if saved["anonymous"]:
+        saved = {**texts(saved, names_here().masked), "kind": saved["kind"]}
     write_whole(folder / "check.json", msgspec.json.encode(saved))
+
+
+def make_anonymous(folder: Path) -> None:
+    """Remove names and absolute paths from the files of a check that has been made."""
+    _write_saved(folder, {**read_saved(folder), "anonymous": True})
+    for path in folder.rglob("ended.json"):
+        clean(path.parent, (), os.environ, names_here())
 
 
 def saved_request(saved: dict[str, Any]) -> CheckRequest:
     """What of a request the judgement depends on."""
     words = tuple(saved["words"])
-    return CheckRequest(words, target=None if words else saved["command"], steps=saved["steps"])
+    return CheckRequest(
+        words,
+        target=None if words else saved["command"],
+        steps=saved["steps"],
+        anonymous=saved.get("anonymous", False),
+    )
 
 
 def read_saved(folder: Path) -> dict[str, Any]:

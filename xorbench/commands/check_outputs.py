@@ -9,6 +9,7 @@ from xorbench.commands.check import CheckOutcome
 from xorbench.commands.ci_outputs import Exports
 from xorbench.observe.ended import Ended
 from xorbench.observe.files import write_whole
+from xorbench.observe.sharing import Sharing, sharing_here
 from xorbench.report import check as report
 from xorbench.report import page
 from xorbench.report.check import CheckReport
@@ -23,7 +24,9 @@ class Shown:
     warning: str
 
 
-def write(outcome: CheckOutcome, exports: Exports, *, as_json: bool) -> Shown:
+def write(
+    outcome: CheckOutcome, exports: Exports, *, as_json: bool, anonymous: bool = False
+) -> Shown:
     """Write the report into the folder of the check, and what a CI asked for."""
     checked = CheckReport(
         id=outcome.id,
@@ -36,22 +39,33 @@ def write(outcome: CheckOutcome, exports: Exports, *, as_json: bool) -> Shown:
         machine=outcome.machine,
         again=[f"xorbench check --from {outcome.folder}"],
     )
-    return publish(checked, _result(outcome), exports, as_json=as_json)
+    sharing = sharing_here(anonymous=anonymous or outcome.anonymous)
+    return publish(checked, _result(outcome), exports, sharing, as_json=as_json)
 
 
 def publish(
-    checked: CheckReport, result: dict[str, object], exports: Exports, *, as_json: bool
+    checked: CheckReport,
+    result: dict[str, object],
+    exports: Exports,
+    sharing: Sharing,
+    *,
+    as_json: bool,
 ) -> Shown:
-    """Write result.json, report.md and report.html into its folder, and what a CI asked for."""
-    content = report.content(checked)
-    markdown, folder = report.markdown(checked), Path(checked.folder)
-    verdicts_too = {**result, "verdicts": msgspec.to_builtins(checked.verdicts)}
+    """Write result.json, report.md and report.html into its folder, and what a CI asked for.
+
+    All of these are for sharing. A terminal shows paths in full, unless the check is anonymous.
+    """
+    folder, plain = Path(checked.folder), checked
+    checked = report.changed(checked, sharing)
+    content, markdown = report.content(checked), report.markdown(checked)
+    verdicts_too = {**sharing.value(result), "verdicts": msgspec.to_builtins(checked.verdicts)}
     text = msgspec.json.format(msgspec.json.encode(verdicts_too), indent=2).decode()
     write_whole(folder / "result.json", text.encode())
     write_whole(folder / "report.md", markdown.encode())
     write_whole(folder / "report.html", page.html(content, {}).encode())
     warning = exports.write(checked.verdicts, checked.id, lambda: markdown, lambda: markdown)
-    shown = text if as_json else report.conclusion_text(checked.conclusion)
+    answer = (checked if sharing.anonymous else plain).conclusion
+    shown = text if as_json else report.conclusion_text(answer)
     return Shown(shown, folder / "report.html", warning)
 
 

@@ -1,7 +1,6 @@
 """`diff` of two traces of trainings of the user's own."""
 
 import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from xorbench.judge.check import CheckRuns, Conclusion, RunPair, conclude
 from xorbench.judge.first_difference import DETAIL, compare
 from xorbench.judge.verdicts import OUTCOME_CODES
 from xorbench.observe import trace as traces
+from xorbench.observe.sharing import shown_command
 from xorbench.observe.trace import TraceFile
 from xorbench.plan import kernels
 
@@ -66,7 +66,7 @@ def _ranks(a: TraceFile, b: TraceFile) -> list[str]:
 def _commands(a: TraceFile, b: TraceFile) -> list[str]:
     """The two commands where they are not the same."""
     one, other = (
-        shlex.join(file.head.process.argv) if file.head.process else "" for file in (a, b)
+        shown_command(file.head.process.argv) if file.head.process else "" for file in (a, b)
     )
     return [] if one == other else [f"command: {one} (A), {other} (B)"]
 

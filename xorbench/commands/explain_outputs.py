@@ -6,12 +6,15 @@ from xorbench.commands.check_outputs import Shown, publish, run_row
 from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.explain_command import CureOutcome
 from xorbench.judge.cure import CureSearch, pairs_needed, verdict
+from xorbench.observe.sharing import sharing_here
 from xorbench.report.check import CheckReport, for_programs
 from xorbench.report.content import Section
 from xorbench.report.text import frame_of
 
 
-def write(outcome: CureOutcome, again: str, exports: Exports, *, as_json: bool) -> Shown:
+def write(
+    outcome: CureOutcome, again: str, exports: Exports, *, as_json: bool, anonymous: bool = False
+) -> Shown:
     """Write the report into the folder of the explanation, and what a CI asked for.
 
     `again` is the command that explains it once more.
@@ -28,7 +31,8 @@ def write(outcome: CureOutcome, again: str, exports: Exports, *, as_json: bool) 
         again=[again],
         sections=[_switches(search)] if search.switches else [],
     )
-    return publish(explained, _result(outcome), exports, as_json=as_json)
+    sharing = sharing_here(anonymous=anonymous)
+    return publish(explained, _result(outcome), exports, sharing, as_json=as_json)
 
 
 def _switches(search: CureSearch) -> Section:

@@ -1,6 +1,5 @@
 """`check --resume`: does a training that is killed and resumed equal an uninterrupted one?"""
 
-import shlex
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from xorbench.errors import BadOption
 from xorbench.judge import resume as judge
 from xorbench.judge.check import CheckRuns, Conclusion
 from xorbench.judge.command_runs import (
+    KEEP_RECORDS,
     LONGER,
     cut_short,
     ends,
@@ -40,6 +40,7 @@ from xorbench.judge.verdicts import counted, some
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended
+from xorbench.observe.sharing import shown_command, shown_words
 from xorbench.observe.trace import TraceEnd, TraceFile
 
 # What a training writes besides checkpoints, by the ends and the beginnings of names.
@@ -65,7 +66,7 @@ def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
     return [
         f"runs once to the end: {request.check.command}",
         f"then, for each of {kills}: runs it again, kills it when that many steps are complete, and"
-        f" resumes it: {shlex.join(request.resume)}",
+        f" resumes it: {shown_command(request.resume)}",
         *checks.place_lines(request.check, run),
         *filter(None, [unmet(run.words)]),
     ]
@@ -105,7 +106,7 @@ def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
 
 
 def _title(command: str, resume: tuple[str, ...]) -> str:
-    return f"{command}, resumed by {shlex.join(resume)}"
+    return f"{command}, resumed by {shown_command(resume)}"
 
 
 def _outcome(
@@ -138,7 +139,7 @@ def _run(
         saved: dict[str, list[str]] = {}
 
         def save() -> None:
-            more = {"resume": list(request.resume), "kill_after": list(request.kill_after)}
+            more = {"resume": shown_words(request.resume), "kill_after": list(request.kill_after)}
             checks.save_request(folder, request.check, {**more, "saved": saved})
 
         make = checks.maker("check", request.check, folder, fresh, note).run
@@ -274,6 +275,9 @@ def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion
         return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
     if resumed.how == "ended" and resumed.code != 0:
         return _failed(trial, resumed)
+    for one in (killed, resumed):
+        if one.lost_records:
+            return Conclusion("inconclusive", one.lost_records, hint=KEEP_RECORDS)
     if resumed.how in KILLED:
         said = f"the resumed run {cut_short(resumed)}"
         return Conclusion("inconclusive", said, hint=LONGER)

@@ -1,5 +1,6 @@
 """Makes the runs of a user's command, each in its place, and tells how each has ended."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 from xorbench.errors import BadOption
 from xorbench.judge.command_runs import told
 from xorbench.measure.command_run import CommandRun, execute
+from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import Ended
+from xorbench.observe.redaction import Names
 
 Note = Callable[[str], None]
 
@@ -24,6 +27,7 @@ class RunMaker:
         folder: where their records are written to, below a name for each.
         fresh: makes the folder anew that a run works in.
         note: is called with how each has ended.
+        names: what is removed from the files of a run; None to keep names.
     """
 
     name: str
@@ -31,6 +35,7 @@ class RunMaker:
     folder: Path
     fresh: Callable[[], Path]
     note: Note
+    names: Names | None = None
 
     def run(
         self,
@@ -45,9 +50,11 @@ class RunMaker:
     ) -> Ended:
         """One run, in a fresh folder or in `place`; raises `BadOption` for what is no function."""
         asked = {**self.options, **options}
-        one = execute(
-            of, number, place or self.fresh(), self.folder / name, asked, variables=variables
-        )
+        output, place = self.folder / name, place or self.fresh()
+        try:
+            one = execute(of, number, place, output, asked, variables=variables)
+        finally:
+            clean(output, of.words, {**os.environ, **variables}, self.names)
         require_called(self.name, of, one)
         self.note(f"{said}: {told(one)}")
         return one

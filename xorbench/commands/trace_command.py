@@ -1,5 +1,6 @@
 """`trace` of a training of the user's own: the record alone, of a run as it is without this."""
 
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -13,7 +14,9 @@ from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
 from xorbench.judge.command_runs import cut_short, step_count
 from xorbench.measure.command_run import CommandRun, called, execute
 from xorbench.observe import trace as traces
+from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import KILLED
+from xorbench.observe.redaction import names_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class TraceCommandRequest:
     detail: tuple[int, int] | None = None
     max_record: int = 10**9
     with_source: bool = False
+    anonymous: bool = False
     timeout_s: float = 3600.0
 
 
@@ -53,7 +57,8 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
     with tempfile.TemporaryDirectory(prefix="xorbench-") as folder, terminable():
         ended = execute(run, 1, run.folder, Path(folder) / "run", options, through=True)
         require_called("trace", run, ended)
-        found = ended.traces
+        clean(ended.folder, words, os.environ, names_here() if request.anonymous else None)
+        lost, found = ended.lost_records, ended.traces
         found.sort(key=lambda trace: (-step_count(trace), traces.rank_of(trace)))
         files: list[tuple[Path, int]] = []
         for number, trace in enumerate(found):
@@ -68,6 +73,8 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         return TraceCommandOutcome(files, CHECK_FAILED, f"the command failed: {ended.exit_said}")
     if ended.how in KILLED:
         return TraceCommandOutcome(files, INCONCLUSIVE, f"the command {cut_short(ended)}")
+    if lost:
+        return TraceCommandOutcome(files, INCONCLUSIVE, lost)
     if not any(count for _, count in files):
         return TraceCommandOutcome(files, INCONCLUSIVE, "no step of a training was seen")
     return TraceCommandOutcome(files, PASSED, "")

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from xorbench.judge.check import CheckRuns, Closer, RunPair
@@ -32,6 +31,7 @@ from xorbench.observe.ended import KILLED, LAST_LINES, Ended
 from xorbench.observe.trace import TraceEnd, TraceFile
 
 MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
+KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = "give it longer with --timeout"
 # What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
 CLOSED: Final = (
@@ -161,6 +161,8 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
         if one.how == "ended" and one.code != 0:
             return _command_failed(one, ended)
     for one in ended:
+        if one.lost_records:
+            return ("inconclusive", f"run {one.number}: {one.lost_records}", KEEP_RECORDS)
         if one.how == "timeout" and not one.traces:
             said = f"run {one.number} did not end within {one.wall_s:.0f} s, and made no step"
             return ("inconclusive", said, LONGER)
@@ -248,11 +250,8 @@ def notes_of(ended: list[Ended]) -> list[str]:
 def written_outside(ended: Sequence[Ended]) -> list[str]:
     """The files that the runs wrote outside the working folder, and that are still there."""
     lines = (line for one in ended for line in traces.presence(one.records))
-    outside = dict.fromkeys(line.path for line in lines if line.event == "outside")
-    return [p for p in outside if not p.startswith(_CACHES) and Path(p).is_file()]
-
-
-_CACHES: Final = (str(Path.home() / ".cache"), str(Path.home() / ".triton"))
+    outside = {line.path: line for line in lines if line.event == "outside"}
+    return [path for path, line in outside.items() if traces.is_kept_outside(line)]
 
 
 def told(one: Ended) -> str:

@@ -18,6 +18,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.measure import working_folder
 from xorbench.measure.working_folder import CopyPlan
 from xorbench.observe.ended import Ended, write_ended
+from xorbench.observe.trace import PRESENCE
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
 MOST_SAVED: Final = 1_000  # names of files that are kept of a run
@@ -94,6 +95,7 @@ def execute(
     before = {} if through else working_folder.file_states(place, output.parent.parent)
     records = output / "records"
     records.mkdir(parents=True)
+    (records / PRESENCE).touch(0o600)  # where it is missing later, the program has deleted it
     asked = {
         "command": list(run.words),
         "folder": str(place),

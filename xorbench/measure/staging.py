@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -36,11 +37,20 @@ def staged() -> Path:
     """
     sources = _sources()
     name = hashlib.sha256(b"".join(f"{n}\0".encode() + c + b"\0" for n, c in sources)).hexdigest()
-    for base in (platformdirs.user_cache_path("xorbench"), Path(tempfile.gettempdir())):
+    for base in _bases():
         # a file system without locks raises NotImplementedError, a lock that is stuck an OSError
         with contextlib.suppress(OSError, NotImplementedError):
             return _ensure(base / f"process-{os.getuid()}-{name[:16]}", sources)
     raise BadFile(f"{tempfile.gettempdir()}: cannot write there", "set TMPDIR to a writable folder")
+
+
+def _bases() -> Iterator[Path]:
+    """The user's cache, unless the user has no home, as in some containers; then TMPDIR."""
+    with contextlib.suppress(RuntimeError):
+        cache = platformdirs.user_cache_path("xorbench")
+        if cache.is_absolute():
+            yield cache
+    yield Path(tempfile.gettempdir())
 
 
 def _sources() -> list[tuple[str, bytes]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import itertools
 import os
 import shutil
 import stat
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.errors import BadFile, BadOption, why
+from xorbench.observe.sharing import encodable
 
 MOST_FILES: Final = 100_000  # of a working folder that are looked at for changes
+MOVED: Final = ".xorbench-removed-"  # names of folders that are being removed
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ def planned(
                 raise BadOption(f"{option}: there is no {path!r} in {source}")
     unlinked = {_within(source, path) for path in link}
     size = 0
-    for path, entry in _walked(plan, plan.source, exclude, unlinked, own.resolve()):
+    for path, entry in _sorted(plan, exclude, unlinked, own.resolve()):
         with contextlib.suppress(FileNotFoundError):  # it was removed since
             plan.files[path] = entry.stat(follow_symlinks=False).st_size
             size += plan.files[path]
@@ -82,18 +85,13 @@ def _within(source: Path, path: str) -> str:
     raise BadOption(f"--link: {path!r} is not within {source}", "what lies outside is not copied")
 
 
-def _walked(
-    plan: CopyPlan, folder: Path, exclude: tuple[str, ...], link: set[str], own: Path
+def _sorted(
+    plan: CopyPlan, exclude: tuple[str, ...], link: set[str], own: Path
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Sort what a folder holds into the plan, and give its regular files."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise BadFile(
-            f"{folder}: cannot read: {why(error)}", "leave it out with --exclude"
-        ) from None
-    for entry in entries:
-        path = os.path.relpath(entry.path, plan.source)
+    """Sort the entries of the folder into the plan, and give its regular files."""
+    waiting = _entries("", plan.source)  # the next last; not recursive: folders may nest deeply
+    while waiting:
+        path, entry = waiting.pop()
         if _excluded(path, exclude) or Path(entry.path) == own:
             plan.left_out.append(path)
         elif path in link or _is_environment(entry):
@@ -102,11 +100,37 @@ def _walked(
             _sort_link(plan, path, Path(entry.path))
         elif entry.is_dir():
             plan.folders.append(path)
-            yield from _walked(plan, Path(entry.path), exclude, link, own)
+            waiting += _entries(path, entry.path)
         elif entry.is_file():
             yield path, entry
         else:
             plan.left_out.append(path)  # a socket, a pipe, a device
+
+
+def _entries(path: str, folder: str | Path) -> list[tuple[str, os.DirEntry[str]]]:
+    """The entries of a folder, in reverse, by their paths relative to the whole."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
+    except OSError as error:
+        raise BadFile(
+            f"{folder}: cannot read: {why(error)}", "leave it out with --exclude"
+        ) from None
+    return [(os.path.join(path, entry.name), entry) for entry in entries]  # noqa: PTH118
+
+
+def files_in(folder: Path, without: Path | None = None) -> Iterator[tuple[str, os.stat_result]]:
+    """The regular files below a folder, by their relative paths, however deeply they nest.
+
+    The folder `without` is skipped.
+    """
+    waiting = _entries("", folder)
+    while waiting:
+        path, entry = waiting.pop()
+        with contextlib.suppress(OSError, BadFile):
+            if entry.is_dir(follow_symlinks=False):
+                waiting += _entries(path, entry.path) if Path(entry.path) != without else []
+            elif entry.is_file(follow_symlinks=False):
+                yield path, entry.stat(follow_symlinks=False)
 
 
 def _excluded(path: str, patterns: tuple[str, ...]) -> bool:
@@ -167,14 +191,9 @@ def file_states(folder: Path, without: Path | None = None) -> FileStates:
     Compiled Python, the folder `without`, and the files beyond `MOST_FILES` are skipped.
     """
     states: FileStates = {}
-    for parent, names, files in os.walk(folder):
-        names[:] = [n for n in names if n != "__pycache__" and Path(parent, n) != without]
-        for name in files:
-            path = os.path.join(parent, name)  # noqa: PTH118 - of a hundred thousand files
-            with contextlib.suppress(OSError):
-                status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode):
-                    states[os.path.relpath(path, folder)] = (status.st_size, status.st_mtime_ns)
+    for path, status in files_in(folder, without):
+        if "__pycache__" not in path:
+            states[encodable(path)] = (status.st_size, status.st_mtime_ns)
         if len(states) > MOST_FILES:
             break
     return states
@@ -186,15 +205,40 @@ def saved_between(before: FileStates, after: FileStates) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder as far as it can be, also what its owner may not write to."""
+    """Remove a folder as far as it can be, also what its owner may not write to.
+
+    Folders in it are moved to its top first: however deeply they nest, no path becomes too long.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        with contextlib.suppress(OSError):
+            folder.unlink()
+        return
+    waiting, count = [folder], itertools.count()
+    emptied: list[Path] = []
+    while waiting:
+        inner = waiting.pop()
+        emptied.append(inner)
+        with contextlib.suppress(OSError):
+            inner.chmod(stat.S_IRWXU)
+            targets = (folder / f"{MOVED}{number}" for number in count)
+            waiting += filter(None, map(_unlinked, list(os.scandir(inner)), targets))
+    for inner in reversed(emptied):
+        with contextlib.suppress(OSError):
+            inner.rmdir()
+    with contextlib.suppress(RecursionError):  # a folder that could not be moved
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unlinked(entry: os.DirEntry[str], target: Path) -> Path | None:
+    """Remove an entry; a folder is moved to the target instead, and that returned."""
     with contextlib.suppress(OSError):
-        folder.chmod(stat.S_IRWXU)
-    for parent, names, _ in os.walk(folder):  # parents first; links are not followed
-        for path in (Path(parent, name) for name in names):
-            if not path.is_symlink():
-                with contextlib.suppress(OSError):
-                    path.chmod(stat.S_IRWXU)
-    shutil.rmtree(folder, ignore_errors=True)
+        if not entry.is_dir(follow_symlinks=False):
+            Path(entry.path).unlink()
+            return None
+        Path(entry.path).chmod(stat.S_IRWXU)  # its entry .. changes
+        Path(entry.path).rename(target)
+        return target
+    return None
 
 
 def _largest(plan: CopyPlan) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from xorbench.errors import BadFile
 from xorbench.observe.files import write_whole
-from xorbench.observe.trace import TraceFile, recorded
+from xorbench.observe.trace import PRESENCE, TraceFile, recorded
+from xorbench.recorder.masking import encodable, masked
 
 LAST_LINES: Final = 10
 TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
@@ -39,6 +40,10 @@ class Ended:
     saved: list[str] = field(default_factory=list)
     why: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "left", [encodable(masked(name)) for name in self.left])
+        object.__setattr__(self, "why", encodable(masked(self.why)))
+
     @property
     def records(self) -> Path:
         """The folder of the records."""
@@ -48,6 +53,13 @@ class Ended:
     def traces(self) -> list[TraceFile]:
         """The traces of its processes that have recorded something."""
         return recorded(self.records)
+
+    @property
+    def lost_records(self) -> str:
+        """That the program has deleted its records, in words; empty where it has not."""
+        if (self.records / PRESENCE).exists():
+            return ""
+        return f"the records were deleted during the run: {self.records}"
 
     @property
     def exit_said(self) -> str:
@@ -62,13 +74,13 @@ class Ended:
         return path.read_text() if path.exists() else None
 
     def last_lines(self, most: int = LAST_LINES) -> list[str]:
-        """The end of what the run wrote to standard error, or else to standard output."""
+        """The end of the standard error of the run, or else of its output, without secrets."""
         for name in ("stderr.txt", "stdout.txt"):
             with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))  # there may be gigabytes
                 text = file.read().decode(errors="replace")
                 if lines := [line for line in text.splitlines() if line.strip()]:
-                    return lines[-most:]
+                    return [masked(line) for line in lines[-most:]]
         return []
 
 

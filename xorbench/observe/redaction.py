@@ -5,13 +5,13 @@ lines refer to them. Free text loses the home, the user, the host, absolute path
 """
 
 import getpass
+import os
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 # Under these keys stands structure: nothing in it is touched.
@@ -48,6 +48,7 @@ class Names:
 
     def masked_paths(self, text: str) -> str:
         """The text with `~` for a home; of another absolute path its last part stays."""
+        text = text.replace("file:///", "/")
         for home in self.homes:
             text = re.sub(rf"{_BEGINS}{re.escape(home)}(?![\w.-])", "~", text)
         text = _QUOTED_PATH.sub(r"\g<quote>\g<last>\g<quote>", text)
@@ -65,10 +66,15 @@ class Names:
 @cache
 def names_here() -> Names:
     """What this machine and its user are called."""
-    home, host, users = str(Path("~").expanduser()), socket.gethostname(), []
+    host, homes, users = socket.gethostname(), [os.path.expanduser("~")], []  # noqa: PTH111 - it never raises
     with suppress(OSError, KeyError, ImportError):  # no such user on the system
         users.append(getpass.getuser())
-    return _names([home], users, [host])
+    with suppress(KeyError, ImportError):
+        import pwd
+
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)  # HOME may be another folder
+    users += [match["user"] for match in map(_HOME.search, homes) if match]
+    return _names(homes, users, [host])
 
 
 def names_in(record: Mapping[str, Any]) -> Names:

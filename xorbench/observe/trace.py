@@ -3,6 +3,7 @@
 docs/trace-format.md describes it.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -27,6 +28,7 @@ from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
 SCHEMA_VERSION: Final = 3
+PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
 DIGEST: Final = "words32-splitmix64"
 LineKind = TypeVar("LineKind", bound=Struct)
 
@@ -172,7 +174,11 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
 
 
 class PresenceLine(Struct, frozen=True, kw_only=True):
-    """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder."""
+    """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder.
+
+    `path` is a file that was written outside the working folder; `raw` is it in hex where the
+    name is not UTF-8.
+    """
 
     pid: int
     event: str
@@ -181,6 +187,12 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
     version: str = ""
     why: str = ""
     command: str = ""
+    raw: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The file that was written, also where its name is not UTF-8."""
+        return Path(os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,16 +359,33 @@ def recorded(folder: Path) -> list[TraceFile]:
 def presence(folder: Path) -> list[PresenceLine]:
     """The events of `presence.jsonl`; a line that was cut short is skipped."""
     try:
-        lines = (folder / "presence.jsonl").read_bytes().splitlines()
+        lines = (folder / PRESENCE).read_bytes().splitlines()
     except OSError:
         return []
-    found = []
-    for line in lines:
-        try:
-            found.append(msgspec.json.decode(line, type=PresenceLine))
-        except UNDECODABLE:
-            continue
-    return found
+    return [found for found in map(presence_line, lines) if found is not None]
+
+
+def presence_line(line: bytes) -> PresenceLine | None:
+    """A line of `presence.jsonl`; None for one that was cut short."""
+    try:
+        return msgspec.json.decode(line, type=PresenceLine)
+    except UNDECODABLE:
+        return None
+
+
+def is_kept_outside(line: PresenceLine) -> bool:
+    """Whether a file that was written outside the working folder is there, and not in a cache.
+
+    An anonymous record has only such files, and no absolute paths.
+    """
+    if not line.path.startswith(os.sep):
+        return True
+    home = os.path.expanduser("~")  # noqa: PTH111 - without a home it stays as it is
+    caches = tuple(os.path.join(home, name) for name in (".cache", ".triton"))  # noqa: PTH118
+    try:
+        return not line.path.startswith(caches) and line.file.is_file()
+    except ValueError:
+        return False
 
 
 def _decoded(path: Path, number: int, line: bytes, kind: type[LineKind]) -> LineKind:

@@ -126,7 +126,7 @@ def read_pythons(option: str, text: str) -> tuple[str | None, ...]:
         label, equals, path = item.partition("=")
         if not equals:
             label, path = "", item
-        found = Path(path).expanduser()
+        found = Path(os.path.expanduser(path))  # noqa: PTH111 - it never raises
         # not resolved: a link's own folder is what makes it the Python of its environment
         if not (found.is_file() and os.access(found, os.X_OK)):
             raise BadOption(f"{name}: no interpreter at {path!r}", "for example venv/bin/python")

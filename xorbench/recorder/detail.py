@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from .digest import NotRecorded, dense_parts
 from .identity import bare, parameters_of, storage_of
+from .masking import masked
 from .walk import values
 from .weights import states_of
 
@@ -277,4 +278,4 @@ def _told(name: str, number: int, options: Any) -> str:
         return f"{short}:{number}"
     import linecache
 
-    return f"{short}:{number}: {linecache.getline(name, number).strip()}"
+    return f"{short}:{number}: {masked(linecache.getline(name, number).strip())}"

@@ -14,6 +14,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
+from .masking import encodable, masked, masked_words
 from .options import FOLDER_VARIABLE, read
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def enter() -> None:
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
     atexit.register(presence.exit)  # the first to be registered, so the last to be called
-    presence.tell("python", argv=getattr(sys, "orig_argv", None) or getattr(sys, "argv", []))
+    words = getattr(sys, "orig_argv", None) or getattr(sys, "argv", [])
+    presence.tell("python", argv=[encodable(word) for word in masked_words(words)])
     sys.addaudithook(started(presence))
     options = read()
     root = options.root
@@ -48,7 +50,7 @@ def enter() -> None:
             try:
                 work()
             except Exception as error:
-                presence.tell("failed", why=f"{type(error).__name__}: {error}")
+                presence.failed(error)
 
         after_import(name, shielded)
 
@@ -62,7 +64,7 @@ def enter() -> None:
             if options.notice:
                 switches.notice(presence)
         except Exception as error:
-            presence.tell("failed", why=f"{type(error).__name__}: {error}")
+            presence.failed(error)
 
     if options.switches:
         from . import switches
@@ -96,6 +98,10 @@ class Presence:
         """The process ends."""
         for work in self.at_exit:
             work()
+
+    def failed(self, error: Exception) -> None:
+        """Append the line of an error of the recorder."""
+        self.tell("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
 
     def tell(self, event: str, **facts: Any) -> None:
         """Append one line."""
@@ -180,10 +186,12 @@ def started(presence: Presence) -> Callable[[str, Any], None]:
         try:
             words = arguments[STARTS[event]]
             if isinstance(words, (list, tuple)):
-                words = " ".join(os.path.basename(os.fsdecode(word)) for word in words)
-            text = os.fsdecode(words)
+                names = [os.path.basename(os.fsdecode(word)) for word in words]
+                text = " ".join(masked_words(names))
+            else:
+                text = masked(os.fsdecode(words))
             if PYTHON.search(text):
-                presence.tell("started", command=text[:LONGEST_COMMAND])
+                presence.tell("started", command=encodable(text[:LONGEST_COMMAND]))
         except Exception:
             pass
 
@@ -204,8 +212,14 @@ def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str
             if writes and isinstance(path, (str, bytes, os.PathLike)):
                 real = os.path.realpath(os.fsdecode(path))
                 if not real.startswith((*inside, *UNTOLD)) and "__pycache__" not in real:
-                    presence.tell("outside", path=real)
+                    presence.tell("outside", **_named(real))
         except Exception:
             pass
 
     return hook
+
+
+def _named(path: str) -> dict[str, str]:
+    """A path as a text, and its bytes in hex where they are not UTF-8."""
+    text = encodable(path)
+    return {"path": text} if text == path else {"path": text, "raw": os.fsencode(path).hex()}

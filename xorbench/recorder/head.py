@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .digest import NAME
+from .masking import encodable, masked_words
 from .options import Options
 
 SCHEMA_VERSION = 3
@@ -49,7 +50,7 @@ def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
         "level": options.level,
         "detail": options.detail,
         "process": {
-            "argv": [_relative(word, options.root) for word in getattr(sys, "argv", [])],
+            "argv": [encodable(_relative(word, options.root)) for word in _words()],
             "name": _name(),
             "rank": rank,
             "world_size": world_size,
@@ -93,6 +94,11 @@ def _rank() -> tuple[str | None, int | None]:
     except Exception:  # the launcher's word is what remains
         pass
     return rank, int(size) if rank is not None and size and size.isdecimal() else None
+
+
+def _words() -> list[str]:
+    """The arguments of the program, without secrets."""
+    return masked_words([str(word) for word in getattr(sys, "argv", [])])
 
 
 def _name() -> str | None:

@@ -1,12 +1,13 @@
 """What `check` and `explain` found, as a report."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from xorbench.judge.check import Conclusion
 from xorbench.judge.components import COMPONENTS
 from xorbench.judge.questions import SAME, Answer
 from xorbench.judge.verdicts import Verdict, capitalized
+from xorbench.observe.sharing import Sharing
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown
 
@@ -31,6 +32,16 @@ class CheckReport:
     machine: dict[str, object] = field(default_factory=dict)
     again: Sequence[str] = ()
     sections: Sequence[Section] = ()
+    anonymous: bool = False
+
+
+def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
+    """The report as it is shared: without secrets and absolute paths."""
+    made = sharing.value(replace(checked, sections=()))
+    sections = [
+        replace(one, frame=one.frame.map(sharing.value), csv=None) for one in checked.sections
+    ]
+    return replace(made, sections=sections, anonymous=sharing.anonymous)
 
 
 def content(checked: CheckReport) -> Content:
@@ -44,7 +55,7 @@ def content(checked: CheckReport) -> Content:
     return Content(
         id=checked.id,
         schema_version=SCHEMA_VERSION,
-        anonymous=False,
+        anonymous=checked.anonymous,
         heading=heading,
         sections=[
             Section("answer", "What was found", frame_of(_findings(checked)), terminal=True),

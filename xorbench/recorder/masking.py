@@ -1,0 +1,310 @@
+"""Secrets in commands and texts: which values are masked.
+
+Used inside recorded programs and by the orchestrator, so it needs the standard library only, and
+Python 3.9. A name is secret by its words: `--api-key`, `HF_TOKEN`, `dbPassword`, but not
+`--max-tokens`, `--tokenizer`, `--key-dim`, or `--eos-token`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+MASK = "MASKED"  # a word that no shell quotes, and no format of a report escapes
+SHORTEST = 6  # characters of a value that is also looked for in other texts
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# A name with one of these words is secret, unless it ends with a word of ATTRIBUTES.
+SECRET = _words(
+    "secret secrets password passwords passwd passphrase passcode passkey pwd credential"
+    " credentials cred creds apikey apikeys authkey secretkey privatekey accesskey jwt bearer"
+    " authorization cookie cookies"
+)
+SECRET_ENDS = ("password", "passwd", "passphrase", "secret", "apikey")  # as in PGPASSWORD
+TOKEN = re.compile(
+    r"(access|api|auth|bearer|bot|csrf|gh|github|gitlab|hf|id|oauth|refresh|session|slack|user"
+    r"|wandb)token"
+)
+# A name that ends with one of these words is secret, unless a word of HARMLESS is before it.
+LAST = {
+    "key": _words(
+        "action audio block cache caption checkpoint ckpt class column config d data dataset dict"
+        " dim embed embedding ema feature features field foreign from group hash head heads hot"
+        " id image index input join json key kv label loss map metric model monitor n num obs"
+        " order output params partition per primary prng prompt public query random reward rng"
+        " row shard size sort split state step target text to value video vocab"
+    ),
+    "token": _words(
+        "begin bos blank boundary by class cls end eos first image instance initializer last mask"
+        " max min n new next num pad padding per placeholder prompt query register sep single sos"
+        " space special start stop sub system text think trigger unk unknown video visual word"
+        " audio"
+    ),
+    "auth": _words(""),
+    "oauth": _words(""),
+    "pass": _words(
+        "backward backwards first forward last max min multi n nth num one per second single"
+        " third two"
+    ),
+}
+# A personal access token, of these services alone.
+PAT = _words("ado azure devops gh git github gitlab")
+# Two words one after the other, wherever in a name.
+PAIRS = frozenset(
+    tuple(pair.split("-"))
+    for pair in _words(
+        "access-key access-token account-key api-key api-keys api-token api-tokens auth-key"
+        " auth-token auth-tokens access-tokens bearer-token bot-token client-key deploy-key"
+        " encryption-key gh-token github-token gitlab-token hf-token license-key master-key"
+        " private-key refresh-token secret-key service-key session-key session-token shared-key"
+        " signing-key ssh-key wandb-key"
+    )
+)
+# The value is no secret where the name ends with one of these: --password-file, --api-key-name.
+ATTRIBUTES = _words(
+    "backend column count dim dir dirs enabled env error expiry field file files folder jar len"
+    " length manager max min mode name names num path paths policy prompt provider required size"
+    " store timeout ttl type var variable"
+)
+# A name that begins with one of these is a switch or a count: --no-password, --num-secrets.
+SWITCHES = _words(
+    "allow ask check disable enable has hide ignore is max min n no num require show skip total"
+    " verify with without"
+)
+PLAIN = frozenset(("", "true", "false", "none", "null", "yes", "no", "on", "off", "auto"))
+# Words of a sentence behind the name of an option, which are no value.
+SENTENCE = _words(
+    "and argument arguments are be by can cannot could does for from has if in is it must needs not"
+    " of on option options or requires should that the to was were when which will with"
+)
+# Also secret in the query of an address: ?sig=…
+QUERY = _words("sig signature x-amz-signature x-amz-credential x-goog-signature")
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NAME = r"[A-Za-z_][\w.-]{0,80}"
+_OPTION_WORD = re.compile(rf"--?({_NAME})")
+_PAIR_WORD = re.compile(rf"((?:-[A-Za-z]|-{{1,2}}|\+{{1,2}})?({_NAME})=)(.*)", re.DOTALL)
+# What stands before a value in a text.
+_OPTION = re.compile(rf"(?<![\w.-])--?(?P<name>{_NAME})\s+(?!-)")
+_PAIR = re.compile(rf"(?<![\w.])(?:-[A-Za-z])?(?P<dashes>-{{0,2}})(?P<name>{_NAME})\s?=\s?")
+_QUERY = re.compile(rf"[?&](?P<name>{_NAME})=")
+_FIELD = re.compile(
+    rf"(?<![\w./])(?P<quote>[\"']?)(?P<name>{_NAME})(?P=quote)\s*:(?:\s+|(?<=[\"']:)|(?<=[\"'] :))"
+)
+_VALUE = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s\"'`<>]+")
+_QUERY_VALUE = re.compile(r"[^\s\"'`<>&#;,]+")
+_HEADER = re.compile(
+    r"(\b(?:proxy-)?authorization[\"']?\s*[:=]\s*[\"']?)"
+    r"(?:(?:bearer|basic|digest|token|apikey) +)?([^\s\"',]+)",
+    re.IGNORECASE,
+)
+# Who logs in, in an address: of some schemes a name alone is one, such as git's.
+_LOGIN = re.compile(
+    r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/:@\"'`<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'`<>]*@"
+    r"|(\b(?:https?|ftps?|git\+https?)://)[^\s/:@\"'`<>]+@"
+)
+_SHAPES = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?<!-)sk-(?!learn)(?:(?=[\w-]*[\dA-Z])[\w-]{8,}|[a-z]{16,})"  # OpenAI, Anthropic and the like
+    r"|[prs]k_(?:live|test)_\w{8,}|whsec_\w{16,}"  # Stripe
+    r"|gh[opsur]_\w{10,}|github_pat_\w{10,}|glpat-[\w-]{10,}"
+    r"|hf_(?:[A-Za-z0-9]{30,}|(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16,})"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"  # AWS
+    r"|xox[abeoprs]-[\w-]{8,}|xapp-[\w-]{8,}"  # Slack
+    r"|AIza[\w-]{30,}|ya29\.[\w-]{20,}"  # Google
+    r"|nvapi-[\w-]{16,}|r8_\w{30,}|gsk_\w{20,}|npm_\w{30,}|pypi-[\w-]{40,}|dop_v1_\w{32,}"
+    r"|eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?"  # a JSON Web Token
+    r"|\d{8,10}:[\w-]{33,}"  # Telegram
+    r")"
+)
+_BEARER = re.compile(r"\b([Bb]earer\s+)(?!auth|token|MASKED)([\w.~+/=-]{6,})")
+_WEBHOOK = re.compile(
+    r"(\bhooks\.slack\.com/services/|\bdiscord(?:app)?\.com/api/webhooks/)([\w/-]+)"
+)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of an option or a variable of this name is to be masked."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if name == "PWD":  # the working folder
+        return False
+    if not words or words[-1] in ATTRIBUTES or (len(words) > 1 and words[0] in SWITCHES):
+        return False
+    if any(w in SECRET or w.endswith(SECRET_ENDS) or TOKEN.fullmatch(w) for w in words):
+        return True
+    if words[-2:] == ["key", "id"]:
+        return words[-3:-2] in (["access"], ["api"], ["secret"])
+    return _ends_secret(words) or any(pair in PAIRS for pair in zip(words, words[1:]))  # noqa: B905, RUF007 - Python 3.9
+
+
+def _ends_secret(words: list[str]) -> bool:
+    last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if last == "pat":
+        return before in PAT
+    harmless = LAST.get(last)
+    return harmless is not None and before not in harmless
+
+
+def masked_words(words: Sequence[str]) -> list[str]:
+    """The words of a command, the values of secret options and variables masked."""
+    return [word for word, _ in _split(words)]
+
+
+def secret_values(words: Sequence[str], variables: Mapping[str, str]) -> list[str]:
+    """The values that are secret in a command and its variables, the longest first.
+
+    Short ones are left out: they may be a part of any text.
+    """
+    found = {value for _, values in _split(words) for value in values}
+    found |= {value for name, value in variables.items() if is_secret(name)}
+    kept = [value for value in found if len(value) >= SHORTEST and not _is_plain(value)]
+    return sorted(kept, key=lambda value: (-len(value), value))
+
+
+def _split(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each word as it is shown, and the secrets in it."""
+    expected = False  # whether the word before is an option whose value is secret
+    for word in words:
+        option = _OPTION_WORD.fullmatch(word)
+        if expected and option is None and not _is_plain(word):
+            expected = False
+            yield MASK, [word]
+            continue
+        expected = option is not None and is_secret(option.group(1))
+        pair = _PAIR_WORD.fullmatch(word)
+        if pair is None or not is_secret(pair.group(2)):
+            values: list[str] = []
+            yield masked(word, values), values
+        elif _is_plain(pair.group(3)):
+            yield word, []
+        else:
+            yield pair.group(1) + MASK, [pair.group(3)]
+
+
+def masked(text: str, values: list[str] | None = None) -> str:
+    """A text without secrets: values of secret names, logins in addresses, well-known shapes.
+
+    What is masked is added to `values`; of an address the password.
+    """
+    values = [] if values is None else values
+
+    def address(match: re.Match[str]) -> str:
+        scheme = match.group(1) or match.group(2)
+        login = match.group()[len(scheme) : -1]
+        values.append(login.partition(":")[2] or login)
+        return f"{scheme}{MASK}@"
+
+    def behind(match: re.Match[str]) -> str:
+        values.append(match.group(2))
+        return f"{match.group(1)}{MASK}"
+
+    def whole(match: re.Match[str]) -> str:
+        values.append(match.group())
+        return MASK
+
+    text = _PRIVATE_KEY.sub(whole, text)
+    text = _LOGIN.sub(address, text)
+    text = _HEADER.sub(behind, text)
+    text = _BEARER.sub(behind, text)
+    text = _WEBHOOK.sub(behind, text)
+    text = _SHAPES.sub(whole, text)
+    for start, value, hides in _NAMED:
+        text = _masked_behind(text, start, value, hides, values)
+    return text
+
+
+def _masked_behind(
+    text: str,
+    start: re.Pattern[str],
+    value: re.Pattern[str],
+    hides: Callable[[re.Match[str], str], bool],
+    values: list[str],
+) -> str:
+    """The text with the value masked that is behind each match of `start` which hides it."""
+    parts, at = [], 0
+    while (before := start.search(text, at)) is not None:
+        parts.append(text[at : before.end()])
+        at = before.end()
+        name = before.group("name")
+        may_hide = is_secret(name) or name.lower() in QUERY
+        behind = value.match(text, at) if may_hide else None
+        if behind is None:
+            continue
+        found = behind.group()
+        if found[0] in "\"'":
+            quote, bare = found[0], found[1:-1]
+        else:
+            quote, bare = "", found.rstrip(",;:.)]}")
+        if not _is_plain(bare) and hides(before, bare):
+            parts.append(f"{quote}{MASK}{quote}")
+            values.append(bare)
+            at += len(bare) + 2 * len(quote)
+    return "".join([*parts, text[at:]])
+
+
+def _hides_option(before: re.Match[str], value: str) -> bool:
+    return is_secret(before.group("name")) and value.lower() not in SENTENCE
+
+
+def _hides_query(before: re.Match[str], _value: str) -> bool:
+    return is_secret(before.group("name")) or before.group("name").lower() in QUERY
+
+
+def _hides_pair(before: re.Match[str], value: str) -> bool:
+    name = before.group("name")
+    if name.lower() == "key" and not before.group("dashes"):
+        return _is_random(value)  # not in sorted(names, key=len)
+    return is_secret(name)
+
+
+def _hides_field(before: re.Match[str], value: str) -> bool:
+    name = before.group("name")
+    if name.lower() in LAST:
+        return _is_random(value)
+    return is_secret(name) and value.lower() not in SENTENCE
+
+
+_NAMED: tuple[tuple[Any, Any, Callable[[Any, str], bool]], ...] = (
+    (_OPTION, _VALUE, _hides_option),
+    (_QUERY, _QUERY_VALUE, _hides_query),
+    (_PAIR, _VALUE, _hides_pair),
+    (_FIELD, _VALUE, _hides_field),
+)
+
+
+def _is_plain(value: str) -> bool:
+    """Whether it is no secret: a truth value, a variable's name, or masked already."""
+    return value.lower() in PLAIN or value.startswith(("$", MASK))
+
+
+def _is_random(value: str) -> bool:
+    return len(value) >= 16 and any(c.isdigit() for c in value)
+
+
+def without_values(text: str, values: Sequence[str]) -> str:
+    """A text with each of these values masked, where it is not a part of a longer word."""
+    for value in values:
+        if value in text:
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
+    return text
+
+
+def encodable(text: str) -> str:
+    r"""A text that UTF-8 can hold: a byte of a name or an argument that is not text as `\xff`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", lambda match: _byte(ord(match.group())), text)
+    return text
+
+
+def _byte(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
