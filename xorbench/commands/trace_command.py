@@ -1,7 +1,6 @@
 """`trace` of a training of the user's own: the record alone, of a run as it is without this."""
 
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from xorbench.commands.run_maker import require_called
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
 from xorbench.judge.command_runs import cut_short, step_count
 from xorbench.measure.command_run import CommandRun, called, execute
+from xorbench.measure.temporary_folder import temporary_folder
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED
 
@@ -50,8 +50,8 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         "max_bytes": request.max_record,
         "with_source": request.with_source,
     }
-    with tempfile.TemporaryDirectory(prefix="xorbench-") as folder, terminable():
-        ended = execute(run, 1, run.folder, Path(folder) / "run", options, through=True)
+    with terminable(), temporary_folder() as folder:
+        ended = execute(run, 1, run.folder, folder / "run", options, through=True)
         require_called("trace", run, ended)
         found = ended.traces
         found.sort(key=lambda trace: (-step_count(trace), traces.rank_of(trace)))

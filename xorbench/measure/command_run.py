@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, Final
 import xorbench
 from xorbench.errors import BadFile, BadOption
 from xorbench.measure import working_folder
+from xorbench.measure.process_tree import kill_all, marked
+from xorbench.measure.temporary_folder import read_owner, temporary_folder
 from xorbench.measure.working_folder import CopyPlan
 from xorbench.observe.ended import Ended, write_ended
 
@@ -52,9 +53,8 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
     if run.copy is None:
         yield lambda: run.folder
         return
-    base = Path(tempfile.mkdtemp(prefix="xorbench-"))
-    free = shutil.disk_usage(base).free
-    try:
+    with temporary_folder() as base:
+        free = shutil.disk_usage(base).free
         if free < run.copy.size_bytes:
             raise BadOption(
                 f"TMPDIR: {base.parent} has {free // 2**20} MiB free, a copy of {run.folder} needs"
@@ -69,8 +69,6 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
             return target
 
         yield fresh
-    finally:
-        working_folder.remove(base)
 
 
 def execute(
@@ -98,6 +96,7 @@ def execute(
         "records": str(records),
         "stdout": os.dup(1) if through else str(output / "stdout.txt"),
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
+        "temporary": [str(p) for p in (place.parent, output.parent) if read_owner(p) is not None],
         "timeout_s": run.timeout_s,
         "stops": options.get("stop_after") is not None,
     }
@@ -114,6 +113,7 @@ def execute(
         code=answer["code"],
         wall_s=answer.get("wall_s", 0.0),
         left=answer.get("left", []),
+        left_pids=answer.get("left_pids", []),
         why=answer.get("why", ""),
     )
     write_ended(ended)
@@ -152,11 +152,13 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
             supervisor.stdin.flush()
         line = supervisor.stdout.readline()
         if not line:
+            kill_all(lambda: marked(asked["records"]))  # the watchdog may have died as well
             raise BadFile("the supervisor of the run died", "run it again")
         answer: dict[str, Any] = json.loads(line)
         return answer
     finally:
         with contextlib.suppress(OSError):
+            os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
             supervisor.stdin.close()
         supervisor.wait()
         supervisor.stdout.close()

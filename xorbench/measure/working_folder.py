@@ -157,6 +157,9 @@ def copy(plan: CopyPlan, target: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Remove a folder as far as it can be, also what its owner may not write to."""
+    if folder.is_symlink():  # a program has put a link in its place
+        folder.unlink(missing_ok=True)
+        return
     with contextlib.suppress(OSError):
         folder.chmod(stat.S_IRWXU)
     for parent, names, _ in os.walk(folder):  # parents first; links are not followed

@@ -27,6 +27,7 @@ class Ended:
             its `timeout`, or `abandoned` with the program that watched it.
         code: the exit code, negative for a signal; None where it did not end by itself.
         left: the commands of processes that outlived it, and were killed.
+        left_pids: the process ids of these.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Ended:
     code: int | None
     wall_s: float
     left: list[str] = field(default_factory=list)
+    left_pids: list[int] = field(default_factory=list)
     why: str = ""
 
     @property
@@ -70,7 +72,7 @@ class Ended:
         return []
 
 
-_KEPT: Final = ("number", "how", "code", "wall_s", "left", "why")
+_KEPT: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "why")
 
 
 def write_ended(ended: Ended) -> None:
