@@ -1,5 +1,7 @@
 """Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal in the middle of a command."""
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -58,4 +60,19 @@ def _is_free(number: signal.Signals, handler: object) -> bool:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    _leave_closed_terminal()
     raise KeyboardInterrupt
+
+
+def _leave_closed_terminal() -> None:
+    """Let standard streams lead nowhere where their terminal is closed: writing to it fails."""
+    import termios
+
+    for descriptor in (0, 1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, descriptor)
+                os.close(null)

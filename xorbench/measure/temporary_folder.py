@@ -31,7 +31,7 @@ def temporary_folder() -> Iterator[Path]:
     remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        (folder / OWNER).write_text(json.dumps(_this_process()))
+        (folder / OWNER).write_text(json.dumps(this_process()))
         yield folder
     finally:
         remove_folder(folder)
@@ -71,12 +71,12 @@ def read_owner(folder: Path) -> dict[str, Any] | None:
         owner = json.loads((folder / OWNER).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return owner if isinstance(owner, dict) and owner.keys() == _this_process().keys() else None
+    return owner if isinstance(owner, dict) and owner.keys() == this_process().keys() else None
 
 
 def is_dead(owner: dict[str, Any]) -> bool:
     """Whether the owner is certainly dead; a process of another machine is never."""
-    here = _this_process()
+    here = this_process()
     if not isinstance(owner["pid"], int) or not owner["started"]:
         return False
     if owner["machine"] != here["machine"]:
@@ -113,7 +113,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
     """This process as an owner: `started` is None where the system does not give it."""
     state = state_of(os.getpid())
     return {
