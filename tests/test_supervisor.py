@@ -348,6 +348,9 @@ def test_a_closed_terminal_ends_every_process(
     os.close(other)
     os.close(main)
     program = processes["program"]
+    for _ in range(5):  # the shell sends it as well
+        program.send_signal(signal.SIGHUP)
+        time.sleep(0.02)
     assert program.wait(DEADLINE_S) == 130
     assert not alive(pids)
     assert not copies(temporary)

@@ -60,8 +60,15 @@ def _is_free(number: signal.Signals, handler: object) -> bool:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in HANDLED:  # a closing terminal sends several, and one could stop the cleaning up
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, _pass)
     _leave_closed_terminal()
     raise KeyboardInterrupt
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    """Ignore a signal; what is started meanwhile does not inherit this."""
 
 
 def _leave_closed_terminal() -> None:

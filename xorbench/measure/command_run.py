@@ -152,7 +152,6 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
             supervisor.stdin.flush()
         line = supervisor.stdout.readline()
         if not line:
-            kill_all(lambda: marked(asked["records"]))  # the watchdog may have died as well
             raise BadFile("the supervisor of the run died", "run it again")
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -160,7 +159,8 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(OSError):
             os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
             supervisor.stdin.close()
-        supervisor.wait()
+        if supervisor.wait():
+            kill_all(lambda: marked(asked["records"]))  # the watchdog may have died as well
         supervisor.stdout.close()
 
 
