@@ -105,7 +105,7 @@ class Command:
         os.set_inheritable(held, True)
         bare = ["-E", "-S"] if sys.platform == "linux" else ["-E"]  # it needs no packages there
         self._watchdog = subprocess.Popen(
-            [sys.executable, *bare, "-m", watchdog.__name__],
+            [sys.executable, *bare, watchdog.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -118,8 +118,7 @@ class Command:
     def start(self, asked: dict[str, Any]) -> None:
         """Start the command; raises `OSError`."""
         assert self._watchdog.stdin
-        with contextlib.suppress(BrokenPipeError):
-            _write_all(self._watchdog.stdin.fileno(), json.dumps(asked).encode() + b"\n")
+        watchdog.send(self._watchdog.stdin.fileno(), asked)
         reply = self._reply()
         if "why" in reply:
             raise OSError(reply["errno"], reply["why"])
@@ -162,17 +161,11 @@ class Command:
         self._watchdog.wait()
 
     def _reply(self) -> dict[str, Any]:
-        """The next line of the watchdog; empty where it has died."""
+        """The next message of the watchdog; empty where it has died."""
         assert self._watchdog.stdout
-        line = self._watchdog.stdout.readline()
-        self._watched = line.endswith(b"\n")
-        reply: dict[str, Any] = json.loads(line) if self._watched else {}
+        reply = watchdog.receive(self._watchdog.stdout.fileno())
+        self._watched = bool(reply)
         return reply
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
 
 
 def _wait(command: Command, lifeline: Lifeline, records: Path | None, deadline: float) -> str:

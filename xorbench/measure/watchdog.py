@@ -1,35 +1,33 @@
 """Starts a command for the supervisor, and kills every process of it if the supervisor dies.
 
-It reads one JSON line from standard input, which stays open as a lifeline. On standard output it
-reports the command's process id, or why it cannot be started, and later its exit code, one JSON
-line each. It stands between the supervisor and the command, in a session of its own. On Linux it
-adopts the orphans of the command, and the supervisor adopts them if this process dies. So either
-of the two finds every process by descent.
+It reads one request from standard input, which stays open as a lifeline. On standard output it
+reports the command's process id, or why it cannot be started, and later its exit code. It stands
+between the supervisor and the command, in a session of its own. On Linux it adopts the orphans of
+the command, and the supervisor adopts them if this process dies. So either of the two finds every
+process by descent.
 
-It starts while the supervisor imports, and imports only the standard library.
+The start of the command waits for this program. So it runs as a file, without `site`, and imports
+what it needs for the start first and the rest after it.
 """
 
-import contextlib
-import json
+from __future__ import annotations
+
+import marshal
 import os
 import select
 import signal
 import subprocess
-from pathlib import Path
-from typing import Any, Final
+import sys
 
-from xorbench.measure.process_tree import (
-    MARK,
-    ProcessState,
-    adopt_orphans,
-    descendants,
-    kill_all,
-    marked,
-    reap,
-)
+TYPE_CHECKING = False  # `typing` takes a third of the start
+if TYPE_CHECKING:
+    from typing import Any
 
-REQUEST: Final = 0
-REPLIES: Final = 1
+    from xorbench.measure.process_tree import ProcessState
+
+REQUEST = 0
+REPLIES = 1
+LENGTH = 4  # bytes of the length before each message
 
 
 def main() -> None:
@@ -38,17 +36,19 @@ def main() -> None:
         # a signal that is ignored instead would be ignored by the command as well
         signal.signal(number, lambda _number, _frame: None)
     woken = _woken_by_children()
-    adopt_orphans()
-    asked = _line()
-    if asked is None:
+    asked = receive(REQUEST)
+    if not asked:
         return
     try:
         child = start(asked)
     except OSError as error:
-        _reply(errno=error.errno, why=str(error.strerror or error))
+        send(REPLIES, {"errno": error.errno, "why": str(error.strerror or error)})
         os.read(REQUEST, 1)
         return
-    _reply(pid=child.pid)
+    send(REPLIES, {"pid": child.pid})
+    from xorbench.measure.process_tree import MARK, adopt_orphans
+
+    adopt_orphans()
     if _watch(child.pid, woken):
         return
     _end_processes(child.pid, asked["environment"].get(MARK))
@@ -69,8 +69,39 @@ def start(asked: dict[str, Any]) -> subprocess.Popen[bytes]:
         )
 
 
+def send(descriptor: int, message: dict[str, Any]) -> None:
+    """Write a message; one that nobody reads is dropped."""
+    data = marshal.dumps(message)
+    data = len(data).to_bytes(LENGTH, "big") + data
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        pass
+
+
+def receive(descriptor: int) -> dict[str, Any]:
+    """The next message; empty where the other end is closed."""
+    data = _exactly(descriptor, LENGTH)
+    message: dict[str, Any] = {}
+    if len(data) == LENGTH:
+        length = int.from_bytes(data, "big")
+        data = _exactly(descriptor, length)
+        message = marshal.loads(data) if len(data) == length else {}
+    return message
+
+
+def _exactly(descriptor: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (more := os.read(descriptor, count - len(data))):
+        data += more
+    return data
+
+
 def remove_stale_folders(asked: dict[str, Any], wait_s: float = 0.0) -> None:
     """Remove the run's temporary folders if their owner is dead, or dies within these seconds."""
+    from pathlib import Path
+
     from xorbench.measure.temporary_folder import remove_if_stale
 
     for folder in asked.get("temporary", []):
@@ -79,6 +110,7 @@ def remove_stale_folders(asked: dict[str, Any], wait_s: float = 0.0) -> None:
 
 def _end_processes(session: int, mark: str | None) -> None:
     """Kill every process of the command: below this one, in its session, or marked."""
+    from xorbench.measure.process_tree import descendants, kill_all, marked, reap
 
     def find() -> list[ProcessState]:
         found = descendants(os.getpid(), session)
@@ -100,32 +132,19 @@ def _woken_by_children() -> int:
 
 def _watch(child: int, woken: int) -> bool:
     """Report the end of the command; the answer is whether the supervisor has ended the run."""
+    from xorbench.measure.process_tree import reap
+
     while True:
         ready = select.select([REQUEST, woken], [], [])[0]
         if woken in ready:
             os.read(woken, 4096)
             code = reap(child)
             if code is not None:
-                _reply(code=code)
+                send(REPLIES, {"code": code})
         if REQUEST in ready:
             return bool(os.read(REQUEST, 1))
 
 
-def _line() -> dict[str, Any] | None:
-    data = b""
-    while not data.endswith(b"\n"):
-        read = os.read(REQUEST, 1 << 20)
-        if not read:
-            return None
-        data += read
-    asked: dict[str, Any] = json.loads(data)
-    return asked
-
-
-def _reply(**values: Any) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        os.write(REPLIES, json.dumps(values).encode() + b"\n")
-
-
 if __name__ == "__main__":
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
     main()
