@@ -15,6 +15,7 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
+from xorbench.commands.interrupt import handle_signals
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
 
 # Each command, and the module of this package that holds it under that module's own name.
@@ -94,6 +95,12 @@ def cli() -> None:
     Exit codes: 0 passed, 1 a check failed, 2 bad input, 3 inconclusive, 4 a required device is
     missing, 130 interrupted. Any command takes --debug.
     """
+
+
+def program() -> NoReturn:
+    """Run the command line in a process of its own, which handles signals until it ends."""
+    handle_signals()
+    main()
 
 
 def main() -> NoReturn:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from xorbench.commands.progress import Bar, Lines, Quiet  # rich takes a tenth of a second
@@ -41,15 +41,23 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in HANDLED}
-    ours = [number for number, handler in before.items() if _is_free(number, handler)]
-    for number in ours:
-        signal.signal(number, _interrupt)
+    before = handle_signals()
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            # inside another block, one signal is enough for both
+            if (handler, signal.getsignal(number)) != (_interrupt, _pass):
+                signal.signal(number, handler)
+
+
+def handle_signals() -> dict[signal.Signals, Any]:
+    """Handle SIGTERM and SIGHUP like Ctrl-C from now on; the earlier handlers of those it took."""
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    free = {number: handler for number, handler in before.items() if _is_free(number, handler)}
+    for number in free:
+        signal.signal(number, _interrupt)
+    return free
 
 
 def _is_free(number: signal.Signals, handler: object) -> bool:

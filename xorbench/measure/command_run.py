@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from xorbench.measure.working_folder import CopyPlan
 from xorbench.observe.ended import Ended, write_ended
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
+LOOKS: Final = 3  # for the processes of a run whose supervisor has died
+LOOK_S: Final = 0.1  # between two of them
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
 
@@ -160,8 +163,15 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
             os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
             supervisor.stdin.close()
         if supervisor.wait():
-            kill_all(lambda: marked(asked["records"]))  # the watchdog may have died as well
+            _kill_marked(asked["records"])  # the watchdog may have died as well
         supervisor.stdout.close()
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill the processes of a run, also one that was about to get its environment."""
+    for _ in range(LOOKS):
+        kill_all(lambda: marked(mark))
+        time.sleep(LOOK_S)
 
 
 def called(target: str) -> tuple[str, ...]:

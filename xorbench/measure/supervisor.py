@@ -44,7 +44,7 @@ def main() -> None:
         # a signal that is ignored instead would be ignored by the command as well
         signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
     adopt_orphans()
-    command = Command()
+    command = WatchedCommand()
     asked = json.loads(sys.stdin.buffer.readline())
     answer = json.dumps(supervise(asked, command)) + "\n"
     with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
@@ -52,7 +52,7 @@ def main() -> None:
     command.close()
 
 
-def supervise(asked: dict[str, Any], command: "Command") -> dict[str, Any]:
+def supervise(asked: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
     """Run the command to its end, its stop, its time-out, or the end of the lifeline."""
     began = time.monotonic()
     try:
@@ -94,7 +94,7 @@ class Lifeline:
         return True
 
 
-class Command:
+class WatchedCommand:
     """The command: started by the watchdog, or by this process where the watchdog has died."""
 
     def __init__(self) -> None:
@@ -168,7 +168,9 @@ class Command:
         return reply
 
 
-def _wait(command: Command, lifeline: Lifeline, records: Path | None, deadline: float) -> str:
+def _wait(
+    command: WatchedCommand, lifeline: Lifeline, records: Path | None, deadline: float
+) -> str:
     """How it ended: by itself, stopped after its steps, out of time, or with the lifeline.
 
     `records` is the folder in which ranks say that they have stopped; None where none will.
@@ -200,7 +202,7 @@ def _stopped(records: Path) -> tuple[int, int]:
     return len(marks), ranks
 
 
-def _outlasting(command: Command, lifeline: Lifeline) -> list[ProcessState]:
+def _outlasting(command: WatchedCommand, lifeline: Lifeline) -> list[ProcessState]:
     """The processes that are alive some seconds after the command has ended."""
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
