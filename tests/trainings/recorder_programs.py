@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 importlib.util.find_spec("torch")
@@ -550,7 +551,7 @@ def fault_write() -> None:
 
 def fault_open() -> None:
     """The file of the record cannot be opened."""
-    _fails(recorder("sink"), "_opened")
+    _fails(recorder("sink").RecordFile, "_open")
 
 
 def no_fault() -> None:
@@ -567,6 +568,135 @@ def file_size_limit() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
     steps(model, optimizer, 20)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def closes_descriptors() -> None:
+    """A daemon closes every descriptor, then its own files get the numbers; none may grow."""
+    model = net()
+    optimizer = sgd(model)
+    steps(model, optimizer, 2)
+    for step in range(2, 6):
+        if step in (2, 4):
+            os.closerange(3, 4096)
+            own = [os.open(f"own{step}-{n}.bin", os.O_RDWR | os.O_CREAT) for n in range(8)]
+            for number in (200, 900):  # where the recorder's may have been
+                os.dup2(own[0], number)
+            for descriptor in own:
+                os.write(descriptor, b"x" * 70_000)
+        steps(model, optimizer, 1, step)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))  # a write of the record fails
+    steps(model, optimizer, 20, 6)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    print(json.dumps([Path(f"own{s}-{n}.bin").stat().st_size for s in (2, 4) for n in range(8)]))
+
+
+def record_replaced() -> None:
+    """The program moves a file of its own over that of the record."""
+    model = net()
+    optimizer = sgd(model)
+    steps(model, optimizer, 1)
+    (record,) = Path("records").glob(f"*-{os.getpid()}.jsonl")
+    Path("mine.bin").write_bytes(b"x" * 100)
+    Path("mine.bin").rename(record)
+    steps(model, optimizer, 2, 1)
+    print(record.stat().st_size)
+    record.unlink()
+
+
+def parallel_threads() -> None:
+    """The main thread trains, and waits for a second one that trains 3 steps."""
+    model, other = net(), net()
+    optimizer = sgd(model)
+    steps(model, optimizer, 2)
+    thread = threading.Thread(target=steps, args=(other, sgd(other), 3))
+    thread.start()
+    thread.join()
+    steps(model, optimizer, 1)
+
+
+def hooks_cleared() -> None:
+    """The program clears PyTorch's hooks of all modules, and goes on."""
+    model = net()
+    optimizer = sgd(model)
+    steps(model, optimizer, 2)
+    nn.modules.module._global_forward_pre_hooks.clear()
+    steps(model, optimizer, 2)
+
+
+def early_model() -> None:
+    """A model that is trained for 2 steps, changes after 40 steps of another, and is gone."""
+    torch.manual_seed(1)
+    early, late = net(), net()
+    steps(early, torch.optim.Adam(early.parameters()), 2)
+    steps(late, sgd(late), 40)
+    early[0].weight.data.fill_(7.0)
+    early[1].running_mean.fill_(8.0)
+
+
+def state_changed() -> None:
+    """The state of the optimizer changes after the last step."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    steps(model, optimizer)
+    optimizer.state[model[0].weight]["exp_avg"].fill_(7.0)
+    torch.save(optimizer.state[model[0].weight], "state_changed.pt")
+
+
+def unused_parts() -> None:
+    """An average, a tensor that is updated by hand, and an evaluation after the last step."""
+    model = net()
+    average = torch.optim.swa_utils.AveragedModel(model)
+    scale = torch.ones(1, requires_grad=True)
+    optimizer = sgd(model)
+    model.eval()(data(0))
+    model.train()
+    for step in range(3):
+        optimizer.zero_grad()
+        (scale * model(data(step))).square().mean().backward()
+        optimizer.step()
+        average.update_parameters(model)
+        with torch.no_grad():
+            scale -= 0.1 * scale.grad
+        scale.grad = None
+    for _ in range(2):
+        model.eval()(data(0))
+
+
+def multiprocessing_fork() -> None:
+    """A process that `multiprocessing` forks trains; it ends by os._exit."""
+    import multiprocessing
+
+    model = net()
+    steps(model, sgd(model), 1)
+    child = multiprocessing.get_context("fork").Process(target=steps, args=(model, sgd(model)))
+    child.start()
+    child.join()
+
+
+def handler_raises() -> None:
+    """A handler of a signal raises while the recorder works; the program catches that."""
+    model = net()
+    optimizer = sgd(model)
+    steps(model, optimizer, 1)
+
+    def handler(*_: Any) -> None:
+        raise TimeoutError("the program's own")
+
+    signal.signal(signal.SIGUSR1, handler)
+    listen = recorder("listen")
+    began = listen.Listener.begin
+
+    def interrupted(self: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        began(self)
+
+    listen.Listener.begin = interrupted
+    try:
+        steps(model, optimizer, 1, 1)
+    except TimeoutError:
+        print("caught")
+    listen.Listener.begin = began
 
 
 def long() -> None:

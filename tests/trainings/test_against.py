@@ -17,7 +17,7 @@ from xorbench.judge.against import SideRuns, StepSpeed, against, bits, compared_
 from xorbench.judge.check import CheckRuns, RunPair
 from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
 from xorbench.judge.step_time import ClockedRun, clocked, periods, step_speed
-from xorbench.observe.trace import TraceEvent, TraceFile, TraceHead, TraceStep
+from xorbench.observe.trace import TraceEnd, TraceEvent, TraceFile, TraceHead, TraceStep
 
 LIMIT_S = 240.0
 OLD = """
@@ -187,7 +187,8 @@ def diverging(step: int | None, b: str, a: str = "run 1") -> CheckRuns:
     """Runs of which one pair diverges at a step, or is the same."""
     event = TraceEvent("parameter", "o0.g0.p0", "x")
     first = None if step is None else FirstDifference(step, "digest", event, event)
-    coverage = Coverage(steps=9, parameters={"o0.g0.p0"}, ended=True)
+    end = TraceEnd(end=True, steps=9, complete=True)
+    coverage = Coverage(steps=9, parameters={"o0.g0.p0"}, ends=(end, end))
     return CheckRuns(runs=2, pairs=[RunPair("python", Compared(coverage, first), b, a)])
 
 

@@ -239,3 +239,103 @@ def test_tracing_does_not_touch_what_the_program_prints(tmp_path: Path) -> None:
     assert done.stdout == "weights 17\n"
     assert done.returncode == 1
     assert "5" in done.stderr
+
+
+# No more than was compared
+
+
+def test_weights_changed_before_os_exit_are_not_called_identical(tmp_path: Path) -> None:
+    """The record ends with the last step; exit code 3, with the reason and a hint."""
+    script = SOUND + "import os\nwith torch.no_grad(): model[0].weight.normal_()\nos._exit(0)\n"
+    done = call_in(tmp_path, *written(tmp_path, script, "--json"))
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["outcome"]) == (3, "inconclusive")
+    assert "after 4 steps, identical so far: its record has no last line" in result["sentence"]
+    assert "sys.exit()" in result["hint"]
+
+
+def test_weights_changed_after_the_last_step_are_a_difference(tmp_path: Path) -> None:
+    """A program that returns is compared to the end, whatever changes its weights."""
+    script = SOUND + "import time\nwith torch.no_grad(): model[0].weight += time.time() % 1\n"
+    done = call_in(tmp_path, *written(tmp_path, script, "--json"))
+    assert done.returncode == 1
+    assert "first in the end, in parameter 0.weight" in json.loads(done.stdout)["sentence"]
+
+
+THREADS = """
+import threading
+def train(seed):
+    import torch
+    model = torch.nn.Linear(3, 1)
+    torch.nn.init.constant_(model.weight, seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        model(torch.ones(8, 3)).square().mean().backward()
+        optimizer.step()
+        turns[seed].release(); turns[1 - seed].acquire()
+turns = [threading.Semaphore(0), threading.Semaphore(0)]
+threads = [threading.Thread(target=train, args=(seed,)) for seed in (0, 1)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_a_second_training_at_the_same_time_is_not_dropped_silently(tmp_path: Path) -> None:
+    """Which of the threads is recorded is chance: exit code 3, with the number of its steps."""
+    done = call_in(tmp_path, *written(tmp_path, THREADS, "--json"))
+    assert done.returncode == 3, done.stderr
+    assert "optimizer steps ran in another thread" in json.loads(done.stdout)["sentence"]
+
+
+def test_the_answer_lists_in_one_line_what_it_did_not_compare(tmp_path: Path) -> None:
+    """Evaluation, a saved file, and a process that never loads the recorder; it passes."""
+    more = """
+import subprocess
+model.eval()(torch.ones(8, 3))
+torch.save(model.state_dict(), "final.pt")
+subprocess.run([sys.executable, "-I", "-c", "pass"])
+subprocess.run([sys.executable, "-c", "'recorded'"])
+"""
+    done = call_in(tmp_path, *written(tmp_path, SOUND + more))
+    assert done.returncode == 0, done.stderr
+    (line,) = (one for one in done.stdout.splitlines() if "not compared" in one)
+    assert "evaluation after the last step (1 call); saved files (final.pt);" in line
+    assert "processes without the recorder (python" in line
+    assert "-I -c pass)" in line
+    assert "recorded'" not in line
+
+
+def test_a_trace_leaves_files_alone_whose_descriptors_it_had(tmp_path: Path) -> None:
+    """The real folder: a program that closes all descriptors keeps its file of 70,000 bytes."""
+    closing = """
+    import os
+    os.closerange(3, 200)
+    own = os.open(f"ck{step}.bin", os.O_RDWR | os.O_CREAT)
+    os.write(own, b"x" * 70_000)
+"""
+    (tmp_path / "train.py").write_text(SOUND + closing)
+    done = call_in(tmp_path, "trace", "-o", "t.trace", "--", sys.executable, "train.py")
+    assert done.returncode == 0, done.stderr
+    assert [path.stat().st_size for path in sorted(tmp_path.glob("ck*.bin"))] == [70_000] * 4
+    assert len((tmp_path / "t.trace").read_text().splitlines()) == 1 + 4 + 1
+
+
+def test_the_processes_of_a_pool_need_no_end(tmp_path: Path) -> None:
+    """The pool terminates them when it is closed; their steps are identical, and it passes."""
+    script = """
+import multiprocessing, torch
+def fold(seed):
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        model(torch.ones(8, 3)).square().mean().backward()
+        optimizer.step()
+    return 1
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(sum(pool.map(fold, [0, 1], chunksize=2)))
+"""
+    done = call_in(tmp_path, *written(tmp_path, script, "--json"))
+    assert done.returncode == 0, done.stdout
+    assert "6 steps" in json.loads(done.stdout)["sentence"]

@@ -173,7 +173,8 @@ def test_only_programs_write(default: Recorded) -> None:
     """The recorder writes nothing to standard output or error, warnings included."""
     silent = [name for name in default.ended if not name.startswith(("fault", "no_fault"))]
     said = {name for name in silent if default.said(name)}
-    assert said == {"raises", "compiled_step"}  # its traceback, and a note of the compiler's
+    own = {"closes_descriptors", "record_replaced", "handler_raises"}  # they print themselves
+    assert said == {"raises", "compiled_step", *own}  # a traceback, and a note of the compiler's
     assert "hook" not in default.said("compiled_step")
 
 
@@ -447,11 +448,18 @@ def test_what_is_traced_or_transformed_is_passed_over(default: Recorded) -> None
 # Processes and threads
 
 
+def named_processes(recorded: Recorded) -> list[TraceFile]:
+    """The records of processes that `multiprocessing` has named."""
+    heads = [traces.opened(path) for path in (recorded.folder / "records").glob("[0-9]*.jsonl")]
+    return [trace for trace in heads if trace.head.process and trace.head.process.name]
+
+
 def test_a_forked_child_inherits_no_record(default: Recorded) -> None:
     """Its record begins at its own step 0; one that does not train has none."""
     assert [step.step for step in default.steps("forks")] == [0, 1, 2]
     own = default.ended["forks"][0]
-    known = {pid for pid, _, _ in default.ended.values()}
+    named = {int(trace.path.stem.split("-")[1]) for trace in named_processes(default)}
+    known = {pid for pid, _, _ in default.ended.values()} | named
     pids = {int(path.stem.split("-")[1]) for path in (default.folder / "records").glob("[0-9]*")}
     (child,) = pids - known
     assert child > own
@@ -561,6 +569,84 @@ def test_a_step_has_a_most_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     listener.shielded(listener.after_step, optimizer)
     (line,) = sink.lines
     assert (len(line["events"]), line["events_left_out"]) == (10, 12)
+
+
+# Harm
+
+
+def test_a_record_is_never_written_into_a_file_of_the_program(default: Recorded) -> None:
+    """Files that get the record's descriptor keep their 70,000 bytes, also if writing fails."""
+    sizes = json.loads(default.said("closes_descriptors"))
+    assert sizes == [70_000] * 16
+    steps, end = default.steps("closes_descriptors"), default.end("closes_descriptors")
+    assert [step.step for step in steps[:6]] == [0, 1, 2, 3, 4, 5]
+    assert end.left_out == 26 - len(steps) > 0
+
+
+def test_a_file_in_place_of_the_record_is_left_alone(default: Recorded) -> None:
+    """It keeps its 100 bytes, and no record is made anew, which would have no head."""
+    assert default.said("record_replaced").strip() == "100"
+    assert default.traces("record_replaced") == []
+
+
+def test_steps_of_another_thread_are_counted(default: Recorded) -> None:
+    """The record has the first thread's three steps, and says that there were three more."""
+    assert len(default.steps("parallel_threads")) == 3
+    assert default.end("parallel_threads").unseen.steps_elsewhere == 3
+    assert default.end("threads").unseen.steps_elsewhere == 0  # one after the other
+
+
+def test_hooks_that_the_program_clears_are_missed(default: Recorded) -> None:
+    """The record says that it does not have the whole training."""
+    assert default.end("hooks_cleared").unseen.hooks_removed
+    assert not default.end("plain").unseen.hooks_removed
+
+
+def _finals(end: TraceEnd, kind: str) -> dict[str, str | None]:
+    return {e.identity: e.digest for e in end.final if e.kind == f"final {kind}"}
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    digester = Digester()
+    (digest,) = digester.finish([digester.start(tensor)])
+    return digest
+
+
+def test_a_model_of_long_ago_is_recorded_as_it_is_in_the_end(default: Recorded) -> None:
+    """Parameter and buffer of a model that was last trained 40 steps ago, and is dropped."""
+    end = default.end("early_model")
+    sevens, eights = torch.full((4, 3), 7.0), torch.full((4,), 8.0)
+    assert _finals(end, "parameter")["o0.g0.p0"] == _digest(sevens)
+    assert _finals(end, "buffer")["m0.1.running_mean"] == _digest(eights)
+
+
+def test_the_state_of_an_optimizer_is_recorded_as_it_is_in_the_end(default: Recorded) -> None:
+    """Each tensor of it, by parameter and name."""
+    saved = torch.load(default.folder / "state_changed.pt")
+    states = _finals(default.end("state_changed"), "state")
+    assert states["o0.g0.p0.exp_avg"] == _digest(saved["exp_avg"])
+    assert len(states) == 3 * 6
+
+
+def test_parts_of_a_program_that_are_not_compared_are_named(default: Recorded) -> None:
+    """Evaluation after the last step, an average, and a tensor that no optimizer has."""
+    unseen = default.end("unused_parts").unseen
+    assert (unseen.evaluations, unseen.models, unseen.tensors) == (2, ["AveragedModel"], 1)
+    plain = default.end("plain").unseen
+    assert (plain.evaluations, plain.models, plain.tensors) == (0, [], 0)
+
+
+def test_a_process_forked_by_multiprocessing_ends_its_record(default: Recorded) -> None:
+    """It ends by os._exit, which calls no function of atexit."""
+    (child,) = named_processes(default)
+    end = child.end()
+    assert end is not None
+    assert (end.steps, len(_finals(end, "parameter"))) == (2, 6)
+
+
+def test_an_exception_of_a_signal_handler_reaches_the_program(default: Recorded) -> None:
+    """It interrupts the recorder by chance, and is not the recorder's to swallow."""
+    assert default.said("handler_raises").strip() == "caught"
 
 
 # Levels

@@ -593,7 +593,10 @@ def test_a_real_kill_and_a_real_resume_are_equal_and_can_be_judged_again(
     end = json.loads(lines[-1]) | {"left_out": 2}
     record.write_text("".join([*lines[:-3], json.dumps(end) + "\n"]))
     said = inside("check", "--from", str(full))
-    assert (said.returncode, "the record of the resumed run was full" in said.stdout) == (3, True)
+    assert (said.returncode, "the resumed run: its record lacks 2 steps" in said.stdout) == (
+        3,
+        True,
+    )
     shutil.rmtree(folder / "resumed-after-3")
     stopped = inside("check", "--from", str(folder))
     assert (stopped.returncode, "the check was stopped before" in stopped.stdout) == (3, True)

@@ -14,7 +14,13 @@ from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.judge import against as judge
 from xorbench.judge.against import SideRuns, StepSpeed
 from xorbench.judge.check import CheckRuns, Conclusion, RunPair
-from xorbench.judge.command_runs import notes_of, observe, trouble
+from xorbench.judge.command_runs import (
+    notes_of,
+    observe,
+    saved_files,
+    trouble,
+    without_recorder,
+)
 from xorbench.judge.run_processes import paired, unmet
 from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import Outcome, counted
@@ -176,13 +182,15 @@ def first_of_each(sides: Sides) -> CheckRuns:
     a, b = (sides[side][0] for side in SIDES)
     count = min(map(len, sides.values()))
     observed = CheckRuns(runs=2, who=f"B has the bits of A in {counted(count, 'run')} of each")
+    observed.files, observed.commands = saved_files([a, b]), without_recorder([a, b])
     for of in paired(_beside(a), _beside(b)):
         if of.a is None or of.b is None:
             having, lacking = SIDES if of.b is None else SIDES[::-1]
             observed.unpaired.append(f"{having} trains in {of.process}, {lacking} does not")
             continue
         compared, told = judge.compared_across(of.a, of.b)
-        observed.pairs.append(RunPair(str(of.process), compared, "B", "A"))
+        pair = RunPair(str(of.process), compared, "B", "A", ended_by_parent=of.ended_by_parent)
+        observed.pairs.append(pair)
         observed.notes += [told] if told else []
     return observed
 

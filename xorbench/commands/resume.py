@@ -26,16 +26,22 @@ from xorbench.judge.command_runs import (
 )
 from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
+from xorbench.judge.limits import gap_of
 from xorbench.judge.resume_answer import KillTrial, conclude, verdicts
 from xorbench.judge.resume_record import read, without_end
-from xorbench.judge.run_processes import ON_THIS_MACHINE, keyed, missing_ranks, unmet
+from xorbench.judge.run_processes import (
+    ON_THIS_MACHINE,
+    keyed,
+    missing_ranks,
+    paired,
+    unmet,
+)
 from xorbench.judge.verdicts import counted, some
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended
-from xorbench.observe.trace import TraceFile
+from xorbench.observe.trace import TraceEnd, TraceFile
 
-ALLOW_MORE: Final = "allow more with --max-record, or end the runs with --steps"
 # What a training writes besides checkpoints, by the ends and the beginnings of names.
 NO_CHECKPOINTS: Final = (
     *(".log", ".txt", ".csv", ".tsv", ".out", ".err", ".pyc", ".lock", ".md", ".html", ".json"),
@@ -119,8 +125,8 @@ def _whole(words: tuple[str, ...], ended: list[Ended]) -> CheckRuns:
     if observed.trouble is None and ended[0].how in KILLED:
         said = f"run 1 {cut_short(ended[0])}"
         observed.trouble = ("inconclusive", said, LONGER)
-    if observed.trouble is None and _was_full(ended[0]):
-        observed.trouble = ("inconclusive", "the record of run 1 was full", ALLOW_MORE)
+    if observed.trouble is None and (found := _lacking("run 1", ended[0])) is not None:
+        observed.trouble = (found.outcome, found.sentence, found.hint)
     observed.notes = notes_of(ended)
     return observed
 
@@ -150,9 +156,8 @@ def _run(
         trials = []
         for number in request.kill_after:
             place = fresh()
-            before = _files(place)
             killed = done(2, f"killed-after-{number}", run, place, stop_after=number)
-            saved[str(number)] = sorted(k for k, v in _files(place).items() if before.get(k) != v)
+            saved[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
             save()
             kept: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES}
             again = replace(run, words=request.resume)
@@ -184,16 +189,6 @@ def _require_within(request: ResumeRequest, whole: Ended) -> None:
                 f"--kill-after: {number}: the command makes {steps} steps",
                 f"the last step that it can be killed before is {steps - 1}",
             )
-
-
-def _files(place: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of each file that may be a checkpoint, by its path in the folder."""
-    found = {}
-    for path in place.rglob("*"):
-        if path.is_file() and not path.is_symlink() and not _is_log(path):
-            status = path.stat()
-            found[str(path.relative_to(place))] = (status.st_size, status.st_mtime_ns)
-    return found
 
 
 def _is_log(path: Path) -> bool:
@@ -255,9 +250,20 @@ def _lacking(name: str, one: Ended) -> Conclusion | None:
     if missing := missing_ranks(_by_rank(one)):
         said = f"rank {some(missing)} left no record in {name}"
         return Conclusion("inconclusive", said, hint=ON_THIS_MACHINE)
-    if _was_full(one):
-        return Conclusion("inconclusive", f"the record of {name} was full", hint=ALLOW_MORE)
+    for end in _last_ends(one):
+        if (gap := gap_of(end)) is not None:
+            return Conclusion("inconclusive", f"{name}: {gap.text}", hint=gap.hint)
     return None
+
+
+def _last_ends(one: Ended) -> list[TraceEnd | None]:
+    """The last line of each record, without those of processes that were started again.
+
+    A rank of a run that was stopped may not have written one.
+    """
+    run = _by_rank(one)
+    ends_ = [p.a.end() for p in paired(run, run) if p.a is not None and not p.ended_by_parent]
+    return [end for end in ends_ if end is not None] if one.how == "stopped" else ends_
 
 
 def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
@@ -289,11 +295,6 @@ def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
         return Conclusion("inconclusive", said, hint="save within the working folder")
     said = f"{said}: it may have nothing left to do"
     return Conclusion("inconclusive", said, hint="kill it earlier")
-
-
-def _was_full(one: Ended) -> bool:
-    """Whether steps are missing in a record, as it had grown too large."""
-    return any(end and end.left_out for end in ends(one))
 
 
 def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:

@@ -9,6 +9,7 @@ from xorbench.judge.components import COMPONENTS, component_of
 from xorbench.judge.elements import Difference
 from xorbench.judge.event_names import kind_in_plural, label, when
 from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
+from xorbench.judge.limits import Gap, gap_between, not_compared
 from xorbench.judge.verdicts import Outcome, Verdict, counted, failed, inconclusive, passed, some
 
 CHECK: Final = "same again"
@@ -35,13 +36,18 @@ class Closer:
 
 @dataclass(slots=True)
 class RunPair:
-    """One process of the command in two runs, and what the two are called."""
+    """One process of the command in two runs, and what the two are called.
+
+    `ended_by_parent` says that another process ends it: its launcher, which starts it again, or
+    the pool that it belongs to.
+    """
 
     process: str
     compared: Compared
     b: str
     a: str = "run 1"
     resumed_from: int | None = None
+    ended_by_parent: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +62,8 @@ class CheckRuns:
         closer: the pairs that were run again in detail.
         notes: what should be known besides.
         who: how it is said that they are the same.
+        files: the files that the runs have saved in their working folder.
+        commands: commands that run Python and have not loaded the recorder.
     """
 
     runs: int = 0
@@ -65,6 +73,8 @@ class CheckRuns:
     closer: list[Closer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     who: str = ""
+    files: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
 
     @property
     def diverged(self) -> RunPair | None:
@@ -121,27 +131,27 @@ def _same(observed: CheckRuns) -> Conclusion:
         return Conclusion(
             "inconclusive", "no step was recorded in both runs", hint="give it longer"
         )
-    facts = tuple(_coverage_facts(observed.pairs))
-    cut = [coverage for coverage in coverages if coverage.left_out and not coverage.ended]
-    if cut:
-        return Conclusion(
-            "inconclusive",
-            f"the same as far as it was recorded, to step {cut[0].steps - 1}; the record was full",
-            hint="allow more with --max-record, or end the runs with --steps",
-            facts=facts,
-        )
-    if gone := sum(coverage.events_left_out for coverage in coverages):
-        return Conclusion(
-            "inconclusive",
-            f"the same as far as it was recorded: {gone:,} events of very long steps were left out",
-            facts=facts,
-        )
+    facts = tuple(_coverage_facts(observed))
+    for pair in observed.pairs:
+        gap = gap_between(pair.compared.coverage, ended_by_parent=pair.ended_by_parent)
+        if gap is not None:
+            return _same_so_far(observed, pair, gap, facts)
     steps = counted(max(coverage.steps for coverage in coverages), "step")
     uneven = len({coverage.steps for coverage in coverages}) > 1
     who = observed.who or f"the same in {observed.runs} runs"
     where = _each(observed.pairs)
     sentence = f"{who}, to the bit: {'up to ' if uneven and where else ''}{steps}{where}"
     return Conclusion("pass", sentence, facts=facts)
+
+
+def _same_so_far(
+    observed: CheckRuns, pair: RunPair, gap: Gap, facts: tuple[tuple[str, str], ...]
+) -> Conclusion:
+    """Equal as far as the records go, which is not far enough."""
+    process = f" of {pair.process}" if _several(observed) else ""
+    steps = counted(pair.compared.coverage.steps, "step")
+    sentence = f"inconclusive after {steps}{process}, identical so far: {gap.text}"
+    return Conclusion("inconclusive", sentence, hint=gap.hint, facts=facts)
 
 
 def _each(pairs: Sequence[RunPair]) -> str:
@@ -152,8 +162,16 @@ def _each(pairs: Sequence[RunPair]) -> str:
     return f" in each of {what}" if len(processes) > 1 else ""
 
 
-def _coverage_facts(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
-    """What was compared, of all processes at once where it is the same."""
+def _coverage_facts(observed: CheckRuns) -> list[tuple[str, str]]:
+    """The events that were compared, and what the runs did besides."""
+    pairs = observed.pairs
+    coverages = [pair.compared.coverage for pair in pairs]
+    phrases = not_compared(coverages, observed.files, observed.commands)
+    return _covered_facts(pairs) + ([("not compared", "; ".join(phrases))] if phrases else [])
+
+
+def _covered_facts(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
+    """The events that were compared, of all processes at once where they are the same."""
     of: dict[str, list[str]] = {}
     for pair in pairs:
         said = of.setdefault(covered(pair.compared.coverage), [])
@@ -172,7 +190,7 @@ def covered(coverage: Coverage) -> str:
         counted(len(coverage.buffers), "buffer"),
         counted(counts["batch"], "input") + " of modules",
         counted(counts["loss"], "loss"),
-        "the final parameters" if coverage.ended else "not the final parameters: no end was seen",
+        _final(coverage),
     ]
     if coverage.left_out:
         parts.append(f"not the last {counted(coverage.left_out, 'step')}: the record was full")
@@ -184,6 +202,14 @@ def covered(coverage: Coverage) -> str:
     if coverage.errors:
         parts.append(f"errors of the recorder: {some(sorted(set(coverage.errors)))}")
     return ", ".join(parts)
+
+
+def _final(coverage: Coverage) -> str:
+    """Which of the final weights were compared."""
+    if not coverage.ended:
+        return "not the final parameters"
+    states = coverage.counts["final state"]
+    return "the final parameters" + (" and the optimizer's state" if states else "")
 
 
 def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:

@@ -15,6 +15,7 @@ from xorbench.judge.first_difference import (
     later_step_with,
     weights,
 )
+from xorbench.judge.limits import concurrent
 from xorbench.judge.run_processes import (
     ON_THIS_MACHINE,
     PORT_TAKEN,
@@ -50,6 +51,11 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
     if observed.trouble is not None:
         return observed
     runs = {one.number: one.traces for one in ended}
+    observed.files, observed.commands = saved_files(ended), without_recorder(ended)
+    for number, run in runs.items():
+        if (gap := concurrent(run)) is not None:
+            observed.trouble = ("inconclusive", f"run {number}: {gap.text}", gap.hint)
+            return observed
     missing = {run: ranks for run, found in runs.items() if (ranks := missing_ranks(found))}
     first = ended[0].number
     for other in ended[1:]:
@@ -99,13 +105,35 @@ def _pair(
     ):
         # where the launcher ended it, or we did, is nothing that the program decides
         compared = Compared(compared.coverage, None)
-    pair = RunPair(str(of.process), compared, f"run {number}")
+    pair = RunPair(str(of.process), compared, f"run {number}", ended_by_parent=of.ended_by_parent)
     first = compared.first
     if first is not None and first.step == 0 and first.event.kind == "parameter":
         begins = next(iter(b.lines()), None)
         if begins is not None:
             pair.resumed_from = later_step_with(a.lines(), weights(begins))
     return pair
+
+
+def saved_files(ended: Sequence[Ended]) -> list[str]:
+    """The files in the working folder that the runs have written."""
+    return list(dict.fromkeys(path for run in ended for path in run.saved))
+
+
+def without_recorder(ended: Sequence[Ended]) -> list[str]:
+    """The commands that start Python, and of which no interpreter has loaded the recorder."""
+    commands: dict[str, None] = {}
+    for run in ended:
+        lines = traces.presence(run.records)
+        programs = {_program(line.argv) for line in lines if line.event == "python"}
+        for line in lines:
+            if line.event == "started" and not any(name in line.command for name in programs):
+                commands[line.command] = None
+    return list(commands)
+
+
+def _program(argv: Sequence[str]) -> str:
+    """The script, module or code that an interpreter runs; the interpreter itself without one."""
+    return next((word for word in argv[1:] if not word.startswith("-")), argv[0] if argv else "")
 
 
 def _shorter(first: FirstDifference) -> int:

@@ -17,7 +17,7 @@ def label(first: FirstDifference) -> str:
     """The event that differs, as a reader names it."""
     if first.how == "events":
         return f"what it does: {_told(first.a)} in the one, {_told(first.b)} in the other"
-    kind = first.event.kind
+    kind = first.event.kind.removeprefix("final ")
     return LABELS.get(kind, _weight)(first, first.event)
 
 

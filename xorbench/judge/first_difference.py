@@ -73,7 +73,7 @@ class Coverage:
         parameters, buffers: the identities that were compared.
         counts: how many events of each kind were compared.
         not_recorded: why events have no digest, and how many.
-        ended: whether both records have their last line, which holds the final parameters.
+        ends: the last line of each record, which holds the final weights; None if it has none.
         left_out: steps that one side left out, as its record was full.
         events_left_out: events that one side left out, of steps with very many.
         errors: what went wrong in the recorder.
@@ -84,10 +84,15 @@ class Coverage:
     buffers: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     not_recorded: Counter[str] = field(default_factory=Counter)
-    ended: bool = False
+    ends: tuple[TraceEnd | None, TraceEnd | None] = (None, None)
     left_out: int = 0
     events_left_out: int = 0
     errors: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether both records have their last line."""
+        return None not in self.ends
 
     def add(self, event: TraceEvent) -> None:
         """Count an event that is the same on both sides."""
@@ -148,15 +153,24 @@ def compare(
 
 def _ends(a: TraceEnd, b: TraceEnd, coverage: Coverage, names: Mapping[str, str]) -> Compared:
     coverage.left_out = max(a.left_out, b.left_out)
-    coverage.ended = True
+    coverage.ends = (a, b)
     coverage.events_left_out += max(a.events_left_out, b.events_left_out)
     coverage.errors += [*a.errors, *b.errors]
-    first = first_of(a.steps, [*a.events, *a.final], [*b.events, *b.final], coverage, names)
+    first = first_of(a.steps, a.events, b.events, coverage, names)
+    finals = _in_both(a.final, b.final)
+    first = first or first_of(a.steps, finals[0], finals[1], coverage, names)
     if first is None and a.steps != b.steps:
         first = FirstDifference(
             min(a.steps, b.steps), "steps", None, None, steps=(a.steps, b.steps)
         )
     return Compared(coverage, first and replace(first, at_end=True))
+
+
+def _in_both(a: Sequence[TraceEvent], b: Sequence[TraceEvent]) -> list[list[TraceEvent]]:
+    """The final weights of both sides, in one order; garbage may have been collected on one."""
+    others = {_key(event): event for event in b}
+    both = [(event, others[_key(event)]) for event in a if _key(event) in others]
+    return [[event for event, _ in both], [event for _, event in both]]
 
 
 def _uneven(
@@ -167,15 +181,18 @@ def _uneven(
 ) -> Compared:
     """One side has no further step; that is a difference unless its record was cut short.
 
-    `rest` is what the longer side still has.
+    `rest` is the lines that the longer side still has.
     """
-    ends = [line for line in (one, other) if isinstance(line, TraceEnd)]
-    coverage.left_out = max((end.left_out for end in ends), default=0)
-    if not any(isinstance(line, TraceStep) for line in (one, other)) or coverage.left_out:
+    a, b = (line if isinstance(line, TraceEnd) else None for line in (one, other))
+    coverage.ends = (a, b)
+    coverage.left_out = max((end.left_out for end in (a, b) if end is not None), default=0)
+    longer_line = one if isinstance(one, TraceStep) else other
+    shorter_end = b if longer_line is one else a
+    if not isinstance(longer_line, TraceStep) or shorter_end is None or shorter_end.left_out:
         return Compared(coverage, None)
     shorter = coverage.steps
     longer = shorter + 1 + sum(isinstance(line, TraceStep) for line in rest)
-    steps = (longer, shorter) if isinstance(one, TraceStep) else (shorter, longer)
+    steps = (longer, shorter) if longer_line is one else (shorter, longer)
     return Compared(coverage, FirstDifference(coverage.steps, "steps", None, None, steps=steps))
 
 
@@ -281,7 +298,7 @@ def _identity(text: str) -> str:
 
 
 def weights(line: TraceLine) -> dict[str, str]:
-    """The digests of the parameters where a step begins, or at the end."""
+    """The digests of the parameters where a step begins, or at the end, of more models then."""
     events = line.events if isinstance(line, TraceStep) else line.final
     return {e.identity: e.digest or "" for e in events if e.kind.endswith("parameter")}
 
@@ -290,6 +307,6 @@ def later_step_with(lines: Iterable[TraceLine], wanted: Mapping[str, str]) -> in
     """The first step after step 0 that begins with these weights; the end counts as one more."""
     for line in lines:
         step = line.step if isinstance(line, TraceStep) else line.steps
-        if step > 0 and wanted and weights(line) == dict(wanted):
+        if step > 0 and wanted and wanted.items() <= weights(line).items():
             return step
     return None

@@ -23,6 +23,12 @@ CUT_SHORT: Final = re.compile(
 COUNTERS: Final = "the optimizer's steps"
 MOST: Final = "most weights"
 BATCH: Final = "the batch"
+# The final weights that are compared, and the component that each belongs to.
+FINALS: Final = (
+    ("parameter", "weights"),
+    ("buffer", "buffers"),
+    ("state", "optimizer state"),
+)
 SURE: Final = (COUNTERS, MOST)  # what identifies the step surely, if the weights do not
 
 
@@ -278,14 +284,15 @@ def _ends(at: Meeting, found: Resumed, step: int) -> Resumed:
     if steps[0] != steps[1]:
         said = f"it makes {steps[1]} more steps, expected {steps[0]}"
         return replace(found, component="number of steps", said=said, at=step)
-    for kind, component in (("parameter", "weights"), ("buffer", "buffers")):
+    for kind, component in FINALS:
         sides = [
             {e.identity: e.digest or "" for e in end.final if e.kind == f"final {kind}"}
             for end in (a, b)
         ]
         name = looks.first_differing(*looks.common(*sides))
         if name is not None:
-            said = f"{kind} {at.whole.names.get(name) or name} differs at the end"
+            what = "the optimizer's state" if kind == "state" else kind
+            said = f"{what} {at.whole.names.get(name) or name} differs at the end"
             return replace(found, component=component, said=said, at=step)
     return _other_ends(a, b, found, step)
 

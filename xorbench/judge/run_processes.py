@@ -22,6 +22,7 @@ ON_THIS_MACHINE: Final = (
 ROOT_CAUSE: Final = re.compile(
     r"Root Cause \(first observed failure\):.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", re.DOTALL
 )
+POOL: Final = re.compile(r"\w*PoolWorker-")  # of multiprocessing.Pool, which sends SIGTERM
 AGENT: Final = re.compile(r"torch/distributed/elastic/\S+\.py:\d+\]")  # the launcher's own log
 DIED: Final = re.compile(AGENT.pattern + r" failed \(exitcode")
 
@@ -53,6 +54,13 @@ class ProcessPair:
     a: TraceFile | None
     b: TraceFile | None
     restarted: bool = False
+
+    @property
+    def ended_by_parent(self) -> bool:
+        """Whether another process ends it, so that its record needs no last line."""
+        trace = self.a or self.b
+        process = trace and trace.head.process
+        return self.restarted or bool(POOL.match((process and process.name) or ""))
 
 
 def paired(a: Sequence[TraceFile], b: Sequence[TraceFile]) -> list[ProcessPair]:

@@ -24,6 +24,7 @@ from xorbench.observe.ended import Ended, write_ended
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
 LOOKS: Final = 3  # for the processes of a run whose supervisor has died
 LOOK_S: Final = 0.1  # between two of them
+MOST_SAVED: Final = 1_000  # names of files that are kept of a run
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
 
@@ -90,6 +91,8 @@ def execute(
     output and error, else to files.
     """
     output = output.resolve()
+    # without `through` the answer lists the files that it saves
+    before = {} if through else working_folder.file_states(place, output.parent.parent)
     records = output / "records"
     records.mkdir(parents=True)
     asked = {
@@ -109,6 +112,7 @@ def execute(
         for name in ("stdout", "stderr"):
             if isinstance(descriptor := asked[name], int):
                 os.close(descriptor)
+    after = {} if through else working_folder.file_states(place, output.parent.parent)
     ended = Ended(
         number=number,
         folder=output,
@@ -117,6 +121,7 @@ def execute(
         wall_s=answer.get("wall_s", 0.0),
         left=answer.get("left", []),
         left_pids=answer.get("left_pids", []),
+        saved=working_folder.saved_between(before, after)[:MOST_SAVED],
         why=answer.get("why", ""),
     )
     write_ended(ended)

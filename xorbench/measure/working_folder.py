@@ -8,8 +8,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from xorbench.errors import BadFile, BadOption, why
+
+MOST_FILES: Final = 100_000  # of a working folder that are looked at for changes
 
 
 @dataclass(slots=True)
@@ -153,6 +156,33 @@ def copy(plan: CopyPlan, target: Path) -> None:
             f"{error.filename or target}: cannot copy: {why(error)}",
             "leave it out with --exclude, or set TMPDIR to a folder with space",
         ) from None
+
+
+FileStates = dict[str, tuple[int, int]]  # size and time of change of each file, by its path
+
+
+def file_states(folder: Path, without: Path | None = None) -> FileStates:
+    """Size (bytes) and time of change (ns) of each regular file, by its path in the folder.
+
+    Compiled Python, the folder `without`, and the files beyond `MOST_FILES` are skipped.
+    """
+    states: FileStates = {}
+    for parent, names, files in os.walk(folder):
+        names[:] = [n for n in names if n != "__pycache__" and Path(parent, n) != without]
+        for name in files:
+            path = os.path.join(parent, name)  # noqa: PTH118 - of a hundred thousand files
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    states[os.path.relpath(path, folder)] = (status.st_size, status.st_mtime_ns)
+        if len(states) > MOST_FILES:
+            break
+    return states
+
+
+def saved_between(before: FileStates, after: FileStates) -> list[str]:
+    """The paths of the files that are new or changed, sorted."""
+    return sorted(path for path, state in after.items() if before.get(path) != state)
 
 
 def remove(folder: Path) -> None:

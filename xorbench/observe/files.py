@@ -81,6 +81,26 @@ def whole_lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
         yield from _lines(packed, gzip.open)
 
 
+TAIL_BYTES: Final = 1 << 16  # that are read at first to find the last line of a file
+
+
+def last_line(path: Path) -> bytes:
+    """The last whole line of a file; empty where there is none."""
+    size = TAIL_BYTES
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        while True:
+            start = max(0, length - size)
+            file.seek(start)
+            tail = file.read(length - start)
+            whole = tail[: tail.rfind(b"\n") + 1]
+            if (before := whole.rfind(b"\n", 0, -1)) >= 0:
+                return whole[before + 1 :]
+            if start == 0:
+                return whole
+            size *= 4
+
+
 def packed_path(path: Path) -> Path:
     """Where gzip puts a file that it compresses."""
     return path.with_name(f"{path.name}.gz")

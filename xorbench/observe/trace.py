@@ -13,7 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.errors import BadFile, why
-from xorbench.observe.files import UNDECODABLE, decoded, is_file, place, write_whole
+from xorbench.observe.files import (
+    UNDECODABLE,
+    decoded,
+    is_file,
+    last_line,
+    place,
+    write_whole,
+)
 from xorbench.observe.redaction import without_names
 from xorbench.observe.tensors import WIDTHS
 from xorbench.plan.case import Case, ProcessConfig
@@ -130,6 +137,24 @@ class EpochEnd(Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class Unseen(Struct, frozen=True, kw_only=True):
+    """Events of a program that its record does not have.
+
+    Attributes:
+        steps_elsewhere: steps of optimizers in other threads than the recorded one.
+        hooks_removed: whether the program removed the recorder's hooks.
+        evaluations: calls of models in evaluation mode after the last step.
+        models: classes of models that were called or averaged, and not trained.
+        tensors: tensors with a gradient that are in no module and no optimizer.
+    """
+
+    steps_elsewhere: int = 0
+    hooks_removed: bool = False
+    evaluations: int = 0
+    models: list[str] = []
+    tensors: int = 0
+
+
 class TraceEnd(Struct, frozen=True, kw_only=True):
     """The end of a record: how many steps, what was pending, and the final parameters."""
 
@@ -138,6 +163,7 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
     complete: bool
     events: list[TraceEvent] = []
     final: list[TraceEvent] = []
+    unseen: Unseen = Unseen()
     left_out: int = 0
     names: dict[str, tuple[str, list[int], str]] = {}
     hyperparameters: dict[str, list[dict[str, Any]]] = {}
@@ -154,6 +180,7 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
     path: str = ""
     version: str = ""
     why: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +226,10 @@ class TraceFile:
 
     def end(self) -> TraceEnd | None:
         """The end; None where the process was killed before it wrote one."""
-        return next((line for line in self.lines() if isinstance(line, TraceEnd)), None)
+        line = last_line(self.path)
+        if not line.startswith(b'{"end"'):
+            return None
+        return _decoded(self.path, 0, line, TraceEnd)
 
     def values(self, event: TraceEvent) -> bytes | None:
         """The bytes of the event's tensor, if they were kept."""

@@ -18,6 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .digest import NotRecorded, dense_parts
 from .identity import bare, parameters_of, storage_of
 from .walk import values
+from .weights import states_of
 
 if TYPE_CHECKING:
     from .listen import Listener
@@ -132,12 +133,8 @@ class Detail:
                 self._listener.tensor("gradient", name, parameter.grad)
 
     def _state(self, kind: str, optimizer: Optimizer, index: int) -> None:
-        for name, parameter in parameters_of(optimizer, index):
-            for path, value in values(optimizer.state.get(parameter, {})):
-                if isinstance(value, Tensor):
-                    self._listener.tensor(kind, name + path, value)
-                elif isinstance(value, (int, float)):
-                    self._listener.tensor(kind, name + path, torch.tensor(value))
+        for _, identity, tensor in states_of(optimizer.param_groups, optimizer.state, index):
+            self._listener.tensor(kind, identity, tensor)
 
     def kept(self, tensor: Tensor) -> dict[str, Any]:
         """Keep the bytes of a tensor; the answer is type, shape and where they are kept."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib.abc import Loader, MetaPathFinder
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-LARGEST_LIST = 50  # files written outside the folder that are listed
+LISTED = ("outside", "started")  # files written outside the folder, and commands of Python
+LARGEST_LIST = 50  # of each
+LONGEST_COMMAND = 200
+# The audit events of a new process, and which of their arguments is the command.
+STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
+PYTHON = re.compile(r"(^|[\s/'\"])python[\d.]*($|[\s'\"])")
 UNTOLD = ("/dev/", "/proc/", "/sys/")
 
 
@@ -26,7 +33,9 @@ def enter() -> None:
     """Tell that this interpreter runs, and install the recorder once torch is imported."""
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
+    atexit.register(presence.exit)  # the first to be registered, so the last to be called
     presence.tell("python", argv=getattr(sys, "orig_argv", None) or getattr(sys, "argv", []))
+    sys.addaudithook(started(presence))
     options = read()
     root = options.root
     if root:
@@ -79,17 +88,23 @@ class Presence:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.hooks: list[Callable[[str, Any], None]] = []
+        self.at_exit: list[Callable[[], None]] = []
         self._told: set[str] = set()
-        self._outside = 0
+        self._listed: dict[str, int] = {}
+
+    def exit(self) -> None:
+        """The process ends."""
+        for work in self.at_exit:
+            work()
 
     def tell(self, event: str, **facts: Any) -> None:
         """Append one line."""
         line = json.dumps({"pid": os.getpid(), "event": event, **facts}) + "\n"
         if line in self._told:
             return
-        if event == "outside":
-            self._outside += 1
-            if self._outside > LARGEST_LIST:
+        if event in LISTED:
+            self._listed[event] = self._listed.get(event, 0) + 1
+            if self._listed[event] > LARGEST_LIST:
                 return
         self._told.add(line)
         try:
@@ -154,6 +169,25 @@ def _call_after(loader: Loader, start: Callable[[], None]) -> None:
         start()
 
     loader.exec_module = exec_module  # type: ignore[method-assign]
+
+
+def started(presence: Presence) -> Callable[[str, Any], None]:
+    """An audit hook that reports commands that start a Python interpreter."""
+
+    def hook(event: str, arguments: Any) -> None:
+        if event not in STARTS:
+            return
+        try:
+            words = arguments[STARTS[event]]
+            if isinstance(words, (list, tuple)):
+                words = " ".join(os.path.basename(os.fsdecode(word)) for word in words)
+            text = os.fsdecode(words)
+            if PYTHON.search(text):
+                presence.tell("started", command=text[:LONGEST_COMMAND])
+        except Exception:
+            pass
+
+    return hook
 
 
 def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str, Any], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,12 @@ def class_name(module: nn.Module) -> str:
 
 def parameters_of(optimizer: Optimizer, index: int) -> Iterator[tuple[str, Tensor]]:
     """Each parameter of an optimizer with its identity: optimizer, group and position."""
-    for group_index, group in enumerate(optimizer.param_groups):
+    return parameters_in(optimizer.param_groups, index)
+
+
+def parameters_in(groups: list[dict[str, Any]], index: int) -> Iterator[tuple[str, Tensor]]:
+    """The same of an optimizer's parameter groups."""
+    for group_index, group in enumerate(groups):
         for position, parameter in enumerate(group["params"]):
             yield f"o{index}.g{group_index}.p{position}", parameter
 

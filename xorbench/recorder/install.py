@@ -7,25 +7,30 @@ break its graph. Either can change the bits of the training.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import re
 from collections.abc import Callable
+from multiprocessing import util
+from multiprocessing.process import parent_process
 from typing import Any
 
 import torch
 from torch.compiler import is_compiling
 from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.hooks import RemovableHandle
 
 from .entry import Presence
 from .generators import states
 from .head import head
+from .identity import class_name
 from .listen import Listener
 from .options import read
 from .sink import Sink
 
+LAST_FINALIZER = -100  # its priority among those of `multiprocessing`: after the program's own
 HOOK_TABLE = re.compile(r"_global_(for|back)ward(_pre)?_hooks(_\w+)?")
 
 
@@ -40,18 +45,51 @@ def install(presence: Presence) -> Listener:
         return sink
 
     listener = Listener(options, open_record)
-    _listen_to_optimizers(listener)
+    hooks = _listen_to_optimizers(listener)
     if options.level != "clock":
-        _listen_to_modules(listener)
+        hooks += _listen_to_modules(listener)
         _listen_to_backward(listener)
+        _listen_to_averages(listener)
     _tell_of_saving(presence)
-    atexit.register(listener.shielded, listener.finish)
-    os.register_at_fork(after_in_child=listener.reset)
+    _finish_at_exit(presence, listener, hooks)
     presence.tell("torch", version=torch.__version__)
     return listener
 
 
-def _listen_to_optimizers(listener: Listener) -> None:
+def _finish_at_exit(presence: Presence, listener: Listener, hooks: list[RemovableHandle]) -> None:
+    """Close the record when the process ends, as Python's own or as one of `multiprocessing`."""
+
+    def intact() -> bool:
+        return all(hook.id in (hook.hooks_dict_ref() or ()) for hook in hooks)
+
+    def finish(_listener: object = None) -> None:
+        listener.shielded(listener.finish, intact)
+
+    def finish_child(_listener: object = None) -> None:
+        # a forked child of it ends by os._exit, which calls nothing that atexit has
+        util.Finalize(None, finish, exitpriority=LAST_FINALIZER)
+
+    presence.at_exit.append(finish)
+    os.register_at_fork(after_in_child=listener.reset)
+    util.register_after_fork(listener, finish_child)
+    if parent_process() is not None:
+        finish_child()
+
+
+def _listen_to_averages(listener: Listener) -> None:
+    """Note models whose weights are an average, which may never be called."""
+    original = AveragedModel.update_parameters
+
+    @functools.wraps(original)
+    def update(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_compiling() and listener.listens():
+            listener.shielded(listener.weights.untrained, self, class_name(self))
+        return original(self, *args, **kwargs)
+
+    AveragedModel.update_parameters = update  # type: ignore[method-assign]
+
+
+def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
     detail = listener.detail
 
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -61,6 +99,8 @@ def _listen_to_optimizers(listener: Listener) -> None:
             closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
             listener.shielded(listener.before_step, optimizer, closure is not None)
             detail.watch()
+        else:
+            listener.passed_over()
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if is_compiling():
@@ -69,8 +109,10 @@ def _listen_to_optimizers(listener: Listener) -> None:
             listener.shielded(listener.after_step, optimizer)
             detail.unwatch()
 
-    optimizers.register_optimizer_step_pre_hook(before)
-    optimizers.register_optimizer_step_post_hook(after)
+    hooks = [
+        optimizers.register_optimizer_step_pre_hook(before),
+        optimizers.register_optimizer_step_post_hook(after),
+    ]
     made = torch.optim.Optimizer.__init__
 
     @functools.wraps(made)
@@ -80,9 +122,10 @@ def _listen_to_optimizers(listener: Listener) -> None:
             listener.shielded(listener.weights.built, self)
 
     torch.optim.Optimizer.__init__ = init  # type: ignore[method-assign]
+    return hooks
 
 
-def _listen_to_modules(listener: Listener) -> None:
+def _listen_to_modules(listener: Listener) -> list[RemovableHandle]:
     def before(module: Any, args: Any) -> None:
         if is_compiling():
             return
@@ -94,11 +137,11 @@ def _listen_to_modules(listener: Listener) -> None:
         # a call that raised is recorded without its keyword inputs
         _leave(listener, module, rest[0] if len(rest) == 2 else {}, rest[-1])
 
-    own = {
-        modules.register_module_forward_pre_hook(before).id,
-        modules.register_module_forward_hook(after, with_kwargs=True, always_call=True).id,
-    }
-    _keep_quiet(own)
+    hooks = [
+        modules.register_module_forward_pre_hook(before),
+        modules.register_module_forward_hook(after, with_kwargs=True, always_call=True),
+    ]
+    _keep_quiet({hook.id for hook in hooks})
     compiled = torch.nn.Module.compile
 
     @functools.wraps(compiled)
@@ -109,6 +152,7 @@ def _listen_to_modules(listener: Listener) -> None:
         return result
 
     torch.nn.Module.compile = compile_  # type: ignore[method-assign]
+    return hooks
 
 
 def _keep_quiet(own: set[int]) -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .detail import Detail
 from .digest import Digester, DigestPart, NotRecorded
@@ -31,9 +33,17 @@ from .weights import RecordedWeights, Weight
 MOST_EVENTS = 200_000  # of one step
 MOST_CONTEXT = 200  # calls of one step that are recorded though they are not training calls
 MOST_ERRORS = 10  # of one step
+MOST_NODES = 100_000  # of a graph whose leaves are looked for
 MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
 
 EventLine = list[Any]  # kind, identity, digest, and what else is known
+
+
+class Pending(NamedTuple):
+    """An event, and its digest under way; None for one that has none."""
+
+    event: EventLine
+    parts: list[DigestPart] | None
 
 
 class Listener:
@@ -51,16 +61,24 @@ class Listener:
         self.pid = os.getpid()
         self.thread: int | None = None
         self.calls: list[int] = []  # the modules that are being called, outermost first
-        self.busy = False
+        self.busy: int | None = None  # the thread in which the recorder works
         self.modes = False
         self._sink: Sink | MemorySink | None = None
-        self.weights = RecordedWeights()
+        self.weights = RecordedWeights(self._weights_died)
+        self._finals: dict[tuple[str, str], Pending] = {}
+        self._closed = False
+        self._steps_elsewhere = 0
+        self._evaluations = 0
+        self._leaves = WeakIdKeyDictionary()  # with a gradient, and in no module or optimizer
+        self._free_leaves = 0  # how many there have been
+        self._reached: list[Tensor] = []  # leaves that gradients of this step have reached
+        self._batches = WeakIdKeyDictionary()  # inputs that ask for a gradient
         self._step = 0
         self._open = False
         self._origin = time.perf_counter()
         self._began = 0.0
         self._spent = 0.0
-        self._events: list[tuple[EventLine, list[DigestPart] | None]] = []
+        self._events: list[Pending] = []
         self._errors: list[str] = []
         self._left_out = 0
         self._call: tuple[str, bool] | None = None
@@ -78,14 +96,19 @@ class Listener:
 
         It belongs to the thread that has begun a step, and after that thread's end to another.
         """
-        if self.busy or self.pid != os.getpid():
+        if self.busy is not None or self.pid != os.getpid() or self._closed:
             return False
         return self.thread in (None, threading.get_ident()) or self.thread not in _threads()
+
+    def passed_over(self) -> None:
+        """An optimizer has stepped unheard: in a thread beside the one that is recorded."""
+        if self.pid == os.getpid() and self.busy != threading.get_ident():
+            self._steps_elsewhere += 1
 
     def shielded(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do the recorder's own work: unseen by modes and autograd, and without an exception."""
         began = time.perf_counter()
-        self.busy = True
+        self.busy = threading.get_ident()
         stopped = False
         compiling = None
         try:
@@ -95,18 +118,25 @@ class Listener:
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 if self.modes:
                     with _disable_current_modes():
-                        work(*arguments)
+                        self._work(work, arguments)
                 else:
-                    work(*arguments)
-        except Exception as error:
+                    self._work(work, arguments)
+        except BaseException as error:
             self._failed(error)
+            if not isinstance(error, Exception) or raised_by_signal(error):
+                raise  # it is the program's, and happened to interrupt the recorder
         finally:
             if stopped:
                 torch._C._dynamo.eval_frame.set_eval_frame(compiling)
-            self.busy = False
+            self.busy = None
             self._spent += time.perf_counter() - began
 
-    def _failed(self, error: Exception) -> str:
+    def _work(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        work(*arguments)
+        if self.weights.dead:
+            self._read_dead()
+
+    def _failed(self, error: BaseException) -> str:
         """Count what went wrong in the recorder; the answer is what to say of it."""
         why = error.strerror if isinstance(error, OSError) else error  # names no file
         text = f"{type(error).__name__}: {why}".splitlines()[0][:200]
@@ -132,7 +162,14 @@ class Listener:
             self.add(kind, name, None, name=class_name(module))
         if training:
             self._inputs(name, args)
-        elif self.options.state:
+        elif self.options.level != "clock":
+            self._untrained(module)
+
+    def _untrained(self, module: nn.Module) -> None:
+        """A module is called and not trained: a loss, an evaluation, an average of the weights."""
+        self.weights.untrained(module, class_name(module))
+        self._evaluations += next(module.parameters(), None) is not None
+        if self.options.state:
             self.weights.other(module)
 
     def leave_call(
@@ -166,6 +203,8 @@ class Listener:
                 more = {"value": value.item()} if self._tells_value(value) else {}
                 self.tensor("loss", f"l{self._count['l']}{path}", value, **more)
         self._count["l"] += 1
+        if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
+            self._reached += leaves_of(roots)
         self.detail.backward()
 
     def _tells_value(self, loss: Tensor) -> bool:
@@ -199,21 +238,22 @@ class Listener:
         self.detail.after_step(optimizer, self.weights.stepping(optimizer, self._step))
         self._end()
 
-    def finish(self) -> None:
-        """The program ends: write what is pending, and the parameters as they are now."""
-        if self.pid != os.getpid() or (self._sink is None and not self._open):
+    def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
+        """The program ends: write the step under way, and every weight as it is now.
+
+        `intact` tells whether the hooks of the recorder are still in place.
+        """
+        if self.pid != os.getpid() or self._closed or (self._sink is None and not self._open):
             return
+        self._closed = True
         self.detail.leave()
         complete = not self._open
+        events, ends = [], []
         if self.options.level != "clock":
             pending, self._events = self._events, []
-            self.weights.more(self._step)
-            held = self.weights.held
-            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in held])
-            finals, self._events = self._events, pending
-            events, ends = self._finished(pending), self._finished(finals)
-        else:
-            events, ends = [], []
+            self._read_dead()
+            self._take_finals(self.weights.finals())
+            events, ends = self._finished(pending), self._finished(list(self._finals.values()))
         self._write(
             {
                 "end": True,
@@ -222,9 +262,43 @@ class Listener:
                 "events": [] if complete else events,
                 "final": ends,
                 "left_out": self._sink.left_out if self._sink else 0,
+                **self._unseen(intact=intact()),
             },
             always=True,
         )
+
+    def _unseen(self, *, intact: bool) -> dict[str, dict[str, Any]]:
+        """What happened in the program and is in no event of the record."""
+        unseen = {
+            "steps_elsewhere": self._steps_elsewhere,
+            "hooks_removed": not intact,
+            "evaluations": self._evaluations,
+            "models": self.weights.names_of_untrained(),
+            "tensors": self._free_leaves,
+        }
+        known = {name: value for name, value in unseen.items() if value}
+        return {"unseen": known} if known else {}
+
+    def _weights_died(self) -> None:
+        """A module or an optimizer is gone: read its tensors now, or with the next event."""
+        if self.listens() and not is_silent(None):
+            self.shielded(self._read_dead)
+
+    def _read_dead(self) -> None:
+        weights = self.weights.finals_of_dead()
+        if self.options.level != "clock":
+            self._take_finals(weights)
+
+    def _take_finals(self, some: list[Weight]) -> None:
+        """Begin the digests of weights as they are in the end; a later reading counts."""
+        pending, self._events = self._events, []
+        try:
+            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in some])
+            self._finals.update(
+                {(event[0], event[1]): (event, parts) for event, parts in self._events}
+            )
+        finally:
+            self._events = pending
 
     # Events
 
@@ -272,6 +346,18 @@ class Listener:
             self._events, self._left_out = [], 0
             self._count = {"c": 0, "x": 0, "l": 0}
             self._made.clear()
+            self._evaluations = 0
+            self._know_leaves()
+            self.weights.held = []
+
+    def _know_leaves(self) -> None:
+        """Keep track of the tensors with a gradient that no optimizer and no module has."""
+        for tensor in self._reached:
+            known = tensor in self._batches or tensor in self._leaves
+            if not known and not self.weights.is_known(tensor):
+                self._leaves[tensor] = True
+                self._free_leaves += 1
+        self._reached = []
 
     def record(self) -> Sink | MemorySink:
         """The file of the record, opened by the first that needs it."""
@@ -299,7 +385,7 @@ class Listener:
         while True:
             time.sleep(3600)
 
-    def _finished(self, events: list[tuple[EventLine, list[DigestPart] | None]]) -> list[EventLine]:
+    def _finished(self, events: list[Pending]) -> list[EventLine]:
         started = [(event, parts) for event, parts in events if parts is not None]
         try:
             digests = self.digester.finish([parts for _, parts in started])
@@ -318,7 +404,7 @@ class Listener:
             self._left_out += 1
             return
         event: EventLine = [kind, identity, digest, more] if more else [kind, identity, digest]
-        self._events.append((event, None))
+        self._events.append(Pending(event, None))
 
     def tensor(self, kind: str, identity: str, tensor: Tensor, /, **more: Any) -> None:
         """Add the digest of a tensor, or why it has none."""
@@ -357,7 +443,7 @@ class Listener:
             self.add(kind, identity, None, not_recorded=self._failed(error), **more)
             return
         event: EventLine = [kind, identity, None, more] if more else [kind, identity, None]
-        self._events.append((event, started))
+        self._events.append(Pending(event, started))
 
     def _inputs(self, call: str, inputs: Any) -> None:
         for path, value in values(inputs):
@@ -366,6 +452,8 @@ class Listener:
                 made = self._origin_of(value)
                 if made is None and value.grad_fn is None:
                     self.tensor("batch", name, value)
+                    if value.requires_grad:
+                        self._batches[value] = True
                 elif value.requires_grad:
                     self.add("input", name, None, of=made)
                 else:
@@ -403,6 +491,40 @@ class Listener:
             self._hyper[name] = digest
             self._changed[name] = groups
         self.add("hyperparameters", name, digest, name=type(optimizer).__name__)
+
+
+def leaves_of(roots: Any) -> list[Tensor]:
+    """The leaf tensors that gradients of these will reach, among the first nodes of the graph."""
+    waiting = [root.grad_fn for _, root in values(roots) if isinstance(root, Tensor)]
+    seen, found = set(waiting), []
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        for following, _ in () if node is None else node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+                leaf = getattr(following, "variable", None)
+                found += [leaf] if isinstance(leaf, Tensor) else []
+    return found
+
+
+def raised_by_signal(error: BaseException) -> bool:
+    """Whether the exception comes from a signal handler of the program's."""
+    codes, trace = set(), error.__traceback__
+    while trace is not None:
+        codes.add(trace.tb_frame.f_code)
+        trace = trace.tb_next
+    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    return any(_code_of(handler) in codes for handler in handlers if callable(handler))
+
+
+def _code_of(function: Any) -> Any:
+    """The code that a callable runs: a function, a method, a partial, an object; else None."""
+    function = getattr(function, "func", function)
+    function = getattr(function, "__func__", function)
+    if not hasattr(function, "__code__"):
+        function = type(function).__call__
+    return getattr(function, "__code__", None)
 
 
 def _learns(module: nn.Module) -> bool:

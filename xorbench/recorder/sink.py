@@ -8,6 +8,93 @@ import os
 import time
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+# Where descriptors begin: a program that closes or counts low ones does not meet them.
+HIGH_DESCRIPTORS = (900, 200)
+
+
+class RecordLost(OSError):
+    """The file of the record was removed or replaced, so nothing can be appended to it."""
+
+
+class RecordFile:
+    """A file that is appended to while the program may close and reuse any descriptor.
+
+    Attributes:
+        size: the bytes that have been appended.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size = 0
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None
+
+    def append(self, data: bytes) -> None:
+        """Append the bytes, all or none. Raises `OSError`."""
+        if not self._is_open():
+            self._open()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:  # a full disk, a limit on the size of a file
+            self._cut()
+            raise
+        self.size += len(data)
+
+    def _is_open(self) -> bool:
+        """Whether descriptor and path still are the file that was made.
+
+        A program that has given up its privileges may no longer look at the path.
+        """
+        try:
+            if self._descriptor < 0 or _identity(os.fstat(self._descriptor)) != self._identity:
+                return False
+            return _identity(os.stat(self.path)) == self._identity
+        except OSError as error:
+            return isinstance(error, PermissionError)
+
+    def _open(self) -> None:
+        """Make the file, or open it again: the descriptor belongs to the program by now."""
+        self._descriptor = -1
+        new = os.O_CREAT | os.O_EXCL if self._identity is None else 0
+        flags = os.O_WRONLY | os.O_APPEND | new | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(self.path, flags, 0o600)
+        identity = _identity(os.fstat(descriptor))
+        if self._identity not in (None, identity):
+            os.close(descriptor)
+            raise RecordLost("the file of the record was replaced")
+        if new:
+            os.fchmod(descriptor, 0o600)  # whatever the program's umask takes away
+        self._identity = identity
+        self._descriptor = _moved_up(descriptor)
+
+    def _cut(self) -> None:
+        """Remove the part of a line, if the path still is the file that was made."""
+        with contextlib.suppress(OSError):
+            status = os.stat(self.path)
+            if _identity(status) == self._identity and status.st_size > self.size:
+                os.truncate(self.path, self.size)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _moved_up(descriptor: int) -> int:
+    """The file under a high descriptor, as far as the limit on open files allows."""
+    for lowest in HIGH_DESCRIPTORS if fcntl else ():
+        with contextlib.suppress(OSError):
+            high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+            os.close(descriptor)
+            return high
+    return descriptor
+
 
 class Sink:
     """Writes lines until the record is as large as it may be; then it only counts them."""
@@ -16,11 +103,9 @@ class Sink:
         name = f"{time.time_ns():020d}-{os.getpid()}.jsonl"
         self.path = os.path.join(folder, name)
         self._room = max_bytes
-        self._size = 0
-        self._descriptor = -1
-        self._values = -1
+        self._lines = RecordFile(self.path)
+        self._values = RecordFile(f"{self.path}.values")
         self.left_out = 0
-        self.offset = 0
 
     def write(self, line: dict[str, Any], *, always: bool = False) -> None:
         """Append one line, unless there is no room; `always` for those that close a record."""
@@ -31,23 +116,14 @@ class Sink:
             return
         self._room -= len(data)
         try:
-            if self._descriptor < 0:
-                self._descriptor = _opened(self.path)
-            _write_all(self._descriptor, data)
-        except OSError:  # a full disk, a limit of the user's
+            self._lines.append(data)
+        except OSError:
             self.left_out += 1
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)  # no half a line
-            return
-        self._size += len(data)
 
     def keep(self, data: bytes) -> dict[str, Any]:
         """Append the bytes of a tensor to the file of values; the answer says where they begin."""
-        if self._values < 0:
-            self._values = _opened(f"{self.path}.values")
-        at = self.offset
-        _write_all(self._values, data)
-        self.offset += len(data)
+        at = self._values.size
+        self._values.append(data)
         return {"at": at}
 
 
@@ -66,14 +142,3 @@ class MemorySink:
     def keep(self, data: bytes) -> dict[str, Any]:
         """The bytes of a tensor as they stand in a line."""
         return {"hex": data.hex()}
-
-
-def _opened(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags, 0o600)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .identity import bare, parameters_of
+from .identity import bare, parameters_in, parameters_of
+from .walk import values
 
 RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
 MOST_ALIVE = 4  # models that are called and not trained, kept to be recorded at the end
+MOST_UNTRAINED = 10  # classes of models that are called and not trained, and are named
 
 Weight = tuple[str, str, Tensor]  # kind, identity, and the parameter or buffer itself
+State = tuple[list[dict[str, Any]], Any]  # an optimizer's parameter groups, and its state
 
 
 class Watched:
-    """A module or an optimizer that takes part, and the last step in which it did."""
+    """A module or an optimizer that takes part, and the last step in which it did.
 
-    def __init__(self, thing: Any, step: int) -> None:
-        self.ref = weakref.ref(thing)
+    The program may drop it long before the process ends, as when `main` returns: `died` is called
+    then, and its tensors can be read once more.
+
+    Attributes:
+        parts: parameters and buffers of a module, as of that step.
+        state: parameter groups and state of an optimizer.
+    """
+
+    def __init__(self, thing: Any, step: int, died: Callable[[Watched], None]) -> None:
+        self.ref = weakref.ref(thing, lambda _: died(self))
         self.step = step
+        self.parts: list[Weight] = []
+        self.state: State | None = None
+
+
+class Untrained:
+    """A model that was called and not trained: its class, and one of its parameters."""
+
+    def __init__(self, name: str, parameter: Tensor) -> None:
+        self.name = name
+        self.parameter = weakref.ref(parameter)
 
 
 class RecordedWeights:
     """The modules and optimizers that take part, and their parameters and buffers.
 
     Attributes:
-        held: what this step has recorded.
-        news: name, shape and type by identity, of what no line has described yet.
+        held: the weights that the step under way has recorded.
+        news: name, shape and type by identity, of each that no line has described yet.
+        dead: modules and optimizers that are gone, and whose tensors have not been read since.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, died: Callable[[], None] = lambda: None) -> None:
         self.held: list[Weight] = []
         self.news: dict[str, list[Any]] = {}
+        self.dead: list[Watched] = []
+        self._died = died
         self._modules: list[Watched] = []
         self._others: list[weakref.ref[nn.Module]] = []
         self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
@@ -46,6 +72,15 @@ class RecordedWeights:
         self._names = WeakIdKeyDictionary()
         self._told: set[str] = set()
         self._named: dict[str, weakref.ref[Tensor]] = {}
+        self._untrained: list[Untrained] = []
+        self._called = WeakIdKeyDictionary()
+
+    def _watched(self, thing: Any, step: int) -> Watched:
+        def died(watched: Watched) -> None:
+            self.dead.append(watched)
+            self._died()
+
+        return Watched(thing, step, died)
 
     def watch(self, module: nn.Module, step: int) -> bool:
         """A module is trained in this step; gives whether it is a new one."""
@@ -53,7 +88,7 @@ class RecordedWeights:
             if watched.ref() is module:
                 watched.step = step
                 return False
-        self._modules.append(Watched(module, step))
+        self._modules.append(self._watched(module, step))
         return True
 
     def name(self, module: nn.Module) -> None:
@@ -61,6 +96,7 @@ class RecordedWeights:
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if tensor not in self._names:
                 self._names[tensor] = bare(name)
+        self._untrained = [m for m in self._untrained if m.parameter() not in self._names]
 
     def other(self, module: nn.Module) -> None:
         """Note a model that is called and not trained, such as an average of the weights."""
@@ -73,16 +109,43 @@ class RecordedWeights:
 
     def built(self, optimizer: Optimizer) -> None:
         """An optimizer was made; it has not stepped."""
-        self._optimizers.append(Watched(optimizer, -RECENT - 1))
+        self._optimizers.append(self._watched(optimizer, -RECENT - 1))
 
     def stepping(self, optimizer: Optimizer, step: int) -> int:
         """The number of an optimizer that steps in this step."""
-        for index, watched in enumerate(self._optimizers):
-            if watched.ref() is optimizer:
-                watched.step = step
-                return index
-        self._optimizers.append(Watched(optimizer, step))
-        return len(self._optimizers) - 1
+        indices = (i for i, watched in enumerate(self._optimizers) if watched.ref() is optimizer)
+        index = next(indices, None)
+        if index is None:
+            index = len(self._optimizers)
+            self._optimizers.append(self._watched(optimizer, step))
+        self._optimizers[index].step = step
+        self._optimizers[index].state = (optimizer.param_groups, optimizer.state)
+        return index
+
+    def untrained(self, module: nn.Module, name: str) -> None:
+        """Note a model with parameters that is called, or averaged, and not trained."""
+        if module in self._called or len(self._untrained) >= MOST_UNTRAINED:
+            return
+        self._called[module] = True
+        parameter = next(module.parameters(), None)
+        if parameter is not None and parameter not in self._names:
+            self._untrained.append(Untrained(name, parameter))
+
+    def names_of_untrained(self) -> list[str]:
+        """The classes of the models that were called and have no weight that is recorded."""
+        return list(dict.fromkeys(model.name for model in self._untrained))
+
+    def is_known(self, tensor: Tensor) -> bool:
+        """Whether it is a weight of a module that is trained, or of an optimizer."""
+        if tensor in self._names or any(tensor is held for _, _, held in self.held):
+            return True
+        groups = [watched.ref() for watched in self._optimizers]
+        return any(
+            tensor is parameter
+            for optimizer in groups
+            if optimizer is not None
+            for _, parameter in parameters_of(optimizer, 0)
+        )
 
     def more(self, step: int) -> list[Weight]:
         """What takes part in the step and is not held yet; it is held from now on."""
@@ -96,32 +159,72 @@ class RecordedWeights:
             self._tell(name, tensor)
         return new
 
+    def finals(self) -> list[Weight]:
+        """Every weight that is alive, however long ago it took part, and the optimizers' states."""
+        found = self._as_trained(self._taking_part(None))
+        for index, watched in enumerate(self._optimizers):
+            if watched.ref() is not None and watched.state is not None:
+                found += states_of(*watched.state, index)
+        return found
+
+    def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
+        """The weights, with the identity in an optimizer that each had while it was trained."""
+        trained = {id(ref()): name for name, ref in self._named.items() if name.startswith("o")}
+        return [(kind, trained.get(id(t), name), t) for kind, name, t in weights]
+
+    def finals_of_dead(self) -> list[Weight]:
+        """The weights of the modules and optimizers that are gone, which are let go now."""
+        found: list[Weight] = []
+        dead, self.dead = self.dead, []
+        for watched in dead:
+            if watched.state is not None:
+                index = self._optimizers.index(watched)
+                groups, state = watched.state
+                found += (("parameter", *one) for one in parameters_in(groups, index))
+                found += states_of(groups, state, index)
+            elif watched.parts:
+                index = self._modules.index(watched)
+                found += self._as_trained(self._parts_of_dead(watched, index))
+            watched.parts, watched.state = [], None
+        return found
+
+    def _parts_of_dead(self, watched: Watched, index: int) -> Iterator[Weight]:
+        """The parameters and buffers of a module that no optimizer still has."""
+        optimizers = [one.ref() for one in self._optimizers]
+        owned = {
+            id(tensor)
+            for optimizer in optimizers
+            if optimizer is not None
+            for _, tensor in parameters_of(optimizer, 0)
+        }
+        for kind, name, tensor in watched.parts:
+            if id(tensor) not in owned:
+                identity = f"m{index}.{bare(name)}"
+                self._tell(identity, tensor)
+                yield kind, identity, tensor
+
     def _hold(self, some: Iterable[Weight]) -> list[Weight]:
         held = {id(tensor) for _, _, tensor in self.held}
         new = [one for one in some if id(one[2]) not in held]
         self.held += new
         return new
 
-    def _taking_part(self, step: int) -> Iterator[Weight]:
-        """Each parameter and buffer that takes part in the step.
+    def _taking_part(self, step: int | None) -> Iterator[Weight]:
+        """Each parameter and buffer that takes part in the step; None for every one that is alive.
 
         A parameter is known by optimizer, group and position; one that no optimizer has, and a
         buffer, by module and name. Of several optimizers the newest counts, so that one that is
         garbage, and may or may not have been collected, changes nothing.
         """
-        modules = [
-            (index, module)
-            for index, watched in enumerate(self._modules)
-            if watched.step > step - RECENT and (module := watched.ref()) is not None
-        ]
-        own = [(index, _parts(module)) for index, module in modules]
+        since = -math.inf if step is None else step - RECENT
+        own = list(self._trained_since(since))
         owned = {id(tensor) for _, parts in own for _, _, tensor in parts}
         seen: set[int] = set()
         for index, watched in reversed(list(enumerate(self._optimizers))):
             optimizer = watched.ref()
             if optimizer is None:
                 continue
-            recent = watched.step > step - RECENT
+            recent = watched.step > since
             for name, tensor in parameters_of(optimizer, index):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
                     seen.add(id(tensor))
@@ -140,6 +243,14 @@ class RecordedWeights:
                         identity = f"{letter}{index}.{bare(name)}"
                         self._tell(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
+
+    def _trained_since(self, since: float) -> Iterator[tuple[int, list[Weight]]]:
+        """The number and the parts of each module that is alive and was trained after a step."""
+        for index, watched in enumerate(self._modules):
+            module = watched.ref() if watched.step > since else None
+            if module is not None:
+                watched.parts = _parts(module)
+                yield index, watched.parts
 
     def name_again(self) -> None:
         """Record the names of parameters and buffers once more, with the next step."""
@@ -171,3 +282,15 @@ def _parts(module: nn.Module) -> list[Weight]:
                     whole = f"{prefix}.{name}" if prefix else name
                     found[kind].setdefault(id(tensor), (kind, whole, tensor))
     return [*found["parameter"].values(), *found["buffer"].values()]
+
+
+def states_of(groups: list[dict[str, Any]], state: Any, index: int) -> list[Weight]:
+    """The state that an optimizer keeps of each parameter: tensors, and numbers as such."""
+    found: list[Weight] = []
+    for name, parameter in parameters_in(groups, index):
+        for path, value in values(state.get(parameter, {})):
+            if isinstance(value, Tensor):
+                found.append(("state", name + path, value))
+            elif isinstance(value, (int, float)):
+                found.append(("state", name + path, torch.tensor(value)))
+    return found
