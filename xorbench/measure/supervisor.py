@@ -44,12 +44,19 @@ def main() -> None:
         # a signal that is ignored instead would be ignored by the command as well
         signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
     adopt_orphans()
-    command = WatchedCommand()
+    try:
+        command = WatchedCommand()
+    except OSError as error:  # there are too many processes
+        _answer({"why": why(error), "code": None})
+        return
     asked = json.loads(sys.stdin.buffer.readline())
-    answer = json.dumps(supervise(asked, command)) + "\n"
-    with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
-        os.write(sys.stdout.fileno(), answer.encode())
+    _answer(supervise(asked, command))
     command.close()
+
+
+def _answer(values: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
+        os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
 def supervise(asked: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
