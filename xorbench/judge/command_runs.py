@@ -199,7 +199,7 @@ def _left_behind(ended: Sequence[Ended]) -> tuple[Outcome, str, str] | None:
 
 
 OUTLIVED: Final = "the training runs in a process that outlived the command"
-WAIT: Final = "let the command end after the training, as without daemon mode"
+WAIT: Final = "let the command end after the training"
 
 
 def _command_failed(one: Ended, ended: list[Ended]) -> tuple[Outcome, str, str]:
