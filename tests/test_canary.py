@@ -216,8 +216,11 @@ def test_a_damaged_saved_file_is_refused_before_anything_runs(
     assert path.read_text() == "{"
 
 
-def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None:
-    """A polite kill after a flipped word, told by its place and bit: its verdict, exit 130."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_burn_in_says_what_it_has_checked(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """A signal after a flipped word, told by its place and bit: its verdict, exit 130."""
     process = subprocess.Popen(
         command(
             *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "100"),
@@ -233,7 +236,7 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(tmp_path: Path) -> None
         said = iter(process.stderr.readline, "")
         line = next(line for line in said if "mismatch on cpu" in line)
         assert re.search(r"memory, round 0, memory, element \[70000\]:.*bits flipped: 63", line)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         output, _ = process.communicate(timeout=120)
     finally:
         process.kill()

@@ -459,8 +459,9 @@ def test_a_loader_process_with_noise_of_its_own_breaks_its_edge(
     assert (broken, whole) == ({"num_workers"}, {"drop_last"})
 
 
-def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
-    """A polite kill leaves a partial report, says how to resume, and exits 130."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGTERM or SIGHUP leaves a partial report, prints how to resume, and exits 130."""
     process = subprocess.Popen(
         command(*TINY[:2], "--epochs", "100000", "--processes", "1"),
         cwd=tmp_path,
@@ -469,7 +470,7 @@ def test_sigterm_is_an_interruption_like_ctrl_c(tmp_path: Path) -> None:
         text=True,
     )
     wait_for_epochs(tmp_path / "results", 30)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output, errors = process.communicate()
     assert process.returncode == 130
     assert "--resume" in errors

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +20,13 @@ import pytest
 from conftest import command
 
 from xorbench.measure import supervisor
+from xorbench.measure.temporary_folder import OWNER, remove_stale, this_process
 
 DEADLINE_S = 60
-ALIVE = 6  # processes of a tree
+ALIVE = 8  # processes of a tree
 
 # A command whose processes try to outlive it in every way that a process has.
-TREE = """
+TREE = '''
 import os, signal, subprocess, sys, time
 
 def told(name):
@@ -49,20 +51,40 @@ def daemon():
         os._exit(0)
     os.setsid()
 
+def stopped():
+    os.setsid()
+    deaf()
+    told("stopped")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+BARE = """
+import os, time
+with open("pids/bare.part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("pids/bare.part", "pids/bare")
+time.sleep(600)
+"""
+
+def bare():
+    os.setsid()
+    os.execve(sys.executable, [sys.executable, "-S", "-c", BARE], {})
+
 os.makedirs("pids", exist_ok=True)
 forked("plain")
 forked("session", os.setsid)
 forked("daemon", daemon)
 forked("deaf", deaf)
 forked("restarting", lambda: os.setsid() or deaf())
+forked("stopped", stopped)
+forked("bare", bare)
 told("first")
 if sys.argv[1:] == ["leave"]:
-    while len([n for n in os.listdir("pids") if "." not in n]) < 6:
+    while len([n for n in os.listdir("pids") if "." not in n]) < 8:
         time.sleep(0.01)
     sys.exit(0)
 while True:
     time.sleep(60)
-"""
+'''
 
 
 def wait_for(true: Callable[[], bool], what: str) -> None:
@@ -132,6 +154,8 @@ def grown(start: Callable[..., subprocess.Popen[bytes]], folder: Path, *words: s
         pytest.param(CHECK, signal.SIGKILL, -signal.SIGKILL, id="check, SIGKILL"),
         pytest.param(CHECK, signal.SIGINT, 130, id="check, SIGINT"),
         pytest.param(CHECK, signal.SIGTERM, 130, id="check, SIGTERM"),
+        pytest.param(CHECK, signal.SIGHUP, 130, id="check, SIGHUP"),
+        pytest.param(TRACE, signal.SIGHUP, 130, id="trace, SIGHUP"),
         pytest.param(TRACE, signal.SIGKILL, -signal.SIGKILL, id="trace, SIGKILL"),
     ],
 )
@@ -213,6 +237,253 @@ def test_a_closed_pipe_leaves_nothing_behind(
     assert b"Traceback" not in other.read()
     wait_for(lambda: not alive(tree(tmp_path)), "processes were left")
     setattr(program, stream, None)
+
+
+# Copies, and the death of several processes at once
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the program makes its copies in."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it is looked up once
+    return folder
+
+
+def copies(temporary: Path) -> list[Path]:
+    """The temporary folders of the program."""
+    return sorted(temporary.glob("xorbench-*"))
+
+
+def grown_in_copy(start: Callable[..., Any], temporary: Path) -> Any:
+    """Start a check on the tree in a copy; the program, its processes and those of the tree."""
+    program = start("check", "--exclude", "temporary", "--", *ON_TREE)
+
+    def pids() -> dict[str, int]:
+        grown = [tree(path.parent) for path in temporary.glob("xorbench-*/*/pids")]
+        return grown[0] if grown else {}
+
+    wait_for(lambda: len(pids()) == ALIVE, "the tree did not grow")
+    (own,) = psutil.Process(program.pid).children()
+    (guard,) = own.children()
+    return {"program": program, "supervisor": own, "watchdog": guard}, pids()
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [
+        ("supervisor",),
+        ("program", "supervisor"),
+        ("supervisor", "program"),
+        ("program", "watchdog"),
+        ("supervisor", "watchdog"),
+        ("watchdog", "supervisor"),
+        ("program",),
+    ],
+    ids=" and ".join,
+)
+def test_what_is_killed_leaves_no_process_and_no_copy(
+    started: Callable[..., Any], temporary: Path, killed: tuple[str, ...]
+) -> None:
+    """SIGKILL of any two of the three processes: the third ends the run and removes the copy."""
+    processes, pids = grown_in_copy(started, temporary)
+    assert len(copies(temporary)) == 1
+    for name in killed:
+        processes[name].kill()
+    wait_for(lambda: not alive(pids), f"alive: {alive(pids)}")
+    wait_for(lambda: not copies(temporary), "the copy was left")
+    program = processes["program"]
+    if "program" not in killed:
+        _, err = program.communicate(timeout=DEADLINE_S)
+        assert (program.returncode, b"the supervisor of the run died" in err) == (2, True)
+
+
+def test_a_supervisor_whose_watchdog_dies_goes_on(
+    started: Callable[..., Any], tmp_path: Path, temporary: Path
+) -> None:
+    """The exit code of the command is still reported, and its processes are ended."""
+    source = "import time; open('began', 'w'); time.sleep(2); raise SystemExit(7)"
+    (tmp_path / "slow.py").write_text(source)
+    program = started("check", "--json", "--", sys.executable, "slow.py")
+    wait_for(lambda: any(temporary.glob("*/*/began")), "it did not begin")
+    (own,) = psutil.Process(program.pid).children()
+    (guard,) = own.children()
+    (child,) = guard.children()
+    guard.kill()
+    out, _ = program.communicate(timeout=DEADLINE_S)
+    assert json.loads(out)["runs"][0]["exit code"] == 7
+    assert not child.is_running()
+    assert not copies(temporary)
+
+
+def test_the_watchdog_is_in_a_session_of_its_own_and_imports_no_package(
+    started: Callable[..., Any], temporary: Path
+) -> None:
+    """Three sessions; the watchdog loads nothing of `site-packages`."""
+    processes, _ = grown_in_copy(started, temporary)
+    own, guard = processes["supervisor"], processes["watchdog"]
+    (command_,) = [p for p in guard.children() if "tree.py" in p.cmdline()][:1]
+    sessions = {os.getsid(p.pid) for p in (processes["program"], own, guard, command_)}
+    assert len(sessions) == 4
+    assert not [m.path for m in guard.memory_maps() if "site-packages" in m.path]
+
+
+def test_a_closed_terminal_ends_every_process(
+    started: Callable[..., Any], tmp_path: Path, temporary: Path
+) -> None:
+    """The system sends SIGHUP, and writing to the terminal fails: exit 130, records are kept."""
+    main, other = pty.openpty()
+
+    def with_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(other, termios.TIOCSCTTY, 0)
+
+    def start(*words: str) -> Any:
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), other)
+        return started(*words, **streams, preexec_fn=with_terminal)
+
+    processes, pids = grown_in_copy(start, temporary)
+    os.close(other)
+    os.close(main)
+    program = processes["program"]
+    for _ in range(5):  # the shell sends it as well
+        program.send_signal(signal.SIGHUP)
+        time.sleep(0.02)
+    assert program.wait(DEADLINE_S) == 130
+    assert not alive(pids)
+    assert not copies(temporary)
+    assert list((tmp_path / "results" / "checks").glob("*/check.json"))
+
+
+def test_an_ignored_hangup_stays_ignored(started: Callable[..., Any], tmp_path: Path) -> None:
+    """Under `nohup` the program goes on when its terminal is closed."""
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    program = started(*CHECK, *ON_TREE, preexec_fn=ignore)
+    wait_for(lambda: len(tree(tmp_path)) == ALIVE, "the tree did not grow")
+    program.send_signal(signal.SIGHUP)
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=DEADLINE_S)
+    assert program.returncode == 130
+
+
+OWNED = """
+import sys, time
+from xorbench.measure.temporary_folder import temporary_folder
+with temporary_folder() as folder:
+    (folder / "copy").mkdir()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def owned(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that owns a temporary folder, and the folder."""
+    assert temporary.is_dir()
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNED], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        yield process, Path(process.stdout.readline().strip())
+        process.kill()
+
+
+def changed_owner(folder: Path, **values: object) -> None:
+    """Change what is on record of the owner."""
+    path = folder / OWNER
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_the_folder_of_a_living_owner_is_kept(owned: tuple[Any, Path]) -> None:
+    """Until the owner is killed: then the next start removes it."""
+    process, folder = owned
+    remove_stale()
+    assert (folder / "copy").is_dir()
+    process.kill()
+    process.wait()
+    remove_stale()
+    assert not folder.exists()
+
+
+def test_the_folder_of_an_owner_that_nobody_waited_for_is_removed(
+    owned: tuple[Any, Path],
+) -> None:
+    """A zombie is dead."""
+    process, folder = owned
+    process.kill()
+    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, "no zombie")
+    remove_stale()
+    assert not folder.exists()
+
+
+def test_a_process_id_that_is_used_again_is_another_process(owned: tuple[Any, Path]) -> None:
+    """The start time decides: the folder of an earlier process with this id is removed."""
+    _, folder = owned
+    changed_owner(folder, started="1")
+    remove_stale()
+    assert not folder.exists()
+
+
+def test_the_folder_of_an_owner_before_a_restart_is_removed(owned: tuple[Any, Path]) -> None:
+    """Process ids and start times begin again when the machine does."""
+    _, folder = owned
+    changed_owner(folder, boot="another")
+    remove_stale()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "values", [{"machine": "another"}, {"namespace": "pid:[1]"}, {"pid": "1"}, {"started": None}]
+)
+def test_an_owner_that_cannot_be_looked_up_keeps_its_folder(
+    owned: tuple[Any, Path], values: dict[str, object]
+) -> None:
+    """On another machine, in another container, or with a damaged record."""
+    process, folder = owned
+    process.kill()
+    process.wait()
+    changed_owner(folder, **values)
+    remove_stale()
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "{}", "[" * 5_000])
+def test_a_folder_without_a_readable_owner_is_kept(temporary: Path, content: str | None) -> None:
+    """It may be another program's."""
+    folder = temporary / "xorbench-mine"
+    folder.mkdir()
+    if content is not None:
+        (folder / OWNER).write_text(content)
+    remove_stale()
+    assert folder.is_dir()
+
+
+def test_a_folder_of_another_user_is_kept(
+    owned: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its record says."""
+    process, folder = owned
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    remove_stale()
+    assert folder.is_dir()
+
+
+def test_several_may_remove_stale_folders_at_once(temporary: Path) -> None:
+    """Files that vanish meanwhile are no error, and nothing remains."""
+    for number in range(40):
+        folder = temporary / f"xorbench-{number}"
+        (folder / "deep" / "er").mkdir(parents=True)
+        for name in range(20):
+            (folder / "deep" / "er" / str(name)).touch()
+        (folder / OWNER).write_text(json.dumps({**this_process(), "started": "1"}))
+    source = "from xorbench.measure.temporary_folder import remove_stale; remove_stale()"
+    both = [subprocess.Popen([sys.executable, "-c", source]) for _ in range(3)]
+    assert [one.wait(DEADLINE_S) for one in both] == [0, 0, 0]
+    assert not copies(temporary)
 
 
 # What goes in and comes out

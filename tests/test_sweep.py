@@ -303,7 +303,7 @@ def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_res
     assert path.read_bytes().startswith(kept)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_sweep_reports_what_it_has_and_says_how_to_go_on(
     number: signal.Signals,
     running: subprocess.Popen[str],

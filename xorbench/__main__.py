@@ -4,7 +4,7 @@ import atexit
 import gc
 from typing import NoReturn
 
-from xorbench.cli import main
+from xorbench import cli
 
 
 def program() -> NoReturn:
@@ -14,7 +14,7 @@ def program() -> NoReturn:
     """
     gc.set_threshold(100_000, 50, 50)
     atexit.register(gc.freeze)
-    main()
+    cli.program()
 
 
 if __name__ == "__main__":

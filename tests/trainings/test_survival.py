@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -312,3 +313,141 @@ def test_a_process_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
     assert "could not start" in done.stderr
     assert "no torch here" in done.stderr
     assert list((tmp_path / "results" / "runs").iterdir()) == []
+
+
+# A training in a process that outlives the command
+
+DAEMON = """
+import os, sys, time
+import torch
+
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 2)
+
+def train(steps, pause):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(3, 4)).square().sum().backward()
+        optimizer.step()
+        time.sleep(pause)
+
+def daemon(work):
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    work()
+    os._exit(0)
+
+if sys.argv[1] == "training":
+    daemon(lambda: train(1000, 0.1))
+elif sys.argv[1] == "helper":
+    daemon(lambda: time.sleep(600))
+    train(3, 0)
+"""
+
+
+def check_daemon(folder: Path, kind: str) -> dict[str, Any]:
+    """Check the program with a daemon of this kind; its answer, with the exit code."""
+    (folder / "daemon.py").write_text(DAEMON)
+    done = call_in(folder, "check", "--json", "--", sys.executable, "daemon.py", kind)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return {**answer, "code": done.returncode}
+
+
+def test_a_training_in_a_daemon_is_inconclusive(tmp_path: Path) -> None:
+    """The command ends at once, and the daemon that trains is killed: exit 3 with the reason."""
+    answer = check_daemon(tmp_path, "training")
+    assert answer["code"] == 3
+    assert "the training runs in a process that outlived the command" in answer["sentence"]
+
+
+def test_a_helper_that_outlives_the_command_is_a_note(tmp_path: Path) -> None:
+    """It does not train: the answer is about the training, and the note names the process."""
+    answer = check_daemon(tmp_path, "helper")
+    assert answer["code"] == 0
+    assert "left processes behind" in " ".join(answer["notes"])
+
+
+# Processes killed at random moments
+
+BUSY = """
+import os, subprocess, sys, time
+
+def forked(prepare):
+    if not os.fork():
+        prepare()
+        while True:
+            time.sleep(60)
+
+forked(lambda: None)
+forked(os.setsid)
+sleeper = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+subprocess.Popen(sleeper, start_new_session=True)
+time.sleep(600)
+"""
+MARK = "SURVIVAL_TEST"
+
+
+def marked(value: str) -> list[psutil.Process]:
+    """The living processes that have inherited this value of the mark."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == value and process.status() != "zombie":
+                found.append(process)
+    return found
+
+
+def started_check(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a check of a program with several processes, in a copy of the folder."""
+    return subprocess.Popen(
+        command("check", "--exclude", "temporary", "--", sys.executable, "busy.py"),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def victims(process: subprocess.Popen[bytes], draw: random.Random) -> list[psutil.Process]:
+    """One or two of the program, its supervisor and its watchdog, in any order."""
+    program = psutil.Process(process.pid)
+    chain = [program]
+    with contextlib.suppress(psutil.Error):
+        while len(chain) < 3 and (children := chain[-1].children()):
+            chain.append(children[0])
+    return draw.sample(chain, min(len(chain), draw.choice((1, 2))))
+
+
+def test_killed_at_random_moments_it_leaves_no_process_and_no_copy(tmp_path: Path) -> None:
+    """SIGKILL of one or two of its three processes, 20 times; the next start removes copies."""
+    draw = random.Random(20)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (tmp_path / "busy.py").write_text(BUSY)
+    environment = os.environ | {"TMPDIR": str(temporary), MARK: str(tmp_path)}
+    for number in range(20):
+        with started_check(tmp_path, environment) as process:
+            time.sleep(draw.uniform(0.1, 1.2))
+            killed = victims(process, draw)
+            for victim in killed:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
+            if process.pid not in [one.pid for one in killed]:
+                time.sleep(draw.uniform(0.0, 0.2))
+                process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        deadline = time.monotonic() + 20
+        while (left := marked(str(tmp_path))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left, f"round {number}: {left}"
+    subprocess.run(
+        command("check", "--exclude", "temporary", "--", "true"),
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert list(temporary.iterdir()) == []

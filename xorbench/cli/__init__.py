@@ -15,6 +15,7 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
+from xorbench.commands.interrupt import handle_signals
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
 
 # Each command, and the module of this package that holds it under that module's own name.
@@ -96,6 +97,12 @@ def command(name: str) -> click.Command:
 @click.version_option(__version__, prog_name="xorbench")
 def cli() -> None:
     """Run a command of xorbench."""
+
+
+def program() -> NoReturn:
+    """Run the command line in a process of its own, which handles signals until it ends."""
+    handle_signals()
+    main()
 
 
 def main() -> NoReturn:

@@ -1,10 +1,12 @@
 """What several commands print, and where to."""
 
+import errno
 import os
+import stat
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -15,6 +17,8 @@ from xorbench.recorder.masking import encodable, masked
 def say(text: str, *, err: bool = False) -> None:
     """Print; a reader that has gone, as `head` does, changes neither the work nor the exit code.
 
+    Nor does a terminal that has been closed.
+
     Texts of files and commands are printed too, so control characters and secrets do not pass.
     """
     stream = sys.stderr if err else sys.stdout
@@ -22,10 +26,16 @@ def say(text: str, *, err: bool = False) -> None:
         click.echo(printable(encodable(masked(text))), err=err)
         stream.flush()
     except OSError as error:
+        gone = isinstance(error, BrokenPipeError) or _hung_up(error, stream)
         # what is left in the buffer must not be tried again when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        if not isinstance(error, BrokenPipeError):
+        if not gone:
             raise BadFile(f"standard output: cannot write: {why(error)}") from None
+
+
+def _hung_up(error: OSError, stream: TextIO) -> bool:
+    """Whether the stream is a terminal that has been closed."""
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
 
 
 def note(text: str) -> None:

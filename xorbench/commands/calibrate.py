@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run import RunRequest, trained
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.scatter import FEWEST_RUNS, Calibrated, calibrated
@@ -39,7 +40,10 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
     """
     scatters.load(request.root)  # what could not be read could not be added to
     request.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=request.root, prefix=".calibrate-") as folder:
+    with (
+        terminable(),
+        tempfile.TemporaryDirectory(dir=request.root, prefix=".calibrate-") as folder,
+    ):
         quiet: list[Evidence] = []
         loaded: list[Evidence] = []
         for number in range(request.runs + LOADED):

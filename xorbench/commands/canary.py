@@ -70,7 +70,7 @@ class CanaryOutcome:
 def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
     """Check every device in a fresh process; `say` gets each mismatch of a burn-in at once.
 
-    Ctrl-C or a polite kill ends it with what was found until then.
+    Ctrl-C, SIGTERM and SIGHUP end it with what was found until then.
     """
     begun = time.monotonic()
     saved = calibrations.load(request.root)  # a damaged file is said before anything is measured
@@ -78,7 +78,7 @@ def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
         calibrations.save(request.root, "", {})  # and so is a folder that cannot be written
     canary = _Canary(request, saved)
     burn_in = BurnIn(request, say)
-    with tempfile.TemporaryDirectory() as folder, terminable():
+    with terminable(), tempfile.TemporaryDirectory() as folder:
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         try:
             canary.check_all(start)

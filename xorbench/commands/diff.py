@@ -103,7 +103,7 @@ def _trained_again(
     request: DiffRequest, a: TrainingRef, b: TrainingRef, found: Divergence, epoch: int
 ) -> Divergence:
     """Add step and tensor from training both sides again."""
-    with tempfile.TemporaryDirectory() as folder, terminable():
+    with terminable(), tempfile.TemporaryDirectory() as folder:
         slots = [a.slot("a"), b.slot("b")]
         try:
             with running(slots, starter(lambda name: Path(folder) / name, request.timeout_s)):

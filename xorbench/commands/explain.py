@@ -65,7 +65,7 @@ def explain(request: ExplainRequest, note: Callable[[str], None]) -> ExplainOutc
     """Search by real trainings, each in a fresh process. Raises `BadOption` for what is no side."""
     a = named(request.root, "A", request.a, request.recipe, request.faults_a)
     b = named(request.root, "B", request.b, request.recipe, request.faults_b)
-    with tempfile.TemporaryDirectory() as folder, terminable():
+    with terminable(), tempfile.TemporaryDirectory() as folder:
         return _explained(a, b, _Trainer(Path(folder), request, note))
 
 

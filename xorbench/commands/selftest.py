@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands import canary
+from xorbench.commands.interrupt import terminable
 from xorbench.commands.run import RunRequest, trained
 from xorbench.errors import INTERRUPTED
 from xorbench.judge.checks import judge
@@ -71,7 +72,7 @@ class SelftestOutcome:
 
 def selftest(note: Callable[[str], None]) -> SelftestOutcome:
     """Train clean and faulty runs in a temporary folder, and judge them; `note` hears of each."""
-    with tempfile.TemporaryDirectory() as folder:
+    with terminable(), tempfile.TemporaryDirectory() as folder:
         caught: list[Caught] = []
         note("a clean run")
         clean = _judged(Path(folder), Recipe(), quick=True)

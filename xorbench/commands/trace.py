@@ -45,7 +45,7 @@ def trace(request: TraceRequest) -> TraceOutcome:
     side = named(request.root, "CASE", request.text, request.recipe, request.faults)
     epochs = _epochs(request, side)
     _require_steps(request, side)
-    with tempfile.TemporaryDirectory() as folder, terminable():
+    with terminable(), tempfile.TemporaryDirectory() as folder:
         slot = side.slot("p0")
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         with running([slot], start):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from xorbench.commands.run_maker import require_called
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
 from xorbench.judge.command_runs import cut_short, step_count
 from xorbench.measure.command_run import CommandRun, called, execute
+from xorbench.measure.temporary_folder import temporary_folder
 from xorbench.observe import trace as traces
 from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import KILLED
@@ -54,8 +54,8 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         "max_bytes": request.max_record,
         "with_source": request.with_source,
     }
-    with tempfile.TemporaryDirectory(prefix="xorbench-") as folder, terminable():
-        ended = execute(run, 1, run.folder, Path(folder) / "run", options, through=True)
+    with terminable(), temporary_folder() as folder:
+        ended = execute(run, 1, run.folder, folder / "run", options, through=True)
         require_called("trace", run, ended)
         clean(ended.folder, words, os.environ, names_here() if request.anonymous else None)
         lost, found = ended.lost_records, ended.traces

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-GRACE_S: Final = 18.0  # torchrun kills half a minute after its polite signal
+GRACE_S: Final = 18.0  # torchrun kills half a minute after its SIGTERM
+HURRIES: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Deadline:
@@ -36,15 +37,21 @@ class Deadline:
 
     @contextmanager
     def heeding(self) -> Iterator[None]:
-        """Inside, SIGTERM leaves `GRACE_S` to end what was begun; then it is as Ctrl-C."""
-        before = signal.signal(signal.SIGTERM, self._hurry), signal.getsignal(signal.SIGALRM)
+        """Inside, SIGTERM and SIGHUP leave `GRACE_S` to finish; then they are as Ctrl-C.
+
+        An ignored SIGHUP, as under `nohup`, stays ignored.
+        """
+        before = {number: signal.getsignal(number) for number in (*HURRIES, signal.SIGALRM)}
+        for number in HURRIES:
+            if (number, before[number]) != (signal.SIGHUP, signal.SIG_IGN):
+                signal.signal(number, self._hurry)
         signal.signal(signal.SIGALRM, _interrupt)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGTERM, before[0])
-            signal.signal(signal.SIGALRM, before[1])
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _hurry(self, _number: int, _frame: FrameType | None) -> None:
         if not self.told:

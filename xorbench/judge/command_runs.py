@@ -70,6 +70,7 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
                 observed.unpaired.append(
                     f"run {having} trains in {process}, run {lacking} does not"
                 )
+    _excuse_unpaired(observed, ended)
     if missing and observed.diverged is None and not observed.unpaired:
         observed.trouble = (
             "inconclusive",
@@ -166,10 +167,41 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
         if one.how == "timeout" and not one.traces:
             said = f"run {one.number} did not end within {one.wall_s:.0f} s, and made no step"
             return ("inconclusive", said, LONGER)
+    if (outlived := trained_longer(ended)) is not None:
+        return outlived
     if not any(any(trace.steps()) for one in ended for trace in one.traces):
-        said, hint = _no_step(words, ended[-1])
-        return ("inconclusive", said, hint)
+        return _left_behind(ended) or ("inconclusive", *_no_step(words, ended[-1]))
     return None
+
+
+def trained_longer(ended: Sequence[Ended]) -> tuple[Outcome, str, str] | None:
+    """Inconclusive where a process that outlived the command was killed while it trained."""
+    for one in ended:
+        killed = [t for t in one.traces if t.pid in one.left_pids and t.end() is None]
+        if killed:
+            return ("inconclusive", f"run {one.number}: {OUTLIVED} and was killed", WAIT)
+    return None
+
+
+def _excuse_unpaired(observed: CheckRuns, ended: Sequence[Ended]) -> None:
+    """Do not report a training that one run lacks if we may have killed it before it began."""
+    outlived = _left_behind(ended)
+    if observed.unpaired and observed.diverged is None and outlived is not None:
+        observed.trouble = outlived
+        observed.unpaired.clear()
+
+
+def _left_behind(ended: Sequence[Ended]) -> tuple[Outcome, str, str] | None:
+    """Inconclusive where a process that outlived the command may have been about to train."""
+    numbers = [str(one.number) for one in ended if one.left]
+    if not numbers:
+        return None
+    said = f"run {' and '.join(numbers)} left processes behind, which were killed"
+    return ("inconclusive", f"{said}; they may have been about to train", WAIT)
+
+
+OUTLIVED: Final = "the training runs in a process that outlived the command"
+WAIT: Final = "let the command end after the training"
 
 
 def _command_failed(one: Ended, ended: list[Ended]) -> tuple[Outcome, str, str]:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,15 @@ from typing import Any, Final
 import xorbench
 from xorbench.errors import BadFile, BadOption
 from xorbench.measure import working_folder
+from xorbench.measure.process_tree import kill_all, marked
+from xorbench.measure.temporary_folder import read_owner, temporary_folder
 from xorbench.measure.working_folder import CopyPlan
 from xorbench.observe.ended import Ended, write_ended
 from xorbench.observe.trace import PRESENCE
 
 SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
+LOOKS: Final = 3  # for the processes of a run whose supervisor has died
+LOOK_S: Final = 0.1  # between two of them
 MOST_SAVED: Final = 1_000  # names of files that are kept of a run
 CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
@@ -54,9 +58,8 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
     if run.copy is None:
         yield lambda: run.folder
         return
-    base = Path(tempfile.mkdtemp(prefix="xorbench-"))
-    free = shutil.disk_usage(base).free
-    try:
+    with temporary_folder() as base:
+        free = shutil.disk_usage(base).free
         if free < run.copy.size_bytes:
             raise BadOption(
                 f"TMPDIR: {base.parent} has {free // 2**20} MiB free, a copy of {run.folder} needs"
@@ -71,8 +74,6 @@ def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
             return target
 
         yield fresh
-    finally:
-        working_folder.remove(base)
 
 
 def execute(
@@ -103,6 +104,7 @@ def execute(
         "records": str(records),
         "stdout": os.dup(1) if through else str(output / "stdout.txt"),
         "stderr": os.dup(2) if through else str(output / "stderr.txt"),
+        "temporary": [str(p) for p in (place.parent, output.parent) if read_owner(p) is not None],
         "timeout_s": run.timeout_s,
         "stops": options.get("stop_after") is not None,
     }
@@ -120,6 +122,7 @@ def execute(
         code=answer["code"],
         wall_s=answer.get("wall_s", 0.0),
         left=answer.get("left", []),
+        left_pids=answer.get("left_pids", []),
         saved=working_folder.saved_between(before, after)[:MOST_SAVED],
         why=answer.get("why", ""),
     )
@@ -164,9 +167,18 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
         return answer
     finally:
         with contextlib.suppress(OSError):
+            os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
             supervisor.stdin.close()
-        supervisor.wait()
+        if supervisor.wait():
+            _kill_marked(asked["records"])  # the watchdog may have died as well
         supervisor.stdout.close()
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill the processes of a run, also one that was about to get its environment."""
+    for _ in range(LOOKS):
+        kill_all(lambda: marked(mark))
+        time.sleep(LOOK_S)
 
 
 def called(target: str) -> tuple[str, ...]:

@@ -2,12 +2,11 @@
 
 It reads one JSON line of what to do from standard input, which stays open as a lifeline: when it is
 closed, however the other end died, every process of the command is killed. Its answer is one JSON
-line on standard output. On Linux it is a child subreaper, so that what the command's processes
-leave behind becomes its own child.
+line on standard output. The command is started by a watchdog, `xorbench.measure.watchdog`, which
+ends the run in the same way if this process dies. If the watchdog dies, this process goes on.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -19,16 +18,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from xorbench.errors import why
+from xorbench.measure import watchdog
+from xorbench.measure.process_tree import (
+    POLL_S,
+    ProcessState,
+    adopt_orphans,
+    descendants,
+    kill_all,
+    reap,
+    state_of,
+)
 
-PR_SET_CHILD_SUBREAPER: Final = 36
-POLL_S: Final = 0.02
 GRACE_S: Final = 3.0  # for what is still alive when the command has ended
 LARGEST_LIST: Final = 20  # commands that are listed
-KILL_S: Final = 30.0  # for what has been sent SIGKILL
 RANKS_S: Final = 60.0  # for the other ranks to come to the step at which the first has stopped
+DEATH_S: Final = 2.0  # between the end of a process's pipes and its own
 
 _SIGNALS: Final[list[int]] = []  # that have asked this process to end
 
@@ -38,51 +43,148 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # a signal that is ignored instead would be ignored by the command as well
         signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
+    adopt_orphans()
+    try:
+        command = WatchedCommand()
+    except OSError as error:  # there are too many processes
+        _answer({"why": why(error), "code": None})
+        return
     asked = json.loads(sys.stdin.buffer.readline())
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    answer = json.dumps(supervise(asked)) + "\n"
+    _answer(supervise(asked, command))
+    command.close()
+
+
+def _answer(values: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
-        os.write(sys.stdout.fileno(), answer.encode())
+        os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
-def supervise(asked: dict[str, Any]) -> dict[str, Any]:
+def supervise(asked: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
     """Run the command to its end, its stop, its time-out, or the end of the lifeline."""
     began = time.monotonic()
-    with open(asked["stdout"], "wb") as out, open(asked["stderr"], "wb") as err:  # noqa: PTH123 - or descriptors
-        try:
-            child = subprocess.Popen(
-                asked["command"],
-                cwd=asked["folder"],
-                env=asked["environment"],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-        except OSError as error:
-            return {"why": why(error), "code": None}
+    try:
+        command.start(asked)
+    except OSError as error:
+        return {"why": why(error), "code": None}
+    lifeline = Lifeline()
     records = Path(asked["records"]) if asked["stops"] else None
-    how = _wait(child, records, began + asked["timeout_s"])
-    left = _outlasting(child) if how == "ended" else []
-    _kill_all(child)
-    left += [f"{name} (could not be killed)" for name in _names(_descendants(child))]
+    how = _wait(command, lifeline, records, began + asked["timeout_s"])
+    left = _outlasting(command, lifeline) if how == "ended" else []
+    kill_all(command.processes)
+    reap()
+    names = [state.name for state in left]
+    names += [f"{state.name} (could not be killed)" for state in command.processes()]
+    if lifeline.owner_died:
+        watchdog.remove_stale_folders(asked, DEATH_S)
     return {
-        "code": child.returncode if how == "ended" else None,
+        "code": command.code if how == "ended" else None,
         "how": how,
-        "left": left,
+        "left": _listed(names),
+        "left_pids": [state.pid for state in left],
         "wall_s": time.monotonic() - began,
     }
 
 
-def _wait(child: subprocess.Popen[bytes], records: Path | None, deadline: float) -> str:
+class Lifeline:
+    """Standard input: a byte asks for the end of the run, an end of file is the owner's death."""
+
+    owner_died = False
+
+    def cut(self, seconds: float, also: Sequence[int] = ()) -> bool:
+        """Whether the run is to end; waits so long, or until one of `also` is readable."""
+        if _SIGNALS:
+            return True
+        stdin = sys.stdin.fileno()
+        if stdin not in select.select([stdin, *also], [], [], seconds)[0]:
+            return False
+        self.owner_died = not os.read(stdin, 1)
+        return True
+
+
+class WatchedCommand:
+    """The command: started by the watchdog, or by this process where the watchdog has died."""
+
+    def __init__(self) -> None:
+        """Start the watchdog; it imports while this process does."""
+        self.pid: int | None = None
+        self.code: int | None = None
+        held = os.dup(sys.stdout.fileno())  # the reader of the answer waits for the watchdog's end
+        os.set_inheritable(held, True)
+        bare = ["-E", "-S"] if sys.platform == "linux" else ["-E"]  # it needs no packages there
+        self._watchdog = subprocess.Popen(
+            [sys.executable, *bare, watchdog.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            close_fds=False,  # the streams of the command may be descriptors
+            start_new_session=True,
+        )
+        os.close(held)
+        self._watched = True
+
+    def start(self, asked: dict[str, Any]) -> None:
+        """Start the command; raises `OSError`."""
+        assert self._watchdog.stdin
+        watchdog.send(self._watchdog.stdin.fileno(), asked)
+        reply = self._reply()
+        if "why" in reply:
+            raise OSError(reply["errno"], reply["why"])
+        if self._watched:
+            self.pid = reply["pid"]
+            return
+        kill_all(self.processes)  # the watchdog may have died between the start and its reply
+        self.pid = watchdog.start(asked).pid
+
+    @property
+    def replies(self) -> list[int]:
+        """The descriptor that is readable when the command has ended, if there is one."""
+        assert self._watchdog.stdout
+        return [self._watchdog.stdout.fileno()] if self._watched and self.code is None else []
+
+    def has_ended(self) -> bool:
+        """Whether the command has ended by itself."""
+        if self.replies and select.select(self.replies, [], [], 0)[0]:
+            self.code = self._reply().get("code")
+        if not self._watched and self.code is None:
+            assert self.pid
+            self.code = reap(self.pid)
+        return self.code is not None
+
+    def is_lost(self) -> bool:
+        """Whether the command has ended, and its exit code was lost with the watchdog."""
+        return not self._watched and self.pid is not None and state_of(self.pid) is None
+
+    def processes(self) -> list[ProcessState]:
+        """Every living process of the command, parents first."""
+        # the session finds what was left behind where the system lets no process adopt it
+        found = descendants(os.getpid(), self.pid)
+        return [state for state in found if state.pid != self._watchdog.pid]
+
+    def close(self) -> None:
+        """Let the watchdog end."""
+        assert self._watchdog.stdin
+        with contextlib.suppress(OSError):
+            os.write(self._watchdog.stdin.fileno(), b"\n")
+        self._watchdog.wait()
+
+    def _reply(self) -> dict[str, Any]:
+        """The next message of the watchdog; empty where it has died."""
+        assert self._watchdog.stdout
+        reply = watchdog.receive(self._watchdog.stdout.fileno())
+        self._watched = bool(reply)
+        return reply
+
+
+def _wait(
+    command: WatchedCommand, lifeline: Lifeline, records: Path | None, deadline: float
+) -> str:
     """How it ended: by itself, stopped after its steps, out of time, or with the lifeline.
 
     `records` is the folder in which ranks say that they have stopped; None where none will.
     """
     stopped_at: float | None = None
     while True:
-        if child.poll() is not None:
+        if command.has_ended():
             return "ended"
         now = time.monotonic()
         stopped, ranks = (0, 1) if records is None else _stopped(records)
@@ -92,16 +194,8 @@ def _wait(child: subprocess.Popen[bytes], records: Path | None, deadline: float)
                 return "stopped"
         if now > deadline:
             return "timeout"
-        if _cut(POLL_S):
+        if lifeline.cut(POLL_S, command.replies) or command.is_lost():
             return "abandoned"
-
-
-def _cut(seconds: float) -> bool:
-    """Whether the lifeline is closed within these seconds, or a signal asks this process to end."""
-    if _SIGNALS:
-        return True
-    readable = select.select([sys.stdin], [], [], seconds)[0]
-    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def _stopped(records: Path) -> tuple[int, int]:
@@ -115,64 +209,21 @@ def _stopped(records: Path) -> tuple[int, int]:
     return len(marks), ranks
 
 
-def _outlasting(child: subprocess.Popen[bytes]) -> list[str]:
-    """The commands of what is alive some seconds after the command has ended."""
+def _outlasting(command: WatchedCommand, lifeline: Lifeline) -> list[ProcessState]:
+    """The processes that are alive some seconds after the command has ended."""
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
-        if not _descendants(child):
+        if not command.processes():
             return []
-        if _cut(POLL_S):
+        if lifeline.cut(POLL_S):
             break
-    return _names(_descendants(child))
+    return command.processes()
 
 
-def _names(processes: Sequence[psutil.Process]) -> list[str]:
-    """Their commands, so many as a pipe holds."""
-    names = []
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            names.append(process.name())
+def _listed(names: list[str]) -> list[str]:
+    """So many names as a pipe holds."""
     more = len(names) - LARGEST_LIST  # a pipe holds 64 KiB of them
     return [*names[:LARGEST_LIST], f"{more} more"] if more > 0 else names
-
-
-def _descendants(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Every living process of the command, parents first."""
-    found = psutil.Process().children(recursive=True)
-    if sys.platform != "linux":  # without a subreaper, what was left behind is found by its session
-        found += [p for p in psutil.process_iter() if _session(p) == child.pid and p not in found]
-    return [p for p in found if _status(p) not in (psutil.STATUS_ZOMBIE, None)]
-
-
-def _session(process: psutil.Process) -> int | None:
-    with contextlib.suppress(OSError):
-        return os.getsid(process.pid)
-    return None
-
-
-def _status(process: psutil.Process) -> str | None:
-    with contextlib.suppress(psutil.Error):
-        return str(process.status())
-    return None
-
-
-def _kill_all(child: subprocess.Popen[bytes]) -> None:
-    """Stop every process, so that none starts another, kill parents before children, and wait.
-
-    What may not be killed, as under sudo, is left after some seconds.
-    """
-    deadline = time.monotonic() + KILL_S
-    while (alive := _descendants(child)) and time.monotonic() < deadline:
-        for sent in (signal.SIGSTOP, signal.SIGKILL):
-            for process in alive:
-                with contextlib.suppress(psutil.Error, OSError):
-                    process.send_signal(sent)
-        time.sleep(POLL_S)
-        with contextlib.suppress(ChildProcessError):
-            child.poll()
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    child.poll()
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Ended:
             its `timeout`, or `abandoned` with the program that watched it.
         code: the exit code, negative for a signal; None where it did not end by itself.
         left: the commands of processes that outlived it, and were killed.
+        left_pids: the process ids of these.
         saved: the files in the working folder that it has written, by their paths there.
     """
 
@@ -37,6 +38,7 @@ class Ended:
     code: int | None
     wall_s: float
     left: list[str] = field(default_factory=list)
+    left_pids: list[int] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
     why: str = ""
 
@@ -84,7 +86,7 @@ class Ended:
         return []
 
 
-_KEPT: Final = ("number", "how", "code", "wall_s", "left", "saved", "why")
+_KEPT: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "saved", "why")
 
 
 def write_ended(ended: Ended) -> None:

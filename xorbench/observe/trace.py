@@ -202,6 +202,12 @@ class TraceFile:
     path: Path
     head: TraceHead
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that was recorded, which the name of the file ends with."""
+        number = self.path.stem.rpartition("-")[2]
+        return int(number) if number.isdecimal() else None
+
     def lines(self) -> Iterator[TraceStep | TraceEnd]:
         """Each step and the end; raises `BadFile`, naming the line, for what is damaged."""
         return (line for line in self.all_lines() if not isinstance(line, EpochEnd))
