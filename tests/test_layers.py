@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "lessons": {"errors", "plan", "workload", "universal"},
     "process": {"errors", "plan", "probes", "recorder", "workload", "universal", "lessons"},
     "observe": {"errors", "plan", "recorder.masking"},
-    "measure": {"errors", "plan", "observe", "process.protocol"},
+    "measure": {"errors", "plan", "observe", "process.protocol", "recorder.masking"},
     "judge": {"errors", "plan", "observe"},
     "fleet": {"errors", "plan", "observe", "judge"},
     "fleet.rendezvous": {"errors", "fleet"},

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from xorbench.judge.check import CheckRuns, Closer, RunPair
@@ -133,7 +134,8 @@ def without_recorder(ended: Sequence[Ended]) -> list[str]:
 
 def _program(argv: Sequence[str]) -> str:
     """The script, module or code that an interpreter runs; the interpreter itself without one."""
-    return next((word for word in argv[1:] if not word.startswith("-")), argv[0] if argv else "")
+    words = [word for word in argv[1:] if not word.startswith("-")] or argv
+    return Path(words[0]).name if words else ""
 
 
 def _shorter(first: FirstDifference) -> int:
@@ -152,15 +154,8 @@ def _at_end(first: FirstDifference) -> bool:
 
 def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str] | None:
     """Why there is nothing to compare: what it comes to, a sentence, a hint."""
-    for one in ended:
-        if one.how == "refused":
-            return (
-                "fail",
-                f"the command cannot be run: {(words or ('python',))[0]}: {one.why}",
-                "",
-            )
-        if one.how == "ended" and one.code != 0:
-            return _command_failed(one, ended)
+    if (failure := _failure(words, ended)) is not None:
+        return failure
     for one in ended:
         if one.lost_records:
             return ("inconclusive", f"run {one.number}: {one.lost_records}", KEEP_RECORDS)
@@ -171,6 +166,20 @@ def trouble(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str
         return outlived
     if not any(any(trace.steps()) for one in ended for trace in one.traces):
         return _left_behind(ended) or ("inconclusive", *_no_step(words, ended[-1]))
+    return None
+
+
+def _failure(words: Sequence[str], ended: list[Ended]) -> tuple[Outcome, str, str] | None:
+    """Fail where the command cannot be run, or has failed."""
+    for one in ended:
+        if one.how == "refused":
+            return (
+                "fail",
+                f"the command cannot be run: {(words or ('python',))[0]}: {one.why}",
+                "",
+            )
+        if one.how == "ended" and one.code != 0:
+            return _command_failed(one, ended)
     return None
 
 

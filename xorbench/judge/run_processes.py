@@ -22,7 +22,7 @@ ON_THIS_MACHINE: Final = (
 ROOT_CAUSE: Final = re.compile(
     r"Root Cause \(first observed failure\):.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", re.DOTALL
 )
-POOL: Final = re.compile(r"\w*PoolWorker-")  # of multiprocessing.Pool, which sends SIGTERM
+POOL: Final = re.compile(r"\w*Pool[A-Z][a-z]+-\d")  # of multiprocessing.Pool, which sends SIGTERM
 AGENT: Final = re.compile(r"torch/distributed/elastic/\S+\.py:\d+\]")  # the launcher's own log
 DIED: Final = re.compile(AGENT.pattern + r" failed \(exitcode")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.errors import BadFile, BadOption, why
-from xorbench.observe.sharing import encodable
+from xorbench.recorder.masking import encodable
 
 MOST_FILES: Final = 100_000  # of a working folder that are looked at for changes
 MOVED: Final = ".xorbench-removed-"  # names of folders that are being removed
