@@ -4,11 +4,13 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from xorbench.errors import BadFile, BadOption, printable, why
+
+PAGE: Final = "report.html"
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -54,7 +56,8 @@ def print_outcome(
     else:
         say(document.terminal(outcome.content, outcome.exit_code, verbose=verbose))
     if outcome.folder is not None:
-        note(f"report in {shown_path(outcome.folder)}")
+        page = outcome.folder / PAGE
+        note(f"report in {shown_path(page if page.is_file() else outcome.folder)}")
     if exports is not None:
         content = outcome.content
         texts = partial(document.markdown, content), partial(document.brief, content)

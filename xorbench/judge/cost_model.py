@@ -212,7 +212,8 @@ def _beside_cpu(fit: Fit, fits: Sequence[Fit]) -> Fit:
     if device_type(fit.line.device) == "cpu":
         alone = all(device_type(one.line.device) == "cpu" for one in fits)
         return replace(fit, note=_joined(fit.note, NO_ACCELERATOR if alone else ""))
-    twin = replace(fit.line, device="cpu")
+    variant = fit.line.variant
+    twin = CostLine(replace(variant, case=replace(variant.case, device="cpu")))
     cpu = next((one for one in fits if one.line == twin and one.step_s), None)
     if cpu is None:
         return replace(fit, note=_joined(fit.note, "no fit of the CPU to compare with"))

@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 import pandas as pd
 
-from xorbench.errors import EXIT_WORDS
-from xorbench.judge.verdicts import Verdict, capitalized, summary
+from xorbench.errors import EXIT_WORDS, PASSED
+from xorbench.judge.questions import WORDS
+from xorbench.judge.verdicts import OUTCOME_CODES, Verdict, capitalized, summary, worst
 from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, to_markdown, to_terminal
@@ -84,10 +85,23 @@ def conclusion(content: Content, exit_code: int) -> list[str]:
     """The last lines: answers, devices that were not tested, verdict, next step."""
     lines = [f"{a.question} {a.word}. {capitalized(a.sentence)}" for a in content.answers]
     lines += [one.sentence for one in content.not_tested]
-    counted = [summary(content.verdicts)] if content.verdicts or not content.answers else []
-    lines.append(": ".join([EXIT_WORDS[exit_code], *counted]))
+    lines += _verdict(content, exit_code)
     hints = (v.hint for v in content.verdicts if v.outcome in ("fail", "inconclusive") and v.hint)
     return [*lines, *[f"next: {hint}" for hint in islice(hints, 1)]]
+
+
+def _verdict(content: Content, exit_code: int) -> list[str]:
+    """The verdict in one line, with the answers that decide it; none where no check belongs."""
+    if not content.verdicts:
+        return [] if content.answers else [f"{NOTHING_JUDGED}: {summary(content.verdicts)}"]
+    decided = OUTCOME_CODES[worst(content.verdicts)] == exit_code or exit_code == PASSED
+    deciding = [] if decided else [a for a in content.answers if a.outcome in DECIDING]
+    reasons = [f"{a.question} {a.word}" for a in deciding if OUTCOME_CODES[a.outcome] == exit_code]
+    return [f"{EXIT_WORDS[exit_code]}: {'; '.join([*reasons, summary(content.verdicts)])}"]
+
+
+NOTHING_JUDGED: Final = WORDS["skipped"].upper()
+DECIDING: Final = ("fail", "inconclusive")
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:

@@ -22,7 +22,7 @@ def frame_of(rows: Sequence[TableRow], columns: list[str] | None = None) -> pd.D
     for name in frame.columns:
         values = [row.get(name) for row in rows]
         if dtype := _optional_dtype({type(value) for value in values}):
-            frame[name] = pd.array(values, dtype=dtype)
+            frame[name] = pd.Series(values, index=frame.index, dtype=dtype)
     return frame
 
 
