@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -83,19 +83,11 @@ def times(ratio: float | None, low: float | None, high: float | None) -> str:
     return f"{ratio:.3f}× [{bounds}]"
 
 
-class Judged(Protocol):
-    """A verdict, or the answer to a question."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """Its outcome."""
-
-
 def exit_code(
-    judged: Iterable[Judged], *, interrupted: bool = False, device_missing: bool = False
+    verdicts: Iterable[Verdict], *, interrupted: bool = False, device_missing: bool = False
 ) -> int:
     """The first that applies: interrupted, device missing, failed, inconclusive, passed."""
-    outcomes: set[Outcome] = {one.outcome for one in judged}
+    outcomes: set[Outcome] = {verdict.outcome for verdict in verdicts}
     rules = (
         (interrupted, INTERRUPTED),
         (device_missing, DEVICE_MISSING),

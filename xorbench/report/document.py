@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 import pandas as pd
 
-from xorbench.errors import EXIT_WORDS, PASSED
+from xorbench.errors import EXIT_WORDS
 from xorbench.judge.questions import WORDS
-from xorbench.judge.verdicts import OUTCOME_CODES, Verdict, capitalized, summary, worst
+from xorbench.judge.verdicts import Verdict, capitalized, summary
 from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, to_markdown, to_terminal
@@ -91,17 +91,13 @@ def conclusion(content: Content, exit_code: int) -> list[str]:
 
 
 def _verdict(content: Content, exit_code: int) -> list[str]:
-    """The verdict in one line, with the answers that decide it; none where no check belongs."""
+    """The verdict in one line; none for a report without checks."""
     if not content.verdicts:
         return [] if content.answers else [f"{NOTHING_JUDGED}: {summary(content.verdicts)}"]
-    decided = OUTCOME_CODES[worst(content.verdicts)] == exit_code or exit_code == PASSED
-    deciding = [] if decided else [a for a in content.answers if a.outcome in DECIDING]
-    reasons = [f"{a.question} {a.word}" for a in deciding if OUTCOME_CODES[a.outcome] == exit_code]
-    return [f"{EXIT_WORDS[exit_code]}: {'; '.join([*reasons, summary(content.verdicts)])}"]
+    return [f"{EXIT_WORDS[exit_code]}: {summary(content.verdicts)}"]
 
 
 NOTHING_JUDGED: Final = WORDS["skipped"].upper()
-DECIDING: Final = ("fail", "inconclusive")
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:

@@ -56,7 +56,8 @@ def case_frame(rows: list[TableRow], evidence: Evidence) -> pd.DataFrame:
         if row["case"] not in shown and row["what"] != "skipped":
             reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
     rows = rows + [{"case": case, "note": note} for case, note in reasons.items()]
-    return with_settings(frame_of(rows), evidence.planned)
+    lost = map(evidence.variant, evidence.run.failures)
+    return with_settings(frame_of(rows), [*evidence.planned, *lost])
 
 
 def note(run: Run, variant: Variant) -> str:
