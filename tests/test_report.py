@@ -169,13 +169,16 @@ def test_a_missing_device_is_on_the_first_screen_of_every_report(quick_run: Run)
     """Next to the answers: on the page, in Markdown, in the step summary; in JSON as numbers."""
     reason = "no cuda device: this PyTorch (2.13.0) is built without CUDA"
     skips = [Skip(case=Case("cuda", seed=seed), skipped=reason) for seed in range(19)]
-    no_workers = Case(engine="tensor", num_workers=2)
-    skips.append(Skip(case=no_workers, skipped="it has no loader workers", lacks="engine"))
+    unfit = Case(engine="tensor", num_workers=2)
+    skips.append(Skip(case=unfit, skipped="it needs a compiler", lacks="engine"))
     content = reported(msgspec.structs.replace(quick_run, skips=skips))
     html = page.html(content, {picture.name: draw(picture) for picture in content.pictures})
     head = html[: html.index("</ul>")]
     assert "<h1>CUDA</h1>\n<p><strong>Not tested.</strong> 19 cases: this PyTorch (2.13.0)" in head
-    assert "<h1>CPU, tensor engine</h1>\n<p><strong>Not tested.</strong> 1 case: it has" in head
+    assert (
+        "<h1>CPU, tensor engine</h1>\n<p><strong>Not tested.</strong> 1 case: it needs a compiler"
+        in head
+    )
     line = "- **CUDA: not tested.** 19 cases: this PyTorch (2.13.0) is built without CUDA\n"
     assert line in document.markdown(content).partition("\n**checks: ")[0]
     assert line in document.brief(content).partition("\n**checks: ")[0]

@@ -10,6 +10,7 @@ from xorbench.judge.float64_error import drift_ulps
 from xorbench.judge.verdicts import Verdict
 from xorbench.report.tables.columns import narrow, score, with_settings
 from xorbench.report.tables.table import Table, case_frame, note
+from xorbench.report.text import frame_of
 
 
 def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
@@ -33,33 +34,31 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
 def errors(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Largest error of a weight after every epoch, in ulps of the largest, of the worst process.
 
-    One row per case and epoch.
+    One row per case, one column per epoch.
     """
     rows = []
     for variant in evidence.variants:
         each = [drift_ulps(evidence, one) for one in evidence.trainings[variant.id]]
         if all(each):
-            worst = (max(after) for after in zip(*each, strict=True))
-            rows += [
-                {"case": variant.id, "epoch": epoch, ERROR: error}
-                for epoch, error in enumerate(worst)
-            ]
-    frame = pd.DataFrame(rows, columns=["case", "epoch", ERROR])
-    return with_settings(frame, evidence.planned)
+            worst = [max(after) for after in zip(*each, strict=True)]
+            after = {_after(epoch): error for epoch, error in enumerate(worst)}
+            rows.append({"case": variant.id, **after, "largest (ulps)": max(worst)})
+    return with_settings(frame_of(rows), evidence.planned)
 
 
 def some_errors(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per case: the error after some of its epochs, and the largest."""
-    rows = []
-    for case, own in frame.groupby("case", sort=False):
-        errors = own[ERROR].tolist()
-        shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
-        after = {f"after epoch {at} (ulps)": errors[at] for at in shown}
-        rows.append({"case": case, **after, "largest (ulps)": max(errors)})
-    return pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    epochs = sum(name.startswith("after epoch ") for name in frame.columns)
+    shown = sorted({0, epochs // 10, epochs // 2, epochs - 1})
+    return frame[["case", *map(_after, shown), "largest (ulps)"]]
 
 
-ERROR: Final = "error (ulps)"
+def _after(epoch: int) -> str:
+    return f"after epoch {epoch} (ulps)"
+
+
 ACCURACY: Final = Table(
     "accuracy",
     "Accuracy",
