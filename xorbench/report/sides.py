@@ -281,6 +281,7 @@ def _scale(axes: Axes, frame: pd.DataFrame) -> None:
         axes.set_xscale("log")
     else:
         axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)  # labels of six digits do not touch
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
