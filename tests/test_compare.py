@@ -20,6 +20,7 @@ from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.by_axis import AxisComparison, by_axis, by_verdicts
 from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
+from xorbench.judge.compare import verdicts as compare_verdicts
 from xorbench.judge.compare import verdicts as for_ci
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import Cost, by_setting
@@ -333,6 +334,25 @@ def test_what_disturbed_a_run_is_said(run: Run) -> None:
     assert any("B was contended: other programs" in note for note in notes)
     assert any("B is noisy in 2 of its 2 cases" in note for note in notes)
     assert not any(note.startswith("A ") for note in notes)
+
+
+def test_an_open_ratio_of_a_disturbed_run_asks_for_a_quieter_machine(run: Run) -> None:
+    """With 87% of the processors taken by other programs, more processes are not the advice."""
+    quiet = msgspec.structs.replace(steady(run), system_samples=[])
+    busy = msgspec.structs.replace(quiet, system_samples=[sample(87.0)])
+    for sides, names in (((quiet, busy), "B"), ((busy, quiet), "A"), ((busy, busy), "A and B")):
+        found = compare(*sides, threshold=1e-9)
+        hints = [v.hint for v in compare_verdicts(found) if v.check == "compare"]
+        assert len(hints) == len(found.variants)
+        advice = f": run {names} again on a quieter machine"
+        assert all(hint.endswith(f"contains the limit{advice}") for hint in hints)
+    timed = [msgspec.structs.replace(run, system_samples=own.system_samples) for own in sides]
+    found = compare(timed[0], timed[1], machine_threshold=1 + 1e-9)
+    assert [row.note.partition(": ")[2] for row in found.machine] == [
+        "run A and B again on a quieter machine"
+    ]
+    settled = compare(quiet, quiet, threshold=1e-9)
+    assert all("--processes" in v.hint for v in compare_verdicts(settled) if v.hint)
 
 
 def test_holm_multiplies_by_what_is_left() -> None:
@@ -880,6 +900,8 @@ def test_what_is_open_says_what_would_settle_it() -> None:
         "inconclusive",
         "the interval 1.013 to 1.055 contains the limit: run both again with --processes 5",
     )
+    quiet = ratio_verdict("compare", row, 1.05, advice="run B again on a quieter machine")
+    assert quiet.hint.endswith("contains the limit: run B again on a quieter machine")
     slow = ratio_verdict("compare", msgspec.structs.replace(row, verdict="slower"), 1.05)
     sound = ratio_verdict("compare", msgspec.structs.replace(row, verdict="same"), 1.05)
     assert (slow.outcome, sound.outcome) == ("fail", "pass")

@@ -37,7 +37,7 @@ def test_the_reference_tables_are_the_reference_reports(number: int, report: str
 def test_the_reference_sweep_adds_up_and_has_the_specified_count() -> None:
     """Every seed is counted once, and those of the specification's combined digest are golden."""
     folder = ROOT / "results" / "reference" / "epyc-2core-cpu-sweep"
-    rows = pd.read_csv(folder / "sweep.csv").set_index("batch size")
+    rows = pd.read_csv(folder / "sweep.csv").set_index("batch_size")
     assert rows["seeds"].tolist() == [65_536] * 4
     assert (rows["all right"] == rows["seeds"] - rows["never"] - rows["lost at the end"]).all()
     verdicts = json.loads((folder / "verdicts.json").read_text())

@@ -1,6 +1,7 @@
 """Tables and texts: numbers with units, cells that stay cells, pages that need no network."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from xorbench.observe.records.training import Failure, Skip
 from xorbench.observe.redaction import Names, without_names
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.report import document, page, plots, runs, tables, text
-from xorbench.report.content import Content, draw
+from xorbench.report.content import Content, Section, draw
 from xorbench.report.drawing import short_names
 from xorbench.report.runs import heading
 from xorbench.report.tables import right, speed
@@ -83,7 +84,9 @@ def test_a_failed_case_has_a_row_in_every_table_and_those_skipped_alike_one_line
         assert not any("cuda" in case for case in notes.index)
         assert notes["cpu-loader-b128-pin0-drop1-w0-s8"] == "failed: it broke"
     text = document.terminal(runs.content(Evidence(run), verdicts), 1)
-    assert "skipped: 19 cuda cases: this PyTorch (2.13.0) is built without CUDA\n" in text
+    reason = "this PyTorch (2.13.0) is built without CUDA"
+    assert f"\nCUDA: not tested (19 cases): {reason}\nFAIL: " in text
+    assert text.count("without CUDA") == 1
 
 
 def test_markdown_cells_cannot_break_out() -> None:
@@ -160,6 +163,48 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(quick_run: Run) -> 
     fetched = re.findall(r"""(?:src|href)=["'](?!#|data:)([^"']*)""", html)
     assert fetched == []
     assert len(html) < 1_500_000
+
+
+def test_a_missing_device_is_on_the_first_screen_of_every_report(quick_run: Run) -> None:
+    """Next to the answers: on the page, in Markdown, in the step summary; in JSON as numbers."""
+    reason = "no cuda device: this PyTorch (2.13.0) is built without CUDA"
+    skips = [Skip(case=Case("cuda", seed=seed), skipped=reason) for seed in range(19)]
+    unfit = Case(engine="tensor", num_workers=2)
+    skips.append(Skip(case=unfit, skipped="it needs a compiler", lacks="engine"))
+    content = reported(msgspec.structs.replace(quick_run, skips=skips))
+    html = page.html(content, {picture.name: draw(picture) for picture in content.pictures})
+    head = html[: html.index("</ul>")]
+    assert "<h1>CUDA</h1>\n<p><strong>Not tested.</strong> 19 cases: this PyTorch (2.13.0)" in head
+    assert (
+        "<h1>CPU, tensor engine</h1>\n<p><strong>Not tested.</strong> 1 case: it needs a compiler"
+        in head
+    )
+    line = "- **CUDA: not tested.** 19 cases: this PyTorch (2.13.0) is built without CUDA\n"
+    assert line in document.markdown(content).partition("\n**checks: ")[0]
+    assert line in document.brief(content).partition("\n**checks: ")[0]
+    assert json.loads(document.as_json(content, 0))["not_tested"][0] == {
+        "device": "cuda",
+        "engine": "",
+        "cases": 19,
+        "reason": "this PyTorch (2.13.0) is built without CUDA",
+    }
+
+
+def test_code_in_backticks_is_code_on_every_part_of_a_page(quick_run: Run) -> None:
+    """In answers, failures, notes, captions and cells; a backtick without a partner is kept."""
+    content = reported(quick_run)
+    frame = pd.DataFrame([{"case": "a `b<c` d", "note": "see `run`"}, {"case": "5 ` 6"}])
+    changed = dataclasses.replace(
+        content,
+        answers=[dataclasses.replace(content.answers[0], sentence="try `check`")],
+        sections=[Section("one", "One", frame.fillna(""), "about `it`")],
+        verdicts=[failed("rerun", "a", "equal", "other", "use `diff A B`")],
+    )
+    html = page.html(changed, {picture.name: draw(picture) for picture in content.pictures})
+    for code in ("b&lt;c", "run", "check", "it", "diff A B"):
+        assert f"<code>{code}</code>" in html
+    body = html[: html.index("<script>")]
+    assert re.findall(r".*`.*", body) == ["<tr><td>5 ` 6</td><td></td></tr>"]
 
 
 def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:

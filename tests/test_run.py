@@ -286,11 +286,14 @@ def test_the_named_remedy_works(inside: Xorbench) -> None:
 
 
 def test_a_missing_device_is_skipped_with_the_reason(inside: Xorbench, tmp_path: Path) -> None:
-    """One line says so, no table has an empty row, and the other device is judged alone."""
+    """The last lines name it, no table has an empty row, and the other device is judged."""
     device = lacking_device()
     done = inside(*TINY[:2], "--devices", f"cpu,{device}", "--processes", "1", "--epochs", "40")
     assert done.returncode == 0, done.stderr
-    assert f"\nskipped: 2 {device} cases: this PyTorch (" in done.stdout
+    *_, missing, verdict = done.stdout.splitlines()
+    assert missing.startswith(f"{device.upper()}: not tested (2 cases): this PyTorch (")
+    assert verdict.startswith("PASS: ")
+    assert done.stderr.splitlines()[-1].endswith("/report.html")
     for name in ("throughput", "accuracy", "determinism"):
         frame = pd.read_csv(tmp_path / "results" / "latest" / f"{name}.csv")
         assert frame["case"].str.startswith("cpu-").all()
@@ -299,7 +302,7 @@ def test_a_missing_device_is_skipped_with_the_reason(inside: Xorbench, tmp_path:
 def test_a_required_device_that_is_missing_exits_4(required: Reported) -> None:
     """With --require-devices the reason is there, and the code is 4, whatever else fails."""
     assert required.done.returncode == 4
-    assert f"skipped: 1 {lacking_device()} case" in required.done.stdout
+    assert f"\n{lacking_device().upper()}: not tested (1 case): " in required.done.stdout
     assert "\nDEVICE MISSING: checks: " in required.done.stdout
     assert call_in(required.folder, "report").returncode == 4
 
@@ -335,8 +338,18 @@ def test_a_dry_run_trains_and_writes_nothing(inside: Xorbench, tmp_path: Path) -
     assert "cpu-loader-b128-pin0-drop1-w2-s0" in names
     assert [config["config"] for config in answer["configs"]] == ["base", "threads=2"]
     assert answer["processes"] == 4
+    assert (answer["cases_to_run"], answer["not_tested"]) == (len(names), [])
     assert answer["estimate_s"] > 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_the_cases_that_will_run(inside: Xorbench) -> None:
+    """Those of a missing device are counted apart, with the reason."""
+    device = lacking_device()
+    done = inside("run", "--quick", "--devices", f"cpu,{device}", "--dry-run")
+    *_, missing, size = done.stdout.splitlines()
+    assert missing.startswith(f"{device.upper()}: not tested (2 cases): this PyTorch (")
+    assert size.startswith("2 cases in each of 2 processes, about ")
 
 
 def test_an_anonymous_run_names_neither_host_nor_path(private: Reported) -> None:

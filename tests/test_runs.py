@@ -1,12 +1,27 @@
-"""Runs from Python, as one uses them in a notebook: nothing but the public names."""
+"""Runs from Python, as in a notebook: results, their tables and how they are shown."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
+import pandas as pd
 import pytest
 
 import xorbench
 from xorbench.errors import BadOption
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records.run import Run
+from xorbench.plan.axes import AXES
+from xorbench.plan.case import ProcessConfig
+from xorbench.report.results import brief_html
+from xorbench.report.tables.columns import setting_columns
 from xorbench.runs import SettingValues
+
+TYPED: Final = {
+    kind: [axis.name for axis in AXES if axis.kind is axis_kind]
+    for kind, axis_kind in (("bool", bool), ("integer", int))
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +52,66 @@ def test_a_run_is_loaded_again_from_its_files(trained: tuple[Path, xorbench.RunR
     for text in ("first", "latest"):
         again = xorbench.load_run(text, folder)
         assert (again.id, again.text) == (result.id, result.text)
+
+
+def test_a_table_is_grouped_by_a_setting(trained: tuple[Path, xorbench.RunResult]) -> None:
+    """Every setting is a typed column, in the data frame and read back from the CSV file."""
+    _, result = trained
+    for name in ("throughput", "accuracy", "determinism", "float64_error"):
+        for frame in (result.table(name), pd.read_csv(result.folder / f"{name}.csv")):
+            settings = frame[[axis.name for axis in AXES]]
+            assert {kind: settings.select_dtypes(kind).columns.tolist() for kind in TYPED} == TYPED
+            assert frame.groupby(["batch_size", "drop_last"])["case"].nunique().tolist() == [1, 1]
+    scores = result.table("accuracy")
+    assert (scores["test accuracy"] == scores["test correct"] / scores["test total"]).all()
+    assert not set(result.table("costs").columns) & {"batch_size", "drop_last"}
+
+
+def test_a_missing_number_leaves_the_type_of_a_setting(quick_run: Run) -> None:
+    """With PyTorch's own choice of threads the column has whole numbers, and one is missing."""
+    variants = Evidence(quick_run).variants
+    free = replace(variants[0], config=ProcessConfig(threads=None, python="old=/usr/bin/python"))
+    columns = setting_columns([free, variants[1]])
+    assert (str(columns["threads"].dtype), columns["threads"].isna().tolist()) == (
+        "Int64",
+        [True, False],
+    )
+    assert columns["python"].tolist() == ["old", "auto"]
+
+
+def test_a_result_is_shown_in_a_few_lines(
+    trained: tuple[Path, xorbench.RunResult], tmp_path: Path
+) -> None:
+    """As `repr`: the answers, the verdict, the tables. As HTML for a notebook: the same."""
+    folder, result = trained
+    lines = repr(result).splitlines()
+    assert lines[0] == f"<RunResult {result.id}>"
+    assert lines[1].startswith("  Does it train right? Yes. 500 of 500")
+    assert lines[-2].startswith("  PASS: checks: ")
+    assert len(lines) < 10
+    assert f"<li>{lines[-2].strip()}</li>" in result._repr_html_()
+    shutil.copytree(folder, tmp_path / "results", symlinks=True)
+    again = copy_of(tmp_path / "results" / "runs" / result.id)
+    found = xorbench.compare(result.id, again, out=tmp_path / "results")
+    assert repr(found).splitlines()[-2].startswith("  INCONCLUSIVE: ")
+    assert "<li>INCONCLUSIVE: " in found._repr_html_()
+
+
+def copy_of(run: Path) -> str:
+    """The same run under a different id."""
+    other = run.with_name("20200101T000000Z-copied")
+    shutil.copytree(run, other)
+    for path in (*other.glob("*.jsonl"), other / "run.json"):
+        path.write_text(path.read_text().replace(run.name, other.name))
+    return other.name
+
+
+def test_a_result_escapes_its_texts_in_html() -> None:
+    """Tags stay text, and code in backticks is a code element."""
+    assert brief_html("RunResult", "<b>", ["use `a<b` & c"]) == (
+        "<p><strong>RunResult</strong> &lt;b&gt;</p>"
+        "<ul><li>use <code>a&lt;b</code> &amp; c</li></ul>"
+    )
 
 
 def test_two_runs_are_compared(trained: tuple[Path, xorbench.RunResult]) -> None:

@@ -116,21 +116,22 @@ def test_the_counts_are_those_of_the_oracle(small: dict[str, bytes], tmp_path: P
     trained = numpy_backend.train(recipe, [*range(18), 38], score_epochs=True)
     right = [[score == 500 for score in history] for history in trained.epoch_correct.T.tolist()]
     firsts = [history.index(True) if True in history else None for history in right]
-    row = pd.read_csv(tmp_path / "sweep.csv").set_index("batch size").loc[32]
+    row = pd.read_csv(tmp_path / "sweep.csv").set_index("batch_size").loc[32]
     assert row["seeds"] == 19
     assert row["all right"] == sum(history[-1] for history in right)
     assert 0 < row["all right"] < 19
     assert row["never"] == firsts.count(None) > 0
     assert row["lost at the end"] == sum(any(h) and not h[-1] for h in right)
     assert row["later lost"] == sum(False in h[h.index(True) :] for h in right if True in h)
-    assert row["first epoch median"] == str(sorted(99 if f is None else f for f in firsts)[9])
+    assert row["first epoch median"] == sorted(99 if f is None else f for f in firsts)[9]
     assert row["combined sha256"] == spec.combined_sha256(trained.digests())
-    scores = pd.read_csv(tmp_path / "scores.csv").query("`batch size` == 32")
+    scores = pd.read_csv(tmp_path / "scores.csv").query("batch_size == 32")
     counts = np.unique(trained.correct, return_counts=True)
     assert dict(zip(scores["correct"], scores["seeds"], strict=True)) == dict(
         zip(*(part.tolist() for part in counts), strict=True)
     )
-    epochs = pd.read_csv(tmp_path / "epochs.csv").query("`batch size` == 32")
+    assert scores["accuracy"].tolist() == (scores["correct"] / scores["total"]).tolist()
+    epochs = pd.read_csv(tmp_path / "epochs.csv").query("batch_size == 32")
     assert epochs["all right"].tolist() == np.sum(right, axis=0).tolist()
     assert epochs["for the first time"].tolist() == [firsts.count(e) for e in range(12)]
 
@@ -174,7 +175,9 @@ def test_a_recipe_without_golden_answers_is_counted_all_the_same(
     assert done.returncode == 0, done.stderr
     assert "1 skipped" in done.stdout
     row = pd.read_csv(tmp_path / "results" / "latest" / "sweep.csv").iloc[0]
-    assert (row["all right"], row["never"], row["first epoch median"]) == (0, 1, "never")
+    assert (row["all right"], row["never"]) == (0, 1)
+    assert pd.isna(row["first epoch median"])
+    assert "never" in done.stdout
 
 
 # It can fail

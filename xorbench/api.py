@@ -19,11 +19,12 @@ from xorbench.commands import resume as resumes
 from xorbench.commands.check import CheckOutcome, CheckRequest
 from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.run_maker import Note
-from xorbench.errors import PASSED, BadOption, XorbenchError
+from xorbench.errors import EXIT_WORDS, PASSED, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.sharing import sharing_here
 from xorbench.plan import parse
 from xorbench.report.check import conclusion_text
+from xorbench.report.results import brief_html, brief_text
 
 Trainable: TypeAlias = str | Sequence[str] | Callable[[], object]
 OPTIONS: Final = re.compile(
@@ -62,7 +63,7 @@ class StepRatio:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CheckResult:
     """What a check found. It is true where it passed; `str` is the whole answer.
 
@@ -97,6 +98,18 @@ class CheckResult:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return brief_text("CheckResult", self.folder.name, self._brief())
+
+    def _repr_html_(self) -> str:
+        return brief_html("CheckResult", self.folder.name, self._brief())
+
+    def _brief(self) -> list[str]:
+        lines = [f"{EXIT_WORDS[self.exit_code]}: {self.sentence}"]
+        lines += [self.meaning] if self.meaning else []
+        lines += [f"hint: {self.hint}"] if self.hint else []
+        return [*lines, f"report: {self.report}"]
 
 
 class CheckOptions(TypedDict, total=False):

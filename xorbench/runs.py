@@ -27,6 +27,7 @@ from xorbench.plan.processes import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
 from xorbench.report import compare as comparison_report
 from xorbench.report import document
+from xorbench.report.results import brief_html, brief_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +37,11 @@ SettingValues: TypeAlias = SettingValue | Sequence[SettingValue]
 TIMEOUT_S: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
-    """What a run came to. It is true where it passed; `str` is what the command prints.
+    """The result of a run. It is true where it passed; `str` is what the command prints.
+
+    `repr` is the last lines of that; a notebook shows them as a list.
 
     Attributes:
         id: of the run; its folder is `folder`.
@@ -55,12 +58,22 @@ class RunResult:
     verdicts: Sequence[Verdict]
     text: str
     _frames: dict[str, "pd.DataFrame"]
+    _conclusion: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.exit_code == PASSED
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return brief_text("RunResult", self.id, self._brief())
+
+    def _repr_html_(self) -> str:
+        return brief_html("RunResult", self.id, self._brief())
+
+    def _brief(self) -> list[str]:
+        return [*self._conclusion, f"tables: {', '.join(self.tables)}"]
 
     @property
     def tables(self) -> list[str]:
@@ -75,7 +88,7 @@ class RunResult:
         return self._frames[parse.word("table", name, tuple(self._frames))].copy()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ComparisonResult:
     """What comparing B with A came to. It is true where nothing is slower and no case lost.
 
@@ -91,12 +104,19 @@ class ComparisonResult:
     ratios: dict[str, tuple[float, float | None, float | None]]
     slower: list[str]
     text: str
+    _conclusion: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.exit_code == PASSED
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return brief_text("ComparisonResult", "", self._conclusion)
+
+    def _repr_html_(self) -> str:
+        return brief_html("ComparisonResult", "", self._conclusion)
 
 
 def run(
@@ -184,6 +204,7 @@ def compare(
         ratios={one.subject: (one.ratio, one.low, one.high) for one in found.variants},
         slower=[one.subject for one in found.variants if one.verdict == "slower"],
         text=comparison_report.as_text(found),
+        _conclusion=tuple(comparison_report.conclusion(found)),
     )
 
 
@@ -218,4 +239,5 @@ def _result(outcome: RunOutcome) -> RunResult:
         verdicts=content.verdicts,
         text=document.terminal(content, outcome.exit_code, verbose=True),
         _frames=frames,
+        _conclusion=tuple(document.conclusion(content, outcome.exit_code)),
     )

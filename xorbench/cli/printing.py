@@ -6,12 +6,14 @@ import stat
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import click
 
 from xorbench.errors import BadFile, BadOption, printable, why
 from xorbench.recorder.masking import encodable, masked
+
+PAGE: Final = "report.html"
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -65,7 +67,8 @@ def print_outcome(
     else:
         say(document.terminal(outcome.content, outcome.exit_code, verbose=verbose))
     if outcome.folder is not None:
-        note(f"report in {shown_path(outcome.folder)}")
+        page = outcome.folder / PAGE
+        note(f"report in {shown_path(page if page.is_file() else outcome.folder)}")
     if exports is not None:
         content = outcome.content
         texts = partial(document.markdown, content), partial(document.brief, content)

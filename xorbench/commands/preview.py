@@ -12,6 +12,7 @@ from xorbench.measure.slots import make_slots
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case
 from xorbench.plan.estimate import Plan, Preview, ProcessPace, crowded, estimate_s
+from xorbench.plan.not_tested import not_tested
 
 TIMED_CONFIGS: Final = 8  # a config more costs a start of PyTorch more; the others are alike
 
@@ -43,6 +44,7 @@ def preview(request: RunRequest) -> Preview:
     cores = host.cores()
     return Preview(
         noted,
+        not_tested(skips),
         [(config.id, each) for config in configs],
         len(configs) * request.processes_per_config,
         len(configs) * request.most,
@@ -53,4 +55,4 @@ def preview(request: RunRequest) -> Preview:
 
 def _dry_note(case: Case, reasons: dict[Case, str], has_accelerator: bool) -> str:
     reason = reasons.get(case)
-    return f"skipped: {reason}" if reason else idle_note(case, has_accelerator)
+    return f"not tested: {reason}" if reason else idle_note(case, has_accelerator)

@@ -76,7 +76,7 @@ def _why_open(found: Comparison) -> str:
         return "; ".join(found.notes) or "nothing to compare"
     rows = [r for r in (*found.variants, *found.machine) if r.verdict == "inconclusive"]
     first = max(rows, key=lambda row: row.ratio)
-    hint = ratio_verdict("compare", first, 1 + found.threshold).hint
+    hint = ratio_verdict("compare", first, 1 + found.threshold, advice=found.advice).hint
     return f"{_times(first)} the time of {first.subject}; {hint}"
 
 

@@ -5,6 +5,7 @@ Each pair was timed in the same rounds of one run, so raw times are compared, pa
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from xorbench.judge.compare import (
     ComparisonOutcome,
     VariantRatio,
     judged_shifts,
+    quieter,
     ratio_verdict,
     remarks,
     untimed_verdicts,
@@ -66,6 +68,7 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
     lost: list[str]
     untimed: list[str] = []
     notes: list[str]
+    advice: str = ""  # how to settle an open ratio, where more processes are not the way
     outcome: ComparisonOutcome
 
 
@@ -75,7 +78,8 @@ def by_verdicts(found: AxisComparison) -> list[Verdict]:
     for pair in found.pairs:
         cause = f"find what {found.setting} {pair.value_b} does that {pair.value_a} does not"
         limit = 1 + found.threshold
-        said.append(ratio_verdict("compare", pair.speed, limit, slower=cause, again="run again"))
+        of_pair = partial(ratio_verdict, slower=cause, again="run again", advice=found.advice)
+        said.append(of_pair("compare", pair.speed, limit))
         subject, what = f"{found.setting} {pair.value_a},{pair.value_b}: {pair.b}", pair.bits
         seen = "equal" if pair.diverged_epoch is None else f"diverge at epoch {pair.diverged_epoch}"
         if pair.broken:
@@ -105,6 +109,7 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
         lost=lost,
         untimed=untimed,
         notes=[f"the run {text}" for text in remarks(run)],
+        advice=quieter({"it": run}),
         outcome=verdict(found, left),
     )
 

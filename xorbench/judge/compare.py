@@ -11,13 +11,13 @@ Both figures are judged by one rule, `decide`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 
-from xorbench.judge import system_samples
 from xorbench.judge.changes import (
     Change,
     answer_changes,
@@ -39,6 +39,7 @@ from xorbench.judge.speed import (
     residual_drifts,
 )
 from xorbench.judge.stats import ALPHA, LogRatio, Pool, holm, pool, shift
+from xorbench.judge.system_samples import trouble
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
 from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
 from xorbench.observe.records.run import Run
@@ -47,6 +48,11 @@ from xorbench.plan.recipe import Recipe
 MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
 SCHEMA_VERSION: Final = 2
 NO_INTERVAL: Final = "one process has no interval"
+BOTH: Final = "run both again"
+FIXED: Final = (
+    "the processes of an imported file are fixed: compare two runs of xorbench, or exports of runs"
+    " with more processes"
+)
 SLOWER: Final = "profile an epoch of the slower case; diff A B shows whether it computes the same"
 SLOW_MACHINE: Final = (
     "the machine takes longer for what has not changed: see its load and its clocks, then run B"
@@ -93,6 +99,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     changes: list[Change]
     notes: list[str]
     intervals: str = ""  # what they allow for, where normalized times are compared
+    advice: str = ""  # how to settle an open ratio, where more processes are not the way
+    is_imported: bool = False  # a side is a file of another program, which cannot be run again
     outcome: ComparisonOutcome
 
 
@@ -122,7 +130,8 @@ def compare(
     limit = machine_threshold if software else 1 + threshold
     matched, notes = _matched(before, after)
     variants = _variants(before, after, matched, figures, limit, scatter)
-    machine = [] if software or not matched else _machine(before, after, machine_threshold)
+    advice = quieter({"A": a, "B": b})
+    machine = [] if software or not matched else _machine(before, after, machine_threshold, advice)
     judged_here = {row.subject for row in variants}
     untimed = [name for name in matched if name not in judged_here]
     lost = _lost(before, after) if matched else []
@@ -146,6 +155,7 @@ def compare(
         changes=changes,
         notes=notes,
         intervals="" if software else scatter.told,
+        advice=advice,
         outcome=outcome,
     )
 
@@ -154,9 +164,13 @@ def verdicts(found: Comparison) -> list[Verdict]:
     """Each ratio as a verdict, for a CI."""
     limits = (1 + found.threshold, found.machine_threshold)
     code, machine = limits if found.figures == "relative" else (limits[1], limits[1])
+    again = "" if found.is_imported else BOTH
+    judged = partial(ratio_verdict, again=again, advice=found.advice)
+    of_case = partial(judged, "compare", limit=code)
+    of_machine = partial(judged, "machine", limit=machine, slower=SLOW_MACHINE)
     return [
-        *(ratio_verdict("compare", row, code) for row in found.variants),
-        *(ratio_verdict("machine", row, machine, slower=SLOW_MACHINE) for row in found.machine),
+        *map(of_case, found.variants),
+        *map(of_machine, found.machine),
         *(inconclusive("compare", one, "B has it too", "lost by B", LOST) for one in found.lost),
         *untimed_verdicts(found.untimed, "report A, report B"),
     ]
@@ -174,11 +188,13 @@ def ratio_verdict(
     limit: float,
     *,
     slower: str = SLOWER,
-    again: str = "run both again",
+    again: str = BOTH,
+    advice: str = "",
 ) -> Verdict:
-    """B's time ÷ A's against the limit; one that is not settled says what would settle it.
+    """B's time ÷ A's against the limit; the hint of an open one is how to settle it.
 
-    `slower` is the hint of what is slower, `again` says what more processes are asked of.
+    `slower` is the hint of a slower one. An open one is settled as `advice` states, or else by
+    `again` with more processes; an empty `again` where nothing can be run again.
     """
     expected = f"at most {limit:.4g}× the time"
     bounds = "" if row.low is None or row.high is None else f" [{row.low:.3f}, {row.high:.3f}]"
@@ -188,11 +204,12 @@ def ratio_verdict(
     if row.verdict != "inconclusive":
         return passed(check, row.subject, expected, actual)
     if row.low is None or row.high is None:
-        more = f"{NO_INTERVAL}: {again} with --processes 2 or more"
+        why, way = NO_INTERVAL, f"{again} with --processes 2 or more"
     else:
-        contains = f"the interval {row.low:.3f} to {row.high:.3f} contains the limit"
-        more = f"{contains}: {again} with --processes {max(5, 2 * row.processes)}"
-    return inconclusive(check, row.subject, expected, actual, more)
+        why = f"the interval {row.low:.3f} to {row.high:.3f} contains the limit"
+        way = advice or f"{again} with --processes {max(5, 2 * row.processes)}"
+    hint = f"{why}: {way if again else FIXED}"
+    return inconclusive(check, row.subject, expected, actual, hint)
 
 
 def verdict(
@@ -300,7 +317,7 @@ def decide(ratio: float, low: float | None, high: float | None, p: float, limit:
     return "same" if 1 / limit <= low and high <= limit else "inconclusive"
 
 
-def _machine(a: Evidence, b: Evidence, limit: float) -> list[VariantRatio]:
+def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[VariantRatio]:
     """The raw calibration time of each device, judged as cases are; without p: hours lie between.
 
     Devices differ in how much they scatter, so each has the deviation of its own times.
@@ -309,14 +326,14 @@ def _machine(a: Evidence, b: Evidence, limit: float) -> list[VariantRatio]:
     names = sorted(name for name in before if name in after)
     shifts = {n: shift(pool({n: before[n]}), pool({n: after[n]}), n) for n in names}
     return [
-        msgspec.structs.replace(row, p=None, note=row.note or _machine_note(row, limit))
+        msgspec.structs.replace(row, p=None, note=row.note or _machine_note(row, limit, advice))
         for row in judged_shifts(shifts, limit)
     ]
 
 
-def _machine_note(row: VariantRatio, limit: float) -> str:
+def _machine_note(row: VariantRatio, limit: float, advice: str) -> str:
     if row.verdict == "inconclusive":
-        return "the interval is not within the threshold: more --processes"
+        return f"the interval is not within the threshold: {advice or 'more --processes'}"
     return _mild(row.ratio, limit)
 
 
@@ -342,6 +359,12 @@ def _lost(a: Evidence, b: Evidence) -> list[str]:
     return [name for name in _missing(a, b) if name in planned]
 
 
+def quieter(runs: Mapping[str, Run]) -> str:
+    """Which runs to repeat on a quieter machine; empty where none was disturbed."""
+    disturbed = [name for name, run in runs.items() if trouble(run.system_samples)]
+    return f"run {' and '.join(disturbed)} again on a quieter machine" if disturbed else ""
+
+
 def fault_remarks(faults: Sequence[str]) -> list[str]:
     """That faults were injected, if any were."""
     return [f"has injected faults: {'; '.join(faults)}"] if faults else []
@@ -354,7 +377,7 @@ def remarks(run: Run) -> Iterator[str]:
         yield f"was put under stress ({run.info.stress}): its speeds are of no use"
     if run.unfinished or run.failures:
         yield f"lost or did not finish {len(run.unfinished) + len(run.failures)} training(s)"
-    for text in system_samples.trouble(run.system_samples):
+    for text in trouble(run.system_samples):
         yield f"was {text}"
     evidence = Evidence(run)
     if count := sum(noisy(evidence.trainings[s.id]) for s in evidence.variants):

@@ -8,7 +8,7 @@ weigh the same.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from scipy.special import stdtrit
@@ -21,7 +21,11 @@ from xorbench.plan.axes import CASE_AXES
 from xorbench.plan.case import BASE_CONFIG, Case, Variant, device_type, short
 
 FEWEST_SIZES: Final = 3
-FREE: Final = {"batch_size": 128, "drop_last": True, "seed": 0}  # what a line runs through
+FREE: Final[dict[str, Any]] = {
+    "batch_size": 128,
+    "drop_last": True,
+    "seed": 0,
+}  # what a line runs through
 NO_ACCELERATOR: Final = "no accelerator in this run that could overtake it"
 NAMED: Final = ("device", "engine", *FREE)
 
@@ -30,11 +34,29 @@ PointsByBatch: TypeAlias = Mapping[int, RealArray]
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """Variants of one line; `settings` are those that are not the default, in words."""
+    """Variants of one line: `variant` has their common settings, and those of `FREE` as there.
 
-    device: str
-    engine: str
-    settings: str
+    A setting without effect on this machine has its default.
+    """
+
+    variant: Variant
+
+    @property
+    def device(self) -> str:
+        """The device of all of them."""
+        return self.variant.case.device
+
+    @property
+    def engine(self) -> str:
+        """The engine of all of them."""
+        return self.variant.case.engine
+
+    @property
+    def settings(self) -> str:
+        """The other settings that differ from their default, as text."""
+        case, config = self.variant.case, self.variant.config
+        parts = [f"{name}={short(getattr(case, name))}" for name in _unusual(case)]
+        return ", ".join(parts + ([] if config.id == BASE_CONFIG else [config.id]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +115,9 @@ def has_accelerator(run: Run) -> bool:
 
 
 def _line(variant: Variant, accelerated: bool) -> CostLine:
-    case = variant.case
-    idle = [axis for axis in CASE_AXES if axis.idle(case, accelerated)]
-    case = replace(case, **{axis.name: axis.default[0] for axis in idle})
-    parts = [f"{name}={short(getattr(case, name))}" for name in _unusual(case)]
-    if variant.config.id != BASE_CONFIG:
-        parts.append(variant.config.id)
-    return CostLine(case.device, case.engine, ", ".join(parts))
+    idle = [axis for axis in CASE_AXES if axis.idle(variant.case, accelerated)]
+    values = {**{axis.name: axis.default[0] for axis in idle}, **FREE}
+    return CostLine(replace(variant, case=replace(variant.case, **values)))
 
 
 def _unusual(case: Case) -> list[str]:
@@ -194,7 +212,8 @@ def _beside_cpu(fit: Fit, fits: Sequence[Fit]) -> Fit:
     if device_type(fit.line.device) == "cpu":
         alone = all(device_type(one.line.device) == "cpu" for one in fits)
         return replace(fit, note=_joined(fit.note, NO_ACCELERATOR if alone else ""))
-    twin = replace(fit.line, device="cpu")
+    variant = fit.line.variant
+    twin = CostLine(replace(variant, case=replace(variant.case, device="cpu")))
     cpu = next((one for one in fits if one.line == twin and one.step_s), None)
     if cpu is None:
         return replace(fit, note=_joined(fit.note, "no fit of the CPU to compare with"))

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from xorbench.judge.changes import Change, differences, flat, kernel_hint
 from xorbench.judge.compare import (
     NO_INTERVAL,
@@ -100,7 +102,10 @@ def compare(
     """Judge B against A by raw times: slower than `limit` times fails; `threshold` is unused."""
     matched, notes = _matched(a, b)
     before, after = (pool({name: one.logs[name] for name in matched}) for one in (a, b))
-    variants = judged_raw(before, after, limit)
+    variants = [
+        msgspec.structs.replace(row, note=NO_INTERVAL if row.low is None else row.note)
+        for row in judged_raw(before, after, limit)
+    ]
     notes.append(
         "an imported file has no calibration times: these are raw times, judged by"
         " --machine-threshold, and their intervals speak of the minutes of each alone; its digests"
@@ -123,6 +128,7 @@ def compare(
         only_b=[name for name in b.logs if name not in a.logs],
         changes=changes,
         notes=notes,
+        is_imported=True,
         outcome=verdict(variants, []),
     )
 

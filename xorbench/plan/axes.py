@@ -8,11 +8,11 @@ training.
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
@@ -82,6 +82,23 @@ class Axis:
         """The variant's value of this setting."""
         owner = variant.config if self.scope == "process" else variant.case
         return getattr(owner, self.name)
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a value may be None, which leaves the choice to PyTorch."""
+        return type(None) in get_args(self._annotation)
+
+    @property
+    def kind(self) -> type:
+        """The type of its values other than None: bool, int, str or tuple."""
+        named = (one for one in get_args(self._annotation) if one is not type(None))
+        kind: type = next(named, str) if self.is_optional else self._annotation
+        return kind if kind in (bool, int, str) else tuple
+
+    @property
+    def _annotation(self) -> Any:
+        owner = ProcessConfig if self.scope == "process" else Case
+        return next(field.type for field in fields(owner) if field.name == self.name)
 
     @property
     def neutral(self) -> Any:

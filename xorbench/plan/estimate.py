@@ -7,6 +7,7 @@ from typing import Final
 
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.engines import calibration_key
+from xorbench.plan.not_tested import NotTested
 from xorbench.plan.recipe import Recipe
 
 
@@ -57,18 +58,24 @@ class ProcessPace:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would train, and a guess of what it takes; `note` is what should be known before.
+    """The plan of a run and an estimate of its time; `note` is a warning.
 
-    `cases` and `configs` are ids, each with a note. `most_processes` are those that `--precision`
-    may come to; the estimate is of the first ones.
+    `cases` and `configs` are ids, each with a note; of the cases those in `not_tested` will not
+    run. `--precision` may add processes up to `most_processes`; the estimate is of the first ones.
     """
 
     cases: list[tuple[str, str]]
+    not_tested: list[NotTested]
     configs: list[tuple[str, str]]
     processes: int
     most_processes: int
     estimate_s: float
     note: str
+
+    @property
+    def trained(self) -> int:
+        """The number of cases that will run."""
+        return len(self.cases) - sum(one.cases for one in self.not_tested)
 
 
 def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:

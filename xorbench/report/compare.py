@@ -7,6 +7,7 @@ import pandas as pd
 
 from xorbench.judge.by_axis import AxisComparison, AxisPair
 from xorbench.judge.compare import Comparison, VariantRatio
+from xorbench.judge.compare import verdicts as compared
 from xorbench.judge.paired_ratios import Cost
 from xorbench.judge.verdicts import Verdict
 from xorbench.report.text import escape, to_markdown, to_terminal
@@ -17,6 +18,12 @@ TableText = Callable[[pd.DataFrame], str]
 def as_text(found: Comparison) -> str:
     """For a terminal: the tables, what else changed, the verdict in the last line."""
     return _whole(found, to_terminal, "")
+
+
+def conclusion(found: Comparison) -> list[str]:
+    """The two runs, the verdict, and the next step, if there is one."""
+    step = next_step(compared(found))
+    return [f"A {found.a}", f"B {found.b}", sentence(found), *([step] if step else [])]
 
 
 def next_step(verdicts: Sequence[Verdict]) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict
+from xorbench.plan.not_tested import NotTested
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +67,8 @@ class Content:
     """Everything that a report shows; the texts and the page are made from it alone.
 
     `answers` says in one sentence each what was asked; `environment` is what the machine was, for
-    a bug report; `again` are the commands that do it all once more.
+    a bug report; `again` are the commands that do it all once more. `not_tested` counts the planned
+    cases that this machine cannot train.
     """
 
     id: str
@@ -79,3 +81,4 @@ class Content:
     answers: Sequence[Answer] = ()
     environment: Sequence[tuple[str, str]] = ()
     again: Sequence[str] = ()
+    not_tested: Sequence[NotTested] = ()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Final
 
@@ -9,6 +10,7 @@ import msgspec
 import pandas as pd
 
 from xorbench.errors import EXIT_WORDS
+from xorbench.judge.questions import WORDS
 from xorbench.judge.verdicts import Verdict, capitalized, summary
 from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
@@ -18,8 +20,8 @@ from xorbench.report.text import escape, to_markdown, to_terminal
 def markdown(content: Content) -> str:
     """`report.md`."""
     head = pd.DataFrame(content.heading, columns=["what", "value"])
-    said = ["\n".join(_answers(content))] if content.answers else []
-    parts = ["# xorbench report", *said, f"**{summary(content.verdicts)}**", to_markdown(head)]
+    parts = ["# xorbench report", _answers(content), f"**{summary(content.verdicts)}**"]
+    parts.append(to_markdown(head))
     failed = failures(content.verdicts)
     if failed:
         parts += ["## What failed", "\n".join(f"- {escape(line)}" for line in failed)]
@@ -27,13 +29,12 @@ def markdown(content: Content) -> str:
         if section.shown:
             about = [section.about] if section.about else []
             parts += [f"## {section.title}", *about, to_markdown(section.frame)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def brief(content: Content) -> str:
     """What a CI shows beside a build: answers, what failed, the main tables."""
-    said = "\n".join(_answers(content))
-    parts = [f"## xorbench {content.id}", said, f"**{summary(content.verdicts)}**"]
+    parts = [f"## xorbench {content.id}", _answers(content), f"**{summary(content.verdicts)}**"]
     failed = failures(content.verdicts)
     parts += ["### What failed", "\n".join(f"- {escape(x)}" for x in failed)] if failed else []
     for section in content.sections:
@@ -42,10 +43,16 @@ def brief(content: Content) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _answers(content: Content) -> list[str]:
-    return [
+def _answers(content: Content) -> str:
+    """The answers, and the devices that were not tested, as a list."""
+    lines = [
         f"- **{a.question} {a.word}.** {escape(capitalized(a.sentence))}" for a in content.answers
     ]
+    lines += [
+        f"- **{escape(one.subject)}: not tested.** {one.counted}: {escape(one.reason)}"
+        for one in content.not_tested
+    ]
+    return "\n".join(lines)
 
 
 SCREEN: Final = 20  # rows of a table that a terminal shows, where nothing failed
@@ -63,7 +70,7 @@ def terminal(content: Content, exit_code: int, *, verbose: bool = False) -> str:
     shown = [section for section in content.sections if section.terminal and section.shown]
     parts += [_printed(section, whole=whole) for section in shown]
     parts += ["\n".join(failed)] if failed else []
-    return "\n\n".join([*parts, _verdict(content, exit_code)])
+    return "\n\n".join([*filter(None, parts), "\n".join(conclusion(content, exit_code))])
 
 
 def _printed(section: Section, *, whole: bool) -> str:
@@ -74,13 +81,23 @@ def _printed(section: Section, *, whole: bool) -> str:
     return f"{section.title}\n\n{to_terminal(section.frame)}"
 
 
-def _verdict(content: Content, exit_code: int) -> str:
-    """The answers, then the verdict, then what to do next."""
+def conclusion(content: Content, exit_code: int) -> list[str]:
+    """The last lines: answers, devices that were not tested, verdict, next step."""
     lines = [f"{a.question} {a.word}. {capitalized(a.sentence)}" for a in content.answers]
-    counted = [summary(content.verdicts)] if content.verdicts or not content.answers else []
-    lines.append(": ".join([EXIT_WORDS[exit_code], *counted]))
+    lines += [one.sentence for one in content.not_tested]
+    lines += _verdict(content, exit_code)
     hints = (v.hint for v in content.verdicts if v.outcome in ("fail", "inconclusive") and v.hint)
-    return "\n".join([*lines, *[f"next: {hint}" for hint in islice(hints, 1)]])
+    return [*lines, *[f"next: {hint}" for hint in islice(hints, 1)]]
+
+
+def _verdict(content: Content, exit_code: int) -> list[str]:
+    """The verdict in one line; none for a report without checks."""
+    if not content.verdicts:
+        return [] if content.answers else [f"{NOTHING_JUDGED}: {summary(content.verdicts)}"]
+    return [f"{EXIT_WORDS[exit_code]}: {summary(content.verdicts)}"]
+
+
+NOTHING_JUDGED: Final = WORDS["skipped"].upper()
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:
@@ -102,23 +119,25 @@ def as_json(content: Content, exit_code: int) -> str:
         "exit_code": exit_code,
         "heading": dict(content.heading),
         "tables": {n: json.loads(f.to_json(orient="records")) for n, f in frames.items()},
+        "not_tested": [asdict(one) for one in content.not_tested],
         "verdicts": msgspec.to_builtins(content.verdicts),
     }
     return json.dumps(report, indent=2)
 
 
 def preview_text(preview: Preview) -> str:
-    """What a dry run prints: cases and configs with their notes, and a guess of the time."""
+    """For a dry run: cases and configs with their notes, the number that will run, the time."""
     frame = pd.DataFrame(preview.cases, columns=["case", "note"])
     parts = [to_terminal(frame)]
     if len(preview.configs) > 1:
         parts.append(to_terminal(pd.DataFrame(preview.configs, columns=["config", "note"])))
     parts += [f"note: {preview.note}"] if preview.note else []
-    size = f"{len(preview.cases)} cases in each of {preview.processes} processes"
+    size = f"{preview.trained} cases in each of {preview.processes} processes"
     more = preview.most_processes - preview.processes
     later = f"; --precision may add {more} processes" if more else ""
-    said = f"{size}, about {preview.estimate_s:,.0f} s on this machine{later}"
-    return "\n\n".join([*parts, said])
+    last = [one.sentence for one in preview.not_tested]
+    last.append(f"{size}, about {preview.estimate_s:,.0f} s on this machine{later}")
+    return "\n\n".join([*parts, "\n".join(last)])
 
 
 def preview_json(preview: Preview) -> str:
@@ -126,6 +145,8 @@ def preview_json(preview: Preview) -> str:
     found = {
         "cases": [{"case": case, "note": note} for case, note in preview.cases],
         "configs": [{"config": config, "note": note} for config, note in preview.configs],
+        "cases_to_run": preview.trained,
+        "not_tested": [asdict(one) for one in preview.not_tested],
         "processes": preview.processes,
         "most_processes": preview.most_processes,
         "estimate_s": preview.estimate_s,

@@ -22,6 +22,7 @@ from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import MOST_LINES, drawn, legend, line_style, of_all, short_names
 from xorbench.report.svg import INK
+from xorbench.report.tables.columns import with_settings
 from xorbench.report.tables.speed import throughput
 from xorbench.report.text import TableRow
 
@@ -48,6 +49,7 @@ def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
     """
     runs = sorted(runs, key=lambda run: run.info.started)
     cases = history(runs, scatter_of)
+    data = with_settings(cases, [one for run in runs for one in Evidence(run).planned])
     changed = cases[cases["change"].isin(["slower", "faster"])]
     return Content(
         id="history",
@@ -59,7 +61,7 @@ def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
         ],
         sections=[
             Section("changes", "Changes", changed, terminal=True),
-            Section("history", "Each case over all runs", cases, ABOUT, csv=cases, terminal=True),
+            Section("history", "Each case over all runs", cases, ABOUT, csv=data, terminal=True),
             Section("machine", "The machine", machine(runs), MACHINE, terminal=True),
         ],
         pictures=[

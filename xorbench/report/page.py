@@ -1,18 +1,18 @@
 """`report.html`: the whole report as one file that needs no network."""
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict, summary, worst
 from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section
+from xorbench.report.spans import to_html
 from xorbench.report.svg import inline
 from xorbench.report.text import footnoted, numeric, readable, to_csv
 
@@ -22,7 +22,6 @@ FIRST: Final = ("what was run", "machine", "accelerator", "software", "started",
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
 LONG: Final = 48  # characters, from which a cell may be broken into lines
 NARROW: Final = 16  # characters, from which it may be where the window is narrow
-BREAKS: Final = re.compile(r"(?<=[-@+=_,/])(?=\w)")  # where a long name may be broken
 UNQUOTED: Final = ",;:/()[]@!*=+~?'"
 
 
@@ -35,6 +34,7 @@ def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = to_html
     figures = [_figure(p, drawn[p.name]) for p in content.pictures if drawn[p.name].svg]
     sections = [_section(s, figures[1:]) for s in content.sections if not s.frame.empty]
     shown = {figure["name"] for section in sections for figure in section["figures"]}
@@ -52,6 +52,7 @@ def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
         sections=sections,
         environment=content.environment,
         again=content.again,
+        not_tested=content.not_tested,
     )
 
 
@@ -70,7 +71,7 @@ def _section(section: Section, figures: list[Part]) -> Part:
     return {
         "id": "table-" + section.name.replace(" ", "-"),
         "title": section.title,
-        "about": section.about.replace("`", ""),
+        "about": section.about,
         "columns": [(name, numeric(table[name])) for name in table.columns],
         "rows": table.to_numpy().tolist(),
         "notes": notes,
@@ -94,16 +95,14 @@ def _shown(cell: str, is_number: bool) -> Markup:
     value, bracket, interval = cell.partition(" [")
     if is_number and bracket:
         return Markup("{} <span>[{}</span>").format(value, interval)
-    if len(cell) <= LONG:
-        return escape(cell)
-    return Markup("<wbr>").join(BREAKS.split(cell))
+    return to_html(cell, breaks=len(cell) > LONG)
 
 
 def _figure(picture: Picture, drawn: Drawn) -> Part:
     return {
         "name": picture.name,
         "title": picture.title,
-        "caption": picture.caption.replace("`", ""),
+        "caption": picture.caption,
         "description": drawn.description,
         "under": picture.under,
         # matplotlib has escaped the text in it

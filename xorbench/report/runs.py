@@ -12,6 +12,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import answers
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run, RunInfo
+from xorbench.plan.not_tested import not_tested
 from xorbench.report.compare import ratios
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.plots import PLOTS, Plot
@@ -39,6 +40,7 @@ def content(
         answers=answers(evidence, verdicts, baseline),
         environment=environment(run),
         again=[run.info.command],
+        not_tested=not_tested(run.skips),
     )
 
 

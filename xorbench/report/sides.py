@@ -11,10 +11,11 @@ import msgspec
 import pandas as pd
 from matplotlib.axes import Axes
 
-from xorbench.judge.compare import Comparison, ScatterOf, Speed, compare, packaged
+from xorbench.judge.compare import Comparison, ScatterOf, Speed, compare, packaged, quieter
+from xorbench.judge.compare import verdicts as compared
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import Answer
-from xorbench.judge.verdicts import Verdict, capitalized, summary, worst
+from xorbench.judge.verdicts import Verdict, capitalized, failed, passed, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
 from xorbench.report.content import Content, Picture, Section
@@ -27,6 +28,7 @@ from xorbench.report.text import TableRow, number
 MARKERS: Final = "osD^vP*X"
 MOST_ROWS: Final = 40  # of a picture
 FAR: Final = 20  # times the slowest
+DIFFERENT: Final = "diff A B names the first difference"
 TIMES: Final = {"relative": "normalized time", "raw": "raw time"}
 
 
@@ -49,10 +51,11 @@ def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Conte
     `scatter_of` says what two runs differ by though nothing has changed.
     """
     named = {label(index): side for index, side in enumerate(sides)}
+    found = comparisons(named, scatter_of)
     verdicts = [
-        msgspec.structs.replace(verdict, subject=f"{name}: {verdict.subject}")
-        for name, side in named.items()
-        for verdict in side.verdicts
+        *(_of(name, verdict) for name, side in named.items() for verdict in side.verdicts),
+        *bits_verdicts(bits(named)),
+        *(_of(f"{name} ÷ {label(0)}", v) for name, one in found.items() for v in compared(one)),
     ]
     ids = [side.run.info.id for side in sides]
     return Content(
@@ -85,27 +88,35 @@ def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Conte
             )
         ],
         verdicts=verdicts,
-        answers=answers(named, scatter_of),
+        answers=answers(named, found),
         again=[side.run.info.command for side in sides],
     )
 
 
-def answers(sides: dict[str, RunSide], scatter_of: ScatterOf = packaged) -> list[Answer]:
+def _of(side: str, verdict: Verdict) -> Verdict:
+    return msgspec.structs.replace(verdict, subject=f"{side}: {verdict.subject}")
+
+
+def comparisons(sides: dict[str, RunSide], scatter_of: ScatterOf) -> dict[str, Comparison]:
+    """Each run except the first compared with the first, by its label."""
+    ((first, reference), *others), found = sides.items(), {}
+    for name, side in others:
+        runs = (reference.run, side.run)
+        advice = quieter({first: reference.run, name: side.run})
+        made = compare(*runs, scatter=scatter_of(*runs))
+        found[name] = msgspec.structs.replace(made, advice=advice)
+    return found
+
+
+def answers(sides: dict[str, RunSide], found: dict[str, Comparison]) -> list[Answer]:
     """What runs are put side by side for: their bits, their speed, then the checks of each."""
-    (first, reference), *others = sides.items()
     checks = "; ".join(
         f"{name}: {summary(side.verdicts).removeprefix('checks: ')}" for name, side in sides.items()
     )
     every = worst([verdict for side in sides.values() for verdict in side.verdicts])
     return [
         _same_bits(bits(sides)),
-        *(
-            _as_fast(
-                f"Is {name} as fast as {first}?",
-                compare(reference.run, side.run, scatter=scatter_of(reference.run, side.run)),
-            )
-            for name, side in others
-        ),
+        *(_as_fast(f"Is {name} as fast as {label(0)}?", one) for name, one in found.items()),
         Answer("Does every run pass its checks?", every, checks),
     ]
 
@@ -119,6 +130,18 @@ def _same_bits(frame: pd.DataFrame) -> Answer:
     if others:
         return Answer(asked, "fail", f"{len(others)} of {_common(len(common))}: {others[0]}")
     return Answer(asked, "pass", f"In each of {_common(len(common))}")
+
+
+def bits_verdicts(frame: pd.DataFrame) -> list[Verdict]:
+    """One verdict per case that at least two runs have."""
+    expected = "equal weights in all runs"
+    return [
+        passed("same bits", case, expected, "equal")
+        if same == "yes"
+        else failed("same bits", case, expected, "different", DIFFERENT)
+        for case, same in zip(frame["case"], frame["same"], strict=True)
+        if same
+    ]
 
 
 def _common(count: int) -> str:
@@ -258,6 +281,7 @@ def _scale(axes: Axes, frame: pd.DataFrame) -> None:
         axes.set_xscale("log")
     else:
         axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)  # labels of six digits do not touch
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 

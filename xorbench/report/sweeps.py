@@ -22,11 +22,13 @@ from xorbench.report.sweep_plots import (
 )
 from xorbench.report.tables.overview import checks
 from xorbench.report.tables.table import mib
-from xorbench.report.text import TableRow
+from xorbench.report.text import TableRow, frame_of
 
 SCORE_ROWS: Final = 12
 EPOCH_ROWS: Final = 10
 NEVER: Final = "never"
+SETTINGS: Final = ("batch_size", "drop_last")  # columns of the CSV files
+HEADERS: Final = {"batch_size": "batch size"}  # of the tables for people
 LIBRARIES: Final = {"numba": ("numba",), "torch": ("PyTorch",), "triton": ("PyTorch", "Triton")}
 KEYS: Final = {"PyTorch": "torch"}
 
@@ -115,7 +117,7 @@ def sections(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Secti
     """The tables; what is counted comes first, what was timed last."""
     counted = outcomes(evidence)
     return [
-        Section("sweep", "Outcomes", counted, OUTCOMES, csv=counted, terminal=True),
+        Section("sweep", "Outcomes", shown_outcomes(counted), OUTCOMES, counted, terminal=True),
         Section("scores", "Final scores", few_scores(evidence), SCORES, scores(evidence), True),
         Section("epochs", "All right after", few_epochs(evidence), EPOCHS, epochs(evidence)),
         Section("speed", "Speed", speed(evidence), SPEED, terminal=True),
@@ -126,18 +128,30 @@ def sections(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Secti
 
 def outcomes(evidence: SweepEvidence) -> pd.DataFrame:
     """How many seeds of each batch size learn the problem, and after which epoch."""
-    return pd.DataFrame([_outcome(tally) for tally in evidence.tallies])
+    return frame_of([_outcome(evidence, tally) for tally in evidence.tallies])
 
 
-def _outcome(tally: Tally) -> TableRow:
+def shown_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same for people: without the common setting, and `never` for a missing epoch."""
+    quartiles = [name for name in frame.columns if name.startswith("first epoch")]
+    words = {name: [NEVER if pd.isna(at) else str(at) for at in frame[name]] for name in quartiles}
+    return frame.assign(**words).drop(columns="drop_last").rename(columns=HEADERS)
+
+
+def _settings(evidence: SweepEvidence, tally: Tally) -> TableRow:
+    """The settings that a count depends on."""
+    return {"batch_size": tally.batch_size, "drop_last": evidence.info.plan.drop_last}
+
+
+def _outcome(evidence: SweepEvidence, tally: Tally) -> TableRow:
     share = ["share (%)", "share (%) low", "share (%) high"]
     figures: list[float | None] = [None, None, None]
     if tally.seeds:
         low, high = wilson(tally.all_right, tally.seeds)
         figures = [100 * tally.all_right / tally.seeds, 100 * low, 100 * high]
-    q1, median, q3 = (NEVER if q is None else str(q) for q in tally.quartiles())
+    q1, median, q3 = tally.quartiles()
     return {
-        "batch size": tally.batch_size,
+        **_settings(evidence, tally),
         "seeds": tally.seeds,
         "all right": tally.all_right,
         **dict(zip(share, figures, strict=True)),
@@ -154,11 +168,17 @@ def _outcome(tally: Tally) -> TableRow:
 def scores(evidence: SweepEvidence) -> pd.DataFrame:
     """Every final score that occurs, and how many seeds have it."""
     rows = [
-        {"batch size": t.batch_size, "correct": score, "total": t.total, "seeds": t.scores[score]}
+        {
+            **_settings(evidence, t),
+            "correct": score,
+            "total": t.total,
+            "accuracy": score / t.total,
+            "seeds": t.scores[score],
+        }
         for t in evidence.tallies
         for score in sorted(t.scores, reverse=True)
     ]
-    return pd.DataFrame(rows, columns=["batch size", "correct", "total", "seeds"])
+    return frame_of(rows, [*SETTINGS, "correct", "total", "accuracy", "seeds"])
 
 
 def few_scores(evidence: SweepEvidence) -> pd.DataFrame:
@@ -181,7 +201,7 @@ def epochs(evidence: SweepEvidence) -> pd.DataFrame:
     """After each epoch: how many seeds are all right, and how many for the first time."""
     rows = [
         {
-            "batch size": t.batch_size,
+            **_settings(evidence, t),
             "epoch": epoch,
             "all right": right,
             "for the first time": t.first_epochs[epoch],
@@ -189,8 +209,7 @@ def epochs(evidence: SweepEvidence) -> pd.DataFrame:
         for t in evidence.tallies
         for epoch, right in enumerate(t.right_after)
     ]
-    columns = ["batch size", "epoch", "all right", "for the first time"]
-    return pd.DataFrame(rows, columns=columns)
+    return frame_of(rows, [*SETTINGS, "epoch", "all right", "for the first time"])
 
 
 def few_epochs(evidence: SweepEvidence) -> pd.DataFrame:

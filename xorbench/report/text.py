@@ -14,13 +14,26 @@ TableRow = dict[str, Any]
 
 
 def frame_of(rows: Sequence[TableRow], columns: list[str] | None = None) -> pd.DataFrame:
-    """The rows as a frame, in which whole numbers stay whole where some of them are missing."""
+    """The rows as a frame. Numbers keep their type where some are missing.
+
+    A column without any value holds missing numbers.
+    """
     frame = pd.DataFrame(rows, columns=columns)
     for name in frame.columns:
         values = [row.get(name) for row in rows]
-        if {type(value) for value in values} == {int, type(None)}:
-            frame[name] = pd.array(values, dtype="Int64")
+        if dtype := _optional_dtype({type(value) for value in values}):
+            frame[name] = pd.Series(values, index=frame.index, dtype=dtype)
     return frame
+
+
+def _optional_dtype(types: set[type]) -> str:
+    """The dtype of a column of numbers, of which some are missing; empty for any other."""
+    present = types - {type(None)}
+    if present == types:
+        return ""
+    if present == {int}:
+        return "Int64"
+    return "float64" if all(issubclass(one, float) or one is int for one in present) else ""
 
 
 def to_terminal(frame: pd.DataFrame) -> str:

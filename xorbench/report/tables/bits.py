@@ -9,6 +9,7 @@ from xorbench.judge.checks.sameness import source
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.settings_table import settings_table as judged_settings_table
 from xorbench.judge.verdicts import Verdict
+from xorbench.report.tables.columns import narrow
 from xorbench.report.tables.table import Table, case_frame, note
 from xorbench.report.text import frame_of
 
@@ -60,6 +61,7 @@ DETERMINISM: Final = Table(
     ),
     terminal=True,
     csv="always",
+    brief=narrow,
 )
 SETTINGS: Final = Table(
     "settings",

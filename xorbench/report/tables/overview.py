@@ -1,6 +1,5 @@
 """What was not trained, what ran it, and how the checks ended."""
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,16 +17,12 @@ def lost(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
 
 
 def lost_lines(frame: pd.DataFrame) -> list[str]:
-    """A line each: what happened, to which case, and why."""
+    """One line per failed or unfinished case; the answers name the skipped ones."""
     return [
-        f"{row['what']}: {row['case']}"
-        + (f" in {row['process']}" if row["process"] else "")
-        + f": {NO_DEVICE.sub('', row['reason'])}"
+        f"{row['what']}: {row['case']} in {row['process']}: {row['reason']}"
         for row in frame.to_dict("records")
+        if row["what"] != "skipped"
     ]
-
-
-NO_DEVICE: Final = re.compile(r"^no \w+ device: ")  # of which the case speaks already
 
 
 def processes(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:

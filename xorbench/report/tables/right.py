@@ -8,7 +8,9 @@ import pandas as pd
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import drift_ulps
 from xorbench.judge.verdicts import Verdict
+from xorbench.report.tables.columns import narrow, score, with_settings
 from xorbench.report.tables.table import Table, case_frame, note
+from xorbench.report.text import frame_of
 
 
 def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
@@ -19,10 +21,8 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
         rows.append(
             {
                 "case": variant.id,
-                "test correct": worst.test.correct,
-                "test total": worst.test.total,
-                "train correct": worst.train.correct,
-                "train total": worst.train.total,
+                **score("test", worst.test),
+                **score("train", worst.train),
                 "last loss": worst.losses[-1],
                 "processes": len(evidence.trainings[variant.id]),
                 "note": note(evidence.run, variant),
@@ -34,25 +34,29 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
 def errors(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """Largest error of a weight after every epoch, in ulps of the largest, of the worst process.
 
-    One column a case.
+    One row per case, one column per epoch.
     """
-    found = {}
+    rows = []
     for variant in evidence.variants:
         each = [drift_ulps(evidence, one) for one in evidence.trainings[variant.id]]
         if all(each):
-            found[variant.id] = [max(after) for after in zip(*each, strict=True)]
-    return pd.DataFrame(found).rename_axis("epoch").reset_index()
+            worst = [max(after) for after in zip(*each, strict=True)]
+            after = {_after(epoch): error for epoch, error in enumerate(worst)}
+            rows.append({"case": variant.id, **after, "largest (ulps)": max(worst)})
+    return with_settings(frame_of(rows), evidence.planned)
 
 
 def some_errors(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a case: after some of its epochs, and the largest."""
-    rows = []
-    for case in frame.columns[1:]:
-        errors = frame[case].tolist()
-        shown = sorted({0, len(errors) // 10, len(errors) // 2, len(errors) - 1})
-        after = {f"after epoch {at} (ulps)": errors[at] for at in shown}
-        rows.append({"case": case, **after, "largest (ulps)": max(errors)})
-    return pd.DataFrame(rows)
+    """One row per case: the error after some of its epochs, and the largest."""
+    if frame.empty:
+        return frame
+    epochs = sum(name.startswith("after epoch ") for name in frame.columns)
+    shown = sorted({0, epochs // 10, epochs // 2, epochs - 1})
+    return frame[["case", *map(_after, shown), "largest (ulps)"]]
+
+
+def _after(epoch: int) -> str:
+    return f"after epoch {epoch} (ulps)"
 
 
 ACCURACY: Final = Table(
@@ -62,6 +66,7 @@ ACCURACY: Final = Table(
     about="Counted as integers. Of several processes the worst is shown.",
     terminal=True,
     csv="always",
+    brief=narrow,
 )
 FLOAT64_ERROR: Final = Table(
     "float64_error",

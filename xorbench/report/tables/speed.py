@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from xorbench.judge import speed
+from xorbench.judge.cost_model import FREE
 from xorbench.judge.cost_model import constants as fitted
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.evidence import Evidence
@@ -16,6 +17,13 @@ from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
 from xorbench.report.compare import costs_frame
+from xorbench.report.tables.columns import (
+    SETTINGS,
+    narrow,
+    score,
+    setting_columns,
+    with_settings,
+)
 from xorbench.report.tables.table import Table, case_frame, figure, mib, note
 from xorbench.report.text import frame_of
 
@@ -79,13 +87,12 @@ def engines(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFra
                 **figure("epochs/s ÷ loader", gain.ratio),
                 "same bits as loader": same_bits(gain),
                 "largest difference (ulps)": gain.ulps if gain.diverged_at is not None else None,
-                "test correct": worst.test.correct,
-                "test total": worst.test.total,
+                **score("test", worst.test),
                 "start-up (s)": gain.startup_s,
                 "break-even after (epochs)": gain.break_even_after,
             }
         )
-    return frame_of(rows)
+    return with_settings(frame_of(rows), evidence.planned)
 
 
 def costs(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
@@ -95,10 +102,9 @@ def costs(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame
 
 def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """What a step and a sample cost each device and engine, by a line through its batch sizes."""
+    fits = fitted(evidence)
     rows = [
         {
-            "device": fit.line.device,
-            "engine": fit.line.engine,
             "settings": fit.line.settings,
             **figure("a (µs a step)", fit.step_s, 1e6),
             **figure("b (ns a sample)", fit.sample_s, 1e9),
@@ -108,9 +114,16 @@ def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
             "overtakes the CPU at (batch size)": fit.overtakes,
             "note": fit.note,
         }
-        for fit in fitted(evidence)
+        for fit in fits
     ]
-    return pd.DataFrame(rows)
+    settings = setting_columns([fit.line.variant for fit in fits], leave_out=FREE)
+    return pd.concat([pd.DataFrame(settings), frame_of(rows)], axis="columns")
+
+
+def narrow_constants(frame: pd.DataFrame) -> pd.DataFrame:
+    """The device, the engine, the other settings as text, then the figures."""
+    kept = ("device", "engine")
+    return frame.drop(columns=[name for name in SETTINGS if name in frame and name not in kept])
 
 
 THROUGHPUT: Final = Table(
@@ -128,6 +141,7 @@ THROUGHPUT: Final = Table(
     ),
     terminal=True,
     csv="always",
+    brief=narrow,
 )
 ENGINES: Final = Table(
     "engines",
@@ -144,6 +158,7 @@ ENGINES: Final = Table(
     terminal=True,
     optional=True,
     csv="if any",
+    brief=narrow,
 )
 COSTS: Final = Table(
     "costs",
@@ -169,4 +184,5 @@ COST_MODEL: Final = Table(
     ),
     optional=True,
     csv="if any",
+    brief=narrow_constants,
 )

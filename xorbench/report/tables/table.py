@@ -1,6 +1,5 @@
 """What a table of a run's report is, and what its cells are made of."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +13,8 @@ from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Variant
+from xorbench.plan.not_tested import not_tested
+from xorbench.report.tables.columns import with_settings
 from xorbench.report.text import TableRow, frame_of
 
 
@@ -28,7 +29,7 @@ class Table:
         terminal: it is printed at the end of a run.
         optional: it is left out where it has no rows.
         csv: whether it is written as a CSV file too: always, if it has rows, or not at all.
-        brief: from the rows to those that are shown; the CSV file has them all.
+        brief: makes the table that is shown from the data frame; the CSV file has all of that.
         lines: what a terminal shows in place of a table.
     """
 
@@ -48,13 +49,15 @@ class Table:
 
 
 def case_frame(rows: list[TableRow], evidence: Evidence) -> pd.DataFrame:
-    """The rows, and one for each case that was lost and so has none, which says why."""
+    """The rows with their settings, and one row with the reason for each case without a result."""
     shown = {row["case"] for row in rows}
     reasons: dict[str, str] = {}
     for row in lost_rows(evidence):
         if row["case"] not in shown and row["what"] != "skipped":
             reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
-    return frame_of(rows + [{"case": case, "note": note} for case, note in reasons.items()])
+    rows = rows + [{"case": case, "note": note} for case, note in reasons.items()]
+    lost = map(evidence.variant, evidence.run.failures)
+    return with_settings(frame_of(rows), [*evidence.planned, *lost])
 
 
 def note(run: Run, variant: Variant) -> str:
@@ -80,11 +83,11 @@ def mib(size: int | None) -> float | None:
 
 
 def lost_rows(evidence: Evidence) -> Iterator[TableRow]:
-    """A row for each case that failed, or not brought to its end; one for those skipped alike."""
+    """One row per failed or unfinished case, and one per device and reason for skipped ones."""
     run = evidence.run
-    for (device, reason), count in Counter((s.case.device, s.skipped) for s in run.skips).items():
-        cases = f"{count} {device} case" + ("s" if count > 1 else "")
-        yield {"case": cases, "process": "", "what": "skipped", "reason": reason}
+    for one in not_tested(run.skips):
+        cases = f"{one.subject}: {one.counted}"
+        yield {"case": cases, "process": "", "what": "skipped", "reason": one.reason}
     for failure in run.failures:
         variant = evidence.variant(failure)
         yield {
