@@ -1,18 +1,44 @@
-"""Write docs/commands.md from the command line, and docs/checks.md from the registry of checks.
+"""Write docs/commands.md and docs/checks.md, and fill the marked blocks of other pages.
 
 python docs/make_reference.py
+
+The commands come from the command line, the checks from their registry. A block begins with
+`<!-- reference: NAME ARGUMENTS -->` and ends with `<!-- end -->`; `BLOCKS` has the names.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 
 import click
+import pandas as pd
+from tabulate import tabulate
 
 from xorbench.cli import command
+from xorbench.judge import speed
 from xorbench.judge.checks import CHECKS
+from xorbench.judge.cost_model import has_accelerator
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.stats import pooled
 from xorbench.judge.sweep import SWEEP_CHECKS
+from xorbench.lessons.registry import LESSONS
+from xorbench.observe import loading
+from xorbench.plan.axes import idle_note
+from xorbench.plan.case import Case, Variant
+from xorbench.report.runs import machine_line, software
+from xorbench.report.text import number, to_markdown
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
+REFERENCE = ROOT / "results" / "reference"
+FILLED = (
+    ROOT / "README.md",
+    HERE / "reference-run.md",
+    HERE / "tutorial.md",
+)
+BLOCK = re.compile(r"<!-- reference: (?P<words>[^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 QUESTIONS = {
     "Is my training right, the same, as fast?": ("check", "explain", "trace", "diff"),
     "Is this machine sound?": ("canary", "run", "sweep", "selftest"),
@@ -100,6 +126,121 @@ def cell(about: str) -> str:
     return " ".join(about.split()).replace("|", "\\|")
 
 
+def filled(text: str) -> str:
+    """A page with its marked blocks as the reference reports and the program have them."""
+    return BLOCK.sub(lambda match: block(match["words"]), text)
+
+
+def block(words: str) -> str:
+    """A marked block with its markers."""
+    name, *arguments = words.split(maxsplit=2)
+    return f"<!-- reference: {words} -->\n{BLOCKS[name](*arguments)}\n<!-- end -->"
+
+
+def report_table(folder: str, title: str) -> str:
+    """The table below a heading of a reference report, with its notes."""
+    report = (REFERENCE / folder / "report.md").read_text(encoding="utf-8")
+    section = report.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return section[section.index("\n|") :].strip()
+
+
+SHOWN = {
+    "device": "device",
+    "batch_size": "batch size",
+    "pin_memory": "pin_memory",
+    "drop_last": "drop_last",
+}
+COLUMNS = (*SHOWN.values(), "samples/s [95% interval]", "test correct", "identical processes")
+RIGHT_ALIGNED = ("batch size", "samples/s [95% interval]")
+
+
+def matrix(folder: str) -> str:
+    """The matrix of a reference run: speed, score and reproducibility of each case."""
+    evidence = Evidence(loading.load(REFERENCE / folder))
+    speeds = pooled(speed.by_variant(evidence, lambda training: -speed.log_epoch(training)))
+    rows, others = [], []
+    for variant in evidence.variants:
+        if changed := other_settings(variant.case):
+            others.append(changed)
+            continue
+        row = [spelled(getattr(variant.case, name)) for name in SHOWN]
+        samples = variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
+        estimate = speeds[variant.id]
+        values = [estimate.value, estimate.low, estimate.high]
+        value, low, high = (number((x or 0) * samples) for x in values)
+        rows.append([*row, f"{value} [{low}, {high}]", *scores(evidence, variant)])
+    rows += [[*row, "", ""] for row in not_tested(evidence)]
+    align = ["right" if name in RIGHT_ALIGNED else "left" for name in COLUMNS]
+    table = tabulate(rows, headers=COLUMNS, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return "\n\n".join([machine(evidence, others), table, *no_effect(evidence)])
+
+
+def no_effect(evidence: Evidence) -> list[str]:
+    """The settings that do nothing on the machine of a run, with the reason."""
+    accelerator = has_accelerator(evidence.run)
+    notes = dict.fromkeys(idle_note(v.case, accelerator) for v in evidence.variants)
+    return [f"`pin_memory`: {note}." for note in notes if "pin_memory" in note]
+
+
+def other_settings(case: Case) -> str:
+    """The settings of a case that the matrix has no column for and that are not at their default.
+
+    They are written as `num_workers 2`.
+    """
+    changed = [f for f in fields(case) if f.init and f.name not in SHOWN]
+    values = [(f.name, getattr(case, f.name)) for f in changed if getattr(case, f.name) != f.default]
+    return ", ".join(f"`{name}` {spelled(value)}" for name, value in values)
+
+
+def spelled(value: object) -> str:
+    """A setting as the command line spells it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def scores(evidence: Evidence, variant: Variant) -> tuple[str, str]:
+    """The test score of the worst process, and how many processes recorded the same epochs."""
+    trainings = evidence.trainings[variant.id]
+    test = min((training.test for training in trainings), key=lambda test: test.correct)
+    same = [t.epoch_digests == trainings[0].epoch_digests for t in trainings]
+    return f"{test.correct} of {test.total}", f"{sum(same)} of {len(same)}"
+
+
+def not_tested(evidence: Evidence) -> Iterator[list[str]]:
+    """A row per device that the run could not use, with the reason."""
+    reasons = {skip.case.device: skip.skipped for skip in evidence.run.skips}
+    if not any(variant.case.device.startswith("cuda") for variant in evidence.planned):
+        reasons.setdefault("cuda", "not requested in this run")
+    for device, reason in reasons.items():
+        yield [device, "", "", "", f"not tested: {reason}"]
+
+
+def machine(evidence: Evidence, others: list[str]) -> str:
+    """The machine, the software and the duration of a run in one line."""
+    info = evidence.run.info
+    start, end = (datetime.fromisoformat(text) for text in (info.started, info.finished or ""))
+    trainings = sum(map(len, evidence.trainings.values()))
+    settings = " or ".join(dict.fromkeys(others))
+    also = f" Cases not shown: {len(others)}, with {settings}." if others else ""
+    return (
+        f"{machine_line(info.host)}; {software(evidence.run.machine)}. {trainings} trainings of"
+        f" {info.recipe.epochs} epochs in {(end - start).total_seconds():.0f} s.{also}"
+    )
+
+
+def lessons() -> str:
+    """Each lesson with its statement."""
+    rows = [(f"`{lesson.name}`", lesson.statement) for lesson in LESSONS.values()]
+    return to_markdown(pd.DataFrame(rows, columns=["lesson", "statement"]))
+
+
+BLOCKS: dict[str, Callable[..., str]] = {
+    "lessons": lessons,
+    "matrix": matrix,
+    "table": report_table,
+}
+
 if __name__ == "__main__":
+    for page in FILLED:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
     (HERE / "commands.md").write_text(commands_text(), encoding="utf-8")
     (HERE / "checks.md").write_text(checks_text(), encoding="utf-8")

@@ -61,14 +61,6 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert shown in README
 
 
-@pytest.mark.parametrize(
-    "link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README), ids=lambda link: link
-)
-def test_every_link_of_the_readme_leads_somewhere(link: str) -> None:
-    """No link to a file that is not there."""
-    assert (ROOT / link).exists()
-
-
 def test_the_readme_fits_two_screens() -> None:
     """At most 120 lines: the rest stands in docs/."""
     assert len(README.splitlines()) <= 120
