@@ -7,7 +7,7 @@ The commands come from the command line, the checks from their registry. A block
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from xorbench.lessons.registry import LESSONS
 from xorbench.observe import loading
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Variant
-from xorbench.report.runs import machine_line, software
+from xorbench.report.runs import machine_line
 from xorbench.report.text import number, to_markdown
 
 HERE = Path(__file__).parent
@@ -137,11 +137,21 @@ def block(words: str) -> str:
     return f"<!-- reference: {words} -->\n{BLOCKS[name](*arguments)}\n<!-- end -->"
 
 
-def report_table(folder: str, title: str) -> str:
-    """The table below a heading of a reference report, with its notes."""
+def report_table(folder: str, words: str) -> str:
+    """Columns of the table below a heading of a reference report: `HEADING: COLUMN, COLUMN`.
+
+    Without columns, all of them and the notes.
+    """
+    title, _, wanted = words.partition(": ")
     report = (REFERENCE / folder / "report.md").read_text(encoding="utf-8")
     section = report.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    return section[section.index("\n|") :].strip()
+    table = section[section.index("\n|") :].strip()
+    if not wanted:
+        return table
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
+    header = [cell.strip() for cell in rows[0]]
+    places = [header.index(name) for name in wanted.split(", ")]
+    return "\n".join("|".join(["", *(row[i] for i in places), ""]) for row in rows)
 
 
 SHOWN = {
@@ -151,16 +161,21 @@ SHOWN = {
     "drop_last": "drop_last",
 }
 COLUMNS = (*SHOWN.values(), "samples/s [95% interval]", "test correct", "identical processes")
+NO_BREAK = "\N{NO-BREAK SPACE}"
 RIGHT_ALIGNED = ("batch size", "samples/s [95% interval]")
 
 
-def matrix(folder: str) -> str:
-    """The matrix of a reference run: speed, score and reproducibility of each case."""
+def matrix(folder: str, batch_sizes: str) -> str:
+    """The matrix of a reference run: speed, score and reproducibility of each case.
+
+    Cases with other batch sizes, or with a setting that has no column, are counted below it.
+    """
+    sizes = [int(size) for size in batch_sizes.split(",")]
     evidence = Evidence(loading.load(REFERENCE / folder))
     speeds = pooled(speed.by_variant(evidence, lambda training: -speed.log_epoch(training)))
     rows, others = [], []
     for variant in evidence.variants:
-        if changed := other_settings(variant.case):
+        if changed := other_settings(variant.case, sizes):
             others.append(changed)
             continue
         row = [spelled(getattr(variant.case, name)) for name in SHOWN]
@@ -168,7 +183,8 @@ def matrix(folder: str) -> str:
         estimate = speeds[variant.id]
         values = [estimate.value, estimate.low, estimate.high]
         value, low, high = (number((x or 0) * samples) for x in values)
-        rows.append([*row, f"{value} [{low}, {high}]", *scores(evidence, variant)])
+        interval = f"{value} [{low}, {high}]".replace(" ", NO_BREAK)
+        rows.append([*row, interval, *scores(evidence, variant)])
     rows += [[*row, "", ""] for row in not_tested(evidence)]
     align = ["right" if name in RIGHT_ALIGNED else "left" for name in COLUMNS]
     table = tabulate(rows, headers=COLUMNS, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -182,14 +198,14 @@ def no_effect(evidence: Evidence) -> list[str]:
     return [f"`pin_memory`: {note}." for note in notes if "pin_memory" in note]
 
 
-def other_settings(case: Case) -> str:
-    """The settings of a case that the matrix has no column for and that are not at their default.
-
-    They are written as `num_workers 2`.
-    """
-    changed = [f for f in fields(case) if f.init and f.name not in SHOWN]
-    values = [(f.name, getattr(case, f.name)) for f in changed if getattr(case, f.name) != f.default]
-    return ", ".join(f"`{name}` {spelled(value)}" for name, value in values)
+def other_settings(case: Case, sizes: Sequence[int]) -> str:
+    """The settings of a case for which the matrix has no row or column, as `num_workers 2`."""
+    values = {f.name: getattr(case, f.name) for f in fields(case) if f.init}
+    names = [f.name for f in fields(case) if f.init and f.name not in SHOWN]
+    changed = [name for name in names if values[name] != getattr(Case(), name)]
+    if case.batch_size not in sizes:
+        changed.insert(0, "batch_size")
+    return ", ".join(f"`{name}` {spelled(values[name])}" for name in changed)
 
 
 def spelled(value: object) -> str:
@@ -221,8 +237,9 @@ def machine(evidence: Evidence, others: list[str]) -> str:
     trainings = sum(map(len, evidence.trainings.values()))
     settings = " or ".join(dict.fromkeys(others))
     also = f" Cases not shown: {len(others)}, with {settings}." if others else ""
+    torch, python = (evidence.run.machine[f"{name}_version"] for name in ("torch", "python"))
     return (
-        f"{machine_line(info.host)}; {software(evidence.run.machine)}. {trainings} trainings of"
+        f"{machine_line(info.host)}; PyTorch {torch}, Python {python}. {trainings} trainings of"
         f" {info.recipe.epochs} epochs in {(end - start).total_seconds():.0f} s.{also}"
     )
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
 from xor import SimpleClassifier, XORDataset, stream
 
 COLOURS = ("#0072B2", "#D55E00")
@@ -38,8 +39,8 @@ def draw_boundary(axes: Axes, model: SimpleClassifier) -> None:
 
 
 def picture() -> tuple[Figure, Axes]:
-    """An empty picture of 600 × 600 pixels."""
-    figure = Figure(figsize=(4, 4), dpi=150, layout="constrained")
+    """An empty picture of 440 × 440 pixels."""
+    figure = Figure(figsize=(4, 4), dpi=110, layout="constrained")
     return figure, figure.subplots()
 
 

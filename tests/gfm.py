@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -87,7 +88,7 @@ def _file_anchors(file: Path) -> frozenset[str]:
 def anchors(tokens: list[Token]) -> Iterator[str]:
     """The anchor of each heading, as GitHub makes it, and each `<a id=…>`."""
     counts: dict[str, int] = {}
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             slug = heading_slug(inline)
             number = counts.get(slug, 0)

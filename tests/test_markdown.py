@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gfm import anchors, parsed, problems
+from gfm import anchors, parsed, problems, targets
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -24,6 +24,15 @@ def test_a_page_renders(page: Path) -> None:
 def test_the_reports_of_a_run_render(copied: Path) -> None:
     """`report.md` of a real run."""
     assert problems((copied / "report.md").read_text(), copied / "report.md") == []
+
+
+def test_the_page_of_results_links_each_reference_report() -> None:
+    """With a line about it; and shows a picture of the reference."""
+    page = ROOT / "results" / "README.md"
+    linked = {target.partition("#")[0] for target, _ in targets(parsed(page.read_text()))}
+    reports = (ROOT / "results" / "reference").rglob("*.md")
+    assert {str(path.relative_to(page.parent)) for path in reports} <= linked
+    assert "reference/epyc-2core-cpu/plots/throughput.svg" in linked
 
 
 def test_no_page_is_left_out() -> None:

@@ -42,7 +42,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def make(folder: Path) -> None:
         for name in ("xor.py", "xor_plot.py"):
             shutil.copy(ROOT / "examples" / name, folder)
-        for name, words in {"output": ("xor.py", "--device", "cpu"), "plots": ("xor_plot.py",)}.items():
+        for name, words in {
+            "output": ("xor.py", "--device", "cpu"),
+            "plots": ("xor_plot.py",),
+        }.items():
             done = subprocess.run(
                 [sys.executable, *words], cwd=folder, capture_output=True, text=True, check=True
             )

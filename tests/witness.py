@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-import xor  # noqa: E402
+import xor
 
 
 def digest(state):
