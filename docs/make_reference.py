@@ -183,8 +183,8 @@ def matrix(folder: str, batch_sizes: str) -> str:
         estimate = speeds[variant.id]
         values = [estimate.value, estimate.low, estimate.high]
         value, low, high = (number((x or 0) * samples) for x in values)
-        interval = f"{value} [{low}, {high}]".replace(" ", NO_BREAK)
-        rows.append([*row, interval, *scores(evidence, variant)])
+        results = (f"{value} [{low}, {high}]", *scores(evidence, variant))
+        rows.append([*row, *(cell.replace(" ", NO_BREAK) for cell in results)])
     rows += [[*row, "", ""] for row in not_tested(evidence)]
     align = ["right" if name in RIGHT_ALIGNED else "left" for name in COLUMNS]
     table = tabulate(rows, headers=COLUMNS, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -239,8 +239,8 @@ def machine(evidence: Evidence, others: list[str]) -> str:
     also = f" Cases not shown: {len(others)}, with {settings}." if others else ""
     torch, python = (evidence.run.machine[f"{name}_version"] for name in ("torch", "python"))
     return (
-        f"{machine_line(info.host)}; PyTorch {torch}, Python {python}. {trainings} trainings of"
-        f" {info.recipe.epochs} epochs in {(end - start).total_seconds():.0f} s.{also}"
+        f"`{info.command}` on {machine_line(info.host)}; PyTorch {torch}, Python {python}."
+        f" {trainings} trainings of {info.recipe.epochs} epochs in {(end - start).total_seconds():.0f} s.{also}"
     )
 
 

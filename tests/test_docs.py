@@ -29,6 +29,7 @@ def table_rows(page: str, title: str) -> list[list[str]]:
     """The cells of each row of the marked table, without its header."""
     text = (ROOT / page).read_text()
     (table,) = re.findall(rf"<!-- reference: {title}.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
+    table = table.replace("\N{NO-BREAK SPACE}", " ")
     lines = [line for line in table.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
 
@@ -75,7 +76,7 @@ def test_the_readmes_table_is_the_reference_run() -> None:
         if samples.startswith("not tested"):
             continue
         case = Case(device, "loader", int(size), pinned == "true", dropped == "true").id
-        assert samples.replace("\N{NO-BREAK SPACE}", " ") == by_case[case][0]
+        assert samples == by_case[case][0]
         test = min(
             (s for (name, _), s in scores.items() if name == case), key=itemgetter("correct")
         )
