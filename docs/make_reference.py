@@ -240,7 +240,8 @@ def machine(evidence: Evidence, others: list[str]) -> str:
     torch, python = (evidence.run.machine[f"{name}_version"] for name in ("torch", "python"))
     return (
         f"`{info.command}` on {machine_line(info.host)}; PyTorch {torch}, Python {python}."
-        f" {trainings} trainings of {info.recipe.epochs} epochs in {(end - start).total_seconds():.0f} s.{also}"
+        f" {trainings} trainings of {info.recipe.epochs} epochs in"
+        f" {(end - start).total_seconds():.0f} s.{also}"
     )
 
 
