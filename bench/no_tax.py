@@ -23,8 +23,6 @@ import numpy as np
 import pandas as pd
 import torch
 from ratios import shown
-from torch import nn
-from torch.utils.data import DataLoader
 
 from xorbench.observe import loading
 from xorbench.plan import processor
@@ -35,28 +33,22 @@ from xorbench.workload.loop import Training
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-import witness  # noqa: E402  the second reading of the workload, which imports nothing of xorbench
+import witness  # noqa: E402
+from witness import xor  # noqa: E402  it imports nothing of xorbench
 
 
 def bare() -> Iterator[tuple[float, str]]:
     """A bare training: each `next` trains one epoch; its seconds, and the weights' digest."""
-    points = witness.XORDataset(2500, 0.1, 0, "train")
+    points = xor.XORDataset(2500, xor.stream(0, "train"))
     with torch.random.fork_rng():
-        torch.manual_seed(witness.stream(0, "init"))
-        model = witness.SimpleClassifier(2, 4, 1)
-    shuffle = torch.Generator().manual_seed(witness.stream(0, "shuffle"))
-    loader = DataLoader(points, batch_size=128, shuffle=True, drop_last=True, generator=shuffle)
+        torch.manual_seed(xor.stream(0, "init"))
+        model = xor.SimpleClassifier()
+    shuffle = torch.Generator().manual_seed(xor.stream(0, "shuffle"))
+    loader = xor.make_loader(points, 128, True, shuffle)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loss_module = nn.BCEWithLogitsLoss()
-    model.train()
     while True:
         start = time.perf_counter()
-        for data_inputs, data_labels in loader:
-            preds = model(data_inputs).squeeze(dim=1)
-            loss = loss_module(preds, data_labels.float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        xor.train_epoch(model, loader, optimizer, torch.device("cpu"))
         seconds = time.perf_counter() - start
         yield seconds, witness.digest(model.state_dict())
 

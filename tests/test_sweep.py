@@ -18,6 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import Xorbench, call_in, command, once, run_in
+from gfm import problems
 from test_bad_input import complaint
 
 import xorbench as package
@@ -400,6 +401,12 @@ def test_a_sweep_leaves_the_files_of_the_contract(swept: Path) -> None:
     assert (info.kind, info.name, info.schema_version) == ("sweep", "one", SCHEMA_VERSION)
     assert info.finished
     assert all(process.import_s > 0 and process.compile_s > 0 for process in info.processes)
+
+
+def test_the_report_of_a_sweep_renders(swept: Path) -> None:
+    """Each table of `report.md` is a table on GitHub."""
+    page = swept / "latest" / "report.md"
+    assert problems(page.read_text(), page) == []
 
 
 def test_report_makes_a_sweeps_files_again(copied: Path, xorbench: Xorbench) -> None:

@@ -1,48 +1,17 @@
-"""An independent reading of the workload, as one would write it in a notebook.
+"""Digests of `examples/xor.py`, a reading of the workload that imports nothing of xorbench.
 
-It imports nothing of xorbench: where its digests equal the harness's, two readings of the same
-text agree. `python tests/witness.py` prints a table of them.
+Where they equal the harness's, two independent readings of docs/workload.md agree.
+`python tests/witness.py` prints a table of them.
 """
 
 import hashlib
+import sys
+from pathlib import Path
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
-
-def stream(seed, name):
-    text = f"xorbench-1/{name}/{seed}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
-
-class XORDataset(Dataset):
-    def __init__(self, size, std, seed, name):
-        g = torch.Generator()
-        g.manual_seed(stream(seed, name))
-        data = torch.randint(0, 2, (size, 2), dtype=torch.float32, generator=g)
-        self.label = (data[:, 0] != data[:, 1]).long()
-        data += std * torch.randn((size, 2), generator=g)
-        self.data = data
-
-    def __len__(self):
-        return self.data.shape[0]
-
-    def __getitem__(self, idx):
-        return self.data[idx], self.label[idx]
-
-
-class SimpleClassifier(nn.Module):
-    def __init__(self, num_inputs, num_hidden, num_outputs):
-        super().__init__()
-        self.layer1 = nn.Linear(num_inputs, num_hidden)
-        self.act_fn = nn.Tanh()
-        self.layer2 = nn.Linear(num_hidden, num_outputs)
-
-    def forward(self, x):
-        x = self.layer1(x)
-        x = self.act_fn(x)
-        return self.layer2(x)
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+import xor
 
 
 def digest(state):
@@ -56,35 +25,21 @@ def digest(state):
 
 
 def train(seed=0, batch_size=128, drop_last=True, epochs=100):
-    """Digest of the trained weights, one digest an epoch, right answers on 500 test points."""
-    train_set = XORDataset(2500, 0.1, seed, "train")
-    test_set = XORDataset(500, 0.1, seed, "test")
+    """Digest of the trained weights, one digest per epoch, correct answers on 500 test points."""
+    device = torch.device("cpu")
+    train_set = xor.XORDataset(2500, xor.stream(seed, "train"))
+    test_set = xor.XORDataset(500, xor.stream(seed, "test"))
     with torch.random.fork_rng():
-        torch.manual_seed(stream(seed, "init"))
-        model = SimpleClassifier(2, 4, 1)
-    shuffle = torch.Generator()
-    shuffle.manual_seed(stream(seed, "shuffle"))
-    loader = DataLoader(
-        train_set, batch_size=batch_size, shuffle=True, drop_last=drop_last, generator=shuffle
-    )
+        torch.manual_seed(xor.stream(seed, "init"))
+        model = xor.SimpleClassifier()
+    shuffle = torch.Generator().manual_seed(xor.stream(seed, "shuffle"))
+    loader = xor.make_loader(train_set, batch_size, drop_last, shuffle)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loss_module = nn.BCEWithLogitsLoss()
     epoch_digests = []
-    model.train()
     for _ in range(epochs):
-        for data_inputs, data_labels in loader:
-            preds = model(data_inputs).squeeze(dim=1)
-            loss = loss_module(preds, data_labels.float())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        xor.train_epoch(model, loader, optimizer, device)
         epoch_digests.append(digest(model.state_dict()))
-    model.eval()
-    correct = 0
-    with torch.no_grad():
-        for data_inputs, data_labels in DataLoader(test_set, batch_size=128, shuffle=False):
-            preds = torch.sigmoid(model(data_inputs).squeeze(dim=1))
-            correct += ((preds >= 0.5).long() == data_labels).sum().item()
+    correct = xor.evaluate(model, test_set, device)
     return digest(model.state_dict()), epoch_digests, correct
 
 

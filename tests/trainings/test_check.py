@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from conftest import Completed, Reported, call_in, once, reported, run_in
+from gfm import problems
 
 TRAINING = """
 import sys, torch
@@ -103,6 +104,14 @@ def test_every_report_leads_with_the_sentence(noisy: Reported) -> None:
     rest = sentence.removeprefix("not the same: ")  # the page says these words before it
     assert rest[1:] in (noisy.made / "report.html").read_text()
     assert json.loads((noisy.made / "result.json").read_text()) == noisy.result
+
+
+@pytest.mark.parametrize("which", ["sound", "noisy"])
+def test_the_report_of_a_check_renders(which: str, request: pytest.FixtureRequest) -> None:
+    """Each table of `report.md` is a table on GitHub."""
+    checked: Reported = request.getfixturevalue(which)
+    page = checked.made / "report.md"
+    assert problems(page.read_text(), page) == []
 
 
 def test_nothing_is_left_beside_the_results(sound: Reported) -> None:
