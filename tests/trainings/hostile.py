@@ -299,11 +299,11 @@ wait(pid)
         """
 import multiprocessing
 def work():
-    with own("worker.txt") as file:
+    with own("part.txt") as file:
         file.write(b"done")
-worker = multiprocessing.get_context("fork").Process(target=work)
-worker.start()
-worker.join()
+part = multiprocessing.get_context("fork").Process(target=work)
+part.start()
+part.join()
 """,
     ),
     Ingredient(
