@@ -299,11 +299,11 @@ wait(pid)
         """
 import multiprocessing
 def work():
-    with own("child.txt") as file:
+    with own("part.txt") as file:
         file.write(b"done")
-child = multiprocessing.get_context("fork").Process(target=work)
-child.start()
-child.join()
+part = multiprocessing.get_context("fork").Process(target=work)
+part.start()
+part.join()
 """,
     ),
     Ingredient(

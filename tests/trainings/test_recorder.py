@@ -713,7 +713,7 @@ def test_the_arguments_are_told_without_folders(default: Recorded) -> None:
     assert trace.head.process is not None
     argv = trace.head.process.argv
     assert argv[0] == "recorder_programs.py"
-    assert argv[argv.index("--") + 1 :] == ["--data=data", "~", "s3://bucket/data", "?"]
+    assert argv[argv.index("--") + 1 :] == ["--data=data", "~", "s3://bucket/data", r"\xff"]
 
 
 def test_the_head_is_that_of_the_format(default: Recorded) -> None:

@@ -358,8 +358,12 @@ def rank_of(trace: TraceFile) -> int:
 
 
 def recorded(folder: Path) -> list[TraceFile]:
-    """The traces in a folder of records, in the order in which their processes began."""
-    return [opened(path) for path in sorted(folder.glob("[0-9]*.jsonl"))]
+    """The traces in a folder of records, in the order in which their processes began.
+
+    A file is empty if its process could not write.
+    """
+    paths = sorted(folder.glob("[0-9]*.jsonl"))
+    return [opened(path) for path in paths if path.stat().st_size]
 
 
 def presence(folder: Path) -> list[PresenceLine]:

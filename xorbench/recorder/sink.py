@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -38,6 +39,15 @@ class RecordFile:
         """Append the bytes, all or none. Raises `OSError`."""
         if not self._is_open():
             self._open()
+        try:
+            self._write(data)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            self._open()  # a thread of the program has closed the descriptor in the meantime
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         try:
             view = memoryview(data)
             while view:
@@ -108,10 +118,14 @@ class Sink:
         self.left_out = 0
 
     def write(self, line: dict[str, Any], *, always: bool = False) -> None:
-        """Append one line, unless there is no room; `always` for those that close a record."""
+        """Append one line, unless there is no room; `always` for those that close a record.
+
+        Without its first line a record cannot be read, so nothing follows a first one that failed.
+        """
         text = json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n"
         data = text.encode(errors="replace")  # names of files may be no text
-        if (self.left_out or len(data) > self._room) and not always:
+        full = (self.left_out or len(data) > self._room) and not always
+        if full or (self.left_out and not self._lines.size):
             self.left_out += 1
             return
         self._room -= len(data)

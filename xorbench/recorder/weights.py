@@ -32,6 +32,7 @@ class Watched:
     then, and its tensors can be read once more.
 
     Attributes:
+        number: the number of an optimizer among those that take part; None before it does.
         parts: parameters and buffers of a module, as of that step.
         state: parameter groups and state of an optimizer.
     """
@@ -39,6 +40,7 @@ class Watched:
     def __init__(self, thing: Any, step: int, died: Callable[[Watched], None]) -> None:
         self.ref = weakref.ref(thing, lambda _: died(self))
         self.step = step
+        self.number: int | None = None
         self.parts: list[Weight] = []
         self.state: State | None = None
 
@@ -69,6 +71,7 @@ class RecordedWeights:
         self._others: list[weakref.ref[nn.Module]] = []
         self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
         self._optimizers: list[Watched] = []
+        self._numbered = 0
         self._names = WeakIdKeyDictionary()
         self._told: set[str] = set()
         self._named: dict[str, weakref.ref[Tensor]] = {}
@@ -113,14 +116,21 @@ class RecordedWeights:
 
     def stepping(self, optimizer: Optimizer, step: int) -> int:
         """The number of an optimizer that steps in this step."""
-        indices = (i for i, watched in enumerate(self._optimizers) if watched.ref() is optimizer)
-        index = next(indices, None)
-        if index is None:
-            index = len(self._optimizers)
-            self._optimizers.append(self._watched(optimizer, step))
-        self._optimizers[index].step = step
-        self._optimizers[index].state = (optimizer.param_groups, optimizer.state)
-        return index
+        same = (watched for watched in self._optimizers if watched.ref() is optimizer)
+        watched = next(same, None)
+        if watched is None:
+            watched = self._watched(optimizer, step)
+            self._optimizers.append(watched)
+        watched.step = step
+        watched.state = (optimizer.param_groups, optimizer.state)
+        return self._number_of(watched)
+
+    def _number_of(self, watched: Watched) -> int:
+        """The number of an optimizer: by first use, as threads may make optimizers in any order."""
+        if watched.number is None:
+            watched.number = self._numbered
+            self._numbered += 1
+        return watched.number
 
     def untrained(self, module: nn.Module, name: str) -> None:
         """Note a model with parameters that is called, or averaged, and not trained."""
@@ -162,9 +172,9 @@ class RecordedWeights:
     def finals(self) -> list[Weight]:
         """Every weight that is alive, however long ago it took part, and the optimizers' states."""
         found = self._as_trained(self._taking_part(None))
-        for index, watched in enumerate(self._optimizers):
+        for watched in self._optimizers:
             if watched.ref() is not None and watched.state is not None:
-                found += states_of(*watched.state, index)
+                found += states_of(*watched.state, self._number_of(watched))
         return found
 
     def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
@@ -178,7 +188,7 @@ class RecordedWeights:
         dead, self.dead = self.dead, []
         for watched in dead:
             if watched.state is not None:
-                index = self._optimizers.index(watched)
+                index = self._number_of(watched)
                 groups, state = watched.state
                 found += (("parameter", *one) for one in parameters_in(groups, index))
                 found += states_of(groups, state, index)
@@ -220,12 +230,9 @@ class RecordedWeights:
         own = list(self._trained_since(since))
         owned = {id(tensor) for _, parts in own for _, _, tensor in parts}
         seen: set[int] = set()
-        for index, watched in reversed(list(enumerate(self._optimizers))):
-            optimizer = watched.ref()
-            if optimizer is None:
-                continue
+        for watched, optimizer in reversed(self._in_use(since, owned)):
             recent = watched.step > since
-            for name, tensor in parameters_of(optimizer, index):
+            for name, tensor in parameters_of(optimizer, self._number_of(watched)):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
                     seen.add(id(tensor))
                     self._tell(name, tensor)
@@ -243,6 +250,19 @@ class RecordedWeights:
                         identity = f"{letter}{index}.{bare(name)}"
                         self._tell(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
+
+    def _in_use(self, since: float, owned: set[int]) -> list[tuple[Watched, Optimizer]]:
+        """Each optimizer that has stepped after a step, or has one of these parameters."""
+        found = []
+        for watched in self._optimizers:
+            optimizer = watched.ref()
+            if optimizer is None:
+                continue
+            every = parameters_of(optimizer, 0)
+            if watched.step > since or any(id(tensor) in owned for _, tensor in every):
+                self._number_of(watched)
+                found.append((watched, optimizer))
+        return found
 
     def _trained_since(self, since: float) -> Iterator[tuple[int, list[Weight]]]:
         """The number and the parts of each module that is alive and was trained after a step."""
