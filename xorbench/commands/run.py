@@ -70,6 +70,11 @@ class RunRequest:
         """Of each config, however many `--precision` takes."""
         return max(self.processes_per_config, self.most_processes)
 
+    @property
+    def times_phases(self) -> bool:
+        """Whether the phases are timed: under stress no time is of use."""
+        return self.phases and self.stress is None
+
 
 def run(request: RunRequest, progress: Bar | Lines | Quiet) -> "RunOutcome":
     """Plan, train, judge, report. Raises `BadOption` before anything is written."""
@@ -337,7 +342,7 @@ def _info(
         baseline=request.baseline,
         precision=request.precision,
         most_processes=request.most_processes,
-        phases=request.phases and request.stress is None,
+        phases=request.times_phases,
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
     )

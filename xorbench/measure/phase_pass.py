@@ -73,7 +73,9 @@ class PhasePass:
         pinned = [answer["pinned"] for answer in marked if answer["pinned"] is not None]
         return {
             "marked": [_times(answer) for answer in marked],
-            "unmarked_epoch_s": [answer["epoch_s"] for is_marked, answer in answers if not is_marked],
+            "unmarked_epoch_s": [
+                answer["epoch_s"] for is_marked, answer in answers if not is_marked
+            ],
             "digests": [answer["digest"] for _, answer in answers],
             "batches": sum(answer["batches"] for answer in marked),
             "pinned": sum(pinned) if pinned else None,

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.engines import calibration_key
+from xorbench.plan.phases import pass_epochs
 from xorbench.plan.recipe import Recipe
 
 
@@ -46,6 +47,7 @@ class Plan:
     configs: tuple[ProcessConfig, ...] = (ProcessConfig(),)
     processes_per_config: int = 2
     warmup_epochs: int = 2
+    phases: bool = False  # whether a pass apart times the phases of the epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Preview:
     """What a run would train, and a guess of what it takes; `note` is what should be known before.
 
     `cases` and `configs` are ids, each with a note. `most_processes` are those that `--precision`
-    may come to; the estimate is of the first ones.
+    may come to; the estimate is of the first ones. `phases_s` is the part of it for the pass that
+    times the phases of an epoch.
     """
 
     cases: list[tuple[str, str]]
@@ -70,6 +73,7 @@ class Preview:
     most_processes: int
     estimate_s: float
     note: str
+    phases_s: float = 0.0
 
 
 def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
@@ -84,6 +88,11 @@ def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> floa
     return REPORTS_S + start_s * math.ceil(processes / at_once) + sum(each)
 
 
+def phases_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
+    """Seconds of the estimate that the pass for the phases of an epoch takes."""
+    return estimate_s(plan, paces, cores) - estimate_s(replace(plan, phases=False), paces, cores)
+
+
 def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace]) -> float:
     """Seconds of all processes of a config: they take turns."""
     known = [pace.calibration_s for pace in paces.values()] or [CALIBRATION_S]
@@ -95,7 +104,14 @@ def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace
     round_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
     round_s += CALIBRATIONS * kinds * CALIBRATION_S
     open_s = sum(_cost(case).open_s for case in plan.cases)
-    return plan.processes_per_config * scale * (epochs * round_s + open_s + CHECKS_S)
+    apart_s = _pass_s(plan) if plan.phases else 0.0
+    return plan.processes_per_config * scale * (epochs * round_s + apart_s + open_s + CHECKS_S)
+
+
+def _pass_s(plan: Plan) -> float:
+    """Seconds of the pass that times phases, in one process."""
+    recipe = plan.recipe
+    return sum(pass_epochs(recipe, case) * _epoch_s(recipe, case) for case in plan.cases)
 
 
 def _cost(case: Case) -> EngineCost:

@@ -1,8 +1,8 @@
 """Time the phases of an epoch: waiting for data, copying, forward, backward, optimizer.
 
-The epoch is that of `Training.step`, unchanged. For its length, marks stand between the phases: behind
-the batches, in front of the model, and around the optimizer's methods. At each mark the device is
-synchronized and the clock is read.
+The epoch is that of `Training.step`, unchanged. While it runs, there are marks between the phases:
+behind the batches, in front of the model, and around the optimizer's methods. At each mark the
+device is synchronized and the clock is read.
 """
 
 from collections.abc import Callable, Iterable, Iterator
