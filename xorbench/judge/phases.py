@@ -21,7 +21,7 @@ class PhaseShares:
 
     Attributes:
         shares: of the marked epoch, by phase and for the rest; None where a phase has no share.
-        cost: time of a marked epoch ÷ time of an epoch without marks.
+        cost: time of an epoch with marks, divided by the time of one without.
         processes: how many processes measured it.
         note: why it has no shares, or why some processes are left out; empty where all have them.
     """
@@ -71,7 +71,7 @@ def seconds_of(times: PhaseTimes, name: str) -> float:
 
 
 def _cost_log(line: PhasesLine) -> float:
-    """Log of a marked epoch's time ÷ that of the unmarked epoch after it."""
+    """Log of the time of a marked epoch, divided by the time of the unmarked one after it."""
     marked = [one.epoch_s for one in line.marked]
     return median_log_ratio(marked, line.unmarked_epoch_s[-len(marked) :])
 

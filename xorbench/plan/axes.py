@@ -219,7 +219,7 @@ def _in_order_bits(a: Variant, b: Variant) -> Expectation:
     return Expectation("keep", "with fewer than two loader workers batches keep their order")
 
 
-ANY_ORDER: Final = Expectation("may change", "batches come in the order in which workers finish")
+ANY_ORDER: Final = Expectation("may change", "loader workers return batches as they finish")
 
 
 def reordering(case: Case) -> bool:
@@ -277,7 +277,7 @@ def _idle_persistent(case: Case, _has_accelerator: bool) -> str:
     return ""
 
 
-def _idle_without_workers(name: str, reason: str) -> Callable[[Case, bool], str]:
+def _idle_without_loader_workers(name: str, reason: str) -> Callable[[Case, bool], str]:
     """A loader setting does nothing at a value other than its default without loader workers."""
 
     def idle(case: Case, _has_accelerator: bool) -> str:
@@ -353,23 +353,23 @@ AXES: Final = (
         "prefetch_factor", "--prefetch-factor", "loader", _numbers_or_auto, (None,),
         _keep("the order is drawn in the main process, however many batches are fetched ahead"),
         "batches that each loader worker fetches ahead; auto is PyTorch's own choice",
-        idle=_idle_without_workers("prefetch_factor", "no batch is fetched ahead"),
+        idle=_idle_without_loader_workers("prefetch_factor", "no batch is fetched ahead"),
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
         refused="has no loader workers",
     ),
     Axis(
         "multiprocessing_context", "--multiprocessing-context", "loader",
         _listed(partial(parse.word, choices=START_METHODS)), ("auto",),
-        _keep("the order is drawn in the main process, however the workers start"),
+        _keep("the order is drawn in the main process, however loader workers start"),
         "how loader workers start: fork, forkserver, spawn; auto is fork on Linux",
-        idle=_idle_without_workers("multiprocessing_context", "no worker starts"),
+        idle=_idle_without_loader_workers("multiprocessing_context", "none starts"),
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
         refused="has no loader workers",
     ),
     Axis(
         "in_order", "--in-order", "loader", _listed(parse.truth), (True,), _in_order_bits,
         "use batches in the drawn order, not in the order in which loader workers finish",
-        idle=_idle_without_workers("in_order", "batches keep their order"),
+        idle=_idle_without_loader_workers("in_order", "batches keep their order"),
         honoured_by=ENGINES_FED, moves_twin=False,
         refused="takes batches in the drawn order, not {name} {value}",
     ),

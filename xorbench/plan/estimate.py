@@ -32,7 +32,7 @@ COSTS: Final = {
     "universal": EngineCost(0.3, 5e-6, 0.01e-6),
 }
 LOADER_WORKERS_S: Final = 53e-3  # of two that start anew in each epoch
-IMPORTING_WORKERS_S: Final = 4.0  # of two that import PyTorch: neither forked, nor kept
+IMPORTING_S: Final = 4.0  # of two loader workers that import PyTorch, as those not forked do
 CALIBRATIONS: Final = 4  # a round, of each kind of calibration workload
 CHECKS_S: Final = 3.0  # a process's golden values, inputs, twins in double precision
 REPORTS_S: Final = 4.0
@@ -122,15 +122,15 @@ def _epoch_s(recipe: Recipe, case: Case) -> float:
     cost = _cost(case)
     steps = recipe.steps(case.batch_size, case.drop_last)
     samples = recipe.samples(case.batch_size, case.drop_last)
-    return _workers_s(case) + steps * cost.step_s + samples * cost.sample_s
+    return _loader_workers_s(case) + steps * cost.step_s + samples * cost.sample_s
 
 
-def _workers_s(case: Case) -> float:
+def _loader_workers_s(case: Case) -> float:
     """Seconds for the loader workers of an epoch to start."""
     if not case.num_workers or case.persistent_workers:
         return 0.0
     forked = case.multiprocessing_context in ("auto", "fork")
-    return LOADER_WORKERS_S if forked else IMPORTING_WORKERS_S
+    return LOADER_WORKERS_S if forked else IMPORTING_S
 
 
 def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int) -> str:
