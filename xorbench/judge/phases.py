@@ -1,14 +1,14 @@
-"""The shares of an epoch's time by phase: a median over epochs, an interval between processes."""
+"""The shares of an epoch's time by phase: medians over epochs, an interval between processes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import Estimate, median_log_ratio, pooled
+from xorbench.judge.stats import Estimate, pooled
 from xorbench.judge.verdicts import some
-from xorbench.observe.records.phases import PhasesLine, PhaseTimes
+from xorbench.observe.records.phases import PhasesLine
 from xorbench.plan.case import Variant
 from xorbench.plan.phases import PHASES, inseparable
 
@@ -20,8 +20,8 @@ class PhaseShares:
     """The shares of one variant.
 
     Attributes:
-        shares: of the marked epoch, by phase and for the rest; None where a phase has no share.
-        cost: time of an epoch with marks, divided by the time of one without.
+        shares: of a marked epoch, by phase and for the rest; None where a phase took no time.
+        cost: time of an epoch with marks, divided by the time of a timed epoch.
         processes: how many processes measured it.
         note: why it has no shares, or why some processes are left out; empty where all have them.
     """
@@ -38,8 +38,8 @@ def phase_shares(evidence: Evidence) -> list[PhaseShares]:
     if not evidence.run.info.phases:
         return []
     sound = {variant.id: _sound(evidence, variant) for variant in evidence.variants}
-    shares = {name: pooled(_logs(sound, share_log(name))) for name in (*PHASES, REST)}
-    costs = pooled(_logs(sound, _cost_log))
+    shares = {name: _shares(sound, name) for name in (*PHASES, REST)}
+    costs = pooled(_logs(sound, lambda line: _cost_log(evidence, line)))
     return [
         PhaseShares(
             variant=variant,
@@ -52,28 +52,51 @@ def phase_shares(evidence: Evidence) -> list[PhaseShares]:
     ]
 
 
-def share_log(name: str) -> Callable[[PhasesLine], float | None]:
-    """The log of a phase's share in one process: the median of its marked epochs."""
+def _shares(sound: Mapping[str, list[PhasesLine]], name: str) -> dict[str, Estimate]:
+    """The share of a phase by variant, estimated as odds, so that it stays between 0 and 1."""
+    odds = pooled(_logs(sound, _log_odds(name)))
+    return {variant: _share(one) for variant, one in odds.items()}
+
+
+def phase_seconds(line: PhasesLine) -> dict[str, float]:
+    """Seconds of each phase of an epoch in one process, and of the rest.
+
+    Of each slot the median of the marked epochs is taken, and these are added up: what disturbs one
+    step of one epoch then counts for nothing, and what each epoch does at one step counts in full.
+    """
+    each = dict(zip(PHASES, zip(*(one.phases() for one in line.marked), strict=True), strict=True))
+    seconds = {phase: _typical(epochs) for phase, epochs in each.items()}
+    rests = [one.epoch_s - sum(map(math.fsum, one.phases())) for one in line.marked]
+    return seconds | {REST: max(0.0, median(rests))}
+
+
+def _typical(epochs: Sequence[Sequence[float]]) -> float:
+    return math.fsum(median(slot) for slot in zip(*epochs, strict=True))
+
+
+def _log_odds(name: str) -> Callable[[PhasesLine], float | None]:
+    """The log of a phase's time, divided by the time of all others, in one process."""
 
     def log(line: PhasesLine) -> float | None:
-        share = median(seconds_of(one, name) / one.epoch_s for one in line.marked)
-        return math.log(share) if share > 0 else None
+        seconds = phase_seconds(line)
+        own = seconds.pop(name)
+        others = math.fsum(seconds.values())
+        return math.log(own / others) if own > 0 and others > 0 else None
 
     return log
 
 
-def seconds_of(times: PhaseTimes, name: str) -> float:
-    """Seconds of a phase in one marked epoch, or of the rest."""
-    if name == REST:
-        return times.epoch_s - math.fsum(seconds_of(times, phase) for phase in PHASES)
-    seconds: float = getattr(times, f"{name}_s")
-    return seconds
+def _share(odds: Estimate) -> Estimate:
+    low, high = (None if bound is None else bound / (1 + bound) for bound in (odds.low, odds.high))
+    return Estimate(odds.value / (1 + odds.value), low, high, odds.processes)
 
 
-def _cost_log(line: PhasesLine) -> float:
-    """Log of the time of a marked epoch, divided by the time of the unmarked one after it."""
-    marked = [one.epoch_s for one in line.marked]
-    return median_log_ratio(marked, line.unmarked_epoch_s[-len(marked) :])
+def _cost_log(evidence: Evidence, line: PhasesLine) -> float | None:
+    """Log of an epoch with marks, divided by the median timed epoch of the same process."""
+    training = evidence.training_of(line)
+    if training is None:
+        return None
+    return math.log(math.fsum(phase_seconds(line).values()) / median(training.epoch_s))
 
 
 def _logs(

@@ -1,7 +1,7 @@
 """The pass that times the phases of each case's epochs, when all timed epochs are done.
 
-Each case is trained from its start, in the process that trained it, for a few epochs: an epoch as
-it is timed elsewhere, one with marks between its phases, and so on in turn.
+Each case is trained from its start, in the process that trained it, for a few epochs: a first one
+as it is timed elsewhere, then some with marks between their phases.
 """
 
 from collections.abc import Callable
@@ -73,9 +73,6 @@ class PhasePass:
         pinned = [answer["pinned"] for answer in marked if answer["pinned"] is not None]
         return {
             "marked": [_times(answer) for answer in marked],
-            "unmarked_epoch_s": [
-                answer["epoch_s"] for is_marked, answer in answers if not is_marked
-            ],
             "digests": [answer["digest"] for _, answer in answers],
             "batches": sum(answer["batches"] for answer in marked),
             "pinned": sum(pinned) if pinned else None,
@@ -92,6 +89,6 @@ class PhasePass:
         self._state.progress.advance(pass_epochs(self._state.info.recipe, one.case))
 
 
-def _times(answer: dict[str, Any]) -> dict[str, float]:
+def _times(answer: dict[str, Any]) -> dict[str, Any]:
     phases = {f"{phase}_s": answer["phases_s"][phase] for phase in PHASES}
     return {"epoch_s": answer["epoch_s"], **phases}

@@ -1,6 +1,5 @@
 """The phases of a training step, and how many epochs the pass that times them takes."""
 
-from collections.abc import Iterator
 from typing import Final
 
 from xorbench.plan.case import Case
@@ -8,16 +7,14 @@ from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe
 
 PHASES: Final = ("data", "copy", "forward", "backward", "optimizer")
-MOST_PAIRS: Final = 3  # of an unmarked epoch and a marked one, in each process
-EPOCHS_PER_PAIR: Final = 50  # of the recipe: the pass stays at about 5% of the timed epochs
+MOST_MARKED: Final = 4  # epochs of the pass whose phases are timed, in each process
+EPOCHS_PER_MARKED: Final = 25  # of the recipe: the pass stays at about 5% of the timed epochs
+MOST_SLOTS: Final = 100  # in which the steps of an epoch are recorded
 
 
-def schedule(recipe: Recipe) -> Iterator[bool]:
-    """Whether each epoch of the pass is marked: a first one to warm up, then pairs."""
-    yield False
-    for _ in range(min(MOST_PAIRS, max(1, recipe.epochs // EPOCHS_PER_PAIR))):
-        yield True
-        yield False
+def schedule(recipe: Recipe) -> list[bool]:
+    """Whether each epoch of the pass is marked: all but the first, which is for warming up."""
+    return [False] + [True] * min(MOST_MARKED, max(1, recipe.epochs // EPOCHS_PER_MARKED))
 
 
 def inseparable(case: Case) -> str:
@@ -28,4 +25,4 @@ def inseparable(case: Case) -> str:
 
 def pass_epochs(recipe: Recipe, case: Case) -> int:
     """Epochs that the pass over this case takes in each process; 0 where it has none."""
-    return 0 if inseparable(case) else len(list(schedule(recipe)))
+    return 0 if inseparable(case) else len(schedule(recipe))

@@ -8,26 +8,30 @@ device is synchronized and the clock is read.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
-from xorbench.plan.phases import PHASES
+from xorbench.plan.phases import MOST_SLOTS, PHASES
 from xorbench.workload.engines import CannotHonour
 from xorbench.workload.loop import Training, synchronize
 from xorbench.workload.xor import Batch
 
+DIGITS: Final = 9  # of a second: no clock here has more
+PER_STEP: Final = {"optimizer": 2}  # zero_grad and step; the other phases end once
+
 
 @dataclass(frozen=True, slots=True)
 class MarkedEpoch:
-    """One epoch with marks: seconds of the epoch and of each phase, and the digest after it.
+    """One epoch with marks: its seconds, those of each phase by slot, and the digest after it.
 
-    `pinned` is how many of its `batches` the loader gave in page-locked memory, None where that was
-    not asked for or there is no accelerator.
+    A slot is a step, or some steps in a row where there are more than `MOST_SLOTS`; the last one is
+    what follows the last step. `pinned` is how many of its `batches` the loader gave in page-locked
+    memory, None where that was not asked for or there is no accelerator.
     """
 
     epoch_s: float
-    phases_s: dict[str, float]
+    phases_s: dict[str, list[float]]
     digest: str
     batches: int
     pinned: int | None
@@ -43,7 +47,8 @@ def marked_epoch(training: Training) -> MarkedEpoch:
     with marks.set():
         epoch = training.step()
     marks.require_whole()
-    return MarkedEpoch(epoch.epoch_s, marks.seconds, epoch.digest, marks.batches, marks.pinned)
+    phases_s = {name: [round(s, DIGITS) for s in slots] for name, slots in marks.seconds.items()}
+    return MarkedEpoch(epoch.epoch_s, phases_s, epoch.digest, marks.batches, marks.pinned)
 
 
 class Marks:
@@ -53,9 +58,12 @@ class Marks:
         self._training = training
         self._last = 0.0
         self._ends = dict.fromkeys(PHASES, 0)
-        self.seconds = dict.fromkeys(PHASES, 0.0)
+        case = training.case
+        self._steps = training.recipe.steps(case.batch_size, case.drop_last)
+        self._slots = min(self._steps, MOST_SLOTS)
+        self.seconds = {phase: [0.0] * (self._slots + 1) for phase in PHASES}
         self.batches = 0
-        pins = training.case.pin_memory and torch.accelerator.is_available()
+        pins = case.pin_memory and torch.accelerator.is_available()
         self.pinned = 0 if pins else None
 
     @contextmanager
@@ -74,9 +82,8 @@ class Marks:
 
     def require_whole(self) -> None:
         """Raise `CannotHonour` unless every step has passed every mark."""
-        steps = self.batches
-        expected = {"data": steps + 1, "optimizer": 2 * steps}
-        if self._ends != {phase: expected.get(phase, steps) for phase in PHASES}:
+        expected = {phase: PER_STEP.get(phase, 1) * self.batches for phase in PHASES}
+        if self._ends != expected | {"data": self.batches + 1}:
             raise CannotHonour("the steps of this epoch do not pass the marks between its phases")
 
     def _fed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -120,7 +127,10 @@ class Marks:
 
     def _end(self, phase: str) -> None:
         now = self._now()
-        self.seconds[phase] += now - self._last
+        slot = min(
+            self._ends[phase] // PER_STEP.get(phase, 1) * self._slots // self._steps, self._slots
+        )
+        self.seconds[phase][slot] += now - self._last
         self._ends[phase] += 1
         self._last = now
 

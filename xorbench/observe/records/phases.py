@@ -6,19 +6,27 @@ from msgspec import Meta, Struct
 
 from xorbench.observe.records.line import Line, Sha256
 from xorbench.observe.records.training import PositiveSeconds
+from xorbench.plan.phases import PHASES
 
-PhaseSeconds = Annotated[float, Meta(ge=0, lt=1e9)]
+SlotSeconds = list[Annotated[float, Meta(ge=0, lt=1e9)]]
 
 
 class PhaseTimes(Struct, frozen=True, kw_only=True):
-    """One marked epoch: its time, and the time of each phase within it."""
+    """One marked epoch: its time, and the time of each phase, by slot.
+
+    A slot is a step, or some steps in a row; the last slot is what follows the last step.
+    """
 
     epoch_s: PositiveSeconds
-    data_s: PhaseSeconds
-    copy_s: PhaseSeconds
-    forward_s: PhaseSeconds
-    backward_s: PhaseSeconds
-    optimizer_s: PhaseSeconds
+    data_s: SlotSeconds
+    copy_s: SlotSeconds
+    forward_s: SlotSeconds
+    backward_s: SlotSeconds
+    optimizer_s: SlotSeconds
+
+    def phases(self) -> list[list[float]]:
+        """The slots of each phase, in the order of `PHASES`."""
+        return [getattr(self, f"{phase}_s") for phase in PHASES]
 
 
 class PhasesLine(Line, frozen=True, kw_only=True):
@@ -26,8 +34,7 @@ class PhasesLine(Line, frozen=True, kw_only=True):
 
     Attributes:
         marked: the epochs with marks between their phases.
-        unmarked_epoch_s: the epochs between them, without marks; the first is for warming up.
-        digests: of the weights after each epoch of the pass, as they were trained.
+        digests: of the weights after each epoch of the pass, the first of which has no marks.
         batches: how many batches the loader gave in the marked epochs.
         pinned: how many of them were in page-locked memory; null where none was asked for, or there
             is no accelerator.
@@ -37,15 +44,15 @@ class PhasesLine(Line, frozen=True, kw_only=True):
     process: str
     case: str
     marked: list[PhaseTimes] = []
-    unmarked_epoch_s: list[PositiveSeconds] = []
     digests: list[Sha256] = []
     batches: int = 0
     pinned: int | None = None
     failed: str = ""
 
     def __post_init__(self) -> None:
-        epochs = len(self.marked) + len(self.unmarked_epoch_s)
-        if not self.failed and (not self.marked or len(self.digests) != epochs):
-            raise ValueError("marked, unmarked_epoch_s and digests do not fit together")
+        if not self.failed and not 0 < len(self.marked) == len(self.digests) - 1:
+            raise ValueError("marked and digests are not of fitting lengths")
+        if len({len(slots) for one in self.marked for slots in one.phases()}) > 1:
+            raise ValueError("the phases are not of one length")
         if self.pinned is not None and not 0 <= self.pinned <= self.batches:
             raise ValueError(f"{self.pinned} of {self.batches} batches are pinned")

@@ -46,13 +46,14 @@ TABLE: Final = Table(
     "Where an epoch's time goes",
     phases,
     about=(
-        "Shares of the time of an epoch, from a separate pass after the timed epochs: in each"
-        " process a few epochs of a fresh training with marks between the phases, where the"
-        " device is synchronized and the clock is read. The centre is the geometric mean of the"
-        " processes' medians over epochs; the 95% interval is Student's t between processes."
-        " `rest` is the loop itself. `with marks ÷ without` is the cost of measuring: the time of"
-        " such an epoch, divided by the time of the unmarked epoch after it. On an accelerator"
-        " the phases cannot overlap while they are timed, so this ratio may be well above 1."
+        "Shares of the time of an epoch, from a separate pass after the timed epochs: each process"
+        " trains each case again for a few epochs, with marks between the phases, where the device"
+        " is synchronized and the clock is read. A process counts with the medians over its"
+        " epochs, step by step; the centre is the geometric mean of the odds, the 95% interval"
+        " Student's t between processes. `rest` is the loop itself. `with marks ÷ without` is the"
+        " cost of measuring: the sum of these medians, divided by the median timed epoch. On an"
+        " accelerator the phases cannot overlap while they are timed, so that it may be well"
+        " above 1."
     ),
     optional=True,
     csv="if any",
