@@ -21,7 +21,7 @@ class PhaseShares:
 
     Attributes:
         shares: of a marked epoch, by phase and for the rest; None where a phase took no time.
-        cost: time of an epoch with marks, divided by the time of a timed epoch.
+        cost: time of an epoch with marks, divided by the time of one without.
         processes: how many processes measured it.
         note: why it has no shares, or why some processes are left out; empty where all have them.
     """
@@ -39,7 +39,7 @@ def phase_shares(evidence: Evidence) -> list[PhaseShares]:
         return []
     sound = {variant.id: _sound(evidence, variant) for variant in evidence.variants}
     shares = {name: _shares(sound, name) for name in (*PHASES, REST)}
-    costs = pooled(_logs(sound, lambda line: _cost_log(evidence, line)))
+    costs = pooled(_logs(sound, _cost_log))
     return [
         PhaseShares(
             variant=variant,
@@ -91,12 +91,10 @@ def _share(odds: Estimate) -> Estimate:
     return Estimate(odds.value / (1 + odds.value), low, high, odds.processes)
 
 
-def _cost_log(evidence: Evidence, line: PhasesLine) -> float | None:
-    """Log of an epoch with marks, divided by the median timed epoch of the same process."""
-    training = evidence.training_of(line)
-    if training is None:
-        return None
-    return math.log(math.fsum(phase_seconds(line).values()) / median(training.epoch_s))
+def _cost_log(line: PhasesLine) -> float:
+    """Log of an epoch with marks, divided by the fastest without marks after the first."""
+    unmarked = min(line.unmarked_epoch_s[1:])
+    return math.log(math.fsum(phase_seconds(line).values()) / unmarked)
 
 
 def _logs(

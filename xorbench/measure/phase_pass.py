@@ -1,7 +1,7 @@
 """The pass that times the phases of each case's epochs, when all timed epochs are done.
 
 Each case is trained from its start, in the process that trained it, for a few epochs: a first one
-as it is timed elsewhere, then some with marks between their phases.
+to warm up, then in turn one with marks between its phases and one as it is timed elsewhere.
 """
 
 from collections.abc import Callable
@@ -73,6 +73,7 @@ class PhasePass:
         pinned = [answer["pinned"] for answer in marked if answer["pinned"] is not None]
         return {
             "marked": [_times(answer) for answer in marked],
+            "unmarked_epoch_s": [x["epoch_s"] for is_marked, x in answers if not is_marked],
             "digests": [answer["digest"] for _, answer in answers],
             "batches": sum(answer["batches"] for answer in marked),
             "pinned": sum(pinned) if pinned else None,

@@ -7,14 +7,15 @@ from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe
 
 PHASES: Final = ("data", "copy", "forward", "backward", "optimizer")
-MOST_MARKED: Final = 4  # epochs of the pass whose phases are timed, in each process
-EPOCHS_PER_MARKED: Final = 25  # of the recipe: the pass stays at about 5% of the timed epochs
+MOST_MARKED: Final = 3  # epochs of the pass whose phases are timed, in each process
+EPOCHS_PER_MARKED: Final = 30  # of the recipe: the pass stays at about 6% of the timed epochs
 MOST_SLOTS: Final = 100  # in which the steps of an epoch are recorded
 
 
 def schedule(recipe: Recipe) -> list[bool]:
-    """Whether each epoch of the pass is marked: all but the first, which is for warming up."""
-    return [False] + [True] * min(MOST_MARKED, max(1, recipe.epochs // EPOCHS_PER_MARKED))
+    """Whether each epoch of the pass is marked: one to warm up, then marked and unmarked in turn."""
+    marked = min(MOST_MARKED, max(1, recipe.epochs // EPOCHS_PER_MARKED))
+    return [False, True, *[False, True] * (marked - 1)] if marked > 1 else [False, True, False]
 
 
 def inseparable(case: Case) -> str:

@@ -34,7 +34,8 @@ class PhasesLine(Line, frozen=True, kw_only=True):
 
     Attributes:
         marked: the epochs with marks between their phases.
-        digests: of the weights after each epoch of the pass, the first of which has no marks.
+        unmarked_epoch_s: the epochs without marks; the first is for warming up.
+        digests: of the weights after each epoch of the pass.
         batches: how many batches the loader gave in the marked epochs.
         pinned: how many of them were in page-locked memory; null where none was asked for, or there
             is no accelerator.
@@ -44,14 +45,17 @@ class PhasesLine(Line, frozen=True, kw_only=True):
     process: str
     case: str
     marked: list[PhaseTimes] = []
+    unmarked_epoch_s: list[PositiveSeconds] = []
     digests: list[Sha256] = []
     batches: int = 0
     pinned: int | None = None
     failed: str = ""
 
     def __post_init__(self) -> None:
-        if not self.failed and not 0 < len(self.marked) == len(self.digests) - 1:
-            raise ValueError("marked and digests are not of fitting lengths")
+        epochs = len(self.marked) + len(self.unmarked_epoch_s)
+        whole = self.marked and len(self.unmarked_epoch_s) > 1 and len(self.digests) == epochs
+        if not self.failed and not whole:
+            raise ValueError("marked, unmarked_epoch_s and digests do not fit together")
         if len({len(slots) for one in self.marked for slots in one.phases()}) > 1:
             raise ValueError("the phases are not of one length")
         if self.pinned is not None and not 0 <= self.pinned <= self.batches:

@@ -51,9 +51,9 @@ TABLE: Final = Table(
         " is synchronized and the clock is read. A process counts with the medians over its"
         " epochs, step by step; the centre is the geometric mean of the odds, the 95% interval"
         " Student's t between processes. `rest` is the loop itself. `with marks ÷ without` is the"
-        " cost of measuring: the sum of these medians, divided by the median timed epoch. On an"
-        " accelerator the phases cannot overlap while they are timed, so that it may be well"
-        " above 1."
+        " cost of measuring: the sum of these medians, divided by the fastest epoch of the pass"
+        " without marks. On an accelerator the phases cannot overlap while they are timed, so that"
+        " it may be well above 1."
     ),
     optional=True,
     csv="if any",
