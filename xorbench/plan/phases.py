@@ -13,7 +13,7 @@ MOST_SLOTS: Final = 100  # in which the steps of an epoch are recorded
 
 
 def schedule(recipe: Recipe) -> list[bool]:
-    """Whether each epoch of the pass is marked: one to warm up, then marked and unmarked in turn."""
+    """Whether each epoch of the pass is marked: not the first, then marked and unmarked in turn."""
     marked = min(MOST_MARKED, max(1, recipe.epochs // EPOCHS_PER_MARKED))
     return [False, True, *[False, True] * (marked - 1)] if marked > 1 else [False, True, False]
 
