@@ -223,7 +223,7 @@ def line_of(*marked: PhaseTimes, **fields: object) -> PhasesLine:
 
 
 def test_a_disturbed_step_counts_for_nothing() -> None:
-    """One step in one of three epochs that takes 100 times as long leaves the shares as they are."""
+    """One step in one of three epochs that takes 100 times as long leaves the shares alone."""
     calm = phase_seconds(line_of(times(1.0), times(1.0), times(1.0)))
     disturbed = phase_seconds(line_of(times(1.0), times(100.0), times(1.0)))
     assert disturbed == calm
