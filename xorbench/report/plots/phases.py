@@ -33,6 +33,7 @@ def draw_shares(frame: pd.DataFrame) -> str:
             widths = frame[f"{title} (%)"]
             axes.barh(rows, widths, left=left, color=colour, height=1.0, label=title)
             left = left + widths
+        axes.set_axisbelow(True)
         axes.set_xlim(0, max(100.0, left.max()))
         axes.set_xlabel("share of an epoch's time (%)")
         axes.grid(visible=False, axis="y")
