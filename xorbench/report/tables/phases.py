@@ -34,7 +34,6 @@ def phases(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFram
                 "case": found.variant.id,
                 **shares,
                 **figure("with marks ÷ without", found.cost),
-                "processes": found.processes,
                 "note": found.note,
             }
         )
