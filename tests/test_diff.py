@@ -31,7 +31,7 @@ from xorbench.observe.trace import (
 )
 from xorbench.plan import kernels
 from xorbench.plan.axes import CASE_AXES, Axis, read_env
-from xorbench.plan.case import DTYPES, OPTIMIZERS, Case, ProcessConfig, variant_id
+from xorbench.plan.case import DTYPES, OPTIMIZERS, START_METHODS, Case, ProcessConfig, variant_id
 from xorbench.plan.engines import ENGINES
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.variants import read_variant
@@ -86,6 +86,7 @@ def test_every_config_of_a_case_is_read_back(axis: Axis) -> None:
 OTHER_VALUES = {
     "device": ("cpu", "cuda:1"), "engine": tuple(ENGINES), "batch_size": (1, 10_000_000),
     "num_workers": (0, 64), "seed": (7,), "optimizer": OPTIMIZERS, "dtype": DTYPES,
+    "prefetch_factor": (None, 1, 1_024), "multiprocessing_context": START_METHODS,
 }  # fmt: skip
 
 

@@ -216,6 +216,11 @@ def test_a_group_is_named_for_its_axis_and_values() -> None:
             {"num_workers": 2, "persistent_workers": True},
             "change",
         ),
+        ("prefetch_factor", {"num_workers": 2}, {"num_workers": 2, "prefetch_factor": 4}, "keep"),
+        ("multiprocessing_context", {}, {"multiprocessing_context": "spawn"}, "keep"),
+        ("in_order", {}, {"in_order": False}, "keep"),
+        ("in_order", {"num_workers": 1}, {"num_workers": 1, "in_order": False}, "keep"),
+        ("in_order", {"num_workers": 2}, {"num_workers": 2, "in_order": False}, "may change"),
         (
             "num_workers",
             {"persistent_workers": True},

@@ -122,6 +122,14 @@ def test_damaged_data_are_other_inputs(name: str) -> None:
 def test_every_fault_that_moves_bits_has_its_place() -> None:
     """No training fault is left out but those that act on processes, time or settings."""
     others = {"crash", "hang", "delay", "grow", "pin-draws", "drop-ignored", "worker-noise"}
-    others |= {"race", "slow-clock", "stopped-clock", "backward-clock"}
+    others |= {
+        "slow-loader",
+        "slow-optimizer",
+        "unpinned",
+        "race",
+        "slow-clock",
+        "stopped-clock",
+        "backward-clock",
+    }
     others |= {"reload-flip", *(name for name in FAULTS if name.endswith("-data"))}
     assert set(SEEN) | others == {f.name for f in FAULTS.values() if f.kind == "training"}

@@ -171,6 +171,7 @@ def run(
         processes_per_config=count.first,
         most_processes=count.most,
         precision=count.precision,
+        phases=True,
         timeout_s=parse.positive("timeout", str(timeout), 1e6),
     )
     return _result(running.run(request, Quiet()))

@@ -26,6 +26,7 @@ from xorbench.plan.recipe import Recipe
 from xorbench.process import collective, machine, stressors
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload import float64, loop, seeding
+from xorbench.workload import phases as phase_marks
 from xorbench.workload.calibration import CalibrationWorkload
 from xorbench.workload.engines import CannotHonour, capture, compiling
 from xorbench.workload.loop import Training
@@ -137,6 +138,25 @@ def clocks() -> dict[str, Any]:
         found["epoch, not waited for"] = training.step().epoch_s
         loop.synchronize = waits
     return found
+
+
+# Phases, in kernels, and pinned batches
+
+
+def phases() -> dict[str, Any]:
+    """What the phases of an epoch hold, and how many of its batches are pinned."""
+    with lazy():
+        training = Training(replace(BASE, device=SECOND), SMALL, clock=done(1))
+        training.step()
+        epoch = phase_marks.marked_epoch(training)
+    pins = Training(replace(BASE, pin_memory=True), SMALL)
+    pinned = phase_marks.marked_epoch(pins)
+    return {
+        "epoch": epoch.epoch_s,
+        "phases": {name: sum(slots) for name, slots in epoch.phases_s.items()},
+        "pinned": [pinned.pinned, pinned.batches],
+        "not asked for": epoch.pinned,
+    }
 
 
 # Memory, in bytes
@@ -286,7 +306,7 @@ def joined() -> dict[str, Any]:
 
 def everything() -> dict[str, Any]:
     """All that one process without graphs can tell."""
-    first = (clocks, memory, randomness, copies, processes, fewer)
+    first = (clocks, phases, memory, randomness, copies, processes, fewer)
     programs = (*first, lessons, numbers, joined)
     return {one.__name__: one() for one in programs}
 

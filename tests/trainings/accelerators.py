@@ -29,6 +29,7 @@ NEEDED = (
     "torch.ones(2, device='pretend:1').add_(1).cpu()"
 )
 EASY = ("--train-size", "640", "--test-size", "100", "--lr", "1", "--pin-memory", "false")
+PINS = ("run", *EASY[:-2], "--pin-memory", "true", "--drop-last", "true", "--processes", "1")
 RUN = ("run", *EASY, "--drop-last", "true", "--processes", "1")
 FEW = ("--epochs", "2")  # where accuracy is not asked for
 TRAIN = """
@@ -68,6 +69,12 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "leak, and addmm is off": (
         (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"),
         {"fault": "leak,round:addmm:64"},
+    ),
+    "pinned": ((*PINS, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"), {}),
+    "unpinned": (
+        (*PINS, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64",
+         "--inject", "unpinned:cases=pretend-*"),
+        {},
     ),
     "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
     "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),

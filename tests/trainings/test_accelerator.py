@@ -96,6 +96,23 @@ def test_the_universal_start_up_holds_the_copies_that_it_queued(one: dict[str, A
     assert one["clocks"]["universal startup"] >= 3 + Recipe(epochs=3).epochs + 1
 
 
+# Phases, counted in kernels
+
+
+def test_the_phases_hold_all_work_of_an_epoch(one: dict[str, Any]) -> None:
+    """The device is idle at each mark, so that each kernel is in the phase that queued it."""
+    seconds = one["phases"]["phases"]
+    assert sum(seconds.values()) == one["phases"]["epoch"]
+    assert seconds.pop("data") == 0
+    assert min(seconds.values()) > 0
+
+
+def test_batches_are_pinned_where_it_is_asked_for(one: dict[str, Any]) -> None:
+    """Each batch of the loader is; where it is not asked for, none is looked at."""
+    assert one["phases"]["pinned"] == [5, 5]
+    assert one["phases"]["not asked for"] is None
+
+
 # Memory, in bytes
 
 

@@ -45,6 +45,21 @@ def outcomes(run: Run, check: str) -> set[str]:
     return {v.outcome for v in judge(Evidence(run)) if v.check == check}
 
 
+# Pinned memory
+
+
+def test_pinned_batches_pass(ran: Ran) -> None:
+    """Those for the CPU too: where there is an accelerator, the loader pins them all."""
+    assert outcomes(run_of(ran, "pinned"), "pinned memory") == {"pass"}
+
+
+def test_batches_that_are_not_pinned_fail(ran: Ran) -> None:
+    """In the one case whose batches are copied to other memory, and nothing else fails."""
+    name = "pretend-loader-b64-pin1-drop1-w0-s0"
+    found = {(check, subject) for check, subject in failed(run_of(ran, "unpinned"))}
+    assert found - {("accuracy", one) for _, one in found} == {("pinned memory", name)}
+
+
 # A sound run
 
 

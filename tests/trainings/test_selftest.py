@@ -16,6 +16,7 @@ from xorbench.commands.selftest import (
     DEATHS,
     IN_PROCESS,
     ON_EDGES,
+    PINNED,
     PRODUCTS,
     RACES,
     SPEED,
@@ -62,7 +63,7 @@ def test_every_fault_is_injected_by_the_selftest() -> None:
     """But those of a collective, which take two ranks: tests/trainings/test_fleet_live.py."""
     groups = [in_seeds(), ON_EDGES, DEATHS, CLOCKS, ALIKE, IN_PROCESS, SPEED, BURNED, PRODUCTS]
     of_fleets = {name for name, fault in FAULTS.items() if fault.kind == "collective"}
-    assert {name for group in [*groups, RACES] for name in group} | of_fleets == set(FAULTS)
+    assert {name for group in [*groups, RACES, PINNED] for name in group} | of_fleets == set(FAULTS)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
     metavar="X",
     help="Add processes, up to --processes [10], until all intervals of speed are within X.",
 )
+@click.option("--no-phases", is_flag=True, help="Do not time the phases of an epoch.")
 @click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
 @click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving [0].")
 @ROOT
@@ -95,6 +96,7 @@ def _request(options: dict[str, Any]) -> Any:
         processes_per_config=processes.first,
         most_processes=processes.most,
         precision=processes.precision,
+        phases=not options["no_phases"],
         timeout_s=timeout_of(options),
         schedule_seed=parse.integer("--schedule-seed", options["schedule_seed"], 0, 2**31 - 1),
         faults=options["inject"],

@@ -11,7 +11,14 @@ from xorbench.measure import host
 from xorbench.measure.slots import make_slots
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case
-from xorbench.plan.estimate import Plan, Preview, ProcessPace, crowded, estimate_s
+from xorbench.plan.estimate import (
+    Plan,
+    Preview,
+    ProcessPace,
+    crowded,
+    estimate_s,
+    phases_s,
+)
 from xorbench.plan.not_tested import not_tested
 
 TIMED_CONFIGS: Final = 8  # a config more costs a start of PyTorch more; the others are alike
@@ -37,7 +44,12 @@ def preview(request: RunRequest) -> Preview:
     noted = [(case.id, _dry_note(case, reasons, has_accelerator)) for case in cases]
     trained = tuple(case for case in cases if case not in reasons)
     plan = Plan(
-        request.recipe, trained, configs, request.processes_per_config, request.warmup_epochs
+        request.recipe,
+        trained,
+        configs,
+        request.processes_per_config,
+        request.warmup_epochs,
+        request.times_phases,
     )
     more = f" to {request.most}" if request.precision else ""
     each = f"{request.processes_per_config}{more} processes"
@@ -50,6 +62,7 @@ def preview(request: RunRequest) -> Preview:
         len(configs) * request.most,
         estimate_s(plan, paces, cores),
         crowded(trained, configs, cores),
+        phases_s(plan, paces, cores),
     )
 
 

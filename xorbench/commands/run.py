@@ -18,6 +18,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.precision import too_wide
 from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
+from xorbench.measure.phase_pass import unmeasured
 from xorbench.measure.preflight import require_same_machine, untrainable
 from xorbench.measure.runner import Runner
 from xorbench.measure.slots import ActiveTraining, ProcessSlot, StartProcess, make_slots
@@ -61,12 +62,18 @@ class RunRequest:
     baseline: str | None = None  # by which its speed is judged
     precision: float | None = None  # how far the intervals may reach, as a share
     most_processes: int = 0  # of each config, to that end
+    phases: bool = False  # whether to time the phases of the epochs too
     local_rank: int | None = None  # of several processes here: each drives its own accelerator
 
     @property
     def most(self) -> int:
         """Of each config, however many `--precision` takes."""
         return max(self.processes_per_config, self.most_processes)
+
+    @property
+    def times_phases(self) -> bool:
+        """Whether the phases are timed: under stress no time is of use."""
+        return self.phases and self.stress is None
 
 
 def run(request: RunRequest, progress: Bar | Lines | Quiet) -> "RunOutcome":
@@ -125,7 +132,8 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
     store = reopen(folder)
     try:
         before = loading.load(folder)
-        if not before.unfinished and not too_wide(before):
+        measured = not unmeasured(before)
+        if not before.unfinished and measured and not too_wide(before):
             if before.info.finished is None:
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
@@ -136,6 +144,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
             optimizes=True,
         )
         unfinished = {one.slot for one in before.unfinished}
+        unfinished |= {slot for _, slot in unmeasured(before)}
         slots = [slot for slot in every if slot.name in unfinished]
         for slot in slots:
             used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]
@@ -333,6 +342,7 @@ def _info(
         baseline=request.baseline,
         precision=request.precision,
         most_processes=request.most_processes,
+        phases=request.times_phases,
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
     )

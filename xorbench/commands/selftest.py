@@ -3,6 +3,8 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ from xorbench.commands.run import RunRequest, trained
 from xorbench.errors import INTERRUPTED
 from xorbench.judge.checks import judge
 from xorbench.judge.compare import compare
+from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run
@@ -36,7 +39,13 @@ CLOCKS: Final = {
 }
 ALIKE: Final = ("scaled-tanh", "other-order")
 IN_PROCESS: Final = ("flush-subnormals", "other-tanh")
-SPEED: Final = {"delay": "percent=300,cases=*-drop0-*", "slow": "percent=200"}
+SPEED: Final = {
+    "delay": "percent=300,cases=*-drop0-*-s0",
+    "slow-loader": "ms=2,cases=*-drop1-*-s1",
+    "slow-optimizer": "ms=2,cases=*-drop0-*-s1",
+    "slow": "percent=200",
+}
+PINNED: Final = ("unpinned",)  # injected where there is an accelerator
 BURNED: Final = {"flip-model": "element=3,bit=7", "flip-memory": "element=9,bit=63"}
 PRODUCTS: Final = {"flip-product": "step=20,element=5,bit=22", "wrong-product": "element=5,bit=22"}
 RACES: Final = ("race",)
@@ -44,7 +53,7 @@ RACES: Final = ("race",)
 
 def in_seeds() -> list[str]:
     """Every other fault of a training: each in its own seed, in the second of two processes."""
-    apart = {*ON_EDGES, *DEATHS, *CLOCKS, *SPEED, *RACES}
+    apart = {*ON_EDGES, *DEATHS, *CLOCKS, *SPEED, *RACES, *PINNED}
     return [name for name, one in FAULTS.items() if one.kind == "training" and name not in apart]
 
 
@@ -75,9 +84,12 @@ def selftest(note: Callable[[str], None]) -> SelftestOutcome:
     with terminable(), tempfile.TemporaryDirectory() as folder:
         caught: list[Caught] = []
         note("a clean run")
-        clean = _judged(Path(folder), Recipe(), quick=True)
-        alarms = [_said(v) for v in clean if v.outcome == "fail"]
-        for title, group in GROUPS.items():
+        clean = _trained(Path(folder), Recipe(), quick=True)
+        alarms = [_said(v) for v in judge(Evidence(clean)) if v.outcome == "fail"]
+        groups = GROUPS | (
+            {"a fault of pinned memory": _unpinned} if has_accelerator(clean) else {}
+        )
+        for title, group in groups.items():
             note(title)
             caught += group(Path(folder))
     return SelftestOutcome(caught, alarms)
@@ -151,15 +163,22 @@ def _alike(folder: Path) -> Iterator[Caught]:
 
 
 def _slower(folder: Path) -> Iterator[Caught]:
-    recipe = Recipe(epochs=20)
-    before = _trained(folder, recipe, drops=(True, False))
-    injections = [f"{name}:{how}" for name, how in SPEED.items()]
-    compared = compare(before, _trained(folder, recipe, injections, drops=(True, False)))
+    trained = partial(_trained, folder, Recipe(epochs=20), drops=(True, False), seeds=(0, 1))
+    before = trained()
+    compared = compare(before, trained([f"{name}:{how}" for name, how in SPEED.items()]))
     slower = [one for one in compared.variants if one.verdict == "slower"]
-    delayed = [f"{x.subject} {x.ratio:.2f}×" for x in slower if "-drop0-" in x.subject]
+    for name in ("delay", "slow-loader", "slow-optimizer"):
+        pattern = SPEED[name].partition("cases=")[2]
+        own = [f"{x.subject} {x.ratio:.2f}×" for x in slower if fnmatchcase(x.subject, pattern)]
+        yield Caught(name, "compare", own[0] if own else "")
     machine = [f"{x.subject} {x.ratio:.2f}×" for x in compared.machine if x.verdict == "slower"]
-    yield Caught("delay", "compare", delayed[0] if delayed else "")
     yield Caught("slow", "compare: machine", machine[0] if machine else "")
+
+
+def _unpinned(folder: Path) -> Iterator[Caught]:
+    verdicts = _judged(folder, Recipe(epochs=2), PINNED, pins=(True,), phases=True)
+    for name in PINNED:
+        yield _caught(name, verdicts)
 
 
 def _burned(_folder: Path) -> Iterator[Caught]:
@@ -215,6 +234,7 @@ def _trained(
     drops: tuple[bool, ...] = (True,),
     loader_workers: tuple[int, ...] = (0,),
     stress: str | None = None,
+    phases: bool = False,
 ) -> Run:
     """A run of these cases on the CPU, in fresh processes, read back from its files."""
     axes = {
@@ -235,6 +255,7 @@ def _trained(
         timeout_s=timeout_s,
         faults=tuple(faults),
         stress=stress,
+        phases=phases,
     )
     run = trained(request)
     if run is None:

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from xorbench.judge import clocks
 from xorbench.observe.records.golden import Float64Reference
+from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import process_order, slot_of
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import (
@@ -102,6 +103,25 @@ class Evidence:
     def float64(self) -> dict[tuple[object, str], Float64Reference]:
         """Trainings in double precision, by the settings that move them and the epoch digests."""
         return {(tuple(line.key), line.epochs_sha256): line for line in self.run.float64}
+
+    @cached_property
+    def phases(self) -> dict[str, list[PhasesLine]]:
+        """The passes that timed phases, by variant id, ordered by process."""
+        configs = {process.id: process.config for process in self.run.info.processes}
+        cases = {case.id: case for case in self.run.info.cases}
+        found: dict[str, list[PhasesLine]] = {}
+        for line in sorted(self.run.phases, key=lambda line: process_order(line.process)):
+            name = variant_id(cases[line.case], configs[line.process])
+            found.setdefault(name, []).append(line)
+        return found
+
+    def training_of(self, line: PhasesLine) -> TrainingRecord | None:
+        """The training whose case and slot a pass has; None where it has not finished."""
+        return self._by_slot.get((line.case, slot_of(line.process)))
+
+    @cached_property
+    def _by_slot(self) -> dict[tuple[str, str], TrainingRecord]:
+        return {(one.case.id, slot_of(one.process)): one for one in self.run.trainings}
 
     def common_model(self, a: str, b: str) -> str:
         """The model that both accelerators are of; empty where they are not, or it is unknown."""

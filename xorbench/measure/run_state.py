@@ -11,6 +11,7 @@ from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.run import RunInfo
 from xorbench.observe.records.training import Failure
 from xorbench.observe.store import RunStore
+from xorbench.plan.phases import pass_epochs
 
 
 class Progress(Protocol):
@@ -47,9 +48,10 @@ class RunState:
         return [one for one in self.active() if len(one.timed) < epochs]
 
     def to_do(self, one: ActiveTraining) -> int:
-        """Epochs that this training still has to go."""
+        """Epochs that this training still has to go, those of the pass for its phases included."""
         warmup = 0 if one.timed else self.info.warmup_epochs - len(one.warmup)
-        return warmup + self.info.recipe.epochs - len(one.timed)
+        phases = pass_epochs(self.info.recipe, one.case) if self.info.phases else 0
+        return warmup + self.info.recipe.epochs - len(one.timed) + phases
 
     def fail(self, one: ActiveTraining, reason: str, check: str = "completion") -> None:
         """Record that a training is lost, and why."""

@@ -21,6 +21,7 @@ from xorbench.measure.golden_answers import (
     require_working,
     unanswered,
 )
+from xorbench.measure.phase_pass import PhasePass, unmeasured
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.recovery import ImpossibleTime, Recovery, check_of
 from xorbench.measure.run_state import Progress, RunState
@@ -43,6 +44,7 @@ from xorbench.observe.records.training import (
     TrainingRecord,
 )
 from xorbench.observe.store import RunStore
+from xorbench.plan.axes import reordering
 from xorbench.plan.case import to_dict
 from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key, training_kind
 from xorbench.plan.faults import read_fault
@@ -76,6 +78,7 @@ class Runner:
         self._state = RunState(info, store, slots, progress)
         self._recovery = Recovery(self._state, start, self._open_all)
         self._faults = [read_fault(text) for text in info.faults]
+        self._phases = PhasePass(self._state, lambda one: self._opening(one, "timed"))
         self._watch = Watch()
         self._followed: set[object] = set()
         self._inputs_checked: set[tuple[str, int]] = set()
@@ -93,7 +96,8 @@ class Runner:
                 slot.ask_ahead("universal", device=devices[0])
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._check_golden, slot)
-        self._state.progress.begin(sum(self._state.to_do(one) for one in self._state.active()))
+        to_do = sum(self._state.to_do(one) for one in self._state.active())
+        self._state.progress.begin(to_do + self._phases.to_do())
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._open_all, slot)
         number = 0
@@ -104,6 +108,8 @@ class Runner:
             self._recovery.guarded(one.slot, self._follow, one)
         for one in shuffled(self._state.active(), self.info.schedule_seed, -1):
             self._recovery.guarded(one.slot, self._finish, one)
+        for one in shuffled(self._phases.left, self.info.schedule_seed, -3):
+            self._recovery.guarded(one.slot, self._time_phases, (one,))
         for slot in self._state.slots:
             self._state.retire(slot)
         self._state.write_info(finished=now())
@@ -122,11 +128,19 @@ class Runner:
             for device, golden in process.golden.items()
             if golden.probes
         }
+        self._restore_phases(run)
         active = {(one.case.id, one.slot.name): one for one in self._state.active()}
         for line in run.epochs:
             one = active.get((line.case, slot_of(line.process)))
             if one:
                 (one.warmup if line.warmup else one.timed).append(line)
+
+    def _restore_phases(self, run: Run) -> None:
+        """Take up the pass where it was stopped."""
+        left, cases = unmeasured(run), {case.id: case for case in run.info.cases}
+        for slot in self._state.slots:
+            for case in (case for case, name in sorted(left) if name == slot.name):
+                self._phases.add(ActiveTraining(cases[case], slot))
 
     def _check_golden(self, slot: ProcessSlot) -> None:
         """Have each of the slot's devices run the universal training and the exact probes."""
@@ -277,7 +291,7 @@ class Runner:
             line = msgspec.structs.replace(self._epoch(one, seen, handle), warmup=True)
             seen.append(line)
             if epoch < len(one.warmup):
-                self._require_same(one.warmup[epoch], line.digest, "warm-up epoch")
+                self._require_same(one, one.warmup[epoch], line.digest, "warm-up epoch")
             else:
                 self._state.store.append("epochs.jsonl", line)
                 one.warmup.append(line)
@@ -290,29 +304,31 @@ class Runner:
         one.handle, one.inputs_sha256 = answer["training"], answer["inputs_sha256"]
         for recorded in one.timed:
             answer = self._recovery.ask(one, "step", training=one.handle)
-            self._require_same(recorded, answer["digest"], "epoch")
+            self._require_same(one, recorded, answer["digest"], "epoch")
 
     @staticmethod
-    def _require_same(recorded: EpochLine, seen: str, what: str) -> None:
-        if seen != recorded.digest:
+    def _require_same(one: ActiveTraining, recorded: EpochLine, seen: str, what: str) -> None:
+        if seen != recorded.digest and not reordering(one.case):
             raise OperationFailed(
                 f"after a restart, {what} {recorded.epoch} gave digest {seen[:16]},"
                 f" recorded was {recorded.digest[:16]}"
             )
 
     def _open_twin(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
-        slot = one.slot
-        faults = [f for f in self._faults if f.hits(one.case, slot.config, slot.index, phase)]
-        answer = self._recovery.ask(
-            one,
-            "open",
-            case=to_dict(one.case),
-            recipe=to_dict(self.info.recipe),
-            faults=[fault.to_dict() for fault in faults],
-        )
+        answer = self._recovery.ask(one, "open", **self._opening(one, phase))
         if one.startup_s is None:
             one.startup_s = answer["startup_s"]
         return answer
+
+    def _opening(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
+        """What the operation `open` takes: case, recipe, and the faults of this phase."""
+        slot = one.slot
+        faults = [f for f in self._faults if f.hits(one.case, slot.config, slot.index, phase)]
+        return {
+            "case": to_dict(one.case),
+            "recipe": to_dict(self.info.recipe),
+            "faults": [fault.to_dict() for fault in faults],
+        }
 
     # The end of a training
 
@@ -343,6 +359,11 @@ class Runner:
             self._state.store.write_bytes(name, base64.b64decode(state))
         self._state.store.append("results.jsonl", training_end(one, answer))
         one.slot.active.remove(one)
+        self._phases.add(one)
+
+    def _time_phases(self, target: tuple[ActiveTraining]) -> None:
+        """Time the phases of a training that has its results: it cannot be lost any more."""
+        self._phases.measure(*target)
 
 
 def _devices(slot: ProcessSlot) -> list[str]:

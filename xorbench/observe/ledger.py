@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from xorbench.errors import BadFile
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.line import Line
+from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import slot_of, slots
 from xorbench.observe.records.run import RunInfo
 from xorbench.observe.records.training import (
@@ -129,6 +130,13 @@ class Ledger:
             raise _damaged(place, f"no case of seed {line.seed} in run.json")
         key = ("inputs", line.process, line.seed)
         self._require_once(place, key, f"seed {line.seed} in {line.process}")
+        return line
+
+    def phases(self, place: str, line: PhasesLine) -> PhasesLine:
+        """The pass over a case in a slot."""
+        self._require_known(place, line.case, line.process)
+        slot = slot_of(line.process)
+        self._require_once(place, ("phases", line.case, slot), f"phases of {line.case} in {slot}")
         return line
 
     def _require_ending(self, place: str, line: TrainingEnd | Failure) -> None:

@@ -16,6 +16,7 @@ from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.lessons import LessonsInfo
 from xorbench.observe.records.line import READ_TOO, SCHEMA_VERSION, Line
+from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import slot_of, slots
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.records.sweep import Chunk, Example, SweepInfo
@@ -45,13 +46,20 @@ RunRecord = TypeVar(
     SystemSample,
     Float64Reference,
     GoldenInputs,
+    PhasesLine,
     SweepInfo,
     Chunk,
     LessonsInfo,
     ImportInfo,
 )
 OneLine = TypeVar(
-    "OneLine", EpochLine, CalibrationLine, Float64Reference, GoldenInputs, SystemSample
+    "OneLine",
+    EpochLine,
+    CalibrationLine,
+    Float64Reference,
+    GoldenInputs,
+    PhasesLine,
+    SystemSample,
 )
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
@@ -65,6 +73,7 @@ LINES: Final[dict[type[Line], str]] = {
     CalibrationLine: "calibrations.jsonl",
     Float64Reference: "float64.jsonl",
     GoldenInputs: "golden_inputs.jsonl",
+    PhasesLine: "phases.jsonl",
     SystemSample: "system_samples.jsonl",
 }
 
@@ -175,6 +184,7 @@ def load(folder: Path) -> Run:
         golden_inputs=[
             ledger.golden_inputs(place(*at), line) for at, line in _own(folder, info, GoldenInputs)
         ],
+        phases=[ledger.phases(place(*at), line) for at, line in _own(folder, info, PhasesLine)],
         points=_points(folder),
         system_samples=[line for _, line in _own(folder, info, SystemSample)],
     )

@@ -18,11 +18,11 @@ from typing import Any, Final
 KEPT: Final = frozenset(
     {
         "architecture", "calibration_version", "case", "cases", "check", "cpu", "cpu_capability",
-        "device", "digest", "dtype", "engine", "epoch_digests", "epochs_sha256", "fault", "faults",
-        "hex", "id", "inputs_sha256", "key", "kind", "lesson", "losses", "name", "numpy_version",
-        "outcome", "plan", "predictions", "probe", "process", "python_version", "recipe",
-        "recipe_sha256", "reloaded_sha256", "run", "slot", "torch_version", "warmup_epoch_digests",
-        "weights", "weights_sha256", "xorbench_version",
+        "device", "digest", "digests", "dtype", "engine", "epoch_digests", "epochs_sha256", "fault",
+        "faults", "hex", "id", "inputs_sha256", "key", "kind", "lesson", "losses", "name",
+        "numpy_version", "outcome", "plan", "predictions", "probe", "process", "python_version",
+        "recipe", "recipe_sha256", "reloaded_sha256", "run", "slot", "torch_version",
+        "warmup_epoch_digests", "weights", "weights_sha256", "xorbench_version",
     }
 )  # fmt: skip
 # Under these stand ids that may hold the path of an interpreter or of a library.

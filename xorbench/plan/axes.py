@@ -19,6 +19,7 @@ from xorbench.plan import parse
 from xorbench.plan.case import (
     DTYPES,
     OPTIMIZERS,
+    START_METHODS,
     Case,
     ProcessConfig,
     Variant,
@@ -124,7 +125,9 @@ def read_devices(option: str, text: str) -> tuple[str, ...]:
     return devices
 
 
-def _threads(option: str, text: str) -> tuple[int | None, ...]:
+def _numbers_or_auto(option: str, text: str) -> tuple[int | None, ...]:
+    """A list of whole numbers from 1 to 1,024; `auto` is None."""
+
     def one(name: str, item: str) -> int | None:
         return None if item == "auto" else parse.integer(name, item, 1, 1_024)
 
@@ -227,6 +230,20 @@ def _persistent_bits(a: Variant, b: Variant) -> Expectation:
     return Expectation("change", "kept loader workers draw their base seed once, not each epoch")
 
 
+def _in_order_bits(a: Variant, b: Variant) -> Expectation:
+    if reordering(a.case) or reordering(b.case):
+        return ANY_ORDER
+    return Expectation("keep", "with fewer than two loader workers batches keep their order")
+
+
+ANY_ORDER: Final = Expectation("may change", "loader workers return batches as they finish")
+
+
+def reordering(case: Case) -> bool:
+    """Whether loader workers may return the batches of this case in any order, in each run."""
+    return not case.in_order and case.num_workers > 1
+
+
 def _optimizer_bits(a: Variant, _b: Variant) -> Expectation:
     if device_type(a.case.device) == "cpu":
         return Expectation("keep", "each weight gets the same multiplication and addition")
@@ -275,6 +292,17 @@ def _idle_persistent(case: Case, _has_accelerator: bool) -> str:
     if case.persistent_workers and not case.num_workers:
         return "no effect here: without loader workers there are none to keep"
     return ""
+
+
+def _idle_without_loader_workers(name: str, reason: str) -> Callable[[Case, bool], str]:
+    """A loader setting does nothing at a value other than its default without loader workers."""
+
+    def idle(case: Case, _has_accelerator: bool) -> str:
+        if getattr(case, name) != getattr(Case(), name) and not case.num_workers:
+            return f"no effect here: without loader workers {reason}"
+        return ""
+
+    return idle
 
 
 def _idle_tf32(case: Case, _has_accelerator: bool) -> str:
@@ -339,6 +367,30 @@ AXES: Final = (
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
+        "prefetch_factor", "--prefetch-factor", "loader", _numbers_or_auto, (None,),
+        _keep("the order is drawn in the main process, however many batches are fetched ahead"),
+        "batches that each loader worker fetches ahead; auto is PyTorch's own choice",
+        idle=_idle_without_loader_workers("prefetch_factor", "no batch is fetched ahead"),
+        honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
+        refused="has no loader workers",
+    ),
+    Axis(
+        "multiprocessing_context", "--multiprocessing-context", "loader",
+        _listed(partial(parse.word, choices=START_METHODS)), ("auto",),
+        _keep("the order is drawn in the main process, however loader workers start"),
+        "how loader workers start: fork, forkserver, spawn; auto is fork on Linux",
+        idle=_idle_without_loader_workers("multiprocessing_context", "none starts"),
+        honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
+        refused="has no loader workers",
+    ),
+    Axis(
+        "in_order", "--in-order", "loader", _listed(parse.truth), (True,), _in_order_bits,
+        "use batches in the drawn order, not in the order in which loader workers finish",
+        idle=_idle_without_loader_workers("in_order", "batches keep their order"),
+        honoured_by=ENGINES_FED, moves_twin=False,
+        refused="takes batches in the drawn order, not {name} {value}",
+    ),
+    Axis(
         "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
         ("default",), _optimizer_bits, "kernels of SGD: PyTorch's own choice, foreach or fused",
         honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
@@ -367,7 +419,7 @@ AXES: Final = (
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
-        "threads", "--threads", "process", _threads, (1,), _threads_bits,
+        "threads", "--threads", "process", _numbers_or_auto, (1,), _threads_bits,
         "CPU threads; auto is PyTorch's own choice",
         honoured_by=ENGINES_ALL | {TWIN},
     ),

@@ -15,6 +15,7 @@ from xorbench.plan.recipe import Recipe
 DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
 OPTIMIZERS: Final = ("default", "foreach", "fused")
 DTYPES: Final = ("float32", "float64", "bfloat16")
+START_METHODS: Final = ("auto", "fork", "forkserver", "spawn")  # of loader workers
 
 _DEVICE = re.compile(r"([a-z][a-z_]*)(:(?:0|[1-9]\d{0,2}))?")
 _ASK = "import torch; print(torch._C._get_privateuse1_backend_name())"
@@ -92,6 +93,9 @@ class Case:
     dtype: str = "float32"
     tf32: bool = False
     data_on_device: bool = False
+    prefetch_factor: int | None = None  # None is PyTorch's own choice
+    multiprocessing_context: str = "auto"
+    in_order: bool = True
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ class Engine:
         exact: it queues the same kernels as the loader engine, so its bits must be equal.
         unavailable: `package.module:function`, from a device to why the engine cannot train there,
             or None; empty for an engine that needs nothing but PyTorch.
+        inseparable: why the phases of its steps cannot be timed apart; empty where they can.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Engine:
     kind: TrainingKind = "pytorch"
     exact: bool = True
     unavailable: str = ""
+    inseparable: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -65,11 +67,13 @@ ENGINES: Final = Registry(
             "tensor",
             "no DataLoader: an epoch is gathered at once, by the loader's draws",
             f"{_IN}.tensors:tensor",
+            inseparable="a whole epoch is gathered and copied at once",
         ),
         Engine(
             "replay",
             "one step captured as ATen operators and replayed without autograd",
             f"{_IN}.replay:replay",
+            inseparable="one captured list of operators is replayed",
         ),
         Engine(
             "compile",
@@ -77,12 +81,14 @@ ENGINES: Final = Registry(
             f"{_IN}.compiling:compiled",
             exact=False,
             unavailable=f"{_IN}.compiling:unavailable_reason",
+            inseparable="a whole epoch is gathered and copied at once",
         ),
         Engine(
             "universal",
             "the universal training in its compiled kernel",
             kind="universal",
             unavailable="xorbench.process.universal_training:unavailable_reason",
+            inseparable="one compiled kernel trains the whole epoch",
         ),
     ),
 )

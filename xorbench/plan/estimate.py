@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.engines import calibration_key
 from xorbench.plan.not_tested import NotTested
+from xorbench.plan.phases import pass_epochs
 from xorbench.plan.recipe import Recipe
 
 
@@ -32,6 +33,7 @@ COSTS: Final = {
     "universal": EngineCost(0.3, 5e-6, 0.01e-6),
 }
 LOADER_WORKERS_S: Final = 53e-3  # of two that start anew in each epoch
+IMPORTING_S: Final = 4.0  # of two loader workers that import PyTorch, as those not forked do
 CALIBRATIONS: Final = 4  # a round, of each kind of calibration workload
 CHECKS_S: Final = 3.0  # a process's golden values, inputs, twins in double precision
 REPORTS_S: Final = 4.0
@@ -46,6 +48,7 @@ class Plan:
     configs: tuple[ProcessConfig, ...] = (ProcessConfig(),)
     processes_per_config: int = 2
     warmup_epochs: int = 2
+    phases: bool = False  # whether a pass apart times the phases of the epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Preview:
 
     `cases` and `configs` are ids, each with a note; of the cases those in `not_tested` will not
     run. `--precision` may add processes up to `most_processes`; the estimate is of the first ones.
+    `phases_s` is the part of it for the pass that times the phases of an epoch.
     """
 
     cases: list[tuple[str, str]]
@@ -71,6 +75,7 @@ class Preview:
     most_processes: int
     estimate_s: float
     note: str
+    phases_s: float = 0.0
 
     @property
     def trained(self) -> int:
@@ -90,6 +95,11 @@ def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> floa
     return REPORTS_S + start_s * math.ceil(processes / at_once) + sum(each)
 
 
+def phases_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
+    """Seconds of the estimate that the pass for the phases of an epoch takes."""
+    return estimate_s(plan, paces, cores) - estimate_s(replace(plan, phases=False), paces, cores)
+
+
 def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace]) -> float:
     """Seconds of all processes of a config: they take turns."""
     known = [pace.calibration_s for pace in paces.values()] or [CALIBRATION_S]
@@ -101,7 +111,14 @@ def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace
     round_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
     round_s += CALIBRATIONS * kinds * CALIBRATION_S
     open_s = sum(_cost(case).open_s for case in plan.cases)
-    return plan.processes_per_config * scale * (epochs * round_s + open_s + CHECKS_S)
+    apart_s = _pass_s(plan) if plan.phases else 0.0
+    return plan.processes_per_config * scale * (epochs * round_s + apart_s + open_s + CHECKS_S)
+
+
+def _pass_s(plan: Plan) -> float:
+    """Seconds of the pass that times phases, in one process."""
+    recipe = plan.recipe
+    return sum(pass_epochs(recipe, case) * _epoch_s(recipe, case) for case in plan.cases)
 
 
 def _cost(case: Case) -> EngineCost:
@@ -112,8 +129,15 @@ def _epoch_s(recipe: Recipe, case: Case) -> float:
     cost = _cost(case)
     steps = recipe.steps(case.batch_size, case.drop_last)
     samples = recipe.samples(case.batch_size, case.drop_last)
-    fixed = LOADER_WORKERS_S if case.num_workers and not case.persistent_workers else 0.0
-    return fixed + steps * cost.step_s + samples * cost.sample_s
+    return _loader_workers_s(case) + steps * cost.step_s + samples * cost.sample_s
+
+
+def _loader_workers_s(case: Case) -> float:
+    """Seconds for the loader workers of an epoch to start."""
+    if not case.num_workers or case.persistent_workers:
+        return 0.0
+    forked = case.multiprocessing_context in ("auto", "fork")
+    return LOADER_WORKERS_S if forked else IMPORTING_S
 
 
 def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int) -> str:

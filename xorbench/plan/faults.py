@@ -86,6 +86,24 @@ FAULTS: Final = Registry(
             "delay",
             "compare",
         ),
+        _training(
+            "slow-loader",
+            "each batch of the loader comes MS milliseconds later",
+            "slow_loader",
+            "compare",
+        ),
+        _training(
+            "slow-optimizer",
+            "each step of the optimizer takes MS milliseconds more",
+            "slow_optimizer",
+            "compare",
+        ),
+        _training(
+            "unpinned",
+            "each batch is copied to memory that is not page-locked",
+            "unpinned",
+            "pinned memory",
+        ),
         _training("grow", "each epoch from E keeps MIB more mebibytes of memory", "grow", "memory"),
         _training("skip-batch", "batch S of epoch E is left out", "skip_batch", "rerun"),
         _training(

@@ -25,6 +25,7 @@ from xorbench.workload.calibration import CalibrationWorkload
 from xorbench.workload.engines import CannotHonour
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training, save_state
+from xorbench.workload.phases import marked_epoch
 from xorbench.workload.trace import Traced
 from xorbench.workload.xor import make_points
 
@@ -147,6 +148,14 @@ def step(session: Session, *, training: int) -> Reply:
     return {**answer, "clock_s": opened.clock()}
 
 
+def marked_step(session: Session, *, training: int) -> Reply:
+    """Train one epoch with marks between its phases; answers the seconds of each."""
+    opened = session.trainings[training]
+    if isinstance(opened, UniversalTraining):
+        raise CannotHonour("the universal training has no phases")
+    return asdict(marked_epoch(opened))
+
+
 def measure_calibration(session: Session, *, device: str, kind: str = "tensor") -> Reply:
     """Time one epoch of the calibration workload on the device."""
     key = (device, kind)
@@ -256,6 +265,7 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "record and keep": record_and_keep,
     "values": values,
     "step": step,
+    "marked step": marked_step,
     "calibration": measure_calibration,
     "calibrations": measure_calibrations,
     "float64": follow_in_float64,

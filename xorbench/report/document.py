@@ -135,8 +135,9 @@ def preview_text(preview: Preview) -> str:
     size = f"{preview.trained} cases in each of {preview.processes} processes"
     more = preview.most_processes - preview.processes
     later = f"; --precision may add {more} processes" if more else ""
+    phases = f", {preview.phases_s:,.1f} s of them for phases" if preview.phases_s else ""
     last = [one.sentence for one in preview.not_tested]
-    last.append(f"{size}, about {preview.estimate_s:,.0f} s on this machine{later}")
+    last.append(f"{size}, about {preview.estimate_s:,.0f} s on this machine{phases}{later}")
     return "\n\n".join([*parts, "\n".join(last)])
 
 
@@ -150,6 +151,7 @@ def preview_json(preview: Preview) -> str:
         "processes": preview.processes,
         "most_processes": preview.most_processes,
         "estimate_s": preview.estimate_s,
+        "phases_s": preview.phases_s,
         "note": preview.note,
     }
     return json.dumps(found, indent=2)

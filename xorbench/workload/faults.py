@@ -112,6 +112,27 @@ def delay(training: Training, fault: FaultSpec) -> None:
     _around(training, delayed)
 
 
+def slow_loader(training: Training, fault: FaultSpec) -> None:
+    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
+        for batch in inner(batches):
+            time.sleep(fault.number("ms") / 1_000)
+            yield batch
+
+    _wrap(training, tampered)
+
+
+def slow_optimizer(training: Training, fault: FaultSpec) -> None:
+    step_clock(training, lambda _now: time.sleep(fault.number("ms") / 1_000))
+
+
+def unpinned(training: Training, _fault: FaultSpec) -> None:
+    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
+        for batch in inner(batches):
+            yield tuple(tensor.clone() for tensor in batch)  # type: ignore[misc]  # or a third one
+
+    _wrap(training, tampered)
+
+
 SPUN_S: Final = 2e-3  # sleep may end this much too late
 LONG_S: Final = 50e-3  # from here on a delay is slept: others have work for the processor
 

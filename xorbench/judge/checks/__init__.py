@@ -6,7 +6,7 @@ the entry points `xorbench.checks`.
 
 from typing import Final
 
-from xorbench.judge.checks import completion, devices, leftovers, sameness, witnesses
+from xorbench.judge.checks import completion, devices, leftovers, pinned, sameness, witnesses
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
@@ -31,6 +31,7 @@ CHECKS: Final = Registry(
         devices.ARITHMETIC,
         devices.UNIVERSAL,
         devices.PROBES,
+        pinned.PINNED_MEMORY,
         leftovers.SAVE_AND_LOAD,
         leftovers.MEMORY,
     ),

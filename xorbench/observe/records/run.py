@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.system import SystemSample
 from xorbench.observe.records.training import (
@@ -47,6 +48,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     baseline: str | None = None
     precision: float | None = None
     most_processes: int = 0
+    phases: bool = False  # whether the phases of the epochs are timed, in a pass apart
     calibration_version: int
     host: dict[str, Any]
     processes: list[ProcessRecord] = []
@@ -65,6 +67,7 @@ class Run(Struct, frozen=True, kw_only=True):
     unfinished: list[Unfinished]
     float64: list[Float64Reference] = []
     golden_inputs: list[GoldenInputs] = []
+    phases: list[PhasesLine] = []
     points: BoundaryPoints | None = None
     system_samples: list[SystemSample] = []
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from xorbench.plan.registry import Registry
-from xorbench.report.plots import bits, learning, speed
+from xorbench.report.plots import bits, learning, phases, speed
 from xorbench.report.plots.plot import Plot
 
 __all__ = ["PLOTS", "Plot"]
@@ -15,6 +15,7 @@ PLOTS: Final = Registry(
         speed.THROUGHPUT,
         speed.SCALING,
         speed.EPOCHS,
+        phases.PLOT,
         learning.LOSS,
         learning.BOUNDARY,
         bits.SAME_BITS,

@@ -6,7 +6,7 @@
 from typing import Final
 
 from xorbench.plan.registry import Registry
-from xorbench.report.tables import bits, overview, right, speed
+from xorbench.report.tables import bits, overview, phases, right, speed
 from xorbench.report.tables.table import Table
 
 __all__ = ["TABLES", "Table"]
@@ -21,6 +21,7 @@ TABLES: Final = Registry(
         speed.ENGINES,
         right.FLOAT64_ERROR,
         bits.SETTINGS,
+        phases.TABLE,
         speed.COSTS,
         speed.COST_MODEL,
         overview.NOT_TRAINED,

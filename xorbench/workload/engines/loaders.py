@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from xorbench.plan.case import Case
 from xorbench.workload.engines.spec import EpochFunction, TrainingSpec, loss_function, tensors_of
 from xorbench.workload.xor import Batch
 
@@ -63,8 +64,6 @@ def _looped(spec: TrainingSpec, batches: DataLoader[Batch]) -> EpochFunction:
 def make_loader(spec: TrainingSpec, data: Dataset[Batch], **options: Any) -> DataLoader[Batch]:
     """The training `DataLoader` of a case."""
     case = spec.case
-    # Forked loader workers start in milliseconds; elsewhere than on Linux forking is not safe.
-    context = "fork" if case.num_workers and sys.platform == "linux" else None
     return DataLoader(
         data,
         batch_size=case.batch_size,
@@ -73,7 +72,21 @@ def make_loader(spec: TrainingSpec, data: Dataset[Batch], **options: Any) -> Dat
         pin_memory=case.pin_memory,
         num_workers=case.num_workers,
         persistent_workers=case.persistent_workers and case.num_workers > 0,
-        multiprocessing_context=context,
+        multiprocessing_context=start_method(case),
+        prefetch_factor=case.prefetch_factor if case.num_workers else None,
+        in_order=case.in_order,
         generator=spec.shuffle,
         **options,
     )
+
+
+def start_method(case: Case) -> str | None:
+    """How the loader workers of a case start; None where there are none, or PyTorch chooses.
+
+    By default they are forked on Linux, which takes milliseconds; elsewhere forking is not safe.
+    """
+    if not case.num_workers:
+        return None
+    if case.multiprocessing_context != "auto":
+        return case.multiprocessing_context
+    return "fork" if sys.platform == "linux" else None

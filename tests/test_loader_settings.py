@@ -1,0 +1,155 @@
+"""Settings of the DataLoader: what each does in the real one, and to the bits."""
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, Dataset, get_worker_info
+
+from xorbench.judge.checks import judge
+from xorbench.judge.evidence import Evidence
+from xorbench.observe.records.run import Run
+from xorbench.plan.axes import CASE_AXES, idle_note
+from xorbench.plan.case import Case
+from xorbench.plan.honour import float64_refusal, unsupported_reason
+from xorbench.plan.recipe import Recipe
+from xorbench.workload.engines.loaders import make_loader, start_method
+from xorbench.workload.loop import Training
+
+SMALL = Recipe(train_size=256, test_size=20, epochs=2)
+BASE = Case(batch_size=64, num_workers=1)
+WAIT_S = 0.5
+OF_LOADERS = {"prefetch_factor": 4, "multiprocessing_context": "spawn", "in_order": False}
+
+
+class Starts(Dataset[Any]):
+    """Each sample is the class of the process that fetched it, as a number of its letters."""
+
+    def __len__(self) -> int:
+        return SMALL.train_size
+
+    def __getitem__(self, _index: int) -> int:
+        return len(type(multiprocessing.current_process()).__name__)
+
+
+class Fetchers(Dataset[Any]):
+    """Each sample is the loader worker that fetched it; the first of them is late."""
+
+    def __init__(self) -> None:
+        self.other = multiprocessing.get_context("fork").Event()
+
+    def __len__(self) -> int:
+        return SMALL.train_size
+
+    def __getitem__(self, _index: int) -> Tensor:
+        info = get_worker_info()
+        assert info is not None
+        if info.id == 0:
+            self.other.wait(WAIT_S)
+        return torch.tensor(info.id)
+
+
+def batches(case: Case, data: Dataset[Any]) -> Iterator[Any]:
+    """The batches of the engine's own DataLoader over these data."""
+    return iter(make_loader(replace(Training(BASE, SMALL).spec, case=case), data))
+
+
+def digests(case: Case) -> list[str]:
+    """The epoch digests of a fresh training."""
+    training = Training(case, SMALL)
+    return [training.step().digest for _ in range(SMALL.epochs)]
+
+
+@pytest.mark.parametrize(("factor", "ahead"), [(None, 2), (1, 1), (3, 3)])
+def test_a_loader_worker_fetches_as_many_batches_ahead(
+    factor: int | None, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first batch so many more are drawn; PyTorch's own choice is two."""
+    drawn = 0
+    draw = BatchSampler.__iter__
+
+    def counted(sampler: BatchSampler) -> Iterator[list[int]]:
+        nonlocal drawn
+        for batch in draw(sampler):
+            drawn += 1
+            yield batch
+
+    monkeypatch.setattr(BatchSampler, "__iter__", counted)
+    next(batches(replace(BASE, prefetch_factor=factor), Training(BASE, SMALL).spec.data))
+    assert drawn == 1 + ahead
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_loader_workers_start_as_asked_for(method: str) -> None:
+    """They are processes of that kind."""
+    first = next(batches(replace(BASE, multiprocessing_context=method), Starts()))
+    assert set(first.tolist()) == {len({"fork": "ForkProcess", "spawn": "SpawnProcess"}[method])}
+
+
+@pytest.mark.parametrize(("in_order", "first"), [(True, 0), (False, 1)])
+def test_a_late_loader_worker_is_waited_for_only_in_order(in_order: bool, first: int) -> None:
+    """Otherwise the batch of the other one comes first."""
+    data = Fetchers()
+    found = batches(replace(BASE, num_workers=2, in_order=in_order), data)
+    assert set(next(found).tolist()) == {first}
+    data.other.set()
+
+
+@pytest.mark.parametrize("setting", OF_LOADERS)
+def test_bits_are_kept_where_they_must_be(setting: str) -> None:
+    """With one loader worker, every setting keeps the order and so the bits."""
+    assert digests(replace(BASE, **{setting: OF_LOADERS[setting]})) == digests(Case(batch_size=64))
+
+
+@pytest.mark.parametrize(("setting", "value"), OF_LOADERS.items())
+def test_without_loader_workers_a_setting_has_no_effect(setting: str, value: object) -> None:
+    """The case is trained, noted as such, and has the same bits."""
+    case = replace(Case(batch_size=64), **{setting: value})
+    assert idle_note(case, False).startswith("no effect here: without loader workers ")
+    assert idle_note(replace(case, num_workers=2), False) == ""
+    assert digests(case) == digests(Case(batch_size=64))
+    assert start_method(case) is None
+
+
+@pytest.mark.parametrize(("setting", "value"), OF_LOADERS.items())
+def test_engines_without_a_loader_refuse_the_setting(setting: str, value: object) -> None:
+    """The loader engines honour it."""
+    case = replace(Case(num_workers=2), **{setting: value})
+    assert unsupported_reason(case, Recipe()) == ""
+    refused = unsupported_reason(replace(case, engine="tensor", num_workers=0), Recipe())
+    assert refused.startswith("the tensor engine ")
+
+
+def test_the_float64_twin_needs_the_drawn_order() -> None:
+    """Batches in any order cannot be followed; the other settings can."""
+    said = "no float64 twin: it takes batches in the drawn order, not in_order false"
+    assert float64_refusal(Case(num_workers=2, in_order=False)) == said
+    assert float64_refusal(Case(num_workers=2, prefetch_factor=4)) == ""
+
+
+def test_the_new_settings_rename_no_case() -> None:
+    """At their defaults an id is what it was, and they do not enter the key of the twin."""
+    assert Case(num_workers=2).id == "cpu-loader-b128-pin0-drop1-w2-s0"
+    rows = [axis for axis in CASE_AXES if axis.name in OF_LOADERS]
+    assert [axis.default for axis in rows] == [(None,), ("auto",), (True,)]
+    assert not any(axis.moves_twin for axis in rows)
+
+
+@pytest.mark.parametrize(("loader_workers", "outcome"), [(2, "skipped"), (1, "fail")])
+def test_other_bits_in_any_order_are_no_failure(
+    quick_run: Run, loader_workers: int, outcome: str
+) -> None:
+    """Two processes may differ where batches come in any order, and only there."""
+    case = Case(num_workers=loader_workers, in_order=False)
+    first, second = (one for one in quick_run.trainings if one.case == quick_run.trainings[0].case)
+    odd = msgspec.structs.replace(second, epoch_digests=["0" * 64, *second.epoch_digests[1:]])
+    trainings = [msgspec.structs.replace(one, case=case) for one in (first, odd)]
+    info = msgspec.structs.replace(quick_run.info, cases=[case])
+    run = msgspec.structs.replace(quick_run, info=info, trainings=trainings, phases=[], epochs=[])
+    rerun, *_ = (verdict for verdict in judge(Evidence(run)) if verdict.check == "rerun")
+    assert rerun.outcome == outcome

@@ -1,0 +1,46 @@
+"""Is the memory of the batches really page-locked where pin_memory asks for it?"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from xorbench.judge.checks.row import Check
+from xorbench.judge.cost_model import has_accelerator
+from xorbench.judge.evidence import Evidence
+from xorbench.judge.verdicts import Verdict, failed, passed, skipped
+from xorbench.plan.case import Variant
+from xorbench.plan.phases import inseparable
+
+EXPECTED: Final = "every batch of the loader in page-locked memory"
+NO_EFFECT: Final = "no effect here: PyTorch ignores pin_memory without an accelerator"
+
+
+def pinned_memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Every batch of a case with pin_memory is page-locked when the loader gives it."""
+    asked = [variant for variant in evidence.variants if variant.case.pin_memory]
+    if not asked or not has_accelerator(evidence.run):
+        reason = NO_EFFECT if asked else "no case has pin_memory"
+        yield skipped(name, "pin_memory", EXPECTED, reason)
+        return
+    for variant in asked:
+        yield _judged(name, evidence, variant)
+
+
+def _judged(name: str, evidence: Evidence, variant: Variant) -> Verdict:
+    lines = [x for x in evidence.phases.get(variant.id, []) if x.pinned is not None]
+    if not lines:
+        reason = inseparable(variant.case) or "the pass that looks at batches was not made"
+        return skipped(name, variant.id, EXPECTED, reason)
+    counts = [f"{x.process}: {x.pinned} of {x.batches}" for x in lines if x.pinned != x.batches]
+    if counts:
+        return failed(name, variant.id, EXPECTED, "; ".join(counts))
+    return passed(name, variant.id, EXPECTED, f"{sum(x.batches for x in lines)} batches are")
+
+
+PINNED_MEMORY: Final = Check(
+    "pinned memory",
+    "every batch of a case with pin_memory is in page-locked memory",
+    pinned_memory,
+    "the loader does not pin, or its batches are copied before they are used: a collate function, a"
+    " wrapper around the loader, or this PyTorch",
+    needs="pin_memory, an accelerator, and an engine with a DataLoader",
+)
