@@ -26,9 +26,10 @@ ROUNDS = 3
 
 def devices() -> tuple[str, ...]:
     """The CPU, and the accelerator if there is one."""
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is None or not torch.accelerator.is_available():
+    if not torch.accelerator.is_available():  # PyTorch 2.6 raises if asked for one that is missing
         return ("cpu",)
+    accelerator = torch.accelerator.current_accelerator()
+    assert accelerator is not None
     return ("cpu", accelerator.type)
 
 

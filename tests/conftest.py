@@ -52,9 +52,9 @@ TRAINING = {
     f"test_{name}"
     for name in (
         "canary", "diff", "engines", "extending", "golden_inputs", "lessons", "light_import",
-        "no_tax", "nothing_left", "probes", "process", "recorder_digest", "run", "runs",
-        "supervisor", "sweep", "trace", "universal_backends", "universal_golden",
-        "universal_injected", "universal_triton", "witness", "working_folder", "workload",
+        "no_tax", "nothing_left", "probes", "process", "recorder_digest", "run", "sweep",
+        "trace", "universal_backends", "universal_golden", "universal_injected", "witness",
+        "working_folder", "workload",
     )
 }  # fmt: skip
 # Fixtures that are a run, or make one.

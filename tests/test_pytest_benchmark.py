@@ -191,8 +191,7 @@ def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> N
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     command += ["--benchmark-json=it.json", "test_it.py"]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    subprocess.run(command, cwd=tmp_path, check=True, env=env)
+    subprocess.run(command, cwd=tmp_path, check=True, env=without_pytest())
     done = call("import", str(tmp_path / "it.json"), "--json", "--name", "it")
     (row,) = json.loads(done.out)["tables"]["benchmarks"]
     assert (row["benchmark"], row["rounds"], row["processes"]) == ("test_it.py::test_it", 5, 1)
@@ -368,13 +367,18 @@ def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> 
     assert (done.code, "damaged" in done.err) == (2, True)
 
 
+def without_pytest() -> dict[str, str]:
+    """The environment without the variables that pytest and its plugins set."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+
+
 def suite(folder: Path, *arguments: str, **variables: str) -> Completed:
     """`pytest bench` of this repository, started in another folder."""
     pytest_command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     return subprocess.run(
         [*pytest_command, "-c", ROOT / "pyproject.toml", ROOT / "bench", *arguments],
         cwd=folder,
-        env=os.environ | variables,
+        env=without_pytest() | variables,
         capture_output=True,
         text=True,
         check=False,
