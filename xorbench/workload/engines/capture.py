@@ -183,7 +183,7 @@ def _is_view(target: Operator) -> bool:
 
 
 def _returns_new(target: Operator) -> bool:
-    """Whether a result is a tensor of its own, as of PyTorch 2.6's batch norm, which also mutates."""
+    """Whether a result is a new tensor: PyTorch 2.6's batch norm mutates and returns three."""
     return any(result.alias_info is None for result in private.schema(target).returns)
 
 
