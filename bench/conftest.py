@@ -1,12 +1,26 @@
-"""What the suites share: the machine in each saved file, and a process's own flags."""
+"""What the suites share: the copy of xorbench, the machine in each saved file, a process's flags.
 
+What needs the copy is imported once it is known to be this repository's.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from xorbench.plan.case import ProcessConfig
-from xorbench.process import machine
+import xorbench
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Refuse to measure an installed copy, which lacks the changes made here."""
+    measured = Path(xorbench.__file__).resolve().parent.parent
+    if measured != REPOSITORY:
+        raise pytest.UsageError(
+            f"bench: xorbench is imported from {measured}, not from {REPOSITORY}; "
+            "hint: pip install --editable '.[bench]'"
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +31,10 @@ def under_the_base_config() -> None:
 
 def set_base() -> None:
     """The flags of a process under the base process config."""
+    import torch
+
+    from xorbench.plan.case import ProcessConfig
+
     config = ProcessConfig()
     assert config.threads is not None
     torch.set_num_threads(config.threads)
@@ -28,6 +46,8 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
     The machine is also asked for before any fixture, to compare with a saved one.
     """
+    from xorbench.process import machine
+
     set_base()
     described = machine.describe()
     del described["python_executable"]

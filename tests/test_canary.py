@@ -1,17 +1,14 @@
-"""`canary` from end to end: a pass, every kind of failure, the saved calibration, the burn-in."""
+"""`canary` from end to end: a pass, every kind of failure, the saved calibration."""
 
 import json
 import os
 import re
-import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from conftest import Completed, Reported, Xorbench, command, reported, run_in
-from prometheus_client.parser import text_string_to_metric_families
+from conftest import Completed, Reported, Xorbench, reported, run_in
 from test_run import lacking_device
 
 from xorbench.errors import BadFile
@@ -32,12 +29,6 @@ TRAINING = ("--devices", "cpu", "--probes", "training")
 def outcomes(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
     """Outcome by check and variant."""
     return {(v["check"], v["subject"]): v["outcome"] for v in answer["verdicts"]}
-
-
-@pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads would wait for each other, spinning, beside other tests."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="module")
@@ -84,66 +75,6 @@ def test_flushed_subnormals_fail_and_the_case_is_named(inside: Xorbench) -> None
     assert "PASS  cpu  universal" in done.stdout
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(
-    inside: Xorbench, tmp_path: Path
-) -> None:
-    """One bit of one of the models in the first round: found, said at once, exit 1, not saved."""
-    done = inside(
-        *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "0.1", "--save"),
-        *("--inject", "flip-model:epoch=0,element=37,bit=0"),
-    )
-    assert done.returncode == 1
-    assert re.search(
-        r"mismatch on cpu: 20\S+ training, round 0, model 37, seed 5: expected \w{64}, got \w{64}",
-        done.stderr,
-    )
-    assert re.search(r"FAIL +cpu: training +burn-in", done.stdout)
-    assert '"cpu"' not in (tmp_path / "results" / "baselines" / "calibrations.json").read_text()
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_product_that_flips_one_bit_once_in_a_while_is_found_and_named(
-    inside: Xorbench,
-) -> None:
-    """Type, product, element and bit; done again, it is right: the fault comes and goes."""
-    done = inside(
-        *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "1"),
-        *("--inject", "flip-product:step=20,element=77777,bit=22"),
-    )
-    assert done.returncode == 1
-    said = r"matmul \w+ \d+, round \d+, \w+ product \d+, element \[\d+, \d+\]: expected \w+, got"
-    assert re.search(said, done.stderr)
-    assert "bits flipped: 22, right when done again" in done.stderr
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_bit_that_is_stuck_comes_again_at_the_same_place(inside: Xorbench) -> None:
-    """Every product has it: the small probe fails, and the burn-in says that it stays."""
-    done = inside(
-        *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "0.5"),
-        *("--inject", "wrong-product:element=3,bit=20"),
-    )
-    assert done.returncode == 1
-    assert re.search(r"FAIL +cpu +matmul", done.stdout)
-    assert "again at the same place" in done.stderr
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(inside: Xorbench) -> None:
-    """However short it is, no unit is left out; each was verified."""
-    chosen = ("--probes", "training,memory,conv,conversion", "--memory", "2MiB")
-    done = inside("canary", "--devices", "cpu", "--burn-in", "0.1", *chosen, "--json")
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    units = {unit["unit"]: unit for unit in answer["burned"]["cpu"]}
-    assert set(units) == {"memory", "training", "conv", "conversion"}
-    assert all(unit["turns"] and unit["results"] and not unit["wrongs"] for unit in units.values())
-    assert [
-        v for v in answer["verdicts"] if v["check"] == "burn-in" and v["outcome"] == "fail"
-    ] == []
-
-
 def test_more_memory_than_is_free_is_refused_in_one_line(inside: Xorbench) -> None:
     """Asked for and free, exit 2."""
     done = inside(
@@ -152,24 +83,6 @@ def test_more_memory_than_is_free_is_refused_in_one_line(inside: Xorbench) -> No
     )
     assert done.returncode == 2
     assert re.search(r"--memory: cpu: [\d,]+ bytes asked for, [\d,]+ are free", done.stderr)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_metrics_are_what_prometheus_reads(inside: Xorbench, tmp_path: Path) -> None:
-    """The parser of `prometheus_client` reads checks, results and rates back."""
-    done = inside(
-        *("canary", "--devices", "cpu", "--probes", "matmul,memory", "--burn-in", "0.1"),
-        *("--memory", "1MiB", "--prometheus", "x.prom"),
-    )
-    assert done.returncode == 0, done.stderr
-    families = text_string_to_metric_families((tmp_path / "x.prom").read_text())
-    samples = {(s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples}
-    assert samples["xorbench_canary_exit_code",] == 0
-    assert samples["xorbench_canary_check", "cpu", "matmul"] == 1
-    assert samples["xorbench_burn_in_wrong", "cpu", "memory"] == 0
-    assert samples["xorbench_burn_in_results", "cpu", "matmul float32 256"] > 0
-    assert samples["xorbench_burn_in_flops", "cpu", "matmul float32 256"] > 1e8
-    assert [path.name for path in tmp_path.iterdir()] == ["x.prom"]
 
 
 def test_chosen_probes_alone_are_checked(inside: Xorbench) -> None:
@@ -214,35 +127,6 @@ def test_a_damaged_saved_file_is_refused_before_anything_runs(
     assert done.returncode == 2
     assert "calibrations.json: damaged" in done.stderr
     assert path.read_text() == "{"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_burn_in_says_what_it_has_checked(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    """A signal after a flipped word, told by its place and bit: its verdict, exit 130."""
-    process = subprocess.Popen(
-        command(
-            *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "100"),
-            *("--memory", "1MiB", "--inject", "flip-memory:epoch=0,element=70000,bit=63"),
-        ),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        said = iter(process.stderr.readline, "")
-        line = next(line for line in said if "mismatch on cpu" in line)
-        assert re.search(r"memory, round 0, memory, element \[70000\]:.*bits flipped: 63", line)
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "1 wrong in" in output
-    assert "INTERRUPTED" in output
 
 
 def test_a_crash_is_a_failed_canary(inside: Xorbench) -> None:

@@ -120,6 +120,23 @@ def test_another_network_goes_through_unchanged(engine: str, network: str) -> No
     assert states[0] == states[1]
 
 
+def test_replay_refuses_a_call_that_leaves_its_place_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The place still holds the right result of the rows that were captured: others prove it."""
+
+    def nothing(*_args: object, **_kwargs: object) -> None: ...
+
+    fastest = capture._fastest
+
+    def broken(target: Any, *arguments: Any) -> Any:
+        return nothing if "addmm" in str(target) else fastest(target, *arguments)
+
+    monkeypatch.setattr(capture, "_fastest", broken)
+    with pytest.raises(CannotHonour, match="other bits than the step"):
+        Training(replace(BASE, engine="replay"), SMALL)
+
+
 def test_orders_draw_what_a_dataloader_draws() -> None:
     """After an epoch of either, the generator stands at the same place."""
     training = Training(BASE, SMALL)

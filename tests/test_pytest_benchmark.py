@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
+from conftest import Completed
 from pytest_benchmark.stats import Stats
 
 from xorbench.cli import main
@@ -26,7 +30,10 @@ from xorbench.observe.pytest_benchmark import (
     to_json,
 )
 from xorbench.observe.records.run import Run
+from xorbench.plan.matrix import expand
+from xorbench.plan.recipe import Recipe
 
+ROOT = Path(__file__).parent.parent
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
 Call = Callable[..., SimpleNamespace]
 
@@ -186,8 +193,7 @@ def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> N
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     command += ["--benchmark-json=it.json", "test_it.py"]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    subprocess.run(command, cwd=tmp_path, check=True, env=env)
+    subprocess.run(command, cwd=tmp_path, check=True, env=without_pytest())
     done = call("import", str(tmp_path / "it.json"), "--json", "--name", "it")
     (row,) = json.loads(done.out)["tables"]["benchmarks"]
     assert (row["benchmark"], row["rounds"], row["processes"]) == ("test_it.py::test_it", 5, 1)
@@ -363,3 +369,70 @@ def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> 
     info.write_text(info.read_text().replace('"rounds": 200', '"rounds": 7', 1))
     done = call("report")
     assert (done.code, "damaged" in done.err) == (2, True)
+
+
+def without_pytest() -> dict[str, str]:
+    """The environment without the variables that pytest and its plugins set."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+
+
+def suite(folder: Path, *arguments: str, **variables: str) -> Completed:
+    """`pytest bench` of this repository, started in another folder."""
+    pytest_command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    return subprocess.run(
+        [*pytest_command, "-c", ROOT / "pyproject.toml", ROOT / "bench", *arguments],
+        cwd=folder,
+        env=without_pytest() | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_suite_refuses_a_copy_outside_its_repository(tmp_path: Path) -> None:
+    """An installed copy would hide a change of the clone: one line names both places."""
+    copy = tmp_path / "site-packages"
+    skipped = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "xorbench", copy / "xorbench", ignore=skipped)
+    done = suite(tmp_path, "--collect-only", PYTHONPATH=str(copy))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.strip() == (
+        f"ERROR: bench: xorbench is imported from {copy}, not from {ROOT}; "
+        "hint: pip install --editable '.[bench]'"
+    )
+
+
+def test_the_suite_has_the_cases_of_run_and_the_engines() -> None:
+    """All that `run` trains by default, controls included; `quick` selects those of `--quick`."""
+    parameters = runpy.run_path(str(ROOT / "bench" / "test_cases.py"))["parameters"]()
+    on_cpu = [one for one in parameters if one.values[0] == "cpu"]
+
+    def trained_by_run(*, quick: bool) -> set[str]:
+        return {case.id for case in expand(Recipe(), {"device": ("cpu",)}, quick=quick)}
+
+    engines = {ONE.replace("loader", engine) for engine in ("loader", "fetch", "tensor", "replay")}
+    assert {one.id for one in on_cpu} == trained_by_run(quick=False) | engines
+    assert {one.id for one in on_cpu if one.marks} == trained_by_run(quick=True) | engines
+
+
+@pytest.mark.trains
+def test_the_suites_csv_has_a_column_per_setting(tmp_path: Path) -> None:
+    """`pytest-benchmark compare --csv` prints plain values, and the saved file has no others."""
+    case = ONE.replace("loader", "replay")
+    done = suite(tmp_path, "-k", case, f"--benchmark-json={tmp_path / 'saved.json'}")
+    assert done.returncode == 0, done.stdout
+    compare = [Path(sys.executable).with_name("pytest-benchmark"), "compare", "saved.json"]
+    subprocess.run([*compare, "--csv=cases.csv"], cwd=tmp_path, capture_output=True, check=True)
+    (row,) = pd.read_csv(tmp_path / "cases.csv").to_dict("records")
+    assert {name: row[name] for name in row if name.startswith("param:")} == {
+        "param:device": "cpu",
+        "param:engine": "replay",
+        "param:batch_size": 128,
+        "param:pin_memory": False,
+        "param:drop_last": True,
+        "param:num_workers": 0,
+        "param:seed": 0,
+    }
+    (saved,) = json.loads((tmp_path / "saved.json").read_text())["benchmarks"]
+    assert saved["extra_info"]["accuracy"] == "500/500"
+    assert all(isinstance(value, str | float) for value in saved["extra_info"].values())

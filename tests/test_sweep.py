@@ -509,18 +509,6 @@ def test_without_numba_torch_trains_and_the_reason_is_said(
     assert refused.stderr.startswith("xorbench: --backend: numba: numba cannot be imported")
 
 
-def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
-    """Interpreted on the CPU, which tests their logic; on a GPU they are the default."""
-    pytest.importorskip("triton", reason="Triton is not installed")
-    tiny = (
-        *("sweep", "--seeds", "0-2", "--batch-sizes", "16", "--train-size", "40"),
-        *("--test-size", "20", "--epochs", "2", "--drop-last", "false"),
-    )
-    interpreted = os.environ | {"TRITON_INTERPRET": "1"}
-    found = made_by(tmp_path / "triton", *tiny, "--backend", "triton", env=interpreted)
-    assert found == made_by(tmp_path / "numpy", *tiny, "--backend", "numpy")
-
-
 def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
     inside: Xorbench, tmp_path: Path
 ) -> None:

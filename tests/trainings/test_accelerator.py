@@ -254,7 +254,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     (
         "universal/triton_backend.py",
         'if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():',
-    ): "it asks for CUDA by name; tests/test_universal_triton.py calls it",
+    ): "it asks for CUDA by name; tests/trainings/test_universal_triton.py calls it",
 }
 """File and text of a line that no program runs on the device, and why."""
 

@@ -182,6 +182,11 @@ def _is_view(target: Operator) -> bool:
     return any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
 
 
+def _returns_new(target: Operator) -> bool:
+    """Whether a result is a new tensor: PyTorch 2.6's batch norm mutates and returns three."""
+    return any(result.alias_info is None for result in private.schema(target).returns)
+
+
 def _conversion(node: Node) -> torch.dtype | None:
     """The dtype, if all that the node does is to convert a part of the batch to it."""
     if node.target is not ATEN._to_copy.default or set(node.kwargs) != {"dtype"}:
@@ -237,9 +242,11 @@ class _Binder:
     def _kernel(self, node: Node, target: Operator) -> Kernel:
         known = {n: v for n, v in self.values.items() if n not in self._of_batch}
         args, kwargs = map_arg((node.args, node.kwargs), lambda n: known.get(n, n))
-        out = {} if private.schema(target).is_mutable else _places(target, self.values[node])
+        mutable = private.schema(target).is_mutable
+        out = {} if mutable else _places(target, self.values[node])
         example = map_arg((node.args, node.kwargs), self.values.__getitem__)
-        run = _fastest(target, example, out) if out or private.schema(target).is_mutable else None
+        bindable = not _returns_new(target) if mutable else bool(out)
+        run = _fastest(target, example, out) if bindable else None
         if run is None:
             run = _copied(target, self.values[node])
             out = {}

@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from test_sweep import made_by
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -47,6 +49,17 @@ def test_the_kernels_have_the_oracles_bits_in_the_interpreter() -> None:
         check=False,
     )
     assert done.stdout == "agree\n", done.stderr
+
+
+def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
+    """Interpreted on the CPU, which tests their logic; on a GPU they are the default."""
+    tiny = (
+        *("sweep", "--seeds", "0-2", "--batch-sizes", "16", "--train-size", "40"),
+        *("--test-size", "20", "--epochs", "2", "--drop-last", "false"),
+    )
+    interpreted = os.environ | {"TRITON_INTERPRET": "1"}
+    found = made_by(tmp_path / "triton", *tiny, "--backend", "triton", env=interpreted)
+    assert found == made_by(tmp_path / "numpy", *tiny, "--backend", "numpy")
 
 
 def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], exact: bool) -> str:
