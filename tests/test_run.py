@@ -59,7 +59,7 @@ def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
     assert names == {
         "run.json", "epochs.jsonl", "calibrations.jsonl", "results.jsonl", "verdicts.json",
         "throughput.csv", "accuracy.csv", "determinism.csv", "float64_error.csv",
-        "cost_model.csv", "report.md", "report.html", "plots", "logs", "weights",
+        "cost_model.csv", "phases.csv", "phases.jsonl", "report.md", "report.html", "plots", "logs", "weights",
         "boundary_points.json", "float64.jsonl", "system_samples.jsonl", "golden_inputs.jsonl",
     }  # fmt: skip
     assert (quick_folder / "latest").is_symlink()
@@ -105,7 +105,7 @@ def test_each_turn_begins_with_a_cold_calibration_that_stands_beside_no_epoch(
 
     monkeypatch.setattr(Process, "ask", heard)
     monkeypatch.setattr(runner, "shuffled", seen)
-    monkeypatch.setattr("sys.argv", ["xorbench", *TINY[:4], "--out", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["xorbench", *TINY[:4], "--no-phases", "--out", str(tmp_path)])
     with pytest.raises(SystemExit):
         main()
     begun = next(at for at, act in enumerate(told) if act[1] == "turn") - 1
