@@ -59,7 +59,8 @@ def test_a_run_leaves_the_files_of_the_contract(quick_folder: Path) -> None:
     assert names == {
         "run.json", "epochs.jsonl", "calibrations.jsonl", "results.jsonl", "verdicts.json",
         "throughput.csv", "accuracy.csv", "determinism.csv", "float64_error.csv",
-        "cost_model.csv", "phases.csv", "phases.jsonl", "report.md", "report.html", "plots", "logs", "weights",
+        "cost_model.csv", "phases.csv", "phases.jsonl", "report.md", "report.html", "plots",
+        "logs", "weights",
         "boundary_points.json", "float64.jsonl", "system_samples.jsonl", "golden_inputs.jsonl",
     }  # fmt: skip
     assert (quick_folder / "latest").is_symlink()
