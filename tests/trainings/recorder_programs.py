@@ -604,7 +604,7 @@ def record_replaced() -> None:
     record.unlink()
 
 
-def parallel_threads() -> None:
+def waiting_threads() -> None:
     """The main thread trains, and waits for a second one that trains 3 steps."""
     model, other = net(), net()
     optimizer = sgd(model)
@@ -613,6 +613,67 @@ def parallel_threads() -> None:
     thread.start()
     thread.join()
     steps(model, optimizer, 1)
+
+
+def parallel_threads() -> None:
+    """Two threads take turns, a step each."""
+    turns = [threading.Semaphore(1), threading.Semaphore(0)]
+
+    def train(own: int) -> None:
+        model = net()
+        optimizer = sgd(model)
+        for step in range(3):
+            turns[own].acquire()
+            steps(model, optimizer, 1, step)
+            turns[1 - own].release()
+
+    threads = [threading.Thread(target=train, args=(own,)) for own in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def idle_thread() -> None:
+    """A thread that stays alive calls the model once, as a warm-up; the main thread trains."""
+    model, done, stop = net(), threading.Event(), threading.Event()
+
+    def warm_up() -> None:
+        model(data(0))
+        done.set()
+        stop.wait()
+
+    thread = threading.Thread(target=warm_up)
+    thread.start()
+    done.wait()
+    steps(model, sgd(model))
+    stop.set()
+    thread.join()
+
+
+def outlived() -> None:
+    """A tensor in no module changes after its optimizer is gone."""
+    weight = torch.ones(3, requires_grad=True)
+
+    def train() -> None:
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        weight.square().sum().backward()
+        optimizer.step()
+
+    train()
+    with torch.no_grad():
+        weight.fill_(7.0)
+
+
+def replaced_layer() -> None:
+    """A layer is replaced after the last step, and nothing of it may stay alive."""
+    import weakref
+
+    model = net()
+    steps(model, sgd(model))
+    old = weakref.ref(model[0].weight)
+    model[0] = nn.Linear(3, 4)
+    print("gone" if old() is None else "alive")
 
 
 def hooks_cleared() -> None:

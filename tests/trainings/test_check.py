@@ -293,7 +293,7 @@ def test_a_second_training_at_the_same_time_is_not_dropped_silently(tmp_path: Pa
     """Which of the threads is recorded is chance: exit code 3, with the number of its steps."""
     done = call_in(tmp_path, *written(tmp_path, THREADS, "--json"))
     assert done.returncode == 3, done.stderr
-    assert "optimizer steps ran in another thread" in json.loads(done.stdout)["sentence"]
+    assert "threads of the program train at the same time" in json.loads(done.stdout)["sentence"]
 
 
 def test_the_answer_lists_in_one_line_what_it_did_not_compare(tmp_path: Path) -> None:

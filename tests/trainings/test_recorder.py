@@ -173,7 +173,12 @@ def test_only_programs_write(default: Recorded) -> None:
     """The recorder writes nothing to standard output or error, warnings included."""
     silent = [name for name in default.ended if not name.startswith(("fault", "no_fault"))]
     said = {name for name in silent if default.said(name)}
-    own = {"closes_descriptors", "record_replaced", "handler_raises"}  # they print themselves
+    own = {
+        "closes_descriptors",
+        "record_replaced",
+        "handler_raises",
+        "replaced_layer",
+    }  # they print themselves
     assert said == {"raises", "compiled_step", *own}  # a traceback, and a note of the compiler's
     assert "hook" not in default.said("compiled_step")
 
@@ -589,11 +594,28 @@ def test_a_file_in_place_of_the_record_is_left_alone(default: Recorded) -> None:
     assert default.traces("record_replaced") == []
 
 
-def test_steps_of_another_thread_are_counted(default: Recorded) -> None:
-    """The record has the first thread's three steps, and says that there were three more."""
-    assert len(default.steps("parallel_threads")) == 3
-    assert default.end("parallel_threads").unseen.steps_elsewhere == 3
-    assert default.end("threads").unseen.steps_elsewhere == 0  # one after the other
+def test_threads_that_train_one_after_the_other_make_one_record(default: Recorded) -> None:
+    """The main thread, another that it waits for, and the main thread again: six steps."""
+    assert len(default.steps("waiting_threads")) == 6
+    for name in ("waiting_threads", "threads", "idle_thread"):
+        assert default.end(name).unseen.thread_overlaps == 0
+    assert len(default.steps("idle_thread")) == 2
+
+
+def test_threads_that_train_at_the_same_time_are_noticed(default: Recorded) -> None:
+    """Two threads that take turns: the order of their steps is chance."""
+    assert default.end("parallel_threads").unseen.thread_overlaps > 0
+
+
+def test_a_weight_that_outlives_its_optimizer_is_read_in_the_end(default: Recorded) -> None:
+    """A tensor in no module, which changes after its optimizer is gone."""
+    finals = _finals(default.end("outlived"), "parameter")
+    assert finals["o0.g0.p0"] == _digest(torch.full((3,), 7.0))
+
+
+def test_the_recorder_keeps_no_weight_alive_that_is_replaced(default: Recorded) -> None:
+    """The program replaces a layer after the last step; its old weight is gone."""
+    assert default.said("replaced_layer").strip() == "gone"
 
 
 def test_hooks_that_the_program_clears_are_missed(default: Recorded) -> None:

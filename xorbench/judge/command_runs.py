@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +29,12 @@ from xorbench.judge.run_processes import (
 from xorbench.judge.verdicts import Outcome, counted, some
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, LAST_LINES, Ended
-from xorbench.observe.trace import TraceEnd, TraceFile
+from xorbench.observe.trace import PresenceLine, TraceEnd, TraceFile
 
+JOBS: Final = (
+    "the records of the processes of a pool differ, which take their jobs as they come: whether the"
+    " jobs differ is unknown"
+)
 MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
 LONGER: Final = "give it longer with --timeout"
@@ -58,19 +62,15 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
             observed.trouble = ("inconclusive", f"run {number}: {gap.text}", gap.hint)
             return observed
     missing = {run: ranks for run, found in runs.items() if (ranks := missing_ranks(found))}
-    first = ended[0].number
     for other in ended[1:]:
         killed = (ended[0].how in KILLED, other.how in KILLED)
-        for pair in paired(runs[first], runs[other.number]):
-            process, number = pair.process, other.number
-            if pair.a is not None and pair.b is not None:
-                observed.pairs.append(_pair(pair, number, pair.a, pair.b, killed))
-                continue
-            lacking, having = (first, number) if pair.a is None else (number, first)
-            if process.rank not in missing.get(lacking, []):
-                observed.unpaired.append(
-                    f"run {having} trains in {process}, run {lacking} does not"
-                )
+        numbers = (ended[0].number, other.number)
+        pairs = paired(*(runs[number] for number in numbers))
+        if any(pair.in_pool and _differ(pair) for pair in pairs):
+            observed.trouble = ("inconclusive", JOBS, "check with one process in the pool")
+            return observed
+        for pair in pairs:
+            _observe_pair(observed, pair, numbers, killed, missing)
     _excuse_unpaired(observed, ended)
     if missing and observed.diverged is None and not observed.unpaired:
         observed.trouble = (
@@ -86,6 +86,22 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
             "end the runs with --steps, or give them longer with --timeout",
         )
     return observed
+
+
+def _observe_pair(
+    observed: CheckRuns,
+    pair: ProcessPair,
+    numbers: tuple[int, int],
+    killed: tuple[bool, bool],
+    missing: Mapping[int, Sequence[str]],
+) -> None:
+    """Compare a process of two runs, or note that one of them does not have it."""
+    if pair.a is not None and pair.b is not None:
+        observed.pairs.append(_pair(pair, numbers[1], pair.a, pair.b, killed))
+        return
+    lacking, having = numbers if pair.a is None else numbers[::-1]
+    if pair.process.rank not in missing.get(lacking, []):
+        observed.unpaired.append(f"run {having} trains in {pair.process}, run {lacking} does not")
 
 
 def cut_short(one: Ended) -> str:
@@ -125,17 +141,39 @@ def without_recorder(ended: Sequence[Ended]) -> list[str]:
     commands: dict[str, None] = {}
     for run in ended:
         lines = traces.presence(run.records)
-        programs = {_program(line.argv) for line in lines if line.event == "python"}
+        # the first one is the command itself
+        loaded = [line for line in lines if line.event == "python"][1:]
         for line in lines:
-            if line.event == "started" and not any(name in line.command for name in programs):
-                commands[line.command] = None
+            if line.event == "started":
+                ours = next((one for one in loaded if _is_of(one, line, lines)), None)
+                if ours is None:
+                    commands[line.command] = None
+                else:
+                    loaded.remove(ours)
     return list(commands)
+
+
+def _is_of(loaded: PresenceLine, started: PresenceLine, lines: Sequence[PresenceLine]) -> bool:
+    """Whether an interpreter is that of a command: by its program and its parent.
+
+    The parent may be a shell in between, which has left no line.
+    """
+    known = {line.pid for line in lines}
+    parents = {started.pid} if loaded.parent in known else {loaded.parent}
+    return loaded.parent in parents and _program(loaded.argv) in started.command
 
 
 def _program(argv: Sequence[str]) -> str:
     """The script, module or code that an interpreter runs; the interpreter itself without one."""
     words = [word for word in argv[1:] if not word.startswith("-")] or argv
     return Path(words[0]).name if words else ""
+
+
+def _differ(pair: ProcessPair) -> bool:
+    """Whether the records of a process differ, or one run lacks it."""
+    if pair.a is None or pair.b is None:
+        return True
+    return compare(pair.a.lines(), pair.b.lines()).first is not None
 
 
 def _shorter(first: FirstDifference) -> int:

@@ -12,6 +12,7 @@ from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
 # use in any state, and evaluate or average whenever it likes.
 EXPLAINS: Final = ("generator", "context", "note", "other", "final other")
 DETAIL: Final = ("data", "operator", "output", "gradient", "state", "new state", "new parameter")
+WEIGHTS: Final = ("parameter", "buffer")
 How = Literal["digest", "events", "steps"]
 
 TOLD: Final = {"lr": "learning rate (lr)"}
@@ -207,10 +208,14 @@ def first_of(
     coverage: Coverage,
     names: Mapping[str, str],
 ) -> FirstDifference | None:
-    """The first event of a step that differs; `names` are those of parameters, by identity."""
+    """The first event of a step that differs; `names` are those of parameters, by identity.
+
+    Weights as the step begins come first, by identity: a model that is garbage may be recorded on
+    one side alone.
+    """
     seen: set[str] = set()
     call = optimizer = ""
-    for one, other in zip_longest(_compared(a), _compared(b)):
+    for one, other in zip_longest(*map(_compared, _weights_first(a, b))):
         if one is not None and one.kind == "call":
             call = one.more.name
         if one is not None and one.kind == "hyperparameters":
@@ -234,6 +239,16 @@ def first_of(
             optimizer=optimizer,
         )
     return None
+
+
+def _weights_first(a: list[TraceEvent], b: list[TraceEvent]) -> list[list[TraceEvent]]:
+    """The events of both sides, the weights that both have in front, in one order."""
+    sides = [[e for e in side if e.kind in WEIGHTS] for side in (a, b)]
+    both = _in_both(*sides)
+    if not both[0]:  # not one in common: that is a difference
+        return [a, b]
+    rest = [[e for e in side if e.kind not in WEIGHTS] for side in (a, b)]
+    return [both[0] + rest[0], both[1] + rest[1]]
 
 
 def changed(

@@ -27,6 +27,11 @@ HOOKS_REMOVED = Gap(
     "do not clear PyTorch's global hooks",
 )
 
+THREADS = Gap(
+    "threads of the program train at the same time, so the order of their steps is chance",
+    "check each training in a process of its own",
+)
+
 
 def gap_of(end: TraceEnd | None) -> Gap | None:
     """Why a record does not cover the whole training of its process; None if it does."""
@@ -40,12 +45,8 @@ def gap_of(end: TraceEnd | None) -> Gap | None:
         )
     if end.unseen.hooks_removed:
         return HOOKS_REMOVED
-    if end.unseen.steps_elsewhere:
-        return Gap(
-            f"{counted(end.unseen.steps_elsewhere, 'optimizer step')} ran in another thread at the"
-            " same time and were not recorded",
-            "check each training in a process of its own",
-        )
+    if end.unseen.thread_overlaps:
+        return THREADS
     return None
 
 
@@ -71,7 +72,7 @@ def gap_between(coverage: Coverage, *, ended_by_parent: bool = False) -> Gap | N
 def concurrent(traces: Iterable[TraceFile]) -> Gap | None:
     """The gap of a process whose training was not the only one; which was recorded is chance."""
     ends = [trace.end() for trace in traces]
-    parallel = [end for end in ends if end is not None and end.unseen.steps_elsewhere]
+    parallel = [end for end in ends if end is not None and end.unseen.thread_overlaps]
     return gap_of(parallel[0]) if parallel else None
 
 

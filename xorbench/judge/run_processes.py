@@ -22,7 +22,6 @@ ON_THIS_MACHINE: Final = (
 ROOT_CAUSE: Final = re.compile(
     r"Root Cause \(first observed failure\):.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)", re.DOTALL
 )
-POOL: Final = re.compile(r"\w*Pool[A-Z][a-z]+-\d")  # of multiprocessing.Pool, which sends SIGTERM
 AGENT: Final = re.compile(r"torch/distributed/elastic/\S+\.py:\d+\]")  # the launcher's own log
 DIED: Final = re.compile(AGENT.pattern + r" failed \(exitcode")
 
@@ -56,11 +55,15 @@ class ProcessPair:
     restarted: bool = False
 
     @property
+    def in_pool(self) -> bool:
+        """Whether it is one of a pool, whose processes take jobs as they come."""
+        processes = [trace.head.process for trace in (self.a, self.b) if trace is not None]
+        return any(process is not None and process.pool for process in processes)
+
+    @property
     def ended_by_parent(self) -> bool:
         """Whether another process ends it, so that its record needs no last line."""
-        trace = self.a or self.b
-        process = trace and trace.head.process
-        return self.restarted or bool(POOL.match((process and process.name) or ""))
+        return self.restarted or self.in_pool
 
 
 def paired(a: Sequence[TraceFile], b: Sequence[TraceFile]) -> list[ProcessPair]:

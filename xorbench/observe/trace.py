@@ -36,11 +36,13 @@ LineKind = TypeVar("LineKind", bound=Struct)
 class ProcessInfo(Struct, frozen=True, kw_only=True):
     """The process that was recorded: its arguments, and which of several it is.
 
-    `name` is that of a process which `multiprocessing` has started.
+    `name` is that of a process which `multiprocessing` has started; one of a `pool` takes jobs as
+    they come.
     """
 
     argv: list[str]
     name: str | None = None
+    pool: bool = False
     rank: str | None
     world_size: int | None = None
     restart: str | None
@@ -143,14 +145,14 @@ class Unseen(Struct, frozen=True, kw_only=True):
     """Events of a program that its record does not have.
 
     Attributes:
-        steps_elsewhere: steps of optimizers in other threads than the recorded one.
+        thread_overlaps: how often threads that train at the same time were seen to overlap.
         hooks_removed: whether the program removed the recorder's hooks.
         evaluations: calls of models in evaluation mode after the last step.
         models: classes of models that were called or averaged, and not trained.
         tensors: tensors with a gradient that are in no module and no optimizer.
     """
 
-    steps_elsewhere: int = 0
+    thread_overlaps: int = 0
     hooks_removed: bool = False
     evaluations: int = 0
     models: list[str] = []
@@ -182,6 +184,7 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
 
     pid: int
     event: str
+    parent: int = 0
     argv: list[str] = []
     path: str = ""
     version: str = ""

@@ -36,7 +36,8 @@ def enter() -> None:
     presence = Presence(folder)
     atexit.register(presence.exit)  # the first to be registered, so the last to be called
     words = getattr(sys, "orig_argv", None) or getattr(sys, "argv", [])
-    presence.tell("python", argv=[encodable(word) for word in masked_words(words)])
+    shown = [encodable(word) for word in masked_words(words)]
+    presence.tell("python", argv=shown, parent=os.getppid())
     sys.addaudithook(started(presence))
     options = read()
     root = options.root

@@ -16,6 +16,7 @@ from .masking import encodable, masked_words
 from .options import Options
 
 SCHEMA_VERSION = 3
+POOLS = ("multiprocessing.pool", "concurrent.futures.process")
 ABOVE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/=,:;'\"]+/)*(?=[^\s/])")  # the folders above a file
 # What may move bits or speed, and names nobody.
 ENVIRONMENT = (
@@ -52,6 +53,7 @@ def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
         "process": {
             "argv": [encodable(_relative(word, options.root)) for word in _words()],
             "name": _name(),
+            "pool": _in_pool(),
             "rank": rank,
             "world_size": world_size,
             "restart": os.environ.get("TORCHELASTIC_RESTART_COUNT"),
@@ -106,6 +108,13 @@ def _name() -> str | None:
     processes: Any = sys.modules.get("multiprocessing.process")
     name = getattr(processes and processes.current_process(), "name", None)
     return None if name == "MainProcess" else name
+
+
+def _in_pool() -> bool:
+    """Whether this process is one of a pool, which take jobs as they come."""
+    processes: Any = sys.modules.get("multiprocessing.process")
+    target = getattr(processes and processes.current_process(), "_target", None)
+    return getattr(target, "__module__", "") in POOLS
 
 
 def _relative(word: str, root: str) -> str:

@@ -95,7 +95,7 @@ def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
     def before(optimizer: Any, args: Any, kwargs: Any) -> None:
         if is_compiling():
             return
-        if listener.listens():
+        if listener.takes_over():
             closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
             listener.shielded(listener.before_step, optimizer, closure is not None)
             detail.watch()
@@ -183,7 +183,8 @@ def _seen(listener: Listener, module: Any, call: Callable[..., Any]) -> Callable
 
 
 def _enter(listener: Listener, module: Any, args: Any) -> None:
-    if listener.listens():
+    trains = module.training and torch.is_grad_enabled()
+    if listener.takes_over() if trains else listener.listens():
         calls = listener.calls
         calls.append(id(module))
         if len(calls) == 1:
@@ -211,7 +212,7 @@ def _listen_to_backward(listener: Listener) -> None:
 
     @functools.wraps(original)
     def backward(*args: Any, **kwargs: Any) -> Any:
-        if not is_compiling() and listener.listens():
+        if not is_compiling() and listener.takes_over():
             listener.shielded(listener.backward, args[0] if args else kwargs.get("tensors"))
             listener.detail.watch()
         return original(*args, **kwargs)

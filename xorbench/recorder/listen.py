@@ -67,7 +67,8 @@ class Listener:
         self.weights = RecordedWeights(self._weights_died)
         self._finals: dict[tuple[str, str], Pending] = {}
         self._closed = False
-        self._steps_elsewhere = 0
+        self._owners: set[int | None] = set()  # threads that others have taken over from
+        self._overlaps = 0
         self._evaluations = 0
         self._leaves = WeakIdKeyDictionary()  # with a gradient, and in no module or optimizer
         self._free_leaves = 0  # how many there have been
@@ -100,10 +101,25 @@ class Listener:
             return False
         return self.thread in (None, threading.get_ident()) or self.thread not in _threads()
 
+    def takes_over(self) -> bool:
+        """The same for the beginning of a call, a backward pass or a step of an optimizer.
+
+        A thread takes over from another one that is in none of these. Where the other comes back
+        while this one lives, the two train at the same time, and their order is chance.
+        """
+        me = threading.get_ident()
+        if not self.listens():
+            if self.busy is not None or self.pid != os.getpid() or self._closed or self.calls:
+                return False
+            self._overlaps += me in self._owners
+            self._owners.add(self.thread)
+            self.thread = me
+        return True
+
     def passed_over(self) -> None:
         """An optimizer has stepped unheard: in a thread beside the one that is recorded."""
         if self.pid == os.getpid() and self.busy != threading.get_ident():
-            self._steps_elsewhere += 1
+            self._overlaps += 1
 
     def shielded(self, work: Callable[..., None], *arguments: Any) -> None:
         """Do the recorder's own work: unseen by modes and autograd, and without an exception."""
@@ -270,7 +286,7 @@ class Listener:
     def _unseen(self, *, intact: bool) -> dict[str, dict[str, Any]]:
         """What happened in the program and is in no event of the record."""
         unseen = {
-            "steps_elsewhere": self._steps_elsewhere,
+            "thread_overlaps": self._overlaps,
             "hooks_removed": not intact,
             "evaluations": self._evaluations,
             "models": self.weights.names_of_untrained(),

@@ -43,7 +43,7 @@ LAST = {
         "begin bos blank boundary by class cls end eos first image instance initializer last mask"
         " max min n new next num pad padding per placeholder prompt query register sep single sos"
         " space special start stop sub system text think trigger unk unknown video visual word"
-        " audio"
+        " audio assistant clip eot subword"
     ),
     "auth": _words(""),
     "oauth": _words(""),

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import Parameter, is_lazy
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -23,6 +23,8 @@ MOST_UNTRAINED = 10  # classes of models that are called and not trained, and ar
 
 Weight = tuple[str, str, Tensor]  # kind, identity, and the parameter or buffer itself
 State = tuple[list[dict[str, Any]], Any]  # an optimizer's parameter groups, and its state
+Members = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+SURVIVORS_BYTES = 1 << 26  # of tensors that may outlive their module and optimizer, and are kept
 
 
 class Watched:
@@ -33,7 +35,8 @@ class Watched:
 
     Attributes:
         number: the number of an optimizer among those that take part; None before it does.
-        parts: parameters and buffers of a module, as of that step.
+        members: the tables in which a module has its parameters, buffers and modules; whoever
+            replaces one of them replaces it there, so none is kept alive.
         state: parameter groups and state of an optimizer.
     """
 
@@ -41,7 +44,7 @@ class Watched:
         self.ref = weakref.ref(thing, lambda _: died(self))
         self.step = step
         self.number: int | None = None
-        self.parts: list[Weight] = []
+        self.members: Members | None = None
         self.state: State | None = None
 
 
@@ -72,6 +75,7 @@ class RecordedWeights:
         self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
         self._optimizers: list[Watched] = []
         self._numbered = 0
+        self._survivors: dict[tuple[str, str], Tensor] = {}
         self._names = WeakIdKeyDictionary()
         self._told: set[str] = set()
         self._named: dict[str, weakref.ref[Tensor]] = {}
@@ -91,7 +95,9 @@ class RecordedWeights:
             if watched.ref() is module:
                 watched.step = step
                 return False
-        self._modules.append(self._watched(module, step))
+        watched = self._watched(module, step)
+        watched.members = (module._parameters, module._buffers, module._modules)
+        self._modules.append(watched)
         return True
 
     def name(self, module: nn.Module) -> None:
@@ -171,7 +177,8 @@ class RecordedWeights:
 
     def finals(self) -> list[Weight]:
         """Every weight that is alive, however long ago it took part, and the optimizers' states."""
-        found = self._as_trained(self._taking_part(None))
+        survivors = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
+        found = survivors + self._as_trained(self._taking_part(None))
         for watched in self._optimizers:
             if watched.ref() is not None and watched.state is not None:
                 found += states_of(*watched.state, self._number_of(watched))
@@ -192,13 +199,25 @@ class RecordedWeights:
                 groups, state = watched.state
                 found += (("parameter", *one) for one in parameters_in(groups, index))
                 found += states_of(groups, state, index)
-            elif watched.parts:
+            elif watched.members is not None:
                 index = self._modules.index(watched)
-                found += self._as_trained(self._parts_of_dead(watched, index))
-            watched.parts, watched.state = [], None
+                parts = _parts_in(*watched.members)
+                found += self._as_trained(self._parts_of_dead(parts, index))
+            watched.members, watched.state = None, None
+        self._outlive(found)
         return found
 
-    def _parts_of_dead(self, watched: Watched, index: int) -> Iterator[Weight]:
+    def _outlive(self, weights: list[Weight]) -> None:
+        """Keep the memory of some tensors: the program may have them elsewhere, and change them."""
+        for kind, name, tensor in weights:
+            if kind != "state" and type(tensor) in (Tensor, Parameter) and not is_lazy(tensor):
+                self._survivors[(kind, name)] = tensor.detach()
+        size = sum(one.numel() * one.element_size() for one in self._survivors.values())
+        while size > SURVIVORS_BYTES:
+            oldest = self._survivors.pop(next(iter(self._survivors)))
+            size -= oldest.numel() * oldest.element_size()
+
+    def _parts_of_dead(self, parts: list[Weight], index: int) -> Iterator[Weight]:
         """The parameters and buffers of a module that no optimizer still has."""
         optimizers = [one.ref() for one in self._optimizers]
         owned = {
@@ -207,7 +226,7 @@ class RecordedWeights:
             if optimizer is not None
             for _, tensor in parameters_of(optimizer, 0)
         }
-        for kind, name, tensor in watched.parts:
+        for kind, name, tensor in parts:
             if id(tensor) not in owned:
                 identity = f"m{index}.{bare(name)}"
                 self._tell(identity, tensor)
@@ -228,7 +247,8 @@ class RecordedWeights:
         """
         since = -math.inf if step is None else step - RECENT
         own = list(self._trained_since(since))
-        owned = {id(tensor) for _, parts in own for _, _, tensor in parts}
+        every = (tensor for _, parts in own for _, _, tensor in parts)
+        owned = {id(tensor): place for place, tensor in enumerate(every)}
         seen: set[int] = set()
         for watched, optimizer in reversed(self._in_use(since, owned)):
             recent = watched.step > since
@@ -251,26 +271,31 @@ class RecordedWeights:
                         self._tell(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
 
-    def _in_use(self, since: float, owned: set[int]) -> list[tuple[Watched, Optimizer]]:
-        """Each optimizer that has stepped after a step, or has one of these parameters."""
+    def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Watched, Optimizer]]:
+        """Each optimizer that has stepped after a step, or has one of these parameters.
+
+        `owned` has the place of each parameter, which decides the numbers of new optimizers:
+        threads may make theirs in any order.
+        """
         found = []
         for watched in self._optimizers:
             optimizer = watched.ref()
-            if optimizer is None:
-                continue
-            every = parameters_of(optimizer, 0)
-            if watched.step > since or any(id(tensor) in owned for _, tensor in every):
-                self._number_of(watched)
-                found.append((watched, optimizer))
-        return found
+            if optimizer is not None:
+                places = (owned.get(id(tensor)) for _, tensor in parameters_of(optimizer, 0))
+                place = next((one for one in places if one is not None), None)
+                if place is not None or watched.step > since:
+                    found.append((len(owned) if place is None else place, watched, optimizer))
+        for _, watched, _ in sorted(found, key=lambda one: one[0]):
+            self._number_of(watched)
+        by_number = sorted(found, key=lambda one: self._number_of(one[1]))
+        return [(watched, optimizer) for _, watched, optimizer in by_number]
 
     def _trained_since(self, since: float) -> Iterator[tuple[int, list[Weight]]]:
         """The number and the parts of each module that is alive and was trained after a step."""
         for index, watched in enumerate(self._modules):
             module = watched.ref() if watched.step > since else None
             if module is not None:
-                watched.parts = _parts(module)
-                yield index, watched.parts
+                yield index, _parts(module)
 
     def name_again(self) -> None:
         """Record the names of parameters and buffers once more, with the next step."""
@@ -294,9 +319,17 @@ class RecordedWeights:
 
 def _parts(module: nn.Module) -> list[Weight]:
     """The parameters and then the buffers of a module, with their names."""
+    return _parts_in(module._parameters, module._buffers, module._modules)
+
+
+def _parts_in(parameters: Any, buffers: Any, modules: Any) -> list[Weight]:
+    """The same of a module's tables."""
     found: dict[str, dict[int, Weight]] = {"parameter": {}, "buffer": {}}
-    for prefix, part in module.named_modules():  # one walk for both
-        for kind, members in (("parameter", part._parameters), ("buffer", part._buffers)):
+    seen: set[nn.Module] = set()
+    walks = [part.named_modules(seen, name) for name, part in modules.items() if part is not None]
+    tables = [(prefix, part._parameters, part._buffers) for walk in walks for prefix, part in walk]
+    for prefix, own, kept in (("", parameters, buffers), *tables):
+        for kind, members in (("parameter", own), ("buffer", kept)):
             for name, tensor in members.items():
                 if tensor is not None:
                     whole = f"{prefix}.{name}" if prefix else name
