@@ -455,9 +455,9 @@ VARYING: Final = (
         varies=True,
     ),
     Ingredient(
-        "a model that varies and is never trained",
+        "a teacher that varies and is trained a little",
         "start",
-        "models['teacher'] = net()\nmodels['teacher'][0].weight.data.add_(noise())",
+        "add('teacher')\nmodels['teacher'][0].weight.data.add_(noise())\ntrain('teacher', 0)",
         varies=True,
         share=2,
     ),

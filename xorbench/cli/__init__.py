@@ -15,7 +15,7 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
-from xorbench.commands.interrupt import handle_signals
+from xorbench.commands.interrupt import handle_signals, ignore_signals
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
 
 # Each command, and the module of this package that holds it under that module's own name.
@@ -124,6 +124,8 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say("xorbench: interrupted", err=True)
         code = INTERRUPTED
+    if code == INTERRUPTED:
+        ignore_signals()  # a closing terminal sends several, and one would change the exit code
     sys.exit(code if isinstance(code, int) else 0)
 
 

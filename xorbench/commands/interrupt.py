@@ -60,6 +60,12 @@ def handle_signals() -> dict[signal.Signals, Any]:
     return free
 
 
+def ignore_signals() -> None:
+    """Ignore SIGTERM and SIGHUP while the program ends; Python would restore their defaults."""
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _is_free(number: signal.Signals, handler: object) -> bool:
     """Whether the caller has left what is done with this signal to the program."""
     if number.name == "SIGHUP" and handler is signal.SIG_IGN:

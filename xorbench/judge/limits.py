@@ -88,7 +88,7 @@ def not_compared(
     tensors = max((one.tensors for one in unseen), default=0)
     models = dict.fromkeys(name for one in unseen for name in one.models)
     lists = (
-        ("weights of models that are called or averaged, not trained", models),
+        ("weights of models that are not trained", models),
         ("saved files", files),
         ("processes without the recorder", commands),
     )

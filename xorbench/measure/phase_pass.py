@@ -30,17 +30,26 @@ def unmeasured(run: Run) -> set[tuple[str, str]]:
     return trained - {(line.case, slot_of(line.process)) for line in run.phases}
 
 
+def _key(one: ActiveTraining) -> tuple[str, str]:
+    return one.case.id, one.slot.name
+
+
 class PhasePass:
     """The trained cases of a run whose phases are to be timed."""
 
     def __init__(self, state: RunState, opening: Opening) -> None:
         self._state, self._opening = state, opening
         self.left: list[ActiveTraining] = []
+        self._timed: set[tuple[str, str]] = set()
 
     def add(self, one: ActiveTraining) -> None:
-        """A training has finished."""
-        if self._state.info.phases and not inseparable(one.case):
+        """A training has finished, whose phases no earlier part of the run has timed."""
+        if self._state.info.phases and not inseparable(one.case) and _key(one) not in self._timed:
             self.left.append(one)
+
+    def restore(self, run: Run) -> None:
+        """Learn which passes an earlier part of the run has recorded."""
+        self._timed = {(line.case, slot_of(line.process)) for line in run.phases}
 
     def to_do(self) -> int:
         """Epochs that the pass over the finished trainings still takes."""

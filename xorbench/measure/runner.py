@@ -137,6 +137,7 @@ class Runner:
 
     def _restore_phases(self, run: Run) -> None:
         """Take up the pass where it was stopped."""
+        self._phases.restore(run)
         left, cases = unmeasured(run), {case.id: case for case in run.info.cases}
         for slot in self._state.slots:
             for case in (case for case, name in sorted(left) if name == slot.name):

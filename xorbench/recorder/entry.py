@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib.util
 import json
@@ -34,7 +33,6 @@ def enter() -> None:
     """Tell that this interpreter runs, and install the recorder once torch is imported."""
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
-    atexit.register(presence.exit)  # the first to be registered, so the last to be called
     words = getattr(sys, "orig_argv", None) or getattr(sys, "argv", [])
     shown = [encodable(word) for word in masked_words(words)]
     presence.tell("python", argv=shown, parent=os.getppid())
@@ -91,14 +89,8 @@ class Presence:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.hooks: list[Callable[[str, Any], None]] = []
-        self.at_exit: list[Callable[[], None]] = []
         self._told: set[str] = set()
         self._listed: dict[str, int] = {}
-
-    def exit(self) -> None:
-        """The process ends."""
-        for work in self.at_exit:
-            work()
 
     def failed(self, error: Exception) -> None:
         """Append the line of an error of the recorder."""

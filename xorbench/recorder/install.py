@@ -7,6 +7,7 @@ break its graph. Either can change the bits of the training.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import re
@@ -51,12 +52,12 @@ def install(presence: Presence) -> Listener:
         _listen_to_backward(listener)
         _listen_to_averages(listener)
     _tell_of_saving(presence)
-    _finish_at_exit(presence, listener, hooks)
+    _finish_at_exit(listener, hooks)
     presence.tell("torch", version=torch.__version__)
     return listener
 
 
-def _finish_at_exit(presence: Presence, listener: Listener, hooks: list[RemovableHandle]) -> None:
+def _finish_at_exit(listener: Listener, hooks: list[RemovableHandle]) -> None:
     """Close the record when the process ends, as Python's own or as one of `multiprocessing`."""
 
     def intact() -> bool:
@@ -69,7 +70,7 @@ def _finish_at_exit(presence: Presence, listener: Listener, hooks: list[Removabl
         # a forked child of it ends by os._exit, which calls nothing that atexit has
         util.Finalize(None, finish, exitpriority=LAST_FINALIZER)
 
-    presence.at_exit.append(finish)
+    atexit.register(finish)  # after the program's own, before PyTorch's, which ends its devices
     os.register_at_fork(after_in_child=listener.reset)
     util.register_after_fork(listener, finish_child)
     if parent_process() is not None:

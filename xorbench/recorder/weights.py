@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import weakref
 from collections import deque
@@ -14,7 +16,7 @@ from torch.nn.parameter import Parameter, is_lazy
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .identity import bare, parameters_in, parameters_of
+from .identity import bare, class_name, parameters_in, parameters_of
 from .walk import values
 
 RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
@@ -144,11 +146,19 @@ class RecordedWeights:
             return
         self._called[module] = True
         parameter = next(module.parameters(), None)
-        if parameter is not None and parameter not in self._names:
+        if parameter is not None and not self.is_known(parameter):
             self._untrained.append(Untrained(name, parameter))
 
     def names_of_untrained(self) -> list[str]:
-        """The classes of the models that were called and have no weight that is recorded."""
+        """The classes of the models that are alive or were called, and are not recorded."""
+        modules = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
+        parts = {
+            id(part) for module in modules for part in vars(module).get("_modules", {}).values()
+        }
+        for module in modules:
+            if id(module) not in parts:
+                with contextlib.suppress(Exception):  # one that is being taken apart
+                    self.untrained(module, class_name(module))
         return list(dict.fromkeys(model.name for model in self._untrained))
 
     def is_known(self, tensor: Tensor) -> bool:
