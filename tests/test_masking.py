@@ -24,7 +24,8 @@ SECRET_WORDS = [
     "--token S3CRET", "--hf-token=S3CRET", "--use-auth-token S3CRET", "--access-token=S3CRET",
     "--password S3CRET", "--db-pass S3CRET", "--passwd=S3CRET", "--db.password=S3CRET",
     "--secret S3CRET", "--client-secret=S3CRET", "--credential S3CRET", "--auth bob:S3CRET",
-    "--key S3CRET", "--private-key=S3CRET", "-password S3CRET",
+    "--key S3CRET", "--private-key=S3CRET", "-password S3CRET", "--login bob:S3CRET",
+    "-u bob:S3CRET", "--user=bob:S3CRET",
     "API_KEY=S3CRET", "HF_TOKEN=S3CRET", "PGPASSWORD=S3CRET", "AWS_SECRET_ACCESS_KEY=S3CRET",
     "AWS_ACCESS_KEY_ID=S3CRET", "GITHUB_PAT=S3CRET", "apiKey=S3CRET", "SECRET_KEY_BASE=S3CRET",
     "-e WANDB_API_KEY=S3CRET", "-eNPM_TOKEN=S3CRET", "--env=API_TOKEN=S3CRET",
@@ -46,6 +47,8 @@ VISIBLE = [
     "--passes 3", "--compass x", "--secretary x", "--tiktoken cl100k", "MAX_TOKENS=5", "PWD=folder",
     "TOKENIZERS_PARALLELISM=false", "--name sk-learn-contrib-0.3", "hf_transfer_enabled",
     "http://host:8080/a@b", "git@github.com:a/b", "ssh://git@github.com/a", "task-sk-abc",
+    "-u 1000:1000", "-u train.py", "--user bob", "--task-key cola", "--train-key image",
+    "--eval-key x", "--score-key s", "--attention-key k", "--eot-token end", "--clip-token 77",
     "--patience 3", "--lr 0.1", "--api-key=$API_KEY",
 ]  # fmt: skip
 

@@ -38,6 +38,7 @@ LAST = {
         " id image index input join json key kv label loss map metric model monitor n num obs"
         " order output params partition per primary prng prompt public query random reward rng"
         " row shard size sort split state step target text to value video vocab"
+        " attention eval img mem q score seq slot task train txt"
     ),
     "token": _words(
         "begin bos blank boundary by class cls end eos first image instance initializer last mask"
@@ -76,6 +77,8 @@ SWITCHES = _words(
     "allow ask check disable enable has hide ignore is max min n no num require show skip total"
     " verify with without"
 )
+# A name and a password follow these: -u bob:secret, but not the numbers of a user and a group.
+LOGINS = _words("-u --user --login --userpass")
 PLAIN = frozenset(("", "true", "false", "none", "null", "yes", "no", "on", "off", "auto"))
 # Words of a sentence behind the name of an option, which are no value.
 SENTENCE = _words(
@@ -88,6 +91,7 @@ QUERY = _words("sig signature x-amz-signature x-amz-credential x-goog-signature"
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _NAME = r"[A-Za-z_][\w.-]{0,80}"
 _OPTION_WORD = re.compile(rf"--?({_NAME})")
+_LOGIN_WORD = re.compile(r"([^\s:/@=-][^\s:/@=]*:)(?!\d+$|MASKED)([^\s/\\:].*)")
 _PAIR_WORD = re.compile(rf"((?:-[A-Za-z]|-{{1,2}}|\+{{1,2}})?({_NAME})=)(.*)", re.DOTALL)
 # What stands before a value in a text.
 _OPTION = re.compile(rf"(?<![\w.-])--?(?P<name>{_NAME})\s+(?!-)")
@@ -107,6 +111,10 @@ _HEADER = re.compile(
 _LOGIN = re.compile(
     r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/:@\"'`<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'`<>]*@"
     r"|(\b(?:https?|ftps?|git\+https?)://)[^\s/:@\"'`<>]+@"
+)
+_LOGIN_OPTION = re.compile(
+    r"((?<![\w-])(?:-u|--user|--login|--userpass)[ =][^\s:/@=-][^\s:/@=]*:)"
+    r"(?!\d+(?!\S)|MASKED)([^\s\"'/\\:]\S*)"
 )
 _SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(?:"
@@ -172,8 +180,14 @@ def secret_values(words: Sequence[str], variables: Mapping[str, str]) -> list[st
 def _split(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Each word as it is shown, and the secrets in it."""
     expected = False  # whether the word before is an option whose value is secret
+    before = ""
     for word in words:
         option = _OPTION_WORD.fullmatch(word)
+        login = _LOGIN_WORD.fullmatch(word) if before in LOGINS else None
+        before = word
+        if login is not None:
+            yield login.group(1) + MASK, [login.group(2)]
+            continue
         if expected and option is None and not _is_plain(word):
             expected = False
             yield MASK, [word]
@@ -212,6 +226,7 @@ def masked(text: str, values: list[str] | None = None) -> str:
 
     text = _PRIVATE_KEY.sub(whole, text)
     text = _LOGIN.sub(address, text)
+    text = _LOGIN_OPTION.sub(behind, text)
     text = _HEADER.sub(behind, text)
     text = _BEARER.sub(behind, text)
     text = _WEBHOOK.sub(behind, text)
