@@ -294,11 +294,11 @@ def test_a_dry_run_states_the_time_of_the_pass(inside: Xorbench) -> None:
 
 
 def test_the_reference_runs_are_read() -> None:
-    """Runs that were recorded before there was a pass, with the ids of their cases."""
+    """One that was recorded before there was a pass, and one with it, with their cases' ids."""
     root = Path(__file__).parents[1] / "results" / "reference"
-    for name in ("epyc-2core-cpu", "epyc-2core-cpu-engines"):
+    for name, timed in (("epyc-2core-cpu", 38), ("epyc-2core-cpu-engines", 0)):
         run = loading.load(root / name)
-        assert (run.phases, run.info.phases) == ([], False)
+        assert (len(run.phases), run.info.phases) == (timed, timed > 0)
         ids = [case["id"] for case in json.loads((root / name / "run.json").read_text())["cases"]]
         assert [case.id for case in run.info.cases] == ids
         assert run.info.recipe.sha256() == run.info.recipe_sha256
