@@ -102,7 +102,12 @@ def cli() -> None:
 def program() -> NoReturn:
     """Run the command line in a process of its own, which handles signals until it ends."""
     handle_signals()
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            ignore_signals()  # a closing terminal sends several, and one changes the exit code
+        raise
 
 
 def main() -> NoReturn:
@@ -124,8 +129,6 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say("xorbench: interrupted", err=True)
         code = INTERRUPTED
-    if code == INTERRUPTED:
-        ignore_signals()  # a closing terminal sends several, and one would change the exit code
     sys.exit(code if isinstance(code, int) else 0)
 
 
