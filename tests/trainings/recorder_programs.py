@@ -588,7 +588,10 @@ def closes_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))  # a write of the record fails
     steps(model, optimizer, 20, 6)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    print(json.dumps([Path(f"own{s}-{n}.bin").stat().st_size for s in (2, 4) for n in range(8)]))
+    print(
+        json.dumps([Path(f"own{s}-{n}.bin").stat().st_size for s in (2, 4) for n in range(8)]),
+        flush=True,
+    )
 
 
 def record_replaced() -> None:
@@ -600,7 +603,7 @@ def record_replaced() -> None:
     Path("mine.bin").write_bytes(b"x" * 100)
     Path("mine.bin").rename(record)
     steps(model, optimizer, 2, 1)
-    print(record.stat().st_size)
+    print(record.stat().st_size, flush=True)
     record.unlink()
 
 
@@ -673,7 +676,7 @@ def replaced_layer() -> None:
     steps(model, sgd(model))
     old = weakref.ref(model[0].weight)
     model[0] = nn.Linear(3, 4)
-    print("gone" if old() is None else "alive")
+    print("gone" if old() is None else "alive", flush=True)
 
 
 def hooks_cleared() -> None:
@@ -756,7 +759,7 @@ def handler_raises() -> None:
     try:
         steps(model, optimizer, 1, 1)
     except TimeoutError:
-        print("caught")
+        print("caught", flush=True)
     listen.Listener.begin = began
 
 
