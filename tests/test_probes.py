@@ -16,7 +16,7 @@ from xorbench.plan.probes import PROBES
 from xorbench.probes import burn, consistency, conv, exact, matmul
 from xorbench.probes.burn import NAMED, DeviceBurnIn, ProductUnit
 from xorbench.probes.check import cases_of, check, golden, right_digests
-from xorbench.probes.exact import SHOWN, ExactCase, WrongElement, compare, exact_settings
+from xorbench.probes.exact import SHOWN, ExactCase, WrongElement, difference, exact_settings
 from xorbench.probes.integers import entries, largest_entry, scattered
 from xorbench.probes.memory import MemoryRegion, compiled
 from xorbench.probes.product import Products
@@ -245,7 +245,7 @@ def test_a_case_whose_shape_is_wrong_says_so() -> None:
     """It is no list of elements."""
     case = TORCH["matmul"][0]
     cut = ExactCase(case.name, case.dtype, case.make, case.right, lambda *_: torch.zeros(3))
-    assert compare(cut, CPU, "x").wrong == "shape [3] in place of [31, 7]"
+    assert difference(cut, CPU, "x") == "shape [3] in place of [31, 7]"
 
 
 def test_a_wrong_element_names_its_bits() -> None:
@@ -296,7 +296,7 @@ def test_where_every_word_is_wrong_few_are_named_and_all_are_counted(region: Mem
     found = list(region.march())
     assert sum(one.wrongs for one in found) >= region.words.numel() - 1
     assert max(len(one.first) for one in found) == SHOWN
-    assert f"{found[0].wrongs} words, element" in found[0].said
+    assert f"{found[0].wrongs} words, element" in str(found[0])
 
 
 def test_two_addresses_that_are_one_are_found(region: MemoryRegion) -> None:

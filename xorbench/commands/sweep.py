@@ -1,7 +1,7 @@
 """`sweep`: train many seeds by the universal training, count them, write the report."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -68,7 +68,7 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
     require_few_enough(request.trainings)
     started, size_bytes = now(), request.trainings * BYTES_PER_SEED
     store = create(request.root, request.name, size_bytes, anonymous=request.anonymous)
-    try:
+    with closing(store):
         sweeper = Sweeper(
             starter(store.log_path, request.timeout_s, "sweep_ops"),
             backend=request.backend,
@@ -76,22 +76,20 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
             threads=request.threads,
             recipes=[universal(request.recipe, b, request.drop_last) for b in request.batch_sizes],
         )
-        with terminable(), opened(sweeper, progress):
+
+        def begin() -> SweepInfo:
             info = _info(request, store, sweeper, started)
             store.write_json("run.json", info)
             folders.point_latest(request.root, store.folder)
-            work = partial(_train, sweeper, info, store, progress)
-            interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
-        return conclude(store, interrupted=interrupted)
-    finally:
-        store.close()
+            return info
+
+        return _finished(sweeper, store, progress, begin)
 
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
-    """Train what a sweep that was stopped has left; it ends as if it had not been."""
+    """Train the rest of a sweep that was stopped; it ends as if it had not been."""
     folder = folders.find(root, text, "--resume", "sweep")
-    store = reopen_sweep(folder)
-    try:
+    with closing(reopen_sweep(folder)) as store:
         info = loading.read_sweep(folder)
         if info.finished and _evidence(folder, info).complete:
             return conclude(store)
@@ -104,12 +102,18 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
             recipes=[info.plan.universal(batch_size) for batch_size in info.plan.batch_sizes],
             before=info.processes,
         )
-        with terminable(), opened(sweeper, progress):
-            work = partial(_train, sweeper, info, store, progress)
-            interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
-        return conclude(store, interrupted=interrupted)
-    finally:
-        store.close()
+        return _finished(sweeper, store, progress, lambda: info)
+
+
+def _finished(
+    sweeper: Sweeper, store: RunStore, progress: Bar | Lines, begin: Callable[[], SweepInfo]
+) -> RunOutcome:
+    """Open the process, train all chunks that are left, and report."""
+    with terminable(), opened(sweeper, progress):
+        info = begin()
+        work = partial(_train, sweeper, info, store, progress)
+        interrupted = until_interrupted(work, progress, f"sweep --resume {info.id}")
+    return conclude(store, interrupted=interrupted)
 
 
 def conclude(store: RunStore, *, interrupted: bool = False) -> RunOutcome:

@@ -16,20 +16,6 @@ QUARTILES: Final = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 
 
 @dataclass(eq=False, slots=True)
-class _Head:
-    """The combined digest of the first seeds alone."""
-
-    seeds: int = 0
-    all_right: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
-
-    def add(self, sha256: str, *, right: bool) -> None:
-        self.seeds += 1
-        self.all_right += right
-        self.digest.update(bytes.fromhex(sha256))
-
-
-@dataclass(eq=False, slots=True)
 class Tally:
     """The seeds of one batch size so far, counted chunk by chunk; no seed is kept but by count.
 
@@ -41,6 +27,7 @@ class Tally:
         rates: trained epochs and the seconds they took, chunk by chunk.
         first_right: the least seed that ended all right.
         worst: score and seed of the one that ended furthest from it.
+        first: of the seeds with a golden combined answer: how many, and how many ended all right.
         checked: digest and score of the seeds whose golden answers are known.
     """
 
@@ -57,8 +44,9 @@ class Tally:
     first_right: int | None = None
     worst: tuple[int, int] | None = None
     checked: dict[int, tuple[str, int]] = field(default_factory=dict)
+    first: tuple[int, int] = (0, 0)
     _digest: Any = field(default_factory=hashlib.sha256)
-    _head: _Head = field(default_factory=_Head)
+    _first_digest: Any = field(default_factory=hashlib.sha256)
 
     def add(self, chunk: Chunk) -> None:
         """Count a chunk; chunks come in the order of their seeds."""
@@ -70,10 +58,10 @@ class Tally:
         self.later_lost += sum(lapses > 0 for lapses in chunk.lapses)
         self.rates.append((chunk.count * self.epochs, chunk.chunk_s))
         self._digest.update(bytes.fromhex("".join(chunk.sha256s)))
-        self._look_at(chunk)
+        self._add_seeds(chunk)
 
-    def _look_at(self, chunk: Chunk) -> None:
-        """Keep of single seeds what is asked for by name."""
+    def _add_seeds(self, chunk: Chunk) -> None:
+        """Keep the seeds that are named: with a golden answer, first right, furthest from it."""
         wanted = {answer.seed for answer in self.known.answers}
         combined = self.known.combined
         for offset, (sha256, score) in enumerate(zip(chunk.sha256s, chunk.scores, strict=True)):
@@ -85,7 +73,8 @@ class Tally:
             if seed in wanted:
                 self.checked[seed] = (sha256, score)
             if combined is not None and seed < combined.seeds:
-                self._head.add(sha256, right=right)
+                self.first = (self.first[0] + 1, self.first[1] + right)
+                self._first_digest.update(bytes.fromhex(sha256))
 
     @property
     def all_right(self) -> int:
@@ -113,9 +102,9 @@ class Tally:
         return str(self._digest.hexdigest())
 
     @property
-    def head(self) -> tuple[int, str, int]:
-        """Of the seeds with a golden combined answer: how many, their digest, how many right."""
-        return self._head.seeds, self._head.digest.hexdigest(), self._head.all_right
+    def first_sha256(self) -> str:
+        """One digest for the seeds with a golden combined answer."""
+        return str(self._first_digest.hexdigest())
 
     def quartiles(self) -> list[int | None]:
         """Of all seeds' first epochs; one that never got there comes after every other."""
@@ -139,7 +128,7 @@ class SweepEvidence:
 def count(info: SweepInfo, chunks: Iterable[Chunk], examples: Sequence[Example]) -> SweepEvidence:
     """Count every chunk, holding one of them at a time."""
     recipe = info.plan.recipe
-    known = {one.batch_size: one for one in info.known}
+    known = {answers.batch_size: answers for answers in info.known}
     tallies = {
         size: Tally(size, recipe.test_size, recipe.epochs, known.get(size, Known(batch_size=size)))
         for size in info.plan.batch_sizes
@@ -193,8 +182,8 @@ def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
             f"seed {a.seed}: {sha256[:16]} {score}/{tally.total},"
             f" golden is {a.sha256[:16]} {a.correct}/{tally.total}"
             for a in answers
-            if (a.sha256, a.correct) != tally.checked[a.seed]
             for sha256, score in [tally.checked[a.seed]]
+            if (a.sha256, a.correct) != (sha256, score)
         ]
         if wrong:
             actual = some(wrong, separator="; ")
@@ -209,15 +198,15 @@ def golden(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
 def combined(name: str, evidence: SweepEvidence) -> Iterator[Verdict]:
     """The golden combined digest, and how many are right, where all its seeds were trained."""
     for tally in evidence.tallies:
-        known = tally.known.combined
-        seeds, sha256, all_right = tally.head
+        known, (seeds, all_right) = tally.known.combined, tally.first
         if known is None or seeds < known.seeds:
             continue
-        expected = f"seeds 0-{known.seeds - 1}: {known.sha256}, {known.all_right} all right"
-        if (sha256, all_right) == (known.sha256, known.all_right):
+        right = f"{known.sha256}, {known.all_right} all right"
+        actual = f"{tally.first_sha256}, {all_right} all right"
+        expected = f"seeds 0-{known.seeds - 1}: {right}"
+        if actual == right:
             yield passed(name, _subject(tally), expected, "they are")
         else:
-            actual = f"{sha256}, {all_right} all right"
             yield failed(name, _subject(tally), expected, actual, GOLDEN_HINT)
 
 
@@ -257,23 +246,22 @@ def _learned(tally: Tally) -> str:
 def _golden(tally: Tally) -> str:
     """Of how many seeds the golden bits came out, where all did."""
     seeds, combined = len(tally.checked), tally.known.combined
-    whole = combined is not None and tally.head[0] == combined.seeds
-    together = f", and of seeds 0-{tally.head[0] - 1} together" if whole else ""
+    whole = combined is not None and tally.first[0] == combined.seeds
+    together = f", and of seeds 0-{tally.first[0] - 1} together" if whole else ""
     if not seeds:
         return f"{_subject(tally)}: no golden bits are known"
     return f"{_subject(tally)}: the golden bits of {seeds} seeds{together}"
 
 
 def _first(verdicts: Sequence[Verdict]) -> str:
-    """What the first verdict that did not pass says; empty where all passed."""
+    """Subject and finding of the first of the worst verdicts; empty where all passed."""
     bad = [v for v in verdicts if v.outcome == worst(verdicts) != "pass"]
     return f"{bad[0].subject}: {bad[0].actual}" if bad else ""
 
 
 def _rates(evidence: SweepEvidence) -> str:
-    epochs, seconds = (
-        sum(pair[part] for tally in evidence.tallies for pair in tally.rates) for part in (0, 1)
-    )
+    epochs = sum(epochs for tally in evidence.tallies for epochs, _ in tally.rates)
+    seconds = sum(seconds for tally in evidence.tallies for _, seconds in tally.rates)
     return f"{epochs / seconds:,.0f} model-epochs/s" if seconds else "nothing was timed"
 
 

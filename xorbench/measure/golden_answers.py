@@ -25,22 +25,22 @@ def require_working(slot: ProcessSlot, device: str, error: str) -> None:
     raise ProcessDied(f"{device} did not work any more after {error}")
 
 
+GOLDEN_OPERATION: Final = "the operation"
+
+
 def unanswered(golden: Golden) -> str:
     """The error in place of what the device gives; empty where it gave something everywhere."""
     errors = (_error_in(golden.arithmetic), *map(unanswered_probe, golden.probes))
     return next(filter(None, errors), "")
 
 
-def unanswered_probe(found: ProbeRecord) -> str:
-    """The error in place of what a probe finds; empty where it was completed."""
-    return _error_in(found.wrong)
+def unanswered_probe(probe: ProbeRecord) -> str:
+    """The error in place of a probe's result; empty where it was completed."""
+    return _error_in(probe.wrong)
 
 
 def _error_in(facts: Sequence[Fact]) -> str:
     return next((fact.actual for fact in facts if fact.what == GOLDEN_OPERATION), "")
-
-
-GOLDEN_OPERATION: Final = "the operation"
 
 
 def golden_of(slot: ProcessSlot, device: str) -> Golden:
@@ -48,8 +48,8 @@ def golden_of(slot: ProcessSlot, device: str) -> Golden:
     try:
         return msgspec.convert(slot.ask("universal", device=device), Golden)
     except OperationFailed as error:
-        none = [_no_answer(error)]
-        return Golden(arithmetic=none, universal=none)
+        facts = [_no_answer(error)]
+        return Golden(arithmetic=facts, universal=facts)
 
 
 def probe_of(slot: ProcessSlot, device: str, probe: str) -> ProbeRecord:

@@ -38,7 +38,7 @@ class Sweeper:
     ) -> None:
         self.processes = list(before)
         self._start = start
-        self._asked_for: dict[str, Any] = {
+        self._request: dict[str, Any] = {
             "backend": backend,
             "device": device,
             "threads": threads,
@@ -52,29 +52,28 @@ class Sweeper:
         name = f"p0.{number}" if number else "p0"
         self._process = self._start(name, ProcessConfig(threads=None))
         try:
-            answer = self._process.ask("open", **self._asked_for)
+            answer = self._process.ask("open", **self._request)
         except (ProcessDied, OperationFailed) as error:
             raise BadOption(f"process {name} could not start: {error}") from None
         if "missing" in answer:
             raise BadOption(self._missing(answer["missing"]))
-        record = {"id": name, "device": self._asked_for["device"], **answer}
+        record = {"id": name, "device": self._request["device"], **answer}
         self.processes.append(msgspec.convert(record, SweepProcess))
-        self._asked_for["backend"] = answer["backend"]  # a replacement goes on with the same
+        self._request["backend"] = answer["backend"]  # a replacement takes the same
         return self.processes[-1]
 
     def _missing(self, reason: str) -> str:
-        option = "device" if self._asked_for["device"] != "cpu" else "backend"
-        return f"--{option}: {self._asked_for[option]}: {reason}"
+        option = "device" if self._request["device"] != "cpu" else "backend"
+        return f"--{option}: {self._request[option]}: {reason}"
 
     def known(self, plan: SweepPlan) -> list[Known]:
         """The golden answers of each batch size, as far as the sweep holds their seeds."""
-        found = []
-        for batch_size in plan.batch_sizes:
-            answer = self._ask("known", recipe=plan.universal(batch_size))
-            one = msgspec.convert({"batch_size": batch_size, **answer}, Known)
-            answers = [answer for answer in one.answers if plan.holds(answer.seed)]
-            found.append(msgspec.structs.replace(one, answers=answers))
-        return found
+        return [self._known(plan, batch_size) for batch_size in plan.batch_sizes]
+
+    def _known(self, plan: SweepPlan, batch_size: int) -> Known:
+        answer = self._ask("known", recipe=plan.universal(batch_size))
+        answers = [row for row in answer["answers"] if plan.holds(row["seed"])]
+        return msgspec.convert({**answer, "batch_size": batch_size, "answers": answers}, Known)
 
     def run(
         self, info: SweepInfo, pieces: Iterable[Piece], store: RunStore, progress: Progress

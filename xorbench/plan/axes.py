@@ -92,7 +92,7 @@ class Axis:
     @property
     def kind(self) -> type:
         """The type of its values other than None: bool, int, str or tuple."""
-        named = (one for one in get_args(self._annotation) if one is not type(None))
+        named = (kind for kind in get_args(self._annotation) if kind is not type(None))
         kind: type = next(named, str) if self.is_optional else self._annotation
         return kind if kind in (bool, int, str) else tuple
 
@@ -112,8 +112,8 @@ def value_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else short(value)
 
 
-def _listed(parse_one: Callable[[str, str], Any]) -> Callable[[str, str], tuple[Any, ...]]:
-    return partial(parse.separated, parse=parse_one)
+def _listed(read: Callable[[str, str], Any]) -> Callable[[str, str], tuple[Any, ...]]:
+    return partial(parse.separated, parse=read)
 
 
 def read_devices(option: str, text: str) -> tuple[str, ...]:
@@ -128,10 +128,10 @@ def read_devices(option: str, text: str) -> tuple[str, ...]:
 def _numbers_or_auto(option: str, text: str) -> tuple[int | None, ...]:
     """A list of whole numbers from 1 to 1,024; `auto` is None."""
 
-    def one(name: str, item: str) -> int | None:
+    def read(name: str, item: str) -> int | None:
         return None if item == "auto" else parse.integer(name, item, 1, 1_024)
 
-    return parse.separated(option, text, one)
+    return parse.separated(option, text, read)
 
 
 def read_pythons(option: str, text: str) -> tuple[str | None, ...]:
@@ -139,25 +139,25 @@ def read_pythons(option: str, text: str) -> tuple[str | None, ...]:
 
     Without a label it is the folder of the environment: `torch26` of `torch26/bin/python`.
     """
-
-    def one(name: str, item: str) -> str | None:
-        if item == "auto":
-            return None
-        label, equals, path = item.partition("=")
-        if not equals:
-            label, path = "", item
-        found = Path(os.path.expanduser(path))  # noqa: PTH111 - it never raises
-        # not resolved: a link's own folder is what makes it the Python of its environment
-        if not (found.is_file() and os.access(found, os.X_OK)):
-            raise BadOption(f"{name}: no interpreter at {path!r}", "for example venv/bin/python")
-        label = label or found.absolute().parent.parent.name
-        if not _LABEL.fullmatch(label):
-            raise BadOption(f"{name}: {label!r} is no label", "letters, digits, '.', '_' and '-'")
-        return f"{label}={found.absolute()}"
-
-    values = parse.separated(option, text, one)
+    values = parse.separated(option, text, _read_python)
     parse.distinct(f"{option}: label", [value.partition("=")[0] for value in values if value])
     return values
+
+
+def _read_python(option: str, text: str) -> str | None:
+    if text == "auto":
+        return None
+    label, equals, path = text.partition("=")
+    if not equals:
+        label, path = "", text
+    python = Path(os.path.expanduser(path))  # noqa: PTH111 - it never raises
+    # not resolved: a link's own folder is what makes it the Python of its environment
+    if not (python.is_file() and os.access(python, os.X_OK)):
+        raise BadOption(f"{option}: no interpreter at {path!r}", "for example venv/bin/python")
+    label = label or python.absolute().parent.parent.name
+    if not _LABEL.fullmatch(label):
+        raise BadOption(f"{option}: {label!r} is no label", "letters, digits, '.', '_' and '-'")
+    return f"{label}={python.absolute()}"
 
 
 def read_env(option: str, text: str) -> tuple[tuple[str, ...], ...]:
@@ -176,12 +176,19 @@ def read_env(option: str, text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(sorted(cell)) for cell in product(*rows))
 
 
-def _python_bits(_a: Variant, _b: Variant) -> Expectation:
-    return Expectation("may change", "another PyTorch or NumPy may compute in another order")
+def _always(bits: BitChange, reason: str) -> Callable[[Variant, Variant], Expectation]:
+    return lambda _a, _b: Expectation(bits, reason)
 
 
-def _env_bits(_a: Variant, _b: Variant) -> Expectation:
-    return Expectation("may change", "the environment chooses among kernels")
+def _open_on_accelerators(on_cpu: str, reason: str) -> Callable[[Variant, Variant], Expectation]:
+    """The bits stay on the CPU, and may change on an accelerator."""
+
+    def bits(a: Variant, _b: Variant) -> Expectation:
+        if device_type(a.case.device) == "cpu":
+            return Expectation("keep", on_cpu)
+        return Expectation("may change", reason)
+
+    return bits
 
 
 def _device_bits(a: Variant, b: Variant) -> Expectation:
@@ -212,10 +219,6 @@ def _drop_last_bits(a: Variant, _b: Variant) -> Expectation:
     return Expectation("change", "the short last batch is one more step")
 
 
-def _seed_bits(_a: Variant, _b: Variant) -> Expectation:
-    return Expectation("change", "other points, initial weights and order")
-
-
 def _num_workers_bits(a: Variant, b: Variant) -> Expectation:
     if a.case.persistent_workers and 0 in (a.case.num_workers, b.case.num_workers):
         return _persistent_bits(a, b)
@@ -244,36 +247,20 @@ def reordering(case: Case) -> bool:
     return not case.in_order and case.num_workers > 1
 
 
-def _optimizer_bits(a: Variant, _b: Variant) -> Expectation:
-    if device_type(a.case.device) == "cpu":
-        return Expectation("keep", "each weight gets the same multiplication and addition")
-    return Expectation("may change", "one kernel may round once where another rounds twice")
-
-
-def _tf32_bits(a: Variant, _b: Variant) -> Expectation:
-    if device_type(a.case.device) == "cpu":
-        return Expectation("keep", "TF32 is set for accelerators alone")
-    return Expectation("may change", "matrix units may take inputs of 10 bits of mantissa")
-
-
-def _dtype_bits(_a: Variant, _b: Variant) -> Expectation:
-    return Expectation("change", "numbers of another width round elsewhere")
-
-
-def _deterministic_bits(a: Variant, _b: Variant) -> Expectation:
-    if a.case.device == "cpu":
-        return Expectation("keep", "the CPU kernels of this network have one form only")
-    return Expectation("may change", "faster kernels may add in any order")
-
-
 def _threads_bits(a: Variant, _b: Variant) -> Expectation:
     if training_kind(a.case) == "universal":
         return Expectation("keep", "the universal training adds in one order")
     return Expectation("may change", "a BLAS may split its sums by the number of threads")
 
 
-def _keep(reason: str) -> Callable[[Variant, Variant], Expectation]:
-    return lambda _a, _b: Expectation("keep", reason)
+def _idle(name: str, where: Callable[[Case], bool], reason: str) -> Callable[[Case, bool], str]:
+    """A setting does nothing at a value other than its default in some cases."""
+
+    def note(case: Case, _has_accelerator: bool) -> str:
+        is_set = getattr(case, name) != getattr(Case(), name)
+        return f"no effect here: {reason}" if is_set and where(case) else ""
+
+    return note
 
 
 def _idle_pin(case: Case, has_accelerator: bool) -> str:
@@ -282,39 +269,12 @@ def _idle_pin(case: Case, has_accelerator: bool) -> str:
     return ""
 
 
-def _idle_non_blocking(case: Case, _has_accelerator: bool) -> str:
-    if case.non_blocking and case.device == "cpu":
-        return "no effect here: nothing is copied between devices on the CPU"
-    return ""
+def _on_cpu(case: Case) -> bool:
+    return device_type(case.device) == "cpu"
 
 
-def _idle_persistent(case: Case, _has_accelerator: bool) -> str:
-    if case.persistent_workers and not case.num_workers:
-        return "no effect here: without loader workers there are none to keep"
-    return ""
-
-
-def _idle_without_loader_workers(name: str, reason: str) -> Callable[[Case, bool], str]:
-    """A loader setting does nothing at a value other than its default without loader workers."""
-
-    def idle(case: Case, _has_accelerator: bool) -> str:
-        if getattr(case, name) != getattr(Case(), name) and not case.num_workers:
-            return f"no effect here: without loader workers {reason}"
-        return ""
-
-    return idle
-
-
-def _idle_tf32(case: Case, _has_accelerator: bool) -> str:
-    if case.tf32 and (device_type(case.device) == "cpu" or training_kind(case) == "universal"):
-        return "no effect here: TF32 is for an accelerator's matrix products"
-    return ""
-
-
-def _idle_data_on_device(case: Case, _has_accelerator: bool) -> str:
-    if case.data_on_device and device_type(case.device) == "cpu":
-        return "no effect here: on the CPU the data are on the device anyway"
-    return ""
+def _no_workers(case: Case) -> bool:
+    return not case.num_workers
 
 
 AXES: Final = (
@@ -335,7 +295,7 @@ AXES: Final = (
     ),
     Axis(
         "pin_memory", "--pin-memory", "loader", _listed(parse.truth), (False, True),
-        _keep("pinning moves the bytes to other memory and changes none"),
+        _always("keep", "pinning moves the bytes to other memory and changes none"),
         "batches in page-locked host memory", quick=(False,), idle=_idle_pin,
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
@@ -352,70 +312,98 @@ AXES: Final = (
     ),
     Axis(
         "seed", "--seeds", "recipe", partial(parse.integers, low=0, high=2**31 - 1), (0,),
-        _seed_bits, "points, initial weights and order; ranges such as 0-9",
+        _always("change", "other points, initial weights and order"),
+        "points, initial weights and order; ranges such as 0-9",
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "non_blocking", "--non-blocking", "loader", _listed(parse.truth), (False,),
-        _keep("work on a device runs in the order it was queued"),
-        "copy batches to the device without waiting", idle=_idle_non_blocking,
+        _always("keep", "work on a device runs in the order it was queued"),
+        "copy batches to the device without waiting",
+        idle=_idle("non_blocking", _on_cpu, "nothing is copied between devices on the CPU"),
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
-        _persistent_bits, "keep loader workers from epoch to epoch", idle=_idle_persistent,
+        _persistent_bits, "keep loader workers from epoch to epoch",
+        idle=_idle(
+            "persistent_workers", _no_workers, "without loader workers there are none to keep"
+        ),
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
         "prefetch_factor", "--prefetch-factor", "loader", _numbers_or_auto, (None,),
-        _keep("the order is drawn in the main process, however many batches are fetched ahead"),
+        _always(
+            "keep", "the order is drawn in the main process, however many batches are fetched ahead"
+        ),
         "batches that each loader worker fetches ahead; auto is PyTorch's own choice",
-        idle=_idle_without_loader_workers("prefetch_factor", "no batch is fetched ahead"),
+        idle=_idle(
+            "prefetch_factor", _no_workers, "without loader workers no batch is fetched ahead"
+        ),
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
         refused="has no loader workers",
     ),
     Axis(
         "multiprocessing_context", "--multiprocessing-context", "loader",
         _listed(partial(parse.word, choices=START_METHODS)), ("auto",),
-        _keep("the order is drawn in the main process, however loader workers start"),
+        _always("keep", "the order is drawn in the main process, however loader workers start"),
         "how loader workers start: fork, forkserver, spawn; auto is fork on Linux",
-        idle=_idle_without_loader_workers("multiprocessing_context", "none starts"),
+        idle=_idle("multiprocessing_context", _no_workers, "without loader workers none starts"),
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
         refused="has no loader workers",
     ),
     Axis(
         "in_order", "--in-order", "loader", _listed(parse.truth), (True,), _in_order_bits,
         "use batches in the drawn order, not in the order in which loader workers finish",
-        idle=_idle_without_loader_workers("in_order", "batches keep their order"),
+        idle=_idle("in_order", _no_workers, "without loader workers batches keep their order"),
         honoured_by=ENGINES_FED, moves_twin=False,
         refused="takes batches in the drawn order, not {name} {value}",
     ),
     Axis(
         "optimizer", "--optimizers", "engine", _listed(partial(parse.word, choices=OPTIMIZERS)),
-        ("default",), _optimizer_bits, "kernels of SGD: PyTorch's own choice, foreach or fused",
+        ("default",),
+        _open_on_accelerators(
+            "each weight gets the same multiplication and addition",
+            "one kernel may round once where another rounds twice",
+        ),
+        "kernels of SGD: PyTorch's own choice, foreach or fused",
         honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
         refused="has one update of its own, not {value}",
     ),
     Axis(
         "dtype", "--dtypes", "engine", _listed(partial(parse.word, choices=DTYPES)), ("float32",),
-        _dtype_bits, "of points and weights; bfloat16 is autocast over float32 weights",
+        _always("change", "numbers of another width round elsewhere"),
+        "of points and weights; bfloat16 is autocast over float32 weights",
         honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
         refused="has no dtype but float32, not {value}",
     ),
     Axis(
-        "tf32", "--tf32", "device", _listed(parse.truth), (False,), _tf32_bits,
-        "let float32 matrix products of an accelerator use TF32", idle=_idle_tf32,
+        "tf32", "--tf32", "device", _listed(parse.truth), (False,),
+        _open_on_accelerators(
+            "TF32 is set for accelerators alone",
+            "matrix units may take inputs of 10 bits of mantissa",
+        ),
+        "let float32 matrix products of an accelerator use TF32",
+        idle=_idle(
+            "tf32", lambda case: _on_cpu(case) or training_kind(case) == "universal",
+            "TF32 is for an accelerator's matrix products",
+        ),
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "data_on_device", "--data-on-device", "device", _listed(parse.truth), (False,),
-        _keep("the same numbers, kept elsewhere"),
-        "keep the training points on the device", idle=_idle_data_on_device,
+        _always("keep", "the same numbers, kept elsewhere"),
+        "keep the training points on the device",
+        idle=_idle("data_on_device", _on_cpu, "on the CPU the data are on the device anyway"),
         honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
     ),
     Axis(
         "deterministic", "--deterministic", "process", _listed(parse.truth), (True,),
-        _deterministic_bits, "torch.use_deterministic_algorithms",
+        _open_on_accelerators(
+            "the CPU kernels of this network have one form only",
+            "faster kernels may add in any order",
+        ),
+        "torch.use_deterministic_algorithms",
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
@@ -424,12 +412,14 @@ AXES: Final = (
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
-        "python", "--pythons", "process", read_pythons, (None,), _python_bits,
+        "python", "--pythons", "process", read_pythons, (None,),
+        _always("may change", "another PyTorch or NumPy may compute in another order"),
         "interpreters, as PATH or LABEL=PATH; auto is the one that runs this",
         honoured_by=ENGINES_ALL | {TWIN},
     ),
     Axis(
-        "env", "--env", "process", read_env, ((),), _env_bits,
+        "env", "--env", "process", read_env, ((),),
+        _always("may change", "the environment chooses among kernels"),
         "an environment variable and its values, as NAME=A,B; may be given again", several=True,
         honoured_by=ENGINES_ALL | {TWIN},
     ),

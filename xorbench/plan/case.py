@@ -41,7 +41,7 @@ def registered_device_type() -> str | None:
     A fresh interpreter is asked, since this one does not import torch.
     """
     with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
+        answer = subprocess.run(
             [sys.executable, "-c", _ASK],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -49,7 +49,7 @@ def registered_device_type() -> str | None:
             timeout=_ASK_S,
             check=True,
         )
-        name = done.stdout.strip().rpartition("\n")[2]
+        name = answer.stdout.strip().rpartition("\n")[2]
         return None if name == "privateuseone" else name
     return None
 
@@ -100,12 +100,12 @@ class Case:
 
     def __post_init__(self) -> None:
         parts = []
-        for one in (f for f in fields(self) if f.init):
-            value = getattr(self, one.name)
-            if "mark" in one.metadata:
-                parts.append(one.metadata["mark"] + short(value).replace(":", ""))
-            elif value != one.default:
-                parts.append(f"{one.name}={short(value)}")
+        for setting in (f for f in fields(self) if f.init):
+            value = getattr(self, setting.name)
+            if "mark" in setting.metadata:
+                parts.append(setting.metadata["mark"] + short(value).replace(":", ""))
+            elif value != setting.default:
+                parts.append(f"{setting.name}={short(value)}")
         object.__setattr__(self, "id", "-".join(parts))
 
 

@@ -10,7 +10,7 @@ Entry = tuple[str, str, Sequence[int], bytes]  # name, dtype, shape, little-endi
 
 def first_difference(a: Sequence[str], b: Sequence[str]) -> int | None:
     """The first place at which two sequences of digests differ; None where one goes on."""
-    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
 
 
 def sha256(entries: Iterable[Entry]) -> str:

@@ -80,7 +80,7 @@ class Preview:
     @property
     def trained(self) -> int:
         """The number of cases that will run."""
-        return len(self.cases) - sum(one.cases for one in self.not_tested)
+        return len(self.cases) - sum(group.cases for group in self.not_tested)
 
 
 def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
@@ -88,11 +88,11 @@ def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> floa
 
     `paces` are by config id; a config that is not among them counts as their mean.
     """
-    each = [_config_s(plan, config, paces) for config in plan.configs]
+    training_s = sum(_config_s(plan, config, paces) for config in plan.configs)
     processes = plan.processes_per_config * len(plan.configs)
     start_s = max((pace.start_s for pace in paces.values()), default=0.0)
     at_once = min(processes, max(1, cores))
-    return REPORTS_S + start_s * math.ceil(processes / at_once) + sum(each)
+    return REPORTS_S + start_s * math.ceil(processes / at_once) + training_s
 
 
 def phases_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
@@ -111,14 +111,10 @@ def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace
     round_s = sum(_epoch_s(plan.recipe, case) for case in plan.cases)
     round_s += CALIBRATIONS * kinds * CALIBRATION_S
     open_s = sum(_cost(case).open_s for case in plan.cases)
-    apart_s = _pass_s(plan) if plan.phases else 0.0
-    return plan.processes_per_config * scale * (epochs * round_s + apart_s + open_s + CHECKS_S)
-
-
-def _pass_s(plan: Plan) -> float:
-    """Seconds of the pass that times phases, in one process."""
-    recipe = plan.recipe
-    return sum(pass_epochs(recipe, case) * _epoch_s(recipe, case) for case in plan.cases)
+    pass_s = 0.0
+    if plan.phases:
+        pass_s = sum(pass_epochs(plan.recipe, c) * _epoch_s(plan.recipe, c) for c in plan.cases)
+    return plan.processes_per_config * scale * (epochs * round_s + pass_s + open_s + CHECKS_S)
 
 
 def _cost(case: Case) -> EngineCost:
@@ -143,11 +139,11 @@ def _loader_workers_s(case: Case) -> float:
 def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int) -> str:
     """What asks for more processors than there are; empty where nothing does."""
     threads = max((config.threads or 0 for config in configs), default=0)
-    loaders = max((case.num_workers for case in cases), default=0)
+    workers = max((case.num_workers for case in cases), default=0)
     if threads > cores:
-        return f"--threads {threads}: this machine has {cores} processors: they will wait in turn"
-    if loaders >= max(2, cores + 1):
-        return (
-            f"--num-workers {loaders}: this machine has {cores} processors: they will wait in turn"
-        )
-    return ""
+        option = f"--threads {threads}"
+    elif workers >= max(2, cores + 1):
+        option = f"--num-workers {workers}"
+    else:
+        return ""
+    return f"{option}: this machine has {cores} processors: they will wait in turn"

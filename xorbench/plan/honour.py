@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from xorbench.errors import BadOption
-from xorbench.plan.axes import CASE_AXES, TWIN, Axis, value_text
+from xorbench.plan.axes import CASE_AXES, TWIN, value_text
 from xorbench.plan.case import Case, device_type
 from xorbench.plan.engines import ENGINES, training_kind
 from xorbench.plan.recipe import UNIVERSAL_VISITS, Recipe
@@ -20,16 +20,11 @@ def refusal(case: Case, who: str) -> str:
 
     The text continues a sentence: `does not honour momentum 0.9`.
     """
-    refused = (axis for axis in CASE_AXES if who not in axis.honoured_by and _is_set(axis, case))
-    return next((_words(axis, case) for axis in refused), "")
-
-
-def _is_set(axis: Axis, case: Case) -> bool:
-    return bool(getattr(case, axis.name) != axis.neutral)
-
-
-def _words(axis: Axis, case: Case) -> str:
-    return axis.refused.format(name=axis.name, value=value_text(getattr(case, axis.name)))
+    for axis in CASE_AXES:
+        value = getattr(case, axis.name)
+        if who not in axis.honoured_by and value != axis.neutral:
+            return axis.refused.format(name=axis.name, value=value_text(value))
+    return ""
 
 
 # Engines
@@ -40,8 +35,7 @@ def unsupported_reason(case: Case, recipe: Recipe) -> str:
 
     Such a case is skipped with this reason: it is never trained without its setting.
     """
-    reason = refusal(case, case.engine)
-    if reason:
+    if reason := refusal(case, case.engine):
         return f"the {case.engine} engine {reason}"
     return _clash(case) or _beyond_universal(case, recipe)
 
@@ -78,8 +72,7 @@ def traced(case: Case) -> Case:
         raise BadOption(
             f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"
         )
-    reason = refusal(case, "loader")
-    if reason:
+    if reason := refusal(case, "loader"):
         raise BadOption(f"CASE: cannot be traced: the loader engine {reason}")
     return replace(case, engine="loader")
 
@@ -101,10 +94,8 @@ def float64_key(case: Case) -> tuple[tuple[str, object], ...]:
     Cases with equal keys and equal inputs have one twin. A setting that does nothing in this case
     stands at its neutral value.
     """
-    moving = (axis for axis in CASE_AXES if TWIN in axis.honoured_by and axis.moves_twin)
-    return tuple((axis.name, _acting(axis, case)) for axis in moving)
-
-
-def _acting(axis: Axis, case: Case) -> object:
-    value: object = axis.neutral if axis.idle(case, True) else getattr(case, axis.name)
-    return value
+    return tuple(
+        (axis.name, axis.neutral if axis.idle(case, True) else getattr(case, axis.name))
+        for axis in CASE_AXES
+        if TWIN in axis.honoured_by and axis.moves_twin
+    )

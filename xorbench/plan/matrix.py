@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import groupby, product
+from math import prod
 from operator import itemgetter
 from typing import Any, Final
 
@@ -24,9 +25,7 @@ def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) ->
     among them, each device also gets the controls, so that these settings are varied once.
     """
     values = [_values(axis, given, quick) for axis in CASE_AXES]
-    size = 1
-    for options in values:
-        size *= len(options)
+    size = prod(map(len, values))
     if size > BIGGEST_MATRIX:
         raise BadOption(
             f"--seeds: {size:,} cases are more than {BIGGEST_MATRIX:,}", "name fewer values"
@@ -60,10 +59,8 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
     for case in reversed(firsts.values()):
         plain = replace(case, pin_memory=False, num_workers=0, non_blocking=False)
         if recipe.train_size % CONTROL_BATCH_SIZE == 0:
-            controls += [
-                replace(plain, batch_size=CONTROL_BATCH_SIZE, drop_last=drop)
-                for drop in (True, False)
-            ]
+            dividing = replace(plain, batch_size=CONTROL_BATCH_SIZE)
+            controls += [replace(dividing, drop_last=drop) for drop in (True, False)]
         if ENGINES[plain.engine].fed_by_loader:
             controls.append(replace(plain, batch_size=128, num_workers=CONTROL_LOADER_WORKERS))
     return controls
@@ -75,19 +72,17 @@ def edges(variants: list[Variant]) -> list[tuple[Axis, list[Variant]]]:
     Texts, such as interpreters and variables, have no order of their own: theirs is that of the
     variants.
     """
-    rows = [(one, tuple(_rank(axis.value(one)) for axis in AXES)) for one in variants]
+    rows = [(variant, tuple(_rank(axis.value(variant)) for axis in AXES)) for variant in variants]
     groups = []
-    for at, axis in enumerate(AXES):
-        texts = dict.fromkeys(
-            ranks[at] for _, ranks in rows if isinstance(ranks[at][1], str | tuple)
-        )
+    for i, axis in enumerate(AXES):
+        texts = dict.fromkeys(ranks[i] for _, ranks in rows if isinstance(ranks[i][1], str | tuple))
         places = {text: (1, place) for place, text in enumerate(texts)}
         placed = [
-            ((*ranks[:at], *ranks[at + 1 :]), places.get(ranks[at], ranks[at]), one)
-            for one, ranks in rows
+            ((*ranks[:i], *ranks[i + 1 :]), places.get(ranks[i], ranks[i]), variant)
+            for variant, ranks in rows
         ]
         for _, group in groupby(sorted(placed, key=itemgetter(0, 1)), key=itemgetter(0)):
-            members = [one for *_, one in group]
+            members = [variant for *_, variant in group]
             if len(members) > 1:
                 groups.append((axis, members))
     return groups

@@ -57,7 +57,7 @@ class NotTested:
 
 def not_tested(skips: Iterable[SkippedCase]) -> list[NotTested]:
     """The skipped cases, counted by device, engine and reason, in the order of the plan."""
-    found = Counter(
+    counts = Counter(
         (
             skip.case.device,
             skip.case.engine if skip.lacks == "engine" else "",
@@ -67,5 +67,5 @@ def not_tested(skips: Iterable[SkippedCase]) -> list[NotTested]:
     )
     return [
         NotTested(device, engine, cases, reason)
-        for (device, engine, reason), cases in found.items()
+        for (device, engine, reason), cases in counts.items()
     ]

@@ -34,16 +34,8 @@ PROBES: Final = Registry(
         Probe("reduction", "sums, orders and counts", "xorbench.probes.reduction:cases"),
         Probe("scatter", "sums into shared places", "xorbench.probes.scatter:cases"),
         Probe("conversion", "rounding between types", "xorbench.probes.conversion:cases"),
-        Probe(
-            "memory",
-            "patterns written, read and copied",
-            check="xorbench.probes.check:memory_keeps",
-        ),
-        Probe(
-            "consistency",
-            "one row in every row",
-            check="xorbench.probes.check:equal_rows_stay_equal",
-        ),
+        Probe("memory", "patterns written, read and copied", check="xorbench.probes.memory:check"),
+        Probe("consistency", "one row in every row", check="xorbench.probes.consistency:check"),
     ),
 )
 

@@ -19,6 +19,8 @@ LR_SCALINGS: Final[dict[str, Callable[[float], float]]] = {
 BASE_BATCH_SIZE: Final = 128
 EPOCH_WEIGHT_BYTES: Final = 1_024  # of a network whose weights are kept after every epoch
 UNIVERSAL_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
+SHOWN_POINTS: Final = 2_000  # in the picture of a decision boundary
+GRID: Final = 81  # points each way at which that picture has the network's output
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ _DEVICE: Final = r"(?P<kind>[a-z_]+)(?P<index>\d*)"  # a device's index stands w
 _CASE = re.compile(
     "-".join(
         _DEVICE
-        if one.name == "device"
-        else f"{one.metadata['mark']}(?P<{one.name}>{_PATTERNS[type(one.default)]})"
-        for one in fields(Case)
-        if "mark" in one.metadata
+        if field.name == "device"
+        else f"{field.metadata['mark']}(?P<{field.name}>{_PATTERNS[type(field.default)]})"
+        for field in fields(Case)
+        if "mark" in field.metadata
     )
     + "(?P<more>(?:-[a-z0-9_]+=.*)?)"
 )
@@ -29,8 +29,8 @@ _NEXT_VARIABLE = re.compile(r" (?=[A-Za-z_][A-Za-z0-9_]*=)")
 
 def read_variant(option: str, text: str) -> tuple[Case, ProcessConfig]:
     """Case and config of `case` or `case@config`; raises `BadOption` for what is neither."""
-    case, at, config = text.partition("@")
-    return read_case(option, case), read_config(option, config) if at else ProcessConfig()
+    case, separator, config = text.partition("@")
+    return read_case(option, case), read_config(option, config) if separator else ProcessConfig()
 
 
 def read_case(option: str, text: str) -> Case:

@@ -2,21 +2,24 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
 
 from xorbench.plan.probes import exact_probes
-from xorbench.probes.check import check, lacks
+from xorbench.probes.check import check, lacks, one_line
 from xorbench.probes.exact import WrongElement
 from xorbench.probes.memory import March, MemoryRegion, compiled
 from xorbench.probes.product import Products
-from xorbench.universal import verify
+from xorbench.universal import golden, spec
 from xorbench.universal.backends import BACKENDS
+from xorbench.universal.spec import UniversalRecipe
 
 TYPES: Final = ("float32", "float64", "bfloat16", "float16", "int8", "tf32")
 SIZES: Final = {"cpu": (4096, 2048, 1024, 512)}
@@ -44,11 +47,11 @@ class WrongResult(NamedTuple):
 
     time: str
     what: str
-    element: str
-    expected: str
-    actual: str
-    flipped: list[int]
-    again: bool | None
+    element: str = ""
+    expected: str = ""
+    actual: str = ""
+    flipped: Sequence[int] = ()
+    again: bool | None = None
 
 
 class Turn(NamedTuple):
@@ -73,55 +76,54 @@ class Turn(NamedTuple):
     wrong: list[WrongResult]
 
 
-class Unit(Protocol):
+class Unit:
     """One part of a device that is kept busy."""
 
-    name: str
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def turn(self, number: int) -> Turn:
         """Do some of the work, and verify all of it."""
-        ...
+        raise NotImplementedError
+
+    def _turn(
+        self,
+        number: int,
+        began: float,
+        results: int,
+        wrong: list[WrongResult],
+        *,
+        wrongs: int | None = None,
+        work: float = 0.0,
+        measure: str = "",
+    ) -> Turn:
+        """The turn that ends now; `wrongs` counts the wrong results if `wrong` has not all."""
+        seconds = time.perf_counter() - began
+        count = len(wrong) if wrongs is None else wrongs
+        return Turn(self.name, number, seconds, work, measure, results, count, wrong[:NAMED])
 
 
-def _turn(
-    unit: str,
-    number: int,
-    began: float,
-    work: float,
-    measure: str,
-    results: int,
-    wrong: list[WrongResult],
-    wrongs: int | None = None,
-) -> Turn:
-    """What a turn did; `wrongs` is how many results were wrong, if not all are in `wrong`."""
-    seconds = time.perf_counter() - began
-    count = len(wrong) if wrongs is None else wrongs
-    return Turn(unit, number, seconds, work, measure, results, count, wrong[:NAMED])
+def _wrong(what: str, **details: Any) -> WrongResult:
+    return WrongResult(datetime.now(UTC).isoformat(timespec="seconds"), what, **details)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _wrong(what: str, element: WrongElement, again: bool | None) -> WrongResult:
-    digits = element.bits // 4
-    return WrongResult(
-        _now(),
+def _wrong_element(what: str, element: WrongElement, again: bool | None = None) -> WrongResult:
+    return _wrong(
         what,
-        str(list(element.place)),
-        f"{element.expected:0{digits}x}",
-        f"{element.actual:0{digits}x}",
-        element.flipped(),
-        again,
+        element=str(list(element.place)),
+        expected=element.hex(element.expected),
+        actual=element.hex(element.actual),
+        flipped=element.flipped(),
+        again=again,
     )
 
 
-class ProductUnit:
+class ProductUnit(Unit):
     """Products of one type and size."""
 
     def __init__(self, products: Products, count: int, seconds: float) -> None:
+        super().__init__(f"matmul {products.dtype} {products.size}")
         self._products, self._count, self._seconds = products, count, seconds
-        self.name = f"matmul {products.dtype} {products.size}"
 
     def turn(self, number: int) -> Turn:
         """Some products of one round, and a bit flipped on purpose that must be seen."""
@@ -129,14 +131,17 @@ class ProductUnit:
         with one_thread() if self._products.size == SMALL else nullcontext():
             done = self._products.round(number, self._count, self._seconds)
         wrong = [
-            _wrong(f"{done.kind} product {one.product}", one.element, one.again)
-            for one in done.wrong
+            _wrong_element(f"{done.kind} product {product}", element, again)
+            for product, element, again in done.wrong
         ]
-        blind = self._products.blind(number)
-        if blind:
-            wrong.insert(0, WrongResult(_now(), blind, "", "", "", [], None))
-        work, wrongs = 2.0 * self._products.size**3 * done.products, done.wrongs + bool(blind)
-        return _turn(self.name, number, began, work, "FLOP", done.products, wrong, wrongs)
+        wrongs = done.wrongs
+        if blind := self._products.blind(number):
+            wrong.insert(0, _wrong(blind))
+            wrongs += 1
+        work = 2.0 * self._products.size**3 * done.products
+        return self._turn(
+            number, began, done.products, wrong, wrongs=wrongs, work=work, measure="FLOP"
+        )
 
 
 @contextmanager
@@ -150,70 +155,76 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class MemoryUnit:
+class MemoryUnit(Unit):
     """A region of memory; `flip` is an injected fault: round, element, bit."""
 
     def __init__(self, region: MemoryRegion, flip: Sequence[int] | None) -> None:
+        super().__init__("memory")
         self._region, self._flip = region, flip
-        self.name = "memory"
 
     def turn(self, number: int) -> Turn:
         """Read back, write the next pattern, and copy a part of it."""
         if self._flip and self._flip[0] == number:
             self._region.flip(*self._flip[1:])
         began = time.perf_counter()
-        found = list(self._region.march())
-        took = time.perf_counter() - began  # the copies are slower: they are not in the figure
-        found += self._region.copy()
-        wrong = [_wrong(one.way, element, None) for one in found for element in one.first]
-        words, wrongs = self._region.size // 8, sum(one.wrongs for one in found)
-        turn = _turn(self.name, number, began, self._region.moved, "B", words, wrong, wrongs)
-        return turn._replace(seconds=took)
+        groups = list(self._region.march())
+        seconds = time.perf_counter() - began  # the copies are slower: they are not in the figure
+        groups += self._region.copy()
+        wrong = [_wrong_element(group.way, element) for group in groups for element in group.first]
+        words, wrongs = self._region.size // 8, sum(group.wrongs for group in groups)
+        turn = self._turn(
+            number, began, words, wrong, wrongs=wrongs, work=self._region.moved, measure="B"
+        )
+        return turn._replace(seconds=seconds)
 
 
-class TrainingUnit:
-    """Ensembles of the universal training, each model compared with its golden digest."""
+class TrainingUnit(Unit):
+    """Ensembles of the universal training, each model compared with its golden digest.
+
+    `flip` is an injected fault: round, model, and the bit of its last weight.
+    """
 
     def __init__(self, device: str, flip: Sequence[int] | None) -> None:
+        super().__init__("training")
         self._train = BACKENDS["torch"].load(device).train
-        self._models = MODELS.get(device.partition(":")[0], DEVICE_MODELS)
         self._flip = flip
-        self.name = "training"
+        count = MODELS.get(device.partition(":")[0], DEVICE_MODELS)
+        golden_answers = golden.load().answers[UniversalRecipe()]
+        self._answers = list(islice(cycle(golden_answers), count))
 
     def turn(self, number: int) -> Turn:
-        """Train one ensemble."""
+        """Train one ensemble: the golden seeds over and over."""
         began = time.perf_counter()
-        injected = verify.Flip(*self._flip[1:]) if self._flip and self._flip[0] == number else None
+        seeds = [answer.seed for answer in self._answers]
+        weights = self._train(UniversalRecipe(), seeds).weights.copy()
+        if self._flip and self._flip[0] == number:
+            model, bit = self._flip[1:]
+            weights.view(np.uint32)[model % len(weights), -1] ^= np.uint32(1 << bit % 32)
         wrong = [
-            WrongResult(
-                _now(),
-                f"model {one.model}, seed {one.seed}",
-                "",
-                one.expected,
-                one.actual,
-                [],
-                None,
+            _wrong(f"model {model}, seed {answer.seed}", expected=answer.sha256, actual=digest)
+            for model, (answer, digest) in enumerate(
+                zip(self._answers, spec.digests(weights), strict=True)
             )
-            for one in verify.burn(self._train, self._models, injected)
+            if digest != answer.sha256
         ]
-        return _turn(self.name, number, began, 0.0, "", self._models, wrong)
+        return self._turn(number, began, len(seeds), wrong)
 
 
-class SmallUnit:
+class SmallUnit(Unit):
     """A probe at the sizes of the canary."""
 
     def __init__(self, probe: str, device: str) -> None:
-        self.name, self._device = probe, device
+        super().__init__(probe)
+        self._device = device
 
     def turn(self, number: int) -> Turn:
         """Every case of the probe."""
         began = time.perf_counter()
-        found = check(self.name, self._device)
+        result = check(self.name, self._device)
         wrong = [
-            WrongResult(_now(), fact.what, "", fact.expected, fact.actual, [], None)
-            for fact in found.wrong
+            _wrong(fact.what, expected=fact.expected, actual=fact.actual) for fact in result.wrong
         ]
-        return _turn(self.name, number, began, 0.0, "", found.checked, wrong)
+        return self._turn(number, began, result.checked, wrong)
 
 
 class DeviceBurnIn:
@@ -264,9 +275,9 @@ class DeviceBurnIn:
         for dtype in times.keys() - set(usable):
             ratio = times[dtype] / times["float32"]
             self.notes.append(f"{dtype}: {ratio:.0f} times as slow as float32, left out")
-        each = seconds / max(1, len(usable))
+        share = seconds / max(1, len(usable))
         for dtype in usable:
-            yield from self._large(dtype, times[dtype], each)
+            yield from self._large(dtype, times[dtype], share)
             yield self._unit(dtype, SMALL, 8, min(TURN_S, seconds / 8))
 
     def times(self) -> Iterator[tuple[str, float]]:
@@ -280,7 +291,7 @@ class DeviceBurnIn:
             except (RuntimeError, TypeError) as error:
                 if not lacks(error):
                     raise
-                self.notes.append(f"{dtype}: {' '.join(str(error).split())[:120]}")
+                self.notes.append(f"{dtype}: {one_line(error)}")
 
     def _large(self, dtype: str, small_s: float, seconds: float) -> Iterator[Unit]:
         for size in SIZES.get(self._device.type, DEVICE_SIZES):
@@ -309,15 +320,15 @@ class DeviceBurnIn:
     ) -> Iterator[Unit]:
         free = free_bytes(self._device)
         share = MEMORY_SHARE.get(self._device.type, DEVICE_MEMORY_SHARE)
-        usual = min(free * share, max(8, seconds) * MEMORY_PER_S)
-        wanted = int(usual if size is None else size)
-        if wanted > free:
-            raise TooMuchMemory(f"{wanted:,} bytes asked for, {free:,} are free")
-        while wanted >= 1 << 20:
-            with suppressed_out_of_memory(self.notes, f"out of memory at {wanted:,} bytes"):
-                yield MemoryUnit(MemoryRegion(self._device, wanted, self._march()), flip)
+        if size is None:
+            size = int(min(free * share, max(8, seconds) * MEMORY_PER_S))
+        if size > free:
+            raise TooMuchMemory(f"{size:,} bytes asked for, {free:,} are free")
+        while size >= 1 << 20:
+            with suppressed_out_of_memory(self.notes, f"out of memory at {size:,} bytes"):
+                yield MemoryUnit(MemoryRegion(self._device, size, self._march()), flip)
                 return
-            wanted //= 2
+            size //= 2
 
     def _march(self) -> March | None:
         if self._device.type == "cpu":
@@ -326,41 +337,30 @@ class DeviceBurnIn:
         return None
 
 
-def timed(products: Products) -> float:
-    """Seconds of one product, with what it takes to see that it has ended."""
-    began = time.perf_counter()
-    products.bare(1)
-    products.settle()
-    return time.perf_counter() - began
-
-
 def quickest(products: Products) -> float:
-    """Seconds of the quickest of some products, three at least."""
+    """Seconds of the quickest of some products, three at least, each waited for."""
     end = time.perf_counter() + TIMED_S
     times: list[float] = []
     while len(times) < 3 or time.perf_counter() < end:
-        times.append(timed(products))
+        began = time.perf_counter()
+        products.bare(1)
+        products.settle()
+        times.append(time.perf_counter() - began)
     return min(times)
 
 
-class suppressed_out_of_memory:  # noqa: N801 - it reads as contextlib.suppress does
-    """Go on after an out-of-memory error, and note it."""
-
-    def __init__(self, notes: list[str], note: str) -> None:
-        self._notes, self._note = notes, note
-
-    def __enter__(self) -> None:
-        """Nothing."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, _trace: object) -> bool:
-        """Take the error for an answer where it is of this kind."""
-        if kind is None or not out_of_memory(error):
-            return False
-        self._notes.append(self._note)
-        return True
+@contextmanager
+def suppressed_out_of_memory(notes: list[str], note: str) -> Iterator[None]:
+    """Continue after an out-of-memory error, and note it."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        notes.append(note)
 
 
-def out_of_memory(error: object) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device, or the host, has not enough memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
@@ -383,8 +383,7 @@ def free_bytes(device: torch.device) -> int:
 def _available() -> int:
     """What Linux reports as available; elsewhere half of all memory."""
     with suppress(OSError, ValueError, StopIteration):
-        lines: Iterable[str] = Path("/proc/meminfo").read_text().splitlines()
-        return (
-            int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) << 10
-        )
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(available.split()[1]) << 10
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from xorbench.probes.check import ProbeResult
 from xorbench.probes.exact import tensor_bits
 from xorbench.probes.integers import words
+from xorbench.universal.golden import Checked
 
 MEASURED: Final = ("cpu",)
 """Kinds of devices on which equal rows were seen to come out equal."""
@@ -35,14 +37,14 @@ class RowFunction(NamedTuple):
 
 def _softmax(x: Doubles) -> Doubles:
     e = np.exp(x - x.max(-1, keepdims=True))
-    found: Doubles = e / e.sum(-1, keepdims=True)
-    return found
+    shares: Doubles = e / e.sum(-1, keepdims=True)
+    return shares
 
 
 def _layer_norm(x: Doubles) -> Doubles:
     centred = x - x.mean(-1, keepdims=True)
-    found: Doubles = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-    return found
+    scaled: Doubles = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    return scaled
 
 
 def _attention(x: Tensor) -> Tensor:
@@ -67,23 +69,34 @@ FUNCTIONS: Final = (
 )
 
 
-class Repeated(NamedTuple):
-    """What came of one function: which rows differ from the first, and how far that one is off."""
+def check(device: torch.device) -> ProbeResult:
+    """Equal rows come out equal, and near float64's."""
+    result = ProbeResult("consistency", checked=len(FUNCTIONS))
+    differing = result.wrong if device.type in MEASURED else result.unjudged
+    for function in FUNCTIONS:
+        rows, ulps = repeated(function, device)
+        if ulps > ULPS:
+            expected = f"within {ULPS:g} units in the last place of float64"
+            result.wrong.append(Checked(function.name, expected, f"{ulps:.3g} off"))
+        if rows:
+            first = ", ".join(map(str, rows[:4]))
+            actual = f"{len(rows)} of {ROWS} rows differ from the first: {first}"
+            differing.append(Checked(function.name, "equal rows give equal rows", actual))
+    return result
 
-    name: str
-    differ: tuple[int, ...]
-    ulps: float
 
+def repeated(function: RowFunction, device: torch.device) -> tuple[list[int], float]:
+    """Compute a function of one row in every row of a tensor, [ROWS, WIDTH] float32.
 
-def repeated(function: RowFunction, device: torch.device) -> Repeated:
-    """Compute a function of one row in every row of a tensor, [ROWS, WIDTH] float32."""
+    Returns the rows that differ from the first, and how many ulps that one is off.
+    """
     drawn = words(f"consistency/{function.name}", 0, WIDTH) >> np.uint64(40)
     row = (drawn.astype(np.float64) / 2**22 - 2 + 2**-23).astype(np.float32)  # -2 to 2, not 0
     whole = torch.from_numpy(row).to(device).expand(ROWS, WIDTH).contiguous()
     bits = tensor_bits(function.compute(whole))
-    differ = np.flatnonzero((bits != bits[0]).any(-1))
+    differing = np.flatnonzero((bits != bits[0]).any(-1)).tolist()
     right = function.right(row.astype(np.float64)[None])[0]
     first = bits[0].astype(np.uint32).view(np.float32).astype(np.float64)
     ulp = np.spacing(np.float32(np.abs(right).max())).astype(np.float64)
-    off = np.abs(first - right).max() / ulp
-    return Repeated(function.name, tuple(map(int, differ)), float(np.nan_to_num(off, nan=np.inf)))
+    error = np.abs(first - right).max() / ulp
+    return differing, float(np.nan_to_num(error, nan=np.inf))

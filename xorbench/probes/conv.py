@@ -40,10 +40,9 @@ class Convolve:
     @property
     def outputs(self) -> tuple[int, ...]:
         """The sizes of the output image."""
-        pairs = zip(self.image, self.kernel, strict=True)
         return tuple(
             (size + 2 * self.padding - self.dilation * (kernel - 1) - 1) // self.stride + 1
-            for size, kernel in pairs
+            for size, kernel in zip(self.image, self.kernel, strict=True)
         )
 
     @property
@@ -52,11 +51,12 @@ class Convolve:
         return self.stride == 1 and max(self.kernel) > 1
 
     def __str__(self) -> str:
-        moved = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
-        said = [f"{name} {value}" for name, value in moved.items() if value > 1]
-        said += [f"padding {self.padding}"] if self.padding else []
-        sizes = ["×".join(map(str, size)) for size in (self.image, self.kernel)]
-        return " ".join([f"conv{self.dimensions}d", sizes[0], "by", sizes[1], *said])
+        image, kernel = ("×".join(map(str, size)) for size in (self.image, self.kernel))
+        parts = [f"conv{self.dimensions}d {image} by {kernel}"]
+        settings = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+        parts += [f"{name} {value}" for name, value in settings.items() if value > 1]
+        parts += [f"padding {self.padding}"] if self.padding else []
+        return " ".join(parts)
 
 
 CONVOLVES: Final = (
@@ -96,8 +96,7 @@ def _operands(name: str, dtype: str, convolve: Convolve, part: str) -> Arrays:
         "gradient of input": convolve.channels[1] // convolve.groups * cells,
         "gradient of weight": convolve.batch * int(np.prod(convolve.outputs)),
     }[part]
-    limit = 2 ** SUMMED[dtype]
-    most = largest_entry(terms, limit, min(FULL[dtype]))
+    most = largest_entry(terms, 2 ** SUMMED[dtype], min(FULL[dtype]))
     grouped = convolve.channels[0] // convolve.groups
     shapes = {
         "x": (convolve.batch, convolve.channels[0], *convolve.image),
@@ -117,18 +116,18 @@ def _compute(
         deterministic=True,
         allow_tf32=False,
     ):
-        found = CONVOLVE[convolve.dimensions](
+        result = CONVOLVE[convolve.dimensions](
             x, w, None, convolve.stride, convolve.padding, convolve.dilation, convolve.groups
         )
         if part != "forward":
-            found = gradient(found, x if part == "gradient of input" else w, g)
-    return found.detach() + 0.0
+            result = gradient(result, x if part == "gradient of input" else w, g)
+    return result.detach() + 0.0
 
 
 def _right(dtype: str, convolve: Convolve, part: str, arrays: Arrays) -> Pattern:
     x, w, g = arrays["x"], arrays["w"], arrays["g"]
-    edge = [(0, 0), (0, 0), *[(convolve.padding, convolve.padding)] * convolve.dimensions]
-    padded = np.pad(x, edge)
+    edge = convolve.padding
+    padded = np.pad(x, [(0, 0), (0, 0), *[(edge, edge)] * convolve.dimensions])
     out, grad_x, grad_w = np.zeros_like(g), np.zeros_like(padded), np.zeros_like(w)
     for group in range(convolve.groups):
         ins, outs = (
@@ -136,34 +135,21 @@ def _right(dtype: str, convolve: Convolve, part: str, arrays: Arrays) -> Pattern
             for size in convolve.channels
         )
         for place in product(*map(range, convolve.kernel)):
-            seen: Any = (slice(None), ins, *_seen(convolve, place))
-            at: Any = (outs, slice(None), *place)
-            weight = w[at]
-            out[:, outs] += _channels(weight, padded[seen])
-            grad_x[seen] += _channels(weight.T, g[:, outs])
-            grad_w[at] = _correlation(padded[seen], g[:, outs])
-    inside: Any = (
-        ...,
-        *[slice(convolve.padding, convolve.padding + size) for size in convolve.image],
-    )
-    found = {
-        "forward": out,
-        "gradient of input": grad_x[inside],
-        "gradient of weight": grad_w,
-    }[part]
-    return whole_bits(np.ascontiguousarray(found), dtype)
+            window: Any = (slice(None), ins, *_window(convolve, place))
+            cell: Any = (outs, slice(None), *place)
+            out[:, outs] += _channels(w[cell], padded[window])
+            grad_x[window] += _channels(w[cell].T, g[:, outs])
+            grad_w[cell] = _correlation(padded[window], g[:, outs])
+    inside: Any = (..., *[slice(edge, edge + size) for size in convolve.image])
+    result = {"forward": out, "gradient of input": grad_x[inside], "gradient of weight": grad_w}
+    return whole_bits(np.ascontiguousarray(result[part]), dtype)
 
 
-def _seen(convolve: Convolve, place: tuple[int, ...]) -> list[slice]:
-    """What one cell of the kernel meets of the padded image."""
-    return [
-        slice(
-            at * convolve.dilation,
-            at * convolve.dilation + convolve.stride * (size - 1) + 1,
-            convolve.stride,
-        )
-        for at, size in zip(place, convolve.outputs, strict=True)
-    ]
+def _window(convolve: Convolve, place: tuple[int, ...]) -> Iterator[slice]:
+    """The part of the padded image that one cell of the kernel is multiplied with."""
+    for cell, size in zip(place, convolve.outputs, strict=True):
+        start = cell * convolve.dilation
+        yield slice(start, start + convolve.stride * (size - 1) + 1, convolve.stride)
 
 
 def _channels(weight: Whole, image: Whole) -> Whole:
@@ -174,5 +160,5 @@ def _channels(weight: Whole, image: Whole) -> Whole:
 def _correlation(image: Whole, gradient: Whole) -> Whole:
     """Image [B, C, …] and gradient [B, O, …] summed over all but the channels: [O, C]."""
     every = [0, *range(2, image.ndim)]
-    found: Whole = np.tensordot(gradient, image, axes=(every, every))
-    return found
+    sums: Whole = np.tensordot(gradient, image, axes=(every, every))
+    return sums

@@ -14,6 +14,7 @@ from xorbench.probes.rounding import FORMATS, Format, Pattern, decoded, finite, 
 
 NARROW: Final = ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 FLOAT32: Final = FORMATS["float32"]
+FLOAT64: Final = FORMATS["float64"]
 
 
 def cases() -> Iterator[ExactCase]:
@@ -23,7 +24,7 @@ def cases() -> Iterator[ExactCase]:
         yield _float(f"{name} to float32", name, "float32", partial(_all, kind))
         yield _float(f"float32 to {name}", "float32", name, partial(_boundaries, kind))
     yield _float("float64 to float32", "float64", "float32", _double_boundaries)
-    yield _float("float32 to float64", "float32", "float64", _spread)
+    yield _float("float32 to float64", "float32", "float64", _drawn)
     for source in ("int32", "int64"):
         for target in ("float32", "float64"):
             yield _from_whole(source, target)
@@ -32,11 +33,11 @@ def cases() -> Iterator[ExactCase]:
 
 def _float(name: str, source: str, target: str, make: Callable[[], Arrays]) -> ExactCase:
     def right(arrays: Arrays) -> Pattern:
-        m, e = decoded(arrays["x"].view(np.uint64), FORMATS[source])
-        bits = rounded(m, e, FORMATS[target])
-        negative = m == 0  # -0 stays -0
-        sign = arrays["x"].view(np.uint64) >> np.uint64(FORMATS[source].width - 1)
-        return np.where(negative, sign << np.uint64(FORMATS[target].width - 1), bits)
+        given = arrays["x"].view(np.uint64)
+        m, e = decoded(given, FORMATS[source])
+        sign = given >> np.uint64(FORMATS[source].width - 1)
+        zero = sign << np.uint64(FORMATS[target].width - 1)  # -0 stays -0
+        return np.where(m == 0, zero, rounded(m, e, FORMATS[target]))
 
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
         return from_bits(arrays["x"].view(np.uint64), source).to(device).to(torch_type(target))
@@ -97,22 +98,30 @@ def _boundaries(kind: Format) -> Arrays:
     high, high_e = decoded(positive + np.uint64(1), kind)
     e = np.minimum(low_e, high_e) - 1
     middle = (low << (low_e - e)) + (high << (high_e - e)) >> 1
-    bits = rounded(middle, e, FLOAT32)
-    bits = np.concatenate([bits - np.uint64(1), bits, bits + np.uint64(1)])
-    return {"x": np.concatenate([bits, bits | np.uint64(1 << 31)]).view(np.int64)}
+    return _both_signs(_neighbours(rounded(middle, e, FLOAT32)), FLOAT32)
 
 
 def _double_boundaries() -> Arrays:
     """Drawn float32 numbers, the middle to the next one, and the float64 below and above it."""
-    drawn = words("float64 to float32", 0, 4097) >> np.uint64(33)
-    low = drawn % np.uint64(FLOAT32.largest)
-    m, e = decoded(low, FLOAT32)
-    bits = rounded(2 * m + 1, e - 1, FORMATS["float64"])
-    bits = np.concatenate([bits - np.uint64(1), bits, bits + np.uint64(1)])
-    return {"x": np.concatenate([bits, bits | np.uint64(1 << 63)]).view(np.int64)}
+    m, e = decoded(_spread("float64 to float32"), FLOAT32)
+    middle = rounded(2 * m + 1, e - 1, FLOAT64)
+    return _both_signs(_neighbours(middle), FLOAT64)
 
 
-def _spread() -> Arrays:
-    drawn = words("float32 to float64", 0, 4097) >> np.uint64(33)
-    bits = drawn % np.uint64(FLOAT32.largest)
-    return {"x": np.concatenate([bits, bits | np.uint64(1 << 31)]).view(np.int64)}
+def _drawn() -> Arrays:
+    return _both_signs(_spread("float32 to float64"), FLOAT32)
+
+
+def _spread(name: str) -> Pattern:
+    """Drawn positive float32 numbers."""
+    return (words(name, 0, 4097) >> np.uint64(33)) % np.uint64(FLOAT32.largest)
+
+
+def _neighbours(bits: Pattern) -> Pattern:
+    """The numbers below, the numbers, and the numbers above."""
+    return np.concatenate([bits - np.uint64(1), bits, bits + np.uint64(1)])
+
+
+def _both_signs(bits: Pattern, kind: Format) -> Arrays:
+    negative = bits | np.uint64(1 << (kind.width - 1))
+    return {"x": np.concatenate([bits, negative]).view(np.int64)}

@@ -14,7 +14,6 @@ from xorbench.probes.integers import Whole
 from xorbench.probes.rounding import FORMATS, Pattern, rounded
 
 Arrays: TypeAlias = Mapping[str, Whole]
-Tensors: TypeAlias = Mapping[str, Tensor]
 WIDTHS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """An integer type as wide as an element, by its bytes: what bits are viewed as."""
 INTEGER_BITS: Final = {"uint8": 8, "int8": 8, "int16": 16, "int32": 32, "int64": 64}
@@ -50,16 +49,20 @@ class WrongElement(NamedTuple):
     actual: int
     bits: int
 
+    def hex(self, pattern: int) -> str:
+        """A bit pattern in as many hex digits as an element has."""
+        return f"{pattern:0{self.bits // 4}x}"
+
     def flipped(self) -> list[int]:
         """The places of the bits that differ, from 0, the lowest."""
         return [place for place in range(self.bits) if (self.expected ^ self.actual) >> place & 1]
 
     def __str__(self) -> str:
-        digits = self.bits // 4
-        some = ", ".join(map(str, self.flipped()[:8])) + (" …" if len(self.flipped()) > 8 else "")
+        flipped = self.flipped()
+        bits = ", ".join(map(str, flipped[:8])) + (" …" if len(flipped) > 8 else "")
         return (
-            f"element {list(self.place)}: expected {self.expected:0{digits}x},"
-            f" got {self.actual:0{digits}x} (bits {some})"
+            f"element {list(self.place)}: expected {self.hex(self.expected)},"
+            f" got {self.hex(self.actual)} (bits {bits})"
         )
 
 
@@ -70,18 +73,18 @@ def width(dtype: str) -> int:
 
 def torch_type(dtype: str) -> torch.dtype:
     """The type of this name in PyTorch."""
-    found = getattr(torch, dtype)
-    assert isinstance(found, torch.dtype)
-    return found
+    kind = getattr(torch, dtype)
+    assert isinstance(kind, torch.dtype)
+    return kind
 
 
-def gradient(outputs: Tensor, of: Tensor, given: Tensor) -> Tensor:
-    """The gradient of an input, `given` that of the outputs.
+def gradient(outputs: Tensor, inputs: Tensor, output_gradient: Tensor) -> Tensor:
+    """The gradient of an input, from that of the outputs.
 
     By way of a sum of products, whose backward gives just that: the direct way has PyTorch import
     SymPy, which takes longer than all the probes.
     """
-    return torch.autograd.grad((outputs * given).sum(), of)[0]
+    return torch.autograd.grad((outputs * output_gradient).sum(), inputs)[0]
 
 
 def whole_bits(values: Whole, dtype: str) -> Pattern:
@@ -102,10 +105,10 @@ def tensor(values: Whole, dtype: str, device: torch.device) -> Tensor:
     return exact.to(torch_type(dtype)).to(device)
 
 
-def tensor_bits(found: Tensor) -> Pattern:
+def tensor_bits(values: Tensor) -> Pattern:
     """The bit patterns of a tensor, of its shape, fetched from its device."""
-    size = found.element_size()
-    flat = found.detach().contiguous().view(WIDTHS[size]).cpu().numpy()
+    size = values.element_size()
+    flat = values.detach().contiguous().view(WIDTHS[size]).cpu().numpy()
     return flat.astype(np.int64).view(np.uint64) & np.uint64(2 ** (8 * size) - 1)
 
 
@@ -128,42 +131,28 @@ class WrongElements(NamedTuple):
     first: list[WrongElement]
 
 
-def wrong_elements(right: Pattern, found: Pattern, bits: int) -> WrongElements:
+def wrong_elements(right: Pattern, actual: Pattern, bits: int) -> WrongElements:
     """The elements that differ, the first few by name; shapes are equal."""
-    differs = right != found
-    places = (np.unravel_index(at, right.shape) for at in np.flatnonzero(differs)[:SHOWN])
-    named = [tuple(int(i) for i in place) for place in places]
-    first = [WrongElement(at, int(right[at]), int(found[at]), bits) for at in named]
-    return WrongElements(int(np.count_nonzero(differs)), first)
+    wrong = np.flatnonzero(right != actual)
+    places = [tuple(map(int, np.unravel_index(i, right.shape))) for i in wrong[:SHOWN]]
+    first = [WrongElement(place, int(right[place]), int(actual[place]), bits) for place in places]
+    return WrongElements(len(wrong), first)
 
 
-class ComparedCase(NamedTuple):
-    """What a device gave for a case: the digests, and in words what is wrong."""
-
-    expected: str
-    actual: str
-    wrong: str
-
-
-def compare(case: ExactCase, device: torch.device, expected: str) -> ComparedCase:
-    """Compute a case on a device and compare the result's digest with the expected one."""
+def difference(case: ExactCase, device: torch.device, expected: str) -> str:
+    """What is wrong with a device's result, in words; empty where it has the expected digest."""
     arrays = case.make()
     with exact_settings():
-        found = tensor_bits(case.compute(arrays, device))
-    actual = digest(found, case.dtype)
-    if actual == expected:
-        return ComparedCase(expected, actual, "")
-    return ComparedCase(expected, actual, _said(case.right(arrays), found, case.dtype))
-
-
-def _said(right: Pattern, found: Pattern, dtype: str) -> str:
-    if right.shape != found.shape:
-        return f"shape {list(found.shape)} in place of {list(right.shape)}"
-    wrong = wrong_elements(right, found, width(dtype))
-    if not wrong.wrongs:
-        return f"this xorbench's golden digest is not its own right answer's ({dtype})"
-    shown = "; ".join(map(str, wrong.first))
-    return f"{wrong.wrongs} of {right.size} elements, {shown}"
+        actual = tensor_bits(case.compute(arrays, device))
+    if digest(actual, case.dtype) == expected:
+        return ""
+    right = case.right(arrays)
+    if right.shape != actual.shape:
+        return f"shape {list(actual.shape)} in place of {list(right.shape)}"
+    wrongs, first = wrong_elements(right, actual, width(case.dtype))
+    if not wrongs:
+        return f"this xorbench's golden digest is not its own right answer's ({case.dtype})"
+    return f"{wrongs} of {right.size} elements, {'; '.join(map(str, first))}"
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def scattered(name: str, seed: int, columns: int, values: Whole) -> Whole:
     rows = len(values)
     chosen = np.argsort(words(f"{name}/place", seed, columns), kind="stable")[:rows]
     places = chosen[np.arange(rows) % len(chosen)]
-    found = np.zeros((rows, columns), dtype=np.int64)
-    found[np.arange(rows), places] = values
-    return found
+    matrix = np.zeros((rows, columns), dtype=np.int64)
+    matrix[np.arange(rows), places] = values
+    return matrix
 
 
 def largest_entry(terms: int, limit: int, most: int) -> int:
@@ -76,10 +76,10 @@ def largest_entry(terms: int, limit: int, most: int) -> int:
 
     At most `most`, the largest that the type holds. Raises `ValueError` where even 1 is too large.
     """
-    found = min(isqrt(limit // terms), most)
-    if found < 1:
+    largest = min(isqrt(limit // terms), most)
+    if largest < 1:
         raise ValueError(f"a sum of {terms} products does not stay within {limit}")
-    return found
+    return largest
 
 
 def permutation(name: str, seed: int, count: int) -> Whole:

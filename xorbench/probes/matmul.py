@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xorbench.probes.exact import (
-    Arrays,
-    ExactCase,
-    exact_settings,
-    gradient,
-    tensor,
-    whole_bits,
-)
+from xorbench.probes.exact import Arrays, ExactCase, exact_settings, gradient, tensor, whole_bits
 from xorbench.probes.integers import Whole, entries, largest_entry, powers, scattered, words
 from xorbench.probes.rounding import Pattern
 
@@ -62,23 +55,16 @@ class Multiply:
     addend: str = ""  # "matrix", "row", or none
 
 
-def _gradient(of: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A backward product of `Linear`: both are products of the output's gradient."""
+def _input_gradient(left: Tensor, right: Tensor, _addend: Tensor) -> Tensor:
+    """A backward product of `Linear`: the output's gradient [M, K] times the weight [K, N]."""
+    inputs = left.new_ones(left.shape[0], right.shape[1]).requires_grad_()
+    return gradient(functional.linear(inputs, right), inputs, left)
 
-    def compute(left: Tensor, right: Tensor, _addend: Tensor) -> Tensor:
-        if of == "input":  # gradient [M, K] times weight [K, N]
-            inputs = torch.ones(
-                left.shape[0], right.shape[1], dtype=left.dtype, device=left.device
-            ).requires_grad_()
-            outputs = functional.linear(inputs, right)
-            return gradient(outputs, inputs, left)
-        weight = torch.ones(
-            left.shape[0], right.shape[1], dtype=left.dtype, device=left.device
-        ).requires_grad_()
-        outputs = functional.linear(right, weight)  # right is the input, left the gradient, turned
-        return gradient(outputs, weight, left.t().contiguous())
 
-    return compute
+def _weight_gradient(left: Tensor, right: Tensor, _addend: Tensor) -> Tensor:
+    """A backward product of `Linear`: the output's gradient, turned, times the input."""
+    weight = left.new_ones(left.shape[0], right.shape[1]).requires_grad_()
+    return gradient(functional.linear(right, weight), weight, left.t().contiguous())
 
 
 MULTIPLIES: Final = (
@@ -89,8 +75,8 @@ MULTIPLIES: Final = (
     Multiply("bmm", lambda a, b, _: torch.bmm(a, b), batch=3),
     Multiply("baddbmm", lambda a, b, c: torch.baddbmm(c, a, b), batch=3, addend="matrix"),
     Multiply("linear", lambda a, b, c: functional.linear(a, b.t().contiguous(), c), addend="row"),
-    Multiply("linear, gradient of input", _gradient("input")),
-    Multiply("linear, gradient of weight", _gradient("weight")),
+    Multiply("linear, gradient of input", _input_gradient),
+    Multiply("linear, gradient of weight", _weight_gradient),
 )
 SHAPES: Final = ((31, 127, 7), (7, 4097, 31), (1, 4097, 127), (127, 1, 127), (160, 256, 104))
 """M, K and N: odd, long, thin, and one that fills the tiles of a matrix unit."""
@@ -104,11 +90,11 @@ def cases() -> Iterator[ExactCase]:
                 for kind in kinds(dtype, multiply.addend or shape != SHAPES[0]):
                     yield _case(dtype, multiply, shape, kind)
     for kind in ("dense", "sparse"):
-        yield _narrow("int8", "int32", Multiply("int_mm", _int8), (32, 256, 24), kind)
+        yield _case("int8", Multiply("int_mm", _int8), (32, 256, 24), kind, "int32")
         for dtype in ("float8_e4m3fn", "float8_e5m2"):
             both = {"float8_e5m2": "float8_e4m3fn"}.get(dtype, dtype)  # two e5m2 have no kernel
             multiply = Multiply("scaled_mm", partial(_float8, left=dtype, right=both))
-            yield _narrow(dtype, "float32", multiply, (32, 64, 48), kind)
+            yield _case(dtype, multiply, (32, 64, 48), kind, "float32")
 
 
 def kinds(dtype: str, few: object = False) -> tuple[str, ...]:
@@ -116,41 +102,26 @@ def kinds(dtype: str, few: object = False) -> tuple[str, ...]:
     return KINDS[:2] if few or dtype not in SINGLE else KINDS
 
 
-def _case(dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str) -> ExactCase:
-    result = "float32" if dtype == "tf32" else dtype
-    named = f"{dtype} {kind} {multiply.name} {'×'.join(map(str, shape))}"
+def _case(
+    dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str, wider: str = ""
+) -> ExactCase:
+    """One product. Of a `wider` result the operands are narrowed by the product itself."""
+    name = f"{dtype} {kind} {multiply.name} {'×'.join(map(str, shape))}"
+    result = wider or ("float32" if dtype == "tf32" else dtype)
 
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
+        given = "int64" if wider else result
         with exact_settings(tf32=dtype == "tf32"):
-            found = multiply.compute(*(tensor(arrays[n], result, device) for n in "abc"))
-            return found + 0.0  # a sum of nothing but zeros may have either sign
+            product = multiply.compute(*(tensor(arrays[key], given, device) for key in "abc"))
+            return product + 0  # a sum of nothing but zeros may have either sign
 
     return ExactCase(
-        named,
+        name,
         result,
-        partial(_operands, named, dtype, multiply, shape, kind),
+        partial(_operands, name, dtype, multiply, shape, kind),
         partial(_right, result),
         compute,
         partial(_no_tf32, dtype),
-    )
-
-
-def _narrow(
-    dtype: str, result: str, multiply: Multiply, shape: tuple[int, int, int], kind: str
-) -> ExactCase:
-    """A product whose operands are narrower than its result."""
-    named = f"{dtype} {kind} {multiply.name} {'×'.join(map(str, shape))}"
-
-    def compute(arrays: Arrays, device: torch.device) -> Tensor:
-        found = multiply.compute(*(torch.from_numpy(arrays[n]).to(device) for n in "abc"))
-        return found + 0
-
-    return ExactCase(
-        named,
-        result,
-        partial(_operands, named, dtype, multiply, shape, kind),
-        partial(_right, result),
-        compute,
     )
 
 
@@ -160,12 +131,12 @@ def _int8(a: Tensor, b: Tensor, _addend: Tensor) -> Tensor:
 
 def _float8(a: Tensor, b: Tensor, _addend: Tensor, *, left: str, right: str) -> Tensor:
     """A product of float8 with scales of one; kernels want the right factor transposed."""
-    one = torch.ones((), device=a.device)
+    scale = torch.ones((), device=a.device)
     return torch._scaled_mm(
         a.float().to(getattr(torch, left)),
         b.float().to(getattr(torch, right)).t().contiguous().t(),
-        scale_a=one,
-        scale_b=one,
+        scale_a=scale,
+        scale_b=scale,
         out_dtype=torch.float32,
         use_fast_accum=False,
     )
@@ -230,10 +201,10 @@ def _thinned(name: str, a: Whole, terms: int) -> Whole:
         return a
     lines = np.prod(a.shape[:-1], dtype=np.int64)
     first = (words(f"{name}/kept", 0, int(lines)) % np.uint64(k)).astype(np.int64)
-    kept = (first[:, None] + np.arange(terms) * (k // terms)) % k
-    places = np.zeros((int(lines), k), dtype=np.int64)
-    np.put_along_axis(places, kept, 1, axis=-1)
-    return a * places.reshape(a.shape)
+    columns = (first[:, None] + np.arange(terms) * (k // terms)) % k
+    mask = np.zeros((int(lines), k), dtype=np.int64)
+    np.put_along_axis(mask, columns, 1, axis=-1)
+    return a * mask.reshape(a.shape)
 
 
 def _right(result: str, arrays: Arrays) -> Pattern:

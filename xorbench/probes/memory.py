@@ -7,14 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xorbench.probes.exact import SHOWN, WrongElement
+from xorbench.probes.check import ProbeResult
+from xorbench.probes.exact import WrongElement, tensor_bits, wrong_elements
 from xorbench.probes.integers import words
+from xorbench.universal.golden import Checked
 
 TILE: Final = 1 << 15  # 64-bit words, 256 KiB: a processor keeps them in its cache
 GROUP: Final = {"cpu": 8}
 """Tiles that are read at once; on accelerators `DEVICE_GROUP`, 64 MiB."""
 DEVICE_GROUP: Final = 256
 COPIED: Final = 1 << 22  # words of each copy, 32 MiB, or as many as there are
+SMALL: Final = 32 << 20  # bytes of the probe
 STEP: Final = 0x9E3779B97F4A7C15  # odd, so that no two words of a region are equal
 WRAP: Final = 1 << 64
 March = Callable[[Tensor, int, int], list[int]]
@@ -23,17 +26,25 @@ the numbers of the tiles that are not."""
 
 
 class WrongWords(NamedTuple):
-    """Words of memory that did not come back, the first by name; and on which way: `memory`."""
+    """Words of memory that did not come back, the first by name; `way` is where they went."""
 
     way: str
     wrongs: int
     first: list[WrongElement]
 
-    @property
-    def said(self) -> str:
-        """How many, where it is more than one, and the first of them."""
-        more = f"{self.wrongs} words, " if self.wrongs > 1 else ""
-        return f"{more}{'; '.join(map(str, self.first))}"
+    def __str__(self) -> str:
+        count = f"{self.wrongs} words, " if self.wrongs > 1 else ""
+        return f"{count}{'; '.join(map(str, self.first))}"
+
+
+def check(device: torch.device) -> ProbeResult:
+    """32 MiB written, read back, inverted, and copied about."""
+    region = MemoryRegion(device, SMALL)
+    result = ProbeResult("memory", checked=2 * region.size // 8)
+    for _ in range(2):
+        for wrong in [*region.march(), *region.copy()]:
+            result.wrong.append(Checked(wrong.way, "the pattern", str(wrong)))
+    return result
 
 
 def pattern_key(number: int) -> int:
@@ -77,8 +88,8 @@ class MemoryRegion:
         return int(self.size * (2 + 3 + 2 / 8))  # the pattern made, read, and the flags besides
 
     def march(self) -> Iterator[WrongWords]:
-        """Read every word, and write the next round's pattern; gives what was wrong by tile."""
-        bad = [range(at, at + 1) for at in self._march(self.words, self.number, self.number + 1)]
+        """Read every word, and write the next round's pattern; yields the wrong words by tile."""
+        bad = [range(i, i + 1) for i in self._march(self.words, self.number, self.number + 1)]
         for tile in bad:
             right = self._pattern(tile).view(-1)
             yield from _wrong("memory", self.words[tile.start], right, tile.start * TILE)
@@ -109,8 +120,8 @@ class MemoryRegion:
 
     def flip(self, element: int, bit: int) -> None:
         """Injected fault: flip one bit of one word; both count modulo their number."""
-        flat, at = self.words.view(-1), element % self.words.numel()
-        flat[at] = int(flat[at].item()) ^ _signed(1 << bit % 64)
+        flat, place = self.words.view(-1), element % self.words.numel()
+        flat[place] = int(flat[place].item()) ^ _signed(1 << bit % 64)
 
     def _write(self, tiles: range) -> None:
         self.words[tiles.start : tiles.stop] = self._pattern(tiles)
@@ -171,11 +182,13 @@ def compiled() -> March:
 
     def march(held: Tensor, number: int, following: int) -> list[int]:
         wrong = np.zeros(len(held), dtype=np.bool_)
-        masks = [np.uint64(WRAP - 1 if one % 2 else 0) for one in (number, following)]
-        keys = [np.uint64(pattern_key(one)) for one in (number, following)]
-        pass_over(held.numpy().view(np.uint64), keys[0], masks[0], keys[1], masks[1], wrong)
-        found: list[int] = np.flatnonzero(wrong).tolist()
-        return found
+        patterns = [
+            (np.uint64(pattern_key(i)), np.uint64(WRAP - 1 if i % 2 else 0))
+            for i in (number, following)
+        ]
+        pass_over(held.numpy().view(np.uint64), *patterns[0], *patterns[1], wrong)
+        tiles: list[int] = np.flatnonzero(wrong).tolist()
+        return tiles
 
     march(torch.zeros(1, TILE, dtype=torch.int64), 0, 1)  # compiled now, not in the first turn
     return march
@@ -191,14 +204,8 @@ def _synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _wrong(way: str, found: Tensor, right: Tensor, start: int) -> Iterator[WrongWords]:
+def _wrong(way: str, actual: Tensor, right: Tensor, start: int) -> Iterator[WrongWords]:
     """The words that differ, named by their place from `start`; nothing where none does."""
-    differs = found != right
-    if not differs.any().item():
-        return
-    places = torch.nonzero(differs.view(-1)).view(-1)
-    first = []
-    for at in places[:SHOWN].tolist():
-        expected, actual = (int(one[at]) % WRAP for one in (right, found))
-        first.append(WrongElement((start + at,), expected, actual, 64))
-    yield WrongWords(way, len(places), first)
+    if not torch.equal(actual, right):
+        wrongs, first = wrong_elements(tensor_bits(right), tensor_bits(actual), 64)
+        yield WrongWords(way, wrongs, [w._replace(place=(start + w.place[0],)) for w in first])

@@ -65,7 +65,7 @@ class Products:
         self.result = "int32" if dtype == "int8" else self._input
         empty = partial(torch.empty, (size, size), device=device)
         self._left, self._right = (empty(dtype=torch_type(self._input)) for _ in range(2))
-        self._found, self._expected = (empty(dtype=torch_type(self.result)) for _ in range(2))
+        self._result, self._expected = (empty(dtype=torch_type(self.result)) for _ in range(2))
         self._bases = {kind: _Base(dtype, self.result, kind, size) for kind in kinds(dtype)}
         self.kinds = list(kinds(dtype))
 
@@ -104,22 +104,22 @@ class Products:
 
     def settle(self) -> None:
         """Wait until the last product is there."""
-        self._found[0, 0].item()
+        self._result[0, 0].item()
 
     def blind(self, number: int) -> str:
-        """Why a comparison on this device cannot be believed: it misses a bit that is flipped.
+        """Why a comparison on this device is invalid: it misses a bit that is flipped.
 
         Empty where it sees the bit, at a place and in a bit that the round draws.
         """
         drawn = words("product/blind", number, 2)
-        at = int(drawn[0] % np.uint64(self.size**2))
+        place = int(drawn[0] % np.uint64(self.size**2))
         bit = int(drawn[1] % np.uint64(width(self.result)))
-        self._found.copy_(self._expected)
-        flat = self._found.view(-1).view(WIDTHS[self._found.element_size()])
-        flat[at] = int(flat[at].item()) ^ _signed(bit, width(self.result))
+        self._result.copy_(self._expected)
+        flat = self._result.view(-1).view(WIDTHS[self._result.element_size()])
+        flat[place] = int(flat[place].item()) ^ _signed(bit, width(self.result))
         if self._differs():
             return ""
-        return f"a comparison on {self.device} does not see bit {bit} of element {at} flipped"
+        return f"a comparison on {self.device} does not see bit {bit} of element {place} flipped"
 
     def rounds_partial_sums(self) -> bool:
         """Whether this library stores partial sums of a dense product in a narrow type.
@@ -130,26 +130,25 @@ class Products:
         if self.result in ("float32", "float64", "int32"):
             return False
         self._fill("dense", 0)
-        found = []
         with exact_settings():
-            for _ in range(2):
-                self._multiply(0)
-                found.append(self._found.clone())
+            self._multiply(0)
+            first = self._result.clone()
+            self._multiply(0)
         right = self._expected.double()
-        off = (found[0].double() - right).abs()
-        many = int((off > 0).sum()) * 1000 > off.numel()
-        little = bool(off.max() <= ROUNDED * right.abs().max())
-        return many and little and torch.equal(found[0], found[1])
+        errors = (first.double() - right).abs()
+        many = int((errors > 0).sum()) * 1000 > errors.numel()
+        small = bool(errors.max() <= ROUNDED * right.abs().max())
+        return many and small and torch.equal(first, self._result)
 
     def _multiply(self, product: int) -> None:
         """By `mm` and by `matmul` in turn; the right factor lies transposed."""
         right = self._right.t()
         if self.dtype == "int8":
-            torch._int_mm(self._left, right, out=self._found)
+            torch._int_mm(self._left, right, out=self._result)
         elif product % 2:
-            torch.matmul(self._left, right, out=self._found)
+            torch.matmul(self._left, right, out=self._result)
         else:
-            torch.mm(self._left, right, out=self._found)
+            torch.mm(self._left, right, out=self._result)
 
     def _fill(self, kind: str, number: int) -> None:
         """The factors and the right answer of a round."""
@@ -165,14 +164,14 @@ class Products:
         self._choose(self._expected, both, rows + BASE * (row_scale < 0), row_scale.abs())
 
     def _side(self, name: str, number: int) -> tuple[Tensor, Tensor]:
-        """For each row of a factor: which one of the base, [size], and times what, [size]."""
+        """For each row of a factor: the row of the base, [size], and its factor, [size]."""
         low, high = POWERS.get(self.dtype, (-8, 8))
         drawn = words(f"product/{name}", number, self.size)
-        chosen = (drawn % np.uint64(BASE)).astype(np.int64)
+        rows = (drawn % np.uint64(BASE)).astype(np.int64)
         power = ((drawn >> np.uint64(16)) % np.uint64(high - low + 1)).astype(np.int64) + low
         sign = np.where(drawn >> np.uint64(63), -1.0, 1.0)
         scale = torch.from_numpy(np.ldexp(sign, power)).to(torch_type(self._input))
-        return torch.from_numpy(chosen).to(self.device), scale.to(self.device)
+        return torch.from_numpy(rows).to(self.device), scale.to(self.device)
 
     def _choose(self, into: Tensor, base: Tensor, rows: Tensor, scale: Tensor) -> None:
         torch.index_select(base.to(self.device), 0, rows, out=into)
@@ -183,8 +182,8 @@ class Products:
 
         As whole words: `torch.equal` of narrow types compares element by element.
         """
-        found, right = (one.view(-1).view(torch.int64) for one in (self._found, self._expected))
-        return not torch.equal(found, right)
+        actual, right = (m.view(-1).view(torch.int64) for m in (self._result, self._expected))
+        return not torch.equal(actual, right)
 
     def _located(self, product: int) -> tuple[int, list[WrongProduct]]:
         """How many elements of the last product are wrong, and the first of them.
@@ -192,10 +191,10 @@ class Products:
         It is done again, to see if these come out wrong again.
         """
         right = tensor_bits(self._expected)
-        count, first = wrong_elements(right, tensor_bits(self._found), width(self.result))
+        count, first = wrong_elements(right, tensor_bits(self._result), width(self.result))
         self._multiply(product)
-        again = right != tensor_bits(self._found)
-        return count, [WrongProduct(product, one, bool(again[one.place])) for one in first]
+        again = right != tensor_bits(self._result)
+        return count, [WrongProduct(product, wrong, bool(again[wrong.place])) for wrong in first]
 
 
 class _Base:
@@ -212,10 +211,9 @@ class _Base:
             most = largest_entry(size, 2 ** DENSE[dtype], min(FULL[dtype]))
             left = entries(f"{name}/left", 0, (BASE, size), most)
             right = entries(f"{name}/right", 0, (size, BASE), most)
-        self.left = tensor(left, "float32" if dtype == "tf32" else dtype, host)
-        self.right = tensor(right.T, "float32" if dtype == "tf32" else dtype, host)
-        bits = whole_bits(_multiplied(left, right), result)
-        self.product = from_bits(bits, result)
+        given = "float32" if dtype == "tf32" else dtype
+        self.left, self.right = tensor(left, given, host), tensor(right.T, given, host)
+        self.product = from_bits(whole_bits(_multiplied(left, right), result), result)
 
 
 def _multiplied(left: Whole, right: Whole) -> Whole:
@@ -229,13 +227,13 @@ def _multiplied(left: Whole, right: Whole) -> Whole:
     """
     bound = int(np.abs(left).sum(-1).max()) * int(np.abs(right).max())
     if bound >= 2**53:
-        found: Whole = np.matmul(left, right)
-        return found
-    found = np.matmul(left.astype(np.float64), right.astype(np.float64)).astype(np.int64)
+        product: Whole = np.matmul(left, right)
+        return product
+    product = np.matmul(left.astype(np.float64), right.astype(np.float64)).astype(np.int64)
     drawn = words("product/proof", 0, right.shape[1]).view(np.int64)
-    if not np.array_equal(left @ (right @ drawn), found @ drawn):
+    if not np.array_equal(left @ (right @ drawn), product @ drawn):
         raise ArithmeticError("this processor multiplies wrong in float64, before any probe")
-    return found
+    return product
 
 
 def _signed(bit: int, bits: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xorbench.probes.exact import Arrays, ExactCase, tensor, whole_bits
+from xorbench.probes.exact import Arrays, ExactCase, tensor, torch_type, whole_bits
 from xorbench.probes.integers import SIGNIFICAND, Whole, entries, largest_entry, permutation
 
 ROWS: Final = 5
@@ -45,30 +45,29 @@ ORDERS: Final = (
 def cases() -> Iterator[ExactCase]:
     """Every reduction."""
     for dtype in ("float32", "float64", "bfloat16", "float16", "int32", "int64"):
-        for one in SUMS:
-            yield _case(f"{dtype} {one.name}", dtype, one, partial(_summands, dtype))
+        for reduce in SUMS:
+            yield _case(f"{dtype} {reduce.name}", dtype, reduce, partial(_summands, dtype))
     for dtype in ("float32", "float64"):
         mean = Reduce("mean", lambda x: x.sum(-1) // EVEN, lambda x: x.mean(-1))
         yield _case(f"{dtype} mean", dtype, mean, _means)
     for dtype in ("float32", "float64", "int32"):
-        for one in ORDERS:
-            yield _case(f"{dtype} {one.name}", dtype, one, _distinct)
+        for reduce in ORDERS:
+            yield _case(f"{dtype} {reduce.name}", dtype, reduce, _distinct)
     count = Reduce("histogram", _histogram, lambda x: torch.bincount(x.view(-1), minlength=64))
     yield _case("int64 histogram", "int64", count, _small)
 
 
-def _case(name: str, dtype: str, one: Reduce, make: Callable[[str], Arrays]) -> ExactCase:
-    result = one.result or dtype
+def _case(name: str, dtype: str, reduce: Reduce, make: Callable[[str], Arrays]) -> ExactCase:
+    result = reduce.result or dtype
 
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
-        found = one.compute(tensor(arrays["x"], dtype, device)).to(getattr(torch, result))
-        return found + 0
+        return reduce.compute(tensor(arrays["x"], dtype, device)).to(torch_type(result)) + 0
 
     return ExactCase(
         name,
         result,
         partial(make, name),
-        lambda arrays: whole_bits(np.ascontiguousarray(one.right(arrays["x"])), result),
+        lambda arrays: whole_bits(np.ascontiguousarray(reduce.right(arrays["x"])), result),
         compute,
     )
 
@@ -84,14 +83,8 @@ def _summands(dtype: str, name: str) -> Arrays:
 def _means(name: str) -> Arrays:
     """The sum of each row is a multiple of its length."""
     x = entries(name, 0, (ROWS, EVEN), 64)
-    return {"x": x - _first(x.sum(-1) % EVEN, x.shape)}
-
-
-def _first(values: Whole, shape: tuple[int, ...]) -> Whole:
-    """Zeros, but for these values in the first column."""
-    found = np.zeros(shape, dtype=np.int64)
-    found[:, 0] = values
-    return found
+    x[:, 0] -= x.sum(-1) % EVEN
+    return {"x": x}
 
 
 def _distinct(name: str) -> Arrays:

@@ -43,8 +43,8 @@ class Format(NamedTuple):
 
 
 FORMATS: Final = {
-    one.name: one
-    for one in (
+    kind.name: kind
+    for kind in (
         Format("float64", 11, 52),
         Format("float32", 8, 23),
         Format("float16", 5, 10),

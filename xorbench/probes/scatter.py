@@ -77,6 +77,6 @@ def _compute(dtype: str, scatter: Scatter, arrays: Arrays, device: torch.device)
 
 
 def _right(dtype: str, arrays: Arrays) -> Pattern:
-    found = np.zeros((PLACES, COLUMNS), dtype=np.int64)
-    np.add.at(found, arrays["places"], arrays["x"])
-    return whole_bits(found, dtype)
+    sums = np.zeros((PLACES, COLUMNS), dtype=np.int64)
+    np.add.at(sums, arrays["places"], arrays["x"])
+    return whole_bits(sums, dtype)

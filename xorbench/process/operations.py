@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import torch
 
-from xorbench.plan.boundary import SHOWN_POINTS
 from xorbench.plan.case import Case, case_from
 from xorbench.plan.engines import ENGINES, training_kind
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.honour import unsupported_reason
-from xorbench.plan.recipe import Recipe
+from xorbench.plan.recipe import SHOWN_POINTS, Recipe
 from xorbench.plan.registry import implementation
 from xorbench.process import machine
 from xorbench.process.memory import usage
@@ -208,21 +207,21 @@ def close(session: Session, *, training: int) -> Reply:
 
 def check_universal(_session: Session, *, device: str) -> Reply:
     """Compare the device with the golden values of the universal training; answers every fact."""
-    from xorbench.universal import verify
+    from xorbench.universal import golden
     from xorbench.universal.backends import BACKENDS
 
     backend = BACKENDS["torch"].load(device)
-    groups = {"arithmetic": verify.arithmetic(backend), "universal": verify.training(backend)}
-    return {name: [asdict(fact) for fact in facts] for name, facts in groups.items()}
+    return {
+        "arithmetic": [asdict(fact) for fact in golden.check_probe(backend.evaluate)],
+        "universal": [asdict(fact) for fact in golden.check_seed_0(backend.train)],
+    }
 
 
 def check_probe(_session: Session, *, device: str, probe: str) -> Reply:
     """Run one exact probe on the device at small sizes."""
     from xorbench.probes.check import check
 
-    found = check(probe, device)
-    wrong, unjudged = ([asdict(one) for one in some] for some in (found.wrong, found.unjudged))
-    return {**found._asdict(), "wrong": wrong, "unjudged": unjudged}
+    return asdict(check(probe, device))
 
 
 def open_burn(

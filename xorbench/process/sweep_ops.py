@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from xorbench.plan.boundary import GRID, SHOWN_POINTS
+from xorbench.plan.recipe import GRID, SHOWN_POINTS
 from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
 from xorbench.process.memory import usage
 from xorbench.process.protocol import Reply

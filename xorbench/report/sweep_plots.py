@@ -11,14 +11,12 @@ from xorbench.report.drawing import COLOURS, drawn, legend, line_style
 
 def shares(evidence: SweepEvidence) -> pd.DataFrame:
     """After each epoch, the per cent of seeds that are all right: a column a batch size."""
-    begun = [tally for tally in evidence.tallies if tally.seeds]
     columns = {
-        f"batch {t.batch_size}, {t.seeds:,} seeds": pd.Series(
-            [100 * right / t.seeds for right in t.right_after]
-        )
-        for t in begun
+        f"batch {t.batch_size}, {t.seeds:,} seeds": pd.Series(t.right_after) * 100 / t.seeds
+        for t in evidence.tallies
+        if t.seeds
     }
-    return pd.DataFrame(columns).rename_axis("epoch").reset_index() if begun else pd.DataFrame()
+    return pd.DataFrame(columns).rename_axis("epoch").reset_index() if columns else pd.DataFrame()
 
 
 def draw_shares(frame: pd.DataFrame) -> str:
@@ -61,11 +59,11 @@ def shown_points(evidence: SweepEvidence) -> pd.DataFrame:
 def say_points(frame: pd.DataFrame) -> str:
     """How many points each model has right."""
     counts = frame.groupby(["batch size", "seed"])["right"].agg(["sum", "count"])
-    said = (
+    sentences = (
         f"batch {size}, seed {seed}: {right} of {total}"
         for (size, seed), (right, total) in zip(counts.index, counts.to_numpy(), strict=True)
     )
-    return f"Test points right, {'; '.join(said)}."
+    return f"Test points right, {'; '.join(sentences)}."
 
 
 def draw_examples(evidence: SweepEvidence) -> str:
@@ -83,35 +81,20 @@ def draw_examples(evidence: SweepEvidence) -> str:
 def _draw(axes: Axes, example: Example) -> None:
     extent = (example.low, example.high, example.low, example.high)
     halves = [[int(logit >= 0) for logit in row] for row in example.logits]
-    axes.contourf(
-        halves,
-        levels=[-0.5, 0.5, 1.5],
-        extent=extent,
-        cmap=ListedColormap(COLOURS[:2]),
-        alpha=0.15,
-    )
+    sides = ListedColormap(COLOURS[:2])
+    axes.contourf(halves, levels=[-0.5, 0.5, 1.5], extent=extent, cmap=sides, alpha=0.15)
     axes.set_aspect("equal")
     axes.contour(example.logits, levels=[0.0], extent=extent, colors=COLOURS[6], linewidths=1)
-    for label, marker in enumerate("os"):
-        points = [i for i, found in enumerate(example.labels) if found == label]
-        axes.scatter(
-            [example.x0[i] for i in points],
-            [example.x1[i] for i in points],
-            s=5,
-            marker=marker,
-            color=COLOURS[label],
-            label=f"label {label}",
-        )
-    wrong = [i for i, right in enumerate(example.right) if not right]
-    axes.scatter(
-        [example.x0[i] for i in wrong],
-        [example.x1[i] for i in wrong],
-        s=28,
-        marker="x",
-        color=COLOURS[6],
-        linewidths=0.9,
-        label="wrong",
+    points = pd.DataFrame(
+        {"x0": example.x0, "x1": example.x1, "label": example.labels, "right": example.right}
     )
+    for label, marker in enumerate("os"):
+        chosen = points[points["label"] == label]
+        style = {"s": 5, "marker": marker, "color": COLOURS[label], "label": f"label {label}"}
+        axes.scatter(chosen["x0"], chosen["x1"], **style)
+    wrong = points[~points["right"]]
+    style = {"s": 28, "marker": "x", "color": COLOURS[6], "linewidths": 0.9, "label": "wrong"}
+    axes.scatter(wrong["x0"], wrong["x1"], **style)
     axes.set_title(
         f"batch {example.batch_size}, seed {example.seed}: {example.correct}/{example.total}",
         fontsize=8,

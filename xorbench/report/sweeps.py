@@ -1,7 +1,7 @@
 """The report of a sweep: which recipe and machine, how many seeds learn it, and how soon."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -133,9 +133,12 @@ def outcomes(evidence: SweepEvidence) -> pd.DataFrame:
 
 def shown_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
     """The same for people: without the common setting, and `never` for a missing epoch."""
-    quartiles = [name for name in frame.columns if name.startswith("first epoch")]
-    words = {name: [NEVER if pd.isna(at) else str(at) for at in frame[name]] for name in quartiles}
-    return frame.assign(**words).drop(columns="drop_last").rename(columns=HEADERS)
+    texts = {
+        name: [NEVER if pd.isna(epoch) else str(epoch) for epoch in frame[name]]
+        for name in frame.columns
+        if name.startswith("first epoch")
+    }
+    return frame.assign(**texts).drop(columns="drop_last").rename(columns=HEADERS)
 
 
 def _settings(evidence: SweepEvidence, tally: Tally) -> TableRow:
@@ -144,17 +147,18 @@ def _settings(evidence: SweepEvidence, tally: Tally) -> TableRow:
 
 
 def _outcome(evidence: SweepEvidence, tally: Tally) -> TableRow:
-    share = ["share (%)", "share (%) low", "share (%) high"]
-    figures: list[float | None] = [None, None, None]
+    share = low = high = None
     if tally.seeds:
-        low, high = wilson(tally.all_right, tally.seeds)
-        figures = [100 * tally.all_right / tally.seeds, 100 * low, 100 * high]
+        share = 100 * tally.all_right / tally.seeds
+        low, high = (100 * bound for bound in wilson(tally.all_right, tally.seeds))
     q1, median, q3 = tally.quartiles()
     return {
         **_settings(evidence, tally),
         "seeds": tally.seeds,
         "all right": tally.all_right,
-        **dict(zip(share, figures, strict=True)),
+        "share (%)": share,
+        "share (%) low": low,
+        "share (%) high": high,
         "first epoch q1": q1,
         "first epoch median": median,
         "first epoch q3": q3,
@@ -183,10 +187,10 @@ def scores(evidence: SweepEvidence) -> pd.DataFrame:
 
 def few_scores(evidence: SweepEvidence) -> pd.DataFrame:
     """The highest scores one by one, the others together, a column a batch size."""
-    found = sorted({s for t in evidence.tallies for s in t.scores}, reverse=True)
-    groups = [[score] for score in found[:SCORE_ROWS]]
-    if found[SCORE_ROWS:]:
-        groups.append(found[SCORE_ROWS:])
+    ordered = sorted({score for t in evidence.tallies for score in t.scores}, reverse=True)
+    groups = [[score] for score in ordered[:SCORE_ROWS]]
+    if ordered[SCORE_ROWS:]:
+        groups.append(ordered[SCORE_ROWS:])
     rows = [
         {
             "correct": f"{group[-1]}-{group[0]}" if len(group) > 1 else str(group[0]),
@@ -229,36 +233,31 @@ def _column(tally: Tally) -> str:
 
 def speed(evidence: SweepEvidence) -> pd.DataFrame:
     """Epochs of one model per second, start-up apart."""
-    timed = [tally for tally in evidence.tallies if tally.rates]
-    return pd.DataFrame([_speed(tally) for tally in timed])
+    return pd.DataFrame([_speed(tally) for tally in evidence.tallies if tally.rates])
 
 
 def _speed(tally: Tally) -> TableRow:
     """The rate is the whole over its time; its interval is that of the mean of whole chunks."""
-    done, seconds = (sum(part) for part in zip(*tally.rates, strict=True))
+    epochs, seconds = (sum(part) for part in zip(*tally.rates, strict=True))
     largest = max(epochs for epochs, _ in tally.rates)
     whole = [math.log(epochs / s) for epochs, s in tally.rates if epochs == largest]
     estimate = pooled({"": whole})[""]
-    bounds = [b and b / estimate.value * done / seconds for b in (estimate.low, estimate.high)]
+    low, high = (b and b / estimate.value * epochs / seconds for b in (estimate.low, estimate.high))
     return {
         "batch size": tally.batch_size,
-        "model-epochs": done,
+        "model-epochs": epochs,
         "seconds": seconds,
-        "model-epochs/s": done / seconds,
-        "model-epochs/s low": bounds[0],
-        "model-epochs/s high": bounds[1],
+        "model-epochs/s": epochs / seconds,
+        "model-epochs/s low": low,
+        "model-epochs/s high": high,
         "chunks": len(tally.rates),
     }
 
 
 def processes(evidence: SweepEvidence) -> pd.DataFrame:
-    """The processes that trained, and what their start-up took."""
-    return pd.DataFrame(list(_process_rows(evidence)))
-
-
-def _process_rows(evidence: SweepEvidence) -> Iterator[TableRow]:
-    for process in evidence.info.processes:
-        yield {
+    """The processes that trained, and the time their start-up took."""
+    rows = [
+        {
             "process": process.id,
             "backend": process.backend,
             "device": process.device,
@@ -268,6 +267,9 @@ def _process_rows(evidence: SweepEvidence) -> Iterator[TableRow]:
             "peak memory (MiB)": mib(process.peak_rss_bytes),
             "ended": f"died: {process.died}" if process.died else "",
         }
+        for process in evidence.info.processes
+    ]
+    return pd.DataFrame(rows)
 
 
 OUTCOMES: Final = (

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -28,17 +27,19 @@ class Backend:
     needs: tuple[str, ...] = ()
     takes_device: bool = False
     takes_threads: bool = False
-    lacks: Callable[[], str | None] = lambda: None
-    """Why the backend cannot be used here though all it needs can be imported."""
 
     def missing(self) -> str | None:
-        """Why the backend cannot be used here, or None if it can; imports what it needs."""
+        """Why the backend cannot be used here, or None if it can; imports it.
+
+        A module may have a function ``lacks`` that gives a reason of its own.
+        """
         for library in self.needs:
             try:
                 importlib.import_module(library)
             except Exception as error:  # a library may refuse its surroundings in its own way
                 return f"{library} cannot be imported: {type(error).__name__}: {error}"
-        return self.lacks()
+        lacks = getattr(importlib.import_module(self.module), "lacks", None)
+        return lacks() if lacks else None
 
     def load(self, device: str = "cpu", threads: int | None = None) -> LoadedBackend:
         """Import the backend, for a device as ``torch.device`` names it.
@@ -66,10 +67,6 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _no_device_for_triton() -> str | None:
-    return importlib.import_module("xorbench.universal.triton_backend").lacks()  # type: ignore[no-any-return]
-
-
 BACKENDS: Final = {
     row.name: row
     for row in (
@@ -81,7 +78,6 @@ BACKENDS: Final = {
             "xorbench.universal.triton_backend",
             needs=("torch", "triton"),
             takes_device=True,
-            lacks=_no_device_for_triton,
         ),
     )
 }

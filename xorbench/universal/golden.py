@@ -12,21 +12,30 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, BadOption, XorbenchError
-from xorbench.plan.digest import first_difference
 from xorbench.universal.backends import BACKENDS
 from xorbench.universal.probe import GROUPS, expected, probe, sha256
 from xorbench.universal.spec import UniversalRecipe
-from xorbench.universal.trained import Evaluate, Keep, Train, Trained
+from xorbench.universal.trained import Evaluate, Keep, Train
 
 SCHEMA_VERSION: Final = 1
 PATH: Final = Path(__file__).with_name("golden.json")
 COMMAND: Final = "python -m xorbench.universal.golden --write"
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The outcome of seeds 0 to ``seeds - 1`` of the default recipe together."""
+
+    seeds: int
+    sha256: str
+    all_correct: int
 
 
 class Specified(NamedTuple):
@@ -47,9 +56,9 @@ SPECIFIED: Final = (
     Specified(0, 64, True, "c722253db714e07c5077a49d5d3b5538", 500),
     Specified(0, 256, True, "a98fb71ef9d48c415c664e1ea1d713b7", 499),
 )
-SPECIFIED_SEEDS: Final = 256
-SPECIFIED_COMBINED: Final = "b8370adcd358944fdab0b6ddc2cc86d5878839e0c99d51dbf02c96bc652c4cef"
-SPECIFIED_ALL_CORRECT: Final = 250
+SPECIFIED_COMBINED: Final = Combined(
+    256, "b8370adcd358944fdab0b6ddc2cc86d5878839e0c99d51dbf02c96bc652c4cef", 250
+)
 
 PLAN: Final = (
     (128, True, 32),
@@ -71,15 +80,6 @@ class GoldenAnswer:
 
 
 @dataclass(frozen=True)
-class Combined:
-    """The right outcome of seeds 0 to ``seeds - 1`` of the default recipe together."""
-
-    seeds: int
-    sha256: str
-    all_correct: int
-
-
-@dataclass(frozen=True)
 class GoldenValues:
     """The golden file, read.
 
@@ -97,8 +97,8 @@ class GoldenValues:
 
     def answer(self, recipe: UniversalRecipe, seed: int) -> GoldenAnswer | None:
         """The right outcome of one training, or None if the file has none for it."""
-        found = (one for one in self.answers.get(recipe, ()) if one.seed == seed)
-        return next(found, None)
+        answers = self.answers.get(recipe, ())
+        return next((answer for answer in answers if answer.seed == seed), None)
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,17 @@ def check_training(train: Train, recipe: UniversalRecipe, seeds: int) -> Iterato
         )
 
 
+def check_seed_0(train: Train) -> list[Checked]:
+    """Train seed 0 of the default recipe: its digest, the first epoch that differs, its score."""
+    trained = train(UniversalRecipe(), [0], keep=Keep.EPOCHS)
+    right, total = load().answers[UniversalRecipe()][0], trained.total
+    return [
+        Checked("digest of seed 0", right.sha256, trained.digests()[0]),
+        compare_epoch_digests(trained.epoch_digests(), load().epoch_digests),
+        Checked("score", f"{total}/{total}", f"{trained.correct[0]}/{total}"),
+    ]
+
+
 def check_epoch_digests(train: Train) -> Checked:
     """Train seed 0; name the first epoch whose digest is not the file's."""
     trained = train(UniversalRecipe(), [0], keep=Keep.EPOCHS)
@@ -174,28 +185,21 @@ def check_epoch_digests(train: Train) -> Checked:
 
 def compare_epoch_digests(actual: Sequence[str], right: Sequence[str]) -> Checked:
     """Compare epoch digests with the right ones."""
-    where = first_difference(actual, right)
-    if where is None and len(actual) != len(right):  # a missing one differs
-        where = min(len(actual), len(right))
-    place = "" if where is None else f", epoch {where}"
-    return Checked(f"epoch digests of seed 0{place}", _entry(right, where), _entry(actual, where))
-
-
-def _entry(epoch_digests: Sequence[str], where: int | None) -> str:
-    if where is None:
-        return f"{len(epoch_digests)} epochs"
-    return epoch_digests[where] if where < len(epoch_digests) else "no such epoch"
+    pairs = zip_longest(right, actual, fillvalue="no such epoch")
+    for epoch, (golden, digest) in enumerate(pairs):
+        if golden != digest:
+            return Checked(f"epoch digests of seed 0, epoch {epoch}", golden, digest)
+    return Checked("epoch digests of seed 0", f"{len(right)} epochs", f"{len(actual)} epochs")
 
 
 def check_combined(train: Train) -> Checked:
     """Train the combined digest's seeds."""
-    golden = load().combined
-    trained = train(UniversalRecipe(), range(golden.seeds))
-    return Checked(
-        f"seeds 0..{golden.seeds - 1} combined",
-        f"{golden.sha256} {golden.all_correct} all correct",
-        f"{trained.combined_sha256()} {trained.all_correct()} all correct",
+    right = load().combined
+    right_text, actual = (
+        f"{combined.sha256} {combined.all_correct} all correct"
+        for combined in (right, _combined(train, right.seeds))
     )
+    return Checked(f"seeds 0..{right.seeds - 1} combined", right_text, actual)
 
 
 def check_probe(evaluate: Evaluate) -> Iterator[Checked]:
@@ -224,10 +228,9 @@ def make() -> dict[str, Any]:
         XorbenchError: the oracle does not give the specification's values; no file must be made.
     """
     train = BACKENDS["numpy"].load().train
-    wrong = [checked for checked in check_specified(train) if not checked.passed]
-    if wrong:
-        first = wrong[0]
-        raise XorbenchError(f"{first.what}: specified {first.expected}, got {first.actual}")
+    for fact in check_specified(train):
+        if not fact.passed:
+            raise XorbenchError(f"{fact.what}: specified {fact.expected}, got {fact.actual}")
     base = UniversalRecipe()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -235,7 +238,7 @@ def make() -> dict[str, Any]:
         "made_with": {"backend": "numpy", "numpy": np.__version__},
         "recipe": asdict(base),
         "trainings": [row for part in PLAN for row in _rows(train, base, *part)],
-        "combined": asdict(_combined(train(base, range(SPECIFIED_SEEDS)))),
+        "combined": asdict(_combined(train, SPECIFIED_COMBINED.seeds)),
         "epoch_digests": train(base, [0], keep=Keep.EPOCHS).epoch_digests(),
         "probes": {name: sha256(expected(cases)) for name, cases in GROUPS.items()},
     }
@@ -244,17 +247,16 @@ def make() -> dict[str, Any]:
 def check_specified(train: Train) -> Iterator[Checked]:
     """Compare a backend with the specification's own table, without the file."""
     for row in SPECIFIED:
-        trained = train(
-            UniversalRecipe(batch_size=row.batch_size, drop_last=row.drop_last), [row.seed]
-        )
+        recipe = UniversalRecipe(batch_size=row.batch_size, drop_last=row.drop_last)
+        trained = train(recipe, [row.seed])
         yield Checked(
             f"batch {row.batch_size} drop_last {row.drop_last} seed {row.seed}",
             f"{row.begins} {row.correct}",
             f"{trained.digests()[0][: len(row.begins)]} {trained.correct[0]}",
         )
-    combined = _combined(train(UniversalRecipe(), range(SPECIFIED_SEEDS)))
-    right = Combined(SPECIFIED_SEEDS, SPECIFIED_COMBINED, SPECIFIED_ALL_CORRECT)
-    yield Checked(f"seeds 0..{SPECIFIED_SEEDS - 1} combined", str(right), str(combined))
+    right = SPECIFIED_COMBINED
+    combined = _combined(train, right.seeds)
+    yield Checked(f"seeds 0..{right.seeds - 1} combined", str(right), str(combined))
 
 
 def _rows(
@@ -263,8 +265,8 @@ def _rows(
     trained = train(replace(base, batch_size=batch_size, drop_last=drop_last), range(seeds))
     results = zip(trained.digests(), trained.correct.tolist(), strict=True)
     for seed, (digest, correct) in enumerate(results):
-        one = {"batch_size": batch_size, "drop_last": drop_last, "seed": seed}
-        yield {**one, "sha256": digest, "correct": correct}
+        row = {"batch_size": batch_size, "drop_last": drop_last, "seed": seed}
+        yield {**row, "sha256": digest, "correct": correct}
 
 
 def to_text(data: dict[str, Any]) -> str:
@@ -276,11 +278,12 @@ def to_text(data: dict[str, Any]) -> str:
 def _member(value: object) -> str:
     if not isinstance(value, list):
         return json.dumps(value)
-    return "[\n" + ",\n".join(f" {json.dumps(one)}" for one in value) + "\n]"
+    return "[\n" + ",\n".join(f" {json.dumps(member)}" for member in value) + "\n]"
 
 
-def _combined(trained: Trained) -> Combined:
-    return Combined(len(trained.seeds), trained.combined_sha256(), trained.all_correct())
+def _combined(train: Train, seeds: int) -> Combined:
+    trained = train(UniversalRecipe(), range(seeds))
+    return Combined(seeds, trained.combined_sha256(), trained.all_correct())
 
 
 # ------------------------------------------------------------------------------- command line
@@ -314,7 +317,7 @@ def _check_all(names: Iterable[str], device: str) -> int:
             sys.stdout.write(f"skip {name}: {reason}\n")
             continue
         backend = BACKENDS[name].load(_device_of(name, device))
-        outcomes += [_reported(name, one) for one in check(backend.train, backend.evaluate)]
+        outcomes += [_reported(name, fact) for fact in check(backend.train, backend.evaluate)]
     if not outcomes:
         return INCONCLUSIVE
     return PASSED if all(outcomes) else CHECK_FAILED
@@ -327,10 +330,10 @@ def _device_of(name: str, device: str) -> str:
     return device if name in ("torch", "triton") else "cpu"
 
 
-def _reported(name: str, checked: Checked) -> bool:
-    difference = "" if checked.passed else f": expected {checked.expected}, got {checked.actual}"
-    sys.stdout.write(f"{'pass' if checked.passed else 'FAIL'} {name} {checked.what}{difference}\n")
-    return checked.passed
+def _reported(name: str, fact: Checked) -> bool:
+    difference = "" if fact.passed else f": expected {fact.expected}, got {fact.actual}"
+    sys.stdout.write(f"{'pass' if fact.passed else 'FAIL'} {name} {fact.what}{difference}\n")
+    return fact.passed
 
 
 if __name__ == "__main__":

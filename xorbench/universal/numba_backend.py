@@ -9,13 +9,13 @@ bit-reversed order. A few models left over are trained one by one, each at full 
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from xorbench.errors import BadOption
-from xorbench.universal import numba_single, spec
+from xorbench.universal import numpy_backend, spec
 from xorbench.universal.backends import available_cores
 from xorbench.universal.numba_math import (
     DEPTH,
@@ -33,6 +33,7 @@ from xorbench.universal.numba_math import (
     leaf,
     logit,
 )
+from xorbench.universal.numba_single import NumbaStepper
 from xorbench.universal.spec import SIZE, Bits, Floats, Integers, UniversalRecipe
 from xorbench.universal.trained import Keep, Trained
 
@@ -133,15 +134,6 @@ def schedule(recipe: UniversalRecipe) -> Schedule:
     )
 
 
-class Block(NamedTuple):
-    """Up to LANES trainings: final weights [S, 17], right answers [S], and what was kept."""
-
-    weights: Floats
-    correct: Integers
-    kept: Floats
-    epoch_correct: Integers
-
-
 def block_rows(name: str, seeds: Sequence[int], n: int, std: float) -> Floats:
     """The points of a block's models, [n, 3 * LANES]; lanes to spare hold zeros."""
     rows = np.zeros((n, 3 * LANES), dtype=np.float32)
@@ -158,7 +150,7 @@ def train_block(
     keep: Keep,
     score_epochs: bool,
     kernel: TrainKernel = _train,
-) -> Block:
+) -> Trained:
     """Train up to LANES seeds in the calling thread."""
     rows = block_rows("train", seeds, recipe.train_size, recipe.std)
     tests = block_rows("test", seeds, recipe.test_size, recipe.std)
@@ -170,7 +162,9 @@ def train_block(
     kernel(flat, rows, tests, *schedule(recipe), np.float32(recipe.lr), kept, scores)
     correct = np.empty(LANES, dtype=np.int64)
     _score(flat, tests, correct)
-    return Block(
+    return Trained(
+        recipe=recipe,
+        seeds=tuple(seeds),
         weights=w.T[: len(seeds)],
         correct=correct[: len(seeds)],
         kept=kept.reshape(-1, SIZE, LANES).transpose(0, 2, 1)[:, : len(seeds)],
@@ -180,17 +174,18 @@ def train_block(
 
 def train_singles(
     recipe: UniversalRecipe, seeds: Sequence[int], *, keep: Keep, score_epochs: bool
-) -> Block:
+) -> Trained:
     """Train a few seeds one after the other in the calling thread."""
-    steppers = [numba_single.NumbaStepper(recipe, seed) for seed in seeds]
-    advanced = [
-        one.advance(recipe.epochs, keep=keep == Keep.EPOCHS, score=score_epochs) for one in steppers
-    ]
-    return Block(
-        weights=np.stack([one.weights for one in steppers]),
-        correct=np.array([one.score() for one in steppers]),
-        kept=np.stack([one.kept for one in advanced], axis=1),
-        epoch_correct=np.stack([one.correct for one in advanced], axis=1),
+    steppers = [NumbaStepper(recipe, seed) for seed in seeds]
+    advance = partial(NumbaStepper.advance, keep=keep == Keep.EPOCHS, score=score_epochs)
+    kept, scores = zip(*(advance(s, recipe.epochs) for s in steppers), strict=True)
+    return Trained(
+        recipe=recipe,
+        seeds=tuple(seeds),
+        weights=np.stack([stepper.weights for stepper in steppers]),
+        correct=np.array([stepper.score() for stepper in steppers]),
+        kept=np.stack(kept, axis=1),
+        epoch_correct=np.stack(scores, axis=1),
     )
 
 
@@ -216,7 +211,7 @@ def train(
             hint="take the numpy or torch backend for the digest after every step",
         )
 
-    def one(piece: Sequence[int]) -> Block:
+    def train_piece(piece: Sequence[int]) -> Trained:
         if kernel is None and len(piece) <= SINGLES:
             return train_singles(recipe, piece, keep=keep, score_epochs=score_epochs)
         return train_block(
@@ -224,7 +219,7 @@ def train(
         )
 
     pieces = [seeds[i : i + LANES] for i in range(0, len(seeds), LANES)]
-    blocks = _in_threads(one, pieces, threads or available_cores())
+    blocks = _in_threads(train_piece, pieces, threads or available_cores())
     return Trained(
         recipe=recipe,
         seeds=tuple(seeds),
@@ -236,22 +231,20 @@ def train(
 
 
 def _in_threads(
-    one: Callable[[Sequence[int]], Block], pieces: Sequence[Sequence[int]], threads: int
-) -> list[Block]:
+    train_piece: Callable[[Sequence[int]], Trained], pieces: Sequence[Sequence[int]], threads: int
+) -> list[Trained]:
     if threads == 1 or len(pieces) == 1:
-        return [one(piece) for piece in pieces]
+        return [train_piece(piece) for piece in pieces]
     pool = ThreadPoolExecutor(max_workers=min(threads, len(pieces)))
     try:
-        return list(pool.map(one, pieces))
+        return list(pool.map(train_piece, pieces))
     finally:  # an interrupt must not wait for the blocks that have not begun
         pool.shutdown(cancel_futures=True)
 
 
 # -------------------------------------------------------------------------------------- probe
 
-OPERATIONS: Final = (
-    "add", "sub", "mul", "div", "mul_add", "min", "max", "clip", "lt", "le", "gt", "ge", "eq", "ne",
-)  # fmt: skip
+OPERATIONS: Final = tuple(numpy_backend.OPERATIONS)
 """The rows that ``_evaluate`` fills, in order."""
 
 

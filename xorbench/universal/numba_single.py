@@ -203,18 +203,18 @@ class NumbaStepper:
             raise IndexError(f"the recipe has {self._done} epochs")
         self.advance(1)
 
-    def advance(self, epochs: int, *, keep: bool = False, score: bool = False) -> "Advanced":
+    def advance(
+        self, epochs: int, *, keep: bool = False, score: bool = False
+    ) -> tuple[Floats, Integers]:
         """Train so many epochs; the weights [epochs, 17] and right answers [epochs], if wanted."""
         visits, *rest = schedule(self._recipe)
         kept = np.empty((epochs if keep else 0, SIZE), dtype=np.float32)
         scores = np.empty(epochs if score else 0, dtype=np.int64)
-        some = visits[self._done : self._done + epochs]
-        self._kernel(
-            self._w, self._points, self._tests, some, *rest, np.float32(self._recipe.lr), kept,
-            scores,
-        )  # fmt: skip
+        visits = visits[self._done : self._done + epochs]
+        lr = np.float32(self._recipe.lr)
+        self._kernel(self._w, self._points, self._tests, visits, *rest, lr, kept, scores)
         self._done += epochs
-        return Advanced(kept, scores)
+        return kept, scores
 
     def score(self) -> int:
         """Right answers on the test points, of the weights as they are."""
@@ -228,10 +228,3 @@ class NumbaStepper:
     @weights.setter
     def weights(self, values: Floats) -> None:
         self._w[:] = np.repeat(values, LANES)
-
-
-class Advanced(NamedTuple):
-    """Weights and right answers after each of some epochs; either may be empty."""
-
-    kept: Floats
-    correct: Integers

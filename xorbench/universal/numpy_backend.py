@@ -5,7 +5,7 @@ for S models' points [S, m]; weights are [17, S, 1] and spread over the points. 
 each operation on its own, whatever instruction set they were dispatched to.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -23,7 +23,7 @@ from xorbench.universal.spec import (
     UniversalPoints,
     UniversalRecipe,
 )
-from xorbench.universal.trained import Keep, Trained
+from xorbench.universal.trained import Keep, Trained, operations
 
 
 def clip(x: Floats) -> Floats:
@@ -126,22 +126,7 @@ def train(
     )
 
 
-OPERATIONS: Final[dict[str, Callable[[Floats, Floats, Floats], np.ndarray]]] = {
-    "add": lambda a, b, _: a + b,
-    "sub": lambda a, b, _: a - b,
-    "mul": lambda a, b, _: a * b,
-    "div": lambda a, b, _: a / b,
-    "mul_add": lambda a, b, c: a * b + c,
-    "min": lambda a, b, _: np.minimum(a, b),
-    "max": lambda a, b, _: np.maximum(a, b),
-    "clip": lambda a, _b, _c: clip(a),
-    "lt": lambda a, b, _: a < b,
-    "le": lambda a, b, _: a <= b,
-    "gt": lambda a, b, _: a > b,
-    "ge": lambda a, b, _: a >= b,
-    "eq": lambda a, b, _: a == b,
-    "ne": lambda a, b, _: a != b,
-}
+OPERATIONS: Final = operations(np.minimum, np.maximum, clip)
 """What the probe may ask for; every backend has the same names."""
 
 

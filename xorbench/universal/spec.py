@@ -6,15 +6,14 @@ gives the same bits on every machine. Needs NumPy and the standard library alone
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from xorbench.errors import BadOption
-from xorbench.plan import digest
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -212,34 +211,26 @@ def state(weights: Floats) -> dict[str, Floats]:
     return {p.name: piece.reshape(p.shape) for p, piece in zip(PARAMETERS, pieces, strict=True)}
 
 
-def state_sha256(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
-    """SHA-256 over name, dtype, shape and little-endian bytes of each entry, in order."""
-    return digest.sha256(
-        (name, t.dtype.name, t.shape, t.astype(t.dtype.newbyteorder("<")).tobytes())
-        for name, t in tensors.items()
-    )
-
-
 def digests(weights: Floats) -> list[str]:
-    """``state_sha256`` of each of S models, [S, 17]: the same bytes, without the detours."""
-    size = weights.itemsize
+    """``plan.digest.sha256`` of the ``state`` of each of S models, [S, 17], without the detours."""
     raw = np.ascontiguousarray(weights, dtype="<f4").reshape(-1, SIZE)
-    return [hashlib.sha256(_framed(row.tobytes(), size)).hexdigest() for row in raw]
+    return [hashlib.sha256(_framed(row.tobytes())).hexdigest() for row in raw]
 
 
-def _framed(raw: bytes, itemsize: int) -> bytes:
+def _framed(raw: bytes) -> bytes:
     pieces, start = [], 0
     for head, size in _HEADS:
-        pieces += [head, raw[start : start + size * itemsize]]
-        start += size * itemsize
+        pieces += [head, raw[start : start + size]]
+        start += size
     return b"".join(pieces)
 
 
 _HEADS: Final = tuple(
-    (f"{p.name}\0float32\0{','.join(map(str, p.shape))}\0".encode(), p.size) for p in PARAMETERS
+    (f"{p.name}\0float32\0{','.join(map(str, p.shape))}\0".encode(), 4 * p.size) for p in PARAMETERS
 )
+"""What stands before each tensor's bytes, and how many they are."""
 
 
 def combined_sha256(sha256s: Iterable[str]) -> str:
     """SHA-256 of the digests' raw bytes, in order: one digest for many trainings."""
-    return hashlib.sha256(b"".join(bytes.fromhex(one) for one in sha256s)).hexdigest()
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256) for sha256 in sha256s)).hexdigest()

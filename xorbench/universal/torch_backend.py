@@ -9,8 +9,8 @@ device reads it as float32 or as float64; ``x + y`` and ``x - y`` carry a factor
 which is exact.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from xorbench.universal.spec import (
     W2,
     Bits,
     Floats,
-    UniversalPoints,
     UniversalRecipe,
 )
-from xorbench.universal.trained import Keep, Trained
+from xorbench.universal.trained import Keep, Trained, operations
+
+Points: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""x0, x1 and label of S models' points, [S, m] each."""
 
 
 def clip(x: Tensor) -> Tensor:
@@ -63,7 +65,7 @@ def logit(w: Tensor, h: Tensor) -> Tensor:
     return ((product[0] + product[1]) + (product[2] + product[3])) + w[B2]
 
 
-def gradients(w: Tensor, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def gradients(w: Tensor, batch: Points) -> Tensor:
     """Each point's share of the 17 gradients, [17, S, m]."""
     x0, x1, label = batch
     h = hidden(w, x0, x1)
@@ -86,26 +88,64 @@ def tree_sum(g: Tensor) -> Tensor:
     return g
 
 
-def step(w: Tensor, batch: tuple[Tensor, Tensor, Tensor], lr: float) -> Tensor:
+def step(w: Tensor, batch: Points, lr: float) -> Tensor:
     """One step of gradient descent; ``lr`` must be a float32's value."""
     return w - tree_sum(gradients(w, batch)) * lr
 
 
-def count_correct(w: Tensor, test: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def count_correct(w: Tensor, test: Points) -> Tensor:
     """Right answers of each model, [S]; stays on the device, so that nobody waits for it."""
     x0, x1, label = test
     right = (logit(w, hidden(w, x0, x1)) >= 0.0) == (label == 1.0)
     return torch.count_nonzero(right, dim=-1)
 
 
-def to_device(points: UniversalPoints, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """S models' points, [S, n] each, as tensors of the device."""
+def points_on(device: str, name: str, seeds: Sequence[int], n: int, std: float) -> Points:
+    """The points of S seeds, [S, n] each, as tensors of the device."""
+    points = spec.ensemble_points(name, seeds, n, std)
     x0, x1, label = (torch.from_numpy(part).to(device) for part in points)
     return x0, x1, label
 
 
-def to_host(tensors: Sequence[Tensor], width: int, models: int) -> Tensor:
-    """Stack what was gathered after each epoch or step, [T, models, width], on the CPU."""
+def batches(recipe: UniversalRecipe, points: Points, order: Tensor) -> Iterator[Points]:
+    """The batches of an epoch that visits the points in this order."""
+    x0, x1, label = (part.index_select(1, order) for part in points)
+    for piece in recipe.batches:
+        yield x0[:, piece], x1[:, piece], label[:, piece]
+
+
+def initial_on(device: str, seeds: Sequence[int]) -> Tensor:
+    """The weights of S models before the first step, [17, S, 1], on the device."""
+    initial = np.ascontiguousarray(spec.initial_weights(seeds).T)
+    return torch.from_numpy(initial).to(device).unsqueeze(-1)
+
+
+def order_on(device: str, recipe: UniversalRecipe, epoch: int) -> Tensor:
+    """The order of an epoch's points, [n], on the device."""
+    return torch.from_numpy(spec.epoch_order(epoch, recipe.train_size)).to(device)
+
+
+def fetched(
+    recipe: UniversalRecipe,
+    seeds: Sequence[int],
+    w: Tensor,
+    correct: Tensor,
+    kept: Sequence[Tensor],
+    scores: Sequence[Tensor],
+) -> Trained:
+    """What a device has trained, on the host: weights [17, S, 1], right answers [S]."""
+    return Trained(
+        recipe=recipe,
+        seeds=tuple(seeds),
+        weights=_to_host([w], SIZE, len(seeds))[0].numpy(),
+        correct=correct.cpu().long().numpy(),
+        kept=_to_host(kept, SIZE, len(seeds)).numpy(),
+        epoch_correct=_to_host(scores, 1, len(seeds))[:, :, 0].long().numpy(),
+    )
+
+
+def _to_host(tensors: Sequence[Tensor], width: int, models: int) -> Tensor:
+    """What was gathered after each epoch or step, [T, models, width], on the CPU."""
     if not tensors:
         return torch.empty(0, models, width)
     return torch.stack(tuple(tensors)).reshape(len(tensors), width, models).mT.contiguous().cpu()
@@ -121,35 +161,21 @@ def train(
     device: str = "cpu",
 ) -> Trained:
     """Train one model a seed, all of them at once, on a device as ``torch.device`` names it."""
-    points = spec.ensemble_points("train", seeds, recipe.train_size, recipe.std)
-    train_points = to_device(points, device)
-    test_points = to_device(
-        spec.ensemble_points("test", seeds, recipe.test_size, recipe.std), device
-    )
-    lr = float(np.float32(recipe.lr))
-    initial = np.ascontiguousarray(spec.initial_weights(seeds).T)
-    w = torch.from_numpy(initial).to(device).unsqueeze(-1)
+    train_points = points_on(device, "train", seeds, recipe.train_size, recipe.std)
+    test_points = points_on(device, "test", seeds, recipe.test_size, recipe.std)
+    w, lr = initial_on(device, seeds), float(np.float32(recipe.lr))
     kept: list[Tensor] = []
     scores: list[Tensor] = []
     for epoch in range(recipe.epochs):
-        order = torch.from_numpy(spec.epoch_order(epoch, recipe.train_size)).to(device)
-        x0, x1, label = (part.index_select(1, order) for part in train_points)
-        for piece in recipe.batches:
-            w = step(w, (x0[:, piece], x1[:, piece], label[:, piece]), lr)
+        for batch in batches(recipe, train_points, order_on(device, recipe, epoch)):
+            w = step(w, batch, lr)
             if keep == Keep.STEPS:
                 kept.append(w)
         if keep == Keep.EPOCHS:
             kept.append(w)
         if score_epochs:
             scores.append(count_correct(w, test_points))
-    return Trained(
-        recipe=recipe,
-        seeds=tuple(seeds),
-        weights=to_host([w], SIZE, len(seeds))[0].numpy(),
-        correct=count_correct(w, test_points).cpu().numpy(),
-        kept=to_host(kept, SIZE, len(seeds)).numpy(),
-        epoch_correct=to_host(scores, 1, len(seeds))[:, :, 0].long().numpy(),
-    )
+    return fetched(recipe, seeds, w, count_correct(w, test_points), kept, scores)
 
 
 class TorchStepper:
@@ -157,22 +183,16 @@ class TorchStepper:
 
     def __init__(self, recipe: UniversalRecipe, seed: int, device: str) -> None:
         self._recipe, self._done = recipe, 0
-        self._points = to_device(
-            spec.ensemble_points("train", [seed], recipe.train_size, recipe.std), device
-        )
-        orders = (spec.epoch_order(epoch, recipe.train_size) for epoch in range(recipe.epochs))
-        self._orders = [torch.from_numpy(order).to(device) for order in orders]
-        initial = np.ascontiguousarray(spec.initial_weights([seed]).T)
-        self._w = torch.from_numpy(initial).to(device).unsqueeze(-1)
+        self._points = points_on(device, "train", [seed], recipe.train_size, recipe.std)
+        self._orders = [order_on(device, recipe, epoch) for epoch in range(recipe.epochs)]
+        self._w = initial_on(device, [seed])
 
     @torch.inference_mode()
     def epoch(self) -> None:
         """Train the next epoch of the recipe; raises `IndexError` after the last."""
-        order = self._orders[self._done]
-        x0, x1, label = (part.index_select(1, order) for part in self._points)
         lr = float(np.float32(self._recipe.lr))
-        for piece in self._recipe.batches:
-            self._w = step(self._w, (x0[:, piece], x1[:, piece], label[:, piece]), lr)
+        for batch in batches(self._recipe, self._points, self._orders[self._done]):
+            self._w = step(self._w, batch, lr)
         self._done += 1
 
     @property
@@ -186,22 +206,7 @@ class TorchStepper:
         self._w = torch.from_numpy(values.copy()).to(self._w.device).reshape(-1, 1, 1)
 
 
-OPERATIONS: Final[dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
-    "add": lambda a, b, _: a + b,
-    "sub": lambda a, b, _: a - b,
-    "mul": lambda a, b, _: a * b,
-    "div": lambda a, b, _: a / b,
-    "mul_add": lambda a, b, c: a * b + c,
-    "min": lambda a, b, _: torch.minimum(a, b),
-    "max": lambda a, b, _: torch.maximum(a, b),
-    "clip": lambda a, _b, _c: clip(a),
-    "lt": lambda a, b, _: a < b,
-    "le": lambda a, b, _: a <= b,
-    "gt": lambda a, b, _: a > b,
-    "ge": lambda a, b, _: a >= b,
-    "eq": lambda a, b, _: a == b,
-    "ne": lambda a, b, _: a != b,
-}
+OPERATIONS: Final = operations(torch.minimum, torch.maximum, clip)
 """What the probe may ask for; every backend has the same names."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,33 @@ from xorbench.universal.spec import Bits, Floats, Integers, UniversalRecipe
 Evaluate: TypeAlias = Callable[[str, Bits, Bits, Bits], Bits]
 """One operation on the bit patterns of a, b and c, [n] each, to bit patterns, [n]: for the probe.
 A comparison gives 0.0 or 1.0."""
+
+
+Array = TypeVar("Array")
+
+
+def operations(
+    minimum: Callable[[Array, Array], Array],
+    maximum: Callable[[Array, Array], Array],
+    clip: Callable[[Array], Array],
+) -> dict[str, Callable[[Any, Any, Any], Any]]:
+    """What the probe may ask for, by the operators of a library's arrays and its own functions."""
+    return {
+        "add": lambda a, b, _: a + b,
+        "sub": lambda a, b, _: a - b,
+        "mul": lambda a, b, _: a * b,
+        "div": lambda a, b, _: a / b,
+        "mul_add": lambda a, b, c: a * b + c,
+        "min": lambda a, b, _: minimum(a, b),
+        "max": lambda a, b, _: maximum(a, b),
+        "clip": lambda a, _b, _c: clip(a),
+        "lt": lambda a, b, _: a < b,
+        "le": lambda a, b, _: a <= b,
+        "gt": lambda a, b, _: a > b,
+        "ge": lambda a, b, _: a >= b,
+        "eq": lambda a, b, _: a == b,
+        "ne": lambda a, b, _: a != b,
+    }
 
 
 class Keep(StrEnum):

@@ -21,17 +21,13 @@ from torch import Tensor
 
 from xorbench.errors import BadOption
 from xorbench.universal import spec
-from xorbench.universal.spec import SIZE, Bits, UniversalRecipe
-from xorbench.universal.torch_backend import to_host
+from xorbench.universal.spec import Bits, UniversalRecipe
+from xorbench.universal.torch_backend import fetched
 from xorbench.universal.trained import Keep, Trained
 
 EXACT: Final[dict[str, Any]] = {"enable_fp_fusion": False}
 LANES: Final = 512
 """Points that the drawing and scoring kernels treat at once."""
-OPERATIONS: Final = (
-    "add", "sub", "mul", "div", "mul_add", "min", "max", "clip", "lt", "le", "gt", "ge", "eq", "ne",
-)  # fmt: skip
-"""What the probe may ask for, in the numbering of the kernel."""
 
 
 # --------------------------------------------------------------------------------------- data
@@ -256,14 +252,7 @@ def train(
             kept.append(w.T.clone())
         if score_epochs:
             scores.append(_count_correct(w, test))
-    return Trained(
-        recipe=recipe,
-        seeds=tuple(seeds),
-        weights=w.cpu().numpy(),
-        correct=_count_correct(w, test).cpu().numpy().astype(np.int64),
-        kept=to_host(kept, SIZE, len(seeds)).numpy(),
-        epoch_correct=to_host(scores, 1, len(seeds))[:, :, 0].long().numpy(),
-    )
+    return fetched(recipe, seeds, w.T, _count_correct(w, test), kept, scores)
 
 
 # ---------------------------------------------------------------------------------- the probe

@@ -13,8 +13,8 @@ from xorbench.judge.stats import RealArray
 from xorbench.judge.weights import values_of
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord, WeightRecord
-from xorbench.plan.boundary import GRID
 from xorbench.plan.case import Variant
+from xorbench.plan.recipe import GRID
 from xorbench.report.drawing import (
     COLOURS,
     MOST_LINES,
