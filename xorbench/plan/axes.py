@@ -273,7 +273,7 @@ def _on_cpu(case: Case) -> bool:
     return device_type(case.device) == "cpu"
 
 
-def _no_workers(case: Case) -> bool:
+def _in_process(case: Case) -> bool:
     return not case.num_workers
 
 
@@ -327,7 +327,7 @@ AXES: Final = (
         "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
         _persistent_bits, "keep loader workers from epoch to epoch",
         idle=_idle(
-            "persistent_workers", _no_workers, "without loader workers there are none to keep"
+            "persistent_workers", _in_process, "without loader workers there are none to keep"
         ),
         honoured_by=ENGINES_ALL | {TWIN},
     ),
@@ -338,7 +338,7 @@ AXES: Final = (
         ),
         "batches that each loader worker fetches ahead; auto is PyTorch's own choice",
         idle=_idle(
-            "prefetch_factor", _no_workers, "without loader workers no batch is fetched ahead"
+            "prefetch_factor", _in_process, "without loader workers no batch is fetched ahead"
         ),
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
         refused="has no loader workers",
@@ -348,14 +348,14 @@ AXES: Final = (
         _listed(partial(parse.word, choices=START_METHODS)), ("auto",),
         _always("keep", "the order is drawn in the main process, however loader workers start"),
         "how loader workers start: fork, forkserver, spawn; auto is fork on Linux",
-        idle=_idle("multiprocessing_context", _no_workers, "without loader workers none starts"),
+        idle=_idle("multiprocessing_context", _in_process, "without loader workers none starts"),
         honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
         refused="has no loader workers",
     ),
     Axis(
         "in_order", "--in-order", "loader", _listed(parse.truth), (True,), _in_order_bits,
         "use batches in the drawn order, not in the order in which loader workers finish",
-        idle=_idle("in_order", _no_workers, "without loader workers batches keep their order"),
+        idle=_idle("in_order", _in_process, "without loader workers batches keep their order"),
         honoured_by=ENGINES_FED, moves_twin=False,
         refused="takes batches in the drawn order, not {name} {value}",
     ),

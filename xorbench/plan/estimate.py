@@ -139,11 +139,11 @@ def _loader_workers_s(case: Case) -> float:
 def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int) -> str:
     """What asks for more processors than there are; empty where nothing does."""
     threads = max((config.threads or 0 for config in configs), default=0)
-    workers = max((case.num_workers for case in cases), default=0)
+    loader_workers = max((case.num_workers for case in cases), default=0)
     if threads > cores:
         option = f"--threads {threads}"
-    elif workers >= max(2, cores + 1):
-        option = f"--num-workers {workers}"
+    elif loader_workers >= max(2, cores + 1):
+        option = f"--num-workers {loader_workers}"
     else:
         return ""
     return f"{option}: this machine has {cores} processors: they will wait in turn"

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,9 @@ MEMORY_SHARE: Final = {"cpu": 0.25}
 DEVICE_MEMORY_SHARE: Final = 0.75
 MEMORY_PER_S: Final = 64 << 20  # bytes of memory for each second, so that all of it has its turn
 NAMED: Final = 3  # wrong elements that one turn names; all are counted
+
+
+Part = TypeVar("Part")
 
 
 class TooMuchMemory(Exception):
@@ -301,8 +305,9 @@ class DeviceBurnIn:
             if Products.bytes_for(dtype, size) > free_bytes(self._device) / 2:
                 self.notes.append(f"{dtype}: products of {size} rows do not fit the free memory")
                 continue
-            with suppressed_out_of_memory(self.notes, f"{dtype}: out of memory at {size} rows"):
-                yield self._unit(dtype, size, 4, min(TURN_S, seconds / 4))
+            make = partial(self._unit, dtype, size, 4, min(TURN_S, seconds / 4))
+            if unit := self._tried(make, f"{dtype}: out of memory at {size} rows"):
+                yield unit
                 return
 
     def _unit(self, dtype: str, size: int, count: int, seconds: float) -> ProductUnit:
@@ -325,10 +330,21 @@ class DeviceBurnIn:
         if size > free:
             raise TooMuchMemory(f"{size:,} bytes asked for, {free:,} are free")
         while size >= 1 << 20:
-            with suppressed_out_of_memory(self.notes, f"out of memory at {size:,} bytes"):
-                yield MemoryUnit(MemoryRegion(self._device, size, self._march()), flip)
+            make = partial(MemoryRegion, self._device, size, self._march())
+            if region := self._tried(make, f"out of memory at {size:,} bytes"):
+                yield MemoryUnit(region, flip)
                 return
             size //= 2
+
+    def _tried(self, make: Callable[[], Part], note: str) -> Part | None:
+        """Make a part of the burn-in; None and a note where the memory does not suffice."""
+        try:
+            return make()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            self.notes.append(note)
+            return None
 
     def _march(self) -> March | None:
         if self._device.type == "cpu":
@@ -347,17 +363,6 @@ def quickest(products: Products) -> float:
         products.settle()
         times.append(time.perf_counter() - began)
     return min(times)
-
-
-@contextmanager
-def suppressed_out_of_memory(notes: list[str], note: str) -> Iterator[None]:
-    """Continue after an out-of-memory error, and note it."""
-    try:
-        yield
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        notes.append(note)
 
 
 def out_of_memory(error: Exception) -> bool:

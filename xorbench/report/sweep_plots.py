@@ -90,11 +90,24 @@ def _draw(axes: Axes, example: Example) -> None:
     )
     for label, marker in enumerate("os"):
         chosen = points[points["label"] == label]
-        style = {"s": 5, "marker": marker, "color": COLOURS[label], "label": f"label {label}"}
-        axes.scatter(chosen["x0"], chosen["x1"], **style)
+        axes.scatter(
+            chosen["x0"],
+            chosen["x1"],
+            s=5,
+            marker=marker,
+            color=COLOURS[label],
+            label=f"label {label}",
+        )
     wrong = points[~points["right"]]
-    style = {"s": 28, "marker": "x", "color": COLOURS[6], "linewidths": 0.9, "label": "wrong"}
-    axes.scatter(wrong["x0"], wrong["x1"], **style)
+    axes.scatter(
+        wrong["x0"],
+        wrong["x1"],
+        s=28,
+        marker="x",
+        color=COLOURS[6],
+        linewidths=0.9,
+        label="wrong",
+    )
     axes.set_title(
         f"batch {example.batch_size}, seed {example.seed}: {example.correct}/{example.total}",
         fontsize=8,

@@ -134,4 +134,5 @@ def evaluate(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
     """Apply one operation to float32 bit patterns, [n] each; a comparison gives 0.0 or 1.0."""
     with np.errstate(all="ignore"):  # the cases overflow, underflow and divide by zero on purpose
         result = OPERATIONS[operation](*(part.view(np.float32) for part in (a, b, c)))
-    return result.astype(np.float32).view(np.uint32)
+    bits: Bits = result.astype(np.float32).view(np.uint32)
+    return bits
