@@ -190,12 +190,12 @@ def _info(request: SweepRequest, store: RunStore, sweeper: Sweeper, started: str
 
 def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> None:
     """Train what is left, keep two of the models as pictures, and say that it is finished."""
-    done = sum(1 for _ in loading.chunks(store.folder, info))
-    left = info.plan.trainings - sum(p.count for p in islice(info.plan.pieces(), done))
-    progress.begin(left * info.plan.recipe.epochs)
+    trained = sum(1 for _ in loading.chunks(store.folder, info))
+    remaining = info.plan.trainings - sum(p.count for p in islice(info.plan.pieces(), trained))
+    progress.begin(remaining * info.plan.recipe.epochs)
     info = msgspec.structs.replace(info, stopped=None)
     try:
-        sweeper.run(info, islice(info.plan.pieces(), done, None), store, progress)
+        sweeper.run(info, islice(info.plan.pieces(), trained, None), store, progress)
         _keep_examples(sweeper, info, store, progress)
         sweeper.retire()
         info = msgspec.structs.replace(info, finished=now())

@@ -26,8 +26,8 @@ BASE_CONFIG: Final = "base"
 def read_device(option: str, text: str) -> str:
     """A device as PyTorch writes it, such as `cuda:1`; raises `BadOption` for any other text."""
     match = _DEVICE.fullmatch(text)
-    known = match and (match[1] in DEVICE_TYPES or match[1] == registered_device_type())
-    if not match or not known or (match[1] == "cpu" and match[2]):
+    is_known = match and (match[1] in DEVICE_TYPES or match[1] == registered_device_type())
+    if not match or not is_known or (match[1] == "cpu" and match[2]):
         raise BadOption(
             f"{option}: unknown device {text!r}", f"one of {', '.join(DEVICE_TYPES)}, or cuda:1"
         )
@@ -127,8 +127,8 @@ class ProcessConfig:
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
-        given = (f for f in fields(self) if f.init and getattr(self, f.name) != f.default)
-        parts = [f"{f.name}={short(getattr(self, f.name))}" for f in given]
+        changed = (f for f in fields(self) if f.init and getattr(self, f.name) != f.default)
+        parts = [f"{f.name}={short(getattr(self, f.name))}" for f in changed]
         object.__setattr__(self, "id", "+".join(parts) or BASE_CONFIG)
 
 

@@ -102,9 +102,9 @@ def phases_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
 
 def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace]) -> float:
     """Seconds of all processes of a config: they take turns."""
-    known = [pace.calibration_s for pace in paces.values()] or [CALIBRATION_S]
+    calibrations_s = [pace.calibration_s for pace in paces.values()] or [CALIBRATION_S]
     pace = paces.get(config.id)
-    calibration_s = pace.calibration_s if pace else sum(known) / len(known)
+    calibration_s = pace.calibration_s if pace else sum(calibrations_s) / len(calibrations_s)
     scale = calibration_s / CALIBRATION_S
     kinds = len({calibration_key(case) for case in plan.cases})
     epochs = plan.recipe.epochs + plan.warmup_epochs

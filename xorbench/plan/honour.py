@@ -15,14 +15,14 @@ from xorbench.plan.recipe import UNIVERSAL_VISITS, Recipe
 UNIVERSAL_HIDDEN: Final = 4
 
 
-def refusal(case: Case, who: str) -> str:
-    """What `who`, an engine or the float64 twin, does not honour; empty where it honours all.
+def refusal(case: Case, trainer: str) -> str:
+    """What `trainer`, an engine or the float64 twin, does not honour; empty where it honours all.
 
     The text continues a sentence: `does not honour momentum 0.9`.
     """
     for axis in CASE_AXES:
         value = getattr(case, axis.name)
-        if who not in axis.honoured_by and value != axis.neutral:
+        if trainer not in axis.honoured_by and value != axis.neutral:
             return axis.refused.format(name=axis.name, value=value_text(value))
     return ""
 

@@ -39,8 +39,8 @@ class Registry(Mapping[str, Registered]):
     names the package, for one that cannot be imported, is another kind of object, or takes a name.
     """
 
-    def __init__(self, kind: str, of: type[Registered], own: Iterable[Registered]) -> None:
-        self.kind, self._of = kind, of
+    def __init__(self, kind: str, entry_type: type[Registered], own: Iterable[Registered]) -> None:
+        self.kind, self._type = kind, entry_type
         self._own = {entry.name: entry for entry in own}
 
     def __getitem__(self, name: str) -> Registered:
@@ -77,8 +77,8 @@ class Registry(Mapping[str, Registered]):
             entry = point.load()
         except Exception as error:
             raise self._bad(point, f"{type(error).__name__}: {error}") from error
-        if not isinstance(entry, self._of):
-            raise self._bad(point, f"{point.value} is no {self._of.__name__}")
+        if not isinstance(entry, self._type):
+            raise self._bad(point, f"{point.value} is no {self._type.__name__}")
         if entry.name != point.name:
             raise self._bad(point, f"{point.value} is named {entry.name!r}")
         return entry

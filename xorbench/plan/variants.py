@@ -38,33 +38,33 @@ def read_case(option: str, text: str) -> Case:
     match = _CASE.fullmatch(text)
     if not match:
         raise BadOption(f"{option}: {text!r} is no case", f"for example {EXAMPLE}")
-    given = {name: value for name, value in match.groupdict().items() if name != "more"}
-    kind, index = given.pop("kind"), given.pop("index")
-    given["device"] = f"{kind}:{index}" if index else kind
-    given |= dict(pair.split("=", 1) for pair in _NEXT_OF_CASE.split(match["more"])[1:])
-    return Case(**_values(option, CASE_AXES, given))
+    texts = {name: value for name, value in match.groupdict().items() if name != "more"}
+    kind, index = texts.pop("kind"), texts.pop("index")
+    texts["device"] = f"{kind}:{index}" if index else kind
+    texts |= dict(pair.split("=", 1) for pair in _NEXT_OF_CASE.split(match["more"])[1:])
+    return Case(**_values(option, CASE_AXES, texts))
 
 
 def read_config(option: str, text: str) -> ProcessConfig:
     """The config of an id, such as `threads=2+deterministic=0`; raises `BadOption` otherwise."""
     if text == BASE_CONFIG:
         return ProcessConfig()
-    given = {}
+    texts = {}
     for pair in _NEXT_OF_SETTING.split(text):
         name, equals, value = pair.partition("=")
-        if not equals or name in given:
+        if not equals or name in texts:
             raise BadOption(f"{option}: {pair!r} is no setting", f"for example {EXAMPLE}")
-        given[name] = value
+        texts[name] = value
     base = {f.name: getattr(ProcessConfig(), f.name) for f in fields(ProcessConfig) if f.init}
-    return ProcessConfig(**{**base, **_values(option, CONFIG_AXES, given)})
+    return ProcessConfig(**{**base, **_values(option, CONFIG_AXES, texts)})
 
 
-def _values(option: str, axes: tuple[Axis, ...], given: dict[str, str]) -> dict[str, Any]:
+def _values(option: str, axes: tuple[Axis, ...], texts: dict[str, str]) -> dict[str, Any]:
     """The values of the axes that are given, each read as its own option would read it."""
-    known = {axis.name: axis for axis in axes}
-    for name in given:
-        if name not in known:
-            raise BadOption(f"{option}: {name!r} is no setting", f"one of {', '.join(known)}")
+    by_name = {axis.name: axis for axis in axes}
+    for name in texts:
+        if name not in by_name:
+            raise BadOption(f"{option}: {name!r} is no setting", f"one of {', '.join(by_name)}")
     # what is given in several lines as an option stands in one word each in an id
-    lines = {n: _NEXT_VARIABLE.sub("\n", v) if known[n].several else v for n, v in given.items()}
-    return {name: known[name].read(option, text)[0] for name, text in lines.items()}
+    lines = {n: _NEXT_VARIABLE.sub("\n", v) if by_name[n].several else v for n, v in texts.items()}
+    return {name: by_name[name].read(option, text)[0] for name, text in lines.items()}

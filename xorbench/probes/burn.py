@@ -39,7 +39,7 @@ MEMORY_PER_S: Final = 64 << 20  # bytes of memory for each second, so that all o
 NAMED: Final = 3  # wrong elements that one turn names; all are counted
 
 
-Part = TypeVar("Part")
+Allocated = TypeVar("Allocated")
 
 
 class TooMuchMemory(Exception):
@@ -336,7 +336,7 @@ class DeviceBurnIn:
                 return
             size //= 2
 
-    def _tried(self, make: Callable[[], Part], note: str) -> Part | None:
+    def _tried(self, make: Callable[[], Allocated], note: str) -> Allocated | None:
         """Make a part of the burn-in; None and a note where the memory does not suffice."""
         try:
             return make()

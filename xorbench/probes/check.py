@@ -61,16 +61,16 @@ def check(name: str, device: str) -> ProbeResult:
     """Run one probe on a device at small sizes."""
     if name not in PROBES:  # another interpreter, without the package that adds it
         raise ValueError(f"the {name} probe is not installed in this Python")
-    where = torch.device(device)
+    torch_device = torch.device(device)
     if PROBES[name].check:
-        result: ProbeResult = implementation(PROBES[name].check)(where)
+        result: ProbeResult = implementation(PROBES[name].check)(torch_device)
         return result
     result = ProbeResult(name)
     for case in cases_of(name):
-        if reason := case.missing(where):
+        if reason := case.missing(torch_device):
             result.skipped.append(f"{case.name}: {reason}")
         else:
-            result.add(case.name, partial(_wrong, case, where, golden()[name][case.name]))
+            result.add(case.name, partial(_wrong, case, torch_device, golden()[name][case.name]))
     return result
 
 

@@ -38,9 +38,9 @@ def _compared(right: dict[str, dict[str, str]], device: str) -> int:
     count = sum(map(len, right.values()))
     _say(f"NumPy: {count} answers")
     for probe in right:
-        found = check(probe, device)
-        _say(f"{device}: {probe}: {found.checked} results, {len(found.skipped)} not available")
-        wrong += [f"{device}: {probe}: {fact.what}: {fact.actual}" for fact in found.wrong]
+        result = check(probe, device)
+        _say(f"{device}: {probe}: {result.checked} results, {len(result.skipped)} not available")
+        wrong += [f"{device}: {probe}: {fact.what}: {fact.actual}" for fact in result.wrong]
     for line in wrong:
         _say(f"wrong: {line}")
     return CHECK_FAILED if wrong else PASSED

@@ -139,22 +139,22 @@ class MemoryRegion:
         return (~tile, -firsts) if number % 2 else (tile, firsts)
 
     def _by_torch(self, held: Tensor, number: int, following: int) -> list[int]:
-        """By PyTorch's operators, some tiles at a time."""
+        """By PyTorch's operators, a group of tiles at a time."""
         before, after = self._parts(number), self._parts(following)
         wrong: list[int] = []
         for first in range(0, self.tiles, len(self._expected)):
-            some = held[first : first + len(self._expected)]
-            last = first + len(some)
-            expected, differs = self._expected[: len(some)], self._differs[: len(some)]
+            group = held[first : first + len(self._expected)]
+            last = first + len(group)
+            expected, differs = self._expected[: len(group)], self._differs[: len(group)]
             torch.add(before[0], before[1][first:last, None], out=expected)
-            torch.ne(some, expected, out=differs)
+            torch.ne(group, expected, out=differs)
             bad = differs.any(1)
             if bad.any().item():
                 wrong += (bad.nonzero().view(-1) + first).tolist()
                 right = (~bad).nonzero().view(-1)
-                some[right] = (after[0] + after[1][first:last, None])[right]
+                group[right] = (after[0] + after[1][first:last, None])[right]
             else:
-                torch.add(after[0], after[1][first:last, None], out=some)
+                torch.add(after[0], after[1][first:last, None], out=group)
         return wrong
 
 

@@ -220,11 +220,11 @@ def few_epochs(evidence: SweepEvidence) -> pd.DataFrame:
     """How many seeds are all right after some epochs, evenly apart, a column a batch size."""
     last = evidence.info.plan.recipe.epochs
     shown = sorted({-(-last * part // EPOCH_ROWS) - 1 for part in range(1, EPOCH_ROWS + 1)})
-    begun = [tally for tally in evidence.tallies if tally.seeds]
+    tallies = [tally for tally in evidence.tallies if tally.seeds]
     rows = [
-        {"epoch": epoch, **{_column(t): t.right_after[epoch] for t in begun}} for epoch in shown
+        {"epoch": epoch, **{_column(t): t.right_after[epoch] for t in tallies}} for epoch in shown
     ]
-    return pd.DataFrame(rows if begun else [], columns=["epoch", *map(_column, begun)])
+    return pd.DataFrame(rows if tallies else [], columns=["epoch", *map(_column, tallies)])
 
 
 def _column(tally: Tally) -> str:

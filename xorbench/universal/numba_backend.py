@@ -70,8 +70,8 @@ def _score(w: Floats, rows: Floats, correct: Integers) -> None:
             h1 = hidden(w, x0, x1, 1, lane)
             h2 = hidden(w, x0, x1, 2, lane)
             h3 = hidden(w, x0, x1, 3, lane)
-            one = logit(w, h0, h1, h2, h3, lane) >= F0
-            correct[lane] += np.int32(one == (rows[i, 2 * LANES + lane] == F1))
+            predicted = logit(w, h0, h1, h2, h3, lane) >= F0
+            correct[lane] += np.int32(predicted == (rows[i, 2 * LANES + lane] == F1))
 
 
 @jit

@@ -82,15 +82,15 @@ def _coordinate(bit: np.int64, noise_key: np.uint64, j: int, std: np.float32) ->
 
 @jit
 def fill(
-    rows: Floats, at: int, step: int, bits_key: np.uint64, noise_key: np.uint64, std: np.float32
+    rows: Floats, column: int, step: int, bits_key: np.uint64, noise_key: np.uint64, std: np.float32
 ) -> None:
-    """Write one model's points, a row each: x0, x1, label in columns at, at + step, at + 2 step."""
+    """Write one model's points, a row each: x0, x1 and label, ``step`` apart from ``column``."""
     for i in range(rows.shape[0]):
         a = np.int64(_u64(bits_key, np.uint64(2 * i)) >> U63)
         b = np.int64(_u64(bits_key, np.uint64(2 * i + 1)) >> U63)
-        rows[i, at] = _coordinate(a, noise_key, 2 * i, std)
-        rows[i, at + step] = _coordinate(b, noise_key, 2 * i + 1, std)
-        rows[i, at + 2 * step] = np.float32(a ^ b)
+        rows[i, column] = _coordinate(a, noise_key, 2 * i, std)
+        rows[i, column + step] = _coordinate(b, noise_key, 2 * i + 1, std)
+        rows[i, column + 2 * step] = np.float32(a ^ b)
 
 
 # ---------------------------------------------------------------------------------- the lanes

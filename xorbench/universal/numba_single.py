@@ -90,8 +90,8 @@ def _score(w: Floats, points: Floats) -> int:
         h1 = hidden(w, x0, x1, 1, 0)
         h2 = hidden(w, x0, x1, 2, 0)
         h3 = hidden(w, x0, x1, 3, 0)
-        one = logit(w, h0, h1, h2, h3, 0) >= F0
-        correct += one == (points[i, 2] == F1)
+        predicted = logit(w, h0, h1, h2, h3, 0) >= F0
+        correct += predicted == (points[i, 2] == F1)
     return correct
 
 
@@ -177,7 +177,7 @@ def schedule(recipe: UniversalRecipe) -> SingleSchedule:
 def points_of(name: str, seed: int, n: int, std: float) -> Floats:
     """One model's points, [n, 3]: x0, x1 and label."""
     rows = np.empty((n, 3), dtype=np.float32)
-    bits_key, noise_key = (spec.key(f"{name}-{what}", seed) for what in ("bits", "noise"))
+    bits_key, noise_key = (spec.key(f"{name}-{kind}", seed) for kind in ("bits", "noise"))
     fill(rows, 0, 1, np.uint64(bits_key), np.uint64(noise_key), np.float32(std))
     return rows
 

@@ -222,10 +222,12 @@ def results(cases: tuple[ProbeCase, ...], evaluate: Evaluate) -> Bits:
     """The bit patterns that the cases do give, [REPEATS, n]; any NaN is written as 7fc00000."""
     out = np.empty((REPEATS, len(cases)), dtype=np.uint32)
     for operation in dict.fromkeys(case.operation for case in cases):
-        where = [i for i, case in enumerate(cases) if case.operation == operation]
-        operands = np.array([(cases[i].a, cases[i].b, cases[i].c) for i in where], dtype=np.uint32)
+        indices = [i for i, case in enumerate(cases) if case.operation == operation]
+        operands = np.array(
+            [(cases[i].a, cases[i].b, cases[i].c) for i in indices], dtype=np.uint32
+        )
         a, b, c = (np.tile(column, REPEATS) for column in operands.T)
-        out[:, where] = evaluate(operation, a, b, c).reshape(REPEATS, -1)
+        out[:, indices] = evaluate(operation, a, b, c).reshape(REPEATS, -1)
     out[(out & np.uint32(0x7FFFFFFF)) > INF] = NAN
     return out
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,13 +15,8 @@ Evaluate: TypeAlias = Callable[[str, Bits, Bits, Bits], Bits]
 A comparison gives 0.0 or 1.0."""
 
 
-Array = TypeVar("Array")
-
-
 def operations(
-    minimum: Callable[[Array, Array], Array],
-    maximum: Callable[[Array, Array], Array],
-    clip: Callable[[Array], Array],
+    minimum: Callable[..., Any], maximum: Callable[..., Any], clip: Callable[..., Any]
 ) -> dict[str, Callable[[Any, Any, Any], Any]]:
     """What the probe may ask for, by the operators of a library's arrays and its own functions."""
     return {

@@ -64,10 +64,10 @@ def _draw(keys, x0s, x1s, labels, n, std, LANES: tl.constexpr):
     i = tl.program_id(1) * LANES + tl.arange(0, LANES).to(tl.int64)
     bit0, x0 = _coordinate(bit_key, noise_key, 2 * i, std)
     bit1, x1 = _coordinate(bit_key, noise_key, 2 * i + 1, std)
-    at = model * n + i
-    tl.store(x0s + at, x0, mask=i < n)
-    tl.store(x1s + at, x1, mask=i < n)
-    tl.store(labels + at, tl.where(bit0 != bit1, 1.0, 0.0), mask=i < n)
+    offset = model * n + i
+    tl.store(x0s + offset, x0, mask=i < n)
+    tl.store(x1s + offset, x1, mask=i < n)
+    tl.store(labels + offset, tl.where(bit0 != bit1, 1.0, 0.0), mask=i < n)
 
 
 def draw(name: str, seeds: Sequence[int], n: int, std: float, device: str) -> list[Tensor]:
@@ -124,18 +124,18 @@ def _step(
 ):  # fmt: skip
     """One step of gradient descent on the m points that `order` names."""
     lane = tl.arange(0, ROWS)[None, :]
-    there = lane < m
-    i = tl.load(order + lane, mask=there, other=0)
+    valid = lane < m
+    i = tl.load(order + lane, mask=valid, other=0)
     x0, x1 = tl.load(x0s + i), tl.load(x1s + i)
     h, z = _forward(w, x0, x1, ROWS)
     y = _tanh(z * 0.5) * 0.5 + 0.5
     d = (y - tl.load(labels + i)) * inverse
     dh = (d * w[3]) * (1.0 - h * h)
-    g0 = _tree_sum(tl.where(there, dh * x0, 0.0), 4, ROWS, LEVELS)
-    g1 = _tree_sum(tl.where(there, dh * x1, 0.0), 4, ROWS, LEVELS)
-    gb = _tree_sum(tl.where(there, dh, 0.0), 4, ROWS, LEVELS)
-    gw = _tree_sum(tl.where(there, d * h, 0.0), 4, ROWS, LEVELS)
-    gz = _tree_sum(tl.where(there, d, 0.0), 1, ROWS, LEVELS)
+    g0 = _tree_sum(tl.where(valid, dh * x0, 0.0), 4, ROWS, LEVELS)
+    g1 = _tree_sum(tl.where(valid, dh * x1, 0.0), 4, ROWS, LEVELS)
+    gb = _tree_sum(tl.where(valid, dh, 0.0), 4, ROWS, LEVELS)
+    gw = _tree_sum(tl.where(valid, d * h, 0.0), 4, ROWS, LEVELS)
+    gz = _tree_sum(tl.where(valid, d, 0.0), 1, ROWS, LEVELS)
     return w[0] - g0 * lr, w[1] - g1 * lr, w[2] - gb * lr, w[3] - gw * lr, w[4] - gz * lr
 
 
@@ -143,14 +143,13 @@ def _step(
 def _read(weights, model):
     """A model's 17 numbers as w1[:, 0], w1[:, 1], b1, w2, [4, 1] each, and b2, [1, 1]."""
     j = tl.arange(0, 4)[:, None]
-    at = weights + model * 17
-    one = tl.load(at + 16 + tl.arange(0, 1)[:, None])
+    pointer = weights + model * 17
     return (
-        tl.load(at + 2 * j),
-        tl.load(at + 2 * j + 1),
-        tl.load(at + 8 + j),
-        tl.load(at + 12 + j),
-        one,
+        tl.load(pointer + 2 * j),
+        tl.load(pointer + 2 * j + 1),
+        tl.load(pointer + 8 + j),
+        tl.load(pointer + 12 + j),
+        tl.load(pointer + 16 + tl.arange(0, 1)[:, None]),
     )
 
 
@@ -173,12 +172,12 @@ def _epoch(
             SHORT_ROWS, SHORT_LEVELS,
         )  # fmt: skip
     j = tl.arange(0, 4)[:, None]
-    at = weights + model * 17
-    tl.store(at + 2 * j, w[0])
-    tl.store(at + 2 * j + 1, w[1])
-    tl.store(at + 8 + j, w[2])
-    tl.store(at + 12 + j, w[3])
-    tl.store(at + 16 + tl.arange(0, 1)[:, None], w[4])
+    pointer = weights + model * 17
+    tl.store(pointer + 2 * j, w[0])
+    tl.store(pointer + 2 * j + 1, w[1])
+    tl.store(pointer + 8 + j, w[2])
+    tl.store(pointer + 12 + j, w[3])
+    tl.store(pointer + 16 + tl.arange(0, 1)[:, None], w[4])
 
 
 @triton.jit
@@ -188,10 +187,10 @@ def _score(weights, x0s, x1s, labels, correct, n, LANES: tl.constexpr):
     right = tl.zeros((1, LANES), tl.int32)
     for start in range(0, n, LANES):
         i = start + tl.arange(0, LANES)[None, :]
-        at = model * n + i
-        x0, x1 = tl.load(x0s + at, mask=i < n), tl.load(x1s + at, mask=i < n)
+        offset = model * n + i
+        x0, x1 = tl.load(x0s + offset, mask=i < n), tl.load(x1s + offset, mask=i < n)
         _, z = _forward(w, x0, x1, LANES)
-        agrees = (z >= 0.0) == (tl.load(labels + at, mask=i < n) == 1.0)
+        agrees = (z >= 0.0) == (tl.load(labels + offset, mask=i < n) == 1.0)
         right += (agrees & (i < n)).to(tl.int32)
     tl.store(correct + model, tl.sum(tl.sum(right, 1), 0))
 
