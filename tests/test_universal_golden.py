@@ -97,7 +97,7 @@ def test_file_holds_what_the_specification_gives() -> None:
         assert answer is not None
         assert answer.sha256.startswith(row.begins)
         assert row.correct == answer.correct
-    assert golden.SPECIFIED_COMBINED == loaded.combined
+    assert loaded.combined == golden.SPECIFIED_COMBINED
 
 
 def test_file_holds_the_plan() -> None:

@@ -223,10 +223,8 @@ def results(cases: tuple[ProbeCase, ...], evaluate: Evaluate) -> Bits:
     out = np.empty((REPEATS, len(cases)), dtype=np.uint32)
     for operation in dict.fromkeys(case.operation for case in cases):
         indices = [i for i, case in enumerate(cases) if case.operation == operation]
-        operands = np.array(
-            [(cases[i].a, cases[i].b, cases[i].c) for i in indices], dtype=np.uint32
-        )
-        a, b, c = (np.tile(column, REPEATS) for column in operands.T)
+        operands = [(cases[i].a, cases[i].b, cases[i].c) for i in indices]
+        a, b, c = (np.tile(column, REPEATS) for column in np.array(operands, dtype=np.uint32).T)
         out[:, indices] = evaluate(operation, a, b, c).reshape(REPEATS, -1)
     out[(out & np.uint32(0x7FFFFFFF)) > INF] = NAN
     return out
