@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.optim import Optimizer
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
@@ -26,13 +25,8 @@ def class_name(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def parameters_of(optimizer: Optimizer, index: int) -> Iterator[tuple[str, Tensor]]:
-    """Each parameter of an optimizer with its identity: optimizer, group and position."""
-    return parameters_in(optimizer.param_groups, index)
-
-
-def parameters_in(groups: list[dict[str, Any]], index: int) -> Iterator[tuple[str, Tensor]]:
-    """The same of an optimizer's parameter groups."""
+def parameters_of(groups: list[dict[str, Any]], index: int) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter of an optimizer's groups with its identity: optimizer, group and position."""
     for group_index, group in enumerate(groups):
         for position, parameter in enumerate(group["params"]):
             yield f"o{index}.g{group_index}.p{position}", parameter

@@ -27,7 +27,7 @@ from .generators import short, states
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
-from .walk import Unknown, values
+from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
 
 MOST_EVENTS = 200_000  # of one step
@@ -153,9 +153,9 @@ class Listener:
             self._read_dead()
 
     def _failed(self, error: BaseException) -> str:
-        """Count what went wrong in the recorder; the answer is what to say of it."""
-        why = error.strerror if isinstance(error, OSError) else error  # names no file
-        text = f"{type(error).__name__}: {why}".splitlines()[0][:200]
+        """Note an error of the recorder; the answer is its text."""
+        reason = error.strerror if isinstance(error, OSError) else error  # names no file
+        text = f"{type(error).__name__}: {reason}".splitlines()[0][:200]
         if len(self._errors) < MOST_ERRORS:
             self._errors.append(text)
         return text
@@ -199,13 +199,12 @@ class Listener:
         self._call = None
         if training and kwargs:
             self._inputs(name, kwargs)
-        for _, value in values(output):
-            if isinstance(value, Tensor):
-                made = storage_of(value)
-                if made is not None:
-                    self._made[made.cdata] = (made, name)
+        for _, tensor in tensors(output):
+            storage = storage_of(tensor)
+            if storage is not None:
+                self._made[storage.cdata] = (storage, name)
         if len(self._made) > self._most_made:  # many calls and no step
-            self._made = {k: one for k, one in self._made.items() if not one[0].expired()}
+            self._made = {k: made for k, made in self._made.items() if not made[0].expired()}
             self._most_made = max(MOST_MADE, 2 * len(self._made))
 
     def backward(self, roots: Any) -> None:
@@ -214,16 +213,15 @@ class Listener:
             return
         self.thread = threading.get_ident()
         self.begin()
-        for path, value in values(roots):
-            if isinstance(value, Tensor):
-                more = {"value": value.item()} if self._tells_value(value) else {}
-                self.tensor("loss", f"l{self._count['l']}{path}", value, **more)
+        for path, loss in tensors(roots):
+            facts = {"value": loss.item()} if self._has_value(loss) else {}
+            self.tensor("loss", f"l{self._count['l']}{path}", loss, **facts)
         self._count["l"] += 1
         if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
             self._reached += leaves_of(roots)
         self.detail.backward()
 
-    def _tells_value(self, loss: Tensor) -> bool:
+    def _has_value(self, loss: Tensor) -> bool:
         single = loss.numel() == 1 and loss.layout == torch.strided
         return self.options.state and single and bool(loss.isfinite())  # JSON has finite numbers
 
@@ -262,7 +260,7 @@ class Listener:
         if self.pid != os.getpid() or self._closed or (self._sink is None and not self._open):
             return
         self._closed = True
-        self.detail.leave()
+        self.detail.on = False
         complete = not self._open
         events, ends = [], []
         if self.options.level != "clock":
@@ -305,14 +303,12 @@ class Listener:
         if self.options.level != "clock":
             self._take_finals(weights)
 
-    def _take_finals(self, some: list[Weight]) -> None:
+    def _take_finals(self, weights: list[Weight]) -> None:
         """Begin the digests of weights as they are in the end; a later reading counts."""
         pending, self._events = self._events, []
         try:
-            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in some])
-            self._finals.update(
-                {(event[0], event[1]): (event, parts) for event, parts in self._events}
-            )
+            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in weights])
+            self._finals.update({(final.event[0], final.event[1]): final for final in self._events})
         finally:
             self._events = pending
 
@@ -326,12 +322,10 @@ class Listener:
         self._began = time.perf_counter() - self._origin
         if self.options.level != "clock":
             self.detail.begin(self._step)
-            self.detail.starting = self._step in self.options.keep
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
             self.weights.held = []
-            self._tensors(self.weights.more(self._step))
-            self.detail.starting = False
+            self._weights_at_start()
         if self._step == self.options.stop_after:
             self._stop()
 
@@ -343,12 +337,15 @@ class Listener:
         if self.options.level == "clock":
             return
         self.weights.name(module)
+        self._weights_at_start()
+
+    def _weights_at_start(self) -> None:
         self.detail.starting = self._step in self.options.keep
         self._tensors(self.weights.more(self._step))
         self.detail.starting = False
 
     def _end(self) -> None:
-        self.detail.leave()
+        self.detail.on = False
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
         line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
         line["recorder_s"] = round(self._spent, 6)
@@ -406,9 +403,9 @@ class Listener:
         try:
             digests = self.digester.finish([parts for _, parts in started])
         except Exception as error:
-            why = {"not_recorded": self._failed(error)}
+            reason = {"not_recorded": self._failed(error)}
             for event, _ in started:
-                event[3:] = [{**(event[3] if len(event) > 3 else {}), **why}]
+                event[3:] = [{**(event[3] if len(event) > 3 else {}), **reason}]
         else:
             for (event, _), digest in zip(started, digests):  # noqa: B905 - Python 3.9
                 event[2] = digest
@@ -430,10 +427,10 @@ class Listener:
             started = error
         self._started(kind, identity, tensor, started, more)
 
-    def _tensors(self, some: list[Weight]) -> None:
-        """As `tensor`, of many at once: kind, identity and tensor of each."""
-        every = self.digester.start_all([tensor for _, _, tensor in some])
-        for (kind, identity, tensor), started in zip(some, every):  # noqa: B905 - Python 3.9
+    def _tensors(self, weights: list[Weight]) -> None:
+        """As `tensor`, of many at once."""
+        digests = self.digester.start_all([tensor for _, _, tensor in weights])
+        for (kind, identity, tensor), started in zip(weights, digests):  # noqa: B905 - Python 3.9
             self._started(kind, identity, tensor, started, {})
 
     def _started(
@@ -451,7 +448,7 @@ class Listener:
         try:
             if isinstance(started, Exception):
                 raise started
-            more.update(self.detail.kept(tensor))
+            more.update(self.detail.keep_values(tensor))
         except NotRecorded as error:
             self.add(kind, identity, None, not_recorded=str(error), **more)
             return
@@ -511,8 +508,8 @@ class Listener:
 
 def leaves_of(roots: Any) -> list[Tensor]:
     """The leaf tensors that gradients of these will reach, among the first nodes of the graph."""
-    waiting = [root.grad_fn for _, root in values(roots) if isinstance(root, Tensor)]
-    seen, found = set(waiting), []
+    waiting = [root.grad_fn for _, root in tensors(roots)]
+    seen, leaves = set(waiting), []
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
         for following, _ in () if node is None else node.next_functions:
@@ -520,8 +517,8 @@ def leaves_of(roots: Any) -> list[Tensor]:
                 seen.add(following)
                 waiting.append(following)
                 leaf = getattr(following, "variable", None)
-                found += [leaf] if isinstance(leaf, Tensor) else []
-    return found
+                leaves += [leaf] if isinstance(leaf, Tensor) else []
+    return leaves
 
 
 def raised_by_signal(error: BaseException) -> bool:
@@ -548,7 +545,7 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _first(value: Any) -> Tensor | None:
-    return next((item for _, item in values(value) if isinstance(item, Tensor)), None)
+    return next((tensor for _, tensor in tensors(value)), None)
 
 
 def _plain(value: Any) -> Any:

@@ -35,6 +35,11 @@ def values(value: object) -> Iterator[tuple[str, Any]]:
         yield "...", rest
 
 
+def tensors(value: object) -> Iterator[tuple[str, Tensor]]:
+    """The tensors among `values`, with their paths."""
+    return ((path, item) for path, item in values(value) if isinstance(item, Tensor))
+
+
 def _walked(value: object, path: str, depth: int, left: list[int]) -> Iterator[tuple[str, Any]]:
     left[0] -= 1
     if left[0] < 0:
