@@ -26,16 +26,16 @@ LONGEST_COMMAND = 200
 # The audit events of a new process, and which of their arguments is the command.
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 PYTHON = re.compile(r"(^|[\s/'\"])python[\d.]*($|[\s'\"])")
-UNTOLD = ("/dev/", "/proc/", "/sys/")
+NOT_REPORTED = ("/dev/", "/proc/", "/sys/")
 
 
 def enter() -> None:
-    """Tell that this interpreter runs, and install the recorder once torch is imported."""
+    """Report that this interpreter runs, and install the recorder once torch is imported."""
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
     words = getattr(sys, "orig_argv", None) or getattr(sys, "argv", [])
     shown = [encodable(word) for word in masked_words(words)]
-    presence.tell("python", argv=shown, parent=os.getppid())
+    presence.report("python", argv=shown, parent=os.getppid())
     sys.addaudithook(started(presence))
     options = read()
     root = options.root
@@ -89,23 +89,23 @@ class Presence:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.hooks: list[Callable[[str, Any], None]] = []
-        self._told: set[str] = set()
+        self._written: set[str] = set()
         self._listed: dict[str, int] = {}
 
     def failed(self, error: Exception) -> None:
         """Append the line of an error of the recorder."""
-        self.tell("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
+        self.report("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def report(self, event: str, **facts: Any) -> None:
         """Append one line."""
         line = json.dumps({"pid": os.getpid(), "event": event, **facts}) + "\n"
-        if line in self._told:
+        if line in self._written:
             return
         if event in LISTED:
             self._listed[event] = self._listed.get(event, 0) + 1
             if self._listed[event] > LARGEST_LIST:
                 return
-        self._told.add(line)
+        self._written.add(line)
         try:
             path = os.path.join(self.folder, "presence.jsonl")
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
@@ -184,7 +184,7 @@ def started(presence: Presence) -> Callable[[str, Any], None]:
             else:
                 text = masked(os.fsdecode(words))
             if PYTHON.search(text):
-                presence.tell("started", command=encodable(text[:LONGEST_COMMAND]))
+                presence.report("started", command=encodable(text[:LONGEST_COMMAND]))
         except Exception:
             pass
 
@@ -204,8 +204,8 @@ def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str
             writes = any(c in mode for c in "wax+") if mode else flags & writing
             if writes and isinstance(path, (str, bytes, os.PathLike)):
                 real = os.path.realpath(os.fsdecode(path))
-                if not real.startswith((*inside, *UNTOLD)) and "__pycache__" not in real:
-                    presence.tell("outside", **_named(real))
+                if not real.startswith((*inside, *NOT_REPORTED)) and "__pycache__" not in real:
+                    presence.report("outside", **_named(real))
         except Exception:
             pass
 

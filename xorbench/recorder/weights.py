@@ -321,17 +321,17 @@ def _members(module: nn.Module) -> Members:
 
 def _parts(members: Members) -> list[Weight]:
     """The parameters and then the buffers in a module's tables, with their names."""
-    parameters, buffers, modules = members
     seen: set[nn.Module] = set()
-    walks = [part.named_modules(seen, name) for name, part in modules.items() if part is not None]
-    tables = [(f"{prefix}.", *_members(part)[:2]) for walk in walks for prefix, part in walk]
-    tables.insert(0, ("", parameters, buffers))
+    walks = [
+        part.named_modules(seen, name) for name, part in members[2].items() if part is not None
+    ]
+    tables = [(f"{prefix}.", _members(part)) for walk in walks for prefix, part in walk]
     parts: dict[tuple[str, int], Weight] = {}
-    for kind, column in (("parameter", 1), ("buffer", 2)):
-        for table in tables:
+    for column, kind in enumerate(("parameter", "buffer")):
+        for prefix, table in (("", members), *tables):
             for name, tensor in table[column].items():
                 if tensor is not None:
-                    parts.setdefault((kind, id(tensor)), (kind, table[0] + name, tensor))
+                    parts.setdefault((kind, id(tensor)), (kind, prefix + name, tensor))
     return list(parts.values())
 
 

@@ -173,7 +173,6 @@ def _at_step(
     training: Training, fault: FaultSpec, act: Callable[[], object], *, after: bool = False
 ) -> None:
     """Call `act()` before, or after, the fault's step of the optimizer."""
-
     step_clock(training, lambda now: now.due(fault) and act(), after=after)
 
 

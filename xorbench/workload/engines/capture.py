@@ -1,6 +1,6 @@
-"""Capture one training step as ATen operators bound to tensors that stay where they are.
+"""Trace one training step as ATen operators bound to tensors that stay where they are.
 
-`make_fx` records the operators that the loader engine's own step comes to: loss, gradients, the
+`make_fx` traces the operators that the loader engine's own step calls: loss, gradients, the
 optimizer's `step`. Each is then bound to the very tensors it reads and writes, which leaves a list
 of calls without arguments: no autograd, no views to make, no memory to find. What depends on shapes
 alone is made once, what nothing reads is left out, and no operator is put in another's place.
@@ -8,7 +8,7 @@ alone is made once, what nothing reads is left out, and no operator is put in an
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -44,8 +44,8 @@ def parameters(spec: TrainingSpec) -> list[Tensor]:
 def restored(spec: TrainingSpec) -> Iterator[None]:
     """Parameters, buffers, gradients and random states are afterwards what they were."""
     state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
-    kept = kept_random_states(spec.device)
-    with kept, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
+    random_states = kept_random_states(spec.device)
+    with random_states, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
         try:
             yield
         finally:
@@ -71,13 +71,13 @@ def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def require_unhooked(spec: TrainingSpec, engine: str) -> None:
-    """Raise `CannotHonour` for what a model that is captured once would silently leave out."""
+    """Raise `CannotHonour` for what a model that is traced once would silently leave out."""
     if any(map(private.is_hooked, spec.model.modules())):
         raise CannotHonour(f"the {engine} engine captures a step: a model's hooks are lost on it")
 
 
-def require_capturable(spec: TrainingSpec) -> None:
-    """Raise `CannotHonour` for what a step that is captured once would silently leave out."""
+def require_traceable(spec: TrainingSpec) -> None:
+    """Raise `CannotHonour` for what a step that is traced once would silently leave out."""
     require_unhooked(spec, "replay")
     optimizer = spec.optimizer
     replaced = {"step", "zero_grad"} & vars(optimizer).keys()
@@ -117,9 +117,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A captured step. `sources` are what it reads of a batch: which part, and as which dtype.
+    """A traced step, bound to tensors.
 
-    `loss` is where it leaves the loss; not a number where it was made without.
+    `sources` are what it reads of a batch: which part, and as which dtype. `loss` is where
+    it leaves the loss; not a number where it was made without.
     """
 
     sources: list[tuple[int, torch.dtype]]
@@ -134,6 +135,10 @@ class Program:
         for node in self.views:
             known[node] = _run(node, known)
         return [kernel.call or _bound(kernel, known) for kernel in self.kernels]
+
+    def calls_on(self, batch: Sequence[Tensor]) -> list[Call]:
+        """The calls that are the step on this batch, as it comes."""
+        return self.calls([batch[index].to(dtype) for index, dtype in self.sources])
 
 
 def program(module: GraphModule, batch: Sequence[Tensor], *, with_loss: bool) -> Program:
@@ -253,7 +258,7 @@ class _Binder:
         kernel = Kernel(run, tuple(args), {**kwargs, **out}, None)
         if any(n in self._of_batch for n in node.all_input_nodes):
             return kernel
-        return Kernel(run, kernel.args, kernel.kwargs, _bound(kernel, {}))
+        return replace(kernel, call=_bound(kernel, {}))
 
 
 def _run(node: Node, values: dict[Node, Any]) -> Any:
@@ -270,8 +275,8 @@ def _bound(kernel: Kernel, values: dict[Node, Any]) -> Call:
 def _places(target: Operator, result: Any) -> dict[str, Tensor]:
     """The result's tensors under the names by which the operator's `out` form takes them."""
     out = _out_form(target)
-    results = result if isinstance(result, (tuple, list)) else (result,)
-    if out is None or not all(isinstance(one, Tensor) for one in results):
+    results = _as_sequence(result)
+    if out is None or not all(isinstance(tensor, Tensor) for tensor in results):
         return {}
     names = [argument.name for argument in private.schema(out).arguments if argument.is_out]
     return dict(zip(names, results, strict=True)) if len(names) == len(results) else {}
@@ -279,12 +284,12 @@ def _places(target: Operator, result: Any) -> dict[str, Tensor]:
 
 def _out_form(target: Operator) -> Operator | None:
     """The overload that writes into given tensors and otherwise takes the same arguments."""
-    wanted = [(a.name, str(a.type)) for a in private.schema(target).arguments]
+    inputs = [(a.name, str(a.type)) for a in private.schema(target).arguments]
     for name in target.overloadpacket.overloads():
         form: Operator = getattr(target.overloadpacket, name)
         arguments = private.schema(form).arguments
-        rest = [(a.name, str(a.type)) for a in arguments if not a.is_out]
-        if rest == wanted and len(rest) < len(arguments):
+        form_inputs = [(a.name, str(a.type)) for a in arguments if not a.is_out]
+        if form_inputs == inputs and len(inputs) < len(arguments):
             return form
     return None
 
@@ -311,13 +316,15 @@ def _fastest(
 
 def _copied(target: Operator, place: Any) -> Callable[..., object]:
     """For an operator without an `out` form: run it, and copy its result to its place."""
-    places = place if isinstance(place, (tuple, list)) else (place,)
 
     def run(*args: object, **kwargs: object) -> None:
-        result = target(*args, **kwargs)
-        results = result if isinstance(result, (tuple, list)) else (result,)
-        for mine, new in zip(places, results, strict=True):
-            if isinstance(mine, Tensor):
-                mine.copy_(new)
+        results = _as_sequence(target(*args, **kwargs))
+        for destination, result in zip(_as_sequence(place), results, strict=True):
+            if isinstance(destination, Tensor):
+                destination.copy_(result)
 
     return run
+
+
+def _as_sequence(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, (tuple, list)) else (result,)

@@ -1,4 +1,4 @@
-"""All that capturing a step takes of PyTorch's own interfaces, which PyTorch does not promise.
+"""All that tracing a step takes of PyTorch's own interfaces, which PyTorch does not promise.
 
 Where a PyTorch lacks one of these, `CannotHonour` names it, and the engine refuses the case.
 """
@@ -26,9 +26,9 @@ def taken(owner: Any, name: str) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError:
-        where = getattr(owner, "__name__", type(owner).__name__)
+        owner_name = getattr(owner, "__name__", type(owner).__name__)
         raise CannotHonour(
-            f"capturing a step needs {where}.{name}, which PyTorch {torch.__version__} lacks"
+            f"capturing a step needs {owner_name}.{name}, which PyTorch {torch.__version__} lacks"
         ) from None
 
 
@@ -45,8 +45,7 @@ def schema(operator: Operator) -> Any:
 def bindings(name: str) -> list[Callable[..., object]]:
     """PyTorch's own functions of an operator: they reach the kernel sooner than `torch.ops`."""
     owners = (taken(torch._C, "_VariableFunctions"), torch.Tensor)
-    found = [getattr(owner, name, None) for owner in owners]
-    return [binding for binding in found if binding is not None]
+    return [getattr(owner, name) for owner in owners if hasattr(owner, name)]
 
 
 def traced(step: Callable[..., Any], *example: torch.Tensor) -> torch.fx.GraphModule:
