@@ -13,7 +13,6 @@ from xorbench.plan.case import case_from
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.probes import collective as probe
-from xorbench.process.memory import usage
 from xorbench.process.operations import SESSION, Session, configure
 from xorbench.workload.faults import flip_bit
 from xorbench.workload.loop import Training
@@ -40,33 +39,33 @@ def replicate(
     The first replica then trains the same global batches alone, and answers how far the two lie
     apart, in ulps at the largest weight. `store` is the host and port where the ranks meet.
     """
-    one, size = case_from(case), Recipe(**recipe)
-    met = _join(store[0], store[1], index, members, timeout_s, torch.device(one.device))
+    trained_case, size = case_from(case), Recipe(**recipe)
+    device = torch.device(trained_case.device)
+    group_store = _join(store[0], store[1], index, members, timeout_s, device)
     injected = [FaultSpec(**fault) for fault in faults]
-    faults_of_training = [fault for fault in injected if fault.kind == "training"]
-    training = replicated(one, size, index, members, faults_of_training)
+    training_faults = [fault for fault in injected if fault.kind == "training"]
+    training = replicated(trained_case, size, index, members, training_faults)
     epoch_digests = [training.step().digest for _ in range(size.epochs)]
-    answer = {"epoch_digests": epoch_digests, **_probed(one.device, index, members, injected)}
-    _leave(met, index, members)
+    answer = {"epoch_digests": epoch_digests, **_probed(device, index, members, injected)}
+    _leave(group_store, index, members)
     if index:
         return {**answer, "ulps": None}
-    alone = Training(one, size)
+    alone = Training(trained_case, size)
     for _ in range(size.epochs):
         alone.step()
     return {**answer, "ulps": ulps(training.state(), alone.state())}
 
 
-def _probed(device: str, index: int, members: int, injected: Sequence[FaultSpec]) -> dict[str, Any]:
-    """What the exact probe of collectives finds: the results compared, those that are wrong."""
+def _probed(
+    device: torch.device, index: int, members: int, injected: Sequence[FaultSpec]
+) -> dict[str, Any]:
+    """The result of the exact probe of collectives: how much was compared, and what is wrong."""
     for fault in injected:
         if fault.name == "flip-collective":
             _flip_all_reduce(fault)
-    found = probe.check(torch.device(device), index, members)
-    return {
-        "checked": found.checked,
-        "wrong": [asdict(fact) for fact in found.wrong],
-        "unavailable": found.skipped,
-    }
+    result = probe.check(device, index, members)
+    wrong = [asdict(fact) for fact in result.wrong]
+    return {"checked": result.checked, "wrong": wrong, "unavailable": result.skipped}
 
 
 def _flip_all_reduce(fault: FaultSpec) -> None:
@@ -74,9 +73,9 @@ def _flip_all_reduce(fault: FaultSpec) -> None:
     sound = distributed.all_reduce
 
     def all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
-        done = sound(tensor, *args, **options)
+        result = sound(tensor, *args, **options)
         flip_bit(tensor, fault.number("element"), fault.number("bit"))
-        return done
+        return result
 
     setattr(distributed, "all_reduce", all_reduce)  # noqa: B010
 
@@ -111,5 +110,4 @@ def _leave(store: PrefixStore, index: int, members: int) -> None:
 OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "configure": configure,
     "replicate": replicate,
-    "usage": usage,
 }

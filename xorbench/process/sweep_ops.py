@@ -11,7 +11,6 @@ import numpy as np
 
 from xorbench.plan.boundary import GRID, SHOWN_POINTS
 from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
-from xorbench.process.memory import usage
 from xorbench.process.protocol import Reply
 from xorbench.universal import golden, numpy_backend, spec
 from xorbench.universal.backends import BACKENDS, available_cores
@@ -202,5 +201,4 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "known": known,
     "sweep": sweep,
     "example": example,
-    "usage": usage,
 }

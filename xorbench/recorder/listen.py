@@ -34,7 +34,7 @@ MOST_EVENTS = 200_000  # of one step
 MOST_CONTEXT = 200  # calls of one step that are recorded though they are not training calls
 MOST_ERRORS = 10  # of one step
 MOST_NODES = 100_000  # of a graph whose leaves are looked for
-MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
+MOST_MAKERS = 10_000  # outputs of calls from which on those are forgotten that are no more
 
 EventLine = list[Any]  # kind, identity, digest, and what else is known
 
@@ -84,8 +84,8 @@ class Listener:
         self._left_out = 0
         self._call: tuple[str, bool] | None = None
         self._count = {"c": 0, "x": 0, "l": 0}
-        self._made: dict[int, tuple[StorageWeakRef, str]] = {}
-        self._most_made = MOST_MADE
+        self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._most_makers = MOST_MAKERS
         self._stepping: list[int] = []
         self._hyper: dict[str, str] = {}
         self._changed: dict[str, Any] = {}
@@ -202,10 +202,11 @@ class Listener:
         for _, tensor in tensors(output):
             storage = storage_of(tensor)
             if storage is not None:
-                self._made[storage.cdata] = (storage, name)
-        if len(self._made) > self._most_made:  # many calls and no step
-            self._made = {k: made for k, made in self._made.items() if not made[0].expired()}
-            self._most_made = max(MOST_MADE, 2 * len(self._made))
+                self._makers[storage.cdata] = (storage, name)
+        if len(self._makers) > self._most_makers:  # many calls and no step
+            makers = self._makers.items()
+            self._makers = {key: maker for key, maker in makers if not maker[0].expired()}
+            self._most_makers = max(MOST_MAKERS, 2 * len(self._makers))
 
     def backward(self, roots: Any) -> None:
         """Gradients are about to be computed from these tensors."""
@@ -358,7 +359,7 @@ class Listener:
             self._open = False
             self._events, self._left_out = [], 0
             self._count = {"c": 0, "x": 0, "l": 0}
-            self._made.clear()
+            self._makers.clear()
             self._evaluations = 0
             self._know_leaves()
             self.weights.held = []
@@ -411,66 +412,63 @@ class Listener:
                 event[2] = digest
         return [event for event, _ in events]
 
-    def add(self, kind: str, identity: str, digest: str | None, /, **more: Any) -> None:
+    def add(self, kind: str, identity: str, digest: str | None, /, **facts: Any) -> None:
         """Add an event: its kind, which one, its digest, and what else is known."""
+        self._add([kind, identity, digest, facts], None)
+
+    def _add(self, event: EventLine, parts: list[DigestPart] | None) -> None:
         if len(self._events) >= MOST_EVENTS:
             self._left_out += 1
             return
-        event: EventLine = [kind, identity, digest, more] if more else [kind, identity, digest]
-        self._events.append(Pending(event, None))
+        if not event[3]:  # nothing else is known
+            del event[3]
+        self._events.append(Pending(event, parts))
 
-    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **more: Any) -> None:
+    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **facts: Any) -> None:
         """Add the digest of a tensor, or why it has none."""
         try:
             started: list[DigestPart] | Exception = self.digester.start(tensor)
         except Exception as error:
             started = error
-        self._started(kind, identity, tensor, started, more)
+        self._started((kind, identity, tensor), started, facts)
 
     def _tensors(self, weights: list[Weight]) -> None:
         """As `tensor`, of many at once."""
         digests = self.digester.start_all([tensor for _, _, tensor in weights])
-        for (kind, identity, tensor), started in zip(weights, digests):  # noqa: B905 - Python 3.9
-            self._started(kind, identity, tensor, started, {})
+        for weight, started in zip(weights, digests):  # noqa: B905 - Python 3.9
+            self._started(weight, started, {})
 
     def _started(
-        self,
-        kind: str,
-        identity: str,
-        tensor: Tensor,
-        started: list[DigestPart] | Exception,
-        more: dict[str, Any],
+        self, named: Weight, started: list[DigestPart] | Exception, facts: dict[str, Any]
     ) -> None:
         """Add a digest under way, or what went wrong with it."""
-        if len(self._events) >= MOST_EVENTS:
-            self._left_out += 1
-            return
-        try:
-            if isinstance(started, Exception):
-                raise started
-            more.update(self.detail.keep_values(tensor))
-        except NotRecorded as error:
-            self.add(kind, identity, None, not_recorded=str(error), **more)
-            return
-        except Exception as error:
-            self.add(kind, identity, None, not_recorded=self._failed(error), **more)
-            return
-        event: EventLine = [kind, identity, None, more] if more else [kind, identity, None]
-        self._events.append(Pending(event, started))
+        kind, identity, tensor = named
+        parts = None
+        if len(self._events) < MOST_EVENTS:
+            try:
+                if isinstance(started, Exception):
+                    raise started
+                facts.update(self.detail.keep_values(tensor))
+                parts = started
+            except NotRecorded as error:
+                facts = {"not_recorded": str(error), **facts}
+            except Exception as error:
+                facts = {"not_recorded": self._failed(error), **facts}
+        self._add([kind, identity, None, facts], parts)
 
     def _inputs(self, call: str, inputs: Any) -> None:
         for path, value in values(inputs):
             name = call + path
             if isinstance(value, Tensor):
-                made = self._origin_of(value)
-                if made is None and value.grad_fn is None:
+                maker = self._maker_of(value)
+                if maker is None and value.grad_fn is None:
                     self.tensor("batch", name, value)
                     if value.requires_grad:
                         self._batches[value] = True
                 elif value.requires_grad:
-                    self.add("input", name, None, of=made)
+                    self.add("input", name, None, of=maker)
                 else:
-                    self.tensor("input", name, value, of=made)
+                    self.tensor("input", name, value, of=maker)
             elif isinstance(value, Unknown):
                 self.add("batch", name, None, not_recorded=value.reason)
             elif hasattr(value, "__array_interface__"):
@@ -487,11 +485,11 @@ class Listener:
         text = f"{interface['typestr']} {interface['shape']}".encode()
         self.add("batch", name, short(text + value.tobytes()))
 
-    def _origin_of(self, tensor: Tensor) -> str | None:
+    def _maker_of(self, tensor: Tensor) -> str | None:
         """The call of this step whose output the tensor is, or shares memory with."""
         storage = storage_of(tensor)
-        made = self._made.get(storage.cdata) if storage is not None else None
-        return None if made is None or made[0].expired() else made[1]
+        maker = self._makers.get(storage.cdata) if storage is not None else None
+        return None if maker is None or maker[0].expired() else maker[1]
 
     def _hyperparameters(self, optimizer: Optimizer, index: int) -> None:
         groups = [

@@ -157,23 +157,23 @@ class StepClock:
 
 def step_clock(
     training: Training,
-    act: Callable[[StepClock], object] = lambda _now: None,
+    act: Callable[[StepClock], None] = lambda _now: None,
     *,
     after: bool = False,
 ) -> StepClock:
     """Call `act` before, or after, each step of the optimizer, with the moment of that step."""
     now, optimizer = StepClock(training), training.spec.optimizer
     register = optimizer.register_step_post_hook if after else optimizer.register_step_pre_hook
-    register(lambda *_: act(now))  # type: ignore[arg-type]  # whatever it returns is dropped
+    register(lambda *_: act(now))
     optimizer.register_step_post_hook(now.stepped)
     return now
 
 
 def _at_step(
-    training: Training, fault: FaultSpec, act: Callable[[], object], *, after: bool = False
+    training: Training, fault: FaultSpec, act: Callable[[], None], *, after: bool = False
 ) -> None:
     """Call `act()` before, or after, the fault's step of the optimizer."""
-    step_clock(training, lambda now: now.due(fault) and act(), after=after)
+    step_clock(training, lambda now: act() if now.due(fault) else None, after=after)
 
 
 def _double(tensor: Tensor, element: int, bit: int) -> None:

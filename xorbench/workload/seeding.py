@@ -56,7 +56,7 @@ def _restored(rows: Sequence[Row]) -> Iterator[None]:
             put(state)
 
 
-def kept_random_states(device: torch.device) -> AbstractContextManager[None]:
+def restored_random_states(device: torch.device) -> AbstractContextManager[None]:
     """The generators of the CPU and of this device are afterwards what they were."""
     return _restored([GLOBALS[0], *_device_rows(device)])
 

@@ -20,7 +20,7 @@ from torch.fx.node import map_arg
 from xorbench.workload.engines import private
 from xorbench.workload.engines.private import Operator
 from xorbench.workload.engines.spec import CannotHonour, TrainingSpec, loss_function
-from xorbench.workload.seeding import kept_random_states
+from xorbench.workload.seeding import restored_random_states
 
 ATEN: Final = torch.ops.aten
 SHAPES_ALONE: Final = {
@@ -44,7 +44,7 @@ def parameters(spec: TrainingSpec) -> list[Tensor]:
 def restored(spec: TrainingSpec) -> Iterator[None]:
     """Parameters, buffers, gradients and random states are afterwards what they were."""
     state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
-    random_states = kept_random_states(spec.device)
+    random_states = restored_random_states(spec.device)
     with random_states, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
         try:
             yield
@@ -197,8 +197,8 @@ def _conversion(node: Node) -> torch.dtype | None:
     if node.target is not ATEN._to_copy.default or set(node.kwargs) != {"dtype"}:
         return None
     argument, dtype = node.args[0], node.kwargs["dtype"]
-    whole = isinstance(argument, Node) and argument.op == "placeholder"
-    return dtype if whole and isinstance(dtype, torch.dtype) else None
+    is_part = isinstance(argument, Node) and argument.op == "placeholder"
+    return dtype if is_part and isinstance(dtype, torch.dtype) else None
 
 
 class _Binder:

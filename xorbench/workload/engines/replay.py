@@ -1,7 +1,6 @@
 """The traced step, replayed: its operators called one after the other, and nothing else.
 
-On a device that has graphs (CUDA, XPU), `device_graph` then captures an epoch of these calls as one
-graph: that is another capture than the tracing of operators in `capture.py`.
+Where a device has graphs (CUDA, XPU), an epoch of these calls is captured as one `device_graph`.
 """
 
 from collections import deque
@@ -34,8 +33,9 @@ def replay(spec: TrainingSpec) -> EpochFunction:
     """Replay the traced step; on CUDA, a graph of the whole epoch."""
     capture.require_traceable(spec)
     programs = cache(partial(traced_program, spec))
-    whole = spec.tamper is untouched
-    return whole_epochs(spec, programs) if whole else batch_by_batch(spec, programs)
+    if spec.tamper is untouched:
+        return whole_epochs(spec, programs)
+    return batch_by_batch(spec, programs)
 
 
 def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
@@ -56,19 +56,14 @@ def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
 
 def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
     """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
-
-    @torch.inference_mode()
-    def replayed() -> None:
-        run(program.calls_on(batch))
-
-    step = capture.eager_step(spec)
-    if digest_after(spec, replayed) != digest_after(spec, lambda: step(batch[0], batch[1])):
+    expected = digest_after(spec, partial(capture.eager_step(spec), *batch), inference=False)
+    if digest_after(spec, lambda: run(program.calls_on(batch))) != expected:
         raise CannotHonour("the replay engine's captured step has other bits than the step")
 
 
-def digest_after(spec: TrainingSpec, act: Call) -> str:
+def digest_after(spec: TrainingSpec, act: Call, *, inference: bool = True) -> str:
     """The digest of the weights that `act()` leaves; the training is then restored."""
-    with capture.restored(spec):
+    with capture.restored(spec), torch.inference_mode(inference):
         act()
         return digest.state_sha256(spec.model.state_dict())
 
@@ -168,8 +163,7 @@ def device_graph(spec: TrainingSpec, steps: Call) -> Call:
     if spec.device.type == "cpu" or graph_type is None:
         return steps
 
-    @torch.inference_mode()
-    def on_side_stream() -> None:  # libraries take their memory before the capture
+    def run_on_side_stream() -> None:  # libraries take their memory before the capture
         side = device.Stream(spec.device)
         side.wait_stream(device.current_stream(spec.device))
         with device.stream(side):
@@ -177,13 +171,12 @@ def device_graph(spec: TrainingSpec, steps: Call) -> Call:
         device.current_stream(spec.device).wait_stream(side)
 
     with current(spec.device):  # a capture takes what is launched on the current device alone
-        expected = digest_after(spec, on_side_stream)
-        with capture.restored(spec), torch.inference_mode():
-            graph = graph_type()
-            with device.graph(graph):
-                steps()
+        expected = digest_after(spec, run_on_side_stream)
+        graph = graph_type()
+        with capture.restored(spec), torch.inference_mode(), device.graph(graph):
+            steps()
         replay_graph: Call = graph.replay
-        if digest_after(spec, torch.inference_mode()(replay_graph)) != expected:
+        if digest_after(spec, replay_graph) != expected:
             raise CannotHonour(
                 "the replay engine's graph of an epoch has other bits than its steps"
             )
