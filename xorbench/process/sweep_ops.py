@@ -52,7 +52,9 @@ def open_backend(
         return {"missing": reason}
     used = threads or available_cores()
     if "torch" in BACKENDS[name].needs:
-        _set_torch_threads(used)
+        import torch
+
+        torch.set_num_threads(used)
     session.train = BACKENDS[name].load(device, used).train
     loaded = time.perf_counter()
     for recipe in recipes:
@@ -90,12 +92,6 @@ def _missing(name: str, device: str) -> str | None:
     from xorbench.process import machine
 
     return machine.unavailable_reason(device)
-
-
-def _set_torch_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def describe() -> Reply:

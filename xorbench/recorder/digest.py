@@ -42,7 +42,7 @@ class DigestPart(NamedTuple):
     seed: int
 
 
-class Waiting(NamedTuple):
+class PackedTensor(NamedTuple):
     """A tensor that waits to be digested with others: its words, and what is mixed in."""
 
     words: Tensor
@@ -72,11 +72,11 @@ class Digester:
         self._keys: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._buffer: Tensor | None = None
         self._packs: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self._kept = 0
+        self._pack_words = 0
 
     def start(self, tensor: Tensor) -> list[DigestPart]:
         """Begin a digest, nothing leaves the device. Raises `NotRecorded`."""
-        return [self._dense(*_words(dense)) for dense in dense_parts(tensor)]
+        return [self._digest_words(*_words(dense)) for dense in dense_parts(tensor)]
 
     def start_all(self, tensors: list[Tensor]) -> list[list[DigestPart] | Exception]:
         """The same of many tensors, in less time; what one of them raises stands in its place.
@@ -85,26 +85,28 @@ class Digester:
         are summed first, and their sums are multiplied with the small tensors.
         """
         digests: list[list[DigestPart] | Exception] = []
-        pack: list[Waiting] = []
+        pack: list[PackedTensor] = []
         packed_words = 0
         for place, tensor in enumerate(tensors):
             try:
                 parts = [_words(dense) for dense in dense_parts(tensor)]
                 if len(parts) == 1 and _belongs_together(parts[0][0]):
-                    pack.append(Waiting(*parts[0], place))
+                    pack.append(PackedTensor(*parts[0], place))
                     digests.append([])
                     packed_words += parts[0][0].numel()
                 else:
-                    digests.append([self._dense(words, seed) for words, seed in parts])
+                    digests.append([self._digest_words(words, seed) for words, seed in parts])
             except Exception as error:
                 digests.append(error)
             if packed_words > PACK:
-                self._unpack(pack, digests)
+                self._digest_pack(pack, digests)
                 pack, packed_words = [], 0
-        self._unpack(pack, digests)
+        self._digest_pack(pack, digests)
         return digests
 
-    def _unpack(self, pack: list[Waiting], digests: list[list[DigestPart] | Exception]) -> None:
+    def _digest_pack(
+        self, pack: list[PackedTensor], digests: list[list[DigestPart] | Exception]
+    ) -> None:
         """Digest what was put together, the small ones first: after many threads they are slow."""
         if not pack:
             return
@@ -122,7 +124,7 @@ class Digester:
         except Exception:  # no memory for it: each by itself
             for words, seed, place in pack:
                 try:
-                    digests[place] = [self._dense(words, seed)]
+                    digests[place] = [self._digest_words(words, seed)]
                 except Exception as error:
                     digests[place] = error
             return
@@ -144,7 +146,7 @@ class Digester:
             texts.append(f"{value:016x}")
         return texts
 
-    def _dense(self, words: Tensor, seed: int) -> DigestPart:
+    def _digest_words(self, words: Tensor, seed: int) -> DigestPart:
         keys, chunk_keys = self._device_keys(words.device)
         count = words.numel()
         if words.device.type != "cpu":
@@ -179,14 +181,14 @@ class Digester:
         sizes = (*words, -1, *chunks)
         pack = self._packs.get(sizes)
         if pack is None:
-            if self._kept + sum(words) + sum(chunks) > MOST_KEPT:
+            if self._pack_words + sum(words) + sum(chunks) > MOST_KEPT:
                 self._packs.clear()
-                self._kept = 0
+                self._pack_words = 0
             keys, chunk_keys = self._device_keys(torch.device("cpu"))
             parts = [*(keys[:count] for count in words), *(chunk_keys[:count] for count in chunks)]
             borders = torch.tensor([0, *words, *chunks]).cumsum(0)
             pack = self._packs[sizes] = (torch.cat(parts), borders)
-            self._kept += pack[0].numel()
+            self._pack_words += pack[0].numel()
         return pack
 
     @staticmethod

@@ -43,11 +43,6 @@ def storage_of(tensor: Tensor) -> StorageWeakRef | None:
         return None
 
 
-def is_traced(tensor: Tensor | None) -> bool:
-    """Whether a tensor stands for one that a tracer follows."""
-    return type(tensor).__name__ in ("FakeTensor", "FunctionalTensor")
-
-
 def is_silent(first: Tensor | None) -> bool:
     """Whether the program is traced, captured or recomputed now; `first` is one of its inputs."""
     return (
@@ -55,5 +50,5 @@ def is_silent(first: Tensor | None) -> bool:
         or torch._C._is_tracing()
         or torch._C._functorch.peek_interpreter_stack() is not None
         or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
-        or is_traced(first)
+        or type(first).__name__ in ("FakeTensor", "FunctionalTensor")
     )

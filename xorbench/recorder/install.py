@@ -84,7 +84,7 @@ def _listen_to_averages(listener: Listener) -> None:
     @functools.wraps(original)
     def update(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_compiling() and listener.listens():
-            listener.shielded(listener.weights.untrained, self, class_name(self))
+            listener.shielded(listener.weights.note_untrained, self, class_name(self))
         return original(self, *args, **kwargs)
 
     AveragedModel.update_parameters = update  # type: ignore[method-assign]

@@ -99,7 +99,8 @@ class Listener:
         """
         if self.busy is not None or self.pid != os.getpid() or self._closed:
             return False
-        return self.thread in (None, threading.get_ident()) or self.thread not in _threads()
+        alive = threading._active  # type: ignore[attr-defined]  # by their numbers
+        return self.thread in (None, threading.get_ident()) or self.thread not in alive
 
     def takes_over(self) -> bool:
         """The same for the beginning of a call, a backward pass or a step of an optimizer.
@@ -165,7 +166,8 @@ class Listener:
         self._call = None
         if is_silent(_first(args)):
             return
-        training = module.training and gradients and _learns(module)
+        training = module.training and gradients
+        training = training and any(weight.requires_grad for weight in module.parameters())
         if training:
             self.thread = threading.get_ident()
             self.begin()
@@ -177,16 +179,16 @@ class Listener:
             kind = "call" if training else "context"
             self.add(kind, name, None, name=class_name(module))
         if training:
-            self._inputs(name, args)
+            self._add_inputs(name, args)
         elif self.options.level != "clock":
-            self._untrained(module)
+            self._note_untrained(module)
 
-    def _untrained(self, module: nn.Module) -> None:
+    def _note_untrained(self, module: nn.Module) -> None:
         """A module is called and not trained: a loss, an evaluation, an average of the weights."""
-        self.weights.untrained(module, class_name(module))
+        self.weights.note_untrained(module, class_name(module))
         self._evaluations += next(module.parameters(), None) is not None
         if self.options.state:
-            self.weights.other(module)
+            self.weights.add_other_model(module)
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
@@ -198,7 +200,7 @@ class Listener:
         name, training = self._call
         self._call = None
         if training and kwargs:
-            self._inputs(name, kwargs)
+            self._add_inputs(name, kwargs)
         for _, tensor in tensors(output):
             storage = storage_of(tensor)
             if storage is not None:
@@ -215,16 +217,14 @@ class Listener:
         self.thread = threading.get_ident()
         self.begin()
         for path, loss in tensors(roots):
-            facts = {"value": loss.item()} if self._has_value(loss) else {}
+            finite = self.options.state and loss.numel() == 1 and loss.layout == torch.strided
+            finite = finite and bool(loss.isfinite())  # JSON has finite numbers
+            facts = {"value": loss.item()} if finite else {}
             self.tensor("loss", f"l{self._count['l']}{path}", loss, **facts)
         self._count["l"] += 1
         if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
             self._reached += leaves_of(roots)
         self.detail.backward()
-
-    def _has_value(self, loss: Tensor) -> bool:
-        single = loss.numel() == 1 and loss.layout == torch.strided
-        return self.options.state and single and bool(loss.isfinite())  # JSON has finite numbers
 
     def before_step(self, optimizer: Optimizer, closure: bool = False) -> None:
         """An optimizer is about to step; one within another does not count."""
@@ -239,7 +239,7 @@ class Listener:
         if self.options.level == "clock":
             self.add("clock", f"o{index}", None)
             return
-        self._tensors(self.weights.missing(optimizer, index))
+        self._add_tensors(self.weights.new_parameters(optimizer, index))
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
 
@@ -251,7 +251,7 @@ class Listener:
         if self._stepping:
             return
         self.detail.after_step(optimizer, self.weights.stepping(optimizer, self._step))
-        self._end()
+        self._end_step()
 
     def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
         """The program ends: write the step under way, and every weight as it is now.
@@ -268,7 +268,10 @@ class Listener:
             pending, self._events = self._events, []
             self._read_dead()
             self._take_finals(self.weights.finals())
-            events, ends = self._finished(pending), self._finished(list(self._finals.values()))
+            events, ends = (
+                self._with_digests(pending),
+                self._with_digests(list(self._finals.values())),
+            )
         self._write(
             {
                 "end": True,
@@ -308,7 +311,7 @@ class Listener:
         """Begin the digests of weights as they are in the end; a later reading counts."""
         pending, self._events = self._events, []
         try:
-            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in weights])
+            self._add_tensors([(f"final {kind}", name, tensor) for kind, name, tensor in weights])
             self._finals.update({(final.event[0], final.event[1]): final for final in self._events})
         finally:
             self._events = pending
@@ -342,17 +345,17 @@ class Listener:
 
     def _weights_at_start(self) -> None:
         self.detail.starting = self._step in self.options.keep
-        self._tensors(self.weights.more(self._step))
+        self._add_tensors(self.weights.new_weights(self._step))
         self.detail.starting = False
 
-    def _end(self) -> None:
+    def _end_step(self) -> None:
         self.detail.on = False
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
         line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
         line["recorder_s"] = round(self._spent, 6)
         self._spent = 0.0
         try:
-            line["events"] = self._finished(self._events)
+            line["events"] = self._with_digests(self._events)
             self._write(line)
         finally:
             self._step += 1
@@ -399,7 +402,7 @@ class Listener:
         while True:
             time.sleep(3600)
 
-    def _finished(self, events: list[Pending]) -> list[EventLine]:
+    def _with_digests(self, events: list[Pending]) -> list[EventLine]:
         started = [(event, parts) for event, parts in events if parts is not None]
         try:
             digests = self.digester.finish([parts for _, parts in started])
@@ -430,15 +433,15 @@ class Listener:
             started: list[DigestPart] | Exception = self.digester.start(tensor)
         except Exception as error:
             started = error
-        self._started((kind, identity, tensor), started, facts)
+        self._add_digest((kind, identity, tensor), started, facts)
 
-    def _tensors(self, weights: list[Weight]) -> None:
+    def _add_tensors(self, weights: list[Weight]) -> None:
         """As `tensor`, of many at once."""
         digests = self.digester.start_all([tensor for _, _, tensor in weights])
         for weight, started in zip(weights, digests):  # noqa: B905 - Python 3.9
-            self._started(weight, started, {})
+            self._add_digest(weight, started, {})
 
-    def _started(
+    def _add_digest(
         self, named: Weight, started: list[DigestPart] | Exception, facts: dict[str, Any]
     ) -> None:
         """Add a digest under way, or what went wrong with it."""
@@ -456,7 +459,7 @@ class Listener:
                 facts = {"not_recorded": self._failed(error), **facts}
         self._add([kind, identity, None, facts], parts)
 
-    def _inputs(self, call: str, inputs: Any) -> None:
+    def _add_inputs(self, call: str, inputs: Any) -> None:
         for path, value in values(inputs):
             name = call + path
             if isinstance(value, Tensor):
@@ -472,11 +475,11 @@ class Listener:
             elif isinstance(value, Unknown):
                 self.add("batch", name, None, not_recorded=value.reason)
             elif hasattr(value, "__array_interface__"):
-                self._array(name, value)
+                self._add_array(name, value)
             else:
                 self.add("batch", name, short(repr(value).encode()))
 
-    def _array(self, name: str, value: Any) -> None:
+    def _add_array(self, name: str, value: Any) -> None:
         """Add the digest of an array of NumPy's kind; one of objects has only their addresses."""
         interface = value.__array_interface__
         if "O" in str(interface["typestr"]) or not hasattr(value, "tobytes"):
@@ -538,10 +541,6 @@ def _code_of(function: Any) -> Any:
     return getattr(function, "__code__", None)
 
 
-def _learns(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
-
-
 def _first(value: Any) -> Tensor | None:
     return next((tensor for _, tensor in tensors(value)), None)
 
@@ -559,8 +558,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return type(value).__name__
-
-
-def _threads() -> Any:
-    """The threads that are alive, by their numbers."""
-    return threading._active  # type: ignore[attr-defined]

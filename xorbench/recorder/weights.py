@@ -73,7 +73,7 @@ class RecordedWeights:
         self._names = WeakIdKeyDictionary()
         self._described: set[str] = set()
         self._named: dict[str, weakref.ref[Tensor]] = {}
-        self._untrained: list[tuple[str, weakref.ref[Tensor]]] = []  # class, and a parameter
+        self._untrained_models: list[tuple[str, weakref.ref[Tensor]]] = []  # class, and a parameter
         self._called = WeakIdKeyDictionary()
 
     def _watched(self, thing: Any, step: int) -> Watched:
@@ -98,9 +98,11 @@ class RecordedWeights:
         """Learn the names of a module's parameters and buffers."""
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             self._names.setdefault(tensor, bare(name))
-        self._untrained = [(c, p) for c, p in self._untrained if p() not in self._names]
+        self._untrained_models = [
+            (c, p) for c, p in self._untrained_models if p() not in self._names
+        ]
 
-    def other(self, module: nn.Module) -> None:
+    def add_other_model(self, module: nn.Module) -> None:
         """Note a model that is called and not trained, such as an average of the weights."""
         if not _parts(_members(module)):
             return
@@ -131,14 +133,14 @@ class RecordedWeights:
             self._numbered += 1
         return watched.number
 
-    def untrained(self, module: nn.Module, name: str) -> None:
+    def note_untrained(self, module: nn.Module, name: str) -> None:
         """Note a model with parameters that is called, or averaged, and not trained."""
-        if module in self._called or len(self._untrained) >= MOST_UNTRAINED:
+        if module in self._called or len(self._untrained_models) >= MOST_UNTRAINED:
             return
         self._called[module] = True
         parameter = next(module.parameters(), None)
         if parameter is not None and not self.is_known(parameter):
-            self._untrained.append((name, weakref.ref(parameter)))
+            self._untrained_models.append((name, weakref.ref(parameter)))
 
     def names_of_untrained(self) -> list[str]:
         """The classes of the models that are alive or were called, and are not recorded."""
@@ -149,8 +151,8 @@ class RecordedWeights:
         for module in modules:
             if id(module) not in parts:
                 with contextlib.suppress(Exception):  # one that is being taken apart
-                    self.untrained(module, class_name(module))
-        return list(dict.fromkeys(name for name, _ in self._untrained))
+                    self.note_untrained(module, class_name(module))
+        return list(dict.fromkeys(name for name, _ in self._untrained_models))
 
     def is_known(self, tensor: Tensor) -> bool:
         """Whether it is a weight of a module that is trained, or of an optimizer."""
@@ -165,11 +167,11 @@ class RecordedWeights:
             if optimizer is not None:
                 yield from (tensor for _, tensor in parameters_of(optimizer.param_groups, 0))
 
-    def more(self, step: int) -> list[Weight]:
+    def new_weights(self, step: int) -> list[Weight]:
         """What takes part in the step and is not held yet; it is held from now on."""
         return self._hold(self._taking_part(step))
 
-    def missing(self, optimizer: Optimizer, index: int) -> list[Weight]:
+    def new_parameters(self, optimizer: Optimizer, index: int) -> list[Weight]:
         """The same of the parameters of an optimizer, in no module that is watched."""
         parameters = parameters_of(optimizer.param_groups, index)
         new = self._hold(("parameter", name, tensor) for name, tensor in parameters)

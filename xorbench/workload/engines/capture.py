@@ -133,7 +133,7 @@ class Program:
         """The calls that are the step on this batch, whose tensors are the `sources`."""
         known = dict(zip(self.inputs, batch, strict=True))
         for node in self.views:
-            known[node] = _run(node, known)
+            known[node] = _call_node(node, known)
         return [kernel.call or _bound(kernel, known) for kernel in self.kernels]
 
     def calls_on(self, batch: Sequence[Tensor]) -> list[Call]:
@@ -211,7 +211,7 @@ class _Binder:
             argument for node in module.graph.nodes if _mutates(node)
             for argument in node.all_input_nodes
         }  # fmt: skip
-        self._of_batch: set[Node] = set()
+        self._batch_nodes: set[Node] = set()
         self.values: dict[Node, Any] = {}
         self.views: list[Node] = []
         self.kernels: list[Kernel] = []
@@ -219,7 +219,7 @@ class _Binder:
     def take(self, node: Node, value: Tensor) -> None:
         """This node is a part of the batch."""
         self.values[node] = value
-        self._of_batch.add(node)
+        self._batch_nodes.add(node)
 
     def bind(self, node: Node) -> None:
         """Give the node its tensor, and a kernel if it must run in each step."""
@@ -232,36 +232,36 @@ class _Binder:
             self._bind_function(node)
 
     def _bind_function(self, node: Node) -> None:
-        self.values[node] = _run(node, self.values)
+        self.values[node] = _call_node(node, self.values)
         target: Any = node.target
         if not private.is_operator(target):  # an item of a tuple
             return
-        fed_by_batch = any(argument in self._of_batch for argument in node.all_input_nodes)
+        fed_by_batch = any(argument in self._batch_nodes for argument in node.all_input_nodes)
         if _is_view(target):
             if fed_by_batch:
                 self.views.append(node)
-                self._of_batch.add(node)
+                self._batch_nodes.add(node)
         elif target.overloadpacket not in SHAPES_ALONE or node in self._written:
             self.kernels.append(self._kernel(node, target))
 
     def _kernel(self, node: Node, target: Operator) -> Kernel:
-        known = {n: v for n, v in self.values.items() if n not in self._of_batch}
+        known = {n: v for n, v in self.values.items() if n not in self._batch_nodes}
         args, kwargs = map_arg((node.args, node.kwargs), lambda n: known.get(n, n))
         mutable = private.schema(target).is_mutable
-        out = {} if mutable else _places(target, self.values[node])
+        out = {} if mutable else _out_arguments(target, self.values[node])
         example = map_arg((node.args, node.kwargs), self.values.__getitem__)
         bindable = not _returns_new(target) if mutable else bool(out)
         run = _fastest(target, example, out) if bindable else None
         if run is None:
-            run = _copied(target, self.values[node])
+            run = _copying_call(target, self.values[node])
             out = {}
         kernel = Kernel(run, tuple(args), {**kwargs, **out}, None)
-        if any(n in self._of_batch for n in node.all_input_nodes):
+        if any(n in self._batch_nodes for n in node.all_input_nodes):
             return kernel
         return replace(kernel, call=_bound(kernel, {}))
 
 
-def _run(node: Node, values: dict[Node, Any]) -> Any:
+def _call_node(node: Node, values: dict[Node, Any]) -> Any:
     function: Any = node.target
     args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
     return function(*args, **kwargs)
@@ -272,7 +272,7 @@ def _bound(kernel: Kernel, values: dict[Node, Any]) -> Call:
     return partial(kernel.run, *args, **kwargs)
 
 
-def _places(target: Operator, result: Any) -> dict[str, Tensor]:
+def _out_arguments(target: Operator, result: Any) -> dict[str, Tensor]:
     """The result's tensors under the names by which the operator's `out` form takes them."""
     out = _out_form(target)
     results = _as_sequence(result)
@@ -314,7 +314,7 @@ def _fastest(
     return None
 
 
-def _copied(target: Operator, place: Any) -> Callable[..., object]:
+def _copying_call(target: Operator, place: Any) -> Callable[..., object]:
     """For an operator without an `out` form: run it, and copy its result to its place."""
 
     def run(*args: object, **kwargs: object) -> None:
