@@ -1,4 +1,4 @@
-"""The digest of named tensors, made from their bytes alone (workload.md §4)."""
+"""SHA-256 of named tensors as their bytes, without torch: the digest of weights (workload.md §4)."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
