@@ -1,4 +1,4 @@
-"""SHA-256 of named tensors as their bytes, without torch: the digest of weights (workload.md §4)."""
+"""The SHA-256 of named tensors, made of their bytes alone: no torch is needed (workload.md §4)."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
