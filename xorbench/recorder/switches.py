@@ -126,12 +126,12 @@ def _no_loader_processes() -> None:
     data: Any = importlib.import_module("torch.utils.data")
     original = data.DataLoader.__init__
     signature = inspect.signature(original)
-    worker_options = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
+    process_options = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
 
     @functools.wraps(original)
     def init(*args: Any, **kwargs: Any) -> None:
         bound = signature.bind(*args, **kwargs)
-        for name in worker_options:
+        for name in process_options:
             bound.arguments.pop(name, None)
         bound.arguments["num_workers"] = 0
         original(*bound.args, **bound.kwargs)
