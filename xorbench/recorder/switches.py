@@ -126,12 +126,12 @@ def _no_loader_processes() -> None:
     data: Any = importlib.import_module("torch.utils.data")
     original = data.DataLoader.__init__
     signature = inspect.signature(original)
-    process_options = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
+    dependent = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
 
     @functools.wraps(original)
     def init(*args: Any, **kwargs: Any) -> None:
         bound = signature.bind(*args, **kwargs)
-        for name in process_options:
+        for name in dependent:
             bound.arguments.pop(name, None)
         bound.arguments["num_workers"] = 0
         original(*bound.args, **bound.kwargs)
