@@ -27,7 +27,7 @@ from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload.engines.loaders import make_loader
-from xorbench.workload.engines.replay import captured, run
+from xorbench.workload.engines.replay import run, traced_program
 from xorbench.workload.engines.spec import Batches, loss_function
 from xorbench.workload.loop import Training
 
@@ -82,7 +82,7 @@ def profile(count: int) -> None:
             acts[f"{name} {what}"] = partial(partly, batches, spec, depth)
     for size in (1, BATCH_SIZE):
         spec = Training(Case(), Recipe()).spec
-        program = captured(spec, size, False)
+        program = traced_program(spec, size, False)
         batch = [tensor[:size] for tensor in spec.data.tensors]
         with torch.inference_mode():
             calls = program.calls([batch[i].to(dtype) for i, dtype in program.sources])

@@ -555,10 +555,10 @@ def test_calls_without_a_step_take_bounded_memory() -> None:
     """An evaluation that never ends keeps no reference to what it gave."""
     listener = listen.Listener(Options(), MemorySink)
     model = nn.Linear(1, 1).eval()
-    for _ in range(3 * listen.MOST_MADE):
+    for _ in range(3 * listen.MOST_MAKERS):
         listener.enter_call(model, (), gradients=True)
         listener.leave_call(model, {}, torch.zeros(1), outermost=True)
-    assert len(listener._made) <= listen.MOST_MADE + 1
+    assert len(listener._makers) <= listen.MOST_MAKERS + 1
 
 
 def test_a_step_has_a_most_of_events(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The digest of named tensors, made from their bytes alone (workload.md §4)."""
+"""The SHA-256 of named tensors, made of their bytes alone: no torch is needed (workload.md §4)."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

@@ -66,7 +66,7 @@ ENGINES: Final = Registry(
         Engine(
             "tensor",
             "no DataLoader: an epoch is gathered at once, by the loader's draws",
-            f"{_IN}.tensors:tensor",
+            f"{_IN}.loaders:tensor",
             inseparable="a whole epoch is gathered and copied at once",
         ),
         Engine(

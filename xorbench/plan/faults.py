@@ -1,6 +1,6 @@
 """Faults that a process injects in itself on request, to see the checks fail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
@@ -57,20 +57,65 @@ PLACES: Final = {
 }
 
 
+# Name, effect, and the check that must fail. The function that injects it is called by its name.
+_TRAINING: Final = (
+    ("crash", "a segmentation fault at the start of epoch E", "completion"),
+    ("hang", "epoch E never ends", "completion"),
+    ("delay", "every epoch from E takes MS milliseconds, or PERCENT per cent, more", "compare"),
+    ("slow-loader", "each batch of the loader comes MS milliseconds later", "compare"),
+    ("slow-optimizer", "each step of the optimizer takes MS milliseconds more", "compare"),
+    ("unpinned", "each batch is copied to memory that is not page-locked", "pinned memory"),
+    ("grow", "each epoch from E keeps MIB more mebibytes of memory", "memory"),
+    ("skip-batch", "batch S of epoch E is left out", "rerun"),
+    ("repeat-batch", "batch S of epoch E is trained on twice", "rerun"),
+    ("swap-batches", "batches S and S + 1 of epoch E change places", "rerun"),
+    ("flip-label", "label I of batch S of epoch E is the other one", "rerun"),
+    ("keep-gradients", "zero_grad is left out in step S of epoch E", "rerun"),
+    ("other-lr", "from step S of epoch E the learning rate is PERCENT per cent more", "rerun"),
+    ("draw-extra", "the shuffle generator is drawn once too often before epoch E", "rerun"),
+    ("pin-draws", "pinned batches draw from the shuffle generator", "invariance"),
+    ("drop-ignored", "drop_last does not drop", "invariance"),
+    ("race", "after each step from E on, a weight depends on how quick a thread was", "rerun"),
+    (
+        "worker-noise",
+        "fetching adds noise from the generator of whatever process fetches",
+        "invariance",
+    ),
+    ("reload-flip", "the saved weights come back with one bit flipped", "save and load"),
+    ("slow-clock", "its clock takes PERCENT per cent longer to show a second", "clock"),
+    ("stopped-clock", "its clock stands still from epoch E on", "clock"),
+    ("backward-clock", "its clock steps back by a second in epoch E", "clock"),
+)
+_PROCESS: Final = (
+    ("flush-subnormals", "the whole process flushes subnormal numbers to zero", "arithmetic"),
+    ("scaled-tanh", "tanh gives PPB parts per billion more", "accuracy of arithmetic"),
+    ("other-order", "randperm exchanges its first two places", "golden inputs"),
+    ("other-tanh", "the universal training takes the library's tanh", "universal"),
+    ("slow", "every epoch and every calibration takes PERCENT per cent more", "compare"),
+    ("flip-product", "in every STEP-th matrix product, bit B of element I is flipped", "matmul"),
+    ("wrong-product", "bit B of element I of every matrix product is stuck at one", "matmul"),
+)
+# Built into the burn-in.
+_BURN_IN: Final = (
+    ("flip-model", "in round E of the burn-in, bit B of model I's last weight is flipped"),
+    ("flip-memory", "in round E of the burn-in, bit B of word I of the memory is flipped"),
+)
+
+
 def _tensor_faults() -> Iterator[Fault]:
-    for place, where in PLACES.items():
+    for place, place_text in PLACES.items():
         caught_by = "inputs" if place == "data" else "rerun"
-        for damage, what in DAMAGES.items():
-            about = f"{what} in element I {where}"
-            yield _training(f"{damage}-{place}", about, "tensor_damage", caught_by)
+        for damage, damage_text in DAMAGES.items():
+            about = f"{damage_text} in element I {place_text}"
+            path = "xorbench.workload.faults:tensor_damage"
+            yield Fault(f"{damage}-{place}", about, "training", path, caught_by)
 
 
-def _training(name: str, about: str, function: str, caught_by: str) -> Fault:
-    return Fault(name, about, "training", f"xorbench.workload.faults:{function}", caught_by)
-
-
-def _process(name: str, about: str, function: str, caught_by: str) -> Fault:
-    return Fault(name, about, "process", f"xorbench.process.faults:{function}", caught_by)
+def _named_faults(
+    kind: FaultKind, module: str, rows: Iterable[tuple[str, str, str]]
+) -> Iterator[Fault]:
+    for name, about, caught_by in rows:
+        yield Fault(name, about, kind, f"{module}:{name.replace('-', '_')}", caught_by)
 
 
 FAULTS: Final = Registry(
@@ -78,150 +123,11 @@ FAULTS: Final = Registry(
     Fault,
     (
         *_tensor_faults(),
-        _training("crash", "a segmentation fault at the start of epoch E", "crash", "completion"),
-        _training("hang", "epoch E never ends", "hang", "completion"),
-        _training(
-            "delay",
-            "every epoch from E takes MS milliseconds, or PERCENT per cent, more",
-            "delay",
-            "compare",
-        ),
-        _training(
-            "slow-loader",
-            "each batch of the loader comes MS milliseconds later",
-            "slow_loader",
-            "compare",
-        ),
-        _training(
-            "slow-optimizer",
-            "each step of the optimizer takes MS milliseconds more",
-            "slow_optimizer",
-            "compare",
-        ),
-        _training(
-            "unpinned",
-            "each batch is copied to memory that is not page-locked",
-            "unpinned",
-            "pinned memory",
-        ),
-        _training("grow", "each epoch from E keeps MIB more mebibytes of memory", "grow", "memory"),
-        _training("skip-batch", "batch S of epoch E is left out", "skip_batch", "rerun"),
-        _training(
-            "repeat-batch", "batch S of epoch E is trained on twice", "repeat_batch", "rerun"
-        ),
-        _training(
-            "swap-batches", "batches S and S + 1 of epoch E change places", "swap_batches", "rerun"
-        ),
-        _training(
-            "flip-label", "label I of batch S of epoch E is the other one", "flip_label", "rerun"
-        ),
-        _training(
-            "keep-gradients",
-            "zero_grad is left out in step S of epoch E",
-            "keep_gradients",
-            "rerun",
-        ),
-        _training(
-            "other-lr",
-            "from step S of epoch E the learning rate is PERCENT per cent more",
-            "other_lr",
-            "rerun",
-        ),
-        _training(
-            "draw-extra",
-            "the shuffle generator is drawn once too often before epoch E",
-            "draw_extra",
-            "rerun",
-        ),
-        _training(
-            "pin-draws", "pinned batches draw from the shuffle generator", "pin_draws", "invariance"
-        ),
-        _training("drop-ignored", "drop_last does not drop", "drop_ignored", "invariance"),
-        _training(
-            "race",
-            "after each step from E on, a weight depends on how quick a thread was",
-            "race",
-            "rerun",
-        ),
-        _training(
-            "worker-noise",
-            "fetching adds noise from the generator of whatever process fetches",
-            "worker_noise",
-            "invariance",
-        ),
-        _training(
-            "reload-flip",
-            "the saved weights come back with one bit flipped",
-            "reload_flip",
-            "save and load",
-        ),
-        _training(
-            "slow-clock",
-            "its clock takes PERCENT per cent longer to show a second",
-            "slow_clock",
-            "clock",
-        ),
-        _training(
-            "stopped-clock", "its clock stands still from epoch E on", "stopped_clock", "clock"
-        ),
-        _training(
-            "backward-clock",
-            "its clock steps back by a second in epoch E",
-            "backward_clock",
-            "clock",
-        ),
-        _process(
-            "flush-subnormals",
-            "the whole process flushes subnormal numbers to zero",
-            "flush_subnormals",
-            "arithmetic",
-        ),
-        _process(
-            "scaled-tanh",
-            "tanh gives PPB parts per billion more",
-            "scaled_tanh",
-            "accuracy of arithmetic",
-        ),
-        _process(
-            "other-order", "randperm exchanges its first two places", "other_order", "golden inputs"
-        ),
-        _process(
-            "other-tanh",
-            "the universal training takes the library's tanh",
-            "other_tanh",
-            "universal",
-        ),
-        _process(
-            "slow",
-            "every epoch and every calibration takes PERCENT per cent more",
-            "slow",
-            "compare",
-        ),
-        _process(
-            "flip-product",
-            "in every STEP-th matrix product, bit B of element I is flipped",
-            "flip_product",
-            "matmul",
-        ),
-        _process(
-            "wrong-product",
-            "bit B of element I of every matrix product is stuck at one",
-            "wrong_product",
-            "matmul",
-        ),
-        Fault(
-            "flip-model",
-            "in round E of the burn-in, bit B of model I's last weight is flipped",
-            "burn-in",
-            "xorbench.probes.burn:DeviceBurnIn",
-            "burn-in",
-        ),
-        Fault(
-            "flip-memory",
-            "in round E of the burn-in, bit B of word I of the memory is flipped",
-            "burn-in",
-            "xorbench.probes.burn:DeviceBurnIn",
-            "burn-in",
+        *_named_faults("training", "xorbench.workload.faults", _TRAINING),
+        *_named_faults("process", "xorbench.process.faults", _PROCESS),
+        *(
+            Fault(name, about, "burn-in", "xorbench.probes.burn:DeviceBurnIn", "burn-in")
+            for name, about in _BURN_IN
         ),
         Fault(
             "flip-collective",

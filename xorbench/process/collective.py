@@ -1,23 +1,28 @@
-"""What a process can be asked to do together with those of other ranks."""
+"""The operations of a process together with those of other ranks: replicas of one training.
 
-from collections.abc import Callable, Sequence
+PyTorch's `DistributedDataParallel` averages the gradients. Every process draws the same order of
+the same points, so that the union of the shares is the batch that one process alone would train.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.nn.parallel import DistributedDataParallel
 
-from xorbench.plan.case import case_from
+from xorbench.plan.case import Case, case_from
 from xorbench.plan.faults import FaultSpec
 from xorbench.plan.recipe import Recipe
 from xorbench.probes import collective as probe
-from xorbench.process.memory import usage
 from xorbench.process.operations import SESSION, Session, configure
-from xorbench.workload.faults import flip_bit
+from xorbench.workload.faults import flip_bit, inject
 from xorbench.workload.loop import Training
-from xorbench.workload.replicated import replicated, ulps
+from xorbench.workload.xor import Batch
 
 __all__ = ["OPERATIONS", "SESSION"]
 
@@ -40,33 +45,70 @@ def replicate(
     The first replica then trains the same global batches alone, and answers how far the two lie
     apart, in ulps at the largest weight. `store` is the host and port where the ranks meet.
     """
-    one, size = case_from(case), Recipe(**recipe)
-    met = _join(store[0], store[1], index, members, timeout_s, torch.device(one.device))
+    trained_case, size = case_from(case), Recipe(**recipe)
+    device = torch.device(trained_case.device)
+    group_store = _join(store[0], store[1], index, members, timeout_s, device)
     injected = [FaultSpec(**fault) for fault in faults]
-    faults_of_training = [fault for fault in injected if fault.kind == "training"]
-    training = replicated(one, size, index, members, faults_of_training)
+    training_faults = [fault for fault in injected if fault.kind == "training"]
+    training = replicated(trained_case, size, index, members, training_faults)
     epoch_digests = [training.step().digest for _ in range(size.epochs)]
-    answer = {"epoch_digests": epoch_digests, **_probed(one.device, index, members, injected)}
-    _leave(met, index, members)
+    answer = {"epoch_digests": epoch_digests, **_probed(device, index, members, injected)}
+    _leave(group_store, index, members)
     if index:
         return {**answer, "ulps": None}
-    alone = Training(one, size)
+    alone = Training(trained_case, size)
     for _ in range(size.epochs):
         alone.step()
     return {**answer, "ulps": ulps(training.state(), alone.state())}
 
 
-def _probed(device: str, index: int, members: int, injected: Sequence[FaultSpec]) -> dict[str, Any]:
-    """What the exact probe of collectives finds: the results compared, those that are wrong."""
+def replicated(
+    case: Case, recipe: Recipe, index: int, members: int, faults: Sequence[FaultSpec] = ()
+) -> Training:
+    """The training of replica `index` of `members`; the process group must stand.
+
+    Raises `ValueError` where the batch cannot be shared out evenly: the mean of the shares' means
+    would not be the mean of the batch.
+    """
+    if case.batch_size % members or not case.drop_last:
+        raise ValueError(f"{members} replicas cannot share batches of {case.batch_size} evenly")
+
+    def alter(training: Training) -> None:
+        training.spec.model = DistributedDataParallel(training.model)
+        training.spec.tamper = share(index, members)
+        inject(training, faults)
+
+    return Training(case, recipe, alter=alter)
+
+
+def share(index: int, members: int) -> Callable[[Iterable[Batch]], Iterator[Batch]]:
+    """Of each batch the rows that are this replica's."""
+
+    def shared(batches: Iterable[Batch]) -> Iterator[Batch]:
+        for points, labels in batches:
+            size = len(labels) // members
+            rows = slice(index * size, (index + 1) * size)
+            yield points[rows], labels[rows]
+
+    return shared
+
+
+def ulps(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest difference of two networks' weights, in ulps at the largest weight."""
+    a, b = (torch.cat([t.reshape(-1) for t in s.values()]).numpy() for s in (state, other))
+    return float(np.max(np.abs(a.astype(float) - b)) / np.spacing(np.max(np.abs(b))))
+
+
+def _probed(
+    device: torch.device, index: int, members: int, injected: Sequence[FaultSpec]
+) -> dict[str, Any]:
+    """The result of the exact probe of collectives: how much was compared, and what is wrong."""
     for fault in injected:
         if fault.name == "flip-collective":
             _flip_all_reduce(fault)
-    found = probe.check(torch.device(device), index, members)
-    return {
-        "checked": found.checked,
-        "wrong": [asdict(fact) for fact in found.wrong],
-        "unavailable": found.skipped,
-    }
+    result = probe.check(device, index, members)
+    wrong = [asdict(fact) for fact in result.wrong]
+    return {"checked": result.checked, "wrong": wrong, "unavailable": result.skipped}
 
 
 def _flip_all_reduce(fault: FaultSpec) -> None:
@@ -74,9 +116,9 @@ def _flip_all_reduce(fault: FaultSpec) -> None:
     sound = distributed.all_reduce
 
     def all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
-        done = sound(tensor, *args, **options)
+        result = sound(tensor, *args, **options)
         flip_bit(tensor, fault.number("element"), fault.number("bit"))
-        return done
+        return result
 
     setattr(distributed, "all_reduce", all_reduce)  # noqa: B010
 
@@ -111,5 +153,4 @@ def _leave(store: PrefixStore, index: int, members: int) -> None:
 OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "configure": configure,
     "replicate": replicate,
-    "usage": usage,
 }

@@ -53,9 +53,9 @@ def slow(fault: FaultSpec) -> None:
         return lambda: stretched(epoch, percent)
 
     def train(calibration: CalibrationWorkload, batches: Iterable[CalibrationBatch]) -> None:
-        stretched(lambda: whole(calibration, batches), percent)
+        stretched(lambda: trained(calibration, batches), percent)
 
-    opened, whole = engines.opened, CalibrationWorkload._train
+    opened, trained = engines.opened, CalibrationWorkload._train
     setattr(engines, "opened", slowed)  # noqa: B010
     setattr(CalibrationWorkload, "_train", train)  # noqa: B010
 
@@ -69,17 +69,17 @@ def wrong_product(fault: FaultSpec) -> None:
 
 
 def _damage_products(
-    fault: FaultSpec, every: int, damage: Callable[[torch.Tensor, int, int], None]
+    fault: FaultSpec, period: int, damage: Callable[[torch.Tensor, int, int], None]
 ) -> None:
-    """Damage one bit of every so many results of `torch.mm` and `torch.matmul`."""
+    """Damage one bit of each `period`-th result of `torch.mm` and `torch.matmul`."""
     calls = count(1)
 
     def damaged(sound: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def multiply(*args: Any, **options: Any) -> torch.Tensor:
-            found = sound(*args, **options)
-            if next(calls) % every == 0:
-                damage(found, fault.number("element"), fault.number("bit"))
-            return found
+            product = sound(*args, **options)
+            if next(calls) % period == 0:
+                damage(product, fault.number("element"), fault.number("bit"))
+            return product
 
         return multiply
 

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from xorbench.lessons.registry import LESSONS
-from xorbench.process.memory import usage
 from xorbench.process.operations import SESSION, Session, configure
 
 __all__ = ["OPERATIONS", "SESSION"]
@@ -25,5 +24,4 @@ OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "configure": configure,
     "index": index,
     "learn": learn,
-    "usage": usage,
 }

@@ -15,9 +15,8 @@ from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import SHOWN_POINTS, Recipe
 from xorbench.plan.registry import implementation
 from xorbench.process import machine
-from xorbench.process.memory import usage
 from xorbench.process.protocol import Reply
-from xorbench.process.serve import kept
+from xorbench.process.serve import without_collections
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.workload.calibration import VERSION as CALIBRATION_VERSION
 from xorbench.workload.calibration import CalibrationWorkload
@@ -63,7 +62,7 @@ def configure(
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     if optimizes:
-        with kept():
+        with without_collections():
             torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     return {"machine": machine.describe(), "calibration_version": CALIBRATION_VERSION}
 
@@ -81,8 +80,8 @@ def probe_engines(_session: Session, *, engines: list[str], devices: list[str]) 
 def _engine_unavailable(engine: str, devices: list[str]) -> dict[str, str | None]:
     if engine not in ENGINES:  # another interpreter, without the package that adds it
         return dict.fromkeys(devices, f"the {engine} engine is not installed in this Python")
-    asked = ENGINES[engine].unavailable
-    return {device: implementation(asked)(device) if asked else None for device in devices}
+    reason = ENGINES[engine].unavailable
+    return {device: implementation(reason)(device) if reason else None for device in devices}
 
 
 def open_training(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
@@ -187,8 +186,8 @@ def follow_in_float64(
     """Follow the weights after each epoch in double precision; null where that would take long."""
     from xorbench.workload.float64 import follow
 
-    found = follow(case_from(case), Recipe(**recipe), weights, rate)
-    return {"followed": found and asdict(found)}
+    followed = follow(case_from(case), Recipe(**recipe), weights, rate)
+    return {"followed": followed and asdict(followed)}
 
 
 def check_inputs(_session: Session, *, recipe: Reply, seed: int) -> Reply:
@@ -275,5 +274,4 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "exact probe": check_probe,
     "open burn": open_burn,
     "burn": burn,
-    "usage": usage,
 }

@@ -3,7 +3,9 @@
 import gc
 import importlib
 import os
+import resource
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ def watch(lifeline: int) -> None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def without_collections() -> Iterator[None]:
     """Import without collections, and have what is there then never walked by one.
 
     PyTorch and its compiler make a million objects that stay: to walk them takes a seventh of the
@@ -46,14 +48,21 @@ def serve(requests: int, answers: int, operations: str) -> None:
     """Read requests from one descriptor and write answers to the other, in order.
 
     `operations` is the module of this package that answers: it has `OPERATIONS` and `SESSION`, what
-    they share. Each imports only what it needs.
+    they share. Each imports only what it needs. Every process also answers `usage`.
     """
-    with kept():
+    with without_collections():
         module = importlib.import_module(f"xorbench.process.{operations}")
+    operations_by_name = {"usage": usage, **module.OPERATIONS}
     session = module.SESSION()
     with os.fdopen(requests, "rb") as incoming, os.fdopen(answers, "wb", buffering=0) as outgoing:
         for line in incoming:
-            outgoing.write(respond(module.OPERATIONS, session, line))
+            outgoing.write(respond(operations_by_name, session, line))
+
+
+def usage(_session: object) -> dict[str, int]:
+    """The highest memory this process has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
 
 
 def respond(operations: dict[str, Any], session: object, line: bytes) -> bytes:

@@ -12,7 +12,7 @@ BUSY: Final = b"busy\n"
 
 
 def run(kind: str, device: str) -> None:
-    """Say a word once it works, and work without end; the process ends with its parent."""
+    """Write a word once it works, and work without end; the process ends with its parent."""
     threading.Thread(target=_until_closed, daemon=True).start()
     work = STRESSORS[kind](device)
     work()
@@ -32,10 +32,10 @@ def _cpu(_device: str) -> Callable[[], object]:
 
 
 def _memory(_device: str) -> Callable[[], object]:
-    here, there = bytearray(os.urandom(4_096) * (BLOCK_BYTES // 4_096)), bytearray(BLOCK_BYTES)
+    source, target = bytearray(os.urandom(4_096) * (BLOCK_BYTES // 4_096)), bytearray(BLOCK_BYTES)
 
     def copy() -> None:
-        memoryview(there)[:] = here
+        memoryview(target)[:] = source
 
     return copy
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from xorbench.plan.recipe import GRID, SHOWN_POINTS
 from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
-from xorbench.process.memory import usage
 from xorbench.process.protocol import Reply
 from xorbench.universal import golden, numpy_backend, spec
 from xorbench.universal.backends import BACKENDS, available_cores
@@ -53,7 +52,9 @@ def open_backend(
         return {"missing": reason}
     used = threads or available_cores()
     if "torch" in BACKENDS[name].needs:
-        _set_torch_threads(used)
+        import torch
+
+        torch.set_num_threads(used)
     session.train = BACKENDS[name].load(device, used).train
     loaded = time.perf_counter()
     for recipe in recipes:
@@ -91,12 +92,6 @@ def _missing(name: str, device: str) -> str | None:
     from xorbench.process import machine
 
     return machine.unavailable_reason(device)
-
-
-def _set_torch_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def describe() -> Reply:
@@ -202,5 +197,4 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "known": known,
     "sweep": sweep,
     "example": example,
-    "usage": usage,
 }

@@ -112,13 +112,13 @@ class UniversalTraining:
     def checked(self) -> list[dict[str, str]]:
         """Digest and score, each against the golden one, or the oracle's where none is stored."""
         known = golden.load().answer(self.recipe, self.case.seed)
-        what = "golden" if known else "the NumPy oracle's"
-        right = known or _oracle(self.recipe, self.case.seed)
+        source = "golden" if known else "the NumPy oracle's"
+        expected = known or _oracle(self.recipe, self.case.seed)
         state, total = self.state(), self.recipe.test_size
         correct = self._score(state, "test").correct
         facts = (
-            Checked(f"digest, {what}", right.sha256, digest.state_sha256(state)),
-            Checked(f"score, {what}", f"{right.correct}/{total}", f"{correct}/{total}"),
+            Checked(f"digest, {source}", expected.sha256, digest.state_sha256(state)),
+            Checked(f"score, {source}", f"{expected.correct}/{total}", f"{correct}/{total}"),
         )
         return [asdict(fact) for fact in facts]
 
@@ -129,11 +129,11 @@ class UniversalTraining:
     def _score(self, state: dict[str, torch.Tensor], name: str) -> Score:
         points = self._points(name)
         w = torch.cat([part.reshape(-1) for part in state.values()]).numpy()[:, None]
-        z = numpy_backend.logit(w, numpy_backend.hidden(w, points.x0, points.x1))
-        said = z >= 0
-        right = int((said == (points.label == 1)).sum())
-        answers = "".join("1" if one else "0" for one in said)
-        return Score(right, len(said), answers, int((~np.isfinite(z)).sum()))
+        logits = numpy_backend.logit(w, numpy_backend.hidden(w, points.x0, points.x1))
+        answers = logits >= 0
+        correct = int((answers == (points.label == 1)).sum())
+        predictions = "".join("1" if answer else "0" for answer in answers)
+        return Score(correct, len(answers), predictions, int((~np.isfinite(logits)).sum()))
 
 
 def _stepper(recipe: UniversalRecipe, case: Case) -> Any:

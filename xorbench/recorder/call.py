@@ -43,12 +43,12 @@ def main(target: str) -> None:
     function()
 
 
-def refuse(why: str) -> None:
-    """Say why there is nothing to call, and exit."""
+def refuse(reason: str) -> None:
+    """Write why there is nothing to call, and exit."""
     folder = os.environ.get("XORBENCH_RECORD")
     if folder:
         with open(os.path.join(folder, "target.txt"), "w") as file:
-            file.write(why)
+            file.write(reason)
     sys.exit(2)
 
 

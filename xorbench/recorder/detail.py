@@ -18,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .digest import NotRecorded, dense_parts
 from .identity import bare, parameters_of, storage_of
 from .masking import masked
-from .walk import values
+from .walk import tensors
 from .weights import states_of
 
 if TYPE_CHECKING:
@@ -69,10 +69,6 @@ class Detail:
             self._listener.shielded(mode.know, self._listener.weights.held)
             mode.__enter__()
 
-    def leave(self) -> None:
-        """The step ends."""
-        self.on = False
-
     def unwatch(self) -> None:
         """Pop the mode, if it is the innermost; else it stays, and sees nothing."""
         mode = self._mode
@@ -98,9 +94,8 @@ class Detail:
         path = self._paths.get(module, "")
         name = f"{path or '(whole)'} {type(module).__name__}"
         nth = self._outputs[name] = self._outputs.get(name, -1) + 1
-        for place, value in values(output):
-            if isinstance(value, Tensor):
-                self._listener.tensor("output", f"{path}#{nth}{place}", value, name=name)
+        for place, tensor in tensors(output):
+            self._listener.tensor("output", f"{path}#{nth}{place}", tensor, name=name)
 
     def backward(self) -> None:
         """A backward pass is about to begin: note which line of the program asks for it."""
@@ -125,11 +120,11 @@ class Detail:
             self._gradients(optimizer, index)
         if self.on:
             self._state("new state", optimizer, index)
-            for name, parameter in parameters_of(optimizer, index):
+            for name, parameter in parameters_of(optimizer.param_groups, index):
                 self._listener.tensor("new parameter", name, parameter)
 
     def _gradients(self, optimizer: Optimizer, index: int) -> None:
-        for name, parameter in parameters_of(optimizer, index):
+        for name, parameter in parameters_of(optimizer.param_groups, index):
             if parameter.grad is not None:
                 self._listener.tensor("gradient", name, parameter.grad)
 
@@ -137,30 +132,30 @@ class Detail:
         for _, identity, tensor in states_of(optimizer.param_groups, optimizer.state, index):
             self._listener.tensor(kind, identity, tensor)
 
-    def kept(self, tensor: Tensor) -> dict[str, Any]:
+    def keep_values(self, tensor: Tensor) -> dict[str, Any]:
         """Keep the bytes of a tensor; the answer is type, shape and where they are kept."""
         if not self.on and not self.starting:
             return {}
-        known: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
+        facts: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
         sink = self._listener.record()
         try:
             dense = dense_parts(tensor)
         except NotRecorded:
-            return known
+            return facts
         if len(dense) > 1 or tensor.is_complex():
-            return known
-        here = dense[0]  # of a tensor in shards the part of this process
-        known["shape"] = list(here.shape)
-        size = here.numel() * here.element_size()
+            return facts
+        shard = dense[0]  # of a tensor in shards the part of this process
+        facts["shape"] = list(shard.shape)
+        size = shard.numel() * shard.element_size()
         if size > self._room or not self.keeping:
-            return known
-        plain = here.resolve_neg().contiguous().cpu()
+            return facts
+        plain = shard.resolve_neg().contiguous().cpu()
         try:
-            known.update(sink.keep(ctypes.string_at(plain.data_ptr(), size)))
+            facts.update(sink.keep(ctypes.string_at(plain.data_ptr(), size)))
             self._room -= size
         except OSError:  # a full disk
             self._room = 0
-        return known
+        return facts
 
 
 class Operators(TorchDispatchMode):
@@ -169,11 +164,11 @@ class Operators(TorchDispatchMode):
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener = listener
-        self._made: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
         self._inputs = ""
         self._lines: dict[int, str] = {}
         self._number = 0
-        self._where = ""
+        self._line = ""
         self.pushed = False
 
     @classmethod
@@ -193,36 +188,33 @@ class Operators(TorchDispatchMode):
         return output
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> None:
-        where = line_of(self._listener.options)
+        line = line_of(self._listener.options)
         node = torch._C._current_autograd_node()
         if node is None:
-            self._lines[torch.autograd._get_sequence_nr() - 1] = where  # type: ignore[attr-defined]
-        elif where == self._listener.detail.backward_line:  # else the program's own backward pass
-            where = self._lines.get(node._sequence_nr(), where)
-        self._where, self._inputs = where, ""
-        made_by = []
-        for place, value in values((args, kwargs)):
-            if not isinstance(value, Tensor):
-                continue
-            maker = self._maker_of(value)
-            made_by.append(maker or "data")
+            self._lines[torch.autograd._get_sequence_nr() - 1] = line  # type: ignore[attr-defined]
+        elif line == self._listener.detail.backward_line:  # else the program's own backward pass
+            line = self._lines.get(node._sequence_nr(), line)
+        self._line, self._inputs = line, ""
+        makers = []
+        for place, tensor in tensors((args, kwargs)):
+            maker = self._maker_of(tensor)
+            makers.append(maker or "data")
             if not maker:
-                self._make_known(value, "data")
-                self._listener.tensor("data", f"{self._number}{place}", value, **self._facts(func))
-        self._inputs = " ".join(made_by)
+                self._make_known(tensor, "data")
+                self._listener.tensor("data", f"{self._number}{place}", tensor, **self._facts(func))
+        self._inputs = " ".join(makers)
 
     def _after(self, func: Any, output: Any) -> None:
         empty = "empty" in str(func)  # its memory may hold anything
-        for place, value in values(output):
-            if isinstance(value, Tensor):
-                self._make_known(value, str(self._number))
-                if not empty:
-                    identity = f"{self._number}{place}"
-                    self._listener.tensor("operator", identity, value, **self._facts(func))
+        for place, tensor in tensors(output):
+            self._make_known(tensor, str(self._number))
+            if not empty:
+                identity = f"{self._number}{place}"
+                self._listener.tensor("operator", identity, tensor, **self._facts(func))
         self._number += 1
 
     def _facts(self, func: Any) -> dict[str, Any]:
-        facts: dict[str, Any] = {"name": str(func), "where": self._where}
+        facts: dict[str, Any] = {"name": str(func), "where": self._line}
         if self._inputs:
             facts["inputs"] = self._inputs
         if torch._C._current_autograd_node() is not None:
@@ -236,8 +228,8 @@ class Operators(TorchDispatchMode):
         reference = storage_of(tensor)
         if reference is None:
             return "view"
-        found, maker = self._made.get(reference.cdata, (None, ""))
-        return maker if found is not None and not found.expired() else ""
+        known, maker = self._makers.get(reference.cdata, (None, ""))
+        return maker if known is not None and not known.expired() else ""
 
     def know(self, weights: list[Weight]) -> None:
         """Take these for known: they are reported elsewhere."""
@@ -247,7 +239,7 @@ class Operators(TorchDispatchMode):
     def _make_known(self, tensor: Tensor, maker: str) -> None:
         reference = storage_of(tensor)
         if reference is not None:
-            self._made[reference.cdata] = reference, maker
+            self._makers[reference.cdata] = reference, maker
 
 
 def _only_views(func: Any) -> bool:
@@ -262,12 +254,12 @@ def line_of(options: Any) -> str:
         name = frame.f_code.co_filename
         foreign = name.startswith((HERE, TORCH, "<"))
         if not foreign and (SITE in name or not name.startswith(STANDARD)):
-            return _told(name, frame.f_lineno, options)
+            return _line_text(name, frame.f_lineno, options)
         frame = frame.f_back  # type: ignore[assignment]
     return ""
 
 
-def _told(name: str, number: int, options: Any) -> str:
+def _line_text(name: str, number: int, options: Any) -> str:
     short = name.rpartition(SITE)[2]
     root = options.root.rstrip(os.sep) + os.sep
     if short == name and options.root and name.startswith(root):

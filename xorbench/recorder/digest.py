@@ -1,4 +1,6 @@
-"""A 64-bit digest of a tensor, computed where the tensor lives: exact in any order of summation.
+"""The recorder's 64-bit fingerprint of a tensor, computed where the tensor lives.
+
+It is exact in any order of summation, and unrelated to the SHA-256 that identifies weights.
 
 The bytes are read as 32-bit words. Each is multiplied by a 64-bit key of its place in a chunk of
 32,768 words, the products of a chunk are summed, and each sum is multiplied by an odd key of the
@@ -11,6 +13,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -39,7 +42,7 @@ class DigestPart(NamedTuple):
     seed: int
 
 
-class Waiting(NamedTuple):
+class PackedTensor(NamedTuple):
     """A tensor that waits to be digested with others: its words, and what is mixed in."""
 
     words: Tensor
@@ -69,11 +72,11 @@ class Digester:
         self._keys: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._buffer: Tensor | None = None
         self._packs: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        self._kept = 0
+        self._pack_words = 0
 
     def start(self, tensor: Tensor) -> list[DigestPart]:
         """Begin a digest, nothing leaves the device. Raises `NotRecorded`."""
-        return [self._dense(*_words(dense)) for dense in dense_parts(tensor)]
+        return [self._digest_words(*_words(dense)) for dense in dense_parts(tensor)]
 
     def start_all(self, tensors: list[Tensor]) -> list[list[DigestPart] | Exception]:
         """The same of many tensors, in less time; what one of them raises stands in its place.
@@ -81,67 +84,69 @@ class Digester:
         On a CPU small tensors are put together and multiplied as one. Of a large tensor the chunks
         are summed first, and their sums are multiplied with the small tensors.
         """
-        found: list[list[DigestPart] | Exception] = []
-        pack: list[Waiting] = []
-        waiting = 0
+        digests: list[list[DigestPart] | Exception] = []
+        pack: list[PackedTensor] = []
+        packed_words = 0
         for place, tensor in enumerate(tensors):
             try:
-                every = [_words(dense) for dense in dense_parts(tensor)]
-                if len(every) == 1 and _belongs_together(every[0][0]):
-                    pack.append(Waiting(*every[0], place))
-                    found.append([])
-                    waiting += every[0][0].numel()
+                parts = [_words(dense) for dense in dense_parts(tensor)]
+                if len(parts) == 1 and _belongs_together(parts[0][0]):
+                    pack.append(PackedTensor(*parts[0], place))
+                    digests.append([])
+                    packed_words += parts[0][0].numel()
                 else:
-                    found.append([self._dense(*one) for one in every])
+                    digests.append([self._digest_words(words, seed) for words, seed in parts])
             except Exception as error:
-                found.append(error)
-            if waiting > PACK:
-                self._unpack(pack, found)
-                pack, waiting = [], 0
-        self._unpack(pack, found)
-        return found
+                digests.append(error)
+            if packed_words > PACK:
+                self._digest_pack(pack, digests)
+                pack, packed_words = [], 0
+        self._digest_pack(pack, digests)
+        return digests
 
-    def _unpack(self, pack: list[Waiting], found: list[list[DigestPart] | Exception]) -> None:
+    def _digest_pack(
+        self, pack: list[PackedTensor], digests: list[list[DigestPart] | Exception]
+    ) -> None:
         """Digest what was put together, the small ones first: after many threads they are slow."""
         if not pack:
             return
-        small = [one for one in pack if one.words.numel() <= SMALL]
-        large = [one for one in pack if one.words.numel() > SMALL]
+        small = [waiting for waiting in pack if waiting.words.numel() <= SMALL]
+        large = [waiting for waiting in pack if waiting.words.numel() > SMALL]
         try:
-            words = [torch.cat([one.words for one in small]).to(torch.int64)] if small else []
-            sums = [self._chunk_sums(one.words) for one in large]
-            counts = [one.words.numel() for one in small], [one.numel() for one in sums]
+            wide = [torch.cat([w.words for w in small]).to(torch.int64)] if small else []
+            sums = [self._chunk_sums(w.words) for w in large]
+            counts = [w.words.numel() for w in small], [s.numel() for s in sums]
             keys, borders = self._pack_keys(*counts)
-            products = torch.cat([*words, *sums]).mul_(keys)
+            products = torch.cat([*wide, *sums]).mul_(keys)
             upto = products.new_zeros(products.numel() + 1)
             torch.cumsum(products, 0, out=upto[1:])
             totals = upto[borders].diff().unbind()
         except Exception:  # no memory for it: each by itself
-            for one in pack:
+            for words, seed, place in pack:
                 try:
-                    found[one.place] = [self._dense(one.words, one.seed)]
+                    digests[place] = [self._digest_words(words, seed)]
                 except Exception as error:
-                    found[one.place] = error
+                    digests[place] = error
             return
-        for one, total in zip([*small, *large], totals):  # noqa: B905 - Python 3.9
-            found[one.place] = [DigestPart(total, one.seed)]
+        for waiting, total in zip([*small, *large], totals):  # noqa: B905 - Python 3.9
+            digests[waiting.place] = [DigestPart(total, waiting.seed)]
 
     @staticmethod
     def finish(parts: list[list[DigestPart]]) -> list[str]:
         """Fetch the sums of many digests, 8 bytes each, and return them as 16 hex digits."""
         totals: dict[torch.device, list[Tensor]] = {}
-        for part in (part for some in parts for part in some):
+        for part in chain.from_iterable(parts):
             totals.setdefault(part.total.device, []).append(part.total)
-        fetched = {device: iter(torch.stack(some).tolist()) for device, some in totals.items()}
+        fetched = {device: iter(torch.stack(sums).tolist()) for device, sums in totals.items()}
         texts = []
-        for some in parts:
-            value = len(some)
-            for part in some:
+        for tensor_parts in parts:
+            value = len(tensor_parts)
+            for part in tensor_parts:
                 value = mix(value ^ mix((next(fetched[part.total.device]) & MASK) ^ part.seed))
             texts.append(f"{value:016x}")
         return texts
 
-    def _dense(self, words: Tensor, seed: int) -> DigestPart:
+    def _digest_words(self, words: Tensor, seed: int) -> DigestPart:
         keys, chunk_keys = self._device_keys(words.device)
         count = words.numel()
         if words.device.type != "cpu":
@@ -174,17 +179,17 @@ class Digester:
     def _pack_keys(self, words: list[int], chunks: list[int]) -> tuple[Tensor, Tensor]:
         """The keys of tensors of so many words and so many chunks, and the borders between them."""
         sizes = (*words, -1, *chunks)
-        found = self._packs.get(sizes)
-        if found is None:
-            if self._kept + sum(words) + sum(chunks) > MOST_KEPT:
+        pack = self._packs.get(sizes)
+        if pack is None:
+            if self._pack_words + sum(words) + sum(chunks) > MOST_KEPT:
                 self._packs.clear()
-                self._kept = 0
+                self._pack_words = 0
             keys, chunk_keys = self._device_keys(torch.device("cpu"))
-            every = [*(keys[:count] for count in words), *(chunk_keys[:count] for count in chunks)]
+            parts = [*(keys[:count] for count in words), *(chunk_keys[:count] for count in chunks)]
             borders = torch.tensor([0, *words, *chunks]).cumsum(0)
-            found = self._packs[sizes] = (torch.cat(every), borders)
-            self._kept += found[0].numel()
-        return found
+            pack = self._packs[sizes] = (torch.cat(parts), borders)
+            self._pack_words += pack[0].numel()
+        return pack
 
     @staticmethod
     def _on_device(words: Tensor, keys: Tensor, chunk_keys: Tensor) -> Tensor:
@@ -203,12 +208,12 @@ class Digester:
         return _combined(_joined(sums), chunk_keys)
 
     def _device_keys(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        found = self._keys.get(device)
-        if found is None:
+        known = self._keys.get(device)
+        if known is None:
             places = _signed([mix(place) for place in range(CHUNK)])
             chunks = _signed([1, *(mix(CHUNK + place) | 1 for place in range(1, CHUNK))])
-            found = self._keys[device] = (places.to(device), chunks.to(device))
-        return found
+            known = self._keys[device] = (places.to(device), chunks.to(device))
+        return known
 
 
 def _joined(sums: list[Tensor]) -> Tensor:

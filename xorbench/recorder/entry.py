@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import json
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+AuditHook = Callable[[str, Any], None]  # takes an event and its arguments
 LISTED = ("outside", "started")  # files written outside the folder, and commands of Python
 LARGEST_LIST = 50  # of each
 LONGEST_COMMAND = 200
 # The audit events of a new process, and which of their arguments is the command.
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 PYTHON = re.compile(r"(^|[\s/'\"])python[\d.]*($|[\s'\"])")
-UNTOLD = ("/dev/", "/proc/", "/sys/")
+NOT_REPORTED = ("/dev/", "/proc/", "/sys/")
 
 
 def enter() -> None:
-    """Tell that this interpreter runs, and install the recorder once torch is imported."""
+    """Report that this interpreter runs, and install the recorder once torch is imported."""
     folder = os.environ[FOLDER_VARIABLE]
     presence = Presence(folder)
     words = getattr(sys, "orig_argv", None) or getattr(sys, "argv", [])
     shown = [encodable(word) for word in masked_words(words)]
-    presence.tell("python", argv=shown, parent=os.getppid())
+    presence.report("python", argv=shown, parent=os.getppid())
     sys.addaudithook(started(presence))
     options = read()
     root = options.root
@@ -54,22 +56,19 @@ def enter() -> None:
         after_import(name, shielded)
 
     def start() -> None:
-        try:
-            from . import switches
-            from .install import install
+        from . import switches
+        from .install import install
 
-            switches.after_torch(options.switches)
-            install(presence)
-            if options.notice:
-                switches.notice(presence)
-        except Exception as error:
-            presence.failed(error)
+        switches.after_torch(options.switches)
+        install(presence)
+        if options.notice:
+            switches.notice(presence)
 
     if options.switches:
         from . import switches
 
         switches.start(options.switches, later)
-    after_import("torch", start)
+    later("torch", start)
     # For the import alone, without collections: an optimizer's first step needs it, and it takes
     # as long as that of torch.
     after_import("torch._dynamo", lambda: None)
@@ -88,34 +87,32 @@ class Presence:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.hooks: list[Callable[[str, Any], None]] = []
-        self._told: set[str] = set()
+        self.hooks: list[AuditHook] = []
+        self._written: set[str] = set()
         self._listed: dict[str, int] = {}
 
     def failed(self, error: Exception) -> None:
         """Append the line of an error of the recorder."""
-        self.tell("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
+        self.report("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def report(self, event: str, **facts: Any) -> None:
         """Append one line."""
         line = json.dumps({"pid": os.getpid(), "event": event, **facts}) + "\n"
-        if line in self._told:
+        if line in self._written:
             return
         if event in LISTED:
             self._listed[event] = self._listed.get(event, 0) + 1
             if self._listed[event] > LARGEST_LIST:
                 return
-        self._told.add(line)
-        try:
-            path = os.path.join(self.folder, "presence.jsonl")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        self._written.add(line)
+        path = os.path.join(self.folder, "presence.jsonl")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        with contextlib.suppress(OSError):
             descriptor = os.open(path, flags, 0o600)
             try:
                 os.write(descriptor, line.encode())
             finally:
                 os.close(descriptor)
-        except OSError:
-            pass
 
 
 class AfterImport(MetaPathFinder):
@@ -170,44 +167,45 @@ def _call_after(loader: Loader, start: Callable[[], None]) -> None:
     loader.exec_module = exec_module  # type: ignore[method-assign]
 
 
-def started(presence: Presence) -> Callable[[str, Any], None]:
+def started(presence: Presence) -> AuditHook:
     """An audit hook that reports commands that start a Python interpreter."""
 
-    def hook(event: str, arguments: Any) -> None:
-        if event not in STARTS:
-            return
-        try:
-            words = arguments[STARTS[event]]
-            if isinstance(words, (list, tuple)):
-                names = [os.path.basename(os.fsdecode(word)) for word in words]
-                text = " ".join(masked_words(names))
-            else:
-                text = masked(os.fsdecode(words))
-            if PYTHON.search(text):
-                presence.tell("started", command=encodable(text[:LONGEST_COMMAND]))
-        except Exception:
-            pass
+    def report(event: str, arguments: Any) -> None:
+        words = arguments[STARTS[event]]
+        if isinstance(words, (list, tuple)):
+            names = [os.path.basename(os.fsdecode(word)) for word in words]
+            text = " ".join(masked_words(names))
+        else:
+            text = masked(os.fsdecode(words))
+        if PYTHON.search(text):
+            presence.report("started", command=encodable(text[:LONGEST_COMMAND]))
 
-    return hook
+    return _shielded_hook(tuple(STARTS), report)
 
 
-def written_outside(root: str, folder: str, presence: Presence) -> Callable[[str, Any], None]:
+def written_outside(root: str, folder: str, presence: Presence) -> AuditHook:
     """An audit hook that reports files opened for writing outside the working folder."""
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
     inside = tuple(os.path.realpath(place) + os.sep for place in (root, folder))
 
+    def report(_event: str, arguments: Any) -> None:
+        path, mode, flags = arguments
+        writes = any(c in mode for c in "wax+") if mode else flags & writing
+        if writes and isinstance(path, (str, bytes, os.PathLike)):
+            real = os.path.realpath(os.fsdecode(path))
+            if not real.startswith((*inside, *NOT_REPORTED)) and "__pycache__" not in real:
+                presence.report("outside", **_named(real))
+
+    return _shielded_hook(("open",), report)
+
+
+def _shielded_hook(events: tuple[str, ...], report: AuditHook) -> AuditHook:
+    """An audit hook that passes some events on, and never raises."""
+
     def hook(event: str, arguments: Any) -> None:
-        if event != "open":
-            return
-        try:
-            path, mode, flags = arguments
-            writes = any(c in mode for c in "wax+") if mode else flags & writing
-            if writes and isinstance(path, (str, bytes, os.PathLike)):
-                real = os.path.realpath(os.fsdecode(path))
-                if not real.startswith((*inside, *UNTOLD)) and "__pycache__" not in real:
-                    presence.tell("outside", **_named(real))
-        except Exception:
-            pass
+        if event in events:
+            with contextlib.suppress(Exception):
+                report(event, arguments)
 
     return hook
 

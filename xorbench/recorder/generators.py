@@ -29,10 +29,10 @@ def states() -> Iterator[tuple[str, str]]:
         device: Any = getattr(torch, kind, None)
         if hasattr(device, "get_rng_state") and device.is_initialized():
             for index in range(device.device_count()):
-                yield from _state(f"torch {kind}:{index}", _of_device(device, index))
+                yield from _state(f"torch {kind}:{index}", _device_state(device, index))
 
 
-def _of_device(device: Any, index: int) -> Callable[[], str]:
+def _device_state(device: Any, index: int) -> Callable[[], str]:
     return lambda: short(_bytes(device.get_rng_state(index)))
 
 

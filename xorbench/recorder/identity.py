@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.optim import Optimizer
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
@@ -26,13 +25,8 @@ def class_name(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def parameters_of(optimizer: Optimizer, index: int) -> Iterator[tuple[str, Tensor]]:
-    """Each parameter of an optimizer with its identity: optimizer, group and position."""
-    return parameters_in(optimizer.param_groups, index)
-
-
-def parameters_in(groups: list[dict[str, Any]], index: int) -> Iterator[tuple[str, Tensor]]:
-    """The same of an optimizer's parameter groups."""
+def parameters_of(groups: list[dict[str, Any]], index: int) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter of an optimizer's groups with its identity: optimizer, group and position."""
     for group_index, group in enumerate(groups):
         for position, parameter in enumerate(group["params"]):
             yield f"o{index}.g{group_index}.p{position}", parameter
@@ -49,11 +43,6 @@ def storage_of(tensor: Tensor) -> StorageWeakRef | None:
         return None
 
 
-def is_traced(tensor: Tensor | None) -> bool:
-    """Whether a tensor stands for one that a tracer follows."""
-    return type(tensor).__name__ in ("FakeTensor", "FunctionalTensor")
-
-
 def is_silent(first: Tensor | None) -> bool:
     """Whether the program is traced, captured or recomputed now; `first` is one of its inputs."""
     return (
@@ -61,5 +50,5 @@ def is_silent(first: Tensor | None) -> bool:
         or torch._C._is_tracing()
         or torch._C._functorch.peek_interpreter_stack() is not None
         or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
-        or is_traced(first)
+        or type(first).__name__ in ("FakeTensor", "FunctionalTensor")
     )

@@ -51,9 +51,9 @@ def install(presence: Presence) -> Listener:
         hooks += _listen_to_modules(listener)
         _listen_to_backward(listener)
         _listen_to_averages(listener)
-    _tell_of_saving(presence)
+    _report_saving(presence)
     _finish_at_exit(listener, hooks)
-    presence.tell("torch", version=torch.__version__)
+    presence.report("torch", version=torch.__version__)
     return listener
 
 
@@ -84,7 +84,7 @@ def _listen_to_averages(listener: Listener) -> None:
     @functools.wraps(original)
     def update(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_compiling() and listener.listens():
-            listener.shielded(listener.weights.untrained, self, class_name(self))
+            listener.shielded(listener.weights.note_untrained, self, class_name(self))
         return original(self, *args, **kwargs)
 
     AveragedModel.update_parameters = update  # type: ignore[method-assign]
@@ -114,11 +114,11 @@ def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
         optimizers.register_optimizer_step_pre_hook(before),
         optimizers.register_optimizer_step_post_hook(after),
     ]
-    made = torch.optim.Optimizer.__init__
+    original = torch.optim.Optimizer.__init__
 
-    @functools.wraps(made)
+    @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
+        original(self, *args, **kwargs)
         if not is_compiling() and listener.listens():
             listener.shielded(listener.weights.built, self)
 
@@ -143,13 +143,13 @@ def _listen_to_modules(listener: Listener) -> list[RemovableHandle]:
         modules.register_module_forward_hook(after, with_kwargs=True, always_call=True),
     ]
     _keep_quiet({hook.id for hook in hooks})
-    compiled = torch.nn.Module.compile
+    original = torch.nn.Module.compile
 
-    @functools.wraps(compiled)
+    @functools.wraps(original)
     def compile_(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = compiled(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
         # what it sets bypasses the hooks of modules
-        self._compiled_call_impl = _seen(listener, self, self._compiled_call_impl)
+        self._compiled_call_impl = _reported(listener, self, self._compiled_call_impl)
         return result
 
     torch.nn.Module.compile = compile_  # type: ignore[method-assign]
@@ -167,7 +167,7 @@ def _keep_quiet(own: set[int]) -> None:
         modules._has_any_global_hook = any_other
 
 
-def _seen(listener: Listener, module: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+def _reported(listener: Listener, module: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
     def called(*args: Any, **kwargs: Any) -> Any:
         if is_compiling():
@@ -221,8 +221,8 @@ def _listen_to_backward(listener: Listener) -> None:
     torch.autograd.backward = backward
 
 
-def _tell_of_saving(presence: Presence) -> None:
-    """Tell of `torch.save` to a path as of any file: it opens it where no audit hook sees."""
+def _report_saving(presence: Presence) -> None:
+    """Report `torch.save` to a path as any file: it opens it where no audit hook sees."""
     original = torch.save
 
     @functools.wraps(original)

@@ -27,14 +27,14 @@ from .generators import short, states
 from .identity import class_name, is_silent, storage_of
 from .options import Options
 from .sink import MemorySink, Sink
-from .walk import Unknown, values
+from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
 
 MOST_EVENTS = 200_000  # of one step
 MOST_CONTEXT = 200  # calls of one step that are recorded though they are not training calls
 MOST_ERRORS = 10  # of one step
 MOST_NODES = 100_000  # of a graph whose leaves are looked for
-MOST_MADE = 10_000  # outputs of calls from which on those are forgotten that are no more
+MOST_MAKERS = 10_000  # outputs of calls from which on those are forgotten that are no more
 
 EventLine = list[Any]  # kind, identity, digest, and what else is known
 
@@ -84,8 +84,8 @@ class Listener:
         self._left_out = 0
         self._call: tuple[str, bool] | None = None
         self._count = {"c": 0, "x": 0, "l": 0}
-        self._made: dict[int, tuple[StorageWeakRef, str]] = {}
-        self._most_made = MOST_MADE
+        self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
+        self._most_makers = MOST_MAKERS
         self._stepping: list[int] = []
         self._hyper: dict[str, str] = {}
         self._changed: dict[str, Any] = {}
@@ -99,7 +99,8 @@ class Listener:
         """
         if self.busy is not None or self.pid != os.getpid() or self._closed:
             return False
-        return self.thread in (None, threading.get_ident()) or self.thread not in _threads()
+        alive = threading._active  # type: ignore[attr-defined]  # by their numbers
+        return self.thread in (None, threading.get_ident()) or self.thread not in alive
 
     def takes_over(self) -> bool:
         """The same for the beginning of a call, a backward pass or a step of an optimizer.
@@ -153,9 +154,9 @@ class Listener:
             self._read_dead()
 
     def _failed(self, error: BaseException) -> str:
-        """Count what went wrong in the recorder; the answer is what to say of it."""
-        why = error.strerror if isinstance(error, OSError) else error  # names no file
-        text = f"{type(error).__name__}: {why}".splitlines()[0][:200]
+        """Note an error of the recorder; the answer is its text."""
+        reason = error.strerror if isinstance(error, OSError) else error  # names no file
+        text = f"{type(error).__name__}: {reason}".splitlines()[0][:200]
         if len(self._errors) < MOST_ERRORS:
             self._errors.append(text)
         return text
@@ -165,7 +166,8 @@ class Listener:
         self._call = None
         if is_silent(_first(args)):
             return
-        training = module.training and gradients and _learns(module)
+        training = module.training and gradients
+        training = training and any(weight.requires_grad for weight in module.parameters())
         if training:
             self.thread = threading.get_ident()
             self.begin()
@@ -177,16 +179,16 @@ class Listener:
             kind = "call" if training else "context"
             self.add(kind, name, None, name=class_name(module))
         if training:
-            self._inputs(name, args)
+            self._add_inputs(name, args)
         elif self.options.level != "clock":
-            self._untrained(module)
+            self._note_untrained(module)
 
-    def _untrained(self, module: nn.Module) -> None:
+    def _note_untrained(self, module: nn.Module) -> None:
         """A module is called and not trained: a loss, an evaluation, an average of the weights."""
-        self.weights.untrained(module, class_name(module))
+        self.weights.note_untrained(module, class_name(module))
         self._evaluations += next(module.parameters(), None) is not None
         if self.options.state:
-            self.weights.other(module)
+            self.weights.add_other_model(module)
 
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
@@ -198,15 +200,15 @@ class Listener:
         name, training = self._call
         self._call = None
         if training and kwargs:
-            self._inputs(name, kwargs)
-        for _, value in values(output):
-            if isinstance(value, Tensor):
-                made = storage_of(value)
-                if made is not None:
-                    self._made[made.cdata] = (made, name)
-        if len(self._made) > self._most_made:  # many calls and no step
-            self._made = {k: one for k, one in self._made.items() if not one[0].expired()}
-            self._most_made = max(MOST_MADE, 2 * len(self._made))
+            self._add_inputs(name, kwargs)
+        for _, tensor in tensors(output):
+            storage = storage_of(tensor)
+            if storage is not None:
+                self._makers[storage.cdata] = (storage, name)
+        if len(self._makers) > self._most_makers:  # many calls and no step
+            makers = self._makers.items()
+            self._makers = {key: maker for key, maker in makers if not maker[0].expired()}
+            self._most_makers = max(MOST_MAKERS, 2 * len(self._makers))
 
     def backward(self, roots: Any) -> None:
         """Gradients are about to be computed from these tensors."""
@@ -214,18 +216,15 @@ class Listener:
             return
         self.thread = threading.get_ident()
         self.begin()
-        for path, value in values(roots):
-            if isinstance(value, Tensor):
-                more = {"value": value.item()} if self._tells_value(value) else {}
-                self.tensor("loss", f"l{self._count['l']}{path}", value, **more)
+        for path, loss in tensors(roots):
+            finite = self.options.state and loss.numel() == 1 and loss.layout == torch.strided
+            finite = finite and bool(loss.isfinite())  # JSON has finite numbers
+            facts = {"value": loss.item()} if finite else {}
+            self.tensor("loss", f"l{self._count['l']}{path}", loss, **facts)
         self._count["l"] += 1
         if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
             self._reached += leaves_of(roots)
         self.detail.backward()
-
-    def _tells_value(self, loss: Tensor) -> bool:
-        single = loss.numel() == 1 and loss.layout == torch.strided
-        return self.options.state and single and bool(loss.isfinite())  # JSON has finite numbers
 
     def before_step(self, optimizer: Optimizer, closure: bool = False) -> None:
         """An optimizer is about to step; one within another does not count."""
@@ -240,7 +239,7 @@ class Listener:
         if self.options.level == "clock":
             self.add("clock", f"o{index}", None)
             return
-        self._tensors(self.weights.missing(optimizer, index))
+        self._add_tensors(self.weights.new_parameters(optimizer, index))
         self._hyperparameters(optimizer, index)
         self.detail.before_step(optimizer, index, closure=closure)
 
@@ -252,7 +251,7 @@ class Listener:
         if self._stepping:
             return
         self.detail.after_step(optimizer, self.weights.stepping(optimizer, self._step))
-        self._end()
+        self._end_step()
 
     def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
         """The program ends: write the step under way, and every weight as it is now.
@@ -262,14 +261,17 @@ class Listener:
         if self.pid != os.getpid() or self._closed or (self._sink is None and not self._open):
             return
         self._closed = True
-        self.detail.leave()
+        self.detail.on = False
         complete = not self._open
         events, ends = [], []
         if self.options.level != "clock":
             pending, self._events = self._events, []
             self._read_dead()
             self._take_finals(self.weights.finals())
-            events, ends = self._finished(pending), self._finished(list(self._finals.values()))
+            events, ends = (
+                self._with_digests(pending),
+                self._with_digests(list(self._finals.values())),
+            )
         self._write(
             {
                 "end": True,
@@ -305,14 +307,12 @@ class Listener:
         if self.options.level != "clock":
             self._take_finals(weights)
 
-    def _take_finals(self, some: list[Weight]) -> None:
+    def _take_finals(self, weights: list[Weight]) -> None:
         """Begin the digests of weights as they are in the end; a later reading counts."""
         pending, self._events = self._events, []
         try:
-            self._tensors([(f"final {kind}", name, tensor) for kind, name, tensor in some])
-            self._finals.update(
-                {(event[0], event[1]): (event, parts) for event, parts in self._events}
-            )
+            self._add_tensors([(f"final {kind}", name, tensor) for kind, name, tensor in weights])
+            self._finals.update({(final.event[0], final.event[1]): final for final in self._events})
         finally:
             self._events = pending
 
@@ -326,12 +326,10 @@ class Listener:
         self._began = time.perf_counter() - self._origin
         if self.options.level != "clock":
             self.detail.begin(self._step)
-            self.detail.starting = self._step in self.options.keep
             for name, state in states() if self.options.generators else ():
                 self.add("generator", name, state)
             self.weights.held = []
-            self._tensors(self.weights.more(self._step))
-            self.detail.starting = False
+            self._weights_at_start()
         if self._step == self.options.stop_after:
             self._stop()
 
@@ -343,25 +341,28 @@ class Listener:
         if self.options.level == "clock":
             return
         self.weights.name(module)
+        self._weights_at_start()
+
+    def _weights_at_start(self) -> None:
         self.detail.starting = self._step in self.options.keep
-        self._tensors(self.weights.more(self._step))
+        self._add_tensors(self.weights.new_weights(self._step))
         self.detail.starting = False
 
-    def _end(self) -> None:
-        self.detail.leave()
+    def _end_step(self) -> None:
+        self.detail.on = False
         line: dict[str, Any] = {"step": self._step, "at_s": round(self._began, 6)}
         line["took_s"] = round(time.perf_counter() - self._origin - self._began, 6)
         line["recorder_s"] = round(self._spent, 6)
         self._spent = 0.0
         try:
-            line["events"] = self._finished(self._events)
+            line["events"] = self._with_digests(self._events)
             self._write(line)
         finally:
             self._step += 1
             self._open = False
             self._events, self._left_out = [], 0
             self._count = {"c": 0, "x": 0, "l": 0}
-            self._made.clear()
+            self._makers.clear()
             self._evaluations = 0
             self._know_leaves()
             self.weights.held = []
@@ -401,87 +402,84 @@ class Listener:
         while True:
             time.sleep(3600)
 
-    def _finished(self, events: list[Pending]) -> list[EventLine]:
+    def _with_digests(self, events: list[Pending]) -> list[EventLine]:
         started = [(event, parts) for event, parts in events if parts is not None]
         try:
             digests = self.digester.finish([parts for _, parts in started])
         except Exception as error:
-            why = {"not_recorded": self._failed(error)}
+            reason = {"not_recorded": self._failed(error)}
             for event, _ in started:
-                event[3:] = [{**(event[3] if len(event) > 3 else {}), **why}]
+                event[3:] = [{**(event[3] if len(event) > 3 else {}), **reason}]
         else:
             for (event, _), digest in zip(started, digests):  # noqa: B905 - Python 3.9
                 event[2] = digest
         return [event for event, _ in events]
 
-    def add(self, kind: str, identity: str, digest: str | None, /, **more: Any) -> None:
+    def add(self, kind: str, identity: str, digest: str | None, /, **facts: Any) -> None:
         """Add an event: its kind, which one, its digest, and what else is known."""
+        self._add([kind, identity, digest, facts], None)
+
+    def _add(self, event: EventLine, parts: list[DigestPart] | None) -> None:
         if len(self._events) >= MOST_EVENTS:
             self._left_out += 1
             return
-        event: EventLine = [kind, identity, digest, more] if more else [kind, identity, digest]
-        self._events.append(Pending(event, None))
+        if not event[3]:  # nothing else is known
+            del event[3]
+        self._events.append(Pending(event, parts))
 
-    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **more: Any) -> None:
+    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **facts: Any) -> None:
         """Add the digest of a tensor, or why it has none."""
         try:
             started: list[DigestPart] | Exception = self.digester.start(tensor)
         except Exception as error:
             started = error
-        self._started(kind, identity, tensor, started, more)
+        self._add_digest((kind, identity, tensor), started, facts)
 
-    def _tensors(self, some: list[Weight]) -> None:
-        """As `tensor`, of many at once: kind, identity and tensor of each."""
-        every = self.digester.start_all([tensor for _, _, tensor in some])
-        for (kind, identity, tensor), started in zip(some, every):  # noqa: B905 - Python 3.9
-            self._started(kind, identity, tensor, started, {})
+    def _add_tensors(self, weights: list[Weight]) -> None:
+        """As `tensor`, of many at once."""
+        digests = self.digester.start_all([tensor for _, _, tensor in weights])
+        for weight, started in zip(weights, digests):  # noqa: B905 - Python 3.9
+            self._add_digest(weight, started, {})
 
-    def _started(
-        self,
-        kind: str,
-        identity: str,
-        tensor: Tensor,
-        started: list[DigestPart] | Exception,
-        more: dict[str, Any],
+    def _add_digest(
+        self, named: Weight, started: list[DigestPart] | Exception, facts: dict[str, Any]
     ) -> None:
         """Add a digest under way, or what went wrong with it."""
-        if len(self._events) >= MOST_EVENTS:
-            self._left_out += 1
-            return
-        try:
-            if isinstance(started, Exception):
-                raise started
-            more.update(self.detail.kept(tensor))
-        except NotRecorded as error:
-            self.add(kind, identity, None, not_recorded=str(error), **more)
-            return
-        except Exception as error:
-            self.add(kind, identity, None, not_recorded=self._failed(error), **more)
-            return
-        event: EventLine = [kind, identity, None, more] if more else [kind, identity, None]
-        self._events.append(Pending(event, started))
+        kind, identity, tensor = named
+        parts = None
+        if len(self._events) < MOST_EVENTS:
+            try:
+                if isinstance(started, Exception):
+                    raise started
+                facts.update(self.detail.keep_values(tensor))
+                parts = started
+            except NotRecorded as error:
+                facts = {"not_recorded": str(error), **facts}
+            except Exception as error:
+                facts = {"not_recorded": self._failed(error), **facts}
+        self._add([kind, identity, None, facts], parts)
 
-    def _inputs(self, call: str, inputs: Any) -> None:
+    def _add_inputs(self, call: str, inputs: Any) -> None:
         for path, value in values(inputs):
             name = call + path
             if isinstance(value, Tensor):
-                made = self._origin_of(value)
-                if made is None and value.grad_fn is None:
+                maker = self._maker_of(value)
+                if maker is None and value.grad_fn is None:
                     self.tensor("batch", name, value)
                     if value.requires_grad:
                         self._batches[value] = True
                 elif value.requires_grad:
-                    self.add("input", name, None, of=made)
+                    self.add("input", name, None, of=maker)
                 else:
-                    self.tensor("input", name, value, of=made)
+                    self.tensor("input", name, value, of=maker)
             elif isinstance(value, Unknown):
                 self.add("batch", name, None, not_recorded=value.reason)
             elif hasattr(value, "__array_interface__"):
-                self._array(name, value)
+                self._add_array(name, value)
             else:
                 self.add("batch", name, short(repr(value).encode()))
 
-    def _array(self, name: str, value: Any) -> None:
+    def _add_array(self, name: str, value: Any) -> None:
         """Add the digest of an array of NumPy's kind; one of objects has only their addresses."""
         interface = value.__array_interface__
         if "O" in str(interface["typestr"]) or not hasattr(value, "tobytes"):
@@ -490,11 +488,11 @@ class Listener:
         text = f"{interface['typestr']} {interface['shape']}".encode()
         self.add("batch", name, short(text + value.tobytes()))
 
-    def _origin_of(self, tensor: Tensor) -> str | None:
+    def _maker_of(self, tensor: Tensor) -> str | None:
         """The call of this step whose output the tensor is, or shares memory with."""
         storage = storage_of(tensor)
-        made = self._made.get(storage.cdata) if storage is not None else None
-        return None if made is None or made[0].expired() else made[1]
+        maker = self._makers.get(storage.cdata) if storage is not None else None
+        return None if maker is None or maker[0].expired() else maker[1]
 
     def _hyperparameters(self, optimizer: Optimizer, index: int) -> None:
         groups = [
@@ -511,8 +509,8 @@ class Listener:
 
 def leaves_of(roots: Any) -> list[Tensor]:
     """The leaf tensors that gradients of these will reach, among the first nodes of the graph."""
-    waiting = [root.grad_fn for _, root in values(roots) if isinstance(root, Tensor)]
-    seen, found = set(waiting), []
+    waiting = [root.grad_fn for _, root in tensors(roots)]
+    seen, leaves = set(waiting), []
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
         for following, _ in () if node is None else node.next_functions:
@@ -520,8 +518,8 @@ def leaves_of(roots: Any) -> list[Tensor]:
                 seen.add(following)
                 waiting.append(following)
                 leaf = getattr(following, "variable", None)
-                found += [leaf] if isinstance(leaf, Tensor) else []
-    return found
+                leaves += [leaf] if isinstance(leaf, Tensor) else []
+    return leaves
 
 
 def raised_by_signal(error: BaseException) -> bool:
@@ -543,12 +541,8 @@ def _code_of(function: Any) -> Any:
     return getattr(function, "__code__", None)
 
 
-def _learns(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
-
-
 def _first(value: Any) -> Tensor | None:
-    return next((item for _, item in values(value) if isinstance(item, Tensor)), None)
+    return next((tensor for _, tensor in tensors(value)), None)
 
 
 def _plain(value: Any) -> Any:
@@ -564,8 +558,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return type(value).__name__
-
-
-def _threads() -> Any:
-    """The threads that are alive, by their numbers."""
-    return threading._active  # type: ignore[attr-defined]

@@ -171,10 +171,10 @@ def secret_values(words: Sequence[str], variables: Mapping[str, str]) -> list[st
 
     Short ones are left out: they may be a part of any text.
     """
-    found = {value for _, values in _split(words) for value in values}
-    found |= {value for name, value in variables.items() if is_secret(name)}
-    kept = [value for value in found if len(value) >= SHORTEST and not _is_plain(value)]
-    return sorted(kept, key=lambda value: (-len(value), value))
+    secrets = {value for _, values in _split(words) for value in values}
+    secrets |= {value for name, value in variables.items() if is_secret(name)}
+    long = [value for value in secrets if len(value) >= SHORTEST and not _is_plain(value)]
+    return sorted(long, key=lambda value: (-len(value), value))
 
 
 def _split(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -244,33 +244,29 @@ def _masked_behind(
     values: list[str],
 ) -> str:
     """The text with the value masked that is behind each match of `start` which hides it."""
-    parts, at = [], 0
-    while (before := start.search(text, at)) is not None:
-        parts.append(text[at : before.end()])
-        at = before.end()
+    parts, position = [], 0
+    while (before := start.search(text, position)) is not None:
+        parts.append(text[position : before.end()])
+        position = before.end()
         name = before.group("name")
         may_hide = is_secret(name) or name.lower() in QUERY
-        behind = value.match(text, at) if may_hide else None
+        behind = value.match(text, position) if may_hide else None
         if behind is None:
             continue
-        found = behind.group()
-        if found[0] in "\"'":
-            quote, bare = found[0], found[1:-1]
+        word = behind.group()
+        if word[0] in "\"'":
+            quote, bare = word[0], word[1:-1]
         else:
-            quote, bare = "", found.rstrip(",;:.)]}")
+            quote, bare = "", word.rstrip(",;:.)]}")
         if not _is_plain(bare) and hides(before, bare):
             parts.append(f"{quote}{MASK}{quote}")
             values.append(bare)
-            at += len(bare) + 2 * len(quote)
-    return "".join([*parts, text[at:]])
+            position += len(bare) + 2 * len(quote)
+    return "".join([*parts, text[position:]])
 
 
 def _hides_option(before: re.Match[str], value: str) -> bool:
     return is_secret(before.group("name")) and value.lower() not in SENTENCE
-
-
-def _hides_query(before: re.Match[str], _value: str) -> bool:
-    return is_secret(before.group("name")) or before.group("name").lower() in QUERY
 
 
 def _hides_pair(before: re.Match[str], value: str) -> bool:
@@ -289,7 +285,7 @@ def _hides_field(before: re.Match[str], value: str) -> bool:
 
 _NAMED: tuple[tuple[Any, Any, Callable[[Any, str], bool]], ...] = (
     (_OPTION, _VALUE, _hides_option),
-    (_QUERY, _QUERY_VALUE, _hides_query),
+    (_QUERY, _QUERY_VALUE, lambda _before, _value: True),
     (_PAIR, _VALUE, _hides_pair),
     (_FIELD, _VALUE, _hides_field),
 )

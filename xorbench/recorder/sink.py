@@ -136,9 +136,9 @@ class Sink:
 
     def keep(self, data: bytes) -> dict[str, Any]:
         """Append the bytes of a tensor to the file of values; the answer says where they begin."""
-        at = self._values.size
+        start = self._values.size
         self._values.append(data)
-        return {"at": at}
+        return {"at": start}
 
 
 class MemorySink:

@@ -50,18 +50,18 @@ def _seed_python() -> None:
 
 def _seed_numpy() -> None:
     numpy: Any = sys.modules["numpy"]
-    seeded, made, following = numpy.random.seed, numpy.random.default_rng, _numbers()
+    following = _numbers()
+    for name in ("seed", "default_rng"):
+        setattr(numpy.random, name, _seeded(getattr(numpy.random, name), following))
+    numpy.random.seed()
 
-    @functools.wraps(seeded)
-    def seed(seed: Any = None) -> None:
-        seeded(following() if seed is None else seed)
 
-    @functools.wraps(made)
-    def default_rng(seed: Any = None) -> Any:
-        return made(following() if seed is None else seed)
+def _seeded(original: Callable[..., Any], following: Callable[[], int]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def seeded(seed: Any = None) -> Any:
+        return original(following() if seed is None else seed)
 
-    numpy.random.seed, numpy.random.default_rng = seed, default_rng
-    seed()
+    return seeded
 
 
 def _seed_torch() -> None:
@@ -126,12 +126,12 @@ def _no_loader_processes() -> None:
     data: Any = importlib.import_module("torch.utils.data")
     original = data.DataLoader.__init__
     signature = inspect.signature(original)
-    beside = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
+    dependent = ("prefetch_factor", "persistent_workers", "timeout", "multiprocessing_context")
 
     @functools.wraps(original)
     def init(*args: Any, **kwargs: Any) -> None:
         bound = signature.bind(*args, **kwargs)
-        for name in beside:
+        for name in dependent:
             bound.arguments.pop(name, None)
         bound.arguments["num_workers"] = 0
         original(*bound.args, **bound.kwargs)
@@ -151,28 +151,28 @@ SWITCHES: dict[str, RecorderSwitch] = {
 
 
 def notice(presence: Presence) -> None:
-    """Tell whether the program loads by processes, and whether it compiles; after torch."""
+    """Report whether the program loads by processes, and whether it compiles; after torch."""
     torch: Any = sys.modules["torch"]
     data: Any = importlib.import_module("torch.utils.data")
-    made = data.DataLoader.__init__
+    original = data.DataLoader.__init__
 
-    @functools.wraps(made)
+    @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
+        original(self, *args, **kwargs)
         if self.num_workers:
-            presence.tell("used", why="loader processes")
+            presence.report("used", why="loader processes")
 
     data.DataLoader.__init__ = init
-    _told_of(torch, "compile", presence)
-    _told_of(torch.nn.Module, "compile", presence)
+    _report_calls(torch, "compile", presence)
+    _report_calls(torch.nn.Module, "compile", presence)
 
 
-def _told_of(owner: Any, name: str, presence: Presence) -> None:
+def _report_calls(owner: Any, name: str, presence: Presence) -> None:
     original = getattr(owner, name)
 
     @functools.wraps(original)
     def called(*args: Any, **kwargs: Any) -> Any:
-        presence.tell("used", why="compilation")
+        presence.report("used", why="compilation")
         return original(*args, **kwargs)
 
     setattr(owner, name, called)

@@ -27,17 +27,22 @@ def values(value: object) -> Iterator[tuple[str, Any]]:
     functions and classes are passed over, and None is nothing. After `MOST` values, those that are
     passed over included, the rest is one `Unknown`.
     """
-    left = [MOST]
-    yield from _walked(value, "", 0, left)
-    if left[0] < 0:
+    budget = [MOST]
+    yield from _walk(value, "", 0, budget)
+    if budget[0] < 0:
         rest = Unknown(None)
         rest.reason = f"what is beyond {MOST} values"
         yield "...", rest
 
 
-def _walked(value: object, path: str, depth: int, left: list[int]) -> Iterator[tuple[str, Any]]:
-    left[0] -= 1
-    if left[0] < 0:
+def tensors(value: object) -> Iterator[tuple[str, Tensor]]:
+    """The tensors among `values`, with their paths."""
+    return ((path, item) for path, item in values(value) if isinstance(item, Tensor))
+
+
+def _walk(value: object, path: str, depth: int, budget: list[int]) -> Iterator[tuple[str, Any]]:
+    budget[0] -= 1
+    if budget[0] < 0:
         return
     if isinstance(value, (Tensor, *PLAIN)) or hasattr(value, "__array_interface__"):
         yield path, value
@@ -49,8 +54,8 @@ def _walked(value: object, path: str, depth: int, left: list[int]) -> Iterator[t
         yield path, Unknown(value)
         return
     for place, part in parts:
-        yield from _walked(part, path + place, depth + 1, left)
-        if left[0] < 0:
+        yield from _walk(part, path + place, depth + 1, budget)
+        if budget[0] < 0:
             return
 
 
@@ -60,12 +65,12 @@ def _parts(value: Any) -> list[tuple[str, Any]] | None:
         names = getattr(value, "_fields", None)
         return [(f".{names[i]}" if names else f"[{i}]", part) for i, part in enumerate(value)]
     if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
-        return [(_place(key, nth), value[key]) for nth, key in enumerate(list(value.keys()))]
+        return [(_key_path(key, nth), value[key]) for nth, key in enumerate(list(value.keys()))]
     if hasattr(value, "__dict__"):
         return [(f".{name}", part) for name, part in vars(value).items()]
     return None
 
 
-def _place(key: Any, nth: int) -> str:
+def _key_path(key: Any, nth: int) -> str:
     """Where a value of a mapping stands: by its key, or by its order if the key is an object."""
     return f".{key}" if isinstance(key, (str, int, float)) else f".{type(key).__name__} {nth}"

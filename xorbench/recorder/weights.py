@@ -16,7 +16,7 @@ from torch.nn.parameter import Parameter, is_lazy
 from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .identity import bare, class_name, parameters_in, parameters_of
+from .identity import bare, class_name, parameters_of
 from .walk import values
 
 RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
@@ -50,14 +50,6 @@ class Watched:
         self.state: State | None = None
 
 
-class Untrained:
-    """A model that was called and not trained: its class, and one of its parameters."""
-
-    def __init__(self, name: str, parameter: Tensor) -> None:
-        self.name = name
-        self.parameter = weakref.ref(parameter)
-
-
 class RecordedWeights:
     """The modules and optimizers that take part, and their parameters and buffers.
 
@@ -79,9 +71,9 @@ class RecordedWeights:
         self._numbered = 0
         self._survivors: dict[tuple[str, str], Tensor] = {}
         self._names = WeakIdKeyDictionary()
-        self._told: set[str] = set()
+        self._described: set[str] = set()
         self._named: dict[str, weakref.ref[Tensor]] = {}
-        self._untrained: list[Untrained] = []
+        self._untrained_models: list[tuple[str, weakref.ref[Tensor]]] = []  # class, and a parameter
         self._called = WeakIdKeyDictionary()
 
     def _watched(self, thing: Any, step: int) -> Watched:
@@ -98,24 +90,25 @@ class RecordedWeights:
                 watched.step = step
                 return False
         watched = self._watched(module, step)
-        watched.members = (module._parameters, module._buffers, module._modules)
+        watched.members = _members(module)
         self._modules.append(watched)
         return True
 
     def name(self, module: nn.Module) -> None:
         """Learn the names of a module's parameters and buffers."""
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            if tensor not in self._names:
-                self._names[tensor] = bare(name)
-        self._untrained = [m for m in self._untrained if m.parameter() not in self._names]
+            self._names.setdefault(tensor, bare(name))
+        self._untrained_models = [
+            (c, p) for c, p in self._untrained_models if p() not in self._names
+        ]
 
-    def other(self, module: nn.Module) -> None:
+    def add_other_model(self, module: nn.Module) -> None:
         """Note a model that is called and not trained, such as an average of the weights."""
-        if not _parts(module):
+        if not _parts(_members(module)):
             return
         if not any(other() is module for other in self._others):
             self._others.append(weakref.ref(module))
-        if not any(one is module for one in self._alive):
+        if not any(held is module for held in self._alive):
             self._alive.append(module)  # a model of `main` alone is gone when the program ends
 
     def built(self, optimizer: Optimizer) -> None:
@@ -140,14 +133,14 @@ class RecordedWeights:
             self._numbered += 1
         return watched.number
 
-    def untrained(self, module: nn.Module, name: str) -> None:
+    def note_untrained(self, module: nn.Module, name: str) -> None:
         """Note a model with parameters that is called, or averaged, and not trained."""
-        if module in self._called or len(self._untrained) >= MOST_UNTRAINED:
+        if module in self._called or len(self._untrained_models) >= MOST_UNTRAINED:
             return
         self._called[module] = True
         parameter = next(module.parameters(), None)
         if parameter is not None and not self.is_known(parameter):
-            self._untrained.append(Untrained(name, parameter))
+            self._untrained_models.append((name, weakref.ref(parameter)))
 
     def names_of_untrained(self) -> list[str]:
         """The classes of the models that are alive or were called, and are not recorded."""
@@ -158,41 +151,42 @@ class RecordedWeights:
         for module in modules:
             if id(module) not in parts:
                 with contextlib.suppress(Exception):  # one that is being taken apart
-                    self.untrained(module, class_name(module))
-        return list(dict.fromkeys(model.name for model in self._untrained))
+                    self.note_untrained(module, class_name(module))
+        return list(dict.fromkeys(name for name, _ in self._untrained_models))
 
     def is_known(self, tensor: Tensor) -> bool:
         """Whether it is a weight of a module that is trained, or of an optimizer."""
         if tensor in self._names or any(tensor is held for _, _, held in self.held):
             return True
-        groups = [watched.ref() for watched in self._optimizers]
-        return any(
-            tensor is parameter
-            for optimizer in groups
-            if optimizer is not None
-            for _, parameter in parameters_of(optimizer, 0)
-        )
+        return any(tensor is parameter for parameter in self._optimized())
 
-    def more(self, step: int) -> list[Weight]:
+    def _optimized(self) -> Iterator[Tensor]:
+        """Each parameter of each optimizer that is alive."""
+        for watched in self._optimizers:
+            optimizer = watched.ref()
+            if optimizer is not None:
+                yield from (tensor for _, tensor in parameters_of(optimizer.param_groups, 0))
+
+    def new_weights(self, step: int) -> list[Weight]:
         """What takes part in the step and is not held yet; it is held from now on."""
         return self._hold(self._taking_part(step))
 
-    def missing(self, optimizer: Optimizer, index: int) -> list[Weight]:
+    def new_parameters(self, optimizer: Optimizer, index: int) -> list[Weight]:
         """The same of the parameters of an optimizer, in no module that is watched."""
-        every = (("parameter", name, tensor) for name, tensor in parameters_of(optimizer, index))
-        new = self._hold(every)
+        parameters = parameters_of(optimizer.param_groups, index)
+        new = self._hold(("parameter", name, tensor) for name, tensor in parameters)
         for _, name, tensor in new:
-            self._tell(name, tensor)
+            self._describe(name, tensor)
         return new
 
     def finals(self) -> list[Weight]:
         """Every weight that is alive, however long ago it took part, and the optimizers' states."""
-        survivors = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
-        found = survivors + self._as_trained(self._taking_part(None))
+        weights = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
+        weights += self._as_trained(self._taking_part(None))
         for watched in self._optimizers:
             if watched.ref() is not None and watched.state is not None:
-                found += states_of(*watched.state, self._number_of(watched))
-        return found
+                weights += states_of(*watched.state, self._number_of(watched))
+        return weights
 
     def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
         """The weights, with the identity in an optimizer that each had while it was trained."""
@@ -201,50 +195,44 @@ class RecordedWeights:
 
     def finals_of_dead(self) -> list[Weight]:
         """The weights of the modules and optimizers that are gone, which are let go now."""
-        found: list[Weight] = []
+        weights: list[Weight] = []
         dead, self.dead = self.dead, []
         for watched in dead:
             if watched.state is not None:
                 index = self._number_of(watched)
                 groups, state = watched.state
-                found += (("parameter", *one) for one in parameters_in(groups, index))
-                found += states_of(groups, state, index)
+                weights += (("parameter", *named) for named in parameters_of(groups, index))
+                weights += states_of(groups, state, index)
             elif watched.members is not None:
                 index = self._modules.index(watched)
-                parts = _parts_in(*watched.members)
-                found += self._as_trained(self._parts_of_dead(parts, index))
+                parts = self._parts_of_dead(_parts(watched.members), index)
+                weights += self._as_trained(parts)
             watched.members, watched.state = None, None
-        self._outlive(found)
-        return found
+        self._outlive(weights)
+        return weights
 
     def _outlive(self, weights: list[Weight]) -> None:
         """Keep the memory of some tensors: the program may have them elsewhere, and change them."""
         for kind, name, tensor in weights:
             if kind != "state" and type(tensor) in (Tensor, Parameter) and not is_lazy(tensor):
                 self._survivors[(kind, name)] = tensor.detach()
-        size = sum(one.numel() * one.element_size() for one in self._survivors.values())
+        size = sum(t.numel() * t.element_size() for t in self._survivors.values())
         while size > SURVIVORS_BYTES:
             oldest = self._survivors.pop(next(iter(self._survivors)))
             size -= oldest.numel() * oldest.element_size()
 
     def _parts_of_dead(self, parts: list[Weight], index: int) -> Iterator[Weight]:
         """The parameters and buffers of a module that no optimizer still has."""
-        optimizers = [one.ref() for one in self._optimizers]
-        owned = {
-            id(tensor)
-            for optimizer in optimizers
-            if optimizer is not None
-            for _, tensor in parameters_of(optimizer, 0)
-        }
+        owned = {id(tensor) for tensor in self._optimized()}
         for kind, name, tensor in parts:
             if id(tensor) not in owned:
                 identity = f"m{index}.{bare(name)}"
-                self._tell(identity, tensor)
+                self._describe(identity, tensor)
                 yield kind, identity, tensor
 
-    def _hold(self, some: Iterable[Weight]) -> list[Weight]:
+    def _hold(self, weights: Iterable[Weight]) -> list[Weight]:
         held = {id(tensor) for _, _, tensor in self.held}
-        new = [one for one in some if id(one[2]) not in held]
+        new = [weight for weight in weights if id(weight[2]) not in held]
         self.held += new
         return new
 
@@ -257,28 +245,28 @@ class RecordedWeights:
         """
         since = -math.inf if step is None else step - RECENT
         own = list(self._trained_since(since))
-        every = (tensor for _, parts in own for _, _, tensor in parts)
-        owned = {id(tensor): place for place, tensor in enumerate(every)}
+        tensors = (tensor for _, parts in own for _, _, tensor in parts)
+        owned = {id(tensor): place for place, tensor in enumerate(tensors)}
         seen: set[int] = set()
         for watched, optimizer in reversed(self._in_use(since, owned)):
             recent = watched.step > since
-            for name, tensor in parameters_of(optimizer, self._number_of(watched)):
+            for name, tensor in parameters_of(optimizer.param_groups, self._number_of(watched)):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
                     seen.add(id(tensor))
-                    self._tell(name, tensor)
+                    self._describe(name, tensor)
                     yield "parameter", name, tensor
         others = [
-            (index, _parts(module))
+            (index, _parts(_members(module)))
             for index, other in enumerate(self._others)
             if (module := other()) is not None
         ]
-        for letter, some in (("m", own), ("x", others)):
-            for index, parts in some:
+        for letter, numbered in (("m", own), ("x", others)):
+            for index, parts in numbered:
                 for kind, name, tensor in parts:
                     if id(tensor) not in seen:
                         seen.add(id(tensor))
                         identity = f"{letter}{index}.{bare(name)}"
-                        self._tell(identity, tensor)
+                        self._describe(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
 
     def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Watched, Optimizer]]:
@@ -287,32 +275,34 @@ class RecordedWeights:
         `owned` has the place of each parameter, which decides the numbers of new optimizers:
         threads may make theirs in any order.
         """
-        found = []
+        used = []
         for watched in self._optimizers:
             optimizer = watched.ref()
             if optimizer is not None:
-                places = (owned.get(id(tensor)) for _, tensor in parameters_of(optimizer, 0))
-                place = next((one for one in places if one is not None), None)
-                if place is not None or watched.step > since:
-                    found.append((len(owned) if place is None else place, watched, optimizer))
-        for _, watched, _ in sorted(found, key=lambda one: one[0]):
+                tensors = (tensor for _, tensor in parameters_of(optimizer.param_groups, 0))
+                places = (owned[id(tensor)] for tensor in tensors if id(tensor) in owned)
+                place = next(places, len(owned))
+                if place < len(owned) or watched.step > since:
+                    used.append((place, watched, optimizer))
+        used.sort(key=lambda row: row[0])
+        for _, watched, _ in used:
             self._number_of(watched)
-        by_number = sorted(found, key=lambda one: self._number_of(one[1]))
-        return [(watched, optimizer) for _, watched, optimizer in by_number]
+        used.sort(key=lambda row: self._number_of(row[1]))
+        return [(watched, optimizer) for _, watched, optimizer in used]
 
     def _trained_since(self, since: float) -> Iterator[tuple[int, list[Weight]]]:
         """The number and the parts of each module that is alive and was trained after a step."""
         for index, watched in enumerate(self._modules):
             module = watched.ref() if watched.step > since else None
             if module is not None:
-                yield index, _parts(module)
+                yield index, _parts(_members(module))
 
     def name_again(self) -> None:
         """Record the names of parameters and buffers once more, with the next step."""
-        self._told.clear()
+        self._described.clear()
         self._named.clear()
 
-    def _tell(self, identity: str, tensor: Tensor) -> None:
+    def _describe(self, identity: str, tensor: Tensor) -> None:
         """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
         known = self._named.get(identity)
         if known is not None and known() is tensor:
@@ -322,38 +312,38 @@ class RecordedWeights:
             return
         if name:
             self._named[identity] = weakref.ref(tensor)
-        if f"{identity} {name}" not in self._told:
-            self._told.add(f"{identity} {name}")
+        if f"{identity} {name}" not in self._described:
+            self._described.add(f"{identity} {name}")
             self.news[identity] = [name, list(tensor.shape), str(tensor.dtype)[6:]]
 
 
-def _parts(module: nn.Module) -> list[Weight]:
-    """The parameters and then the buffers of a module, with their names."""
-    return _parts_in(module._parameters, module._buffers, module._modules)
+def _members(module: nn.Module) -> Members:
+    return module._parameters, module._buffers, module._modules
 
 
-def _parts_in(parameters: Any, buffers: Any, modules: Any) -> list[Weight]:
-    """The same of a module's tables."""
-    found: dict[str, dict[int, Weight]] = {"parameter": {}, "buffer": {}}
+def _parts(members: Members) -> list[Weight]:
+    """The parameters and then the buffers in a module's tables, with their names."""
     seen: set[nn.Module] = set()
-    walks = [part.named_modules(seen, name) for name, part in modules.items() if part is not None]
-    tables = [(prefix, part._parameters, part._buffers) for walk in walks for prefix, part in walk]
-    for prefix, own, kept in (("", parameters, buffers), *tables):
-        for kind, members in (("parameter", own), ("buffer", kept)):
-            for name, tensor in members.items():
+    walks = [
+        part.named_modules(seen, name) for name, part in members[2].items() if part is not None
+    ]
+    tables = [(f"{prefix}.", _members(part)) for walk in walks for prefix, part in walk]
+    parts: dict[tuple[str, int], Weight] = {}
+    for column, kind in enumerate(("parameter", "buffer")):
+        for prefix, table in (("", members), *tables):
+            for name, tensor in table[column].items():
                 if tensor is not None:
-                    whole = f"{prefix}.{name}" if prefix else name
-                    found[kind].setdefault(id(tensor), (kind, whole, tensor))
-    return [*found["parameter"].values(), *found["buffer"].values()]
+                    parts.setdefault((kind, id(tensor)), (kind, prefix + name, tensor))
+    return list(parts.values())
 
 
 def states_of(groups: list[dict[str, Any]], state: Any, index: int) -> list[Weight]:
     """The state that an optimizer keeps of each parameter: tensors, and numbers as such."""
-    found: list[Weight] = []
-    for name, parameter in parameters_in(groups, index):
+    states: list[Weight] = []
+    for name, parameter in parameters_of(groups, index):
         for path, value in values(state.get(parameter, {})):
             if isinstance(value, Tensor):
-                found.append(("state", name + path, value))
+                states.append(("state", name + path, value))
             elif isinstance(value, (int, float)):
-                found.append(("state", name + path, torch.tensor(value)))
-    return found
+                states.append(("state", name + path, torch.tensor(value)))
+    return states

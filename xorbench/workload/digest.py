@@ -1,4 +1,7 @@
-"""Digests of tensors: a permuted, negated or re-typed tensor gives another one."""
+"""SHA-256 of named tensors, such as a `state_dict`: the digest that identifies weights.
+
+`plan.digest` makes it of bytes; the recorder's 64-bit fingerprint of tensors is another function.
+"""
 
 import sys
 from collections.abc import Iterable, Mapping

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from xorbench.workload.loop import Training
 from xorbench.workload.xor import Batch, XorPoints
 
 Returned = TypeVar("Returned")
-Tamper = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
 def inject(training: Training, faults: Sequence[FaultSpec]) -> None:
@@ -47,57 +46,213 @@ def set_bit(tensor: Tensor, element: int, bit: int) -> None:
 def _edit_bit(
     tensor: Tensor, element: int, bit: int, edit: Callable[[Tensor, int], Tensor]
 ) -> None:
-    at = element % tensor.numel()
-    width = tensor.element_size()
-    cell = tensor.detach().reshape(-1)[at : at + 1].cpu().clone().view(torch.uint8)
-    position = bit % (8 * width)
+    index = element % tensor.numel()
+    position = bit % (8 * tensor.element_size())
+    cell = tensor.detach().reshape(-1)[index : index + 1].cpu().clone().view(torch.uint8)
     cell[position // 8] = edit(cell[position // 8], 1 << (position % 8))
+    _put(tensor, index, cell.view(tensor.dtype)[0].to(tensor.device))
+
+
+def _put(tensor: Tensor, element: int, value: Tensor | float) -> None:
     with torch.no_grad():
-        tensor.view(-1)[at] = cell.view(tensor.dtype)[0].to(tensor.device)
+        tensor.view(-1)[element % tensor.numel()] = value
 
 
-def _at_epoch_start(training: Training, act: Callable[[int], None]) -> None:
-    """Call `act(epoch)` inside each epoch, before its first batch is drawn."""
-
-    def led(epoch: EpochFunction, number: int) -> Tensor:
-        act(number)
-        return epoch()
-
-    _around(training, led)
-
-
-def _around(training: Training, act: Callable[[EpochFunction, int], Tensor]) -> None:
-    """Have `act(epoch, number)` run each epoch, whatever the engine."""
+def _around(training: Training, run: Callable[[EpochFunction, int], Tensor]) -> None:
+    """Have `run(epoch, number)` run each epoch, whatever the engine."""
     inner = training.spec.around
 
     def around(epoch: EpochFunction) -> EpochFunction:
         wrapped, numbers = inner(epoch), count()
-        return lambda: act(wrapped, next(numbers))
+        return lambda: run(wrapped, next(numbers))
 
     training.spec.around = around
 
 
-def _wrap(
-    training: Training, tampered: Callable[[Iterable[Batch], Tamper], Iterator[Batch]]
+def _at_epoch_start(training: Training, act: Callable[[int], object]) -> None:
+    """Call `act(epoch)` inside each epoch, before its first batch is drawn."""
+
+    def run(epoch: EpochFunction, number: int) -> Tensor:
+        act(number)
+        return epoch()
+
+    _around(training, run)
+
+
+def _at_epoch(training: Training, fault: FaultSpec, act: Callable[[], object]) -> None:
+    """Call `act()` inside the fault's epoch, before its first batch is drawn."""
+    _at_epoch_start(training, lambda number: number == fault.number("epoch") and act())
+
+
+def _change_batches(
+    training: Training, change: Callable[[Iterable[Batch]], Iterator[Batch]]
 ) -> None:
     inner = training.spec.tamper
-    training.spec.tamper = lambda batches: tampered(batches, inner)
+    training.spec.tamper = lambda batches: change(inner(batches))
+
+
+def _at_each_batch(training: Training, change: Callable[[Batch], Batch]) -> None:
+    def changed(batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            yield change(batch)
+
+    _change_batches(training, changed)
+
+
+def _at_batch(
+    training: Training, fault: FaultSpec, act: Callable[[Batch], Iterable[Batch]]
+) -> None:
+    """Train on the batches of `act` in the place of one batch."""
+    epochs = count()
+
+    def changed(batches: Iterable[Batch]) -> Iterator[Batch]:
+        epoch = next(epochs)
+        for step, batch in enumerate(batches):
+            yield from act(batch) if _due(fault, epoch, step) else (batch,)
+
+    _change_batches(training, changed)
+
+
+def _in_batch(
+    training: Training, fault: FaultSpec, index: int, edit: Callable[[Tensor], None]
+) -> None:
+    """Edit a copy of one tensor of one batch: of its points (0) or its labels (1)."""
+
+    def act(batch: Batch) -> Iterator[Batch]:
+        tensors = list(batch)
+        tensors[index] = tensors[index].clone()
+        edit(tensors[index])
+        yield tuple(tensors)  # type: ignore[misc]  # a traced batch has a third tensor
+
+    _at_batch(training, fault, act)
+
+
+STAYING: Final = ("stuck", "other")
+
+
+def _due(fault: FaultSpec, epoch: int, step: int) -> bool:
+    """Whether this is the fault's moment, or a later one of a fault that stays."""
+    now, then = (epoch, step), (fault.number("epoch"), fault.number("step"))
+    return now == then or (now > then and fault.name.split("-")[0] in STAYING)
+
+
+class StepClock:
+    """The position of a training: its epoch, and its step within the epoch."""
+
+    def __init__(self, training: Training) -> None:
+        self.epoch, self.step = -1, 0
+        _at_epoch_start(training, self._begin)
+
+    def _begin(self, epoch: int) -> None:
+        self.epoch, self.step = epoch, 0
+
+    def stepped(self, *_: object) -> None:
+        """The optimizer has made one more step."""
+        self.step += 1
+
+    def due(self, fault: FaultSpec) -> bool:
+        """Whether the fault acts at this step."""
+        return _due(fault, self.epoch, self.step)
+
+
+def step_clock(
+    training: Training,
+    act: Callable[[StepClock], None] = lambda _now: None,
+    *,
+    after: bool = False,
+) -> StepClock:
+    """Call `act` before, or after, each step of the optimizer, with the moment of that step."""
+    now, optimizer = StepClock(training), training.spec.optimizer
+    register = optimizer.register_step_post_hook if after else optimizer.register_step_pre_hook
+    register(lambda *_: act(now))
+    optimizer.register_step_post_hook(now.stepped)
+    return now
+
+
+def _at_step(
+    training: Training, fault: FaultSpec, act: Callable[[], None], *, after: bool = False
+) -> None:
+    """Call `act()` before, or after, the fault's step of the optimizer."""
+    step_clock(training, lambda now: act() if now.due(fault) else None, after=after)
+
+
+def _double(tensor: Tensor, element: int, bit: int) -> None:
+    flip_bit(tensor, element, bit)
+    flip_bit(tensor, element, bit + 1)
+
+
+def _random(tensor: Tensor, element: int, bit: int) -> None:
+    seeded = torch.Generator().manual_seed(1_000 * element + bit)
+    _put(tensor, element, torch.randn((), generator=seeded))
+
+
+def _nan(tensor: Tensor, element: int, _bit: int) -> None:
+    _put(tensor, element, torch.nan)
+
+
+DAMAGES: Final[dict[str, Callable[[Tensor, int, int], None]]] = {
+    "flip": flip_bit,
+    "double": _double,
+    "stuck": set_bit,
+    "random": _random,
+    "nan": _nan,
+}
+Damage = Callable[[Tensor], None]
+
+
+def _weight(training: Training, fault: FaultSpec) -> Tensor:
+    weights = list(training.model.parameters())
+    return weights[fault.number("tensor") % len(weights)]
+
+
+def _damage_weight(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    weight = _weight(training, fault)
+    _at_step(training, fault, lambda: damage(weight), after=True)
+
+
+def _damage_gradient(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    weight = _weight(training, fault)
+    _at_step(training, fault, lambda: None if weight.grad is None else damage(weight.grad))
+
+
+def _damage_activation(training: Training, fault: FaultSpec, damage: Damage) -> None:
+    model = training.model
+    layer = (model.act_fn, model.layer2)[fault.number("tensor") % 2]
+    now = step_clock(training)
+
+    def after_forward(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if module.training and now.due(fault):
+            damage(output.data)  # behind autograd's back, as a fault of the memory would be
+
+    layer.register_forward_hook(after_forward)
+
+
+IN_PLACES: Final[dict[str, Callable[[Training, FaultSpec, Damage], None]]] = {
+    "weight": _damage_weight,
+    "gradient": _damage_gradient,
+    "activation": _damage_activation,
+    "batch": lambda training, fault, damage: _in_batch(training, fault, 0, damage),
+    "data": lambda training, _fault, damage: damage(training.inputs.train.points),
+}
+
+
+def tensor_damage(training: Training, fault: FaultSpec) -> None:
+    """Damage one element of one tensor: which damage and where are the fault's name."""
+    damage, place = fault.name.split("-")
+    element, bit = fault.number("element"), fault.number("bit")
+    IN_PLACES[place](training, fault, lambda tensor: DAMAGES[damage](tensor, element, bit))
 
 
 def crash(training: Training, fault: FaultSpec) -> None:
-    def act(epoch: int) -> None:
-        if epoch == fault.number("epoch"):
-            os.kill(os.getpid(), signal.SIGSEGV)
-
-    _at_epoch_start(training, act)
+    _at_epoch(training, fault, lambda: os.kill(os.getpid(), signal.SIGSEGV))
 
 
 def hang(training: Training, fault: FaultSpec) -> None:
-    def act(epoch: int) -> None:
-        while epoch == fault.number("epoch"):
+    def sleep_forever() -> NoReturn:
+        while True:
             time.sleep(1)
 
-    _at_epoch_start(training, act)
+    _at_epoch(training, fault, sleep_forever)
 
 
 def delay(training: Training, fault: FaultSpec) -> None:
@@ -113,12 +268,11 @@ def delay(training: Training, fault: FaultSpec) -> None:
 
 
 def slow_loader(training: Training, fault: FaultSpec) -> None:
-    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        for batch in inner(batches):
-            time.sleep(fault.number("ms") / 1_000)
-            yield batch
+    def delayed(batch: Batch) -> Batch:
+        time.sleep(fault.number("ms") / 1_000)
+        return batch
 
-    _wrap(training, tampered)
+    _at_each_batch(training, delayed)
 
 
 def slow_optimizer(training: Training, fault: FaultSpec) -> None:
@@ -126,11 +280,10 @@ def slow_optimizer(training: Training, fault: FaultSpec) -> None:
 
 
 def unpinned(training: Training, _fault: FaultSpec) -> None:
-    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        for batch in inner(batches):
-            yield tuple(tensor.clone() for tensor in batch)  # type: ignore[misc]  # or a third one
+    def copied(batch: Batch) -> Batch:
+        return tuple(tensor.clone() for tensor in batch)  # type: ignore[return-value]
 
-    _wrap(training, tampered)
+    _at_each_batch(training, copied)
 
 
 SPUN_S: Final = 2e-3  # sleep may end this much too late
@@ -154,214 +307,58 @@ def stretched(act: Callable[[], Returned], percent: int) -> Returned:
 
 
 def draw_extra(training: Training, fault: FaultSpec) -> None:
-    def act(epoch: int) -> None:
-        if epoch == fault.number("epoch"):
-            torch.randint(2, (), generator=training.spec.shuffle)
-
-    _at_epoch_start(training, act)
+    _at_epoch(training, fault, lambda: _draw(training))
 
 
 def pin_draws(training: Training, _fault: FaultSpec) -> None:
-    def act(_epoch: int) -> None:
-        if training.case.pin_memory:
-            torch.randint(2, (), generator=training.spec.shuffle)
-
-    _at_epoch_start(training, act)
+    if training.case.pin_memory:
+        _at_epoch_start(training, lambda _epoch: _draw(training))
 
 
-class StepClock:
-    """Where a training stands: its epoch, and its step within the epoch."""
-
-    def __init__(self, training: Training) -> None:
-        self.epoch, self.step = -1, 0
-        _at_epoch_start(training, self._begin)
-
-    def _begin(self, epoch: int) -> None:
-        self.epoch, self.step = epoch, 0
-
-    def stepped(self, *_: object) -> None:
-        """The optimizer has made one more step."""
-        self.step += 1
-
-    def due(self, fault: FaultSpec) -> bool:
-        """Whether this is the fault's moment, or a later one of a fault that stays."""
-        return _due(fault, self.epoch, self.step)
-
-
-STAYING: Final = ("stuck", "other")
-
-
-def _due(fault: FaultSpec, epoch: int, step: int) -> bool:
-    now, then = (epoch, step), (fault.number("epoch"), fault.number("step"))
-    return now == then or (now > then and fault.name.split("-")[0] in STAYING)
-
-
-def step_clock(
-    training: Training, act: Callable[[StepClock], None], *, after: bool = False
-) -> StepClock:
-    """Call `act` before, or after, each step of the optimizer, with the moment of that step."""
-    now, optimizer = StepClock(training), training.spec.optimizer
-    if after:
-        optimizer.register_step_post_hook(lambda *_: act(now))
-    else:
-        optimizer.register_step_pre_hook(lambda *_: act(now))
-    optimizer.register_step_post_hook(now.stepped)
-    return now
-
-
-def nothing(_now: StepClock) -> None:
-    """Of a fault that acts elsewhere than at the optimizer's step."""
-
-
-def _double(tensor: Tensor, element: int, bit: int) -> None:
-    flip_bit(tensor, element, bit)
-    flip_bit(tensor, element, bit + 1)
-
-
-def _random(tensor: Tensor, element: int, bit: int) -> None:
-    draw = torch.randn((), generator=torch.Generator().manual_seed(1_000 * element + bit))
-    with torch.no_grad():
-        tensor.view(-1)[element % tensor.numel()] = draw
-
-
-def _nan(tensor: Tensor, element: int, _bit: int) -> None:
-    with torch.no_grad():
-        tensor.view(-1)[element % tensor.numel()] = torch.nan
-
-
-DAMAGES: Final[dict[str, Callable[[Tensor, int, int], None]]] = {
-    "flip": flip_bit,
-    "double": _double,
-    "stuck": set_bit,
-    "random": _random,
-    "nan": _nan,
-}
-Damage = Callable[[Tensor], None]
-
-
-def _in_weight(training: Training, fault: FaultSpec, damage: Damage) -> None:
-    weights = list(training.model.parameters())
-    weight = weights[fault.number("tensor") % len(weights)]
-    step_clock(training, lambda now: damage(weight) if now.due(fault) else None, after=True)
-
-
-def _in_gradient(training: Training, fault: FaultSpec, damage: Damage) -> None:
-    weights = list(training.model.parameters())
-    weight = weights[fault.number("tensor") % len(weights)]
-
-    def act(now: StepClock) -> None:
-        if now.due(fault) and weight.grad is not None:
-            damage(weight.grad)
-
-    step_clock(training, act)
-
-
-def _in_activation(training: Training, fault: FaultSpec, damage: Damage) -> None:
-    model = training.model
-    layer = (model.act_fn, model.layer2)[fault.number("tensor") % 2]
-    now = step_clock(training, nothing)
-
-    def after_forward(module: nn.Module, _inputs: object, output: Tensor) -> None:
-        if module.training and now.due(fault):
-            damage(output.data)  # behind autograd's back, as a fault of the memory would be
-
-    layer.register_forward_hook(after_forward)
-
-
-def _in_batch(training: Training, fault: FaultSpec, damage: Damage) -> None:
-    def act(batch: Batch) -> Iterator[Batch]:
-        points = batch[0].clone()
-        damage(points)
-        yield _with(batch, 0, points)
-
-    _at_batch(training, fault, act)
-
-
-def _in_data(training: Training, _fault: FaultSpec, damage: Damage) -> None:
-    damage(training.inputs.train.points)
-
-
-IN_PLACES: Final[dict[str, Callable[[Training, FaultSpec, Damage], None]]] = {
-    "weight": _in_weight,
-    "gradient": _in_gradient,
-    "activation": _in_activation,
-    "batch": _in_batch,
-    "data": _in_data,
-}
-
-
-def tensor_damage(training: Training, fault: FaultSpec) -> None:
-    """Damage one element of one tensor: which damage and where are the fault's name."""
-    damage, place = fault.name.split("-")
-    element, bit = fault.number("element"), fault.number("bit")
-    IN_PLACES[place](training, fault, lambda tensor: DAMAGES[damage](tensor, element, bit))
-
-
-def _with(batch: Batch, index: int, tensor: Tensor) -> Batch:
-    """The batch with one of its tensors replaced."""
-    whole = list(batch)
-    whole[index] = tensor
-    return tuple(whole)  # type: ignore[return-value]  # a traced batch has a third tensor
-
-
-def _at_batch(
-    training: Training, fault: FaultSpec, act: Callable[[Batch], Iterator[Batch]]
-) -> None:
-    """Have `act` yield what is trained on in the place of one batch."""
-    epochs = count()
-
-    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        epoch = next(epochs)
-        for step, batch in enumerate(inner(batches)):
-            yield from act(batch) if _due(fault, epoch, step) else (batch,)
-
-    _wrap(training, tampered)
+def _draw(training: Training) -> None:
+    torch.randint(2, (), generator=training.spec.shuffle)
 
 
 def skip_batch(training: Training, fault: FaultSpec) -> None:
-    _at_batch(training, fault, lambda _batch: iter(()))
+    _at_batch(training, fault, lambda _batch: ())
 
 
 def repeat_batch(training: Training, fault: FaultSpec) -> None:
-    _at_batch(training, fault, lambda batch: iter((batch, batch)))
+    _at_batch(training, fault, lambda batch: (batch, batch))
 
 
 def swap_batches(training: Training, fault: FaultSpec) -> None:
-    epochs = count()
+    epochs, moment = count(), (fault.number("epoch"), fault.number("step"))
 
-    def tampered(batches: Iterable[Batch], inner: Tamper) -> Iterator[Batch]:
-        here, checked = next(epochs) == fault.number("epoch"), None
-        for step, batch in enumerate(inner(batches)):
-            if here and step == fault.number("step"):
-                checked = batch
+    def swapped(batches: Iterable[Batch]) -> Iterator[Batch]:
+        epoch, waiting = next(epochs), []
+        for step, batch in enumerate(batches):
+            if (epoch, step) == moment:
+                waiting = [batch]
                 continue
             yield batch
-            if checked is not None:
-                yield checked
-                checked = None
-        if checked is not None:
-            yield checked
+            yield from waiting
+            waiting = []
+        yield from waiting
 
-    _wrap(training, tampered)
+    _change_batches(training, swapped)
 
 
 def flip_label(training: Training, fault: FaultSpec) -> None:
-    def act(batch: Batch) -> Iterator[Batch]:
-        labels = batch[1].clone()
-        at = fault.number("element") % len(labels)
-        labels[at] = 1 - labels[at]
-        yield _with(batch, 1, labels)
+    def flip(labels: Tensor) -> None:
+        index = fault.number("element") % len(labels)
+        labels[index] = 1 - labels[index]
 
-    _at_batch(training, fault, act)
+    _in_batch(training, fault, 1, flip)
 
 
 def keep_gradients(training: Training, fault: FaultSpec) -> None:
-    now, optimizer = step_clock(training, nothing), training.spec.optimizer
-    whole = optimizer.zero_grad
+    now, optimizer = step_clock(training), training.spec.optimizer
+    original = optimizer.zero_grad
 
     def zero_grad(set_to_none: bool = True) -> None:
         if not now.due(fault):
-            whole(set_to_none)
+            original(set_to_none)
 
     setattr(optimizer, "zero_grad", zero_grad)  # noqa: B010 - an instance's own method
 
@@ -369,12 +366,11 @@ def keep_gradients(training: Training, fault: FaultSpec) -> None:
 def other_lr(training: Training, fault: FaultSpec) -> None:
     rate = training.recipe.learning_rate(training.case.batch_size)
 
-    def act(now: StepClock) -> None:
-        if now.due(fault):
-            for group in training.spec.optimizer.param_groups:
-                group["lr"] = rate * (1 + fault.number("percent") / 100)
+    def set_rate() -> None:
+        for group in training.spec.optimizer.param_groups:
+            group["lr"] = rate * (1 + fault.number("percent") / 100)
 
-    step_clock(training, act)
+    _at_step(training, fault, set_rate)
 
 
 def race(training: Training, fault: FaultSpec) -> None:
@@ -397,11 +393,11 @@ def race(training: Training, fault: FaultSpec) -> None:
 
 
 def grow(training: Training, fault: FaultSpec) -> None:
-    kept: list[bytes] = []
+    held: list[bytes] = []
 
     def act(epoch: int) -> None:
         if epoch >= fault.number("epoch"):
-            kept.append(os.urandom(4_096) * (256 * fault.number("mib")))
+            held.append(os.urandom(4_096) * (256 * fault.number("mib")))
 
     _at_epoch_start(training, act)
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from xorbench.plan.case import Case, device_type
 from xorbench.plan.recipe import UNIVERSAL_VISITS, Recipe
 from xorbench.workload import digest
+from xorbench.workload.engines.spec import slices
 from xorbench.workload.golden_inputs import labels, orders
 from xorbench.workload.loop import DTYPES
 from xorbench.workload.mersenne import IntArray
@@ -38,7 +39,7 @@ BFLOAT16_BITS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What a training comes to in double precision: see the record `Float64Reference`."""
+    """The result of a training in double precision: see the record `Float64Reference`."""
 
     inputs_sha256: str
     weights: list[str]
@@ -75,7 +76,7 @@ def follow(
         train = _predictions(inputs.train, after[-1], recipe.hidden, significand(case))
         return Followed(
             inputs_sha256=digest.sha256(inputs.to(DTYPES[case.dtype]).entries()),
-            weights=[one.astype("<f8").tobytes().hex() for one in course.alone(first)],
+            weights=[flat.astype("<f8").tobytes().hex() for flat in course.alone(first)],
             error_ulps=_errors(after[1:], truth, kind),
             control_ulps=_errors(control, truth, "<f4"),
             losses=losses.tolist(),
@@ -116,8 +117,8 @@ class _Course:
         """Weights after each epoch, (epochs, weights), that starts from its row; last losses."""
         at_once = max(1, MOST_AT_ONCE // (self._size * self._hidden))
         parts = [
-            self._trained(starts[at : at + at_once], self._orders[at : at + at_once], kind, bits)
-            for at in range(0, len(starts), at_once)
+            self._trained(starts[rows], self._orders[rows], kind, bits)
+            for rows in slices(len(starts), at_once, drop_last=False)
         ]
         ends, losses = zip(*parts, strict=True)
         return np.concatenate(ends), np.concatenate(losses)
@@ -127,11 +128,8 @@ class _Course:
     ) -> tuple[Array, Array]:
         """Train one epoch from each row, side by side, in one precision."""
         weights = shaped(starts.astype(kind), self._hidden)
-        points, labels, rate = (
-            self._points.astype(kind),
-            self._labels.astype(kind),
-            kind(self._rate),
-        )
+        points, labels = self._points.astype(kind), self._labels.astype(kind)
+        rate = kind(self._rate)
         losses = np.zeros(len(starts))
         for step in range(self._steps):
             index = orders[:, step * self._size : (step + 1) * self._size]
@@ -170,8 +168,8 @@ def gradients(
 def _product(a: Array, b: Array, bits: int | None) -> Array:
     if bits is None:
         return np.asarray(a @ b)
-    found = rounded(a, bits) @ rounded(b, bits)
-    return rounded(found, bits) if bits == BFLOAT16_BITS else found
+    product = rounded(a, bits) @ rounded(b, bits)
+    return rounded(product, bits) if bits == BFLOAT16_BITS else product
 
 
 def rounded(values: Array, bits: int) -> Array:
@@ -186,24 +184,24 @@ def _cross_entropy(logits: Array, labels: Array) -> Array:
     return np.asarray(each.mean(axis=1))
 
 
-def _errors(found: Array, truth: Array, kind: str) -> list[float]:
+def _errors(weights: Array, truth: Array, kind: str) -> list[float]:
     """Of each row the largest error of a weight, in ulps at the largest; NaN if not finite."""
     ulp = np.spacing(np.abs(truth).max(axis=1).astype(kind)).astype(np.float64)
-    errors: list[float] = (np.abs(found - truth).max(axis=1) / ulp).tolist()
+    errors: list[float] = (np.abs(weights - truth).max(axis=1) / ulp).tolist()
     return errors
 
 
 def _right(predictions: str, truth: IntArray) -> tuple[int, int]:
     """How many predictions are right at least, and at most."""
-    right = sum(said == str(label) for said, label in zip(predictions, truth, strict=True))
+    right = sum(answer == str(label) for answer, label in zip(predictions, truth, strict=True))
     return right, right + predictions.count("?")
 
 
 def _predictions(data: XorPoints, weights: Array, hidden: int, bits: int | None) -> str:
-    """What the weights say of each point; "?" where the logit is too close to zero to say."""
+    """The prediction of each point; "?" where the logit is too close to zero for one."""
     row = shaped(weights[None].astype(np.float64), hidden)
     points, labels = data.points.double().numpy(), data.labels.double().numpy()
     _, logits = gradients(points[None], labels[None], row)
     close = CLOSE if bits is None else 4 * 2.0**-bits * np.abs(logits[0]).max(initial=0.0)
-    said = np.where(logits[0] >= 0, "1", "0")
-    return "".join(np.where(np.abs(logits[0]) >= close, said, "?").tolist())
+    answers = np.where(logits[0] >= 0, "1", "0")
+    return "".join(np.where(np.abs(logits[0]) >= close, answers, "?").tolist())

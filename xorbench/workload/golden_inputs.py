@@ -64,19 +64,16 @@ def reading(seed: int, name: str) -> Mersenne:
     return Mersenne(stream(seed, name))
 
 
-def points(size: int, std: float, seed: int, name: str) -> tuple[FloatArray, IntArray]:
-    """Points (size, 2) and labels (size,) of a named stream, as NumPy reads it."""
+def points(size: int, std: float, seed: int, name: str) -> FloatArray:
+    """Points (size, 2) of a named stream, as NumPy reads it."""
     draws = reading(seed, name)
-    bits = draws.bits(2 * size).reshape(size, 2)
-    noise = draws.normals(2 * size).reshape(size, 2)
-    return bits + std * noise, (bits.sum(axis=1) == 1).astype(np.int64)
+    return (draws.bits(2 * size) + std * draws.normals(2 * size)).reshape(size, 2)
 
 
 def labels(size: int, seed: int, name: str) -> IntArray:
     """Labels (size,) of a named stream, as NumPy reads it."""
     bits = reading(seed, name).bits(2 * size).reshape(size, 2)
-    found: IntArray = (bits.sum(axis=1) == 1).astype(np.int64)
-    return found
+    return np.asarray(bits.sum(axis=1) == 1, dtype=np.int64)
 
 
 def initial_weights(hidden: int, seed: int) -> list[FloatArray]:
@@ -91,7 +88,7 @@ def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
     for name, data, size in _parts(recipe, inputs):
         if 2 * size < FEWEST_NORMALS:
             continue
-        expected, _ = points(size, recipe.std, seed, name)
+        expected = points(size, recipe.std, seed, name)
         allowed = recipe.std * NOISE_ERROR + ULPS * np.spacing(np.abs(expected).astype("f4"))
         yield _close(f"{name} points", data.points, expected, allowed)
 
@@ -155,8 +152,8 @@ def _golden(recipe: Recipe, seed: int, sha256: str) -> Iterator[NamedFact]:
 @cache
 def golden() -> dict[str, dict[str, list[str]]]:
     """Digests of the inputs of the default recipe, by machine and kernels, from seed 0 on."""
-    found: dict[str, dict[str, list[str]]] = json.loads(GOLDEN.read_text())
-    return found
+    digests: dict[str, dict[str, list[str]]] = json.loads(GOLDEN.read_text())
+    return digests
 
 
 def kernels() -> str:
@@ -165,21 +162,21 @@ def kernels() -> str:
     return SAME_KERNELS.get(capability, capability)
 
 
-def _close(what: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray) -> NamedFact:
+def _close(name: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray) -> NamedFact:
     gaps = np.abs(actual.detach().double().numpy() - expected)
     wrong = np.argwhere(~(gaps <= allowed))
-    said = "NumPy's, within a few roundings"
-    if not len(wrong):
-        return {"what": what, "expected": said, "actual": said}
-    first = tuple(int(place) for place in wrong[0])
-    found = f"{len(wrong)} differ, first {list(first)} by {gaps[first]:.2g}"
-    return {"what": what, "expected": said, "actual": found}
+    difference = ""
+    if len(wrong):
+        first = tuple(int(place) for place in wrong[0])
+        difference = f"{len(wrong)} differ, first {list(first)} by {gaps[first]:.2g}"
+    return _fact(name, "NumPy's, within a few roundings", difference)
 
 
-def _equal(what: str, actual: npt.NDArray[Any], expected: IntArray) -> NamedFact:
+def _equal(name: str, actual: npt.NDArray[Any], expected: IntArray) -> NamedFact:
     wrong = np.argwhere(actual != expected) if actual.shape == expected.shape else [[0]]
-    said = "NumPy's"
-    if not len(wrong):
-        return {"what": what, "expected": said, "actual": said}
-    found = f"{len(wrong)} differ, first at {int(wrong[0][0])}"
-    return {"what": what, "expected": said, "actual": found}
+    difference = f"{len(wrong)} differ, first at {int(wrong[0][0])}" if len(wrong) else ""
+    return _fact(name, "NumPy's", difference)
+
+
+def _fact(name: str, expected: str, difference: str) -> NamedFact:
+    return {"what": name, "expected": expected, "actual": difference or expected}

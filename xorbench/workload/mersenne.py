@@ -47,11 +47,11 @@ class Mersenne:
             raise ValueError(f"fewer than {FEWEST_NORMALS} normals are drawn in another way")
         whole = count - count % BLOCK
         units = self._units(count)
-        found = np.empty(count)
-        found[:whole] = _box_muller(units[:whole])
+        normals = np.empty(count)
+        normals[:whole] = _box_muller(units[:whole])
         if whole < count:  # PyTorch then draws the last block anew
-            found[-BLOCK:] = _box_muller(self._units(BLOCK))
-        return found
+            normals[-BLOCK:] = _box_muller(self._units(BLOCK))
+        return normals
 
     def base_seed(self) -> None:
         """What a `DataLoader`'s iterator draws first: one int64, of two words."""

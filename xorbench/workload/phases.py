@@ -91,16 +91,13 @@ class Marks:
         self._begin()
         for batch in batches:
             self._end("data")
-            self._look(batch)
+            self.batches += 1
+            if self.pinned is not None:
+                self.pinned += all(tensor.is_pinned() for tensor in batch)
             self._begin()
             yield batch
             self._begin()
         self._end("data")
-
-    def _look(self, batch: Batch) -> None:
-        self.batches += 1
-        if self.pinned is not None:
-            self.pinned += all(tensor.is_pinned() for tensor in batch)
 
     @contextmanager
     def _around(self, optimizer: Any, name: str, before: str) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -24,12 +24,9 @@ def generator(seed: int, name: str) -> torch.Generator:
 @contextmanager
 def forked(seed: int, name: str) -> Iterator[None]:
     """PyTorch's global CPU generator at the start of the named stream, restored afterwards."""
-    saved = torch.get_rng_state()
-    torch.set_rng_state(generator(seed, name).get_state())
-    try:
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(seed, name).get_state())
         yield
-    finally:
-        torch.set_rng_state(saved)
 
 
 @contextmanager
@@ -46,16 +43,22 @@ def current(device: torch.device) -> Iterator[None]:
         torch.accelerator.set_device_index(before)
 
 
+Row = tuple[Callable[[], Any], Callable[[Any], object]]  # how to get a state, how to set it
+
+
 @contextmanager
-def kept_random_states(device: torch.device) -> Iterator[None]:
-    """The generators of the CPU and of this device are afterwards what they were."""
-    rows = [(torch.get_rng_state, torch.set_rng_state), *_device_rows(device)]
-    before = [get() for get, _ in rows]
+def _restored(rows: Sequence[Row]) -> Iterator[None]:
+    states = [get() for get, _ in rows]
     try:
         yield
     finally:
-        for (_, put), state in zip(rows, before, strict=True):
+        for (_, put), state in zip(rows, states, strict=True):
             put(state)
+
+
+def restored_random_states(device: torch.device) -> AbstractContextManager[None]:
+    """The generators of the CPU and of this device are afterwards what they were."""
+    return _restored([GLOBALS[0], *_device_rows(device)])
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
@@ -67,8 +70,8 @@ def seed_generators(device: torch.device, seed: int) -> None:
             getattr(module, "manual_seed", torch.manual_seed)(seed)
 
 
-# All global state that a training could read or move: how to get it, how to set it.
-GLOBALS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...]] = (
+# All global state that a training could read or move.
+GLOBALS: Final[tuple[Row, ...]] = (
     (torch.get_rng_state, torch.set_rng_state),
     (random.getstate, random.setstate),
     (np.random.get_state, np.random.set_state),
@@ -88,37 +91,30 @@ class GlobalState:
 
     def __init__(self, device: torch.device, seed: int, *, tf32: bool = False) -> None:
         self._rows = [*GLOBALS, *_device_rows(device)]
-        outer = self._read()
-        seed_generators(device, stream(seed, "global"))
-        random.seed(stream(seed, "global"))
-        np.random.seed(stream(seed, "global") % 2**32)
-        if tf32 and device.type != "cpu":
-            torch.set_float32_matmul_precision("high")
-        self._own = self._read()
-        self._write(outer)
+        with _restored(self._rows):
+            seed_generators(device, stream(seed, "global"))
+            random.seed(stream(seed, "global"))
+            np.random.seed(stream(seed, "global") % 2**32)
+            if tf32 and device.type != "cpu":
+                torch.set_float32_matmul_precision("high")
+            self._own = self._read()
 
     def _read(self) -> list[Any]:
         return [get() for get, _ in self._rows]
 
-    def _write(self, values: list[Any]) -> None:
-        for (_, put), value in zip(self._rows, values, strict=True):
-            put(value)
-
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Global state is this training's inside, and the caller's again outside."""
-        outer = self._read()
-        self._write(self._own)
-        try:
-            yield
-        finally:
-            self._own = self._read()
-            self._write(outer)
+        with _restored(self._rows):
+            for (_, put), state in zip(self._rows, self._own, strict=True):
+                put(state)
+            try:
+                yield
+            finally:
+                self._own = self._read()
 
 
-def _device_rows(
-    device: torch.device,
-) -> list[tuple[Callable[[], Any], Callable[[Any], object]]]:
+def _device_rows(device: torch.device) -> list[Row]:
     module = torch.get_device_module(device)
     if device.type == "cpu" or not hasattr(module, "get_rng_state"):
         return []

@@ -9,5 +9,5 @@ __all__ = ["CannotHonour", "EpochFunction", "TrainingSpec", "opened"]
 
 def opened(engine: str, spec: TrainingSpec) -> EpochFunction:
     """An engine's function that trains one epoch of a training."""
-    found: EpochFunction = implementation(ENGINES[engine].epoch)(spec)
-    return found
+    epoch: EpochFunction = implementation(ENGINES[engine].epoch)(spec)
+    return epoch

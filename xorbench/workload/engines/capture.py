@@ -1,6 +1,6 @@
-"""Capture one training step as ATen operators bound to tensors that stay where they are.
+"""Trace one training step as ATen operators bound to tensors that stay where they are.
 
-`make_fx` records the operators that the loader engine's own step comes to: loss, gradients, the
+`make_fx` traces the operators that the loader engine's own step calls: loss, gradients, the
 optimizer's `step`. Each is then bound to the very tensors it reads and writes, which leaves a list
 of calls without arguments: no autograd, no views to make, no memory to find. What depends on shapes
 alone is made once, what nothing reads is left out, and no operator is put in another's place.
@@ -8,7 +8,7 @@ alone is made once, what nothing reads is left out, and no operator is put in an
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from torch.fx.node import map_arg
 from xorbench.workload.engines import private
 from xorbench.workload.engines.private import Operator
 from xorbench.workload.engines.spec import CannotHonour, TrainingSpec, loss_function
-from xorbench.workload.seeding import kept_random_states
+from xorbench.workload.seeding import restored_random_states
 
 ATEN: Final = torch.ops.aten
 SHAPES_ALONE: Final = {
@@ -44,8 +44,8 @@ def parameters(spec: TrainingSpec) -> list[Tensor]:
 def restored(spec: TrainingSpec) -> Iterator[None]:
     """Parameters, buffers, gradients and random states are afterwards what they were."""
     state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
-    kept = kept_random_states(spec.device)
-    with kept, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
+    random_states = restored_random_states(spec.device)
+    with random_states, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
         try:
             yield
         finally:
@@ -71,13 +71,13 @@ def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def require_unhooked(spec: TrainingSpec, engine: str) -> None:
-    """Raise `CannotHonour` for what a model that is captured once would silently leave out."""
+    """Raise `CannotHonour` for what a model that is traced once would silently leave out."""
     if any(map(private.is_hooked, spec.model.modules())):
         raise CannotHonour(f"the {engine} engine captures a step: a model's hooks are lost on it")
 
 
-def require_capturable(spec: TrainingSpec) -> None:
-    """Raise `CannotHonour` for what a step that is captured once would silently leave out."""
+def require_traceable(spec: TrainingSpec) -> None:
+    """Raise `CannotHonour` for what a step that is traced once would silently leave out."""
     require_unhooked(spec, "replay")
     optimizer = spec.optimizer
     replaced = {"step", "zero_grad"} & vars(optimizer).keys()
@@ -117,9 +117,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A captured step. `sources` are what it reads of a batch: which part, and as which dtype.
+    """A traced step, bound to tensors.
 
-    `loss` is where it leaves the loss; not a number where it was made without.
+    `sources` are what it reads of a batch: which part, and as which dtype. `loss` is where
+    it leaves the loss; not a number where it was made without.
     """
 
     sources: list[tuple[int, torch.dtype]]
@@ -132,8 +133,12 @@ class Program:
         """The calls that are the step on this batch, whose tensors are the `sources`."""
         known = dict(zip(self.inputs, batch, strict=True))
         for node in self.views:
-            known[node] = _run(node, known)
+            known[node] = _call_node(node, known)
         return [kernel.call or _bound(kernel, known) for kernel in self.kernels]
+
+    def calls_on(self, batch: Sequence[Tensor]) -> list[Call]:
+        """The calls that are the step on this batch, as it comes."""
+        return self.calls([batch[index].to(dtype) for index, dtype in self.sources])
 
 
 def program(module: GraphModule, batch: Sequence[Tensor], *, with_loss: bool) -> Program:
@@ -192,8 +197,8 @@ def _conversion(node: Node) -> torch.dtype | None:
     if node.target is not ATEN._to_copy.default or set(node.kwargs) != {"dtype"}:
         return None
     argument, dtype = node.args[0], node.kwargs["dtype"]
-    whole = isinstance(argument, Node) and argument.op == "placeholder"
-    return dtype if whole and isinstance(dtype, torch.dtype) else None
+    is_part = isinstance(argument, Node) and argument.op == "placeholder"
+    return dtype if is_part and isinstance(dtype, torch.dtype) else None
 
 
 class _Binder:
@@ -206,7 +211,7 @@ class _Binder:
             argument for node in module.graph.nodes if _mutates(node)
             for argument in node.all_input_nodes
         }  # fmt: skip
-        self._of_batch: set[Node] = set()
+        self._batch_nodes: set[Node] = set()
         self.values: dict[Node, Any] = {}
         self.views: list[Node] = []
         self.kernels: list[Kernel] = []
@@ -214,7 +219,7 @@ class _Binder:
     def take(self, node: Node, value: Tensor) -> None:
         """This node is a part of the batch."""
         self.values[node] = value
-        self._of_batch.add(node)
+        self._batch_nodes.add(node)
 
     def bind(self, node: Node) -> None:
         """Give the node its tensor, and a kernel if it must run in each step."""
@@ -227,36 +232,36 @@ class _Binder:
             self._bind_function(node)
 
     def _bind_function(self, node: Node) -> None:
-        self.values[node] = _run(node, self.values)
+        self.values[node] = _call_node(node, self.values)
         target: Any = node.target
         if not private.is_operator(target):  # an item of a tuple
             return
-        fed_by_batch = any(argument in self._of_batch for argument in node.all_input_nodes)
+        fed_by_batch = any(argument in self._batch_nodes for argument in node.all_input_nodes)
         if _is_view(target):
             if fed_by_batch:
                 self.views.append(node)
-                self._of_batch.add(node)
+                self._batch_nodes.add(node)
         elif target.overloadpacket not in SHAPES_ALONE or node in self._written:
             self.kernels.append(self._kernel(node, target))
 
     def _kernel(self, node: Node, target: Operator) -> Kernel:
-        known = {n: v for n, v in self.values.items() if n not in self._of_batch}
+        known = {n: v for n, v in self.values.items() if n not in self._batch_nodes}
         args, kwargs = map_arg((node.args, node.kwargs), lambda n: known.get(n, n))
         mutable = private.schema(target).is_mutable
-        out = {} if mutable else _places(target, self.values[node])
+        out = {} if mutable else _out_arguments(target, self.values[node])
         example = map_arg((node.args, node.kwargs), self.values.__getitem__)
         bindable = not _returns_new(target) if mutable else bool(out)
         run = _fastest(target, example, out) if bindable else None
         if run is None:
-            run = _copied(target, self.values[node])
+            run = _copying_call(target, self.values[node])
             out = {}
         kernel = Kernel(run, tuple(args), {**kwargs, **out}, None)
-        if any(n in self._of_batch for n in node.all_input_nodes):
+        if any(n in self._batch_nodes for n in node.all_input_nodes):
             return kernel
-        return Kernel(run, kernel.args, kernel.kwargs, _bound(kernel, {}))
+        return replace(kernel, call=_bound(kernel, {}))
 
 
-def _run(node: Node, values: dict[Node, Any]) -> Any:
+def _call_node(node: Node, values: dict[Node, Any]) -> Any:
     function: Any = node.target
     args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
     return function(*args, **kwargs)
@@ -267,11 +272,11 @@ def _bound(kernel: Kernel, values: dict[Node, Any]) -> Call:
     return partial(kernel.run, *args, **kwargs)
 
 
-def _places(target: Operator, result: Any) -> dict[str, Tensor]:
+def _out_arguments(target: Operator, result: Any) -> dict[str, Tensor]:
     """The result's tensors under the names by which the operator's `out` form takes them."""
     out = _out_form(target)
-    results = result if isinstance(result, (tuple, list)) else (result,)
-    if out is None or not all(isinstance(one, Tensor) for one in results):
+    results = _as_sequence(result)
+    if out is None or not all(isinstance(tensor, Tensor) for tensor in results):
         return {}
     names = [argument.name for argument in private.schema(out).arguments if argument.is_out]
     return dict(zip(names, results, strict=True)) if len(names) == len(results) else {}
@@ -279,12 +284,12 @@ def _places(target: Operator, result: Any) -> dict[str, Tensor]:
 
 def _out_form(target: Operator) -> Operator | None:
     """The overload that writes into given tensors and otherwise takes the same arguments."""
-    wanted = [(a.name, str(a.type)) for a in private.schema(target).arguments]
+    inputs = [(a.name, str(a.type)) for a in private.schema(target).arguments]
     for name in target.overloadpacket.overloads():
         form: Operator = getattr(target.overloadpacket, name)
         arguments = private.schema(form).arguments
-        rest = [(a.name, str(a.type)) for a in arguments if not a.is_out]
-        if rest == wanted and len(rest) < len(arguments):
+        form_inputs = [(a.name, str(a.type)) for a in arguments if not a.is_out]
+        if form_inputs == inputs and len(inputs) < len(arguments):
             return form
     return None
 
@@ -309,15 +314,17 @@ def _fastest(
     return None
 
 
-def _copied(target: Operator, place: Any) -> Callable[..., object]:
+def _copying_call(target: Operator, place: Any) -> Callable[..., object]:
     """For an operator without an `out` form: run it, and copy its result to its place."""
-    places = place if isinstance(place, (tuple, list)) else (place,)
 
     def run(*args: object, **kwargs: object) -> None:
-        result = target(*args, **kwargs)
-        results = result if isinstance(result, (tuple, list)) else (result,)
-        for mine, new in zip(places, results, strict=True):
-            if isinstance(mine, Tensor):
-                mine.copy_(new)
+        results = _as_sequence(target(*args, **kwargs))
+        for destination, result in zip(_as_sequence(place), results, strict=True):
+            if isinstance(destination, Tensor):
+                destination.copy_(result)
 
     return run
+
+
+def _as_sequence(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, (tuple, list)) else (result,)

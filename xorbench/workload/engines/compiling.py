@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from xorbench.workload.engines import capture
-from xorbench.workload.engines.spec import Batches, EpochFunction, TrainingSpec, loss_function
+from xorbench.workload.engines.spec import (
+    Batches,
+    EpochFunction,
+    TrainingSpec,
+    epochs_of,
+    loss_function,
+)
 
 TRITON_ALONE: Final = ("cuda", "xpu")
 """Device types for which Inductor writes Triton, and nothing else."""
@@ -73,13 +79,7 @@ def compiled(spec: TrainingSpec) -> EpochFunction:
         for size in sorted({piece.stop - piece.start for piece in batches.slices}):
             step(*batches.example(size))
 
-    def epoch() -> Tensor:
-        loss = torch.empty(())
-        for points, labels in spec.tamper(batches):
-            loss = step(points, labels)
-        return loss
-
-    return epoch
+    return epochs_of(spec, batches, step)
 
 
 @cache

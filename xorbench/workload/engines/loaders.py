@@ -1,6 +1,7 @@
-"""Engines that a `DataLoader` feeds: one sample at a time, or a batch at a time."""
+"""Engines whose step is PyTorch's own: fed by a `DataLoader`, or without one."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,19 +9,32 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from xorbench.plan.case import Case
-from xorbench.workload.engines.spec import EpochFunction, TrainingSpec, loss_function, tensors_of
+from xorbench.workload.engines.spec import (
+    Batches,
+    EpochFunction,
+    TrainingSpec,
+    epochs_of,
+    loss_function,
+    tensors_of,
+    untouched,
+)
 from xorbench.workload.xor import Batch
 
 
 def loader(spec: TrainingSpec) -> EpochFunction:
-    """The reference: the `DataLoader` loop of the tutorials; gives the last step's loss."""
-    return _looped(spec, make_loader(spec, spec.data))
+    """The reference: the `DataLoader` loop of the tutorials; returns the last step's loss."""
+    return epochs_of(spec, make_loader(spec, spec.data), _step_on_device(spec))
 
 
 def fetch(spec: TrainingSpec) -> EpochFunction:
     """The same loop, but each batch is fetched by one index of the tensors, and not collated."""
     fetched = _Fetched(tensors_of(spec.data, "fetch"))
-    return _looped(spec, make_loader(spec, fetched, collate_fn=_as_it_is))
+    return epochs_of(spec, make_loader(spec, fetched, collate_fn=untouched), _step_on_device(spec))
+
+
+def tensor(spec: TrainingSpec) -> EpochFunction:
+    """The same step on views of an epoch that is gathered at once."""
+    return epochs_of(spec, Batches(spec, "tensor"), _step(spec))
 
 
 class _Fetched(Dataset[Batch]):
@@ -37,28 +51,25 @@ class _Fetched(Dataset[Batch]):
         return self._points.index_select(0, rows), self._labels.index_select(0, rows)
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
-
-
-def _looped(spec: TrainingSpec, batches: DataLoader[Batch]) -> EpochFunction:
-    device, non_blocking = spec.device, spec.case.non_blocking
+def _step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
+    """The step of the tutorials, on a batch that is on the device."""
     loss_of, optimizer = loss_function(spec), spec.optimizer
 
-    def epoch() -> Tensor:
-        loss = torch.empty(())
-        for points, labels in spec.tamper(batches):
-            points, labels = (  # noqa: PLW2901 - the tutorials' own way to write it
-                points.to(device, non_blocking=non_blocking),
-                labels.to(device, non_blocking=non_blocking),
-            )
-            loss = loss_of(points, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return loss.detach()
+    def step(points: Tensor, labels: Tensor) -> Tensor:
+        loss = loss_of(points, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
 
-    return epoch
+    return step
+
+
+def _step_on_device(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
+    step, device, non_blocking = _step(spec), spec.device, spec.case.non_blocking
+    return lambda points, labels: step(
+        points.to(device, non_blocking=non_blocking), labels.to(device, non_blocking=non_blocking)
+    )
 
 
 def make_loader(spec: TrainingSpec, data: Dataset[Batch], **options: Any) -> DataLoader[Batch]:

@@ -1,4 +1,4 @@
-"""All that capturing a step takes of PyTorch's own interfaces, which PyTorch does not promise.
+"""All that tracing a step takes of PyTorch's own interfaces, which PyTorch does not promise.
 
 Where a PyTorch lacks one of these, `CannotHonour` names it, and the engine refuses the case.
 """
@@ -21,57 +21,56 @@ MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_bac
 STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
-def taken(owner: Any, name: str) -> Any:
+def required(owner: Any, name: str) -> Any:
     """An attribute of a module, class or object of PyTorch; raises `CannotHonour` without it."""
     try:
         return getattr(owner, name)
     except AttributeError:
-        where = getattr(owner, "__name__", type(owner).__name__)
+        owner_name = getattr(owner, "__name__", type(owner).__name__)
         raise CannotHonour(
-            f"capturing a step needs {where}.{name}, which PyTorch {torch.__version__} lacks"
+            f"capturing a step needs {owner_name}.{name}, which PyTorch {torch.__version__} lacks"
         ) from None
 
 
 def is_operator(target: object) -> bool:
     """Whether a node of a graph calls an operator, and not a function of Python."""
-    return isinstance(target, taken(torch._ops, "OpOverload"))
+    return isinstance(target, required(torch._ops, "OpOverload"))
 
 
 def schema(operator: Operator) -> Any:
     """Name, arguments and returns of an operator, with what it writes to."""
-    return taken(operator, "_schema")
+    return required(operator, "_schema")
 
 
 def bindings(name: str) -> list[Callable[..., object]]:
     """PyTorch's own functions of an operator: they reach the kernel sooner than `torch.ops`."""
-    owners = (taken(torch._C, "_VariableFunctions"), torch.Tensor)
-    found = [getattr(owner, name, None) for owner in owners]
-    return [binding for binding in found if binding is not None]
+    owners = (required(torch._C, "_VariableFunctions"), torch.Tensor)
+    return [getattr(owner, name) for owner in owners if hasattr(owner, name)]
 
 
 def traced(step: Callable[..., Any], *example: torch.Tensor) -> torch.fx.GraphModule:
     """The operators that a step comes to, as a graph."""
     from torch.fx.experimental import proxy_tensor  # slow to import
 
-    module: torch.fx.GraphModule = taken(proxy_tensor, "make_fx")(step)(*example)
+    module: torch.fx.GraphModule = required(proxy_tensor, "make_fx")(step)(*example)
     return module
 
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether any hook is registered on the module itself."""
-    return any(taken(module, name) for name in MODULE_HOOKS)
+    return any(required(module, name) for name in MODULE_HOOKS)
 
 
 def step_hooks(optimizer: Optimizer) -> tuple[list[Any], list[Any]]:
     """What is called before a step of the optimizer, and after."""
-    before, after = (list(taken(optimizer, name).values()) for name in STEP_HOOKS)
+    before, after = (list(required(optimizer, name).values()) for name in STEP_HOOKS)
     return before, after
 
 
 @contextmanager
 def without_step_hooks(optimizer: Optimizer) -> Iterator[None]:
     """Inside, the optimizer's steps call no hooks."""
-    hooks = {name: taken(optimizer, name) for name in STEP_HOOKS}
+    hooks = {name: required(optimizer, name) for name in STEP_HOOKS}
     for name in hooks:
         setattr(optimizer, name, OrderedDict())
     try:

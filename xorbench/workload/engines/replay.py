@@ -1,4 +1,7 @@
-"""The captured step, replayed: its operators called one after the other, and nothing else."""
+"""The traced step, replayed: its operators called one after the other, and nothing else.
+
+Where a device has graphs (CUDA, XPU), an epoch of these calls is captured as one `device_graph`.
+"""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,14 +30,15 @@ Programs = Callable[[int, bool], Program]
 
 
 def replay(spec: TrainingSpec) -> EpochFunction:
-    """Replay the captured step; on CUDA, a graph of the whole epoch."""
-    capture.require_capturable(spec)
-    programs = cache(partial(captured, spec))
-    whole = spec.tamper is untouched
-    return whole_epochs(spec, programs) if whole else batch_by_batch(spec, programs)
+    """Replay the traced step; on CUDA, a graph of the whole epoch."""
+    capture.require_traceable(spec)
+    programs = cache(partial(traced_program, spec))
+    if spec.tamper is untouched:
+        return whole_epochs(spec, programs)
+    return batch_by_batch(spec, programs)
 
 
-def captured(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
+def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
     """The step on batches of `size`, bound on the first rows of the data.
 
     It is proven on the last rows to have equal bits: a call that does nothing would leave the right
@@ -52,14 +56,16 @@ def captured(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
 
 def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
     """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
-    with capture.restored(spec):
-        capture.eager_step(spec)(batch[0], batch[1])
-        expected = digest.state_sha256(spec.model.state_dict())
-    with capture.restored(spec), torch.inference_mode():
-        run(program.calls([batch[index].to(dtype) for index, dtype in program.sources]))
-        actual = digest.state_sha256(spec.model.state_dict())
-    if actual != expected:
+    expected = digest_after(spec, partial(capture.eager_step(spec), *batch), inference=False)
+    if digest_after(spec, lambda: run(program.calls_on(batch))) != expected:
         raise CannotHonour("the replay engine's captured step has other bits than the step")
+
+
+def digest_after(spec: TrainingSpec, act: Call, *, inference: bool = True) -> str:
+    """The digest of the weights that `act()` leaves; the training is then restored."""
+    with capture.restored(spec), torch.inference_mode(inference):
+        act()
+        return digest.state_sha256(spec.model.state_dict())
 
 
 def run(calls: Sequence[Call]) -> None:
@@ -81,7 +87,7 @@ def whole_epochs(spec: TrainingSpec, programs: Programs) -> EpochFunction:
     orders, loss = Orders(len(tensors[0]), spec.shuffle), program.loss
     steps: Call = partial(run, calls)
     if not hooks(spec):
-        steps = graphed(spec, steps)
+        steps = device_graph(spec, steps)
 
     @torch.inference_mode()
     def epoch() -> Tensor:
@@ -130,7 +136,7 @@ def batch_by_batch(spec: TrainingSpec, programs: Programs) -> EpochFunction:
         for batch in spec.tamper(batches):
             program = programs(len(batch[0]), True)
             with torch.inference_mode():
-                run(program.calls([batch[index].to(dtype) for index, dtype in program.sources]))
+                run(program.calls_on(batch))
             run(hooks(spec))
             loss = program.loss
         with torch.inference_mode():
@@ -145,7 +151,7 @@ def hooks(spec: TrainingSpec) -> list[Call]:
     return [partial(hook, spec.optimizer, (), {}) for hook in after]
 
 
-def graphed(spec: TrainingSpec, steps: Call) -> Call:
+def device_graph(spec: TrainingSpec, steps: Call) -> Call:
     """The steps as one graph of the device, where it has graphs; else as they are.
 
     One launch then replays an epoch's kernels without the host. Raises `CannotHonour` unless the
@@ -153,25 +159,25 @@ def graphed(spec: TrainingSpec, steps: Call) -> Call:
     """
     device = torch.get_device_module(spec.device)
     names = ("CUDAGraph", "XPUGraph")
-    maker = next((getattr(device, name) for name in names if hasattr(device, name)), None)
-    if spec.device.type == "cpu" or maker is None:
+    graph_type = next((getattr(device, name) for name in names if hasattr(device, name)), None)
+    if spec.device.type == "cpu" or graph_type is None:
         return steps
+
+    def run_on_side_stream() -> None:  # libraries take their memory before the capture
+        side = device.Stream(spec.device)
+        side.wait_stream(device.current_stream(spec.device))
+        with device.stream(side):
+            steps()
+        device.current_stream(spec.device).wait_stream(side)
+
     with current(spec.device):  # a capture takes what is launched on the current device alone
-        with capture.restored(spec), torch.inference_mode():
-            side = device.Stream(spec.device)
-            side.wait_stream(device.current_stream(spec.device))
-            with device.stream(side):  # libraries take their memory before the capture
-                steps()
-            device.current_stream(spec.device).wait_stream(side)
-            expected = digest.state_sha256(spec.model.state_dict())
-        with capture.restored(spec), torch.inference_mode():
-            graph = maker()
-            with device.graph(graph):
-                steps()
-        with capture.restored(spec), torch.inference_mode():
-            graph.replay()
-            actual = digest.state_sha256(spec.model.state_dict())
-    if actual != expected:
-        raise CannotHonour("the replay engine's graph of an epoch has other bits than its steps")
-    replay_graph: Call = graph.replay
+        expected = digest_after(spec, run_on_side_stream)
+        graph = graph_type()
+        with capture.restored(spec), torch.inference_mode(), device.graph(graph):
+            steps()
+        replay_graph: Call = graph.replay
+        if digest_after(spec, replay_graph) != expected:
+            raise CannotHonour(
+                "the replay engine's graph of an epoch has other bits than its steps"
+            )
     return replay_graph

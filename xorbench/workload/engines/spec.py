@@ -48,6 +48,20 @@ class TrainingSpec:
     around: Callable[[EpochFunction], EpochFunction] = field(default=untouched)
 
 
+def epochs_of(
+    spec: TrainingSpec, batches: Iterable[Batch], step: Callable[[Tensor, Tensor], Tensor]
+) -> EpochFunction:
+    """Epochs that call `step(points, labels)`, which returns the loss, on each of the batches."""
+
+    def epoch() -> Tensor:
+        loss = torch.empty(())
+        for points, labels in spec.tamper(batches):
+            loss = step(points, labels)
+        return loss.detach()
+
+    return epoch
+
+
 AUTOCAST: Final = {"bfloat16": torch.bfloat16}
 
 
