@@ -30,10 +30,17 @@ from xorbench.judge.verdicts import times
 from xorbench.observe import baselines, loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.system import SystemSample
-from xorbench.observe.records.training import Skip, TrainingRecord
+from xorbench.observe.records.training import (
+    CalibrationLine,
+    EpochLine,
+    Skip,
+    TrainingEnd,
+    TrainingRecord,
+)
 from xorbench.plan import kernels
 from xorbench.plan.axes import AXES
 from xorbench.plan.case import Case, ProcessConfig
+from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key
 from xorbench.plan.recipe import Recipe
 from xorbench.report.compare import by_sentence, by_text, next_step, sentence
 from xorbench.report.tables.speed import throughput
@@ -722,14 +729,47 @@ def identified(run: Run, run_id: str, **facts: Any) -> Run:
 
 
 def keep(root: Path, name: str, run: Run) -> None:
-    """Write a run down as a baseline, as schema version 3 did: with its trainings whole."""
+    """Write a run down as a baseline: its trainings, their epochs, and the calibrations before."""
     folder = root / "baselines" / name
     folder.mkdir(parents=True)
-    info = msgspec.structs.replace(run.info, schema_version=3)
-    (folder / "run.json").write_bytes(msgspec.json.encode(info))
-    mine = [msgspec.structs.replace(one, run=run.info.id) for one in (*run.trainings, *run.skips)]
-    lines = [msgspec.json.encode(line) for line in mine]
-    (folder / "results.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    (folder / "run.json").write_bytes(msgspec.json.encode(run.info))
+    observed = [observed_in(one, 1e3 * at) for at, one in enumerate(run.trainings)]
+    ends = [
+        TrainingEnd(**{name: getattr(one, name) for name in TrainingEnd.__struct_fields__})
+        for one in run.trainings
+    ]
+    for file, lines in (
+        ("epochs.jsonl", [epoch for epochs, _ in observed for epoch in epochs]),
+        ("calibrations.jsonl", [line for _, calibrations in observed for line in calibrations]),
+        ("results.jsonl", [*ends, *run.skips]),
+    ):
+        mine = [msgspec.structs.replace(line, run=run.info.id) for line in lines]
+        (folder / file).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in mine))
+
+
+def observed_in(
+    training: TrainingRecord, begun_s: float
+) -> tuple[list[EpochLine], list[CalibrationLine]]:
+    """The epochs of a training, one a second, and the calibrations at the end of each."""
+    process, (device, kind) = training.process, calibration_key(training.case)
+    epochs, calibrations = [], []
+    for epoch, epoch_s in enumerate(training.epoch_s):
+        at_s, calibration_s = begun_s + epoch, training.calibration_s[epoch]
+        epochs.append(
+            EpochLine(
+                process=process, case=training.case.id, epoch=epoch, epoch_s=epoch_s,
+                loss=training.losses[epoch], digest=training.epoch_digests[epoch],
+                clock_s=at_s, waited_s=epoch_s, at_s=at_s,
+            )
+        )  # fmt: skip
+        assert calibration_s is not None
+        calibrations += CALIBRATIONS_A_ROUND * [
+            CalibrationLine(
+                process=process, device=device, kind=kind, calibration_s=calibration_s,
+                waited_s=calibration_s, at_s=at_s,
+            )
+        ]  # fmt: skip
+    return epochs, calibrations
 
 
 def baseline_of(root: Path, run: Run) -> WithBaseline | None:

@@ -108,8 +108,8 @@ def require_baseline(root: Path, name: str, recipe: Recipe) -> None:
 
 
 def _loaded(folder: Path) -> Observed:
-    is_import = loading.kind_of(folder) == "benchmark"
-    return loading.read_import(folder) if is_import else loading.load(folder)
+    info = loading.read_any(folder)
+    return info if isinstance(info, ImportInfo) else loading.load(folder, info)
 
 
 def _measured(one: Observed) -> imported.Measured:

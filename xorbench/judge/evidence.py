@@ -80,15 +80,8 @@ class Evidence:
 
     def epochs(self, training: TrainingRecord) -> list[EpochLine]:
         """The epochs of a training as they were observed; none where they were not kept."""
-        return self._epochs.get((training.case.id, slot_of(training.process)), [])
-
-    @cached_property
-    def _epochs(self) -> dict[tuple[str, str], list[EpochLine]]:
-        found: dict[tuple[str, str], list[EpochLine]] = {}
-        for line in self.run.epochs:
-            if not line.warmup:
-                found.setdefault((line.case, slot_of(line.process)), []).append(line)
-        return found
+        key = training.case.id, slot_of(training.process), False
+        return self.run.epochs_by_training.get(key, [])
 
     @cached_property
     def calibrations(self) -> dict[str, dict[str, list[CalibrationLine]]]:

@@ -5,8 +5,6 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 SCHEMA_VERSION: Final = 4
-READ_TOO: Final = (3,)  # older ones that are read, by `observe.schema_v3`
-
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 

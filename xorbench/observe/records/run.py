@@ -1,5 +1,6 @@
 """A run: what was asked for, and all that was observed."""
 
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -55,11 +56,15 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     finished: str | None = None
 
 
+EpochsByTraining = dict[tuple[str, str, bool], list[EpochLine]]
+"""The epochs of each training by case, slot, and whether they are warm-up epochs."""
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """All of a run as it was read back from its folder."""
 
     info: RunInfo
-    epochs: list[EpochLine]
+    epochs_by_training: EpochsByTraining
     calibrations: list[CalibrationLine] = []
     trainings: list[TrainingRecord]
     skips: list[Skip]
@@ -70,6 +75,12 @@ class Run(Struct, frozen=True, kw_only=True):
     phases: list[PhasesLine] = []
     points: BoundaryPoints | None = None
     system_samples: list[SystemSample] = []
+
+    @property
+    def epochs(self) -> list[EpochLine]:
+        """All epochs in the order in which they ended."""
+        lines = (line for lines in self.epochs_by_training.values() for line in lines)
+        return sorted(lines, key=attrgetter("at_s"))
 
     @property
     def machine(self) -> dict[str, Any]:
