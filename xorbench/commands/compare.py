@@ -14,10 +14,10 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import PACKAGED, RunScatter
 from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
 from xorbench.measure import host
-from xorbench.observe import baselines, folders, loading, scatters
-from xorbench.observe.calibrations import machine_key
+from xorbench.observe import baselines, folders, loading
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.run import Run
+from xorbench.observe.saved import load_scatters, machine_key
 from xorbench.plan.axes import AXES, Axis
 from xorbench.plan.recipe import Recipe
 
@@ -54,7 +54,7 @@ def scatter_of(root: Path, *runs: Run) -> RunScatter:
 def scatter_here(root: Path) -> Callable[..., RunScatter]:
     """The same for many runs, of which each call names some; the file is read once."""
     here = host.describe(anonymous=False)
-    saved = scatters.load(root).machines.get(machine_key(here, here["hostname"]))
+    saved = load_scatters(root).machines.get(machine_key(here, here["hostname"]))
 
     def of(*runs: Run) -> RunScatter:
         if saved is None or not all(baselines.is_same_machine(r.info.host, here) for r in runs):

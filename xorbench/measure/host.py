@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from xorbench.observe.calibrations import machine_key
+from xorbench.observe.saved import machine_key
 from xorbench.recorder.machine import interpreter, processor
 
 

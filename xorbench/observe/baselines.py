@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.observe import files, loading
-from xorbench.observe.calibrations import machine_key
 from xorbench.observe.records.run import Run, RunInfo
+from xorbench.observe.saved import machine_key
 
 FOLDER: Final = "baselines"
 KEPT: Final = (

@@ -7,7 +7,7 @@ from xorbench.judge.check import Conclusion
 from xorbench.judge.components import COMPONENTS
 from xorbench.judge.questions import SAME, Answer
 from xorbench.judge.verdicts import Verdict, capitalized
-from xorbench.observe.sharing import Sharing
+from xorbench.observe.redaction import Sharing
 from xorbench.recorder.machine import labelled
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown
