@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, convert
 
 from xorbench.errors import BadFile
 from xorbench.observe.files import UNDECODABLE
-from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.line import FolderInfo
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import ProcessConfig, variant_id
@@ -119,16 +119,10 @@ class BenchmarkFile(Struct, frozen=True, kw_only=True):
     xorbench: Origin | None = None
 
 
-class ImportInfo(Struct, frozen=True, kw_only=True):
+class ImportInfo(FolderInfo, frozen=True, kw_only=True):
     """`run.json` of an imported file: times and claims, without digests, calibration or weights."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: str = "benchmark"
-    xorbench_version: str
-    id: str
-    name: str | None = None
-    command: str
-    started: str
     anonymous: bool = False
     source: str
     imported: BenchmarkFile

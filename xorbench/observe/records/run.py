@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
-from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.line import FolderInfo
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.system import SystemSample
@@ -23,16 +23,10 @@ from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
 
-class RunInfo(Struct, frozen=True, kw_only=True):
+class RunInfo(FolderInfo, frozen=True, kw_only=True):
     """`run.json`: what was asked for, on what, and when it finished."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: str = "run"
-    xorbench_version: str
-    id: str
-    name: str | None = None
-    command: str
-    started: str
     recipe: Recipe
     recipe_sha256: str
     cases: list[Case]
