@@ -14,6 +14,7 @@ from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import exit_code
 from xorbench.observe import folders, loading
+from xorbench.observe.records.run import RunInfo
 from xorbench.observe.store import RunStore
 
 JUDGES: Final = {"sweep": "sweep", "lessons": "lessons", "benchmark": "pytest_benchmark"}
@@ -49,8 +50,11 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
         if folders.is_copy(folder):
             continue
         try:
-            info = loading.read_any(folder)
-            if info.kind == "run" and info.finished:
+            value = loading.read_object(folder)
+            if value.get("kind", "run") != "run":
+                continue
+            info = loading.info_of(folder, value, RunInfo)
+            if info.finished:
                 runs.append(loading.load(folder, info))
         except BadFile as error:
             troubles.append(f"left out: {error.message}")

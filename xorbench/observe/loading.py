@@ -58,14 +58,14 @@ def read_info(folder: Path) -> RunInfo:
 
 def read_kind(folder: Path, kind: type[AnyInfo]) -> AnyInfo:
     """`run.json` of this kind; raises `BadFile` where it is missing, damaged or of another kind."""
-    return _info(folder, read_object(folder), kind)
+    return info_of(folder, read_object(folder), kind)
 
 
 def read_any(folder: Path) -> Info:
     """`run.json` of any kind; raises `BadFile` where it is missing, damaged or newer."""
     value = read_object(folder)
     kinds = {name: kind for kind, name in KINDS.items()}
-    return _info(folder, value, kinds.get(str(value.get("kind", "run")), RunInfo))
+    return info_of(folder, value, kinds.get(str(value.get("kind", "run")), RunInfo))
 
 
 def read_object(folder: Path) -> dict[str, Any]:
@@ -77,6 +77,13 @@ def read_object(folder: Path) -> dict[str, Any]:
             f"a run that was ended before it trained left it: rm -r {shlex.quote(str(folder))}",
         )
     return _object(str(path), read_bytes(path))
+
+
+def info_of(folder: Path, value: dict[str, Any], kind: type[AnyInfo]) -> AnyInfo:
+    """The content of `run.json` as a record; raises `BadFile` if it is damaged or not this kind."""
+    path = folder / "run.json"
+    _require_kind(path, value, KINDS[kind])
+    return _converted(str(path), value, kind)
 
 
 def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
@@ -188,12 +195,6 @@ def _converted(at: str, value: dict[str, Any], kind: type[Converted]) -> Convert
         return msgspec.convert(value, kind)
     except UNDECODABLE as error:
         raise BadFile(f"{at}: damaged: {error}") from None
-
-
-def _info(folder: Path, value: dict[str, Any], kind: type[AnyInfo]) -> AnyInfo:
-    path = folder / "run.json"
-    _require_kind(path, value, KINDS[kind])
-    return _converted(str(path), value, kind)
 
 
 def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:
