@@ -19,6 +19,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.by_axis import AxisComparison, by_axis, by_verdicts
+from xorbench.judge.changes import other_changes
 from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
 from xorbench.judge.compare import verdicts as compare_verdicts
 from xorbench.judge.compare import verdicts as for_ci
@@ -296,6 +297,14 @@ def test_another_processor_is_a_change(run: Run) -> None:
     found = compare(run, with_machine(run, cpu="Intel Xeon"))
     assert "Intel Xeon" in {change.b for change in found.changes if change.what == "cpu"}
     assert found.figures == "relative"
+
+
+def test_an_unset_variable_equals_one_that_an_older_version_did_not_record(run: Run) -> None:
+    """Only a variable that is set differs."""
+    older = with_machine(run, environment={})
+    newer = with_machine(run, environment={"MKL_CBWR": None, "OMP_NUM_THREADS": "2"})
+    changes = {change.what for change in other_changes(older, newer)}
+    assert changes == {"environment.OMP_NUM_THREADS"}
 
 
 def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:

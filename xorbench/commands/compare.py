@@ -16,7 +16,7 @@ from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
 from xorbench.measure import host
 from xorbench.observe import baselines, folders, loading
 from xorbench.observe.pytest_benchmark import ImportInfo
-from xorbench.observe.records.run import Run
+from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.saved import load_scatters, machine_key
 from xorbench.plan.axes import AXES, Axis
 from xorbench.plan.recipe import Recipe
@@ -80,16 +80,16 @@ def with_baseline(folder: Path, run: Run) -> WithBaseline | None:
         return None
     if asked is not None:
         return _with(root, baselines.find(root, asked), run)
-    for path in baselines.of_machine(root, run.info):
+    for path, info in baselines.of_machine(root, run.info):
         with contextlib.suppress(BadFile):
-            found = _with(root, path, run)
+            found = _with(root, path, run, info)
             if found.found.variants:
                 return found
     return None
 
 
-def _with(root: Path, path: Path, run: Run) -> WithBaseline:
-    before = loading.load(path)
+def _with(root: Path, path: Path, run: Run, info: RunInfo | None = None) -> WithBaseline:
+    before = loading.load(path, info)
     return WithBaseline(
         path.name,
         before.info.started,

@@ -135,11 +135,12 @@ def nodes_of(run: Run, owner: RankInfo | None = None) -> list[Node]:
     """One record a device. Raises `ValidationError` where the run holds what no record may."""
     devices = dict.fromkeys(case.device for case in run.info.cases)
     skipped = {skip.case.device for skip in run.skips}
-    return [_node(run, owner, device) for device in devices if device not in skipped]
-
-
-def _node(run: Run, owner: RankInfo | None, device: str) -> Node:
     evidence = Evidence(run)
+    return [_node(evidence, owner, device) for device in devices if device not in skipped]
+
+
+def _node(evidence: Evidence, owner: RankInfo | None, device: str) -> Node:
+    run = evidence.run
     machine = run.machine
     model = _model(run.info.host, machine, device)
     golden = [w.golden[device] for w in run.info.processes if device in w.golden]
