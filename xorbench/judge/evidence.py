@@ -52,7 +52,7 @@ class Evidence:
     def timed(self) -> dict[str, list[TrainingRecord]]:
         """The finished trainings with valid times."""
         return {
-            name: [one for one in trainings if not any(clocks.flaws(self.epochs(one)))]
+            name: [x for x in trainings if not any(clocks.flaws(self.epochs(x)))]
             for name, trainings in self.trainings.items()
         }
 

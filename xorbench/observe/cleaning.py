@@ -56,10 +56,10 @@ def _presence(values: Sequence[str], names: Names | None) -> LineChange:
 
     def change(line: str) -> str:
         line = without_values(line, values)
-        found = None if names is None else presence_line(line.encode())
-        if names is None or found is None:
+        event = None if names is None else presence_line(line.encode())
+        if names is None or event is None:
             return line
-        if found.event == "outside" and not is_kept_outside(found):
+        if event.event == "outside" and not is_kept_outside(event):
             return ""
         fields = {key: value for key, value in json.loads(line).items() if key != "raw"}
         return f"{json.dumps(without_names(fields, names))}\n"

@@ -108,7 +108,7 @@ def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) ->
 
 
 def _refuse_taken(runs: Path, name: str | None) -> None:
-    if name and any(found == name for _, found in named(runs)):
+    if name and any(taken == name for _, taken in named(runs)):
         raise BadOption(f"--name: {name!r} already names a run in {runs.parent}", "choose another")
 
 

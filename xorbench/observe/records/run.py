@@ -79,4 +79,4 @@ class Run(Struct, frozen=True, kw_only=True):
     @property
     def machine(self) -> dict[str, Any]:
         """The machine as the first process described it; empty where none did."""
-        return next((one.machine for one in self.info.processes if one.machine), {})
+        return next((x.machine for x in self.info.processes if x.machine), {})
