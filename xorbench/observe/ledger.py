@@ -88,8 +88,7 @@ class Ledger:
         before.append(line)
 
     def _calibration(self, place: str, line: CalibrationLine) -> None:
-        if line.process not in self._processes:
-            raise _damaged(place, f"no process {line.process} in run.json")
+        self._require_process(place, line.process)
 
     def _training(self, place: str, line: TrainingEnd) -> None:
         """A training has its planned case and config, and all its epochs."""
@@ -119,8 +118,7 @@ class Ledger:
         self._require_once(place, key, f"float64 of {line.case}")
 
     def _golden_inputs(self, place: str, line: GoldenInputs) -> None:
-        if line.process not in self._processes:
-            raise _damaged(place, f"no process {line.process} in run.json")
+        self._require_process(place, line.process)
         if line.seed not in {case.seed for case in self._info.cases}:
             raise _damaged(place, f"no case of seed {line.seed} in run.json")
         key = ("inputs", line.process, line.seed)
@@ -139,6 +137,9 @@ class Ledger:
     def _require_known(self, place: str, case: str, process: str) -> None:
         if case not in self._cases:
             raise _damaged(place, f"no case {case} in run.json")
+        self._require_process(place, process)
+
+    def _require_process(self, place: str, process: str) -> None:
         if process not in self._processes:
             raise _damaged(place, f"no process {process} in run.json")
 

@@ -69,10 +69,6 @@ def described_device(device: str) -> dict[str, Any]:
     return facts
 
 
-def _lacks_cuda(kind: str) -> bool:
-    return kind == "cuda" and torch.version.cuda is None and torch.version.hip is None
-
-
 def unavailable_reason(device: str) -> str | None:
     """Why this machine cannot train on the device, or None where it can."""
     kind, _, index = device.partition(":")
@@ -80,7 +76,8 @@ def unavailable_reason(device: str) -> str | None:
         return None
     present = _accelerator()
     if present is None:
-        sees = "is built without CUDA" if _lacks_cuda(kind) else "sees no accelerator"
+        lacks_cuda = kind == "cuda" and torch.version.cuda is None and torch.version.hip is None
+        sees = "is built without CUDA" if lacks_cuda else "sees no accelerator"
         return f"no {kind} device: this PyTorch ({torch.__version__}) {sees}"
     if kind != present:
         return f"no {kind} device: the accelerator here is {present}"
