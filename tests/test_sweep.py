@@ -342,7 +342,7 @@ def test_a_process_killed_from_outside_is_replaced_and_told_of(
 def test_a_chunk_that_no_process_ends_stops_the_sweep(tmp_path: Path) -> None:
     """After two processes the sweep gives up with exit 1; what was trained stays."""
     line = "    seeds = range(first_seed, first_seed + count)\n"
-    crash = f"    first_seed < 16 or os._exit(3)\n{line}"
+    crash = f"    import os\n    first_seed < 16 or os._exit(3)\n{line}"
     wrong = doctored(tmp_path, "process/sweep_ops.py", line, crash)
     arguments = ("sweep", "--backend", "numpy", "--seeds", "0-40", "--chunk", "16", "--epochs", "2")
     done = run_in(tmp_path, *arguments, env=wrong)
