@@ -18,10 +18,10 @@ import pandas as pd
 import torch
 from ratios import shown
 
-from xorbench.plan import processor
 from xorbench.probes.burn import SLOWER, TURN_S, TYPES, DeviceBurnIn, ProductUnit, quickest
 from xorbench.probes.memory import MemoryRegion, compiled
 from xorbench.probes.product import Products
+from xorbench.recorder.machine import processor
 from xorbench.report.text import to_markdown
 
 ACCELERATOR_COPY: Final = 1 << 30
@@ -39,7 +39,7 @@ def main() -> int:
         *_products(device, list(map(int, options.sizes.split(","))), options),
         _memory(device, options.rounds),
     ]
-    sys.stdout.write(f"{processor.model()}, {torch.get_num_threads()} threads\n\n")
+    sys.stdout.write(f"{processor()}, {torch.get_num_threads()} threads\n\n")
     sys.stdout.write(to_markdown(pd.DataFrame(rows, dtype=str)) + "\n")
     return 0
 

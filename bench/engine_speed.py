@@ -22,10 +22,10 @@ import psutil
 import torch
 from ratios import shown
 
-from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.process.universal_training import UniversalTraining
+from xorbench.recorder.machine import processor
 from xorbench.workload.engines.loaders import make_loader
 from xorbench.workload.engines.replay import run, traced_program
 from xorbench.workload.engines.spec import Batches, loss_function
@@ -179,7 +179,7 @@ def main() -> None:
     if options.memory:
         memory(options.memory[0], int(options.memory[1]))
         return
-    print(f"{processor.model()}; PyTorch {torch.__version__}, 1 thread, n = {options.rounds}")
+    print(f"{processor()}; PyTorch {torch.__version__}, 1 thread, n = {options.rounds}")
     act = profile if options.profile else linear if options.linear else side_by_side
     act(options.rounds)
 

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
-from xorbench.plan import processor
+from xorbench.recorder.machine import processor
 from xorbench.report.text import to_markdown
 
 TIMES: Final = (1, 10, 100)
@@ -122,7 +122,7 @@ def main() -> int:
                 for command, costs in rows:
                     measured.setdefault((command, grown), []).append(costs)
                     print(command, grown, *(f"{one.seconds:.2f}" for one in costs), flush=True)
-    print(f"\n{processor.model()}, {os.cpu_count()} processors, n = {given.rounds}\n")
+    print(f"\n{processor()}, {os.cpu_count()} processors, n = {given.rounds}\n")
     print(to_markdown(pd.DataFrame(row(*key, rounds) for key, rounds in measured.items())))
     return 0
 

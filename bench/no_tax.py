@@ -25,9 +25,9 @@ import torch
 from ratios import shown
 
 from xorbench.observe import loading
-from xorbench.plan import processor
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
+from xorbench.recorder.machine import processor
 from xorbench.report.text import to_markdown
 from xorbench.workload.loop import Training
 
@@ -141,7 +141,7 @@ def main() -> None:
     if options.child is not None:
         one_process(options.child)
         return
-    print(f"{processor.model()}; PyTorch {torch.__version__}, 1 thread")
+    print(f"{processor()}; PyTorch {torch.__version__}, 1 thread")
     if options.runs:
         of_runs(options.runs)
     else:

@@ -40,7 +40,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
-from xorbench.plan import processor
+from xorbench.recorder.machine import processor
 from xorbench.report.text import to_markdown
 from xorbench.universal import numba_backend, numba_single, spec
 from xorbench.universal.numba_math import LANES, jit
@@ -307,7 +307,7 @@ def main() -> int:
         for name, values in speeds.items()
     )
     versions = f"JAX {jax.__version__}, PyTorch {torch.__version__}"
-    print(f"{processor.model()}, one core; {versions}; batches of {RECIPE.batch_size}\n")
+    print(f"{processor()}, one core; {versions}; batches of {RECIPE.batch_size}\n")
     print(to_markdown(frame.astype(str)))
     return 0
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from ratios import shown
 
-from xorbench.plan import processor
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import universal
 from xorbench.process import sweep_ops
+from xorbench.recorder.machine import processor
 from xorbench.universal.backends import available_cores
 from xorbench.workload.loop import Training
 
@@ -81,9 +81,7 @@ def main() -> None:
         for name in draws.sample(list(measured), len(measured)):
             rates[name].append(measured[name]())
     loop, one, two = (np.asarray(values) for values in rates.values())
-    print(
-        f"{processor.model()}, {available_cores()} cores; batch {BATCH_SIZE}, n = {options.rounds}"
-    )
+    print(f"{processor()}, {available_cores()} cores; batch {BATCH_SIZE}, n = {options.rounds}")
     print(f"start-up, apart: {', '.join(f'{s:.2f} s' for _, s in sessions.values())}")
     for name, values in rates.items():
         print(f"{name:32} {shown(values, FORM)} model-epochs/s")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 import torch
 from filelock import FileLock
@@ -24,6 +25,7 @@ from xorbench.cli import main
 from xorbench.observe import loading
 from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import EpochLine
 
 # A shell starts background jobs with SIGINT ignored, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +35,15 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # nor do those of processes spin whil
 
 Completed = subprocess.CompletedProcess[str]
 Xorbench = Callable[..., Completed]
+
+
+def with_changed_epochs(run: Run, change: Callable[[EpochLine], EpochLine]) -> Run:
+    """The run with each of its epochs changed."""
+    changed = {
+        training: [change(line) for line in lines]
+        for training, lines in run.epochs_by_training.items()
+    }
+    return msgspec.structs.replace(run, epochs_by_training=changed)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -397,7 +397,8 @@ def test_a_run_is_found_beside_a_folder_of_its_name(copied: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema_version": 1}, "schema version 1, this xorbench reads 3, 4"),
+        ({"schema_version": 1}, "schema version 1, this xorbench reads 4"),
+        ({"schema_version": 3}, "schema version 3, this xorbench reads 4"),
         ({"schema_version": "1"}, "schema version '1'"),
         ({"recipe": {"epochs": 0}}, "damaged: --epochs"),
         ({"cases": 3}, "damaged"),

@@ -17,9 +17,9 @@ from xorbench.judge.checks.devices import checked
 from xorbench.measure.golden_answers import golden_of
 from xorbench.measure.process import OperationFailed
 from xorbench.measure.slots import ProcessSlot
-from xorbench.observe import calibrations
-from xorbench.observe.calibrations import Saved
+from xorbench.observe import saved as saving
 from xorbench.observe.records.golden import Fact
+from xorbench.observe.saved import SavedCalibration
 from xorbench.plan.case import ProcessConfig
 from xorbench.plan.probes import exact_probes
 
@@ -198,11 +198,13 @@ def test_many_mismatches_are_counted_and_some_are_shown() -> None:
 
 def test_saved_times_of_other_machines_are_kept(tmp_path: Path) -> None:
     """Saving one machine's time leaves those of the others."""
-    saved = Saved(calibration_s=0.01, calibration_version=1, torch_version="2.13", saved="now")
-    calibrations.save(tmp_path, "one", {"cpu": saved})
-    calibrations.save(tmp_path, "two", {"cpu": saved})
-    calibrations.save(tmp_path, "one", {"cuda": saved})
-    assert calibrations.load(tmp_path).machines == {
+    saved = SavedCalibration(
+        calibration_s=0.01, calibration_version=1, torch_version="2.13", saved="now"
+    )
+    saving.save_calibrations(tmp_path, "one", {"cpu": saved})
+    saving.save_calibrations(tmp_path, "two", {"cpu": saved})
+    saving.save_calibrations(tmp_path, "one", {"cuda": saved})
+    assert saving.load_calibrations(tmp_path).machines == {
         "one": {"cpu": saved, "cuda": saved},
         "two": {"cpu": saved},
     }
@@ -210,11 +212,11 @@ def test_saved_times_of_other_machines_are_kept(tmp_path: Path) -> None:
 
 def test_saved_times_of_a_newer_schema_are_refused(tmp_path: Path) -> None:
     """They are not guessed at."""
-    path = tmp_path / calibrations.NAME
+    path = tmp_path / saving.CALIBRATIONS
     path.parent.mkdir()
     path.write_text('{"schema_version": 3, "machines": {}}')
     with pytest.raises(BadFile, match="schema version 3"):
-        calibrations.load(tmp_path)
+        saving.load_calibrations(tmp_path)
 
 
 def test_a_device_that_cannot_do_the_training_fails_and_the_rest_goes_on() -> None:

@@ -1,11 +1,12 @@
 """A process's clock against the orchestrator's; and lines of a run that count once."""
 
-import gzip
 import json
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
+from conftest import with_changed_epochs
 
 from xorbench.errors import BadFile
 from xorbench.judge import clocks
@@ -16,24 +17,18 @@ from xorbench.observe import loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import EpochLine
 
-REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "epyc-2core-cpu-engines"
-
 
 def with_times(run: Run, **changes: float) -> Run:
     """The run with the times of its first training's epochs multiplied."""
     first = run.trainings[0]
-    lines = [
-        _scaled(line, changes)
-        if (line.process, line.case) == (first.process, first.case.id) and not line.warmup
-        else line
-        for line in run.epochs
-    ]
-    return msgspec.structs.replace(run, epochs=lines)
 
+    def scaled(line: EpochLine) -> EpochLine:
+        if (line.process, line.case) != (first.process, first.case.id) or line.warmup:
+            return line
+        values = {name: getattr(line, name) * factor for name, factor in changes.items()}
+        return msgspec.structs.replace(line, **values)
 
-def _scaled(line: EpochLine, changes: dict[str, float]) -> EpochLine:
-    scaled = {name: getattr(line, name) * factor for name, factor in changes.items()}
-    return msgspec.structs.replace(line, **scaled)
+    return with_changed_epochs(run, scaled)
 
 
 def flaws(run: Run) -> str:
@@ -78,11 +73,8 @@ def test_a_wrong_clock_is_told_by(changes: dict[str, float], said: str, quick_ru
 def test_a_long_epoch_may_wait_in_proportion(quick_run: Run) -> None:
     """4% of an epoch of a second may lie outside it; 8% may not."""
     for share, flawed in ((0.04, False), (0.08, True)):
-        lines = [
-            msgspec.structs.replace(line, epoch_s=1.0, waited_s=1.0 + share)
-            for line in quick_run.epochs
-        ]
-        longer = msgspec.structs.replace(quick_run, epochs=lines)
+        change = partial(msgspec.structs.replace, epoch_s=1.0, waited_s=1.0 + share)
+        longer = with_changed_epochs(quick_run, change)
         assert bool(flaws(longer)) == flawed
 
 
@@ -101,7 +93,7 @@ def test_a_slow_clock_of_the_calibration_is_told(quick_run: Run) -> None:
 
 def test_missing_epochs_are_no_pass(quick_run: Run) -> None:
     """Without them no clock can be checked."""
-    found = clock("clock", Evidence(msgspec.structs.replace(quick_run, epochs=[])))
+    found = clock("clock", Evidence(msgspec.structs.replace(quick_run, epochs_by_training={})))
     assert {v.outcome for v in found} == {"inconclusive"}
 
 
@@ -165,66 +157,6 @@ def test_a_training_without_its_last_epoch_is_refused(copied: Path) -> None:
     """It has as many as the recipe asks for."""
     message = damaged(copied, "epochs.jsonl", lambda lines: lines[:-1])
     assert message.endswith("damaged: 99 epochs of 100")
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A copy of a run of schema version 3, whose trainings have copies of their epochs' times.
-
-    Those that were skipped come last.
-    """
-    folder = tmp_path / REFERENCE.name
-    folder.mkdir()
-    for path in (*REFERENCE.glob("*.jsonl.gz"), REFERENCE / "run.json"):
-        (folder / path.name).write_bytes(path.read_bytes())
-    for path in folder.glob("*.gz"):
-        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
-        path.unlink()
-    results = folder / "results.jsonl"
-    lines = results.read_text().splitlines(keepends=True)
-    results.write_text("".join(sorted(lines, key=lambda line: '"skipped"' in line)))
-    return folder
-
-
-def test_a_run_of_the_schema_before_is_read(old: Path) -> None:
-    """With its times, and the calibration of each process that was waited for least beyond it."""
-    run = loading.load(old)
-    first = json.loads((old / "results.jsonl").read_text().splitlines()[0])
-    assert first["calibration_s"] == run.trainings[0].calibration_s
-    assert {line.process for line in run.calibrations} == {p.id for p in run.info.processes}
-    assert not list(clocks.calibration_flaws(Evidence(run).calibrations["p0"]))
-
-
-def test_an_old_training_has_the_times_of_its_epochs(old: Path) -> None:
-    """A figure changed in one of two files is no evidence."""
-
-    def change(lines: list[str]) -> list[str]:
-        line = json.loads(lines[0])
-        line["epoch_s"][0] *= 0.5
-        return [json.dumps(line) + "\n", *lines[1:]]
-
-    message = damaged(old, "results.jsonl", change)
-    assert message == "results.jsonl:1: damaged: its epochs are not those of epochs.jsonl"
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"epoch_digests": []}, "not of one length"),
-        ({"losses": []}, "not of one length"),
-        ({"epoch_s": [0.1] * 50}, "not of one length"),
-        ({"epoch_s": [0.0] * 100}, "not above zero"),
-    ],
-    ids=str,
-)
-def test_an_impossible_old_training_is_refused(
-    change: dict[str, object], says: str, old: Path
-) -> None:
-    """Its series are of one length, and its times above zero."""
-    message = damaged(
-        old, "results.jsonl", lambda lines: [json.dumps(json.loads(lines[0]) | change) + "\n"]
-    )
-    assert says in message
 
 
 @pytest.mark.parametrize(

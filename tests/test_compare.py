@@ -19,6 +19,7 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.by_axis import AxisComparison, by_axis, by_verdicts
+from xorbench.judge.changes import other_changes
 from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
 from xorbench.judge.compare import verdicts as compare_verdicts
 from xorbench.judge.compare import verdicts as for_ci
@@ -30,10 +31,17 @@ from xorbench.judge.verdicts import times
 from xorbench.observe import baselines, loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.system import SystemSample
-from xorbench.observe.records.training import Skip, TrainingRecord
+from xorbench.observe.records.training import (
+    CalibrationLine,
+    EpochLine,
+    Skip,
+    TrainingEnd,
+    TrainingRecord,
+)
 from xorbench.plan import kernels
 from xorbench.plan.axes import AXES
 from xorbench.plan.case import Case, ProcessConfig
+from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key
 from xorbench.plan.recipe import Recipe
 from xorbench.report.compare import by_sentence, by_text, next_step, sentence
 from xorbench.report.tables.speed import throughput
@@ -289,6 +297,14 @@ def test_another_processor_is_a_change(run: Run) -> None:
     found = compare(run, with_machine(run, cpu="Intel Xeon"))
     assert "Intel Xeon" in {change.b for change in found.changes if change.what == "cpu"}
     assert found.figures == "relative"
+
+
+def test_an_unset_variable_equals_one_that_an_older_version_did_not_record(run: Run) -> None:
+    """Only a variable that is set differs."""
+    older = with_machine(run, environment={})
+    newer = with_machine(run, environment={"MKL_CBWR": None, "OMP_NUM_THREADS": "2"})
+    changes = {change.what for change in other_changes(older, newer)}
+    assert changes == {"environment.OMP_NUM_THREADS"}
 
 
 def test_what_differs_is_told_in_the_order_of_the_plan(run: Run) -> None:
@@ -722,14 +738,47 @@ def identified(run: Run, run_id: str, **facts: Any) -> Run:
 
 
 def keep(root: Path, name: str, run: Run) -> None:
-    """Write a run down as a baseline, as schema version 3 did: with its trainings whole."""
+    """Write a run down as a baseline: its trainings, their epochs, and the calibrations before."""
     folder = root / "baselines" / name
     folder.mkdir(parents=True)
-    info = msgspec.structs.replace(run.info, schema_version=3)
-    (folder / "run.json").write_bytes(msgspec.json.encode(info))
-    mine = [msgspec.structs.replace(one, run=run.info.id) for one in (*run.trainings, *run.skips)]
-    lines = [msgspec.json.encode(line) for line in mine]
-    (folder / "results.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    (folder / "run.json").write_bytes(msgspec.json.encode(run.info))
+    observed = [observed_in(one, 1e3 * at) for at, one in enumerate(run.trainings)]
+    ends = [
+        TrainingEnd(**{name: getattr(one, name) for name in TrainingEnd.__struct_fields__})
+        for one in run.trainings
+    ]
+    for file, lines in (
+        ("epochs.jsonl", [epoch for epochs, _ in observed for epoch in epochs]),
+        ("calibrations.jsonl", [line for _, calibrations in observed for line in calibrations]),
+        ("results.jsonl", [*ends, *run.skips]),
+    ):
+        mine = [msgspec.structs.replace(line, run=run.info.id) for line in lines]
+        (folder / file).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in mine))
+
+
+def observed_in(
+    training: TrainingRecord, begun_s: float
+) -> tuple[list[EpochLine], list[CalibrationLine]]:
+    """The epochs of a training, one a second, and the calibrations at the end of each."""
+    process, (device, kind) = training.process, calibration_key(training.case)
+    epochs, calibrations = [], []
+    for epoch, epoch_s in enumerate(training.epoch_s):
+        at_s, calibration_s = begun_s + epoch, training.calibration_s[epoch]
+        epochs.append(
+            EpochLine(
+                process=process, case=training.case.id, epoch=epoch, epoch_s=epoch_s,
+                loss=training.losses[epoch], digest=training.epoch_digests[epoch],
+                clock_s=at_s, waited_s=epoch_s, at_s=at_s,
+            )
+        )  # fmt: skip
+        assert calibration_s is not None
+        calibrations += CALIBRATIONS_A_ROUND * [
+            CalibrationLine(
+                process=process, device=device, kind=kind, calibration_s=calibration_s,
+                waited_s=calibration_s, at_s=at_s,
+            )
+        ]  # fmt: skip
+    return epochs, calibrations
 
 
 def baseline_of(root: Path, run: Run) -> WithBaseline | None:

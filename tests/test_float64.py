@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from conftest import with_changed_epochs
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from xorbench.judge.checks import judge
@@ -14,6 +15,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import Float64Error, distance_ulps, drift_ulps
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run
+from xorbench.observe.records.training import EpochLine
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.report.tables.right import errors, some_errors
@@ -217,12 +219,12 @@ def test_a_wrong_weight_is_far_from_the_truth(quick_run: Run) -> None:
     evidence = Evidence(quick_run)
     training = quick_run.trainings[0]
     sound = drift_ulps(evidence, training)
-    lines = [
-        msgspec.structs.replace(line, weights="0000c0bf" + (line.weights or "")[8:])
-        if (line.process, line.case, line.epoch) == (training.process, training.case.id, 9)
-        else line
-        for line in quick_run.epochs
-    ]
-    wrong = drift_ulps(Evidence(msgspec.structs.replace(quick_run, epochs=lines)), training)
+
+    def flipped(line: EpochLine) -> EpochLine:
+        if (line.process, line.case, line.epoch) != (training.process, training.case.id, 9):
+            return line
+        return msgspec.structs.replace(line, weights="0000c0bf" + (line.weights or "")[8:])
+
+    wrong = drift_ulps(Evidence(with_changed_epochs(quick_run, flipped)), training)
     assert [epoch for epoch in range(100) if wrong[epoch] != sound[epoch]] == [9]
     assert wrong[9] > 1_000 * sound[9]

@@ -124,7 +124,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_lessons_hold_on_this_machine(tried: Path) -> None:
     """Every statement that is not about time holds, or needs an accelerator."""
-    found = {f.lesson: f.answer for f in loading.read_lessons(tried).findings}
+    found = {f.lesson: f.answer for f in loading.read_kind(tried, LessonsInfo).findings}
     assert list(found) == list(LESSONS)
     timed = {"no_grad: time", "pinned copies"}
     assert {answer for name, answer in found.items() if name not in timed} <= {
@@ -147,7 +147,7 @@ def test_the_lessons_are_reported_again_from_their_files(tried: Path) -> None:
 
 def test_a_lesson_that_does_not_hold_fails(tried: Path) -> None:
     """The exit code says so; one that could not be tried is neutral, a dead process is not."""
-    info: LessonsInfo = loading.read_lessons(tried)
+    info: LessonsInfo = loading.read_kind(tried, LessonsInfo)
     plain = info.findings[0]
     for answer, stopped, code in (
         ("holds", None, 0),

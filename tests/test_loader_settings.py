@@ -150,6 +150,8 @@ def test_other_bits_in_any_order_are_no_failure(
     odd = msgspec.structs.replace(second, epoch_digests=["0" * 64, *second.epoch_digests[1:]])
     trainings = [msgspec.structs.replace(one, case=case) for one in (first, odd)]
     info = msgspec.structs.replace(quick_run.info, cases=[case])
-    run = msgspec.structs.replace(quick_run, info=info, trainings=trainings, phases=[], epochs=[])
+    run = msgspec.structs.replace(
+        quick_run, info=info, trainings=trainings, phases=[], epochs_by_training={}
+    )
     rerun, *_ = (verdict for verdict in judge(Evidence(run)) if verdict.check == "rerun")
     assert rerun.outcome == outcome

@@ -14,8 +14,7 @@ from xorbench.measure import working_folder
 from xorbench.observe import trace as traces
 from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import Ended
-from xorbench.observe.redaction import Names
-from xorbench.observe.sharing import Sharing, shown_command
+from xorbench.observe.redaction import Names, Sharing, shown_command
 from xorbench.recorder.entry import Presence, written_outside
 from xorbench.recorder.masking import MASK, encodable, masked, masked_words, secret_values
 

@@ -107,7 +107,9 @@ def crowded(quick_run: Run) -> Run:
         processes=processes,
         processes_per_config=PROCESSES // 2,
     )
-    return msgspec.structs.replace(quick_run, info=info, trainings=trainings, epochs=[], phases=[])
+    return msgspec.structs.replace(
+        quick_run, info=info, trainings=trainings, epochs_by_training={}, phases=[]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -319,7 +319,9 @@ def accelerated(run: Run, pinned: int | None, device: str | None = "cuda") -> Ru
     line = next(line for line in run.phases if line.case == first.case.id)
     lines = [msgspec.structs.replace(line, case=case.id, pinned=pinned)]
     training = msgspec.structs.replace(first, case=case)
-    return msgspec.structs.replace(run, info=info, trainings=[training], phases=lines, epochs=[])
+    return msgspec.structs.replace(
+        run, info=info, trainings=[training], phases=lines, epochs_by_training={}
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,12 @@ from xorbench.measure.process import OperationFailed, Process, ProcessDied, envi
 from xorbench.measure.staging import PACKAGES, staged
 from xorbench.plan.case import Case, ProcessConfig, to_dict
 from xorbench.plan.recipe import Recipe
-from xorbench.process import machine, protocol
+from xorbench.process import machine, protocol, sweep_ops
 from xorbench.process.operations import OPERATIONS, Session
 from xorbench.process.serve import respond
+from xorbench.recorder.head import head
+from xorbench.recorder.machine import FIELDS, VARIABLES
+from xorbench.recorder.options import Options
 
 
 def ask(session: Session, op: str, **args: object) -> dict[str, object]:
@@ -119,14 +122,34 @@ def test_a_training_is_opened_stepped_finished_and_closed() -> None:
 
 
 def test_the_machine_is_described_in_collect_envs_words() -> None:
-    """Versions, threads, instruction set and the variables that move bits are all there."""
+    """Versions, threads, instruction set and the variables that change bits are all there."""
     described = machine.describe()
     assert described["torch_version"] == torch.__version__
     assert described["threads"] == torch.get_num_threads()
     assert {"ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"} <= described[
         "environment"
     ].keys()
+    assert described.keys() == FIELDS.keys()
     json.dumps(described, allow_nan=False)
+
+
+def test_runs_sweeps_and_traces_record_the_same_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has every variable that is set; a run and a sweep have null for one that is not."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    given = {"PYTHONHASHSEED": "0", "PYTORCH_CUDA_ALLOC_CONF": "a", "NUMBA_CPU_NAME": "generic"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert head(Options(), {})["environment"] == given
+    every = dict.fromkeys(VARIABLES) | given
+    assert machine.describe()["environment"] == sweep_ops.describe()["environment"] == every
+
+
+def test_a_trace_names_its_machine_as_a_run_does() -> None:
+    """Equal facts have equal names and values."""
+    facts = head(Options(), {})["machine"]
+    assert facts == {name: machine.describe()[name] for name in facts}
+    assert {"torch_version", "python_version", "numpy_version", "os", "machine"} <= facts.keys()
 
 
 def test_a_device_that_is_not_here_says_why() -> None:

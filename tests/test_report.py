@@ -220,7 +220,7 @@ def test_pictures_are_wellformed_and_made_again_alike(quick_run: Run) -> None:
 
 def test_an_empty_run_has_no_pictures_and_still_a_report(quick_run: Run) -> None:
     """Where nothing was trained there is nothing to draw, and no error."""
-    run = msgspec.structs.replace(quick_run, trainings=[], epochs=[])
+    run = msgspec.structs.replace(quick_run, trainings=[], epochs_by_training={})
     assert all(plot.data(Evidence(run)).empty for plot in plots.PLOTS.values())
     assert "nothing to judge" not in document.markdown(reported(run))
     assert "(none)" in document.terminal(reported(run), 3)

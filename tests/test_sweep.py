@@ -27,6 +27,7 @@ from xorbench.judge.sweep import answers, count, judge
 from xorbench.judge.verdicts import exit_code, failed
 from xorbench.observe import loading
 from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.sweep import SweepInfo
 from xorbench.plan.recipe import Recipe
 from xorbench.plan.sweep import BACKENDS, SweepPlan, default_chunk
 from xorbench.report import sweep_plots, sweeps
@@ -153,7 +154,7 @@ def test_golden_answers_are_held_and_a_seed_that_fails_to_learn_is_no_failure(
 def test_a_sweep_ends_with_the_three_answers(swept: Path) -> None:
     """How many seeds learn it, whose bits are golden, and a speed that nothing judges."""
     folder = (swept / "latest").resolve()
-    info = loading.read_sweep(folder)
+    info = loading.read_kind(folder, SweepInfo)
     evidence = count(info, loading.chunks(folder, info), [])
     right, same, fast = answers(evidence, judge(evidence))
     assert (right.outcome, same.outcome, fast.outcome) == ("pass", "pass", "skipped")
@@ -219,7 +220,7 @@ def test_one_flipped_bit_or_count_fails_the_verdict(
 ) -> None:
     """It comes to exit code 1, and the seed is named where it has a golden answer of its own."""
     change_line(copied, lambda record: fault(record, seed))
-    info = loading.read_sweep(copied)
+    info = loading.read_kind(copied, SweepInfo)
     found = judge(count(info, loading.chunks(copied, info), []))
     assert exit_code(found) == 1
     assert {verdict.check for verdict in found if verdict.outcome == "fail"} == failed
@@ -298,7 +299,7 @@ def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_res
     path = (tmp_path / "results" / "latest" / "chunks.jsonl").resolve()
     before = path.read_bytes()
     path.write_bytes(before[:-40])
-    info = loading.read_sweep(path.parent)
+    info = loading.read_kind(path.parent, SweepInfo)
     assert exit_code(judge(count(info, loading.chunks(path.parent, info), []))) == 3
     done = call_in(tmp_path, "sweep", "--resume", "latest")
     assert done.returncode == 0, done.stderr
@@ -341,13 +342,13 @@ def test_a_process_killed_from_outside_is_replaced_and_told_of(
 def test_a_chunk_that_no_process_ends_stops_the_sweep(tmp_path: Path) -> None:
     """After two processes the sweep gives up with exit 1; what was trained stays."""
     line = "    seeds = range(first_seed, first_seed + count)\n"
-    crash = f"    first_seed < 16 or os._exit(3)\n{line}"
+    crash = f"    import os\n    first_seed < 16 or os._exit(3)\n{line}"
     wrong = doctored(tmp_path, "process/sweep_ops.py", line, crash)
     arguments = ("sweep", "--backend", "numpy", "--seeds", "0-40", "--chunk", "16", "--epochs", "2")
     done = run_in(tmp_path, *arguments, env=wrong)
     assert done.returncode == 1
     assert "16 trained; batch 128, 16 seeds from 16: exited with code 3" in done.stdout
-    info = loading.read_sweep((tmp_path / "results" / "latest").resolve())
+    info = loading.read_kind((tmp_path / "results" / "latest").resolve(), SweepInfo)
     assert info.stopped
     assert [process.died for process in info.processes] == [*["exited with code 3"] * 2, None]
 
@@ -397,7 +398,7 @@ def test_a_sweep_leaves_the_files_of_the_contract(swept: Path) -> None:
     assert {path.name for path in (swept / "latest" / "plots").iterdir()} == {
         "success.svg", "boundary.svg",
     }  # fmt: skip
-    info = loading.read_sweep((swept / "latest").resolve())
+    info = loading.read_kind((swept / "latest").resolve(), SweepInfo)
     assert (info.kind, info.name, info.schema_version) == ("sweep", "one", SCHEMA_VERSION)
     assert info.finished
     assert all(process.import_s > 0 and process.compile_s > 0 for process in info.processes)
@@ -435,7 +436,7 @@ def test_one_success_and_one_failure_are_pictured(swept: Path) -> None:
 
 def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None:
     """Stopped before its first chunk: every table stands, nothing is drawn."""
-    evidence = count(loading.read_sweep(copied), [], [])
+    evidence = count(loading.read_kind(copied, SweepInfo), [], [])
     content = sweeps.content(evidence, judge(evidence))
     assert [row["seeds"] for row in content.sections[0].frame.to_dict("records")] == [0, 0]
     assert sweep_plots.shares(evidence).empty

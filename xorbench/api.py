@@ -21,7 +21,7 @@ from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.run_maker import Note
 from xorbench.errors import EXIT_WORDS, PASSED, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
-from xorbench.observe.sharing import sharing_here
+from xorbench.observe.redaction import sharing_here
 from xorbench.plan import parse
 from xorbench.report.check import conclusion_text
 from xorbench.report.results import brief_html, brief_text

@@ -745,7 +745,7 @@ def test_the_head_is_that_of_the_format(default: Recorded) -> None:
     assert (head.schema_version, head.producer, head.level) == (3, "recorder", "default")
     assert head.digest == traces.DIGEST
     assert set(head.generators) >= {"python", "torch cpu"}
-    assert head.machine["torch"] == torch.__version__
+    assert head.machine["torch_version"] == torch.__version__
 
 
 # The way in

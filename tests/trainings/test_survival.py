@@ -114,7 +114,8 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
     after = loading.load(left)
     assert after.info.finished
     assert not after.unfinished
-    assert after.epochs[: len(before.epochs)] == before.epochs
+    for training, lines in before.epochs_by_training.items():
+        assert after.epochs_by_training[training][: len(lines)] == lines
 
 
 def test_a_cut_last_line_is_dropped_on_resume(

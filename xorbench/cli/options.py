@@ -109,7 +109,7 @@ def recipe_of(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
 
 def command_line(anonymous: bool) -> str:
     """The command line as it was typed, without secrets, and without --out if `anonymous`."""
-    from xorbench.observe.sharing import shown_words
+    from xorbench.observe.redaction import shown_words
 
     words = shown_words(sys.argv[1:])
     if anonymous:

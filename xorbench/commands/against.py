@@ -25,7 +25,7 @@ from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import Outcome, counted
 from xorbench.measure.command_run import CommandRun, called, working_copy
 from xorbench.observe.ended import Ended, read_runs
-from xorbench.observe.sharing import shown_command, shown_words
+from xorbench.observe.redaction import shown_command, shown_words
 from xorbench.observe.trace import TraceFile
 from xorbench.plan.parse import FUNCTION
 

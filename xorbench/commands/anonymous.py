@@ -20,28 +20,26 @@ def copied(root: Path, text: str) -> Path:
     What a report holds besides is made anew from the copy. Raises `BadOption` where there is one.
     """
     folder = folders.find(root, text)
-    loading.kind_of(folder)  # what cannot be read is said before anything is written
+    info = loading.read_object(folder)  # a file that cannot be read is refused before any copy
     target = folder.with_name(f"{folder.name}{folders.ANONYMOUS}")
     if target.exists():
         raise BadOption(f"--anonymous: {target} is there already", "remove it first")
     try:
         with tempfile.TemporaryDirectory(prefix=".anonymous-", dir=folder.parent) as temporary:
-            made = Path(temporary) / target.name
-            made.mkdir()
-            _copy(folder, made)
-            made.rename(target)
+            copy = Path(temporary) / target.name
+            copy.mkdir()
+            _copy(folder, copy, names_in(info))
+            copy.rename(target)
     except OSError as error:
         raise BadFile(f"{folder.parent}: cannot write: {why(error)}") from None
     return target
 
 
-def _copy(folder: Path, made: Path) -> None:
-    info = decoded(read_bytes(folder / "run.json"), dict[str, Any], folder / "run.json")
-    names = names_in(info)
+def _copy(folder: Path, copy: Path, names: Names) -> None:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         clean = _cleaner(path.relative_to(folder))
         if clean is not None:
-            target = made / path.relative_to(folder)
+            target = copy / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             clean(path, target, names)
 

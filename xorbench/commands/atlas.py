@@ -43,7 +43,7 @@ def add(root: Path, text: str, path: Path) -> Added:
 
 def is_wrong(node: Node) -> bool:
     """Whether something of it came out wrong, so that its bits are not believed."""
-    diverged = any(one.diverged is not None for one in node.trainings)
+    diverged = any(training.diverged is not None for training in node.trainings)
     return bool(node.universal or node.arithmetic or node.probes or node.failed or diverged)
 
 

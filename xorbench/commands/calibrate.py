@@ -11,10 +11,9 @@ from xorbench.commands.run import RunRequest, trained
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.scatter import FEWEST_RUNS, Calibrated, calibrated
 from xorbench.measure import host
-from xorbench.observe import scatters
 from xorbench.observe.folders import now
 from xorbench.observe.records.run import Run, RunInfo
-from xorbench.observe.scatters import SavedScatter
+from xorbench.observe.saved import SavedScatter, load_scatters, save_scatter
 from xorbench.plan.recipe import Recipe
 
 FEWEST: Final = FEWEST_RUNS
@@ -38,7 +37,7 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
     The runs are made one after the other in a folder of their own, which is taken away. Raises
     `NotCalibrated` where the scatter cannot be computed from them.
     """
-    scatters.load(request.root)  # what could not be read could not be added to
+    load_scatters(request.root)  # what could not be read could not be added to
     request.root.mkdir(parents=True, exist_ok=True)
     with (
         terminable(),
@@ -84,4 +83,4 @@ def _save(request: CalibrateRequest, found: Calibrated, info: RunInfo) -> None:
         torch_version=info.processes[0].machine["torch_version"],
         saved=now(),
     )
-    scatters.save(request.root, host.key(), saved)
+    save_scatter(request.root, host.key(), saved)

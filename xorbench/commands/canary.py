@@ -28,9 +28,13 @@ from xorbench.measure.golden_answers import (
 )
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.slots import StartProcess, make_slots
-from xorbench.observe import calibrations
-from xorbench.observe.calibrations import Saved
 from xorbench.observe.folders import now
+from xorbench.observe.saved import (
+    SavedCalibration,
+    SavedCalibrations,
+    load_calibrations,
+    save_calibrations,
+)
 from xorbench.plan.case import ProcessConfig, with_index
 from xorbench.plan.probes import PROBES
 
@@ -73,9 +77,9 @@ def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
     Ctrl-C, SIGTERM and SIGHUP end it with what was found until then.
     """
     begun = time.monotonic()
-    saved = calibrations.load(request.root)  # a damaged file is said before anything is measured
+    saved = load_calibrations(request.root)  # a damaged file is said before anything is measured
     if request.save:
-        calibrations.save(request.root, "", {})  # and so is a folder that cannot be written
+        save_calibrations(request.root, "", {})  # and so is a folder that cannot be written
     canary = _Canary(request, saved)
     burn_in = BurnIn(request, say)
     with terminable(), tempfile.TemporaryDirectory() as folder:
@@ -99,7 +103,7 @@ def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
 class _Canary:
     """The checks of a machine's devices, and what they have found so far."""
 
-    def __init__(self, request: CanaryRequest, saved: calibrations.SavedCalibrations) -> None:
+    def __init__(self, request: CanaryRequest, saved: SavedCalibrations) -> None:
         self._request = request
         self._key = host.key()
         mine = saved.machines.get(self._key, {})
@@ -217,7 +221,7 @@ class _Canary:
         failed = [v for v in verdicts if v.outcome == "fail" and v.check != "speed"]
         wrong = {v.subject.partition(": ")[0] for v in failed}
         times = {
-            with_index(device): Saved(
+            with_index(device): SavedCalibration(
                 calibration_s=statistics.median(times_s),
                 calibration_version=self._timer.calibration_version,
                 torch_version=self.machine["torch_version"],
@@ -227,6 +231,6 @@ class _Canary:
             if device not in wrong
         }
         try:
-            calibrations.save(self._request.root, self._key, times)
+            save_calibrations(self._request.root, self._key, times)
         except BadFile as error:  # the verdicts are worth more
             say(error.message)

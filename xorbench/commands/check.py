@@ -25,8 +25,7 @@ from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import Ended, read_ended, read_runs
 from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
 from xorbench.observe.folders import new_folder
-from xorbench.observe.redaction import names_here
-from xorbench.observe.sharing import shown_command, shown_words, texts
+from xorbench.observe.redaction import names_here, shown_command, shown_words, texts
 from xorbench.observe.trace import TraceFile
 from xorbench.plan.parse import FUNCTION
 

@@ -9,7 +9,7 @@ from xorbench.commands.check import CheckOutcome
 from xorbench.commands.ci_outputs import Exports
 from xorbench.observe.ended import Ended
 from xorbench.observe.files import write_whole
-from xorbench.observe.sharing import Sharing, sharing_here
+from xorbench.observe.redaction import Sharing, sharing_here
 from xorbench.report import check as report
 from xorbench.report import page
 from xorbench.report.check import CheckReport

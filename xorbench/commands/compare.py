@@ -14,10 +14,10 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import PACKAGED, RunScatter
 from xorbench.judge.verdicts import OUTCOME_CODES, Verdict
 from xorbench.measure import host
-from xorbench.observe import baselines, folders, loading, scatters
-from xorbench.observe.calibrations import machine_key
+from xorbench.observe import baselines, folders, loading
 from xorbench.observe.pytest_benchmark import ImportInfo
-from xorbench.observe.records.run import Run
+from xorbench.observe.records.run import Run, RunInfo
+from xorbench.observe.saved import load_scatters, machine_key
 from xorbench.plan.axes import AXES, Axis
 from xorbench.plan.recipe import Recipe
 
@@ -54,7 +54,7 @@ def scatter_of(root: Path, *runs: Run) -> RunScatter:
 def scatter_here(root: Path) -> Callable[..., RunScatter]:
     """The same for many runs, of which each call names some; the file is read once."""
     here = host.describe(anonymous=False)
-    saved = scatters.load(root).machines.get(machine_key(here, here["hostname"]))
+    saved = load_scatters(root).machines.get(machine_key(here, here["hostname"]))
 
     def of(*runs: Run) -> RunScatter:
         if saved is None or not all(baselines.is_same_machine(r.info.host, here) for r in runs):
@@ -80,16 +80,16 @@ def with_baseline(folder: Path, run: Run) -> WithBaseline | None:
         return None
     if asked is not None:
         return _with(root, baselines.find(root, asked), run)
-    for path in baselines.of_machine(root, run.info):
+    for path, info in baselines.of_machine(root, run.info):
         with contextlib.suppress(BadFile):
-            found = _with(root, path, run)
+            found = _with(root, path, run, info)
             if found.found.variants:
                 return found
     return None
 
 
-def _with(root: Path, path: Path, run: Run) -> WithBaseline:
-    before = loading.load(path)
+def _with(root: Path, path: Path, run: Run, info: RunInfo | None = None) -> WithBaseline:
+    before = loading.load(path, info)
     return WithBaseline(
         path.name,
         before.info.started,
@@ -108,8 +108,8 @@ def require_baseline(root: Path, name: str, recipe: Recipe) -> None:
 
 
 def _loaded(folder: Path) -> Observed:
-    is_import = loading.kind_of(folder) == "benchmark"
-    return loading.read_import(folder) if is_import else loading.load(folder)
+    info = loading.read_any(folder)
+    return info if isinstance(info, ImportInfo) else loading.load(folder, info)
 
 
 def _measured(one: Observed) -> imported.Measured:

@@ -10,7 +10,7 @@ from xorbench.judge.check import CheckRuns, Conclusion, RunPair, conclude
 from xorbench.judge.first_difference import DETAIL, compare
 from xorbench.judge.verdicts import OUTCOME_CODES
 from xorbench.observe import trace as traces
-from xorbench.observe.sharing import shown_command
+from xorbench.observe.redaction import shown_command
 from xorbench.observe.trace import TraceFile
 from xorbench.plan import kernels
 

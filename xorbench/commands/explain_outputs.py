@@ -6,7 +6,7 @@ from xorbench.commands.check_outputs import Shown, publish, run_row
 from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.explain_command import CureOutcome
 from xorbench.judge.cure import CureSearch, pairs_needed, verdict
-from xorbench.observe.sharing import sharing_here
+from xorbench.observe.redaction import sharing_here
 from xorbench.report.check import CheckReport, for_programs
 from xorbench.report.content import Section
 from xorbench.report.text import frame_of

@@ -55,7 +55,7 @@ def lessons(request: LessonsRequest) -> RunOutcome:
         store.write_json("run.json", info)
         folders.point_latest(request.root, store.folder)
         store.clean_logs()
-        outcome = judged(store.folder)
+        outcome = judged(store.folder, loading.read_kind(store.folder, LessonsInfo))
         write_reports(store, outcome.content)
         return outcome
     finally:
@@ -90,8 +90,7 @@ def _info(
     )
 
 
-def judged(folder: Path) -> RunOutcome:
+def judged(folder: Path, info: LessonsInfo) -> RunOutcome:
     """Judge the lessons from their files alone."""
-    info = loading.read_lessons(folder)
     verdicts = judging.judge(info)
     return RunOutcome(folder, report.content(info, verdicts), exit_code(verdicts))

@@ -65,7 +65,7 @@ def import_(request: ImportRequest) -> RunOutcome:
         )
         store.write_json("run.json", info)
         folders.point_latest(request.root, store.folder)
-        outcome = judged(store.folder)
+        outcome = judged(store.folder, loading.read_kind(store.folder, ImportInfo))
         write_reports(store, outcome.content)
         return replace(outcome, exit_code=PASSED)  # of the import; the report is not judged
     finally:
@@ -80,9 +80,9 @@ def _read(text: str) -> bytes:
         raise BadOption(f"FILE: cannot read {ascii(text)[:80]}: {why(error)}") from None
 
 
-def judged(folder: Path) -> RunOutcome:
+def judged(folder: Path, info: ImportInfo) -> RunOutcome:
     """The report of an imported file; nothing of it can be judged."""
-    content = report.content(loading.read_import(folder))
+    content = report.content(info)
     return RunOutcome(folder, content, exit_code(content.verdicts))
 
 

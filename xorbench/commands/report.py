@@ -14,6 +14,7 @@ from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import exit_code
 from xorbench.observe import folders, loading
+from xorbench.observe.records.run import RunInfo
 from xorbench.observe.store import RunStore
 
 JUDGES: Final = {"sweep": "sweep", "lessons": "lessons", "benchmark": "pytest_benchmark"}
@@ -28,9 +29,10 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
     found = []
     for text in texts:
         folder = folders.find(root, text)
-        if (kind := loading.kind_of(folder)) != "run":
-            raise BadOption(f"RUN: {text!r} is a {kind}: only runs can be put side by side")
-        evidence = Evidence(loading.load(folder))
+        info = loading.read_any(folder)
+        if info.kind != "run":
+            raise BadOption(f"RUN: {text!r} is a {info.kind}: only runs can be put side by side")
+        evidence = Evidence(loading.load(folder, info))
         found.append(sides_report.RunSide(evidence, judge(evidence)))
     if len({side.run.info.id for side in found}) < len(found):
         raise BadOption("RUN: the same run twice", "name different ones")
@@ -48,8 +50,12 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
         if folders.is_copy(folder):
             continue
         try:
-            if loading.kind_of(folder) == "run" and loading.read_info(folder).finished:
-                runs.append(loading.load(folder))
+            value = loading.read_object(folder)
+            if value.get("kind", "run") != "run":
+                continue
+            info = loading.info_of(folder, value, RunInfo)
+            if info.finished:
+                runs.append(loading.load(folder, info))
         except BadFile as error:
             troubles.append(f"left out: {error.message}")
     if not runs:
@@ -60,8 +66,9 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
 def report(root: Path, text: str) -> tuple[RunOutcome, str]:
     """Judge a run anew and rewrite its reports; the text says why where they cannot be written."""
     folder = folders.find(root, text)
-    judge_of = import_module(f"xorbench.commands.{JUDGES.get(loading.kind_of(folder), 'run')}")
-    outcome: RunOutcome = judge_of.judged(folder)
+    info = loading.read_any(folder)
+    judge_of = import_module(f"xorbench.commands.{JUDGES.get(info.kind, 'run')}")
+    outcome: RunOutcome = judge_of.judged(folder, info)
     trouble = ""
     try:
         write_reports(

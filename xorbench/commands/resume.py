@@ -40,7 +40,7 @@ from xorbench.judge.verdicts import counted, some
 from xorbench.measure.command_run import CommandRun, working_copy
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended
-from xorbench.observe.sharing import shown_command, shown_words
+from xorbench.observe.redaction import shown_command, shown_words
 from xorbench.observe.trace import TraceEnd, TraceFile
 
 # What a training writes besides checkpoints, by the ends and the beginnings of names.

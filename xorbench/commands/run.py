@@ -26,6 +26,7 @@ from xorbench.measure.staging import staged
 from xorbench.measure.stress import stressed
 from xorbench.observe import folders, loading
 from xorbench.observe.folders import now
+from xorbench.observe.loading import Info
 from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.records.training import Skip
@@ -168,6 +169,8 @@ def _to_the_end(
 
     def work() -> None:
         runner.run()
+        if runner.info.precision is None:
+            return
         while wide := too_wide(observed := loading.load(store.folder)):
             progress.note(f"{wide}: one more process")
             try:
@@ -230,12 +233,12 @@ def conclude(store: RunStore, *, interrupted: bool = False) -> "RunOutcome":
     return outcome
 
 
-def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
-    """Judge a run from its files alone."""
+def judged(folder: Path, info: Info | None = None, *, interrupted: bool = False) -> "RunOutcome":
+    """Judge a run from its files alone; `info` is its `run.json`, if it has been read already."""
     from xorbench.commands.run_outputs import RunOutcome
     from xorbench.report import runs
 
-    evidence = Evidence(loading.load(folder))
+    evidence = Evidence(loading.load(folder, info))
     observed = evidence.run
     baseline, counted = _baseline(folder, observed)
     verdicts = [*judge(evidence), *counted]

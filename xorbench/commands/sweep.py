@@ -90,7 +90,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
     """Train the rest of a sweep that was stopped; it ends as if it had not been."""
     folder = folders.find(root, text, "--resume", "sweep")
     with closing(reopen_sweep(folder)) as store:
-        info = loading.read_sweep(folder)
+        info = loading.read_kind(folder, SweepInfo)
         if info.finished and _evidence(folder, info).complete:
             return conclude(store)
         info = msgspec.structs.replace(info, finished=None)
@@ -119,14 +119,15 @@ def _finished(
 def conclude(store: RunStore, *, interrupted: bool = False) -> RunOutcome:
     """Read the sweep back from its files, judge it, and write its reports."""
     store.clean_logs()
-    outcome = judged(store.folder, interrupted=interrupted)
+    info = loading.read_kind(store.folder, SweepInfo)
+    outcome = judged(store.folder, info, interrupted=interrupted)
     write_reports(store, outcome.content)
     return outcome
 
 
-def judged(folder: Path, *, interrupted: bool = False) -> RunOutcome:
+def judged(folder: Path, info: SweepInfo, *, interrupted: bool = False) -> RunOutcome:
     """Count and judge a sweep from its files alone."""
-    evidence = _evidence(folder, loading.read_sweep(folder))
+    evidence = _evidence(folder, info)
     if evidence.info.finished and not evidence.complete:
         raise BadFile(
             f"{folder / 'chunks.jsonl'}: holds fewer seeds than the finished sweep trained",

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.fleet.records import Node, key_name, training_name
-from xorbench.observe.kept import read_kept, write_kept
 from xorbench.observe.records.line import Sha256
+from xorbench.observe.saved import read_saved, write_saved
 
 SCHEMA_VERSION: Final = 2
 NAME: Final = "baselines/atlas.json"
@@ -46,12 +46,12 @@ class AtlasChange(NamedTuple):
 
 def load(path: Path) -> Atlas:
     """The atlas of a file, empty where there is none; raises `BadFile` for a damaged one."""
-    return read_kept(path, Atlas(entries={}), "restore it, or begin a new one")
+    return read_saved(path, Atlas(entries={}), "restore it, or begin a new one")
 
 
 def save(path: Path, atlas: Atlas) -> None:
     """Write the atlas, its entries sorted."""
-    write_kept(path, atlas)
+    write_saved(path, atlas)
 
 
 def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:

@@ -29,6 +29,7 @@ from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import with_index
 from xorbench.plan.digest import DIGITS, first_difference
 from xorbench.plan.engines import training_kind
+from xorbench.recorder.machine import KERNEL_VARIABLES
 
 RANK_FILE: Final = "rank.json"
 LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read
@@ -49,14 +50,6 @@ KEY: Final = (
     "cudnn_version",
     "tf32_matmul",
     "tf32_cudnn",
-)
-KEY_ENVIRONMENT: Final = (
-    "ATEN_CPU_CAPABILITY",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "MKL_CBWR",
-    "NVIDIA_TF32_OVERRIDE",
-    "ONEDNN_MAX_CPU_ISA",
-    "OPENBLAS_CORETYPE",
 )
 
 
@@ -142,11 +135,12 @@ def nodes_of(run: Run, owner: RankInfo | None = None) -> list[Node]:
     """One record a device. Raises `ValidationError` where the run holds what no record may."""
     devices = dict.fromkeys(case.device for case in run.info.cases)
     skipped = {skip.case.device for skip in run.skips}
-    return [_node(run, owner, device) for device in devices if device not in skipped]
-
-
-def _node(run: Run, owner: RankInfo | None, device: str) -> Node:
     evidence = Evidence(run)
+    return [_node(evidence, owner, device) for device in devices if device not in skipped]
+
+
+def _node(evidence: Evidence, owner: RankInfo | None, device: str) -> Node:
+    run = evidence.run
     machine = run.machine
     model = _model(run.info.host, machine, device)
     golden = [w.golden[device] for w in run.info.processes if device in w.golden]
@@ -188,7 +182,7 @@ def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
     """What two devices must share for their bits to be comparable."""
     variables = machine.get("environment") or {}
     key = {field: str(machine.get(field))[:500] for field in KEY}
-    given = {f: str(variables[f])[:500] for f in KEY_ENVIRONMENT if variables.get(f)}
+    given = {f: str(variables[f])[:500] for f in KERNEL_VARIABLES if variables.get(f)}
     return {"device": model, **key, **given}
 
 

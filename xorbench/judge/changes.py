@@ -15,6 +15,7 @@ from xorbench.plan.digest import first_difference
 SOFTWARE: Final = (
     "torch_version", "torch_git_version", "python_version", "threads", "cpu_capability",
 )  # fmt: skip
+ABSENT: Final = "(absent)"
 PASSING: Final = ("load_average_1min", "python_executable")  # differs from run to run, and may
 
 
@@ -82,11 +83,15 @@ def flat(
 
 
 def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:
-    """What is not the same in two sets of facts, less what differs from run to run."""
+    """The facts that differ, except those that differ from run to run.
+
+    A variable that is not set is equal to one that an older version did not record.
+    """
     for key in dict.fromkeys([*a, *b]):
-        one, other = a.get(key, "(absent)"), b.get(key, "(absent)")
-        if one != other and key not in PASSING:
-            yield Change(what=key, where=where, a=one, b=other)
+        values = a.get(key, ABSENT), b.get(key, ABSENT)
+        unset = key.startswith("environment.") and set(values) == {ABSENT, "None"}
+        if values[0] != values[1] and key not in PASSING and not unset:
+            yield Change(what=key, where=where, a=values[0], b=values[1])
 
 
 def answer_changes(a: Evidence, b: Evidence, matched: Sequence[str]) -> Iterator[Change]:

@@ -1,6 +1,8 @@
 """The observations of a run, arranged by variant."""
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from typing import TypeVar
 
 from xorbench.judge import clocks
 from xorbench.observe.records.golden import Float64Reference
@@ -16,6 +18,9 @@ from xorbench.observe.records.training import (
 )
 from xorbench.plan.case import ProcessConfig, Variant, variant_id, with_index
 
+Record = TypeVar("Record")
+Ended = TrainingRecord | Failure | Unfinished
+
 
 class Evidence:
     """A run's finished trainings by variant, in the order of its plan."""
@@ -27,77 +32,63 @@ class Evidence:
     @cached_property
     def variants(self) -> list[Variant]:
         """The variants that finished in at least one process."""
-        return [s for s in self.planned if s.id in self.trainings]
+        return [variant for variant in self.planned if variant.id in self.trainings]
 
     @cached_property
     def planned(self) -> list[Variant]:
         """All variants of the plan."""
         info = self.run.info
-        return [Variant(c, s, info.recipe) for s in info.configs for c in info.cases]
+        return [
+            Variant(case, config, info.recipe) for config in info.configs for case in info.cases
+        ]
 
     @cached_property
     def trainings(self) -> dict[str, list[TrainingRecord]]:
         """Finished trainings by variant id, ordered by process."""
-        found: dict[str, list[TrainingRecord]] = {}
-        for training in sorted(self.run.trainings, key=lambda t: process_order(t.process)):
-            found.setdefault(self.variant(training).id, []).append(training)
-        return found
+        trainings = sorted(self.run.trainings, key=lambda training: process_order(training.process))
+        return _grouped(trainings, lambda record: self.variant(record).id)
 
     @cached_property
     def timed(self) -> dict[str, list[TrainingRecord]]:
-        """Those of the finished trainings whose times can be believed."""
+        """The finished trainings with valid times."""
         return {
-            name: [one for one in trainings if not any(clocks.flaws(self.epochs(one)))]
+            name: [x for x in trainings if not any(clocks.flaws(self.epochs(x)))]
             for name, trainings in self.trainings.items()
         }
 
     @cached_property
     def uncalibrated(self) -> set[str]:
-        """The processes whose times of calibration workloads cannot be believed."""
-        found = self.calibrations.items()
-        return {name for name, lines in found if any(clocks.calibration_flaws(lines))}
+        """The processes with invalid times of calibration workloads."""
+        by_process = self.calibrations.items()
+        return {name for name, lines in by_process if any(clocks.calibration_flaws(lines))}
 
     @cached_property
     def failures(self) -> dict[str, list[Failure]]:
         """Failures by variant id."""
-        found: dict[str, list[Failure]] = {}
-        for failure in self.run.failures:
-            found.setdefault(self.variant(failure).id, []).append(failure)
-        return found
+        return _grouped(self.run.failures, lambda record: self.variant(record).id)
 
     @cached_property
     def unfinished(self) -> dict[str, list[Unfinished]]:
-        """What was not brought to its end, by variant id."""
-        found: dict[str, list[Unfinished]] = {}
-        for one in self.run.unfinished:
-            config = self._configs.get(one.config, ProcessConfig())
-            found.setdefault(variant_id(one.case, config), []).append(one)
-        return found
+        """The trainings that have not ended, by variant id."""
+        return _grouped(self.run.unfinished, lambda record: self.variant(record).id)
 
     def epoch_weights(self, training: TrainingRecord) -> list[str | None]:
-        """What was kept of the weights after each epoch of a training, from all its processes."""
+        """The recorded weights after each epoch of a training, from all its processes."""
         return [line.weights for line in self.epochs(training)]
 
     def epochs(self, training: TrainingRecord) -> list[EpochLine]:
-        """The epochs of a training as they were observed; none where they were not kept."""
-        return self._epochs.get((training.case.id, slot_of(training.process)), [])
-
-    @cached_property
-    def _epochs(self) -> dict[tuple[str, str], list[EpochLine]]:
-        found: dict[tuple[str, str], list[EpochLine]] = {}
-        for line in self.run.epochs:
-            if not line.warmup:
-                found.setdefault((line.case, slot_of(line.process)), []).append(line)
-        return found
+        """The epochs of a training as they were observed; none if they were not recorded."""
+        key = training.case.id, slot_of(training.process), False
+        return self.run.epochs_by_training.get(key, [])
 
     @cached_property
     def calibrations(self) -> dict[str, dict[str, list[CalibrationLine]]]:
         """The calibrations of each process, by device and kind, as they were made."""
-        found: dict[str, dict[str, list[CalibrationLine]]] = {}
-        for line in self.run.calibrations:
-            own = found.setdefault(line.process, {})
-            own.setdefault(f"{line.device}, {line.kind}", []).append(line)
-        return found
+        by_process = _grouped(self.run.calibrations, lambda line: line.process)
+        return {
+            process: _grouped(lines, lambda line: f"{line.device}, {line.kind}")
+            for process, lines in by_process.items()
+        }
 
     @cached_property
     def float64(self) -> dict[tuple[object, str], Float64Reference]:
@@ -109,11 +100,8 @@ class Evidence:
         """The passes that timed phases, by variant id, ordered by process."""
         configs = {process.id: process.config for process in self.run.info.processes}
         cases = {case.id: case for case in self.run.info.cases}
-        found: dict[str, list[PhasesLine]] = {}
-        for line in sorted(self.run.phases, key=lambda line: process_order(line.process)):
-            name = variant_id(cases[line.case], configs[line.process])
-            found.setdefault(name, []).append(line)
-        return found
+        lines = sorted(self.run.phases, key=lambda line: process_order(line.process))
+        return _grouped(lines, lambda line: variant_id(cases[line.case], configs[line.process]))
 
     def training_of(self, line: PhasesLine) -> TrainingRecord | None:
         """The training whose case and slot a pass has; None where it has not finished."""
@@ -121,7 +109,7 @@ class Evidence:
 
     @cached_property
     def _by_slot(self) -> dict[tuple[str, str], TrainingRecord]:
-        return {(one.case.id, slot_of(one.process)): one for one in self.run.trainings}
+        return {(x.case.id, slot_of(x.process)): x for x in self.run.trainings}
 
     def common_model(self, a: str, b: str) -> str:
         """The model that both accelerators are of; empty where they are not, or it is unknown."""
@@ -134,11 +122,18 @@ class Evidence:
         devices = [d for p in self.run.info.processes for d in p.machine.get("devices", [])]
         return {device["device"]: device.get("name", "") for device in devices}
 
-    def variant(self, record: TrainingRecord | Failure) -> Variant:
-        """The variant that a record is of."""
+    def variant(self, record: Ended) -> Variant:
+        """The variant of a record."""
         config = self._configs.get(record.config, ProcessConfig())
         return Variant(record.case, config, self.run.info.recipe)
 
     def first(self, variant: Variant) -> TrainingRecord:
         """The variant's first finished training."""
         return self.trainings[variant.id][0]
+
+
+def _grouped(records: Iterable[Record], name: Callable[[Record], str]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(name(record), []).append(record)
+    return groups

@@ -1,14 +1,13 @@
 """The computer that the processes run on: what a person would call the machine."""
 
 import os
-import platform
 import socket
 from typing import Any
 
 import psutil
 
-from xorbench.observe.calibrations import machine_key
-from xorbench.plan import processor
+from xorbench.observe.saved import machine_key
+from xorbench.recorder.machine import interpreter, processor
 
 
 def cores() -> int:
@@ -23,13 +22,14 @@ def key() -> str:
 
 def describe(*, anonymous: bool) -> dict[str, Any]:
     """Processor, cores, memory (bytes), load; the host's name unless anonymous."""
+    facts = interpreter()
     described = {
-        "cpu": processor.model(),
-        "architecture": platform.machine(),
+        "cpu": processor(),
+        "architecture": facts["machine"],
         "cores_logical": psutil.cpu_count(logical=True),
         "cores_physical": psutil.cpu_count(logical=False),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average_1min": os.getloadavg()[0],
-        "system": f"{platform.system()} {platform.release()}",
+        "system": facts["os"],
     }
     return described if anonymous else {"hostname": socket.gethostname(), **described}

@@ -1,6 +1,5 @@
 """What NVIDIA's driver says of its cards: temperature, clocks, memory errors, throttling."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from xorbench.observe.records.system import AcceleratorState
@@ -33,15 +32,12 @@ class Cards:
             self._cards = []
 
     def states(self) -> list[AcceleratorState]:
-        """Each of them now, clocks in MHz, temperature in °C; none that cannot say it all."""
-        return [found for card in self._cards if (found := self._state(card))]
+        """The state of each card now, in MHz and °C; a card with a missing value is left out."""
+        return [state for card in self._cards if (state := self._state(card))]
 
     def _state(self, card: Any) -> AcceleratorState | None:
-        clock, highest, celsius = (
-            _asked(lambda: self._nvml.nvmlDeviceGetClockInfo(card, SM)),
-            _asked(lambda: self._nvml.nvmlDeviceGetMaxClockInfo(card, SM)),
-            _asked(lambda: self._nvml.nvmlDeviceGetTemperature(card, TEMPERATURE)),
-        )
+        clock, celsius = self._value("ClockInfo", card, SM), self._temperature(card)
+        highest = self._value("MaxClockInfo", card, SM)
         if clock is None or highest is None or celsius is None:
             return None
         return AcceleratorState(
@@ -61,24 +57,24 @@ class Cards:
             card = self._nvml.nvmlDeviceGetHandleByUUID(name)
         except Exception:  # no driver, or no such card
             return None
-        errors = (UNCORRECTED, SINCE_BOOT)
         return {
-            "temperature_c": _asked(lambda: self._nvml.nvmlDeviceGetTemperature(card, TEMPERATURE)),
-            "sm_clock_mhz": _asked(lambda: self._nvml.nvmlDeviceGetClockInfo(card, SM)),
-            "memory_clock_mhz": _asked(lambda: self._nvml.nvmlDeviceGetClockInfo(card, MEMORY)),
-            "ecc_uncorrected": _asked(
-                lambda: self._nvml.nvmlDeviceGetTotalEccErrors(card, *errors)
-            ),
+            "temperature_c": self._temperature(card),
+            "sm_clock_mhz": self._value("ClockInfo", card, SM),
+            "memory_clock_mhz": self._value("ClockInfo", card, MEMORY),
+            "ecc_uncorrected": self._value("TotalEccErrors", card, UNCORRECTED, SINCE_BOOT),
             "throttled": self._throttled(card),
         }
 
+    def _temperature(self, card: Any) -> int | None:
+        return self._value("Temperature", card, TEMPERATURE)
+
     def _throttled(self, card: Any) -> list[str]:
-        reasons = _asked(lambda: self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card)) or 0
+        reasons = self._value("CurrentClocksThrottleReasons", card) or 0
         return [reason for bit, reason in REASONS.items() if reasons & bit]
 
-
-def _asked(question: Callable[[], int]) -> int | None:
-    try:
-        return int(question())
-    except Exception:  # not supported by this card
-        return None
+    def _value(self, name: str, *arguments: Any) -> int | None:
+        """A value that the driver gives; None if the card does not support it."""
+        try:
+            return int(getattr(self._nvml, f"nvmlDeviceGet{name}")(*arguments))
+        except Exception:  # each card has its own error
+            return None

@@ -130,10 +130,9 @@ class Runner:
         }
         self._restore_phases(run)
         active = {(one.case.id, one.slot.name): one for one in self._state.active()}
-        for line in run.epochs:
-            one = active.get((line.case, slot_of(line.process)))
-            if one:
-                (one.warmup if line.warmup else one.timed).append(line)
+        for (case, name, warmup), lines in run.epochs_by_training.items():
+            if one := active.get((case, name)):
+                (one.warmup if warmup else one.timed).extend(lines)
 
     def _restore_phases(self, run: Run) -> None:
         """Take up the pass where it was stopped."""

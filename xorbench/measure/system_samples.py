@@ -33,11 +33,11 @@ class Watch:
             return None
         cpu, own = _cpu_seconds(), _own_seconds(processes)
         spent = {key: cpu[key] - self._cpu[key] for key in cpu}
-        # a process that has ended, or begun since, is left out: its share is not known
-        mine = sum(own[pid] - self._own[pid] for pid in own.keys() & self._own.keys())
+        # a process that has ended or begun since is left out: its share is not known
+        this_run = sum(own[pid] - self._own[pid] for pid in own.keys() & self._own.keys())
         total = max(sum(spent.values()), 1e-9)
-        busy = spent["busy"] - mine
-        found = SystemSample(
+        busy = spent["busy"] - this_run
+        sample = SystemSample(
             at_s=round(now - self._began, 3),
             load_average_1min=os.getloadavg()[0],
             others_percent=round(max(0.0, 100 * busy / total), 2) if self._own else None,
@@ -45,7 +45,7 @@ class Watch:
             accelerators=self._cards.states(),
         )
         self._last, self._cpu, self._own = now, cpu, own
-        return found
+        return sample
 
 
 def _cpu_seconds() -> dict[str, float]:
@@ -60,7 +60,7 @@ def _cpu_seconds() -> dict[str, float]:
 
 def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
     """Processor seconds of this process and of those it drives, their children included."""
-    found = {}
+    seconds = {}
     for pid in (os.getpid(), *processes):
         try:
             process = psutil.Process(pid)
@@ -70,8 +70,8 @@ def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
             continue
         ended = float(getattr(used, "children_user", 0.0) + getattr(used, "children_system", 0.0))
         # the driven processes are children of this one, and are counted on their own
-        found[pid] = _total(used) + (ended + living if pid != os.getpid() else 0.0)
-    return found
+        seconds[pid] = _total(used) + (ended + living if pid != os.getpid() else 0.0)
+    return seconds
 
 
 def _total(times: Any) -> float:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.observe import files, loading
-from xorbench.observe.calibrations import machine_key
 from xorbench.observe.records.run import Run, RunInfo
+from xorbench.observe.saved import machine_key
 
 FOLDER: Final = "baselines"
-KEPT: Final = (
+FILES: Final = (
     "run.json",
     "epochs.jsonl",
     "calibrations.jsonl",
@@ -45,8 +45,8 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
     partial, old = (folder.with_name(f".{name}.{what}") for what in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        for kept in KEPT:
-            for path in (run / kept, files.packed_path(run / kept)):
+        for file in FILES:
+            for path in (run / file, files.packed_path(run / file)):
                 if path.exists():
                     files.write_whole(partial / path.name, files.read_bytes(path))
         if folder.exists():
@@ -72,30 +72,30 @@ def flaw_of(run: Run) -> str:
     return next((what for flawed, what in flaws if flawed), "")
 
 
-def of_machine(root: Path, run: RunInfo) -> list[Path]:
-    """The baselines of a run's machine and recipe, the newest first, and never the run itself.
+def of_machine(root: Path, run: RunInfo) -> list[tuple[Path, RunInfo]]:
+    """The baselines of a run's machine and recipe, the newest first, without the run itself.
 
-    One that cannot be read is passed by: nobody has asked for it.
+    One that cannot be read is left out, since the user has not named it.
     """
-    found = []
+    baselines = []
     for path in (root / FOLDER).glob("*/run.json"):
         with contextlib.suppress(BadFile):
             info = loading.read_info(path.parent)
-            if info.id != run.id and _is_alike(info, run):
-                found.append((info.started, path.parent))
-    return [folder for _, folder in sorted(found, reverse=True)]
+            if info.id != run.id and _is_comparable(info, run):
+                baselines.append((path.parent, info))
+    return sorted(baselines, key=lambda pair: (pair[1].started, pair[0]), reverse=True)
 
 
-def _is_alike(one: RunInfo, other: RunInfo) -> bool:
-    figures = [(info.recipe_sha256, info.calibration_version) for info in (one, other)]
-    return figures[0] == figures[1] and is_same_machine(one.host, other.host)
+def _is_comparable(a: RunInfo, b: RunInfo) -> bool:
+    versions = [(info.recipe_sha256, info.calibration_version) for info in (a, b)]
+    return versions[0] == versions[1] and is_same_machine(a.host, b.host)
 
 
 def is_same_machine(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two hosts are one, by name too where both have one: an anonymous host has none."""
+    """Whether two hosts are the same, by name too if both have one: an anonymous host has none."""
     named = "hostname" in a and "hostname" in b
     try:
-        one, other = (machine_key(host, host["hostname"] if named else "") for host in (a, b))
+        keys = {machine_key(host, host["hostname"] if named else "") for host in (a, b)}
     except KeyError:
         return False
-    return one == other
+    return len(keys) == 1

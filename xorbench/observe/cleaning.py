@@ -8,6 +8,7 @@ compared, digests and the names of tensors, stays.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -27,19 +28,16 @@ def clean(
     values = secret_values(words, variables)
     if not values and names is None:
         return
-
-    def text(line: str) -> str:
-        line = without_values(line, values)
-        return line if names is None else names.masked(masked(line))
-
     for name in OUTPUTS:
-        _rewrite(folder / name, text)
-    _rewrite(folder / "records" / PRESENCE, _presence(values, names))
+        _rewrite(folder / name, partial(_output_line, values, names))
+    _rewrite(folder / "records" / PRESENCE, partial(_presence_line, values, names))
     for path in sorted((folder / "records").glob("[0-9]*.jsonl")):
         if names is not None or without_values(first := _first_line(path), values) != first:
-            _rewrite(path, _record(values, names))
+            _rewrite(path, partial(_record_line, values, names))
     if names is not None:
-        _rewrite(folder / "ended.json", _ended(names))
+        _rewrite(
+            folder / "ended.json", lambda line: json.dumps(without_names(json.loads(line), names))
+        )
 
 
 def _first_line(path: Path) -> str:
@@ -47,42 +45,35 @@ def _first_line(path: Path) -> str:
         return file.readline().decode(errors="replace")
 
 
-def _ended(names: Names) -> LineChange:
-    return lambda line: json.dumps(without_names(json.loads(line), names))
+def _output_line(values: Sequence[str], names: Names | None, line: str) -> str:
+    line = without_values(line, values)
+    return line if names is None else names.masked(masked(line))
 
 
-def _presence(values: Sequence[str], names: Names | None) -> LineChange:
-    """How a line of `presence.jsonl` is changed; without names, one of a file that is gone goes."""
-
-    def change(line: str) -> str:
-        line = without_values(line, values)
-        found = None if names is None else presence_line(line.encode())
-        if names is None or found is None:
-            return line
-        if found.event == "outside" and not is_kept_outside(found):
-            return ""
-        fields = {key: value for key, value in json.loads(line).items() if key != "raw"}
-        return f"{json.dumps(without_names(fields, names))}\n"
-
-    return change
+def _presence_line(values: Sequence[str], names: Names | None, line: str) -> str:
+    """A line of `presence.jsonl`; without names, that of a deleted file is removed."""
+    line = without_values(line, values)
+    event = None if names is None else presence_line(line.encode())
+    if names is None or event is None:
+        return line
+    if event.event == "outside" and not is_kept_outside(event):
+        return ""
+    fields = {key: value for key, value in json.loads(line).items() if key != "raw"}
+    return f"{json.dumps(without_names(fields, names))}\n"
 
 
-def _record(values: Sequence[str], names: Names | None) -> LineChange:
-    """How a line of a record is changed."""
-
-    def change(line: str) -> str:
-        line = without_values(line, values) if line.startswith('{"schema_version"') else line
-        if names is None or names.masked(line) == line:
-            return line
-        value = json.loads(line)
-        if "schema_version" in value:
-            value = without_names(value, names)
-            value["process"] = without_names(value["process"], names)
-        else:
-            value = _step_without_names(value, names)
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n"
-
-    return change
+def _record_line(values: Sequence[str], names: Names | None, line: str) -> str:
+    """A line of a record: its head, a step, or its end."""
+    line = without_values(line, values) if line.startswith('{"schema_version"') else line
+    if names is None or names.masked(line) == line:
+        return line
+    value = json.loads(line)
+    if "schema_version" in value:
+        value = without_names(value, names)
+        value["process"] = without_names(value["process"], names)
+    else:
+        value = _step_without_names(value, names)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def _step_without_names(value: dict[str, Any], names: Names) -> dict[str, Any]:

@@ -50,15 +50,15 @@ def find(root: Path, text: str, option: str = "RUN", kind: str = "") -> Path:
 
 def _newest(root: Path, option: str, kind: str) -> Path:
     """The newest folder of a kind; an anonymous copy stands behind what it is a copy of."""
-    found = [
+    matching = [
         folder
         for folder, info in _infos(root / "runs")
         if info.get("kind", "run") == kind and not is_copy(folder)
     ]
-    if not found:
+    if not matching:
         command = "import FILE" if kind == "benchmark" else kind
         raise BadOption(f"{option}: no {kind} in {root}", f"python -m xorbench {command} makes one")
-    return found[-1].resolve()
+    return matching[-1].resolve()
 
 
 def _matching(root: Path, text: str) -> list[Path]:
@@ -79,9 +79,9 @@ def is_copy(folder: Path) -> bool:
     return folder.name.endswith(ANONYMOUS)
 
 
-def _originals(found: list[Path]) -> list[Path]:
+def _originals(matches: list[Path]) -> list[Path]:
     """Without the anonymous copies, where there is what they are copies of."""
-    return [folder for folder in found if not is_copy(folder)] or found
+    return [folder for folder in matches if not is_copy(folder)] or matches
 
 
 def known(runs: Path) -> str:

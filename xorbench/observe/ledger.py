@@ -1,17 +1,21 @@
-"""Which line belongs where: one run, case, process and epoch each, and none twice.
+"""The lines of one run: each belongs to a planned case and a known process, and none counts twice.
 
-A line that stands twice, or that another run wrote, would count as more evidence than there is.
+A line that is repeated, or that another run wrote, would count as more evidence than there is.
 """
 
-from collections.abc import Mapping
-from typing import Final, TypeVar
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from statistics import median
+from typing import Any, Final
+
+import msgspec
 
 from xorbench.errors import BadFile
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.line import Line
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import slot_of, slots
-from xorbench.observe.records.run import RunInfo
+from xorbench.observe.records.run import EpochsByTraining, RunInfo
 from xorbench.observe.records.training import (
     CalibrationLine,
     EpochLine,
@@ -19,135 +23,123 @@ from xorbench.observe.records.training import (
     Skip,
     TrainingEnd,
     TrainingRecord,
+    Unfinished,
     WeightRecord,
 )
 from xorbench.plan import digest
+from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key
 
-AnyEnd = TypeVar("AnyEnd", bound=TrainingEnd)
 HINT: Final = "each line is evidence once: take the file as the run wrote it"
 
 
 class Ledger:
-    """Enters the lines of one run; raises `BadFile`, with the place, for one that cannot be its."""
+    """Checks the lines of one run in turn, and groups the epochs by training."""
 
     def __init__(self, info: RunInfo) -> None:
         self._info = info
         self._cases = {case.id for case in info.cases}
-        self._planned = {
-            name: s.id for name, s, _ in slots(info.configs, info.processes_per_config)
-        }
+        self._slots = slots(info.configs, info.processes_per_config)
+        self._configs = {slot: config.id for slot, config, _ in self._slots}
         self._processes = {process.id for process in info.processes}
         if len(self._processes) < len(info.processes):
             raise _damaged("run.json", "a process stands twice")
-        self._epochs: dict[tuple[str, str, bool], list[EpochLine]] = {}
+        self.epochs: EpochsByTraining = {}
         self._ended: dict[object, str] = {}
+        self._checks: dict[type[Line], Callable[[str, Any], None]] = {
+            EpochLine: self._epoch,
+            CalibrationLine: self._calibration,
+            TrainingEnd: self._training,
+            Failure: self._require_ending,
+            Skip: self._skip,
+            Float64Reference: self._float64,
+            GoldenInputs: self._golden_inputs,
+            PhasesLine: self._phases,
+        }
 
-    def epoch(self, place: str, line: EpochLine) -> EpochLine:
-        """An epoch: of a planned case and a known process, and the next of its training."""
+    def enter(self, place: str, line: Line) -> None:
+        """Check a line against the run and the lines before it; raises `BadFile` with its place."""
+        require_own(place, self._info.id, line)
+        if check := self._checks.get(type(line)):
+            check(place, line)
+
+    def unfinished(self, skips: Iterable[Skip]) -> list[Unfinished]:
+        """The planned trainings that have neither ended nor been skipped."""
+        skipped = {skip.case.id for skip in skips}
+        return [
+            Unfinished(
+                case=case,
+                slot=slot,
+                config=config.id,
+                epochs=len(self.epochs.get((case.id, slot, False), ())),
+            )
+            for slot, config, _ in self._slots
+            for case in self._info.cases
+            if case.id not in skipped and (case.id, slot) not in self._ended
+        ]
+
+    def _epoch(self, place: str, line: EpochLine) -> None:
+        """An epoch is the next of its training."""
         self._require_known(place, line.case, line.process)
-        before = self._epochs.setdefault((line.case, slot_of(line.process), line.warmup), [])
+        before = self.epochs.setdefault((line.case, slot_of(line.process), line.warmup), [])
         if line.epoch < len(before):
             raise _damaged(place, f"epoch {line.epoch} of {line.case} stands twice")
         if line.epoch > len(before):
             raise _damaged(place, f"epoch {line.epoch} of {line.case} follows {len(before) - 1}")
         before.append(line)
-        return line
 
-    def calibration(self, place: str, line: CalibrationLine) -> CalibrationLine:
-        """A calibration, of a known process."""
-        if line.process not in self._processes:
-            raise _damaged(place, f"no process {line.process} in run.json")
-        return line
+    def _calibration(self, place: str, line: CalibrationLine) -> None:
+        self._require_process(place, line.process)
 
-    def epochs_of(self, end: TrainingEnd, *, warmup: bool = False) -> list[EpochLine]:
-        """The lines of a training's epochs, in whichever process of its slot."""
-        return self._epochs.get((end.case.id, slot_of(end.process), warmup), [])
-
-    def training(self, place: str, line: AnyEnd) -> AnyEnd:
-        """The end of a training: its case and config are planned, its epochs are there."""
+    def _training(self, place: str, line: TrainingEnd) -> None:
+        """A training has its planned case and config, and all its epochs."""
         self._require_ending(place, line)
-        epochs = self._info.recipe.epochs
-        old = line if isinstance(line, TrainingRecord) else None
-        found = len(old.epoch_digests) if old else len(self.epochs_of(line))
+        slot, recipe = slot_of(line.process), self._info.recipe
+        epochs = self.epochs.get((line.case.id, slot, False), [])
         flaws = (
             (line.case not in self._info.cases, f"no case {line.case.id} in run.json"),
-            (
-                self._planned.get(slot_of(line.process)) != line.config,
-                "another config than planned",
-            ),
-            (found != epochs, f"{found} epochs of {epochs}"),
-            (old and not self._has_epochs_of(old), "its epochs are not those of epochs.jsonl"),
-            (len(line.predictions) != self._info.recipe.test_size, "a prediction is missing"),
-            (not self._has_weights_of(line), "weights of epochs.jsonl have another digest"),
+            (self._configs.get(slot) != line.config, "another config than planned"),
+            (len(epochs) != recipe.epochs, f"{len(epochs)} epochs of {recipe.epochs}"),
+            (len(line.predictions) != recipe.test_size, "a prediction is missing"),
+            (not _has_weights(epochs, line), "weights of epochs.jsonl have another digest"),
         )
         for flawed, what in flaws:
             if flawed:
                 raise _damaged(place, what)
-        return line
 
-    def _has_epochs_of(self, line: TrainingRecord) -> bool:
-        """Whether `epochs.jsonl`, where it was kept, has what a whole record of version 3 has."""
-        observed = [(one.digest, one.epoch_s) for one in self.epochs_of(line)]
-        said = list(zip(line.epoch_digests, line.epoch_s, strict=True))
-        return not self._epochs or observed == said
-
-    def _has_weights_of(self, line: TrainingEnd) -> bool:
-        """Whether the weights after each epoch, where they were kept, have the recorded digests."""
-        epochs = self.epochs_of(line)
-        kept = [one for one in epochs if one.weights is not None]
-        if not kept or not line.weights:
-            return True
-        return len(kept) == len(epochs) and all(
-            _sha256(one.weights or "", line.weights) == one.digest for one in kept
-        )
-
-    def failure(self, place: str, line: Failure) -> Failure:
-        """A case that was lost in a process."""
-        self._require_ending(place, line)
-        return line
-
-    def skip(self, place: str, line: Skip) -> Skip:
-        """A case that was not trained."""
-        require_own(place, self._info.id, line)
+    def _skip(self, place: str, line: Skip) -> None:
         self._require_once(place, line.case.id, f"{line.case.id} is skipped")
-        return line
 
-    def float64(self, place: str, line: Float64Reference) -> Float64Reference:
-        """A training in double precision."""
+    def _float64(self, place: str, line: Float64Reference) -> None:
         self._require_known(place, line.case, line.process)
         recipe = self._info.recipe
         if (len(line.weights), len(line.predictions)) != (recipe.epochs, recipe.test_size):
             raise _damaged(place, "not of as many epochs or test points as the recipe's")
         key = ("float64", str(line.key), line.epochs_sha256)
         self._require_once(place, key, f"float64 of {line.case}")
-        return line
 
-    def golden_inputs(self, place: str, line: GoldenInputs) -> GoldenInputs:
-        """What a process draws for a seed."""
-        if line.process not in self._processes:
-            raise _damaged(place, f"no process {line.process} in run.json")
+    def _golden_inputs(self, place: str, line: GoldenInputs) -> None:
+        self._require_process(place, line.process)
         if line.seed not in {case.seed for case in self._info.cases}:
             raise _damaged(place, f"no case of seed {line.seed} in run.json")
         key = ("inputs", line.process, line.seed)
         self._require_once(place, key, f"seed {line.seed} in {line.process}")
-        return line
 
-    def phases(self, place: str, line: PhasesLine) -> PhasesLine:
-        """The pass over a case in a slot."""
+    def _phases(self, place: str, line: PhasesLine) -> None:
         self._require_known(place, line.case, line.process)
         slot = slot_of(line.process)
         self._require_once(place, ("phases", line.case, slot), f"phases of {line.case} in {slot}")
-        return line
 
     def _require_ending(self, place: str, line: TrainingEnd | Failure) -> None:
-        require_own(place, self._info.id, line)
         self._require_known(place, line.case.id, line.process)
-        what = f"{line.case.id} in {slot_of(line.process)}"
-        self._require_once(place, (line.case.id, slot_of(line.process)), what)
+        slot = slot_of(line.process)
+        self._require_once(place, (line.case.id, slot), f"{line.case.id} in {slot}")
 
     def _require_known(self, place: str, case: str, process: str) -> None:
         if case not in self._cases:
             raise _damaged(place, f"no case {case} in run.json")
+        self._require_process(place, process)
+
+    def _require_process(self, place: str, process: str) -> None:
         if process not in self._processes:
             raise _damaged(place, f"no process {process} in run.json")
 
@@ -155,6 +147,43 @@ class Ledger:
         if key in self._ended:
             raise _damaged(place, f"{what} stands twice, first in {self._ended[key]}")
         self._ended[key] = place.rsplit("/", 1)[-1]
+
+
+class CalibrationTimes:
+    """The calibration times of a run's processes, in the order in which they were made."""
+
+    def __init__(self, lines: Iterable[CalibrationLine]) -> None:
+        self._times: dict[tuple[str, tuple[str, str]], tuple[list[float], list[float]]] = {}
+        for line in lines:
+            if not line.cold:
+                key = line.process, (line.device, line.kind)
+                at_s, seconds = self._times.setdefault(key, ([], []))
+                at_s.append(line.at_s)
+                seconds.append(line.calibration_s)
+
+    def before(self, epoch: EpochLine, key: tuple[str, str]) -> float | None:
+        """Median of the last times of the epoch's process before its end, about one round's."""
+        at_s, seconds = self._times.get((epoch.process, key), ([], []))
+        end = bisect_right(at_s, epoch.at_s)
+        latest = seconds[max(0, end - CALIBRATIONS_A_ROUND) : end]
+        return median(latest) if latest else None
+
+
+def training_record(
+    end: TrainingEnd, epochs: EpochsByTraining, calibrations: CalibrationTimes
+) -> TrainingRecord:
+    """A finished training with its epochs; raises `ValueError` for a time that is not positive."""
+    key, slot = calibration_key(end.case), slot_of(end.process)
+    timed, warmup = (epochs.get((end.case.id, slot, warm), []) for warm in (False, True))
+    return TrainingRecord(
+        **msgspec.structs.asdict(end),
+        epoch_s=[line.epoch_s for line in timed],
+        calibration_s=[calibrations.before(line, key) for line in timed],
+        losses=[line.loss for line in timed],
+        epoch_digests=[line.digest for line in timed],
+        warmup_epoch_s=[line.epoch_s for line in warmup],
+        warmup_epoch_digests=[line.digest for line in warmup],
+    )
 
 
 def require_own(place: str, run: str, line: Line) -> None:
@@ -165,6 +194,13 @@ def require_own(place: str, run: str, line: Line) -> None:
 
 def _damaged(place: str, what: str) -> BadFile:
     return BadFile(f"{place}: damaged: {what}", HINT)
+
+
+def _has_weights(epochs: list[EpochLine], line: TrainingEnd) -> bool:
+    """Whether the weights after each epoch, if they were recorded, have the recorded digests."""
+    if not line.weights or all(epoch.weights is None for epoch in epochs):
+        return True
+    return all(_sha256(epoch.weights or "", line.weights) == epoch.digest for epoch in epochs)
 
 
 def _sha256(weights: str, like: Mapping[str, WeightRecord]) -> str:

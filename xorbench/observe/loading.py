@@ -9,15 +9,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from xorbench.errors import BadFile
-from xorbench.observe import schema_v3
 from xorbench.observe.files import UNDECODABLE, decoded, place, read_bytes, whole_lines
-from xorbench.observe.ledger import Ledger, require_own
+from xorbench.observe.ledger import CalibrationTimes, Ledger, require_own, training_record
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
 from xorbench.observe.records.lessons import LessonsInfo
-from xorbench.observe.records.line import READ_TOO, SCHEMA_VERSION, Line
+from xorbench.observe.records.line import SCHEMA_VERSION, Line
 from xorbench.observe.records.phases import PhasesLine
-from xorbench.observe.records.process import slot_of, slots
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.observe.records.sweep import Chunk, Example, SweepInfo
 from xorbench.observe.records.system import SystemSample
@@ -29,44 +27,19 @@ from xorbench.observe.records.training import (
     Skip,
     TrainingEnd,
     TrainingRecord,
-    Unfinished,
 )
-from xorbench.observe.schema_v3 import OldInfo
-from xorbench.observe.trainings import CalibrationTimes, training_record
 
-RunRecord = TypeVar(
-    "RunRecord",
-    RunInfo,
-    EpochLine,
-    CalibrationLine,
-    TrainingEnd,
-    TrainingRecord,
-    Skip,
-    Failure,
-    SystemSample,
-    Float64Reference,
-    GoldenInputs,
-    PhasesLine,
-    SweepInfo,
-    Chunk,
-    LessonsInfo,
-    ImportInfo,
-)
-OneLine = TypeVar(
-    "OneLine",
-    EpochLine,
-    CalibrationLine,
-    Float64Reference,
-    GoldenInputs,
-    PhasesLine,
-    SystemSample,
-)
+Info = RunInfo | SweepInfo | LessonsInfo | ImportInfo
+AnyInfo = TypeVar("AnyInfo", RunInfo, SweepInfo, LessonsInfo, ImportInfo)
+AnyLine = TypeVar("AnyLine", bound=Line)
+Converted = TypeVar("Converted")
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
     LessonsInfo: "lessons",
     ImportInfo: "benchmark",
 }
+RESULTS: Final = "results.jsonl"
 RESUMABLE: Final = ("run", "sweep")
 LINES: Final[dict[type[Line], str]] = {
     EpochLine: "epochs.jsonl",
@@ -79,44 +52,38 @@ LINES: Final[dict[type[Line], str]] = {
 
 
 def read_info(folder: Path) -> RunInfo:
-    """`run.json` of a run; raises `BadFile` where it is missing, damaged, newer or a sweep's."""
-    return _read_info(folder, RunInfo)
+    """`run.json` of a run; raises `BadFile` where it is missing, damaged or of another kind."""
+    return read_kind(folder, RunInfo)
 
 
-def read_sweep(folder: Path) -> SweepInfo:
-    """`run.json` of a sweep; raises `BadFile` where it is missing, damaged, newer or a run's."""
-    return _read_info(folder, SweepInfo)
+def read_kind(folder: Path, kind: type[AnyInfo]) -> AnyInfo:
+    """`run.json` of this kind; raises `BadFile` where it is missing, damaged or of another kind."""
+    return info_of(folder, read_object(folder), kind)
 
 
-def read_lessons(folder: Path) -> LessonsInfo:
-    """`run.json` of lessons; raises `BadFile` where it is missing, damaged, newer or another's."""
-    return _read_info(folder, LessonsInfo)
+def read_any(folder: Path) -> Info:
+    """`run.json` of any kind; raises `BadFile` where it is missing, damaged or newer."""
+    value = read_object(folder)
+    kinds = {name: kind for kind, name in KINDS.items()}
+    return info_of(folder, value, kinds.get(str(value.get("kind", "run")), RunInfo))
 
 
-def read_import(folder: Path) -> ImportInfo:
-    """`run.json` of an imported file; raises `BadFile` where it is missing, damaged or newer."""
-    return _read_info(folder, ImportInfo)
-
-
-def _read_info(folder: Path, kind: type[RunRecord]) -> RunRecord:
-    path = _info_path(folder)
-    return _record(path, 0, read_bytes(path), kind)
-
-
-def kind_of(folder: Path) -> str:
-    """What a folder holds: `run`, `sweep`, `lessons` or `benchmark`, if it is well."""
-    path = _info_path(folder)
-    return str(_object(path, 0, read_bytes(path)).get("kind", "run"))
-
-
-def _info_path(folder: Path) -> Path:
+def read_object(folder: Path) -> dict[str, Any]:
+    """`run.json` as it is; raises `BadFile` where it is missing, or is not a JSON object."""
     path = folder / "run.json"
     if not path.exists():
         raise BadFile(
             f"{folder}: holds no run.json",
             f"a run that was ended before it trained left it: rm -r {shlex.quote(str(folder))}",
         )
-    return path
+    return _object(str(path), read_bytes(path))
+
+
+def info_of(folder: Path, value: dict[str, Any], kind: type[AnyInfo]) -> AnyInfo:
+    """The content of `run.json` as a record; raises `BadFile` if it is damaged or not this kind."""
+    path = folder / "run.json"
+    _require_kind(path, value, KINDS[kind])
+    return _converted(str(path), value, kind)
 
 
 def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
@@ -127,10 +94,10 @@ def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
     """
     pieces = info.plan.pieces()
     for path, number, line in whole_lines(folder / "chunks.jsonl"):
-        chunk = _record(path, number, line, Chunk)
+        chunk = _converted(place(path, number), _object(place(path, number), line), Chunk)
         piece = next(pieces, None)
-        found = (chunk.batch_size, chunk.first_seed, chunk.count, len(chunk.right_after))
-        if piece is None or found != (*astuple(piece), info.plan.recipe.epochs):
+        actual = (chunk.batch_size, chunk.first_seed, chunk.count, len(chunk.right_after))
+        if piece is None or actual != (*astuple(piece), info.plan.recipe.epochs):
             raise BadFile(
                 f"{place(path, number)}: damaged: not the chunk that the plan has in its place"
             )
@@ -146,76 +113,66 @@ def read_examples(folder: Path) -> list[Example]:
     return decoded(read_bytes(path), list[Example], path)
 
 
-def load(folder: Path) -> Run:
+def load(folder: Path, info: Info | None = None) -> Run:
     """Everything observed in a run, finished or not; raises `BadFile` for what is damaged.
 
-    A line of another run, and one that stands twice, are damage: they would count as evidence.
+    A line of another run, and one that is repeated, are damage: they would count as evidence.
+    `info` is the content of `run.json`, if it has been read already.
     """
-    info = read_info(folder)
+    info = info if isinstance(info, RunInfo) else read_info(folder)
     ledger = Ledger(info)
-    epochs = [ledger.epoch(place(*at), line) for at, line in _own(folder, info, EpochLine)]
-    calibrations = _calibrations(folder, info, ledger)
-    times = CalibrationTimes(calibrations)
-    trainings: list[TrainingRecord] = []
-    skips: list[Skip] = []
-    failures: list[Failure] = []
-    for path, number, line in whole_lines(folder / "results.jsonl"):
-        keys, at = _object(path, number, line).keys(), place(path, number)
-        if "skipped" in keys:
-            skips.append(ledger.skip(at, _record(path, number, line, Skip)))
-        elif "failed" in keys:
-            failures.append(ledger.failure(at, _record(path, number, line, Failure)))
-        elif info.schema_version == SCHEMA_VERSION:
-            end = ledger.training(at, _record(path, number, line, TrainingEnd))
-            trainings.append(_whole(at, end, ledger, times))
-        else:
-            trainings.append(ledger.training(at, _record(path, number, line, TrainingRecord)))
+
+    def lines(kind: type[AnyLine]) -> list[AnyLine]:
+        return list(_lines(folder, kind, ledger))
+
+    lines(EpochLine)  # the ledger groups them
+    calibrations = lines(CalibrationLine)
+    results = list(_results(folder, ledger, CalibrationTimes(calibrations)))
+    skips = [result for result in results if isinstance(result, Skip)]
     return Run(
         info=info,
-        epochs=epochs,
+        epochs_by_training=ledger.epochs,
         calibrations=calibrations,
-        trainings=trainings,
+        trainings=[result for result in results if isinstance(result, TrainingRecord)],
         skips=skips,
-        failures=failures,
-        unfinished=_unfinished(info, epochs, trainings, skips, failures),
-        float64=[
-            ledger.float64(place(*at), line) for at, line in _own(folder, info, Float64Reference)
-        ],
-        golden_inputs=[
-            ledger.golden_inputs(place(*at), line) for at, line in _own(folder, info, GoldenInputs)
-        ],
-        phases=[ledger.phases(place(*at), line) for at, line in _own(folder, info, PhasesLine)],
+        failures=[result for result in results if isinstance(result, Failure)],
+        unfinished=ledger.unfinished(skips),
+        float64=lines(Float64Reference),
+        golden_inputs=lines(GoldenInputs),
+        phases=lines(PhasesLine),
         points=_points(folder),
-        system_samples=[line for _, line in _own(folder, info, SystemSample)],
+        system_samples=lines(SystemSample),
     )
 
 
-def _whole(at: str, end: TrainingEnd, ledger: Ledger, times: CalibrationTimes) -> TrainingRecord:
-    """A training with its epochs; raises `BadFile` for one whose times cannot be."""
-    warmup = ledger.epochs_of(end, warmup=True)
-    try:
-        return training_record(end, ledger.epochs_of(end), warmup, times)
-    except ValueError as error:
-        raise BadFile(f"{at}: damaged: {error}") from None
+def _lines(folder: Path, kind: type[AnyLine], ledger: Ledger) -> Iterator[AnyLine]:
+    """The lines of one kind, each entered into the ledger."""
+    for path, number, content in whole_lines(folder / LINES[kind]):
+        at = place(path, number)
+        line = _converted(at, _object(at, content), kind)
+        ledger.enter(at, line)
+        yield line
 
 
-def _calibrations(folder: Path, info: RunInfo, ledger: Ledger) -> list[CalibrationLine]:
-    """Every calibration of a run; of an older one those that it kept."""
-    if info.schema_version == SCHEMA_VERSION:
-        own = _own(folder, info, CalibrationLine)
-        return [ledger.calibration(place(*at), line) for at, line in own]
-    path = _info_path(folder)
-    return list(schema_v3.calibrations(decoded(read_bytes(path), OldInfo, path), info.id))
-
-
-def _own(
-    folder: Path, info: RunInfo, kind: type[OneLine]
-) -> Iterator[tuple[tuple[Path, int], OneLine]]:
-    """The lines of one kind, each with its place; raises `BadFile` for one of another run."""
-    for path, number, line in whole_lines(folder / LINES[kind]):
-        record = _record(path, number, line, kind)
-        require_own(place(path, number), info.id, record)
-        yield (path, number), record
+def _results(
+    folder: Path, ledger: Ledger, times: CalibrationTimes
+) -> Iterator[TrainingRecord | Skip | Failure]:
+    """The lines of `results.jsonl`, the ends of trainings with their epochs."""
+    for path, number, content in whole_lines(folder / RESULTS):
+        at = place(path, number)
+        value = _object(at, content)
+        kind: type[Skip | Failure | TrainingEnd] = (
+            Skip if "skipped" in value else Failure if "failed" in value else TrainingEnd
+        )
+        line = _converted(at, value, kind)
+        ledger.enter(at, line)
+        if not isinstance(line, TrainingEnd):
+            yield line
+            continue
+        try:
+            yield training_record(line, ledger.epochs, times)
+        except ValueError as error:
+            raise BadFile(f"{at}: damaged: {error}") from None
 
 
 def _points(folder: Path) -> BoundaryPoints | None:
@@ -226,61 +183,34 @@ def _points(folder: Path) -> BoundaryPoints | None:
     return decoded(read_bytes(path), BoundaryPoints, path)
 
 
-def _unfinished(
-    info: RunInfo,
-    epochs: list[EpochLine],
-    trainings: list[TrainingRecord],
-    skips: list[Skip],
-    failures: list[Failure],
-) -> list[Unfinished]:
-    ended: list[TrainingRecord | Failure] = [*trainings, *failures]
-    done = {(record.case.id, slot_of(record.process)) for record in ended}
-    skipped = {skip.case.id for skip in skips}
-    seen: dict[tuple[str, str], int] = {}
-    for line in epochs:
-        if not line.warmup:
-            key = (line.case, slot_of(line.process))
-            seen[key] = seen.get(key, 0) + 1
-    return [
-        Unfinished(case=case, slot=slot, config=config.id, epochs=seen.get((case.id, slot), 0))
-        for slot, config, _ in slots(info.configs, info.processes_per_config)
-        for case in info.cases
-        if case.id not in skipped and (case.id, slot) not in done
-    ]
-
-
-def _object(path: Path, number: int, content: bytes) -> dict[str, Any]:
-    value: Any = decoded(content, object, place(path, number))
+def _object(at: str, content: bytes) -> dict[str, Any]:
+    value: Any = decoded(content, object, at)
     if not isinstance(value, dict):
-        raise BadFile(f"{place(path, number)}: damaged: not an object")
+        raise BadFile(f"{at}: damaged: not an object")
     return value
 
 
-def _record(path: Path, number: int, content: bytes, kind: type[RunRecord]) -> RunRecord:
-    value = _object(path, number, content)
-    if kind in KINDS:
-        _require_kind(path, value, KINDS[kind])
+def _converted(at: str, value: dict[str, Any], kind: type[Converted]) -> Converted:
     try:
         return msgspec.convert(value, kind)
     except UNDECODABLE as error:
-        raise BadFile(f"{place(path, number)}: damaged: {error}") from None
+        raise BadFile(f"{at}: damaged: {error}") from None
 
 
 def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:
     """Raise `BadFile` for the schema of another version, or a folder of another kind."""
-    if value.get("schema_version") not in (SCHEMA_VERSION, *READ_TOO):
+    if (version := value.get("schema_version")) != SCHEMA_VERSION:
         raise BadFile(
-            f"{path}: schema version {value.get('schema_version')!r},"
-            f" this xorbench reads {', '.join(map(str, (*READ_TOO, SCHEMA_VERSION)))}",
+            f"{path}: schema version {version!r}, this xorbench reads {SCHEMA_VERSION}",
             "read it with the xorbench that wrote it, or a newer one",
         )
-    found = value.get("kind", "run")
-    if found != kind:
+    actual = value.get("kind", "run")
+    if actual != kind:
         raise BadFile(
-            f"{path}: is a {found}, not a {kind}",
-            f"python -m xorbench report shows it, {found} --resume goes on with it"
-            if found in RESUMABLE
+            f"{path}: is a {actual}, not a {kind}",
+            f"python -m xorbench report shows it, {actual} --resume goes on with it"
+            if actual in RESUMABLE
             else "python -m xorbench report shows it"
-            if found in KINDS.values()
+            if actual in KINDS.values()
             else "",
         )

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct, convert
 
 from xorbench.errors import BadFile
 from xorbench.observe.files import UNDECODABLE
-from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.line import FolderInfo
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import ProcessConfig, variant_id
@@ -119,16 +119,10 @@ class BenchmarkFile(Struct, frozen=True, kw_only=True):
     xorbench: Origin | None = None
 
 
-class ImportInfo(Struct, frozen=True, kw_only=True):
+class ImportInfo(FolderInfo, frozen=True, kw_only=True):
     """`run.json` of an imported file: times and claims, without digests, calibration or weights."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: str = "benchmark"
-    xorbench_version: str
-    id: str
-    name: str | None = None
-    command: str
-    started: str
     anonymous: bool = False
     source: str
     imported: BenchmarkFile
@@ -144,15 +138,17 @@ def exported(run: Run) -> BenchmarkFile:
     """The same as a record; the rounds of a benchmark are its processes' epochs in turn."""
     info = run.info
     configs = {config.id: config for config in info.configs}
-    found: dict[str, list[TrainingRecord]] = {}
+    by_variant: dict[str, list[TrainingRecord]] = {}
     for training in run.trainings:
         name = variant_id(training.case, configs.get(training.config, ProcessConfig()))
-        found.setdefault(name, []).append(training)
+        by_variant.setdefault(name, []).append(training)
     planned = [variant_id(case, config) for config in info.configs for case in info.cases]
     return BenchmarkFile(
         machine_info=_machine_info(run),
         commit_info=dict(NO_COMMIT),
-        benchmarks=[_benchmark(run, name, found[name]) for name in planned if name in found],
+        benchmarks=[
+            _benchmark(run, name, by_variant[name]) for name in planned if name in by_variant
+        ],
         datetime=info.finished or info.started,
         version=FORMAT_VERSION,
         xorbench=Origin(
@@ -252,14 +248,14 @@ def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
 def from_json(content: bytes, place: str) -> BenchmarkFile:
     """The file as a record; raises `BadFile`, which names the place, for what is none."""
     try:
-        found = msgspec.json.decode(content, type=BenchmarkFile)
+        file = msgspec.json.decode(content, type=BenchmarkFile)
     except UNDECODABLE as error:
         hint = "a file that pytest --benchmark-json or --benchmark-save wrote"
         raise BadFile(f"{place}: not a file of pytest-benchmark: {error}", hint) from None
-    names = [benchmark.fullname for benchmark in found.benchmarks]
+    names = [benchmark.fullname for benchmark in file.benchmarks]
     if not names:
         raise BadFile(f"{place}: holds no benchmark", "it was saved with --benchmark-disable?")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BadFile(f"{place}: damaged: two benchmarks named {twice!r}")
-    return found
+    return file

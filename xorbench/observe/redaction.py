@@ -1,21 +1,30 @@
-"""What names a machine or its user, and how it is taken out of what is written.
+"""Files and texts that are shared: without secrets, paths, and names of a machine or its user.
 
 Names, ids and keys are structure: they stay as they are, whatever the host is called, since other
 lines refer to them. Free text loses the home, the user, the host, absolute paths and device UUIDs.
 """
 
+import dataclasses
 import getpass
 import os
 import re
+import shlex
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-# Under these keys stands structure: nothing in it is touched.
-KEPT: Final = frozenset(
+import msgspec
+
+from xorbench.recorder.masking import encodable, masked, masked_words
+
+Shared = TypeVar("Shared")
+
+# The values of these keys are structure: nothing in them is changed.
+STRUCTURE: Final = frozenset(
     {
         "architecture", "calibration_version", "case", "cases", "check", "cpu", "cpu_capability",
         "device", "digest", "digests", "dtype", "engine", "epoch_digests", "epochs_sha256", "fault",
@@ -25,7 +34,7 @@ KEPT: Final = frozenset(
         "warmup_epoch_digests", "weights", "weights_sha256", "xorbench_version",
     }
 )  # fmt: skip
-# Under these stand ids that may hold the path of an interpreter or of a library.
+# The values of these are ids that may hold the path of an interpreter or of a library.
 WITH_PATHS: Final = frozenset({"config", "configs", "env", "python", "subject"})
 
 _QUOTED_PATH = re.compile(r"(?P<quote>[\"'])/(?!/)[^\"'\n]*/(?P<last>[^\"'/\n]+)(?P=quote)")
@@ -35,6 +44,8 @@ _ABSOLUTE_PATH = re.compile(_BEGINS + r"/(?!/)(?:[^\s/\"':;,()]+/)*([^\s/\"':;,(
 _DEVICE_UUID = re.compile(
     r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
+# A word that needs no quotes: that of an anonymous command is shown as it was before.
+_PLAIN_WORD = re.compile(r"(?:[\w@%+=:,./~-]|<user>|<host>|<uuid>)+", re.ASCII)
 _HOME = re.compile(r"/(?:home|Users)/(?P<user>[^/\s:\"']+)")
 
 
@@ -114,7 +125,7 @@ def _ordered(words: Iterable[str]) -> tuple[str, ...]:
 def without_names(value: Any, names: Names | None = None, key: str = "") -> Any:
     """A value as it may be given away; what stands under a key of structure is as it was."""
     names = names or names_here()
-    if key in KEPT:
+    if key in STRUCTURE:
         return value
     if isinstance(value, str):
         return names.masked_paths(value) if key in WITH_PATHS else names.masked(value)
@@ -124,3 +135,81 @@ def without_names(value: Any, names: Names | None = None, key: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [without_names(item, names, key) for item in value]
     return value
+
+
+# Texts
+
+
+def shown_words(words: Sequence[str]) -> list[str]:
+    """The words of a command without secrets, as text."""
+    return [encodable(word) for word in masked_words(words)]
+
+
+def shown_command(words: Sequence[str]) -> str:
+    """A command as one would type it, without secrets."""
+    shown = shown_words(words)
+    return " ".join(word if _PLAIN_WORD.fullmatch(word) else shlex.quote(word) for word in shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How texts are changed for files that are shared.
+
+    Attributes:
+        names: homes, users and hosts of this machine.
+        here: the folder that paths are relative to.
+        anonymous: remove users and hosts as well.
+    """
+
+    names: Names
+    here: str
+    anonymous: bool = False
+
+    def text(self, text: str) -> str:
+        """The text without secrets and absolute paths; without names where it is anonymous."""
+        text = relative(encodable(masked(text)), self.here)
+        return self.names.masked(text) if self.anonymous else self.names.masked_paths(text)
+
+    def value(self, value: Shared) -> Shared:
+        """A value with each of its texts changed."""
+        return texts(value, self.text)
+
+
+def sharing_here(*, anonymous: bool) -> Sharing:
+    """The changes for files of this machine, relative to the current folder."""
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        here = ""
+    return Sharing(names_here(), here, anonymous)
+
+
+def relative(text: str, folder: str) -> str:
+    """The text with paths below a folder relative to it."""
+    if len(folder) < 2:
+        return text
+    below = rf"(?<![\w.~-]){re.escape(folder)}"
+    text = re.sub(below + re.escape(os.sep) + r"(?=[^\s\"'])", "", text)
+    return re.sub(below + r"(?![\w.-]|/\w)", ".", text)
+
+
+def texts(value: Shared, change: Callable[[str], str]) -> Shared:
+    """A copy of a value with each of its texts changed, keys of mappings excepted."""
+    copy: Any = value
+    if isinstance(value, str):
+        copy = change(value)
+    elif isinstance(value, Mapping):
+        copy = {key: texts(item, change) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        copy = type(value)(texts(item, change) for item in value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value) if field.init]
+        copy = dataclasses.replace(value, **_changed(value, fields, change))
+    elif isinstance(value, msgspec.Struct):
+        changed = _changed(value, value.__struct_fields__, change)
+        copy = msgspec.structs.replace(value, **changed)
+    return copy  # type: ignore[no-any-return]
+
+
+def _changed(value: Any, fields: Iterable[str], change: Callable[[str], str]) -> dict[str, Any]:
+    return {name: texts(getattr(value, name), change) for name in fields}

@@ -10,7 +10,7 @@ import msgspec
 from xorbench.errors import BadFile, BadOption, why
 from xorbench.observe.files import append_line, drop_cut_line, locked, write_whole
 from xorbench.observe.folders import named, new_folder
-from xorbench.observe.loading import LINES, read_info, read_sweep
+from xorbench.observe.loading import LINES, RESULTS, read_info, read_kind
 from xorbench.observe.records.line import Line
 from xorbench.observe.records.run import RunInfo
 from xorbench.observe.records.sweep import SweepInfo
@@ -108,19 +108,18 @@ def create(root: Path, name: str | None, size_bytes: int, *, anonymous: bool) ->
 
 
 def _refuse_taken(runs: Path, name: str | None) -> None:
-    if name and any(found == name for _, found in named(runs)):
+    if name and any(taken == name for _, taken in named(runs)):
         raise BadOption(f"--name: {name!r} already names a run in {runs.parent}", "choose another")
 
 
 def reopen(folder: Path) -> RunStore:
     """Reopen an unfinished run; a line that a crash cut short is removed."""
-    names = [*LINES.values(), "results.jsonl"]
-    return _reopened(folder, read_info(folder), names)
+    return _reopened(folder, read_info(folder), [*LINES.values(), RESULTS])
 
 
 def reopen_sweep(folder: Path) -> RunStore:
     """Take up an unfinished sweep; a line that a crash cut short is removed."""
-    return _reopened(folder, read_sweep(folder), ("chunks.jsonl",))
+    return _reopened(folder, read_kind(folder, SweepInfo), ("chunks.jsonl",))
 
 
 def _reopened(folder: Path, info: RunInfo | SweepInfo, names: Sequence[str]) -> RunStore:

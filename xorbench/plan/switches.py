@@ -58,16 +58,8 @@ def _hash_seed_is_set(facts: SeenFacts) -> str:
     return f"PYTHONHASHSEED is {value}" if value.isdecimal() else ""
 
 
-def _unless_generator(name: str, why: str) -> Callable[[SeenFacts], str]:
-    return lambda facts: "" if name in facts.generators else why
-
-
 def _unless_used(what: str) -> Callable[[SeenFacts], str]:
     return lambda facts: "" if what in facts.used else f"it uses no {what}"
-
-
-def _unless_cuda(facts: SeenFacts) -> str:
-    return "" if facts.cuda else "it uses no CUDA device"
 
 
 TRAINING_SWITCHES: Final = (
@@ -89,7 +81,7 @@ TRAINING_SWITCHES: Final = (
         "a seed for NumPy's global generator and for each default_rng() without one",
         "numpy.random.seed(0), or default_rng(0)",
         recorded=True,
-        idle=_unless_generator("numpy", "it does not import NumPy"),
+        idle=lambda facts: "" if "numpy" in facts.generators else "it does not import NumPy",
     ),
     TrainingSwitch(
         "torch-seed",
@@ -109,7 +101,7 @@ TRAINING_SWITCHES: Final = (
         "no choice of convolutions by their speed",
         "torch.backends.cudnn.benchmark = False",
         recorded=True,
-        idle=_unless_cuda,
+        idle=lambda facts: "" if facts.cuda else "it uses no CUDA device",
     ),
     TrainingSwitch(
         "one-thread",

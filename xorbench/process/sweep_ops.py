@@ -1,7 +1,5 @@
 """What a process can be asked to do for a sweep. Imports torch only where torch is to train."""
 
-import os
-import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -12,20 +10,13 @@ import numpy as np
 from xorbench.plan.recipe import GRID, SHOWN_POINTS
 from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
 from xorbench.process.protocol import Reply
+from xorbench.recorder.machine import environment, interpreter
 from xorbench.universal import golden, numpy_backend, spec
 from xorbench.universal.backends import BACKENDS, available_cores
 from xorbench.universal.spec import Floats, UniversalRecipe
 from xorbench.universal.trained import Train, Trained
 
 LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")
-# Variables that choose instructions or threads: recorded, absent ones as null.
-ENVIRONMENT: Final = (
-    "ATEN_CPU_CAPABILITY",
-    "NPY_DISABLE_CPU_FEATURES",
-    "NUMBA_CPU_FEATURES",
-    "NUMBA_CPU_NAME",
-    "OMP_NUM_THREADS",
-)
 
 
 class SweepSession:
@@ -97,12 +88,10 @@ def _missing(name: str, device: str) -> str | None:
 def describe() -> Reply:
     """Versions, cores and environment of this process, without importing anything."""
     return {
-        "python_version": platform.python_version(),
-        "os": f"{platform.system()} {platform.release()}",
-        "machine": platform.machine(),
+        **interpreter(),
         "cores": available_cores(),
         **{f"{name}_version": _version(name) for name in LIBRARIES},
-        "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
+        "environment": environment(),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import sys
 import time
@@ -12,32 +11,13 @@ from typing import Any
 import torch
 
 from .digest import NAME
+from .machine import environment, interpreter, pytorch
 from .masking import encodable, masked_words
 from .options import Options
 
 SCHEMA_VERSION = 3
 POOLS = ("multiprocessing.pool", "concurrent.futures.process")
 ABOVE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/=,:;'\"]+/)*(?=[^\s/])")  # the folders above a file
-# What may move bits or speed, and names nobody.
-ENVIRONMENT = (
-    "ATEN_CPU_CAPABILITY",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_VISIBLE_DEVICES",
-    "GOMP_CPU_AFFINITY",
-    "KMP_AFFINITY",
-    "MKL_CBWR",
-    "MKL_NUM_THREADS",
-    "NVIDIA_TF32_OVERRIDE",
-    "OMP_NUM_THREADS",
-    "ONEDNN_MAX_CPU_ISA",
-    "PYTHONHASHSEED",
-    "TORCHELASTIC_RESTART_COUNT",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-    "TORCH_COMPILE_DISABLE",
-    "WORLD_SIZE",
-    "XORBENCH_RUN",
-)
 
 
 def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
@@ -60,30 +40,23 @@ def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
             "started_ns": time.time_ns(),
         },
         "machine": machine(),
-        "environment": {n: os.environ[n] for n in ENVIRONMENT if n in os.environ},
+        "environment": {n: value for n, value in environment().items() if value is not None},
         "generators": generators,
     }
 
 
 def machine() -> dict[str, Any]:
-    """What decides bits: versions, processor features, threads, devices."""
-    found: dict[str, Any] = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
+    """The facts that decide bits: versions, processor features, threads, devices."""
+    facts: dict[str, Any] = {**interpreter(), **pytorch(torch)}
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
-        found["numpy"] = numpy.__version__
+        facts["numpy_version"] = numpy.__version__
     if torch.cuda.is_initialized():
-        found["devices"] = [
-            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        facts["devices"] = [
+            {"device": f"cuda:{index}", "name": torch.cuda.get_device_name(index)}
+            for index in range(torch.cuda.device_count())
         ]
-    return found
+    return facts
 
 
 def _rank() -> tuple[str | None, int | None]:

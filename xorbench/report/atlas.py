@@ -7,6 +7,7 @@ import msgspec
 import pandas as pd
 
 from xorbench.fleet.atlas import Atlas, AtlasChange
+from xorbench.recorder.machine import labelled
 from xorbench.report.text import to_terminal
 
 
@@ -16,8 +17,7 @@ def text(atlas: Atlas) -> str:
         {
             "environment": key,
             "device": entry.environment.get("device", ""),
-            "PyTorch": entry.environment.get("torch_version", ""),
-            "instruction set": entry.environment.get("cpu_capability", ""),
+            **labelled(entry.environment, "torch_version", "cpu_capability"),
             "training": training.partition("/")[2],
             "recipe": training.partition("/")[0],
             "sha256": digest,

@@ -7,7 +7,8 @@ from xorbench.judge.check import Conclusion
 from xorbench.judge.components import COMPONENTS
 from xorbench.judge.questions import SAME, Answer
 from xorbench.judge.verdicts import Verdict, capitalized
-from xorbench.observe.sharing import Sharing
+from xorbench.observe.redaction import Sharing
+from xorbench.recorder.machine import labelled
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown
 
@@ -47,11 +48,9 @@ def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
 def content(checked: CheckReport) -> Content:
     """The report; its first answer is the sentence."""
     heading = [("what was run", checked.command), ("folder", checked.folder)]
-    software = [
-        f"{key} {checked.machine[key]}" for key in ("torch", "python") if key in checked.machine
-    ]
-    if software:
-        heading.append(("software", ", ".join(software)))
+    if "torch_version" in checked.machine:
+        facts = labelled(checked.machine, "torch_version", "python_version")
+        heading.append(("software", ", ".join(f"{name} {value}" for name, value in facts.items())))
     return Content(
         id=checked.id,
         schema_version=SCHEMA_VERSION,

@@ -13,6 +13,7 @@ from xorbench.fleet.records import Fleet, key_name
 from xorbench.fleet.rules.speed import device_pace
 from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
 from xorbench.judge.verdicts import Verdict, some, worst
+from xorbench.recorder.machine import labelled
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend
 from xorbench.report.text import frame_of
@@ -128,7 +129,7 @@ def groups(fleet_data: FleetData) -> pd.DataFrame:
             {
                 "environment": key,
                 "device model": node.model,
-                "PyTorch": node.key.get("torch_version", ""),
+                **labelled(node.key, "torch_version"),
                 "training": variant,
                 "devices": len(members),
                 "results": len(bits),

@@ -18,6 +18,7 @@ from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict, capitalized, failed, passed, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
+from xorbench.recorder.machine import labelled
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
 from xorbench.report.runs import machine_line, software
@@ -179,15 +180,13 @@ def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
 
 
 def _run_row(name: str, side: RunSide) -> TableRow:
-    machine = side.run.machine
     return {
         "side": name,
         "run": side.run.info.id,
         "name": side.run.info.name or "",
         "started": side.run.info.started,
         "machine": machine_line(side.run.info.host),
-        "PyTorch": machine.get("torch_version", ""),
-        "instruction set": machine.get("cpu_capability", ""),
+        **labelled(side.run.machine, "torch_version", "cpu_capability"),
         "checks": summary(side.verdicts).removeprefix("checks: "),
     }
 

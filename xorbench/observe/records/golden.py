@@ -94,10 +94,10 @@ class Float64Reference(Line, frozen=True, kw_only=True):
     train: tuple[int, int]
 
     def __post_init__(self) -> None:
-        for one in self.weights:
-            bytes.fromhex(one)  # raises ValueError for anything else
+        for weights in self.weights:
+            bytes.fromhex(weights)  # raises ValueError for anything else
         series: tuple[Sequence[object], ...] = (self.error_ulps, self.control_ulps, self.losses)
-        if not self.weights or any(len(one) != len(self.weights) for one in series):
+        if not self.weights or any(len(values) != len(self.weights) for values in series):
             raise ValueError("weights, errors and losses are not of one length")
 
 

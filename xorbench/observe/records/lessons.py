@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.line import FolderInfo
 
 
 class LessonRecord(Struct, frozen=True, kw_only=True):
@@ -16,16 +16,10 @@ class LessonRecord(Struct, frozen=True, kw_only=True):
     measured: str
 
 
-class LessonsInfo(Struct, frozen=True, kw_only=True):
+class LessonsInfo(FolderInfo, frozen=True, kw_only=True):
     """`run.json` of the lessons: on what they were tried, and all that was found."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: str = "lessons"
-    xorbench_version: str
-    id: str
-    name: str | None = None
-    command: str
-    started: str
     anonymous: bool = False
     host: dict[str, Any]
     machine: dict[str, Any]

@@ -1,14 +1,24 @@
-"""What every file of a run has in common."""
+"""The fields that all lines, and all files `run.json`, have in common."""
 
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 SCHEMA_VERSION: Final = 4
-READ_TOO: Final = (3,)  # older ones that are read, by `observe.schema_v3`
-
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class FolderInfo(Struct, frozen=True, kw_only=True):
+    """`run.json` of any kind of folder: what was asked for, and when it started."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str
+    xorbench_version: str
+    id: str
+    name: str | None = None
+    command: str
+    started: str
 
 
 class Line(Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ class PhasesLine(Line, frozen=True, kw_only=True):
         whole = self.marked and len(self.unmarked_epoch_s) > 1 and len(self.digests) == epochs
         if not self.failed and not whole:
             raise ValueError("marked, unmarked_epoch_s and digests do not fit together")
-        if len({len(slots) for one in self.marked for slots in one.phases()}) > 1:
+        if len({len(slots) for epoch in self.marked for slots in epoch.phases()}) > 1:
             raise ValueError("the phases are not of one length")
         if self.pinned is not None and not 0 <= self.pinned <= self.batches:
             raise ValueError(f"{self.pinned} of {self.batches} batches are pinned")

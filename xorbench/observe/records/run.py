@@ -1,11 +1,12 @@
 """A run: what was asked for, and all that was observed."""
 
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
 
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
-from xorbench.observe.records.line import SCHEMA_VERSION
+from xorbench.observe.records.line import FolderInfo
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.system import SystemSample
@@ -22,16 +23,10 @@ from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.recipe import Recipe
 
 
-class RunInfo(Struct, frozen=True, kw_only=True):
+class RunInfo(FolderInfo, frozen=True, kw_only=True):
     """`run.json`: what was asked for, on what, and when it finished."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: str = "run"
-    xorbench_version: str
-    id: str
-    name: str | None = None
-    command: str
-    started: str
     recipe: Recipe
     recipe_sha256: str
     cases: list[Case]
@@ -55,11 +50,15 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     finished: str | None = None
 
 
+EpochsByTraining = dict[tuple[str, str, bool], list[EpochLine]]
+"""The epochs of each training by case, slot, and whether they are warm-up epochs."""
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """All of a run as it was read back from its folder."""
 
     info: RunInfo
-    epochs: list[EpochLine]
+    epochs_by_training: EpochsByTraining
     calibrations: list[CalibrationLine] = []
     trainings: list[TrainingRecord]
     skips: list[Skip]
@@ -72,6 +71,12 @@ class Run(Struct, frozen=True, kw_only=True):
     system_samples: list[SystemSample] = []
 
     @property
+    def epochs(self) -> list[EpochLine]:
+        """All epochs in the order in which they ended."""
+        lines = (line for lines in self.epochs_by_training.values() for line in lines)
+        return sorted(lines, key=attrgetter("at_s"))
+
+    @property
     def machine(self) -> dict[str, Any]:
         """The machine as the first process described it; empty where none did."""
-        return next((one.machine for one in self.info.processes if one.machine), {})
+        return next((x.machine for x in self.info.processes if x.machine), {})

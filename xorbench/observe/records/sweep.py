@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from xorbench.observe.records.line import SCHEMA_VERSION, Line, Sha256
+from xorbench.observe.records.line import FolderInfo, Line, Sha256
 from xorbench.plan.sweep import SweepPlan
 
 
@@ -47,16 +47,10 @@ class SweepProcess(Struct, frozen=True, kw_only=True):
     died: str | None = None
 
 
-class SweepInfo(Struct, frozen=True, kw_only=True):
+class SweepInfo(FolderInfo, frozen=True, kw_only=True):
     """`run.json` of a sweep: what was asked for, on what, and when it finished."""
 
-    schema_version: int = SCHEMA_VERSION
     kind: str = "sweep"
-    xorbench_version: str
-    id: str
-    name: str | None = None
-    command: str
-    started: str
     plan: SweepPlan
     recipe_sha256: str
     backend: str

@@ -7,6 +7,7 @@ import pandas as pd
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
+from xorbench.recorder.machine import labelled
 from xorbench.report.tables.table import Table, lost_rows, mib
 from xorbench.report.text import frame_of
 
@@ -31,9 +32,9 @@ def processes(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
         {
             "process": process.id,
             "config": process.config.id,
-            "PyTorch": process.machine.get("torch_version", ""),
+            **labelled(process.machine, "torch_version"),
             "threads": process.machine.get("threads"),
-            "instruction set": process.machine.get("cpu_capability", ""),
+            **labelled(process.machine, "cpu_capability"),
             "peak memory (MiB)": mib(process.peak_rss_bytes),
             "ended": f"died: {process.died}"
             if process.died
