@@ -11,7 +11,6 @@ import msgspec
 from xorbench import __version__
 from xorbench.commands.interrupt import terminable, until_interrupted
 from xorbench.commands.processes import running, starter
-from xorbench.commands.progress import Bar, Lines, Quiet
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
@@ -20,6 +19,7 @@ from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
 from xorbench.measure.phase_pass import unmeasured
 from xorbench.measure.preflight import require_same_machine, untrainable
+from xorbench.measure.run_state import Progress
 from xorbench.measure.runner import Runner
 from xorbench.measure.slots import ActiveTraining, ProcessSlot, StartProcess, make_slots
 from xorbench.measure.staging import staged
@@ -76,16 +76,16 @@ class RunRequest:
         return self.phases and self.stress is None
 
 
-def run(request: RunRequest, progress: Bar | Lines | Quiet) -> "RunOutcome":
+def run(request: RunRequest, progress: Progress | None = None) -> "RunOutcome":
     """Plan, train, judge, report. Raises `BadOption` before anything is written."""
-    store, interrupted = train(request, progress)
+    store, interrupted = train(request, progress or Progress())
     try:
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
 
 
-def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore, bool]:
+def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
     """Plan, start processes, train; gives the folder, and whether it was interrupted.
 
     Raises `BadOption` before anything is written.
@@ -121,12 +121,12 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
 
 def trained(request: RunRequest) -> Run | None:
     """Train, showing no progress, and read the run back; None where it was interrupted."""
-    store, interrupted = train(request, Quiet())
+    store, interrupted = train(request, Progress())
     store.close()
     return None if interrupted else loading.load(store.folder)
 
 
-def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
+def resume(root: Path, text: str, progress: Progress) -> "RunOutcome":
     """Bring a run that was stopped to its end; what it recorded must come out again."""
     folder = folders.find(root, text, "--resume", "run")
     store = reopen(folder)
@@ -161,9 +161,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
         store.close()
 
 
-def _to_the_end(
-    runner: Runner, store: RunStore, start: StartProcess, progress: Bar | Lines | Quiet
-) -> bool:
+def _to_the_end(runner: Runner, store: RunStore, start: StartProcess, progress: Progress) -> bool:
     """Train, and for `--precision` in more processes until it is reached; whether interrupted."""
 
     def work() -> None:
@@ -179,9 +177,7 @@ def _to_the_end(
     return until_interrupted(work, progress, f"run --resume {runner.info.id}")
 
 
-def _train_in_one_more(
-    run: Run, store: RunStore, start: StartProcess, progress: Bar | Lines | Quiet
-) -> None:
+def _train_in_one_more(run: Run, store: RunStore, start: StartProcess, progress: Progress) -> None:
     """Train every case in one more process of each config."""
     before = run.info.processes_per_config
     info = msgspec.structs.replace(run.info, processes_per_config=before + 1, finished=None)
@@ -197,7 +193,7 @@ def _resumed(
     store: RunStore,
     slots: list[ProcessSlot],
     start: StartProcess,
-    progress: Bar | Lines | Quiet,
+    progress: Progress,
 ) -> Runner:
     """What goes on with a run, under what is asked for now, in these started processes."""
     require_same_machine(run, slots, store.folder)

@@ -1,7 +1,7 @@
 """How far a run is: its slots, their open trainings, and the records of its processes."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -14,8 +14,8 @@ from xorbench.observe.store import RunStore
 from xorbench.plan.phases import pass_epochs
 
 
-class Progress(Protocol):
-    """Told how far the run is."""
+class Progress:
+    """Receives the progress of a run; this one shows nothing."""
 
     def begin(self, epochs: int) -> None:
         """The run has this many epochs to go, warm-up included."""
@@ -25,6 +25,9 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something the user should know now."""
+
+    def end(self) -> None:
+        """The run has ended, or is interrupted."""
 
 
 class RunState:
