@@ -8,8 +8,7 @@ import pytest
 
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.recovery import IDLE_DEATHS_ALLOWED, KILLS_ALLOWED, Recovery
-from xorbench.measure.run_state import Progress, RunState
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, make_slots
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, RunState, make_slots
 from xorbench.observe import loading
 from xorbench.observe.records.process import DESCRIBED
 from xorbench.observe.records.run import RunInfo

@@ -81,7 +81,7 @@ def by_kind(results: Sequence[RankResult]) -> tuple[list[Node], list[Missing], l
 def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
     """The ranks that the records count and that have no folder."""
     world = _usual_world(node.world or 0 for node in nodes)
-    present = {record.rank for record in (*nodes, *bad)}
+    present = {node.rank for node in nodes} | {record.rank for record in bad}
     why = "none of the folders is this rank's"
     absent_ranks = (rank for rank in range(world) if rank not in present)
     missing = [Missing(rank=rank, why=why, came=False) for rank in islice(absent_ranks, LISTED)]

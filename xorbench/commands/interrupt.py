@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
-    from xorbench.measure.run_state import Progress  # its imports are slow
+    from xorbench.measure.slots import Progress  # its imports are slow
 
 NAMES: Final = ("SIGTERM", "SIGHUP")
 HANDLED: Final = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from xorbench.errors import printable
-from xorbench.measure.run_state import Progress
+from xorbench.measure.slots import Progress
 
 LINE_EVERY_S: Final = 10.0
 

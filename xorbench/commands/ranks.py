@@ -30,8 +30,7 @@ from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Replica, Sensors
 from xorbench.fleet.rendezvous import CONNECT_S, RankPlace, Rendezvous, StoreLost
 from xorbench.measure.nvml import Cards
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.run_state import Progress
-from xorbench.measure.slots import make_slots
+from xorbench.measure.slots import Progress, make_slots
 from xorbench.observe import loading
 from xorbench.observe.files import write_whole
 from xorbench.plan import parse

@@ -19,9 +19,8 @@ from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
 from xorbench.measure.phase_pass import unmeasured
 from xorbench.measure.preflight import require_same_machine, untrainable
-from xorbench.measure.run_state import Progress
 from xorbench.measure.runner import Runner
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, StartProcess, make_slots
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, StartProcess, make_slots
 from xorbench.measure.staging import staged
 from xorbench.measure.stress import stressed
 from xorbench.observe import folders, loading
