@@ -1,7 +1,7 @@
 """The processes of a command: started, and ended with it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from xorbench.errors import BadOption
@@ -43,20 +43,12 @@ def running(
             slot.launch(start)
         meanwhile()
         for slot in slots:
-            _configure(slot)
+            try:
+                slot.configured()
+            except (ProcessDied, OperationFailed) as error:
+                hint = "python -m xorbench env --debug shows what its PyTorch says"
+                raise BadOption(f"process {slot.name} could not start: {error}", hint) from None
         yield
     finally:
         for slot in slots:
-            if slot.process:
-                with suppress(OSError):
-                    slot.process.kill()
-
-
-def _configure(slot: ProcessSlot) -> None:
-    try:
-        slot.configured()
-    except (ProcessDied, OperationFailed) as error:
-        raise BadOption(
-            f"process {slot.name} could not start: {error}",
-            "python -m xorbench env --debug shows what its PyTorch says",
-        ) from None
+            slot.kill()
