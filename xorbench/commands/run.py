@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run as the command line asks for it; `axes` holds the axes that were named."""
+    """A run as the command line requests it; `axes` holds the axes that were named.
+
+    A field that `RunInfo` has too is recorded there under the same name.
+    """
 
     recipe: Recipe
     axes: dict[str, tuple[Any, ...]]
@@ -85,7 +88,7 @@ def run(request: RunRequest, progress: Progress | None = None) -> "RunOutcome":
 
 
 def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
-    """Plan, start processes, train; gives the folder, and whether it was interrupted.
+    """Plan, start processes, train; returns the folder, and whether it was interrupted.
 
     Raises `BadOption` before anything is written.
     """
@@ -136,19 +139,12 @@ def resume(root: Path, text: str, progress: Progress) -> "RunOutcome":
             if before.info.finished is None:
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
-        every = make_slots(
-            before.info.configs,
-            before.info.processes_per_config,
-            before.info.faults,
-            optimizes=True,
-        )
-        unfinished = {one.slot for one in before.unfinished}
-        unfinished |= {slot for _, slot in unmeasured(before)}
-        slots = [slot for slot in every if slot.name in unfinished]
-        for slot in slots:
-            used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]
-            slot.starts = len(used)
         info = before.info
+        unfinished = {training.slot for training in before.unfinished}
+        unfinished |= {slot for _, slot in unmeasured(before)}
+        slots = [slot for slot in _slots_of(info) if slot.name in unfinished]
+        for slot in slots:
+            slot.starts = sum(slot_of(process.id) == slot.name for process in info.processes)
         start = starter(store.log_path, info.timeout_s)
         with terminable(), running(slots, start, _load_reports):
             runner = _resumed(before, info, store, slots, start, progress)
@@ -180,10 +176,13 @@ def _train_in_one_more(run: Run, store: RunStore, start: StartProcess, progress:
     """Train every case in one more process of each config."""
     before = run.info.processes_per_config
     info = msgspec.structs.replace(run.info, processes_per_config=before + 1, finished=None)
-    every = make_slots(info.configs, before + 1, info.faults, optimizes=True)
-    slots = [slot for slot in every if slot.index == before]
+    slots = [slot for slot in _slots_of(info) if slot.index == before]
     with running(slots, start):
         _resumed(run, info, store, slots, start, progress).run()
+
+
+def _slots_of(info: RunInfo) -> list[ProcessSlot]:
+    return make_slots(info.configs, info.processes_per_config, info.faults, optimizes=True)
 
 
 def _resumed(
@@ -194,7 +193,7 @@ def _resumed(
     start: StartProcess,
     progress: Progress,
 ) -> Runner:
-    """What goes on with a run, under what is asked for now, in these started processes."""
+    """A runner that continues a run under the present request, in these started processes."""
     require_same_machine(run, slots, store.folder)
     for slot in slots:
         slot.active = [ActiveTraining(case, slot) for case in _trained_cases(run)]
@@ -232,8 +231,8 @@ def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
 
     evidence = Evidence(loading.load(folder))
     observed = evidence.run
-    baseline, counted = _baseline(folder, observed)
-    verdicts = [*judge(evidence), *counted]
+    baseline, baseline_verdicts = _baseline(folder, observed)
+    verdicts = [*judge(evidence), *baseline_verdicts]
     lacks_device = any(skip.lacks == "device" for skip in observed.skips)
     missing = observed.info.require_devices and lacks_device
     code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
@@ -241,15 +240,15 @@ def judged(folder: Path, *, interrupted: bool = False) -> "RunOutcome":
 
 
 def _baseline(folder: Path, run: Run) -> "tuple[WithBaseline | None, list[Verdict]]":
-    """The run compared with a baseline, if there is one, and what counts of that."""
+    """The comparison of the run with its baseline, if it has one, and its verdicts."""
     from xorbench.commands.compare import with_baseline
     from xorbench.judge.baseline import not_judged
 
     try:
-        found = with_baseline(folder, run)
+        comparison = with_baseline(folder, run)
     except (BadOption, BadFile) as error:
         return None, [not_judged(str(run.info.baseline), error.message)]
-    return found, [] if found is None else found.verdicts
+    return comparison, [] if comparison is None else comparison.verdicts
 
 
 # Before the training
@@ -264,21 +263,25 @@ def validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
         from xorbench.commands.compare import require_baseline
 
         require_baseline(request.root, request.baseline, request.recipe)
-        if request.stress is not None:
-            raise BadOption("--baseline: cannot be given with --stress", "its speeds are of no use")
+        _refuse_stress("--baseline", request)
     cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     configs = expand_configs(request.axes)
-    if request.precision is not None and request.stress is not None:
-        raise BadOption("--precision: cannot be given with --stress", "its speeds are of no use")
+    if request.precision is not None:
+        _refuse_stress("--precision", request)
     if (count := len(configs) * request.most) > 64:
-        asked = "--processes" if request.precision is None else "--precision"
-        raise BadOption(f"{asked}: {count} processes are more than 64", "fewer --processes")
+        option = "--processes" if request.precision is None else "--precision"
+        raise BadOption(f"{option}: {count} processes are more than 64", "fewer --processes")
     each = request.recipe.epochs + request.warmup_epochs
     return configs, len(cases) * count * each
 
 
+def _refuse_stress(option: str, request: RunRequest) -> None:
+    if request.stress is not None:
+        raise BadOption(f"{option}: cannot be given with --stress", "its speeds are of no use")
+
+
 def resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
-    """The cases for the devices asked for, or for those that are here; and which are skipped."""
+    """The cases for the devices named, or for those of this machine; and which are skipped."""
     axes = dict(request.axes)
     if "device" not in axes:
         axes["device"] = _devices(slots[0].machine, request.local_rank)
@@ -315,29 +318,21 @@ def _info(
     slots: list[ProcessSlot],
     started: str,
 ) -> RunInfo:
+    requested = {field.name: getattr(request, field.name) for field in fields(request)}
+    derived = {
+        "warmup_epochs": min(request.warmup_epochs, request.recipe.epochs),
+        "faults": list(request.faults),
+        "phases": request.times_phases,
+    }
+    shared = RunInfo.__struct_fields__
     return RunInfo(
         xorbench_version=__version__,
         id=store.folder.name,
-        name=request.name,
-        command=request.command,
         started=started,
-        recipe=request.recipe,
         recipe_sha256=request.recipe.sha256(),
         cases=list(cases),
         configs=list(configs),
-        processes_per_config=request.processes_per_config,
-        warmup_epochs=min(request.warmup_epochs, request.recipe.epochs),
-        timeout_s=request.timeout_s,
-        schedule_seed=request.schedule_seed,
-        faults=list(request.faults),
-        anonymous=request.anonymous,
-        save_weights=request.save_weights,
-        require_devices=request.require_devices,
-        stress=request.stress,
-        baseline=request.baseline,
-        precision=request.precision,
-        most_processes=request.most_processes,
-        phases=request.times_phases,
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
+        **{name: value for name, value in (requested | derived).items() if name in shared},
     )

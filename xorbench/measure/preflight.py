@@ -13,7 +13,7 @@ from xorbench.plan.case import Case
 from xorbench.plan.honour import unsupported_reason
 from xorbench.plan.recipe import Recipe
 
-# What a process's machine must share with the recorded one before a run is resumed.
+# A run is resumed only if a process's machine has the recorded values of these.
 SAME_TO_RESUME: Final = (
     "torch_version", "python_version", "cpu", "cpu_capability", "threads", "devices",
 )  # fmt: skip
@@ -32,18 +32,18 @@ def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> No
             "resume it with the xorbench that began it, or start a new run",
         )
     for slot in slots:
-        here = without_names(slot.machine) if run.info.anonymous else slot.machine
-        before = recorded.get(slot.config.id, here)
-        if other := other_machine(before, here):
+        machine = without_names(slot.machine) if run.info.anonymous else slot.machine
+        before = recorded.get(slot.config.id, machine)
+        if difference := other_machine(before, machine):
             hint = "resume it where it was begun, or start a new run"
-            raise BadFile(f"{folder / 'run.json'}: {other}", hint)
+            raise BadFile(f"{folder / 'run.json'}: {difference}", hint)
 
 
-def other_machine(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def other_machine(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
     """The first difference of this machine from the one that trained, in words; empty for none."""
     for key in SAME_TO_RESUME:
-        if recorded and recorded.get(key) != here.get(key):
-            return f"recorded with {key} {recorded.get(key)}, here it is {here.get(key)}"
+        if recorded and recorded.get(key) != present.get(key):
+            return f"recorded with {key} {recorded.get(key)}, here it is {present.get(key)}"
     return ""
 
 
@@ -51,9 +51,9 @@ def untrainable(slot: ProcessSlot, recipe: Recipe, cases: Sequence[Case]) -> lis
     """The cases that cannot be trained in the slot's process as they are, each with the reason."""
     devices = list(dict.fromkeys(case.device for case in cases))
     unavailable_reason = slot.ask("probe", devices=devices)
-    here = [device for device in devices if not unavailable_reason[device]]
+    available = [device for device in devices if not unavailable_reason[device]]
     engines = list(dict.fromkeys(case.engine for case in cases))
-    unfit = slot.ask("probe engines", engines=engines, devices=here)
+    unfit = slot.ask("probe engines", engines=engines, devices=available)
     skips = []
     for case in cases:
         if unavailable_reason[case.device]:
