@@ -9,6 +9,7 @@ import psutil
 import pytest
 from conftest import call_in, run_in
 
+from xorbench.commands.processes import PROCESSES, stressed
 from xorbench.commands.selftest import (
     ALIKE,
     BURNED,
@@ -24,8 +25,6 @@ from xorbench.commands.selftest import (
 )
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
-from xorbench.measure.staging import staged
-from xorbench.measure.stress import PROCESSES, stressed
 from xorbench.observe.records.run import Run
 from xorbench.plan.faults import FAULTS
 from xorbench.report import selftest as report
@@ -35,7 +34,7 @@ from xorbench.report.selftest import Caught, SelftestOutcome
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
 def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> None:
     """As many processes as stated, using the processor; none afterwards."""
-    with stressed(kind, staged()):
+    with stressed(kind):
         for _ in range(600):  # other tests may keep the processors
             time.sleep(0.1)
             mine = psutil.Process().children()

@@ -191,7 +191,8 @@ class _Rank:
 
     def follow(self, own: list[Node] | Bad) -> int:
         """A rank other than 0: take part in the collective if called, then end."""
-        called = called_ranks(self._awaited("members"))
+        members = next(self._collected({0: "members"}, self.deadline.over), None)
+        called = called_ranks(members and members[1])
         if self.place.rank in called and isinstance(own, list):
             replica = self._replicate(own, called)
             self.rendezvous.put(f"replica/{self.place.rank}", msgspec.json.encode(replica))
@@ -205,7 +206,8 @@ class _Rank:
         called: list[int] = []
         interrupted = False
         try:
-            for rank, content in self._collected("record", others, self.deadline.waited):
+            keys = {rank: f"record/{rank}" for rank in others}
+            for rank, content in self._collected(keys, self.deadline.waited):
                 results[rank] = believed_records(rank, content, self._check_in(rank))
             # a rank that waits in vain still reports it
             self.deadline.renew(2 * self.request.run.timeout_s)
@@ -214,7 +216,8 @@ class _Rank:
             self.rendezvous.put("members", msgspec.json.encode(called))
             if called and isinstance(own, list):
                 replicas.append(self._replicate(own, called))
-                for rank, content in self._collected("replica", called[1:], self.deadline.over):
+                keys = {rank: f"replica/{rank}" for rank in called[1:]}
+                for rank, content in self._collected(keys, self.deadline.over):
                     replica = believed_replica(rank, content, results[rank])
                     replicas.append(replica or _silent(rank, results))
         except StoreLost as error:
@@ -232,25 +235,17 @@ class _Rank:
         out, references = self.request.run.root, self.request.references
         return conclude(out, references, nodes, missing, bad, replicas, interrupted=interrupted)
 
-    def _awaited(self, key: str) -> bytes | None:
-        while not self.deadline.over():
-            content = self.rendezvous.get(key)
-            if content is not None:
-                return content
-            time.sleep(POLL_S)
-        return None
-
     def _collected(
-        self, kind: str, ranks: Sequence[int], over: Callable[[], bool]
+        self, keys: Mapping[int, str], over: Callable[[], bool]
     ) -> Iterator[tuple[int, bytes]]:
-        """The record of each rank, as it comes, until all are there or the time is up."""
-        waiting = list(ranks)
+        """The content of each rank's key, as it comes, until all are there or the time is up."""
+        waiting = dict(keys)
         while waiting:
             last = over()
-            for rank in list(waiting):
-                content = self.rendezvous.get(f"{kind}/{rank}")
+            for rank, key in list(waiting.items()):
+                content = self.rendezvous.get(key)
                 if content is not None:
-                    waiting.remove(rank)
+                    del waiting[rank]
                     yield rank, content
             if last:
                 return

@@ -10,7 +10,13 @@ import msgspec
 
 from xorbench import __version__
 from xorbench.commands.interrupt import terminable, until_interrupted
-from xorbench.commands.processes import running, starter
+from xorbench.commands.processes import (
+    require_same_machine,
+    running,
+    starter,
+    stressed,
+    untrainable,
+)
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
@@ -18,11 +24,8 @@ from xorbench.judge.precision import too_wide
 from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
 from xorbench.measure.phase_pass import unmeasured
-from xorbench.measure.preflight import require_same_machine, untrainable
 from xorbench.measure.runner import Runner
 from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, StartProcess, make_slots
-from xorbench.measure.staging import staged
-from xorbench.measure.stress import stressed
 from xorbench.observe import folders, loading
 from xorbench.observe.folders import now
 from xorbench.observe.records.process import slot_of
@@ -105,12 +108,14 @@ def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
             if warning := crowded(here, configs, host.cores()):
                 progress.note(warning)
             info = _info(request, store, configs, cases, slots, started)
-            with stressed(request.stress, staged(), _to_stress(here, slots[0].machine)):
+            with stressed(request.stress, _to_stress(here, slots[0].machine)):
                 for skip in skips:
                     store.append("results.jsonl", skip)
                 store.write_info(info)  # with this the folder is a run
                 folders.point_latest(request.root, store.folder)
-                store.write_json("boundary_points.json", _points(slots[0], info))
+                recipe, seed = to_dict(info.recipe), info.cases[0].seed
+                points = slots[0].ask("points", recipe=recipe, seed=seed)
+                store.write_json("boundary_points.json", points)
                 for slot in slots:
                     slot.active = [ActiveTraining(case, slot) for case in here]
                 runner = Runner(info, store, slots, start, progress)
@@ -149,7 +154,7 @@ def resume(root: Path, text: str, progress: Progress) -> "RunOutcome":
         with terminable(), running(slots, start, _load_reports):
             runner = _resumed(before, info, store, slots, start, progress)
             devices = _to_stress(_trained_cases(before), slots[0].machine) if info.stress else []
-            with stressed(info.stress, staged(), devices):
+            with stressed(info.stress, devices):
                 interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
     finally:
@@ -303,11 +308,6 @@ def _to_stress(cases: Sequence[Case], machine: dict[str, Any]) -> list[str]:
     """The accelerators that `--stress accelerator` keeps busy: the run's, or else the first."""
     trained_on = dict.fromkeys(c.device for c in cases if device_type(c.device) != "cpu")
     return list(trained_on) or [device["device"] for device in machine["devices"][:1]]
-
-
-def _points(slot: ProcessSlot, info: RunInfo) -> dict[str, Any]:
-    """Test points of the first seed, for the picture of the decision boundary."""
-    return slot.ask("points", recipe=to_dict(info.recipe), seed=info.cases[0].seed)
 
 
 def _info(
