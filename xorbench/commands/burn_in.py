@@ -65,7 +65,7 @@ class BurnIn:
     def verdicts(self) -> list[Verdict]:
         """One per unit and device, then the parts left out, then the devices that were lost."""
         units = [
-            judge.sound(device, unit)
+            judge.burn_in_verdict(device, unit)
             for device, units in self.burned.items()
             for unit in units
             if unit.turns
@@ -92,7 +92,7 @@ class BurnIn:
         except (ProcessDied, OperationFailed) as error:
             with self._lock:
                 reason = f"lost in the burn-in: {error}"
-                self._broken.append(judge.broken(device, reason))
+                self._broken.append(judge.lost_verdict(device, reason))
                 self._say(f"{device}: {reason}")
 
     def _open(self, device: str, slot: ProcessSlot) -> None:
@@ -113,7 +113,7 @@ class BurnIn:
             raise BadOption(f"--memory: {device}: {answer['refused']}")
         with self._lock:
             self.burned[device] = [BurnedUnit(unit) for unit in answer["units"]]
-            self._notes += [judge.left_out(device, note) for note in answer["notes"]]
+            self._notes += [judge.reduced_verdict(device, note) for note in answer["notes"]]
 
     def _take(self, device: str, unit: BurnedUnit, turn: dict[str, object]) -> None:
         with self._lock:

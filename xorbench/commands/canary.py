@@ -119,7 +119,7 @@ class _Canary:
                 if not self.verdicts:
                     raise
                 reason = f"no process can be started any more: {error.message}"
-                self.verdicts += [judge.broken(device, reason) for device in devices]
+                self.verdicts += [judge.lost_verdict(device, reason) for device in devices]
                 return
             if not devices:
                 return
@@ -130,7 +130,7 @@ class _Canary:
         try:
             reason = self._slot.ask("probe", devices=[device])[device]
             if reason:
-                self.verdicts.append(judge.absent(device, reason))
+                self.verdicts.append(judge.absent_verdict(device, reason))
                 return
             if training and device == "cpu":
                 self._begin_times(device)
@@ -141,7 +141,7 @@ class _Canary:
                     self._probe(device, probe)
             self.usable.append(device)
         except (ProcessDied, OperationFailed) as error:
-            self.verdicts.append(judge.broken(device, str(error)))
+            self.verdicts.append(judge.lost_verdict(device, str(error)))
             if isinstance(error, OperationFailed):
                 # end a process that has lost the device: the next device gets a fresh one
                 with suppress(ProcessDied, OperationFailed):
@@ -157,7 +157,7 @@ class _Canary:
     def _train(self, device: str) -> None:
         """Edge cases and the universal training."""
         golden = golden_of(self._slot, device)
-        self.verdicts += judge.right(device, golden)
+        self.verdicts += judge.golden_verdicts(device, golden)
         if error := unanswered(golden):
             require_working(self._slot, device, error)
 
@@ -177,7 +177,7 @@ class _Canary:
         except (ProcessDied, OperationFailed) as error:
             if device in self.usable:  # else it is reported already
                 self.usable.remove(device)
-                self.verdicts.append(judge.broken(device, str(error)))
+                self.verdicts.append(judge.lost_verdict(device, str(error)))
             return
         self._times_s[device] = times_s
         self.verdicts.append(self._speed(device, times_s))
@@ -190,7 +190,9 @@ class _Canary:
         elif saved:
             saved_version = f"the saved value is of calibration version {saved.calibration_version}"
             reason = f"{saved_version}, this is version {version}"
-        return judge.fast(device, times_s, saved_s, self._request.machine_threshold, reason)
+        return judge.speed_verdict(
+            device, times_s, saved_s, self._request.machine_threshold, reason
+        )
 
     def save(self, verdicts: Sequence[Verdict], say: Callable[[str], None]) -> None:
         """Save the median calibration time of each device that computes right."""

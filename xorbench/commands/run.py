@@ -104,11 +104,11 @@ def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
     try:
         with terminable(), running(slots, start, _load_reports):
             cases, skips = resolve(request, slots)
-            here = [case for case in cases if case not in {skip.case for skip in skips}]
-            if warning := crowded(here, configs, host.cores()):
+            trainable = [case for case in cases if case not in {skip.case for skip in skips}]
+            if warning := crowded(trainable, configs, host.cores()):
                 progress.note(warning)
             info = _info(request, store, configs, cases, slots, started)
-            with stressed(request.stress, _to_stress(here, slots[0].machine)):
+            with stressed(request.stress, _to_stress(trainable, slots[0].machine)):
                 for skip in skips:
                     store.append("results.jsonl", skip)
                 store.write_info(info)  # with this the folder is a run
@@ -117,7 +117,7 @@ def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
                 points = slots[0].ask("points", recipe=recipe, seed=seed)
                 store.write_json("boundary_points.json", points)
                 for slot in slots:
-                    slot.active = [ActiveTraining(case, slot) for case in here]
+                    slot.active = [ActiveTraining(case, slot) for case in trainable]
                 runner = Runner(info, store, slots, start, progress)
                 interrupted = _to_the_end(runner, store, start, progress)
     except BaseException:

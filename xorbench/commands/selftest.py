@@ -141,14 +141,14 @@ def _slower(folder: Path) -> Iterator[Caught]:
 
 def _burned(_folder: Path) -> Iterator[Caught]:
     faults = [f"{name}:epoch=0,{how}" for name, how in BURNED.items()]
-    verdicts = _examined(*faults, probes=("training", "memory"), burn_in_s=0.1, memory=2**20)
+    verdicts = _canary_verdicts(*faults, probes=("training", "memory"), burn_in_s=0.1, memory=2**20)
     yield _caught("flip-model", [v for v in verdicts if "training" in v.subject])
     yield _caught("flip-memory", [v for v in verdicts if "memory" in v.subject])
     for name, how in PRODUCTS.items():
-        yield _caught(name, _examined(f"{name}:{how}", probes=("matmul",)))
+        yield _caught(name, _canary_verdicts(f"{name}:{how}", probes=("matmul",)))
 
 
-def _examined(*faults: str, **options: Any) -> list[Verdict]:
+def _canary_verdicts(*faults: str, **options: Any) -> list[Verdict]:
     """The verdicts of a canary on the CPU."""
     request = canary.CanaryRequest(devices=("cpu",), faults=faults, **options)
     outcome = canary.canary(request, lambda _text: None)

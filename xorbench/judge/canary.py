@@ -76,7 +76,7 @@ def _in_words(unit: str, number: int, wrong: dict[str, Any]) -> str:
     return text
 
 
-def right(device: str, golden: Golden) -> list[Verdict]:
+def golden_verdicts(device: str, golden: Golden) -> list[Verdict]:
     """Edge cases, digest, and score of one device; the score is judged by itself."""
     bits = [fact for fact in golden.universal if fact.what != "score"]
     score = next((fact for fact in golden.universal if fact.what == "score"), bits[0])
@@ -89,7 +89,7 @@ def right(device: str, golden: Golden) -> list[Verdict]:
     ]
 
 
-def fast(
+def speed_verdict(
     device: str,
     times_s: Sequence[float],
     saved_s: float | None,
@@ -114,7 +114,7 @@ def fast(
     return failed("speed", device, expected, actual, hint)
 
 
-def sound(device: str, burned: BurnedUnit) -> Verdict:
+def burn_in_verdict(device: str, burned: BurnedUnit) -> Verdict:
     """Every result of a unit's burn-in was right."""
     subject = f"{device}: {burned.unit}"
     done = f"{burned.results:,} {'words' if burned.unit == 'memory' else 'results'}"
@@ -161,17 +161,17 @@ def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
     return values[least - 1], middle, values[len(values) - least]
 
 
-def left_out(device: str, note: str) -> Verdict:
+def reduced_verdict(device: str, note: str) -> Verdict:
     """A part of the burn-in that a device skips, or makes smaller."""
     return skipped("burn-in", device, "everything at full size", note)
 
 
-def broken(device: str, reason: str) -> Verdict:
+def lost_verdict(device: str, reason: str) -> Verdict:
     """The checks of a device did not come to their end."""
     hint = "the device, its driver or this PyTorch does not hold even this"
     return failed("completion", device, "the canary comes to its end", reason, hint)
 
 
-def absent(device: str, reason: str) -> Verdict:
+def absent_verdict(device: str, reason: str) -> Verdict:
     """A device that is not here."""
     return skipped("device", device, "is here", reason)

@@ -45,7 +45,7 @@ class PhasePass:
         """Learn which passes an earlier part of the run has recorded."""
         self._timed = {(line.case, slot_of(line.process)) for line in run.phases}
 
-    def to_do(self) -> int:
+    def epochs_left(self) -> int:
         """Epochs that the pass over the finished trainings still takes."""
         return sum(pass_epochs(self._state.info.recipe, training.case) for training in self.left)
 

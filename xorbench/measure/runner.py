@@ -85,8 +85,8 @@ class Runner:
                 slot.ask_ahead("universal", device=devices[0])
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._check_golden, slot)
-        to_do = sum(self._state.to_do(training) for training in self._state.active())
-        self._state.progress.begin(to_do + self._phases.to_do())
+        left = sum(self._state.epochs_left(training) for training in self._state.active())
+        self._state.progress.begin(left + self._phases.epochs_left())
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._open_all, slot)
         number = 0

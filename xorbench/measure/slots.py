@@ -193,7 +193,7 @@ class RunState:
         epochs = self.info.recipe.epochs
         return [training for training in self.active() if len(training.timed) < epochs]
 
-    def to_do(self, training: ActiveTraining) -> int:
+    def epochs_left(self, training: ActiveTraining) -> int:
         """Epochs that this training still has to go, those of the pass for its phases included."""
         warmup = 0 if training.timed else self.info.warmup_epochs - len(training.warmup)
         phases = pass_epochs(self.info.recipe, training.case) if self.info.phases else 0
@@ -202,7 +202,7 @@ class RunState:
     def fail(self, training: ActiveTraining, reason: str, check: str = "completion") -> None:
         """Record that a training is lost, and why."""
         self.progress.note(f"{training.case.id}: {reason}")
-        self.progress.advance(self.to_do(training))
+        self.progress.advance(self.epochs_left(training))
         failure = Failure(
             case=training.case,
             process=training.slot.process_id,

@@ -98,10 +98,10 @@ def _differing(
         if most == second:
             yield node, f"{variant}: {len(votes)} different results of {len(group)}", False
         elif training.bits != usual:
-            yield node, f"{variant}: {_where(training, usual)}, {most} peers agree", True
+            yield node, f"{variant}: {_difference_text(training, usual)}, {most} peers agree", True
 
 
-def _where(training: NodeTraining, usual: tuple[str, str, str]) -> str:
+def _difference_text(training: NodeTraining, usual: tuple[str, str, str]) -> str:
     if training.inputs_sha256 != usual[0]:
         return "other points or initial weights"
     place = first_difference(training.epoch_digests, usual[2])  # `DIGITS` an epoch
@@ -120,11 +120,11 @@ def environments(fleet_data: FleetData) -> Iterator[Finding]:
     for node, name in pairs:
         usual, count = most_common[node.model]
         if name != usual and count >= 2 * names_by_model[node.model][name]:
-            text = _differences(environment[name], environment[usual])
+            text = _differences_text(environment[name], environment[usual])
             yield OTHER_ENVIRONMENT.about(node, text)
 
 
-def _differences(key: Mapping[str, str], usual: Mapping[str, str]) -> str:
+def _differences_text(key: Mapping[str, str], usual: Mapping[str, str]) -> str:
     differences = [
         f"{field} {key.get(field, 'unset')} where most have {usual.get(field, 'unset')}"
         for field in {**usual, **key}

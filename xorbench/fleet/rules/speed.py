@@ -36,11 +36,11 @@ def slow(fleet_data: FleetData) -> Iterator[Finding]:
             bad = ratio.low is not None and ratio.low > paces.ISOLATE
             severity: Severity = "isolate" if bad else "investigate"
             score = f"score {model_pace.score(index):.1f}"
-            text = f"calibration time {shown(ratio)} the median of {len(group)}, {score}"
+            text = f"calibration time {ratio_text(ratio)} the median of {len(group)}, {score}"
             yield SLOW_DEVICE.about(group[index], text, severity)
 
 
-def shown(ratio: Estimate) -> str:
+def ratio_text(ratio: Estimate) -> str:
     """A ratio with its interval."""
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.3g}×"
@@ -60,7 +60,7 @@ def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
             node = timed[index][0]
             if id(node) not in reported:
                 reported.add(id(node))
-                ratio = shown(normalized.ratio(index))
+                ratio = ratio_text(normalized.ratio(index))
                 yield BADLY_FED.about(node, f"{variant}: normalized time {ratio} the median")
 
 
@@ -71,7 +71,7 @@ def evenly_slow(fleet_data: FleetData) -> Iterator[Finding]:
         if (model, version) in before:
             ratio = paces.between(device_pace(group), device_pace(before[model, version]))
             if ratio.low is not None and ratio.low > 1 and ratio.value >= fleet_data.threshold:
-                median = f"median calibration time {shown(ratio)} the baseline's"
+                median = f"median calibration time {ratio_text(ratio)} the baseline's"
                 yield ALL_SLOWER.about(None, f"{len(group)} × {model}: {median}")
         elif earlier := [other for name, other in before if name == model]:
             versions = f"calibration version {version}, the baseline's is {earlier[0]}"
