@@ -41,12 +41,10 @@ class Recovery:
         self.blamed = training
         return training.slot.ask(op, **args)
 
-    def attempt(
-        self, training: ActiveTraining, act: Callable[[Any], object], target: ActiveTraining
-    ) -> None:
+    def attempt(self, training: ActiveTraining, act: Callable[[Any], object]) -> None:
         """Do it; where the operation fails, the case fails and the process goes on."""
         try:
-            act(target)
+            act(training)
         except OperationFailed as error:
             require_working(training.slot, training.case.device, str(error))
             self._state.fail(training, str(error), check_of(error))
@@ -56,7 +54,7 @@ class Recovery:
         """Do it; where the process dies of it, replace the process and let the rest go on."""
         try:
             if isinstance(target, ActiveTraining):
-                self.attempt(target, act, target)
+                self.attempt(target, act)
             else:
                 act(target)
         except OperationFailed as error:

@@ -98,7 +98,7 @@ class Runner:
         for training in shuffled(self._state.active(), self.info.schedule_seed, -1):
             self._recovery.guarded(training.slot, self._finish, training)
         for training in shuffled(self._phases.left, self.info.schedule_seed, -3):
-            self._recovery.guarded(training.slot, self._time_phases, (training,))
+            self._recovery.guarded(training.slot, self._phases.measure, training)
         for slot in self._state.slots:
             self._state.retire(slot)
         self._state.write_info(finished=now())
@@ -266,9 +266,9 @@ class Runner:
     def _open_all(self, slot: ProcessSlot) -> None:
         for training in shuffled(slot.active, self.info.schedule_seed, -2):
             if training in slot.active:
-                self._recovery.attempt(training, self._warm_up, training)
+                self._recovery.attempt(training, self._warm_up)
         for training in list(slot.active):
-            self._recovery.attempt(training, self._open, training)
+            self._recovery.attempt(training, self._open)
         peak = slot.ask("usage")["peak_rss_bytes"]
         self._state.update(slot, opened_rss_bytes=peak)
 
@@ -356,10 +356,6 @@ class Runner:
         self._state.store.append("results.jsonl", training.end_line(answer))
         training.slot.active.remove(training)
         self._phases.add(training)
-
-    def _time_phases(self, target: tuple[ActiveTraining]) -> None:
-        """Time the phases of a training that has its results: it cannot be lost any more."""
-        self._phases.measure(*target)
 
 
 Item = TypeVar("Item")
