@@ -85,10 +85,10 @@ def injected(texts: Sequence[str], rank: int) -> Injected:
     for place, _, fault in (text.partition("/") for text in texts):
         if place != str(rank):
             continue
-        name, _, details = fault.partition(":")
-        if name in RANK_FAULTS:
+        kind, _, details = fault.partition(":")
+        if kind in RANK_FAULTS:
             epoch = details.partition("epoch=")[2] or "1"
-            acts.append((parse.integer("--inject", epoch, 0, 1_000_000), RANK_FAULTS[name]))
+            acts.append((parse.integer("--inject", epoch, 0, 1_000_000), RANK_FAULTS[kind]))
         else:
             run.append(fault)
     return Injected(tuple(run), tuple(acts))
@@ -211,7 +211,7 @@ class _Rank:
                 results[rank] = believed_records(rank, content, self._check_in(rank))
             # a rank that waits in vain still reports it
             self.deadline.renew(2 * self.request.run.timeout_s)
-            called = sorted(rank for rank, one in results.items() if isinstance(one, list))
+            called = sorted(rank for rank, result in results.items() if isinstance(result, list))
             called = called if self.request.collective and len(called) > 1 and 0 in called else []
             self.rendezvous.put("members", msgspec.json.encode(called))
             if called and isinstance(own, list):

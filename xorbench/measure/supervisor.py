@@ -157,8 +157,8 @@ class WatchedCommand:
     def processes(self) -> list[ProcessState]:
         """Every living process of the command, parents first."""
         # the session finds what was left behind where the system lets no process adopt it
-        found = descendants(os.getpid(), self.pid)
-        return [state for state in found if state.pid != self._watchdog.pid]
+        states = descendants(os.getpid(), self.pid)
+        return [state for state in states if state.pid != self._watchdog.pid]
 
     def close(self) -> None:
         """Let the watchdog end."""

@@ -113,8 +113,8 @@ def _end_processes(session: int, mark: str | None) -> None:
     from xorbench.measure.process_tree import descendants, kill_all, marked, reap
 
     def find() -> list[ProcessState]:
-        found = descendants(os.getpid(), session)
-        return found + ([] if mark is None else marked(mark))
+        states = descendants(os.getpid(), session)
+        return states + ([] if mark is None else marked(mark))
 
     kill_all(find)
     reap()
