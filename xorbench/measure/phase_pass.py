@@ -42,8 +42,12 @@ class PhasePass:
             self.left.append(training)
 
     def restore(self, run: Run) -> None:
-        """Learn which passes an earlier part of the run has recorded."""
+        """Continue the pass of an earlier part of the run."""
         self._timed = {(line.case, slot_of(line.process)) for line in run.phases}
+        left, cases = sorted(unmeasured(run)), {case.id: case for case in run.info.cases}
+        for slot in self._state.slots:
+            for case in (case for case, name in left if name == slot.name):
+                self.add(ActiveTraining(cases[case], slot))
 
     def epochs_left(self) -> int:
         """Epochs that the pass over the finished trainings still takes."""

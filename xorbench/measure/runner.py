@@ -22,7 +22,7 @@ from xorbench.measure.golden_answers import (
     require_working,
     unanswered,
 )
-from xorbench.measure.phase_pass import PhasePass, unmeasured
+from xorbench.measure.phase_pass import PhasePass
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.recovery import ImpossibleTime, Recovery, check_of
 from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, RunState, StartProcess
@@ -117,19 +117,11 @@ class Runner:
             for device, golden in process.golden.items()
             if golden.probes
         }
-        self._restore_phases(run)
+        self._phases.restore(run)
         active = {training.key: training for training in self._state.active()}
         for line in run.epochs:
             if training := active.get((line.case, slot_of(line.process))):
                 (training.warmup if line.warmup else training.timed).append(line)
-
-    def _restore_phases(self, run: Run) -> None:
-        """Take up the pass where it was stopped."""
-        self._phases.restore(run)
-        left, cases = unmeasured(run), {case.id: case for case in run.info.cases}
-        for slot in self._state.slots:
-            for case in (case for case, name in sorted(left) if name == slot.name):
-                self._phases.add(ActiveTraining(cases[case], slot))
 
     def _check_golden(self, slot: ProcessSlot) -> None:
         """Have each of the slot's devices run the universal training and the exact probes."""
