@@ -12,7 +12,7 @@ from conftest import Completed, Reported, Xorbench, reported, run_in
 from test_run import lacking_device
 
 from xorbench.errors import BadFile
-from xorbench.judge.canary import BurnedUnit, fast, right, sound
+from xorbench.judge.canary import BurnedUnit, burn_in_verdict, golden_verdicts, speed_verdict
 from xorbench.judge.checks.devices import checked
 from xorbench.measure.golden_answers import golden_of
 from xorbench.measure.process import OperationFailed
@@ -174,12 +174,12 @@ def test_a_fact_that_is_not_golden_fails_and_is_named() -> None:
 )
 def test_speed_fails_beyond_the_threshold(times_s: list[float], outcome: str) -> None:
     """One and a half times the saved 10 ms is the limit."""
-    assert fast("cpu", times_s, 0.010, 1.5, "").outcome == outcome
+    assert speed_verdict("cpu", times_s, 0.010, 1.5, "").outcome == outcome
 
 
 def test_without_a_value_to_compare_with_the_reason_is_shown() -> None:
     """Speed is measured all the same, and skipped."""
-    verdict = fast(
+    verdict = speed_verdict(
         "cpu", [0.01], None, 1.5, "the saved value is of calibration version 1, this is version 3"
     )
     assert (verdict.outcome, "of calibration version 1" in verdict.actual) == ("skipped", True)
@@ -187,13 +187,13 @@ def test_without_a_value_to_compare_with_the_reason_is_shown() -> None:
 
 def test_one_slow_epoch_does_not_fail_speed() -> None:
     """It is the median that is judged."""
-    assert fast("cpu", [0.01, 0.01, 0.01, 0.5, 0.01], 0.010, 1.5, "").outcome == "pass"
+    assert speed_verdict("cpu", [0.01, 0.01, 0.01, 0.5, 0.01], 0.010, 1.5, "").outcome == "pass"
 
 
 def test_many_mismatches_are_counted_and_some_are_shown() -> None:
     """The line stays a line."""
     unit = BurnedUnit("training", turns=9, results=36, wrongs=8, wrong=[f"s {n}" for n in range(8)])
-    assert sound("cpu", unit).actual == "8 wrong in 36 results: s 0; s 1; s 2 and 5 more"
+    assert burn_in_verdict("cpu", unit).actual == "8 wrong in 36 results: s 0; s 1; s 2 and 5 more"
 
 
 def test_saved_times_of_other_machines_are_kept(tmp_path: Path) -> None:
@@ -227,6 +227,6 @@ def test_a_device_that_cannot_do_the_training_fails_and_the_rest_goes_on() -> No
             raise OperationFailed("RuntimeError: no such kernel")
 
     golden = golden_of(Refusing("p0", ProcessConfig(), 0), "cpu")
-    verdicts = right("cpu", golden)
+    verdicts = golden_verdicts("cpu", golden)
     assert {verdict.outcome for verdict in verdicts} == {"fail"}
     assert all("no such kernel" in verdict.actual for verdict in verdicts)

@@ -14,12 +14,12 @@ import pytest
 from conftest import Completed, Xorbench, call_in, once, reported, run_in, with_epochs
 
 from xorbench.commands.diff import DiffRequest, diff, trace_commands
+from xorbench.commands.processes import other_machine
 from xorbench.commands.training_ref import planned, sides
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.check import element_facts
 from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
 from xorbench.judge.elements import Difference
-from xorbench.measure.preflight import other_machine
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import (
     CaseTrace,

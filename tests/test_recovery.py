@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from xorbench.commands.progress import Quiet
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.recovery import IDLE_DEATHS_ALLOWED, KILLS_ALLOWED, Recovery
-from xorbench.measure.run_state import RunState
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, make_slots
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, RunState, make_slots
 from xorbench.observe import loading
 from xorbench.observe.records.process import DESCRIBED
 from xorbench.observe.records.run import RunInfo
@@ -87,7 +85,7 @@ def recovery(
         slot.starts = 1
         slot.active = [ActiveTraining(case, slot) for case in (GOOD, DEADLY, THIRD)]
     store: Any = written
-    state = RunState(info, store, slots, Quiet())
+    state = RunState(info, store, slots, Progress())
     reopened: list[str] = []
     start: Any = lambda _name, _config: FakeProcess(dies_of)  # noqa: E731
     return Recovery(state, start, lambda slot: reopened.append(slot.name)), state, slots, reopened
@@ -176,7 +174,7 @@ def test_a_real_store_takes_what_is_recorded(info: RunInfo, tmp_path: Path) -> N
     store = RunStore(folder, run=info.id)
     slots = make_slots([ProcessConfig()], 1)
     slots[0].active = [ActiveTraining(GOOD, slots[0])]
-    state = RunState(info, store, slots, Quiet())
+    state = RunState(info, store, slots, Progress())
     state.fail(slots[0].active[0], "lost")
     store.close()
     assert '"failed":"lost"' in (folder / "results.jsonl").read_text()

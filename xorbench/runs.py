@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from xorbench.commands import compare as comparing
 from xorbench.commands import run as running
-from xorbench.commands.progress import Quiet
 from xorbench.commands.run_outputs import RunOutcome
 from xorbench.errors import PASSED, BadOption
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
@@ -174,7 +173,7 @@ def run(
         phases=True,
         timeout_s=parse.positive("timeout", str(timeout), 1e6),
     )
-    return _result(running.run(request, Quiet()))
+    return _result(running.run(request))
 
 
 def load_run(run: str = "latest", out: str | os.PathLike[str] = "results") -> RunResult:

@@ -222,9 +222,10 @@ def test_the_canary_passes_and_writes_its_metrics(tmp_path: Path) -> None:
 
 def test_the_alerts_that_the_page_proposes_have_their_metrics(tmp_path: Path) -> None:
     """The names in the page are those that are written."""
+    from xorbench.judge.canary import CanaryOutcome
     from xorbench.report import metrics
 
-    metrics.write(tmp_path / "x.prom", (), {}, 0)
+    metrics.write(tmp_path / "x.prom", CanaryOutcome([], {}, 0.0, 0, {}))
     written = set(re.findall(r"^(xorbench_\w+) ", (tmp_path / "x.prom").read_text(), re.M))
     named = set(re.findall(r"xorbench_canary_\w+", PAGE))
     assert named

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from conftest import call_in, run_in
 
+from xorbench.commands.processes import PROCESSES, stressed
 from xorbench.commands.selftest import (
     ALIKE,
     BURNED,
@@ -20,23 +21,20 @@ from xorbench.commands.selftest import (
     PRODUCTS,
     RACES,
     SPEED,
-    Caught,
-    SelftestOutcome,
     in_seeds,
 )
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
-from xorbench.measure.staging import staged
-from xorbench.measure.stress import PROCESSES, stressed
 from xorbench.observe.records.run import Run
 from xorbench.plan.faults import FAULTS
 from xorbench.report import selftest as report
+from xorbench.report.selftest import Caught, SelftestOutcome
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])
 def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> None:
     """As many processes as stated, using the processor; none afterwards."""
-    with stressed(kind, staged()):
+    with stressed(kind):
         for _ in range(600):  # other tests may keep the processors
             time.sleep(0.1)
             mine = psutil.Process().children()
@@ -67,21 +65,22 @@ def test_every_fault_is_injected_by_the_selftest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "passed"),
+    ("outcome", "code"),
     [
-        (SelftestOutcome([Caught("a", "rerun", "p1")], []), True),
-        (SelftestOutcome([Caught("a", "rerun", "")], []), False),
-        (SelftestOutcome([Caught("a", "rerun", "p1")], ["seed 0: cried"]), False),
+        (SelftestOutcome([Caught("a", "rerun", "p1")], []), 0),
+        (SelftestOutcome([Caught("a", "rerun", "")], []), 1),
+        (SelftestOutcome([Caught("a", "rerun", "p1")], ["seed 0: cried"]), 1),
     ],
 )
-def test_a_missed_fault_and_a_false_alarm_fail_it(outcome: SelftestOutcome, passed: bool) -> None:
+def test_a_missed_fault_and_a_false_alarm_fail_it(outcome: SelftestOutcome, code: int) -> None:
     """Either is exit code 1."""
-    assert outcome.passed is passed
+    assert outcome.exit_code == code
 
 
 def test_what_was_missed_stands_out() -> None:
     """In the table and in the sum."""
-    shown = report.text([("a", "rerun", ""), ("b", "inputs", "seed 0")], [], 1.0)
+    rows = [Caught("a", "rerun", ""), Caught("b", "inputs", "seed 0")]
+    shown = report.text(SelftestOutcome(rows, []), 1.0)
     assert "MISSED" in shown
     assert "1 of 2 faults caught, 0 alarms of the clean run, 1 s" in shown
 

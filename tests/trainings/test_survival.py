@@ -26,8 +26,8 @@ from conftest import (
     wait_for_epochs,
 )
 
+from xorbench.commands.processes import require_same_machine
 from xorbench.errors import BadFile
-from xorbench.measure.preflight import require_same_machine
 from xorbench.measure.slots import make_slots
 from xorbench.observe import loading, store
 from xorbench.observe.records.run import Run

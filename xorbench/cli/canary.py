@@ -54,14 +54,12 @@ def canary(**options: Any) -> int:
     outcome = command(request, note)
     from xorbench.report import canary as report  # slow to import: while the processes start
 
-    found = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
     if metrics:
         from xorbench.report.metrics import write
 
-        write(metrics, outcome.verdicts, outcome.burned, outcome.exit_code)
-    as_json = options["as_json"]
-    say(report.as_json(*found, outcome.burned) if as_json else report.text(*found))
-    markdown = partial(report.markdown, *found)
+        write(metrics, outcome)
+    say(report.as_json(outcome) if options["as_json"] else report.text(outcome))
+    markdown = partial(report.markdown, outcome)
     note(exports.write(outcome.verdicts, "canary", markdown, markdown))
     return outcome.exit_code
 

@@ -69,23 +69,26 @@ def fleet(**options: Any) -> int:
 def _take_part(options: dict[str, Any], out: Path, references: Any) -> int:
     """Do this rank's share; only rank 0 has something to show."""
     from xorbench.commands import ranks as command
+    from xorbench.commands.run import RunRequest
 
     command.require_faults(options["inject"])
     batches = parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000)
-    fleet_request = command.FleetRequest(
+    request = RunRequest(
         recipe=recipe_of(options, RECIPE_OPTIONS),
         axes={"batch_size": batches, "pin_memory": (False,), "drop_last": (True,)},
-        out=out,
-        references=references,
+        command=references.command,
+        root=out,
+        quick=True,
         processes_per_config=parse.integer("--processes", options["processes"], 1, 64),
         timeout_s=timeout_of(options),
-        deadline_s=parse.positive("--deadline", options["deadline"], 1e7),
-        collective=not options["no_collective"],
         faults=options["inject"],
     )
-    here = command.here()
-    exports = exports_of(options) if here.rank == 0 else None
-    outcome = command.take_part(fleet_request, here, note)
+    deadline_s = parse.positive("--deadline", options["deadline"], 1e7)
+    collective = not options["no_collective"]
+    fleet_request = command.FleetRequest(request, references, deadline_s, collective)
+    place = command.rank_place()
+    exports = exports_of(options) if place.rank == 0 else None
+    outcome = command.take_part(fleet_request, place, note)
     if isinstance(outcome, int):
         return outcome
     return print_outcome(outcome, options["as_json"], exports)

@@ -6,7 +6,6 @@ import click
 
 from xorbench.cli.options import JSON
 from xorbench.cli.printing import note, say
-from xorbench.errors import CHECK_FAILED
 
 
 @click.command(
@@ -20,9 +19,6 @@ def selftest(as_json: bool) -> int:
 
     begun = time.monotonic()
     outcome = command(note)
-    rows = [(one.fault, one.check, one.said) for one in outcome.caught]
-    code = 0 if outcome.passed else CHECK_FAILED
     wall_s = time.monotonic() - begun
-    as_text = report.text(rows, outcome.alarms, wall_s)
-    say(report.as_json(rows, outcome.alarms, code) if as_json else as_text)
-    return code
+    say(report.as_json(outcome) if as_json else report.text(outcome, wall_s))
+    return outcome.exit_code

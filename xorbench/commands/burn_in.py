@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Final
 
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from xorbench.commands.canary import CanaryRequest
 
 SLICE_S: Final = 2.0  # how long a process works before it reports
-TOLD_EVERY_S: Final = 10.0
+REPORT_EVERY_S: Final = 10.0
 THREADS: Final = ProcessConfig(threads=None)
 """The burn-in takes all the processors: PyTorch's own choice of threads."""
 
 
 class BurnIn:
-    """What the devices have found so far; `say` is called with each mismatch at once."""
+    """The results of the devices so far; `say` is called with each mismatch at once."""
 
     def __init__(self, request: "CanaryRequest", say: Callable[[str], None]) -> None:
         self._request, self._say = request, say
@@ -34,12 +33,12 @@ class BurnIn:
         self._slots: list[ProcessSlot] = []
         self._broken: list[Verdict] = []
         self._notes: list[Verdict] = []
-        self._begun = self._told = time.monotonic()
+        self._begun = self._reported = time.monotonic()
         self.burned: dict[str, list[BurnedUnit]] = {}
 
     def burn(self, devices: Sequence[str], start: StartProcess) -> None:
         """Burn all the devices until the time is up. Raises `BadOption` for too much memory."""
-        self._begun = self._told = time.monotonic()
+        self._begun = self._reported = time.monotonic()
         with ThreadPoolExecutor(max(1, len(devices))) as pool:
             started: list[Future[None]] = []
             try:
@@ -49,9 +48,9 @@ class BurnIn:
                     self._slots.append(slot)
                     started.append(pool.submit(self._device, device, slot, start))
                 while wait(started, timeout=0.5).not_done:
-                    self._tell()
-                    if any(one.done() and one.exception() for one in started):
-                        self._stop.set()  # bad input of one device: it is said below
+                    self._report_progress()
+                    if any(future.done() and future.exception() for future in started):
+                        self._stop.set()  # bad input of one device: it is raised below
             except BaseException:  # the turns under way end, and count
                 self._stop.set()
                 raise
@@ -61,14 +60,12 @@ class BurnIn:
     def end(self) -> None:
         """End the processes."""
         for slot in self._slots:
-            if slot.process:
-                with suppress(OSError):
-                    slot.process.kill()
+            slot.kill()
 
     def verdicts(self) -> list[Verdict]:
-        """One a unit and device, then what was left out, then the devices that were lost."""
+        """One per unit and device, then the parts left out, then the devices that were lost."""
         units = [
-            judge.sound(device, unit)
+            judge.burn_in_verdict(device, unit)
             for device, units in self.burned.items()
             for unit in units
             if unit.turns
@@ -94,9 +91,9 @@ class BurnIn:
                     self._take(device, units[turn["unit"]], turn)
         except (ProcessDied, OperationFailed) as error:
             with self._lock:
-                said = f"lost in the burn-in: {error}"
-                self._broken.append(judge.broken(device, said))
-                self._say(f"{device}: {said}")
+                reason = f"lost in the burn-in: {error}"
+                self._broken.append(judge.lost_verdict(device, reason))
+                self._say(f"{device}: {reason}")
 
     def _open(self, device: str, slot: ProcessSlot) -> None:
         flips = {
@@ -116,19 +113,19 @@ class BurnIn:
             raise BadOption(f"--memory: {device}: {answer['refused']}")
         with self._lock:
             self.burned[device] = [BurnedUnit(unit) for unit in answer["units"]]
-            self._notes += [judge.left_out(device, note) for note in answer["notes"]]
+            self._notes += [judge.reduced_verdict(device, note) for note in answer["notes"]]
 
     def _take(self, device: str, unit: BurnedUnit, turn: dict[str, object]) -> None:
         with self._lock:
-            for said in unit.add(turn):
-                self._say(f"mismatch on {device}: {said}")
+            for text in unit.add(turn):
+                self._say(f"mismatch on {device}: {text}")
 
-    def _tell(self) -> None:
-        """How far it is, and the errors so far."""
+    def _report_progress(self) -> None:
+        """Say how far it is, and the errors so far."""
         now = time.monotonic()
-        if now - self._told < TOLD_EVERY_S:
+        if now - self._reported < REPORT_EVERY_S:
             return
-        self._told = now
+        self._reported = now
         with self._lock:
             units = [unit for units in self.burned.values() for unit in units]
             errors, results = sum(u.wrongs for u in units), sum(u.results for u in units)

@@ -14,7 +14,7 @@ from xorbench.commands.interrupt import terminable
 from xorbench.commands.processes import running, starter
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge import canary as judge
-from xorbench.judge.canary import BurnedUnit
+from xorbench.judge.canary import CanaryOutcome
 from xorbench.judge.checks.devices import probed
 from xorbench.judge.thresholds import MACHINE_THRESHOLD
 from xorbench.judge.verdicts import Verdict, exit_code
@@ -60,26 +60,15 @@ class CanaryRequest:
     faults: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CanaryOutcome:
-    """The verdicts, what they were found on, and the exit code."""
-
-    verdicts: list[Verdict]
-    machine: dict[str, Any]
-    wall_s: float
-    exit_code: int
-    burned: dict[str, list[BurnedUnit]]
-
-
 def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
     """Check every device in a fresh process; `say` gets each mismatch of a burn-in at once.
 
-    Ctrl-C, SIGTERM and SIGHUP end it with what was found until then.
+    Ctrl-C, SIGTERM and SIGHUP end it with the verdicts until then.
     """
     begun = time.monotonic()
-    saved = load_calibrations(request.root)  # a damaged file is said before anything is measured
+    saved = load_calibrations(request.root)  # before the measurements: the file may be damaged
     if request.save:
-        save_calibrations(request.root, "", {})  # and so is a folder that cannot be written
+        save_calibrations(request.root, "", {})  # and its folder may be read-only
     canary = _Canary(request, saved)
     burn_in = BurnIn(request, say)
     with terminable(), tempfile.TemporaryDirectory() as folder:
@@ -101,13 +90,13 @@ def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
 
 
 class _Canary:
-    """The checks of a machine's devices, and what they have found so far."""
+    """The checks of a machine's devices, and their verdicts so far."""
 
     def __init__(self, request: CanaryRequest, saved: SavedCalibrations) -> None:
         self._request = request
         self._key = host.key()
-        mine = saved.machines.get(self._key, {})
-        self._saved = {with_index(device): one for device, one in mine.items()}
+        own = saved.machines.get(self._key, {})
+        self._saved = {with_index(device): calibration for device, calibration in own.items()}
         # an optimizer imports Dynamo, which takes a second: so the speed has a process of its own
         self._slot, self._timer = make_slots([ProcessConfig()], 2, request.faults)
         self._timing = ""  # the device that the other process is busy with, or was last
@@ -133,8 +122,8 @@ class _Canary:
             except BadOption as error:
                 if not self.verdicts:
                     raise
-                said = f"no process can be started any more: {error.message}"
-                self.verdicts += [judge.broken(device, said) for device in devices]
+                reason = f"no process can be started any more: {error.message}"
+                self.verdicts += [judge.lost_verdict(device, reason) for device in devices]
                 return
             if not devices:
                 return
@@ -145,7 +134,7 @@ class _Canary:
         try:
             reason = self._slot.ask("probe", devices=[device])[device]
             if reason:
-                self.verdicts.append(judge.absent(device, reason))
+                self.verdicts.append(judge.absent_verdict(device, reason))
                 return
             if training and device == "cpu":
                 self._begin_times(device)
@@ -156,9 +145,11 @@ class _Canary:
                     self._probe(device, probe)
             self.usable.append(device)
         except (ProcessDied, OperationFailed) as error:
-            self.verdicts.append(judge.broken(device, str(error)))
+            self.verdicts.append(judge.lost_verdict(device, str(error)))
             if isinstance(error, OperationFailed):
-                self._leave_if_lost(device, str(error))
+                # end a process that has lost the device: the next device gets a fresh one
+                with suppress(ProcessDied, OperationFailed):
+                    require_working(self._slot, device, str(error))
         if training:
             self._take_times(device)
 
@@ -170,19 +161,14 @@ class _Canary:
     def _train(self, device: str) -> None:
         """Edge cases and the universal training."""
         golden = golden_of(self._slot, device)
-        self.verdicts += judge.right(device, golden)
+        self.verdicts += judge.golden_verdicts(device, golden)
         if error := unanswered(golden):
             require_working(self._slot, device, error)
 
     def _probe(self, device: str, probe: str) -> None:
-        found = probe_of(self._slot, device, probe)
-        self.verdicts.append(probed(probe, device, [found]))
-        if error := unanswered_probe(found):
-            require_working(self._slot, device, error)
-
-    def _leave_if_lost(self, device: str, error: str) -> None:
-        """End a process in which the device works no more: the next device gets a fresh one."""
-        with suppress(ProcessDied, OperationFailed):
+        record = probe_of(self._slot, device, probe)
+        self.verdicts.append(probed(probe, device, [record]))
+        if error := unanswered_probe(record):
             require_working(self._slot, device, error)
 
     def _take_times(self, device: str) -> None:
@@ -195,25 +181,21 @@ class _Canary:
         except (ProcessDied, OperationFailed) as error:
             if device in self.usable:  # else it is reported already
                 self.usable.remove(device)
-                self.verdicts.append(judge.broken(device, str(error)))
+                self.verdicts.append(judge.lost_verdict(device, str(error)))
             return
         self._times_s[device] = times_s
         self.verdicts.append(self._speed(device, times_s))
 
     def _speed(self, device: str, times_s: list[float]) -> Verdict:
-        saved = self._saved.get(with_index(device))
-        comparable = (
-            saved is not None and saved.calibration_version == self._timer.calibration_version
-        )
-        saved_s = saved.calibration_s if saved and comparable else None
-        unavailable_reason = (
-            f"the saved value is of calibration version {saved.calibration_version}, this is"
-            f" version {self._timer.calibration_version}"
-            if saved
-            else "no saved value to compare with"
-        )
-        return judge.fast(
-            device, times_s, saved_s, self._request.machine_threshold, unavailable_reason
+        saved, version = self._saved.get(with_index(device)), self._timer.calibration_version
+        saved_s, reason = None, "no saved value to compare with"
+        if saved and saved.calibration_version == version:
+            saved_s = saved.calibration_s
+        elif saved:
+            saved_version = f"the saved value is of calibration version {saved.calibration_version}"
+            reason = f"{saved_version}, this is version {version}"
+        return judge.speed_verdict(
+            device, times_s, saved_s, self._request.machine_threshold, reason
         )
 
     def save(self, verdicts: Sequence[Verdict], say: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.commands.interrupt import terminable
-from xorbench.commands.processes import running, starter
+from xorbench.commands.processes import other_machine, running, starter
 from xorbench.commands.training_ref import TrainingRef, sides
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
 from xorbench.judge.divergence import (
@@ -20,7 +20,6 @@ from xorbench.judge.divergence import (
 )
 from xorbench.judge.first_difference import FirstDifference
 from xorbench.measure import retrain
-from xorbench.measure.preflight import other_machine
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.retrain import Replayed
 from xorbench.measure.slots import ProcessSlot

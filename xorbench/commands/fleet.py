@@ -14,6 +14,7 @@ from xorbench.commands.run_outputs import RunOutcome
 from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, pace, rules
 from xorbench.fleet.atlas import Atlas
+from xorbench.fleet.belief import RankResult
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
 from xorbench.judge.verdicts import exit_code, some
@@ -28,7 +29,7 @@ NAME: Final = "fleet.json"
 
 @dataclass(frozen=True, slots=True)
 class FleetReferences:
-    """What a fleet is compared with beside its own majority, and the command that asks for it."""
+    """The references of a fleet besides its own majority, and the command that names them."""
 
     command: str
     threshold: float = pace.THRESHOLD
@@ -62,33 +63,32 @@ def merge(
     """
     if (out / NAME).exists():
         raise BadOption(f"--out: {out} already holds a fleet", "give a new folder")
-    nodes: list[Node] = []
-    bad: list[Bad] = []
-    found, shut = gather.run_folders(folders)
-    if shut:
-        note(f"left out, as they may not be looked into: {some(shut)}")
-    for folder in found:
-        read = gather.read(folder)
-        if isinstance(read, Bad):
-            bad.append(read)
-        else:
-            nodes += read
+    runs, unreadable = gather.run_folders(folders)
+    if unreadable:
+        note(f"left out, as they may not be looked into: {some(unreadable)}")
+    nodes, _, bad = by_kind([gather.read(folder) for folder in runs])
     bad += other_worlds(nodes)
     return conclude(out, references, nodes, absent(nodes, bad), bad, [])
 
 
+def by_kind(results: Sequence[RankResult]) -> tuple[list[Node], list[Missing], list[Bad]]:
+    """The results of ranks: their records, those that are missing, those that are not valid."""
+    nodes = [node for result in results if isinstance(result, list) for node in result]
+    missing = [result for result in results if isinstance(result, Missing)]
+    return nodes, missing, [result for result in results if isinstance(result, Bad)]
+
+
 def absent(nodes: Sequence[Node], bad: Sequence[Bad]) -> list[Missing]:
-    """The ranks that the others say there were, and of which there is no folder."""
+    """The ranks that the records count and that have no folder."""
     world = _usual_world(node.world or 0 for node in nodes)
-    there = {node.rank for node in nodes} | {one.rank for one in bad}
+    present = {node.rank for node in nodes} | {record.rank for record in bad}
     why = "none of the folders is this rank's"
-    gone = list(islice((rank for rank in range(world) if rank not in there), LISTED + 1))
-    more = world - len(there) - LISTED
-    cut = f"{why}; nor of {more:,} ranks more"
-    return [
-        Missing(rank=rank, why=cut if at == LISTED - 1 and len(gone) > LISTED else why, came=False)
-        for at, rank in enumerate(gone[:LISTED])
-    ]
+    absent_ranks = (rank for rank in range(world) if rank not in present)
+    missing = [Missing(rank=rank, why=why, came=False) for rank in islice(absent_ranks, LISTED)]
+    if next(absent_ranks, None) is not None:
+        cut = f"{why}; nor of {world - len(present) - LISTED:,} ranks more"
+        missing[-1] = msgspec.structs.replace(missing[-1], why=cut)
+    return missing
 
 
 LISTED: Final = 100  # ranks that are missing, each by its own finding; the last counts the others
@@ -101,7 +101,7 @@ def _usual_world(worlds: Iterable[int]) -> int:
 
 
 def other_worlds(nodes: Sequence[Node]) -> list[Bad]:
-    """Records that say another number of ranks than most do."""
+    """Records with another number of ranks than most have."""
     usual = _usual_world(node.world for node in nodes if node.world is not None)
     return [
         Bad(
@@ -135,15 +135,15 @@ def conclude(
         baseline=references.baseline,
         threshold=references.threshold,
     )
-    found = rules.judge(fleet_data)
-    verdicts = rules.verdicts(fleet_data, found)
+    findings = rules.judge(fleet_data)
+    verdicts = rules.verdicts(fleet_data, findings)
     fleet = Fleet(
         xorbench_version=__version__,
         id=out.resolve().name,
         command=references.command,
         judged=now(),
         exit_code=exit_code(verdicts, interrupted=interrupted),
-        findings=found,
+        findings=findings,
         missing=list(missing),
         bad=list(bad),
         replicas=list(replicas),
@@ -151,7 +151,7 @@ def conclude(
     )
     content = report.content(fleet, fleet_data, verdicts)
     write_whole(out / NAME, msgspec.json.encode(fleet) + b"\n")
-    write_whole(out / "cordon.txt", "".join(f"{n}\n" for n in rules.cordon(found)).encode())
+    write_whole(out / "cordon.txt", "".join(f"{n}\n" for n in rules.cordon(findings)).encode())
     write_whole(out / "fleet.md", document.markdown(content).encode())
     drawn = {picture.name: draw(picture) for picture in content.pictures}
     write_whole(out / "fleet.html", page.html(content, drawn).encode())
@@ -160,5 +160,5 @@ def conclude(
 
 def _without_epoch_digests(node: Node) -> Node:
     """The record as `fleet.json` keeps it: the epoch digests are in the run folders."""
-    trainings = [msgspec.structs.replace(one, epoch_digests="") for one in node.trainings]
+    trainings = [msgspec.structs.replace(t, epoch_digests="") for t in node.trainings]
     return msgspec.structs.replace(node, trainings=trainings)

@@ -10,13 +10,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
-    from xorbench.commands.progress import Bar, Lines, Quiet  # rich takes a tenth of a second
+    from xorbench.measure.slots import Progress  # its imports are slow
 
 NAMES: Final = ("SIGTERM", "SIGHUP")
 HANDLED: Final = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
-def until_interrupted(work: Callable[[], None], progress: "Bar | Lines | Quiet", rest: str) -> bool:
+def until_interrupted(work: Callable[[], None], progress: "Progress", rest: str) -> bool:
     """Work to the end, or until Ctrl-C, SIGTERM or SIGHUP; true where it was interrupted.
 
     `rest` is the command that does what is left.

@@ -17,34 +17,21 @@ from xorbench.plan.registry import Registry
 
 def axes() -> pd.DataFrame:
     """The settings that can be varied."""
-    rows = [
-        {
-            "option": axis.option,
-            "default": axis.default_text,
-            "scope": axis.scope,
-            "what it is": axis.about,
-        }
-        for axis in AXES
-    ]
-    return pd.DataFrame(rows)
+    columns = ["option", "default", "scope", "what it is"]
+    rows = [(axis.option, axis.default_text, axis.scope, axis.about) for axis in AXES]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def recipe() -> pd.DataFrame:
     """The fields of the recipe."""
-    rows = [
-        {"option": row.option, "default": row.default_text, "what it is": row.about}
-        for row in RECIPE_OPTIONS
-    ]
-    return pd.DataFrame(rows)
+    rows = [(row.option, row.default_text, row.about) for row in RECIPE_OPTIONS]
+    return pd.DataFrame(rows, columns=["option", "default", "what it is"])
 
 
 def checks() -> pd.DataFrame:
     """The checks, with what passes them."""
-    rows = [
-        {"check": check.name, "passes when": check.passes_when, "needs": check.needs}
-        for check in CHECKS.values()
-    ]
-    return pd.DataFrame(rows)
+    rows = [(check.name, check.passes_when, check.needs) for check in CHECKS.values()]
+    return pd.DataFrame(rows, columns=["check", "passes when", "needs"])
 
 
 def engines() -> pd.DataFrame:

@@ -10,15 +10,7 @@ from xorbench.commands.run import RunRequest, resolve, validated
 from xorbench.measure import host
 from xorbench.measure.slots import make_slots
 from xorbench.plan.axes import idle_note
-from xorbench.plan.case import Case
-from xorbench.plan.estimate import (
-    Plan,
-    Preview,
-    ProcessPace,
-    crowded,
-    estimate_s,
-    phases_s,
-)
+from xorbench.plan.estimate import Plan, Preview, ProcessPace, crowded, estimate_s, phases_s
 from xorbench.plan.not_tested import not_tested
 
 TIMED_CONFIGS: Final = 8  # a config more costs a start of PyTorch more; the others are alike
@@ -41,7 +33,8 @@ def preview(request: RunRequest) -> Preview:
                     cases, skips = resolve(request, slots)
                     has_accelerator = slot.machine.get("accelerator") is not None
     reasons = {skip.case: skip.skipped for skip in skips}
-    noted = [(case.id, _dry_note(case, reasons, has_accelerator)) for case in cases]
+    notes = {case: f"not tested: {reason}" for case, reason in reasons.items()}
+    noted = [(case.id, notes.get(case) or idle_note(case, has_accelerator)) for case in cases]
     trained = tuple(case for case in cases if case not in reasons)
     plan = Plan(
         request.recipe,
@@ -64,8 +57,3 @@ def preview(request: RunRequest) -> Preview:
         crowded(trained, configs, cores),
         phases_s(plan, paces, cores),
     )
-
-
-def _dry_note(case: Case, reasons: dict[Case, str], has_accelerator: bool) -> str:
-    reason = reasons.get(case)
-    return f"not tested: {reason}" if reason else idle_note(case, has_accelerator)

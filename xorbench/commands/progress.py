@@ -7,19 +7,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from xorbench.errors import printable
+from xorbench.measure.slots import Progress
 
 LINE_EVERY_S: Final = 10.0
 
 
-class Bar:
+class Bar(Progress):
     """A live bar with the time left; for terminals."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
+        self._bar = rich_progress.Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -28,27 +30,27 @@ class Bar:
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._progress.add_task("training", total=None)
+        self._task = self._bar.add_task("training", total=None)
 
     def begin(self, epochs: int) -> None:
         """Show the bar."""
-        self._progress.update(self._task, total=epochs, completed=0)
-        self._progress.start()
+        self._bar.update(self._task, total=epochs, completed=0)
+        self._bar.start()
 
     def advance(self, epochs: int) -> None:
         """Move the bar."""
-        self._progress.advance(self._task, epochs)
+        self._bar.advance(self._task, epochs)
 
     def note(self, text: str) -> None:
         """A line above the bar."""
-        self._progress.console.print(f"xorbench: {printable(text)}", markup=False, highlight=False)
+        self._bar.console.print(f"xorbench: {printable(text)}", markup=False, highlight=False)
 
     def end(self) -> None:
         """Take the bar away."""
-        self._progress.stop()
+        self._bar.stop()
 
 
-class Lines:
+class Lines(Progress):
     """A plain line every ten seconds; for logs and pipes.
 
     The time left is shown from the second epoch on: what precedes the first is no training.
@@ -82,27 +84,8 @@ class Lines:
             sys.stderr.write(f"xorbench: {printable(text)}\n")
             sys.stderr.flush()
 
-    def end(self) -> None:
-        """Nothing to take away."""
 
-
-class Quiet:
-    """Says nothing: for runs inside another command."""
-
-    def begin(self, epochs: int) -> None:
-        """Nothing."""
-
-    def advance(self, epochs: int) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
-
-
-def for_stream() -> Bar | Lines:
+def for_stream() -> Progress:
     """A bar where standard error is a terminal that wants one, lines elsewhere."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
     return Lines() if plain else Bar()

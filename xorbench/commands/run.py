@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,13 @@ import msgspec
 
 from xorbench import __version__
 from xorbench.commands.interrupt import terminable, until_interrupted
-from xorbench.commands.processes import running, starter
-from xorbench.commands.progress import Bar, Lines, Quiet
+from xorbench.commands.processes import (
+    require_same_machine,
+    running,
+    starter,
+    stressed,
+    untrainable,
+)
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge.checks import judge
 from xorbench.judge.evidence import Evidence
@@ -19,11 +24,8 @@ from xorbench.judge.precision import too_wide
 from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host
 from xorbench.measure.phase_pass import unmeasured
-from xorbench.measure.preflight import require_same_machine, untrainable
 from xorbench.measure.runner import Runner
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, StartProcess, make_slots
-from xorbench.measure.staging import staged
-from xorbench.measure.stress import stressed
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, StartProcess, make_slots
 from xorbench.observe import folders, loading
 from xorbench.observe.folders import now
 from xorbench.observe.loading import Info
@@ -43,7 +45,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run as the command line asks for it; `axes` holds the axes that were named."""
+    """A run as the command line requests it; `axes` holds the axes that were named.
+
+    A field that `RunInfo` has too is recorded there under the same name.
+    """
 
     recipe: Recipe
     axes: dict[str, tuple[Any, ...]]
@@ -77,17 +82,17 @@ class RunRequest:
         return self.phases and self.stress is None
 
 
-def run(request: RunRequest, progress: Bar | Lines | Quiet) -> "RunOutcome":
+def run(request: RunRequest, progress: Progress | None = None) -> "RunOutcome":
     """Plan, train, judge, report. Raises `BadOption` before anything is written."""
-    store, interrupted = train(request, progress)
+    store, interrupted = train(request, progress or Progress())
     try:
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
 
 
-def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore, bool]:
-    """Plan, start processes, train; gives the folder, and whether it was interrupted.
+def train(request: RunRequest, progress: Progress) -> tuple[RunStore, bool]:
+    """Plan, start processes, train; returns the folder, and whether it was interrupted.
 
     Raises `BadOption` before anything is written.
     """
@@ -100,18 +105,20 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
     try:
         with terminable(), running(slots, start, _load_reports):
             cases, skips = resolve(request, slots)
-            here = [case for case in cases if case not in {skip.case for skip in skips}]
-            if warning := crowded(here, configs, host.cores()):
+            trainable = [case for case in cases if case not in {skip.case for skip in skips}]
+            if warning := crowded(trainable, configs, host.cores()):
                 progress.note(warning)
             info = _info(request, store, configs, cases, slots, started)
-            with stressed(request.stress, staged(), _to_stress(here, slots[0].machine)):
+            with stressed(request.stress, _to_stress(trainable, slots[0].machine)):
                 for skip in skips:
                     store.append("results.jsonl", skip)
                 store.write_info(info)  # with this the folder is a run
                 folders.point_latest(request.root, store.folder)
-                store.write_json("boundary_points.json", _points(slots[0], info))
+                recipe, seed = to_dict(info.recipe), info.cases[0].seed
+                points = slots[0].ask("points", recipe=recipe, seed=seed)
+                store.write_json("boundary_points.json", points)
                 for slot in slots:
-                    slot.active = [ActiveTraining(case, slot) for case in here]
+                    slot.active = [ActiveTraining(case, slot) for case in trainable]
                 runner = Runner(info, store, slots, start, progress)
                 interrupted = _to_the_end(runner, store, start, progress)
     except BaseException:
@@ -122,12 +129,12 @@ def train(request: RunRequest, progress: Bar | Lines | Quiet) -> tuple[RunStore,
 
 def trained(request: RunRequest) -> Run | None:
     """Train, showing no progress, and read the run back; None where it was interrupted."""
-    store, interrupted = train(request, Quiet())
+    store, interrupted = train(request, Progress())
     store.close()
     return None if interrupted else loading.load(store.folder)
 
 
-def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
+def resume(root: Path, text: str, progress: Progress) -> "RunOutcome":
     """Bring a run that was stopped to its end; what it recorded must come out again."""
     folder = folders.find(root, text, "--resume", "run")
     store = reopen(folder)
@@ -138,33 +145,24 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> "RunOutcome":
             if before.info.finished is None:
                 store.write_info(msgspec.structs.replace(before.info, finished=now()))
             return conclude(store)
-        every = make_slots(
-            before.info.configs,
-            before.info.processes_per_config,
-            before.info.faults,
-            optimizes=True,
-        )
-        unfinished = {one.slot for one in before.unfinished}
-        unfinished |= {slot for _, slot in unmeasured(before)}
-        slots = [slot for slot in every if slot.name in unfinished]
-        for slot in slots:
-            used = [w.id for w in before.info.processes if slot_of(w.id) == slot.name]
-            slot.starts = len(used)
         info = before.info
+        unfinished = {training.slot for training in before.unfinished}
+        unfinished |= {slot for _, slot in unmeasured(before)}
+        slots = [slot for slot in _slots_of(info) if slot.name in unfinished]
+        for slot in slots:
+            slot.starts = sum(slot_of(process.id) == slot.name for process in info.processes)
         start = starter(store.log_path, info.timeout_s)
         with terminable(), running(slots, start, _load_reports):
             runner = _resumed(before, info, store, slots, start, progress)
             devices = _to_stress(_trained_cases(before), slots[0].machine) if info.stress else []
-            with stressed(info.stress, staged(), devices):
+            with stressed(info.stress, devices):
                 interrupted = _to_the_end(runner, store, start, progress)
         return conclude(store, interrupted=interrupted)
     finally:
         store.close()
 
 
-def _to_the_end(
-    runner: Runner, store: RunStore, start: StartProcess, progress: Bar | Lines | Quiet
-) -> bool:
+def _to_the_end(runner: Runner, store: RunStore, start: StartProcess, progress: Progress) -> bool:
     """Train, and for `--precision` in more processes until it is reached; whether interrupted."""
 
     def work() -> None:
@@ -182,16 +180,17 @@ def _to_the_end(
     return until_interrupted(work, progress, f"run --resume {runner.info.id}")
 
 
-def _train_in_one_more(
-    run: Run, store: RunStore, start: StartProcess, progress: Bar | Lines | Quiet
-) -> None:
+def _train_in_one_more(run: Run, store: RunStore, start: StartProcess, progress: Progress) -> None:
     """Train every case in one more process of each config."""
     before = run.info.processes_per_config
     info = msgspec.structs.replace(run.info, processes_per_config=before + 1, finished=None)
-    every = make_slots(info.configs, before + 1, info.faults, optimizes=True)
-    slots = [slot for slot in every if slot.index == before]
+    slots = [slot for slot in _slots_of(info) if slot.index == before]
     with running(slots, start):
         _resumed(run, info, store, slots, start, progress).run()
+
+
+def _slots_of(info: RunInfo) -> list[ProcessSlot]:
+    return make_slots(info.configs, info.processes_per_config, info.faults, optimizes=True)
 
 
 def _resumed(
@@ -200,9 +199,9 @@ def _resumed(
     store: RunStore,
     slots: list[ProcessSlot],
     start: StartProcess,
-    progress: Bar | Lines | Quiet,
+    progress: Progress,
 ) -> Runner:
-    """What goes on with a run, under what is asked for now, in these started processes."""
+    """A runner that continues a run under the present request, in these started processes."""
     require_same_machine(run, slots, store.folder)
     for slot in slots:
         slot.active = [ActiveTraining(case, slot) for case in _trained_cases(run)]
@@ -240,8 +239,8 @@ def judged(folder: Path, info: Info | None = None, *, interrupted: bool = False)
 
     evidence = Evidence(loading.load(folder, info))
     observed = evidence.run
-    baseline, counted = _baseline(folder, observed)
-    verdicts = [*judge(evidence), *counted]
+    baseline, baseline_verdicts = _baseline(folder, observed)
+    verdicts = [*judge(evidence), *baseline_verdicts]
     lacks_device = any(skip.lacks == "device" for skip in observed.skips)
     missing = observed.info.require_devices and lacks_device
     code = exit_code(verdicts, interrupted=interrupted, device_missing=missing)
@@ -249,15 +248,15 @@ def judged(folder: Path, info: Info | None = None, *, interrupted: bool = False)
 
 
 def _baseline(folder: Path, run: Run) -> "tuple[WithBaseline | None, list[Verdict]]":
-    """The run compared with a baseline, if there is one, and what counts of that."""
+    """The comparison of the run with its baseline, if it has one, and its verdicts."""
     from xorbench.commands.compare import with_baseline
     from xorbench.judge.baseline import not_judged
 
     try:
-        found = with_baseline(folder, run)
+        comparison = with_baseline(folder, run)
     except (BadOption, BadFile) as error:
         return None, [not_judged(str(run.info.baseline), error.message)]
-    return found, [] if found is None else found.verdicts
+    return comparison, [] if comparison is None else comparison.verdicts
 
 
 # Before the training
@@ -272,21 +271,25 @@ def validated(request: RunRequest) -> tuple[tuple[ProcessConfig, ...], int]:
         from xorbench.commands.compare import require_baseline
 
         require_baseline(request.root, request.baseline, request.recipe)
-        if request.stress is not None:
-            raise BadOption("--baseline: cannot be given with --stress", "its speeds are of no use")
+        _refuse_stress("--baseline", request)
     cases = expand(request.recipe, {"device": ("cpu",), **request.axes}, quick=request.quick)
     configs = expand_configs(request.axes)
-    if request.precision is not None and request.stress is not None:
-        raise BadOption("--precision: cannot be given with --stress", "its speeds are of no use")
+    if request.precision is not None:
+        _refuse_stress("--precision", request)
     if (count := len(configs) * request.most) > 64:
-        asked = "--processes" if request.precision is None else "--precision"
-        raise BadOption(f"{asked}: {count} processes are more than 64", "fewer --processes")
+        option = "--processes" if request.precision is None else "--precision"
+        raise BadOption(f"{option}: {count} processes are more than 64", "fewer --processes")
     each = request.recipe.epochs + request.warmup_epochs
     return configs, len(cases) * count * each
 
 
+def _refuse_stress(option: str, request: RunRequest) -> None:
+    if request.stress is not None:
+        raise BadOption(f"{option}: cannot be given with --stress", "its speeds are of no use")
+
+
 def resolve(request: RunRequest, slots: list[ProcessSlot]) -> tuple[tuple[Case, ...], list[Skip]]:
-    """The cases for the devices asked for, or for those that are here; and which are skipped."""
+    """The cases for the devices named, or for those of this machine; and which are skipped."""
     axes = dict(request.axes)
     if "device" not in axes:
         axes["device"] = _devices(slots[0].machine, request.local_rank)
@@ -310,11 +313,6 @@ def _to_stress(cases: Sequence[Case], machine: dict[str, Any]) -> list[str]:
     return list(trained_on) or [device["device"] for device in machine["devices"][:1]]
 
 
-def _points(slot: ProcessSlot, info: RunInfo) -> dict[str, Any]:
-    """Test points of the first seed, for the picture of the decision boundary."""
-    return slot.ask("points", recipe=to_dict(info.recipe), seed=info.cases[0].seed)
-
-
 def _info(
     request: RunRequest,
     store: RunStore,
@@ -323,29 +321,21 @@ def _info(
     slots: list[ProcessSlot],
     started: str,
 ) -> RunInfo:
+    requested = {field.name: getattr(request, field.name) for field in fields(request)}
+    derived = {
+        "warmup_epochs": min(request.warmup_epochs, request.recipe.epochs),
+        "faults": list(request.faults),
+        "phases": request.times_phases,
+    }
+    shared = RunInfo.__struct_fields__
     return RunInfo(
         xorbench_version=__version__,
         id=store.folder.name,
-        name=request.name,
-        command=request.command,
         started=started,
-        recipe=request.recipe,
         recipe_sha256=request.recipe.sha256(),
         cases=list(cases),
         configs=list(configs),
-        processes_per_config=request.processes_per_config,
-        warmup_epochs=min(request.warmup_epochs, request.recipe.epochs),
-        timeout_s=request.timeout_s,
-        schedule_seed=request.schedule_seed,
-        faults=list(request.faults),
-        anonymous=request.anonymous,
-        save_weights=request.save_weights,
-        require_devices=request.require_devices,
-        stress=request.stress,
-        baseline=request.baseline,
-        precision=request.precision,
-        most_processes=request.most_processes,
-        phases=request.times_phases,
         calibration_version=slots[0].calibration_version,
         host=host.describe(anonymous=request.anonymous),
+        **{name: value for name, value in (requested | derived).items() if name in shared},
     )

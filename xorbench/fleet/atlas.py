@@ -12,7 +12,6 @@ from xorbench.observe.records.line import Sha256
 from xorbench.observe.saved import read_saved, write_saved
 
 SCHEMA_VERSION: Final = 2
-NAME: Final = "baselines/atlas.json"
 
 
 class AtlasEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,19 +54,17 @@ def save(path: Path, atlas: Atlas) -> None:
 
 
 def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:
-    """The atlas with what the nodes gave; what contradicts it is said, and not added."""
+    """The atlas with the digests of the nodes; one that contradicts it is not added."""
     entries = dict(atlas.entries)
     changes = []
     for node in nodes:
         key = key_name(node.key)
         entry = entries.get(key, AtlasEntry(environment=node.key, digests={}))
-        for one in node.trainings:
-            training = training_name(one)
-            recorded = entry.digests.get(training, "")
-            same = recorded == one.weights_sha256
-            outcome = "new" if not recorded else "known" if same else "other bits"
-            changes.append(AtlasChange(key, training, outcome, one.weights_sha256, recorded))
-            digests = {training: one.weights_sha256, **entry.digests}
-            entry = msgspec.structs.replace(entry, digests=digests)
+        for training in node.trainings:
+            name, digest = training_name(training), training.weights_sha256
+            recorded = entry.digests.get(name, "")
+            outcome = "new" if not recorded else "known" if recorded == digest else "other bits"
+            changes.append(AtlasChange(key, name, outcome, digest, recorded))
+            entry = msgspec.structs.replace(entry, digests={name: digest, **entry.digests})
         entries[key] = entry
     return Atlas(entries=entries), changes

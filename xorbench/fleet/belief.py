@@ -1,6 +1,5 @@
 """What a rank sends is believed only as far as it is of the schema, of that rank and its node."""
 
-from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -10,10 +9,10 @@ from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica,
 from xorbench.observe.files import UNDECODABLE
 
 RankResult: TypeAlias = list[Node] | Bad | Missing
-"""What came of a rank: a record a device, one that cannot be believed, or none."""
+"""The result of a rank: one record per device, one that cannot be believed, or none."""
 
 
-def believed_records(rank: int, content: bytes, here: CheckIn | None) -> list[Node] | Bad:
+def believed_records(rank: int, content: bytes, check_in: CheckIn | None) -> list[Node] | Bad:
     """A rank's records, each believed only if it is of the schema, that rank, and its node.
 
     The node is that of its check-in: nobody can have another node cordoned.
@@ -30,25 +29,26 @@ def believed_records(rank: int, content: bytes, here: CheckIn | None) -> list[No
         return msgspec.structs.replace(nodes, sender=sender, rank=rank)
     if not nodes or any(node.rank != rank for node in nodes):
         return Bad(sender=sender, rank=rank, reason="records of another rank, or none")
-    others = sorted({node.node for node in nodes if here is None or node.node != here.node})
+    place = check_in.node if check_in else ""
+    others = sorted({node.node for node in nodes if node.node != place})
     if others:
-        came = "it never came in" if here is None else f"it came in as {here.node}"
+        came = f"it came in as {place}" if check_in else "it never came in"
         reason = f"records of node {', '.join(others)[:200]}, and {came}"
-        return Bad(sender=sender, rank=rank, node=here.node if here else "", reason=reason)
+        return Bad(sender=sender, rank=rank, node=place, reason=reason)
     return nodes
 
 
-def believed_replica(rank: int, content: bytes, found: Mapping[int, RankResult]) -> Replica | None:
+def believed_replica(rank: int, content: bytes, result: RankResult) -> Replica | None:
     """A rank's part in the collective, if it is of the node that its records are of."""
-    replica, of_rank = believed(rank, content, Replica), found[rank]
-    same = replica and isinstance(of_rank, list) and replica.node == of_rank[0].node
+    replica = believed(rank, content, Replica)
+    same = replica and isinstance(result, list) and replica.node == result[0].node
     return replica if same else None
 
 
 def believed(rank: int, content: bytes, kind: type[Record]) -> Record | None:
     """A record of this kind, if it is one and is that rank's."""
-    read = decode(content, kind)
-    return None if isinstance(read, str) or getattr(read, "rank", None) != rank else read
+    record = decode(content, kind)
+    return None if isinstance(record, str) or getattr(record, "rank", None) != rank else record
 
 
 def called_ranks(members: bytes | None) -> list[int]:

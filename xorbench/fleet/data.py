@@ -34,28 +34,21 @@ class Groups:
     """The nodes by what makes them peers."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
-        names: dict[tuple[tuple[str, str], ...], str] = {}
-        self.keys = [_key(node, names) for node in nodes]
+        environments = [tuple(node.key.items()) for node in nodes]
+        names = {items: key_name(dict(items)) for items in dict.fromkeys(environments)}
+        self.keys = [names[items] for items in environments]
         self.by_training: dict[tuple[str, str, str], list[tuple[Node, NodeTraining]]] = {}
         for node, key in zip(nodes, self.keys, strict=True):
-            for one in node.trainings:
-                peers = self.by_training.setdefault((key, one.recipe_sha256, one.variant), [])
-                peers.append((node, one))
+            for training in node.trainings:
+                group = key, training.recipe_sha256, training.variant
+                self.by_training.setdefault(group, []).append((node, training))
         timed = [node for node in nodes if node.calibration]
         self.by_model = grouped(timed, lambda n: (n.model, n.calibration_version))
 
 
-def _key(node: Node, names: dict[tuple[tuple[str, str], ...], str]) -> str:
-    """The environment's name, worked out once for all the nodes that share it."""
-    items = tuple(node.key.items())
-    if items not in names:
-        names[items] = key_name(node.key)
-    return names[items]
-
-
 def grouped(nodes: Iterable[Node], by: Callable[[Node], Key]) -> dict[Key, list[Node]]:
     """The nodes by a key, in the order in which the keys first occur."""
-    found: dict[Key, list[Node]] = {}
+    groups: dict[Key, list[Node]] = {}
     for node in nodes:
-        found.setdefault(by(node), []).append(node)
-    return found
+        groups.setdefault(by(node), []).append(node)
+    return groups

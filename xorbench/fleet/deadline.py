@@ -16,7 +16,7 @@ class Deadline:
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._end = clock, clock() + seconds
-        self.told = False
+        self.stopping = False
 
     def left_s(self) -> float:
         """Seconds left, not below zero."""
@@ -28,11 +28,11 @@ class Deadline:
 
     def waited(self) -> bool:
         """Whether the ranks have had their time; of a hurry, half is kept for the rest."""
-        return self.left_s() <= (GRACE_S / 2 if self.told else 0.0)
+        return self.left_s() <= (GRACE_S / 2 if self.stopping else 0.0)
 
     def renew(self, seconds: float) -> None:
         """Begin another wait, unless in a hurry."""
-        if not self.told:
+        if not self.stopping:
             self._end = self._clock() + seconds
 
     @contextmanager
@@ -54,8 +54,8 @@ class Deadline:
                 signal.signal(number, handler)
 
     def _hurry(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.told:
-            self.told = True
+        if not self.stopping:
+            self.stopping = True
             self._end = min(self._end, self._clock() + GRACE_S)
             signal.setitimer(signal.ITIMER_REAL, GRACE_S)
 

@@ -1,8 +1,9 @@
-"""From run folders to the records that are judged; what cannot be read is said of its folder."""
+"""From run folders to the records that are judged; a folder that cannot be read is reported."""
 
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,15 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.errors import BadFile, BadOption
-from xorbench.fleet.records import (
-    Bad,
-    Node,
-    NodeTraining,
-    Sensors,
-    Series,
-    Wrong,
-    name,
-)
+from xorbench.fleet.records import Bad, Node, NodeTraining, Sensors, Series, Wrong, name
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.speed import log_relative
 from xorbench.judge.stats import spread
@@ -54,7 +47,7 @@ KEY: Final = (
 
 
 class RankInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`rank.json`: what a rank is in its fleet; it lies beside the `runs` of the rank."""
+    """`rank.json`, next to the `runs` of a rank: its place in its fleet."""
 
     rank: int
     world: int
@@ -64,35 +57,35 @@ class RankInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The runs in and below the folders, and which folders may not be looked into.
+    """The runs in and below the folders, and the folders that cannot be read.
 
     Raises `BadOption` where there is no run.
     """
-    found: dict[Path, None] = {}
-    shut: list[str] = []
+    runs: dict[Path, None] = {}
+    unreadable: list[str] = []
     for folder in folders:
         if not folder.is_dir():
             raise BadOption(f"--merge: no folder {str(folder)!r}")
-        runs = sorted(file.parent.resolve() for file in _walk(folder, DEEPEST, shut))
-        if not runs:
+        below = sorted(path.resolve() for path in _walk(folder, DEEPEST, unreadable))
+        if not below:
             raise BadOption(f"--merge: {folder}: holds no run", "a run is a folder with a run.json")
-        found.update(dict.fromkeys(runs))
-    return list(found), shut
+        runs.update(dict.fromkeys(below))
+    return list(runs), unreadable
 
 
-def _walk(folder: Path, deep: int, shut: list[str]) -> Iterator[Path]:
-    """Every `run.json` in and below a folder; what may not be looked into is added to `shut`."""
+def _walk(folder: Path, levels: int, unreadable: list[str]) -> Iterator[Path]:
+    """Every run in and below a folder; folders that cannot be read are added to `unreadable`."""
     try:
         if (folder / "run.json").is_file():
-            yield folder / "run.json"
+            yield folder
             return
-        below = [one.path for one in os.scandir(folder) if one.is_dir(follow_symlinks=False)]
+        below = [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
     except OSError:
-        shut.append(str(folder))
+        unreadable.append(str(folder))
         return
-    if deep:
+    if levels:
         for inner in sorted(below):
-            yield from _walk(Path(inner), deep - 1, shut)
+            yield from _walk(Path(inner), levels - 1, unreadable)
 
 
 def read(folder: Path) -> list[Node] | Bad:
@@ -101,20 +94,15 @@ def read(folder: Path) -> list[Node] | Bad:
         _require_small(folder)
         return nodes_of(loading.load(folder), rank_info(folder))
     except (BadFile, msgspec.ValidationError) as error:
-        owner = _owner(folder)
+        owner = None
+        with suppress(BadFile):
+            owner = rank_info(folder)
         return Bad(
             sender=folder.name[:500],
             rank=owner.rank if owner else None,
             node=name(owner.node) if owner else "",
             reason=str(error)[:500],
         )
-
-
-def _owner(folder: Path) -> RankInfo | None:
-    try:
-        return rank_info(folder)
-    except BadFile:
-        return None
 
 
 def _require_small(folder: Path) -> None:
@@ -124,7 +112,7 @@ def _require_small(folder: Path) -> None:
 
 
 def rank_info(folder: Path) -> RankInfo | None:
-    """What the run's rank is in its fleet; None of a run that was started alone."""
+    """The place of the run's rank in its fleet; None for a run that was started alone."""
     path = folder.parent.parent / RANK_FILE
     if not path.is_file():
         return None
@@ -159,7 +147,7 @@ def _node(evidence: Evidence, owner: RankInfo | None, device: str) -> Node:
         },
         "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
         "universal": _wrong([fact for g in golden for fact in g.universal]),
-        "probes": _wrong([fact for g in golden for one in g.probes for fact in one.wrong]),
+        "probes": _wrong([fact for g in golden for probe in g.probes for fact in probe.wrong]),
         "trainings": list(_trainings(evidence, device)),
         "calibration": _calibration(run, device),
         "calibration_version": run.info.calibration_version,
@@ -187,9 +175,9 @@ def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
 
 
 def _wrong(facts: Sequence[Fact]) -> list[Wrong]:
-    differ = [fact for fact in facts if fact.expected != fact.actual][:64]
+    wrong = [fact for fact in facts if fact.expected != fact.actual][:64]
     return [
-        Wrong(what=f.what[:500], expected=f.expected[:500], actual=f.actual[:500]) for f in differ
+        Wrong(what=f.what[:500], expected=f.expected[:500], actual=f.actual[:500]) for f in wrong
     ]
 
 
@@ -197,13 +185,12 @@ def _trainings(evidence: Evidence, device: str) -> Iterator[NodeTraining]:
     recipe_sha256 = evidence.run.info.recipe_sha256
     for variant in evidence.variants:
         if variant.case.device == device and training_kind(variant.case) == "pytorch":
-            yield _training(
-                variant_name(variant.id, device), recipe_sha256, evidence.trainings[variant.id]
-            )
+            name = variant_name(variant.id, device)
+            yield _training(name, recipe_sha256, evidence.trainings[variant.id])
 
 
 def variant_name(variant: str, device: str) -> str:
-    """A variant's id without its device: what ranks on different cards have in common."""
+    """A variant's id without its device: the same for ranks on different accelerators."""
     return variant.replace(device.replace(":", ""), "device", 1)
 
 
@@ -231,8 +218,8 @@ def _training(
 
 
 def _series(seconds: Sequence[float]) -> Series:
-    found = spread(seconds)
-    return Series(median_s=found.median, q1_s=found.q1, q3_s=found.q3, rounds=found.rounds)
+    times = spread(seconds)
+    return Series(median_s=times.median, q1_s=times.q1, q3_s=times.q3, rounds=times.rounds)
 
 
 def _calibration(run: Run, device: str) -> Series | None:

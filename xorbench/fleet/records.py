@@ -6,6 +6,8 @@ range: what does not fit is a finding about who sent it. Times are seconds.
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -38,6 +40,11 @@ class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     q3_s: BoundedSeconds
     rounds: Annotated[int, Meta(ge=1, lt=1 << 40)]
 
+    @property
+    def log_iqr(self) -> float:
+        """The distance of the quartiles of the logarithms."""
+        return math.log(self.q3_s / self.q1_s)
+
 
 class Wrong(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something whose right value is known beforehand, and that came out otherwise."""
@@ -67,6 +74,11 @@ class NodeTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     relative: Annotated[float, Meta(gt=0, lt=1e9)] | None = None
     processes: Annotated[int, Meta(ge=1, lt=1_000)] = 1
     diverged: BoundedCount | None = None
+
+    @property
+    def bits(self) -> tuple[str, str, str]:
+        """The digests of the inputs, of the final weights and of each epoch."""
+        return self.inputs_sha256, self.weights_sha256, self.epoch_digests
 
 
 class Sensors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -202,8 +214,7 @@ def decode(content: bytes, kind: type[Record]) -> Record | str:
 
 def name(text: Any) -> str:
     """The text as a name: what no host or device is called by becomes an underscore."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_.:-") else "_" for c in str(text))
-    return kept[:253] or "_"
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", str(text))[:253] or "_"
 
 
 def key_name(key: Mapping[str, str]) -> str:
@@ -212,6 +223,6 @@ def key_name(key: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def training_name(one: NodeTraining) -> str:
-    """What a digest on record is of: the recipe and the variant."""
-    return f"{one.recipe_sha256[:16]}/{one.variant}"
+def training_name(training: NodeTraining) -> str:
+    """The name of a training in the atlas: the recipe and the variant."""
+    return f"{training.recipe_sha256[:16]}/{training.variant}"

@@ -38,7 +38,7 @@ class RankPlace:
 
 
 def place(environment: Mapping[str, str] = os.environ) -> RankPlace:
-    """What the launcher says; without one, alone. Raises `BadOption` for what cannot be."""
+    """The place that the launcher gives; alone without one. Raises `BadOption` for a bad one."""
     if "RANK" not in environment and "MASTER_ADDR" not in environment:
         return RankPlace()
     names = TORCHRUN if "RANK" in environment else SLURM
@@ -80,14 +80,14 @@ class Rendezvous:
         self._store = PrefixStore(PREFIX, store)
 
     def put(self, name: str, content: bytes) -> None:
-        """Let the others read this, which is JSON."""
+        """Let the other ranks read this JSON."""
         try:
             self._store.set(name, content.decode())
         except RuntimeError as error:
             raise _lost(error) from None
 
     def get(self, name: str) -> bytes | None:
-        """What somebody has put there; None where nobody has yet."""
+        """The content under a name; None where there is none yet."""
         try:
             return bytes(self._store.get(name)) if self._store.check([name]) else None
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What the canary means: one verdict for each device and question."""
+"""The judgement of a canary: one verdict for each device and question."""
 
 import math
 from collections.abc import Sequence
@@ -35,51 +35,61 @@ class BurnedUnit:
     wrong: list[str] = field(default_factory=list)
 
     def add(self, turn: dict[str, Any]) -> list[str]:
-        """Take in one turn; the answer is what was wrong, in words."""
+        """Add one turn; returns its mismatches, in words."""
         self.turns += 1
         self.measure, self.results = turn["measure"], self.results + turn["results"]
         if turn["work"]:
             self.rates.append(turn["work"] / turn["seconds"])
         self.wrongs += turn["wrongs"]
-        said = [_in_words(self.unit, turn["round"], wrong) for wrong in turn["wrong"]]
-        self.wrong += said[: max(0, NAMED - len(self.wrong))]
-        if turn["wrongs"] > len(said):
-            said.append(f"{self.unit}, round {turn['round']}: {turn['wrongs']:,} wrong in all")
-        return said
+        texts = [_in_words(self.unit, turn["round"], wrong) for wrong in turn["wrong"]]
+        self.wrong += texts[: max(0, NAMED - len(self.wrong))]
+        if turn["wrongs"] > len(texts):
+            texts.append(f"{self.unit}, round {turn['round']}: {turn['wrongs']:,} wrong in all")
+        return texts
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryOutcome:
+    """The verdicts of a canary, its machine, its burn-in by device, and the exit code."""
+
+    verdicts: list[Verdict]
+    machine: dict[str, Any]
+    wall_s: float
+    exit_code: int
+    burned: dict[str, list[BurnedUnit]]
 
 
 NAMED: Final = 20
 
 
 def _in_words(unit: str, number: int, wrong: dict[str, Any]) -> str:
-    """Time, unit, round, element, bits: what whoever looks into it needs."""
-    said = f"{wrong['time']} {unit}, round {number}, {wrong['what']}"
+    """Time, unit, round, element and bits of a mismatch."""
+    text = f"{wrong['time']} {unit}, round {number}, {wrong['what']}"
     if wrong["element"]:
-        said += f", element {wrong['element']}"
+        text += f", element {wrong['element']}"
     if wrong["expected"]:
-        said += f": expected {wrong['expected'][:64]}, got {wrong['actual'][:160]}"
+        text += f": expected {wrong['expected'][:64]}, got {wrong['actual'][:160]}"
     if wrong["flipped"]:
-        said += f", bits flipped: {', '.join(map(str, wrong['flipped']))}"
+        text += f", bits flipped: {', '.join(map(str, wrong['flipped']))}"
     if wrong["again"] is not None:
-        said += ", again at the same place" if wrong["again"] else ", right when done again"
-    return said
+        text += ", again at the same place" if wrong["again"] else ", right when done again"
+    return text
 
 
-def right(device: str, golden: Golden) -> list[Verdict]:
+def golden_verdicts(device: str, golden: Golden) -> list[Verdict]:
     """Edge cases, digest, and score of one device; the score is judged by itself."""
     bits = [fact for fact in golden.universal if fact.what != "score"]
     score = next((fact for fact in golden.universal if fact.what == "score"), bits[0])
     facts = ("accuracy", device, score.expected, score.actual)
     is_right = score.expected == score.actual
-    verdict = passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first")
     return [
         checked("arithmetic", device, golden.arithmetic, ARITHMETIC.hint),
         checked("universal", device, bits, UNIVERSAL.hint),
-        verdict,
+        passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first"),
     ]
 
 
-def fast(
+def speed_verdict(
     device: str,
     times_s: Sequence[float],
     saved_s: float | None,
@@ -104,11 +114,10 @@ def fast(
     return failed("speed", device, expected, actual, hint)
 
 
-def sound(device: str, burned: BurnedUnit) -> Verdict:
+def burn_in_verdict(device: str, burned: BurnedUnit) -> Verdict:
     """Every result of a unit's burn-in was right."""
     subject = f"{device}: {burned.unit}"
-    what = "words" if burned.unit == "memory" else "results"
-    done = f"{burned.results:,} {what}"
+    done = f"{burned.results:,} {'words' if burned.unit == 'memory' else 'results'}"
     expected = "every element of every result right"
     if not burned.wrongs and not burned.results:
         return skipped("burn-in", subject, expected, "nothing of it is available here")
@@ -127,13 +136,11 @@ def _speed(burned: BurnedUnit) -> str:
     if not burned.rates:
         return ""
     low, middle, high = rate(burned)
-    unit, scale = ("FLOP/s", 1e12) if burned.measure == "FLOP" else ("B/s", 1e9)
-    prefix = "T" if burned.measure == "FLOP" else "G"
-    shown = f", {middle / scale:.3g} {prefix}{unit}"
-    count = len(burned.rates)
+    unit, scale = ("TFLOP/s", 1e12) if burned.measure == "FLOP" else ("GB/s", 1e9)
+    text = f", {middle / scale:.3g} {unit}"
     if low is not None and high is not None:
-        shown += f" [{low / scale:.3g}, {high / scale:.3g}]"
-    return f"{shown}, n = {count}"
+        text += f" [{low / scale:.3g}, {high / scale:.3g}]"
+    return f"{text}, n = {len(burned.rates)}"
 
 
 def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
@@ -154,17 +161,17 @@ def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
     return values[least - 1], middle, values[len(values) - least]
 
 
-def left_out(device: str, note: str) -> Verdict:
-    """What the burn-in of a device leaves out, or makes smaller."""
+def reduced_verdict(device: str, note: str) -> Verdict:
+    """A part of the burn-in that a device skips, or makes smaller."""
     return skipped("burn-in", device, "everything at full size", note)
 
 
-def broken(device: str, reason: str) -> Verdict:
+def lost_verdict(device: str, reason: str) -> Verdict:
     """The checks of a device did not come to their end."""
     hint = "the device, its driver or this PyTorch does not hold even this"
     return failed("completion", device, "the canary comes to its end", reason, hint)
 
 
-def absent(device: str, reason: str) -> Verdict:
+def absent_verdict(device: str, reason: str) -> Verdict:
     """A device that is not here."""
     return skipped("device", device, "is here", reason)

@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.run_state import RunState
-from xorbench.measure.slots import ActiveTraining
+from xorbench.measure.slots import ActiveTraining, RunState
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run
@@ -24,14 +23,8 @@ def unmeasured(run: Run) -> set[tuple[str, str]]:
     """Case id and slot of each training of a run that is finished and whose pass is to come."""
     if not run.info.phases:
         return set()
-    trained = {
-        (one.case.id, slot_of(one.process)) for one in run.trainings if not inseparable(one.case)
-    }
+    trained = {(t.case.id, slot_of(t.process)) for t in run.trainings if not inseparable(t.case)}
     return trained - {(line.case, slot_of(line.process)) for line in run.phases}
-
-
-def _key(one: ActiveTraining) -> tuple[str, str]:
-    return one.case.id, one.slot.name
 
 
 class PhasePass:
@@ -42,42 +35,47 @@ class PhasePass:
         self.left: list[ActiveTraining] = []
         self._timed: set[tuple[str, str]] = set()
 
-    def add(self, one: ActiveTraining) -> None:
+    def add(self, training: ActiveTraining) -> None:
         """A training has finished, whose phases no earlier part of the run has timed."""
-        if self._state.info.phases and not inseparable(one.case) and _key(one) not in self._timed:
-            self.left.append(one)
+        timed = inseparable(training.case) or training.key in self._timed
+        if self._state.info.phases and not timed:
+            self.left.append(training)
 
     def restore(self, run: Run) -> None:
-        """Learn which passes an earlier part of the run has recorded."""
+        """Continue the pass of an earlier part of the run."""
         self._timed = {(line.case, slot_of(line.process)) for line in run.phases}
+        left, cases = sorted(unmeasured(run)), {case.id: case for case in run.info.cases}
+        for slot in self._state.slots:
+            for case in (case for case, name in left if name == slot.name):
+                self.add(ActiveTraining(cases[case], slot))
 
-    def to_do(self) -> int:
+    def epochs_left(self) -> int:
         """Epochs that the pass over the finished trainings still takes."""
-        return sum(pass_epochs(self._state.info.recipe, one.case) for one in self.left)
+        return sum(pass_epochs(self._state.info.recipe, training.case) for training in self.left)
 
-    def measure(self, one: ActiveTraining) -> None:
+    def measure(self, training: ActiveTraining) -> None:
         """Time the phases of a training and record them as one line; raises `ProcessDied`."""
-        if not one.slot.process or not one.slot.process.alive():
-            self._record(one, failed="its process had ended")
+        if not training.slot.process or not training.slot.process.alive():
+            self._record(training, failed="its process had ended")
             return
         try:
-            values = self._trained(one)
+            values = self._trained(training)
         except OperationFailed as error:
-            self._record(one, failed=str(error))
+            self._record(training, failed=str(error))
         except ProcessDied as death:
-            self._record(one, failed=f"its process died: {death}")
+            self._record(training, failed=f"its process died: {death}")
             raise
         else:
-            self._record(one, **values)
+            self._record(training, **values)
 
-    def _trained(self, one: ActiveTraining) -> dict[str, Any]:
+    def _trained(self, training: ActiveTraining) -> dict[str, Any]:
         """The fields of the line, from the epochs of the pass."""
-        handle = one.slot.ask("open", **self._opening(one))["training"]
+        handle = training.slot.ask("open", **self._opening(training))["training"]
         answers = [
-            (marked, one.slot.ask("marked step" if marked else "step", training=handle))
+            (marked, training.slot.ask("marked step" if marked else "step", training=handle))
             for marked in schedule(self._state.info.recipe)
         ]
-        one.slot.ask("close", training=handle)
+        training.slot.ask("close", training=handle)
         marked = [answer for is_marked, answer in answers if is_marked]
         pinned = [answer["pinned"] for answer in marked if answer["pinned"] is not None]
         return {
@@ -88,15 +86,15 @@ class PhasePass:
             "pinned": sum(pinned) if pinned else None,
         }
 
-    def _record(self, one: ActiveTraining, **values: Any) -> None:
-        place = {"process": one.slot.process_id, "case": one.case.id}
+    def _record(self, training: ActiveTraining, **values: Any) -> None:
+        place = {"process": training.slot.process_id, "case": training.case.id}
         try:
             line = msgspec.convert(place | values, PhasesLine)
         except msgspec.ValidationError:  # a time that no clock can show
             reason = "its process reported an impossible time"
             line = msgspec.convert({**place, "failed": reason}, PhasesLine)
         self._state.store.append("phases.jsonl", line)
-        self._state.progress.advance(pass_epochs(self._state.info.recipe, one.case))
+        self._state.progress.advance(pass_epochs(self._state.info.recipe, training.case))
 
 
 def _times(answer: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from xorbench.errors import CHECK_FAILED, XorbenchError
 from xorbench.plan.case import ProcessConfig
 from xorbench.process import protocol
 
-CUBLAS_WORKSPACE: Final = ":4096:8"  # what PyTorch asks for before cuBLAS is deterministic
+CUBLAS_WORKSPACE: Final = ":4096:8"  # PyTorch requires it of a deterministic cuBLAS
 ERROR_CHARACTERS: Final = 300  # of a process's error, in verdicts and reports
 START_S: Final = 120.0
 STOP_S: Final = 10.0
@@ -55,7 +55,7 @@ class Process:
         self._log = log
         self._timeout_s = timeout_s
         self._clock = clock
-        self._asked = 0
+        self._last_request = 0
         self._unread = b""
         theirs, ours = _pipes()
         self._requests, self._answers, self._lifeline = ours
@@ -87,16 +87,16 @@ class Process:
         """Ask, and leave the answer for `answer`; raises `ProcessDied` where it had died before."""
         if self._requests < 0:
             raise ProcessDied("it had died before")
-        self._asked += 1
+        self._last_request += 1
         with contextlib.suppress(BrokenPipeError):  # the answer says so
-            os.write(self._requests, protocol.request(self._asked, op, args))
+            os.write(self._requests, protocol.request(self._last_request, op, args))
 
     def answer(self) -> dict[str, Any]:
         """Wait for the answer to what was posted; raises `OperationFailed` or `ProcessDied`.
 
         The first may take `START_S` whatever the time-out: PyTorch is imported before it.
         """
-        wait_s = max(self._timeout_s, START_S) if self._asked == 1 else self._timeout_s
+        wait_s = max(self._timeout_s, START_S) if self._last_request == 1 else self._timeout_s
         message = protocol.read(self._line(wait_s))
         if "error" in message:
             error = message["error"]
@@ -152,7 +152,7 @@ class Process:
         code = self.popen.poll()
         self.kill()
         last = self._last_words() if code and code > 0 else ""
-        return ProcessDied(_how(code) + (f": {last}" if last else ""))
+        return ProcessDied(_end_text(code) + (f": {last}" if last else ""))
 
     def _last_words(self) -> str:
         """The last line of the log: of a Python that could not go on, its error."""
@@ -218,7 +218,7 @@ def _absolute_list(paths: str) -> str:
 
 def _absolute_preload(libraries: str) -> str:
     """A name without a slash is searched for, and not a path."""
-    return re.sub(r"[^\s:]*/[^\s:]*", lambda found: _absolute(found[0]), libraries)
+    return re.sub(r"[^\s:]*/[^\s:]*", lambda match: _absolute(match[0]), libraries)
 
 
 PATH_LISTS: Final = ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -235,7 +235,7 @@ def interpreter(config: ProcessConfig) -> str:
     return sys.executable if config.python is None else config.python.partition("=")[2]
 
 
-def _how(code: int | None) -> str:
+def _end_text(code: int | None) -> str:
     if code is None:
         return "closed its pipe"
     if code < 0:

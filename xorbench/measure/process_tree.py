@@ -48,23 +48,22 @@ def descendants(root: int, session: int | None = None) -> list[ProcessState]:
     children: dict[int, list[ProcessState]] = {}
     for state in states:
         children.setdefault(state.parent, []).append(state)
-    roots = [root, *(s.pid for s in states if s.session == session)]
-    found = {s.pid: s for s in states if s.session == session}
-    while roots:
-        for child in children.get(roots.pop(0), []):
-            if child.pid not in found:
-                found[child.pid] = child
-                roots.append(child.pid)
-    return [state for state in found.values() if state.alive and state.pid != root]
+    by_pid = {s.pid: s for s in states if s.session == session}
+    parents = [root, *by_pid]
+    while parents:
+        for child in children.get(parents.pop(0), []):
+            if child.pid not in by_pid:
+                by_pid[child.pid] = child
+                parents.append(child.pid)
+    return [state for state in by_pid.values() if state.alive and state.pid != root]
 
 
 def marked(value: str) -> list[ProcessState]:
     """The living processes whose environment has this value of the mark, and their descendants."""
-    states = _snapshot()
-    found = {s.pid: s for s in states if s.alive and _has_mark(s.pid, value)}
-    for pid in list(found):
-        found |= {state.pid: state for state in descendants(pid)}
-    return [state for pid, state in found.items() if pid != os.getpid()]
+    by_pid = {s.pid: s for s in _snapshot() if s.alive and _has_mark(s.pid, value)}
+    for pid in list(by_pid):
+        by_pid |= {state.pid: state for state in descendants(pid)}
+    return [state for pid, state in by_pid.items() if pid != os.getpid()]
 
 
 def kill_all(find: Callable[[], Sequence[ProcessState]]) -> None:

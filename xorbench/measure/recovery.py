@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from xorbench.measure.golden_answers import require_working
 from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.run_state import RunState
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, StartProcess
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, RunState, StartProcess
 
 KILLS_ALLOWED: Final = 2  # a case that has killed this many processes is not tried again
 IDLE_DEATHS_ALLOWED: Final = 3  # deaths that no case is to blame for, in one slot
@@ -37,27 +36,25 @@ class Recovery:
         self._kills: Counter[str] = Counter()
         self.blamed: ActiveTraining | None = None
 
-    def ask(self, one: ActiveTraining, op: str, **args: Any) -> dict[str, Any]:
+    def ask(self, training: ActiveTraining, op: str, /, **args: Any) -> dict[str, Any]:
         """Ask something of a training's process; it is to blame for what comes of it."""
-        self.blamed = one
-        return one.slot.ask(op, **args)
+        self.blamed = training
+        return training.slot.ask(op, **args)
 
-    def attempt(
-        self, one: ActiveTraining, act: Callable[[Any], object], target: ActiveTraining
-    ) -> None:
+    def attempt(self, training: ActiveTraining, act: Callable[[Any], object]) -> None:
         """Do it; where the operation fails, the case fails and the process goes on."""
         try:
-            act(target)
+            act(training)
         except OperationFailed as error:
-            require_working(one.slot, one.case.device, str(error))
-            self._state.fail(one, str(error), check_of(error))
+            require_working(training.slot, training.case.device, str(error))
+            self._state.fail(training, str(error), check_of(error))
         self.blamed = None
 
     def guarded(self, slot: ProcessSlot, act: Callable[[Any], object], target: Any) -> None:
         """Do it; where the process dies of it, replace the process and let the rest go on."""
         try:
             if isinstance(target, ActiveTraining):
-                self.attempt(target, act, target)
+                self.attempt(target, act)
             else:
                 act(target)
         except OperationFailed as error:
@@ -69,14 +66,14 @@ class Recovery:
     def _record_death(self, slot: ProcessSlot, death: ProcessDied) -> None:
         """Record the death, and fail the case that the process was busy with."""
         self._state.note_death(slot, str(death))
-        one, self.blamed = self.blamed, None
-        if one is None or one not in slot.active:
+        training, self.blamed = self.blamed, None
+        if training is None or training not in slot.active:
             slot.idle_deaths += 1
             return
-        self._state.fail(one, f"process {slot.process_id} died: {death}")
-        self._kills[one.case.id] += 1
-        if self._kills[one.case.id] >= KILLS_ALLOWED:
-            for other in [x for x in self._state.active() if x.case == one.case]:
+        self._state.fail(training, f"process {slot.process_id} died: {death}")
+        self._kills[training.case.id] += 1
+        if self._kills[training.case.id] >= KILLS_ALLOWED:
+            for other in [x for x in self._state.active() if x.case == training.case]:
                 self._state.fail(other, f"not tried again: it has killed {KILLS_ALLOWED} processes")
 
     def _restart(self, slot: ProcessSlot) -> None:
@@ -100,8 +97,8 @@ class Recovery:
 
     def _fail_without_device(self, slot: ProcessSlot) -> None:
         """Fail the cases whose device does not work in a fresh process either."""
-        devices = list(dict.fromkeys(one.case.device for one in slot.active))
+        devices = list(dict.fromkeys(training.case.device for training in slot.active))
         reasons = slot.ask("probe", devices=devices)
-        for one in list(slot.active):
-            if reason := reasons[one.case.device]:
-                self._state.fail(one, reason)
+        for training in list(slot.active):
+            if reason := reasons[training.case.device]:
+                self._state.fail(training, reason)

@@ -7,10 +7,11 @@ process and must reproduce their recorded epoch digests before they go on (`reco
 
 import base64
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,28 +22,16 @@ from xorbench.measure.golden_answers import (
     require_working,
     unanswered,
 )
-from xorbench.measure.phase_pass import PhasePass, unmeasured
+from xorbench.measure.phase_pass import PhasePass
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.measure.recovery import ImpossibleTime, Recovery, check_of
-from xorbench.measure.run_state import Progress, RunState
-from xorbench.measure.schedule import shuffled
-from xorbench.measure.slots import (
-    ActiveTraining,
-    ProcessSlot,
-    StartProcess,
-)
+from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, RunState, StartProcess
 from xorbench.measure.system_samples import Watch
-from xorbench.measure.training_lines import float64_record, followed_key, training_end
 from xorbench.observe.folders import now
 from xorbench.observe.records.golden import ProbeRecord
 from xorbench.observe.records.process import slot_of
 from xorbench.observe.records.run import Run, RunInfo
-from xorbench.observe.records.training import (
-    CalibrationLine,
-    EpochLine,
-    Failure,
-    TrainingRecord,
-)
+from xorbench.observe.records.training import CalibrationLine, EpochLine, Failure, TrainingRecord
 from xorbench.observe.store import RunStore
 from xorbench.plan.axes import reordering
 from xorbench.plan.case import to_dict
@@ -78,7 +67,7 @@ class Runner:
         self._state = RunState(info, store, slots, progress)
         self._recovery = Recovery(self._state, start, self._open_all)
         self._faults = [read_fault(text) for text in info.faults]
-        self._phases = PhasePass(self._state, lambda one: self._opening(one, "timed"))
+        self._phases = PhasePass(self._state, lambda training: self._opening(training, "timed"))
         self._watch = Watch()
         self._followed: set[object] = set()
         self._inputs_checked: set[tuple[str, int]] = set()
@@ -86,7 +75,7 @@ class Runner:
 
     @property
     def info(self) -> RunInfo:
-        """What `run.json` says now."""
+        """The present content of `run.json`."""
         return self._state.info
 
     def run(self) -> None:
@@ -96,20 +85,20 @@ class Runner:
                 slot.ask_ahead("universal", device=devices[0])
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._check_golden, slot)
-        to_do = sum(self._state.to_do(one) for one in self._state.active())
-        self._state.progress.begin(to_do + self._phases.to_do())
+        left = sum(self._state.epochs_left(training) for training in self._state.active())
+        self._state.progress.begin(left + self._phases.epochs_left())
         for slot in self._state.slots:
             self._recovery.guarded(slot, self._open_all, slot)
         number = 0
         while self._state.unfinished():
             self._round(number)
             number += 1
-        for one in self._state.active():
-            self._recovery.guarded(one.slot, self._follow, one)
-        for one in shuffled(self._state.active(), self.info.schedule_seed, -1):
-            self._recovery.guarded(one.slot, self._finish, one)
-        for one in shuffled(self._phases.left, self.info.schedule_seed, -3):
-            self._recovery.guarded(one.slot, self._time_phases, (one,))
+        for training in self._state.active():
+            self._recovery.guarded(training.slot, self._follow, training)
+        for training in shuffled(self._state.active(), self.info.schedule_seed, -1):
+            self._recovery.guarded(training.slot, self._finish, training)
+        for training in shuffled(self._phases.left, self.info.schedule_seed, -3):
+            self._recovery.guarded(training.slot, self._phases.measure, training)
         for slot in self._state.slots:
             self._state.retire(slot)
         self._state.write_info(finished=now())
@@ -119,8 +108,8 @@ class Runner:
         ended: list[TrainingRecord | Failure] = [*run.trainings, *run.failures]
         done = {(record.case.id, slot_of(record.process)) for record in ended}
         for slot in self._state.slots:
-            slot.active = [x for x in slot.active if (x.case.id, slot.name) not in done]
-        self._followed = {followed_key(line) for line in run.float64}
+            slot.active = [x for x in slot.active if x.key not in done]
+        self._followed = {(tuple(line.key), line.epochs_sha256) for line in run.float64}
         self._inputs_checked = {(line.process, line.seed) for line in run.golden_inputs}
         self._probed = {
             (process.config.id, device)
@@ -128,34 +117,26 @@ class Runner:
             for device, golden in process.golden.items()
             if golden.probes
         }
-        self._restore_phases(run)
-        active = {(one.case.id, one.slot.name): one for one in self._state.active()}
-        for (case, name, warmup), lines in run.epochs_by_training.items():
-            if one := active.get((case, name)):
-                (one.warmup if warmup else one.timed).extend(lines)
-
-    def _restore_phases(self, run: Run) -> None:
-        """Take up the pass where it was stopped."""
         self._phases.restore(run)
-        left, cases = unmeasured(run), {case.id: case for case in run.info.cases}
-        for slot in self._state.slots:
-            for case in (case for case, name in sorted(left) if name == slot.name):
-                self._phases.add(ActiveTraining(cases[case], slot))
+        active = {training.key: training for training in self._state.active()}
+        for (case, name, warmup), lines in run.epochs_by_training.items():
+            if training := active.get((case, name)):
+                (training.warmup if warmup else training.timed).extend(lines)
 
     def _check_golden(self, slot: ProcessSlot) -> None:
         """Have each of the slot's devices run the universal training and the exact probes."""
         for device in _devices(slot):
-            found = golden_of(slot, device)
-            if not unanswered(found):
-                found = msgspec.structs.replace(found, probes=self._probe(slot, device))
-            golden = {**self._state.record(slot).golden, device: found}
-            self._state.update(slot, golden=golden)
-            if error := unanswered(found):
+            golden = golden_of(slot, device)
+            error = unanswered(golden)
+            if not error:
+                golden = msgspec.structs.replace(golden, probes=self._probe(slot, device))
+            recorded = self._state.record(slot).golden
+            self._state.update(slot, golden={**recorded, device: golden})
+            if error:
                 require_working(slot, device, error)
         self._state.write_info()
-        for seed in sorted(
-            {x.case.seed for x in slot.active if training_kind(x.case) == "pytorch"}
-        ):
+        cases = [training.case for training in slot.active]
+        for seed in sorted({case.seed for case in cases if training_kind(case) == "pytorch"}):
             self._check_inputs(slot, seed)
 
     def _probe(self, slot: ProcessSlot, device: str) -> list[ProbeRecord]:
@@ -185,8 +166,8 @@ class Runner:
         among the trainings.
         """
         for slot in shuffled(self._state.slots, self.info.schedule_seed, number):
-            open_now = [one for one in self._state.unfinished() if one.slot is slot]
-            keys = sorted({calibration_key(one.case) for one in open_now})
+            open_now = [training for training in self._state.unfinished() if training.slot is slot]
+            keys = sorted({calibration_key(training.case) for training in open_now})
             for key in keys:
                 self._recovery.guarded(slot, self._calibrate, Timing(slot, key, cold=True))
             warm = [Timing(slot, key) for key in keys] * CALIBRATIONS_A_ROUND
@@ -213,14 +194,14 @@ class Runner:
         if not served:
             return
         try:
-            asked = self._clock()
+            requested = self._clock()
             seconds: float = slot.ask("calibration", device=key[0], kind=key[1])["calibration_s"]
             answered = self._clock()
             require_possible(seconds, "the calibration workload")
         except OperationFailed as error:
             require_working(slot, key[0], str(error))
-            for one in served:
-                self._state.fail(one, f"the calibration workload: {error}", check_of(error))
+            for training in served:
+                self._state.fail(training, f"the calibration workload: {error}", check_of(error))
             return
         if not timing.cold:
             slot.calibrated.add(key)
@@ -230,34 +211,36 @@ class Runner:
             kind=key[1],
             calibration_s=seconds,
             cold=timing.cold,
-            waited_s=answered - asked,
+            waited_s=answered - requested,
             at_s=answered - self._began,
         )
         self._state.store.append("calibrations.jsonl", line)
 
-    def _step(self, one: ActiveTraining) -> None:
-        if not one.slot.process or not one.slot.process.alive():
-            raise self._death_between(one.slot)
-        if calibration_key(one.case) not in one.slot.calibrated:
-            self._calibrate(Timing(one.slot, calibration_key(one.case)))
-            if one not in one.slot.active:  # it has failed with the calibration workload
+    def _step(self, training: ActiveTraining) -> None:
+        if not training.slot.process or not training.slot.process.alive():
+            raise self._death_between(training.slot)
+        if calibration_key(training.case) not in training.slot.calibrated:
+            self._calibrate(Timing(training.slot, calibration_key(training.case)))
+            if training not in training.slot.active:  # it has failed with the calibration workload
                 return
-        line = self._epoch(one, one.timed, one.handle)
+        line = self._epoch(training, training.timed, training.handle)
         self._state.store.append("epochs.jsonl", line)
-        one.timed.append(line)
+        training.timed.append(line)
         self._state.progress.advance(1)
 
-    def _epoch(self, one: ActiveTraining, before: Sequence[EpochLine], handle: int) -> EpochLine:
+    def _epoch(
+        self, training: ActiveTraining, before: Sequence[EpochLine], handle: int
+    ) -> EpochLine:
         """Have one epoch trained, and time the answer; raises `ImpossibleTime`."""
-        asked = self._clock()
-        answer = self._recovery.ask(one, "step", training=handle)
+        requested = self._clock()
+        answer = self._recovery.ask(training, "step", training=handle)
         answered = self._clock()
         require_possible(answer["epoch_s"], f"epoch {len(before)}")
         return EpochLine(
-            process=one.slot.process_id,
-            case=one.case.id,
+            process=training.slot.process_id,
+            case=training.case.id,
             epoch=len(before),
-            waited_s=answered - asked,
+            waited_s=answered - requested,
             at_s=answered - self._began,
             **answer,
         )
@@ -273,106 +256,120 @@ class Runner:
     # Opening, and opening again
 
     def _open_all(self, slot: ProcessSlot) -> None:
-        for one in shuffled(slot.active, self.info.schedule_seed, -2):
-            if one in slot.active:
-                self._recovery.attempt(one, self._warm_up, one)
-        for one in list(slot.active):
-            self._recovery.attempt(one, self._open, one)
+        for training in shuffled(slot.active, self.info.schedule_seed, -2):
+            if training in slot.active:
+                self._recovery.attempt(training, self._warm_up)
+        for training in list(slot.active):
+            self._recovery.attempt(training, self._open)
         peak = slot.ask("usage")["peak_rss_bytes"]
         self._state.update(slot, opened_rss_bytes=peak)
 
-    def _warm_up(self, one: ActiveTraining) -> None:
+    def _warm_up(self, training: ActiveTraining) -> None:
         """Train a throw-away twin for a few epochs; the timed training starts anew."""
-        if one.timed:
+        if training.timed:
             return
-        handle = self._open_twin(one, "warm-up")["training"]
-        seen: list[EpochLine] = []
+        handle = self._open_twin(training, "warm-up")["training"]
+        lines: list[EpochLine] = []
         for epoch in range(self.info.warmup_epochs):
-            line = msgspec.structs.replace(self._epoch(one, seen, handle), warmup=True)
-            seen.append(line)
-            if epoch < len(one.warmup):
-                self._require_same(one, one.warmup[epoch], line.digest, "warm-up epoch")
+            line = msgspec.structs.replace(self._epoch(training, lines, handle), warmup=True)
+            lines.append(line)
+            if epoch < len(training.warmup):
+                self._require_same(training, training.warmup[epoch], line.digest, "warm-up epoch")
             else:
                 self._state.store.append("epochs.jsonl", line)
-                one.warmup.append(line)
+                training.warmup.append(line)
                 self._state.progress.advance(1)
-        self._recovery.ask(one, "close", training=handle)
+        self._recovery.ask(training, "close", training=handle)
 
-    def _open(self, one: ActiveTraining) -> None:
+    def _open(self, training: ActiveTraining) -> None:
         """Open the timed training and bring it to where its record ends."""
-        answer = self._open_twin(one, "timed")
-        one.handle, one.inputs_sha256 = answer["training"], answer["inputs_sha256"]
-        for recorded in one.timed:
-            answer = self._recovery.ask(one, "step", training=one.handle)
-            self._require_same(one, recorded, answer["digest"], "epoch")
+        answer = self._open_twin(training, "timed")
+        training.handle, training.inputs_sha256 = answer["training"], answer["inputs_sha256"]
+        for recorded in training.timed:
+            answer = self._recovery.ask(training, "step", training=training.handle)
+            self._require_same(training, recorded, answer["digest"], "epoch")
 
     @staticmethod
-    def _require_same(one: ActiveTraining, recorded: EpochLine, seen: str, what: str) -> None:
-        if seen != recorded.digest and not reordering(one.case):
+    def _require_same(
+        training: ActiveTraining, recorded: EpochLine, digest: str, epoch: str
+    ) -> None:
+        if digest != recorded.digest and not reordering(training.case):
             raise OperationFailed(
-                f"after a restart, {what} {recorded.epoch} gave digest {seen[:16]},"
+                f"after a restart, {epoch} {recorded.epoch} gave digest {digest[:16]},"
                 f" recorded was {recorded.digest[:16]}"
             )
 
-    def _open_twin(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
-        answer = self._recovery.ask(one, "open", **self._opening(one, phase))
-        if one.startup_s is None:
-            one.startup_s = answer["startup_s"]
+    def _open_twin(self, training: ActiveTraining, phase: str) -> dict[str, Any]:
+        answer = self._recovery.ask(training, "open", **self._opening(training, phase))
+        if training.startup_s is None:
+            training.startup_s = answer["startup_s"]
         return answer
 
-    def _opening(self, one: ActiveTraining, phase: str) -> dict[str, Any]:
-        """What the operation `open` takes: case, recipe, and the faults of this phase."""
-        slot = one.slot
-        faults = [f for f in self._faults if f.hits(one.case, slot.config, slot.index, phase)]
+    def _opening(self, training: ActiveTraining, phase: str) -> dict[str, Any]:
+        """The arguments of the operation `open`: case, recipe, and the faults of this phase."""
+        slot = training.slot
+        faults = [f for f in self._faults if f.hits(training.case, slot.config, slot.index, phase)]
         return {
-            "case": to_dict(one.case),
+            "case": to_dict(training.case),
             "recipe": to_dict(self.info.recipe),
             "faults": [fault.to_dict() for fault in faults],
         }
 
     # The end of a training
 
-    def _follow(self, one: ActiveTraining) -> None:
+    def _follow(self, training: ActiveTraining) -> None:
         """Have the training followed once in double precision, if it has not been and can be."""
-        key = followed_key(one)
-        weights = [line.weights for line in one.timed]
-        if key in self._followed or float64_refusal(one.case) or None in weights:
+        key = training.float64_key
+        weights = [line.weights for line in training.timed]
+        if key in self._followed or float64_refusal(training.case) or None in weights:
             return
-        case, recipe = to_dict(one.case), to_dict(self.info.recipe)
-        rate = self.info.recipe.learning_rate(one.case.batch_size)  # not as the process has it
+        case, recipe = to_dict(training.case), to_dict(self.info.recipe)
+        # computed here: an injected fault alters the rate of the process
+        rate = self.info.recipe.learning_rate(training.case.batch_size)
+        request = {"case": case, "recipe": recipe, "rate": rate, "weights": weights}
         try:
-            answer = one.slot.ask("float64", case=case, recipe=recipe, rate=rate, weights=weights)
+            answer = training.slot.ask("float64", **request)
         except OperationFailed as error:  # the training is sound all the same; its check stays open
-            self._state.progress.note(f"{one.case.id}: not followed in double precision: {error}")
+            reason = f"not followed in double precision: {error}"
+            self._state.progress.note(f"{training.case.id}: {reason}")
             return
         self._followed.add(key)
         if answer["followed"]:
-            self._state.store.append("float64.jsonl", float64_record(one, answer["followed"]))
+            self._state.store.append("float64.jsonl", training.float64_line(answer["followed"]))
 
-    def _finish(self, one: ActiveTraining) -> None:
+    def _finish(self, training: ActiveTraining) -> None:
         """Have the trained model scored, saved and loaded, and record the training as one line."""
-        with_state = self.info.save_weights
-        answer = self._recovery.ask(one, "finish", training=one.handle, with_state=with_state)
+        request = {"training": training.handle, "with_state": self.info.save_weights}
+        answer = self._recovery.ask(training, "finish", **request)
         state = answer.pop("state", None)
         if state is not None:
-            name = f"weights/{one.slot.name}-{one.case.id}.pt"
+            name = f"weights/{training.slot.name}-{training.case.id}.pt"
             self._state.store.write_bytes(name, base64.b64decode(state))
-        self._state.store.append("results.jsonl", training_end(one, answer))
-        one.slot.active.remove(one)
-        self._phases.add(one)
+        self._state.store.append("results.jsonl", training.end_line(answer))
+        training.slot.active.remove(training)
+        self._phases.add(training)
 
-    def _time_phases(self, target: tuple[ActiveTraining]) -> None:
-        """Time the phases of a training that has its results: it cannot be lost any more."""
-        self._phases.measure(*target)
+
+Item = TypeVar("Item")
+
+
+def shuffled(items: Sequence[Item], seed: int, *place: int | str) -> list[Item]:
+    """The items in a random order that the seed and the place (round, process) determine.
+
+    So no case has the same position in every round.
+    """
+    order = list(items)
+    random.Random("/".join(map(str, (seed, *place)))).shuffle(order)
+    return order
 
 
 def _devices(slot: ProcessSlot) -> list[str]:
     """The devices of the slot's trainings."""
-    return sorted({one.case.device for one in slot.active})
+    return sorted({training.case.device for training in slot.active})
 
 
-def require_possible(seconds: float | None, what: str) -> None:
+def require_possible(seconds: float | None, work: str) -> None:
     """Raise `ImpossibleTime` for a time that is not above zero."""
     if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         shown = "no number" if seconds is None else f"{seconds:.3g} s"
-        raise ImpossibleTime(f"{what} took {shown} by the process's clock")
+        raise ImpossibleTime(f"{work} took {shown} by the process's clock")

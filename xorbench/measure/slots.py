@@ -1,22 +1,29 @@
-"""The places of a run: which process fills each, and which trainings stand open in it."""
+"""The state of a run: its slots, the process and the trainings in each, and their records."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from xorbench.measure.process import OperationFailed, Process, ProcessDied
-from xorbench.observe.records.process import slots
-from xorbench.observe.records.training import EpochLine
+from xorbench.observe.records.golden import Float64Reference, epoch_digests_sha256
+from xorbench.observe.records.process import ProcessRecord, slots
+from xorbench.observe.records.run import RunInfo
+from xorbench.observe.records.training import EpochLine, Failure, TrainingEnd
+from xorbench.observe.store import RunStore
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.faults import FaultSpec, read_fault
+from xorbench.plan.honour import float64_key
+from xorbench.plan.phases import pass_epochs
 
 StartProcess = Callable[[str, ProcessConfig], Process]
 
 
 @dataclass(eq=False, slots=True)
 class ActiveTraining:
-    """A training in progress: its case, its slot, and all that was observed of it so far."""
+    """A training in progress: its case, its slot, and its observations so far."""
 
     case: Case
     slot: "ProcessSlot"
@@ -27,9 +34,39 @@ class ActiveTraining:
     warmup: list[EpochLine] = field(default_factory=list)
 
     @property
-    def epoch_digests(self) -> list[str]:
-        """The digests recorded so far."""
-        return [line.digest for line in self.timed]
+    def key(self) -> tuple[str, str]:
+        """The id of its case and the name of its slot."""
+        return self.case.id, self.slot.name
+
+    @property
+    def epochs_sha256(self) -> str:
+        """One digest of the epoch digests recorded so far."""
+        return epoch_digests_sha256([line.digest for line in self.timed])
+
+    @property
+    def float64_key(self) -> tuple[object, ...]:
+        """The key of its line in `float64.jsonl`, which equal trainings share."""
+        return float64_key(self.case), self.epochs_sha256
+
+    def float64_line(self, values: dict[str, Any]) -> Float64Reference:
+        """The line of the training recomputed in double precision."""
+        place = {"process": self.slot.process_id, "case": self.case.id}
+        key = {"key": float64_key(self.case), "epochs_sha256": self.epochs_sha256}
+        return msgspec.convert({**place, **key, **values}, Float64Reference)
+
+    def end_line(self, answer: dict[str, Any]) -> TrainingEnd:
+        """The line of the finished training, from the answer to `finish`."""
+        values = {
+            **answer,
+            "case": self.case,
+            "process": self.slot.process_id,
+            "config": self.slot.config.id,
+            "inputs_sha256": self.inputs_sha256,
+            "predictions": answer["test"]["predictions"],
+            "reloaded_predictions": answer["reloaded_test"]["predictions"],
+            "startup_s": self.startup_s,
+        }
+        return msgspec.convert(values, TrainingEnd)
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +89,7 @@ class ProcessSlot:
     faults: list[FaultSpec] = field(default_factory=list)
     active: list[ActiveTraining] = field(default_factory=list)
     calibrated: set[tuple[str, str]] = field(default_factory=set)  # since the process began
-    ahead: tuple[str, dict[str, Any]] | None = None  # what was asked and is not yet answered
+    ahead: tuple[str, dict[str, Any]] | None = None  # a request that is not yet answered
 
     @property
     def process_id(self) -> str:
@@ -80,7 +117,7 @@ class ProcessSlot:
         ahead, self.ahead = self.ahead, None
         if ahead == (op, args):
             return self.process.answer()
-        if ahead is not None:  # nobody wants to know that any more
+        if ahead is not None:  # its answer is no longer needed
             with suppress(OperationFailed):
                 self.process.answer()
         return self.process.ask(op, **args)
@@ -92,11 +129,17 @@ class ProcessSlot:
             self.ahead = (op, args)
 
     def configured(self) -> None:
-        """Wait until the process is under its config, and keep what machine it found."""
+        """Wait until the process is under its config, and keep its machine."""
         if self.process is None:
             raise ProcessDied("it could not be started")
         answer = self.process.answer()
         self.machine, self.calibration_version = answer["machine"], answer["calibration_version"]
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+        if self.process:
+            with suppress(OSError):
+                self.process.kill()
 
 
 def make_slots(
@@ -112,3 +155,108 @@ def make_slots(
         ProcessSlot(*row, faults=injected, optimizes=optimizes)
         for row in slots(configs, processes_per_config)
     ]
+
+
+class Progress:
+    """Receives the progress of a run; this one shows nothing."""
+
+    def begin(self, epochs: int) -> None:
+        """The run has this many epochs to go, warm-up included."""
+
+    def advance(self, epochs: int) -> None:
+        """So many epochs are done, or need no longer be done."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know now."""
+
+    def end(self) -> None:
+        """The run has ended, or is interrupted."""
+
+
+class RunState:
+    """The slots of a run and what they have come to; what changes is written at once."""
+
+    def __init__(
+        self, info: RunInfo, store: RunStore, slots: Sequence[ProcessSlot], progress: Progress
+    ) -> None:
+        self.info, self.store, self.slots, self.progress = info, store, slots, progress
+        self._processes = {process.id: process for process in info.processes}
+        for slot in slots:
+            self.register(slot)
+
+    def active(self) -> list[ActiveTraining]:
+        """The trainings that are not at their end."""
+        return [training for slot in self.slots for training in slot.active]
+
+    def unfinished(self) -> list[ActiveTraining]:
+        """Those that have epochs to go."""
+        epochs = self.info.recipe.epochs
+        return [training for training in self.active() if len(training.timed) < epochs]
+
+    def epochs_left(self, training: ActiveTraining) -> int:
+        """Epochs that this training still has to go, those of the pass for its phases included."""
+        warmup = 0 if training.timed else self.info.warmup_epochs - len(training.warmup)
+        phases = pass_epochs(self.info.recipe, training.case) if self.info.phases else 0
+        return warmup + self.info.recipe.epochs - len(training.timed) + phases
+
+    def fail(self, training: ActiveTraining, reason: str, check: str = "completion") -> None:
+        """Record that a training is lost, and why."""
+        self.progress.note(f"{training.case.id}: {reason}")
+        self.progress.advance(self.epochs_left(training))
+        failure = Failure(
+            case=training.case,
+            process=training.slot.process_id,
+            config=training.slot.config.id,
+            epochs=len(training.timed),
+            failed=reason,
+            check=check,
+        )
+        self.store.append("results.jsonl", failure)
+        training.slot.active.remove(training)
+
+    def fail_all(self, slot: ProcessSlot, reason: str) -> None:
+        """Record that every training of a slot is lost."""
+        for training in list(slot.active):
+            self.fail(training, reason)
+
+    def record(self, slot: ProcessSlot) -> ProcessRecord:
+        """The record of the process that fills a slot, or filled it last."""
+        return self._processes.get(slot.process_id) or _fresh(slot)
+
+    def register(self, slot: ProcessSlot) -> None:
+        """Record a fresh process."""
+        self._processes[slot.process_id] = _fresh(slot)
+        self.write_info()
+
+    def update(self, slot: ProcessSlot, **fields: Any) -> None:
+        """Change the record of a slot's process; it is written with the next `write_info`."""
+        self._processes[slot.process_id] = msgspec.structs.replace(self.record(slot), **fields)
+
+    def note_death(self, slot: ProcessSlot, reason: str) -> None:
+        """Record what the slot's process died of."""
+        self.update(slot, died=reason)
+        self.write_info()
+
+    def retire(self, slot: ProcessSlot) -> None:
+        """Ask for the peak memory, then let the process go."""
+        if slot.process is None or not slot.process.alive():
+            return
+        try:
+            usage = slot.ask("usage")
+        except (ProcessDied, OperationFailed) as error:
+            self.note_death(slot, str(error))
+        else:
+            self.update(slot, **usage)
+        slot.process.stop()
+
+    def write_info(self, **fields: Any) -> None:
+        """Write `run.json`."""
+        processes = list(self._processes.values())
+        self.info = msgspec.structs.replace(self.info, processes=processes, **fields)
+        self.store.write_info(self.info)
+
+
+def _fresh(slot: ProcessSlot) -> ProcessRecord:
+    return ProcessRecord(
+        id=slot.process_id, config=slot.config, index=slot.index, machine=slot.machine
+    )

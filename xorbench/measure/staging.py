@@ -70,14 +70,11 @@ def _sources() -> list[tuple[str, bytes]]:
 def _ensure(folder: Path, sources: list[tuple[str, bytes]]) -> Path:
     if not _holds(folder, sources):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        lock = folder.with_name(f".{folder.name}.lock")
+        with FileLock(lock, timeout=LOCK_S):
             if not _holds(folder, sources):  # else another run has just made it, and works there
                 _make(folder, sources)
     return folder
-
-
-def _lock(folder: Path) -> FileLock:
-    return FileLock(folder.with_name(f".{folder.name}.lock"), timeout=LOCK_S)
 
 
 def _make(folder: Path, sources: list[tuple[str, bytes]]) -> None:

@@ -49,8 +49,8 @@ def main() -> None:
     except OSError as error:  # there are too many processes
         _answer({"why": why(error), "code": None})
         return
-    asked = json.loads(sys.stdin.buffer.readline())
-    _answer(supervise(asked, command))
+    request = json.loads(sys.stdin.buffer.readline())
+    _answer(supervise(request, command))
     command.close()
 
 
@@ -59,26 +59,26 @@ def _answer(values: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
-def supervise(asked: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
+def supervise(request: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
     """Run the command to its end, its stop, its time-out, or the end of the lifeline."""
     began = time.monotonic()
     try:
-        command.start(asked)
+        command.start(request)
     except OSError as error:
         return {"why": why(error), "code": None}
     lifeline = Lifeline()
-    records = Path(asked["records"]) if asked["stops"] else None
-    how = _wait(command, lifeline, records, began + asked["timeout_s"])
-    left = _outlasting(command, lifeline) if how == "ended" else []
+    records = Path(request["records"]) if request["stops"] else None
+    end = _wait(command, lifeline, records, began + request["timeout_s"])
+    left = _outlasting(command, lifeline) if end == "ended" else []
     kill_all(command.processes)
     reap()
     names = [state.name for state in left]
     names += [f"{state.name} (could not be killed)" for state in command.processes()]
     if lifeline.owner_died:
-        watchdog.remove_stale_folders(asked, DEATH_S)
+        watchdog.remove_stale_folders(request, DEATH_S)
     return {
-        "code": command.code if how == "ended" else None,
-        "how": how,
+        "code": command.code if end == "ended" else None,
+        "how": end,
         "left": _listed(names),
         "left_pids": [state.pid for state in left],
         "wall_s": time.monotonic() - began,
@@ -122,10 +122,10 @@ class WatchedCommand:
         os.close(held)
         self._watched = True
 
-    def start(self, asked: dict[str, Any]) -> None:
+    def start(self, request: dict[str, Any]) -> None:
         """Start the command; raises `OSError`."""
         assert self._watchdog.stdin
-        watchdog.send(self._watchdog.stdin.fileno(), asked)
+        watchdog.send(self._watchdog.stdin.fileno(), request)
         reply = self._reply()
         if "why" in reply:
             raise OSError(reply["errno"], reply["why"])
@@ -133,7 +133,7 @@ class WatchedCommand:
             self.pid = reply["pid"]
             return
         kill_all(self.processes)  # the watchdog may have died between the start and its reply
-        self.pid = watchdog.start(asked).pid
+        self.pid = watchdog.start(request).pid
 
     @property
     def replies(self) -> list[int]:
@@ -157,8 +157,8 @@ class WatchedCommand:
     def processes(self) -> list[ProcessState]:
         """Every living process of the command, parents first."""
         # the session finds what was left behind where the system lets no process adopt it
-        found = descendants(os.getpid(), self.pid)
-        return [state for state in found if state.pid != self._watchdog.pid]
+        states = descendants(os.getpid(), self.pid)
+        return [state for state in states if state.pid != self._watchdog.pid]
 
     def close(self) -> None:
         """Let the watchdog end."""

@@ -9,8 +9,7 @@ import msgspec
 
 from xorbench.errors import BadOption
 from xorbench.measure.process import OperationFailed, Process, ProcessDied
-from xorbench.measure.run_state import Progress
-from xorbench.measure.slots import StartProcess
+from xorbench.measure.slots import Progress, StartProcess
 from xorbench.observe.records.sweep import Chunk, Example, Known, SweepInfo, SweepProcess
 from xorbench.observe.store import RunStore
 from xorbench.plan.case import ProcessConfig

@@ -76,14 +76,13 @@ def read_owner(folder: Path) -> dict[str, Any] | None:
 
 def is_dead(owner: dict[str, Any]) -> bool:
     """Whether the owner is certainly dead; a process of another machine is never."""
-    here = this_process()
-    if not isinstance(owner["pid"], int) or not owner["started"]:
+    this = this_process()
+    known = isinstance(owner["pid"], int) and owner["started"]
+    if not known or owner["machine"] != this["machine"]:
         return False
-    if owner["machine"] != here["machine"]:
-        return False
-    if owner["boot"] != here["boot"]:
+    if owner["boot"] != this["boot"]:
         return True
-    if owner["namespace"] != here["namespace"]:
+    if owner["namespace"] != this["namespace"]:
         return False
     state = state_of(owner["pid"])
     if state is None:

@@ -36,11 +36,11 @@ def main() -> None:
         # a signal that is ignored instead would be ignored by the command as well
         signal.signal(number, lambda _number, _frame: None)
     woken = _woken_by_children()
-    asked = receive(REQUEST)
-    if not asked:
+    request = receive(REQUEST)
+    if not request:
         return
     try:
-        child = start(asked)
+        child = start(request)
     except OSError as error:
         send(REPLIES, {"errno": error.errno, "why": str(error.strerror or error)})
         os.read(REQUEST, 1)
@@ -51,17 +51,17 @@ def main() -> None:
     adopt_orphans()
     if _watch(child.pid, woken):
         return
-    _end_processes(child.pid, asked["environment"].get(MARK))
-    remove_stale_folders(asked)
+    _end_processes(child.pid, request["environment"].get(MARK))
+    remove_stale_folders(request)
 
 
-def start(asked: dict[str, Any]) -> subprocess.Popen[bytes]:
+def start(request: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own; raises `OSError`."""
-    with open(asked["stdout"], "wb") as out, open(asked["stderr"], "wb") as err:  # noqa: PTH123 - or descriptors
+    with open(request["stdout"], "wb") as out, open(request["stderr"], "wb") as err:  # noqa: PTH123 - or descriptors
         return subprocess.Popen(
-            asked["command"],
-            cwd=asked["folder"],
-            env=asked["environment"],
+            request["command"],
+            cwd=request["folder"],
+            env=request["environment"],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -98,13 +98,13 @@ def _exactly(descriptor: int, count: int) -> bytes:
     return data
 
 
-def remove_stale_folders(asked: dict[str, Any], wait_s: float = 0.0) -> None:
+def remove_stale_folders(request: dict[str, Any], wait_s: float = 0.0) -> None:
     """Remove the run's temporary folders if their owner is dead, or dies within these seconds."""
     from pathlib import Path
 
     from xorbench.measure.temporary_folder import remove_if_stale
 
-    for folder in asked.get("temporary", []):
+    for folder in request.get("temporary", []):
         remove_if_stale(Path(folder), wait_s)
 
 
@@ -113,8 +113,8 @@ def _end_processes(session: int, mark: str | None) -> None:
     from xorbench.measure.process_tree import descendants, kill_all, marked, reap
 
     def find() -> list[ProcessState]:
-        found = descendants(os.getpid(), session)
-        return found + ([] if mark is None else marked(mark))
+        states = descendants(os.getpid(), session)
+        return states + ([] if mark is None else marked(mark))
 
     kill_all(find)
     reap()

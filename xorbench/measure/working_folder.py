@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +21,15 @@ MOVED: Final = ".xorbench-removed-"  # names of folders that are being removed
 
 @dataclass(slots=True)
 class CopyPlan:
-    """What a copy holds, by paths relative to the folder.
+    """The content of a copy, by paths relative to the folder.
 
     Attributes:
         files: regular files and their sizes in bytes.
         folders: folders, parents first.
         links: symbolic links within the folder, and where each points, relative to the link.
-        linked: what the copy has as a symbolic link to the original, and the path of that.
+        linked: symbolic links to the original, and its path.
         outward: links and their targets outside the folder.
-        left_out: what the copy does not have.
+        left_out: paths that the copy lacks.
     """
 
     source: Path
@@ -41,25 +42,24 @@ class CopyPlan:
 
     @property
     def size_bytes(self) -> int:
-        """What the copy takes."""
+        """Bytes that the copy takes."""
         return sum(self.files.values())
 
 
 def planned(
     source: Path, exclude: tuple[str, ...], link: tuple[str, ...], own: Path, max_bytes: int
 ) -> CopyPlan:
-    """Look through the folder; `own` is what this program writes to, which no copy has.
+    """Look through the folder; `own`, the output of this program, is not copied.
 
     A virtual environment is linked. Raises `BadOption` where the copy would be too large.
     """
     plan = CopyPlan(source.resolve())
-    for option, paths in (("--link", link), ("--exclude", exclude)):
-        for path in paths:
-            if option == "--link" and not (plan.source / path).exists():
-                raise BadOption(f"{option}: there is no {path!r} in {source}")
-    unlinked = {_within(source, path) for path in link}
+    for path in link:
+        if not (plan.source / path).exists():
+            raise BadOption(f"--link: there is no {path!r} in {source}")
+    to_link = {_within(source, path) for path in link}
     size = 0
-    for path, entry in _sorted(plan, exclude, unlinked, own.resolve()):
+    for path, entry in _sorted(plan, exclude, to_link, own.resolve()):
         with contextlib.suppress(FileNotFoundError):  # it was removed since
             plan.files[path] = entry.stat(follow_symlinks=False).st_size
             size += plan.files[path]
@@ -79,9 +79,9 @@ def planned(
 def _within(source: Path, path: str) -> str:
     """A path of `--link` as it is called within the folder."""
     for base in (source.absolute(), source.resolve()):
-        found = os.path.relpath(base / path, base)
-        if found.partition(os.sep)[0] not in (os.curdir, os.pardir):
-            return found
+        relative = os.path.relpath(base / path, base)
+        if relative.partition(os.sep)[0] not in (os.curdir, os.pardir):
+            return relative
     raise BadOption(f"--link: {path!r} is not within {source}", "what lies outside is not copied")
 
 
@@ -205,7 +205,7 @@ def saved_between(before: FileStates, after: FileStates) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder as far as it can be, also what its owner may not write to.
+    """Remove a folder as far as possible, also without permission to write to its parts.
 
     Folders in it are moved to its top first: however deeply they nest, no path becomes too long.
     """
@@ -242,12 +242,10 @@ def _unlinked(entry: os.DirEntry[str], target: Path) -> Path | None:
 
 
 def _largest(plan: CopyPlan) -> list[str]:
-    sizes: dict[str, int] = {}
+    sizes: Counter[str] = Counter()
     for path, size in plan.files.items():
-        first = Path(path).parts[0]
-        sizes[first] = sizes.get(first, 0) + size
-    top = sorted(sizes, key=lambda name: -sizes[name])[:3]
-    return [f"{name} ({_size(sizes[name])})" for name in top]
+        sizes[Path(path).parts[0]] += size
+    return [f"{name} ({_size(size)})" for name, size in sizes.most_common(3)]
 
 
 def _size(count: float) -> str:

@@ -33,10 +33,10 @@ def as_json(atlas: Atlas) -> str:
     return json.dumps(msgspec.to_builtins(atlas), indent=2)
 
 
-def changes(found: Sequence[AtlasChange]) -> str:
-    """A line a training."""
+def changes(changes: Sequence[AtlasChange]) -> str:
+    """One line per training."""
     return "\n".join(
         f"{change.outcome}: {change.key} {change.training} {change.digest[:16]}"
         + (f", on record is {change.recorded[:16]}" if change.outcome == "other bits" else "")
-        for change in found
+        for change in changes
     )

@@ -7,6 +7,7 @@ from math import exp
 from typing import Final
 
 import pandas as pd
+from msgspec.structs import asdict
 
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Fleet, key_name
@@ -49,9 +50,7 @@ def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> C
         ],
         sections=[
             Section("findings", "Findings", findings(fleet), FINDINGS, terminal=True),
-            Section(
-                "groups", "Who was compared with whom", groups(fleet_data), GROUPS, terminal=True
-            ),
+            Section("groups", COMPARED, groups(fleet_data), GROUPS, terminal=True),
             Section("speed", "Speed by device model", speeds(fleet_data), SPEEDS, terminal=True),
             Section("devices", "Devices", devices(fleet_data), DEVICES),
         ],
@@ -72,6 +71,7 @@ def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> C
     )
 
 
+COMPARED: Final = "Who was compared with whom"
 FINDINGS: Final = (
     f"The worst first; of more than {SHOWN} the first {SHOWN}, fleet.json has all."
     " `isolate` is a line of cordon.txt; `note` changes no exit code."
@@ -91,32 +91,25 @@ DEVICES: Final = f"Of more than {SHOWN} the slowest {SHOWN}; fleet.json has all.
 
 def answers(judged: Sequence[Verdict]) -> list[Answer]:
     """The three questions, asked of a fleet."""
-    found = []
+    rows = []
     for question in (RIGHT, SAME, FAST):
-        mine = [v for v in judged if QUESTION.get(v.check, RIGHT) == question]
-        bad = [v for v in mine if v.outcome in ("fail", "inconclusive")]
-        said = some([f"{v.subject}: {v.actual}" for v in bad], 2, "; ")
-        passed = "no rank differs" if mine else "there was no rank to compare with"
-        found.append(Answer(question, worst(mine), said if bad else passed))
-    return found
+        verdicts = [v for v in judged if QUESTION.get(v.check, RIGHT) == question]
+        text = "no rank differs" if verdicts else "there was no rank to compare with"
+        if bad := [v for v in verdicts if v.outcome in ("fail", "inconclusive")]:
+            text = some([f"{v.subject}: {v.actual}" for v in bad], 2, "; ")
+        rows.append(Answer(question, worst(verdicts), text))
+    return rows
 
 
 def findings(fleet: Fleet) -> pd.DataFrame:
     """A row a finding."""
     columns = ["severity", "code", "node", "rank", "device", "found", "remedy"]
-    rows = [
-        [
-            f.severity,
-            f.code,
-            f.node,
-            "" if f.rank is None else str(f.rank),
-            f.device,
-            f.found,
-            f.remedy,
-        ]
-        for f in fleet.findings[:SHOWN]
-    ]
+    rows = [{**asdict(f), "rank": _rank_text(f.rank)} for f in fleet.findings[:SHOWN]]
     return pd.DataFrame(rows, columns=columns, dtype=str)
+
+
+def _rank_text(rank: int | None) -> str:
+    return "" if rank is None else str(rank)
 
 
 def groups(fleet_data: FleetData) -> pd.DataFrame:
@@ -124,7 +117,7 @@ def groups(fleet_data: FleetData) -> pd.DataFrame:
     rows = []
     for (key, _, variant), members in fleet_data.groups.by_training.items():
         node = members[0][0]
-        bits = Counter((one.weights_sha256, one.epoch_digests) for _, one in members)
+        bits = Counter((t.weights_sha256, t.epoch_digests) for _, t in members)
         rows.append(
             {
                 "environment": key,
@@ -143,17 +136,17 @@ def speeds(fleet_data: FleetData) -> pd.DataFrame:
     """A row a device model."""
     rows = []
     for (model, version), group in fleet_data.groups.by_model.items():
-        found = device_pace(group)
+        pace = device_pace(group)
         few = len(group) < 3
         rows.append(
             {
                 "device model": model,
                 "calibration version": version,
                 "devices": len(group),
-                "median (ms)": 1e3 * exp(found.centre),
-                "scatter (%)": 100 * found.sigma,
-                "slow above (×)": None if few else max(exp(found.margin), fleet_data.threshold),
-                "slowest (×)": exp(float(found.logs.max()) - found.centre),
+                "median (ms)": 1e3 * exp(pace.centre),
+                "scatter (%)": 100 * pace.sigma,
+                "slow above (×)": None if few else max(exp(pace.margin), fleet_data.threshold),
+                "slowest (×)": exp(float(pace.logs.max()) - pace.centre),
                 "note": "fewer than three: nobody can be told to be the slow one" if few else "",
             }
         )
@@ -168,7 +161,7 @@ def devices(fleet_data: FleetData) -> pd.DataFrame:
     rows = [
         {
             "node": node.node,
-            "rank": "" if node.rank is None else str(node.rank),
+            "rank": _rank_text(node.rank),
             "device": node.device,
             "run": node.run,
             "environment": key_name(node.key),
@@ -188,8 +181,8 @@ def ratios(fleet_data: FleetData) -> pd.DataFrame:
     models = Counter(model for model, _ in fleet_data.groups.by_model)
     for (model, version), group in fleet_data.groups.by_model.items():
         name = model if models[model] == 1 else f"{model}, calibration version {version}"
-        found = device_pace(group)
-        for place, log in enumerate(sorted(found.logs - found.centre)):
+        pace = device_pace(group)
+        for place, log in enumerate(sorted(pace.logs - pace.centre)):
             rows.append({"device model": name, "place": place, "ratio": exp(log)})
     return pd.DataFrame(rows)
 

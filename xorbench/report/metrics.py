@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from xorbench.errors import BadOption, why
-from xorbench.judge.canary import BurnedUnit, rate
+from xorbench.judge.canary import BurnedUnit, CanaryOutcome, rate
 from xorbench.judge.verdicts import Outcome, Verdict
 
 VALUES: Final[dict[Outcome, int]] = {"pass": 1, "fail": 0, "inconclusive": -1}
@@ -18,21 +18,15 @@ UNITS: Final = {
 }
 
 
-def write(
-    path: Path,
-    verdicts: Sequence[Verdict],
-    burned: Mapping[str, Sequence[BurnedUnit]],
-    exit_code: int,
-) -> None:
+def write(path: Path, outcome: CanaryOutcome) -> None:
     """Write the file in one step. Raises `BadOption` where it cannot be written."""
     registry = CollectorRegistry()
-    Gauge("xorbench_canary_exit_code", "0 pass, 1 fail, 3 inconclusive", registry=registry).set(
-        exit_code
-    )
+    code = Gauge("xorbench_canary_exit_code", "0 pass, 1 fail, 3 inconclusive", registry=registry)
+    code.set(outcome.exit_code)
     ended = Gauge("xorbench_canary_timestamp_seconds", "When it ended", registry=registry)
     ended.set(time.time())
-    _checks(registry, verdicts)
-    _burned(registry, burned)
+    _checks(registry, outcome.verdicts)
+    _burned(registry, outcome.burned)
     try:
         write_to_textfile(str(path), registry)
     except OSError as error:
@@ -40,12 +34,8 @@ def write(
 
 
 def _checks(registry: CollectorRegistry, verdicts: Sequence[Verdict]) -> None:
-    passed = Gauge(
-        "xorbench_canary_check",
-        "1 passed, 0 failed, -1 inconclusive",
-        ["device", "check"],
-        registry=registry,
-    )
+    about, labels = "1 passed, 0 failed, -1 inconclusive", ["device", "check"]
+    passed = Gauge("xorbench_canary_check", about, labels, registry=registry)
     for verdict in verdicts:
         if verdict.outcome in VALUES and verdict.check != "burn-in":
             passed.labels(verdict.subject, verdict.check).set(VALUES[verdict.outcome])

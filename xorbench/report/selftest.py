@@ -1,37 +1,62 @@
 """The table of `selftest`: fault × check."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
+from xorbench.errors import CHECK_FAILED, PASSED
 from xorbench.report.text import to_terminal
 
-SelftestRow = tuple[str, str, str]  # fault, check, what the check said
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """One fault, the check that should catch it, and its failure; empty if it missed the fault."""
+
+    fault: str
+    check: str
+    failure: str
 
 
-def text(rows: Sequence[SelftestRow], alarms: Sequence[str], wall_s: float) -> str:
-    """Every fault with the check that should catch it and what it said, then the verdict."""
+@dataclass(frozen=True, slots=True)
+class SelftestOutcome:
+    """The result of every fault, and the checks that failed in a run without a fault."""
+
+    caught: list[Caught]
+    alarms: list[str]
+
+    @property
+    def exit_code(self) -> int:
+        """Passed if every fault was caught, without a false alarm."""
+        missed = not all(row.failure for row in self.caught)
+        return CHECK_FAILED if missed or self.alarms else PASSED
+
+
+def text(outcome: SelftestOutcome, wall_s: float) -> str:
+    """Every fault with the check that should catch it and its failure, then the verdict."""
+    rows, alarms = outcome.caught, outcome.alarms
     frame = pd.DataFrame(
         [
             {
-                "fault": fault,
-                "check": check,
-                "caught": "yes" if said else "MISSED",
-                "what it said": said if len(said) < 80 else f"{said[:79]}…",
+                "fault": row.fault,
+                "check": row.check,
+                "caught": "yes" if row.failure else "MISSED",
+                "what it said": row.failure if len(row.failure) < 80 else f"{row.failure[:79]}…",
             }
-            for fault, check, said in rows
+            for row in rows
         ]
     )
-    missed = sum(not said for _, _, said in rows)
     lines = [to_terminal(frame), *(f"FALSE ALARM {alarm}" for alarm in alarms)]
-    caught = f"{len(rows) - missed} of {len(rows)} faults caught"
+    caught = f"{sum(bool(row.failure) for row in rows)} of {len(rows)} faults caught"
     clean = f"{len(alarms)} alarms of the clean run"
     return "\n\n".join([*lines, f"{caught}, {clean}, {wall_s:.0f} s"])
 
 
-def as_json(rows: Sequence[SelftestRow], alarms: Sequence[str], exit_code: int) -> str:
+def as_json(outcome: SelftestOutcome) -> str:
     """The same for programs."""
-    faults = [{"fault": f, "check": c, "caught": bool(s), "said": s} for f, c, s in rows]
-    found = {"exit_code": exit_code, "faults": faults, "alarms": list(alarms)}
-    return json.dumps(found, indent=2)
+    faults = [
+        {"fault": row.fault, "check": row.check, "caught": bool(row.failure), "said": row.failure}
+        for row in outcome.caught
+    ]
+    answer = {"exit_code": outcome.exit_code, "faults": faults, "alarms": outcome.alarms}
+    return json.dumps(answer, indent=2)

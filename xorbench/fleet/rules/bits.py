@@ -46,19 +46,6 @@ NEW_ENVIRONMENT: Final = Code(
 WRONG_PROBE: Final = Code(
     "XB115", "probes", "isolate", "an exact probe is wrong: take it out, then the burn-in"
 )
-CODES: Final = (
-    OTHER_DIGEST,
-    WRONG_ARITHMETIC,
-    OUTVOTED,
-    NO_MAJORITY,
-    NO_PEER,
-    OTHER_ENVIRONMENT,
-    UNREPEATED,
-    LESS_ACCURATE,
-    OFF_RECORD,
-    NEW_ENVIRONMENT,
-    WRONG_PROBE,
-)
 
 
 def golden(fleet_data: FleetData) -> Iterator[Finding]:
@@ -82,126 +69,111 @@ def _first_wrong(node: Node) -> str:
 
 def peers(fleet_data: FleetData) -> Iterator[Finding]:
     """Equal keys must give equal bits: who differs from the majority is odd."""
-    odd: dict[int, list[tuple[Node, str]]] = {}
+    outvoted: dict[int, list[tuple[Node, str]]] = {}
     split: dict[int, list[tuple[Node, str]]] = {}
-    together: set[int] = set()
+    compared: set[int] = set()
     for (_, _, variant), group in fleet_data.groups.by_training.items():
         if len(group) > 1:
-            together.update(id(node) for node, _ in group)
-            for node, said, sure in _outvoted(variant, group):
-                (odd if sure else split).setdefault(id(node), []).append((node, said))
-    for code, found in ((OUTVOTED, odd), (NO_MAJORITY, split)):
-        for (node, said), *rest in found.values():
+            compared.update(id(node) for node, _ in group)
+            for node, text, sure in _differing(variant, group):
+                (outvoted if sure else split).setdefault(id(node), []).append((node, text))
+    for code, differing in ((OUTVOTED, outvoted), (NO_MAJORITY, split)):
+        for (node, text), *rest in differing.values():
             more = f" (and {len(rest)} more trainings)" if rest else ""
-            yield code.about(node, said + more)
+            yield code.about(node, text + more)
     for node in fleet_data.nodes:
-        if node.trainings and id(node) not in together:
+        if node.trainings and id(node) not in compared:
             yield NO_PEER.about(node, "no peer with this environment, so nobody to differ from")
 
 
-def _outvoted(
+def _differing(
     variant: str, group: Sequence[tuple[Node, NodeTraining]]
 ) -> Iterator[tuple[Node, str, bool]]:
     """The nodes that most peers disagree with, in words; not sure where no bits have more votes."""
-    votes = Counter((one.inputs_sha256, one.weights_sha256, one.epoch_digests) for _, one in group)
+    votes = Counter(training.bits for _, training in group)
     if len(votes) == 1:
         return
     (usual, most), (_, second), *_ = votes.most_common()
-    sure = most > second
-    for node, one in group:
-        bits = (one.inputs_sha256, one.weights_sha256, one.epoch_digests)
-        if not sure:
+    for node, training in group:
+        if most == second:
             yield node, f"{variant}: {len(votes)} different results of {len(group)}", False
-        elif bits != usual:
-            yield node, f"{variant}: {_where(one, usual)}, {most} peers agree", True
+        elif training.bits != usual:
+            yield node, f"{variant}: {_difference_text(training, usual)}, {most} peers agree", True
 
 
-def _where(one: NodeTraining, usual: tuple[str, str, str]) -> str:
-    if one.inputs_sha256 != usual[0]:
+def _difference_text(training: NodeTraining, usual: tuple[str, str, str]) -> str:
+    if training.inputs_sha256 != usual[0]:
         return "other points or initial weights"
-    at = first_difference(one.epoch_digests, usual[2])  # `DIGITS` an epoch
-    place = "after the last epoch" if at is None else f"from epoch {at // DIGITS} on"
-    return f"other bits {place}, {one.weights_sha256[:16]} for {usual[1][:16]}"
+    place = first_difference(training.epoch_digests, usual[2])  # `DIGITS` an epoch
+    epoch = "after the last epoch" if place is None else f"from epoch {place // DIGITS} on"
+    return f"other bits {epoch}, {training.weights_sha256[:16]} for {usual[1][:16]}"
 
 
 def environments(fleet_data: FleetData) -> Iterator[Finding]:
     """A few devices of one model that run something else than most of them."""
     pairs = list(zip(fleet_data.nodes, fleet_data.groups.keys, strict=True))
-    by_model: dict[str, Counter[str]] = {}
-    known: dict[str, dict[str, str]] = {}
-    for node, key in pairs:
-        by_model.setdefault(node.model, Counter())[key] += 1
-        known.setdefault(key, node.key)
-    usual = {model: counts.most_common(1)[0] for model, counts in by_model.items()}
-    for node, key in pairs:
-        most, count = usual[node.model]
-        if key != most and count >= 2 * by_model[node.model][key]:
-            yield OTHER_ENVIRONMENT.about(node, _differences(known[key], known[most]))
+    names_by_model: dict[str, Counter[str]] = {}
+    environment = {name: node.key for node, name in pairs}
+    for node, name in pairs:
+        names_by_model.setdefault(node.model, Counter())[name] += 1
+    most_common = {model: names.most_common(1)[0] for model, names in names_by_model.items()}
+    for node, name in pairs:
+        usual, count = most_common[node.model]
+        if name != usual and count >= 2 * names_by_model[node.model][name]:
+            text = _differences_text(environment[name], environment[usual])
+            yield OTHER_ENVIRONMENT.about(node, text)
 
 
-def _differences(key: Mapping[str, str], most: Mapping[str, str]) -> str:
-    differ = [
-        f"{field} {key.get(field, 'unset')} where most have {most.get(field, 'unset')}"
-        for field in {**most, **key}
-        if key.get(field) != most.get(field)
+def _differences_text(key: Mapping[str, str], usual: Mapping[str, str]) -> str:
+    differences = [
+        f"{field} {key.get(field, 'unset')} where most have {usual.get(field, 'unset')}"
+        for field in {**usual, **key}
+        if key.get(field) != usual.get(field)
     ]
-    return "; ".join(differ)[:500]
+    return "; ".join(differences)[:500]
 
 
 def reruns(fleet_data: FleetData) -> Iterator[Finding]:
     """A rank's own fresh processes repeat each other."""
     for node in fleet_data.nodes:
-        diverged = [one for one in node.trainings if one.diverged is not None]
-        if diverged:
-            one = diverged[0]
-            what = f"{one.variant}: its processes diverge at epoch {one.diverged}"
-            yield UNREPEATED.about(node, what)
+        for training in node.trainings:
+            if training.diverged is not None:
+                epoch = f"its processes diverge at epoch {training.diverged}"
+                yield UNREPEATED.about(node, f"{training.variant}: {epoch}")
+                break
 
 
 def accuracy(fleet_data: FleetData) -> Iterator[Finding]:
     """A rank whose model has more wrong answers than most ranks' has."""
     scores: dict[tuple[str, str], Counter[int]] = {}
     for (_, recipe, variant), group in fleet_data.groups.by_training.items():
-        scores.setdefault((recipe, variant), Counter()).update(one.correct for _, one in group)
-    usual = {training: _of_most(counts) for training, counts in scores.items()}
+        scores.setdefault((recipe, variant), Counter()).update(t.correct for _, t in group)
+    majority = {
+        training: score
+        for training, counts in scores.items()
+        for score, votes in counts.most_common(1)
+        if 2 * votes > counts.total()
+    }
     for node in fleet_data.nodes:
-        for one in node.trainings:
-            most = usual[one.recipe_sha256, one.variant]
-            if most is not None and one.correct < most:
-                said = f"{one.variant}: {one.correct} of {one.total} right, most have {most}"
-                yield LESS_ACCURATE.about(node, said)
+        for training in node.trainings:
+            usual = majority.get((training.recipe_sha256, training.variant))
+            if usual is not None and training.correct < usual:
+                score = f"{training.correct} of {training.total} right, most have {usual}"
+                yield LESS_ACCURATE.about(node, f"{training.variant}: {score}")
                 break
-
-
-def _of_most(counts: Counter[int]) -> int | None:
-    """What more than half of the ranks have, if they do."""
-    value, votes = counts.most_common(1)[0]
-    return value if 2 * votes > counts.total() else None
 
 
 def on_record(fleet_data: FleetData) -> Iterator[Finding]:
     """A known environment gives the bits on record; one never seen is new."""
     if fleet_data.atlas is None:
         return
-    for node, key in zip(fleet_data.nodes, fleet_data.groups.keys, strict=True):
-        known = fleet_data.atlas.get(key)
-        if known is None:
-            if node.trainings:
-                yield NEW_ENVIRONMENT.about(node, f"environment {key} is new to the atlas")
-            continue
-        for one in node.trainings:
-            right = known.get(training_name(one))
-            if right is not None and right != one.weights_sha256:
-                said = f"{one.variant}: {one.weights_sha256[:16]}, on record is {right[:16]}"
-                yield OFF_RECORD.about(node, said)
+    for node, name in zip(fleet_data.nodes, fleet_data.groups.keys, strict=True):
+        recorded = fleet_data.atlas.get(name)
+        if recorded is None and node.trainings:
+            yield NEW_ENVIRONMENT.about(node, f"environment {name} is new to the atlas")
+        for training in node.trainings:
+            right = (recorded or {}).get(training_name(training))
+            if right is not None and right != training.weights_sha256:
+                digests = f"{training.weights_sha256[:16]}, on record is {right[:16]}"
+                yield OFF_RECORD.about(node, f"{training.variant}: {digests}")
                 break
-
-
-RULES: Final = (
-    golden,
-    peers,
-    environments,
-    reruns,
-    accuracy,
-    on_record,
-)

@@ -1,15 +1,15 @@
-"""What a finding's code means, and how a finding is made of it."""
+"""The meaning of a finding's code, and how a finding is made of it."""
 
 from dataclasses import dataclass
 
-from xorbench.fleet.records import Finding, Node, Severity
+from xorbench.fleet.records import Bad, Finding, Missing, Node, Replica, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A code: which check found it, how bad it is, what to do.
+    """A code: its check, how bad it is, what to do.
 
-    `is_open`: something is wrong, but nobody is known to be at fault.
+    `is_open`: something is wrong, but no rank is known to be at fault.
     """
 
     name: str
@@ -18,25 +18,19 @@ class Code:
     remedy: str
     is_open: bool = False
 
-    def about(self, node: Node, found: str, severity: Severity | None = None) -> Finding:
-        """A finding about a node."""
-        return self.of_sender(node.rank, node.node, found, node.device, severity)
-
-    def of_sender(
+    def about(
         self,
-        rank: int | None,
-        node: str,
-        found: str,
-        device: str = "",
+        subject: Node | Missing | Bad | Replica | None,
+        text: str,
         severity: Severity | None = None,
     ) -> Finding:
-        """A finding about a rank of which there may be no record."""
+        """A finding about a device, about a rank that may have no record, or about the fleet."""
         return Finding(
             code=self.name,
             severity=severity or self.severity,
-            node=node,
-            rank=rank,
-            device=device,
-            found=found,
+            node=subject.node if subject else "",
+            rank=subject.rank if subject else None,
+            device=subject.device if isinstance(subject, Node) else "",
+            found=text,
             remedy=self.remedy,
         )

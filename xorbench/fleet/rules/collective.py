@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Final
 
 from xorbench.fleet.data import FleetData
@@ -32,53 +33,34 @@ WRONG_COLLECTIVES: Final = Code(
 COLLECTIVE_UNFINISHED: Final = Code(
     "XB306", "collective", "investigate", "see logs/ of this rank; check the network"
 )
-CODES: Final = (
-    REPLICA_OUTVOTED,
-    REPLICAS_SPLIT,
-    REPLICAS_OFF,
-    ONE_WRONG_COLLECTIVE,
-    WRONG_COLLECTIVES,
-    COLLECTIVE_UNFINISHED,
-)
 
 
 def replicas(fleet_data: FleetData) -> Iterator[Finding]:
     """Replicas of one collective training have the same bits after every epoch."""
-    for one in fleet_data.replicas:
-        if one.failed:
-            yield COLLECTIVE_UNFINISHED.of_sender(one.rank, one.node, one.failed)
-    whole = [one for one in fleet_data.replicas if not one.failed]
-    for epoch in range(max((len(one.epoch_digests) for one in whole), default=0)):
-        digests = [
-            one.epoch_digests[epoch] if epoch < len(one.epoch_digests) else "" for one in whole
-        ]
-        votes = Counter(digests).most_common()
-        if len(votes) > 1:
-            sure = votes[0][1] > votes[1][1]
-            for one, digest in zip(whole, digests, strict=True):
-                if not sure or digest != votes[0][0]:
-                    done = len(one.epoch_digests)
-                    said = f"diverges in epoch {epoch} of {done}, {votes[0][1]} replicas agree"
-                    yield (REPLICA_OUTVOTED if sure else REPLICAS_SPLIT).of_sender(
-                        one.rank, one.node, said
-                    )
+    for replica in fleet_data.replicas:
+        if replica.failed:
+            yield COLLECTIVE_UNFINISHED.about(replica, replica.failed)
+    whole = [replica for replica in fleet_data.replicas if not replica.failed]
+    for epoch, digests in enumerate(zip_longest(*(r.epoch_digests for r in whole), fillvalue="")):
+        (usual, most), *others = Counter(digests).most_common()
+        if others:
+            sure = most > others[0][1]
+            for replica, digest in zip(whole, digests, strict=True):
+                if not sure or digest != usual:
+                    epochs = len(replica.epoch_digests)
+                    text = f"diverges in epoch {epoch} of {epochs}, {most} replicas agree"
+                    yield (REPLICA_OUTVOTED if sure else REPLICAS_SPLIT).about(replica, text)
             return
-    for one in whole:
-        if one.ulps is not None and one.ulps > ULPS:
-            said = f"{one.ulps:.3g} ulps from one process that trained the same, at most {ULPS:g}"
-            yield REPLICAS_OFF.of_sender(None, "", said)
+    for replica in whole:
+        if replica.ulps is not None and replica.ulps > ULPS:
+            distance = f"{replica.ulps:.3g} ulps from one process that trained the same"
+            yield REPLICAS_OFF.about(None, f"{distance}, at most {ULPS:g}")
 
 
 def collectives(fleet_data: FleetData) -> Iterator[Finding]:
     """Each replica gets the one right result of each collective; who alone does not is at fault."""
-    wrong = [one for one in fleet_data.replicas if one.wrong]
+    wrong = [replica for replica in fleet_data.replicas if replica.wrong]
     code = ONE_WRONG_COLLECTIVE if len(wrong) == 1 else WRONG_COLLECTIVES
-    for one in wrong:
-        first = one.wrong[0]
-        yield code.of_sender(one.rank, one.node, f"{first.what}: {first.actual}"[:500])
-
-
-RULES: Final = (
-    replicas,
-    collectives,
-)
+    for replica in wrong:
+        first = replica.wrong[0]
+        yield code.about(replica, f"{first.what}: {first.actual}"[:500])

@@ -13,7 +13,6 @@ ECC_ERRORS: Final = Code(
 )
 THROTTLED: Final = Code("XB204", "throttling", "investigate", "look at power and cooling")
 WARM: Final = Code("XB205", "temperature", "note", "warmer than its peers: look at the air")
-CODES: Final = (ECC_ERRORS, THROTTLED, WARM)
 
 
 def sensors(fleet_data: FleetData) -> Iterator[Finding]:
@@ -31,16 +30,13 @@ WARM_C: Final = 10.0
 def temperatures(fleet_data: FleetData) -> Iterator[Finding]:
     """A device that is far warmer than the median of its model."""
     for group in grouped(fleet_data.nodes, lambda node: node.model).values():
-        warm = [(n, n.sensors.temperature_c) for n in group if n.sensors]
-        known = sorted(c for _, c in warm if c is not None)
-        if len(known) >= paces.LEAST_PEERS:
-            middle = known[len(known) // 2]
-            for node, celsius in warm:
-                if celsius is not None and celsius - middle > WARM_C:
-                    yield WARM.about(node, f"{celsius} °C, the median is {middle} °C")
-
-
-RULES: Final = (
-    sensors,
-    temperatures,
-)
+        measured = [
+            (node, node.sensors.temperature_c)
+            for node in group
+            if node.sensors and node.sensors.temperature_c is not None
+        ]
+        if len(measured) >= paces.LEAST_PEERS:
+            median = sorted(celsius for _, celsius in measured)[len(measured) // 2]
+            for node, celsius in measured:
+                if celsius - median > WARM_C:
+                    yield WARM.about(node, f"{celsius} °C, the median is {median} °C")

@@ -20,13 +20,12 @@ UNBELIEVABLE: Final = Code(
     "XB304", "record", "investigate", "same xorbench everywhere? else distrust this node"
 )
 STOPPED: Final = Code("XB305", "presence", "investigate", "stopped by its launcher: run it again")
-CODES: Final = (NEVER_CAME, NO_RESULT, PROCESS_FAILED, UNBELIEVABLE, STOPPED)
 
 
 def presence(fleet_data: FleetData) -> Iterator[Finding]:
     """Every rank came, and gave its result."""
-    for one in fleet_data.missing:
-        yield (NO_RESULT if one.came else NEVER_CAME).of_sender(one.rank, one.node, one.why)
+    for missing in fleet_data.missing:
+        yield (NO_RESULT if missing.came else NEVER_CAME).about(missing, missing.why)
 
 
 def completion(fleet_data: FleetData) -> Iterator[Finding]:
@@ -40,12 +39,5 @@ def completion(fleet_data: FleetData) -> Iterator[Finding]:
 
 def records(fleet_data: FleetData) -> Iterator[Finding]:
     """A record that cannot be believed is a finding about who sent it."""
-    for one in fleet_data.bad:
-        yield UNBELIEVABLE.of_sender(one.rank, one.node, f"{one.sender}: {one.reason}"[:500])
-
-
-RULES: Final = (
-    presence,
-    completion,
-    records,
-)
+    for bad in fleet_data.bad:
+        yield UNBELIEVABLE.about(bad, f"{bad.sender}: {bad.reason}"[:500])

@@ -1,6 +1,5 @@
 """Who is slow among its peers, and whether all are."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -20,30 +19,28 @@ BADLY_FED: Final = Code(
 ALL_SLOWER: Final = Code(
     "XB203", "baseline", "investigate", "all are slower: look at what changed for all"
 )
-CODES: Final = (SLOW_DEVICE, BADLY_FED, ALL_SLOWER)
 
 
 def device_pace(group: Sequence[Node]) -> Pace:
     """The raw calibration time of devices of one model."""
-    series = [node.calibration for node in group if node.calibration]
-    iqr = [math.log(one.q3_s / one.q1_s) for one in series]
-    return pace([one.median_s for one in series], iqr)
+    timings = [node.calibration for node in group if node.calibration]
+    return pace([series.median_s for series in timings], [series.log_iqr for series in timings])
 
 
 def slow(fleet_data: FleetData) -> Iterator[Finding]:
     """A device whose raw calibration time is slower than that of its peers."""
     for group in fleet_data.groups.by_model.values():
-        found = device_pace(group)
-        for index in found.slow(fleet_data.threshold):
-            ratio = found.ratio(index)
+        model_pace = device_pace(group)
+        for index in model_pace.slow(fleet_data.threshold):
+            ratio = model_pace.ratio(index)
             bad = ratio.low is not None and ratio.low > paces.ISOLATE
             severity: Severity = "isolate" if bad else "investigate"
-            score = f"score {found.score(index):.1f}"
-            said = f"calibration time {shown(ratio)} the median of {len(group)}, {score}"
-            yield SLOW_DEVICE.about(group[index], said, severity)
+            score = f"score {model_pace.score(index):.1f}"
+            text = f"calibration time {ratio_text(ratio)} the median of {len(group)}, {score}"
+            yield SLOW_DEVICE.about(group[index], text, severity)
 
 
-def shown(ratio: Estimate) -> str:
+def ratio_text(ratio: Estimate) -> str:
     """A ratio with its interval."""
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.3g}×"
@@ -52,41 +49,30 @@ def shown(ratio: Estimate) -> str:
 
 def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
     """A rank whose normalized time is longer than its peers'."""
-    told: set[int] = set()
+    reported: set[int] = set()
     for (_, _, variant), group in fleet_data.groups.by_training.items():
-        known = [(node, one.relative) for node, one in group if one.relative is not None]
-        if len(known) < paces.LEAST_PEERS:
+        timed = [(node, t.relative) for node, t in group if t.relative is not None]
+        if len(timed) < paces.LEAST_PEERS:
             continue
-        iqr = [math.log(one.epoch.q3_s / one.epoch.q1_s) for _, one in group]
-        found = pace([relative for _, relative in known], iqr)
-        for index in found.slow(fleet_data.threshold):
-            node = known[index][0]
-            if id(node) not in told:
-                told.add(id(node))
-                ratio = shown(found.ratio(index))
+        iqr = [training.epoch.log_iqr for _, training in group]
+        normalized = pace([relative for _, relative in timed], iqr)
+        for index in normalized.slow(fleet_data.threshold):
+            node = timed[index][0]
+            if id(node) not in reported:
+                reported.add(id(node))
+                ratio = ratio_text(normalized.ratio(index))
                 yield BADLY_FED.about(node, f"{variant}: normalized time {ratio} the median")
 
 
 def evenly_slow(fleet_data: FleetData) -> Iterator[Finding]:
     """A fleet whose median is slower than that of a baseline, model by model."""
     before = fleet_data.before.by_model
-    for kind, group in fleet_data.groups.by_model.items():
-        if kind in before:
-            ratio = paces.between(device_pace(group), device_pace(before[kind]))
+    for (model, version), group in fleet_data.groups.by_model.items():
+        if (model, version) in before:
+            ratio = paces.between(device_pace(group), device_pace(before[model, version]))
             if ratio.low is not None and ratio.low > 1 and ratio.value >= fleet_data.threshold:
-                median = f"median calibration time {shown(ratio)} the baseline's"
-                said = f"{len(group)} × {kind[0]}: {median}"
-                yield ALL_SLOWER.of_sender(None, "", said)
-        elif versions := [version for model, version in before if model == kind[0]]:
-            said = (
-                f"{kind[0]}: calibration version {kind[1]}, the baseline's is {versions[0]}:"
-                " not compared"
-            )
-            yield ALL_SLOWER.of_sender(None, "", said, severity="note")
-
-
-RULES: Final = (
-    slow,
-    badly_fed,
-    evenly_slow,
-)
+                median = f"median calibration time {ratio_text(ratio)} the baseline's"
+                yield ALL_SLOWER.about(None, f"{len(group)} × {model}: {median}")
+        elif earlier := [other for name, other in before if name == model]:
+            versions = f"calibration version {version}, the baseline's is {earlier[0]}"
+            yield ALL_SLOWER.about(None, f"{model}: {versions}: not compared", severity="note")
