@@ -14,7 +14,6 @@ from xorbench.observe.files import UNDECODABLE, decoded, place, read_bytes, whol
 from xorbench.observe.ledger import Ledger, require_own
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
-from xorbench.observe.records.lessons import LessonsInfo
 from xorbench.observe.records.line import READ_TOO, SCHEMA_VERSION, Line
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.process import slot_of, slots
@@ -49,7 +48,6 @@ RunRecord = TypeVar(
     PhasesLine,
     SweepInfo,
     Chunk,
-    LessonsInfo,
     ImportInfo,
 )
 OneLine = TypeVar(
@@ -64,7 +62,6 @@ OneLine = TypeVar(
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
-    LessonsInfo: "lessons",
     ImportInfo: "benchmark",
 }
 RESUMABLE: Final = ("run", "sweep")
@@ -88,11 +85,6 @@ def read_sweep(folder: Path) -> SweepInfo:
     return _read_info(folder, SweepInfo)
 
 
-def read_lessons(folder: Path) -> LessonsInfo:
-    """`run.json` of lessons; raises `BadFile` where it is missing, damaged, newer or another's."""
-    return _read_info(folder, LessonsInfo)
-
-
 def read_import(folder: Path) -> ImportInfo:
     """`run.json` of an imported file; raises `BadFile` where it is missing, damaged or newer."""
     return _read_info(folder, ImportInfo)
@@ -104,7 +96,7 @@ def _read_info(folder: Path, kind: type[RunRecord]) -> RunRecord:
 
 
 def kind_of(folder: Path) -> str:
-    """What a folder holds: `run`, `sweep`, `lessons` or `benchmark`, if it is well."""
+    """What a folder holds: `run`, `sweep` or `benchmark`, if it is well."""
     path = _info_path(folder)
     return str(_object(path, 0, read_bytes(path)).get("kind", "run"))
 
