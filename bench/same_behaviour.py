@@ -45,6 +45,7 @@ MASKS: Final = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(\+00:00|Z| UTC)?", "<date>"),
     (r"/tmp/[\w.-]+", "<temporary>"),
     (r"\bpid \d+", "pid <pid>"),
+    (r"\b\d{20}-\d+\.jsonl", "<process>.jsonl"),
 )
 UNITS: Final = r"ms|s|min|h|%|MiB|GiB|MB|kB|bytes|samples/s|model-epochs/s"
 MEASURED: Final = (
@@ -58,7 +59,7 @@ MEASURED: Final = (
 )
 TIMED_KEYS: Final = re.compile(
     r".*(_s|_ns|_ms|_mib|_bytes|_hz|_mhz|_pct|_percent)|.*(load|busy|time|clock|speed|rss|memory).*"
-    r"|started|finished|at|pid|id|run|samples|ratio|low|high|relative"
+    r"|started|finished|at|pid|parent|id|run|generators|samples|ratio|low|high|relative"
 )
 
 

@@ -5,10 +5,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-TABLES_OF_TIMES: Final = (
+NOT_REPEATED: Final = (
     *("throughput.csv", "phases.*", "engines.csv", "cost_model.csv"),
-    *("system_samples.*", "calibrations.*"),
+    *("system_samples.*", "calibrations.*", "presence.jsonl"),
 )
+"""Files of measured times, and of processes by their ids."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,20 @@ class Case:
         """Whether the file is one of those that are compared."""
         if not self.measured:
             return True
-        times = any(fnmatch(path.name, pattern) for pattern in TABLES_OF_TIMES)
+        times = any(fnmatch(path.name, pattern) for pattern in NOT_REPEATED)
         return not times and path.suffix in {".jsonl", ".json", ".csv", ".xml", ".pt", ".trace"}
 
 
 TRAIN: Final = """
-import os, sys
+import os, random, sys
 from pathlib import Path
+import numpy
 import torch
 from torch import nn
 
 torch.set_num_threads(1)
+random.seed(0)
+numpy.random.seed(0)
 run = int(os.environ.get("XORBENCH_RUN", 1)) if "--drift" in sys.argv else 0
 torch.manual_seed(run if "--from-start" in sys.argv else 0)
 model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Tanh(), nn.Linear(8, 1))
