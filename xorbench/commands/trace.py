@@ -11,7 +11,6 @@ from xorbench.commands.processes import running, starter
 from xorbench.commands.training_ref import TrainingRef, named
 from xorbench.errors import BadOption
 from xorbench.judge.divergence import first_epoch
-from xorbench.measure import retrain
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.plan.recipe import Recipe
@@ -49,26 +48,26 @@ def trace(request: TraceRequest) -> TraceOutcome:
         slot = side.slot("p0")
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         with running([slot], start):
-            opened = retrain.open_traced(slot, side.case, side.recipe, side.injected())
+            training = side.opened(slot, recorded=True)
             recorded: dict[int, EpochTrace] = {}
             for epoch in range(max(epochs) + 1):
                 if epoch in epochs:
-                    recorded[epoch] = retrain.record(slot, opened, epoch, request.valued)
+                    recorded[epoch] = training.record(epoch, request.valued)
                 else:
-                    retrain.step(slot, opened)
-    training = TracedTraining(
+                    training.step()
+    head = TracedTraining(
         xorbench_version=__version__,
         case=side.case,
         config=side.config,
         recipe=side.recipe,
         faults=list(side.faults),
         index=side.index,
-        inputs_sha256=opened.inputs_sha256,
+        inputs_sha256=training.inputs_sha256,
     )
-    found = CaseTrace(traces.case_head(training, slot.machine), training, recorded)
-    traces.write(request.output, found)
+    trace = CaseTrace(traces.case_head(head, slot.machine), head, recorded)
+    traces.write(request.output, trace)
     digests = {number: epoch.digest for number, epoch in recorded.items()}
-    return TraceOutcome(request.output, found, first_epoch(side.epoch_digests, digests))
+    return TraceOutcome(request.output, trace, first_epoch(side.epoch_digests, digests))
 
 
 def _epochs(request: TraceRequest, side: TrainingRef) -> Sequence[int]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from xorbench.errors import BadOption
 from xorbench.judge.evidence import Evidence
+from xorbench.measure import retrain
+from xorbench.measure.retrain import Retraining
 from xorbench.measure.slots import ProcessSlot, make_slots
 from xorbench.observe import folders, loading
 from xorbench.observe import trace as traces
@@ -58,6 +60,10 @@ class TrainingRef:
         """The faults to inject in the training itself."""
         read = map(read_fault, self.faults)
         return [fault for fault in read if fault.hits(self.case, self.config, self.index, "timed")]
+
+    def opened(self, slot: ProcessSlot, *, recorded: bool = False) -> Retraining:
+        """The training, open in the process of a slot; raises `ProcessDied`, `OperationFailed`."""
+        return retrain.opened(slot, self.case, self.recipe, self.injected(), recorded=recorded)
 
     def slot(self, name: str) -> ProcessSlot:
         """An empty slot whose process will run under this side's config and faults."""
