@@ -30,7 +30,7 @@ from xorbench.plan import kernels
 FOLLOWED: Final = 6  # steps from the first that differs whose values are compared
 
 
-Pair = tuple[TrainingRef, TrainingRef]
+BothSides = tuple[TrainingRef, TrainingRef]
 
 
 def diff(text_a: str, text_b: str, root: Path, timeout_s: float = 120.0) -> tuple[Divergence, int]:
@@ -53,7 +53,7 @@ def diff(text_a: str, text_b: str, root: Path, timeout_s: float = 120.0) -> tupl
     return divergence, CHECK_FAILED if divergence.diverged else passed
 
 
-def _paired(text_a: str, text_b: str, root: Path) -> tuple[Pair, list[str]]:
+def _paired(text_a: str, text_b: str, root: Path) -> tuple[BothSides, list[str]]:
     """One training of each side, of two runs the first that differs, and how many differ."""
     of_a, of_b = sides(root, "A", text_a), sides(root, "B", text_b)
     if len(of_a) == len(of_b) == 1:
@@ -76,7 +76,7 @@ def _differ(a: TrainingRef, b: TrainingRef) -> bool:
 
 
 def _between(
-    divergence: Divergence, pair: Pair, a: dict[int, EpochTrace], b: dict[int, EpochTrace]
+    divergence: Divergence, pair: BothSides, a: dict[int, EpochTrace], b: dict[int, EpochTrace]
 ) -> Divergence:
     """Add step and tensor from traces: they show differences that no epoch digest shows.
 
@@ -91,7 +91,7 @@ def _between(
 
 def _located(
     divergence: Divergence,
-    pair: Pair,
+    pair: BothSides,
     a: EpochTrace,
     b: EpochTrace,
     followed: int | None = None,
@@ -114,7 +114,7 @@ def _located(
     return replace(divergence, difference=difference, growth=growth(a, b, steps))
 
 
-def _retrained(divergence: Divergence, pair: Pair, timeout_s: float) -> Divergence:
+def _retrained(divergence: Divergence, pair: BothSides, timeout_s: float) -> Divergence:
     """Add step and tensor from training both sides again."""
     with terminable(), tempfile.TemporaryDirectory() as folder:
         slots = [side.slot(name) for side, name in zip(pair, "ab", strict=True)]
@@ -126,7 +126,7 @@ def _retrained(divergence: Divergence, pair: Pair, timeout_s: float) -> Divergen
             return replace(divergence, replays=reason)
 
 
-def _replayed(divergence: Divergence, pair: Pair, slots: Sequence[ProcessSlot]) -> Divergence:
+def _replayed(divergence: Divergence, pair: BothSides, slots: Sequence[ProcessSlot]) -> Divergence:
     """Train both again up to the epoch; where both reproduce their records, compare its steps."""
     epoch = divergence.epoch or 0
     for letter, slot, side in zip("AB", slots, pair, strict=True):
@@ -170,7 +170,7 @@ def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, replay: Replay
     )
 
 
-def trace_commands(pair: Pair, epoch: int, place: TracePlace | None) -> list[str]:
+def trace_commands(pair: BothSides, epoch: int, place: TracePlace | None) -> list[str]:
     """The commands that write down both sides, with the values of the steps from a place on."""
     return [
         f"python -m xorbench trace {side.name} --epoch {epoch}{_valued(side, place)}"

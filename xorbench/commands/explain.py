@@ -25,7 +25,7 @@ FIELDS: Final = {
     for owner in (Case, ProcessConfig, Recipe)
 }
 
-Bits = tuple[str, ...]  # the digest of the inputs, and of each epoch
+Digests = tuple[str, ...]  # the digest of the inputs, and of each epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,24 +174,24 @@ class _Trainer:
         self._start = starter(lambda name: folder / name, request.timeout_s)
         self._most = request.max_trainings
         self._note = note
-        self._known: dict[object, Bits | None] = {}
+        self._known: dict[object, Digests | None] = {}
         self.count = 0
 
-    def digests(self, side: TrainingRef) -> Bits | None:
+    def digests(self, side: TrainingRef) -> Digests | None:
         """As `trained`; a training that was done before is not done again."""
         key = (side.case, side.config, side.recipe, side.index, tuple(sorted(side.faults)))
         if key not in self._known:
             self._known[key] = self.trained(side)
         return self._known[key]
 
-    def attempt(self, side: TrainingRef) -> Bits | None:
+    def attempt(self, side: TrainingRef) -> Digests | None:
         """As `digests`; None where no process can start under the side's config."""
         try:
             return self.digests(side)
         except BadOption:
             return None
 
-    def trained(self, side: TrainingRef) -> Bits | None:
+    def trained(self, side: TrainingRef) -> Digests | None:
         """The digest of the inputs and of each epoch; None where the side cannot be trained.
 
         Raises `Exhausted` where no more trainings may be done.
