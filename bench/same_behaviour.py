@@ -35,6 +35,7 @@ from tabulate import tabulate
 ROOT: Final = Path(__file__).parents[1]
 TIMEOUT_S: Final = 300
 DIFF_LINES: Final = 40
+DIFF_WIDTH: Final = 300
 ENVIRONMENT: Final = {"COLUMNS": "100", "NO_COLOR": "1", "GITHUB_STEP_SUMMARY": ""}
 
 Observed = dict[str, str]  # what was observed, by its name: exit code, stdout, stderr, files
@@ -147,7 +148,7 @@ def untimed(name: str, text: str) -> str:
     """
     if name.endswith(".csv"):
         return text
-    if ".jsonl" in name:
+    if ".jsonl" in name or name.endswith(".trace"):
         return "\n".join(
             sorted(json.dumps(without_times(json.loads(x))) for x in text.splitlines())
         )
@@ -245,7 +246,8 @@ def main(argv: list[str] | None = None, show: Callable[[str], object] = print) -
     for name, (_, _, diff) in comparison.done.items():
         if diff:
             more = len(diff) - DIFF_LINES
-            show("\n".join([f"\n{name}", *diff[:DIFF_LINES], *([f"… {more} lines"] * (more > 0))]))
+            lines = [line[:DIFF_WIDTH] for line in diff[:DIFF_LINES]]
+            show("\n".join([f"\n{name}", *lines, *([f"… {more} lines"] * (more > 0))]))
     return int(any(diff for _, _, diff in comparison.done.values()))
 
 

@@ -243,14 +243,18 @@ PROGRAMS: Final = [
     _measured("pytest fixture", "PYTHON -m pytest -q -p no:cacheprovider test_it.py"),
 ]
 XOR_CASES: Final = [
-    Case(
+    _measured(
         "trace CASE",
         f"trace {XOR} --epochs 2 -o a.trace\n"
         f"trace {XOR} --epochs 2 -o b.trace --epoch 1 --dump-steps 0-2\n"
         f"trace {XOR} --epochs 2 -o c.trace --dump-steps 0-9 --inject flip-weight:epoch=1:step=2\n"
-        f"trace {XOR} --epochs 2 -o d.trace --dump-steps 0-9\n"
+        f"trace {XOR} --epochs 2 -o d.trace --dump-steps 0-9",
+    ),
+    Case(
+        "diff of traces of cases",
         "diff a.trace b.trace\ndiff a.trace c.trace\ndiff c.trace d.trace\n"
         "diff c.trace d.trace --json",
+        "trace CASE",
     ),
     Case("diff of runs", "diff one two\ndiff one one --json", "runs"),
     Case("diff of a fault", f"diff latest:{XOR}#p0 latest:{XOR}#p1", "fault flip-weight"),
