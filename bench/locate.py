@@ -28,15 +28,14 @@ from typing import Any, Final
 import pandas as pd
 import torch
 
-from xorbench.commands.diff import DiffRequest, diff
+from xorbench.commands.diff import diff
 from xorbench.judge.divergence import TracePlace, element, first_epoch, first_place
 from xorbench.judge.elements import Difference
 from xorbench.judge.stats import wilson
 from xorbench.measure import retrain
-from xorbench.measure.retrain import Replayed
 from xorbench.measure.slots import ProcessSlot
 from xorbench.observe import trace as traces
-from xorbench.observe.trace import CaseTrace, TracedTraining
+from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.faults import FaultSpec, read_fault
 from xorbench.plan.recipe import Recipe
@@ -143,13 +142,13 @@ def by_traces(injection: Injection, folder: Path) -> bool:
     paths = (folder / "a.trace", folder / "b.trace")
     for path, faults in zip(paths, ([], [read_fault(injection.fault)]), strict=True):
         traces.write(path, _trace(faults, valued))
-    found, _ = diff(DiffRequest(str(paths[0]), str(paths[1]), folder))
+    found, _ = diff(str(paths[0]), str(paths[1]), folder)
     return _is_at(injection, found.place, found.difference)
 
 
 def _trace(faults: list[FaultSpec], valued: range) -> CaseTrace:
-    opened = retrain.open_traced(SLOT, CASE, RECIPE, faults)
-    epochs = {n: retrain.record(SLOT, opened, n, valued) for n in range(RECIPE.epochs)}
+    opened = retrain.opened(SLOT, CASE, RECIPE, faults, recorded=True)
+    epochs = {n: opened.record(n, valued) for n in range(RECIPE.epochs)}
     SLOT.ask("close", training=opened.handle)
     training = TracedTraining(
         xorbench_version="",
@@ -169,15 +168,10 @@ def by_runs(injection: Injection) -> bool | None:
     epoch = first_epoch(clean, faulty)
     if epoch is None:
         return None
-    again = _retrained(faults, clean, faulty, epoch)
-    first = first_place(*(one.recorded for one in again if one.recorded))
+    first = first_place(_retrained([], clean, epoch), _retrained(faults, faulty, epoch))
     if first is None or first[0].tensor is None:
         return _is_at(injection, None if first is None else first[0], None)
-    steps = range(first[0].step, first[0].step + 1)
-    valued = first_place(*(retrain.with_values(SLOT, one, steps) for one in again))
-    for one in again:
-        SLOT.ask("close", training=one.opened.handle)
-    return valued is not None and _is_at(injection, first[0], element(valued[1]))
+    return _is_at(injection, first[0], element(first[1]))
 
 
 @cache
@@ -187,24 +181,19 @@ def epoch_digests() -> dict[int, str]:
 
 
 def _epoch_digests(faults: list[FaultSpec]) -> dict[int, str]:
-    opened = retrain.open_plain(SLOT, CASE, RECIPE, faults)
-    found = {epoch: retrain.step(SLOT, opened) for epoch in range(RECIPE.epochs)}
+    opened = retrain.opened(SLOT, CASE, RECIPE, faults)
+    digests = {epoch: opened.step() for epoch in range(RECIPE.epochs)}
     SLOT.ask("close", training=opened.handle)
-    return found
+    return digests
 
 
-def _retrained(
-    faults: list[FaultSpec],
-    clean: dict[int, str],
-    faulty: dict[int, str],
-    epoch: int,
-) -> tuple[Replayed, Replayed]:
-    a = retrain.again(SLOT, CASE, RECIPE, [], clean, epoch)
-    b = retrain.again(SLOT, CASE, RECIPE, faults, faulty, epoch)
-    for one in (a, b):
-        if one.recorded is None or one.diverged is not None:
-            sys.exit(f"a retraining does not repeat its epoch digests at epoch {one.diverged}")
-    return a, b
+def _retrained(faults: list[FaultSpec], digests: dict[int, str], epoch: int) -> EpochTrace:
+    opened = retrain.opened(SLOT, CASE, RECIPE, faults, recorded=True)
+    replayed = retrain.again(opened, digests, epoch)
+    SLOT.ask("close", training=opened.handle)
+    if replayed.trace is None:
+        sys.exit(f"a retraining does not repeat its epoch digests at epoch {replayed.epoch}")
+    return replayed.trace
 
 
 def _is_at(injection: Injection, place: TracePlace | None, difference: Difference | None) -> bool:

@@ -6,6 +6,7 @@ The commands come from the command line, the checks from their registry. A block
 `<!-- reference: NAME ARGUMENTS -->` and ends with `<!-- end -->`; `BLOCKS` has the names.
 """
 
+import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -13,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-import pandas as pd
 from tabulate import tabulate
 
 from xorbench.cli import command
@@ -23,12 +23,11 @@ from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.stats import pooled
 from xorbench.judge.sweep import SWEEP_CHECKS
-from xorbench.lessons.registry import LESSONS
 from xorbench.observe import loading
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Variant
 from xorbench.report.runs import machine_line
-from xorbench.report.text import number, to_markdown
+from xorbench.report.text import number
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -44,7 +43,7 @@ QUESTIONS = {
     "Is this machine sound?": ("canary", "run", "sweep", "selftest"),
     "Did something change?": ("compare", "calibrate", "save-baseline", "report", "list", "env"),
     "Many machines": ("fleet", "atlas"),
-    "Other tools, and lessons": ("export", "import", "lessons"),
+    "Other tools": ("export", "import"),
 }
 HEAD = """# Commands
 
@@ -246,9 +245,23 @@ def machine(evidence: Evidence, others: list[str]) -> str:
 
 
 def lessons() -> str:
-    """Each lesson with its statement."""
-    rows = [(f"`{lesson.name}`", lesson.statement) for lesson in LESSONS.values()]
-    return to_markdown(pd.DataFrame(rows, columns=["lesson", "statement"]))
+    """Each test of the tutorial's statements, linked, with its docstring."""
+    file = ROOT / "examples" / "lessons.py"
+    tests = [
+        node
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.args.defaults and node.name[:5] == "test_"
+    ]
+    rows = [
+        (f"[`{test.name}`](../examples/lessons.py#L{test.lineno})", statement_of(test))
+        for test in tests
+    ]
+    return tabulate(rows, ["test", "statement"], tablefmt="pipe")
+
+
+def statement_of(test: ast.FunctionDef) -> str:
+    """The first line of a docstring."""
+    return (ast.get_docstring(test) or "").splitlines()[0]
 
 
 BLOCKS: dict[str, Callable[..., str]] = {

@@ -550,9 +550,9 @@ def test_latest_is_the_newest_of_the_kind_that_is_needed(copied: Path) -> None:
     (root / "latest").symlink_to(Path("runs") / sweep.name)
     assert folders.find(root, "latest", kind="run") == copied
     assert folders.find(root, "latest", kind="sweep") == sweep
-    with pytest.raises(BadOption, match="A: no lessons in") as raised:
-        folders.find(root, "latest", "A", "lessons")
-    assert raised.value.hint == "python -m xorbench lessons makes one"
+    with pytest.raises(BadOption, match="A: no benchmark in") as raised:
+        folders.find(root, "latest", "A", "benchmark")
+    assert raised.value.hint == "python -m xorbench import FILE makes one"
 
 
 def test_control_characters_of_a_file_reach_neither_terminal_nor_report(

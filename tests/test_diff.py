@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from conftest import Completed, Xorbench, call_in, once, reported, run_in, with_epochs
 
-from xorbench.commands.diff import DiffRequest, diff, trace_commands
+from xorbench.commands.diff import diff, trace_commands
 from xorbench.commands.processes import other_machine
 from xorbench.commands.training_ref import planned, sides
 from xorbench.errors import BadFile, BadOption
@@ -303,7 +303,7 @@ def test_inputs_that_differ_are_said_before_the_epoch_digests(tmp_path: Path) ->
     other = tmp_path / "b.trace"
     head = msgspec.structs.replace(trace.head, training=training)
     traces.write(other, replace(trace, head=head))
-    found, code = diff(DiffRequest(str(one), str(other), tmp_path))
+    found, code = diff(str(one), str(other), tmp_path)
     lines = report.text(found).splitlines()
     assert code == 1
     assert lines[2].startswith("inputs        DIFFER")
@@ -322,7 +322,7 @@ def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> 
     epochs = {**trace.epochs, 1: replace(trace.epochs[1], steps=steps)}
     other = tmp_path / "b.trace"
     traces.write(other, replace(trace, epochs=epochs))
-    found, code = diff(DiffRequest(str(one), str(other), tmp_path))
+    found, code = diff(str(one), str(other), tmp_path)
     assert (code, found.epoch, found.place) == (1, None, TracePlace(1, 3, "gradient layer1.bias"))
     assert "epoch digests equal over 2 epochs: what differs was absorbed" in report.text(found)
 
@@ -386,7 +386,7 @@ def test_a_epoch_digests_that_no_replay_repeats_was_a_transient(
     copy = tmp_path / "results" / "runs" / source.name
     shutil.copytree(source, copy)
     with_epochs(copy, lambda line: {"digest": "0" * 64} if line["epoch"] == epoch else {})
-    found, code = diff(DiffRequest(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results"))
+    found, code = diff(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results")
     assert code == 1
     said = f"transient on B in epoch {epoch}: the record has 0000000000000000"
     assert found.transient.startswith(said)
@@ -403,14 +403,14 @@ def test_a_side_of_another_processor_is_not_trained_again(runs: Path, tmp_path: 
     for process in info["processes"]:
         process["machine"]["cpu_capability"] = "another"
     (copy / "run.json").write_text(json.dumps(info))
-    found, _ = diff(DiffRequest(f"{copy}:{CASE}", f"{copy}:{CASE}#p1", tmp_path / "results"))
+    found, _ = diff(f"{copy}:{CASE}", f"{copy}:{CASE}#p1", tmp_path / "results")
     assert found.replays.startswith("not done: A was recorded with cpu_capability another")
     assert found.replays.endswith(kernels.HINT)
 
 
 def test_two_runs_are_compared_training_by_training(runs: Path) -> None:
     """A run against itself has no difference: exit 0, nothing trained."""
-    found, code = diff(DiffRequest("latest", "latest", runs / "results"))
+    found, code = diff("latest", "latest", runs / "results")
     assert (code, found.notes, found.epoch) == (0, ["0 of 2 common trainings differ"], None)
 
 

@@ -18,8 +18,7 @@ MAY_IMPORT = {
     "universal": {"errors", "plan"},
     "probes": {"errors", "plan", "universal"},
     "workload": {"errors", "plan", "recorder"},
-    "lessons": {"errors", "plan", "workload", "universal"},
-    "process": {"errors", "plan", "probes", "recorder", "workload", "universal", "lessons"},
+    "process": {"errors", "plan", "probes", "recorder", "workload", "universal"},
     "observe": {"errors", "plan", "recorder.masking"},
     "measure": {
         "errors",
@@ -46,7 +45,6 @@ WITH_TORCH = {
     "recorder",
     "workload",
     "universal",
-    "lessons",
     "process",
     "fleet.rendezvous",
 }
@@ -111,7 +109,7 @@ def test_the_process_needs_torch_numpy_and_the_standard_library_alone() -> None:
 
     known = {*sys.stdlib_module_names, "torch", "numpy", "xorbench", "numba", "triton"}
     for layer, path in modules():
-        if layer in {"plan", "errors", "recorder", "workload", "process", "universal", "lessons"}:
+        if layer in {"plan", "errors", "recorder", "workload", "process", "universal"}:
             roots = {name.split(".")[0] for name in imports(path)}
             assert roots <= known, path
             if layer in STANDARD_ONLY:

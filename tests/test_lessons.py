@@ -1,167 +1,86 @@
-"""The lessons: each holds here or cannot be tried, and each can say that it does not hold."""
+"""The tutorial's statements: examples/lessons.py run as a reader runs it."""
 
+import ast
+import importlib
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import msgspec
 import pytest
 import torch
-from conftest import call_in, once, run_in
-from torch import nn
+from conftest import once
 
-from xorbench.judge.lessons import judge
-from xorbench.judge.verdicts import exit_code
-from xorbench.lessons import evaluation, structure, training
-from xorbench.lessons.finding import LessonFinding, time_ratio
-from xorbench.lessons.networks import (
-    HiddenInAList,
-    HiddenInAModuleList,
-    WithDropout,
-    linear,
-    simple,
-)
-from xorbench.lessons.registry import LESSONS
-from xorbench.observe import loading
-from xorbench.observe.records.lessons import LessonsInfo
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TIMED = {"test_no_grad_time", "test_pinned_copies"}  # a busy machine may show no difference
+NEED_ACCELERATOR = {"test_pinned_memory", "test_pinned_copies"}
 
 
-class _Normalised(nn.Module):
-    """A network whose answer to a point depends on the batch around it."""
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ET.Element]:
+    """The JUnit test case of each test, from one run in a copy of the examples."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(2, 1)
+    def make(folder: Path) -> None:
+        for name in ("lessons.py", "xor.py"):
+            shutil.copy(EXAMPLES / name, folder)
+        words = [sys.executable, "-m", "pytest", "lessons.py", "--junitxml", "lessons.xml"]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stdout
 
-    def forward(self, points: torch.Tensor) -> torch.Tensor:
-        return self.layer(points) - self.layer(points)[:1]
-
-
-class _AlwaysRight(SimpleNamespace):
-    def all_correct(self) -> int:
-        return len(training.SEEDS)
-
-
-def _forget_a_bit(state: dict[str, torch.Tensor]) -> bytes:
-    from xorbench.workload.loop import save_state
-
-    return save_state({name: tensor * 1.5 for name, tensor in state.items()})
+    folder = once(tmp_path_factory, "lessons", make)
+    cases = ET.parse(folder / "lessons.xml").iter("testcase")
+    return {case.attrib["name"]: case for case in cases}
 
 
-def _zero(network: nn.Module) -> None:
-    network.zero_grad()
+def test_each_statement_holds_on_this_machine(results: dict[str, ET.Element]) -> None:
+    """Only times may not; each records its statement and a number."""
+    statements = {name: case for name, case in results.items() if "[" not in name}
+    assert len(statements) == 17
+    for name, case in statements.items():
+        if name in NEED_ACCELERATOR and not torch.accelerator.is_available():
+            continue
+        assert case.find("failure") is None or name in TIMED
+        values = {p.attrib["name"]: p.attrib["value"] for p in case.iter("property")}
+        assert values["statement"].endswith(".")
+        assert any(character.isdigit() for character in values["measured"])
 
 
-INJECTED: dict[str, Callable[[], LessonFinding]] = {
-    "plain list": lambda: structure.plain_list(HiddenInAModuleList),
-    "containers": lambda: structure.containers([HiddenInAModuleList, HiddenInAList]),
-    "printed": lambda: structure.printed(linear),
-    "state_dict keys": lambda: structure.other_keys(simple),
-    "state_dict": lambda: structure.saved_and_loaded(_forget_a_bit),
-    "loss on logits": lambda: training.stable_loss(training.with_logits),
-    "zero_grad": lambda: training.accumulate(_zero),
-    "to(device)": lambda: training.moved_once("cpu"),
-    "linear model": lambda: training.linear_fails(simple),
-    "100%": lambda: training.chance(lambda _recipe, _seeds: _AlwaysRight()),
-    "no_grad: memory": lambda: evaluation.no_grad_memory(nullcontext),
-    "no_grad: time": lambda: evaluation.no_grad_time(_slow_guard),
-    "train and eval": lambda: evaluation.modes(WithDropout),
-    "drop_last": lambda: evaluation.even_batches(drop_last=False),
-    "shuffle": lambda: evaluation.any_order(_Normalised),
-    "pinned memory": lambda: evaluation.pinned_is_host_memory(
-        "cpu", pin=torch.Tensor.clone, checked=iter([0, 8]).__next__
-    ),
-    "pinned copies": lambda: evaluation.pinned_pays("cpu", pin=_same),
-}
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_two_statements_need_an_accelerator(results: dict[str, ET.Element]) -> None:
+    """Without one they are skipped, with the reason."""
+    skipped = {n: s.attrib["message"] for n, case in results.items() for s in case.iter("skipped")}
+    assert skipped == {
+        "test_pinned_memory": "no accelerator: PyTorch pins nothing without one",
+        "test_pinned_copies": "no accelerator: nothing is copied anywhere",
+    }
 
 
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+def test_the_contrary_of_each_statement_fails(results: dict[str, ET.Element]) -> None:
+    """A measurement that cannot say no is not trusted."""
+    contraries = {n.partition("[")[2][:-1]: case for n, case in results.items() if "[" in n}
+    assert {f"test_{name}" for name in contraries} == {n for n in results if "[" not in n}
+    assert all(list(case) == [] for case in contraries.values())
 
 
-def _slow_guard() -> Any:
-    import time
-
-    time.sleep(0.01)
-    return torch.no_grad()
-
-
-def test_every_lesson_has_its_contrary() -> None:
-    """A row without a injected contrary is not trusted."""
-    assert set(INJECTED) == set(LESSONS)
+def test_a_reader_needs_only_pytorch_and_pytest() -> None:
+    """It imports nothing else but the script of the tutorial."""
+    tree = ast.parse((EXAMPLES / "lessons.py").read_text())
+    names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    roots = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+    assert roots == {"torch", "pytest", "xor"}
 
 
-@pytest.mark.parametrize("name", INJECTED)
-def test_a_injected_contrary_does_not_hold(name: str) -> None:
-    """Each lesson's own measurement can say that its statement is wrong."""
-    assert INJECTED[name]().answer == "does not hold"
-
-
-def test_a_ratio_of_times_has_the_interval_of_its_median() -> None:
+def test_a_ratio_of_times_has_the_interval_of_its_median(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that goes twice as fast for one of them, the ratio is two, to the digit."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    lessons = importlib.import_module("lessons")
     now = [0.0]
 
     def take(seconds: float) -> Callable[[], None]:
         return lambda: now.__setitem__(0, now[0] + seconds)
 
-    ratio = time_ratio(take(2.0), take(1.0), clock=lambda: now[0])
-    assert (ratio.median, ratio.low, ratio.high, ratio.pairs) == (2.0, 2.0, 2.0, 61)
-
-
-@pytest.fixture(scope="module")
-def tried(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one real `lessons`."""
-
-    def make(folder: Path) -> None:
-        done = run_in(folder, "lessons", "--anonymous")
-        assert done.returncode in (0, 1), done.stderr  # a timing may not hold on a busy machine
-        assert "state_dict keys" in done.stdout
-
-    return (once(tmp_path_factory, "lessons", make) / "results" / "latest").resolve()
-
-
-def test_the_lessons_hold_on_this_machine(tried: Path) -> None:
-    """Every statement that is not about time holds, or needs an accelerator."""
-    found = {f.lesson: f.answer for f in loading.read_kind(tried, LessonsInfo).findings}
-    assert list(found) == list(LESSONS)
-    timed = {"no_grad: time", "pinned copies"}
-    assert {answer for name, answer in found.items() if name not in timed} <= {
-        "holds",
-        "cannot be tried here",
-    }
-    if not torch.accelerator.is_available():
-        assert found["pinned memory"] == "cannot be tried here"
-
-
-def test_the_lessons_are_reported_again_from_their_files(tried: Path) -> None:
-    """`report` reads the folder, and writes the page and the table."""
-    (tried / "report.html").unlink()
-    done = call_in(tried.parent.parent.parent, "report", "latest", "--json")
-    assert done.returncode in (0, 1), done.stderr
-    assert '"statement"' in done.stdout
-    assert "a linear model cannot learn XOR" in (tried / "report.html").read_text()
-    assert (tried / "lessons.csv").exists()
-
-
-def test_a_lesson_that_does_not_hold_fails(tried: Path) -> None:
-    """The exit code says so; one that could not be tried is neutral, a dead process is not."""
-    info: LessonsInfo = loading.read_kind(tried, LessonsInfo)
-    plain = info.findings[0]
-    for answer, stopped, code in (
-        ("holds", None, 0),
-        ("does not hold", None, 1),
-        ("cannot be tried here", None, 3),
-        ("holds", "the process died", 1),
-    ):
-        finding = msgspec.structs.replace(plain, answer=answer)
-        doctored = msgspec.structs.replace(info, findings=[finding], stopped=stopped)
-        assert exit_code(judge(doctored)) == code
-
-
-def test_lessons_cannot_be_resumed_as_a_run(tried: Path) -> None:
-    """The folder says what it is."""
-    done = call_in(tried.parent.parent.parent, "run", "--resume", "latest")
-    assert done.returncode == 2
-    assert "--resume: no run in" in done.stderr
+    ratio = lessons.time_ratio(take(2.0), take(1.0), clock=lambda: now[0])
+    assert ratio == (2.0, 2.0, 2.0, 61)

@@ -47,6 +47,24 @@ def test_checking_from_python_loads_no_torch() -> None:
     assert "torch" not in names
 
 
+def test_a_process_of_a_run_does_not_load_the_recorder() -> None:
+    """It opens and trains a case; only a traced training loads the recorder."""
+    script = (
+        "from xorbench.process.operations import OPERATIONS, Session; import sys;"
+        "from xorbench.plan.case import Case, to_dict; from xorbench.plan.recipe import Recipe;"
+        "case, recipe = to_dict(Case()), to_dict(Recipe(train_size=128, test_size=8, epochs=1));"
+        "session = Session()\n"
+        "for name in ('open', 'open traced'):\n"
+        "    answer = OPERATIONS[name](session, case=case, recipe=recipe, faults=[])\n"
+        "    OPERATIONS['step'](session, training=answer['training'])\n"
+        "    print(any(module.startswith('xorbench.recorder') for module in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["run", "--help"], ["sweep", "-h"]]
 )

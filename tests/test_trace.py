@@ -1,13 +1,17 @@
 """Traces: the bits of the untraced training, and every injected fault at the injected place."""
 
+import sys
 from collections import Counter
 from dataclasses import asdict
 from functools import cache, partial
+from pathlib import Path
 
 import msgspec
 import pytest
+from conftest import run_in
 
 from xorbench.judge.divergence import first_place
+from xorbench.observe import trace as traces
 from xorbench.observe.trace import EpochTrace
 from xorbench.plan.case import Case
 from xorbench.plan.faults import DAMAGES, FAULTS, read_fault
@@ -17,6 +21,7 @@ from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training
 from xorbench.workload.trace import Traced
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "xor.py"
 RECIPE = Recipe(epochs=2, train_size=640)
 MOMENT = "epoch=1,step=2,element=1,bit=27"
 
@@ -67,6 +72,25 @@ def first_seen(*faults: str) -> tuple[int, int, str | None] | None:
         if found is not None:
             return found[0].epoch, found[0].step, found[0].tensor
     return None
+
+
+def test_a_case_and_a_script_of_the_same_training_have_the_same_digests(tmp_path: Path) -> None:
+    """The trace of a case, and of examples/xor.py as a program: every event that both have."""
+    words = [sys.executable, str(EXAMPLE), "--epochs", "1", "--device", "cpu"]
+    done = run_in(tmp_path, "trace", "-o", "x.trace", "--detail", "0-18", "--", *words)
+    assert done.returncode == 0, done.stderr
+    steps = epoch_trace(Traced(Case(), Recipe(epochs=1))).steps
+    script = list(traces.opened(tmp_path / "x.trace").steps())
+    assert len(steps) == len(script) == 19
+    kinds = Counter[str]()
+    for pair in zip(steps, script, strict=True):
+        ours, theirs = (
+            {(e.kind, e.identity, e.more.name): e.digest for e in s.events} for s in pair
+        )
+        kinds.update(kind for kind, _, _ in ours.keys() & theirs.keys())
+        assert [key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]] == []
+    per_step = {"batch": 1, "output": 4, "loss": 1, "gradient": 4, "parameter": 4}
+    assert {kind: kinds[kind] for kind in per_step} == {k: 19 * n for k, n in per_step.items()}
 
 
 @pytest.mark.parametrize("processes", [0, 2])

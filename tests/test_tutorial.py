@@ -14,7 +14,6 @@ from conftest import once
 from PIL import Image
 from witness import digest
 
-from xorbench.lessons.registry import LESSONS
 from xorbench.observe.records.run import Run
 
 ROOT = Path(__file__).parent.parent
@@ -86,5 +85,9 @@ def test_a_picture_is_that_of_its_command(name: str, trained: Trained) -> None:
 
 
 def test_the_page_links_each_lesson_by_its_name() -> None:
-    """Every lesson is linked, and no other name."""
-    assert set(re.findall(r"\[`([^`]+)`\]\(#lessons\)", PAGE)) == set(LESSONS)
+    """The text links every test of a statement and no other name; the table links its line."""
+    lines = (ROOT / "examples" / "lessons.py").read_text().splitlines()
+    table = re.findall(r"^\| \[`test_(\w+)`\]\(../examples/lessons.py#L(\d+)\)", PAGE, re.MULTILINE)
+    assert all(lines[int(line) - 1].startswith(f"def test_{name}(") for name, line in table)
+    assert len(table) == 17
+    assert set(re.findall(r"\[`([^`]+)`\]\(#lessons\)", PAGE)) == {name for name, _ in table}

@@ -11,7 +11,7 @@ from pathlib import Path
 import xorbench
 
 PACKAGE = Path(xorbench.__file__).parent
-PACKAGES = ("lessons/", "process/", "universal/", "workload/")
+PACKAGES = ("process/", "universal/", "workload/")
 MODULES = {"accelerator", "cuda", "mps", "xpu"}
 
 

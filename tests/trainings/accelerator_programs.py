@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +21,6 @@ from pretend_device.device import counts, devices, state
 from torch import distributed
 from torch.distributed import TCPStore
 
-from xorbench.lessons import evaluation
-from xorbench.lessons import training as training_lessons
 from xorbench.plan.case import Case
 from xorbench.plan.recipe import Recipe
 from xorbench.process import collective, machine, stressors
@@ -31,6 +31,7 @@ from xorbench.workload.calibration import CalibrationWorkload
 from xorbench.workload.engines import CannotHonour, capture, compiling
 from xorbench.workload.loop import Training
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = Recipe(train_size=300, test_size=20, epochs=3)
 BASE = Case(batch_size=64, drop_last=False)  # 300 is no multiple: the last batch is short
 SECOND = "pretend:1"
@@ -271,13 +272,26 @@ def processes() -> dict[str, Any]:
 
 
 def lessons() -> dict[str, Any]:
-    """The lessons that need an accelerator, by their answers."""
-    found = {
-        "moved": training_lessons.moved_once(),
-        "pinned": evaluation.pinned_is_host_memory(),
-        "pays": evaluation.pinned_pays(pin=lambda tensor: tensor),
+    """The lessons that need an accelerator: whether each statement holds, and its values."""
+    sys.path.insert(0, str(EXAMPLES))
+    tutorial = import_module("lessons")
+    not_pinned = tutorial.Pinning(tutorial.accelerator(), pin=lambda tensor: tensor)
+    tests = {
+        "moved": tutorial.test_to_device,
+        "pinned": tutorial.test_pinned_memory,
+        "pays": lambda measured: tutorial.test_pinned_copies(measured, not_pinned),
     }
-    return {name: one.answer for name, one in found.items()}
+    return {name: lesson(test) for name, test in tests.items()}
+
+
+def lesson(test: Callable[[Callable[[str], None]], None]) -> tuple[bool, list[str]]:
+    """Whether the statement of a test holds, and its measured values."""
+    values: list[str] = []
+    try:
+        test(values.append)
+    except AssertionError:
+        return False, values
+    return True, values
 
 
 def numbers() -> dict[str, Any]:

@@ -239,12 +239,12 @@ def test_autocast_reaches_the_device(one: dict[str, Any]) -> None:
 
 
 def test_the_lessons_of_an_accelerator_are_tried(one: dict[str, Any]) -> None:
-    """A network is moved once, pinned memory is the host's, and pinning that pins nothing pays not.
-
-    The last is a time: it holds or not, and is tried.
-    """
-    assert (one["lessons"]["moved"], one["lessons"]["pinned"]) == ("holds", "holds")
-    assert one["lessons"]["pays"] in ("holds", "does not hold")
+    """A network is moved once, and pinned memory is memory of the host; copies are timed."""
+    moved, pinned, pays = (one["lessons"][name] for name in ("moved", "pinned", "pays"))
+    assert moved[0]
+    assert "on pretend: 4 tensors" in moved[1][0]
+    assert pinned == [True, ["8 MiB pinned, on cpu; the accelerator holds 0 bytes more"]]
+    assert "31 pairs" in pays[1][0]
 
 
 # Which lines ran

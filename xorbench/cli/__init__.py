@@ -31,7 +31,6 @@ COMMANDS: Final = {
     "export": "export",
     "fleet": "fleet",
     "import": "import_",
-    "lessons": "lessons",
     "list": "list_",
     "report": "report",
     "run": "run",

@@ -24,7 +24,6 @@ from xorbench.cli.printing import say
 def diff(**options: Any) -> int:
     """Run the command `diff`; the answer is its exit code."""
     from xorbench.commands import diff_programs
-    from xorbench.commands.diff import DiffRequest
     from xorbench.commands.diff import diff as command
     from xorbench.report import check as programs
     from xorbench.report import diff as report
@@ -36,8 +35,6 @@ def diff(**options: Any) -> int:
         as_json = json.dumps(programs.for_programs(conclusion, code), indent=2)
         say(as_json if options["as_json"] else programs.conclusion_text(conclusion))
         return code
-    found, code = command(
-        DiffRequest(options["a"], options["b"], root_of(options["out"]), timeout_s)
-    )
-    say(report.as_json(found, code) if options["as_json"] else report.text(found))
+    divergence, code = command(options["a"], options["b"], root_of(options["out"]), timeout_s)
+    say(report.as_json(divergence, code) if options["as_json"] else report.text(divergence))
     return code

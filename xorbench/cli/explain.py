@@ -1,6 +1,7 @@
 """`explain`: what makes bits differ."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -168,10 +169,10 @@ def _explain_cases(options: dict[str, Any]) -> int:
         faults_a=options["inject_a"],
         faults_b=options["inject_b"],
     )
-    found = command.explain(request, note)
+    outcome = command.explain(request, note)
     if options["as_json"]:
-        say(json.dumps(command.as_dict(found)))
+        say(json.dumps(asdict(outcome)))
     else:
-        lines = [f"{n}: A {a}, B {b}" for n, (a, b) in found.values.items()]
-        say("\n".join([*lines, "", f"{found.trainings} trainings", *found.answer]))
-    return found.exit_code
+        lines = [f"{n}: A {a}, B {b}" for n, (a, b) in outcome.differences.items()]
+        say("\n".join([*lines, "", f"{outcome.trainings} trainings", *outcome.answer]))
+    return outcome.exit_code

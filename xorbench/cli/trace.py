@@ -122,10 +122,10 @@ def _trace_case(options: dict[str, Any], case: str) -> int:
         timeout_s=timeout_of(options),
         faults=options["inject"],
     )
-    outcome = command(request)
-    size_kb = outcome.output.stat().st_size / 1_000
-    say(f"{outcome.output}: {len(outcome.trace.epochs)} epochs, {size_kb:,.0f} kB")
-    if outcome.diverged is None:
+    case_trace, diverged = command(request)
+    size_kb = request.output.stat().st_size / 1_000
+    say(f"{request.output}: {len(case_trace.epochs)} epochs, {size_kb:,.0f} kB")
+    if diverged is None:
         return 0
-    say(f"it diverges from the record in epoch {outcome.diverged}")
+    say(f"it diverges from the record in epoch {diverged}")
     return CHECK_FAILED

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,6 @@ from xorbench.commands.processes import running, starter
 from xorbench.commands.training_ref import TrainingRef, named
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadOption
 from xorbench.judge.explain import Exhausted, Explanation, Gives, Set, described, search
-from xorbench.measure import retrain
 from xorbench.measure.process import OperationFailed, ProcessDied
 from xorbench.plan.case import Case, ProcessConfig, short
 from xorbench.plan.kernels import SWITCHES
@@ -21,8 +20,12 @@ from xorbench.plan.recipe import Recipe
 MAX_TRAININGS: Final = 100
 FIRST_TRAININGS: Final = 3  # A, B, and B again
 UNSET: Final = "unset"
+FIELDS: Final = {
+    owner: [f.name for f in fields(owner) if f.init and f.name != "env"]
+    for owner in (Case, ProcessConfig, Recipe)
+}
 
-Digests = list[str]
+Digests = tuple[str, ...]  # the digest of the inputs, and of each epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True, slots=True)
 class SwitchSearch:
-    """Which kernel switches make recorded bits come out here, of those that were tried."""
+    """Which kernel switches reproduce recorded bits here, of those that were tried."""
 
     side: str
     tried: list[str]
@@ -51,14 +54,14 @@ class SwitchSearch:
 
 @dataclass(frozen=True, slots=True)
 class ExplainOutcome:
-    """What differs, what was found of it, the answer in words, trainings, exit code."""
+    """What `--json` prints: the settings that differ, the search, and the answer in words."""
 
-    values: dict[str, tuple[str, str]]
-    answer: list[str]
-    trainings: int
     exit_code: int
+    trainings: int
+    differences: dict[str, tuple[str, str]]
     explanation: Explanation | None = None
     switches: list[SwitchSearch] = field(default_factory=list)
+    answer: list[str] = field(default_factory=list)
 
 
 def explain(request: ExplainRequest, note: Callable[[str], None]) -> ExplainOutcome:
@@ -70,55 +73,57 @@ def explain(request: ExplainRequest, note: Callable[[str], None]) -> ExplainOutc
 
 
 def _explained(a: TrainingRef, b: TrainingRef, trainer: "_Trainer") -> ExplainOutcome:
-    values = _differences(a, b)
-    one, other = trainer.digests(a), trainer.digests(b)
-    if other is None or trainer.trained(b) != other:
-        said = ["B does not train here, or does not repeat its own bits: nothing can explain it."]
-        return ExplainOutcome(values, said, trainer.count, INCONCLUSIVE)
+    differences = _differences(a, b)
+    bits_a, bits_b = trainer.digests(a), trainer.digests(b)
+    if bits_b is None or trainer.trained(b) != bits_b:
+        answer = ["B does not train here, or does not repeat its own bits: nothing can explain it."]
+        return ExplainOutcome(INCONCLUSIVE, trainer.count, differences, answer=answer)
     switches = [
         _switch_search(letter, side, trainer)
-        for letter, side, here in (("A", a, one), ("B", b, other))
-        if here is not None and not on_record(side, here)
+        for letter, side, bits in (("A", a, bits_a), ("B", b, bits_b))
+        if bits is not None and not on_record(side, bits)
     ]
-    found = None
-    if one != other:
-        found = search(list(values), lambda names: _gives(trainer, mixed(a, b, names), one, other))
-    answer = [*map(_of_record, switches), *_of_here(found, values, bool(switches))]
-    code = _exit_code(found, switches)
+
+    def gives(names: Set) -> Gives:
+        bits = trainer.attempt(mixed(a, b, names))
+        if bits is None:
+            return "nothing"
+        return "B" if bits == bits_b else "A" if bits == bits_a else "other"
+
+    explanation = search(list(differences), gives) if bits_a != bits_b else None
+    answer = [*map(_of_record, switches), *_of_here(explanation, differences, switches)]
+    code = _exit_code(explanation, switches)
     if code == INCONCLUSIVE:
         answer.insert(0, f"Stopped after {trainer.count} trainings (--max-trainings).")
-    return ExplainOutcome(values, answer, trainer.count, code, found, switches)
-
-
-def _gives(trainer: "_Trainer", side: TrainingRef, a: Digests | None, b: Digests) -> Gives:
-    """Whose digests this training has."""
-    here = trainer.attempt(side)
-    return "nothing" if here is None else "B" if here == b else "A" if here == a else "other"
+    return ExplainOutcome(code, trainer.count, differences, explanation, switches, answer)
 
 
 def _of_here(
-    found: Explanation | None, values: dict[str, tuple[str, str]], other_record: bool
+    explanation: Explanation | None,
+    differences: dict[str, tuple[str, str]],
+    switches: Sequence[SwitchSearch],
 ) -> list[str]:
-    """What trainings on this machine say of the settings that differ."""
-    if found is not None:
-        return [described(found, values)]
-    if not other_record:
+    """What trainings on this machine show of the settings that differ."""
+    if explanation is not None:
+        return [described(explanation, differences)]
+    if not switches:
         return ["A and B have equal bits."]
-    return ["Trained here, A and B have equal bits."] if values else []
+    return ["Trained here, A and B have equal bits."] if differences else []
 
 
-def _exit_code(found: Explanation | None, switches: Sequence[SwitchSearch]) -> int:
-    cut = found is not None and (
-        not found.minimal or (found.cause and found.rest and not found.rest_gives)
+def _exit_code(explanation: Explanation | None, switches: Sequence[SwitchSearch]) -> int:
+    cut_short = explanation is not None and (
+        not explanation.minimal
+        or (explanation.cause and explanation.rest and not explanation.rest_gives)
     )
-    if cut or any(one.untried for one in switches):
+    if cut_short or any(switch_search.untried for switch_search in switches):
         return INCONCLUSIVE
-    return CHECK_FAILED if found or switches else PASSED
+    return CHECK_FAILED if explanation or switches else PASSED
 
 
-def on_record(side: TrainingRef, here: Digests) -> bool:
-    """Whether training here gave what is on record of a side, as far as anything is."""
-    inputs, *epochs = here
+def on_record(side: TrainingRef, bits: Sequence[str]) -> bool:
+    """Whether training here gave the bits on record of a side, as far as there are any."""
+    inputs, *epochs = bits
     kept = all(epochs[epoch] == digest for epoch, digest in side.epoch_digests.items())
     return kept and side.inputs_sha256 in ("", inputs)
 
@@ -126,22 +131,18 @@ def on_record(side: TrainingRef, here: Digests) -> bool:
 def _switch_search(letter: str, side: TrainingRef, trainer: "_Trainer") -> SwitchSearch:
     """Train a side under each kernel switch whose variable it does not set itself."""
     own = {variable.partition("=")[0] for variable in side.config.env}
-    left = [one for one in SWITCHES if one.partition("=")[0] not in own and not _is_set(one)]
+    here = [f"{name}={value}" for name, value in os.environ.items()]
+    left = [s for s in SWITCHES if s.partition("=")[0] not in own and s not in here]
     tried: list[str] = []
     giving: list[str] = []
     try:
         for switch in left:
-            here = trainer.attempt(switched(side, switch))
+            bits = trainer.attempt(switched(side, switch))
             tried.append(switch)
-            giving += [switch] if here is not None and on_record(side, here) else []
+            giving += [switch] if bits is not None and on_record(side, bits) else []
     except Exhausted:
         pass
     return SwitchSearch(letter, tried, giving, left[len(tried) :])
-
-
-def _is_set(switch: str) -> bool:
-    name, _, value = switch.partition("=")
-    return os.environ.get(name) == value
 
 
 def switched(side: TrainingRef, switch: str) -> TrainingRef:
@@ -150,13 +151,13 @@ def switched(side: TrainingRef, switch: str) -> TrainingRef:
     return replace(side, config=replace(side.config, env=env))
 
 
-def _of_record(found: SwitchSearch) -> str:
-    """What makes the recorded bits of a side come out here, in words."""
-    bits = f"The recorded bits of {found.side}"
-    if found.giving:
-        return f"{bits} come out here with {', or '.join(map(_change, found.giving))}."
-    if found.tried:
-        names = ", ".join(f"env {switch}" for switch in found.tried)
+def _of_record(switches: SwitchSearch) -> str:
+    """What reproduces the recorded bits of a side here, in words."""
+    bits = f"The recorded bits of {switches.side}"
+    if switches.giving:
+        return f"{bits} come out here with {', or '.join(map(_change, switches.giving))}."
+    if switches.tried:
+        names = ", ".join(f"env {switch}" for switch in switches.tried)
         return f"{bits} do not come out here, nor with any of {names}."
     return f"{bits} do not come out here."
 
@@ -202,75 +203,53 @@ class _Trainer:
         slot = side.slot("p0")
         try:
             with running([slot], self._start):
-                opened = retrain.open_plain(slot, side.case, side.recipe, side.injected())
-                epochs = [retrain.step(slot, opened) for _ in range(side.recipe.epochs)]
-                return [opened.inputs_sha256, *epochs]
+                training = side.opened(slot)
+                epochs = [training.step() for _ in range(side.recipe.epochs)]
+                return (training.inputs_sha256, *epochs)
         except (ProcessDied, OperationFailed):
             return None
 
 
-def as_dict(found: ExplainOutcome) -> dict[str, Any]:
-    """Everything that was found, for programs."""
-    explanation = None if found.explanation is None else asdict(found.explanation)
-    return {
-        "exit_code": found.exit_code,
-        "trainings": found.trainings,
-        "differences": found.values,
-        "explanation": explanation,
-        "switches": [asdict(one) for one in found.switches],
-        "answer": found.answer,
-    }
-
-
-def _parts(side: TrainingRef) -> dict[str, Any]:
+def _settings(side: TrainingRef) -> dict[str, Any]:
     """Everything of a side that can be set: of case, config and recipe, variables, faults."""
-    owners: tuple[Case | ProcessConfig | Recipe, ...] = (side.case, side.config, side.recipe)
-    parts = {
-        f.name: getattr(owner, f.name)
-        for owner in owners
-        for f in fields(owner)
-        if f.init and f.name != "env"
+    owners = (side.case, side.config, side.recipe)
+    variables = (variable.partition("=") for variable in side.config.env)
+    return {
+        **{name: getattr(owner, name) for owner in owners for name in FIELDS[type(owner)]},
+        **{f"env {name}": value for name, _, value in variables},
+        **{f"fault {text}": "injected" for text in side.faults},
     }
-    parts |= {
-        f"env {name}": value for name, _, value in (v.partition("=") for v in side.config.env)
-    }
-    return parts | {f"fault {text}": "injected" for text in side.faults}
 
 
 def _differences(a: TrainingRef, b: TrainingRef) -> dict[str, tuple[str, str]]:
-    """What is not the same on both sides, by name, with both values as texts."""
-    one, other = _parts(a), _parts(b)
+    """The settings that differ, by name, with both values as texts."""
+    of_a, of_b = _settings(a), _settings(b)
     return {
-        name: (_shown(name, one), _shown(name, other))
-        for name in {**one, **other}
-        if one.get(name) != other.get(name)
+        name: (_shown(name, of_a), _shown(name, of_b))
+        for name in {**of_a, **of_b}
+        if of_a.get(name) != of_b.get(name)
     }
 
 
-def _shown(name: str, parts: dict[str, Any]) -> str:
+def _shown(name: str, settings: dict[str, Any]) -> str:
     """The value as a text; of a variable that is not named the one that a process inherits."""
-    if name in parts:
-        return short(parts[name]) or UNSET
+    if name in settings:
+        return short(settings[name]) or UNSET
     if name.startswith("fault "):
         return "none"
     return os.environ.get(name.removeprefix("env "), UNSET)
 
 
 def mixed(a: TrainingRef, b: TrainingRef, names: Set) -> TrainingRef:
-    """A, with what is named as B has it."""
-    parts, others = _parts(a), _parts(b)
-    for name in names:
-        parts.pop(name, None)
-        if name in others:
-            parts[name] = others[name]
-    env = sorted(f"{n.removeprefix('env ')}={v}" for n, v in parts.items() if n.startswith("env "))
-    case = {f.name: parts[f.name] for f in fields(Case) if f.init}
-    config = {f.name: parts[f.name] for f in fields(ProcessConfig) if f.init and f.name != "env"}
-    recipe = {f.name: parts[f.name] for f in fields(Recipe)}
+    """A, with these settings as B has them."""
+    settings = {name: value for name, value in _settings(a).items() if name not in names}
+    settings |= {name: value for name, value in _settings(b).items() if name in names}
+    values = {owner: {name: settings[name] for name in FIELDS[owner]} for owner in FIELDS}
+    env = sorted(f"{n[4:]}={value}" for n, value in settings.items() if n.startswith("env "))
     return replace(
         a,
-        case=Case(**case),
-        config=ProcessConfig(**config, env=tuple(env)),
-        recipe=Recipe(**recipe),
-        faults=tuple(n.removeprefix("fault ") for n in parts if n.startswith("fault ")),
+        case=Case(**values[Case]),
+        config=ProcessConfig(**values[ProcessConfig], env=tuple(env)),
+        recipe=Recipe(**values[Recipe]),
+        faults=tuple(n.removeprefix("fault ") for n in settings if n.startswith("fault ")),
     )

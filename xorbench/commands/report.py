@@ -17,7 +17,7 @@ from xorbench.observe import folders, loading
 from xorbench.observe.records.run import RunInfo
 from xorbench.observe.store import RunStore
 
-JUDGES: Final = {"sweep": "sweep", "lessons": "lessons", "benchmark": "pytest_benchmark"}
+JUDGES: Final = {"sweep": "sweep", "benchmark": "pytest_benchmark"}
 """Which module of `commands` judges a folder, by its kind; `run` any other, or says what it is."""
 
 

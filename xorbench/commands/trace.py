@@ -1,7 +1,6 @@
 """`trace`: a training written down step by step."""
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from xorbench.commands.processes import running, starter
 from xorbench.commands.training_ref import TrainingRef, named
 from xorbench.errors import BadOption
 from xorbench.judge.divergence import first_epoch
-from xorbench.measure import retrain
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.plan.recipe import Recipe
@@ -31,57 +29,43 @@ class TraceRequest:
     faults: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TraceOutcome:
-    """The trace as written, and the first epoch in which it is not what was on record."""
+def trace(request: TraceRequest) -> tuple[CaseTrace, int | None]:
+    """Train the case in a process and write its trace; also the first epoch unlike the record.
 
-    output: Path
-    trace: CaseTrace
-    diverged: int | None
-
-
-def trace(request: TraceRequest) -> TraceOutcome:
-    """Train the case in a process and write what was recorded. Raises `BadOption`, `BadFile`."""
+    Raises `BadOption`, `BadFile`.
+    """
     side = named(request.root, "CASE", request.text, request.recipe, request.faults)
-    epochs = _epochs(request, side)
-    _require_steps(request, side)
+    epochs = range(side.recipe.epochs) if request.at is None else request.at
+    _require_known(request, side, max(epochs))
+    recorded: dict[int, EpochTrace] = {}
     with terminable(), tempfile.TemporaryDirectory() as folder:
         slot = side.slot("p0")
-        start = starter(lambda name: Path(folder) / name, request.timeout_s)
-        with running([slot], start):
-            opened = retrain.open_traced(slot, side.case, side.recipe, side.injected())
-            recorded: dict[int, EpochTrace] = {}
+        with running([slot], starter(lambda name: Path(folder) / name, request.timeout_s)):
+            training = side.opened(slot, recorded=True)
             for epoch in range(max(epochs) + 1):
                 if epoch in epochs:
-                    recorded[epoch] = retrain.record(slot, opened, epoch, request.valued)
+                    recorded[epoch] = training.record(epoch, request.valued)
                 else:
-                    retrain.step(slot, opened)
-    training = TracedTraining(
+                    training.step()
+    traced = TracedTraining(
         xorbench_version=__version__,
         case=side.case,
         config=side.config,
         recipe=side.recipe,
         faults=list(side.faults),
         index=side.index,
-        inputs_sha256=opened.inputs_sha256,
+        inputs_sha256=training.inputs_sha256,
     )
-    found = CaseTrace(traces.case_head(training, slot.machine), training, recorded)
-    traces.write(request.output, found)
+    case_trace = CaseTrace(traces.case_head(traced, slot.machine), traced, recorded)
+    traces.write(request.output, case_trace)
     digests = {number: epoch.digest for number, epoch in recorded.items()}
-    return TraceOutcome(request.output, found, first_epoch(side.epoch_digests, digests))
+    return case_trace, first_epoch(side.epoch_digests, digests)
 
 
-def _epochs(request: TraceRequest, side: TrainingRef) -> Sequence[int]:
-    epochs = range(side.recipe.epochs) if request.at is None else request.at
-    if max(epochs) >= side.recipe.epochs:
-        raise BadOption(
-            f"--epoch: epoch {max(epochs)} of a training of {side.recipe.epochs} epochs"
-        )
-    return epochs
-
-
-def _require_steps(request: TraceRequest, side: TrainingRef) -> None:
-    """Raise `BadOption` for values of a step that no epoch has."""
+def _require_known(request: TraceRequest, side: TrainingRef, last_epoch: int) -> None:
+    """Raise `BadOption` for an epoch that the training lacks, or values of a step of no epoch."""
+    if last_epoch >= side.recipe.epochs:
+        raise BadOption(f"--epoch: epoch {last_epoch} of a training of {side.recipe.epochs} epochs")
     if request.valued and request.valued[-1] >= side.steps:
         raise BadOption(
             f"--dump-steps: step {request.valued[-1]} of an epoch of {side.steps} steps",

@@ -8,10 +8,11 @@ from typing import Any
 
 from xorbench.errors import BadOption
 from xorbench.judge.evidence import Evidence
+from xorbench.measure import retrain
+from xorbench.measure.retrain import Retraining
 from xorbench.measure.slots import ProcessSlot, make_slots
 from xorbench.observe import folders, loading
 from xorbench.observe import trace as traces
-from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.observe.trace import CaseTrace
@@ -59,6 +60,10 @@ class TrainingRef:
         read = map(read_fault, self.faults)
         return [fault for fault in read if fault.hits(self.case, self.config, self.index, "timed")]
 
+    def opened(self, slot: ProcessSlot, *, recorded: bool = False) -> Retraining:
+        """The training, open in the process of a slot; raises `ProcessDied`, `OperationFailed`."""
+        return retrain.opened(slot, self.case, self.recipe, self.injected(), recorded=recorded)
+
     def slot(self, name: str) -> ProcessSlot:
         """An empty slot whose process will run under this side's config and faults."""
         slot = make_slots([self.config], 1, self.faults, optimizes=True)[0]
@@ -84,15 +89,12 @@ def _unrecorded(
     case: Case, config: ProcessConfig, recipe: Recipe, faults: tuple[str, ...]
 ) -> TrainingRef:
     words = [spelled_out(case, config)]
-    words += [w for row in RECIPE_OPTIONS if (v := _given(recipe, row)) for w in (row.option, v)]
+    for row in RECIPE_OPTIONS:
+        value = getattr(recipe, row.field)
+        words += [row.option, str(value)] if value != getattr(Recipe(), row.field) else []
     words += [word for fault in faults for word in ("--inject", fault)]
     name = shlex.join(words)
     return TrainingRef(name, name, case, config, recipe, faults)
-
-
-def _given(recipe: Recipe, row: Any) -> str:
-    value = getattr(recipe, row.field)
-    return "" if value == getattr(Recipe(), row.field) else str(value)
 
 
 def is_recorded(text: str) -> bool:
@@ -113,41 +115,40 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
     name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
     variant, _, process = rest.partition("#")
     evidence = Evidence(loading.load(folders.find(root, name, option, "run")))
-    records = {record.id: record for record in evidence.run.info.processes}
-    found = [
-        _side(name, evidence.run, one, training, records[training.process])
-        for one in evidence.variants
-        if variant in ("", one.id) and (training := _chosen(evidence.trainings[one.id], process))
+    refs = [
+        _of_run(name, evidence.run, shown, training)
+        for shown in evidence.variants
+        if variant in ("", shown.id)
+        and (training := _of_process(evidence.trainings[shown.id], process))
     ]
-    if not found:
-        known = ", ".join(one.id for one in evidence.variants[:4])
+    if not refs:
+        known = ", ".join(shown.id for shown in evidence.variants[:4])
         raise BadOption(f"{option}: {text!r}: the run has no such training", f"it has {known}")
-    return found
+    return refs
 
 
 def _of_trace(text: str, trace: CaseTrace) -> TrainingRef:
-    of = trace.training
-    named = _unrecorded(of.case, of.config, of.recipe, tuple(of.faults))
+    training = trace.training
+    faults = tuple(training.faults)
     return replace(
-        named,
+        _unrecorded(training.case, training.config, training.recipe, faults),
         label=text,
-        index=of.index,
-        inputs_sha256=of.inputs_sha256,
+        index=training.index,
+        inputs_sha256=training.inputs_sha256,
         epoch_digests={number: epoch.digest for number, epoch in trace.epochs.items()},
         machine=trace.head.machine,
         trace=trace,
     )
 
 
-def _chosen(trainings: Sequence[TrainingRecord], process: str) -> TrainingRecord | None:
+def _of_process(trainings: Sequence[TrainingRecord], process: str) -> TrainingRecord | None:
     """The training of the process that is named; the first where none is."""
-    return next((one for one in trainings if process in ("", one.process)), None)
+    return next((t for t in trainings if process in ("", t.process)), None)
 
 
-def _side(
-    name: str, run: Run, variant: Variant, training: TrainingRecord, process: ProcessRecord
-) -> TrainingRef:
+def _of_run(name: str, run: Run, variant: Variant, training: TrainingRecord) -> TrainingRef:
     label = f"{name}:{variant.id}#{training.process}"
+    process = next(p for p in run.info.processes if p.id == training.process)
     return TrainingRef(
         label=label,
         name=shlex.quote(label),

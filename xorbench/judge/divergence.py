@@ -1,5 +1,6 @@
 """Where two trainings diverge: epoch, step, tensor, element, and how the difference grows."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,11 +33,11 @@ class Growth:
 def first_place(a: EpochTrace, b: EpochTrace) -> tuple[TracePlace, FirstDifference] | None:
     """The first step and tensor at which two traces of an epoch differ."""
     names: dict[str, str] = {}
-    for one, other in zip(a.steps, b.steps, strict=False):
-        names |= {identity: name for identity, (name, _, _) in one.names.items()}
-        first = first_of(one.step, one.events, other.events, Coverage(), names)
+    for step, other in zip(a.steps, b.steps, strict=False):
+        names |= {identity: name for identity, (name, _, _) in step.names.items()}
+        first = first_of(step.step, step.events, other.events, Coverage(), names)
         if first is not None:
-            return TracePlace(a.epoch, one.step, label(first)), first
+            return TracePlace(a.epoch, step.step, label(first)), first
     if len(a.steps) != len(b.steps):
         steps = (len(a.steps), len(b.steps))
         first = FirstDifference(min(steps), "steps", None, None, steps=steps)
@@ -55,17 +56,17 @@ def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
     return None if bytes_a is None or bytes_b is None else between(a, b, bytes_a, bytes_b)
 
 
-def growth(a: EpochTrace, b: EpochTrace) -> list[Growth]:
-    """For each step that both have values of: how far the weights then are apart."""
+def growth(a: EpochTrace, b: EpochTrace, steps: range = range(sys.maxsize)) -> list[Growth]:
+    """How far apart the weights are after each of `steps` of which both sides have values."""
     rows = []
-    for one, other in zip(a.steps, b.steps, strict=False):
-        pairs = zip(_weights(one), _weights(other), strict=False)
-        found = [each for pair in pairs if (each := compare(*pair)) is not None]
-        if found:
-            known = [each.largest_ulps for each in found if each.largest_ulps is not None]
-            sizes = sum(each.elements for each in found)
-            differing = sum(each.differing for each in found)
-            rows.append(Growth(one.step, differing, sizes, max(known, default=None)))
+    for step, other in zip(a.steps, b.steps, strict=False):
+        pairs = zip(_weights(step), _weights(other), strict=False) if step.step in steps else ()
+        tensors = [d for pair in pairs if (d := compare(*pair)) is not None]
+        if tensors:
+            known = [d.largest_ulps for d in tensors if d.largest_ulps is not None]
+            differing = sum(d.differing for d in tensors)
+            elements = sum(d.elements for d in tensors)
+            rows.append(Growth(step.step, differing, elements, max(known, default=None)))
     return rows
 
 

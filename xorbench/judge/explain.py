@@ -42,18 +42,18 @@ def search(differences: Sequence[str], ask: Ask) -> Explanation:
     `ask` says whose bits A gives with these differences set as B has them; it may raise
     `Exhausted`, which ends the search with what is known.
     """
-    asked = cache(ask)
-    cause, minimal, gives = tuple[str, ...](), False, None
+    gives = cache(ask)
+    cause, minimal, rest_gives = tuple[str, ...](), False, None
     try:
-        for smaller in shrinking(tuple(differences), lambda s: asked(frozenset(s)) == "B"):
+        for smaller in shrinking(tuple(differences), lambda s: gives(frozenset(s)) == "B"):
             cause = smaller
         minimal = True
         rest = frozenset(differences).difference(cause)
-        gives = asked(rest) if cause and rest else None
+        rest_gives = gives(rest) if cause and rest else None
     except Exhausted:
         pass
     left = tuple(name for name in differences if name not in cause)
-    return Explanation(cause, minimal, left, gives)
+    return Explanation(cause, minimal, left, rest_gives)
 
 
 def shrinking(
@@ -67,7 +67,7 @@ def shrinking(
     while len(names) > 1:
         pieces = split(names, parts)
         others = [tuple(chain(*pieces[:i], *pieces[i + 1 :])) for i in range(len(pieces))]
-        smaller = next((one for one in chain(pieces, others) if gives_b(one)), None)
+        smaller = next(filter(gives_b, chain(pieces, others)), None)
         if smaller is not None:
             parts = 2 if smaller in pieces else max(parts - 1, 2)
             names = smaller
@@ -93,24 +93,21 @@ REST: Mapping[Gives | None, str] = {
 }
 
 
-def described(found: Explanation, values: Differing) -> str:
+def described(explanation: Explanation, values: Differing) -> str:
     """The answer in words."""
-    if found.cause and found.minimal:
-        together = ", together" if len(found.cause) > 1 else ""
-        return f"Cause: {changes(found.cause, values)}{together}.{_of_the_rest(found, values)}"
-    if found.cause:
-        known = f"Smallest set so far that gives B's bits: {changes(found.cause, values)}"
+    cause, rest = explanation.cause, explanation.rest
+    if cause and explanation.minimal:
+        sentence = f"Cause: {changes(cause, values)}{', together' * (len(cause) > 1)}."
+        if not rest:
+            return sentence
+        names = ", ".join(rest) if explanation.rest_gives == "A" else changes(rest, values)
+        return f"{sentence} {REST[explanation.rest_gives]}: {names}."
+    if cause:
+        known = f"Smallest set so far that gives B's bits: {changes(cause, values)}"
         return f"{known}. It may not be minimal."
-    if found.minimal:
+    if explanation.minimal:
         return "None of the settings that differ explains the difference."
     return "Nothing is known yet of the settings that differ."
-
-
-def _of_the_rest(found: Explanation, values: Differing) -> str:
-    if not found.rest:
-        return ""
-    named = ", ".join(found.rest) if found.rest_gives == "A" else changes(found.rest, values)
-    return f" {REST[found.rest_gives]}: {named}."
 
 
 def changes(names: Sequence[str], values: Differing) -> str:

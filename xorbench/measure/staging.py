@@ -24,7 +24,6 @@ PACKAGES: Final = (
     "workload",
     "probes",
     "universal",
-    "lessons",
     "process",
 )
 

@@ -28,8 +28,8 @@ def new_folder(parent: Path, name: str | None = None) -> Path:
 def find(root: Path, text: str, option: str = "RUN", kind: str = "") -> Path:
     """The folder of a run: by path, id, unique prefix of an id, name, or `latest`.
 
-    `latest` is the newest of the kind that is asked for: `run`, `sweep`, `lessons`, `benchmark`, or
-    of any. Raises `BadOption`, named for the option that asked, where it is none or several.
+    `latest` is the newest of the kind that is asked for: `run`, `sweep`, `benchmark`, or of any.
+    Raises `BadOption`, named for the option that asked, where it is none or several.
     """
     if text == "latest" and kind:
         return _newest(root, option, kind)

@@ -13,7 +13,6 @@ from xorbench.observe.files import UNDECODABLE, decoded, place, read_bytes, whol
 from xorbench.observe.ledger import CalibrationTimes, Ledger, require_own, training_record
 from xorbench.observe.pytest_benchmark import ImportInfo
 from xorbench.observe.records.golden import Float64Reference, GoldenInputs
-from xorbench.observe.records.lessons import LessonsInfo
 from xorbench.observe.records.line import SCHEMA_VERSION, Line
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.observe.records.run import Run, RunInfo
@@ -29,14 +28,13 @@ from xorbench.observe.records.training import (
     TrainingRecord,
 )
 
-Info = RunInfo | SweepInfo | LessonsInfo | ImportInfo
-AnyInfo = TypeVar("AnyInfo", RunInfo, SweepInfo, LessonsInfo, ImportInfo)
+Info = RunInfo | SweepInfo | ImportInfo
+AnyInfo = TypeVar("AnyInfo", RunInfo, SweepInfo, ImportInfo)
 AnyLine = TypeVar("AnyLine", bound=Line)
 Converted = TypeVar("Converted")
 KINDS: Final[dict[type, str]] = {
     RunInfo: "run",
     SweepInfo: "sweep",
-    LessonsInfo: "lessons",
     ImportInfo: "benchmark",
 }
 RESULTS: Final = "results.jsonl"

@@ -28,7 +28,7 @@ STRUCTURE: Final = frozenset(
     {
         "architecture", "calibration_version", "case", "cases", "check", "cpu", "cpu_capability",
         "device", "digest", "digests", "dtype", "engine", "epoch_digests", "epochs_sha256", "fault",
-        "faults", "hex", "id", "inputs_sha256", "key", "kind", "lesson", "losses", "name",
+        "faults", "hex", "id", "inputs_sha256", "key", "kind", "losses", "name",
         "numpy_version", "outcome", "plan", "predictions", "probe", "process", "python_version",
         "recipe", "recipe_sha256", "reloaded_sha256", "run", "slot", "torch_version",
         "warmup_epoch_digests", "weights", "weights_sha256", "xorbench_version",

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -24,8 +24,10 @@ from xorbench.workload.engines import CannotHonour
 from xorbench.workload.faults import inject
 from xorbench.workload.loop import Training, save_state
 from xorbench.workload.phases import marked_epoch
-from xorbench.workload.trace import Traced
 from xorbench.workload.xor import make_points
+
+if TYPE_CHECKING:
+    from xorbench.workload.trace import Traced
 
 
 class Session:
@@ -115,7 +117,9 @@ def show_points(_session: Session, *, recipe: Reply, seed: int) -> Reply:
 
 
 def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
-    """Make a training ready whose epochs can be recorded."""
+    """Make a training ready whose epochs can be recorded; a run's processes need no recorder."""
+    from xorbench.workload.trace import Traced
+
     injected = [FaultSpec(**fault) for fault in faults]
     traced = Traced(case_from(case), Recipe(**recipe), injected)
     session.opened += 1
@@ -127,16 +131,6 @@ def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Re
 def record(session: Session, *, training: int, valued: list[int]) -> Reply:
     """Train one epoch and answer it step by step; `valued` bounds the steps whose values to add."""
     return asdict(session.traced[training].record(range(*valued)))
-
-
-def record_and_keep(session: Session, *, training: int) -> Reply:
-    """Train one epoch and answer it step by step; the values are kept for `values`."""
-    return asdict(session.traced[training].record_and_keep())
-
-
-def values(session: Session, *, training: int, steps: list[int]) -> Reply:
-    """The steps within these bounds of the epoch that was kept, with their values."""
-    return {"steps": session.traced[training].values(range(*steps))}
 
 
 def step(session: Session, *, training: int) -> Reply:
@@ -260,8 +254,6 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "points": show_points,
     "open traced": open_traced,
     "record": record,
-    "record and keep": record_and_keep,
-    "values": values,
     "step": step,
     "marked step": marked_step,
     "calibration": measure_calibration,

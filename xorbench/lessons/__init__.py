@@ -1,1 +1,0 @@
-"""What a beginner's tutorial says of this very network, each statement measured. Needs torch."""
