@@ -205,7 +205,7 @@ RUNS: Final = [
     *(
         _measured(f"fault {fault}", f"run {ONE} --inject {fault}{more}")
         for fault, more in {
-            "flip-weight": ":epoch=1",
+            "flip-weight": ":epoch=1,process=1",
             "nan-gradient": ":epoch=1",
             "flip-data": "",
             "crash": ":epoch=1",
@@ -247,7 +247,7 @@ XOR_CASES: Final = [
         "trace CASE",
         f"trace {XOR} --epochs 2 -o a.trace\n"
         f"trace {XOR} --epochs 2 -o b.trace --epoch 1 --dump-steps 0-2\n"
-        f"trace {XOR} --epochs 2 -o c.trace --dump-steps 0-9 --inject flip-weight:epoch=1:step=2\n"
+        f"trace {XOR} --epochs 2 -o c.trace --dump-steps 0-9 --inject flip-weight:epoch=1,step=2\n"
         f"trace {XOR} --epochs 2 -o d.trace --dump-steps 0-9",
     ),
     Case(

@@ -21,7 +21,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def masked(script: ModuleType, name: str, text: str, *, measured: bool) -> str:
     """A text as a side masks it."""
     side = script.Side("/venv/bin/python", Path("/somewhere/a"))
-    ((_, after),) = side.masked({name: text}, measured=measured).items()
+    ((_, after),) = script.masked({name: text}, side.places, measured=measured).items()
     return str(after)
 
 
