@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
 from xorbench.errors import BadFile
 from xorbench.observe.files import write_whole
-from xorbench.observe.trace import PRESENCE, TraceFile, recorded
+from xorbench.observe.trace import PRESENCE, PresenceLine, TraceFile, presence, recorded
 from xorbench.recorder.masking import encodable, masked
 
 LAST_LINES: Final = 10
@@ -19,9 +20,9 @@ KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop
 HowEnded = Literal["ended", "stopped", "refused", "timeout", "abandoned"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a run ended, and where its records are.
+    """How a run ended, and its records, which are read once.
 
     Attributes:
         how: `ended` by itself, `stopped` after its steps, `refused` by the system; or killed: after
@@ -51,10 +52,19 @@ class Ended:
         """The folder of the records."""
         return self.folder / "records"
 
-    @property
+    @cached_property
     def traces(self) -> list[TraceFile]:
         """The traces of its processes that have recorded something."""
         return recorded(self.records)
+
+    @cached_property
+    def presence(self) -> list[PresenceLine]:
+        """The events of its interpreters."""
+        return presence(self.records)
+
+    def events(self, event: str) -> list[PresenceLine]:
+        """The events of one kind."""
+        return [line for line in self.presence if line.event == event]
 
     @property
     def lost_records(self) -> str:
@@ -64,7 +74,7 @@ class Ended:
         return f"the records were deleted during the run: {self.records}"
 
     @property
-    def exit_said(self) -> str:
+    def exit_text(self) -> str:
         """The exit code, or the signal that killed it, in words."""
         code = self.code or 0
         return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
