@@ -13,9 +13,15 @@ import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
 from xorbench.commands import explain_command
-from xorbench.judge.against import StepSpeed
-from xorbench.judge.cure import CureSearch, SwitchTried, conclude, pairs_needed, share_of_pairs
+from xorbench.commands.explain_command import (
+    SwitchSearch,
+    SwitchTried,
+    conclude,
+    pairs_needed,
+    share_of_pairs,
+)
 from xorbench.judge.explain import Explanation, Gives
+from xorbench.judge.step_time import StepSpeed
 from xorbench.measure.command_run import CommandRun, execute
 from xorbench.plan.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
 from xorbench.recorder.switches import SWITCHES
@@ -48,13 +54,17 @@ def test_pairs_are_of_one_command_or_of_each_with_the_other() -> None:
 # The answer
 
 
-def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True) -> CureSearch:
+def searched(
+    cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True
+) -> SwitchSearch:
     """A search over three switches, of a training of which every pair diverges."""
     switches = [SwitchTried(name, f"sets {name}", f"write {name}") for name in "abc"]
     switches.append(SwitchTried("d", "sets d", "write d", "it uses no d"))
     rest = tuple(name for name in "abc" if name not in cause)
     found = Explanation(tuple(cause), minimal, rest, rest_gives)
-    return CureSearch(runs=20, differ=6, pairs=6, first="in step 0", switches=switches, found=found)
+    return SwitchSearch(
+        runs=20, differ=6, pairs=6, first="in step 0", switches=switches, explanation=found
+    )
 
 
 def test_a_cure_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
@@ -82,12 +92,12 @@ def test_another_cure_among_the_rest_is_told() -> None:
         (searched("", None), "fail", "no switch makes it the same"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
         (searched("a", None), "inconclusive", "cured by a"),
-        (CureSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
-        (CureSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
-        (CureSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
+        (SwitchSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
+        (SwitchSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
+        (SwitchSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
     ],
 )
-def test_what_is_not_known_is_no_cure(search: CureSearch, outcome: str, said: str) -> None:
+def test_what_is_not_known_is_no_cure(search: SwitchSearch, outcome: str, said: str) -> None:
     """A search that was ended, or not begun, settles nothing."""
     answer = conclude(search)
     assert (answer.outcome, said in answer.sentence) == (outcome, True), answer.sentence
