@@ -12,20 +12,17 @@ from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace as changed
 
-from xorbench.commands import command_request
-from xorbench.commands.check import detailed_pairs
-from xorbench.commands.command_request import CheckRequest, place_lines
+from xorbench.commands.check import CheckRequest, detailed_pairs
+from xorbench.commands.command_request import require_command
 from xorbench.commands.experiment import (
     MAIN,
     Experiment,
-    ExperimentOutcome,
     Judgement,
     NotRecorded,
     Row,
     ask,
     run_rows,
 )
-from xorbench.commands.run_maker import Note
 from xorbench.judge.against import SIDES, compare_commands, cross_traces
 from xorbench.judge.check import CheckRuns, Conclusion, RunPair, conclude, verdicts
 from xorbench.judge.command_runs import notes_of, observe, why_not_comparable
@@ -58,6 +55,26 @@ MAY_BE_A_SWITCH: Final = (
 Sides = Mapping[str, list[Ended]]
 
 
+def title(against: Sequence[str], check: CheckRequest) -> str:
+    """Two commands, as one would type them."""
+    return f"A: {shown_command(against)}, B: {check.command}"
+
+
+def turns(sides: Sequence[str]) -> Iterator[str]:
+    """A B B A A B B A …: a slow drift meets both sides equally; a single side has every turn."""
+    return cycle([*sides, *sides[::-1]])
+
+
+def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, CommandRun]:
+    """The runs of both as they will be made; raises `BadOption`."""
+    b = check.prepared()
+    words = tuple(against)
+    if len(words) == 1 and FUNCTION.fullmatch(words[0]):
+        words = called(words[0])
+    require_command("--against", words, None, b.folder)
+    return {"A": replace(b, words=words), MAIN: b}
+
+
 @dataclass(frozen=True, slots=True)
 class AgainstRequest:
     """B as it is checked, `processes` of each; A; and which answers are wanted."""
@@ -68,107 +85,59 @@ class AgainstRequest:
     threshold: float = THRESHOLD
     bits: bool = True
     speed: bool = True
+    asker: ClassVar[str] = "check"
+
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "AgainstRequest":
+        """The question of an earlier check."""
+        return cls(check, tuple(saved["against"]), **{name: saved[name] for name in OPTIONS})
 
     @property
-    def command(self) -> str:
-        """Both, as one would type them."""
+    def title(self) -> str:
+        """Both commands, as one would type them."""
         return title(self.against, self.check)
 
     def words(self, side: str) -> tuple[str, ...]:
         """The words of a side's command; for a function only Python."""
         return self.against if side == "A" else self.check.words or ("python",)
 
-
-def title(against: Sequence[str], check: CheckRequest) -> str:
-    """Two commands, as one would type them."""
-    return f"A: {shown_command(against)}, B: {check.command}"
-
-
-def prepared(request: AgainstRequest) -> dict[str, CommandRun]:
-    """The runs of both as they will be made; raises `BadOption`."""
-    b = command_request.prepared(request.check)
-    words = request.against
-    if len(words) == 1 and FUNCTION.fullmatch(words[0]):
-        words = called(words[0])
-    command_request.require_command("--against", words, None, b.folder)
-    return {"A": replace(b, words=words), MAIN: b}
-
-
-def plan(request: AgainstRequest, runs: Mapping[str, CommandRun]) -> list[str]:
-    """The runs that will be made, in lines."""
-    count = request.check.processes
-    order = "in turn, A B B A …"
-    lines = [f"A: {shown_command(request.against)}", f"B: {request.check.command}"]
-    if request.bits:
-        lines.append(f"for the bits: runs each {count} times, {order}")
-    if request.speed:
-        more = " more" if request.bits else ""
-        clock = "recording the time of each step alone"
-        lines.append(f"for the speed: runs each {count} times{more}, {order}, {clock}")
-    lines += place_lines(request.check, runs[MAIN])
-    lines += dict.fromkeys(filter(None, (unmet(run.words) for run in runs.values())))
-    if request.bits:
-        lines.append("if the bits differ, up to three more runs of each, in detail")
-    return lines
-
-
-def turns(sides: Sequence[str]) -> Iterator[str]:
-    """A B B A A B B A …: a slow drift meets both sides equally; a single side has every turn."""
-    return cycle([*sides, *sides[::-1]])
-
-
-def check(request: AgainstRequest, note: Note) -> ExperimentOutcome:
-    """Run both, in turn, and answer. Raises `BadOption`."""
-    return ask(Against(request), note)
-
-
-@dataclass(frozen=True, slots=True)
-class Against:
-    """Does B have the bits of A, and is a step of it as fast?"""
-
-    request: AgainstRequest
-    name: ClassVar[str] = "check"
-
-    @classmethod
-    def from_saved(cls, saved: dict[str, Any], check: CheckRequest) -> "Against":
-        """The question of an earlier check."""
-        options = {name: saved[name] for name in OPTIONS}
-        return cls(AgainstRequest(check, tuple(saved["against"]), **options))
-
-    @property
-    def check(self) -> CheckRequest:
-        """How B is run, and A with it."""
-        return self.request.check
-
-    @property
-    def title(self) -> str:
-        """Both commands."""
-        return self.request.command
-
     def commands(self) -> dict[str, CommandRun]:
-        """A and B."""
-        return prepared(self.request)
+        """A and B; raises `BadOption`."""
+        return commands_of(self.against, self.check)
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """Runs for the bits, and runs for the speed."""
-        return plan(self.request, commands)
+        """The runs for the bits, and the runs for the speed."""
+        count = self.check.processes
+        order = "in turn, A B B A …"
+        lines = [f"A: {shown_command(self.against)}", f"B: {self.check.command}"]
+        if self.bits:
+            lines.append(f"for the bits: runs each {count} times, {order}")
+        if self.speed:
+            more = " more" if self.bits else ""
+            clock = "recording the time of each step alone"
+            lines.append(f"for the speed: runs each {count} times{more}, {order}, {clock}")
+        lines += self.check.place_lines(commands[MAIN])
+        lines += dict.fromkeys(filter(None, (unmet(run.words) for run in commands.values())))
+        if self.bits:
+            lines.append("if the bits differ, up to three more runs of each, in detail")
+        return lines
 
     def saved(self) -> dict[str, Any]:
         """A, and the options of the answer."""
-        options = {name: getattr(self.request, name) for name in OPTIONS}
-        return {**options, "against": shown_words(self.request.against)}
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return {**options, "against": shown_words(self.against)}
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the bits, with detailed recording where they differ, and then the speed."""
         bits_runs: Sides = {side: [] for side in SIDES}
         clock_runs: Sides = {side: [] for side in SIDES}
         across, bits, speed = CheckRuns(), None, None
-        if self.request.bits:
+        if self.bits:
             self._run(experiment, bits_runs, "", "")
             across, bits = self._bits(experiment, bits_runs)
-        if self.request.speed and any(self._troubles(bits_runs).values()):
+        if self.speed and any(self._troubles(bits_runs).values()):
             speed = self._not_timed("there is nothing to time")
-        elif self.request.speed:
+        elif self.speed:
             self._run(experiment, clock_runs, "clock-", "for the speed, ", level="clock")
             speed = self._speed(clock_runs)
         runs = [run for sides in (bits_runs, clock_runs) for side in SIDES for run in sides[side]]
@@ -196,15 +165,13 @@ class Against:
     def _troubles(self, sides: Sides) -> dict[str, Conclusion | None]:
         """Why there is nothing to compare, of each side that has run."""
         return {
-            side: why_not_comparable(self.request.words(side), runs) if runs else None
+            side: why_not_comparable(self.words(side), runs) if runs else None
             for side, runs in sides.items()
         }
 
     def _bits(self, experiment: Experiment, sides: Sides) -> tuple[CheckRuns, Conclusion]:
         own = [
-            SideRuns(side, observe(self.request.words(side), runs))
-            for side, runs in sides.items()
-            if runs
+            SideRuns(side, observe(self.words(side), runs)) for side, runs in sides.items() if runs
         ]
         stopped = [side for side in own if side.own.trouble is not None]
         if stopped or len(own) < len(SIDES):
@@ -227,12 +194,14 @@ class Against:
             if trouble is not None:
                 why = f"{side}: {trouble.finding}"
                 return self._not_timed(why, failed=trouble.outcome == "fail")
-        a, b = ([clocked(run.traces, self.request.skip) for run in sides[side]] for side in SIDES)
-        return step_speed(a, b, self.request.threshold, self.request.skip)
+        a, b = ([clocked(run.traces, self.skip) for run in sides[side]] for side in SIDES)
+        return step_speed(a, b, self.threshold, self.skip)
 
     def _not_timed(self, why: str, *, failed: bool = False) -> StepSpeed:
-        return StepSpeed("inconclusive", self.request.threshold, why, failed=failed)
+        return StepSpeed("inconclusive", self.threshold, why, failed=failed)
 
+
+prepared, plan, check = AgainstRequest.commands, AgainstRequest.plan, ask
 
 # The bits
 

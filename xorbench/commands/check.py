@@ -5,17 +5,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from xorbench.commands.command_request import CheckRequest, here_or_refused, place_lines, prepared
+from xorbench.commands.command_request import CommandRequest, here_or_refused
 from xorbench.commands.experiment import (
     MAIN,
     Experiment,
-    ExperimentOutcome,
     Judgement,
     NotRecorded,
     ask,
     run_rows,
 )
-from xorbench.commands.run_maker import Note
 from xorbench.judge.check import CheckRuns, DetailedPair, RunPair, conclude, verdicts
 from xorbench.judge.command_runs import detailed_pair, observe, traces_of, why_not_comparable
 from xorbench.judge.run_processes import unmet
@@ -29,43 +27,49 @@ WINDOWS: Final = (1, 4, 16)  # steps before and after the difference that a deta
 
 
 @dataclass(frozen=True, slots=True)
-class Rerun:
-    """Is the command the same in every run?"""
+class CheckRequest(CommandRequest):
+    """Is the command bitwise identical in every run?"""
 
-    check: CheckRequest
-    name: ClassVar[str] = "check"
+    asker: ClassVar[str] = "check"
 
-    @classmethod
-    def from_saved(cls, _saved: dict[str, Any], request: CheckRequest) -> "Rerun":
-        """The question of an earlier check."""
-        return cls(request)
+    @property
+    def check(self) -> CommandRequest:
+        """How it is run."""
+        return self
 
     @property
     def title(self) -> str:
         """The command."""
-        return self.check.command
+        return self.command
 
     def commands(self) -> dict[str, CommandRun]:
-        """The one command."""
-        return {MAIN: prepared(self.check)}
+        """The one command; raises `BadOption`."""
+        return {MAIN: self.prepared()}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """So many runs, and pairs with detailed recording if they differ."""
-        return plan(self.check, commands[MAIN])
+        """The runs, and pairs with detailed recording if they differ."""
+        run = commands[MAIN]
+        times = f"{self.processes} times" if self.processes > 2 else "twice"
+        return [
+            f"runs {times}, one after the other: {self.command}",
+            *self.place_lines(run),
+            *filter(None, [unmet(run.words)]),
+            "if they differ, up to three more pairs of runs, in detail",
+        ]
 
     def saved(self) -> dict[str, Any]:
-        """Nothing besides the command."""
+        """The command is all."""
         return {}
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each run with the first, and locate a difference with detailed recording."""
         runs: list[Ended] = []
         with suppress(NotRecorded):
-            for number in range(1, self.check.processes + 1):
+            for number in range(1, self.processes + 1):
                 runs.append(experiment.run(f"run-{number}", number, f"run {number}"))
-                if why_not_comparable(self.check.words, runs) is not None:
+                if why_not_comparable(self.words, runs) is not None:
                     break
-        observed = observe(self.check.words, runs)
+        observed = observe(self.words, runs)
 
         def again(side: int, pair: int, **options: Any) -> Ended:
             label = f"closer {pair}, run {side}"
@@ -110,17 +114,4 @@ def detailed_pairs(
     return pairs
 
 
-def plan(request: CheckRequest, run: CommandRun) -> list[str]:
-    """The runs that will be made, in lines."""
-    times = f"{request.processes} times" if request.processes > 2 else "twice"
-    return [
-        f"runs {times}, one after the other: {request.command}",
-        *place_lines(request, run),
-        *filter(None, [unmet(run.words)]),
-        "if they differ, up to three more pairs of runs, in detail",
-    ]
-
-
-def check(request: CheckRequest, note: Note) -> ExperimentOutcome:
-    """Run the command, compare, and locate a difference. Raises `BadOption`."""
-    return ask(Rerun(request), note)
+prepared, plan, check = CheckRequest.commands, CheckRequest.plan, ask

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.commands import check_folder
-from xorbench.commands.against import Against
-from xorbench.commands.check import Rerun
-from xorbench.commands.command_request import CheckRequest
+from xorbench.commands.against import AgainstRequest
+from xorbench.commands.check import CheckRequest
 from xorbench.commands.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
-from xorbench.commands.resume import Resume
+from xorbench.commands.resume import ResumeRequest
 from xorbench.errors import BadFile
 
-# The questions of a check, each by the entry of `check.json` that only it has.
-QUESTIONS: Final[Mapping[str, type[Resume | Against | Rerun]]] = {
-    "resume": Resume,
-    "against": Against,
-    "command": Rerun,
+# The questions about more than one command, by the entry of `check.json` that only each has.
+QUESTIONS: Final[Mapping[str, type[ResumeRequest | AgainstRequest]]] = {
+    "resume": ResumeRequest,
+    "against": AgainstRequest,
 }
 
 
@@ -39,5 +37,6 @@ def _question(saved: dict[str, Any]) -> Question:
         steps=saved["steps"],
         anonymous=saved.get("anonymous", False),
     )
-    kind = next(question for key, question in QUESTIONS.items() if key in saved)
-    return kind.from_saved(saved, request)
+    kinds = (kind for key, kind in QUESTIONS.items() if key in saved)
+    kind = next(kinds, None)
+    return request if kind is None else kind.from_saved(saved, request)

@@ -2,14 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from xorbench.commands.command_request import CheckRequest
+from xorbench.commands.command_request import CommandRequest
 from xorbench.errors import BadFile, BadOption, why
 from xorbench.observe.cleaning import clean
 from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 
 
 @contextmanager
-def records_folder(request: CheckRequest) -> Iterator[Path]:
+def records_folder(request: CommandRequest) -> Iterator[Path]:
     """A new folder for the records, removed again where bad input leaves it without a run."""
     parents = (request.root / "checks", request.root, *request.root.parents)
     created = [path for path in parents if not path.exists()]
@@ -46,7 +46,7 @@ def has_runs(folder: Path) -> bool:
     return any(folder.glob("*/ended.json"))
 
 
-def save_request(folder: Path, request: CheckRequest, question: dict[str, Any]) -> None:
+def save_request(folder: Path, request: CommandRequest, question: Mapping[str, Any]) -> None:
     """Store the request, without secrets; `question` is what the answer depends on besides."""
     saved = {
         "schema_version": SCHEMA_VERSION,

@@ -15,8 +15,8 @@ from xorbench.plan.parse import FUNCTION
 
 
 @dataclass(frozen=True, slots=True)
-class CheckRequest:
-    """A check as the command line asks for it; `words` is a command, `target` a function."""
+class CommandRequest:
+    """How a command is run; `words` is a command, `target` a function."""
 
     words: tuple[str, ...] = ()
     target: str | None = None
@@ -39,18 +39,31 @@ class CheckRequest:
         """The command as one would type it, without secrets."""
         return self.target or shown_command(self.words)
 
+    def prepared(self) -> CommandRun:
+        """Its run as it will be made; raises `BadOption`."""
+        folder = self.folder or here_or_refused()
+        require_command("check", self.words, self.target, folder)
+        copy = None
+        if not self.in_place:
+            copy = working_folder.planned(
+                folder, self.exclude, self.link, self.root / "checks", self.max_copy
+            )
+        words = self.words if self.target is None else called(self.target)
+        return CommandRun(words, folder, copy, self.timeout_s)
 
-def prepared(request: CheckRequest) -> CommandRun:
-    """The run of the command; raises `BadOption` where it cannot be made."""
-    folder = request.folder or here_or_refused()
-    require_command("check", request.words, request.target, folder)
-    copy = None
-    if not request.in_place:
-        copy = working_folder.planned(
-            folder, request.exclude, request.link, request.root / "checks", request.max_copy
-        )
-    words = request.words if request.target is None else called(request.target)
-    return CommandRun(words, folder, copy, request.timeout_s)
+    def place_lines(self, run: CommandRun) -> list[str]:
+        """Where each run works, and which files it gets."""
+        lines = [f"each in {run.folder} itself"]
+        if run.copy is not None:
+            size = run.copy.size_bytes / 1e6
+            files = counted(len(run.copy.files), "file")
+            lines = [f"each in a fresh copy of {run.folder}: {files}, {size:.3g} MB"]
+            lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
+            excluded = [path for path in run.copy.left_out if "__pycache__" not in path]
+            lines += [f"left out of the copy: {path}" for path in excluded]
+        if self.steps is not None:
+            lines.append(f"each ends after {self.steps} steps")
+        return lines
 
 
 def here_or_refused() -> Path:
@@ -80,23 +93,3 @@ def require_command(
 def _exists(command: str, folder: Path | None) -> bool:
     path = str(folder / command) if folder is not None and os.sep in command else command
     return shutil.which(path) is not None
-
-
-def place_lines(request: CheckRequest, run: CommandRun) -> list[str]:
-    """Where each run works, and which files it gets."""
-    lines = []
-    if run.copy is None:
-        lines.append(f"each in {run.folder} itself")
-    else:
-        size = run.copy.size_bytes / 1e6
-        files = counted(len(run.copy.files), "file")
-        lines.append(f"each in a fresh copy of {run.folder}: {files}, {size:.3g} MB")
-        lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
-        lines += [
-            f"left out of the copy: {path}"
-            for path in run.copy.left_out
-            if "__pycache__" not in path
-        ]
-    if request.steps is not None:
-        lines.append(f"each ends after {request.steps} steps")
-    return lines

@@ -7,10 +7,10 @@ procedure answers it from new runs and from the records of earlier ones.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from xorbench.commands import check_folder
-from xorbench.commands.command_request import CheckRequest
+from xorbench.commands.command_request import CommandRequest
 from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import Note, RunMaker
 from xorbench.errors import BadFile
@@ -61,6 +61,7 @@ class Experiment:
 
     Attributes:
         folder: the folder of the records, which has a folder for each run.
+        request: how the main command is run.
         commands: the commands, by name.
         note: is called with each line of progress.
         maker: makes the runs; None to read them again.
@@ -68,6 +69,7 @@ class Experiment:
     """
 
     folder: Path
+    request: CommandRequest
     commands: Mapping[str, CommandRun] = field(default_factory=dict)
     note: Note = lambda _line: None
     maker: RunMaker | None = None
@@ -84,6 +86,11 @@ class Experiment:
         self.first = self.first or run
         return run
 
+    def save(self, saved: Mapping[str, Any] | None) -> None:
+        """Store what new runs are made for, so that they can be judged again; None stores none."""
+        if self.maker is not None and saved is not None:
+            check_folder.save_request(self.folder, self.request, saved)
+
     def _recorded(self, name: str) -> Ended:
         if not (self.folder / name / "ended.json").exists():
             raise NotRecorded
@@ -91,14 +98,16 @@ class Experiment:
 
 
 class Question(Protocol):
-    """A question about commands: the runs that it needs, and how they are judged."""
+    """A question about commands: the runs that it needs, and how they are judged.
+
+    Attributes:
+        asker: the command of xorbench that asks it.
+    """
+
+    asker: ClassVar[str]
 
     @property
-    def name(self) -> str:
-        """The command of xorbench that asks it."""
-
-    @property
-    def check(self) -> CheckRequest:
+    def check(self) -> CommandRequest:
         """How its main command is run."""
 
     @property
@@ -151,12 +160,14 @@ def ask(question: Question, note: Note) -> ExperimentOutcome:
         working_copy(commands[MAIN]) as fresh,
     ):
         maker = _maker(question, folder, fresh, note)
-        return _outcome(question, Experiment(folder, commands, note, maker))
+        experiment = Experiment(folder, request, commands, note, maker)
+        experiment.save(question.saved())
+        return _outcome(question, experiment)
 
 
 def ask_again(question: Question, folder: Path, *, anonymous: bool) -> ExperimentOutcome:
     """Answer a question from the records of its runs; raises `BadFile`."""
-    return _outcome(question, Experiment(folder), anonymous=anonymous)
+    return _outcome(question, Experiment(folder, question.check), anonymous=anonymous)
 
 
 def _maker(question: Question, folder: Path, fresh: Callable[[], Path], note: Note) -> RunMaker:
@@ -167,32 +178,24 @@ def _maker(question: Question, folder: Path, fresh: Callable[[], Path], note: No
         "with_source": request.with_source,
     }
     names = names_here() if request.anonymous else None
-    return RunMaker(question.name, options, folder, fresh, note, names)
+    return RunMaker(question.asker, options, folder, fresh, note, names)
 
 
 def _outcome(
     question: Question, experiment: Experiment, *, anonymous: bool = False
 ) -> ExperimentOutcome:
-    save(question, experiment)
     judgement = question.answer(experiment)
     first = experiment.first
     if first is None:
         raise BadFile(f"{experiment.folder}: holds no run 1")
     return ExperimentOutcome(
-        question.name,
+        question.asker,
         experiment.folder,
         question.title,
         judgement,
         machine_of(first),
         anonymous,
     )
-
-
-def save(question: Question, experiment: Experiment) -> None:
-    """Store what new runs are made for, so that they can be judged again."""
-    saved = question.saved()
-    if experiment.maker is not None and saved is not None:
-        check_folder.save_request(experiment.folder, question.check, saved)
 
 
 def machine_of(run: Ended) -> dict[str, Any]:

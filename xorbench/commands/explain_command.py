@@ -12,19 +12,17 @@ from functools import cache
 from itertools import combinations, islice
 from typing import Any, ClassVar, Final
 
-from xorbench.commands import against, command_request
+from xorbench.commands import against
 from xorbench.commands.against import BITS, SKIP, turns
-from xorbench.commands.command_request import CheckRequest, place_lines
+from xorbench.commands.check import CheckRequest
 from xorbench.commands.experiment import (
     MAIN,
     Experiment,
-    ExperimentOutcome,
     Judgement,
     Row,
     ask,
     run_rows,
 )
-from xorbench.commands.run_maker import Note
 from xorbench.judge.against import SIDES, compare_commands
 from xorbench.judge.check import CHECK, CheckRuns, Conclusion, place_text
 from xorbench.judge.check import conclude as conclude_runs
@@ -64,9 +62,10 @@ class CureRequest:
     max_runs: int = MAX_RUNS
     cost: bool = True
     skip: int = SKIP
+    asker: ClassVar[str] = "explain"
 
     @property
-    def command(self) -> str:
+    def title(self) -> str:
         """The commands that are explained, as one would type them."""
         if self.against is None:
             return self.check.command
@@ -78,31 +77,37 @@ class CureRequest:
         given = [variable_switch(name, value) for name, value in self.variables]
         return [*TRAINING_SWITCHES, *given]
 
+    def commands(self) -> dict[str, CommandRun]:
+        """The command, and the one that it must equal; raises `BadOption`."""
+        if self.against is None:
+            return {MAIN: self.check.prepared()}
+        return against.commands_of(self.against, self.check)
 
-def prepared(request: CureRequest) -> dict[str, CommandRun]:
-    """The commands as they will be run; raises `BadOption`."""
-    if request.against is None:
-        return {MAIN: command_request.prepared(request.check)}
-    return against.prepared(against.AgainstRequest(request.check, request.against))
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """The runs without switches, with ever fewer of them, and for the cost."""
+        most = self.check.processes
+        names = ", ".join(switch.name for switch in self.switches)
+        lines = [f"explains: {self.title}"]
+        lines.append(f"runs it {LEAST_RUNS} to {most} times, to see how often pairs diverge")
+        lines.append(f"then with the switches that apply, all and ever fewer: {names}")
+        if self.cost:
+            lines.append(f"then {against.PROCESSES} times with the cure and without, for its cost")
+        lines.append(f"at most {self.max_runs} runs in all (--max-runs)")
+        return lines + self.check.place_lines(commands[MAIN])
+
+    def saved(self) -> None:
+        """Nothing: each run depends on the runs before."""
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Find how often pairs diverge, reduce the switches, and time the cure."""
+        runs = _SwitchedRuns(self, experiment)
+        result = SwitchSearch(sides=len(runs.sides))
+        conclusion = _search(runs, result)
+        result.runs = len(runs.rows)
+        return judgement(result, conclusion or conclude(result), runs.rows)
 
 
-def plan(request: CureRequest, runs: Mapping[str, CommandRun]) -> list[str]:
-    """The runs that will be made, in lines."""
-    names = ", ".join(switch.name for switch in request.switches)
-    lines = [f"explains: {request.command}"]
-    lines.append(
-        f"runs it {LEAST_RUNS} to {request.check.processes} times, to see how often pairs diverge"
-    )
-    lines.append(f"then with the switches that apply, all and ever fewer: {names}")
-    if request.cost:
-        lines.append(f"then {against.PROCESSES} times with the cure and without, for its cost")
-    lines.append(f"at most {request.max_runs} runs in all (--max-runs)")
-    return lines + place_lines(request.check, runs[MAIN])
-
-
-def explain(request: CureRequest, note: Note) -> ExperimentOutcome:
-    """Search by real runs. Raises `BadOption`."""
-    return ask(Explain(request), note)
+prepared, plan, explain = CureRequest.commands, CureRequest.plan, ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,43 +182,6 @@ class SwitchSearch:
         if not self.cure:
             return "no cure, with all the others either"
         return "part of the cure" if switch.name in self.cure else "not needed"
-
-
-@dataclass(frozen=True, slots=True)
-class Explain:
-    """Which switches make the runs identical?"""
-
-    request: CureRequest
-    name: ClassVar[str] = "explain"
-
-    @property
-    def check(self) -> CheckRequest:
-        """How its main command is run."""
-        return self.request.check
-
-    @property
-    def title(self) -> str:
-        """The commands."""
-        return self.request.command
-
-    def commands(self) -> dict[str, CommandRun]:
-        """The command, and the one that it must equal."""
-        return prepared(self.request)
-
-    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
-        """Runs without switches, with ever fewer of them, and for the cost."""
-        return plan(self.request, commands)
-
-    def saved(self) -> None:
-        """Nothing: the next run depends on the runs before."""
-
-    def answer(self, experiment: Experiment) -> Judgement:
-        """Find how often pairs diverge, reduce the switches, and time the cure."""
-        runs = _SwitchedRuns(self.request, experiment)
-        result = SwitchSearch(sides=len(runs.sides))
-        conclusion = _search(runs, result)
-        result.runs = len(runs.rows)
-        return judgement(result, conclusion or conclude(result), runs.rows)
 
 
 # The search

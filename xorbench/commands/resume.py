@@ -2,26 +2,22 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from xorbench.commands import command_request
-from xorbench.commands.check import VALUES_BYTES
+from xorbench.commands.check import VALUES_BYTES, CheckRequest
 from xorbench.commands.check import judgement as command_judgement
-from xorbench.commands.command_request import CheckRequest, place_lines
+from xorbench.commands.command_request import require_command
 from xorbench.commands.experiment import (
     MAIN,
     Experiment,
-    ExperimentOutcome,
     Judgement,
     NotRecorded,
     ask,
     run_rows,
-    save,
 )
-from xorbench.commands.run_maker import Note
 from xorbench.errors import BadOption
 from xorbench.judge import lost_state
 from xorbench.judge.check import CheckRuns, Conclusion
@@ -89,32 +85,6 @@ HINTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeRequest:
-    """A check across kills: the command, how it is resumed, and when it is killed."""
-
-    check: CheckRequest
-    resume: tuple[str, ...]
-    kill_after: tuple[int, ...]
-
-
-def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
-    """The runs that will be made, in lines."""
-    kills = ", ".join(map(str, request.kill_after))
-    return [
-        f"runs once to the end: {request.check.command}",
-        f"then, for each of {kills}: runs it again, kills it when that many steps are complete, and"
-        f" resumes it: {shown_command(request.resume)}",
-        *place_lines(request.check, run),
-        *filter(None, [unmet(run.words)]),
-    ]
-
-
-def check(request: ResumeRequest, note: Note) -> ExperimentOutcome:
-    """Run, kill, resume and compare. Raises `BadOption`."""
-    return ask(Resume(request), note)
-
-
-@dataclass(frozen=True, slots=True)
 class KillTrial:
     """One kill and the run that resumed after it.
 
@@ -136,45 +106,45 @@ class KillTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
-    """Does the training equal the uninterrupted one when it is killed and resumed?"""
+class ResumeRequest:
+    """A check across kills: the command, how it is resumed, and when it is killed."""
 
-    request: ResumeRequest
-    checkpoints: dict[str, list[str]] = field(default_factory=dict)  # by the number of steps
-    name: ClassVar[str] = "check"
+    check: CheckRequest
+    resume: tuple[str, ...]
+    kill_after: tuple[int, ...]
+    asker: ClassVar[str] = "check"
 
     @classmethod
-    def from_saved(cls, saved: dict[str, Any], check: CheckRequest) -> "Resume":
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "ResumeRequest":
         """The question of an earlier check."""
-        return cls(ResumeRequest(check, tuple(saved["resume"]), tuple(saved["kill_after"])))
-
-    @property
-    def check(self) -> CheckRequest:
-        """How it is run."""
-        return self.request.check
+        return cls(check, tuple(saved["resume"]), tuple(saved["kill_after"]))
 
     @property
     def title(self) -> str:
         """Both commands."""
-        return f"{self.check.command}, resumed by {shown_command(self.request.resume)}"
+        return f"{self.check.command}, resumed by {shown_command(self.resume)}"
 
     def commands(self) -> dict[str, CommandRun]:
-        """The command, and the one that resumes it."""
-        run = command_request.prepared(self.check)
-        command_request.require_command("--resume", self.request.resume, None, run.folder)
-        return {MAIN: run, "resume": replace(run, words=self.request.resume)}
+        """The command, and the one that resumes it; raises `BadOption`."""
+        run = self.check.prepared()
+        require_command("--resume", self.resume, None, run.folder)
+        return {MAIN: run, "resume": replace(run, words=self.resume)}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """An uninterrupted run, and two for each kill."""
-        return plan(self.request, commands[MAIN])
+        kills, run = ", ".join(map(str, self.kill_after)), commands[MAIN]
+        return [
+            f"runs once to the end: {self.check.command}",
+            f"then, for each of {kills}: runs it again, kills it when that many steps are complete,"
+            f" and resumes it: {shown_command(self.resume)}",
+            *self.check.place_lines(run),
+            *filter(None, [unmet(run.words)]),
+        ]
 
-    def saved(self) -> dict[str, Any]:
+    def saved(self, checkpoints: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
         """How it is resumed, when it is killed, and the files that each kill left."""
-        return {
-            "resume": shown_words(self.request.resume),
-            "kill_after": list(self.request.kill_after),
-            "saved": self.checkpoints,
-        }
+        kills = {"resume": shown_words(self.resume), "kill_after": list(self.kill_after)}
+        return {**kills, "saved": checkpoints or {}}
 
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare the run that resumes after each kill with an uninterrupted one."""
@@ -185,16 +155,17 @@ class Resume:
             return command_judgement(observed, [whole])
         self._require_within(whole)
         runs, trials = [whole], []
-        for number in self.request.kill_after:
+        checkpoints: dict[str, list[str]] = {}  # by the number of steps
+        for number in self.kill_after:
             try:
-                killed, resumed = self._kill_and_resume(experiment, number)
+                killed, resumed = self._kill_and_resume(experiment, number, checkpoints)
             except NotRecorded:
                 finding = "it was not killed and resumed: the check was stopped before"
                 trouble = Conclusion("inconclusive", finding)
                 trials.append(KillTrial(number, trouble=trouble))
                 continue
             runs += [killed, resumed]
-            trial = _trial(number, whole, killed, resumed, self.checkpoints[str(number)])
+            trial = _trial(number, whole, killed, resumed, checkpoints[str(number)])
             if trial.resumed and trial.resumed.by != "weights":
                 trial = self._with_values(experiment, trial, trial.resumed, resumed)
             trials.append(trial)
@@ -210,18 +181,20 @@ class Resume:
 
     def _require_within(self, whole: Ended) -> None:
         steps = max(trace.step_count for trace in whole.traces)
-        for number in self.request.kill_after:
+        for number in self.kill_after:
             if number >= steps:
                 raise BadOption(
                     f"--kill-after: {number}: the command makes {steps} steps",
                     f"the last step that it can be killed before is {steps - 1}",
                 )
 
-    def _kill_and_resume(self, experiment: Experiment, number: int) -> tuple[Ended, Ended]:
+    def _kill_and_resume(
+        self, experiment: Experiment, number: int, checkpoints: dict[str, list[str]]
+    ) -> tuple[Ended, Ended]:
         name, label = f"killed-after-{number}", f"killed after {number}"
         killed = experiment.run(name, 2, label, stop_after=number, state=True)
-        self.checkpoints[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
-        save(self, experiment)
+        checkpoints[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
+        experiment.save(self.saved(checkpoints))
         name, label = f"resumed-after-{number}", f"resumed after {number}"
         options: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES, "state": True}
         return killed, experiment.run(name, 3, label, command="resume", same_place=True, **options)
@@ -241,6 +214,9 @@ class Resume:
         except NotRecorded:
             return trial
         return replace(trial, rounded=_rounded_step(whole, resumed))
+
+
+prepared, plan, check = ResumeRequest.commands, ResumeRequest.plan, ask
 
 
 def _is_log(path: Path) -> bool:
