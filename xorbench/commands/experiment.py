@@ -13,7 +13,6 @@ from xorbench.commands import check_folder
 from xorbench.commands.command_request import CommandRequest
 from xorbench.commands.interrupt import terminable
 from xorbench.commands.run_maker import Note, RunMaker
-from xorbench.errors import BadFile
 from xorbench.judge.check import Conclusion
 from xorbench.judge.questions import Answer
 from xorbench.judge.step_time import StepSpeed
@@ -78,7 +77,10 @@ class Experiment:
     def run(
         self, name: str, number: int, label: str, *, command: str = MAIN, **options: Any
     ) -> Ended:
-        """One run, whose records are in the folder `name`; raises `NotRecorded`, `BadOption`."""
+        """One run, whose records are in the folder `name`.
+
+        Raises `BadOption`; of records `NotRecorded` after the last run, `BadFile` without a first.
+        """
         if self.maker is None:
             run = self._recorded(name)
         else:
@@ -92,7 +94,7 @@ class Experiment:
             check_folder.save_request(self.folder, self.request, saved)
 
     def _recorded(self, name: str) -> Ended:
-        if not (self.folder / name / "ended.json").exists():
+        if self.first is not None and not (self.folder / name / "ended.json").exists():
             raise NotRecorded
         return read_ended(self.folder / name)
 
@@ -185,16 +187,10 @@ def _outcome(
     question: Question, experiment: Experiment, *, anonymous: bool = False
 ) -> ExperimentOutcome:
     judgement = question.answer(experiment)
-    first = experiment.first
-    if first is None:
-        raise BadFile(f"{experiment.folder}: holds no run 1")
+    assert experiment.first is not None
+    machine = machine_of(experiment.first)
     return ExperimentOutcome(
-        question.asker,
-        experiment.folder,
-        question.title,
-        judgement,
-        machine_of(first),
-        anonymous,
+        question.asker, experiment.folder, question.title, judgement, machine, anonymous
     )
 
 
