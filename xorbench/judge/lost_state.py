@@ -302,7 +302,7 @@ def _other(pair: StepPair) -> LostState | None:
 
 def _hyperparameters(pair: StepPair) -> LostState | None:
     expected, actual = pair.expected.own_hyperparameters(), pair.actual.own_hyperparameters()
-    values = changed(expected, actual, "{found}, expected {expected}")
+    values = changed(expected, actual, "{actual}, expected {expected}")
     if not values:
         return None
     when = [record.step for record in pair.whole.steps if record.own_hyperparameters() == actual]

@@ -96,26 +96,19 @@ class Ended:
         return []
 
 
-_KEPT: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "saved", "why")
+_FIELDS: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "saved", "why")
 
 
 def write_ended(ended: Ended) -> None:
     """Write it into the folder of the run."""
-    kept = {name: getattr(ended, name) for name in _KEPT}
-    write_whole(ended.folder / "ended.json", json.dumps(kept).encode())
+    values = {name: getattr(ended, name) for name in _FIELDS}
+    write_whole(ended.folder / "ended.json", json.dumps(values).encode())
 
 
 def read_ended(folder: Path) -> Ended:
     """What `write_ended` wrote; raises `BadFile` where it is damaged."""
     path = folder / "ended.json"
     try:
-        values = json.loads(path.read_bytes())
-        return Ended(folder=folder, **values)
+        return Ended(folder=folder, **json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise BadFile(f"{path}: damaged: {error}") from None
-
-
-def read_runs(folder: Path, prefix: str) -> list[Ended]:
-    """The runs below a folder whose names are a prefix and a number, in the order of these."""
-    places = [path.parent for path in folder.glob(f"{prefix}[0-9]*/ended.json")]
-    return [read_ended(p) for p in sorted(places, key=lambda p: int(p.name.removeprefix(prefix)))]
