@@ -44,7 +44,7 @@ class CheckRequest(CommandRequest):
 
     def commands(self) -> dict[str, CommandRun]:
         """The one command; raises `BadOption`."""
-        return {MAIN: self.prepared()}
+        return {MAIN: self.command_run()}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
         """The runs, and pairs with detailed recording if they differ."""

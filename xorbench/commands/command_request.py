@@ -39,7 +39,7 @@ class CommandRequest:
         """The command as one would type it, without secrets."""
         return self.target or shown_command(self.words)
 
-    def prepared(self) -> CommandRun:
+    def command_run(self) -> CommandRun:
         """Its run as it will be made; raises `BadOption`."""
         folder = self.folder or here_or_refused()
         require_command("check", self.words, self.target, folder)

@@ -80,7 +80,7 @@ class CureRequest:
     def commands(self) -> dict[str, CommandRun]:
         """The command, and the one that it must equal; raises `BadOption`."""
         if self.against is None:
-            return {MAIN: self.check.prepared()}
+            return {MAIN: self.check.command_run()}
         return against.commands_of(self.against, self.check)
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:

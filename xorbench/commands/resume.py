@@ -126,7 +126,7 @@ class ResumeRequest:
 
     def commands(self) -> dict[str, CommandRun]:
         """The command, and the one that resumes it; raises `BadOption`."""
-        run = self.check.prepared()
+        run = self.check.command_run()
         require_command("--resume", self.resume, None, run.folder)
         return {MAIN: run, "resume": replace(run, words=self.resume)}
 
