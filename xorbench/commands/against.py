@@ -67,7 +67,7 @@ def turns(sides: Sequence[str]) -> Iterator[str]:
 
 def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, CommandRun]:
     """The runs of both as they will be made; raises `BadOption`."""
-    b = check.prepared()
+    b = check.command_run()
     words = tuple(against)
     if len(words) == 1 and FUNCTION.fullmatch(words[0]):
         words = called(words[0])
