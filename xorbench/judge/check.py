@@ -102,8 +102,8 @@ class CheckRuns:
     @property
     def diverged(self) -> RunPair | None:
         """The pair that diverges first: by step, then by process."""
-        found = [pair for pair in self.pairs if pair.compared.first is not None]
-        return min(found, key=_step, default=None)
+        diverging = [pair for pair in self.pairs if pair.compared.first is not None]
+        return min(diverging, key=_step, default=None)
 
 
 def _step(pair: RunPair) -> int:

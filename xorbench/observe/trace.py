@@ -433,7 +433,7 @@ def presence(folder: Path) -> list[PresenceLine]:
         lines = (folder / PRESENCE).read_bytes().splitlines()
     except OSError:
         return []
-    return [found for found in map(presence_line, lines) if found is not None]
+    return [event for event in map(presence_line, lines) if event is not None]
 
 
 def presence_line(line: bytes) -> PresenceLine | None:
