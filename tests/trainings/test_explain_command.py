@@ -14,7 +14,7 @@ from conftest import Completed, Reported, call_in, reported, run_in
 
 from xorbench.commands import explain_command
 from xorbench.commands.explain_command import (
-    SwitchSearch,
+    CureSearch,
     SwitchTried,
     conclude,
     pairs_needed,
@@ -54,15 +54,13 @@ def test_pairs_are_of_one_command_or_of_each_with_the_other() -> None:
 # The answer
 
 
-def searched(
-    cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True
-) -> SwitchSearch:
+def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True) -> CureSearch:
     """A search over three switches, of a training of which every pair diverges."""
     switches = [SwitchTried(name, f"sets {name}", f"write {name}") for name in "abc"]
     switches.append(SwitchTried("d", "sets d", "write d", "it uses no d"))
     rest = tuple(name for name in "abc" if name not in cause)
     found = Explanation(tuple(cause), minimal, rest, rest_gives)
-    return SwitchSearch(
+    return CureSearch(
         runs=20, differ=6, pairs=6, first="in step 0", switches=switches, explanation=found
     )
 
@@ -92,12 +90,12 @@ def test_another_cure_among_the_rest_is_told() -> None:
         (searched("", None), "fail", "no switch makes it the same"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
         (searched("a", None), "inconclusive", "cured by a"),
-        (SwitchSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
-        (SwitchSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
-        (SwitchSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
+        (CureSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
+        (CureSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
+        (CureSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
     ],
 )
-def test_what_is_not_known_is_no_cure(search: SwitchSearch, outcome: str, said: str) -> None:
+def test_what_is_not_known_is_no_cure(search: CureSearch, outcome: str, said: str) -> None:
     """A search that was ended, or not begun, settles nothing."""
     answer = conclude(search)
     assert (answer.outcome, said in answer.sentence) == (outcome, True), answer.sentence

@@ -18,8 +18,8 @@ from xorbench.commands.experiment import (
     MAIN,
     Experiment,
     Judgement,
-    NotRecorded,
     Row,
+    RunMissing,
     ask,
     run_rows,
 )
@@ -159,7 +159,7 @@ class AgainstRequest:
                 sides[side].append(experiment.run(name, number, label, command=side, **options))
                 if self._troubles(sides)[side] is not None:
                     return
-        except NotRecorded:
+        except RunMissing:
             pass
 
     def _troubles(self, sides: Sides) -> dict[str, Conclusion | None]:

@@ -10,7 +10,7 @@ from xorbench.commands.experiment import (
     MAIN,
     Experiment,
     Judgement,
-    NotRecorded,
+    RunMissing,
     ask,
     run_rows,
 )
@@ -64,7 +64,7 @@ class CheckRequest(CommandRequest):
     def answer(self, experiment: Experiment) -> Judgement:
         """Compare each run with the first, and locate a difference with detailed recording."""
         runs: list[Ended] = []
-        with suppress(NotRecorded):
+        with suppress(RunMissing):
             for number in range(1, self.processes + 1):
                 runs.append(experiment.run(f"run-{number}", number, f"run {number}"))
                 if why_not_comparable(self.words, runs) is not None:
@@ -105,7 +105,7 @@ def detailed_pairs(
         options = {"detail": (start, end), "values_bytes": VALUES_BYTES, "stop_after": end + 1}
         try:
             runs = [again(side, number, **options) for side in (1, 2)]
-        except NotRecorded:
+        except RunMissing:
             break
         pairs.append(detailed_pair(pair, runs, read))
         place = pairs[-1].first

@@ -27,7 +27,7 @@ EVERY_RUN: Final = 1_000_000  # a number of runs that no check makes: those that
 Row = dict[str, object]
 
 
-class NotRecorded(Exception):
+class RunMissing(Exception):
     """The records of an experiment end before a run that its question needs."""
 
 
@@ -79,7 +79,7 @@ class Experiment:
     ) -> Ended:
         """One run, whose records are in the folder `name`.
 
-        Raises `BadOption`; of records `NotRecorded` after the last run, `BadFile` without a first.
+        Raises `BadOption`; of records `RunMissing` after the last run, `BadFile` without a first.
         """
         if self.maker is None:
             run = self._recorded(name)
@@ -95,7 +95,7 @@ class Experiment:
 
     def _recorded(self, name: str) -> Ended:
         if self.first is not None and not (self.folder / name / "ended.json").exists():
-            raise NotRecorded
+            raise RunMissing
         return read_ended(self.folder / name)
 
 

@@ -101,7 +101,7 @@ class CureRequest:
     def answer(self, experiment: Experiment) -> Judgement:
         """Find how often pairs diverge, reduce the switches, and time the cure."""
         runs = _SwitchedRuns(self, experiment)
-        result = SwitchSearch(sides=len(runs.sides))
+        result = CureSearch(sides=len(runs.sides))
         conclusion = _search(runs, result)
         result.runs = len(runs.rows)
         return judgement(result, conclusion or conclude(result), runs.rows)
@@ -121,7 +121,7 @@ class SwitchTried:
 
 
 @dataclass(slots=True)
-class SwitchSearch:
+class CureSearch:
     """The result of a search, which may have been stopped early.
 
     Attributes:
@@ -249,7 +249,7 @@ class _SwitchedRuns:
         return compare_commands(first[1], second[1])
 
 
-def _search(runs: _SwitchedRuns, result: SwitchSearch) -> Conclusion | None:
+def _search(runs: _SwitchedRuns, result: CureSearch) -> Conclusion | None:
     """Fill in the result; a conclusion says why there is none."""
     plain: list[SideRun] = []
     try:
@@ -279,7 +279,7 @@ def _search(runs: _SwitchedRuns, result: SwitchSearch) -> Conclusion | None:
     return None
 
 
-def _announce(runs: _SwitchedRuns, result: SwitchSearch) -> None:
+def _announce(runs: _SwitchedRuns, result: CureSearch) -> None:
     needed, names = result.needed, result.applying
     runs.experiment.note(
         f"{result.differ} of {result.pairs} pairs diverge (p = {result.share:.2f}): a set of"
@@ -291,7 +291,7 @@ def _announce(runs: _SwitchedRuns, result: SwitchSearch) -> None:
 
 
 def _without_switches(
-    runs: _SwitchedRuns, result: SwitchSearch, plain: list[SideRun]
+    runs: _SwitchedRuns, result: CureSearch, plain: list[SideRun]
 ) -> Conclusion | None:
     """Run until the share of pairs that diverge is known; a conclusion says why it is not."""
     kinds: dict[str, list[int]] = {side: [] for side in runs.sides}
@@ -354,7 +354,7 @@ def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
     return min(counts, default=0), max(counts, default=0)
 
 
-def _leave_out_failing(runs: _SwitchedRuns, result: SwitchSearch) -> None:
+def _leave_out_failing(runs: _SwitchedRuns, result: CureSearch) -> None:
     """Leave out the switches with which the command fails, each tried alone."""
     side = runs.sides[-1]
     why: dict[str, str] = {}
@@ -371,7 +371,7 @@ class _Trial:
     """Whether a set of switches makes all runs identical: "B" if so, "A" if two of them differ."""
 
     def __init__(
-        self, runs: _SwitchedRuns, result: SwitchSearch, plain_steps: tuple[int, int]
+        self, runs: _SwitchedRuns, result: CureSearch, plain_steps: tuple[int, int]
     ) -> None:
         self.runs, self.result, self.plain_steps = runs, result, plain_steps
         self.under_all = ""
@@ -444,7 +444,7 @@ def share_of_pairs(kinds: Mapping[str, Sequence[int]]) -> tuple[int, int]:
 # The answer
 
 
-def conclude(result: SwitchSearch) -> Conclusion:
+def conclude(result: CureSearch) -> Conclusion:
     """The answer in words."""
     if not result.differ and result.exhausted:
         return _not_enough(result, [])
@@ -459,7 +459,7 @@ def conclude(result: SwitchSearch) -> Conclusion:
     return _not_enough(result, facts)
 
 
-def judgement(result: SwitchSearch, conclusion: Conclusion, rows: Sequence[Row]) -> Judgement:
+def judgement(result: CureSearch, conclusion: Conclusion, rows: Sequence[Row]) -> Judgement:
     """The answer with its verdict, the table of switches, and all details."""
     single = result.sides == 1
     share = f"{result.differ} of {result.pairs} pairs diverge; " if result.differ else ""
@@ -490,14 +490,14 @@ def judgement(result: SwitchSearch, conclusion: Conclusion, rows: Sequence[Row])
     return Judgement(conclusion, [verdict], rows, details, tables=tables)
 
 
-def _share(result: SwitchSearch) -> str:
+def _share(result: CureSearch) -> str:
     return (
         f"{result.differ} of {result.pairs} (p = {result.share:.2f}); a set of switches counts as a"
         f" cure after {counted(result.needed, 'equal pair')}"
     )
 
 
-def _cured(result: SwitchSearch, facts: list[tuple[str, str]]) -> Conclusion:
+def _cured(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
     explanation = result.explanation
     assert explanation is not None
     names = explanation.cause
@@ -545,12 +545,12 @@ def _cost_facts(cost: StepSpeed | None) -> list[tuple[str, str]]:
     return [("cost", f"a step with it takes {cost.figure} the time of one without")]
 
 
-def _left_out(result: SwitchSearch) -> list[tuple[str, str]]:
+def _left_out(result: CureSearch) -> list[tuple[str, str]]:
     names = [f"{switch.name} ({switch.left_out})" for switch in result.switches if switch.left_out]
     return [("left out", ", ".join(names))] if names else []
 
 
-def _no_cure(result: SwitchSearch, facts: list[tuple[str, str]]) -> Conclusion:
+def _no_cure(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
     same = "makes it the same" if result.sides == 1 else "gives A and B equal bits"
     finding = f"no switch {same}: it still diverges under all that apply"
     facts.append(("tried together", ", ".join(result.applying)))
@@ -564,7 +564,7 @@ def _no_cure(result: SwitchSearch, facts: list[tuple[str, str]]) -> Conclusion:
     return Conclusion("fail", finding, hint=hint, facts=tuple(facts), notes=tuple(result.notes))
 
 
-def _not_enough(result: SwitchSearch, facts: list[tuple[str, str]]) -> Conclusion:
+def _not_enough(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
     so_far = result.explanation.cause if result.explanation is not None else ()
     smallest = f"; {' + '.join(so_far)} does, and a part of it may" if so_far else ""
     return Conclusion(

@@ -14,7 +14,7 @@ from xorbench.commands.experiment import (
     MAIN,
     Experiment,
     Judgement,
-    NotRecorded,
+    RunMissing,
     ask,
     run_rows,
 )
@@ -159,7 +159,7 @@ class ResumeRequest:
         for number in self.kill_after:
             try:
                 killed, resumed = self._kill_and_resume(experiment, number, checkpoints)
-            except NotRecorded:
+            except RunMissing:
                 finding = "it was not killed and resumed: the check was stopped before"
                 trouble = Conclusion("inconclusive", finding)
                 trials.append(KillTrial(number, trouble=trouble))
@@ -211,7 +211,7 @@ class ResumeRequest:
         name, label = f"values-for-{number}", f"values for {number}"
         try:
             whole = experiment.run(name, 1, label, stop_after=number + 1, **options)
-        except NotRecorded:
+        except RunMissing:
             return trial
         return replace(trial, rounded=_rounded_step(whole, resumed))
 

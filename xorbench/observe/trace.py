@@ -34,7 +34,7 @@ PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
 DIGEST: Final = "words32-splitmix64"
 KEPT_BYTES: Final = 16 << 20  # of a trace whose lines stay in memory, where they take about 6 times
 LineKind = TypeVar("LineKind", bound=Struct)
-Item = TypeVar("Item")
+KeptItem = TypeVar("KeptItem")
 
 
 class ProcessInfo(Struct, frozen=True, kw_only=True):
@@ -206,14 +206,14 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
         return Path(os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path)
 
 
-class ReadOnce(Generic[Item]):
+class ReadOnce(Generic[KeptItem]):
     """The items of an iterator, each taken from it once, however often they are walked."""
 
-    def __init__(self, source: Iterator[Item]) -> None:
+    def __init__(self, source: Iterator[KeptItem]) -> None:
         self._source = source
-        self._items: list[Item] = []
+        self._items: list[KeptItem] = []
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[KeptItem]:
         for index in count():
             if index == len(self._items):
                 try:
