@@ -16,8 +16,9 @@ from xorbench.commands import against as againsts
 from xorbench.commands import check as checks
 from xorbench.commands import check_outputs
 from xorbench.commands import resume as resumes
-from xorbench.commands.check import CheckOutcome, CheckRequest
+from xorbench.commands.check import CheckRequest
 from xorbench.commands.ci_outputs import Exports
+from xorbench.commands.experiment import ExperimentOutcome
 from xorbench.commands.run_maker import Note
 from xorbench.errors import EXIT_WORDS, PASSED, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
@@ -240,7 +241,7 @@ def check(
 
 def _compared(
     request: CheckRequest, against: Trainable, asked: Mapping[str, Any], note: Note
-) -> CheckOutcome:
+) -> ExperimentOutcome:
     if asked["bits_only"]:
         _refuse("bits_only", {"speed_only": asked["speed_only"]})
     skip, threshold = asked["skip"], asked["threshold"]
@@ -262,7 +263,7 @@ def _resumed(
     kill_after: int | Sequence[int] | None,
     given: Mapping[str, object],
     note: Note,
-) -> CheckOutcome:
+) -> ExperimentOutcome:
     if resume is None or kill_after is None:
         has, lacks = ("kill_after", "resume") if resume is None else ("resume", "kill_after")
         raise BadOption(
@@ -281,7 +282,7 @@ def _refuse(option: str, beside: Mapping[str, object]) -> None:
             raise BadOption(f"{option}: cannot be given with {name}")
 
 
-def _result(outcome: CheckOutcome, *, anonymous: bool) -> CheckResult:
+def _result(outcome: ExperimentOutcome, *, anonymous: bool) -> CheckResult:
     shown = check_outputs.write(outcome, Exports(), as_json=False, anonymous=anonymous)
     found = outcome.conclusion
     if anonymous:
@@ -305,8 +306,8 @@ def _result(outcome: CheckOutcome, *, anonymous: bool) -> CheckResult:
     )
 
 
-def _speed(outcome: CheckOutcome) -> StepRatio | None:
-    found = outcome.against.speed if outcome.against is not None else None
+def _speed(outcome: ExperimentOutcome) -> StepRatio | None:
+    found = outcome.judgement.speed
     if found is None or found.ratio is None or found.low is None or found.high is None:
         return None
     return StepRatio(found.ratio, found.low, found.high)

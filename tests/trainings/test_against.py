@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
-from xorbench.commands.against import turns
-from xorbench.judge.against import SideRuns, StepSpeed, against, bits, compared_across
+from xorbench.commands.against import SideRuns, judge_bits, judgement, turns
+from xorbench.judge.against import compared_across
 from xorbench.judge.check import CheckRuns, RunPair
 from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
-from xorbench.judge.step_time import ClockedRun, clocked, periods, step_speed
+from xorbench.judge.step_time import ClockedRun, StepSpeed, clocked, periods, step_speed
 from xorbench.observe.trace import TraceEnd, TraceEvent, TraceFile, TraceHead, TraceStep
 
 LIMIT_S = 240.0
@@ -210,10 +210,10 @@ def test_bits_are_judged_beside_what_each_side_repeats(
     """A difference counts where both sides are the same in their own runs up to it."""
     sides = [SideRuns(n, diverging(at, "run 2")) for n, at in (("A", own_a), ("B", own_b))]
     both = diverging(across, "B", "A")
-    found = bits(sides[0], sides[1], both)
+    found = judge_bits(sides[0], sides[1], both)
     assert found.outcome == outcome
     assert said in found.sentence
-    (verdict,) = against(found, both, None).verdicts
+    (verdict,) = judgement(found, both, None).verdicts
     assert verdict.outcome == outcome
 
 
@@ -302,14 +302,15 @@ def test_the_worse_of_two_answers_decides() -> None:
         (same, unsettled, "inconclusive"),
         (moved, unsettled, "fail"),
     ):
-        assert against(bits(own[0], own[1], across), across, speed).outcome == outcome
+        bits = judge_bits(own[0], own[1], across)
+        assert judgement(bits, across, speed).conclusion.outcome == outcome
 
 
 def test_the_answer_to_a_question_does_not_say_no_twice() -> None:
     """The page has the word before it."""
     own = [SideRuns(name, diverging(None, "run 2")) for name in "AB"]
     across = diverging(2, "B", "A")
-    (answer,) = against(bits(own[0], own[1], across), across, None).answers()
+    (answer,) = judgement(judge_bits(own[0], own[1], across), across, None).answers
     assert (answer.word, answer.sentence[:28]) == ("No", "B differs from A first in st")
 
 

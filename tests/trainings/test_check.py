@@ -145,6 +145,16 @@ def test_a_damaged_record_is_named_by_file_and_line(noisy: Reported, tmp_path: P
     assert ":3: " in said
 
 
+def test_a_check_without_its_first_run_is_named(noisy: Reported, tmp_path: Path) -> None:
+    """In one line that names the file, with exit code 2."""
+    folder = tmp_path / "checks"
+    shutil.copytree(noisy.made, folder)
+    shutil.rmtree(folder / "run-1")
+    done = call_in(tmp_path, "check", "--from", str(folder))
+    (said,) = done.stderr.splitlines()
+    assert (done.returncode, "run-1/ended.json" in said) == (2, True)
+
+
 def cut_short(made: Path, folder: Path, how: str, *, number: int) -> int:
     """The exit code where run 2 made two of its steps, and this run did not end by itself."""
     shutil.copytree(made, folder)

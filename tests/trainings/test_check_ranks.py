@@ -14,7 +14,6 @@ import pytest
 from conftest import Completed, call_in, once, run_in
 
 from xorbench.commands.check_again import from_folder
-from xorbench.judge.command_runs import step_count
 from xorbench.judge.run_processes import first_failure, unmet
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile
@@ -162,7 +161,7 @@ def test_steps_ends_every_rank_after_as_many(sound: Path) -> None:
     for run in ("run-1", "run-2"):
         records = _by_rank(traces.recorded(sound / run / "records"))
         assert [one.head.process and one.head.process.rank for one in records] == ["0", "1"]
-        assert [step_count(one) for one in records] == [4, 4]
+        assert [one.step_count for one in records] == [4, 4]
 
 
 def _by_rank(records: list[TraceFile]) -> list[TraceFile]:
@@ -233,7 +232,7 @@ def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None
     coverage = "; ".join(key for key in result["facts"] if key.startswith("coverage of"))
     assert "rank 1, restart 1" in coverage
     steps = {
-        (one.head.process.rank, one.head.process.restart): step_count(one)
+        (one.head.process.rank, one.head.process.restart): one.step_count
         for one in traces.recorded(made / "run-1" / "records")
         if one.head.process
     }

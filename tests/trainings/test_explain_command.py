@@ -13,9 +13,15 @@ import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
 from xorbench.commands import explain_command
-from xorbench.judge.against import StepSpeed
-from xorbench.judge.cure import CureSearch, SwitchTried, conclude, pairs_needed, share_of_pairs
+from xorbench.commands.explain_command import (
+    CureSearch,
+    SwitchTried,
+    conclude,
+    pairs_needed,
+    share_of_pairs,
+)
 from xorbench.judge.explain import Explanation, Gives
+from xorbench.judge.step_time import StepSpeed
 from xorbench.measure.command_run import CommandRun, execute
 from xorbench.plan.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
 from xorbench.recorder.switches import SWITCHES
@@ -54,7 +60,9 @@ def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = 
     switches.append(SwitchTried("d", "sets d", "write d", "it uses no d"))
     rest = tuple(name for name in "abc" if name not in cause)
     found = Explanation(tuple(cause), minimal, rest, rest_gives)
-    return CureSearch(runs=20, differ=6, pairs=6, first="in step 0", switches=switches, found=found)
+    return CureSearch(
+        runs=20, differ=6, pairs=6, first="in step 0", switches=switches, explanation=found
+    )
 
 
 def test_a_cure_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:

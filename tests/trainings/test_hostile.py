@@ -15,9 +15,9 @@ from hostile import EVERY, RUNS, Program, program
 
 from xorbench.errors import BAD_INPUT, PASSED, XorbenchError
 from xorbench.judge.check import conclude
-from xorbench.judge.command_runs import observe, trouble
+from xorbench.judge.command_runs import observe, why_not_comparable
 from xorbench.judge.verdicts import OUTCOME_CODES
-from xorbench.observe.ended import read_ended, read_runs
+from xorbench.observe.ended import read_ended
 
 PROGRAMS = int(os.environ.get("HOSTILE", "100"))
 BATCHES = max(1, PROGRAMS // 20)
@@ -44,8 +44,8 @@ def drive(folder: Path, *words: str) -> None:
 def code_of(folder: Path) -> int:
     """The exit code of a check that made the recorded runs of a program."""
     try:
-        ended = read_runs(folder, "run-")
-        seen = ended[:1] if trouble(WORDS, ended[:1]) is not None else ended
+        ended = [read_ended(path.parent) for path in sorted(folder.glob("run-[0-9]/ended.json"))]
+        seen = ended[:1] if why_not_comparable(WORDS, ended[:1]) is not None else ended
         return OUTCOME_CODES[conclude(observe(WORDS, seen)).outcome]
     except XorbenchError:
         return BAD_INPUT

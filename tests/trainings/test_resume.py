@@ -6,6 +6,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ import torch
 from conftest import Xorbench
 
 from xorbench.cli import main
+from xorbench.commands.resume import CUT_SHORT, HINTS, KillTrial, conclude, verdicts
 from xorbench.judge.half_precision import rounded
-from xorbench.judge.resume import CUT_SHORT, Resumed, compare
-from xorbench.judge.resume_answer import HINTS, KillTrial, conclude, verdicts
-from xorbench.judge.resume_looks import LOOKS
-from xorbench.judge.resume_record import ResumeRecord, read, without_end, zero_digest
+from xorbench.judge.lost_state import COMPARISONS, Resumed, compare
+from xorbench.judge.resumed_run import ResumeRecord, read, zero_digest
 from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep
 from xorbench.recorder.digest import Digester
 
@@ -152,7 +152,7 @@ def test_other_weights_are_placed_by_the_optimizers_steps() -> None:
     other = {"parameter/o0.g0.p0": "other", "parameter/o0.g0.p1": "another"}
     found = judged(record(SAVED, changed={SAVED: other}))
     assert (found.step, found.by, found.component) == (SAVED, "the optimizer's steps", "weights")
-    assert "every parameter is none of the uninterrupted run" in found.said
+    assert "every parameter is none of the uninterrupted run" in found.text
 
 
 def test_weights_of_which_some_are_those_of_a_step_are_placed_by_these() -> None:
@@ -162,7 +162,7 @@ def test_weights_of_which_some_are_those_of_a_step_are_placed_by_these() -> None
     start = {**lost, "parameter/o0.g0.p1": "bias0", "batch/c0[0]": "other"}
     found = judged(record(SAVED, changed={SAVED: start}), whole)
     assert (found.step, found.by) == (SAVED, "most weights")
-    assert found.said == "1 of 2 parameters, the first bias, are those of step 0: not restored"
+    assert found.text == "1 of 2 parameters, the first bias, are those of step 0: not restored"
 
 
 def test_other_weights_without_a_state_are_placed_by_the_batch() -> None:
@@ -178,21 +178,21 @@ def test_other_weights_without_a_state_are_placed_by_the_batch() -> None:
     start["batch/c0[0]"] = "other"
     nowhere = judged(record(SAVED, changed={SAVED: start}))
     assert (nowhere.step, nowhere.component) == (None, "weights")
-    assert "none that the uninterrupted run had" in nowhere.said
+    assert "none that the uninterrupted run had" in nowhere.text
 
 
 def test_first_weights_beside_a_restored_optimizer_were_not_loaded() -> None:
     """All else is that of step 4: it did not start anew, its weights were not restored."""
     start = {"parameter/o0.g0.p0": "weight0", "parameter/o0.g0.p1": "bias0"}
     found = judged(record(SAVED, changed={SAVED: start}))
-    assert (found.step, found.anew, found.component) == (SAVED, False, "weights")
-    assert "every parameter is that of step 0: not restored" in found.said
+    assert (found.step, found.from_scratch, found.component) == (SAVED, False, "weights")
+    assert "every parameter is that of step 0: not restored" in found.text
 
 
 def test_weights_of_two_steps_are_a_checkpoint_that_mixes_them() -> None:
     """Written while training went on: the steps are neighbours."""
     found = judged(record(SAVED, changed={SAVED: {"parameter/o0.g0.p1": "bias5"}}))
-    assert "are those of step 5: the checkpoint mixes steps" in found.said
+    assert "are those of step 5: the checkpoint mixes steps" in found.text
 
 
 def test_weights_from_after_the_kill_are_a_file_of_the_uninterrupted_run() -> None:
@@ -309,8 +309,8 @@ def test_each_component_is_named(name: str) -> None:
     changed, component, said = LACKS[name]
     final = {"buffer m0.mean": "other"} if component == "buffers" else {}
     found = judged(record(SAVED, changed={SAVED: changed}, final=final))
-    assert (found.step, found.component, found.at) == (SAVED, component, SAVED)
-    assert said in found.said
+    assert (found.step, found.component, found.differs_at) == (SAVED, component, SAVED)
+    assert said in found.text
 
 
 def test_a_model_in_evaluation_mode_is_known_by_its_weights() -> None:
@@ -327,7 +327,7 @@ def test_what_shows_later_is_found_later(name: str) -> None:
     """The same, two steps after the resume."""
     changed, component, _ = LACKS[name]
     found = judged(record(SAVED, changed={SAVED + 2: changed}))
-    assert (found.step, found.component, found.at) == (SAVED, component, SAVED + 2)
+    assert (found.step, found.component, found.differs_at) == (SAVED, component, SAVED + 2)
     assert found.compared == 2
 
 
@@ -335,7 +335,7 @@ def test_a_learning_rate_is_compared_by_its_value() -> None:
     """The step that it is of is told; what only schedulers look at is not compared."""
     found = judged(record(SAVED, rates={SAVED: 0.1}))
     assert found.component == "hyperparameters"
-    assert found.said.startswith("learning rate (lr) 0.1, expected 0.02, as in step 0")
+    assert found.text.startswith("learning rate (lr) 0.1, expected 0.02, as in step 0")
     resumed = record(SAVED)
     for one in resumed.steps:
         for group in one.hyperparameters["o0"]:
@@ -350,7 +350,7 @@ def test_a_loss_that_is_a_power_of_two_times_another_is_a_loss_scale() -> None:
     losses = [i for i, event in enumerate(line.events) if event.kind == "loss"]
     line.events[losses[0]] = TraceEvent("loss", "l0", "scaled", More(value=64.0))
     found = judged(resumed)
-    assert (found.component, "64 times" in found.said) == ("loss scale", True)
+    assert (found.component, "64 times" in found.text) == ("loss scale", True)
 
 
 def test_a_step_that_begins_with_a_later_batch_was_saved_in_an_accumulation() -> None:
@@ -360,7 +360,7 @@ def test_a_step_that_begins_with_a_later_batch_was_saved_in_an_accumulation() ->
     resumed = record(SAVED, changed={**more, SAVED: {**more[SAVED], **begins}})
     found = compare(record(changed=more), record(last=KILL, changed=more), resumed, KILL)
     assert found.component == "accumulation"
-    assert "begins with the batch of call 1" in found.said
+    assert "begins with the batch of call 1" in found.text
 
 
 def test_another_model_is_known_by_the_names_of_its_parameters() -> None:
@@ -371,8 +371,8 @@ def test_another_model_is_known_by_the_names_of_its_parameters() -> None:
     assert compare(record(changed=whole), second, record(SAVED, changed=same), KILL).component == ""
     fresh = {**same, SAVED + 1: {"other/x0.weight": "weight5"}}
     found = compare(record(changed=whole), second, record(SAVED, changed=fresh), KILL)
-    assert (found.component, found.at) == ("another model", SAVED + 1)
-    assert "is that of the trained model" in found.said
+    assert (found.component, found.differs_at) == ("another model", SAVED + 1)
+    assert "is that of the trained model" in found.text
 
 
 def test_a_buffer_that_nothing_depends_on_is_told_and_passes() -> None:
@@ -427,7 +427,7 @@ def test_the_ends_are_compared() -> None:
     assert judged(record(SAVED, last=STEPS + 2)).component == "number of steps"
     other = record(SAVED, final={"parameter o0.g0.p0": "other"})
     assert judged(other).component == "weights"
-    found = judged(without_end(other), without_end(WHOLE))
+    found = judged(replace(other, end=None), replace(WHOLE, end=None))
     assert (found.component, found.ended) == ("", False)
 
 
@@ -443,7 +443,7 @@ def test_every_component_has_a_hint() -> None:
     named = {component for _, component, _ in LACKS.values()}
     named |= {"weights", "hyperparameters", "loss scale", "another model", "number of steps"}
     assert named < set(HINTS)
-    assert len(LOOKS) == 11
+    assert len(COMPARISONS) == 11
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "float64", "uint8"])

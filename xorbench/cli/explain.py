@@ -137,7 +137,7 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
     again = command_line(anonymous=options["anonymous"])
     asked = {name: options[name] for name in ("as_json", "anonymous")}
     shown = explain_outputs.write(outcome, again, exports, **asked)
-    print_shown(shown, f"{outcome.search.runs} runs, ")
+    print_shown(shown, f"{len(outcome.judgement.rows)} runs, ")
     return code
 
 

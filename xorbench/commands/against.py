@@ -1,59 +1,58 @@
-"""`check --against`: does another command have the same bits, and is a step of it as fast?"""
+"""`check --against`: does B have the bits of A, and is a step of it as fast?
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+A command that is not reproducible says nothing of the other, so each is compared with its own first
+run before the two are compared.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from xorbench.commands import check as checks
-from xorbench.commands.check import CheckOutcome, CheckRequest
-from xorbench.commands.interrupt import terminable
-from xorbench.commands.run_maker import Note, RunMaker
-from xorbench.judge import against as judge
-from xorbench.judge.against import SideRuns, StepSpeed
-from xorbench.judge.check import CheckRuns, Conclusion, RunPair
-from xorbench.judge.command_runs import (
-    notes_of,
-    observe,
-    saved_files,
-    trouble,
-    without_recorder,
+from msgspec.structs import replace as changed
+
+from xorbench.commands.check import CheckRequest, detailed_pairs
+from xorbench.commands.command_request import require_command
+from xorbench.commands.experiment import (
+    MAIN,
+    Experiment,
+    Judgement,
+    Row,
+    RunMissing,
+    ask,
+    run_rows,
 )
-from xorbench.judge.run_processes import paired, unmet
+from xorbench.judge.against import SIDES, compare_commands, cross_traces
+from xorbench.judge.check import CheckRuns, Conclusion, RunPair, conclude, verdicts
+from xorbench.judge.command_runs import notes_of, observe, why_not_comparable
+from xorbench.judge.questions import FAST, SAME, Answer
+from xorbench.judge.run_processes import unmet
+from xorbench.judge.step_time import (
+    MORE,
+    StepSpeed,
+    clocked,
+    speed_facts,
+    speed_verdict,
+    step_speed,
+)
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.judge.verdicts import Outcome, counted
-from xorbench.measure.command_run import CommandRun, called, working_copy
-from xorbench.observe.ended import Ended, read_runs
+from xorbench.judge.verdicts import Verdict, capitalized, failed, inconclusive, worst_outcome
+from xorbench.measure.command_run import CommandRun, called
+from xorbench.observe.ended import Ended
 from xorbench.observe.redaction import shown_command, shown_words
-from xorbench.observe.trace import TraceFile
 from xorbench.plan.parse import FUNCTION
 
 PROCESSES: Final = 5
 SKIP: Final = 3
-SIDES: Final = ("A", "B")
-ASKED: Final = ("skip", "threshold", "bits", "speed")  # what the answer depends on
+BITS: Final = "same bits"
+OPTIONS: Final = ("skip", "threshold", "bits", "speed")  # what the answer depends on
+MAY_BE_A_SWITCH: Final = (
+    "if threads, loader processes, compilation or a seed may be behind it:"
+    " xorbench explain --against A -- B tries them"
+)
 
-
-@dataclass(frozen=True, slots=True)
-class AgainstRequest:
-    """B as it is checked, `processes` of each; A; and what is asked."""
-
-    check: CheckRequest
-    against: tuple[str, ...]
-    skip: int = SKIP
-    threshold: float = THRESHOLD
-    bits: bool = True
-    speed: bool = True
-
-    @property
-    def command(self) -> str:
-        """Both, as one would type them."""
-        return title(self.against, self.check)
-
-    def words(self, side: str) -> tuple[str, ...]:
-        """The words of a side's command; of a function none but Python."""
-        return self.against if side == "A" else self.check.words or ("python",)
+Sides = Mapping[str, list[Ended]]
 
 
 def title(against: Sequence[str], check: CheckRequest) -> str:
@@ -61,188 +60,260 @@ def title(against: Sequence[str], check: CheckRequest) -> str:
     return f"A: {shown_command(against)}, B: {check.command}"
 
 
-def prepared(request: AgainstRequest) -> dict[str, CommandRun]:
-    """The runs of both as they will be made; raises `BadOption`."""
-    b = checks.prepared(request.check)
-    words = request.against
-    if len(words) == 1 and FUNCTION.fullmatch(words[0]):
-        words = called(words[0])
-    checks.require_command("--against", words, None, b.folder)
-    return {"A": replace(b, words=words), "B": b}
-
-
-def plan(request: AgainstRequest, runs: dict[str, CommandRun]) -> list[str]:
-    """What will happen, in lines."""
-    count = request.check.processes
-    turns = "in turn, A B B A …"
-    lines = [f"A: {shown_command(request.against)}", f"B: {request.check.command}"]
-    if request.bits:
-        lines.append(f"for the bits: runs each {count} times, {turns}")
-    if request.speed:
-        more = " more" if request.bits else ""
-        told = "recording the time of each step alone"
-        lines.append(f"for the speed: runs each {count} times{more}, {turns}, {told}")
-    lines += checks.place_lines(request.check, runs["B"])
-    lines += dict.fromkeys(filter(None, (unmet(run.words) for run in runs.values())))
-    if request.bits:
-        lines.append("if the bits differ, up to three more runs of each, in detail")
-    return lines
-
-
 def turns(sides: Sequence[str]) -> Iterator[str]:
-    """A B B A A B B A …: what drifts slowly meets both sides alike; one side has every turn."""
+    """A B B A A B B A …: a slow drift meets both sides equally; a single side has every turn."""
     return cycle([*sides, *sides[::-1]])
 
 
-def check(request: AgainstRequest, note: Note) -> CheckOutcome:
-    """Run both, in turn, and answer. Raises `BadOption`."""
-    runs = prepared(request)
-    for line in plan(request, runs):
-        note(line)
-    with (
-        checks.records_folder(request.check) as folder,
-        terminable(),
-        working_copy(runs["B"]) as fresh,
-    ):
-        maker = checks.maker("check", request.check, folder, fresh, note)
-        made = _Runs(request, runs, folder, maker)
-        made.make()
-    return _outcome(folder, request, made.bits, made.clocks)
+def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, CommandRun]:
+    """The runs of both as they will be made; raises `BadOption`."""
+    b = check.command_run()
+    words = tuple(against)
+    if len(words) == 1 and FUNCTION.fullmatch(words[0]):
+        words = called(words[0])
+    require_command("--against", words, None, b.folder)
+    return {"A": replace(b, words=words), MAIN: b}
 
 
-Sides = dict[str, list[Ended]]
+@dataclass(frozen=True, slots=True)
+class AgainstRequest:
+    """B as it is checked, `processes` of each; A; and which answers are wanted."""
 
+    check: CheckRequest
+    against: tuple[str, ...]
+    skip: int = SKIP
+    threshold: float = THRESHOLD
+    bits: bool = True
+    speed: bool = True
+    asker: ClassVar[str] = "check"
 
-class _Runs:
-    """Makes the runs, as far as they are of use."""
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "AgainstRequest":
+        """The question of an earlier check."""
+        return cls(check, tuple(saved["against"]), **{name: saved[name] for name in OPTIONS})
 
-    def __init__(
-        self, request: AgainstRequest, runs: dict[str, CommandRun], folder: Path, maker: RunMaker
+    @property
+    def title(self) -> str:
+        """Both commands, as one would type them."""
+        return title(self.against, self.check)
+
+    def words(self, side: str) -> tuple[str, ...]:
+        """The words of a side's command; for a function only Python."""
+        return self.against if side == "A" else self.check.words or ("python",)
+
+    def commands(self) -> dict[str, CommandRun]:
+        """A and B; raises `BadOption`."""
+        return commands_of(self.against, self.check)
+
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """The runs for the bits, and the runs for the speed."""
+        count = self.check.processes
+        order = "in turn, A B B A …"
+        lines = [f"A: {shown_command(self.against)}", f"B: {self.check.command}"]
+        if self.bits:
+            lines.append(f"for the bits: runs each {count} times, {order}")
+        if self.speed:
+            more = " more" if self.bits else ""
+            clock = "recording the time of each step alone"
+            lines.append(f"for the speed: runs each {count} times{more}, {order}, {clock}")
+        lines += self.check.place_lines(commands[MAIN])
+        lines += dict.fromkeys(filter(None, (unmet(run.words) for run in commands.values())))
+        if self.bits:
+            lines.append("if the bits differ, up to three more runs of each, in detail")
+        return lines
+
+    def saved(self) -> dict[str, Any]:
+        """A, and the options of the answer."""
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return {**options, "against": shown_words(self.against)}
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Compare the bits, with detailed recording where they differ, and then the speed."""
+        bits_runs: Sides = {side: [] for side in SIDES}
+        clock_runs: Sides = {side: [] for side in SIDES}
+        across, bits, speed = CheckRuns(), None, None
+        if self.bits:
+            self._run(experiment, bits_runs, "", "")
+            across, bits = self._bits(experiment, bits_runs)
+        if self.speed and any(self._troubles(bits_runs).values()):
+            speed = self._not_timed("there is nothing to time")
+        elif self.speed:
+            self._run(experiment, clock_runs, "clock-", "for the speed, ", level="clock")
+            speed = self._speed(clock_runs)
+        runs = [run for sides in (bits_runs, clock_runs) for side in SIDES for run in sides[side]]
+        notes = dict.fromkeys([*across.notes, *notes_of(runs)])
+        rows = [
+            {**row, "run": run.folder.name}  # each command has a run 1
+            for row, run in zip(run_rows(runs), runs, strict=True)
+        ]
+        return judgement(bits, across, speed, list(notes), rows)
+
+    def _run(
+        self, experiment: Experiment, sides: Sides, prefix: str, purpose: str, **options: Any
     ) -> None:
-        self.request, self.runs, self.folder, self.maker = request, runs, folder, maker
-        self.bits: Sides = {side: [] for side in SIDES}
-        self.clocks: Sides = {side: [] for side in SIDES}
+        """Run both in turn until there are enough runs, or one has nothing to compare."""
+        try:
+            for side in islice(turns(SIDES), 2 * self.check.processes):
+                number = len(sides[side]) + 1
+                name, label = f"{prefix}{side.lower()}-{number}", f"{purpose}{side}, run {number}"
+                sides[side].append(experiment.run(name, number, label, command=side, **options))
+                if self._troubles(sides)[side] is not None:
+                    return
+        except RunMissing:
+            pass
 
-    def make(self) -> None:
-        """For the bits, closer where they differ, and for the speed."""
-        more = {name: getattr(self.request, name) for name in ASKED}
-        more["against"] = shown_words(self.request.against)
-        checks.save_request(self.folder, self.request.check, more)
-        if self.request.bits:
-            self._all(self.bits, "", "")
-            self._look_closer()
-        if self.request.speed and not any(_trouble(self.request, self.bits).values()):
-            self._all(self.clocks, "clock-", "for the speed, ", level="clock")
+    def _troubles(self, sides: Sides) -> dict[str, Conclusion | None]:
+        """Why there is nothing to compare, of each side that has run."""
+        return {
+            side: why_not_comparable(self.words(side), runs) if runs else None
+            for side, runs in sides.items()
+        }
 
-    def _all(self, sides: Sides, prefix: str, said: str, **options: Any) -> None:
-        for side in islice(turns(SIDES), 2 * self.request.check.processes):
-            number = len(sides[side]) + 1
-            name = f"{prefix}{side.lower()}-{number}"
-            one = self._make(side, number, name, f"{said}{side}, run {number}", **options)
-            sides[side].append(one)
-            if _trouble(self.request, sides)[side] is not None:
-                return
+    def _bits(self, experiment: Experiment, sides: Sides) -> tuple[CheckRuns, Conclusion]:
+        own = [
+            SideRuns(side, observe(self.words(side), runs)) for side, runs in sides.items() if runs
+        ]
+        stopped = [side for side in own if side.own.trouble is not None]
+        if stopped or len(own) < len(SIDES):
+            first = (stopped or own)[0]
+            return CheckRuns(), judge_bits(first, first, CheckRuns())
+        across = compare_commands(sides["A"][0], sides["B"][0], min(map(len, sides.values())))
 
-    def _make(self, side: str, number: int, name: str, said: str, **options: Any) -> Ended:
-        return self.maker.run(self.runs[side], number, name, said, **options)
-
-    def _look_closer(self) -> None:
-        if any(_trouble(self.request, self.bits).values()):
-            return
-        a, b = (_side(self.request, side, self.bits[side]) for side in SIDES)
-        across = first_of_each(self.bits)
-        first = across.diverged
-        if first is None or judge.step_of(first) >= min(a.diverges_at, b.diverges_at):
-            return
-
-        def again(which: int, name: str, **options: Any) -> Ended:
+        def again(which: int, pair: int, **options: Any) -> Ended:
             side = SIDES[which - 1]
-            return self._make(side, which, name, f"in detail, {side}, run {which}", **options)
+            name, label = f"closer-{pair}/{which}", f"in detail, {side}, run {which}"
+            return experiment.run(name, which, label, command=side, **options)
 
-        checks.closer_look(first, again, _beside)
+        first_pair = across.diverged
+        if first_pair is not None and step_of(first_pair) < min(s.diverges_at for s in own):
+            across.detailed_pairs = detailed_pairs(first_pair, again, cross_traces)
+        return across, judge_bits(own[0], own[1], across)
 
+    def _speed(self, sides: Sides) -> StepSpeed:
+        for side, trouble in self._troubles(sides).items():
+            if trouble is not None:
+                why = f"{side}: {trouble.finding}"
+                return self._not_timed(why, failed=trouble.outcome == "fail")
+        a, b = ([clocked(run.traces, self.skip) for run in sides[side]] for side in SIDES)
+        return step_speed(a, b, self.threshold, self.skip)
 
-def _beside(one: Ended) -> list[TraceFile]:
-    return judge.beside_another(one.traces)
-
-
-def _trouble(request: AgainstRequest, sides: Sides) -> dict[str, tuple[Outcome, str, str] | None]:
-    """Why there is nothing to compare, of each side that has run."""
-    return {
-        side: trouble(request.words(side), ended) if ended else None
-        for side, ended in sides.items()
-    }
-
-
-def _side(request: AgainstRequest, side: str, ended: list[Ended]) -> SideRuns:
-    return SideRuns(side, observe(request.words(side), ended))
-
-
-def first_of_each(sides: Sides) -> CheckRuns:
-    """The first run of B compared with the first of A, process by process."""
-    a, b = (sides[side][0] for side in SIDES)
-    count = min(map(len, sides.values()))
-    observed = CheckRuns(runs=2, who=f"B has the bits of A in {counted(count, 'run')} of each")
-    observed.files, observed.commands = saved_files([a, b]), without_recorder([a, b])
-    for of in paired(_beside(a), _beside(b)):
-        if of.a is None or of.b is None:
-            having, lacking = SIDES if of.b is None else SIDES[::-1]
-            observed.unpaired.append(f"{having} trains in {of.process}, {lacking} does not")
-            continue
-        compared, told = judge.compared_across(of.a, of.b)
-        pair = RunPair(str(of.process), compared, "B", "A", ended_by_parent=of.ended_by_parent)
-        observed.pairs.append(pair)
-        observed.notes += [told] if told else []
-    return observed
+    def _not_timed(self, why: str, *, failed: bool = False) -> StepSpeed:
+        return StepSpeed("inconclusive", self.threshold, why, failed=failed)
 
 
-def _outcome(folder: Path, request: AgainstRequest, bits: Sides, clocks: Sides) -> CheckOutcome:
-    ended = [one for side in (bits, clocks) for runs in side.values() for one in runs]
-    across, found, notes = CheckRuns(), None, notes_of(ended)
-    if request.bits:
-        across, found = _bits(folder, request, bits)
-        notes = [*across.notes, *notes]
-    speed = _speed(request, bits, clocks) if request.speed else None
-    answer = judge.against(found, across, speed)
-    outcome = checks.concluded(folder, request.command, ended, across)
-    conclusion = judge.joined(answer, list(dict.fromkeys(notes)))
-    return replace(outcome, conclusion=conclusion, verdicts=answer.verdicts, against=answer)
+prepared, plan, check = AgainstRequest.commands, AgainstRequest.plan, ask
+
+# The bits
 
 
-def _bits(folder: Path, request: AgainstRequest, sides: Sides) -> tuple[CheckRuns, Conclusion]:
-    across = CheckRuns()
-    own = {side: _side(request, side, ended) for side, ended in sides.items() if ended}
-    stopped = [one for one in own.values() if one.own.trouble is not None]
-    if stopped or len(own) < len(SIDES):
-        first = (stopped or [*own.values()])[0]
-        return across, judge.bits(first, first, across)
-    across = first_of_each(sides)
-    if across.diverged is not None:
-        across.closer = checks.closer_again(folder, across.diverged, _beside)
-    return across, judge.bits(own["A"], own["B"], across)
+@dataclass(frozen=True, slots=True)
+class SideRuns:
+    """The runs of one command, compared with its own first run."""
+
+    name: str
+    own: CheckRuns
+
+    @property
+    def diverges_at(self) -> float:
+        """The first step in which its runs differ; infinite where none does."""
+        return -1.0 if self.own.unpaired else step_of(self.own.diverged)
+
+    @property
+    def finding(self) -> str:
+        """What comparing its runs has found."""
+        return conclude(self.own).finding
 
 
-def _speed(request: AgainstRequest, bits: Sides, clocks: Sides) -> StepSpeed:
-    from xorbench.judge.step_time import clocked, step_speed  # SciPy is slow to import
-
-    if any(_trouble(request, bits).values()):
-        return StepSpeed("inconclusive", request.threshold, "there is nothing to time")
-    for side, found in _trouble(request, clocks).items():
-        if found is not None:
-            why, fails = f"{side}: {found[1]}", found[0] == "fail"
-            return StepSpeed("inconclusive", request.threshold, why, failed=fails)
-    times = {
-        side: [clocked(one.traces, request.skip) for one in ended] for side, ended in clocks.items()
-    }
-    return step_speed(times["A"], times["B"], request.threshold, request.skip)
+def step_of(pair: RunPair | None) -> float:
+    """The step in which a pair diverges; infinite for none."""
+    return math.inf if pair is None or pair.compared.first is None else pair.compared.first.step
 
 
-def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
-    """Judge the records of such a check again."""
-    asked = {name: saved[name] for name in ASKED}
-    request = AgainstRequest(checks.saved_request(saved), tuple(saved["against"]), **asked)
-    bits, clocks = (
-        {side: read_runs(folder, f"{prefix}{side.lower()}-") for side in SIDES}
-        for prefix in ("", "clock-")
+def judge_bits(a: SideRuns, b: SideRuns, across: CheckRuns) -> Conclusion:
+    """Whether B has the bits of A; `across` compares the first run of each."""
+    for side in (a, b):
+        if side.own.trouble is not None:
+            finding = f"{side.name}: {side.own.trouble.finding}"
+            return replace(side.own.trouble, finding=finding)
+    if step_of(across.diverged) < min(a.diverges_at, b.diverges_at):
+        return _b_differs(across)
+    if a.diverges_at < math.inf:
+        return _a_not_reproducible(a, b)
+    if b.diverges_at < math.inf:
+        finding = f"A repeats its own bits and B does not: {b.finding}"
+        return replace(conclude(b.own), finding=finding)
+    return conclude(across)
+
+
+def _b_differs(across: CheckRuns) -> Conclusion:
+    pair = across.diverged
+    assert pair is not None
+    first = pair.compared.first
+    assert first is not None
+    unused = {"run again", *(["generators that differ"] if first.undrawn else [])}
+    conclusion = conclude(across)
+    facts = [(name, text) for name, text in conclusion.facts if name not in unused]
+    facts += [("hyperparameters that differ", first.values)] if first.values else []
+    meaning = "A and B each repeat their own bits up to there, so it is B that moves them."
+    hint = "" if first.values else MAY_BE_A_SWITCH
+    return replace(conclusion, meaning=meaning, hint=hint, facts=tuple(facts))
+
+
+def _a_not_reproducible(a: SideRuns, b: SideRuns) -> Conclusion:
+    reason = "A is not the same when it is run again, so B cannot be compared with it"
+    own = "the same in its runs" if b.diverges_at == math.inf else b.finding
+    hint = "make A repeat its own bits first: xorbench explain -- A finds the switch"
+    return Conclusion(
+        "inconclusive", f"{reason}: {a.finding}", hint=hint, facts=(("B alone", own),)
     )
-    return _outcome(folder, request, bits, clocks)
+
+
+# Both answers
+
+
+def judgement(
+    bits: Conclusion | None,
+    across: CheckRuns,
+    speed: StepSpeed | None,
+    notes: Sequence[str] = (),
+    rows: Sequence[Row] = (),
+) -> Judgement:
+    """The answers to both questions as one; an answer that is not wanted is None."""
+    given = [answer for answer in (bits, speed) if answer is not None]
+    base = bits or Conclusion("pass", "")
+    hint = base.hint
+    if not hint and speed is not None and speed.outcome == "inconclusive":
+        hint = MORE
+    conclusion = replace(
+        base,
+        outcome=worst_outcome(answer.outcome for answer in given),
+        finding="; ".join(
+            [*([bits.finding] if bits else []), *([speed.sentence] if speed else [])]
+        ),
+        hint=hint,
+        facts=(*base.facts, *(speed_facts(speed) if speed else ())),
+        notes=tuple(notes),
+    )
+    answers, judged, details = [], list[Verdict](), dict[str, object](bits=None, speed=None)
+    if bits is not None:
+        answers.append(Answer(SAME, bits.outcome, capitalized(bits.finding)))
+        judged += _bits_verdicts(bits, across)
+        details["bits"] = {"outcome": bits.outcome, "sentence": bits.sentence}
+    if speed is not None:
+        answers.append(Answer(FAST, speed.outcome, capitalized(speed.sentence)))
+        judged.append(speed_verdict(speed))
+        sentence = {"outcome": speed.outcome, "sentence": speed.sentence}
+        details["speed"] = {**sentence, **asdict(speed)}
+    details["runs"] = rows
+    return Judgement(conclusion, judged, rows, details, answers, speed=speed)
+
+
+def _bits_verdicts(bits: Conclusion, across: CheckRuns) -> list[Verdict]:
+    expected = "the bits of A"
+    own = across.diverged is None and bits.outcome == "fail"
+    if across.pairs and bits.outcome != "inconclusive" and not own:
+        return [
+            changed(verdict, check=BITS, expected=expected) for verdict in verdicts(across, bits)
+        ]
+    make = failed if bits.outcome == "fail" else inconclusive
+    return [make(BITS, "A and B", expected, bits.sentence, bits.hint)]

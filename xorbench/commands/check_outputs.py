@@ -1,18 +1,22 @@
-"""What `check` writes and prints, and whatever reports as it does."""
+"""The report of an experiment: what is written and printed."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from xorbench.commands.check import CheckOutcome
 from xorbench.commands.ci_outputs import Exports
-from xorbench.observe.ended import Ended
+from xorbench.commands.experiment import ExperimentOutcome
 from xorbench.observe.files import write_whole
-from xorbench.observe.redaction import Sharing, sharing_here
+from xorbench.observe.redaction import sharing_here
 from xorbench.report import check as report
 from xorbench.report import page
 from xorbench.report.check import CheckReport
+from xorbench.report.content import Section
+from xorbench.report.text import frame_of
+
+KINDS: Final = {"check": "check", "explain": "explanation"}  # in result.json, by the command
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,87 +29,50 @@ class Shown:
 
 
 def write(
-    outcome: CheckOutcome, exports: Exports, *, as_json: bool, anonymous: bool = False
-) -> Shown:
-    """Write the report into the folder of the check, and what a CI asked for."""
-    checked = CheckReport(
-        id=outcome.id,
-        command=outcome.command,
-        folder=str(outcome.folder),
-        runs=_rows(outcome),
-        conclusion=outcome.conclusion,
-        verdicts=outcome.verdicts,
-        answers=() if outcome.against is None else outcome.against.answers(),
-        machine=outcome.machine,
-        again=[f"xorbench check --from {outcome.folder}"],
-    )
-    sharing = sharing_here(anonymous=anonymous or outcome.anonymous)
-    return publish(checked, _result(outcome), exports, sharing, as_json=as_json)
-
-
-def publish(
-    checked: CheckReport,
-    result: dict[str, object],
+    outcome: ExperimentOutcome,
     exports: Exports,
-    sharing: Sharing,
     *,
     as_json: bool,
+    anonymous: bool = False,
+    again: str = "",
 ) -> Shown:
-    """Write result.json, report.md and report.html into its folder, and what a CI asked for.
+    """Write result.json, report.md and report.html into its folder, and the files of a CI.
 
-    All of these are for sharing. A terminal shows paths in full, unless the check is anonymous.
+    All of these are for sharing. A terminal shows paths in full, unless it is anonymous. `again` is
+    the command that repeats it; a check can be judged again.
     """
-    folder, plain = Path(checked.folder), checked
-    checked = report.changed(checked, sharing)
-    content, markdown = report.content(checked), report.markdown(checked)
-    verdicts_too = {**sharing.value(result), "verdicts": msgspec.to_builtins(checked.verdicts)}
-    text = msgspec.json.format(msgspec.json.encode(verdicts_too), indent=2).decode()
+    folder, judgement = outcome.folder, outcome.judgement
+    sharing = sharing_here(anonymous=anonymous or outcome.anonymous)
+    plain = CheckReport(
+        id=folder.name,
+        command=outcome.command,
+        folder=str(folder),
+        runs=judgement.rows,
+        conclusion=judgement.conclusion,
+        verdicts=judgement.verdicts,
+        answers=judgement.answers,
+        machine=outcome.machine,
+        again=[again or f"xorbench check --from {folder}"],
+        sections=[
+            Section(name, title, frame_of(list(rows)), terminal=True)
+            for name, title, rows in judgement.tables
+        ],
+    )
+    shared = report.changed(plain, sharing)
+    content, markdown = report.content(shared), report.markdown(shared)
+    result = {
+        KINDS[outcome.name]: folder.name,
+        "command": outcome.command,
+        **report.for_programs(outcome.conclusion, outcome.exit_code),
+        **judgement.details,
+    }
+    verdicts = msgspec.to_builtins(shared.verdicts)
+    result = {**sharing.value(result), "verdicts": verdicts}
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
     write_whole(folder / "result.json", text.encode())
     write_whole(folder / "report.md", markdown.encode())
     write_whole(folder / "report.html", page.html(content, {}).encode())
-    warning = exports.write(checked.verdicts, checked.id, lambda: markdown, lambda: markdown)
-    answer = (checked if sharing.anonymous else plain).conclusion
+    warning = exports.write(shared.verdicts, shared.id, lambda: markdown, lambda: markdown)
+    answer = (shared if sharing.anonymous else plain).conclusion
     shown = text if as_json else report.conclusion_text(answer)
     return Shown(shown, folder / "report.html", warning)
-
-
-def _result(outcome: CheckOutcome) -> dict[str, object]:
-    """The result for programs."""
-    return {
-        "check": outcome.id,
-        "command": outcome.command,
-        **report.for_programs(outcome.conclusion, outcome.exit_code),
-        **_against(outcome),
-        "runs": _rows(outcome),
-    }
-
-
-def _against(outcome: CheckOutcome) -> dict[str, object]:
-    """Both answers of a check against another command."""
-    if outcome.against is None:
-        return {}
-    bits, speed = outcome.against.bits, outcome.against.speed
-    return {
-        "bits": None if bits is None else {"outcome": bits.outcome, "sentence": bits.sentence},
-        "speed": None
-        if speed is None
-        else {"outcome": speed.outcome, "sentence": speed.sentence, **asdict(speed)},
-    }
-
-
-def _rows(outcome: CheckOutcome) -> list[dict[str, object]]:
-    rows = [run_row(one) for one in outcome.runs]
-    if outcome.against is not None:  # of two commands, each of which has a run 1
-        names = [{"run": one.folder.name} for one in outcome.runs]
-        rows = [{**row, **name} for row, name in zip(rows, names, strict=True)]
-    return rows
-
-
-def run_row(one: Ended) -> dict[str, object]:
-    """A run and how it ended."""
-    return {
-        "run": one.number,
-        "ended": one.how,
-        "exit code": one.code,
-        "wall time (s)": round(one.wall_s, 2),
-    }

@@ -1,4 +1,4 @@
-"""`diff` of two traces of trainings of the user's own."""
+"""`diff` of two traces of user trainings."""
 
 import re
 from dataclasses import replace
@@ -20,14 +20,13 @@ def diff(a: str, b: str) -> tuple[Conclusion, int] | None:
 
     Raises `BadOption` where only one is the trace of a program.
     """
-    files = {name: _program(text) for name, text in (("A", a), ("B", b))}
-    found = [file for file in files.values() if file is not None]
-    if not found:
+    program_a, program_b = _program(a), _program(b)
+    if program_a is None and program_b is None:
         return None
-    if len(found) == 1:
-        lacking = next(name for name, file in files.items() if file is None)
+    if program_a is None or program_b is None:
+        lacking = "A" if program_a is None else "B"
         raise BadOption(f"{lacking}: is no trace of a program, and the other is")
-    return between(*found)
+    return between(program_a, program_b)
 
 
 def _program(text: str) -> TraceFile | None:
@@ -39,13 +38,13 @@ def _program(text: str) -> TraceFile | None:
 
 
 def between(a: TraceFile, b: TraceFile) -> tuple[Conclusion, int]:
-    """Compare two traces; what only one of them has recorded in detail is passed over."""
+    """Compare two traces; events that only one has, as it was recorded in detail, are ignored."""
     if a.head.digest != b.head.digest:
         raise BadOption(f"B: has digests of another kind: {b.head.digest}, A has {a.head.digest}")
-    left_out = DETAIL if a.head.detail != b.head.detail else ()
-    compared = compare(a.lines(), b.lines(), a.head.generators, left_out)
+    ignored = DETAIL if a.head.detail != b.head.detail else ()
+    compared = compare(a.lines(), b.lines(), a.head.generators, ignored)
     pairs = [RunPair("", compared, "B", "A")]
-    runs = CheckRuns(runs=2, pairs=pairs, who="A and B are the same")
+    runs = CheckRuns(runs=2, pairs=pairs, same_text="A and B are the same")
     unlike = _machines(a.head.machine | a.head.environment, b.head.machine | b.head.environment)
     runs.notes = [*_ranks(a, b), *_commands(a, b), *unlike]
     conclusion = conclude(runs)
@@ -56,30 +55,32 @@ def between(a: TraceFile, b: TraceFile) -> tuple[Conclusion, int]:
 
 
 def _ranks(a: TraceFile, b: TraceFile) -> list[str]:
-    """That the two are of different ranks, whose batches are not the same."""
-    one, other = (file.head.process.rank if file.head.process else None for file in (a, b))
-    if one is None or other is None or one == other:
+    """A note where the two are of different ranks, whose batches differ."""
+    rank_a, rank_b = (file.head.process.rank if file.head.process else None for file in (a, b))
+    if rank_a is None or rank_b is None or rank_a == rank_b:
         return []
-    return [f"A is rank {one}, B is rank {other}: each rank has batches of its own"]
+    return [f"A is rank {rank_a}, B is rank {rank_b}: each rank has batches of its own"]
 
 
 def _commands(a: TraceFile, b: TraceFile) -> list[str]:
-    """The two commands where they are not the same."""
-    one, other = (
+    """The two commands where they differ."""
+    command_a, command_b = (
         shown_command(file.head.process.argv) if file.head.process else "" for file in (a, b)
     )
-    return [] if one == other else [f"command: {one} (A), {other} (B)"]
+    return [] if command_a == command_b else [f"command: {command_a} (A), {command_b} (B)"]
 
 
 def _machines(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """What of the machines and environments differs, and what that may do."""
+    """How machines and environments differ, and the possible effect."""
     differing = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
-    notes = [f"{key}: {_said(a.get(key))} (A), {_said(b.get(key))} (B)" for key in differing]
+    notes = [
+        f"{key}: {_value_text(a.get(key))} (A), {_value_text(b.get(key))} (B)" for key in differing
+    ]
     facts = [re.sub(r"^(?=[A-Z])", "environment.", key) for key in differing]
     if hint := kernels.hint(facts):
         notes.append(hint)
     return notes
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "not set" if value is None else str(value)

@@ -1,34 +1,42 @@
 """`check --resume`: does a training that is killed and resumed equal an uninterrupted one?"""
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from xorbench.commands import check as checks
-from xorbench.commands.check import VALUES_BYTES, CheckOutcome, CheckRequest
-from xorbench.commands.interrupt import terminable
-from xorbench.commands.run_maker import Note
+from xorbench.commands.check import VALUES_BYTES, CheckRequest
+from xorbench.commands.check import judgement as command_judgement
+from xorbench.commands.command_request import require_command
+from xorbench.commands.experiment import (
+    MAIN,
+    Experiment,
+    Judgement,
+    RunMissing,
+    ask,
+    run_rows,
+)
 from xorbench.errors import BadOption
-from xorbench.judge import resume as judge
+from xorbench.judge import lost_state
 from xorbench.judge.check import CheckRuns, Conclusion
 from xorbench.judge.command_runs import (
     KEEP_RECORDS,
     LONGER,
+    began_a_step,
     cut_short,
-    ends,
-    last_said,
+    describe_end,
+    last_output,
     notes_of,
-    step_count,
-    told,
-    trouble,
+    why_not_comparable,
     written_outside,
 )
 from xorbench.judge.first_difference import compare
 from xorbench.judge.half_precision import rounded
 from xorbench.judge.limits import gap_of
-from xorbench.judge.resume_answer import KillTrial, conclude, verdicts
-from xorbench.judge.resume_record import read, without_end
+from xorbench.judge.lost_state import Resumed
+from xorbench.judge.resumed_run import SURE, read
 from xorbench.judge.run_processes import (
     ON_THIS_MACHINE,
     keyed,
@@ -36,19 +44,65 @@ from xorbench.judge.run_processes import (
     paired,
     unmet,
 )
-from xorbench.judge.verdicts import counted, some
-from xorbench.measure.command_run import CommandRun, working_copy
-from xorbench.observe import trace as traces
-from xorbench.observe.ended import KILLED, Ended, read_ended
+from xorbench.judge.verdicts import Verdict, counted, some
+from xorbench.measure.command_run import CommandRun
+from xorbench.observe.ended import KILLED, Ended
 from xorbench.observe.redaction import shown_command, shown_words
-from xorbench.observe.trace import TraceEnd, TraceFile
+from xorbench.observe.trace import TraceEnd, TraceFile, rank_of
 
-# What a training writes besides checkpoints, by the ends and the beginnings of names.
+CHECK: Final = "exact resume"
+# Files that are no checkpoints, by the ends and the beginnings of their names.
 NO_CHECKPOINTS: Final = (
     *(".log", ".txt", ".csv", ".tsv", ".out", ".err", ".pyc", ".lock", ".md", ".html", ".json"),
     *(".jsonl", ".yaml", ".yml", ".toml", ".png", ".jpg", ".svg", ".pdf"),
 )
 EVENTS: Final = "events.out.tfevents"  # of TensorBoard
+CUT_SHORT: Final = re.compile(
+    r"PytorchStreamReader failed|unexpected EOF|UnpicklingError|EOFError|Ran out of input|"
+    r"not a (valid )?zip|SafetensorError|incomplete|truncated"
+)
+HINTS: Final = {
+    "weights": "save and load the whole state_dict, in the precision in which it is trained",
+    "buffers": "save and load the whole state_dict of the model, with strict=True",
+    "optimizer state": "save and load optimizer.state_dict(), after the model is on its device",
+    "another model": "save and load its state_dict too",
+    "hyperparameters": "save and load scheduler.state_dict(), and call scheduler.step() where the"
+    " uninterrupted run does",
+    "accumulation": "save after an optimizer's step, not between the backward passes of one",
+    "data order": "skip the batches of the epoch that are done, seed the sampler by the epoch"
+    " (set_epoch), or use a loader that has a state_dict",
+    "generators": "save and load random.getstate(), numpy.random.get_state(), torch.get_rng_state()"
+    " and torch.cuda.get_rng_state_all(); restore them last, before the first batch is drawn",
+    "loss scale": "save and load GradScaler.state_dict()",
+    "forward": "restore what else the forward pass depends on: an attribute that is no buffer, a"
+    " coefficient that moves with the steps, a generator of its own",
+    "gradients": "save after an optimizer's step and zero_grad(); restore what changes gradients"
+    " after backward, such as clipping, hooks and requires_grad",
+    "training mode": "call train() after the checkpoint is loaded, and after each evaluation",
+    "number of steps": "count the steps from the checkpoint on, not anew",
+    "anew": "look for an exception of the loading that is caught, and for the path that it tries",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KillTrial:
+    """One kill and the run that resumed after it.
+
+    Attributes:
+        kill_after: how many steps were complete.
+        saved: files that were new or changed in the folder when it was killed.
+        outside: whether the training writes outside its folder.
+        trouble: why there is nothing to compare.
+        resumed: the comparison with the uninterrupted training, if one was possible.
+        rounded: the step and the half precision that the weights were rounded to, if they were.
+    """
+
+    kill_after: int
+    saved: tuple[str, ...] = ()
+    outside: bool = False
+    trouble: Conclusion | None = None
+    resumed: Resumed | None = None
+    rounded: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,275 +112,249 @@ class ResumeRequest:
     check: CheckRequest
     resume: tuple[str, ...]
     kill_after: tuple[int, ...]
+    asker: ClassVar[str] = "check"
 
+    @classmethod
+    def from_saved(cls, saved: Mapping[str, Any], check: CheckRequest) -> "ResumeRequest":
+        """The question of an earlier check."""
+        return cls(check, tuple(saved["resume"]), tuple(saved["kill_after"]))
 
-def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
-    """What will happen, in lines."""
-    kills = ", ".join(map(str, request.kill_after))
-    return [
-        f"runs once to the end: {request.check.command}",
-        f"then, for each of {kills}: runs it again, kills it when that many steps are complete, and"
-        f" resumes it: {shown_command(request.resume)}",
-        *checks.place_lines(request.check, run),
-        *filter(None, [unmet(run.words)]),
-    ]
+    @property
+    def title(self) -> str:
+        """Both commands."""
+        return f"{self.check.command}, resumed by {shown_command(self.resume)}"
 
+    def commands(self) -> dict[str, CommandRun]:
+        """The command, and the one that resumes it; raises `BadOption`."""
+        run = self.check.command_run()
+        require_command("--resume", self.resume, None, run.folder)
+        return {MAIN: run, "resume": replace(run, words=self.resume)}
 
-def check(request: ResumeRequest, note: Note) -> CheckOutcome:
-    """Run, kill, resume and compare. Raises `BadOption`."""
-    run = checks.prepared(request.check)
-    checks.require_command("--resume", request.resume, None, run.folder)
-    for line in plan(request, run):
-        note(line)
-    with checks.records_folder(request.check) as folder:
-        ended, observed, trials = _run(request, run, folder, note)
-    return _outcome(folder, _title(request.check.command, request.resume), ended, observed, trials)
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """An uninterrupted run, and two for each kill."""
+        kills, run = ", ".join(map(str, self.kill_after)), commands[MAIN]
+        return [
+            f"runs once to the end: {self.check.command}",
+            f"then, for each of {kills}: runs it again, kills it when that many steps are complete,"
+            f" and resumes it: {shown_command(self.resume)}",
+            *self.check.place_lines(run),
+            *filter(None, [unmet(run.words)]),
+        ]
 
+    def saved(self, checkpoints: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """How it is resumed, when it is killed, and the files that each kill left."""
+        kills = {"resume": shown_words(self.resume), "kill_after": list(self.kill_after)}
+        return {**kills, "saved": checkpoints or {}}
 
-def judged_again(folder: Path, saved: dict[str, Any]) -> CheckOutcome:
-    """Judge the records of such a check again."""
-    ended = [read_ended(folder / "run-1")]
-    observed = _whole(tuple(saved["words"]), ended)
-    trials = []
-    for number in saved["kill_after"] if observed.trouble is None else ():
-        pair = [folder / f"{what}-after-{number}" for what in ("killed", "resumed")]
-        if all((path / "ended.json").exists() for path in pair):
-            ended += map(read_ended, pair)
-            trial = _trial(number, ended[0], ended[-2], ended[-1], saved["saved"].get(str(number)))
-            values = folder / f"values-for-{number}"
-            if (values / "ended.json").exists():
-                trial = _looked_at_values(trial, read_ended(values), ended[-1])
-        else:
-            said = "it was not killed and resumed: the check was stopped before"
-            trial = KillTrial(number, trouble=Conclusion("inconclusive", said))
-        trials.append(trial)
-    observed.notes = notes_of(ended)
-    title = _title(saved["command"], saved["resume"])
-    return _outcome(folder, title, ended, observed, trials)
-
-
-def _title(command: str, resume: tuple[str, ...]) -> str:
-    return f"{command}, resumed by {shown_command(resume)}"
-
-
-def _outcome(
-    folder: Path, title: str, ended: list[Ended], observed: CheckRuns, trials: list[KillTrial]
-) -> CheckOutcome:
-    outcome = checks.concluded(folder, title, ended, observed)
-    if observed.trouble is not None:
-        return outcome
-    answer = replace(conclude(trials), notes=tuple(observed.notes))
-    return replace(outcome, conclusion=answer, verdicts=verdicts(trials))
-
-
-def _whole(words: tuple[str, ...], ended: list[Ended]) -> CheckRuns:
-    """What the first run alone says."""
-    observed = CheckRuns(runs=1)
-    observed.trouble = trouble(words, ended)
-    if observed.trouble is None and ended[0].how in KILLED:
-        said = f"run 1 {cut_short(ended[0])}"
-        observed.trouble = ("inconclusive", said, LONGER)
-    if observed.trouble is None and (found := _lacking("run 1", ended[0])) is not None:
-        observed.trouble = (found.outcome, found.sentence, found.hint)
-    observed.notes = notes_of(ended)
-    return observed
-
-
-def _run(
-    request: ResumeRequest, run: CommandRun, folder: Path, note: Note
-) -> tuple[list[Ended], CheckRuns, list[KillTrial]]:
-    with terminable(), working_copy(run) as fresh:
-        saved: dict[str, list[str]] = {}
-
-        def save() -> None:
-            more = {"resume": shown_words(request.resume), "kill_after": list(request.kill_after)}
-            checks.save_request(folder, request.check, {**more, "saved": saved})
-
-        make = checks.maker("check", request.check, folder, fresh, note).run
-
-        def done(number: int, name: str, of: CommandRun, place: Path, **options: Any) -> Ended:
-            said = name.replace("-", " ")
-            return make(of, number, name, said, place=place, state=True, **options)
-
-        save()
-        ended = [done(1, "run-1", run, fresh())]
-        observed = _whole(request.check.words, ended)
-        if observed.trouble is not None:
-            return ended, observed, []
-        _require_within(request, ended[0])
-        trials = []
-        for number in request.kill_after:
-            place = fresh()
-            killed = done(2, f"killed-after-{number}", run, place, stop_after=number)
-            saved[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
-            save()
-            kept: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES}
-            again = replace(run, words=request.resume)
-            resumed = done(3, f"resumed-after-{number}", again, place, **kept)
-            ended += [killed, resumed]
-            trial = _trial(number, ended[0], killed, resumed, saved[str(number)])
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Compare the run that resumes after each kill with an uninterrupted one."""
+        whole = experiment.run("run-1", 1, "run 1", state=True)
+        trouble = self._not_comparable(whole)
+        if trouble is not None:
+            observed = CheckRuns(runs=1, trouble=trouble, notes=notes_of([whole]))
+            return command_judgement(observed, [whole])
+        self._require_within(whole)
+        runs, trials = [whole], []
+        checkpoints: dict[str, list[str]] = {}  # by the number of steps
+        for number in self.kill_after:
+            try:
+                killed, resumed = self._kill_and_resume(experiment, number, checkpoints)
+            except RunMissing:
+                finding = "it was not killed and resumed: the check was stopped before"
+                trouble = Conclusion("inconclusive", finding)
+                trials.append(KillTrial(number, trouble=trouble))
+                continue
+            runs += [killed, resumed]
+            trial = _trial(number, whole, killed, resumed, checkpoints[str(number)])
             if trial.resumed and trial.resumed.by != "weights":
-                kept["keep"] = _steps_to_keep(trial.resumed, number)
-                name = f"values-for-{number}"
-                whole = done(1, name, run, fresh(), stop_after=number + 1, **kept)
-                trial = _looked_at_values(trial, whole, resumed)
+                trial = self._with_values(experiment, trial, trial.resumed, resumed)
             trials.append(trial)
-        observed.notes = notes_of(ended)
-    return ended, observed, trials
+        conclusion = replace(conclude(trials), notes=tuple(notes_of(runs)))
+        rows = run_rows(runs)
+        return Judgement(conclusion, verdicts(trials), rows, {"runs": rows})
+
+    def _not_comparable(self, whole: Ended) -> Conclusion | None:
+        trouble = why_not_comparable(self.check.words, [whole])
+        if trouble is None and whole.how in KILLED:
+            return Conclusion("inconclusive", f"run 1 {cut_short(whole)}", hint=LONGER)
+        return trouble or _lacking("run 1", whole)
+
+    def _require_within(self, whole: Ended) -> None:
+        steps = max(trace.step_count for trace in whole.traces)
+        for number in self.kill_after:
+            if number >= steps:
+                raise BadOption(
+                    f"--kill-after: {number}: the command makes {steps} steps",
+                    f"the last step that it can be killed before is {steps - 1}",
+                )
+
+    def _kill_and_resume(
+        self, experiment: Experiment, number: int, checkpoints: dict[str, list[str]]
+    ) -> tuple[Ended, Ended]:
+        name, label = f"killed-after-{number}", f"killed after {number}"
+        killed = experiment.run(name, 2, label, stop_after=number, state=True)
+        checkpoints[str(number)] = [path for path in killed.saved if not _is_log(Path(path))]
+        experiment.save(self.saved(checkpoints))
+        name, label = f"resumed-after-{number}", f"resumed after {number}"
+        options: dict[str, Any] = {"keep": (0,), "values_bytes": VALUES_BYTES, "state": True}
+        return killed, experiment.run(name, 3, label, command="resume", same_place=True, **options)
+
+    def _with_values(
+        self, experiment: Experiment, trial: KillTrial, compared: Resumed, resumed: Ended
+    ) -> KillTrial:
+        """The trial with a look at values: whether its weights were saved in half precision."""
+        number = trial.kill_after
+        keep: tuple[int, ...] = tuple(range(number + 1))
+        if compared.step is not None and compared.by in SURE:
+            keep = (compared.step,)
+        options: dict[str, Any] = {"keep": keep, "values_bytes": VALUES_BYTES, "state": True}
+        name, label = f"values-for-{number}", f"values for {number}"
+        try:
+            whole = experiment.run(name, 1, label, stop_after=number + 1, **options)
+        except RunMissing:
+            return trial
+        return replace(trial, rounded=_rounded_step(whole, resumed))
 
 
-def _steps_to_keep(found: judge.Resumed, kill_after: int) -> tuple[int, ...]:
-    """The step whose values are wanted, or each that may be the one where it goes on."""
-    if found.step is not None and found.by in judge.SURE:
-        return (found.step,)
-    return tuple(range(kill_after + 1))
-
-
-def _require_within(request: ResumeRequest, whole: Ended) -> None:
-    steps = max(map(step_count, whole.traces))
-    for number in request.kill_after:
-        if number >= steps:
-            raise BadOption(
-                f"--kill-after: {number}: the command makes {steps} steps",
-                f"the last step that it can be killed before is {steps - 1}",
-            )
+prepared, plan, check = ResumeRequest.commands, ResumeRequest.plan, ask
 
 
 def _is_log(path: Path) -> bool:
     return path.suffix in NO_CHECKPOINTS or path.name.startswith(EVENTS)
 
 
+# One trial
+
+
 def _trial(
-    number: int, whole: Ended, killed: Ended, resumed: Ended, saved: list[str] | None
+    number: int, whole: Ended, killed: Ended, resumed: Ended, saved: Sequence[str]
 ) -> KillTrial:
-    """What one kill came to: the first process whose resumed record is not as it must be."""
+    """The result of one kill: the first process whose resumed record differs."""
     outside = bool(written_outside([whole, killed, resumed]))
-    trial = KillTrial(number, saved=tuple(saved or ()), outside=outside)
-    if (why_not := _trouble(trial, whole, killed, resumed)) is not None:
-        return replace(trial, trouble=why_not)
-    ranks = list(zip(*(_by_rank(one) for one in (whole, killed, resumed)), strict=False))
-    stopped = whole.how == "stopped"
-    compared = [_compared(number, *three, stopped=stopped) for three in ranks]
+    trial = KillTrial(number, saved=tuple(saved), outside=outside)
+    if (trouble := _not_resumed(trial, whole, killed, resumed)) is not None:
+        return replace(trial, trouble=trouble)
+    ranks = list(zip(*(_by_rank(run) for run in (whole, killed, resumed)), strict=False))
     names = [f"{process}: " if len(ranks) > 1 else "" for process in keyed(_by_rank(whole))]
     results = []
-    for name, found in zip(names, compared, strict=False):
-        if isinstance(found, str):
-            said = f"{name}{found}"
-            open_ = Conclusion("inconclusive", said, hint="run check without --resume first")
-            return replace(trial, trouble=open_)
-        results.append(replace(found, said=f"{name}{found.said}") if found.component else found)
-    wrong = [one for one in results if one.component]
+    for name, traces in zip(names, ranks, strict=False):
+        result = _compared(number, *traces, stopped=whole.how == "stopped")
+        if isinstance(result, str):
+            hint = "run check without --resume first"
+            trouble = Conclusion("inconclusive", f"{name}{result}", hint=hint)
+            return replace(trial, trouble=trouble)
+        results.append(replace(result, text=f"{name}{result.text}") if result.component else result)
+    wrong = [result for result in results if result.component]
     return replace(trial, resumed=min(wrong, key=_cause, default=results[0]))
 
 
-def _cause(found: judge.Resumed) -> tuple[int, bool]:
+def _cause(result: Resumed) -> tuple[int, bool]:
     """Which rank is the cause: the first that differs, before those that sum up its gradients."""
-    return -1 if found.at is None else found.at, found.component == "gradients"
+    step = -1 if result.differs_at is None else result.differs_at
+    return step, result.component == "gradients"
 
 
-def _trouble(trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended) -> Conclusion | None:
-    """Why there is nothing to compare."""
-    found = _how_it_ended(trial, killed, resumed)
-    if found is not None:
-        return found
+def _not_resumed(
+    trial: KillTrial, whole: Ended, killed: Ended, resumed: Ended
+) -> Conclusion | None:
+    """Why there is nothing to compare; None where there is."""
+    if (trouble := _how_it_ended(trial, killed, resumed)) is not None:
+        return trouble
     if not _by_rank(killed) or not _by_rank(resumed):
         return _no_step(trial, resumed)
-    runs = {"run 1": whole, "run 2": killed, "the resumed run": resumed}
-    for name, one in runs.items():
-        if (found := _lacking(name, one)) is not None:
-            return found
-    trained, until = len(_by_rank(whole)), len(_by_rank(killed))
+    for name, run in {"run 1": whole, "run 2": killed, "the resumed run": resumed}.items():
+        if (trouble := _lacking(name, run)) is not None:
+            return trouble
+    trained, until, after = (len(_by_rank(run)) for run in (whole, killed, resumed))
     if until < trained:
-        said = f"when run 2 was killed it had trained in {counted(until, 'process')} of {trained}"
-        return Conclusion("inconclusive", said, hint="kill it later, or check one process alone")
-    counts = [len(_by_rank(one)) for one in (whole, resumed)]
-    if counts[0] != counts[1]:
-        said = f"the resumed run trains in {counted(counts[1], 'process')}, expected {counts[0]}"
-        return Conclusion("inconclusive", said, hint="resume with as many processes")
+        processes = f"{counted(until, 'process')} of {trained}"
+        finding = f"when run 2 was killed it had trained in {processes}"
+        hint = "kill it later, or check one process alone"
+        return Conclusion("inconclusive", finding, hint=hint)
+    if after != trained:
+        finding = f"the resumed run trains in {counted(after, 'process')}, expected {trained}"
+        return Conclusion("inconclusive", finding, hint="resume with as many processes")
     return None
 
 
-def _lacking(name: str, one: Ended) -> Conclusion | None:
-    """What is missing in the records of a run."""
-    if missing := missing_ranks(_by_rank(one)):
-        said = f"rank {some(missing)} left no record in {name}"
-        return Conclusion("inconclusive", said, hint=ON_THIS_MACHINE)
-    for end in _last_ends(one):
+def _lacking(name: str, run: Ended) -> Conclusion | None:
+    """Inconclusive where a record of a run is missing, or does not cover its training."""
+    if missing := missing_ranks(_by_rank(run)):
+        finding = f"rank {some(missing)} left no record in {name}"
+        return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
+    for end in _last_ends(run):
         if (gap := gap_of(end)) is not None:
             return Conclusion("inconclusive", f"{name}: {gap.text}", hint=gap.hint)
     return None
 
 
-def _last_ends(one: Ended) -> list[TraceEnd | None]:
+def _last_ends(run: Ended) -> list[TraceEnd | None]:
     """The last line of each record, without those of processes that were started again.
 
     A rank of a run that was stopped may not have written one.
     """
-    run = _by_rank(one)
-    ends_ = [p.a.end() for p in paired(run, run) if p.a is not None and not p.ended_by_parent]
-    return [end for end in ends_ if end is not None] if one.how == "stopped" else ends_
+    traces = _by_rank(run)
+    pairs = paired(traces, traces)
+    ends = [pair.a.end() for pair in pairs if pair.a is not None and not pair.ended_by_parent]
+    return [end for end in ends if end is not None] if run.how == "stopped" else ends
 
 
 def _how_it_ended(trial: KillTrial, killed: Ended, resumed: Ended) -> Conclusion | None:
     if killed.how != "stopped":
-        how = f"it ended by itself before: {told(killed)}"
-        return Conclusion("inconclusive", f"run 2 could not be killed: {how}")
+        reason = f"it ended by itself before: {describe_end(killed)}"
+        return Conclusion("inconclusive", f"run 2 could not be killed: {reason}")
     if resumed.how == "refused":
         return Conclusion("fail", f"the resume command cannot be run: {resumed.why}")
     if resumed.how == "ended" and resumed.code != 0:
-        return _failed(trial, resumed)
-    for one in (killed, resumed):
-        if one.lost_records:
-            return Conclusion("inconclusive", one.lost_records, hint=KEEP_RECORDS)
+        return _resume_failed(trial, resumed)
+    for run in (killed, resumed):
+        if run.lost_records:
+            return Conclusion("inconclusive", run.lost_records, hint=KEEP_RECORDS)
     if resumed.how in KILLED:
-        said = f"the resumed run {cut_short(resumed)}"
-        return Conclusion("inconclusive", said, hint=LONGER)
+        finding = f"the resumed run {cut_short(resumed)}"
+        return Conclusion("inconclusive", finding, hint=LONGER)
     return None
 
 
 def _no_step(trial: KillTrial, resumed: Ended) -> Conclusion:
-    events = {line.event for line in traces.presence(resumed.records)}
-    said = "the resumed run made no step"
-    if "torch" not in events:
-        said = f"{said}: it did not import PyTorch"
-        return Conclusion("inconclusive", said, hint="give the command that resumes the training")
-    if any(end and not end.complete for end in ends(resumed)):
-        said = f"{said}: there were backward passes, but no optimizer has stepped"
+    if not resumed.events("torch"):
+        reason, hint = "it did not import PyTorch", "give the command that resumes the training"
+    elif began_a_step(resumed):
+        reason = "there were backward passes, but no optimizer has stepped"
         hint = "a GradScaler leaves out steps whose gradients overflow: was its state restored?"
-        return Conclusion("inconclusive", said, hint=hint)
-    if trial.outside:
-        said = f"{said}: it may have found what the uninterrupted run has left outside its folder"
-        return Conclusion("inconclusive", said, hint="save within the working folder")
-    said = f"{said}: it may have nothing left to do"
-    return Conclusion("inconclusive", said, hint="kill it earlier")
+    elif trial.outside:
+        reason = "it may have found what the uninterrupted run has left outside its folder"
+        hint = "save within the working folder"
+    else:
+        reason, hint = "it may have nothing left to do", "kill it earlier"
+    return Conclusion("inconclusive", f"the resumed run made no step: {reason}", hint=hint)
 
 
-def _failed(trial: KillTrial, resumed: Ended) -> Conclusion:
-    """Why the resume command failed, as far as what it wrote tells."""
-    last = last_said(resumed)
-    if trial.saved and any(judge.CUT_SHORT.search(line) for line in resumed.last_lines()):
-        said = f"the checkpoint cannot be read: the kill may have cut it short: {last}"
+def _resume_failed(trial: KillTrial, resumed: Ended) -> Conclusion:
+    """Why the resume command failed, as far as its output shows."""
+    last = last_output(resumed)
+    if trial.saved and any(CUT_SHORT.search(line) for line in resumed.last_lines()):
+        finding = f"the checkpoint cannot be read: the kill may have cut it short: {last}"
         hint = "write it to another file, and rename that when it is whole"
-        return Conclusion("fail", said, "checkpoint", "Not restored: anything.", hint)
-    said = f"the resume command failed: {resumed.exit_said}: {last}"
+        return Conclusion("fail", finding, "checkpoint", "Not restored: anything.", hint)
     hint = f"what it wrote is in {resumed.folder}"
     if not trial.saved and not trial.outside:
         hint = f"nothing had been saved by then: kill it after its first checkpoint; {hint}"
-    return Conclusion("fail", said, hint=hint)
+    finding = f"the resume command failed: {resumed.exit_text}: {last}"
+    return Conclusion("fail", finding, hint=hint)
 
 
-def _by_rank(one: Ended) -> list[TraceFile]:
+def _by_rank(run: Ended) -> list[TraceFile]:
     """The processes that made steps, by rank, then by their start."""
-    found = [trace for trace in one.traces if any(trace.steps())]
-    return sorted(found, key=traces.rank_of)
+    return sorted((trace for trace in run.traces if trace.has_steps), key=rank_of)
 
 
 def _compared(
     number: int, whole: TraceFile, killed: TraceFile, resumed: TraceFile, *, stopped: bool
-) -> judge.Resumed | str:
-    """Compare one process; a text says that the training itself is not reproducible.
+) -> Resumed | str:
+    """Compare one process; a text describes that the training itself is not reproducible.
 
-    A run that was `stopped` by --steps does not tell where the training ends.
+    A run that was `stopped` by --steps does not show where the training ends.
     """
     first = compare(islice(whole.steps(), number), killed.steps()).first
     if first is not None:
@@ -334,31 +362,133 @@ def _compared(
             "not reproducible: the run that was killed differs from the uninterrupted one before"
             f" the kill, first in step {first.step}"
         )
-    records = [read(trace.lines()) for trace in (whole, killed, resumed)]
-    if stopped:
-        records = [without_end(record) for record in records]
-    return judge.compare(records[0], records[1], records[2], number)
+    records = [
+        read(trace.steps() if stopped else trace.lines()) for trace in (whole, killed, resumed)
+    ]
+    return lost_state.compare(records[0], records[1], records[2], number)
 
 
-def _looked_at_values(trial: KillTrial, whole: Ended, resumed: Ended) -> KillTrial:
-    """Whether the weights that it starts with are those of a step in half precision."""
-    a, b = _by_rank(whole)[:1], _by_rank(resumed)[:1]
-    if not a or not b:
-        return trial
-    found = _kept(b[0]).get(0, {})
-    for step, weights in sorted(_kept(a[0]).items(), reverse=True):
-        half = rounded(weights, found)
-        if half:
-            return replace(trial, rounded=(step, half))
-    return trial
+def _rounded_step(whole: Ended, resumed: Ended) -> tuple[int, str] | None:
+    """The last step whose weights are those of the resumed run in half precision, and in which."""
+    expected, actual = _by_rank(whole)[:1], _by_rank(resumed)[:1]
+    if not expected or not actual:
+        return None
+    start = _kept_weights(actual[0]).get(0, {})
+    for step, weights in sorted(_kept_weights(expected[0]).items(), reverse=True):
+        if half := rounded(weights, start):
+            return step, half
+    return None
 
 
-def _kept(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
+def _kept_weights(trace: TraceFile) -> dict[int, dict[str, tuple[str, bytes]]]:
     """Type and bytes of the parameters, by the step at whose start they were kept and identity."""
-    found: dict[int, dict[str, tuple[str, bytes]]] = {}
-    for line in trace.steps():
-        for event in line.events:
+    weights: dict[int, dict[str, tuple[str, bytes]]] = {}
+    for step in trace.steps():
+        for event in step.events:
             data = trace.values(event) if event.kind == "parameter" else None
             if data is not None:
-                found.setdefault(line.step, {})[event.identity] = (event.more.dtype, data)
-    return found
+                weights.setdefault(step.step, {})[event.identity] = (event.more.dtype, data)
+    return weights
+
+
+# The answer
+
+
+def conclude(trials: Sequence[KillTrial]) -> Conclusion:
+    """The answer over all kills: the first that failed, else the first that is open."""
+    answers = [(trial.kill_after, _answer(trial)) for trial in trials]
+    every = tuple((f"killed after {number}", answer.sentence) for number, answer in answers)
+    facts = every if len(trials) > 1 else ()  # the sentence names a single one
+    for outcome in ("fail", "inconclusive"):
+        for number, answer in answers:
+            if answer.outcome == outcome:
+                finding = f"killed after {counted(number, 'step')}: {answer.finding}"
+                if outcome == "fail":
+                    finding = f"resumed is not the same as uninterrupted: {finding}"
+                return replace(answer, finding=finding, facts=facts)
+    finding = f"resumed equals uninterrupted, to the bit, after 1 kill: {answers[0][1].finding}"
+    if len(trials) > 1:
+        finding = f"resumed equals uninterrupted, to the bit, after each of {len(trials)} kills"
+    return Conclusion("pass", finding, facts=facts)
+
+
+def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:
+    """The answer to each kill as a verdict."""
+    return [
+        Verdict(
+            check=CHECK,
+            subject=f"killed after {counted(trial.kill_after, 'step')}",
+            outcome=answer.outcome,
+            expected="resumed, the bits of the uninterrupted run",
+            actual=answer.sentence,
+            hint=answer.hint,
+        )
+        for trial, answer in ((trial, _answer(trial)) for trial in trials)
+    ]
+
+
+def _answer(trial: KillTrial) -> Conclusion:
+    if trial.trouble is not None:
+        return trial.trouble
+    result = trial.resumed
+    assert result is not None
+    if result.after_kill or result.from_scratch:
+        return _after_kill(result) if result.after_kill else _from_scratch(trial, result)
+    if trial.rounded is not None:
+        step, half = trial.rounded
+        weights = f"every weight is that of step {step} rounded to {half}"
+        return _failed("weights", f"it went on at step {step}: {weights}")
+    if result.step is None:
+        return _failed(result.component, result.text)
+    by = f" (found by {result.by})" if result.by != "weights" else ""
+    place = f"it went on at step {result.step}{by}"
+    if not result.component:
+        return Conclusion("pass", f"{place}, {_equal(result)}")
+    later = f", {_steps(result)} equal, then in step {result.differs_at}" if result.compared else ""
+    failed = _failed(result.component, f"{place}{later}: {result.text}")
+    return replace(failed, step=result.step if result.differs_at is None else result.differs_at)
+
+
+def _steps(result: Resumed) -> str:
+    return f"{counted(result.compared, 'step')} {'is' if result.compared == 1 else 'are'}"
+
+
+def _equal(result: Resumed) -> str:
+    """The steps that are equal, and the state that differed without effect."""
+    parts = [f"{_steps(result)} equal{' to the end' if result.ended else ''}"]
+    if result.generators:
+        plural = "" if len(result.generators) == 1 else "s"
+        names = f"generator{plural} {some(list(result.generators))}"
+        parts.append(f"not restored, and drawn from later without effect: {names}")
+    if result.unneeded:
+        parts.append(f"not restored, without effect: buffer {some(list(result.unneeded))}")
+    return "; ".join(parts)
+
+
+def _failed(component: str, finding: str) -> Conclusion:
+    meaning = f"Not restored: {component}."
+    if component == "number of steps":
+        meaning = "Resumed, the training is longer or shorter."
+    return Conclusion("fail", finding, component, meaning, HINTS[component])
+
+
+def _after_kill(result: Resumed) -> Conclusion:
+    return Conclusion(
+        "inconclusive",
+        f"{result.text}: it found a file that the uninterrupted run has left",
+        hint="save within the working folder, by a relative path: each run has its own copy of it",
+    )
+
+
+def _from_scratch(trial: KillTrial, result: Resumed) -> Conclusion:
+    begins = "the weights" if result.by == "weights" else "the batch"
+    new = "" if result.by == "weights" else ", new weights and an optimizer without state"
+    finding = f"the resume command started anew: it begins with {begins} of step 0{new}"
+    if trial.saved:
+        finding = f"{finding}, though there was {some(list(trial.saved), 3)}"
+        return Conclusion("fail", finding, "anew", "Nothing was restored.", HINTS["anew"])
+    if trial.outside:
+        finding = f"{finding}; the training writes outside its working folder"
+        return Conclusion("inconclusive", finding, hint="save within the working folder")
+    finding = f"{finding}, as nothing had been saved by then"
+    return Conclusion("inconclusive", finding, hint="kill it after its first checkpoint")

@@ -1,14 +1,14 @@
-"""Makes the runs of a user's command, each in its place, and tells how each has ended."""
+"""Makes the runs of a user's commands, each in its place, and reports how each has ended."""
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from xorbench.errors import BadOption
-from xorbench.judge.command_runs import told
+from xorbench.judge.command_runs import describe_end
 from xorbench.measure.command_run import CommandRun, execute
 from xorbench.observe.cleaning import clean
 from xorbench.observe.ended import Ended
@@ -17,17 +17,18 @@ from xorbench.observe.redaction import Names
 Note = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunMaker:
-    """Makes the runs of a check or an explanation.
+    """Makes the runs of one question.
 
     Attributes:
         name: the command of xorbench that asks for them.
-        options: what the recorder is given in each of them.
-        folder: where their records are written to, below a name for each.
-        fresh: makes the folder anew that a run works in.
+        options: the options of the recorder in each of them.
+        folder: the folder of their records, which gets a folder for each.
+        fresh: creates the folder from scratch that a run works in.
         note: is called with how each has ended.
-        names: what is removed from the files of a run; None to keep names.
+        names: the names that are removed from the files of a run; None to keep names.
+        place: the folder that the last run worked in.
     """
 
     name: str
@@ -36,32 +37,33 @@ class RunMaker:
     fresh: Callable[[], Path]
     note: Note
     names: Names | None = None
+    place: Path | None = field(default=None, init=False)
 
     def run(
         self,
-        of: CommandRun,
+        command_run: CommandRun,
         number: int,
         name: str,
-        said: str,
+        label: str,
         *,
-        place: Path | None = None,
+        same_place: bool = False,
+        through: bool = False,
         variables: Mapping[str, str] = MappingProxyType({}),
         **options: Any,
     ) -> Ended:
-        """One run, in a fresh folder or in `place`; raises `BadOption` for what is no function."""
-        asked = {**self.options, **options}
-        output, place = self.folder / name, place or self.fresh()
+        """One run, in a fresh folder or in that of the run before; raises `BadOption`."""
+        output = self.folder / name
+        place = self.place if same_place and self.place is not None else self.fresh()
+        self.place = place
+        options = {**self.options, **options}
         try:
-            one = execute(of, number, place, output, asked, variables=variables)
+            run = execute(
+                command_run, number, place, output, options, through=through, variables=variables
+            )
         finally:
-            clean(output, of.words, {**os.environ, **variables}, self.names)
-        require_called(self.name, of, one)
-        self.note(f"{said}: {told(one)}")
-        return one
-
-
-def require_called(name: str, of: CommandRun, one: Ended) -> None:
-    """A function that cannot be called is bad input, said by the interpreter that tried."""
-    if one.refusal is not None:
-        hint = f"{name} package.module:function"
-        raise BadOption(f"{name}: {of.target}: {one.refusal}", hint)
+            clean(output, command_run.words, {**os.environ, **variables}, self.names)
+        if run.refusal is not None:  # the interpreter that tried to call the function reports it
+            hint = f"{self.name} package.module:function"
+            raise BadOption(f"{self.name}: {command_run.target}: {run.refusal}", hint)
+        self.note(f"{label}: {describe_end(run)}")
+        return run

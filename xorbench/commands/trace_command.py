@@ -1,22 +1,20 @@
-"""`trace` of a training of the user's own: the record alone, of a run as it is without this."""
+"""`trace` of a user's training: its record, of a run as it is without xorbench."""
 
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from xorbench.commands.check import here_or_refused, require_command
+from xorbench.commands.command_request import here_or_refused, require_command
 from xorbench.commands.interrupt import terminable
-from xorbench.commands.run_maker import require_called
+from xorbench.commands.run_maker import RunMaker
 from xorbench.errors import CHECK_FAILED, INCONCLUSIVE, PASSED, BadFile, why
-from xorbench.judge.command_runs import cut_short, step_count
-from xorbench.measure.command_run import CommandRun, called, execute
+from xorbench.judge.command_runs import cut_short
+from xorbench.measure.command_run import CommandRun, called
 from xorbench.measure.temporary_folder import temporary_folder
-from xorbench.observe import trace as traces
-from xorbench.observe.cleaning import clean
-from xorbench.observe.ended import KILLED
+from xorbench.observe.ended import KILLED, Ended
 from xorbench.observe.redaction import names_here
+from xorbench.observe.trace import TraceFile, rank_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class TraceCommandRequest:
 
 @dataclass(frozen=True, slots=True)
 class TraceCommandOutcome:
-    """The files and how many steps each has, the exit code, and what should be known."""
+    """The files and how many steps each has, the exit code, and a message."""
 
     files: list[tuple[Path, int]]
     exit_code: int
@@ -54,39 +52,48 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         "max_bytes": request.max_record,
         "with_source": request.with_source,
     }
+    names = names_here() if request.anonymous else None
     with terminable(), temporary_folder() as folder:
-        ended = execute(run, 1, run.folder, folder / "run", options, through=True)
-        require_called("trace", run, ended)
-        clean(ended.folder, words, os.environ, names_here() if request.anonymous else None)
-        lost, found = ended.lost_records, ended.traces
-        found.sort(key=lambda trace: (-step_count(trace), traces.rank_of(trace)))
-        files: list[tuple[Path, int]] = []
-        for number, trace in enumerate(found):
-            path = request.output if not number else _numbered(request.output, number, trace)
-            if path in [one for one, _ in files]:  # a rank that was started again
-                path = path.with_name(f"{path.name}.{number}")
-            _move(trace.path, path)
-            files.append((path, step_count(traces.opened(path))))
-    if ended.how == "refused":
-        return TraceCommandOutcome(files, CHECK_FAILED, f"the command cannot be run: {ended.why}")
-    if ended.how == "ended" and ended.code:
-        return TraceCommandOutcome(files, CHECK_FAILED, f"the command failed: {ended.exit_said}")
-    if ended.how in KILLED:
-        return TraceCommandOutcome(files, INCONCLUSIVE, f"the command {cut_short(ended)}")
-    if lost:
-        return TraceCommandOutcome(files, INCONCLUSIVE, lost)
-    if not any(count for _, count in files):
-        return TraceCommandOutcome(files, INCONCLUSIVE, "no step of a training was seen")
-    return TraceCommandOutcome(files, PASSED, "")
+        maker = RunMaker("trace", options, folder, lambda: run.folder, lambda _line: None, names)
+        ended = maker.run(run, 1, "run", "run 1", through=True)
+        problem = _problem(ended)
+        files = _write(ended.traces, request.output)
+    if problem is None and not any(count for _, count in files):
+        problem = INCONCLUSIVE, "no step of a training was seen"
+    return TraceCommandOutcome(files, *(problem or (PASSED, "")))
 
 
-def _numbered(output: Path, number: int, trace: traces.TraceFile) -> Path:
+def _problem(run: Ended) -> tuple[int, str] | None:
+    """The exit code and the message of a run that did not end as it should."""
+    if run.how == "refused":
+        return CHECK_FAILED, f"the command cannot be run: {run.why}"
+    if run.how == "ended" and run.code:
+        return CHECK_FAILED, f"the command failed: {run.exit_text}"
+    if run.how in KILLED:
+        return INCONCLUSIVE, f"the command {cut_short(run)}"
+    return (INCONCLUSIVE, run.lost_records) if run.lost_records else None
+
+
+def _write(traces: list[TraceFile], output: Path) -> list[tuple[Path, int]]:
+    """Write the traces, that with the most steps first, and count their steps."""
+    files: dict[Path, int] = {}
+    ordered = sorted(traces, key=lambda trace: (-trace.step_count, rank_of(trace)))
+    for number, trace in enumerate(ordered):
+        path = output if not number else _numbered(output, number, trace)
+        if path in files:  # a rank that was started again
+            path = path.with_name(f"{path.name}.{number}")
+        _copy(trace.path, path)
+        files[path] = trace.step_count
+    return list(files.items())
+
+
+def _numbered(output: Path, number: int, trace: TraceFile) -> Path:
     """The file of a further process, named for its rank."""
     rank = trace.head.process and trace.head.process.rank
     return output.with_name(f"{output.name}.{f'rank{rank}' if rank else number}")
 
 
-def _move(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.part")
     try:
         shutil.copyfile(source, temporary)

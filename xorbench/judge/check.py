@@ -1,4 +1,4 @@
-"""What the runs of a user's command show: the same again, or where not, and what that means."""
+"""Whether the runs of a user's command are identical, where they differ first, and why."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from xorbench.judge.limits import Gap, gap_between, not_compared
 from xorbench.judge.verdicts import Outcome, Verdict, counted, failed, inconclusive, passed, some
 
 CHECK: Final = "same again"
-NOT_SAME: Final = "not the same: "
+NOT_SAME: Final = "not the same: "  # the lead of every difference
 SEEDS: Final = {
     "python": "random.seed(0)",
     "numpy": "numpy.random.seed(0)",
@@ -27,7 +27,30 @@ MANY_ULPS: Final = 1 << 20  # beyond, the values themselves say more
 
 
 @dataclass(frozen=True, slots=True)
-class Closer:
+class Conclusion:
+    """The answer: what was found, in which component, what that means, and what to do.
+
+    `lead` are the words before the finding in a sentence; a page has a word of its own for them.
+    """
+
+    outcome: Outcome
+    finding: str
+    component: str = ""
+    meaning: str = ""
+    hint: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    step: int | None = None
+    lead: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The whole answer in a sentence."""
+        return f"{self.lead}{self.finding}"
+
+
+@dataclass(frozen=True, slots=True)
+class DetailedPair:
     """A pair of runs recorded in detail: where it diverged first, and the element."""
 
     first: FirstDifference | None
@@ -52,58 +75,39 @@ class RunPair:
 
 @dataclass(slots=True)
 class CheckRuns:
-    """All that the runs came to, as far as there were any.
+    """The collected results of all runs.
 
     Attributes:
         runs: how many runs were made.
-        trouble: why there is nothing to compare, with what it comes to and a hint.
-        unpaired: processes that one run has and another has not.
-        pairs: what comparing came to.
-        closer: the pairs that were run again in detail.
-        notes: what should be known besides.
-        who: how it is said that they are the same.
+        trouble: why there is nothing to compare.
+        unpaired: processes that only one of two runs has.
+        pairs: the comparisons, by process and run.
+        detailed_pairs: the pairs that were run again with detailed recording.
+        notes: further notes for the reader.
+        same_text: the first words of the answer where nothing differs.
         files: the files that the runs have saved in their working folder.
         commands: commands that run Python and have not loaded the recorder.
     """
 
     runs: int = 0
-    trouble: tuple[Outcome, str, str] | None = None
+    trouble: Conclusion | None = None
     unpaired: list[str] = field(default_factory=list)
     pairs: list[RunPair] = field(default_factory=list)
-    closer: list[Closer] = field(default_factory=list)
+    detailed_pairs: list[DetailedPair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    who: str = ""
+    same_text: str = ""
     files: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
     @property
     def diverged(self) -> RunPair | None:
         """The pair that diverges first: by step, then by process."""
-        found = [pair for pair in self.pairs if pair.compared.first is not None]
-        return min(found, key=_step, default=None)
+        diverging = [pair for pair in self.pairs if pair.compared.first is not None]
+        return min(diverging, key=_step, default=None)
 
 
 def _step(pair: RunPair) -> int:
     return pair.compared.first.step if pair.compared.first else -1
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """The answer: one sentence, where it is that they differ, what that means, and what to do."""
-
-    outcome: Outcome
-    sentence: str
-    component: str = ""
-    meaning: str = ""
-    hint: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    step: int | None = None
-
-    @property
-    def finding(self) -> str:
-        """The sentence without the words that every difference begins with."""
-        return self.sentence.removeprefix(NOT_SAME)
 
 
 def conclude(observed: CheckRuns) -> Conclusion:
@@ -113,12 +117,11 @@ def conclude(observed: CheckRuns) -> Conclusion:
 
 def _concluded(observed: CheckRuns) -> Conclusion:
     if observed.trouble is not None:
-        outcome, sentence, hint = observed.trouble
-        return Conclusion(outcome, sentence, hint=hint)
+        return observed.trouble
     if observed.unpaired:
-        component = COMPONENTS["events"]
-        sentence = f"{NOT_SAME}{'; '.join(observed.unpaired)}"
-        return Conclusion("fail", sentence, "events", component.meaning, component.hint)
+        meaning, hint = COMPONENTS["events"].meaning, COMPONENTS["events"].hint
+        finding = "; ".join(observed.unpaired)
+        return Conclusion("fail", finding, "events", meaning, hint, lead=NOT_SAME)
     diverged = observed.diverged
     if diverged is None:
         return _same(observed)
@@ -138,10 +141,10 @@ def _same(observed: CheckRuns) -> Conclusion:
             return _same_so_far(observed, pair, gap, facts)
     steps = counted(max(coverage.steps for coverage in coverages), "step")
     uneven = len({coverage.steps for coverage in coverages}) > 1
-    who = observed.who or f"the same in {observed.runs} runs"
+    same = observed.same_text or f"the same in {observed.runs} runs"
     where = _each(observed.pairs)
-    sentence = f"{who}, to the bit: {'up to ' if uneven and where else ''}{steps}{where}"
-    return Conclusion("pass", sentence, facts=facts)
+    finding = f"{same}, to the bit: {'up to ' if uneven and where else ''}{steps}{where}"
+    return Conclusion("pass", finding, facts=facts)
 
 
 def _same_so_far(
@@ -150,8 +153,8 @@ def _same_so_far(
     """Equal as far as the records go, which is not far enough."""
     process = f" of {pair.process}" if _several(observed) else ""
     steps = counted(pair.compared.coverage.steps, "step")
-    sentence = f"inconclusive after {steps}{process}, identical so far: {gap.text}"
-    return Conclusion("inconclusive", sentence, hint=gap.hint, facts=facts)
+    finding = f"inconclusive after {steps}{process}, identical so far: {gap.text}"
+    return Conclusion("inconclusive", finding, hint=gap.hint, facts=facts)
 
 
 def _each(pairs: Sequence[RunPair]) -> str:
@@ -172,13 +175,12 @@ def _coverage_facts(observed: CheckRuns) -> list[tuple[str, str]]:
 
 def _covered_facts(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
     """The events that were compared, of all processes at once where they are the same."""
-    of: dict[str, list[str]] = {}
+    processes: dict[str, dict[str, None]] = {}
     for pair in pairs:
-        said = of.setdefault(covered(pair.compared.coverage), [])
-        said += [pair.process] if pair.process not in said else []
-    if len({pair.process for pair in pairs}) == 1 or len(of) == 1:
-        return [("coverage", said) for said in of]
-    return [(f"coverage of {some(processes)}", said) for said, processes in of.items()]
+        processes.setdefault(covered(pair.compared.coverage), {})[pair.process] = None
+    if len({pair.process for pair in pairs}) == 1 or len(processes) == 1:
+        return [("coverage", text) for text in processes]
+    return [(f"coverage of {some(list(names))}", text) for text, names in processes.items()]
 
 
 def covered(coverage: Coverage) -> str:
@@ -196,9 +198,9 @@ def covered(coverage: Coverage) -> str:
         parts.append(f"not the last {counted(coverage.left_out, 'step')}: the record was full")
     if coverage.events_left_out:
         parts.append(f"not {coverage.events_left_out:,} events of very long steps")
-    told = [f"{reason} ({count} times)" for reason, count in coverage.not_recorded.items()]
-    if told:
-        parts.append(f"not recorded: {some(told)}")
+    reasons = [f"{reason} ({count} times)" for reason, count in coverage.not_recorded.items()]
+    if reasons:
+        parts.append(f"not recorded: {some(reasons)}")
     if coverage.errors:
         parts.append(f"errors of the recorder: {some(sorted(set(coverage.errors)))}")
     return ", ".join(parts)
@@ -218,33 +220,41 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
     closest = _closest(observed, first)
     near = closest.first if closest is not None and closest.first is not None else first
     key = "resumed" if pair.resumed_from is not None else component_of(near)
-    component = COMPONENTS[key]
-    said = f"{pair.b} differs from {pair.a} first in {place_said(observed, pair, first)}"
-    if first.how == "steps":
-        a, b = first.steps
-        of = f" in {pair.process}" if _several(observed) else ""
-        said = f"{pair.a} has {counted(a, 'step')}, {pair.b} has {b:,}{of}"
-    meaning = component.meaning
-    if pair.resumed_from is not None:
-        meaning = (
-            f"The weights that {pair.b} starts from are those that {pair.a} had before step"
-            f" {pair.resumed_from}: it found a file of {pair.a} and resumed."
-        )
-    if near.event.more.random:
-        meaning = (
-            "An operator drew other numbers from a generator that is not seeded, as in dropout."
-        )
-    facts = [*_facts(observed, pair, first, closest)]
-    hint = _hint(key, first, near)
     return Conclusion(
-        "fail", f"{NOT_SAME}{said}", key, meaning, hint, tuple(facts), step=first.step
+        "fail",
+        _difference_text(observed, pair, first),
+        key,
+        _meaning(key, pair, near),
+        _hint(key, first, near),
+        tuple(_facts(observed, pair, first, closest)),
+        step=first.step,
+        lead=NOT_SAME,
     )
 
 
-def place_said(observed: CheckRuns, pair: RunPair, first: FirstDifference) -> str:
-    """In which step, of which process where there are several, and in what a pair differs first."""
-    of = f" of {pair.process}" if _several(observed) else ""
-    return f"{when(first)}{of}, in {label(first)}"
+def _difference_text(observed: CheckRuns, pair: RunPair, first: FirstDifference) -> str:
+    if first.how == "steps":
+        a, b = first.steps
+        process = f" in {pair.process}" if _several(observed) else ""
+        return f"{pair.a} has {counted(a, 'step')}, {pair.b} has {b:,}{process}"
+    return f"{pair.b} differs from {pair.a} first in {place_text(observed, pair, first)}"
+
+
+def _meaning(key: str, pair: RunPair, near: FirstDifference) -> str:
+    if near.event.more.random:
+        return "An operator drew other numbers from a generator that is not seeded, as in dropout."
+    if pair.resumed_from is not None:
+        return (
+            f"The weights that {pair.b} starts from are those that {pair.a} had before step"
+            f" {pair.resumed_from}: it found a file of {pair.a} and resumed."
+        )
+    return COMPONENTS[key].meaning
+
+
+def place_text(observed: CheckRuns, pair: RunPair, first: FirstDifference) -> str:
+    """Where a pair first differs: step, process (if several) and tensor."""
+    process = f" of {pair.process}" if _several(observed) else ""
+    return f"{when(first)}{process}, in {label(first)}"
 
 
 def _several(observed: CheckRuns) -> bool:
@@ -252,52 +262,55 @@ def _several(observed: CheckRuns) -> bool:
     return len({pair.process for pair in observed.pairs}) > 1
 
 
-def _closest(observed: CheckRuns, first: FirstDifference) -> Closer | None:
-    """The pair in detail that diverged where the first did, or a step before; else another."""
-    found = [closer for closer in observed.closer if closer.first is not None]
-    near = [c for c in found if c.first and first.step - 1 <= c.first.step <= first.step]
-    elsewhere = [c for c in found if c.first and component_of(c.first) != "update"]
+def _closest(observed: CheckRuns, first: FirstDifference) -> DetailedPair | None:
+    """The detailed pair that diverged where the first did, or a step before; else another."""
+    pairs = observed.detailed_pairs
+    near = [p for p in pairs if p.first and first.step - 1 <= p.first.step <= first.step]
+    elsewhere = [p for p in pairs if p.first and component_of(p.first) != "update"]
     return next(iter([*near, *elsewhere]), None)
 
 
 def _facts(
-    observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: Closer | None
+    observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: DetailedPair | None
 ) -> list[tuple[str, str]]:
     facts = [("equal before it", covered_before(pair.compared.coverage))]
     facts += _by_process(observed, pair)
     differing, total = first.others
     if total > 1:
-        facts.append(
-            ("in this step", f"{differing} of {total} {kind_in_plural(first.event.kind)} differ")
-        )
-    if closest is not None and closest.first is not None and closest.first != first:
-        near = closest.first
-        facts.append(("in detail", f"{when(near)}: {label(near)}"))
-    if closest is not None and closest.first is not None and closest.first.optimizer:
-        facts.append(("optimizer", closest.first.optimizer))
-    if closest is not None and closest.element is not None:
-        facts += element_facts(closest.element)
+        kinds = kind_in_plural(first.event.kind)
+        facts.append(("in this step", f"{differing} of {total} {kinds} differ"))
+    if closest is not None and closest.first is not None:
+        facts += _detailed_facts(closest.first, closest.element, first)
+    return [*facts, *_generator_facts(first), *_repeats(observed, first)]
+
+
+def _detailed_facts(
+    near: FirstDifference, element: Difference | None, first: FirstDifference
+) -> list[tuple[str, str]]:
+    facts = [("in detail", f"{when(near)}: {label(near)}")] if near != first else []
+    facts += [("optimizer", near.optimizer)] if near.optimizer else []
+    return facts + (element_facts(element) if element is not None else [])
+
+
+def _generator_facts(first: FirstDifference) -> list[tuple[str, str]]:
     if first.generators:
         drawn = f"drawn from: {', '.join(first.drawn)}" if first.drawn else ""
         drawn = "not drawn from in this step" if first.undrawn else drawn
-        text = "; ".join(filter(None, (", ".join(first.generators), drawn)))
-        facts.append(("generators that differ", text))
-    elif first.how == "digest":
-        facts.append(("generators", "all global ones are equal where the step begins"))
-    facts += _repeats(observed, first)
-    return facts
+        names = ", ".join(first.generators)
+        return [("generators that differ", "; ".join(filter(None, (names, drawn))))]
+    if first.how == "digest":
+        return [("generators", "all global ones are equal where the step begins")]
+    return []
 
 
 def _by_process(observed: CheckRuns, pair: RunPair) -> list[tuple[str, str]]:
-    """Where each process diverges, if there are several: what it is that one of them begins."""
-    same = [one for one in observed.pairs if one.b == pair.b]
-    if len(same) == 1:
+    """The first divergence of each process, if there are several; the earliest is the origin."""
+    pairs = [other for other in observed.pairs if other.b == pair.b]
+    if len(pairs) == 1:
         return []
-    firsts = [(one.process, one.compared.first) for one in same]
-    told = [
-        f"{process}: {'the same' if first is None else when(first)}" for process, first in firsts
-    ]
-    return [("differs first in", some(told, 8))]
+    firsts = [(other.process, other.compared.first) for other in pairs]
+    texts = [f"{name}: {'the same' if first is None else when(first)}" for name, first in firsts]
+    return [("differs first in", some(texts, 8))]
 
 
 def covered_before(coverage: Coverage) -> str:
@@ -307,15 +320,15 @@ def covered_before(coverage: Coverage) -> str:
     return f"{counted(coverage.steps, 'step')}, {counted(len(coverage.parameters), 'parameter')}"
 
 
-def element_facts(found: Difference) -> list[tuple[str, str]]:
+def element_facts(difference: Difference) -> list[tuple[str, str]]:
     """The first element that differs, and how many do."""
-    element = found.first
+    element = difference.first
     if element is None:
-        return found.kinds
+        return difference.kinds
     close = element.ulps is not None and element.ulps <= MANY_ULPS
     ulps = f", {element.ulps:,} ulps apart" if close else ""
     return [
-        ("elements", f"{found.differing:,} of {found.elements:,} differ"),
+        ("elements", f"{difference.differing:,} of {difference.elements:,} differ"),
         (
             "first element",
             f"{element.index}: {element.a} and {element.b} ({element.a_bits}, {element.b_bits})"
@@ -326,7 +339,7 @@ def element_facts(found: Difference) -> list[tuple[str, str]]:
 
 def _repeats(observed: CheckRuns, first: FirstDifference) -> list[tuple[str, str]]:
     """How often pairs of runs diverge, and where else."""
-    places = [closer.first.step if closer.first else None for closer in observed.closer]
+    places = [pair.first.step if pair.first else None for pair in observed.detailed_pairs]
     if not places:
         return []
     runs = {pair.b for pair in observed.pairs}
@@ -375,16 +388,15 @@ def verdicts(observed: CheckRuns, conclusion: Conclusion) -> list[Verdict]:
     if observed.trouble is not None or observed.unpaired or not observed.pairs:
         make = failed if conclusion.outcome == "fail" else inconclusive
         return [make(CHECK, "the command", expected, conclusion.sentence, conclusion.hint)]
-    found = []
-    for pair in observed.pairs:
-        subject = f"{pair.a} and {pair.b}: {pair.process}"
-        first = pair.compared.first
-        if first is not None:
-            actual = f"differs first in {when(first)}, in {label(first)}"
-            found.append(failed(CHECK, subject, expected, actual, conclusion.hint))
-        elif conclusion.outcome == "inconclusive":
-            actual = covered(pair.compared.coverage)
-            found.append(inconclusive(CHECK, subject, expected, actual, conclusion.hint))
-        else:
-            found.append(passed(CHECK, subject, expected, covered(pair.compared.coverage)))
-    return found
+    return [_pair_verdict(pair, expected, conclusion) for pair in observed.pairs]
+
+
+def _pair_verdict(pair: RunPair, expected: str, conclusion: Conclusion) -> Verdict:
+    subject, first = f"{pair.a} and {pair.b}: {pair.process}", pair.compared.first
+    if first is not None:
+        actual = f"differs first in {when(first)}, in {label(first)}"
+        return failed(CHECK, subject, expected, actual, conclusion.hint)
+    actual = covered(pair.compared.coverage)
+    if conclusion.outcome == "inconclusive":
+        return inconclusive(CHECK, subject, expected, actual, conclusion.hint)
+    return passed(CHECK, subject, expected, actual)

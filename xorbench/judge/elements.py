@@ -60,7 +60,7 @@ class Difference:
     def kinds(self) -> list[tuple[str, str]]:
         """Types and shapes as facts, where they are not the same."""
         pairs = (("types", self.a.dtype, self.b.dtype), ("shapes", self.a.shape, self.b.shape))
-        return [(name, f"{one} and {other}") for name, one, other in pairs if one != other]
+        return [(name, f"{a} and {b}") for name, a, b in pairs if a != b]
 
 
 def between(
@@ -70,10 +70,9 @@ def between(
 
     Raises `BadFile` where the values are none of such a type and shape.
     """
-    one, other = a.more, b.more
-    if one.shape is None or other.shape is None:
+    if a.more.shape is None or b.more.shape is None:
         return None
-    kinds = TensorKind(one.dtype, one.shape), TensorKind(other.dtype, other.shape)
+    kinds = TensorKind(a.more.dtype, a.more.shape), TensorKind(b.more.dtype, b.more.shape)
     if kinds[0] != kinds[1]:
         return Difference(*kinds)
     if bytes_a is None or bytes_b is None:
@@ -88,21 +87,21 @@ def _difference(kind: TensorKind, a: bytes, b: bytes) -> Difference:
     """Two tensors element by element; `a` and `b` are their bytes, little-endian, row-major."""
     dtype, shape = kind
     bits_a, bits_b = (np.frombuffer(side, INTEGERS[WIDTHS[dtype]]) for side in (a, b))
-    at = np.flatnonzero(bits_a != bits_b)
-    if not at.size:
+    differing = np.flatnonzero(bits_a != bits_b)
+    if not differing.size:
         return Difference(kind, kind, 0, 0)
-    place = int(at[0])
+    place = int(differing[0])
     digits = 2 * WIDTHS[dtype]
-    one, other = int(bits_a[place]), int(bits_b[place])
     first = Element(
         [int(i) for i in np.unravel_index(place, shape)] if shape else [],
         _text(dtype, bits_a[place : place + 1]),
         _text(dtype, bits_b[place : place + 1]),
-        f"0x{one:0{digits}x}",
-        f"0x{other:0{digits}x}",
+        f"0x{int(bits_a[place]):0{digits}x}",
+        f"0x{int(bits_b[place]):0{digits}x}",
         _largest(dtype, bits_a[place : place + 1], bits_b[place : place + 1]),
     )
-    return Difference(kind, kind, len(at), _largest(dtype, bits_a[at], bits_b[at]), first)
+    largest = _largest(dtype, bits_a[differing], bits_b[differing])
+    return Difference(kind, kind, len(differing), largest, first)
 
 
 def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
@@ -113,11 +112,10 @@ def _largest(dtype: str, a: BitArray, b: BitArray) -> int | None:
     known = ~(np.isnan(_values(dtype, a)) | np.isnan(_values(dtype, b)))
     if not known.any():
         return None
-    one, other = ranks(a[known]), ranks(b[known])
+    ranks_a, ranks_b = ranks(a[known]), ranks(b[known])
     # the distance of two numbers may not fit 64 signed bits; it fits the unsigned ones
-    apart = np.where(one > other, one.view(np.uint64) - other.view(np.uint64),
-                     other.view(np.uint64) - one.view(np.uint64))  # fmt: skip
-    return int(apart.max())
+    larger, smaller = np.maximum(ranks_a, ranks_b), np.minimum(ranks_a, ranks_b)
+    return int((larger.view(np.uint64) - smaller.view(np.uint64)).max())
 
 
 def _values(dtype: str, bits: BitArray) -> npt.NDArray[Any]:

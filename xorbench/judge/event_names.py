@@ -1,4 +1,4 @@
-"""What a reader calls the events of a trace."""
+"""The names of events of a trace in texts."""
 
 import re
 from collections.abc import Callable
@@ -14,9 +14,11 @@ def when(first: FirstDifference) -> str:
 
 
 def label(first: FirstDifference) -> str:
-    """The event that differs, as a reader names it."""
+    """The event that differs, in words."""
     if first.how == "events":
-        return f"what it does: {_told(first.a)} in the one, {_told(first.b)} in the other"
+        return (
+            f"what it does: {_event_text(first.a)} in the one, {_event_text(first.b)} in the other"
+        )
     kind = first.event.kind.removeprefix("final ")
     return LABELS.get(kind, _weight)(first, first.event)
 
@@ -25,17 +27,17 @@ def _input(first: FirstDifference, event: TraceEvent) -> str:
     call = re.match(r"\w\d+", event.identity)
     number = call[0][1:] if call else ""
     path = event.identity[call.end() :] if call else event.identity
-    what = "the batch" if event.kind == "batch" else f"an output of call {event.more.of}"
-    return f"{what} (input {path or 'itself'} of {first.call or 'the model'}, call {number})"
+    source = "the batch" if event.kind == "batch" else f"an output of call {event.more.of}"
+    return f"{source} (input {path or 'itself'} of {first.call or 'the model'}, call {number})"
 
 
 def _operator(_first: FirstDifference, event: TraceEvent) -> str:
     more = event.more
     if not more.name:
         return f"the {event.identity}"
-    what = "the result of" if event.kind == "operator" else "an input of"
+    role = "the result of" if event.kind == "operator" else "an input of"
     side = ", in the backward pass," if more.backward else ""
-    return f"{what} {more.name}{side}{f' at {more.where}' if more.where else ''}"
+    return f"{role} {more.name}{side}{f' at {more.where}' if more.where else ''}"
 
 
 def _state(first: FirstDifference, event: TraceEvent) -> str:
@@ -64,14 +66,14 @@ LABELS: Final[dict[str, Callable[[FirstDifference, TraceEvent], str]]] = {
 }
 
 
-def _told(event: TraceEvent | None) -> str:
+def _event_text(event: TraceEvent | None) -> str:
     if event is None:
         return "nothing more"
     return " ".join(filter(None, (event.kind, event.more.name or event.identity)))
 
 
 def kind_in_plural(kind: str) -> str:
-    """What the events of a kind are called."""
+    """The name of the events of a kind."""
     kind = kind.removeprefix("final ")
     names = {"batch": "inputs of the batch", "loss": "losses", "new state": "new states"}
     return names.get(kind, kind if kind.endswith("s") else f"{kind}s")

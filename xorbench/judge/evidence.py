@@ -18,8 +18,8 @@ from xorbench.observe.records.training import (
 )
 from xorbench.plan.case import ProcessConfig, Variant, variant_id, with_index
 
-Record = TypeVar("Record")
-Ended = TrainingRecord | Failure | Unfinished
+AnyRecord = TypeVar("AnyRecord")
+TrainingOutcome = TrainingRecord | Failure | Unfinished
 
 
 class Evidence:
@@ -122,7 +122,7 @@ class Evidence:
         devices = [d for p in self.run.info.processes for d in p.machine.get("devices", [])]
         return {device["device"]: device.get("name", "") for device in devices}
 
-    def variant(self, record: Ended) -> Variant:
+    def variant(self, record: TrainingOutcome) -> Variant:
         """The variant of a record."""
         config = self._configs.get(record.config, ProcessConfig())
         return Variant(record.case, config, self.run.info.recipe)
@@ -132,8 +132,10 @@ class Evidence:
         return self.trainings[variant.id][0]
 
 
-def _grouped(records: Iterable[Record], name: Callable[[Record], str]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
+def _grouped(
+    records: Iterable[AnyRecord], name: Callable[[AnyRecord], str]
+) -> dict[str, list[AnyRecord]]:
+    groups: dict[str, list[AnyRecord]] = {}
     for record in records:
         groups.setdefault(name(record), []).append(record)
     return groups

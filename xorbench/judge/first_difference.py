@@ -6,18 +6,17 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from typing import Any, Final, Literal
 
-from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
+from xorbench.observe.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
-# What explains a difference and is none: a sound training may leave generators that it does not
-# use in any state, and evaluate or average whenever it likes.
+# Events that explain a difference and are not compared: a correct training may leave generators
+# that it does not use in any state, and evaluate or average at any time.
 EXPLAINS: Final = ("generator", "context", "note", "other", "final other")
 DETAIL: Final = ("data", "operator", "output", "gradient", "state", "new state", "new parameter")
 WEIGHTS: Final = ("parameter", "buffer")
 How = Literal["digest", "events", "steps"]
 
-TOLD: Final = {"lr": "learning rate (lr)"}
+NAMES: Final = {"lr": "learning rate (lr)"}
 
-TraceLine = TraceStep | TraceEnd
 Hyperparameters = Mapping[str, list[dict[str, Any]]]  # the groups of each optimizer
 
 
@@ -27,13 +26,12 @@ class FirstDifference:
 
     Attributes:
         step: the step in which it is; the number of steps for the final parameters.
-        how: another digest, another event, or another number of steps.
+        how: a different digest, a different event, or a different number of steps.
         a, b: the event on both sides; None where a side has no more.
         name: the readable name of the parameter or buffer, if it is one.
         generators: the global generators that differ where the step begins.
-        drawn: those of them that were drawn from in the step or in the one before, on the first
-            side.
-        undrawn: whether it is known that none of them was.
+        drawn: the ones that the first side drew from in the step or in the one before.
+        undrawn: whether it is known that it drew from none.
         others: how many more events of this kind differ in this step, and of how many.
         after: the kinds of events before it in its step.
         call: the name of the module that the event's call is of.
@@ -67,7 +65,7 @@ class FirstDifference:
 
 @dataclass(slots=True)
 class Coverage:
-    """What was compared, and what could not be.
+    """The events that were compared, and the ones that could not be.
 
     Attributes:
         steps: steps that both sides have.
@@ -77,7 +75,7 @@ class Coverage:
         ends: the last line of each record, which holds the final weights; None if it has none.
         left_out: steps that one side left out, as its record was full.
         events_left_out: events that one side left out, of steps with very many.
-        errors: what went wrong in the recorder.
+        errors: errors of the recorder.
     """
 
     steps: int = 0
@@ -117,8 +115,8 @@ class Compared:
 
 
 def compare(
-    a: Iterable[TraceLine],
-    b: Iterable[TraceLine],
+    a: Iterable[ProgramLine],
+    b: Iterable[ProgramLine],
     at_start: Mapping[str, str] | None = None,
     left_out: Sequence[str] = (),
 ) -> Compared:
@@ -130,25 +128,25 @@ def compare(
     coverage, names, before = Coverage(), dict[str, str](), dict(at_start or {})
     used: list[Hyperparameters] = [{}, {}]
     lines, others = iter(a), iter(b)
-    for one, other in zip_longest(lines, others):
-        if one is not None:
-            names |= {identity: name for identity, (name, _, _) in one.names.items()}
-        if isinstance(one, TraceEnd) and isinstance(other, TraceEnd):
-            return _ends(one, other, coverage, names)
-        if not isinstance(one, TraceStep) or not isinstance(other, TraceStep):
-            return _uneven(one, other, chain(lines, others), coverage)
-        coverage.errors += [*one.errors, *other.errors]
-        coverage.events_left_out += max(one.events_left_out, other.events_left_out)
-        used = [{**a, **b.hyperparameters} for a, b in zip(used, (one, other), strict=True)]
-        events = [[e for e in line.events if e.kind not in left_out] for line in (one, other)]
-        first = first_of(one.step, events[0], events[1], coverage, names)
+    for step, other in zip_longest(lines, others):
+        if step is not None:
+            names |= {identity: name for identity, (name, _, _) in step.names.items()}
+        if isinstance(step, TraceEnd) and isinstance(other, TraceEnd):
+            return _ends(step, other, coverage, names)
+        if not isinstance(step, TraceStep) or not isinstance(other, TraceStep):
+            return _uneven(step, other, chain(lines, others), coverage)
+        coverage.errors += [*step.errors, *other.errors]
+        coverage.events_left_out += max(step.events_left_out, other.events_left_out)
+        used = [{**a, **b.hyperparameters} for a, b in zip(used, (step, other), strict=True)]
+        events = [[e for e in line.events if e.kind not in left_out] for line in (step, other)]
+        first = first_of(step.step, events[0], events[1], coverage, names)
         if first is not None:
             first = replace(first, values=changed(used[0], used[1]))
             after = next(lines, None)
             following = _generators(after) if isinstance(after, TraceStep) else {}
-            return Compared(coverage, _explained(first, one, other, before, following))
+            return Compared(coverage, _explained(first, step, other, before, following))
         coverage.steps += 1
-        before = _generators(one)
+        before = _generators(step)
     return Compared(coverage, None)
 
 
@@ -175,25 +173,25 @@ def _in_both(a: Sequence[TraceEvent], b: Sequence[TraceEvent]) -> list[list[Trac
 
 
 def _uneven(
-    one: TraceLine | None,
-    other: TraceLine | None,
-    rest: Iterable[TraceLine],
+    line: ProgramLine | None,
+    other: ProgramLine | None,
+    rest: Iterable[ProgramLine],
     coverage: Coverage,
 ) -> Compared:
     """One side has no further step; that is a difference unless its record was cut short.
 
     `rest` is the lines that the longer side still has.
     """
-    a, b = (line if isinstance(line, TraceEnd) else None for line in (one, other))
+    a, b = (end if isinstance(end, TraceEnd) else None for end in (line, other))
     coverage.ends = (a, b)
     coverage.left_out = max((end.left_out for end in (a, b) if end is not None), default=0)
-    longer_line = one if isinstance(one, TraceStep) else other
-    shorter_end = b if longer_line is one else a
+    longer_line = line if isinstance(line, TraceStep) else other
+    shorter_end = b if longer_line is line else a
     if not isinstance(longer_line, TraceStep) or shorter_end is None or shorter_end.left_out:
         return Compared(coverage, None)
     shorter = coverage.steps
-    longer = shorter + 1 + sum(isinstance(line, TraceStep) for line in rest)
-    steps = (longer, shorter) if longer_line is one else (shorter, longer)
+    longer = shorter + 1 + sum(isinstance(more, TraceStep) for more in rest)
+    steps = (longer, shorter) if longer_line is line else (shorter, longer)
     return Compared(coverage, FirstDifference(coverage.steps, "steps", None, None, steps=steps))
 
 
@@ -215,25 +213,24 @@ def first_of(
     """
     seen: set[str] = set()
     call = optimizer = ""
-    for one, other in zip_longest(*map(_compared, _weights_first(a, b))):
-        if one is not None and one.kind == "call":
-            call = one.more.name
-        if one is not None and one.kind == "hyperparameters":
-            optimizer = one.more.name
-        same_key = one is not None and other is not None and _key(one) == _key(other)
-        if same_key and one is not None and other is not None and one.digest == other.digest:
-            seen.add(one.kind)
-            coverage.add(one)
+    for event, other in zip_longest(*map(_compared, _weights_first(a, b))):
+        if event is not None and event.kind == "call":
+            call = event.more.name
+        if event is not None and event.kind == "hyperparameters":
+            optimizer = event.more.name
+        same_key = event is not None and other is not None and _key(event) == _key(other)
+        if same_key and event.digest == other.digest:
+            seen.add(event.kind)
+            coverage.add(event)
             continue
-        event = one or other
-        assert event is not None
+        first = event or other
         return FirstDifference(
             step,
             "digest" if same_key else "events",
-            one,
+            event,
             other,
-            name=names.get(_identity(event.identity), ""),
-            others=_others(event.kind, a, b) if same_key else (0, 0),
+            name=names.get(_identity(first.identity), ""),
+            others=_others(first.kind, a, b) if same_key else (0, 0),
             after=frozenset(seen),
             call=call,
             optimizer=optimizer,
@@ -252,15 +249,15 @@ def _weights_first(a: list[TraceEvent], b: list[TraceEvent]) -> list[list[TraceE
 
 
 def changed(
-    expected: Hyperparameters, found: Hyperparameters, said: str = "{expected} and {found}"
+    expected: Hyperparameters, actual: Hyperparameters, form: str = "{expected} and {actual}"
 ) -> str:
-    """The first hyperparameter that differs, and its values as `said`; empty where none does."""
+    """The first hyperparameter that differs, and its values in this form; empty if none does."""
     for name, groups in expected.items():
-        for one, other in zip(groups, found.get(name, []), strict=False):
-            for key, value in one.items():
+        for group, other in zip(groups, actual.get(name, []), strict=False):
+            for key, value in group.items():
                 if other.get(key) != value:
-                    values = {"expected": _number(value), "found": _number(other.get(key))}
-                    return f"{TOLD.get(key, key)} {said.format(**values)}"
+                    values = {"expected": _number(value), "actual": _number(other.get(key))}
+                    return f"{NAMES.get(key, key)} {form.format(**values)}"
     return ""
 
 
@@ -274,10 +271,9 @@ def _key(event: TraceEvent) -> tuple[str, str, str]:
 
 def _others(kind: str, a: list[TraceEvent], b: list[TraceEvent]) -> tuple[int, int]:
     """How many events of a kind differ, and how many there are on both sides."""
-    ones = {event.identity: event.digest for event in a if event.kind == kind}
-    others = {event.identity: event.digest for event in b if event.kind == kind}
-    both = ones.keys() & others.keys()
-    return sum(ones[identity] != others[identity] for identity in both), len(both)
+    sides = [{e.identity: e.digest for e in side if e.kind == kind} for side in (a, b)]
+    both = sides[0].keys() & sides[1].keys()
+    return sum(sides[0][identity] != sides[1][identity] for identity in both), len(both)
 
 
 def _generators(line: TraceStep) -> dict[str, str]:
@@ -286,7 +282,7 @@ def _generators(line: TraceStep) -> dict[str, str]:
 
 def _explained(
     first: FirstDifference,
-    one: TraceStep,
+    step: TraceStep,
     other: TraceStep,
     before: Mapping[str, str],
     following: Mapping[str, str],
@@ -295,7 +291,7 @@ def _explained(
 
     `before` and `following` are the generators of the first side a step before and a step later.
     """
-    a, b = _generators(one), _generators(other)
+    a, b = _generators(step), _generators(other)
     differ = tuple(name for name in a if name in b and a[name] != b[name])
     drawn = tuple(
         name
@@ -312,13 +308,13 @@ def _identity(text: str) -> str:
     return ".".join(parts[:3]) if text.startswith("o") and len(parts) > 3 else text
 
 
-def weights(line: TraceLine) -> dict[str, str]:
+def weights(line: ProgramLine) -> dict[str, str]:
     """The digests of the parameters where a step begins, or at the end, of more models then."""
     events = line.events if isinstance(line, TraceStep) else line.final
     return {e.identity: e.digest or "" for e in events if e.kind.endswith("parameter")}
 
 
-def later_step_with(lines: Iterable[TraceLine], wanted: Mapping[str, str]) -> int | None:
+def later_step_with(lines: Iterable[ProgramLine], wanted: Mapping[str, str]) -> int | None:
     """The first step after step 0 that begins with these weights; the end counts as one more."""
     for line in lines:
         step = line.step if isinstance(line, TraceStep) else line.steps

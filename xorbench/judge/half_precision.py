@@ -1,4 +1,4 @@
-"""Whether weights are other weights, rounded to half precision."""
+"""Whether weights are those of a step, rounded to half precision."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -17,8 +17,8 @@ def _as_float16(values: Float32Array) -> Float32Array:
 def _as_bfloat16(values: Float32Array) -> Float32Array:
     """Rounded to the nearest, ties to even, as IEEE 754 asks."""
     bits = values.view(np.uint32).astype(np.uint64)
-    kept = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return kept.astype(np.uint32).view(np.float32)
+    upper = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return upper.astype(np.uint32).view(np.float32)
 
 
 HALVES: Final[dict[str, Callable[[Float32Array], Float32Array]]] = {
@@ -28,15 +28,15 @@ HALVES: Final[dict[str, Callable[[Float32Array], Float32Array]]] = {
 
 
 def rounded(
-    expected: Mapping[str, tuple[str, bytes]], found: Mapping[str, tuple[str, bytes]]
+    expected: Mapping[str, tuple[str, bytes]], actual: Mapping[str, tuple[str, bytes]]
 ) -> str:
-    """The half precision that turns the expected weights into those found; empty if none does.
+    """The half precision that turns the expected weights into the actual ones; empty if none does.
 
     Weights that are equal may have been saved as they are, but one at least is rounded. Both hold
     type and bytes, little-endian, by identity.
     """
-    common = [key for key in expected if key in found]
-    pairs = [(_values(*expected[key]), _values(*found[key])) for key in common]
+    common = [key for key in expected if key in actual]
+    pairs = [(_values(*expected[key]), _values(*actual[key])) for key in common]
     if any(a is None or b is None or a.shape != b.shape for a, b in pairs):
         return ""
     differing = [(a, b) for a, b in pairs if not np.array_equal(a, b)]

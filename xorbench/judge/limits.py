@@ -79,14 +79,14 @@ def concurrent(traces: Iterable[TraceFile]) -> Gap | None:
 def not_compared(
     coverages: Sequence[Coverage], files: Sequence[str] = (), commands: Sequence[str] = ()
 ) -> list[str]:
-    """What the runs did beside the steps that were compared, a phrase each.
+    """The parts of the runs that were not compared, a phrase each.
 
     `files` were saved in the working folder; `commands` ran Python without the recorder.
     """
-    unseen = [end.unseen for one in coverages for end in one.ends if end is not None]
-    calls = max((one.evaluations for one in unseen), default=0)
-    tensors = max((one.tensors for one in unseen), default=0)
-    models = dict.fromkeys(name for one in unseen for name in one.models)
+    ends = [end for coverage in coverages for end in coverage.ends if end is not None]
+    calls = max((end.unseen.evaluations for end in ends), default=0)
+    tensors = max((end.unseen.tensors for end in ends), default=0)
+    models = dict.fromkeys(name for end in ends for name in end.unseen.models)
     lists = (
         ("weights of models that are not trained", models),
         ("saved files", files),
@@ -95,4 +95,4 @@ def not_compared(
     parts = [f"evaluation after the last step ({counted(calls, 'call')})"] if calls else []
     if tensors:
         parts.append(f"{counted(tensors, 'tensor')} with a gradient that no optimizer has")
-    return parts + [f"{name} ({some(list(these), MOST_NAMES)})" for name, these in lists if these]
+    return parts + [f"{name} ({some(list(items), MOST_NAMES)})" for name, items in lists if items]

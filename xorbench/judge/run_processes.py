@@ -5,7 +5,7 @@ A rank is compared with the same rank. A restart by the launcher is a process of
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,18 +80,18 @@ def paired(a: Sequence[TraceFile], b: Sequence[TraceFile]) -> list[ProcessPair]:
 
 def keyed(traces: Sequence[TraceFile]) -> dict[RunProcess, TraceFile]:
     """The traces of a run by process."""
-    found: dict[RunProcess, TraceFile] = {}
+    keys: dict[RunProcess, TraceFile] = {}
     for trace in traces:
         process = trace.head.process
         words = process.argv if process else []
         name = process.name if process else None
         argv = shlex.join(words) + (f" ({name})" if name else "")
         rank = (process and process.rank) or ""
-        told = (process and process.restart) or ""
-        restart = int(told) if told.isdecimal() else 0
-        number = sum((key.rank, key.argv, key.restart) == (rank, argv, restart) for key in found)
-        found[RunProcess(rank, argv, restart, number)] = trace
-    return found
+        text = (process and process.restart) or ""
+        restart = int(text) if text.isdecimal() else 0
+        same = [key for key in keys if (key.rank, key.argv, key.restart) == (rank, argv, restart)]
+        keys[RunProcess(rank, argv, restart, len(same))] = trace
+    return keys
 
 
 def _has_later(process: RunProcess, run: dict[RunProcess, TraceFile]) -> bool:
@@ -104,13 +104,13 @@ def _has_later(process: RunProcess, run: dict[RunProcess, TraceFile]) -> bool:
 def missing_ranks(traces: Sequence[TraceFile]) -> list[str]:
     """The ranks that have left no record though others say that they exist."""
     processes = [trace.head.process for trace in traces if trace.head.process]
-    world = max((one.world_size or 0 for one in processes), default=0)
-    have = {one.rank for one in processes}
+    world = max((process.world_size or 0 for process in processes), default=0)
+    have = {process.rank for process in processes}
     return [str(rank) for rank in range(world) if str(rank) not in have]
 
 
-def said_missing(missing: dict[int, list[str]]) -> str:
-    """In words: which ranks of which run have left no record."""
+def missing_text(missing: Mapping[int, Sequence[str]]) -> str:
+    """Which ranks of which run have left no record, in words."""
     runs: dict[str, list[str]] = {}
     for run, ranks in missing.items():
         runs.setdefault(f"{'rank' if len(ranks) == 1 else 'ranks'} {some(ranks)}", []).append(
@@ -145,5 +145,5 @@ def first_failure(lines: Sequence[str]) -> str:
         own = [line for line in start if not line.startswith("[rank") and not AGENT.search(line)]
     how = f"killed by signal {code[1:]}" if code.startswith("-") else f"exit code {code}"
     last = next((line.strip() for line in reversed(own) if line.strip()), "")
-    said = [f"rank {rank} failed first, {how}", "" if code.startswith("-") else last]
-    return ": ".join(filter(None, said))
+    parts = [f"rank {rank} failed first, {how}", "" if code.startswith("-") else last]
+    return ": ".join(filter(None, parts))

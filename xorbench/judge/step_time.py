@@ -4,16 +4,108 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from statistics import median
+from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
+from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, times
+from xorbench.observe.trace import ProgramLine, TraceFile, TraceStep
 
-from xorbench.judge.against import SideTime, StepSpeed
-from xorbench.judge.compare import judged
-from xorbench.judge.stats import Estimate, estimates, pool
-from xorbench.observe.trace import TraceEnd, TraceFile, TraceStep
+if TYPE_CHECKING:
+    from xorbench.judge.stats import Estimate
 
+CHECK: Final = "step time"
 VARIANT: Final = "step"
+MORE: Final = "more --processes, or longer runs, make the interval narrower"
+StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class SideTime:
+    """The time of a step of one command, with its interval between processes (s)."""
+
+    median_s: float
+    low_s: float | None
+    high_s: float | None
+    processes: int
+    steps: tuple[int, int]  # timed in a process: the fewest, the most
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpeed:
+    """B's step ÷ A's, and what it comes to; the figures are None where there is nothing to time."""
+
+    verdict: StepVerdict
+    threshold: float
+    why: str = ""
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    a: SideTime | None = None
+    b: SideTime | None = None
+    failed: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """Slower fails, and so does a command that failed."""
+        if self.verdict == "slower" or self.failed:
+            return "fail"
+        return "inconclusive" if self.verdict == "inconclusive" else "pass"
+
+    @property
+    def figure(self) -> str:
+        """The ratio with its interval."""
+        return times(self.ratio, self.low, self.high)
+
+    @property
+    def sentence(self) -> str:
+        """What it came to, in words."""
+        if self.why:
+            return f"speed not judged: {self.why}"
+        answer = {
+            "same": "a step of B is as fast",
+            "slower": "a step of B is slower",
+            "faster": "a step of B is faster",
+            "inconclusive": "the speed of B is not settled",
+        }[self.verdict]
+        return f"{answer}: {self.figure} the time of A"
+
+
+def _step_time(side: SideTime) -> str:
+    bounds = "" if side.low_s is None else f" [{_ms(side.low_s)}, {_ms(side.high_s or 0.0)}]"
+    fewest, most = side.steps
+    steps = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{_ms(side.median_s)}{bounds} ms ({side.processes} processes, {steps} steps timed)"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.4g}"
+
+
+def speed_facts(speed: StepSpeed) -> list[tuple[str, str]]:
+    """What the speed rests on."""
+    facts = [
+        (f"step of {name}", _step_time(side))
+        for name, side in (("A", speed.a), ("B", speed.b))
+        if side is not None
+    ]
+    if speed.ratio is not None:
+        facts.append(("B ÷ A", f"{speed.figure}, threshold {speed.threshold:.3g}"))
+    return facts
+
+
+def speed_verdict(speed: StepSpeed) -> Verdict:
+    """The answer as a verdict."""
+    expected = f"a step of B takes at most {1 + speed.threshold:.3g}× the time of A"
+    if speed.outcome == "pass":
+        return passed(CHECK, "A and B", expected, speed.sentence)
+    if speed.outcome == "fail":
+        hint = "profile a step of each command: what does B do that A does not?"
+        return failed(CHECK, "A and B", expected, speed.sentence, hint)
+    return inconclusive(CHECK, "A and B", expected, speed.sentence, MORE)
+
+
+# From records
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +118,12 @@ class ClockedRun:
 
 def clocked(traces: Sequence[TraceFile], skip: int) -> ClockedRun:
     """The median period of the process that made most steps; the first `skip` do not count."""
-    found = [periods(trace.lines()) for trace in traces]
-    most = max(found, key=len, default=[])[skip:]
-    return ClockedRun(len(most), float(np.median(most)) if most else None)
+    longest = max((periods(trace.lines()) for trace in traces), key=len, default=[])
+    timed = longest[skip:]
+    return ClockedRun(len(timed), median(timed) if timed else None)
 
 
-def periods(lines: Iterable[TraceStep | TraceEnd]) -> list[float]:
+def periods(lines: Iterable[ProgramLine]) -> list[float]:
     """Seconds from each step of the optimizer that steps most to its next, less the recorder's own.
 
     Of several optimizers one counts, so that a period is an iteration.
@@ -51,6 +143,9 @@ def step_speed(
     a: Sequence[ClockedRun], b: Sequence[ClockedRun], threshold: float, skip: int
 ) -> StepSpeed:
     """B's step against A's, by the rule of `compare`: each process is one sample."""
+    from xorbench.judge.compare import judged  # SciPy is slow to import
+    from xorbench.judge.stats import estimates, pool
+
     for name, runs in (("A", a), ("B", b)):
         fewest = min((run.timed for run in runs), default=0)
         if not fewest:
@@ -61,7 +156,7 @@ def step_speed(
     sides = [[math.log(run.median_s) for run in runs if run.median_s] for runs in (a, b)]
     before, after = (pool({VARIANT: logs}) for logs in sides)
     (row,) = judged(before, after, 1 + threshold)
-    times = [_side(estimates(side)[VARIANT], runs) for side, runs in ((before, a), (after, b))]
+    sides_time = [_side(estimates(logs)[VARIANT], runs) for logs, runs in ((before, a), (after, b))]
     return StepSpeed(
         row.verdict,
         threshold,
@@ -69,11 +164,12 @@ def step_speed(
         low=row.low,
         high=row.high,
         p=row.p,
-        a=times[0],
-        b=times[1],
+        a=sides_time[0],
+        b=sides_time[1],
     )
 
 
-def _side(found: Estimate, runs: Sequence[ClockedRun]) -> SideTime:
+def _side(estimate: "Estimate", runs: Sequence[ClockedRun]) -> SideTime:
     timed = [run.timed for run in runs]
-    return SideTime(found.value, found.low, found.high, found.processes, (min(timed), max(timed)))
+    steps = min(timed), max(timed)
+    return SideTime(estimate.value, estimate.low, estimate.high, estimate.processes, steps)

@@ -31,12 +31,12 @@ CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """What is run, and how.
+    """A command, and how it is run.
 
     Attributes:
         words: the command.
         folder: the folder that it runs in, or whose copy it runs in.
-        copy: what the copy holds; None to run in the folder itself.
+        copy: the files of the copy; None to run in the folder itself.
         timeout_s: after how many seconds it is killed.
     """
 
@@ -54,7 +54,7 @@ class CommandRun:
 
 @contextlib.contextmanager
 def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
-    """A function that makes the folder of the next run anew; each run has the same path."""
+    """A function that creates the folder of the next run from scratch, at the same path."""
     if run.copy is None:
         yield lambda: run.folder
         return
@@ -97,7 +97,7 @@ def execute(
     records = output / "records"
     records.mkdir(parents=True)
     (records / PRESENCE).touch(0o600)  # where it is missing later, the program has deleted it
-    asked = {
+    request = {
         "command": list(run.words),
         "folder": str(place),
         "environment": {**environment(number, records, place, options), **variables},
@@ -109,10 +109,10 @@ def execute(
         "stops": options.get("stop_after") is not None,
     }
     try:
-        answer = _supervised(asked)
+        answer = _supervised(request)
     finally:
         for name in ("stdout", "stderr"):
-            if isinstance(descriptor := asked[name], int):
+            if isinstance(descriptor := request[name], int):
                 os.close(descriptor)
     after = {} if through else working_folder.file_states(place, output.parent.parent)
     ended = Ended(
@@ -135,8 +135,8 @@ def environment(
 ) -> dict[str, str]:
     """The user's environment variables, and those through which the recorder gets in."""
     values = dict(os.environ)
-    behind = values.get("PYTHONPATH")
-    values["PYTHONPATH"] = os.pathsep.join([str(SITE), *filter(None, [behind])])
+    own = values.get("PYTHONPATH")
+    values["PYTHONPATH"] = os.pathsep.join([str(SITE), *filter(None, [own])])
     values["XORBENCH_RUN"] = str(number)
     values["XORBENCH_RECORD"] = str(records.resolve())
     root = str(place.resolve())
@@ -144,7 +144,7 @@ def environment(
     return values
 
 
-def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
+def _supervised(request: Mapping[str, Any]) -> dict[str, Any]:
     """Let a supervisor run it; whatever ends this process ends every process of the run."""
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "xorbench.measure.supervisor"],
@@ -152,13 +152,13 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         cwd=Path(xorbench.__file__).parent.parent,
         start_new_session=True,  # Ctrl-C is for this process, which closes the lifeline
-        pass_fds=[fd for fd in (asked["stdout"], asked["stderr"]) if isinstance(fd, int)],
+        pass_fds=[fd for fd in (request["stdout"], request["stderr"]) if isinstance(fd, int)],
     )
     assert supervisor.stdin
     assert supervisor.stdout
     try:
         with contextlib.suppress(BrokenPipeError):  # it died, which is reported below
-            supervisor.stdin.write(json.dumps(asked).encode() + b"\n")
+            supervisor.stdin.write(json.dumps(request).encode() + b"\n")
             supervisor.stdin.flush()
         line = supervisor.stdout.readline()
         if not line:
@@ -170,7 +170,7 @@ def _supervised(asked: Mapping[str, Any]) -> dict[str, Any]:
             os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
             supervisor.stdin.close()
         if supervisor.wait():
-            _kill_marked(asked["records"])  # the watchdog may have died as well
+            _kill_marked(request["records"])  # the watchdog may have died as well
         supervisor.stdout.close()
 
 

@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
 from xorbench.errors import BadFile
 from xorbench.observe.files import write_whole
-from xorbench.observe.trace import PRESENCE, TraceFile, recorded
+from xorbench.observe.trace import PRESENCE, PresenceLine, TraceFile, presence, recorded
 from xorbench.recorder.masking import encodable, masked
 
 LAST_LINES: Final = 10
@@ -19,9 +20,9 @@ KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop
 HowEnded = Literal["ended", "stopped", "refused", "timeout", "abandoned"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a run ended, and where its records are.
+    """How a run ended, and its records, which are read once.
 
     Attributes:
         how: `ended` by itself, `stopped` after its steps, `refused` by the system; or killed: after
@@ -51,10 +52,19 @@ class Ended:
         """The folder of the records."""
         return self.folder / "records"
 
-    @property
+    @cached_property
     def traces(self) -> list[TraceFile]:
         """The traces of its processes that have recorded something."""
         return recorded(self.records)
+
+    @cached_property
+    def presence(self) -> list[PresenceLine]:
+        """The events of its interpreters."""
+        return presence(self.records)
+
+    def events(self, event: str) -> list[PresenceLine]:
+        """The events of one kind."""
+        return [line for line in self.presence if line.event == event]
 
     @property
     def lost_records(self) -> str:
@@ -64,7 +74,7 @@ class Ended:
         return f"the records were deleted during the run: {self.records}"
 
     @property
-    def exit_said(self) -> str:
+    def exit_text(self) -> str:
         """The exit code, or the signal that killed it, in words."""
         code = self.code or 0
         return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
@@ -86,26 +96,19 @@ class Ended:
         return []
 
 
-_KEPT: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "saved", "why")
+_FIELDS: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "saved", "why")
 
 
 def write_ended(ended: Ended) -> None:
     """Write it into the folder of the run."""
-    kept = {name: getattr(ended, name) for name in _KEPT}
-    write_whole(ended.folder / "ended.json", json.dumps(kept).encode())
+    values = {name: getattr(ended, name) for name in _FIELDS}
+    write_whole(ended.folder / "ended.json", json.dumps(values).encode())
 
 
 def read_ended(folder: Path) -> Ended:
     """What `write_ended` wrote; raises `BadFile` where it is damaged."""
     path = folder / "ended.json"
     try:
-        values = json.loads(path.read_bytes())
-        return Ended(folder=folder, **values)
+        return Ended(folder=folder, **json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise BadFile(f"{path}: damaged: {error}") from None
-
-
-def read_runs(folder: Path, prefix: str) -> list[Ended]:
-    """The runs below a folder whose names are a prefix and a number, in the order of these."""
-    places = [path.parent for path in folder.glob(f"{prefix}[0-9]*/ended.json")]
-    return [read_ended(p) for p in sorted(places, key=lambda p: int(p.name.removeprefix(prefix)))]

@@ -6,9 +6,11 @@ docs/trace-format.md describes it.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
 from math import prod
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -30,7 +32,9 @@ from xorbench.plan.recipe import Recipe
 SCHEMA_VERSION: Final = 3
 PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
 DIGEST: Final = "words32-splitmix64"
+KEPT_BYTES: Final = 16 << 20  # of a trace whose lines stay in memory, where they take about 6 times
 LineKind = TypeVar("LineKind", bound=Struct)
+KeptItem = TypeVar("KeptItem")
 
 
 class ProcessInfo(Struct, frozen=True, kw_only=True):
@@ -175,6 +179,10 @@ class TraceEnd(Struct, frozen=True, kw_only=True):
     events_left_out: int = 0
 
 
+ProgramLine: TypeAlias = TraceStep | TraceEnd
+TraceLine: TypeAlias = ProgramLine | EpochEnd
+
+
 class PresenceLine(Struct, frozen=True, kw_only=True):
     """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder.
 
@@ -198,9 +206,29 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
         return Path(os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path)
 
 
-@dataclass(frozen=True, slots=True)
+class ReadOnce(Generic[KeptItem]):
+    """The items of an iterator, each taken from it once, however often they are walked."""
+
+    def __init__(self, source: Iterator[KeptItem]) -> None:
+        self._source = source
+        self._items: list[KeptItem] = []
+
+    def __iter__(self) -> Iterator[KeptItem]:
+        for index in count():
+            if index == len(self._items):
+                try:
+                    self._items.append(next(self._source))
+                except StopIteration:
+                    return
+            yield self._items[index]
+
+
+@dataclass(frozen=True)
 class TraceFile:
-    """A trace of one process; its steps are read as they are asked for."""
+    """A trace of one process; each line is decoded once, when it is asked for.
+
+    A file above `KEPT_BYTES` is decoded again for each walk, which bounds the memory.
+    """
 
     path: Path
     head: TraceHead
@@ -211,12 +239,25 @@ class TraceFile:
         number = self.path.stem.rpartition("-")[2]
         return int(number) if number.isdecimal() else None
 
-    def lines(self) -> Iterator[TraceStep | TraceEnd]:
+    @cached_property
+    def step_count(self) -> int:
+        """How many steps it has."""
+        return sum(1 for _ in self.steps())
+
+    def lines(self) -> Iterator[ProgramLine]:
         """Each step and the end; raises `BadFile`, naming the line, for what is damaged."""
         return (line for line in self.all_lines() if not isinstance(line, EpochEnd))
 
-    def all_lines(self) -> Iterator[TraceStep | EpochEnd | TraceEnd]:
+    def all_lines(self) -> Iterator[TraceLine]:
         """The same, with the ends of epochs."""
+        return iter(self._kept_lines or self._decoded_lines())
+
+    @cached_property
+    def _kept_lines(self) -> ReadOnce[TraceLine] | None:
+        small = self.path.stat().st_size <= KEPT_BYTES
+        return ReadOnce(self._decoded_lines()) if small else None
+
+    def _decoded_lines(self) -> Iterator[TraceLine]:
         expected = (-1, 0)
         with self.path.open("rb") as file:
             file.readline()
@@ -224,7 +265,7 @@ class TraceFile:
                 if not line.endswith(b"\n"):
                     return  # the process was killed while it wrote
                 if line.startswith(b'{"end"'):
-                    yield _decoded(self.path, number, line, TraceEnd)
+                    yield self._end_of(number, line)
                 elif line.startswith(b'{"epoch_end"'):
                     yield _decoded(self.path, number, line, EpochEnd)
                 else:
@@ -239,12 +280,29 @@ class TraceFile:
         """Each step."""
         return (line for line in self.lines() if isinstance(line, TraceStep))
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether it has a step."""
+        return any(True for _ in self.steps())
+
     def end(self) -> TraceEnd | None:
         """The end; None where the process was killed before it wrote one."""
-        line = last_line(self.path)
-        if not line.startswith(b'{"end"'):
-            return None
-        return _decoded(self.path, 0, line, TraceEnd)
+        line = self._last_line
+        return self._end_of(0, line) if line.startswith(b'{"end"') else None
+
+    @cached_property
+    def _last_line(self) -> bytes:
+        return last_line(self.path)
+
+    def _end_of(self, number: int, line: bytes) -> TraceEnd:
+        """The end that a line holds, decoded once."""
+        if line not in self._ends:
+            self._ends[line] = _decoded(self.path, number, line, TraceEnd)
+        return self._ends[line]
+
+    @cached_property
+    def _ends(self) -> dict[bytes, TraceEnd]:
+        return {}
 
     def values(self, event: TraceEvent) -> bytes | None:
         """The bytes of the event's tensor, if they were kept."""
@@ -375,7 +433,7 @@ def presence(folder: Path) -> list[PresenceLine]:
         lines = (folder / PRESENCE).read_bytes().splitlines()
     except OSError:
         return []
-    return [found for found in map(presence_line, lines) if found is not None]
+    return [event for event in map(presence_line, lines) if event is not None]
 
 
 def presence_line(line: bytes) -> PresenceLine | None:

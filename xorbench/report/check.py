@@ -1,7 +1,7 @@
-"""What `check` and `explain` found, as a report."""
+"""The report of `check` and of `explain`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from xorbench.judge.check import Conclusion
 from xorbench.judge.components import COMPONENTS
@@ -38,11 +38,12 @@ class CheckReport:
 
 def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
     """The report as it is shared: without secrets and absolute paths."""
-    made = sharing.value(replace(checked, sections=()))
+    shared = sharing.value(replace(checked, sections=()))
     sections = [
-        replace(one, frame=one.frame.map(sharing.value), csv=None) for one in checked.sections
+        replace(section, frame=section.frame.map(sharing.value), csv=None)
+        for section in checked.sections
     ]
-    return replace(made, sections=sections, anonymous=sharing.anonymous)
+    return replace(shared, sections=sections, anonymous=sharing.anonymous)
 
 
 def content(checked: CheckReport) -> Content:
@@ -70,16 +71,16 @@ def content(checked: CheckReport) -> Content:
 
 
 def _answers(checked: CheckReport) -> list[Answer]:
-    """One for each question, without what the answer's own word says."""
+    """An answer per question; its word, yes or no, replaces the lead of the sentence."""
     conclusion = checked.conclusion
-    said = capitalized(conclusion.finding)
-    return [*checked.answers] or [Answer(SAME, conclusion.outcome, said)]
+    finding = capitalized(conclusion.finding)
+    return [*checked.answers] or [Answer(SAME, conclusion.outcome, finding)]
 
 
 def _findings(checked: CheckReport) -> list[dict[str, str]]:
     conclusion = checked.conclusion
     rows = [("meaning", conclusion.meaning), *_rows(conclusion), ("hint", conclusion.hint)]
-    return [{"what": what, "found": found} for what, found in rows if found]
+    return [{"what": name, "found": text} for name, text in rows if text]
 
 
 def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
@@ -91,13 +92,13 @@ def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
 
 
 def markdown(checked: CheckReport) -> str:
-    """`report.md`: the sentence first, then what it rests on."""
+    """`report.md`: the sentence first, then the evidence."""
     conclusion = checked.conclusion
     parts = [f"**{escape(_sentence(conclusion))}**", escape(conclusion.meaning)]
     parts += [f"Hint: {escape(conclusion.hint)}"] if conclusion.hint else []
-    made = content(checked)
-    parts.append(to_markdown(frame_of([{"what": k, "value": v} for k, v in made.heading])))
-    for section in made.sections:
+    report = content(checked)
+    parts.append(to_markdown(frame_of([{"what": k, "value": v} for k, v in report.heading])))
+    for section in report.sections:
         parts += [f"## {section.title}", to_markdown(section.frame)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -107,12 +108,12 @@ def _sentence(conclusion: Conclusion) -> str:
 
 
 def conclusion_text(conclusion: Conclusion) -> str:
-    """The answer first, then what it rests on."""
+    """The answer first, then the evidence."""
     lines = [_sentence(conclusion)]
     lines += [f"  {conclusion.meaning}"] if conclusion.meaning else []
     rows = _rows(conclusion)
-    width = max((len(what) for what, _ in rows), default=0)
-    lines += [f"  {what:<{width}}  {found}" for what, found in rows]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
     lines += [f"  hint: {conclusion.hint}"] if conclusion.hint else []
     return "\n".join(lines)
 
@@ -122,7 +123,12 @@ def for_programs(conclusion: Conclusion, exit_code: int) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_code": exit_code,
-        **asdict(conclusion),
+        "outcome": conclusion.outcome,
+        "sentence": conclusion.sentence,
         "component": conclusion.component or None,
+        "meaning": conclusion.meaning,
+        "hint": conclusion.hint,
         "facts": dict(conclusion.facts),
+        "notes": conclusion.notes,
+        "step": conclusion.step,
     }

@@ -1,4 +1,4 @@
-"""The record of one process, whole, by what a comparison across a resume asks for."""
+"""The records of a training that was killed and resumed, and the step at which it resumed."""
 
 import zlib
 from collections import Counter
@@ -11,9 +11,13 @@ import msgspec
 
 from xorbench.judge.first_difference import Hyperparameters
 from xorbench.observe.tensors import WIDTHS
-from xorbench.observe.trace import TraceEnd, TraceEvent, TraceStep
+from xorbench.observe.trace import ProgramLine, TraceEnd, TraceEvent, TraceStep
 
-# What a scheduler keeps in the groups of an optimizer, and the optimizer does not look at.
+COUNTERS: Final = "the optimizer's steps"
+MOST: Final = "most weights"
+BATCH: Final = "the batch"
+SURE: Final = (COUNTERS, MOST)  # they identify the step with certainty, if the weights do not
+# Entries of a scheduler in the groups of an optimizer, which the optimizer does not use.
 OF_SCHEDULERS: Final = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr")
 
 
@@ -38,7 +42,7 @@ class StepRecord:
         return [event.digest for event in self.line.events if event.kind == "batch"]
 
     def batches(self) -> list[tuple[str | None, ...]]:
-        """The same for each training call; calls without a batch are left out."""
+        """The same for each training call; calls without a batch are skipped."""
         calls: dict[str, list[str | None]] = {}
         for event in self.line.events:
             if event.kind == "batch":
@@ -50,14 +54,14 @@ class StepRecord:
         return sum(event.kind == kind for event in self.line.events)
 
     def losses(self) -> list[TraceEvent]:
-        """What `backward` was called on."""
+        """The losses, on which `backward` was called."""
         return [event for event in self.line.events if event.kind == "loss"]
 
     def own_hyperparameters(self) -> Hyperparameters:
         """The hyperparameters of the optimizers that step, without what schedulers keep there."""
         stepping = {event.identity for event in self.line.events if event.kind == "hyperparameters"}
         return {
-            name: [{k: v for k, v in one.items() if k not in OF_SCHEDULERS} for one in groups]
+            name: [{k: v for k, v in group.items() if k not in OF_SCHEDULERS} for group in groups]
             for name, groups in self.hyperparameters.items()
             if name in stepping
         }
@@ -79,6 +83,7 @@ class ResumeRecord:
     Attributes:
         names: the readable name of each parameter and buffer, by identity.
         facts: its shape and type.
+        end: the last line; None for a run that was ended before the training was.
     """
 
     steps: list[StepRecord] = field(default_factory=list)
@@ -87,8 +92,8 @@ class ResumeRecord:
     facts: dict[str, tuple[list[int], str]] = field(default_factory=dict)
 
 
-def read(lines: Iterable[TraceStep | TraceEnd]) -> ResumeRecord:
-    """Take in the lines of a trace."""
+def read(lines: Iterable[ProgramLine]) -> ResumeRecord:
+    """The record that the lines of a trace make up."""
     record = ResumeRecord()
     hyperparameters: Hyperparameters = {}
     for line in lines:
@@ -133,11 +138,11 @@ def renamed_as(whole: ResumeRecord, resumed: ResumeRecord) -> ResumeRecord:
 
     steps = [
         replace(
-            one,
-            line=msgspec.structs.replace(one.line, events=[event_of(e) for e in one.line.events]),
-            hyperparameters={identity_of(k): v for k, v in one.hyperparameters.items()},
+            step,
+            line=msgspec.structs.replace(step.line, events=[event_of(e) for e in step.line.events]),
+            hyperparameters={identity_of(k): v for k, v in step.hyperparameters.items()},
         )
-        for one in resumed.steps
+        for step in resumed.steps
     ]
     end = resumed.end
     if end is not None:
@@ -206,6 +211,95 @@ def others_of(events: Iterable[TraceEvent], kind: str) -> list[dict[str, str]]:
     return list(models.values())
 
 
-def without_end(record: ResumeRecord) -> ResumeRecord:
-    """The record of a run that was ended before the training was."""
-    return replace(record, end=None)
+def common(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The entries whose keys both sides have."""
+    return {k: a[k] for k in a if k in b}, {k: b[k] for k in b if k in a}
+
+
+# Where it resumed
+
+
+def aligned(whole: ResumeRecord, start: StepRecord, kill_after: int) -> tuple[int | None, str]:
+    """The step of the whole run at which the resumed one begins, and what identified it."""
+    steps = whole.steps[: kill_after + 1]
+    same = [step for step in steps if same_weights(step, start)]
+    counters = start.counters()
+    counted = [step for step in steps if counters and step.counters() == counters]
+    batched = [step for step in steps if step.batch() and step.batch() == start.batch()]
+    if same:
+        best = max(same, key=lambda step: _likeness(step, start))
+        other = _evidence(best.step, counted, batched)
+        return (best.step, "weights") if other is None else other
+    if counted:
+        return max(counted, key=lambda step: _likeness(step, start)).step, COUNTERS
+    changing = _changing(steps)
+    nearest = max(steps, key=lambda step: (_share(step, start, changing), *_likeness(step, start)))
+    if _share(nearest, start, changing):
+        return nearest.step, MOST
+    if 0 < len(batched) < len(steps):
+        return batched[-1].step, BATCH
+    return None, ""
+
+
+def prepared(whole: ResumeRecord, start: StepRecord, kill_after: int) -> int | None:
+    """The step with the gradients of the first resumed step, if the model calls differ.
+
+    It called its model before it loaded the checkpoint, so its step began with other weights; or
+    it loaded gradients that were summed up before the checkpoint, so its step has fewer calls.
+    """
+    gradients = start.digests("gradient")
+    for step in reversed(whole.steps[: kill_after + 1]):
+        if gradients and step.digests("gradient") == gradients:
+            return step.step if start.count("call") != step.count("call") else None
+    return None
+
+
+def _evidence(
+    step: int, counted: Sequence[StepRecord], batched: Sequence[StepRecord]
+) -> tuple[int, str] | None:
+    """Another step that the rest indicates: the weights are then those of an older one."""
+    steps, others = {step.step for step in counted}, {step.step for step in batched}
+    if not steps or step in steps | others:
+        return None
+    both = steps & others or (steps if step == 0 else set())
+    return (max(both), COUNTERS) if both else None
+
+
+def from_scratch(start: StepRecord, step: int, by: str) -> bool:
+    """Whether the resumed run started from scratch."""
+    return step == 0 and (by == "weights" or (by == BATCH and not start.digests("state")))
+
+
+def same_weights(step: StepRecord, start: StepRecord) -> bool:
+    """Whether the weights that both have are equal; a model may not have been called yet."""
+    a, b = common(step.digests("parameter"), start.digests("parameter"))
+    if not a:  # in evaluation mode a model is not known as the one that is trained
+        weights = set(step.digests("parameter").values())
+        return bool(weights) and weights <= set(start.digests("other").values())
+    return a == b
+
+
+def _changing(steps: Sequence[StepRecord]) -> set[str]:
+    """The parameters that training changes."""
+    values: dict[str, set[str]] = {}
+    for step in steps:
+        for key, digest in step.digests("parameter").items():
+            values.setdefault(key, set()).add(digest)
+    return {key for key, digests in values.items() if len(digests) > 1}
+
+
+def _share(step: StepRecord, start: StepRecord, changing: set[str]) -> int:
+    a, b = common(step.digests("parameter"), start.digests("parameter"))
+    return sum(a[key] == b[key] for key in a if key in changing)
+
+
+def _likeness(step: StepRecord, start: StepRecord) -> tuple[bool, bool, bool, bool, int]:
+    """How much of the rest is equal too, the most distinctive first."""
+    a, b = common(step.digests("buffer"), start.digests("buffer"))
+    return (
+        step.digests("state") == start.digests("state"),
+        a == b,
+        step.own_hyperparameters() == start.own_hyperparameters(),
+        step.batch() == start.batch(),
+        step.step,
+    )
