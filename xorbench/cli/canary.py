@@ -9,10 +9,10 @@ from xorbench.cli.options import (
     JSON,
     JUNIT,
     MARKDOWN,
-    ROOT,
-    require_faults,
-    root_of,
-    timeout_of,
+    OUT,
+    answered_within,
+    option,
+    with_faults,
     writable,
 )
 from xorbench.cli.printing import exports_of, note, say
@@ -27,41 +27,48 @@ LEAST_MEMORY: Final = 2**20
 @click.command(
     help="Say in seconds whether each device computes right, from one digest for every machine.",
 )
-@click.option("--devices", metavar="LIST", help="The CPU and every accelerator by default.")
+@option("--devices", "LIST", "The CPU and every accelerator by default.", read_devices)
 @click.option("--probes", metavar="LIST", help="What to check; see docs/probes.md [all].")
-@click.option("--burn-in", metavar="SECONDS", help="Keep all devices busy, verify everything.")
-@click.option("--memory", metavar="SIZE", help="Memory that a burn-in writes, such as 8GiB.")
-@click.option(
-    "--prometheus", metavar="FILE", help="Metrics for node_exporter's textfile collector."
+@option(
+    *("--burn-in", "SECONDS", "Keep all devices busy, verify everything.", parse.positive),
+    high=10_000_000.0,
 )
+@option(
+    *("--memory", "SIZE", "Memory that a burn-in writes, such as 8GiB.", parse.size),
+    least=LEAST_MEMORY,
+)
+@option("--prometheus", "FILE", "Metrics for node_exporter's textfile collector.", writable)
 @click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
-@click.option(
-    "--machine-threshold", default="1.5", metavar="X", help="Slower by this factor fails [1.5]."
+@option(
+    *("--machine-threshold", "X", "Slower by this factor fails [1.5].", parse.real),
+    default="1.5",
+    low=1,
+    high=1e6,
 )
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
+@answered_within()
 @click.option("--require-devices", is_flag=True, help="Exit with 4 if a device is missing.")
-@ROOT
+@OUT
 @JUNIT
 @MARKDOWN
 @JSON
-@click.option("--inject", multiple=True, hidden=True)
+@with_faults()
 def canary(**options: Any) -> int:
     """Run the command `canary`; the answer is its exit code."""
     from xorbench.commands.canary import canary as command
 
     request, exports = _canary_request(options), exports_of(options)
-    metrics = options["prometheus"] and writable("--prometheus", options["prometheus"])
+    metrics = options["prometheus"]
     outcome = command(request, note)
     from xorbench.report import canary as report  # slow to import: while the processes start
 
-    found = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
+    parts = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
     if metrics:
         from xorbench.report.metrics import write
 
         write(metrics, outcome.verdicts, outcome.burned, outcome.exit_code)
     as_json = options["as_json"]
-    say(report.as_json(*found, outcome.burned) if as_json else report.text(*found))
-    markdown = partial(report.markdown, *found)
+    say(report.as_json(*parts, outcome.burned) if as_json else report.text(*parts))
+    markdown = partial(report.markdown, *parts)
     note(exports.write(outcome.verdicts, "canary", markdown, markdown))
     return outcome.exit_code
 
@@ -69,19 +76,17 @@ def canary(**options: Any) -> int:
 def _canary_request(options: dict[str, Any]) -> Any:
     from xorbench.commands.canary import CanaryRequest
 
-    burn_in, memory, devices = options["burn_in"], options["memory"], options["devices"]
-    if memory is not None and burn_in is None:
+    if options["memory"] is not None and options["burn_in"] is None:
         raise BadOption("--memory: needs --burn-in", "for example --burn-in 60 --memory 8GiB")
-    require_faults(options["inject"])
     return CanaryRequest(
-        devices=None if devices is None else read_devices("--devices", devices),
+        devices=options["devices"],
         probes=read_probes("--probes", options["probes"]),
-        burn_in_s=None if burn_in is None else parse.positive("--burn-in", burn_in, 10_000_000.0),
-        memory=None if memory is None else parse.size("--memory", memory, LEAST_MEMORY),
-        root=root_of(options["out"]),
+        burn_in_s=options["burn_in"],
+        memory=options["memory"],
+        root=options["out"],
         save=options["save"],
-        machine_threshold=parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
-        timeout_s=timeout_of(options),
+        machine_threshold=options["machine_threshold"],
+        timeout_s=options["timeout"],
         require_devices=options["require_devices"],
         faults=options["inject"],
     )

@@ -5,14 +5,14 @@ from typing import Any
 import click
 
 from xorbench.cli.options import (
+    ANONYMOUS,
     JSON,
     JUNIT,
     MARKDOWN,
-    ROOT,
+    OUT,
+    answered_within,
     command_line,
-    name_of,
-    root_of,
-    timeout_of,
+    named,
 )
 from xorbench.cli.printing import exports_of, print_outcome
 
@@ -20,10 +20,10 @@ from xorbench.cli.printing import exports_of, print_outcome
 @click.command(
     help="Try what a beginner's tutorial says of this network, and say what holds here.",
 )
-@ROOT
-@click.option("--name", metavar="NAME", help="A name to find them by.")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one lesson [120].")
-@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@OUT
+@named("them")
+@answered_within(what="one lesson")
+@ANONYMOUS
 @JUNIT
 @MARKDOWN
 @JSON
@@ -34,10 +34,10 @@ def lessons(**options: Any) -> int:
 
     request = LessonsRequest(
         command=command_line(options["anonymous"]),
-        root=root_of(options["out"]),
-        name=name_of(options["name"]),
-        timeout_s=timeout_of(options),
+        root=options["out"],
+        name=options["name"],
+        timeout_s=options["timeout"],
         anonymous=options["anonymous"],
     )
     exports = exports_of(options)
-    return print_outcome(command(request), options["as_json"], exports)
+    return print_outcome(command(request), options, exports)

@@ -27,6 +27,7 @@ from xorbench.measure.command_run import CommandRun, called, working_copy
 from xorbench.observe.ended import Ended, read_runs
 from xorbench.observe.sharing import shown_command, shown_words
 from xorbench.observe.trace import TraceFile
+from xorbench.plan.option_text import option
 from xorbench.plan.parse import FUNCTION
 
 PROCESSES: Final = 5
@@ -67,7 +68,7 @@ def prepared(request: AgainstRequest) -> dict[str, CommandRun]:
     words = request.against
     if len(words) == 1 and FUNCTION.fullmatch(words[0]):
         words = called(words[0])
-    checks.require_command("--against", words, None, b.folder)
+    checks.require_command(option("against"), words, None, b.folder)
     return {"A": replace(b, words=words), "B": b}
 
 

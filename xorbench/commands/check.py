@@ -28,6 +28,7 @@ from xorbench.observe.folders import new_folder
 from xorbench.observe.redaction import names_here
 from xorbench.observe.sharing import shown_command, shown_words, texts
 from xorbench.observe.trace import TraceFile
+from xorbench.plan.option_text import option_text
 from xorbench.plan.parse import FUNCTION
 
 SCHEMA_VERSION: Final = 1
@@ -112,7 +113,9 @@ def require_command(
     A command with a slash is looked for in `folder`, an absolute path, or in the current one.
     """
     if target is None and not _is_there(words[0], folder):
-        raise BadOption(f"{name}: there is no command {words[0]!r}")
+        raise BadOption(
+            option_text("{name}: there is no command {word!r}", name=name, word=words[0])
+        )
     if target is not None and not FUNCTION.fullmatch(target):
         raise BadOption(
             f"{name}: {target!r} names no function",
@@ -274,7 +277,8 @@ def records_folder(request: CheckRequest) -> Iterator[Path]:
     try:
         folder = new_folder(request.root / "checks", request.name)
     except OSError as error:
-        raise BadOption(f"--out: cannot write to {request.root}: {why(error)}") from None
+        message = "{out}: cannot write to {root}: {why}"
+        raise BadOption(option_text(message, root=request.root, why=why(error))) from None
     try:
         yield folder
     except (BadOption, BadFile) as error:

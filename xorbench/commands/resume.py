@@ -42,6 +42,7 @@ from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, Ended, read_ended
 from xorbench.observe.sharing import shown_command, shown_words
 from xorbench.observe.trace import TraceEnd, TraceFile
+from xorbench.plan.option_text import option, option_text
 
 # What a training writes besides checkpoints, by the ends and the beginnings of names.
 NO_CHECKPOINTS: Final = (
@@ -75,7 +76,7 @@ def plan(request: ResumeRequest, run: CommandRun) -> list[str]:
 def check(request: ResumeRequest, note: Note) -> CheckOutcome:
     """Run, kill, resume and compare. Raises `BadOption`."""
     run = checks.prepared(request.check)
-    checks.require_command("--resume", request.resume, None, run.folder)
+    checks.require_command(option("resume"), request.resume, None, run.folder)
     for line in plan(request, run):
         note(line)
     with checks.records_folder(request.check) as folder:
@@ -187,7 +188,11 @@ def _require_within(request: ResumeRequest, whole: Ended) -> None:
     for number in request.kill_after:
         if number >= steps:
             raise BadOption(
-                f"--kill-after: {number}: the command makes {steps} steps",
+                option_text(
+                    "{kill_after}: {number}: the command makes {count} steps",
+                    number=number,
+                    count=steps,
+                ),
                 f"the last step that it can be killed before is {steps - 1}",
             )
 
@@ -212,7 +217,9 @@ def _trial(
     for name, found in zip(names, compared, strict=False):
         if isinstance(found, str):
             said = f"{name}{found}"
-            open_ = Conclusion("inconclusive", said, hint="run check without --resume first")
+            open_ = Conclusion(
+                "inconclusive", said, hint=option_text("run check without {resume} first")
+            )
             return replace(trial, trouble=open_)
         results.append(replace(found, said=f"{name}{found.said}") if found.component else found)
     wrong = [one for one in results if one.component]

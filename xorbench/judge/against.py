@@ -33,6 +33,7 @@ from xorbench.observe.trace import (
     TraceHead,
     TraceStep,
 )
+from xorbench.plan.option_text import option_text
 
 SPEED: Final = "step time"
 BITS: Final = "same bits"
@@ -300,7 +301,7 @@ def _speed_verdict(speed: StepSpeed) -> Verdict:
     return inconclusive(SPEED, "A and B", expected, speed.sentence, MORE)
 
 
-MORE: Final = "more --processes, or longer runs, make the interval narrower"
+MORE: Final = option_text("more {processes}, or longer runs, make the interval narrower")
 
 
 def joined(answer: AgainstAnswer, notes: Sequence[str]) -> Conclusion:

@@ -30,6 +30,7 @@ from xorbench.judge.verdicts import Outcome, counted, some
 from xorbench.observe import trace as traces
 from xorbench.observe.ended import KILLED, LAST_LINES, Ended
 from xorbench.observe.trace import PresenceLine, TraceEnd, TraceFile
+from xorbench.plan.option_text import option_text
 
 JOBS: Final = (
     "the records of the processes of a pool differ, which take their jobs as they come: whether the"
@@ -37,7 +38,7 @@ JOBS: Final = (
 )
 MANY_LINES: Final = 1_000  # of what a command wrote: each rank writes the end of its own
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
-LONGER: Final = "give it longer with --timeout"
+LONGER: Final = option_text("give it longer with {timeout}")
 # What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
 CLOSED: Final = (
     (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
@@ -83,7 +84,7 @@ def observe(words: Sequence[str], ended: list[Ended]) -> CheckRuns:
         observed.trouble = (
             "inconclusive",
             f"run {cut[0].number} {cut_short(cut[0])}; the steps until then are the same",
-            "end the runs with --steps, or give them longer with --timeout",
+            option_text("end the runs with {steps}, or give them longer with {timeout}"),
         )
     return observed
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 from xorbench.errors import BadOption
@@ -68,6 +69,18 @@ def name(option: str, text: str) -> str:
         hint = "1 to 64 letters, digits, '.', '_', '-'; not 'latest'"
         raise BadOption(f"{option}: {text!r} will not do", hint)
     return text
+
+
+def folder(option: str, text: str) -> Path:
+    """A folder, which need not be there; raises `BadOption` for a text that can be none."""
+    if not text.strip():
+        raise BadOption(f"{option}: empty", f"give a folder, for example {option} results")
+    try:
+        text.encode()
+        Path(text).exists()
+    except (OSError, ValueError) as error:  # too long, or not to be written down
+        raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
+    return Path(text)
 
 
 # The recorder and the training processes come in through these.
