@@ -126,7 +126,7 @@ def program_options(command: str, *names: str) -> Decorator[Any]:
             function = click.option(
                 row.flag,
                 row.name,
-                help=row.help[command],
+                help=row.help(command),
                 callback=reads(row.kind.from_text),
                 **shape,
             )(function)

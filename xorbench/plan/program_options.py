@@ -5,10 +5,9 @@ are made from these rows. Standard library only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from xorbench.errors import BadOption
@@ -17,7 +16,6 @@ from xorbench.plan.option_text import OptionText, flag, option, option_text
 
 Request = TypeVar("Request")
 Reader = Callable[[str, Any], Any]  # name as it is shown, text or value → value of the request
-NO_TEXTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 FIRST_RUNS: Final = 4  # of explain, before the share of pairs that differ is known
 MOST_RUNS: Final = 10  # of explain, to see how often pairs differ
@@ -28,14 +26,18 @@ LARGEST: Final = 2**31
 class Kind:
     """How a value is read from the text of the command line, and from a value of Python.
 
-    A flag is a truth on both; of an option that may be given several times, `from_text` reads all
-    texts.
+    Without `from_value` one function reads both. A flag is true or false on both. Of an option that
+    may be given several times, the function reads all texts together.
     """
 
     from_text: Reader
-    from_python: Reader
+    from_value: Reader | None = None
     is_flag: bool = False
     is_several: bool = False
+
+    def from_python(self, name: str, value: Any) -> Any:
+        """The value of a value of Python; raises `BadOption`."""
+        return (self.from_value or self.from_text)(name, value)
 
 
 def text_or_number(read: Callable[[str, str], Any]) -> Kind:
@@ -88,21 +90,30 @@ def _existing_folder(name: str, value: Any) -> Path:
     return path
 
 
-def _path(_name: str, text: str) -> Path:
-    return Path(text)
-
-
 def command(hint: str) -> Kind:
     """The words of a command; `xorbench.check` makes them of what Python can run."""
     return Kind(partial(parse.command, hint=hint), lambda _name, words: words)
 
 
-FLAG: Final = Kind(lambda _name, given: bool(given), lambda _name, given: bool(given), is_flag=True)
-OFF: Final = Kind(lambda _name, given: not given, lambda _name, given: not given, is_flag=True)
-"""A flag that turns the field of its request off."""
-SEVERAL: Final = Kind(_texts, _texts, is_several=True)
+def _flag(*, on: bool) -> Kind:
+    """A flag, and the value that it gives to the field of its request."""
+
+    def read(_name: str, given: object) -> bool:
+        return bool(given) is on
+
+    return Kind(read, is_flag=True)
+
+
+FLAG: Final = _flag(on=True)
+OFF: Final = _flag(on=False)
+AGAINST: Final = command("--against 'python old.py' -- python new.py")
+SEVERAL: Final = Kind(_texts, is_several=True)
+VARIABLES: Final = Kind(_variables, is_several=True)
+DETAIL: Final = Kind(_detail)
+PATH: Final = Kind(lambda _name, text: Path(text))
 FOLDER: Final = Kind(parse.folder, lambda _name, value: Path(value).absolute())
 SIZE: Final = text_or_number(parse.size)
+NO_NAMES: Final = "No host name, absolute path or UUID in the files."
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +140,13 @@ class ProgramOption:
     Attributes:
         name: its name in Python and of its parameter; the command line has `-` for `_`.
         kind: how it is read.
-        help: what --help shows, by the command that takes it; empty for Python alone.
+        about: what it does, one sentence.
+        commands: the commands that take it, by name; none for an option of Python alone.
         metavar: of its value.
         default: as one would type it; None where the request has no value.
         default_with: the default where another option is given, by the name of that.
-        field: of the request; by default its name.
+        help_of: what --help shows where it is not `about`, by command.
+        request_field: the field of the request; by default its name.
         python: the type of the keyword of `xorbench.check`; empty where it has none.
         is_of_cases: `explain` and `trace` take it for cases of the XOR training as well.
         needs: the options without which it cannot be given.
@@ -142,11 +155,13 @@ class ProgramOption:
 
     name: str
     kind: Kind
-    help: Mapping[str, str] = NO_TEXTS
+    about: str
+    commands: tuple[str, ...]
     metavar: str | None = None
     default: str | None = None
-    default_with: Mapping[str, str] = NO_TEXTS
-    field: str = ""
+    default_with: Mapping[str, str] = field(default_factory=dict)
+    help_of: Mapping[str, str] = field(default_factory=dict)
+    request_field: str = ""
     python: str = ""
     is_of_cases: bool = False
     needs: tuple[Other, ...] = ()
@@ -156,6 +171,16 @@ class ProgramOption:
     def flag(self) -> str:
         """Its name on the command line."""
         return flag(self.name)
+
+    def help(self, command: str) -> str:
+        """What --help of a command shows."""
+        about = self.help_of.get(command, self.about)
+        if self.default is not None and "[" not in about:
+            others = (f", each with {flag(n)} {text}" for n, text in self.default_with.items())
+            about = f"{about[:-1]} [{''.join([self.default, *others])}]{about[-1]}"
+        if command == "check" or self.is_of_cases or command in self.help_of:
+            return about
+        return f"Of a command: {about[0].lower()}{about[1:]}"
 
     def is_given(self, value: object) -> bool:
         """Whether a value, as it was read, is not that of an option that was left out."""
@@ -175,206 +200,155 @@ class ProgramOption:
         return None if text is None else self.kind.from_text(self.flag, text)
 
 
-AGAINST: Final = command("--against 'python old.py' -- python new.py")
+CHECK: Final = ("check",)
+EXPLAIN: Final = ("explain",)
+TRACE: Final = ("trace",)
+BOTH: Final = ("check", "explain")
+ALL: Final = ("check", "explain", "trace")
+EITHER_TIMEOUT: Final = "Seconds: for an answer [120], a command [3600]."
+NEEDS_AGAINST: Final = (Other("against", metavar="CMD"),)
 IN_TURN: Final = OptionText(
     "check --kill-after 12 --resume 'python train.py --resume' -- python train.py",
     "check('python train.py', resume='python resume.py', kill_after=12)",
 )
-NEEDS_AGAINST: Final = (Other("against", metavar="CMD"),)
+
+
+def not_resumed(hint: str) -> tuple[Other, ...]:
+    """The exclusion of an option that a check across kills does not take."""
+    return (Other("resume", OptionText(hint, ""), leads_in_python=True),)
+
 
 PROGRAM_OPTIONS: Final = (
     ProgramOption(
-        "against", AGAINST,
-        {"check": "Another command: the same bits, and as fast?"},
-        "CMD", python="Trainable | None",
-        excludes=(Other("resume"), Other("kill_after")),
+        "against", AGAINST, "Another command: the same bits, and as fast?", CHECK, "CMD",
+        python="Trainable | None", excludes=(Other("resume"), Other("kill_after")),
     ),
     ProgramOption(
-        "against", AGAINST,
-        {"explain": "Of a command: another one; what gives both equal bits?"},
-        "CMD",
+        "against", AGAINST, "Another one; what gives both equal bits?", EXPLAIN, "CMD",
     ),
     ProgramOption(
-        "env", Kind(_variables, _variables, is_several=True),
-        {"explain": "Of a command: a variable to try as a switch."},
-        "NAME=VALUE", field="variables",
+        "env", VARIABLES, "A variable to try as a switch.", EXPLAIN, "NAME=VALUE",
+        request_field="variables",
     ),
     ProgramOption(
-        "processes", whole(2, 64),
-        {"check": "How many times to run it [2, each with --against 5]."},
-        "N", "2", {"against": "5"}, python="int | None",
-        excludes=(
-            Other("resume", OptionText("give more --kill-after", ""), leads_in_python=True),
-        ),
+        "processes", whole(2, 64), "How many times to run it.", CHECK, "N", "2", {"against": "5"},
+        python="int | None", excludes=not_resumed("give more --kill-after"),
     ),
     ProgramOption(
-        "processes", whole(FIRST_RUNS, 64),
-        {"explain": "Of a command: runs to see how often it differs [10]."},
-        "N", str(MOST_RUNS),
+        "processes", whole(FIRST_RUNS, 64), "Runs to see how often it differs.", EXPLAIN, "N",
+        str(MOST_RUNS),
     ),
     ProgramOption(
-        "max_runs", whole(FIRST_RUNS, 100_000),
-        {"explain": "Of a command: stop after so many runs [100]."},
-        "N", "100",
+        "max_runs", whole(FIRST_RUNS, 100_000), "Stop after so many runs.", EXPLAIN, "N", "100",
     ),
     ProgramOption(
-        "no_cost", OFF,
-        {"explain": "Of a command: do not time a step with the cure."},
-        field="cost",
+        "no_cost", OFF, "Do not time a step with the cure.", EXPLAIN, request_field="cost",
     ),
     ProgramOption(
-        "skip", whole(0, 1_000_000),
-        {"check": "With --against: first steps that are not timed [3]."},
+        "skip", whole(0, 1_000_000), "With --against: first steps that are not timed.", CHECK,
         "N", "3", python="int | None", needs=NEEDS_AGAINST,
     ),
     ProgramOption(
-        "skip", whole(0, 1_000_000),
-        {"explain": "Of a command: first steps that are not timed [3]."},
-        "N", "3",
+        "skip", whole(0, 1_000_000), "First steps that are not timed.", EXPLAIN, "N", "3",
     ),
     ProgramOption(
-        "threshold", text_or_number(parse.share),
-        {"check": "With --against: slower by more fails [5%]."},
+        "threshold", text_or_number(parse.share), "With --against: slower by more fails.", CHECK,
         "X", "5%", python="float | str | None", needs=NEEDS_AGAINST,
     ),
     ProgramOption(
-        "bits_only", OFF,
-        {"check": "With --against: do not judge the speed."},
-        field="speed", python="bool", needs=NEEDS_AGAINST, excludes=(Other("speed_only"),),
+        "bits_only", OFF, "With --against: do not judge the speed.", CHECK, request_field="speed",
+        python="bool", needs=NEEDS_AGAINST, excludes=(Other("speed_only"),),
     ),
     ProgramOption(
-        "speed_only", OFF,
-        {"check": "With --against: do not judge the bits."},
-        field="bits", python="bool", needs=NEEDS_AGAINST,
+        "speed_only", OFF, "With --against: do not judge the bits.", CHECK, request_field="bits",
+        python="bool", needs=NEEDS_AGAINST,
     ),
     ProgramOption(
-        "steps", whole(1, LARGEST),
-        {
+        "steps", whole(1, LARGEST), "End each run after K steps.", ALL, "K",
+        help_of={
             "check": "End each run after K steps of an optimizer.",
-            "explain": "Of a command: end each run after K steps.",
             "trace": "Of a command: end it after K steps.",
         },
-        "K", python="int | None",
+        python="int | None",
     ),
     ProgramOption(
-        "detail", Kind(_detail, _detail),
-        {"trace": "Of a command: steps to record in detail: 7-9."},
-        "STEPS",
+        "detail", DETAIL, "Steps to record in detail: 7-9.", TRACE, "STEPS",
     ),
     ProgramOption(
-        "folder", Kind(_existing_folder, _existing_folder),
+        "folder", Kind(_existing_folder), "The working folder.", (),
         python="str | os.PathLike[str] | None",
     ),
     ProgramOption(
-        "in_place", FLAG,
-        {
-            "check": "Run in this folder itself, not in copies of it.",
-            "explain": "Of a command: run in this folder itself.",
-        },
-        python="bool",
-        excludes=(
-            Other("resume", OptionText("each run needs its own copy", ""), leads_in_python=True),
-        ),
+        "in_place", FLAG, "Run in this folder itself.", BOTH,
+        help_of={"check": "Run in this folder itself, not in copies of it."},
+        python="bool", excludes=not_resumed("each run needs its own copy"),
     ),
     ProgramOption(
-        "exclude", SEVERAL,
-        {
-            "check": "Leave it out of the copies.",
-            "explain": "Of a command: leave it out of the copies.",
-        },
-        "GLOB", python="Sequence[str]",
+        "exclude", SEVERAL, "Leave it out of the copies.", BOTH, "GLOB", python="Sequence[str]",
     ),
     ProgramOption(
-        "link", SEVERAL,
-        {
-            "check": "Link it into the copies, to be read.",
-            "explain": "Of a command: link it into the copies, to be read.",
-        },
-        "PATH", python="Sequence[str]",
+        "link", SEVERAL, "Link it into the copies, to be read.", BOTH, "PATH",
+        python="Sequence[str]",
     ),
     ProgramOption(
-        "max_copy", SIZE,
-        {
-            "check": "The largest folder to copy [1GB].",
-            "explain": "Of a command: the largest folder to copy [1GB].",
-        },
-        "SIZE", "1GB", python="int | str",
+        "max_copy", SIZE, "The largest folder to copy.", BOTH, "SIZE", "1GB", python="int | str",
     ),
     ProgramOption(
-        "max_record", SIZE,
-        {
-            "check": "The largest record [1GB].",
-            "explain": "Of a command: the largest record [1GB].",
-            "trace": "Of a command: the largest trace [1GB].",
-        },
-        "SIZE", "1GB", python="int | str",
+        "max_record", SIZE, "The largest record.", ALL, "SIZE", "1GB",
+        help_of={"trace": "Of a command: the largest trace."}, python="int | str",
     ),
     ProgramOption(
         "timeout", text_or_number(partial(parse.positive, high=parse.LONGEST_RUN_S)),
-        {
-            "check": "Seconds that a run may take [3600].",
-            "explain": "Seconds: for an answer [120], a command [3600].",
-            "trace": "Seconds: for an answer [120], a command [3600].",
-        },
-        "S", "3600", field="timeout_s", python="float", is_of_cases=True,
+        "Seconds that a run may take.", ALL, "S", "3600",
+        help_of={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT},
+        request_field="timeout_s", python="float", is_of_cases=True,
     ),
     ProgramOption(
-        "with_source", FLAG,
-        {"check": "Show lines of source beside their numbers."},
-        python="bool",
+        "with_source", FLAG, "Show lines of source beside their numbers.", CHECK, python="bool",
     ),
     ProgramOption(
-        "with_source", FLAG,
-        {"trace": "Of a command: keep lines of source in it."},
+        "with_source", FLAG, "Keep lines of source in it.", TRACE,
         needs=(Other("detail", "lines of source stand in detail", "STEPS"),),
     ),
     ProgramOption(
-        "anonymous", FLAG,
-        {
-            "check": "No host name, absolute path or UUID in the files.",
-            "explain": "No host name, absolute path or UUID in the files.",
+        "anonymous", FLAG, NO_NAMES, ALL,
+        help_of={
+            "explain": NO_NAMES,
             "trace": "Of a command: no host name, absolute path or UUID in it.",
         },
         python="bool",
     ),
     ProgramOption(
         "kill_after", Kind(partial(parse.integers, low=1, high=LARGEST), _steps),
-        {"check": "Kill it after K steps, a trial for each: 5,12. Needs --resume."},
-        "LIST", python="int | Sequence[int] | None", needs=(Other("resume", IN_TURN),),
+        "Kill it after K steps, a trial for each: 5,12. Needs --resume.", CHECK, "LIST",
+        python="int | Sequence[int] | None", needs=(Other("resume", IN_TURN),),
     ),
     ProgramOption(
         "resume", command("give the command that resumes the training"),
-        {"check": "The command that resumes it. Needs --kill-after."},
-        "CMD", python="Trainable | None", needs=(Other("kill_after", IN_TURN),),
+        "The command that resumes it. Needs --kill-after.", CHECK, "CMD",
+        python="Trainable | None", needs=(Other("kill_after", IN_TURN),),
     ),
     ProgramOption(
-        "from", Kind(_path, _path),
-        {"check": "Judge the records of a check once more, as it was asked for."},
-        "DIR",
+        "from", PATH, "Judge the records of a check once more, as it was asked for.", CHECK, "DIR",
     ),
     ProgramOption(
-        "dry_run", FLAG,
-        {
-            "check": "Say what would happen, and run nothing.",
-            "explain": "Of a command: say what would happen, run nothing.",
-        },
+        "dry_run", FLAG, "Say what would happen, run nothing.", BOTH,
+        help_of={"check": "Say what would happen, and run nothing."},
     ),
     ProgramOption(
-        "out", FOLDER,
-        dict.fromkeys(("check", "explain", "trace"), "Folder of results [results]."),
-        "DIR", "results", field="root", python="str | os.PathLike[str]", is_of_cases=True,
+        "out", FOLDER, "Folder of results.", ALL, "DIR", "results",
+        request_field="root", python="str | os.PathLike[str]", is_of_cases=True,
     ),
     ProgramOption(
-        "name", Kind(parse.name, parse.name),
-        {"check": "A name to find it by.", "explain": "Of a command: a name to find it by."},
-        "NAME", python="str | None",
+        "name", Kind(parse.name), "A name to find it by.", BOTH, "NAME",
+        python="str | None",
     ),
 )  # fmt: skip
 
 
 def options_of(command: str) -> dict[str, ProgramOption]:
     """The options of a command, by name."""
-    return {row.name: row for row in PROGRAM_OPTIONS if command in row.help}
+    return {row.name: row for row in PROGRAM_OPTIONS if command in row.commands}
 
 
 PYTHON_OPTIONS: Final = {row.name: row for row in PROGRAM_OPTIONS if row.python}
@@ -387,7 +361,7 @@ def complete(options: Mapping[str, ProgramOption], values: Mapping[str, Any]) ->
     """
     require_allowed(options, values)
     return {
-        row.field or name: row.default_for(values) if values[name] is None else values[name]
+        row.request_field or name: row.default_for(values) if values[name] is None else values[name]
         for name, row in options.items()
     }
 
