@@ -15,14 +15,14 @@ from xorbench.commands import check_outputs, check_questions
 from xorbench.commands.check import CheckOutcome, here_or_refused
 from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.run_maker import Note
-from xorbench.errors import EXIT_WORDS, PASSED, BadOption, XorbenchError
+from xorbench.errors import EXIT_WORDS, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.sharing import sharing_here
 from xorbench.plan import parse
 from xorbench.plan.option_text import python_text
 from xorbench.plan.program_options import PYTHON_OPTIONS, complete
 from xorbench.report.check import conclusion_text
-from xorbench.report.results import brief_html, brief_text
+from xorbench.report.results import PythonResult
 
 Trainable: TypeAlias = str | Sequence[str] | Callable[[], object]
 
@@ -58,7 +58,7 @@ class StepRatio:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CheckResult:
+class CheckResult(PythonResult):
     """What a check found. It is true where it passed; `str` is the whole answer.
 
     Attributes:
@@ -87,23 +87,11 @@ class CheckResult:
     folder: Path
     report: Path
 
-    def __bool__(self) -> bool:
-        return self.exit_code == PASSED
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return brief_text("CheckResult", self.folder.name, self._brief())
-
-    def _repr_html_(self) -> str:
-        return brief_html("CheckResult", self.folder.name, self._brief())
-
-    def _brief(self) -> list[str]:
+    def _brief(self) -> tuple[str, list[str]]:
         lines = [f"{EXIT_WORDS[self.exit_code]}: {self.sentence}"]
         lines += [self.meaning] if self.meaning else []
         lines += [f"hint: {self.hint}"] if self.hint else []
-        return [*lines, f"report: {self.report}"]
+        return self.folder.name, [*lines, f"report: {self.report}"]
 
 
 class CheckOptions(TypedDict, total=False):

@@ -6,13 +6,12 @@ from typing import Any, Final
 import click
 
 from xorbench.cli.options import (
-    JSON,
-    JUNIT,
-    MARKDOWN,
     OUT,
     answered_within,
     option,
+    outputs,
     with_faults,
+    within,
     writable,
 )
 from xorbench.cli.printing import exports_of, note, say
@@ -27,30 +26,29 @@ LEAST_MEMORY: Final = 2**20
 @click.command(
     help="Say in seconds whether each device computes right, from one digest for every machine.",
 )
-@option("--devices", "LIST", "The CPU and every accelerator by default.", read_devices)
+@option("--devices", "LIST", "The CPU and every accelerator by default", read_devices)
 @click.option("--probes", metavar="LIST", help="What to check; see docs/probes.md [all].")
 @option(
-    *("--burn-in", "SECONDS", "Keep all devices busy, verify everything.", parse.positive),
-    high=10_000_000.0,
+    "--burn-in",
+    "SECONDS",
+    "Keep all devices busy, verify everything",
+    partial(parse.positive, high=10_000_000.0),
 )
 @option(
-    *("--memory", "SIZE", "Memory that a burn-in writes, such as 8GiB.", parse.size),
-    least=LEAST_MEMORY,
+    "--memory",
+    "SIZE",
+    "Memory that a burn-in writes, such as 8GiB",
+    partial(parse.size, least=LEAST_MEMORY),
 )
-@option("--prometheus", "FILE", "Metrics for node_exporter's textfile collector.", writable)
+@option("--prometheus", "FILE", "Metrics for node_exporter's textfile collector", writable)
 @click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
 @option(
-    *("--machine-threshold", "X", "Slower by this factor fails [1.5].", parse.real),
-    default="1.5",
-    low=1,
-    high=1e6,
+    "--machine-threshold", "X", "Slower by this factor fails", within(parse.real, 1, 1e6), "1.5"
 )
 @answered_within()
 @click.option("--require-devices", is_flag=True, help="Exit with 4 if a device is missing.")
 @OUT
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 @with_faults()
 def canary(**options: Any) -> int:
     """Run the command `canary`; the answer is its exit code."""

@@ -4,15 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import (
-    JSON,
-    JUNIT,
-    MARKDOWN,
-    WithCommand,
-    program_of,
-    program_options,
-    refuse_others,
-)
+from xorbench.cli.options import WithCommand, outputs, program_of, program_options, refuse_others
 from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.plan.program_options import complete, options_of
 
@@ -27,9 +19,7 @@ from xorbench.plan.program_options import complete, options_of
 )
 @click.argument("target", metavar="(-- CMD … | MODULE:FUNCTION)", nargs=-1)
 @program_options("check")
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 def check(**options: Any) -> int:
     """Run the command `check`; the answer is its exit code."""
     from xorbench.commands import check_questions as command

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, JUNIT, MARKDOWN, OUT, option, refuse_given
+from xorbench.cli.options import OUT, option, outputs, refuse_given, within
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
@@ -21,18 +21,16 @@ from xorbench.plan import parse
 @click.argument("runs", metavar="[A] B", nargs=-1)
 @click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
 @click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
-@option("--threshold", "X", "Slower by more fails [5%].", parse.share, default="5%")
+@option("--threshold", "X", "Slower by more fails", parse.share, "5%")
 @option(
-    *("--machine-threshold", "X", "Fail if the machine is slower by this factor [1.5]."),
-    parse.real,
-    default="1.5",
-    low=1,
-    high=1e6,
+    "--machine-threshold",
+    "X",
+    "Fail if the machine is slower by this factor",
+    within(parse.real, 1, 1e6),
+    "1.5",
 )
 @OUT
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 def compare(**options: Any) -> int:
     """Run the command `compare`; the answer is its exit code."""
     from xorbench.commands import compare as command

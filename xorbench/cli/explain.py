@@ -6,13 +6,11 @@ from typing import Any
 import click
 
 from xorbench.cli.options import (
-    JSON,
-    JUNIT,
-    MARKDOWN,
     WithCommand,
     answer_timeout_of,
     command_line,
     is_program,
+    outputs,
     program_of,
     program_options,
     recipe_of,
@@ -50,9 +48,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "timeout", "anonymous"),
     "out",
 )
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 @with_faults("--inject-a")
 @with_faults("--inject-b")
 def explain(**options: Any) -> int:

@@ -1,19 +1,19 @@
 """`fleet`: many ranks, and who is odd."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from xorbench.cli.options import (
-    JSON,
-    JUNIT,
-    MARKDOWN,
     answered_within,
     command_line,
     option,
+    outputs,
     recipe_of,
     recipe_options,
+    within,
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
@@ -30,32 +30,17 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 )
 @click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
 @click.argument("folders", metavar="[DIR …]", nargs=-1)
-@option("--out", "DIR", "A new folder for all of it [fleet].", parse.folder, default="fleet")
-@option(
-    *("--batch-sizes", "LIST", "Points per step [32,128].", parse.integers),
-    default="32,128",
-    low=1,
-    high=10_000_000,
-)
+@option("--out", "DIR", "A new folder for all of it", parse.folder, "fleet")
+@option("--batch-sizes", "LIST", "Points per step", within(parse.integers, 1, 10_000_000), "32,128")
 @recipe_options(RECIPE_OPTIONS)
-@option(
-    *("--processes", "N", "Fresh processes for each case [1].", parse.integer),
-    default="1",
-    low=1,
-    high=64,
-)
+@option("--processes", "N", "Fresh processes for each case", within(parse.integer, 1, 64), "1")
 @click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
 @option(
-    *("--deadline", "S", "Seconds to wait for the ranks [600].", parse.positive),
-    default="600",
-    high=1e7,
+    "--deadline", "S", "Seconds to wait for the ranks", partial(parse.positive, high=1e7), "600"
 )
 @answered_within()
 @option(
-    *("--slow-threshold", "X", "A device is slow beyond X medians [1.1].", parse.real),
-    default="1.1",
-    low=1,
-    high=1e6,
+    "--slow-threshold", "X", "A device is slow beyond X medians", within(parse.real, 1, 1e6), "1.1"
 )
 @click.option(
     "--atlas", metavar="FILE", type=Path, help="Compare every rank with the digests on record."
@@ -63,9 +48,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option(
     "--baseline", metavar="FILE", type=Path, help="An earlier fleet.json: is all of it slower?"
 )
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Run the command `fleet`; the answer is its exit code."""

@@ -4,16 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import (
-    ANONYMOUS,
-    JSON,
-    JUNIT,
-    MARKDOWN,
-    OUT,
-    answered_within,
-    command_line,
-    named,
-)
+from xorbench.cli.options import ANONYMOUS, OUT, answered_within, command_line, named, outputs
 from xorbench.cli.printing import exports_of, print_outcome
 
 
@@ -24,9 +15,7 @@ from xorbench.cli.printing import exports_of, print_outcome
 @named("them")
 @answered_within(what="one lesson")
 @ANONYMOUS
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 def lessons(**options: Any) -> int:
     """Run the command `lessons`; the answer is its exit code."""
     from xorbench.commands.lessons import LessonsRequest

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 
-def reads(read: Callable[..., Any], *, lines: bool = False, **limits: Any) -> Callable[..., Any]:
+def reads(read: Callable[[str, Any], Any], *, lines: bool = False) -> Callable[..., Any]:
     """A callback of click: `read(option, text)` makes the value of an option that has one.
 
     `lines` joins the texts of an option that was given several times.
@@ -29,23 +30,22 @@ def reads(read: Callable[..., Any], *, lines: bool = False, **limits: Any) -> Ca
     def callback(_context: click.Context, option: click.Parameter, value: Any) -> Any:
         if value is None or (lines and not value):
             return None
-        return read(option.opts[0], "\n".join(value) if lines else value, **limits)
+        return read(option.opts[0], "\n".join(value) if lines else value)
 
     return callback
 
 
 def option(
-    flag: str,
-    metavar: str,
-    about: str,
-    read: Callable[..., Any],
-    *,
-    default: str | None = None,
-    **limits: Any,
+    flag: str, metavar: str, about: str, read: Callable[[str, str], Any], default: str | None = None
 ) -> Decorator[Any]:
-    """An option whose text `read(flag, text, **limits)` makes a value."""
-    read_text = reads(read, **limits)
-    return click.option(flag, metavar=metavar, help=about, default=default, callback=read_text)
+    """An option whose text `read(flag, text)` makes a value; the help shows its default."""
+    about = f"{about}." if default is None else f"{about} [{default}]."
+    return click.option(flag, metavar=metavar, help=about, default=default, callback=reads(read))
+
+
+def within(read: Callable[..., Any], low: float, high: float) -> Callable[[str, str], Any]:
+    """A reader of numbers with limits."""
+    return partial(read, low=low, high=high)
 
 
 def writable(option: str, text: str) -> Path:
@@ -66,7 +66,8 @@ def _faults(_option: str, texts: Sequence[str]) -> Sequence[str]:
     return texts
 
 
-OUT: Final = option("--out", "DIR", "Folder of results [results].", parse.folder, default="results")
+read_answer_timeout: Final = partial(parse.positive, high=86_400.0)
+OUT: Final = option("--out", "DIR", "Folder of results", parse.folder, "results")
 JUNIT: Final = click.option(
     "--junit", metavar="FILE", help="Each verdict as a test case, for a CI."
 )
@@ -80,19 +81,19 @@ ANONYMOUS: Final = click.option(
 )
 
 
+def outputs(function: Command) -> Command:
+    """The options --junit, --markdown and --json."""
+    return JUNIT(MARKDOWN(JSON(function)))
+
+
 def named(kind: str) -> Decorator[Any]:
     """The option --name of a `kind` of result."""
-    return option("--name", "NAME", f"A name to find {kind} by.", parse.name)
+    return option("--name", "NAME", f"A name to find {kind} by", parse.name)
 
 
 def answered_within(default: str = "120", what: str = "one answer") -> Decorator[Any]:
     """The option --timeout: the seconds to wait for an answer of a process."""
-    about = f"Seconds to wait for {what} [{default}]."
-    limit = LONGEST_ANSWER_S
-    return option("--timeout", "S", about, parse.positive, default=default, high=limit)
-
-
-LONGEST_ANSWER_S: Final = 86_400.0
+    return option("--timeout", "S", f"Seconds to wait for {what}", read_answer_timeout, default)
 
 
 def with_faults(flag: str = "--inject") -> Decorator[Any]:
@@ -207,7 +208,7 @@ def refuse_options_of_programs(why: str) -> None:
 def answer_timeout_of(options: Mapping[str, Any]) -> float:
     """Seconds to wait for an answer, of a command that also runs programs; raises `BadOption`."""
     seconds = options["timeout"]
-    return 120.0 if seconds is None else parse.positive("--timeout", str(seconds), LONGEST_ANSWER_S)
+    return 120.0 if seconds is None else read_answer_timeout("--timeout", str(seconds))
 
 
 def refuse_others(names: Collection[str], option: str) -> None:

@@ -89,15 +89,6 @@ def shown_path(folder: Path) -> Path:
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def print_preview(preview: Any, as_json: bool) -> int:
-    """Print what a run would do."""
-    from xorbench.report import document
-
-    show = document.preview_json if as_json else document.preview_text
-    say(show(preview))
-    return 0
-
-
 def progress() -> Any:
     """How far it is, in the form that standard error can show."""
     from xorbench.commands.progress import for_stream

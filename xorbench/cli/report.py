@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, JUNIT, MARKDOWN, OUT, VERBOSE
+from xorbench.cli.options import OUT, VERBOSE, outputs
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
 
@@ -25,9 +25,7 @@ from xorbench.errors import BadOption
 @click.option("--anonymous", is_flag=True, help="Report on a copy without host, user and paths.")
 @OUT
 @VERBOSE
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 def report(**options: Any) -> int:
     """Run the command `report`; the answer is its exit code."""
     from xorbench.commands import report as command

@@ -1,14 +1,12 @@
 """`run`: the matrix of the XOR training."""
 
+from functools import partial
 from typing import Any
 
 import click
 
 from xorbench.cli.options import (
     ANONYMOUS,
-    JSON,
-    JUNIT,
-    MARKDOWN,
     OUT,
     VERBOSE,
     answered_within,
@@ -16,12 +14,14 @@ from xorbench.cli.options import (
     command_line,
     named,
     option,
+    outputs,
     recipe_of,
     recipe_options,
     refuse_beside_resume,
     with_faults,
+    within,
 )
-from xorbench.cli.printing import exports_of, print_outcome, print_preview, progress
+from xorbench.cli.printing import exports_of, print_outcome, progress, say
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
 from xorbench.plan.matrix import STRESSES
@@ -44,27 +44,24 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--no-phases", is_flag=True, help="Do not time the phases of an epoch.")
 @answered_within()
 @option(
-    *("--schedule-seed", "N", "Seed of the interleaving [0].", parse.integer),
-    default="0",
-    low=0,
-    high=2**31 - 1,
+    "--schedule-seed", "N", "Seed of the interleaving", within(parse.integer, 0, 2**31 - 1), "0"
 )
 @OUT
 @named("the run")
 @click.option("--baseline", metavar="NAME", help="Compare with this saved baseline: slower fails.")
 @click.option("--require-devices", is_flag=True, help="A missing device of --devices: exit code 4.")
 @option(
-    *("--stress", "WHAT", "Keep it busy meanwhile: cpu, memory, accelerator.", parse.word),
-    choices=STRESSES,
+    "--stress",
+    "WHAT",
+    "Keep it busy meanwhile: cpu, memory, accelerator",
+    partial(parse.word, choices=STRESSES),
 )
 @click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
 @ANONYMOUS
 @click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
 @click.option("--resume", metavar="RUN", help="Bring a run that was stopped to its end.")
 @VERBOSE
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 @with_faults()
 def run(**options: Any) -> int:
     """Run the command `run`; the answer is its exit code."""
@@ -78,8 +75,11 @@ def run(**options: Any) -> int:
     request = _request(options)
     if options["dry_run"]:
         from xorbench.commands.preview import preview
+        from xorbench.report import document
 
-        return print_preview(preview(request), options["as_json"])
+        show = document.preview_json if options["as_json"] else document.preview_text
+        say(show(preview(request)))
+        return 0
     exports = exports_of(options)
     return print_outcome(command.run(request, progress()), options, exports)
 
