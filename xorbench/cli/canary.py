@@ -19,6 +19,7 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.axes import read_devices
 from xorbench.plan.probes import read_probes
+from xorbench.plan.program_options import request
 
 LEAST_MEMORY: Final = 2**20
 
@@ -54,9 +55,9 @@ def canary(**options: Any) -> int:
     """Run the command `canary`; the answer is its exit code."""
     from xorbench.commands.canary import canary as command
 
-    request, exports = _canary_request(options), exports_of(options)
+    asked, exports = _request(options), exports_of(options)
     metrics = options["prometheus"]
-    outcome = command(request, note)
+    outcome = command(asked, note)
     from xorbench.report import canary as report  # slow to import: while the processes start
 
     parts = (outcome.verdicts, outcome.machine, outcome.wall_s, outcome.exit_code)
@@ -71,20 +72,17 @@ def canary(**options: Any) -> int:
     return outcome.exit_code
 
 
-def _canary_request(options: dict[str, Any]) -> Any:
+def _request(options: dict[str, Any]) -> Any:
     from xorbench.commands.canary import CanaryRequest
 
     if options["memory"] is not None and options["burn_in"] is None:
         raise BadOption("--memory: needs --burn-in", "for example --burn-in 60 --memory 8GiB")
-    return CanaryRequest(
-        devices=options["devices"],
-        probes=read_probes("--probes", options["probes"]),
+    return request(
+        CanaryRequest,
+        options,
         burn_in_s=options["burn_in"],
-        memory=options["memory"],
+        probes=read_probes("--probes", options["probes"]),
         root=options["out"],
-        save=options["save"],
-        machine_threshold=options["machine_threshold"],
         timeout_s=options["timeout"],
-        require_devices=options["require_devices"],
         faults=options["inject"],
     )

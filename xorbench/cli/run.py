@@ -26,6 +26,7 @@ from xorbench.plan import parse
 from xorbench.plan.axes import AXES
 from xorbench.plan.matrix import STRESSES
 from xorbench.plan.processes import read_processes
+from xorbench.plan.program_options import request
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
@@ -72,24 +73,25 @@ def run(**options: Any) -> int:
         exports = exports_of(options)
         outcome = command.resume(options["out"], options["resume"], progress())
         return print_outcome(outcome, options, exports)
-    request = _request(options)
+    asked = _request(options)
     if options["dry_run"]:
         from xorbench.commands.preview import preview
         from xorbench.report import document
 
         show = document.preview_json if options["as_json"] else document.preview_text
-        say(show(preview(request)))
+        say(show(preview(asked)))
         return 0
     exports = exports_of(options)
-    return print_outcome(command.run(request, progress()), options, exports)
+    return print_outcome(command.run(asked, progress()), options, exports)
 
 
 def _request(options: dict[str, Any]) -> Any:
     from xorbench.commands.run import RunRequest
 
     processes = read_processes(options["processes"], options["precision"])
-    same = ("name", "quick", "schedule_seed", "baseline", "require_devices", "save_weights")
-    return RunRequest(
+    return request(
+        RunRequest,
+        options,
         recipe=recipe_of(options, RECIPE_OPTIONS),
         axes={axis.name: options[axis.name] for axis in AXES if options[axis.name] is not None},
         command=command_line(options["anonymous"]),
@@ -100,7 +102,4 @@ def _request(options: dict[str, Any]) -> Any:
         phases=not options["no_phases"],
         timeout_s=options["timeout"],
         faults=options["inject"],
-        stress=options["stress"],
-        anonymous=options["anonymous"],
-        **{name: options[name] for name in same},
     )

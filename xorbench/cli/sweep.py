@@ -22,6 +22,7 @@ from xorbench.cli.options import (
 from xorbench.cli.printing import exports_of, print_outcome, progress
 from xorbench.plan import parse
 from xorbench.plan.case import read_device
+from xorbench.plan.program_options import request
 from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 
 
@@ -59,21 +60,20 @@ def sweep(**options: Any) -> int:
         exports = exports_of(options)
         outcome = command.resume(options["out"], options["resume"], progress())
     else:
-        request = _sweep_request(options)
+        asked = _request(options)
         exports = exports_of(options)
-        outcome = command.sweep(request, progress())
+        outcome = command.sweep(asked, progress())
     return print_outcome(outcome, options, exports)
 
 
-def _sweep_request(options: dict[str, Any]) -> Any:
+def _request(options: dict[str, Any]) -> Any:
     from xorbench.commands.sweep import SweepRequest
 
-    same = ("batch_sizes", "drop_last", "seeds", "name", "backend", "device", "threads", "chunk")
-    return SweepRequest(
+    return request(
+        SweepRequest,
+        options,
         recipe=recipe_of(options, SWEEP_OPTIONS),
         command=command_line(options["anonymous"]),
         root=options["out"],
         timeout_s=options["timeout"],
-        anonymous=options["anonymous"],
-        **{name: options[name] for name in same},
     )

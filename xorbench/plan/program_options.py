@@ -389,6 +389,6 @@ def _apart(name: str, other: Other) -> OptionText:
 
 
 def request(kind: type[Request], values: Mapping[str, Any], **more: Any) -> Request:
-    """A request from the values that it has fields for."""
+    """A request from the values that it has fields for, and from `more`, which come first."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names}, **more)
+    return kind(**{**{name: values[name] for name in values.keys() & names}, **more})
