@@ -242,16 +242,16 @@ def _in_python(error: XorbenchError) -> XorbenchError:
 # What is run
 
 
-def _is_name(given: Trainable) -> TypeGuard[str]:
+def _is_name(value: Trainable) -> TypeGuard[str]:
     """Whether it is the name of a function, `package.module:function`."""
-    return isinstance(given, str) and parse.FUNCTION.fullmatch(given) is not None
+    return isinstance(value, str) and parse.FUNCTION.fullmatch(value) is not None
 
 
-def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
+def _words(argument: str, value: Trainable, folder: Path) -> tuple[str, ...]:
     """The words of the command."""
-    if callable(given):
-        return _calling(argument, given, folder)
-    text = given if isinstance(given, str) else shlex.join(os.fspath(word) for word in given)
+    if callable(value):
+        return _calling(argument, value, folder)
+    text = value if isinstance(value, str) else shlex.join(os.fspath(word) for word in value)
     words = parse.command(argument, text, "such as 'python train.py'")
     if len(words) == 1 and parse.FUNCTION.fullmatch(words[0]):
         return _called(*words[0].split(":"))
@@ -269,16 +269,16 @@ def _calling(argument: str, function: Callable[[], object], folder: Path) -> tup
     """A command that imports a function and calls it; raises `BadOption` where none can."""
     name = getattr(function, "__qualname__", "")
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    said = f"{argument}: {name or function!r}"
+    shown = f"{argument}: {name or function!r}"
     if not name or module is None or _attribute(module, name) is not function:
-        raise BadOption(f"{said} cannot be imported", "give a function at the top of a module")
+        raise BadOption(f"{shown} cannot be imported", "give a function at the top of a module")
     if module.__name__ == "__main__":
-        raise BadOption(f"{said} is in the script that runs", "put it into a module")
+        raise BadOption(f"{shown} is in the script that runs", "put it into a module")
     if inspect.iscoroutinefunction(function):
-        raise BadOption(f"{said} is a coroutine function", "give one that is called and returns")
+        raise BadOption(f"{shown} is a coroutine function", "give one that is called and returns")
     needed = _needed(function)
     if needed:
-        raise BadOption(f"{said} needs the argument {needed!r}", "give one without arguments")
+        raise BadOption(f"{shown} needs the argument {needed!r}", "give one without arguments")
     root, here = _imported_from(module), folder.resolve()
     if root is None or not root.is_relative_to(here):
         return _called(module.__name__, name, beside=str(root or ""))
@@ -286,10 +286,10 @@ def _calling(argument: str, function: Callable[[], object], folder: Path) -> tup
 
 
 def _attribute(module: ModuleType, name: str) -> object:
-    found: object = module
+    value: object = module
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def _needed(function: Callable[[], object]) -> str:
