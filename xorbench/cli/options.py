@@ -121,9 +121,11 @@ def program_options(command: str, *names: str) -> Decorator[Any]:
 
     def decorate(function: Any) -> Any:
         for row in (rows[name] for name in reversed(names or tuple(rows))):
-            shape = {"is_flag": True} if row.kind.is_flag else {"metavar": row.metavar}
-            if row.kind.is_several:
-                shape["multiple"] = True
+            shape: dict[str, Any] = {"is_flag": True}
+            if not row.kind.is_flag:
+                shape = {"metavar": row.metavar, "multiple": row.kind.is_several}
+            if row.is_preset:
+                shape["default"] = row.default
             function = click.option(
                 row.flag,
                 row.name,

@@ -149,6 +149,7 @@ class ProgramOption:
         request_field: the field of the request; by default its name.
         python: the type of the keyword of `xorbench.check`; empty where it has none.
         is_of_cases: `explain` and `trace` take it for cases of the XOR training as well.
+        is_preset: the command line always has a value of it, that of cases included.
         needs: the options without which it cannot be given.
         excludes: the options with which it cannot be given.
     """
@@ -164,6 +165,7 @@ class ProgramOption:
     request_field: str = ""
     python: str = ""
     is_of_cases: bool = False
+    is_preset: bool = False
     needs: tuple[Other, ...] = ()
     excludes: tuple[Other, ...] = ()
 
@@ -337,7 +339,7 @@ PROGRAM_OPTIONS: Final = (
     ),
     ProgramOption(
         "out", FOLDER, "Folder of results.", ALL, "DIR", "results",
-        request_field="root", python="str | os.PathLike[str]", is_of_cases=True,
+        request_field="root", python="str | os.PathLike[str]", is_of_cases=True, is_preset=True,
     ),
     ProgramOption(
         "name", Kind(parse.name), "A name to find it by.", BOTH, "NAME",
