@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +12,9 @@ import click
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
-from xorbench.plan.axes import AXES
+from xorbench.plan.axes import AXES, Axis
 from xorbench.plan.faults import read_fault
-from xorbench.plan.program_options import options_of
+from xorbench.plan.program_options import ProgramOption, options_of
 from xorbench.plan.recipe import Recipe, RecipeOption
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -81,9 +81,19 @@ ANONYMOUS: Final = click.option(
 )
 
 
-def outputs(function: Command) -> Command:
-    """The options --junit, --markdown and --json."""
-    return JUNIT(MARKDOWN(JSON(function)))
+def together(options: Iterable[Decorator[Any]]) -> Decorator[Any]:
+    """Several options as one decorator, in their order."""
+    decorators = [*options]
+
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+outputs: Final = together([JUNIT, MARKDOWN, JSON])
 
 
 def named(kind: str) -> Decorator[Any]:
@@ -118,58 +128,44 @@ class WithCommand(click.Command):
 def program_options(command: str, *names: str) -> Decorator[Any]:
     """The options of a command that runs a program: these, by default all."""
     rows = options_of(command)
-
-    def decorate(function: Any) -> Any:
-        for row in (rows[name] for name in reversed(names or tuple(rows))):
-            shape: dict[str, Any] = {"is_flag": True}
-            if not row.kind.is_flag:
-                shape = {"metavar": row.metavar, "multiple": row.kind.is_several}
-            if row.is_preset:
-                shape["default"] = row.default
-            function = click.option(
-                row.flag,
-                row.name,
-                help=row.help(command),
-                callback=reads(row.kind.from_text),
-                **shape,
-            )(function)
-        return function
-
-    return decorate
+    return together(_program_option(rows[name], command) for name in names or rows)
 
 
-def axis_options(function: Command) -> Command:
-    """The options of the axes, made from their table."""
-    for axis in reversed(AXES):
-        shape: dict[str, Any] = {}
-        if isinstance(axis.default[0], bool):  # it may be named alone, which means true
-            shape = {"is_flag": False, "flag_value": "true"}
-        elif axis.several:
-            shape = {"multiple": True}
-        about = f"{axis.about} [{axis.default_text}]"
-        function = click.option(
-            axis.option,
-            axis.name,
-            metavar="LIST",
-            help=about,
-            callback=reads(axis.read, lines=axis.several),
-            **shape,
-        )(function)
-    return function
+def _program_option(row: ProgramOption, command: str) -> Decorator[Any]:
+    shape: dict[str, Any] = {"is_flag": True}
+    if not row.kind.is_flag:
+        shape = {"metavar": row.metavar, "multiple": row.kind.is_several}
+    if row.is_preset:
+        shape["default"] = row.default
+    read = reads(row.kind.from_text)
+    return click.option(row.flag, row.name, help=row.help(command), callback=read, **shape)
+
+
+def _axis_option(axis: Axis) -> Decorator[Any]:
+    shape: dict[str, Any] = {}
+    if isinstance(axis.default[0], bool):  # it may be named alone, which means true
+        shape = {"is_flag": False, "flag_value": "true"}
+    elif axis.several:
+        shape = {"multiple": True}
+    about, read = f"{axis.about} [{axis.default_text}]", reads(axis.read, lines=axis.several)
+    return click.option(axis.option, axis.name, metavar="LIST", help=about, callback=read, **shape)
+
+
+axis_options: Final = together(map(_axis_option, AXES))
 
 
 def recipe_options(rows: Sequence[RecipeOption]) -> Decorator[Any]:
     """The options of these fields of the recipe."""
-
-    def decorate(function: Any) -> Any:
-        for row in reversed(rows):
-            about = f"{row.about} [{row.default_text}]"
-            function = click.option(
-                row.option, row.field, metavar="VALUE", help=about, callback=reads(row.parse)
-            )(function)
-        return function
-
-    return decorate
+    return together(
+        click.option(
+            row.option,
+            row.field,
+            metavar="VALUE",
+            help=f"{row.about} [{row.default_text}]",
+            callback=reads(row.parse),
+        )
+        for row in rows
+    )
 
 
 def recipe_of(options: Mapping[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
