@@ -15,6 +15,7 @@ import pytest
 import xorbench
 from xorbench import api
 from xorbench.cli import command
+from xorbench.commands import against, explain_command
 from xorbench.commands.against import AgainstRequest
 from xorbench.commands.check import CheckRequest
 from xorbench.commands.explain_command import CureRequest
@@ -22,9 +23,11 @@ from xorbench.commands.trace_command import TraceCommandRequest
 from xorbench.errors import BadOption
 from xorbench.plan.option_text import OptionText, option, option_text, python_text
 from xorbench.plan.program_options import (
+    FIRST_RUNS,
+    MOST_RUNS,
     PROGRAM_OPTIONS,
     PYTHON_OPTIONS,
-    ProgramOption,
+    Option,
     complete,
     options_of,
     request,
@@ -131,7 +134,14 @@ def test_a_request_without_options_has_the_defaults_of_the_table(kind: type) -> 
             assert values[field.name] == field.default, field.name
 
 
-def left_out(rows: Mapping[str, ProgramOption]) -> dict[str, Any]:
+def test_the_runs_of_a_search_are_those_of_the_table() -> None:
+    """The help of `explain` and of `check --against` states what the search and the turns use."""
+    assert explain_command.LEAST_RUNS == FIRST_RUNS
+    assert explain_command.MOST_RUNS == MOST_RUNS
+    assert str(against.PROCESSES) == options_of("check")["processes"].default_with["against"]
+
+
+def left_out(rows: Mapping[str, Option]) -> dict[str, Any]:
     """The values where no option was given."""
     nothing = {name: () if row.kind.is_several else None for name, row in rows.items()}
     flags = {
@@ -140,7 +150,7 @@ def left_out(rows: Mapping[str, ProgramOption]) -> dict[str, Any]:
     return {**nothing, **flags}
 
 
-def combinations() -> Iterator[tuple[str, ProgramOption, str, str, bool]]:
+def combinations() -> Iterator[tuple[str, Option, str, str, bool]]:
     """Each need and each exclusion: command, option, the other option, whether it is needed."""
     for name in COMMANDS:
         rows = options_of(name)
@@ -155,7 +165,7 @@ def combinations() -> Iterator[tuple[str, ProgramOption, str, str, bool]]:
     [pytest.param(*case, id=f"{case[1].name} {case[3]} {case[2]}") for case in combinations()],
 )
 def test_a_combination_is_refused_in_both_spellings(
-    name: str, row: ProgramOption, other: str, word: str, is_need: bool
+    name: str, row: Option, other: str, word: str, is_need: bool
 ) -> None:
     """One function answers for the command line and for Python; both name both options."""
     rows = options_of(name)

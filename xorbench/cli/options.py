@@ -14,7 +14,7 @@ from xorbench.errors import BadOption
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES, Axis
 from xorbench.plan.faults import read_fault
-from xorbench.plan.program_options import ProgramOption, options_of
+from xorbench.plan.program_options import Option, options_of
 from xorbench.plan.recipe import Recipe, RecipeOption
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -131,7 +131,7 @@ def program_options(command: str, *names: str) -> Decorator[Any]:
     return together(_program_option(rows[name], command) for name in names or rows)
 
 
-def _program_option(row: ProgramOption, command: str) -> Decorator[Any]:
+def _program_option(row: Option, command: str) -> Decorator[Any]:
     shape: dict[str, Any] = {"is_flag": True}
     if not row.kind.is_flag:
         shape = {"metavar": row.metavar, "multiple": row.kind.is_several}

@@ -134,7 +134,7 @@ class Other:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramOption:
+class Option:
     """An option of commands that run a program.
 
     Attributes:
@@ -221,51 +221,43 @@ def not_resumed(hint: str) -> tuple[Other, ...]:
 
 
 PROGRAM_OPTIONS: Final = (
-    ProgramOption(
+    Option(
         "against", AGAINST, "Another command: the same bits, and as fast?", CHECK, "CMD",
         python="Trainable | None", excludes=(Other("resume"), Other("kill_after")),
     ),
-    ProgramOption(
-        "against", AGAINST, "Another one; what gives both equal bits?", EXPLAIN, "CMD",
-    ),
-    ProgramOption(
+    Option("against", AGAINST, "Another one; what gives both equal bits?", EXPLAIN, "CMD"),
+    Option(
         "env", VARIABLES, "A variable to try as a switch.", EXPLAIN, "NAME=VALUE",
         request_field="variables",
     ),
-    ProgramOption(
+    Option(
         "processes", whole(2, 64), "How many times to run it.", CHECK, "N", "2", {"against": "5"},
         python="int | None", excludes=not_resumed("give more --kill-after"),
     ),
-    ProgramOption(
+    Option(
         "processes", whole(FIRST_RUNS, 64), "Runs to see how often it differs.", EXPLAIN, "N",
         str(MOST_RUNS),
     ),
-    ProgramOption(
-        "max_runs", whole(FIRST_RUNS, 100_000), "Stop after so many runs.", EXPLAIN, "N", "100",
+    Option("max_runs", whole(FIRST_RUNS, 100_000), "Stop after so many runs.", EXPLAIN, "N", "100"),
+    Option("no_cost", OFF, "Do not time a step with the cure.", EXPLAIN, request_field="cost"),
+    Option(
+        "skip", whole(0, 1_000_000), "With --against: first steps that are not timed.", CHECK, "N",
+        "3", python="int | None", needs=NEEDS_AGAINST,
     ),
-    ProgramOption(
-        "no_cost", OFF, "Do not time a step with the cure.", EXPLAIN, request_field="cost",
-    ),
-    ProgramOption(
-        "skip", whole(0, 1_000_000), "With --against: first steps that are not timed.", CHECK,
-        "N", "3", python="int | None", needs=NEEDS_AGAINST,
-    ),
-    ProgramOption(
-        "skip", whole(0, 1_000_000), "First steps that are not timed.", EXPLAIN, "N", "3",
-    ),
-    ProgramOption(
+    Option("skip", whole(0, 1_000_000), "First steps that are not timed.", EXPLAIN, "N", "3"),
+    Option(
         "threshold", text_or_number(parse.share), "With --against: slower by more fails.", CHECK,
         "X", "5%", python="float | str | None", needs=NEEDS_AGAINST,
     ),
-    ProgramOption(
+    Option(
         "bits_only", OFF, "With --against: do not judge the speed.", CHECK, request_field="speed",
         python="bool", needs=NEEDS_AGAINST, excludes=(Other("speed_only"),),
     ),
-    ProgramOption(
+    Option(
         "speed_only", OFF, "With --against: do not judge the bits.", CHECK, request_field="bits",
         python="bool", needs=NEEDS_AGAINST,
     ),
-    ProgramOption(
+    Option(
         "steps", whole(1, LARGEST), "End each run after K steps.", ALL, "K",
         help_of={
             "check": "End each run after K steps of an optimizer.",
@@ -273,46 +265,40 @@ PROGRAM_OPTIONS: Final = (
         },
         python="int | None",
     ),
-    ProgramOption(
-        "detail", DETAIL, "Steps to record in detail: 7-9.", TRACE, "STEPS",
-    ),
-    ProgramOption(
+    Option("detail", DETAIL, "Steps to record in detail: 7-9.", TRACE, "STEPS"),
+    Option(
         "folder", Kind(_existing_folder), "The working folder.", (),
         python="str | os.PathLike[str] | None",
     ),
-    ProgramOption(
+    Option(
         "in_place", FLAG, "Run in this folder itself.", BOTH,
-        help_of={"check": "Run in this folder itself, not in copies of it."},
-        python="bool", excludes=not_resumed("each run needs its own copy"),
+        help_of={"check": "Run in this folder itself, not in copies of it."}, python="bool",
+        excludes=not_resumed("each run needs its own copy"),
     ),
-    ProgramOption(
-        "exclude", SEVERAL, "Leave it out of the copies.", BOTH, "GLOB", python="Sequence[str]",
-    ),
-    ProgramOption(
+    Option("exclude", SEVERAL, "Leave it out of the copies.", BOTH, "GLOB", python="Sequence[str]"),
+    Option(
         "link", SEVERAL, "Link it into the copies, to be read.", BOTH, "PATH",
         python="Sequence[str]",
     ),
-    ProgramOption(
+    Option(
         "max_copy", SIZE, "The largest folder to copy.", BOTH, "SIZE", "1GB", python="int | str",
     ),
-    ProgramOption(
+    Option(
         "max_record", SIZE, "The largest record.", ALL, "SIZE", "1GB",
         help_of={"trace": "Of a command: the largest trace."}, python="int | str",
     ),
-    ProgramOption(
+    Option(
         "timeout", text_or_number(partial(parse.positive, high=parse.LONGEST_RUN_S)),
         "Seconds that a run may take.", ALL, "S", "3600",
-        help_of={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT},
-        request_field="timeout_s", python="float", is_of_cases=True,
+        help_of={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT}, request_field="timeout_s",
+        python="float", is_of_cases=True,
     ),
-    ProgramOption(
-        "with_source", FLAG, "Show lines of source beside their numbers.", CHECK, python="bool",
-    ),
-    ProgramOption(
+    Option("with_source", FLAG, "Show lines of source beside their numbers.", CHECK, python="bool"),
+    Option(
         "with_source", FLAG, "Keep lines of source in it.", TRACE,
         needs=(Other("detail", "lines of source stand in detail", "STEPS"),),
     ),
-    ProgramOption(
+    Option(
         "anonymous", FLAG, NO_NAMES, ALL,
         help_of={
             "explain": NO_NAMES,
@@ -320,35 +306,32 @@ PROGRAM_OPTIONS: Final = (
         },
         python="bool",
     ),
-    ProgramOption(
+    Option(
         "kill_after", Kind(partial(parse.integers, low=1, high=LARGEST), _steps),
         "Kill it after K steps, a trial for each: 5,12. Needs --resume.", CHECK, "LIST",
         python="int | Sequence[int] | None", needs=(Other("resume", IN_TURN),),
     ),
-    ProgramOption(
+    Option(
         "resume", command("give the command that resumes the training"),
-        "The command that resumes it. Needs --kill-after.", CHECK, "CMD",
-        python="Trainable | None", needs=(Other("kill_after", IN_TURN),),
+        "The command that resumes it. Needs --kill-after.", CHECK, "CMD", python="Trainable | None",
+        needs=(Other("kill_after", IN_TURN),),
     ),
-    ProgramOption(
+    Option(
         "from", PATH, "Judge the records of a check once more, as it was asked for.", CHECK, "DIR",
     ),
-    ProgramOption(
+    Option(
         "dry_run", FLAG, "Say what would happen, run nothing.", BOTH,
         help_of={"check": "Say what would happen, and run nothing."},
     ),
-    ProgramOption(
-        "out", FOLDER, "Folder of results.", ALL, "DIR", "results",
-        request_field="root", python="str | os.PathLike[str]", is_of_cases=True, is_preset=True,
+    Option(
+        "out", FOLDER, "Folder of results.", ALL, "DIR", "results", request_field="root",
+        python="str | os.PathLike[str]", is_of_cases=True, is_preset=True,
     ),
-    ProgramOption(
-        "name", Kind(parse.name), "A name to find it by.", BOTH, "NAME",
-        python="str | None",
-    ),
+    Option("name", Kind(parse.name), "A name to find it by.", BOTH, "NAME", python="str | None"),
 )  # fmt: skip
 
 
-def options_of(command: str) -> dict[str, ProgramOption]:
+def options_of(command: str) -> dict[str, Option]:
     """The options of a command, by name."""
     return {row.name: row for row in PROGRAM_OPTIONS if command in row.commands}
 
@@ -356,7 +339,7 @@ def options_of(command: str) -> dict[str, ProgramOption]:
 PYTHON_OPTIONS: Final = {row.name: row for row in PROGRAM_OPTIONS if row.python}
 
 
-def complete(options: Mapping[str, ProgramOption], values: Mapping[str, Any]) -> dict[str, Any]:
+def complete(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a request's fields, with defaults; raises `BadOption` for a combination.
 
     `values` are read, by the names of the options; None for one that was left out.
@@ -368,7 +351,7 @@ def complete(options: Mapping[str, ProgramOption], values: Mapping[str, Any]) ->
     }
 
 
-def require_allowed(options: Mapping[str, ProgramOption], values: Mapping[str, Any]) -> None:
+def require_allowed(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
     """Raise `BadOption` where an option lacks one that it needs, or has one that it excludes."""
     given = {name for name, row in options.items() if row.is_given(values[name])}
     for name in filter(given.__contains__, options):
