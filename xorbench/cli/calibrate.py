@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, OUT, answered_within, option, within
+from xorbench.cli.options import JSON, OUT, answered_within, option, read_text
 from xorbench.cli.printing import say
 from xorbench.errors import INTERRUPTED, PASSED
 from xorbench.plan import parse
@@ -17,9 +17,9 @@ from xorbench.plan import parse
     is saved before the end.
     """,
 )
-@click.option("--runs", default="8", metavar="N", help="Quiet runs, one after the other [8].")
-@option("--processes", "N", "Fresh processes for each case", within(parse.integer, 2, 64), "2")
-@option("--epochs", "N", "Epochs of each training", within(parse.integer, 2, 1_000_000), "100")
+@option("--runs", "N", "Quiet runs, one after the other", read_text, "8")
+@option("--processes", "N", "Fresh processes for each case", parse.integer, "2", low=2, high=64)
+@option("--epochs", "N", "Epochs of each training", parse.integer, "100", low=2, high=1_000_000)
 @answered_within()
 @OUT
 @JSON

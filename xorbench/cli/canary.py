@@ -11,7 +11,6 @@ from xorbench.cli.options import (
     option,
     outputs,
     with_faults,
-    within,
     writable,
 )
 from xorbench.cli.printing import exports_of, note, say
@@ -28,23 +27,21 @@ LEAST_MEMORY: Final = 2**20
     help="Say in seconds whether each device computes right, from one digest for every machine.",
 )
 @option("--devices", "LIST", "The CPU and every accelerator by default", read_devices)
-@click.option("--probes", metavar="LIST", help="What to check; see docs/probes.md [all].")
+@option("--probes", "LIST", "What to check; see docs/probes.md [all]")
 @option(
     "--burn-in",
     "SECONDS",
     "Keep all devices busy, verify everything",
-    partial(parse.positive, high=10_000_000.0),
+    parse.positive,
+    high=10_000_000.0,
 )
 @option(
-    "--memory",
-    "SIZE",
-    "Memory that a burn-in writes, such as 8GiB",
-    partial(parse.size, least=LEAST_MEMORY),
+    "--memory", "SIZE", "Memory that a burn-in writes, such as 8GiB", parse.size, least=LEAST_MEMORY
 )
 @option("--prometheus", "FILE", "Metrics for node_exporter's textfile collector", writable)
 @click.option("--save", is_flag=True, help="Save the calibration time of this machine.")
 @option(
-    "--machine-threshold", "X", "Slower by this factor fails", within(parse.real, 1, 1e6), "1.5"
+    "--machine-threshold", "X", "Slower by this factor fails", parse.real, "1.5", low=1, high=1e6
 )
 @answered_within()
 @click.option("--require-devices", is_flag=True, help="Exit with 4 if a device is missing.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import OUT, option, outputs, refuse_given, within
+from xorbench.cli.options import OUT, option, outputs, refuse_given
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
@@ -19,15 +19,17 @@ from xorbench.plan import parse
     """,
 )
 @click.argument("runs", metavar="[A] B", nargs=-1)
-@click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
+@option("--baseline", "NAME", "Compare B with this saved baseline")
 @click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
 @option("--threshold", "X", "Slower by more fails", parse.share, "5%")
 @option(
     "--machine-threshold",
     "X",
     "Fail if the machine is slower by this factor",
-    within(parse.real, 1, 1e6),
+    parse.real,
     "1.5",
+    low=1,
+    high=1e6,
 )
 @OUT
 @outputs

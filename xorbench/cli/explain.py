@@ -10,9 +10,11 @@ from xorbench.cli.options import (
     answer_timeout_of,
     command_line,
     is_program,
+    option,
     outputs,
     program_of,
     program_options,
+    read_text,
     recipe_of,
     recipe_options,
     refuse_given,
@@ -37,12 +39,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 )
 @click.argument("target", metavar="(A B | -- CMD … | MODULE:FUNCTION)", nargs=-1)
 @recipe_options(RECIPE_OPTIONS)
-@click.option(
-    "--max-trainings",
-    default="100",
-    metavar="N",
-    help="Of A and B: stop after so many [100].",
-)
+@option("--max-trainings", "N", "Of A and B: stop after so many", read_text, "100")
 @program_options(
     *("explain", "against", "env", "processes", "max_runs", "no_cost", "skip", "steps", "in_place"),
     *("exclude", "link", "max_copy", "max_record", "dry_run", "name", "timeout", "anonymous"),

@@ -1,6 +1,5 @@
 """`fleet`: many ranks, and who is odd."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ from xorbench.cli.options import (
     command_line,
     option,
     outputs,
+    read_path,
     recipe_of,
     recipe_options,
-    within,
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
@@ -31,20 +30,18 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
 @click.argument("folders", metavar="[DIR …]", nargs=-1)
 @option("--out", "DIR", "A new folder for all of it", parse.folder, "fleet")
-@option("--batch-sizes", "LIST", "Points per step", within(parse.integers, 1, 10_000_000), "32,128")
-@recipe_options(RECIPE_OPTIONS)
-@option("--processes", "N", "Fresh processes for each case", within(parse.integer, 1, 64), "1")
-@click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
 @option(
-    "--deadline", "S", "Seconds to wait for the ranks", partial(parse.positive, high=1e7), "600"
+    "--batch-sizes", "LIST", "Points per step", parse.integers, "32,128", low=1, high=10_000_000
 )
+@recipe_options(RECIPE_OPTIONS)
+@option("--processes", "N", "Fresh processes for each case", parse.integer, "1", low=1, high=64)
+@click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
+@option("--deadline", "S", "Seconds to wait for the ranks", parse.positive, "600", high=1e7)
 @answered_within()
 @option(
-    "--slow-threshold", "X", "A device is slow beyond X medians", within(parse.real, 1, 1e6), "1.1"
+    "--slow-threshold", "X", "A device is slow beyond X medians", parse.real, "1.1", low=1, high=1e6
 )
-@click.option(
-    "--atlas", metavar="FILE", type=Path, help="Compare every rank with the digests on record."
-)
+@option("--atlas", "FILE", "Compare every rank with the digests on record", read_path)
 @click.option(
     "--baseline", metavar="FILE", type=Path, help="An earlier fleet.json: is all of it slower?"
 )

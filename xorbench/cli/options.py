@@ -35,17 +35,28 @@ def reads(read: Callable[[str, Any], Any], *, lines: bool = False) -> Callable[.
     return callback
 
 
+def read_text(_flag: str, text: str) -> str:
+    """The text itself."""
+    return text
+
+
+def read_path(_flag: str, text: str) -> Path:
+    """A path, which need not be there."""
+    return Path(text)
+
+
 def option(
-    flag: str, metavar: str, about: str, read: Callable[[str, str], Any], default: str | None = None
+    flag: str,
+    metavar: str,
+    about: str,
+    read: Callable[..., Any] = read_text,
+    default: str | None = None,
+    **limits: Any,
 ) -> Decorator[Any]:
-    """An option whose text `read(flag, text)` makes a value; the help shows its default."""
+    """An option whose text `read(flag, text, **limits)` makes a value; help shows its default."""
     about = f"{about}." if default is None else f"{about} [{default}]."
-    return click.option(flag, metavar=metavar, help=about, default=default, callback=reads(read))
-
-
-def within(read: Callable[..., Any], low: float, high: float) -> Callable[[str, str], Any]:
-    """A reader of numbers with limits."""
-    return partial(read, low=low, high=high)
+    read = reads(partial(read, **limits))
+    return click.option(flag, metavar=metavar, help=about, default=default, callback=read)
 
 
 def writable(option: str, text: str) -> Path:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import OUT, VERBOSE, outputs
+from xorbench.cli.options import OUT, VERBOSE, option, outputs
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
 
@@ -17,10 +17,10 @@ from xorbench.errors import BadOption
 )
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
 @click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
-@click.option(
+@option(
     "--html",
-    metavar="FILE",
-    help="Write the page of several runs to FILE; that of one run is report.html in its folder.",
+    "FILE",
+    "Write the page of several runs to FILE; that of one run is report.html in its folder",
 )
 @click.option("--anonymous", is_flag=True, help="Report on a copy without host, user and paths.")
 @OUT

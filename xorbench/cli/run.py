@@ -1,6 +1,5 @@
 """`run`: the matrix of the XOR training."""
 
-from functools import partial
 from typing import Any
 
 import click
@@ -19,7 +18,6 @@ from xorbench.cli.options import (
     recipe_options,
     refuse_beside_resume,
     with_faults,
-    within,
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress, say
 from xorbench.plan import parse
@@ -36,31 +34,32 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @axis_options
 @recipe_options(RECIPE_OPTIONS)
 @click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
-@click.option("--processes", metavar="N", help="Fresh processes for each case [2].")
-@click.option(
+@option("--processes", "N", "Fresh processes for each case [2]")
+@option(
     "--precision",
-    metavar="X",
-    help="Add processes, up to --processes [10], until all intervals of speed are within X.",
+    "X",
+    "Add processes, up to --processes [10], until all intervals of speed are within X",
 )
 @click.option("--no-phases", is_flag=True, help="Do not time the phases of an epoch.")
 @answered_within()
 @option(
-    "--schedule-seed", "N", "Seed of the interleaving", within(parse.integer, 0, 2**31 - 1), "0"
+    "--schedule-seed", "N", "Seed of the interleaving", parse.integer, "0", low=0, high=2**31 - 1
 )
 @OUT
 @named("the run")
-@click.option("--baseline", metavar="NAME", help="Compare with this saved baseline: slower fails.")
+@option("--baseline", "NAME", "Compare with this saved baseline: slower fails")
 @click.option("--require-devices", is_flag=True, help="A missing device of --devices: exit code 4.")
 @option(
     "--stress",
     "WHAT",
     "Keep it busy meanwhile: cpu, memory, accelerator",
-    partial(parse.word, choices=STRESSES),
+    parse.word,
+    choices=STRESSES,
 )
 @click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
 @ANONYMOUS
 @click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
-@click.option("--resume", metavar="RUN", help="Bring a run that was stopped to its end.")
+@option("--resume", "RUN", "Bring a run that was stopped to its end")
 @VERBOSE
 @outputs
 @with_faults()

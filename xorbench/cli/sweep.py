@@ -1,6 +1,5 @@
 """`sweep`: many seeds of the universal training."""
 
-from functools import partial
 from typing import Any
 
 import click
@@ -17,7 +16,6 @@ from xorbench.cli.options import (
     recipe_of,
     recipe_options,
     refuse_beside_resume,
-    within,
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress
 from xorbench.plan import parse
@@ -30,25 +28,24 @@ from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_see
     help="Train many seeds to universal bits; count those that learn XOR, and how soon.",
 )
 @option("--seeds", "LIST", "Such as 0-65535", read_seeds, "0-1023")
-@option("--batch-sizes", "LIST", "Points per step", within(parse.integers, 1, 10_000_000), "128")
-@option(
-    "--drop-last", "VALUE", "Drop the short batch", partial(parse.truth, example="true"), "true"
-)
+@option("--batch-sizes", "LIST", "Points per step", parse.integers, "128", low=1, high=10_000_000)
+@option("--drop-last", "VALUE", "Drop the short batch", parse.truth, "true", example="true")
 @recipe_options(SWEEP_OPTIONS)
 @option(
     "--backend",
     "NAME",
     f"{', '.join(BACKENDS)}; the fastest by default",
-    partial(parse.word, choices=BACKENDS),
+    parse.word,
+    choices=BACKENDS,
 )
 @option("--device", "NAME", "Where to train, such as cuda", read_device, "cpu")
-@option("--threads", "N", "CPU threads; every core by default", within(parse.integer, 1, 1_024))
-@option("--chunk", "N", "Seeds trained and kept at once", within(parse.integer, 1, LARGEST_CHUNK))
+@option("--threads", "N", "CPU threads; every core by default", parse.integer, low=1, high=1_024)
+@option("--chunk", "N", "Seeds trained and kept at once", parse.integer, low=1, high=LARGEST_CHUNK)
 @answered_within("600", "a chunk")
 @OUT
 @named("the sweep")
 @ANONYMOUS
-@click.option("--resume", metavar="RUN", help="Bring a sweep that was stopped to its end.")
+@option("--resume", "RUN", "Bring a sweep that was stopped to its end")
 @VERBOSE
 @outputs
 def sweep(**options: Any) -> int:

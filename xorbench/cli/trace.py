@@ -16,7 +16,6 @@ from xorbench.cli.options import (
     refuse_given,
     refuse_options_of_programs,
     with_faults,
-    within,
     writable,
 )
 from xorbench.cli.printing import note, say
@@ -45,13 +44,17 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
     "--epoch",
     "EPOCHS",
     "Epochs to record, all by default; ranges: 3-5",
-    within(parse.integers, 0, 1_000_000),
+    parse.integers,
+    low=0,
+    high=1_000_000,
 )
 @option(
     "--dump-steps",
     "STEPS",
     "Steps of each whose tensors to keep whole: 7-9",
-    within(parse.one_range, 0, 10_000_000),
+    parse.one_range,
+    low=0,
+    high=10_000_000,
 )
 @program_options("trace", "steps", "detail", "max_record", "with_source", "anonymous")
 @recipe_options(RECIPE_OPTIONS)

@@ -187,7 +187,7 @@ class Option:
     def is_given(self, value: object) -> bool:
         """Whether a value, as it was read, is not that of an option that was left out."""
         if self.kind.is_flag:
-            return value != self.kind.from_text(self.name, False)
+            return bool(value != self.kind.from_text(self.name, False))
         return value is not None and value != ()
 
     def python_value(self, value: Any) -> Any:
