@@ -22,6 +22,7 @@ from xorbench.plan.program_options import complete, options_of
 @outputs
 def check(**options: Any) -> int:
     """Run the command `check`; the answer is its exit code."""
+    from xorbench.commands import check_outputs
     from xorbench.commands import check_questions as command
 
     exports = exports_of(options)
@@ -37,13 +38,6 @@ def check(**options: Any) -> int:
             say("\n".join(command.plan(asked)))
             return 0
         outcome = command.answer(asked, note)
-    return _print_check(outcome, options, exports)
-
-
-def _print_check(outcome: Any, options: dict[str, Any], exports: Any) -> int:
-    from xorbench.commands import check_outputs
-
-    code: int = outcome.exit_code
-    asked = {name: options[name] for name in ("as_json", "anonymous")}
-    print_shown(check_outputs.write(outcome, exports, **asked))
-    return code
+    asked_for = {name: options[name] for name in ("as_json", "anonymous")}
+    print_shown(check_outputs.write(outcome, exports, **asked_for))
+    return outcome.exit_code

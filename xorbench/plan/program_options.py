@@ -118,54 +118,30 @@ NO_NAMES: Final = "No host name, absolute path or UUID in the files."
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Another option that an option needs, or that it cannot be given with.
-
-    Attributes:
-        name: its name.
-        hint: what to do.
-        metavar: shown behind it on the command line.
-        leads_in_python: Python names it first.
-    """
+    """Another option that an option needs, or that it cannot be given with."""
 
     name: str
     hint: str = ""
-    metavar: str = ""
-    leads_in_python: bool = False
+    metavar: str = ""  # shown behind it on the command line
+    leads_in_python: bool = False  # Python names it first
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of commands that run a program.
-
-    Attributes:
-        name: its name in Python and of its parameter; the command line has `-` for `_`.
-        kind: how it is read.
-        about: what it does, one sentence.
-        commands: the commands that take it, by name; none for an option of Python alone.
-        metavar: of its value.
-        default: as one would type it; None where the request has no value.
-        default_with: the default where another option is given, by the name of that.
-        help_of: what --help shows where it is not `about`, by command.
-        request_field: the field of the request; by default its name.
-        python: the type of the keyword of `xorbench.check`; empty where it has none.
-        is_of_cases: `explain` and `trace` take it for cases of the XOR training as well.
-        is_preset: the command line always has a value of it, that of cases included.
-        needs: the options without which it cannot be given.
-        excludes: the options with which it cannot be given.
-    """
+    """An option of commands that run a program; the command line has `-` for `_` in its name."""
 
     name: str
     kind: Kind
-    about: str
-    commands: tuple[str, ...]
+    about: str  # one sentence
+    commands: tuple[str, ...]  # that take it; none for an option of Python alone
     metavar: str | None = None
-    default: str | None = None
-    default_with: Mapping[str, str] = field(default_factory=dict)
-    help_of: Mapping[str, str] = field(default_factory=dict)
-    request_field: str = ""
-    python: str = ""
-    is_of_cases: bool = False
-    is_preset: bool = False
+    default: str | None = None  # as one would type it; None where the request has no value
+    default_with: Mapping[str, str] = field(default_factory=dict)  # where another option is given
+    help_of: Mapping[str, str] = field(default_factory=dict)  # by command, where it is not `about`
+    request_field: str = ""  # by default its name
+    python: str = ""  # the type of the keyword of `xorbench.check`; empty where it has none
+    is_of_cases: bool = False  # `explain` and `trace` take it for cases of the XOR training too
+    is_preset: bool = False  # the command line always has a value of it, that of cases included
     needs: tuple[Other, ...] = ()
     excludes: tuple[Other, ...] = ()
 
