@@ -93,7 +93,8 @@ def _explain_cases(options: dict[str, Any]) -> int:
     most = options["max_trainings"]
     answer = command.explain(
         command.ExplainRequest(
-            *options["target"],
+            a=options["target"][0],
+            b=options["target"][1],
             recipe=recipe_of(options, RECIPE_OPTIONS),
             root=options["out"],
             timeout_s=answer_timeout_of(options),
