@@ -19,6 +19,7 @@ from xorbench.commands import against, explain_command
 from xorbench.commands.against import AgainstRequest
 from xorbench.commands.check import CheckRequest
 from xorbench.commands.explain_command import CureRequest
+from xorbench.commands.run_maker import Note
 from xorbench.commands.trace_command import TraceCommandRequest
 from xorbench.errors import BadOption
 from xorbench.plan.option_text import OptionText, option, option_text, python_text
@@ -77,7 +78,7 @@ def templates() -> Iterator[tuple[str, set[str], set[str]]]:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "option_text":
                 first = node.args[0]
                 text = texts[first.id] if isinstance(first, ast.Name) else ast.literal_eval(first)
-                names = {name for _, name, _, _ in Formatter().parse(text) if name}
+                names = {name for _, name, _, _ in Formatter().parse(str(text)) if name}
                 yield f"{path.name}:{node.lineno}", names, {str(k.arg) for k in node.keywords}
 
 
@@ -96,7 +97,7 @@ def test_check_of_python_takes_the_options_of_the_table() -> None:
     del parameters["command"], parameters["note"]
     types = {name: eval(row.python, vars(api)) for name, row in PYTHON_OPTIONS.items()}
     assert {name: parameter.annotation for name, parameter in parameters.items()} == types
-    assert {**types, "note": api.Note} == inspect.get_annotations(api.CheckOptions)
+    assert {**types, "note": Note} == inspect.get_annotations(api.CheckOptions)
     arguments = (
         (inspect.getdoc(xorbench.check) or "").partition("Args:")[2].partition("Returns:")[0]
     )
