@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -10,28 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, TypeAlias, TypedDict, TypeGuard
+from typing import Any, TypeAlias, TypedDict, TypeGuard
 
-from xorbench.commands import against as againsts
-from xorbench.commands import check as checks
-from xorbench.commands import check_outputs
-from xorbench.commands import resume as resumes
-from xorbench.commands.check import CheckRequest
+from xorbench.commands import check_outputs, check_questions
 from xorbench.commands.ci_outputs import Exports
-from xorbench.commands.experiment import ExperimentOutcome
+from xorbench.commands.command_request import here_or_refused
+from xorbench.commands.experiment import ExperimentOutcome, ask
 from xorbench.commands.run_maker import Note
-from xorbench.errors import EXIT_WORDS, PASSED, BadOption, XorbenchError
+from xorbench.errors import EXIT_WORDS, BadOption, XorbenchError
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.redaction import sharing_here
 from xorbench.plan import parse
+from xorbench.plan.option_text import python_text
+from xorbench.plan.program_options import PYTHON_OPTIONS, complete
 from xorbench.report.check import conclusion_text
-from xorbench.report.results import brief_html, brief_text
+from xorbench.report.results import PythonResult
 
 Trainable: TypeAlias = str | Sequence[str] | Callable[[], object]
-OPTIONS: Final = re.compile(
-    r"--(against|bits-only|exclude|in-place|kill-after|link|max-copy|max-record|name|out|"
-    r"processes|resume|skip|speed-only|steps|threshold|timeout)(?![\w-])"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class StepRatio:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CheckResult:
+class CheckResult(PythonResult):
     """What a check found. It is true where it passed; `str` is the whole answer.
 
     Attributes:
@@ -94,23 +88,11 @@ class CheckResult:
     folder: Path
     report: Path
 
-    def __bool__(self) -> bool:
-        return self.exit_code == PASSED
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return brief_text("CheckResult", self.folder.name, self._brief())
-
-    def _repr_html_(self) -> str:
-        return brief_html("CheckResult", self.folder.name, self._brief())
-
-    def _brief(self) -> list[str]:
+    def _brief(self) -> tuple[str, list[str]]:
         lines = [f"{EXIT_WORDS[self.exit_code]}: {self.sentence}"]
         lines += [self.meaning] if self.meaning else []
         lines += [f"hint: {self.hint}"] if self.hint else []
-        return [*lines, f"report: {self.report}"]
+        return self.folder.name, [*lines, f"report: {self.report}"]
 
 
 class CheckOptions(TypedDict, total=False):
@@ -198,184 +180,79 @@ def check(
         BadOption: an argument cannot be used; nothing was compared.
         BadFile: a file or folder cannot be read.
     """
+    options = dict(locals())
     try:
-        here = _folder(folder)
-        target = command if _is_name(command) else None
-        request = CheckRequest(
-            words=() if target else _words("command", command, here),
-            target=target,
-            processes=_processes(processes, 2 if against is None else againsts.PROCESSES),
-            steps=None if steps is None else _whole("steps", steps, 1, 2**31),
-            in_place=in_place,
-            exclude=_texts("exclude", exclude),
-            link=_texts("link", link),
-            max_copy=parse.size("max_copy", str(max_copy)),
-            max_record=parse.size("max_record", str(max_record)),
-            timeout_s=parse.positive("timeout", str(timeout), parse.LONGEST_RUN_S),
-            with_source=with_source,
-            anonymous=anonymous,
-            root=Path(out).absolute(),
-            name=None if name is None else parse.name("name", name),
-            folder=here,
-        )
-        asked = {
-            "skip": skip,
-            "threshold": threshold,
-            "bits_only": bits_only or None,
-            "speed_only": speed_only or None,
-        }
-        if against is not None:
-            _refuse("against", {"resume": resume, "kill_after": kill_after})
-            return _result(_compared(request, against, asked, note), anonymous=anonymous)
-        for option, value in asked.items():
-            if value is not None:
-                raise BadOption(f"{option}: needs against")
-        if resume is None and kill_after is None:
-            return _result(checks.check(request, note), anonymous=anonymous)
-        given = {"in_place": in_place or None, "processes": processes}
-        outcome = _resumed(request, resume, kill_after, given, note)
-        return _result(outcome, anonymous=anonymous)
+        return _checked(options, note)
     except XorbenchError as error:
         raise _in_python(error) from None
 
 
-def _compared(
-    request: CheckRequest, against: Trainable, asked: Mapping[str, Any], note: Note
-) -> ExperimentOutcome:
-    if asked["bits_only"]:
-        _refuse("bits_only", {"speed_only": asked["speed_only"]})
-    skip, threshold = asked["skip"], asked["threshold"]
-    here = request.folder or Path.cwd()
-    made = againsts.AgainstRequest(
-        request,
-        (against,) if _is_name(against) else _words("against", against, here),
-        skip=againsts.SKIP if skip is None else _whole("skip", skip, 0, 1_000_000),
-        threshold=parse.share("threshold", "5%" if threshold is None else str(threshold)),
-        bits=not asked["speed_only"],
-        speed=not asked["bits_only"],
-    )
-    return againsts.check(made, note)
-
-
-def _resumed(
-    request: CheckRequest,
-    resume: Trainable | None,
-    kill_after: int | Sequence[int] | None,
-    given: Mapping[str, object],
-    note: Note,
-) -> ExperimentOutcome:
-    if resume is None or kill_after is None:
-        has, lacks = ("kill_after", "resume") if resume is None else ("resume", "kill_after")
-        raise BadOption(
-            f"{has}: needs {lacks}",
-            "check('python train.py', resume='python resume.py', kill_after=12)",
-        )
-    _refuse("resume", given)
-    words = _words("resume", resume, request.folder or Path.cwd())
-    return resumes.check(resumes.ResumeRequest(request, words, _kills(kill_after)), note)
-
-
-def _refuse(option: str, beside: Mapping[str, object]) -> None:
-    """Raise `BadOption` for what cannot be given beside an option; None is not given."""
-    for name, value in beside.items():
-        if value is not None:
-            raise BadOption(f"{option}: cannot be given with {name}")
+def _checked(options: Mapping[str, Any], note: Note) -> CheckResult:
+    """Read the arguments as the table of options has them, run, and answer."""
+    values = {name: row.python_value(options[name]) for name, row in PYTHON_OPTIONS.items()}
+    folder = values["folder"] = values["folder"] or here_or_refused()
+    command, against, resume = options["command"], values["against"], values["resume"]
+    target = command if _is_name(command) else None
+    words = () if target else _words("command", command, folder)
+    if against is not None:
+        values["against"] = (against,) if _is_name(against) else _words("against", against, folder)
+    if resume is not None:
+        values["resume"] = _words("resume", resume, folder)
+    asked = check_questions.question(complete(PYTHON_OPTIONS, values), words=words, target=target)
+    return _result(ask(asked, note), anonymous=options["anonymous"])
 
 
 def _result(outcome: ExperimentOutcome, *, anonymous: bool) -> CheckResult:
     shown = check_outputs.write(outcome, Exports(), as_json=False, anonymous=anonymous)
-    found = outcome.conclusion
+    answer = replace(outcome.conclusion, hint=python_text(outcome.conclusion.hint))
     if anonymous:
-        found = sharing_here(anonymous=True).value(found)
-    found = replace(found, hint=_options_as_arguments(found.hint))
+        answer = sharing_here(anonymous=True).value(answer)
     first = None
-    if found.outcome == "fail" and found.component:
-        first = DivergedFirst(found.step, found.component, dict(found.facts))
+    if answer.outcome == "fail" and answer.component:
+        first = DivergedFirst(answer.step, answer.component, dict(answer.facts))
     return CheckResult(
-        outcome=found.outcome,
+        outcome=answer.outcome,
         exit_code=outcome.exit_code,
-        sentence=found.sentence,
+        sentence=answer.sentence,
         first_divergence=first,
-        meaning=found.meaning,
-        hint=found.hint,
+        meaning=answer.meaning,
+        hint=answer.hint,
         speed=_speed(outcome),
-        notes=found.notes,
-        text=conclusion_text(found),
+        notes=answer.notes,
+        text=conclusion_text(answer),
         folder=outcome.folder,
         report=shown.report,
     )
 
 
 def _speed(outcome: ExperimentOutcome) -> StepRatio | None:
-    found = outcome.judgement.speed
-    if found is None or found.ratio is None or found.low is None or found.high is None:
+    speed = outcome.judgement.speed
+    if speed is None or speed.ratio is None or speed.low is None or speed.high is None:
         return None
-    return StepRatio(found.ratio, found.low, found.high)
-
-
-# Arguments
-
-
-def _folder(given: str | os.PathLike[str] | None) -> Path:
-    if given is None:
-        return checks.here_or_refused()
-    path = Path(given).absolute()
-    if not path.is_dir():
-        raise BadOption(f"folder: there is no folder {str(given)!r}")
-    return path
-
-
-def _whole(option: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadOption(f"{option}: must be a whole number, got {value!r}")
-    return parse.integer(option, str(value), low, high)
-
-
-def _processes(given: int | None, default: int) -> int:
-    return default if given is None else _whole("processes", given, 2, 64)
-
-
-def _kills(given: object) -> tuple[int, ...]:
-    values = (given,) if isinstance(given, int) else given
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise BadOption(f"kill_after: must be a number of steps, or a list, got {given!r}")
-    if not values:
-        raise BadOption("kill_after: empty", "give at least one number of steps")
-    return parse.distinct("kill_after", [_whole("kill_after", n, 1, 2**31) for n in values])
-
-
-def _texts(option: str, given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise BadOption(f"{option}: must be a list, got {given!r}", f"{option}=[{given!r}]")
-    return tuple(map(str, given))
+    return StepRatio(speed.ratio, speed.low, speed.high)
 
 
 def _in_python(error: XorbenchError) -> XorbenchError:
     """The same error, with options as Python names them, and the hint where Python shows it."""
-    said, hint = map(_options_as_arguments, (error.message, error.hint))
-    new = type(error)(said, hint)
-    if hint:
-        new.add_note(f"hint: {hint}")
-    return new
-
-
-def _options_as_arguments(text: str) -> str:
-    return OPTIONS.sub(lambda found: found[1].replace("-", "_"), text)
+    shown = type(error)(python_text(error.message), python_text(error.hint))
+    if shown.hint:
+        shown.add_note(f"hint: {shown.hint}")
+    return shown
 
 
 # What is run
 
 
-def _is_name(given: Trainable) -> TypeGuard[str]:
+def _is_name(value: Trainable) -> TypeGuard[str]:
     """Whether it is the name of a function, `package.module:function`."""
-    return isinstance(given, str) and parse.FUNCTION.fullmatch(given) is not None
+    return isinstance(value, str) and parse.FUNCTION.fullmatch(value) is not None
 
 
-def _words(argument: str, given: Trainable, folder: Path) -> tuple[str, ...]:
+def _words(argument: str, value: Trainable, folder: Path) -> tuple[str, ...]:
     """The words of the command."""
-    if callable(given):
-        return _calling(argument, given, folder)
-    text = given if isinstance(given, str) else shlex.join(os.fspath(word) for word in given)
+    if callable(value):
+        return _calling(argument, value, folder)
+    text = value if isinstance(value, str) else shlex.join(os.fspath(word) for word in value)
     words = parse.command(argument, text, "such as 'python train.py'")
     if len(words) == 1 and parse.FUNCTION.fullmatch(words[0]):
         return _called(*words[0].split(":"))
@@ -393,16 +270,16 @@ def _calling(argument: str, function: Callable[[], object], folder: Path) -> tup
     """A command that imports a function and calls it; raises `BadOption` where none can."""
     name = getattr(function, "__qualname__", "")
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    said = f"{argument}: {name or function!r}"
+    shown = f"{argument}: {name or function!r}"
     if not name or module is None or _attribute(module, name) is not function:
-        raise BadOption(f"{said} cannot be imported", "give a function at the top of a module")
+        raise BadOption(f"{shown} cannot be imported", "give a function at the top of a module")
     if module.__name__ == "__main__":
-        raise BadOption(f"{said} is in the script that runs", "put it into a module")
+        raise BadOption(f"{shown} is in the script that runs", "put it into a module")
     if inspect.iscoroutinefunction(function):
-        raise BadOption(f"{said} is a coroutine function", "give one that is called and returns")
+        raise BadOption(f"{shown} is a coroutine function", "give one that is called and returns")
     needed = _needed(function)
     if needed:
-        raise BadOption(f"{said} needs the argument {needed!r}", "give one without arguments")
+        raise BadOption(f"{shown} needs the argument {needed!r}", "give one without arguments")
     root, here = _imported_from(module), folder.resolve()
     if root is None or not root.is_relative_to(here):
         return _called(module.__name__, name, beside=str(root or ""))
@@ -410,10 +287,10 @@ def _calling(argument: str, function: Callable[[], object], folder: Path) -> tup
 
 
 def _attribute(module: ModuleType, name: str) -> object:
-    found: object = module
+    value: object = module
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def _needed(function: Callable[[], object]) -> str:

@@ -67,11 +67,11 @@ class XorbenchFixture:
             result = check(command, **options)
         except XorbenchError as error:
             raise error.with_traceback(None)  # noqa: B904
-        open_ = result.outcome == "inconclusive"
-        if result or (open_ and allow_inconclusive):
+        is_open = result.outcome == "inconclusive"
+        if result or (is_open and allow_inconclusive):
             return result
-        said = "\n  inconclusive: with allow_inconclusive=True it does not fail" if open_ else ""
-        pytest.fail(f"{result}{said}\n  report: {result.report}")
+        hint = "\n  inconclusive: with allow_inconclusive=True it does not fail" if is_open else ""
+        pytest.fail(f"{result}{hint}\n  report: {result.report}")
 
 
 def _note(line: str) -> None:
@@ -85,5 +85,5 @@ def xorbench(
 ) -> XorbenchFixture:
     """Checks of trainings: `xorbench.check("python train.py")` fails where two runs differ."""
     out = pytestconfig.getoption("xorbench_out")
-    kept = pytestconfig.invocation_params.dir / out if out else None
-    return XorbenchFixture(pytestconfig.rootpath, tmp_path_factory, kept)
+    folder = pytestconfig.invocation_params.dir / out if out else None
+    return XorbenchFixture(pytestconfig.rootpath, tmp_path_factory, folder)

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from xorbench.commands import compare as comparing
 from xorbench.commands import run as running
 from xorbench.commands.run_outputs import RunOutcome
-from xorbench.errors import PASSED, BadOption
+from xorbench.errors import BadOption
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe import folders
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
+from xorbench.plan.option_text import flag
 from xorbench.plan.processes import read_processes
 from xorbench.plan.recipe import RECIPE_OPTIONS, read_recipe
 from xorbench.report import compare as comparison_report
 from xorbench.report import document
-from xorbench.report.results import brief_html, brief_text
+from xorbench.report.results import PythonResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
 SettingValue: TypeAlias = bool | int | float | str | None
 SettingValues: TypeAlias = SettingValue | Sequence[SettingValue]
 TIMEOUT_S: Final = 120.0
+SETTINGS: Final = {axis.option[2:].replace("-", "_"): axis for axis in AXES}
+FIELDS: Final = {row.field for row in RECIPE_OPTIONS}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RunResult:
+class RunResult(PythonResult):
     """The result of a run. It is true where it passed; `str` is what the command prints.
 
     `repr` is the last lines of that; a notebook shows them as a list.
@@ -59,20 +62,8 @@ class RunResult:
     _frames: dict[str, "pd.DataFrame"]
     _conclusion: tuple[str, ...] = ()
 
-    def __bool__(self) -> bool:
-        return self.exit_code == PASSED
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return brief_text("RunResult", self.id, self._brief())
-
-    def _repr_html_(self) -> str:
-        return brief_html("RunResult", self.id, self._brief())
-
-    def _brief(self) -> list[str]:
-        return [*self._conclusion, f"tables: {', '.join(self.tables)}"]
+    def _brief(self) -> tuple[str, list[str]]:
+        return self.id, [*self._conclusion, f"tables: {', '.join(self.tables)}"]
 
     @property
     def tables(self) -> list[str]:
@@ -88,7 +79,7 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ComparisonResult:
+class ComparisonResult(PythonResult):
     """What comparing B with A came to. It is true where nothing is slower and no case lost.
 
     Attributes:
@@ -105,17 +96,8 @@ class ComparisonResult:
     text: str
     _conclusion: tuple[str, ...] = ()
 
-    def __bool__(self) -> bool:
-        return self.exit_code == PASSED
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return brief_text("ComparisonResult", "", self._conclusion)
-
-    def _repr_html_(self) -> str:
-        return brief_html("ComparisonResult", "", self._conclusion)
+    def _brief(self) -> tuple[str, tuple[str, ...]]:
+        return "", self._conclusion
 
 
 def run(
@@ -148,19 +130,17 @@ def run(
         BadOption: a setting that there is not, or a value that cannot be; nothing is written.
     """
     texts = {option: _text(values) for option, values in settings.items()}
-    axes = {axis.option[2:].replace("-", "_"): axis for axis in AXES}
-    fields = {row.field for row in RECIPE_OPTIONS}
     for option in texts:
-        parse.word("run", option, (*axes, *sorted(fields)))
+        parse.word("run", option, (*SETTINGS, *sorted(FIELDS)))
     options = {"processes": processes, "precision": precision, "baseline": baseline}
-    given = {name: str(value) for name, value in options.items() if value is not None}
+    given = {option: str(value) for option, value in options.items() if value is not None}
     count = read_processes(given.get("processes"), given.get("precision"), dashes="")
     request = running.RunRequest(
-        recipe=read_recipe({option: text for option, text in texts.items() if option in fields}),
+        recipe=read_recipe({option: texts[option] for option in texts if option in FIELDS}),
         axes={
-            axes[option].name: axes[option].read(axes[option].option, text)
-            for option, text in texts.items()
-            if option in axes
+            axis.name: axis.read(axis.option, texts[option])
+            for option, axis in SETTINGS.items()
+            if option in texts
         },
         command=_command(quick, {**given, **texts}),
         root=Path(out),
@@ -198,13 +178,13 @@ def compare(
     `threshold` is a share, 0.05 for 5%; `machine_threshold` a ratio of raw times. Raises
     `BadOption` for what is no run, or one run twice.
     """
-    found = comparing.compare(Path(out), a, b, None, (threshold, machine_threshold))
+    comparison = comparing.compare(Path(out), a, b, None, (threshold, machine_threshold))
     return ComparisonResult(
-        exit_code=comparing.exit_code(found),
-        ratios={one.subject: (one.ratio, one.low, one.high) for one in found.variants},
-        slower=[one.subject for one in found.variants if one.verdict == "slower"],
-        text=comparison_report.as_text(found),
-        _conclusion=tuple(comparison_report.conclusion(found)),
+        exit_code=comparing.exit_code(comparison),
+        ratios={row.subject: (row.ratio, row.low, row.high) for row in comparison.variants},
+        slower=[row.subject for row in comparison.variants if row.verdict == "slower"],
+        text=comparison_report.as_text(comparison),
+        _conclusion=tuple(comparison_report.conclusion(comparison)),
     )
 
 
@@ -223,7 +203,7 @@ def _command(quick: bool, texts: dict[str, str]) -> str:
     """The command line that does the same."""
     words = ["python", "-m", "xorbench", "run", *(["--quick"] if quick else [])]
     for option, text in texts.items():
-        words += [f"--{option.replace('_', '-')}", text]
+        words += [flag(option), text]
     return shlex.join(words)
 
 
@@ -235,7 +215,7 @@ def _result(outcome: RunOutcome) -> RunResult:
         id=content.id,
         folder=outcome.folder,
         exit_code=outcome.exit_code,
-        answers={one.question: f"{one.word}. {one.sentence}" for one in content.answers},
+        answers={row.question: f"{row.word}. {row.sentence}" for row in content.answers},
         verdicts=content.verdicts,
         text=document.terminal(content, outcome.exit_code, verbose=True),
         _frames=frames,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import Completed, call_in, once, run_in
 
-from xorbench.commands.check_again import from_folder
+from xorbench.commands.check_questions import answer_again
 from xorbench.judge.run_processes import first_failure, unmet
 from xorbench.observe import trace as traces
 from xorbench.observe.trace import TraceFile
@@ -183,7 +183,7 @@ def test_a_rank_without_a_record_is_no_pass(
     shutil.copytree(sound, copy)
     for run in runs:
         _by_rank(traces.recorded(copy / run / "records"))[1].path.unlink()
-    outcome = from_folder(copy)
+    outcome = answer_again(copy)
     assert outcome.exit_code == 3
     assert outcome.conclusion.sentence == f"{said}; what the others recorded is the same"
 

@@ -18,26 +18,14 @@ from xorbench.cli.printing import say
 from xorbench.commands.interrupt import handle_signals, ignore_signals
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
 
+NAMES: Final = (
+    *("atlas", "calibrate", "canary", "check", "compare", "diff", "env", "explain", "export"),
+    *("fleet", "report", "run", "save-baseline", "selftest", "sweep", "trace"),
+)
 # Each command, and the module of this package that holds it under that module's own name.
 COMMANDS: Final = {
-    "atlas": "atlas",
-    "calibrate": "calibrate",
-    "canary": "canary",
-    "check": "check",
-    "compare": "compare",
-    "diff": "diff",
-    "env": "env",
-    "explain": "explain",
-    "export": "export",
-    "fleet": "fleet",
-    "import": "import_",
-    "list": "list_",
-    "report": "report",
-    "run": "run",
-    "save-baseline": "save_baseline",
-    "selftest": "selftest",
-    "sweep": "sweep",
-    "trace": "trace",
+    **{name: name.replace("-", "_") for name in NAMES},
+    **{name: f"{name}_" for name in ("import", "list")},
 }
 
 
@@ -76,9 +64,9 @@ class LazyGroup(click.Group):
 def command(name: str) -> click.Command:
     """The command of a name."""
     module = COMMANDS[name]
-    found = getattr(import_module(f"xorbench.cli.{module}"), module)
-    assert isinstance(found, click.Command)
-    return found
+    loaded = getattr(import_module(f"xorbench.cli.{module}"), module)
+    assert isinstance(loaded, click.Command)
+    return loaded
 
 
 @click.group(
@@ -189,9 +177,9 @@ def _hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     word = getattr(error, "option_name", None) or getattr(error, "name", "")
     known = getattr(error, "possibilities", None) or COMMANDS
-    bare = {one.lstrip("-"): one for one in known}
+    bare = {name.lstrip("-"): name for name in known}
     if word and (near := get_close_matches(word.lstrip("-"), bare, n=2, cutoff=NEAR)):
-        return f"did you mean {' or '.join(bare[one] for one in near)}?"
+        return f"did you mean {' or '.join(bare[name] for name in near)}?"
     path = context.command_path if context is not None else "xorbench"
     return f"python -m {path} --help says what there is"
 

@@ -1,11 +1,16 @@
 """`atlas`: which bits an environment gives, on record."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
-from xorbench.cli.options import JSON, ROOT, root_of
+from xorbench.cli.options import JSON, OUT
 from xorbench.cli.printing import say
+
+ATLAS: Final = click.option(
+    "--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json]."
+)
 
 
 @click.group(
@@ -20,14 +25,14 @@ def atlas() -> None:
     help="Put a run on record; a known environment that gives other bits is a failure.",
 )
 @click.argument("text", metavar="[RUN]", default="latest")
-@click.option("--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json].")
-@ROOT
-def atlas_add(text: str, file: str | None, out: str) -> int:
+@ATLAS
+@OUT
+def atlas_add(text: str, file: str | None, out: Path) -> int:
     """Run the command `atlas add`; the answer is its exit code."""
     from xorbench.commands import atlas as command
     from xorbench.report import atlas as report
 
-    added = command.add(root_of(out), text, _atlas(file, out))
+    added = command.add(out, text, _atlas(file, out))
     say(report.changes(added.changes))
     return added.exit_code
 
@@ -36,18 +41,18 @@ def atlas_add(text: str, file: str | None, out: str) -> int:
     "show",
     help="Show what is on record.",
 )
-@click.option("--atlas", "file", metavar="FILE", help="The data file [DIR/baselines/atlas.json].")
-@ROOT
+@ATLAS
+@OUT
 @JSON
-def atlas_show(file: str | None, out: str, as_json: bool) -> int:
+def atlas_show(file: str | None, out: Path, as_json: bool) -> int:
     """Run the command `atlas show`; the answer is its exit code."""
     from xorbench.commands import atlas as command
     from xorbench.report import atlas as report
 
-    found, code = command.show(_atlas(file, out))
-    say(report.as_json(found) if as_json else report.text(found))
+    record, code = command.show(_atlas(file, out))
+    say(report.as_json(record) if as_json else report.text(record))
     return code
 
 
-def _atlas(file: str | None, out: str) -> Path:
-    return Path(file) if file else root_of(out) / "baselines" / "atlas.json"
+def _atlas(file: str | None, out: Path) -> Path:
+    return Path(file) if file else out / "baselines" / "atlas.json"

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, ROOT, root_of, timeout_of
+from xorbench.cli.options import JSON, OUT, answered_within, option, read_text
 from xorbench.cli.printing import say
 from xorbench.errors import INTERRUPTED, PASSED
 from xorbench.plan import parse
@@ -17,11 +17,11 @@ from xorbench.plan import parse
     is saved before the end.
     """,
 )
-@click.option("--runs", default="8", metavar="N", help="Quiet runs, one after the other [8].")
-@click.option("--processes", default="2", metavar="N", help="Fresh processes for each case [2].")
-@click.option("--epochs", default="100", metavar="N", help="Epochs of each training [100].")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
-@ROOT
+@option("--runs", "N", "Quiet runs, one after the other", read_text, "8")
+@option("--processes", "N", "Fresh processes for each case", parse.integer, "2", low=2, high=64)
+@option("--epochs", "N", "Epochs of each training", parse.integer, "100", low=2, high=1_000_000)
+@answered_within()
+@OUT
 @JSON
 def calibrate(**options: Any) -> int:
     """Run the command `calibrate`; the answer is its exit code."""
@@ -29,15 +29,15 @@ def calibrate(**options: Any) -> int:
     from xorbench.report import scatter as report
 
     request = command.CalibrateRequest(
-        root=root_of(options["out"]),
+        root=options["out"],
         runs=parse.integer("--runs", options["runs"], command.FEWEST, 1000),
-        processes=parse.integer("--processes", options["processes"], 2, 64),
-        epochs=parse.integer("--epochs", options["epochs"], 2, 1_000_000),
-        timeout_s=timeout_of(options),
+        processes=options["processes"],
+        epochs=options["epochs"],
+        timeout_s=options["timeout"],
     )
-    found = command.calibrate(request, lambda text: say(f"xorbench: {text}", err=True))
-    if found is None:
+    calibrated = command.calibrate(request, lambda text: say(f"xorbench: {text}", err=True))
+    if calibrated is None:
         say("xorbench: interrupted: nothing was saved", err=True)
         return INTERRUPTED
-    say(report.as_json(found) if options["as_json"] else report.as_text(found))
+    say(report.as_json(calibrated) if options["as_json"] else report.as_text(calibrated))
     return PASSED

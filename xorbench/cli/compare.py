@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, JUNIT, MARKDOWN, ROOT, refuse_given, root_of
+from xorbench.cli.options import OUT, option, outputs, refuse_given
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
 from xorbench.plan import parse
@@ -19,29 +19,27 @@ from xorbench.plan import parse
     """,
 )
 @click.argument("runs", metavar="[A] B", nargs=-1)
-@click.option("--baseline", metavar="NAME", help="Compare B with this saved baseline.")
+@option("--baseline", "NAME", "Compare B with this saved baseline")
 @click.option("--by", "axis", metavar="SETTING", help="Judge along one setting of one run.")
-@click.option("--threshold", default="5%", metavar="X", help="Slower by more fails [5%].")
-@click.option(
+@option("--threshold", "X", "Slower by more fails", parse.share, "5%")
+@option(
     "--machine-threshold",
-    default="1.5",
-    metavar="X",
-    help="Fail if the machine is slower by this factor [1.5].",
+    "X",
+    "Fail if the machine is slower by this factor",
+    parse.real,
+    "1.5",
+    low=1,
+    high=1e6,
 )
-@ROOT
-@JUNIT
-@MARKDOWN
-@JSON
+@OUT
+@outputs
 def compare(**options: Any) -> int:
     """Run the command `compare`; the answer is its exit code."""
     from xorbench.commands import compare as command
 
     exports = exports_of(options)
-    root, runs, axis = root_of(options["out"]), options["runs"], options["axis"]
-    thresholds = (
-        parse.share("--threshold", options["threshold"]),
-        parse.real("--machine-threshold", options["machine_threshold"], 1, 1e6),
-    )
+    root, runs, axis = options["out"], options["runs"], options["axis"]
+    thresholds = (options["threshold"], options["machine_threshold"])
     wanted = 1 if axis or options["baseline"] else 2
     if len(runs) != wanted or (axis and options["baseline"]):
         raise BadOption(
@@ -55,22 +53,22 @@ def compare(**options: Any) -> int:
         along = command.by_axis(root, runs[0], axis, thresholds[0])
         return _answer(along, options, exports)
     before = None if options["baseline"] else runs[0]
-    found = command.compare(root, before, runs[-1], options["baseline"], thresholds)
-    return _answer(found, options, exports)
+    between = command.compare(root, before, runs[-1], options["baseline"], thresholds)
+    return _answer(between, options, exports)
 
 
-def _answer(found: Any, options: dict[str, Any], exports: Any) -> int:
+def _answer(comparison: Any, options: dict[str, Any], exports: Any) -> int:
     """Print what the comparison came to, and write what a CI asked for."""
     from xorbench.commands import compare as command
     from xorbench.report import compare as report
 
-    verdicts, along = command.verdicts(found), options["axis"]
-    markdown = partial(report.by_markdown if along else report.as_markdown, found)
+    verdicts, along = command.verdicts(comparison), options["axis"]
+    markdown = partial(report.by_markdown if along else report.as_markdown, comparison)
     if options["as_json"]:
-        say(report.as_json(found))
+        say(report.as_json(comparison))
     else:
-        say(report.by_text(found) if along else report.as_text(found))
+        say(report.by_text(comparison) if along else report.as_text(comparison))
         if step := report.next_step(verdicts):
             say(step)
     note(exports.write(verdicts, "compare", markdown, markdown))
-    return command.exit_code(found)
+    return command.exit_code(comparison)

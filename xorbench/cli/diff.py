@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, ROOT, root_of, timeout_of
+from xorbench.cli.options import JSON, OUT, answered_within
 from xorbench.cli.printing import say
 
 
@@ -18,8 +18,8 @@ from xorbench.cli.printing import say
 )
 @click.argument("a")
 @click.argument("b")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
-@ROOT
+@answered_within()
+@OUT
 @JSON
 def diff(**options: Any) -> int:
     """Run the command `diff`; the answer is its exit code."""
@@ -28,13 +28,13 @@ def diff(**options: Any) -> int:
     from xorbench.report import check as programs
     from xorbench.report import diff as report
 
-    timeout_s = timeout_of(options)
-    between = diff_programs.diff(options["a"], options["b"])
+    a, b = options["a"], options["b"]
+    between = diff_programs.diff(a, b)
     if between is not None:
         conclusion, code = between
         as_json = json.dumps(programs.for_programs(conclusion, code), indent=2)
         say(as_json if options["as_json"] else programs.conclusion_text(conclusion))
         return code
-    divergence, code = command(options["a"], options["b"], root_of(options["out"]), timeout_s)
-    say(report.as_json(divergence, code) if options["as_json"] else report.text(divergence))
+    difference, code = command(a, b, options["out"], options["timeout"])
+    say(report.as_json(difference, code) if options["as_json"] else report.text(difference))
     return code

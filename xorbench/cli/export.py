@@ -1,8 +1,10 @@
 """`export`: a run as a file of another tool."""
 
+from pathlib import Path
+
 import click
 
-from xorbench.cli.options import ROOT, root_of, writable
+from xorbench.cli.options import OUT, writable
 from xorbench.cli.printing import say
 from xorbench.plan import parse
 
@@ -13,13 +15,13 @@ from xorbench.plan import parse
 @click.argument("text", metavar="RUN")
 @click.option("--to", "file_format", required=True, metavar="FORMAT", help="pytest-benchmark.")
 @click.argument("file", metavar="FILE")
-@ROOT
-def export(text: str, file_format: str, file: str, out: str) -> int:
+@OUT
+def export(text: str, file_format: str, file: str, out: Path) -> int:
     """Run the command `export`; the answer is its exit code."""
     from xorbench.commands import pytest_benchmark as command
 
     file_format = parse.word("--to", file_format, tuple(command.EXPORTS))
     path = writable("FILE", file)
-    count = command.export(root_of(out), text, file_format, path)
+    count = command.export(out, text, file_format, path)
     say(f"{path}: {count} benchmarks")
     return 0

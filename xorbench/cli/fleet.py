@@ -6,14 +6,13 @@ from typing import Any
 import click
 
 from xorbench.cli.options import (
-    JSON,
-    JUNIT,
-    MARKDOWN,
+    answered_within,
     command_line,
+    option,
+    outputs,
+    read_path,
     recipe_of,
     recipe_options,
-    root_of,
-    timeout_of,
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
@@ -30,69 +29,64 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 )
 @click.option("--merge", is_flag=True, help="Judge the run folders that are named, train nothing.")
 @click.argument("folders", metavar="[DIR …]", nargs=-1)
-@click.option("--out", default="fleet", metavar="DIR", help="A new folder for all of it [fleet].")
-@click.option("--batch-sizes", default="32,128", metavar="LIST", help="Points per step [32,128].")
-@recipe_options(RECIPE_OPTIONS)
-@click.option("--processes", default="1", metavar="N", help="Fresh processes for each case [1].")
-@click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
-@click.option("--deadline", default="600", metavar="S", help="Seconds to wait for the ranks [600].")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
-@click.option(
-    "--slow-threshold",
-    default="1.1",
-    metavar="X",
-    help="A device is slow beyond X medians [1.1].",
+@option("--out", "DIR", "A new folder for all of it", parse.folder, "fleet")
+@option(
+    "--batch-sizes", "LIST", "Points per step", parse.integers, "32,128", low=1, high=10_000_000
 )
-@click.option("--atlas", metavar="FILE", help="Compare every rank with the digests on record.")
-@click.option("--baseline", metavar="FILE", help="An earlier fleet.json: is all of it slower?")
-@JUNIT
-@MARKDOWN
-@JSON
+@recipe_options(RECIPE_OPTIONS)
+@option("--processes", "N", "Fresh processes for each case", parse.integer, "1", low=1, high=64)
+@click.option("--no-collective", is_flag=True, help="Leave out the training of all ranks together.")
+@option("--deadline", "S", "Seconds to wait for the ranks", parse.positive, "600", high=1e7)
+@answered_within()
+@option(
+    "--slow-threshold", "X", "A device is slow beyond X medians", parse.real, "1.1", low=1, high=1e6
+)
+@option("--atlas", "FILE", "Compare every rank with the digests on record", read_path)
+@click.option(
+    "--baseline", metavar="FILE", type=Path, help="An earlier fleet.json: is all of it slower?"
+)
+@outputs
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Run the command `fleet`; the answer is its exit code."""
     from xorbench.commands import fleet as command
 
-    out = root_of(options["out"])
-    threshold = parse.real("--slow-threshold", options["slow_threshold"], 1, 1e6)
     if options["merge"] != bool(options["folders"]):
         raise BadOption("--merge: needs the run folders to judge", "fleet --merge DIR …")
-    files = _path(options["atlas"]), _path(options["baseline"])
-    references = command.read_references(command_line(anonymous=False), threshold, *files)
+    references = command.read_references(
+        command_line(anonymous=False),
+        *(options[name] for name in ("slow_threshold", "atlas", "baseline")),
+    )
     if not options["merge"]:
-        return _take_part(options, out, references)
+        return _take_part(options, references)
     exports = exports_of(options)
-    outcome = command.merge([Path(folder) for folder in options["folders"]], out, references, note)
-    return print_outcome(outcome, options["as_json"], exports)
+    folders = [Path(folder) for folder in options["folders"]]
+    outcome = command.merge(folders, options["out"], references, note)
+    return print_outcome(outcome, options, exports)
 
 
-def _take_part(options: dict[str, Any], out: Path, references: Any) -> int:
+def _take_part(options: dict[str, Any], references: Any) -> int:
     """Do this rank's share; only rank 0 has something to show."""
     from xorbench.commands import ranks as command
     from xorbench.commands.run import RunRequest
 
     command.require_faults(options["inject"])
-    batches = parse.integers("--batch-sizes", options["batch_sizes"], 1, 10_000_000)
     request = RunRequest(
         recipe=recipe_of(options, RECIPE_OPTIONS),
-        axes={"batch_size": batches, "pin_memory": (False,), "drop_last": (True,)},
+        axes={"batch_size": options["batch_sizes"], "pin_memory": (False,), "drop_last": (True,)},
         command=references.command,
-        root=out,
+        root=options["out"],
         quick=True,
-        processes_per_config=parse.integer("--processes", options["processes"], 1, 64),
-        timeout_s=timeout_of(options),
+        processes_per_config=options["processes"],
+        timeout_s=options["timeout"],
         faults=options["inject"],
     )
-    deadline_s = parse.positive("--deadline", options["deadline"], 1e7)
-    collective = not options["no_collective"]
-    fleet_request = command.FleetRequest(request, references, deadline_s, collective)
+    fleet_request = command.FleetRequest(
+        request, references, options["deadline"], not options["no_collective"]
+    )
     place = command.rank_place()
     exports = exports_of(options) if place.rank == 0 else None
     outcome = command.take_part(fleet_request, place, note)
     if isinstance(outcome, int):
         return outcome
-    return print_outcome(outcome, options["as_json"], exports)
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
+    return print_outcome(outcome, options, exports)

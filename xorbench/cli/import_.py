@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, ROOT, command_line, name_of, root_of
+from xorbench.cli.options import ANONYMOUS, JSON, OUT, command_line, named
 from xorbench.cli.printing import print_outcome
 
 
@@ -17,9 +17,9 @@ from xorbench.cli.printing import print_outcome
     """,
 )
 @click.argument("file", metavar="FILE")
-@ROOT
-@click.option("--name", metavar="NAME", help="A name to find it by.")
-@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@OUT
+@named("it")
+@ANONYMOUS
 @JSON
 def import_(**options: Any) -> int:
     """Run the command `import`; the answer is its exit code."""
@@ -29,8 +29,8 @@ def import_(**options: Any) -> int:
     request = ImportRequest(
         file=options["file"],
         command=command_line(options["anonymous"]),
-        root=root_of(options["out"]),
-        name=name_of(options["name"]),
+        root=options["out"],
+        name=options["name"],
         anonymous=options["anonymous"],
     )
-    return print_outcome(command(request), options["as_json"])
+    return print_outcome(command(request), options)

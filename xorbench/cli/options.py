@@ -2,36 +2,124 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from xorbench.errors import BadOption
 from xorbench.plan import parse
-from xorbench.plan.axes import AXES
+from xorbench.plan.axes import AXES, Axis
 from xorbench.plan.faults import read_fault
-from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, RecipeOption, read_recipe
+from xorbench.plan.program_options import Option, options_of
+from xorbench.plan.recipe import Recipe, RecipeOption
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
 
 
-ROOT = click.option("--out", default="results", metavar="DIR", help="Folder of results [results].")
+def reads(read: Callable[[str, Any], Any], *, lines: bool = False) -> Callable[..., Any]:
+    """A callback of click: `read(option, text)` makes the value of an option that has one.
+
+    `lines` joins the texts of an option that was given several times.
+    """
+
+    def callback(_context: click.Context, option: click.Parameter, value: Any) -> Any:
+        if value is None or (lines and not value):
+            return None
+        return read(option.opts[0], "\n".join(value) if lines else value)
+
+    return callback
 
 
-JUNIT = click.option("--junit", metavar="FILE", help="Each verdict as a test case, for a CI.")
+def read_text(_flag: str, text: str) -> str:
+    """The text itself."""
+    return text
 
 
-MARKDOWN = click.option("--markdown", metavar="FILE", help="The report as Markdown, besides.")
+def read_path(_flag: str, text: str) -> Path:
+    """A path, which need not be there."""
+    return Path(text)
 
 
-ANONYMOUS = click.option(
+def option(
+    flag: str,
+    metavar: str,
+    about: str,
+    read: Callable[..., Any] = read_text,
+    default: str | None = None,
+    **limits: Any,
+) -> Decorator[Any]:
+    """An option whose text `read(flag, text, **limits)` makes a value; help shows its default."""
+    about = f"{about}." if default is None else f"{about} [{default}]."
+    read = reads(partial(read, **limits))
+    return click.option(flag, metavar=metavar, help=about, default=default, callback=read)
+
+
+def writable(option: str, text: str) -> Path:
+    """A file that can be written; raises `BadOption`, before any work, where it cannot."""
+    path = Path(text)
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise BadOption(f"{option}: cannot write {text!r}", "give a file in a folder that is")
+    except (OSError, ValueError) as error:
+        raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
+    return path
+
+
+def _faults(_option: str, texts: Sequence[str]) -> Sequence[str]:
+    """The texts, each of which names a fault; raises `BadOption`."""
+    for text in texts:
+        read_fault(text)
+    return texts
+
+
+read_answer_timeout: Final = partial(parse.positive, high=86_400.0)
+OUT: Final = option("--out", "DIR", "Folder of results", parse.folder, "results")
+JUNIT: Final = click.option(
+    "--junit", metavar="FILE", help="Each verdict as a test case, for a CI."
+)
+MARKDOWN: Final = click.option(
+    "--markdown", metavar="FILE", help="The report as Markdown, besides."
+)
+JSON: Final = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+VERBOSE: Final = click.option("--verbose", is_flag=True, help="Print every table, however long.")
+ANONYMOUS: Final = click.option(
     "--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files."
 )
-VERBOSE = click.option("--verbose", is_flag=True, help="Print every table, however long.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def together(options: Iterable[Decorator[Any]]) -> Decorator[Any]:
+    """Several options as one decorator, in their order."""
+    decorators = [*options]
+
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+outputs: Final = together([JUNIT, MARKDOWN, JSON])
+
+
+def named(kind: str) -> Decorator[Any]:
+    """The option --name of a `kind` of result."""
+    return option("--name", "NAME", f"A name to find {kind} by", parse.name)
+
+
+def answered_within(default: str = "120", what: str = "one answer") -> Decorator[Any]:
+    """The option --timeout: the seconds to wait for an answer of a process."""
+    return option("--timeout", "S", f"Seconds to wait for {what}", read_answer_timeout, default)
+
+
+def with_faults(flag: str = "--inject") -> Decorator[Any]:
+    """A hidden option that injects faults, by their texts."""
+    return click.option(flag, multiple=True, hidden=True, callback=reads(_faults))
 
 
 class WithCommand(click.Command):
@@ -48,63 +136,53 @@ class WithCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def plan_options(command: Command) -> Command:
-    """The options of the axes and of the recipe, made from their tables."""
-    command = recipe_options(RECIPE_OPTIONS)(command)
-    for axis in reversed(AXES):
-        about = f"{axis.about} [{axis.default_text}]"
-        # a setting that is true or false may be named alone, which means true
-        alone: dict[str, Any] = {}
-        if isinstance(axis.default[0], bool):
-            alone = {"is_flag": False, "flag_value": "true"}
-        elif axis.several:
-            alone = {"multiple": True}
-        option = click.option(axis.option, axis.name, metavar="LIST", help=about, **alone)
-        command = option(command)
-    return command
+def program_options(command: str, *names: str) -> Decorator[Any]:
+    """The options of a command that runs a program: these, by default all."""
+    rows = options_of(command)
+    return together(_program_option(rows[name], command) for name in names or rows)
 
 
-def recipe_options(rows: Sequence[RecipeOption]) -> Callable[[Command], Command]:
+def _program_option(row: Option, command: str) -> Decorator[Any]:
+    shape: dict[str, Any] = {"is_flag": True}
+    if not row.kind.is_flag:
+        shape = {"metavar": row.metavar, "multiple": row.kind.is_several}
+    if row.is_preset:
+        shape["default"] = row.default
+    read = reads(row.kind.from_text)
+    return click.option(row.flag, row.name, help=row.help(command), callback=read, **shape)
+
+
+def _axis_option(axis: Axis) -> Decorator[Any]:
+    shape: dict[str, Any] = {}
+    if isinstance(axis.default[0], bool):  # it may be named alone, which means true
+        shape = {"is_flag": False, "flag_value": "true"}
+    elif axis.several:
+        shape = {"multiple": True}
+    about, read = f"{axis.about} [{axis.default_text}]", reads(axis.read, lines=axis.several)
+    return click.option(axis.option, axis.name, metavar="LIST", help=about, callback=read, **shape)
+
+
+axis_options: Final = together(map(_axis_option, AXES))
+
+
+def recipe_options(rows: Sequence[RecipeOption]) -> Decorator[Any]:
     """The options of these fields of the recipe."""
-
-    def decorate(command: Command) -> Command:
-        for row in reversed(rows):
-            about = f"{row.about} [{row.default_text}]"
-            command = click.option(row.option, row.field, metavar="VALUE", help=about)(command)
-        return command
-
-    return decorate
-
-
-def against_of(text: str) -> tuple[str, ...]:
-    """The words of the command of --against; raises `BadOption`."""
-    return parse.command("--against", text, "--against 'python old.py' -- python new.py")
+    return together(
+        click.option(
+            row.option,
+            row.field,
+            metavar="VALUE",
+            help=f"{row.about} [{row.default_text}]",
+            callback=reads(row.parse),
+        )
+        for row in rows
+    )
 
 
-def timeout_of(options: dict[str, Any]) -> float:
-    """Seconds to wait for one answer; raises `BadOption`."""
-    return parse.positive("--timeout", options["timeout"], 86_400.0)
-
-
-def run_timeout_of(options: dict[str, Any]) -> float:
-    """Seconds that a run of the user's command may take; raises `BadOption`."""
-    return parse.positive("--timeout", options["timeout"], parse.LONGEST_RUN_S)
-
-
-def require_faults(texts: Sequence[str]) -> None:
-    """Raise `BadOption` for a text that names no fault."""
-    for text in texts:
-        read_fault(text)
-
-
-def joined(text: str | tuple[str, ...]) -> str:
-    """The texts of an option that may be given several times, as lines."""
-    return text if isinstance(text, str) else "\n".join(text)
-
-
-def recipe_of(options: dict[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
-    """The recipe that the options of these fields make; raises `BadOption`."""
-    return read_recipe({r.field: options[r.field] for r in rows if options[r.field] is not None})
+def recipe_of(options: Mapping[str, Any], rows: Sequence[RecipeOption]) -> Recipe:
+    """The recipe of the options of these fields."""
+    given = {row.field: options[row.field] for row in rows}
+    return Recipe(**{field: value for field, value in given.items() if value is not None})
 
 
 def command_line(anonymous: bool) -> str:
@@ -120,60 +198,41 @@ def command_line(anonymous: bool) -> str:
     return f"python -m xorbench {shlex.join(words)}"
 
 
-def root_of(text: str) -> Path:
-    """The folder of all runs; raises `BadOption` for a text that can be no folder."""
-    if not text.strip():
-        raise BadOption("--out: empty", "give a folder, for example --out results")
-    try:
-        text.encode()
-        Path(text).exists()
-    except (OSError, ValueError) as error:  # too long, or not to be written down
-        raise BadOption(f"--out: {ascii(text)[:60]}: {error.args[-1]}") from None
-    return Path(text)
-
-
-def writable(option: str, text: str) -> Path:
-    """A file that can be written; raises `BadOption`, before any work, where it cannot."""
-    path = Path(text)
-    try:
-        if path.is_dir() or not path.parent.is_dir():
-            raise BadOption(f"{option}: cannot write {text!r}", "give a file in a folder that is")
-    except (OSError, ValueError) as error:
-        raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
-    return path
-
-
-def name_of(text: str | None) -> str | None:
-    """The value of `--name`; raises `BadOption` for one that cannot be a name."""
-    return None if text is None else parse.name("--name", text)
-
-
 def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:
     """Raise `BadOption` for the first of these parameters that was given on the command line."""
     context = click.get_current_context()
     for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "")
-        if parameter.name in names and given == click.core.ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source == click.core.ParameterSource.COMMANDLINE:
             raise BadOption(f"{parameter.opts[0]}: {why}", hint)
+
+
+def refuse_options_of_programs(why: str) -> None:
+    """Raise `BadOption` where an option was given that this command has for programs alone."""
+    rows = options_of(click.get_current_context().info_name or "")
+    names = {name for name, row in rows.items() if not row.is_of_cases}
+    refuse_given(names | {"junit", "markdown"}, why)
+
+
+def answer_timeout_of(options: Mapping[str, Any]) -> float:
+    """Seconds to wait for an answer, of a command that also runs programs; raises `BadOption`."""
+    seconds = options["timeout"]
+    return 120.0 if seconds is None else read_answer_timeout("--timeout", str(seconds))
 
 
 def refuse_others(names: Collection[str], option: str) -> None:
     """Raise `BadOption` for any option but these, and for anything to run."""
     context = click.get_current_context()
-    every = {one.name or "" for one in context.command.params if isinstance(one, click.Option)}
-    refuse_given(every.difference(names), f"cannot be given with {option}")
+    parameters = (each for each in context.command.params if isinstance(each, click.Option))
+    names_of_others = {each.name or "" for each in parameters}.difference(names)
+    refuse_given(names_of_others, f"cannot be given with {option}")
     if words := (*context.params.get("target", ()), *command_words()):
         raise BadOption(f"{option}: cannot be given with a command, here {words[0]!r}")
 
 
 def refuse_beside_resume() -> None:
-    """A resumed run is the run that was: only where it is and how it prints may be said anew."""
+    """A resumed run is the run that was: only where it is and how it prints may change."""
     refuse_others({"resume", "out", "as_json", "junit", "markdown", "verbose"}, "--resume")
-
-
-def given_or(given: str | None, default: str) -> str:
-    """What was given, an empty text too, which is no value; else the default."""
-    return default if given is None else given
 
 
 def command_words() -> tuple[str, ...]:
@@ -182,12 +241,19 @@ def command_words() -> tuple[str, ...]:
     return words
 
 
-def target_of(words: tuple[str, ...], command: tuple[str, ...]) -> str | None:
-    """The word before `--`; raises `BadOption` where there is not either one or a command."""
-    name = click.get_current_context().info_name
+def is_program(target: Sequence[str]) -> bool:
+    """Whether the command line names a command, or a function, of the user's."""
+    return bool(command_words()) or (
+        len(target) == 1 and parse.FUNCTION.fullmatch(target[0]) is not None
+    )
+
+
+def program_of(target: tuple[str, ...]) -> dict[str, Any]:
+    """The command, or the function before `--`; raises `BadOption` where there is not one."""
+    name, words = click.get_current_context().info_name, command_words()
     hint = f"put -- before the command: {name} -- python train.py"
-    if len(words) > 1 or (words and command):
-        raise BadOption(f"{name}: {words[0]!r} is in front of the command", hint)
-    if not words and not command:
+    if len(target) > 1 or (target and words):
+        raise BadOption(f"{name}: {target[0]!r} is in front of the command", hint)
+    if not target and not words:
         raise BadOption(f"{name}: no command given", hint)
-    return words[0] if words else None
+    return {"words": words, "target": target[0] if target else None}

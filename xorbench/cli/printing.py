@@ -56,15 +56,14 @@ def exports_of(options: dict[str, Any]) -> Any:
     return opened(options["junit"], options["markdown"])
 
 
-def print_outcome(
-    outcome: Any, as_json: bool, exports: Any = None, *, verbose: bool = False
-) -> int:
+def print_outcome(outcome: Any, options: dict[str, Any], exports: Any = None) -> int:
     """Print a run's answer, write what was asked for besides, and give the exit code."""
     from xorbench.report import document
 
-    if as_json:
+    if options["as_json"]:
         say(document.as_json(outcome.content, outcome.exit_code))
     else:
+        verbose = options.get("verbose", False)
         say(document.terminal(outcome.content, outcome.exit_code, verbose=verbose))
     if outcome.folder is not None:
         page = outcome.folder / PAGE
@@ -88,15 +87,6 @@ def shown_path(folder: Path) -> Path:
     """The folder from here, if it lies below; else in full."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
-
-
-def print_preview(preview: Any, as_json: bool) -> int:
-    """Print what a run would do."""
-    from xorbench.report import document
-
-    show = document.preview_json if as_json else document.preview_text
-    say(show(preview))
-    return 0
 
 
 def progress() -> Any:

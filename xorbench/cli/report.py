@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import JSON, JUNIT, MARKDOWN, ROOT, VERBOSE, root_of
+from xorbench.cli.options import OUT, VERBOSE, option, outputs
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
 
@@ -17,24 +17,22 @@ from xorbench.errors import BadOption
 )
 @click.argument("texts", metavar="[RUN …]", nargs=-1)
 @click.option("--history", is_flag=True, help="Each case over all runs, its changes marked.")
-@click.option(
+@option(
     "--html",
-    metavar="FILE",
-    help="Write the page of several runs to FILE; that of one run is report.html in its folder.",
+    "FILE",
+    "Write the page of several runs to FILE; that of one run is report.html in its folder",
 )
 @click.option("--anonymous", is_flag=True, help="Report on a copy without host, user and paths.")
-@ROOT
+@OUT
 @VERBOSE
-@JUNIT
-@MARKDOWN
-@JSON
+@outputs
 def report(**options: Any) -> int:
     """Run the command `report`; the answer is its exit code."""
     from xorbench.commands import report as command
 
     if options["history"]:
         return _print_history(options)
-    root, texts = root_of(options["out"]), options["texts"] or ("latest",)
+    root, texts = options["out"], options["texts"] or ("latest",)
     if len(texts) > 1:
         if options["anonymous"]:
             raise BadOption("--anonymous: copies one run", "make a copy of each, then compare them")
@@ -48,7 +46,7 @@ def report(**options: Any) -> int:
         text = str(copied(root, text))
     outcome, trouble = command.report(root, text)
     note(trouble)
-    return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
+    return print_outcome(outcome, options, exports)
 
 
 def _print_history(options: dict[str, Any]) -> int:
@@ -56,7 +54,7 @@ def _print_history(options: dict[str, Any]) -> int:
 
     if options["texts"]:
         raise BadOption("--history: shows every run, so name none", "report A B for some")
-    outcome, troubles = history(root_of(options["out"]))
+    outcome, troubles = history(options["out"])
     for trouble in troubles:
         note(trouble)
     return _print_sides(outcome, options)
@@ -69,4 +67,4 @@ def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
     exports = exports_of(options)
     if options["html"] is not None:
         write_page(options["html"], outcome.content)
-    return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
+    return print_outcome(outcome, options, exports)

@@ -5,57 +5,64 @@ from typing import Any
 import click
 
 from xorbench.cli.options import (
-    JSON,
-    JUNIT,
-    MARKDOWN,
-    ROOT,
+    ANONYMOUS,
+    OUT,
     VERBOSE,
+    answered_within,
+    axis_options,
     command_line,
-    joined,
-    name_of,
-    plan_options,
+    named,
+    option,
+    outputs,
     recipe_of,
+    recipe_options,
     refuse_beside_resume,
-    require_faults,
-    root_of,
-    timeout_of,
+    with_faults,
 )
-from xorbench.cli.printing import exports_of, print_outcome, print_preview, progress
+from xorbench.cli.printing import exports_of, print_outcome, progress, say
 from xorbench.plan import parse
 from xorbench.plan.axes import AXES
 from xorbench.plan.matrix import STRESSES
 from xorbench.plan.processes import read_processes
+from xorbench.plan.program_options import request
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
 @click.command(
     help="Train the matrix, check it, and write the report.",
 )
-@plan_options
+@axis_options
+@recipe_options(RECIPE_OPTIONS)
 @click.option("--quick", is_flag=True, help="Batch size 128 only: two cases, full epochs.")
-@click.option("--processes", metavar="N", help="Fresh processes for each case [2].")
-@click.option(
+@option("--processes", "N", "Fresh processes for each case [2]")
+@option(
     "--precision",
-    metavar="X",
-    help="Add processes, up to --processes [10], until all intervals of speed are within X.",
+    "X",
+    "Add processes, up to --processes [10], until all intervals of speed are within X",
 )
 @click.option("--no-phases", is_flag=True, help="Do not time the phases of an epoch.")
-@click.option("--timeout", default="120", metavar="S", help="Seconds to wait for one answer [120].")
-@click.option("--schedule-seed", default="0", metavar="N", help="Seed of the interleaving [0].")
-@ROOT
-@click.option("--name", metavar="NAME", help="A name to find the run by.")
-@click.option("--baseline", metavar="NAME", help="Compare with this saved baseline: slower fails.")
+@answered_within()
+@option(
+    "--schedule-seed", "N", "Seed of the interleaving", parse.integer, "0", low=0, high=2**31 - 1
+)
+@OUT
+@named("the run")
+@option("--baseline", "NAME", "Compare with this saved baseline: slower fails")
 @click.option("--require-devices", is_flag=True, help="A missing device of --devices: exit code 4.")
-@click.option("--stress", metavar="WHAT", help="Keep it busy meanwhile: cpu, memory, accelerator.")
+@option(
+    "--stress",
+    "WHAT",
+    "Keep it busy meanwhile: cpu, memory, accelerator",
+    parse.word,
+    choices=STRESSES,
+)
 @click.option("--save-weights", is_flag=True, help="Keep each trained state_dict as a file.")
-@click.option("--anonymous", is_flag=True, help="No host name, absolute path or UUID in the files.")
+@ANONYMOUS
 @click.option("--dry-run", is_flag=True, help="Show the cases and an estimate, train nothing.")
-@click.option("--resume", metavar="RUN", help="Bring a run that was stopped to its end.")
+@option("--resume", "RUN", "Bring a run that was stopped to its end")
 @VERBOSE
-@JUNIT
-@MARKDOWN
-@JSON
-@click.option("--inject", multiple=True, hidden=True)
+@outputs
+@with_faults()
 def run(**options: Any) -> int:
     """Run the command `run`; the answer is its exit code."""
     from xorbench.commands import run as command
@@ -63,48 +70,35 @@ def run(**options: Any) -> int:
     if options["resume"] is not None:
         refuse_beside_resume()
         exports = exports_of(options)
-        outcome = command.resume(root_of(options["out"]), options["resume"], progress())
-        return print_outcome(outcome, options["as_json"], exports, verbose=options["verbose"])
-    request = _request(options)
+        outcome = command.resume(options["out"], options["resume"], progress())
+        return print_outcome(outcome, options, exports)
+    asked = _request(options)
     if options["dry_run"]:
         from xorbench.commands.preview import preview
+        from xorbench.report import document
 
-        return print_preview(preview(request), options["as_json"])
+        show = document.preview_json if options["as_json"] else document.preview_text
+        say(show(preview(asked)))
+        return 0
     exports = exports_of(options)
-    return print_outcome(
-        command.run(request, progress()), options["as_json"], exports, verbose=options["verbose"]
-    )
+    return print_outcome(command.run(asked, progress()), options, exports)
 
 
 def _request(options: dict[str, Any]) -> Any:
     from xorbench.commands.run import RunRequest
 
-    axes = {
-        axis.name: axis.read(axis.option, joined(options[axis.name]))
-        for axis in AXES
-        if options[axis.name] not in (None, ())
-    }
-    require_faults(options["inject"])
     processes = read_processes(options["processes"], options["precision"])
-    return RunRequest(
+    return request(
+        RunRequest,
+        options,
         recipe=recipe_of(options, RECIPE_OPTIONS),
-        axes=axes,
+        axes={axis.name: options[axis.name] for axis in AXES if options[axis.name] is not None},
         command=command_line(options["anonymous"]),
-        root=root_of(options["out"]),
-        name=name_of(options["name"]),
-        quick=options["quick"],
+        root=options["out"],
         processes_per_config=processes.first,
         most_processes=processes.most,
         precision=processes.precision,
         phases=not options["no_phases"],
-        timeout_s=timeout_of(options),
-        schedule_seed=parse.integer("--schedule-seed", options["schedule_seed"], 0, 2**31 - 1),
+        timeout_s=options["timeout"],
         faults=options["inject"],
-        baseline=options["baseline"],
-        require_devices=options["require_devices"],
-        save_weights=options["save_weights"],
-        stress=None
-        if options["stress"] is None
-        else parse.word("--stress", options["stress"], STRESSES),
-        anonymous=options["anonymous"],
     )

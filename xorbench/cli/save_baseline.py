@@ -1,8 +1,10 @@
 """`save-baseline`: keep a run under a name."""
 
+from pathlib import Path
+
 import click
 
-from xorbench.cli.options import ROOT, root_of
+from xorbench.cli.options import OUT
 from xorbench.cli.printing import say, shown_path
 from xorbench.plan import parse
 
@@ -14,11 +16,11 @@ from xorbench.plan import parse
 @click.argument("name", metavar="NAME")
 @click.argument("text", metavar="[RUN]", default="latest")
 @click.option("--replace", is_flag=True, help="Take the place of a baseline of this name.")
-@ROOT
-def save_baseline(name: str, text: str, replace: bool, out: str) -> int:
+@OUT
+def save_baseline(name: str, text: str, replace: bool, out: Path) -> int:
     """Run the command `save-baseline`; the answer is its exit code."""
     from xorbench.commands import compare as command
 
-    folder = command.save_baseline(root_of(out), parse.name("NAME", name), text, replace=replace)
+    folder = command.save_baseline(out, parse.name("NAME", name), text, replace=replace)
     say(f"xorbench: baseline in {shown_path(folder)}", err=True)
     return 0

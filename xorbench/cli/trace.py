@@ -5,23 +5,23 @@ from typing import Any
 import click
 
 from xorbench.cli.options import (
-    ROOT,
     WithCommand,
-    command_words,
-    given_or,
+    answer_timeout_of,
+    is_program,
+    option,
+    program_of,
+    program_options,
     recipe_of,
     recipe_options,
     refuse_given,
-    require_faults,
-    root_of,
-    run_timeout_of,
-    target_of,
-    timeout_of,
+    refuse_options_of_programs,
+    with_faults,
     writable,
 )
 from xorbench.cli.printing import note, say
 from xorbench.errors import CHECK_FAILED, BadOption
 from xorbench.plan import parse
+from xorbench.plan.program_options import complete, options_of, request
 from xorbench.plan.recipe import RECIPE_OPTIONS
 
 
@@ -34,97 +34,86 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
     """,
 )
 @click.argument("target", metavar="(CASE | -- CMD … | MODULE:FUNCTION)", nargs=-1)
-@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write the trace.")
-@click.option("--epoch", metavar="EPOCHS", help="Epochs to record, all by default; ranges: 3-5.")
 @click.option(
-    "--dump-steps", metavar="STEPS", help="Steps of each whose tensors to keep whole: 7-9."
+    *("-o", "--output"),
+    required=True,
+    metavar="FILE",
+    help="Where to write the trace.",
 )
-@click.option("--steps", metavar="K", help="Of a command: end it after K steps.")
-@click.option("--detail", metavar="STEPS", help="Of a command: steps to record in detail: 7-9.")
-@click.option(
-    "--max-record", default="1GB", metavar="SIZE", help="Of a command: the largest trace [1GB]."
+@option(
+    "--epoch",
+    "EPOCHS",
+    "Epochs to record, all by default; ranges: 3-5",
+    parse.integers,
+    low=0,
+    high=1_000_000,
 )
-@click.option("--with-source", is_flag=True, help="Of a command: keep lines of source in it.")
-@click.option(
-    "--anonymous", is_flag=True, help="Of a command: no host name, absolute path or UUID in it."
+@option(
+    "--dump-steps",
+    "STEPS",
+    "Steps of each whose tensors to keep whole: 7-9",
+    parse.one_range,
+    low=0,
+    high=10_000_000,
 )
+@program_options("trace", "steps", "detail", "max_record", "with_source", "anonymous")
 @recipe_options(RECIPE_OPTIONS)
-@click.option("--timeout", metavar="S", help="Seconds: for an answer [120], a command [3600].")
-@ROOT
-@click.option("--inject", multiple=True, hidden=True)
+@program_options("trace", "timeout", "out")
+@with_faults()
 def trace(**options: Any) -> int:
     """Run the command `trace`; the answer is its exit code."""
-    words = command_words()
-    target = target_of(options["target"], words)
-    if words or (target is not None and parse.FUNCTION.fullmatch(target)):
-        return _trace_command(options, words, target)
-    of_a_command = ("steps", "detail", "max_record", "with_source", "anonymous")
-    refuse_given(of_a_command, "means nothing for the trace of a case")
-    return _trace_case(options, target or "")
+    if is_program(options["target"]):
+        return _trace_program(options)
+    case = program_of(options["target"])["target"]
+    refuse_options_of_programs("means nothing for the trace of a case")
+    return _trace_case(options, case)
 
 
-def _trace_command(options: dict[str, Any], words: tuple[str, ...], target: str | None) -> int:
+def _trace_program(options: dict[str, Any]) -> int:
     from xorbench.commands import trace_command as command
 
+    program = program_of(options["target"])
     recipe = [row.field for row in RECIPE_OPTIONS]
     refuse_given(
         ("epoch", "dump_steps", "inject", *recipe), "means nothing for the trace of a command"
     )
-    steps, detail = options["steps"], _steps("--detail", options["detail"], 2**31)
-    steps = None if steps is None else parse.integer("--steps", steps, 1, 2**31)
-    _require_detail(steps, detail, with_source=options["with_source"])
-    options["timeout"] = given_or(options["timeout"], "3600")
-    request = command.TraceCommandRequest(
-        words=words,
-        target=target,
-        output=writable("--output", options["output"]),
-        steps=steps,
-        detail=(detail[0], detail[-1]) if detail else None,
-        max_record=parse.size("--max-record", options["max_record"]),
-        with_source=options["with_source"],
-        anonymous=options["anonymous"],
-        timeout_s=run_timeout_of(options),
+    values = complete(options_of("trace"), options)
+    _require_recorded(values["detail"], values["steps"])
+    output = writable("--output", options["output"])
+    outcome = command.trace_command(
+        request(command.TraceCommandRequest, values, output=output, **program)
     )
-    outcome = command.trace_command(request)
     for path, count in outcome.files:
         note(f"{path}: {count} steps, {path.stat().st_size / 1_000:,.0f} kB")
     note(outcome.said)
     return outcome.exit_code
 
 
-def _steps(option: str, text: str | None, most: int) -> range:
-    return range(0) if text is None else parse.one_range(option, text, 0, most)
-
-
-def _require_detail(steps: int | None, detail: range, *, with_source: bool) -> None:
-    """Raise `BadOption` for detail that would not be recorded, and source that needs detail."""
-    if with_source and not detail:
-        raise BadOption("--with-source: needs --detail STEPS", "lines of source stand in detail")
-    if detail and steps is not None and detail[-1] >= steps:
-        what = f"step {detail[-1]} of --steps {steps}"
-        raise BadOption(f"--detail: {what}", f"steps count from 0: give some of 0-{steps - 1}")
+def _require_recorded(detail: tuple[int, int] | None, steps: int | None) -> None:
+    """Raise `BadOption` for steps in detail that would not be recorded."""
+    if detail is not None and steps is not None and detail[1] >= steps:
+        message = f"--detail: step {detail[1]} of --steps {steps}"
+        raise BadOption(message, f"steps count from 0: give some of 0-{steps - 1}")
 
 
 def _trace_case(options: dict[str, Any], case: str) -> int:
     from xorbench.commands.trace import TraceRequest
     from xorbench.commands.trace import trace as command
 
-    options["timeout"] = given_or(options["timeout"], "120")
-    require_faults(options["inject"])
-    at = options["epoch"]
-    request = TraceRequest(
-        text=case,
-        output=writable("--output", options["output"]),
-        recipe=recipe_of(options, RECIPE_OPTIONS),
-        root=root_of(options["out"]),
-        at=None if at is None else parse.integers("--epoch", at, 0, 1_000_000),
-        valued=_steps("--dump-steps", options["dump_steps"], 10_000_000),
-        timeout_s=timeout_of(options),
-        faults=options["inject"],
+    output = writable("--output", options["output"])
+    case_trace, diverged = command(
+        TraceRequest(
+            text=case,
+            output=output,
+            recipe=recipe_of(options, RECIPE_OPTIONS),
+            root=options["out"],
+            at=options["epoch"],
+            valued=options["dump_steps"] or range(0),
+            timeout_s=answer_timeout_of(options),
+            faults=options["inject"],
+        )
     )
-    case_trace, diverged = command(request)
-    size_kb = request.output.stat().st_size / 1_000
-    say(f"{request.output}: {len(case_trace.epochs)} epochs, {size_kb:,.0f} kB")
+    say(f"{output}: {len(case_trace.epochs)} epochs, {output.stat().st_size / 1_000:,.0f} kB")
     if diverged is None:
         return 0
     say(f"it diverges from the record in epoch {diverged}")

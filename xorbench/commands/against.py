@@ -20,7 +20,6 @@ from xorbench.commands.experiment import (
     Judgement,
     Row,
     RunMissing,
-    ask,
     run_rows,
 )
 from xorbench.judge.against import SIDES, compare_commands, cross_traces
@@ -41,6 +40,7 @@ from xorbench.judge.verdicts import Verdict, capitalized, failed, inconclusive, 
 from xorbench.measure.command_run import CommandRun, called
 from xorbench.observe.ended import Ended
 from xorbench.observe.redaction import shown_command, shown_words
+from xorbench.plan.option_text import option
 from xorbench.plan.parse import FUNCTION
 
 PROCESSES: Final = 5
@@ -71,7 +71,7 @@ def commands_of(against: Sequence[str], check: CheckRequest) -> dict[str, Comman
     words = tuple(against)
     if len(words) == 1 and FUNCTION.fullmatch(words[0]):
         words = called(words[0])
-    require_command("--against", words, None, b.folder)
+    require_command(option("against"), words, None, b.folder)
     return {"A": replace(b, words=words), MAIN: b}
 
 
@@ -200,8 +200,6 @@ class AgainstRequest:
     def _not_timed(self, why: str, *, failed: bool = False) -> StepSpeed:
         return StepSpeed("inconclusive", self.threshold, why, failed=failed)
 
-
-prepared, plan, check = AgainstRequest.commands, AgainstRequest.plan, ask
 
 # The bits
 

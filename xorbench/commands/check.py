@@ -5,13 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from xorbench.commands.command_request import CommandRequest, here_or_refused
+from xorbench.commands.command_request import CommandRequest
 from xorbench.commands.experiment import (
     MAIN,
     Experiment,
     Judgement,
     RunMissing,
-    ask,
     run_rows,
 )
 from xorbench.judge.check import CheckRuns, DetailedPair, RunPair, conclude, verdicts
@@ -21,7 +20,6 @@ from xorbench.measure.command_run import CommandRun
 from xorbench.observe.ended import Ended
 from xorbench.observe.trace import TraceFile
 
-__all__ = ["CheckRequest", "check", "here_or_refused", "plan", "prepared"]
 VALUES_BYTES: Final = 1 << 30
 WINDOWS: Final = (1, 4, 16)  # steps before and after the difference that a detailed pair records
 
@@ -112,6 +110,3 @@ def detailed_pairs(
         if place is not None and start <= place.step <= end:
             break
     return pairs
-
-
-prepared, plan, check = CheckRequest.commands, CheckRequest.plan, ask

@@ -15,6 +15,7 @@ from xorbench.observe.cleaning import clean
 from xorbench.observe.files import decoded, is_file, read_bytes, write_whole
 from xorbench.observe.folders import new_folder
 from xorbench.observe.redaction import names_here, shown_words, texts
+from xorbench.plan.option_text import option_text
 
 SCHEMA_VERSION: Final = 1
 
@@ -27,7 +28,8 @@ def records_folder(request: CommandRequest) -> Iterator[Path]:
     try:
         folder = new_folder(request.root / "checks", request.name)
     except OSError as error:
-        raise BadOption(f"--out: cannot write to {request.root}: {why(error)}") from None
+        message = "{out}: cannot write to {root}: {why}"
+        raise BadOption(option_text(message, root=request.root, why=why(error))) from None
     try:
         yield folder
     except (BadOption, BadFile) as error:

@@ -11,6 +11,7 @@ from xorbench.judge.verdicts import counted
 from xorbench.measure import working_folder
 from xorbench.measure.command_run import CommandRun, called
 from xorbench.observe.redaction import shown_command
+from xorbench.plan.option_text import option_text
 from xorbench.plan.parse import FUNCTION
 
 
@@ -82,7 +83,9 @@ def require_command(
     A command with a slash is looked for in `folder`, an absolute path, or in the current one.
     """
     if target is None and not _exists(words[0], folder):
-        raise BadOption(f"{option}: there is no command {words[0]!r}")
+        raise BadOption(
+            option_text("{name}: there is no command {word!r}", name=option, word=words[0])
+        )
     if target is not None and not FUNCTION.fullmatch(target):
         raise BadOption(
             f"{option}: {target!r} names no function",

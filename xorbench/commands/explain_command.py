@@ -20,7 +20,6 @@ from xorbench.commands.experiment import (
     Experiment,
     Judgement,
     Row,
-    ask,
     run_rows,
 )
 from xorbench.judge.against import SIDES, compare_commands
@@ -105,9 +104,6 @@ class CureRequest:
         conclusion = _search(runs, result)
         result.runs = len(runs.rows)
         return judgement(result, conclusion or conclude(result), runs.rows)
-
-
-prepared, plan, explain = CureRequest.commands, CureRequest.plan, ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from xorbench.commands.experiment import (
     Experiment,
     Judgement,
     RunMissing,
-    ask,
     run_rows,
 )
 from xorbench.errors import BadOption
@@ -49,6 +48,7 @@ from xorbench.measure.command_run import CommandRun
 from xorbench.observe.ended import KILLED, Ended
 from xorbench.observe.redaction import shown_command, shown_words
 from xorbench.observe.trace import TraceEnd, TraceFile, rank_of
+from xorbench.plan.option_text import option, option_text
 
 CHECK: Final = "exact resume"
 # Files that are no checkpoints, by the ends and the beginnings of their names.
@@ -127,7 +127,7 @@ class ResumeRequest:
     def commands(self) -> dict[str, CommandRun]:
         """The command, and the one that resumes it; raises `BadOption`."""
         run = self.check.command_run()
-        require_command("--resume", self.resume, None, run.folder)
+        require_command(option("resume"), self.resume, None, run.folder)
         return {MAIN: run, "resume": replace(run, words=self.resume)}
 
     def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
@@ -184,7 +184,11 @@ class ResumeRequest:
         for number in self.kill_after:
             if number >= steps:
                 raise BadOption(
-                    f"--kill-after: {number}: the command makes {steps} steps",
+                    option_text(
+                        "{kill_after}: {number}: the command makes {count} steps",
+                        number=number,
+                        count=steps,
+                    ),
                     f"the last step that it can be killed before is {steps - 1}",
                 )
 
@@ -216,9 +220,6 @@ class ResumeRequest:
         return replace(trial, rounded=_rounded_step(whole, resumed))
 
 
-prepared, plan, check = ResumeRequest.commands, ResumeRequest.plan, ask
-
-
 def _is_log(path: Path) -> bool:
     return path.suffix in NO_CHECKPOINTS or path.name.startswith(EVENTS)
 
@@ -240,7 +241,7 @@ def _trial(
     for name, traces in zip(names, ranks, strict=False):
         result = _compared(number, *traces, stopped=whole.how == "stopped")
         if isinstance(result, str):
-            hint = "run check without --resume first"
+            hint = option_text("run check without {resume} first")
             trouble = Conclusion("inconclusive", f"{name}{result}", hint=hint)
             return replace(trial, trouble=trouble)
         results.append(replace(result, text=f"{name}{result.text}") if result.component else result)

@@ -29,6 +29,7 @@ from xorbench.judge.run_processes import (
 from xorbench.judge.verdicts import counted, some
 from xorbench.observe.ended import KILLED, LAST_LINES, Ended
 from xorbench.observe.trace import PresenceLine, TraceFile, is_kept_outside
+from xorbench.plan.option_text import option_text
 
 JOBS: Final = (
     "the records of the processes of a pool differ, which take their jobs as they come: whether the"
@@ -36,7 +37,7 @@ JOBS: Final = (
 )
 MANY_LINES: Final = 1_000  # of a command's output: each rank writes the end of its own
 KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
-LONGER: Final = "give it longer with --timeout"
+LONGER: Final = option_text("give it longer with {timeout}")
 OUTLIVED: Final = "the training runs in a process that outlived the command"
 WAIT: Final = "let the command end after the training"
 SEEN: Final = "what is seen is step() of an optimizer of torch.optim, or of a subclass of one"
@@ -88,7 +89,7 @@ def _identical_so_far(
     for run in runs:
         if run.how in KILLED:
             finding = f"run {run.number} {cut_short(run)}; the steps until then are the same"
-            hint = "end the runs with --steps, or give them longer with --timeout"
+            hint = option_text("end the runs with {steps}, or give them longer with {timeout}")
             return Conclusion("inconclusive", finding, hint=hint)
     if missing:
         finding = f"{missing_text(missing)}; what the others recorded is the same"

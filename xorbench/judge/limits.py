@@ -6,6 +6,7 @@ from typing import NamedTuple
 from xorbench.judge.first_difference import Coverage
 from xorbench.judge.verdicts import counted, some
 from xorbench.observe.trace import TraceEnd, TraceFile
+from xorbench.plan.option_text import option_text
 
 MOST_NAMES = 5  # files or classes that a line names
 
@@ -41,7 +42,7 @@ def gap_of(end: TraceEnd | None) -> Gap | None:
         return Gap(
             f"its record lacks {counted(end.left_out, 'step')}: it reached --max-record, a limit"
             " on the size of files, or a full disk",
-            "allow more with --max-record, or end the runs with --steps",
+            option_text("allow more with {max_record}, or end the runs with {steps}"),
         )
     if end.unseen.hooks_removed:
         return HOOKS_REMOVED

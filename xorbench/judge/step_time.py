@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, times
 from xorbench.observe.trace import ProgramLine, TraceFile, TraceStep
+from xorbench.plan.option_text import option_text
 
 if TYPE_CHECKING:
     from xorbench.judge.stats import Estimate
 
 CHECK: Final = "step time"
 VARIANT: Final = "step"
-MORE: Final = "more --processes, or longer runs, make the interval narrower"
+MORE: Final = option_text("more {processes}, or longer runs, make the interval narrower")
 StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.errors import BadFile, BadOption, why
+from xorbench.plan.option_text import option_text
 from xorbench.recorder.masking import encodable
 
 MOST_FILES: Final = 100_000  # of a working folder that are looked at for changes
@@ -56,7 +57,8 @@ def planned(
     plan = CopyPlan(source.resolve())
     for path in link:
         if not (plan.source / path).exists():
-            raise BadOption(f"--link: there is no {path!r} in {source}")
+            message = "{link}: there is no {path!r} in {source}"
+            raise BadOption(option_text(message, path=path, source=source))
     to_link = {_within(source, path) for path in link}
     size = 0
     for path, entry in _sorted(plan, exclude, to_link, own.resolve()):
@@ -67,11 +69,15 @@ def planned(
             break
     if size > max_bytes:
         largest = ", ".join(_largest(plan))
+        message = f"{source} holds {_size(plan.size_bytes)}, more than {_size(max_bytes)}"
         raise BadOption(
-            f"--max-copy: {source} holds {_size(plan.size_bytes)}, more than {_size(max_bytes)}:"
-            f" most is in {largest}",
-            "leave out what it does not need with --exclude, link what it only reads with --link,"
-            " run in the folder itself with --in-place, or allow more with --max-copy",
+            option_text(
+                "{max_copy}: {message}: most is in {largest}", message=message, largest=largest
+            ),
+            option_text(
+                "leave out what it does not need with {exclude}, link what it only reads with"
+                " {link}, run in the folder itself with {in_place}, or allow more with {max_copy}"
+            ),
         )
     return plan
 
@@ -82,7 +88,8 @@ def _within(source: Path, path: str) -> str:
         relative = os.path.relpath(base / path, base)
         if relative.partition(os.sep)[0] not in (os.curdir, os.pardir):
             return relative
-    raise BadOption(f"--link: {path!r} is not within {source}", "what lies outside is not copied")
+    message = option_text("{link}: {path!r} is not within {source}", path=path, source=source)
+    raise BadOption(message, "what lies outside is not copied")
 
 
 def _sorted(
@@ -113,7 +120,7 @@ def _entries(path: str, folder: str | Path) -> list[tuple[str, os.DirEntry[str]]
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
     except OSError as error:
         raise BadFile(
-            f"{folder}: cannot read: {why(error)}", "leave it out with --exclude"
+            f"{folder}: cannot read: {why(error)}", option_text("leave it out with {exclude}")
         ) from None
     return [(os.path.join(path, entry.name), entry) for entry in entries]  # noqa: PTH118
 
@@ -178,7 +185,7 @@ def copy(plan: CopyPlan, target: Path) -> None:
     except OSError as error:
         raise BadFile(
             f"{error.filename or target}: cannot copy: {why(error)}",
-            "leave it out with --exclude, or set TMPDIR to a folder with space",
+            option_text("leave it out with {exclude}, or set TMPDIR to a folder with space"),
         ) from None
 
 

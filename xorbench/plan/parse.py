@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 from xorbench.errors import BadOption
@@ -70,6 +71,18 @@ def name(option: str, text: str) -> str:
     return text
 
 
+def folder(option: str, text: str) -> Path:
+    """A folder, which need not be there; raises `BadOption` for a text that can be none."""
+    if not text.strip():
+        raise BadOption(f"{option}: empty", f"give a folder, for example {option} results")
+    try:
+        text.encode()
+        Path(text).exists()
+    except (OSError, ValueError) as error:  # too long, or not to be written down
+        raise BadOption(f"{option}: {ascii(text)[:60]}: {error.args[-1]}") from None
+    return Path(text)
+
+
 # The recorder and the training processes come in through these.
 KEPT_VARIABLES = re.compile(r"PYTHONPATH|PYTHONFAULTHANDLER|XORBENCH_\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -77,14 +90,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def variable(option: str, text: str, hint: str) -> tuple[str, str]:
     """Name and value of a variable, given as NAME=VALUE; raises `BadOption` for none to set."""
-    found, equals, value = text.partition("=")
-    if not equals or not _VARIABLE.fullmatch(found):
+    variable_name, equals, value = text.partition("=")
+    if not equals or not _VARIABLE.fullmatch(variable_name):
         raise BadOption(f"{option}: must be NAME=VALUE, got {text!r}", hint)
-    if KEPT_VARIABLES.fullmatch(found):
-        raise BadOption(f"{option}: {found} is set by xorbench itself", hint)
+    if KEPT_VARIABLES.fullmatch(variable_name):
+        raise BadOption(f"{option}: {variable_name} is set by xorbench itself", hint)
     if not value.isprintable():
-        raise BadOption(f"{option}: {found}: a value is not printable: {value!r}")
-    return found, value
+        raise BadOption(f"{option}: {variable_name}: a value is not printable: {value!r}")
+    return variable_name, value
 
 
 def command(option: str, text: str, hint: str) -> tuple[str, ...]:
@@ -106,11 +119,11 @@ _UNITS = {
 
 def size(option: str, text: str, least: int = 1) -> int:
     """A size in bytes, such as `500MB` or `2GiB`; raises `BadOption` for none, or a smaller one."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip(), re.ASCII)
-    unit = _UNITS.get(found[2].upper()) if found else None
-    if found is None or unit is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip(), re.ASCII)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None:
         raise BadOption(f"{option}: must be a size, got {text!r}", "such as 500MB or 2GiB")
-    value = float(found[1]) * unit
+    value = float(match[1]) * unit
     if not least <= value < 2**63:
         raise BadOption(f"{option}: must be from {least:,} to {2**63:,} bytes, got {text!r}")
     return int(value)
@@ -153,18 +166,18 @@ def ranges(option: str, text: str, low: int, high: int) -> tuple[range, ...]:
     """The same list as ranges, ascending, however many values they hold; none overlaps another."""
     pieces = separated(option, text, partial(_integer_or_range, low=low, high=high))
     ordered = sorted(pieces, key=lambda piece: piece.start)
-    for one, following in pairwise(ordered):
-        if following.start < one.stop:
+    for piece, following in pairwise(ordered):
+        if following.start < piece.stop:
             raise BadOption(f"{option}: {following.start} is given twice", "give each value once")
     return tuple(ordered)
 
 
 def one_range(option: str, text: str, low: int, high: int) -> range:
     """A number or an inclusive range, such as `7-9`; raises `BadOption` for several."""
-    found = ranges(option, text, low, high)
-    if len(found) > 1:
+    pieces = ranges(option, text, low, high)
+    if len(pieces) > 1:
         raise BadOption(f"{option}: must be one range of steps, got {text!r}", "such as 7-9")
-    return found[0]
+    return pieces[0]
 
 
 def distinct(option: str, values: list[Value]) -> tuple[Value, ...]:

@@ -4,7 +4,35 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from xorbench.errors import PASSED
 from xorbench.report.spans import to_html
+
+
+class PythonResult:
+    """A result for Python: true where it passed; `str` is its text.
+
+    `repr` and a notebook show its type, its name and a few lines.
+    """
+
+    __slots__ = ()
+    exit_code: int
+    text: str
+
+    def _brief(self) -> tuple[str, Sequence[str]]:
+        """Its name, which may be empty, and the lines."""
+        raise NotImplementedError
+
+    def __bool__(self) -> bool:
+        return self.exit_code == PASSED
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return brief_text(type(self).__name__, *self._brief())
+
+    def _repr_html_(self) -> str:
+        return brief_html(type(self).__name__, *self._brief())
 
 
 def brief_text(kind: str, name: str, lines: Sequence[str]) -> str:

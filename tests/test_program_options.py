@@ -1,0 +1,209 @@
+"""One table holds the options of `check`, `explain` and `trace`, for both surfaces."""
+
+import ast
+import copy
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import pytest
+
+import xorbench
+from xorbench import api
+from xorbench.cli import command
+from xorbench.commands import against, explain_command
+from xorbench.commands.against import AgainstRequest
+from xorbench.commands.check import CheckRequest
+from xorbench.commands.explain_command import CureRequest
+from xorbench.commands.run_maker import Note
+from xorbench.commands.trace_command import TraceCommandRequest
+from xorbench.errors import BadOption
+from xorbench.plan.option_text import OptionText, option, option_text, python_text
+from xorbench.plan.program_options import (
+    FIRST_RUNS,
+    MOST_RUNS,
+    PROGRAM_OPTIONS,
+    PYTHON_OPTIONS,
+    Option,
+    complete,
+    options_of,
+    request,
+    require_allowed,
+)
+
+COMMANDS = ("check", "explain", "trace")
+PACKAGE = Path(xorbench.__file__).parent
+
+
+def test_a_text_has_a_spelling_for_each_surface() -> None:
+    """A flag with its metavar on the command line, the keyword alone in Python."""
+    text = option_text("{name}: needs {kill_after}", name=option("resume", "CMD"))
+    assert text == "--resume CMD: needs --kill-after"
+    assert python_text(text) == "resume: needs kill_after"
+    assert python_text("a text without options") == "a text without options"
+
+
+def test_a_value_of_a_text_is_shown_as_it_is() -> None:
+    """What a user gave may look like an option, or like a field."""
+    text = option_text("{link}: there is no {path!r}", path="--steps {steps}")
+    assert text == "--link: there is no '--steps {steps}'"
+    assert python_text(text) == "link: there is no '--steps {steps}'"
+
+
+def test_a_copy_of_a_text_keeps_both_spellings() -> None:
+    """As `dataclasses.asdict` makes one of a conclusion."""
+    text = copy.deepcopy(option_text("give it longer with {timeout}"))
+    assert (str(text), text.python) == (
+        "give it longer with --timeout",
+        "give it longer with timeout",
+    )
+
+
+def templates() -> Iterator[tuple[str, set[str], set[str]]]:
+    """Place, fields and values of each text with options in the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        texts = {
+            node.targets[0].id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "option_text":
+                first = node.args[0]
+                text = texts[first.id] if isinstance(first, ast.Name) else ast.literal_eval(first)
+                names = {name for _, name, _, _ in Formatter().parse(str(text)) if name}
+                yield f"{path.name}:{node.lineno}", names, {str(k.arg) for k in node.keywords}
+
+
+def test_texts_name_options_of_the_table() -> None:
+    """Every field of a text is one of its values, or an option of Python."""
+    seen = list(templates())
+    assert len(seen) > 10
+    for place, names, values in seen:
+        assert names - values <= PYTHON_OPTIONS.keys(), place
+        assert values <= names, place
+
+
+def test_check_of_python_takes_the_options_of_the_table() -> None:
+    """Names, types and defaults of the signature, its types for the plugin, and its docstring."""
+    parameters = dict(inspect.signature(xorbench.check).parameters)
+    del parameters["command"], parameters["note"]
+    types = {name: eval(row.python, vars(api)) for name, row in PYTHON_OPTIONS.items()}
+    assert {name: parameter.annotation for name, parameter in parameters.items()} == types
+    assert {**types, "note": Note} == inspect.get_annotations(api.CheckOptions)
+    arguments = (
+        (inspect.getdoc(xorbench.check) or "").partition("Args:")[2].partition("Returns:")[0]
+    )
+    documented = re.findall(r"^    (\w+): ", arguments, re.M)
+    assert documented == ["command", *parameters, "note"]
+    none: dict[str, Any] = dict.fromkeys(PYTHON_OPTIONS)
+    for name, row in PYTHON_OPTIONS.items():
+        default = row.python_value(parameters[name].default)
+        expected = Path("results").absolute() if name == "out" else row.default_for(none)
+        assert default in (None, (), False, True) or default == expected, name
+        assert not row.is_given(default) or row.default is not None, name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_takes_the_options_of_the_table(name: str) -> None:
+    """Each of its rows, and no row of the other commands."""
+    shown = {parameter.name for parameter in command(name).params}
+    every = {row.name for row in PROGRAM_OPTIONS}
+    own = {"epochs"} & shown  # of the recipe
+    assert shown & every - own == options_of(name).keys()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [CheckRequest, AgainstRequest, CureRequest, TraceCommandRequest],
+    ids=lambda k: k.__name__,
+)
+def test_a_request_without_options_has_the_defaults_of_the_table(kind: type) -> None:
+    """So that the code behind the surfaces agrees with what the help says."""
+    name = {CureRequest: "explain", TraceCommandRequest: "trace"}.get(kind, "check")
+    rows = options_of(name)
+    values = complete(rows, left_out(rows))
+    for field in fields(kind):
+        if field.name in values and field.default is not MISSING:
+            assert values[field.name] == field.default, field.name
+
+
+def test_the_runs_of_a_search_are_those_of_the_table() -> None:
+    """The help of `explain` and of `check --against` states what the search and the turns use."""
+    assert explain_command.LEAST_RUNS == FIRST_RUNS
+    assert explain_command.MOST_RUNS == MOST_RUNS
+    assert str(against.PROCESSES) == options_of("check")["processes"].default_with["against"]
+
+
+def left_out(rows: Mapping[str, Option]) -> dict[str, Any]:
+    """The values where no option was given."""
+    nothing = {name: () if row.kind.is_several else None for name, row in rows.items()}
+    flags = {
+        name: row.kind.from_text(name, False) for name, row in rows.items() if row.kind.is_flag
+    }
+    return {**nothing, **flags}
+
+
+def combinations() -> Iterator[tuple[str, Option, str, str, bool]]:
+    """Each need and each exclusion: command, option, the other option, whether it is needed."""
+    for name in COMMANDS:
+        rows = options_of(name)
+        for row in rows.values():
+            yield from ((name, row, other.name, "needs", True) for other in row.needs)
+            excluded = (other.name for other in row.excludes if other.name in rows)
+            yield from ((name, row, other, "with", False) for other in excluded)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "other", "word", "is_need"),
+    [pytest.param(*case, id=f"{case[1].name} {case[3]} {case[2]}") for case in combinations()],
+)
+def test_a_combination_is_refused_in_both_spellings(
+    name: str, row: Option, other: str, word: str, is_need: bool
+) -> None:
+    """One function answers for the command line and for Python; both name both options."""
+    rows = options_of(name)
+    values = left_out(rows)
+    given = {row.name} if is_need else {row.name, other, *(need.name for need in row.needs)}
+    for each in given:
+        values[each] = not values[each] if rows[each].kind.is_flag else "a value"
+    with pytest.raises(BadOption) as caught:
+        require_allowed(rows, values)
+    message = caught.value.message
+    assert isinstance(message, OptionText)
+    for shown in (message, message.python):
+        assert word in shown
+    assert {row.flag, option(other)} <= set(re.findall(r"--[a-z-]+", message))
+    assert "--" not in message.python
+    assert {row.name, other} <= set(re.findall(r"\w+", message.python))
+
+
+def test_options_that_go_together_are_not_refused() -> None:
+    """The same function lets the others pass, so a refusal is of the combination."""
+    rows = options_of("check")
+    values = left_out(rows)
+    require_allowed(rows, values)
+    require_allowed(rows, {**values, "resume": ("python",), "kill_after": (3,), "skip": None})
+    require_allowed(rows, {**values, "against": ("python",), "skip": 0, "bits": False})
+
+
+def test_a_default_may_depend_on_another_option() -> None:
+    """Two runs of one command, five of each of two."""
+    rows = {name: options_of("check")[name] for name in ("against", "processes")}
+    alone = complete(rows, {"against": None, "processes": None})
+    assert alone["processes"] == 2
+    assert complete(rows, {"against": ("python",), "processes": None})["processes"] == 5
+    assert complete(rows, {"against": ("python",), "processes": 3})["processes"] == 3
+
+
+def test_a_request_takes_the_values_that_it_has_fields_for() -> None:
+    """What is given besides comes first."""
+    made = request(CheckRequest, {"steps": 3, "against": "no field"}, target="m:f")
+    assert (made.steps, made.target) == (3, "m:f")
