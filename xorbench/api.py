@@ -20,6 +20,7 @@ from xorbench.commands.check import CheckOutcome, CheckRequest
 from xorbench.commands.ci_outputs import Exports
 from xorbench.commands.run_maker import Note
 from xorbench.errors import EXIT_WORDS, PASSED, BadOption, XorbenchError
+from xorbench.judge.ratio import Ratio
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.sharing import sharing_here
 from xorbench.plan import parse
@@ -48,19 +49,8 @@ class DivergedFirst:
     facts: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRatio:
-    """How long a step of the command takes, divided by one of `against`; lower is faster.
-
-    Attributes:
-        ratio: the estimate.
-        low: the lower end of its 95% interval between processes.
-        high: the upper end.
-    """
-
-    ratio: float
-    low: float
-    high: float
+StepRatio = Ratio
+"""The time of a step of the command, divided by one of `against`; lower is faster."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -306,10 +296,9 @@ def _result(outcome: CheckOutcome, *, anonymous: bool) -> CheckResult:
 
 
 def _speed(outcome: CheckOutcome) -> StepRatio | None:
-    found = outcome.against.speed if outcome.against is not None else None
-    if found is None or found.ratio is None or found.low is None or found.high is None:
-        return None
-    return StepRatio(found.ratio, found.low, found.high)
+    speed = outcome.against.speed if outcome.against is not None else None
+    ratio = speed.ratio if speed is not None else None
+    return None if ratio is None or ratio.low is None or ratio.high is None else ratio
 
 
 # Arguments

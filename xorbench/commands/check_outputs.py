@@ -1,6 +1,6 @@
 """What `check` writes and prints, and whatever reports as it does."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -89,7 +89,7 @@ def _against(outcome: CheckOutcome) -> dict[str, object]:
         "bits": None if bits is None else {"outcome": bits.outcome, "sentence": bits.sentence},
         "speed": None
         if speed is None
-        else {"outcome": speed.outcome, "sentence": speed.sentence, **asdict(speed)},
+        else {"outcome": speed.outcome, "sentence": speed.sentence, **speed.for_programs()},
     }
 
 

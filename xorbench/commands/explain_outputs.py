@@ -70,5 +70,5 @@ def _result(outcome: CureOutcome) -> dict[str, object]:
         "pairs_needed": pairs_needed(found.share) if found.differ else None,
         "runs": found.runs,
         "switches": [asdict(one) for one in found.switches],
-        "cost": None if found.cost is None else asdict(found.cost),
+        "cost": None if found.cost is None else found.cost.for_programs(),
     }

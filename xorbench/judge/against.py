@@ -6,7 +6,7 @@ run before the two are compared.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 from msgspec.structs import replace as changed
@@ -15,6 +15,7 @@ from xorbench.judge.check import NOT_SAME, CheckRuns, Conclusion, RunPair, concl
 from xorbench.judge.event_names import label, when
 from xorbench.judge.first_difference import Compared, compare
 from xorbench.judge.questions import FAST, SAME, Answer
+from xorbench.judge.ratio import Ratio
 from xorbench.judge.verdicts import (
     Outcome,
     Verdict,
@@ -22,7 +23,6 @@ from xorbench.judge.verdicts import (
     failed,
     inconclusive,
     passed,
-    times,
     worst_outcome,
 )
 from xorbench.observe.trace import (
@@ -186,10 +186,7 @@ class StepSpeed:
     verdict: StepVerdict
     threshold: float
     why: str = ""
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
+    ratio: Ratio | None = None
     a: SideTime | None = None
     b: SideTime | None = None
     failed: bool = False
@@ -201,10 +198,18 @@ class StepSpeed:
             return "fail"
         return "inconclusive" if self.verdict == "inconclusive" else "pass"
 
+    def for_programs(self) -> dict[str, object]:
+        """The speed, to be written as JSON."""
+        programs: dict[str, object] = {}
+        for name, value in asdict(replace(self, ratio=None)).items():
+            parts = ("ratio", "low", "high", "p") if name == "ratio" else ()
+            programs |= {part: getattr(self.ratio, part, None) for part in parts} or {name: value}
+        return programs
+
     @property
     def figure(self) -> str:
         """The ratio with its interval."""
-        return times(self.ratio, self.low, self.high)
+        return "unknown" if self.ratio is None else self.ratio.times
 
     @property
     def sentence(self) -> str:

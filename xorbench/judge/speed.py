@@ -142,37 +142,6 @@ def drifted(moved: float) -> float:
     return moved * (1 + 2 * moved)
 
 
-def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
-    """The variant's timed trainings by the index of their process under its config."""
-    indices = {process.id: process.index for process in evidence.run.info.processes}
-    return {indices[t.process]: t for t in evidence.timed[variant.id]}
-
-
-def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
-    """Log of b's epoch time ÷ a's, paired by round, one for each process that has both."""
-    mine, peers = by_index(evidence, b), by_index(evidence, a)
-    return [
-        median_log_ratio(mine[index].epoch_s, peers[index].epoch_s)
-        for index in mine
-        if index in peers
-    ]
-
-
-def log_speedups(evidence: Evidence) -> Logs:
-    """Log of a variant's samples/s over the first variant's, paired by round within a process."""
-    found: Logs = {}
-    for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
-        gain = _log_samples(variant) - _log_samples(first)
-        logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
-        if logs:
-            found[variant.id] = logs
-    return found
-
-
-def _log_samples(variant: Variant) -> float:
-    return math.log(variant.recipe.samples(variant.case.batch_size, variant.case.drop_last))
-
-
 def noisy(trainings: Sequence[TrainingRecord]) -> bool:
     """Whether the epochs of any process scatter more than `NOISY_PERCENT` of the median."""
     return iqr_percent(trainings) > NOISY_PERCENT

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from xorbench.judge.against import SideTime, StepSpeed
-from xorbench.judge.compare import judged
-from xorbench.judge.stats import Estimate, estimates, pool
+from xorbench.judge.figure import Figure
+from xorbench.judge.ratio import judged
+from xorbench.judge.stats import estimates, pool
 from xorbench.observe.trace import TraceEnd, TraceFile, TraceStep
 
 VARIANT: Final = "step"
@@ -60,20 +61,17 @@ def step_speed(
             return StepSpeed("inconclusive", threshold, f"the clock of {name} stood still")
     sides = [[math.log(run.median_s) for run in runs if run.median_s] for runs in (a, b)]
     before, after = (pool({VARIANT: logs}) for logs in sides)
-    (row,) = judged(before, after, 1 + threshold)
+    (ratio,) = judged(before, after, 1 + threshold)
     times = [_side(estimates(side)[VARIANT], runs) for side, runs in ((before, a), (after, b))]
     return StepSpeed(
-        row.verdict,
+        ratio.verdict,
         threshold,
-        ratio=row.ratio,
-        low=row.low,
-        high=row.high,
-        p=row.p,
+        ratio=ratio,
         a=times[0],
         b=times[1],
     )
 
 
-def _side(found: Estimate, runs: Sequence[ClockedRun]) -> SideTime:
+def _side(found: Figure, runs: Sequence[ClockedRun]) -> SideTime:
     timed = [run.timed for run in runs]
     return SideTime(found.value, found.low, found.high, found.processes, (min(timed), max(timed)))

@@ -75,14 +75,6 @@ def capitalized(sentence: str) -> str:
     return f"{sentence[:1].upper()}{sentence[1:]}"
 
 
-def times(ratio: float | None, low: float | None, high: float | None) -> str:
-    """A ratio with its interval, as `1.070× [1.050, 1.090]`."""
-    if ratio is None:
-        return "unknown"
-    bounds = "of one process" if low is None or high is None else f"{low:.3f}, {high:.3f}"
-    return f"{ratio:.3f}× [{bounds}]"
-
-
 def exit_code(
     verdicts: Iterable[Verdict], *, interrupted: bool = False, device_missing: bool = False
 ) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from xorbench.fleet import pace as paces
@@ -9,7 +10,7 @@ from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import Pace, pace
 from xorbench.fleet.records import Finding, Node, Severity
 from xorbench.fleet.rules.code import Code
-from xorbench.judge.stats import Estimate
+from xorbench.judge.figure import Figure
 
 SLOW_DEVICE: Final = Code(
     "XB201", "speed", "investigate", "look at clocks, load and cooling of this device"
@@ -43,11 +44,9 @@ def slow(fleet_data: FleetData) -> Iterator[Finding]:
             yield SLOW_DEVICE.about(group[index], said, severity)
 
 
-def shown(ratio: Estimate) -> str:
+def shown(ratio: Figure) -> str:
     """A ratio with its interval."""
-    if ratio.low is None or ratio.high is None:
-        return f"{ratio.value:.3g}×"
-    return f"{ratio.value:.3g}× [{ratio.low:.3g}, {ratio.high:.3g}]"
+    return replace(ratio, unit="×").text(".3g")
 
 
 def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
