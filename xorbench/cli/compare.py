@@ -64,12 +64,11 @@ def _answer(found: Any, options: dict[str, Any], exports: Any) -> int:
     from xorbench.commands import compare as command
     from xorbench.report import compare as report
 
-    verdicts, along = command.verdicts(found), options["axis"]
-    markdown = partial(report.by_markdown if along else report.as_markdown, found)
+    verdicts, markdown = command.verdicts(found), partial(report.as_markdown, found)
     if options["as_json"]:
         say(report.as_json(found))
     else:
-        say(report.by_text(found) if along else report.as_text(found))
+        say(report.as_text(found))
         if step := report.next_step(verdicts):
             say(step)
     note(exports.write(verdicts, "compare", markdown, markdown))

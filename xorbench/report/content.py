@@ -24,6 +24,11 @@ class Section:
     lines: Sequence[str] | None = None  # what a terminal shows in place of the table
 
     @property
+    def data(self) -> pd.DataFrame:
+        """Its table for programs, with every digit."""
+        return self.frame if self.csv is None else self.csv
+
+    @property
     def shown(self) -> bool:
         """Whether a text shows it."""
         return not (self.optional and self.frame.empty)
@@ -60,6 +65,11 @@ def draw(picture: Picture) -> Drawn:
     if frame.empty:
         return Drawn("", "", frame)
     return Drawn(picture.draw(frame), picture.describe(frame), frame)
+
+
+def drawn_by_name(content: "Content") -> dict[str, Drawn]:
+    """Every picture of a report, drawn."""
+    return {picture.name: draw(picture) for picture in content.pictures}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from xorbench.judge.figure import MISSING, Figure
 from xorbench.judge.stats import pooled, wilson
 from xorbench.judge.sweep import SweepEvidence, Tally, answers
 from xorbench.judge.verdicts import Verdict
@@ -144,17 +145,16 @@ def _settings(evidence: SweepEvidence, tally: Tally) -> TableRow:
 
 
 def _outcome(evidence: SweepEvidence, tally: Tally) -> TableRow:
-    share = ["share (%)", "share (%) low", "share (%) high"]
-    figures: list[float | None] = [None, None, None]
+    share = MISSING
     if tally.seeds:
         low, high = wilson(tally.all_right, tally.seeds)
-        figures = [100 * tally.all_right / tally.seeds, 100 * low, 100 * high]
+        share = Figure(100 * tally.all_right / tally.seeds, 100 * low, 100 * high)
     q1, median, q3 = tally.quartiles()
     return {
         **_settings(evidence, tally),
         "seeds": tally.seeds,
         "all right": tally.all_right,
-        **dict(zip(share, figures, strict=True)),
+        "share (%)": share,
         "first epoch q1": q1,
         "first epoch median": median,
         "first epoch q3": q3,
@@ -230,7 +230,7 @@ def _column(tally: Tally) -> str:
 def speed(evidence: SweepEvidence) -> pd.DataFrame:
     """Epochs of one model per second, start-up apart."""
     timed = [tally for tally in evidence.tallies if tally.rates]
-    return pd.DataFrame([_speed(tally) for tally in timed])
+    return frame_of([_speed(tally) for tally in timed])
 
 
 def _speed(tally: Tally) -> TableRow:
@@ -239,14 +239,12 @@ def _speed(tally: Tally) -> TableRow:
     largest = max(epochs for epochs, _ in tally.rates)
     whole = [math.log(epochs / s) for epochs, s in tally.rates if epochs == largest]
     estimate = pooled({"": whole})[""]
-    bounds = [b and b / estimate.value * done / seconds for b in (estimate.low, estimate.high)]
+    low, high = (b and b / estimate.value * done / seconds for b in (estimate.low, estimate.high))
     return {
         "batch size": tally.batch_size,
         "model-epochs": done,
         "seconds": seconds,
-        "model-epochs/s": done / seconds,
-        "model-epochs/s low": bounds[0],
-        "model-epochs/s high": bounds[1],
+        "model-epochs/s": Figure(done / seconds, low, high),
         "chunks": len(tally.rates),
     }
 

@@ -9,6 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import number
 from xorbench.judge.stats import RealArray
 from xorbench.judge.weights import values_of
 from xorbench.observe.records.run import Run
@@ -27,7 +28,6 @@ from xorbench.report.drawing import (
 from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.plots.speed import _numbers
 from xorbench.report.svg import INK
-from xorbench.report.text import number
 
 LOW: Final = -0.6
 

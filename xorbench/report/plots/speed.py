@@ -8,6 +8,7 @@ from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter
 
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import number
 from xorbench.report.drawing import (
     COLOURS,
     MOST_LINES,
@@ -22,7 +23,6 @@ from xorbench.report.drawing import (
 from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.svg import INK
 from xorbench.report.tables.speed import throughput
-from xorbench.report.text import number
 
 MOST_BARS: Final = 40
 NEAR: Final = 8  # speeds whose ratio is below it have one or two ticks at 1, 2, 5, 10, …
