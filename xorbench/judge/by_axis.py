@@ -22,7 +22,7 @@ from xorbench.judge.paired_ratios import VariantPair, by_index, pair_name, pair_
 from xorbench.judge.ratio import Ratio, judged_shifts, ratio_verdict
 from xorbench.judge.stats import LogRatio
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
+from xorbench.judge.verdicts import Verdict, inconclusive, judged
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
@@ -84,10 +84,8 @@ def by_verdicts(found: AxisComparison) -> list[Verdict]:
         of_pair = partial(ratio_verdict, slower=cause, again="run again", advice=found.advice)
         verdicts.append(of_pair("compare", pair.speed, limit))
         subject, what = f"{found.setting} {pair.value_a},{pair.value_b}: {pair.b}", pair.bits
-        if pair.broken:
-            verdicts.append(failed("invariance", subject, what, pair.seen, pair.reason))
-        else:
-            verdicts.append(passed("invariance", subject, what, pair.seen))
+        wrong = pair.seen if pair.broken else ""
+        verdicts.append(judged("invariance", subject, what, wrong, pair.seen, pair.reason))
     expected, hint = "trains to the end", f"see why it did not: report {found.run}"
     verdicts += [inconclusive("compare", case, expected, "lost", hint) for case in found.lost]
     return verdicts + untimed_verdicts(found.untimed, f"report {found.run}")
@@ -99,7 +97,7 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     planned = planned_pairs(evidence, axis)
     shifts = _shifts(evidence, planned)
     speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
-    judged = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
+    pairs = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
     left = [b.id for _, b in planned if b.id not in speeds]
     untimed = [name for a, b in planned if (name := b.id) in left and _finished(evidence, a, b)]
     lost = [name for name in left if name not in untimed]
@@ -107,12 +105,12 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
         run=run.info.id,
         setting=axis.name,
         threshold=threshold,
-        pairs=judged,
+        pairs=pairs,
         lost=lost,
         untimed=untimed,
         notes=[f"the run {text}" for text in remarks(run)],
         advice=quieter({"it": run}),
-        outcome=verdict(judged, left),
+        outcome=verdict(pairs, left),
     )
 
 

@@ -1,13 +1,11 @@
 """The atlas as text: what is on record, and what adding a run has changed."""
 
-import json
 from collections.abc import Sequence
 
-import msgspec
 import pandas as pd
 
 from xorbench.fleet.atlas import Atlas, AtlasChange
-from xorbench.report.text import to_terminal
+from xorbench.report.text import to_json, to_terminal
 
 
 def text(atlas: Atlas) -> str:
@@ -30,13 +28,13 @@ def text(atlas: Atlas) -> str:
 
 def as_json(atlas: Atlas) -> str:
     """For programs."""
-    return json.dumps(msgspec.to_builtins(atlas), indent=2)
+    return to_json(atlas)
 
 
-def changes(found: Sequence[AtlasChange]) -> str:
+def changes(changed: Sequence[AtlasChange]) -> str:
     """A line a training."""
     return "\n".join(
         f"{change.outcome}: {change.key} {change.training} {change.digest[:16]}"
         + (f", on record is {change.recorded[:16]}" if change.outcome == "other bits" else "")
-        for change in found
+        for change in changed
     )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
@@ -32,14 +31,13 @@ def markdown(
     """For a CI: the verdict, and a table of what was found."""
     import pandas as pd  # slow to import, and no matter of the terminal
 
-    from xorbench.report.text import to_markdown
+    from xorbench.report.text import Title, markdown_text
 
     columns = ["outcome", "device", "check", "found", "hint"]
     rows = [[v.outcome, v.subject, v.check, v.actual, v.hint] for v in verdicts]
     frame = pd.DataFrame(rows, columns=columns, dtype=str)
-    head = f"## xorbench canary: {EXIT_WORDS[exit_code]}"
     last = f"{summary(verdicts)}, {_software(machine)}, {wall_s:.1f} s"
-    return f"{head}\n\n{to_markdown(frame)}\n\n{last}\n"
+    return markdown_text([Title(f"xorbench canary: {EXIT_WORDS[exit_code]}"), frame, last])
 
 
 def as_json(
@@ -56,10 +54,10 @@ def as_json(
         "exit_code": exit_code,
         "wall_s": wall_s,
         "machine": machine,
-        "verdicts": msgspec.to_builtins(verdicts),
-        "burned": {device: [asdict(unit) for unit in units] for device, units in burned.items()},
+        "verdicts": verdicts,
+        "burned": burned,
     }
-    return json.dumps(answer, indent=2)
+    return json.dumps(msgspec.to_builtins(answer), indent=2)
 
 
 def _software(machine: dict[str, Any]) -> str:
