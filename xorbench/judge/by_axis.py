@@ -18,9 +18,8 @@ from xorbench.judge.compare import (
     untimed_verdicts,
 )
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.paired_ratios import VariantPair, by_index, pair_name, pair_pool
+from xorbench.judge.paired_ratios import VariantPair, by_index, pair_pool
 from xorbench.judge.ratio import Ratio, judged_shifts, ratio_verdict
-from xorbench.judge.stats import LogRatio
 from xorbench.judge.thresholds import THRESHOLD
 from xorbench.judge.verdicts import Verdict, inconclusive, judged
 from xorbench.observe.records.run import Run
@@ -95,11 +94,13 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     """Judge the axis' first value against each other one; `threshold` is a share (0.05)."""
     evidence = Evidence(run)
     planned = planned_pairs(evidence, axis)
-    shifts = _shifts(evidence, planned)
+    finished = {b.id: (a, b) for a, b in planned if _finished(evidence, a, b)}
+    of = pair_pool(evidence, finished)
+    shifts = {name: of.log_ratio(name) for name in of.means}
     speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
     pairs = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
     left = [b.id for _, b in planned if b.id not in speeds]
-    untimed = [name for a, b in planned if (name := b.id) in left and _finished(evidence, a, b)]
+    untimed = [name for name in left if name in finished]
     lost = [name for name in left if name not in untimed]
     return AxisComparison(
         run=run.info.id,
@@ -130,12 +131,6 @@ def verdict(pairs: Sequence[AxisPair], lost: Sequence[str]) -> ComparisonOutcome
 def _finished(evidence: Evidence, a: Variant, b: Variant) -> bool:
     """Whether some process finished each."""
     return a.id in evidence.trainings and b.id in evidence.trainings
-
-
-def _shifts(evidence: Evidence, planned: Sequence[VariantPair]) -> dict[str, LogRatio]:
-    """The log ratio of each pair that some process finished, by the id of its second variant."""
-    of = pair_pool(evidence, (pair for pair in planned if _finished(evidence, *pair)))
-    return {b.id: of.log_ratio(name) for a, b in planned if (name := pair_name(a, b)) in of.means}
 
 
 def _judged(evidence: Evidence, axis: Axis, a: Variant, b: Variant, speed: Ratio) -> AxisPair:

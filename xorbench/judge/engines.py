@@ -8,10 +8,10 @@ import numpy as np
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.figure import Figure
-from xorbench.judge.paired_ratios import pair_name, pair_pool
+from xorbench.judge.paired_ratios import pair_pool
 from xorbench.judge.ratio import Ratio
-from xorbench.judge.speed import by_variant, log_epoch
-from xorbench.judge.stats import estimate, pooled
+from xorbench.judge.speed import epochs_per_s
+from xorbench.judge.stats import estimates
 from xorbench.judge.ulps import ranks
 from xorbench.observe.records.training import WeightRecord
 from xorbench.plan.case import Variant
@@ -46,7 +46,7 @@ def gains(evidence: Evidence) -> list[Gain]:
     for variant in evidence.variants:
         groups.setdefault(_twin(variant).id, []).append(variant)
     chosen = [variant for group in groups.values() if len(group) > 1 for variant in group]
-    speeds = pooled(by_variant(evidence, lambda training: -log_epoch(training)))
+    speeds = epochs_per_s(evidence)
     ratios = _ratios(evidence, chosen)
     timed = [variant for variant in chosen if variant.id in speeds]
     return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in timed]
@@ -58,17 +58,13 @@ def _twin(variant: Variant) -> Variant:
 
 def _ratios(evidence: Evidence, chosen: Sequence[Variant]) -> dict[str, Ratio]:
     """The loader engine's epoch time over the time of each other engine, by the id of its case."""
-    pairs = [
-        (variant, twin)
+    pairs = {
+        variant.id: (variant, twin)
         for variant in chosen
         if variant.case.engine != REFERENCE and (twin := _twin(variant)).id in evidence.trainings
-    ]
-    of = pair_pool(evidence, pairs)
-    return {
-        variant.id: Ratio.of(estimate(of, name), variant.id)
-        for variant, twin in pairs
-        if (name := pair_name(variant, twin)) in of.means
     }
+    figures = estimates(pair_pool(evidence, pairs))
+    return {name: Ratio.of(figure, name) for name, figure in figures.items()}
 
 
 def _gain(evidence: Evidence, variant: Variant, speed: Figure, ratio: Ratio | None) -> Gain:

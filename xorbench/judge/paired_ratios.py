@@ -1,15 +1,15 @@
 """Ratios of epoch times between cases of one run, paired by round, and the cost of each setting."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.ratio import Ratio
-from xorbench.judge.speed import Logs
-from xorbench.judge.stats import Pool, median_log_ratio, pool
+from xorbench.judge.speed import Logs, samples
+from xorbench.judge.stats import LogRatio, Pool, median_log_ratio, pool
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
@@ -35,30 +35,21 @@ def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
     ]
 
 
-def pair_pool(evidence: Evidence, pairs: Iterable[VariantPair]) -> Pool:
-    """The log ratios of the pairs that some process timed, by `pair_name`."""
-    logs = {pair_name(a, b): log_ratios(evidence, a, b) for a, b in pairs}
+def pair_pool(evidence: Evidence, pairs: Mapping[str, VariantPair]) -> Pool:
+    """The log ratios of the pairs that some process timed, by their names."""
+    logs = {name: log_ratios(evidence, *pair) for name, pair in pairs.items()}
     return pool({name: ratios for name, ratios in logs.items() if ratios})
-
-
-def pair_name(a: Variant, b: Variant) -> str:
-    """The key of a pair in a pool."""
-    return f"{a.id} {b.id}"
 
 
 def log_speedups(evidence: Evidence) -> Logs:
     """Log of a variant's samples/s over the first variant's, paired by round within a process."""
     found: Logs = {}
     for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
-        gain = _log_samples(variant) - _log_samples(first)
+        gain = math.log(samples(variant)) - math.log(samples(first))
         logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
         if logs:
             found[variant.id] = logs
     return found
-
-
-def _log_samples(variant: Variant) -> float:
-    return math.log(variant.recipe.samples(variant.case.batch_size, variant.case.drop_last))
 
 
 # Costs
@@ -93,23 +84,22 @@ def pairs(variants: Sequence[Variant], axis: Axis | None = None) -> list[AxisPai
 
 def by_setting(evidence: Evidence) -> list[Cost]:
     """One row for each change of a setting: the geometric mean over all pairs that show it."""
-    groups: dict[tuple[str, str, str], list[AxisPair]] = {}
-    by_axis: dict[Axis, list[VariantPair]] = {}
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    by_axis: dict[str, dict[str, VariantPair]] = {}
     for axis, a, b in pairs(evidence.variants):
-        key = axis.name, value_text(axis.value(a)), value_text(axis.value(b))
-        groups.setdefault(key, []).append((axis, a, b))
-        by_axis.setdefault(axis, []).append((a, b))
+        name, values = f"{a.id} {b.id}", [value_text(axis.value(side)) for side in (a, b)]
+        groups.setdefault((axis.name, values[0], values[1]), []).append(name)
+        by_axis.setdefault(axis.name, {})[name] = a, b
     pools = {axis: pair_pool(evidence, members) for axis, members in by_axis.items()}
     return [
-        _cost(key, pools[members[0][0]], timed)
-        for key, members in groups.items()
-        if (timed := [(a, b) for axis, a, b in members if pair_name(a, b) in pools[axis].means])
+        _cost(key, by_axis[key[0]][timed[0]][0].id, [pools[key[0]].log_ratio(n) for n in timed])
+        for key, names in groups.items()
+        if (timed := [name for name in names if name in pools[key[0]].means])
     ]
 
 
-def _cost(key: tuple[str, str, str], of: Pool, members: Sequence[VariantPair]) -> Cost:
+def _cost(key: tuple[str, str, str], example: str, log_ratios: Sequence[LogRatio]) -> Cost:
     """Over several pairs, as sure as the least sure of them: all come from the same processes."""
-    log_ratios = [of.log_ratio(pair_name(a, b)) for a, b in members]
     least = min(log_ratios, key=lambda log_ratio: log_ratio.processes)
     mean = replace(least, log=float(np.mean([log_ratio.log for log_ratio in log_ratios])))
     each = [float(np.exp(log_ratio.log)) for log_ratio in log_ratios]
@@ -118,7 +108,7 @@ def _cost(key: tuple[str, str, str], of: Pool, members: Sequence[VariantPair]) -
         setting=setting,
         before=before,
         after=after,
-        example=members[0][0].id,
+        example=example,
         ratio=Ratio.of(mean.ratio()),
         pairs=len(each),
         lowest=min(each),

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import KNOWN_DOF, Pool, median_log_ratio, pool, spread
+from xorbench.judge.figure import Figure
+from xorbench.judge.stats import KNOWN_DOF, Pool, estimates, median_log_ratio, pool, pooled, spread
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import BASE_CONFIG, Variant
 from xorbench.plan.engines import calibration_key
@@ -94,6 +95,31 @@ def normalized(evidence: Evidence) -> Logs:
     """The log of the normalized time of every process whose calibrations can be believed too."""
     odd = evidence.uncalibrated
     return by_variant(evidence, lambda one: None if one.process in odd else log_relative(one))
+
+
+def epochs_per_s(evidence: Evidence) -> dict[str, Figure]:
+    """Epochs per second of each timed variant, by its id."""
+    return pooled(by_variant(evidence, lambda training: -log_epoch(training)))
+
+
+def samples_per_s(evidence: Evidence) -> dict[str, Figure]:
+    """Samples per second of each timed variant, by its id."""
+    speeds = epochs_per_s(evidence)
+    return {
+        variant.id: speeds[variant.id].scaled(samples(variant))
+        for variant in evidence.variants
+        if variant.id in speeds
+    }
+
+
+def samples(variant: Variant) -> int:
+    """The number of samples of an epoch."""
+    return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
+
+
+def normalized_time(evidence: Evidence) -> dict[str, Figure]:
+    """Epoch time ÷ calibration time of each variant that has both, by its id."""
+    return estimates(relative_pool(normalized(evidence)))
 
 
 def calibrations(evidence: Evidence) -> Logs:

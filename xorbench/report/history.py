@@ -16,6 +16,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.figure import MISSING, Figure
 from xorbench.judge.questions import Answer
 from xorbench.judge.ratio import Ratio, Speed
+from xorbench.judge.speed import normalized_time
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
@@ -23,7 +24,6 @@ from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import MOST_LINES, drawn, legend, line_style, of_all, short_names
 from xorbench.report.svg import INK
 from xorbench.report.tables.columns import with_settings
-from xorbench.report.tables.speed import normalized_time
 from xorbench.report.text import TableRow, figure_columns, frame_of
 
 FIGURE: Final = "normalized time"

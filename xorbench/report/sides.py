@@ -17,6 +17,7 @@ from xorbench.judge.evidence import Evidence
 from xorbench.judge.figure import MISSING, Figure, number
 from xorbench.judge.questions import Answer
 from xorbench.judge.ratio import Speed
+from xorbench.judge.speed import normalized_time, samples_per_s
 from xorbench.judge.verdicts import Verdict, capitalized, failed, passed, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
@@ -24,7 +25,6 @@ from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
 from xorbench.report.runs import machine_line, software
 from xorbench.report.tables.right import worst_training
-from xorbench.report.tables.speed import normalized_time, samples_per_s
 from xorbench.report.tables.table import lost_reasons
 from xorbench.report.text import TableRow, figure_columns, frame_of
 

@@ -11,9 +11,9 @@ from xorbench.judge.cost_model import FREE
 from xorbench.judge.cost_model import constants as fitted
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.figure import MISSING, Figure
+from xorbench.judge.figure import MISSING
 from xorbench.judge.paired_ratios import by_setting, log_speedups
-from xorbench.judge.stats import estimates, pooled
+from xorbench.judge.stats import pooled
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
@@ -35,7 +35,7 @@ def throughput(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.Data
     The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
     relative one of another run.
     """
-    speeds, relative = epochs_per_s(evidence), normalized_time(evidence)
+    speeds, relative = speed.epochs_per_s(evidence), speed.normalized_time(evidence)
     ratios = pooled(log_speedups(evidence))
     rows = []
     for variant in evidence.variants:
@@ -44,7 +44,7 @@ def throughput(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.Data
         rows.append(
             {
                 "case": variant.id,
-                "samples/s": figure(measured, samples(variant)),
+                "samples/s": figure(measured, speed.samples(variant)),
                 "epochs/s": figure(measured),
                 "steps/s": figure(measured, steps),
                 "IQR (%)": speed.iqr_percent(evidence.trainings[variant.id]),
@@ -57,31 +57,6 @@ def throughput(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.Data
             }
         )
     return case_frame(rows, evidence)
-
-
-def epochs_per_s(evidence: Evidence) -> dict[str, Figure]:
-    """Epochs per second of each timed variant, by its id."""
-    return pooled(speed.by_variant(evidence, lambda training: -speed.log_epoch(training)))
-
-
-def samples_per_s(evidence: Evidence) -> dict[str, Figure]:
-    """Samples per second of each timed variant, by its id."""
-    speeds = epochs_per_s(evidence)
-    return {
-        variant.id: speeds[variant.id].scaled(samples(variant))
-        for variant in evidence.variants
-        if variant.id in speeds
-    }
-
-
-def samples(variant: Variant) -> int:
-    """The number of samples of an epoch."""
-    return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
-
-
-def normalized_time(evidence: Evidence) -> dict[str, Figure]:
-    """Epoch time ÷ calibration time of each variant that has both, by its id."""
-    return estimates(speed.relative_pool(speed.normalized(evidence)))
 
 
 def _speed_note(evidence: Evidence, variant: Variant) -> str:
