@@ -410,7 +410,7 @@ def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
     (pair,) = along("drop_last", slow).pairs
     (row,) = by_setting(Evidence(slow))
     assert pair.speed.ratio == pytest.approx(1.1, rel=0.01)
-    assert (row.axis.name, row.pairs) == ("drop_last", 1)
+    assert (row.setting, row.pairs) == ("drop_last", 1)
     assert row.ratio.ratio == pytest.approx(pair.speed.ratio)
 
 
@@ -535,10 +535,10 @@ def test_the_cost_of_a_config_is_as_sure_as_its_own_pairs(run: Run) -> None:
     )
 
     def own(run: Run) -> Cost:
-        return next(c for c in by_setting(Evidence(run)) if c.axis.name == "drop_last")
+        return next(c for c in by_setting(Evidence(run)) if c.setting == "drop_last")
 
     assert own(both).ratio == own(steady(run)).ratio
-    seed = next(c for c in by_setting(Evidence(both)) if c.axis.name == "seed")
+    seed = next(c for c in by_setting(Evidence(both)) if c.setting == "seed")
     assert seed.ratio.high is not None
     assert seed.ratio.high > 1.5
 
