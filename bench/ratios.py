@@ -4,21 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xorbench.judge.stats import Estimate, pooled, wilson
+from xorbench.judge.figure import Figure
+from xorbench.judge.stats import pooled, wilson
 
 
-def mean_ratio(ratios: Sequence[float]) -> Estimate:
+def mean_ratio(ratios: Sequence[float]) -> Figure:
     """Their geometric mean with its 95% interval (Student's t of the logarithms)."""
     return pooled({"": list(np.log(np.asarray(ratios)))})[""]
 
 
 def shown(ratios: Sequence[float], form: str = ".3f") -> str:
     """The same as text: `0.984 [0.982, 0.987]`; no interval of a single one."""
-    found = mean_ratio(ratios)
-    value = format(found.value, form)
-    if found.low is None or found.high is None:
-        return value
-    return f"{value} [{format(found.low, form)}, {format(found.high, form)}]"
+    return mean_ratio(ratios).text(form)
 
 
 def share(part: int, whole: int) -> str:

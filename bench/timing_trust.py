@@ -33,8 +33,9 @@ import pandas as pd
 from ratios import share
 from timing_tools import TOOLS, installed
 
-from xorbench.judge.compare import compare, decide
+from xorbench.judge.compare import compare
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.ratio import decide
 from xorbench.judge.speed import (
     BETWEEN_RUNS,
     RESIDUAL_DRIFT,

@@ -21,13 +21,13 @@ from xorbench.judge import speed
 from xorbench.judge.checks import CHECKS
 from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import number
 from xorbench.judge.stats import pooled
 from xorbench.judge.sweep import SWEEP_CHECKS
 from xorbench.observe import loading
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Variant
 from xorbench.report.runs import machine_line
-from xorbench.report.text import number
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

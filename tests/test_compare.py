@@ -20,14 +20,14 @@ from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
 from xorbench.judge.by_axis import AxisComparison, by_axis, by_verdicts
 from xorbench.judge.changes import other_changes
-from xorbench.judge.compare import Comparison, VariantRatio, compare, ratio_verdict
+from xorbench.judge.compare import Comparison, compare
 from xorbench.judge.compare import verdicts as compare_verdicts
 from xorbench.judge.compare import verdicts as for_ci
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.paired_ratios import Cost, by_setting
+from xorbench.judge.ratio import Ratio, ratio_verdict
 from xorbench.judge.stats import holm, pool, shift
 from xorbench.judge.summary import answers
-from xorbench.judge.verdicts import times
 from xorbench.observe import baselines, loading
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.system import SystemSample
@@ -43,7 +43,7 @@ from xorbench.plan.axes import AXES
 from xorbench.plan.case import Case, ProcessConfig
 from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key
 from xorbench.plan.recipe import Recipe
-from xorbench.report.compare import by_sentence, by_text, next_step, sentence
+from xorbench.report.compare import as_text, next_step, sentence
 from xorbench.report.tables.speed import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -426,15 +426,15 @@ def test_pairs_of_one_axis_give_its_cost(run: Run) -> None:
     (pair,) = along("drop_last", slow).pairs
     (row,) = by_setting(Evidence(slow))
     assert pair.speed.ratio == pytest.approx(1.1, rel=0.01)
-    assert (row.axis.name, row.pairs) == ("drop_last", 1)
-    assert row.ratio.value == pytest.approx(pair.speed.ratio)
+    assert (row.setting, row.pairs) == ("drop_last", 1)
+    assert row.ratio.ratio == pytest.approx(pair.speed.ratio)
 
 
 def test_a_slower_value_of_an_axis_fails(run: Run) -> None:
     """By the rule and the threshold of two runs: 3 per cent are the same at 5%, slower at 2%."""
     slow = along("drop_last", steady(run, one=1.1))
     assert (slow.outcome, slow.pairs[0].speed.verdict) == ("fail", "slower")
-    assert by_sentence(slow) == f"FAIL: slower: {ONE}; bits diverge in 1 of 1"
+    assert sentence(slow) == f"FAIL: slower: {ONE}; bits diverge in 1 of 1"
     mild = steady(run, one=1.03)
     assert along("drop_last", mild).outcome == "pass"
     assert along("drop_last", mild, threshold=0.02).outcome == "fail"
@@ -452,11 +452,11 @@ def test_bits_that_an_axis_must_keep_are_judged(run: Run) -> None:
     """Pinned memory must keep them: another digest fails, and is told from its epoch on."""
     kept = along("pin_memory", beside(steady(run), pinned=steady(run, seed=1)))
     assert (kept.outcome, kept.pairs[0].diverged_epoch) == ("pass", None)
-    assert by_sentence(kept) == "PASS: 1 same; bits equal"
+    assert sentence(kept) == "PASS: 1 same; bits equal"
     changed = along("pin_memory", beside(steady(run), pinned=odd_from(steady(run, seed=1), 3)))
     assert (changed.outcome, changed.pairs[0].diverged_epoch) == ("fail", 3)
-    assert by_sentence(changed).endswith("diverge at epoch 3, must keep")
-    assert "diverge at epoch 3" in by_text(changed)
+    assert sentence(changed).endswith("diverge at epoch 3, must keep")
+    assert "diverge at epoch 3" in as_text(changed)
 
 
 def test_bits_that_an_axis_must_change_are_judged(run: Run) -> None:
@@ -470,7 +470,7 @@ def test_bits_that_an_axis_must_change_are_judged(run: Run) -> None:
     )
     found = along("drop_last", same)
     assert (found.outcome, found.pairs[0].broken) == ("fail", True)
-    assert by_sentence(found).endswith("equal, must change")
+    assert sentence(found).endswith("equal, must change")
 
 
 def test_bits_that_may_change_are_shown_and_not_judged(run: Run) -> None:
@@ -478,7 +478,7 @@ def test_bits_that_may_change_are_shown_and_not_judged(run: Run) -> None:
     two = odd_from(steady(run, seed=1), 0)
     found = along("threads", beside(steady(run), two_threads=two))
     assert [(pair.diverged_epoch, pair.bits) for pair in found.pairs] == [(0, "may change")] * 2
-    assert by_sentence(found) == "PASS: 2 same; bits diverge in 2 of 2"
+    assert sentence(found) == "PASS: 2 same; bits diverge in 2 of 2"
 
 
 def test_one_repeat_that_diverges_is_seen(run: Run) -> None:
@@ -522,7 +522,7 @@ def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
     left = [t for t in whole.trainings if (t.case.id, t.config) != (ONE, "threads=2")]
     found = along("threads", msgspec.structs.replace(whole, trainings=left))
     assert (found.outcome, found.lost) == ("inconclusive", [f"{ONE}@threads=2"])
-    assert by_sentence(found).startswith(f"INCONCLUSIVE: lost: {ONE}@threads=2; 1 same")
+    assert sentence(found).startswith(f"INCONCLUSIVE: lost: {ONE}@threads=2; 1 same")
 
 
 def test_variables_have_the_order_in_which_they_were_given(run: Run) -> None:
@@ -551,10 +551,10 @@ def test_the_cost_of_a_config_is_as_sure_as_its_own_pairs(run: Run) -> None:
     )
 
     def own(run: Run) -> Cost:
-        return next(c for c in by_setting(Evidence(run)) if c.axis.name == "drop_last")
+        return next(c for c in by_setting(Evidence(run)) if c.setting == "drop_last")
 
     assert own(both).ratio == own(steady(run)).ratio
-    seed = next(c for c in by_setting(Evidence(both)) if c.axis.name == "seed")
+    seed = next(c for c in by_setting(Evidence(both)) if c.setting == "seed")
     assert seed.ratio.high is not None
     assert seed.ratio.high > 1.5
 
@@ -805,7 +805,7 @@ def test_speed_is_answered_by_the_baseline_as_compare_does(
     assert [*found.found.variants, *found.found.machine] == ratios
     assert (found.verdicts, said.word) == ([], word)
     assert "this machine's baseline quiet of 2026-11-20" in said.sentence
-    assert any(times(row.ratio, row.low, row.high) in said.sentence for row in ratios)
+    assert any(row.times in said.sentence for row in ratios)
 
 
 def test_an_open_speed_is_no_yes(run: Run, tmp_path: Path) -> None:
@@ -912,7 +912,7 @@ def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
 
 def test_what_is_open_says_what_would_settle_it() -> None:
     """The interval that contains the limit, and more processes; no hint where all is well."""
-    row = VariantRatio(
+    row = Ratio(
         subject="a", ratio=1.03, low=1.013, high=1.055, p=0.2, processes=2, verdict="inconclusive"
     )
     said = ratio_verdict("compare", row, 1.05)

@@ -429,7 +429,7 @@ def test_a_gain_is_paired_by_round_and_pays_for_its_start_up(quick_run: Run) -> 
     loader, replay = gains(Evidence(with_engine(quick_run, "replay")))
     assert loader.ratio is None
     assert replay.ratio is not None
-    assert (replay.ratio.value, replay.ratio.processes) == (pytest.approx(2.0), 2)
+    assert (replay.ratio.ratio, replay.ratio.processes) == (pytest.approx(2.0), 2)
     assert (same_bits(loader), same_bits(replay)) == ("", "yes")
     assert replay.break_even_after is not None
     extra_s = 1.0 - (loader.startup_s or 0.0)

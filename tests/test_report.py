@@ -111,8 +111,9 @@ def test_a_figure_is_shown_with_its_interval() -> None:
             {"case": "b", "x": 2.0, "x low": None, "x high": None},
         ]
     )
-    shown = text.readable(frame)
-    assert shown["x [95%]"].tolist() == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
+    (_, figures), _ = text.shown(frame)
+    assert figures.name == "x [95%]"
+    assert figures.texts == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from xorbench.commands.command_request import here_or_refused
 from xorbench.commands.experiment import ExperimentOutcome, ask
 from xorbench.commands.run_maker import Note
 from xorbench.errors import EXIT_WORDS, BadOption, XorbenchError
+from xorbench.judge.ratio import Ratio
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.redaction import sharing_here
 from xorbench.plan import parse
@@ -43,19 +44,8 @@ class DivergedFirst:
     facts: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRatio:
-    """How long a step of the command takes, divided by one of `against`; lower is faster.
-
-    Attributes:
-        ratio: the estimate.
-        low: the lower end of its 95% interval between processes.
-        high: the upper end.
-    """
-
-    ratio: float
-    low: float
-    high: float
+StepRatio = Ratio
+"""The time of a step of the command, divided by one of `against`; lower is faster."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -227,9 +217,8 @@ def _result(outcome: ExperimentOutcome, *, anonymous: bool) -> CheckResult:
 
 def _speed(outcome: ExperimentOutcome) -> StepRatio | None:
     speed = outcome.judgement.speed
-    if speed is None or speed.ratio is None or speed.low is None or speed.high is None:
-        return None
-    return StepRatio(speed.ratio, speed.low, speed.high)
+    ratio = speed.ratio if speed is not None else None
+    return None if ratio is None or ratio.low is None or ratio.high is None else ratio
 
 
 def _in_python(error: XorbenchError) -> XorbenchError:

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xorbench.commands import compare as comparing
 from xorbench.commands import run as running
@@ -210,7 +210,7 @@ def _command(quick: bool, texts: dict[str, str]) -> str:
 def _result(outcome: RunOutcome) -> RunResult:
     content = outcome.content
     assert outcome.folder is not None
-    frames: dict[str, Any] = {s.name: s.frame if s.csv is None else s.csv for s in content.sections}
+    frames = {section.name: section.data for section in content.sections}
     return RunResult(
         id=content.id,
         folder=outcome.folder,

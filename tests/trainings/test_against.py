@@ -16,6 +16,7 @@ from xorbench.commands.against import SideRuns, judge_bits, judgement, turns
 from xorbench.judge.against import compared_across
 from xorbench.judge.check import CheckRuns, RunPair
 from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
+from xorbench.judge.ratio import Ratio
 from xorbench.judge.step_time import ClockedRun, StepSpeed, clocked, periods, step_speed
 from xorbench.observe.trace import TraceEnd, TraceEvent, TraceFile, TraceHead, TraceStep
 
@@ -293,7 +294,8 @@ def test_the_worse_of_two_answers_decides() -> None:
     """Equal bits do not excuse a slower step, nor a faster one other bits."""
     same, moved = (diverging(step, "B", "A") for step in (None, 2))
     own = [SideRuns(name, diverging(None, "run 2")) for name in "AB"]
-    slower, faster = (StepSpeed(one, 0.05, ratio=1.2) for one in ("slower", "faster"))
+    ratio = Ratio(ratio=1.2, low=None, high=None, processes=1)
+    slower, faster = (StepSpeed(one, 0.05, ratio=ratio) for one in ("slower", "faster"))
     unsettled = StepSpeed("inconclusive", 0.05, "too few steps")
     for across, speed, outcome in (
         (same, faster, "pass"),

@@ -21,6 +21,7 @@ from xorbench.commands.explain_command import (
     share_of_pairs,
 )
 from xorbench.judge.explain import Explanation, Gives
+from xorbench.judge.ratio import Ratio
 from xorbench.judge.step_time import StepSpeed
 from xorbench.measure.command_run import CommandRun, execute
 from xorbench.plan.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
@@ -68,7 +69,7 @@ def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = 
 def test_a_cure_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
     """The sentence has the switch and its cost; the complement and what was left out follow."""
     search = searched("b", "A")
-    search.cost = StepSpeed("slower", 0.05, ratio=1.25, low=1.2, high=1.3)
+    search.cost = StepSpeed("slower", 0.05, ratio=Ratio(ratio=1.25, low=1.2, high=1.3, processes=5))
     answer = conclude(search)
     assert answer.outcome == "fail"
     assert answer.sentence.startswith("cured by b: it is the same in every run (2 equal pairs)")

@@ -62,12 +62,11 @@ def _answer(comparison: Any, options: dict[str, Any], exports: Any) -> int:
     from xorbench.commands import compare as command
     from xorbench.report import compare as report
 
-    verdicts, along = command.verdicts(comparison), options["axis"]
-    markdown = partial(report.by_markdown if along else report.as_markdown, comparison)
+    verdicts, markdown = command.verdicts(comparison), partial(report.as_markdown, comparison)
     if options["as_json"]:
         say(report.as_json(comparison))
     else:
-        say(report.by_text(comparison) if along else report.as_text(comparison))
+        say(report.as_text(comparison))
         if step := report.next_step(verdicts):
             say(step)
     note(exports.write(verdicts, "compare", markdown, markdown))

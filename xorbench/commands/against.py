@@ -6,7 +6,7 @@ run before the two are compared.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any, ClassVar, Final
 
@@ -301,7 +301,7 @@ def judgement(
         answers.append(Answer(FAST, speed.outcome, capitalized(speed.sentence)))
         judged.append(speed_verdict(speed))
         sentence = {"outcome": speed.outcome, "sentence": speed.sentence}
-        details["speed"] = {**sentence, **asdict(speed)}
+        details["speed"] = {**sentence, **speed.for_programs()}
     details["runs"] = rows
     return Judgement(conclusion, judged, rows, details, answers, speed=speed)
 

@@ -67,12 +67,10 @@ def opened(junit: str | None, markdown: str | None) -> Exports:
 def write_page(text: str, content: "Content") -> None:
     """The content as a page in a file; raises `BadOption` where it cannot be written."""
     from xorbench.report import page  # it draws: slow to import
-    from xorbench.report.content import draw
 
     path = _writable("--html", text)
     if path:
-        drawn = {picture.name: draw(picture) for picture in content.pictures}
-        _write(path, "--html", page.html(content, drawn))
+        _write(path, "--html", page.html(content))
 
 
 def _writable(option: str, text: str | None) -> Path | None:

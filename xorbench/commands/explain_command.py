@@ -480,7 +480,7 @@ def judgement(result: CureSearch, conclusion: Conclusion, rows: Sequence[Row]) -
         "pairs_needed": result.needed if result.differ else None,
         "runs": result.runs,
         "switches": [asdict(switch) for switch in result.switches],
-        "cost": None if result.cost is None else asdict(result.cost),
+        "cost": None if result.cost is None else result.cost.for_programs(),
     }
     tables = [("switches", "Switches", switches)] if switches else []
     return Judgement(conclusion, [verdict], rows, details, tables=tables)

@@ -22,7 +22,6 @@ from xorbench.observe.files import decoded, read_bytes, write_whole
 from xorbench.observe.folders import now
 from xorbench.report import document, page
 from xorbench.report import fleet as report
-from xorbench.report.content import draw
 
 NAME: Final = "fleet.json"
 
@@ -153,8 +152,7 @@ def conclude(
     write_whole(out / NAME, msgspec.json.encode(fleet) + b"\n")
     write_whole(out / "cordon.txt", "".join(f"{n}\n" for n in rules.cordon(findings)).encode())
     write_whole(out / "fleet.md", document.markdown(content).encode())
-    drawn = {picture.name: draw(picture) for picture in content.pictures}
-    write_whole(out / "fleet.html", page.html(content, drawn).encode())
+    write_whole(out / "fleet.html", page.html(content).encode())
     return RunOutcome(out, content, fleet.exit_code)
 
 

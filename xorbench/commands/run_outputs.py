@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xorbench.observe.store import RunStore
 from xorbench.report import document, page
-from xorbench.report.content import Content, draw
+from xorbench.report.content import Content, drawn_by_name
 from xorbench.report.text import to_csv
 
 
@@ -28,7 +28,7 @@ def write_reports(store: RunStore, content: Content) -> None:
         if section.csv is not None:
             store.write_text(f"{section.name}.csv", to_csv(section.csv))
     store.write_text("report.md", document.markdown(content))
-    drawn = {picture.name: draw(picture) for picture in content.pictures}
+    drawn = drawn_by_name(content)
     for name, picture in drawn.items():
         if picture.svg:
             store.write_text(f"plots/{name}.svg", picture.svg)

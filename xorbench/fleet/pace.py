@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 from scipy.special import stdtrit
 
-from xorbench.judge.stats import ALPHA, Estimate, RealArray, interval
+from xorbench.judge.figure import Figure
+from xorbench.judge.stats import ALPHA, RealArray, interval
 
 THRESHOLD: Final = 1.1  # so much slower than the median is worth a finding, if it is sure
 ISOLATE: Final = 1.5  # surely so much slower is worth a cordon
@@ -46,7 +47,7 @@ class Pace:
         """Deviation of one rank's distance from the median of all."""
         return self.sigma * math.sqrt(1 + math.pi / (2 * len(self.logs)))
 
-    def ratio(self, index: int) -> Estimate:
+    def ratio(self, index: int) -> Figure:
         """A rank's time over the median, with the interval of all tests together."""
         ranks = len(self.logs)
         log = float(self.logs[index]) - self.centre
@@ -73,7 +74,7 @@ def pace(times: Sequence[float], own_iqr: Sequence[float] = ()) -> Pace:
     return Pace(logs, centre, max(among, within, LEAST_SIGMA))
 
 
-def between(now: Pace, before: Pace) -> Estimate:
+def between(now: Pace, before: Pace) -> Figure:
     """The median of one fleet over that of another, with its 95% interval."""
     variance = sum(p.sigma**2 * math.pi / (2 * len(p.logs)) for p in (now, before))
     dof = max(1, min(len(now.logs), len(before.logs)) - 1)

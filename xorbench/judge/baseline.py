@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xorbench.judge.compare import Comparison, VariantRatio, ratio_verdict, verdicts
-from xorbench.judge.verdicts import Verdict, inconclusive, times
+from xorbench.judge.compare import Comparison, verdicts
+from xorbench.judge.ratio import Ratio, ratio_verdict
+from xorbench.judge.verdicts import Verdict, inconclusive
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def _said(found: Comparison, baseline: str) -> str:
     slower = [row for row in found.variants if row.verdict == "slower"]
     said = [_ratio(found, slower)] if slower else []
     said += [
-        f"the machine takes {_times(row)} the time ({row.subject})"
+        f"the machine takes {row.times} the time ({row.subject})"
         for row in found.machine
         if row.verdict == "slower"
     ]
@@ -77,21 +78,17 @@ def _why_open(found: Comparison) -> str:
     rows = [r for r in (*found.variants, *found.machine) if r.verdict == "inconclusive"]
     first = max(rows, key=lambda row: row.ratio)
     hint = ratio_verdict("compare", first, 1 + found.threshold, advice=found.advice).hint
-    return f"{_times(first)} the time of {first.subject}; {hint}"
+    return f"{first.times} the time of {first.subject}; {hint}"
 
 
-def _ratio(found: Comparison, rows: Sequence[VariantRatio]) -> str:
+def _ratio(found: Comparison, rows: Sequence[Ratio]) -> str:
     """The slowest of these cases, and how many they are of all."""
     slowest = max(rows, key=lambda row: row.ratio)
     time = "normalized time" if found.figures == "relative" else "raw time"
     every = len(found.variants)
     if every == 1:
-        return f"{_times(slowest)} the {time}"
+        return f"{slowest.times} the {time}"
     which = (
         f"{len(rows)} of {every} cases" if len(rows) < every else f"the slowest of {every} cases"
     )
-    return f"{_times(slowest)} the {time} ({slowest.subject}, {which})"
-
-
-def _times(row: VariantRatio) -> str:
-    return times(row.ratio, row.low, row.high)
+    return f"{slowest.times} the {time} ({slowest.subject}, {which})"

@@ -13,26 +13,21 @@ from msgspec import Struct
 from xorbench.judge import compare, paired_ratios, settings_table
 from xorbench.judge.compare import (
     ComparisonOutcome,
-    VariantRatio,
-    judged_shifts,
     quieter,
-    ratio_verdict,
     remarks,
     untimed_verdicts,
 )
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_index, log_ratios
-from xorbench.judge.stats import LogRatio, pool
+from xorbench.judge.paired_ratios import VariantPair, by_index, pair_pool
+from xorbench.judge.ratio import Ratio, judged_shifts, ratio_verdict
 from xorbench.judge.thresholds import THRESHOLD
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
+from xorbench.judge.verdicts import Verdict, inconclusive, judged
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
 from xorbench.plan.digest import first_difference
 
 SCHEMA_VERSION: Final = 2
-
-Pairs = Sequence[tuple[Variant, Variant]]
 
 
 class AxisPair(Struct, frozen=True, kw_only=True):
@@ -46,11 +41,18 @@ class AxisPair(Struct, frozen=True, kw_only=True):
     b: str
     value_a: str
     value_b: str
-    speed: VariantRatio
+    speed: Ratio
     diverged_epoch: int | None
     bits: str
     reason: str
     broken: bool
+
+    @property
+    def seen(self) -> str:
+        """How the bits compare, in words."""
+        if self.diverged_epoch is None:
+            return "equal"
+        return f"diverge at epoch {self.diverged_epoch}"
 
 
 class AxisComparison(Struct, frozen=True, kw_only=True):
@@ -74,47 +76,46 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
 
 def by_verdicts(found: AxisComparison) -> list[Verdict]:
     """The speed and the bits of each pair as verdicts, for a CI."""
-    said = []
+    verdicts = []
     for pair in found.pairs:
         cause = f"find what {found.setting} {pair.value_b} does that {pair.value_a} does not"
         limit = 1 + found.threshold
         of_pair = partial(ratio_verdict, slower=cause, again="run again", advice=found.advice)
-        said.append(of_pair("compare", pair.speed, limit))
+        verdicts.append(of_pair("compare", pair.speed, limit))
         subject, what = f"{found.setting} {pair.value_a},{pair.value_b}: {pair.b}", pair.bits
-        seen = "equal" if pair.diverged_epoch is None else f"diverge at epoch {pair.diverged_epoch}"
-        if pair.broken:
-            said.append(failed("invariance", subject, what, seen, pair.reason))
-        else:
-            said.append(passed("invariance", subject, what, seen))
+        wrong = pair.seen if pair.broken else ""
+        verdicts.append(judged("invariance", subject, what, wrong, pair.seen, pair.reason))
     expected, hint = "trains to the end", f"see why it did not: report {found.run}"
-    said += [inconclusive("compare", one, expected, "lost", hint) for one in found.lost]
-    return said + untimed_verdicts(found.untimed, f"report {found.run}")
+    verdicts += [inconclusive("compare", case, expected, "lost", hint) for case in found.lost]
+    return verdicts + untimed_verdicts(found.untimed, f"report {found.run}")
 
 
 def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:
     """Judge the axis' first value against each other one; `threshold` is a share (0.05)."""
     evidence = Evidence(run)
     planned = planned_pairs(evidence, axis)
-    shifts = _shifts(evidence, planned)
+    finished = {b.id: (a, b) for a, b in planned if _finished(evidence, a, b)}
+    of = pair_pool(evidence, finished)
+    shifts = {name: of.log_ratio(name) for name in of.means}
     speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
-    found = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
+    pairs = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
     left = [b.id for _, b in planned if b.id not in speeds]
-    untimed = [name for a, b in planned if (name := b.id) in left and _finished(evidence, a, b)]
+    untimed = [name for name in left if name in finished]
     lost = [name for name in left if name not in untimed]
     return AxisComparison(
         run=run.info.id,
         setting=axis.name,
         threshold=threshold,
-        pairs=found,
+        pairs=pairs,
         lost=lost,
         untimed=untimed,
         notes=[f"the run {text}" for text in remarks(run)],
         advice=quieter({"it": run}),
-        outcome=verdict(found, left),
+        outcome=verdict(pairs, left),
     )
 
 
-def planned_pairs(evidence: Evidence, axis: Axis) -> list[tuple[Variant, Variant]]:
+def planned_pairs(evidence: Evidence, axis: Axis) -> list[VariantPair]:
     """What the run set out to train along the axis: the first value with each other one."""
     skipped = {skip.case.id for skip in evidence.run.skips}
     variants = [variant for variant in evidence.planned if variant.case.id not in skipped]
@@ -132,20 +133,7 @@ def _finished(evidence: Evidence, a: Variant, b: Variant) -> bool:
     return a.id in evidence.trainings and b.id in evidence.trainings
 
 
-def _shifts(evidence: Evidence, planned: Pairs) -> dict[str, LogRatio]:
-    """The log ratio of each pair that some process finished, by the id of its second variant."""
-    finished = [pair for pair in planned if _finished(evidence, *pair)]
-    logs = {b.id: log_ratios(evidence, a, b) for a, b in finished}
-    of = pool({name: ratios for name, ratios in logs.items() if ratios})
-    return {
-        name: LogRatio(mean, of.variance(name), of.dof_of(name), of.processes[name])
-        for name, mean in of.means.items()
-    }
-
-
-def _judged(
-    evidence: Evidence, axis: Axis, a: Variant, b: Variant, speed: VariantRatio
-) -> AxisPair:
+def _judged(evidence: Evidence, axis: Axis, a: Variant, b: Variant, speed: Ratio) -> AxisPair:
     diverged = _diverged(evidence, a, b)
     pair = replace(settings_table.pair(axis, a, b, evidence), diverged=diverged)
     return AxisPair(
@@ -163,10 +151,10 @@ def _judged(
 
 def _diverged(evidence: Evidence, a: Variant, b: Variant) -> int | None:
     """The first epoch that differs in any process that finished both."""
-    ones, others = by_index(evidence, a), by_index(evidence, b)
+    before, after = by_index(evidence, a), by_index(evidence, b)
     epochs = [
-        first_difference(ones[r].epoch_digests, others[r].epoch_digests)
-        for r in ones
-        if r in others
+        first_difference(before[index].epoch_digests, after[index].epoch_digests)
+        for index in before
+        if index in after
     ]
     return min((epoch for epoch in epochs if epoch is not None), default=None)

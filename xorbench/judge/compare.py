@@ -12,7 +12,6 @@ Both figures are judged by one rule, `decide`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
@@ -26,6 +25,15 @@ from xorbench.judge.changes import (
     software_changes,
 )
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.ratio import (
+    BOTH,
+    NO_INTERVAL,
+    Ratio,
+    judged,
+    judged_raw,
+    judged_shifts,
+    ratio_verdict,
+)
 from xorbench.judge.speed import (
     NOISY,
     PACKAGED,
@@ -38,22 +46,15 @@ from xorbench.judge.speed import (
     relative_pool,
     residual_drifts,
 )
-from xorbench.judge.stats import ALPHA, LogRatio, Pool, holm, pool, shift
+from xorbench.judge.stats import pool, shift
 from xorbench.judge.system_samples import trouble
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed
+from xorbench.judge.verdicts import Verdict, inconclusive
 from xorbench.observe.records.run import Run
 from xorbench.plan.recipe import Recipe
 
 MILD_SHIFT: Final = 1.1  # a machine within its threshold, but worth a word
 SCHEMA_VERSION: Final = 2
-NO_INTERVAL: Final = "one process has no interval"
-BOTH: Final = "run both again"
-FIXED: Final = (
-    "the processes of an imported file are fixed: compare two runs of xorbench, or exports of runs"
-    " with more processes"
-)
-SLOWER: Final = "profile an epoch of the slower case; diff A B shows whether it computes the same"
 SLOW_MACHINE: Final = (
     "the machine takes longer for what has not changed: see its load and its clocks, then run B"
     " again"
@@ -61,24 +62,7 @@ SLOW_MACHINE: Final = (
 LOST: Final = "see why B did not finish it: report B"
 
 Figures = Literal["relative", "raw"]
-Speed = Literal["same", "slower", "faster", "inconclusive"]
 ComparisonOutcome = Literal["pass", "fail", "inconclusive"]
-
-
-class VariantRatio(Struct, frozen=True, kw_only=True):
-    """B's time ÷ A's of one variant or device; the bounds are None where one process allows none.
-
-    `p` is adjusted for the number of variants (Holm), and the interval is as wide as that asks.
-    """
-
-    subject: str
-    ratio: float
-    low: float | None
-    high: float | None
-    p: float | None
-    processes: int
-    verdict: Speed
-    note: str = ""
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -90,8 +74,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     figures: Figures
     threshold: float
     machine_threshold: float
-    variants: list[VariantRatio]
-    machine: list[VariantRatio]
+    variants: list[Ratio]
+    machine: list[Ratio]
     only_a: list[str]
     only_b: list[str]
     lost: list[str] = []  # A finished them and B did not
@@ -182,38 +166,8 @@ def untimed_verdicts(names: Sequence[str], where: str) -> list[Verdict]:
     return [inconclusive("compare", name, expected, "none", hint) for name in names]
 
 
-def ratio_verdict(
-    check: str,
-    row: VariantRatio,
-    limit: float,
-    *,
-    slower: str = SLOWER,
-    again: str = BOTH,
-    advice: str = "",
-) -> Verdict:
-    """B's time ÷ A's against the limit; the hint of an open one is how to settle it.
-
-    `slower` is the hint of a slower one. An open one is settled as `advice` states, or else by
-    `again` with more processes; an empty `again` where nothing can be run again.
-    """
-    expected = f"at most {limit:.4g}× the time"
-    bounds = "" if row.low is None or row.high is None else f" [{row.low:.3f}, {row.high:.3f}]"
-    actual = f"{row.ratio:.3f}×{bounds}"
-    if row.verdict == "slower":
-        return failed(check, row.subject, expected, actual, slower)
-    if row.verdict != "inconclusive":
-        return passed(check, row.subject, expected, actual)
-    if row.low is None or row.high is None:
-        why, way = NO_INTERVAL, f"{again} with --processes 2 or more"
-    else:
-        why = f"the interval {row.low:.3f} to {row.high:.3f} contains the limit"
-        way = advice or f"{again} with --processes {max(5, 2 * row.processes)}"
-    hint = f"{why}: {way if again else FIXED}"
-    return inconclusive(check, row.subject, expected, actual, hint)
-
-
 def verdict(
-    variants: Sequence[VariantRatio], machine: Sequence[VariantRatio], lost: Sequence[str] = ()
+    variants: Sequence[Ratio], machine: Sequence[Ratio], lost: Sequence[str] = ()
 ) -> ComparisonOutcome:
     """Slower anywhere fails; nothing to compare, one undecided or lost, is never a pass."""
     found = {row.verdict for row in (*variants, *machine)}
@@ -252,7 +206,7 @@ def _variants(
     figures: Figures,
     limit: float,
     scatter: RunScatter,
-) -> list[VariantRatio]:
+) -> list[Ratio]:
     raw = figures == "raw"
     before, after = (by_variant(e, log_epoch) if raw else normalized(e) for e in (a, b))
     names = [name for name in matched if name in before and name in after]
@@ -263,61 +217,7 @@ def _variants(
     return judged(relative_pool(one, scatter), relative_pool(other, scatter), limit, drifts)
 
 
-def judged_raw(before: Pool, after: Pool, limit: float) -> list[VariantRatio]:
-    """As `judged`, of raw times: hours lie between them, so that no p could be believed."""
-    return [msgspec.structs.replace(row, p=None) for row in judged(before, after, limit)]
-
-
-def judged(
-    before: Pool,
-    after: Pool,
-    limit: float,
-    residual_drifts: Mapping[str, float] = MappingProxyType({}),
-) -> list[VariantRatio]:
-    """Each variant's ratio against the limit (1.05), corrected for there being several.
-
-    `residual_drifts` adds a standard deviation to a variant's shift (`stats.shift`).
-    """
-    names = list(before.means)
-    return judged_shifts(
-        {name: shift(before, after, name, residual_drifts.get(name, 0.0)) for name in names}, limit
-    )
-
-
-def judged_shifts(shifts: Mapping[str, LogRatio], limit: float) -> list[VariantRatio]:
-    """Each shift as a ratio against the limit (1.05), corrected for there being several (Holm)."""
-    corrected = holm([moved.p for moved in shifts.values()])
-    rows = []
-    for (name, moved), (p, alpha) in zip(shifts.items(), corrected, strict=True):
-        found = moved.ratio(alpha)
-        alone = found.low is None
-        rows.append(
-            VariantRatio(
-                subject=name,
-                ratio=found.value,
-                low=found.low,
-                high=found.high,
-                p=None if alone else p,
-                processes=found.processes,
-                verdict=decide(found.value, found.low, found.high, p, limit),
-                note=f"{NO_INTERVAL}: --processes 2" if alone else "",
-            )
-        )
-    return rows
-
-
-def decide(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
-    """Slower or faster: surely moved, and by more than the limit; same: surely within it."""
-    if low is None or high is None:
-        return "inconclusive"
-    if p < ALPHA and ratio > limit:
-        return "slower"
-    if p < ALPHA and ratio < 1 / limit:
-        return "faster"
-    return "same" if 1 / limit <= low and high <= limit else "inconclusive"
-
-
-def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[VariantRatio]:
+def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[Ratio]:
     """The raw calibration time of each device, judged as cases are; without p: hours lie between.
 
     Devices differ in how much they scatter, so each has the deviation of its own times.
@@ -331,7 +231,7 @@ def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[Varian
     ]
 
 
-def _machine_note(row: VariantRatio, limit: float, advice: str) -> str:
+def _machine_note(row: Ratio, limit: float, advice: str) -> str:
     if row.verdict == "inconclusive":
         return f"the interval is not within the threshold: {advice or 'more --processes'}"
     return _mild(row.ratio, limit)
@@ -384,7 +284,7 @@ def remarks(run: Run) -> Iterator[str]:
         yield f"is noisy in {count} of its {len(evidence.variants)} cases ({NOISY})"
 
 
-def _advice(software: Sequence[Change], variants: Sequence[VariantRatio]) -> Iterator[str]:
+def _advice(software: Sequence[Change], variants: Sequence[Ratio]) -> Iterator[str]:
     if software:
         yield (
             "the software differs, and with it the calibration workload: these are raw times,"

@@ -15,7 +15,8 @@ from scipy.special import stdtrit
 
 from xorbench.judge import speed
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import ALPHA, Estimate, RealArray, pool
+from xorbench.judge.figure import Figure
+from xorbench.judge.stats import ALPHA, RealArray, pool
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import CASE_AXES
 from xorbench.plan.case import BASE_CONFIG, Case, Variant, device_type, short
@@ -70,8 +71,8 @@ class Fit:
 
     line: CostLine
     points: PointsByBatch
-    step_s: Estimate | None = None
-    sample_s: Estimate | None = None
+    step_s: Figure | None = None
+    sample_s: Figure | None = None
     left_out: Mapping[int, float] | None = None
     overtakes: float | None = None
     note: str = ""
@@ -177,21 +178,21 @@ def _estimate(
     shared: float | None,
     pooled_dof: float,
     processes: int,
-) -> Estimate:
+) -> Figure:
     """A constant with Student's interval: how far points lie off the line, and processes apart.
 
     `own` is the variance by the residuals, `shared` the relative one by which all points move
     together from process to process. Degrees of freedom by Welch and Satterthwaite.
     """
     if shared is None:
-        return Estimate(value, None, None, processes)
+        return Figure(value, None, None, processes)
     between = value**2 * shared
     total = own + between
     if total == 0.0:
-        return Estimate(value, value, value, processes)
+        return Figure(value, value, value, processes)
     degrees = total**2 / (own**2 / dof + between**2 / pooled_dof)
     margin = float(stdtrit(degrees, 1 - ALPHA / 2)) * math.sqrt(total)
-    return Estimate(value, value - margin, value + margin, processes)
+    return Figure(value, value - margin, value + margin, processes)
 
 
 def _left_out(points: PointsByBatch) -> dict[int, float]:

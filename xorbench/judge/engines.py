@@ -1,14 +1,17 @@
 """What an engine gains over the loader engine, and whether it has the same bits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_variant, log_epoch, log_ratios
-from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.figure import Figure
+from xorbench.judge.paired_ratios import pair_pool
+from xorbench.judge.ratio import Ratio
+from xorbench.judge.speed import epochs_per_s
+from xorbench.judge.stats import estimates
 from xorbench.judge.ulps import ranks
 from xorbench.observe.records.training import WeightRecord
 from xorbench.plan.case import Variant
@@ -28,8 +31,8 @@ class Gain:
     """
 
     variant: Variant
-    epochs_per_s: Estimate
-    ratio: Estimate | None
+    epochs_per_s: Figure
+    ratio: Ratio | None
     comparable: bool
     diverged_at: int | None
     ulps: int | None
@@ -39,13 +42,13 @@ class Gain:
 
 def gains(evidence: Evidence) -> list[Gain]:
     """Every engine of the groups in which more than one ran, in the order of the plan."""
-    alike: dict[str, list[Variant]] = {}
+    groups: dict[str, list[Variant]] = {}
     for variant in evidence.variants:
-        alike.setdefault(_twin(variant).id, []).append(variant)
-    chosen = [variant for group in alike.values() if len(group) > 1 for variant in group]
-    speeds = pooled(by_variant(evidence, lambda training: -log_epoch(training)))
-    ratios = pooled({s.id: logs for s in chosen if (logs := _log_ratios(evidence, s))})
-    timed = [s for s in chosen if s.id in speeds]
+        groups.setdefault(_twin(variant).id, []).append(variant)
+    chosen = [variant for group in groups.values() if len(group) > 1 for variant in group]
+    speeds = epochs_per_s(evidence)
+    ratios = _ratios(evidence, chosen)
+    timed = [variant for variant in chosen if variant.id in speeds]
     return [_gain(evidence, s, speeds[s.id], ratios.get(s.id)) for s in timed]
 
 
@@ -53,15 +56,18 @@ def _twin(variant: Variant) -> Variant:
     return replace(variant, case=replace(variant.case, engine=REFERENCE))
 
 
-def _log_ratios(evidence: Evidence, variant: Variant) -> list[float]:
-    """Log of the loader engine's epoch time over this one's, by round, for each process of both."""
-    twin = _twin(variant)
-    if variant.case.engine == REFERENCE or twin.id not in evidence.trainings:
-        return []
-    return log_ratios(evidence, variant, twin)
+def _ratios(evidence: Evidence, chosen: Sequence[Variant]) -> dict[str, Ratio]:
+    """The loader engine's epoch time over the time of each other engine, by the id of its case."""
+    pairs = {
+        variant.id: (variant, twin)
+        for variant in chosen
+        if variant.case.engine != REFERENCE and (twin := _twin(variant)).id in evidence.trainings
+    }
+    figures = estimates(pair_pool(evidence, pairs))
+    return {name: Ratio.of(figure, name) for name, figure in figures.items()}
 
 
-def _gain(evidence: Evidence, variant: Variant, speed: Estimate, ratio: Estimate | None) -> Gain:
+def _gain(evidence: Evidence, variant: Variant, speed: Figure, ratio: Ratio | None) -> Gain:
     twin = _twin(variant)
     mine, startup_s = evidence.first(variant), startup(evidence, variant)
     reference = evidence.first(twin) if twin.id in evidence.trainings else None
@@ -72,7 +78,7 @@ def _gain(evidence: Evidence, variant: Variant, speed: Estimate, ratio: Estimate
         ulps = largest_ulps(mine.weights, reference.weights)
     if ratio is not None and startup_s is not None:
         loader_s = startup(evidence, twin) or 0.0
-        break_even_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.value)
+        break_even_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.ratio)
     return Gain(variant, speed, ratio, comparable, diverged_at, ulps, startup_s, break_even_after)
 
 

@@ -13,15 +13,14 @@ import msgspec
 
 from xorbench.judge.changes import Change, differences, flat, kernel_hint
 from xorbench.judge.compare import (
-    NO_INTERVAL,
     Comparison,
     fault_remarks,
-    judged_raw,
     nothing_by_recipes,
     remarks,
     verdict,
 )
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.ratio import NO_INTERVAL, judged_raw
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import pool, spread
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD

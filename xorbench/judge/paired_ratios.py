@@ -1,85 +1,115 @@
-"""What each setting costs here: times of one run, paired by round along one axis."""
+"""Ratios of epoch times between cases of one run, paired by round, and the cost of each setting."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import log_ratios
-from xorbench.judge.stats import Estimate, Pool, interval, pool
+from xorbench.judge.ratio import Ratio
+from xorbench.judge.speed import Logs, samples
+from xorbench.judge.stats import LogRatio, Pool, median_log_ratio, pool
+from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.axes import Axis, value_text
 from xorbench.plan.case import Variant
 from xorbench.plan.matrix import edges
 
+VariantPair = tuple[Variant, Variant]
+AxisPair = tuple[Axis, Variant, Variant]
+
+
+def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
+    """The variant's timed trainings by the index of their process under its config."""
+    indices = {process.id: process.index for process in evidence.run.info.processes}
+    return {indices[t.process]: t for t in evidence.timed[variant.id]}
+
+
+def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
+    """Log of b's epoch time ÷ a's, paired by round, one for each process that has both."""
+    before, after = by_index(evidence, a), by_index(evidence, b)
+    return [
+        median_log_ratio(after[index].epoch_s, before[index].epoch_s)
+        for index in after
+        if index in before
+    ]
+
+
+def pair_pool(evidence: Evidence, pairs: Mapping[str, VariantPair]) -> Pool:
+    """The log ratios of the pairs that some process timed, by their names."""
+    logs = {name: log_ratios(evidence, *pair) for name, pair in pairs.items()}
+    return pool({name: ratios for name, ratios in logs.items() if ratios})
+
+
+def log_speedups(evidence: Evidence) -> Logs:
+    """Log of a variant's samples/s over the first variant's, paired by round within a process."""
+    found: Logs = {}
+    for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
+        gain = math.log(samples(variant)) - math.log(samples(first))
+        logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
+        if logs:
+            found[variant.id] = logs
+    return found
+
+
+# Costs
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Epoch time ÷ epoch time between two values of a setting, in one group or over several."""
+    """Epoch time ÷ epoch time between two values of a setting, over all pairs that show it.
 
-    axis: Axis
+    `lowest` and `highest` are the ratios of single pairs; `example` is the first case.
+    """
+
+    setting: str
     before: str
     after: str
     example: str
-    ratio: Estimate
+    ratio: Ratio
     pairs: int
     lowest: float
     highest: float
 
 
-def pairs(
-    variants: Sequence[Variant], axis: Axis | None = None
-) -> list[tuple[Axis, Variant, Variant]]:
+def pairs(variants: Sequence[Variant], axis: Axis | None = None) -> list[AxisPair]:
     """Every two variants that differ in one axis alone, the first value against each other."""
     return [
-        (one, members[0], other)
-        for one, members in edges(list(variants))
-        if axis is None or one is axis
+        (varied, members[0], other)
+        for varied, members in edges(list(variants))
+        if axis is None or varied is axis
         for other in members[1:]
     ]
 
 
 def by_setting(evidence: Evidence) -> list[Cost]:
     """One row for each change of a setting: the geometric mean over all pairs that show it."""
-    groups: dict[tuple[str, str, str], list[tuple[Axis, Variant, Variant]]] = {}
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    by_axis: dict[str, dict[str, VariantPair]] = {}
     for axis, a, b in pairs(evidence.variants):
-        key = axis.name, value_text(axis.value(a)), value_text(axis.value(b))
-        groups.setdefault(key, []).append((axis, a, b))
-    axes = dict.fromkeys(axis for members in groups.values() for axis, _, _ in members)
-    pools = {axis: _pool_of_pairs(evidence, axis) for axis in axes}
+        name, values = f"{a.id} {b.id}", [value_text(axis.value(side)) for side in (a, b)]
+        groups.setdefault((axis.name, values[0], values[1]), []).append(name)
+        by_axis.setdefault(axis.name, {})[name] = a, b
+    pools = {axis: pair_pool(evidence, members) for axis, members in by_axis.items()}
     return [
-        _mean_cost(pools[members[0][0]], measured)
-        for members in groups.values()
-        if (measured := [m for m in members if _name(*m[1:]) in pools[m[0]].means])
+        _cost(key, by_axis[key[0]][timed[0]][0].id, [pools[key[0]].log_ratio(n) for n in timed])
+        for key, names in groups.items()
+        if (timed := [name for name in names if name in pools[key[0]].means])
     ]
 
 
-def _pool_of_pairs(evidence: Evidence, axis: Axis) -> Pool:
-    found = {_name(a, b): log_ratios(evidence, a, b) for _, a, b in pairs(evidence.variants, axis)}
-    return pool({name: logs for name, logs in found.items() if logs})
-
-
-def _name(a: Variant, b: Variant) -> str:
-    return f"{a.id} {b.id}"
-
-
-def _mean_cost(of: Pool, members: Sequence[tuple[Axis, Variant, Variant]]) -> Cost:
+def _cost(key: tuple[str, str, str], example: str, log_ratios: Sequence[LogRatio]) -> Cost:
     """Over several pairs, as sure as the least sure of them: all come from the same processes."""
-    names = [_name(a, b) for _, a, b in members]
-    means = [of.means[name] for name in names]
-    least = min(names, key=lambda name: of.processes[name])
-    mean = float(np.mean(means))
-    ratio = interval(mean, of.variance(least), of.dof_of(least), of.processes[least])
-    return _cost(*members[0], ratio, [float(np.exp(one)) for one in means])
-
-
-def _cost(axis: Axis, a: Variant, b: Variant, ratio: Estimate, each: Sequence[float]) -> Cost:
+    least = min(log_ratios, key=lambda log_ratio: log_ratio.processes)
+    mean = replace(least, log=float(np.mean([log_ratio.log for log_ratio in log_ratios])))
+    each = [float(np.exp(log_ratio.log)) for log_ratio in log_ratios]
+    setting, before, after = key
     return Cost(
-        axis=axis,
-        before=value_text(axis.value(a)),
-        after=value_text(axis.value(b)),
-        example=a.id,
-        ratio=ratio,
+        setting=setting,
+        before=before,
+        after=after,
+        example=example,
+        ratio=Ratio.of(mean.ratio()),
         pairs=len(each),
         lowest=min(each),
         highest=max(each),

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.figure import Figure
+from xorbench.judge.stats import pooled
 from xorbench.judge.verdicts import some
 from xorbench.observe.records.phases import PhasesLine
 from xorbench.plan.case import Variant
@@ -27,8 +28,8 @@ class PhaseShares:
     """
 
     variant: Variant
-    shares: Mapping[str, Estimate | None]
-    cost: Estimate | None
+    shares: Mapping[str, Figure | None]
+    cost: Figure | None
     processes: int
     note: str
 
@@ -52,7 +53,7 @@ def phase_shares(evidence: Evidence) -> list[PhaseShares]:
     ]
 
 
-def _shares(sound: Mapping[str, list[PhasesLine]], name: str) -> dict[str, Estimate]:
+def _shares(sound: Mapping[str, list[PhasesLine]], name: str) -> dict[str, Figure]:
     """The share of a phase by variant, estimated as odds, so that it stays between 0 and 1."""
     odds = pooled(_logs(sound, _log_odds(name)))
     return {variant: _share(one) for variant, one in odds.items()}
@@ -86,9 +87,9 @@ def _log_odds(name: str) -> Callable[[PhasesLine], float | None]:
     return log
 
 
-def _share(odds: Estimate) -> Estimate:
+def _share(odds: Figure) -> Figure:
     low, high = (None if bound is None else bound / (1 + bound) for bound in (odds.low, odds.high))
-    return Estimate(odds.value / (1 + odds.value), low, high, odds.processes)
+    return replace(odds, value=odds.value / (1 + odds.value), low=low, high=high)
 
 
 def _cost_log(line: PhasesLine) -> float:

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import KNOWN_DOF, Pool, median_log_ratio, pool, spread
+from xorbench.judge.figure import Figure
+from xorbench.judge.stats import KNOWN_DOF, Pool, estimates, median_log_ratio, pool, pooled, spread
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import BASE_CONFIG, Variant
 from xorbench.plan.engines import calibration_key
@@ -96,6 +97,31 @@ def normalized(evidence: Evidence) -> Logs:
     return by_variant(evidence, lambda one: None if one.process in odd else log_relative(one))
 
 
+def epochs_per_s(evidence: Evidence) -> dict[str, Figure]:
+    """Epochs per second of each timed variant, by its id."""
+    return pooled(by_variant(evidence, lambda training: -log_epoch(training)))
+
+
+def samples_per_s(evidence: Evidence) -> dict[str, Figure]:
+    """Samples per second of each timed variant, by its id."""
+    speeds = epochs_per_s(evidence)
+    return {
+        variant.id: speeds[variant.id].scaled(samples(variant))
+        for variant in evidence.variants
+        if variant.id in speeds
+    }
+
+
+def samples(variant: Variant) -> int:
+    """The number of samples of an epoch."""
+    return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
+
+
+def normalized_time(evidence: Evidence) -> dict[str, Figure]:
+    """Epoch time ÷ calibration time of each variant that has both, by its id."""
+    return estimates(relative_pool(normalized(evidence)))
+
+
 def calibrations(evidence: Evidence) -> Logs:
     """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -140,37 +166,6 @@ def drifted(moved: float) -> float:
     `moved` and the answer are logarithms.
     """
     return moved * (1 + 2 * moved)
-
-
-def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
-    """The variant's timed trainings by the index of their process under its config."""
-    indices = {process.id: process.index for process in evidence.run.info.processes}
-    return {indices[t.process]: t for t in evidence.timed[variant.id]}
-
-
-def log_ratios(evidence: Evidence, a: Variant, b: Variant) -> list[float]:
-    """Log of b's epoch time ÷ a's, paired by round, one for each process that has both."""
-    mine, peers = by_index(evidence, b), by_index(evidence, a)
-    return [
-        median_log_ratio(mine[index].epoch_s, peers[index].epoch_s)
-        for index in mine
-        if index in peers
-    ]
-
-
-def log_speedups(evidence: Evidence) -> Logs:
-    """Log of a variant's samples/s over the first variant's, paired by round within a process."""
-    found: Logs = {}
-    for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
-        gain = _log_samples(variant) - _log_samples(first)
-        logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
-        if logs:
-            found[variant.id] = logs
-    return found
-
-
-def _log_samples(variant: Variant) -> float:
-    return math.log(variant.recipe.samples(variant.case.batch_size, variant.case.drop_last))
 
 
 def noisy(trainings: Sequence[TrainingRecord]) -> bool:

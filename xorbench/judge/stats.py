@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtr, stdtrit
 
+from xorbench.judge.figure import Figure
+
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
 TWO_DOF: Final = 1.5
@@ -21,16 +23,6 @@ TWO_DOF: Final = 1.5
 interval called 95% would cover 88% where nine tenths of the variance is shared by all variants."""
 KNOWN_DOF: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
 RealArray: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its interval; the bounds are None where one process allows none."""
-
-    value: float
-    low: float | None
-    high: float | None
-    processes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +77,12 @@ class Pool:
         parts = [(sampled, self.dof), (self.between**2, self.between_dof)]
         return _joined_dof(parts) or self.dof
 
+    def log_ratio(self, name: str) -> "LogRatio":
+        """A variant's mean with its variance, where the logarithms are those of ratios."""
+        return LogRatio(
+            self.means[name], self.variance(name), self.dof_of(name), self.processes[name]
+        )
+
     def _sampled(self, name: str) -> float:
         assert self.deviation is not None
         return self.deviation**2 / self.processes[name]
@@ -105,29 +103,29 @@ def pool(
     return Pool(means, processes, deviation, _dof(residuals), between, between_dof)
 
 
-def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
-    """Estimate each variant from one logarithm a process; the results are no logarithms."""
+def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
+    """Figure each variant from one logarithm a process; the results are no logarithms."""
     return estimates(pool(logs))
 
 
-def estimates(of: Pool) -> dict[str, Estimate]:
+def estimates(of: Pool) -> dict[str, Figure]:
     """Each variant of a pool: its mean, and Student's t around it."""
     return {name: estimate(of, name) for name in of.means}
 
 
-def estimate(of: Pool, name: str) -> Estimate:
+def estimate(of: Pool, name: str) -> Figure:
     """A variant of a pool, with its interval."""
-    return interval(of.means[name], of.variance(name), of.dof_of(name), of.processes[name])
+    return of.log_ratio(name).ratio()
 
 
 def interval(
     mean: float, variance: float | None, dof: float, processes: int, alpha: float = ALPHA
-) -> Estimate:
+) -> Figure:
     """The figure whose logarithm has this mean and variance, with Student's interval around it."""
     if variance is None:
-        return Estimate(math.exp(mean), None, None, processes)
+        return Figure(math.exp(mean), None, None, processes)
     margin = float(stdtrit(dof, 1 - alpha / 2)) * math.sqrt(variance)
-    return Estimate(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), processes)
+    return Figure(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ class LogRatio:
             return 1.0 if self.variance is None or self.log == 0 else 0.0
         return 2 * float(stdtr(self.dof, -abs(self.log) / math.sqrt(self.variance)))
 
-    def ratio(self, alpha: float = ALPHA) -> Estimate:
+    def ratio(self, alpha: float = ALPHA) -> Figure:
         """The shift as a ratio, with its interval."""
         return interval(self.log, self.variance, self.dof, self.processes, alpha)
 

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final, Literal
 
-from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed, times
+from xorbench.judge.verdicts import Outcome, Verdict, failed, inconclusive, passed
 from xorbench.observe.trace import ProgramLine, TraceFile, TraceStep
 from xorbench.plan.option_text import option_text
 
 if TYPE_CHECKING:
-    from xorbench.judge.stats import Estimate
+    from xorbench.judge.figure import Figure
+    from xorbench.judge.ratio import Ratio
 
 CHECK: Final = "step time"
 VARIANT: Final = "step"
@@ -38,10 +39,7 @@ class StepSpeed:
     verdict: StepVerdict
     threshold: float
     why: str = ""
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
+    ratio: "Ratio | None" = None
     a: SideTime | None = None
     b: SideTime | None = None
     failed: bool = False
@@ -56,7 +54,15 @@ class StepSpeed:
     @property
     def figure(self) -> str:
         """The ratio with its interval."""
-        return times(self.ratio, self.low, self.high)
+        return "unknown" if self.ratio is None else self.ratio.times
+
+    def for_programs(self) -> dict[str, object]:
+        """The speed, to be written as JSON."""
+        programs: dict[str, object] = {}
+        for name, value in asdict(replace(self, ratio=None)).items():
+            parts = ("ratio", "low", "high", "p") if name == "ratio" else ()
+            programs |= {part: getattr(self.ratio, part, None) for part in parts} or {name: value}
+        return programs
 
     @property
     def sentence(self) -> str:
@@ -144,7 +150,7 @@ def step_speed(
     a: Sequence[ClockedRun], b: Sequence[ClockedRun], threshold: float, skip: int
 ) -> StepSpeed:
     """B's step against A's, by the rule of `compare`: each process is one sample."""
-    from xorbench.judge.compare import judged  # SciPy is slow to import
+    from xorbench.judge.ratio import judged  # SciPy is slow to import
     from xorbench.judge.stats import estimates, pool
 
     for name, runs in (("A", a), ("B", b)):
@@ -156,21 +162,18 @@ def step_speed(
             return StepSpeed("inconclusive", threshold, f"the clock of {name} stood still")
     sides = [[math.log(run.median_s) for run in runs if run.median_s] for runs in (a, b)]
     before, after = (pool({VARIANT: logs}) for logs in sides)
-    (row,) = judged(before, after, 1 + threshold)
-    sides_time = [_side(estimates(logs)[VARIANT], runs) for logs, runs in ((before, a), (after, b))]
+    (ratio,) = judged(before, after, 1 + threshold)
+    times = [_side(estimates(side)[VARIANT], runs) for side, runs in ((before, a), (after, b))]
     return StepSpeed(
-        row.verdict,
+        ratio.verdict,
         threshold,
-        ratio=row.ratio,
-        low=row.low,
-        high=row.high,
-        p=row.p,
-        a=sides_time[0],
-        b=sides_time[1],
+        ratio=ratio,
+        a=times[0],
+        b=times[1],
     )
 
 
-def _side(estimate: "Estimate", runs: Sequence[ClockedRun]) -> SideTime:
+def _side(figure: "Figure", runs: Sequence[ClockedRun]) -> SideTime:
     timed = [run.timed for run in runs]
     steps = min(timed), max(timed)
-    return SideTime(estimate.value, estimate.low, estimate.high, estimate.processes, steps)
+    return SideTime(figure.value, figure.low, figure.high, figure.processes, steps)

@@ -9,12 +9,10 @@ from xorbench.judge.checks import CHECKS
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.precision import reached
 from xorbench.judge.questions import FAST, RIGHT, SAME, Answer
-from xorbench.judge.speed import by_variant, log_epoch
-from xorbench.judge.stats import Estimate, pooled
+from xorbench.judge.speed import samples_per_s
 from xorbench.judge.system_samples import trouble
 from xorbench.judge.verdicts import Verdict, capitalized, worst
 from xorbench.observe.baselines import flaw_of
-from xorbench.plan.case import Variant
 
 ALONE: Final = "there was nothing to compare with: try --processes 2"
 
@@ -97,13 +95,11 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
 def _fast(evidence: Evidence) -> str:
     if not evidence.variants:
         return "nothing was trained"
-    logs = by_variant(evidence, lambda training: -log_epoch(training))
-    epochs_per_s = pooled(logs)
-    speeds = [_scaled(epochs_per_s[s.id], _samples(s)) for s in evidence.variants if s.id in logs]
+    speeds = list(samples_per_s(evidence).values())
     if not speeds:
         return "no time can be believed: see the clock check"
     slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
-    shown = [_figure(speed) for speed in dict.fromkeys((slow, fast))]
+    shown = [speed.text(",.0f") for speed in dict.fromkeys((slow, fast))]
     sure = "95% intervals" if slow.low is not None else "one process, so without intervals"
     if said := reached(evidence):
         sure = f"{sure} {said}"
@@ -111,19 +107,3 @@ def _fast(evidence: Evidence) -> str:
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""
     return f"{' to '.join(shown)} samples/s ({which}){quiet}"
-
-
-def _samples(variant: Variant) -> int:
-    return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
-
-
-def _scaled(one: Estimate, scale: float) -> Estimate:
-    if one.low is None or one.high is None:
-        return replace(one, value=one.value * scale)
-    return replace(one, value=one.value * scale, low=one.low * scale, high=one.high * scale)
-
-
-def _figure(one: Estimate) -> str:
-    if one.low is None:
-        return f"{one.value:,.0f}"
-    return f"{one.value:,.0f} [{one.low:,.0f}, {one.high:,.0f}]"

@@ -30,33 +30,38 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 def passed(check: str, subject: str, expected: str, actual: str) -> Verdict:
     """It holds."""
-    return Verdict(check=check, subject=subject, outcome="pass", expected=expected, actual=actual)
+    return _verdict("pass", check, subject, expected, actual)
 
 
 def skipped(check: str, subject: str, expected: str, actual: str) -> Verdict:
     """It could not be judged; `actual` says why."""
-    return Verdict(
-        check=check, subject=subject, outcome="skipped", expected=expected, actual=actual
-    )
+    return _verdict("skipped", check, subject, expected, actual)
 
 
 def failed(check: str, subject: str, expected: str, actual: str, hint: str = "") -> Verdict:
     """It does not hold; the hint says what to do, if the check's own does not."""
-    return Verdict(
-        check=check, subject=subject, outcome="fail", expected=expected, actual=actual, hint=hint
-    )
+    return _verdict("fail", check, subject, expected, actual, hint)
 
 
 def inconclusive(check: str, subject: str, expected: str, actual: str, hint: str) -> Verdict:
     """It may hold or not; the hint says what would settle it."""
-    return Verdict(
-        check=check,
-        subject=subject,
-        outcome="inconclusive",
-        expected=expected,
-        actual=actual,
-        hint=hint,
-    )
+    return _verdict("inconclusive", check, subject, expected, actual, hint)
+
+
+def judged(
+    check: str, subject: str, expected: str, wrong: str, right: str, hint: str = ""
+) -> Verdict:
+    """Failed with `wrong` where that is not empty, else passed with `right`."""
+    if wrong:
+        return failed(check, subject, expected, wrong, hint)
+    return passed(check, subject, expected, right)
+
+
+def _verdict(
+    outcome: Outcome, check: str, subject: str, expected: str, actual: str, hint: str = ""
+) -> Verdict:
+    texts = {"expected": expected, "actual": actual, "hint": hint}
+    return Verdict(check=check, subject=subject, outcome=outcome, **texts)
 
 
 def some(items: Sequence[str], most: int = 4, separator: str = ", ") -> str:
@@ -73,14 +78,6 @@ def counted(number: int, what: str) -> str:
 def capitalized(sentence: str) -> str:
     """The sentence with a large first letter."""
     return f"{sentence[:1].upper()}{sentence[1:]}"
-
-
-def times(ratio: float | None, low: float | None, high: float | None) -> str:
-    """A ratio with its interval, as `1.070× [1.050, 1.090]`."""
-    if ratio is None:
-        return "unknown"
-    bounds = "of one process" if low is None or high is None else f"{low:.3f}, {high:.3f}"
-    return f"{ratio:.3f}× [{bounds}]"
 
 
 def exit_code(
@@ -119,9 +116,9 @@ def worst(verdicts: Sequence[Verdict]) -> Outcome:
 
 def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
     """The same of outcomes."""
-    found = set(outcomes)
+    present = set(outcomes)
     order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
-    return next((outcome for outcome in order if outcome in found), "skipped")
+    return next((outcome for outcome in order if outcome in present), "skipped")
 
 
 OUTCOME_CODES: Final[dict[Outcome, int]] = {

@@ -1,29 +1,48 @@
 """A comparison as text, as Markdown and for programs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pandas as pd
 
 from xorbench.judge.by_axis import AxisComparison, AxisPair
-from xorbench.judge.compare import Comparison, VariantRatio
+from xorbench.judge.compare import Comparison
 from xorbench.judge.compare import verdicts as compared
 from xorbench.judge.paired_ratios import Cost
+from xorbench.judge.ratio import Ratio
 from xorbench.judge.verdicts import Verdict
-from xorbench.report.text import escape, to_markdown, to_terminal
+from xorbench.report.text import (
+    Part,
+    Prose,
+    TableRow,
+    Title,
+    figure_columns,
+    frame_of,
+    markdown_text,
+    terminal_text,
+)
 
-TableText = Callable[[pd.DataFrame], str]
 
-
-def as_text(found: Comparison) -> str:
+def as_text(comparison: Comparison | AxisComparison) -> str:
     """For a terminal: the tables, what else changed, the verdict in the last line."""
-    return _whole(found, to_terminal, "")
+    return terminal_text(_parts(comparison))
 
 
-def conclusion(found: Comparison) -> list[str]:
+def as_markdown(comparison: Comparison | AxisComparison) -> str:
+    """The same for a merge request or an issue."""
+    return markdown_text(_parts(comparison))
+
+
+def as_json(comparison: Comparison | AxisComparison) -> str:
+    """Everything, for programs."""
+    return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()
+
+
+def conclusion(comparison: Comparison) -> list[str]:
     """The two runs, the verdict, and the next step, if there is one."""
-    step = next_step(compared(found))
-    return [f"A {found.a}", f"B {found.b}", sentence(found), *([step] if step else [])]
+    step = next_step(compared(comparison))
+    sides = [f"A {comparison.a}", f"B {comparison.b}"]
+    return [*sides, sentence(comparison), *([step] if step else [])]
 
 
 def next_step(verdicts: Sequence[Verdict]) -> str:
@@ -35,87 +54,93 @@ def next_step(verdicts: Sequence[Verdict]) -> str:
     return ""
 
 
-def as_markdown(found: Comparison) -> str:
-    """The same for a merge request or an issue."""
-    return _whole(found, to_markdown, "## ", escape) + "\n"
-
-
-def as_json(found: Comparison | AxisComparison) -> str:
-    """Everything, for programs."""
-    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
-
-
-def _whole(
-    found: Comparison, table: TableText, mark: str, plain: Callable[[str], str] = str
-) -> str:
-    parts = [f"A {found.a}\nB {found.b}"]
-    if found.variants:
-        parts += [f"{mark}{_title(found)}", table(_ratios(found.variants, "case"))]
-        parts += [found.intervals] if found.intervals else []
-    if found.machine:
-        asked = f"slower than {found.machine_threshold:g} times fails"
-        parts += [f"{mark}The machine: raw calibration time, B ÷ A ({asked})"]
-        parts += [table(_ratios(found.machine, "device"))]
-    if found.changes:
-        frame = pd.DataFrame(msgspec.to_builtins(found.changes))
-        parts += [f"{mark}What else is not the same", table(frame[["what", "where", "a", "b"]])]
-    for side, names in (("A", found.only_a), ("B", found.only_b)):
-        if names:
-            parts.append(plain(f"only in {side}: {', '.join(names)}"))
-    parts += [plain(f"note: {note}") for note in found.notes]
-    return "\n\n".join([*parts, plain(sentence(found))])
-
-
-def _title(found: Comparison) -> str:
-    if found.figures == "raw":
-        return f"Code and software: raw time, B ÷ A (threshold {found.machine_threshold:g}×)"
-    asked = f"threshold {found.threshold * 100:g}%"
-    return (
-        f"Code and settings: normalized time, lower is faster, B ÷ A ({asked}; intervals by Holm)"
-    )
-
-
-def ratios(found: Comparison) -> pd.DataFrame:
-    """Every case, and the calibration workload of each device."""
-    return _ratios([*found.variants, *found.machine], "case or device")
-
-
-def _ratios(rows: Sequence[VariantRatio], what: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                what: row.subject,
-                "B ÷ A": row.ratio,
-                "B ÷ A low": row.low,
-                "B ÷ A high": row.high,
-                "p": None if row.p is None else f"{row.p:.2g}",
-                "processes": row.processes,
-                "verdict": row.verdict,
-                "note": row.note,
-            }
-            for row in rows
-        ]
-    )
-
-
-def sentence(found: Comparison) -> str:
+def sentence(comparison: Comparison | AxisComparison) -> str:
     """The verdict, and what it rests on."""
-    counts = [f"lost by B: {', '.join(found.lost)}"] if found.lost else []
-    counts += _untimed(found)
-    counts += _by_verdict(found.variants)
-    paces = [f"{row.subject} {row.verdict}" for row in found.machine]
+    if isinstance(comparison, AxisComparison):
+        clauses = _axis_clauses(comparison)
+    else:
+        clauses = _run_clauses(comparison)
+    return f"{comparison.outcome.upper()}: {'; '.join(clauses)}"
+
+
+def _parts(comparison: Comparison | AxisComparison) -> Iterator[Part]:
+    if isinstance(comparison, AxisComparison):
+        yield from _axis_tables(comparison)
+    else:
+        yield from _run_tables(comparison)
+    yield from (Prose(f"note: {note}") for note in comparison.notes)
+    yield Prose(sentence(comparison))
+
+
+# Two runs
+
+
+def _run_tables(comparison: Comparison) -> Iterator[Part]:
+    yield f"A {comparison.a}\nB {comparison.b}"
+    if comparison.variants:
+        yield Title(_title(comparison))
+        yield _ratios(comparison.variants, "case")
+        yield comparison.intervals
+    if comparison.machine:
+        limit = f"slower than {comparison.machine_threshold:g} times fails"
+        yield Title(f"The machine: raw calibration time, B ÷ A ({limit})")
+        yield _ratios(comparison.machine, "device")
+    if comparison.changes:
+        yield Title("What else is not the same")
+        frame = pd.DataFrame(msgspec.to_builtins(comparison.changes))
+        yield frame[["what", "where", "a", "b"]]
+    for side, names in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if names:
+            yield Prose(f"only in {side}: {', '.join(names)}")
+
+
+def _title(comparison: Comparison) -> str:
+    if comparison.figures == "raw":
+        return f"Code and software: raw time, B ÷ A (threshold {comparison.machine_threshold:g}×)"
+    limit = f"threshold {comparison.threshold * 100:g}%"
+    return (
+        f"Code and settings: normalized time, lower is faster, B ÷ A ({limit}; intervals by Holm)"
+    )
+
+
+def ratios(comparison: Comparison) -> pd.DataFrame:
+    """Every case, and the calibration workload of each device."""
+    return _ratios([*comparison.variants, *comparison.machine], "case or device")
+
+
+def _ratios(rows: Sequence[Ratio], subject: str) -> pd.DataFrame:
+    return frame_of(
+        [{subject: row.subject, **ratio_cells("B ÷ A", row), "note": row.note} for row in rows]
+    )
+
+
+def ratio_cells(name: str, ratio: Ratio) -> TableRow:
+    """A judged ratio as cells of a table."""
+    return {
+        name: ratio.figure,
+        "p": None if ratio.p is None else f"{ratio.p:.2g}",
+        "processes": ratio.processes,
+        "verdict": ratio.verdict,
+    }
+
+
+def _run_clauses(comparison: Comparison) -> list[str]:
+    counts = [f"lost by B: {', '.join(comparison.lost)}"] if comparison.lost else []
+    counts += _untimed(comparison)
+    counts += _by_verdict(comparison.variants)
+    paces = [f"{row.subject} {row.verdict}" for row in comparison.machine]
     machine = [f"the machine: {', '.join(paces)}"] if paces else []
-    said = [*counts, *machine] if counts else ["nothing to compare"]
-    if any(row.verdict == "slower" for row in found.machine):
-        said = [*machine, *counts]
-    return f"{found.outcome.upper()}: {'; '.join(said)}"
+    if any(row.verdict == "slower" for row in comparison.machine):
+        return [*machine, *counts]
+    return [*counts, *machine] if counts else ["nothing to compare"]
 
 
-def _untimed(found: Comparison | AxisComparison) -> list[str]:
-    return [f"no time can be believed: {', '.join(found.untimed)}"] if found.untimed else []
+def _untimed(comparison: Comparison | AxisComparison) -> list[str]:
+    names = ", ".join(comparison.untimed)
+    return [f"no time can be believed: {names}"] if names else []
 
 
-def _by_verdict(rows: Sequence[VariantRatio]) -> list[str]:
+def _by_verdict(rows: Sequence[Ratio]) -> list[str]:
     """The variants of each verdict by name, those that are the same as a number."""
     named: dict[str, list[str]] = {"slower": [], "faster": [], "same": [], "inconclusive": []}
     for row in rows:
@@ -127,93 +152,59 @@ def _by_verdict(rows: Sequence[VariantRatio]) -> list[str]:
     ]
 
 
-def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
-    """Ratios along the axes of one run, one row a change of a setting."""
-    return pd.DataFrame(
-        [
-            {
-                "setting": cost.axis.name,
-                "from": cost.before,
-                "to": cost.after,
-                "time ÷": cost.ratio.value,
-                "time ÷ low": cost.ratio.low,
-                "time ÷ high": cost.ratio.high,
-                "processes": cost.ratio.processes,
-                "pairs": cost.pairs,
-                "lowest": cost.lowest,
-                "highest": cost.highest,
-                "example": cost.example,
-            }
-            for cost in costs
-        ],
-        columns=[
-            "setting", "from", "to", "time ÷", "time ÷ low", "time ÷ high", "processes", "pairs",
-            "lowest", "highest", "example",
-        ],
-    )  # fmt: skip
+# One run along an axis
 
 
-def by_text(found: AxisComparison) -> str:
-    """`compare RUN --by AXIS` for a terminal: the pairs, the answer in the last line."""
-    return _by_whole(found, to_terminal, "")
+def _axis_tables(comparison: AxisComparison) -> Iterator[Part]:
+    yield f"run {comparison.run}"
+    if comparison.pairs:
+        limit = f"threshold {comparison.threshold * 100:g}%; intervals by Holm"
+        yield Title(f"{comparison.setting}: epoch time, to ÷ from ({limit})")
+        yield frame_of([_pair_row(pair) for pair in comparison.pairs])
 
 
-def by_markdown(found: AxisComparison) -> str:
-    """The same as Markdown."""
-    return _by_whole(found, to_markdown, "## ", escape) + "\n"
+def _pair_row(pair: AxisPair) -> TableRow:
+    return {
+        "from": pair.value_a,
+        "to": pair.value_b,
+        **ratio_cells("to ÷ from", pair.speed),
+        "bits": pair.seen,
+        "expected bits": pair.bits,
+        "first case": pair.a,
+        "note": pair.speed.note,
+    }
 
 
-def _by_whole(
-    found: AxisComparison, table: TableText, mark: str, plain: Callable[[str], str] = str
-) -> str:
-    asked = f"threshold {found.threshold * 100:g}%; intervals by Holm"
-    parts = [f"run {found.run}"]
-    if found.pairs:
-        parts += [f"{mark}{found.setting}: epoch time, to ÷ from ({asked})"]
-        parts += [table(_by_frame(found.pairs))]
-    parts += [plain(f"note: {note}") for note in found.notes]
-    return "\n\n".join([*parts, plain(by_sentence(found))])
-
-
-def _by_frame(pairs: Sequence[AxisPair]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "from": pair.value_a,
-                "to": pair.value_b,
-                "to ÷ from": pair.speed.ratio,
-                "to ÷ from low": pair.speed.low,
-                "to ÷ from high": pair.speed.high,
-                "p": None if pair.speed.p is None else f"{pair.speed.p:.2g}",
-                "processes": pair.speed.processes,
-                "verdict": pair.speed.verdict,
-                "bits": _bits(pair),
-                "expected bits": pair.bits,
-                "first case": pair.a,
-                "note": pair.speed.note,
-            }
-            for pair in pairs
-        ]
-    )
-
-
-def _bits(pair: AxisPair) -> str:
-    if pair.diverged_epoch is None:
-        return "equal"
-    return f"diverge at epoch {pair.diverged_epoch}"
-
-
-def by_sentence(found: AxisComparison) -> str:
-    """The verdict, and what it rests on: the speeds, then the bits."""
-    said = [f"lost: {', '.join(found.lost)}"] if found.lost else []
-    said += _untimed(found)
-    said += _by_verdict([pair.speed for pair in found.pairs])
-    said += [f"bits of {pair.b}: {_bits(pair)}, {pair.bits}" for pair in found.pairs if pair.broken]
-    if found.pairs and not any(pair.broken for pair in found.pairs):
-        said.append(_bits_in_all(found.pairs))
-    return f"{found.outcome.upper()}: {'; '.join(said)}"
+def _axis_clauses(comparison: AxisComparison) -> list[str]:
+    """The speeds, then the bits."""
+    pairs = comparison.pairs
+    clauses = [f"lost: {', '.join(comparison.lost)}"] if comparison.lost else []
+    clauses += _untimed(comparison)
+    clauses += _by_verdict([pair.speed for pair in pairs])
+    broken = [f"bits of {pair.b}: {pair.seen}, {pair.bits}" for pair in pairs if pair.broken]
+    return clauses + (broken or ([_bits_in_all(pairs)] if pairs else []))
 
 
 def _bits_in_all(pairs: Sequence[AxisPair]) -> str:
     diverged = sum(pair.diverged_epoch is not None for pair in pairs)
     return f"bits diverge in {diverged} of {len(pairs)}" if diverged else "bits equal"
+
+
+def costs_frame(costs: Sequence[Cost]) -> pd.DataFrame:
+    """Ratios along the axes of one run, one row a change of a setting."""
+    rows = [
+        {
+            "setting": cost.setting,
+            "from": cost.before,
+            "to": cost.after,
+            "time ÷": cost.ratio.figure,
+            "processes": cost.ratio.processes,
+            "pairs": cost.pairs,
+            "lowest": cost.lowest,
+            "highest": cost.highest,
+            "example": cost.example,
+        }
+        for cost in costs
+    ]
+    columns = ["setting", "from", "to", *figure_columns("time ÷")]
+    return frame_of(rows, [*columns, "processes", "pairs", "lowest", "highest", "example"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pandas as pd
 
@@ -24,6 +25,11 @@ class Section:
     lines: Sequence[str] | None = None  # what a terminal shows in place of the table
 
     @property
+    def data(self) -> pd.DataFrame:
+        """Its table for programs, with every digit."""
+        return self.frame if self.csv is None else self.csv
+
+    @property
     def shown(self) -> bool:
         """Whether a text shows it."""
         return not (self.optional and self.frame.empty)
@@ -31,18 +37,27 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A plot by name; drawn when asked for, to SVG, or to nothing where there is nothing.
+    """A plot by name, which is drawn when asked for; the first picture of a report leads it.
 
-    `under` names the section that it is shown in; the first picture of a report leads it.
+    Attributes:
+        data: the function to the figures, which become the CSV file beside it; empty ones are not
+            drawn. In `PLOTS` it takes the evidence, in a report nothing.
+        draw: from the figures to SVG.
+        describe: from the figures to words.
+        under: the section that it is shown in.
     """
 
     name: str
     title: str
     caption: str
-    data: Callable[[], pd.DataFrame]
+    data: Callable[..., pd.DataFrame]
     draw: Callable[[pd.DataFrame], str]
     describe: Callable[[pd.DataFrame], str] = lambda _frame: ""
     under: str = ""
+
+
+NOTHING: Final = pd.DataFrame()
+"""The figures of a picture that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,11 @@ def draw(picture: Picture) -> Drawn:
     if frame.empty:
         return Drawn("", "", frame)
     return Drawn(picture.draw(frame), picture.describe(frame), frame)
+
+
+def drawn_by_name(content: "Content") -> dict[str, Drawn]:
+    """Every picture of a report, drawn."""
+    return {picture.name: draw(picture) for picture in content.pictures}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,12 +1,11 @@
 """A report as text: for Markdown, for a terminal, for programs."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-import msgspec
 import pandas as pd
 
 from xorbench.errors import EXIT_WORDS
@@ -14,33 +13,43 @@ from xorbench.judge.questions import WORDS
 from xorbench.judge.verdicts import Verdict, capitalized, summary
 from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
-from xorbench.report.text import escape, to_markdown, to_terminal
+from xorbench.report.text import (
+    Part,
+    Title,
+    escape,
+    markdown_text,
+    terminal_text,
+    to_json,
+    to_terminal,
+)
 
 
 def markdown(content: Content) -> str:
     """`report.md`."""
     head = pd.DataFrame(content.heading, columns=["what", "value"])
-    parts = ["# xorbench report", _answers(content), f"**{summary(content.verdicts)}**"]
-    parts.append(to_markdown(head))
-    failed = failures(content.verdicts)
-    if failed:
-        parts += ["## What failed", "\n".join(f"- {escape(line)}" for line in failed)]
-    for section in content.sections:
-        if section.shown:
-            about = [section.about] if section.about else []
-            parts += [f"## {section.title}", *about, to_markdown(section.frame)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return markdown_text([Title("xorbench report", 1), *_parts(content, 2, content.sections, head)])
 
 
 def brief(content: Content) -> str:
     """What a CI shows beside a build: answers, what failed, the main tables."""
-    parts = [f"## xorbench {content.id}", _answers(content), f"**{summary(content.verdicts)}**"]
-    failed = failures(content.verdicts)
-    parts += ["### What failed", "\n".join(f"- {escape(x)}" for x in failed)] if failed else []
-    for section in content.sections:
-        if section.terminal and section.shown:
-            parts += [f"### {section.title}", to_markdown(section.frame)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    main = [replace(section, about="") for section in content.sections if section.terminal]
+    return markdown_text([Title(f"xorbench {content.id}"), *_parts(content, 3, main)])
+
+
+def _parts(
+    content: Content, level: int, sections: Sequence[Section], *head: pd.DataFrame
+) -> Iterator[Part]:
+    yield _answers(content)
+    yield f"**{summary(content.verdicts)}**"
+    yield from head
+    if failed := failures(content.verdicts):
+        yield Title("What failed", level)
+        yield "\n".join(f"- {escape(line)}" for line in failed)
+    for section in sections:
+        if section.shown:
+            yield Title(section.title, level)
+            yield section.about
+            yield section.frame
 
 
 def _answers(content: Content) -> str:
@@ -49,8 +58,8 @@ def _answers(content: Content) -> str:
         f"- **{a.question} {a.word}.** {escape(capitalized(a.sentence))}" for a in content.answers
     ]
     lines += [
-        f"- **{escape(one.subject)}: not tested.** {one.counted}: {escape(one.reason)}"
-        for one in content.not_tested
+        f"- **{escape(device.subject)}: not tested.** {device.counted}: {escape(device.reason)}"
+        for device in content.not_tested
     ]
     return "\n".join(lines)
 
@@ -84,7 +93,7 @@ def _printed(section: Section, *, whole: bool) -> str:
 def conclusion(content: Content, exit_code: int) -> list[str]:
     """The last lines: answers, devices that were not tested, verdict, next step."""
     lines = [f"{a.question} {a.word}. {capitalized(a.sentence)}" for a in content.answers]
-    lines += [one.sentence for one in content.not_tested]
+    lines += [device.sentence for device in content.not_tested]
     lines += _verdict(content, exit_code)
     hints = (v.hint for v in content.verdicts if v.outcome in ("fail", "inconclusive") and v.hint)
     return [*lines, *[f"next: {hint}" for hint in islice(hints, 1)]]
@@ -112,46 +121,49 @@ def failures(verdicts: Sequence[Verdict]) -> list[str]:
 
 def as_json(content: Content, exit_code: int) -> str:
     """The report for programs: where it is, its exit code, tables and verdicts."""
-    frames = {s.name: s.frame if s.csv is None else s.csv for s in content.sections}
     report = {
         "schema_version": content.schema_version,
         "run": content.id,
         "exit_code": exit_code,
         "heading": dict(content.heading),
-        "tables": {n: json.loads(f.to_json(orient="records")) for n, f in frames.items()},
-        "not_tested": [asdict(one) for one in content.not_tested],
-        "verdicts": msgspec.to_builtins(content.verdicts),
+        "tables": {s.name: _records(s.data) for s in content.sections},
+        "not_tested": content.not_tested,
+        "verdicts": content.verdicts,
     }
-    return json.dumps(report, indent=2)
+    return to_json(report)
+
+
+def _records(frame: pd.DataFrame) -> object:
+    return json.loads(frame.to_json(orient="records"))
 
 
 def preview_text(preview: Preview) -> str:
     """For a dry run: cases and configs with their notes, the number that will run, the time."""
-    frame = pd.DataFrame(preview.cases, columns=["case", "note"])
-    parts = [to_terminal(frame)]
+    parts: list[Part] = [pd.DataFrame(preview.cases, columns=["case", "note"])]
     if len(preview.configs) > 1:
-        parts.append(to_terminal(pd.DataFrame(preview.configs, columns=["config", "note"])))
+        parts.append(pd.DataFrame(preview.configs, columns=["config", "note"]))
     parts += [f"note: {preview.note}"] if preview.note else []
     size = f"{preview.trained} cases in each of {preview.processes} processes"
     more = preview.most_processes - preview.processes
     later = f"; --precision may add {more} processes" if more else ""
     phases = f", {preview.phases_s:,.1f} s of them for phases" if preview.phases_s else ""
-    last = [one.sentence for one in preview.not_tested]
+    last = [device.sentence for device in preview.not_tested]
     last.append(f"{size}, about {preview.estimate_s:,.0f} s on this machine{phases}{later}")
-    return "\n\n".join([*parts, "\n".join(last)])
+    return terminal_text([*parts, "\n".join(last)])
 
 
 def preview_json(preview: Preview) -> str:
     """The same for programs."""
-    found = {
-        "cases": [{"case": case, "note": note} for case, note in preview.cases],
-        "configs": [{"config": config, "note": note} for config, note in preview.configs],
-        "cases_to_run": preview.trained,
-        "not_tested": [asdict(one) for one in preview.not_tested],
-        "processes": preview.processes,
-        "most_processes": preview.most_processes,
-        "estimate_s": preview.estimate_s,
-        "phases_s": preview.phases_s,
-        "note": preview.note,
-    }
-    return json.dumps(found, indent=2)
+    return to_json(
+        {
+            "cases": [{"case": case, "note": note} for case, note in preview.cases],
+            "configs": [{"config": config, "note": note} for config, note in preview.configs],
+            "cases_to_run": preview.trained,
+            "not_tested": preview.not_tested,
+            "processes": preview.processes,
+            "most_processes": preview.most_processes,
+            "estimate_s": preview.estimate_s,
+            "phases_s": preview.phases_s,
+            "note": preview.note,
+        }
+    )

@@ -10,7 +10,9 @@ from math import ceil
 from typing import Any, Final, cast, overload
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from xorbench.report.svg import INK, PAPER
@@ -92,6 +94,27 @@ def line_style(number: int) -> dict[str, Any]:
 def of_all(count: int, most: int) -> str:
     """How many are shown, the first of them all: `7`, or `12 of 19`."""
     return f"{count}" if count <= most else f"{most} of {count}"
+
+
+def draw_boundary(
+    axes: Axes, answers: Any, logits: Any, extent: tuple[float, float, float, float]
+) -> None:
+    """Colour where a model answers 1, with a line where its output is zero."""
+    colours = ListedColormap(COLOURS[:2])
+    axes.contourf(answers, levels=[-0.5, 0.5, 1.5], extent=extent, cmap=colours, alpha=0.15)
+    axes.contour(logits, levels=[0.0], extent=extent, colors=INK, linewidths=1)
+    axes.set_aspect("equal")
+    axes.set_xlabel("x0")
+    axes.set_ylabel("x1")
+    axes.grid(visible=False)
+
+
+def draw_points(axes: Axes, points: pd.DataFrame, size: float) -> None:
+    """Points at `x0` and `x1` by their `label`."""
+    for label, marker in enumerate("os"):
+        own = points[points["label"] == label]
+        style: dict[str, Any] = {"s": size, "marker": marker, "color": COLOURS[label]}
+        axes.scatter(own["x0"], own["x1"], label=f"label {label}", **style)
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> list[float]:

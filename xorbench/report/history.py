@@ -1,21 +1,22 @@
 """Each case over all runs, with every change marked by the rule of `compare`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import pandas as pd
 
 from xorbench.judge.compare import (
     Comparison,
     ScatterOf,
-    Speed,
-    VariantRatio,
     compare,
     packaged,
 )
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import MISSING, Figure
 from xorbench.judge.questions import Answer
+from xorbench.judge.ratio import Ratio, Speed
+from xorbench.judge.speed import normalized_time
 from xorbench.judge.verdicts import Outcome
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
@@ -23,16 +24,15 @@ from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import MOST_LINES, drawn, legend, line_style, of_all, short_names
 from xorbench.report.svg import INK
 from xorbench.report.tables.columns import with_settings
-from xorbench.report.tables.speed import throughput
-from xorbench.report.text import TableRow
+from xorbench.report.text import TableRow, figure_columns, frame_of
 
 FIGURE: Final = "normalized time"
 MOST_TIMES: Final = 8  # below the picture
 BEFORE: Final = "÷ before"
-COLUMNS: Final = (
-    "case", "started", "run", FIGURE, f"{FIGURE} low", f"{FIGURE} high",
-    BEFORE, f"{BEFORE} low", f"{BEFORE} high", "change", "judged by", "note",
-)  # fmt: skip
+COLUMNS: Final = [
+    "case", "started", "run", *figure_columns(FIGURE), *figure_columns(BEFORE), "change",
+    "judged by", "note",
+]  # fmt: skip
 UNCHANGED: Final = {"change": "", "judged by": ""}
 ABOUT: Final = (
     "Each case in the order of time. `÷ before` is its time over that in the run before that has"
@@ -49,7 +49,7 @@ def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
     """
     runs = sorted(runs, key=lambda run: run.info.started)
     cases = history(runs, scatter_of)
-    data = with_settings(cases, [one for run in runs for one in Evidence(run).planned])
+    data = with_settings(cases, [variant for run in runs for variant in Evidence(run).planned])
     changed = cases[cases["change"].isin(["slower", "faster"])]
     return Content(
         id="history",
@@ -74,7 +74,7 @@ def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
                 " than the run before",
                 data=lambda: cases,
                 draw=draw_history,
-                describe=lambda frame: _said(frame, len(changed)),
+                describe=lambda frame: _described(frame, len(changed)),
                 under="history",
             )
         ],
@@ -83,7 +83,7 @@ def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
     )
 
 
-def _said(frame: pd.DataFrame, changes: int) -> str:
+def _described(frame: pd.DataFrame, changes: int) -> str:
     cases = of_all(frame["case"].nunique(), MOST_LINES)
     return f"{cases} cases drawn; {len(frame)} figures and {changes} changes in all."
 
@@ -93,44 +93,38 @@ def _answer(count: int, changes: "pd.Series[str]") -> Answer:
     kinds = changes.value_counts()
     changed, open_cases = kinds.reindex(["slower", "faster"]).sum(), kinds.get("inconclusive", 0)
     sentence = f"{kinds.get('slower', 0)} slower and {kinds.get('faster', 0)} faster than the run"
-    found: Outcome = "fail" if changed else "inconclusive" if open_cases else "pass"
-    outcome: Outcome = "skipped" if count < 2 else found
+    judged: Outcome = "fail" if changed else "inconclusive" if open_cases else "pass"
+    outcome: Outcome = "skipped" if count < 2 else judged
     undecided = f"; {open_cases} inconclusive" if open_cases else ""
-    said = f"{sentence} before, in {count} runs{undecided}"
-    return Answer("Is each case as fast as it was?", outcome, said)
+    sentence = f"{sentence} before, in {count} runs{undecided}"
+    return Answer("Is each case as fast as it was?", outcome, sentence)
 
 
 def history(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> pd.DataFrame:
     """A row a case and run, ordered by case and time."""
     before: dict[str, Run] = {}
-    made: dict[tuple[str, str], Comparison] = {}
+    comparisons: dict[tuple[str, str], Comparison] = {}
     rows: list[TableRow] = []
     for run in runs:
         evidence = Evidence(run)
-        figures = throughput(evidence)
+        times = normalized_time(evidence)
         for variant in evidence.variants:
-            row = _row(run, figures[figures["case"] == variant.id].iloc[0])
+            row = _row(run, variant.id, times.get(variant.id, MISSING))
             if older := before.get(variant.id):
                 key = (older.info.id, run.info.id)
-                made[key] = made.get(key) or compare(older, run, scatter=scatter_of(older, run))
-                row |= _change(made[key], variant.id)
+                if key not in comparisons:
+                    comparisons[key] = compare(older, run, scatter=scatter_of(older, run))
+                row |= _change(comparisons[key], variant.id)
             before[variant.id] = run
             rows.append(row)
     places = {case: place for place, case in enumerate(before)}
     rows.sort(key=lambda row: places[row["case"]])  # stable: within a case the time decides
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame_of(rows, COLUMNS)
 
 
-def _row(run: Run, figures: "pd.Series[Any]") -> TableRow:
-    named = {f"{FIGURE}{end}": figures[f"{FIGURE}{end}"] for end in ("", " low", " high")}
-    return {
-        "case": figures["case"],
-        "started": run.info.started,
-        "run": run.info.id,
-        **named,
-        **UNCHANGED,
-        "note": _note(run),
-    }
+def _row(run: Run, case: str, time: Figure) -> TableRow:
+    run_cells = {"started": run.info.started, "run": run.info.id}
+    return {"case": case, **run_cells, FIGURE: time, **UNCHANGED, "note": _note(run)}
 
 
 def _note(run: Run) -> str:
@@ -141,32 +135,24 @@ def _note(run: Run) -> str:
 
 
 def _change(comparison: Comparison, variant: str) -> TableRow:
-    found = next((ratio for ratio in comparison.variants if ratio.subject == variant), None)
-    if found is None:
+    row = next((ratio for ratio in comparison.variants if ratio.subject == variant), None)
+    if row is None:
         return {"change": "; ".join(comparison.notes[:1]) or "not comparable"}
-    return {**_ratio(found), "judged by": comparison.figures}
+    return {**_ratio(row), "judged by": comparison.figures}
 
 
-def _ratio(found: VariantRatio) -> TableRow:
-    return {
-        BEFORE: found.ratio,
-        f"{BEFORE} low": found.low,
-        f"{BEFORE} high": found.high,
-        "change": found.verdict,
-    }
+def _ratio(ratio: Ratio) -> TableRow:
+    return {BEFORE: ratio.figure, "change": ratio.verdict}
 
 
 def machine(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a device and run, from the second on."""
-    columns = ["device", "started", "run", BEFORE, f"{BEFORE} low", f"{BEFORE} high", "change"]
-    return pd.DataFrame(list(_machine_rows(runs)), columns=columns)
-
-
-def _machine_rows(runs: Sequence[Run]) -> Iterator[TableRow]:
-    for older, run in pairwise(runs):
-        for found in compare(older, run).machine:
-            named = {"device": found.subject, "started": run.info.started, "run": run.info.id}
-            yield {**named, **_ratio(found)}
+    rows = [
+        {"device": row.subject, "started": run.info.started, "run": run.info.id, **_ratio(row)}
+        for older, run in pairwise(runs)
+        for row in compare(older, run).machine
+    ]
+    return frame_of(rows, ["device", "started", "run", *figure_columns(BEFORE), "change"])
 
 
 def _comparable(own: pd.DataFrame) -> "list[pd.DataFrame]":

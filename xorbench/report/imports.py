@@ -7,6 +7,7 @@ from xorbench.judge.stats import pooled
 from xorbench.observe.pytest_benchmark import Benchmark, BenchmarkFile, ImportInfo
 from xorbench.report.content import Content, Section
 from xorbench.report.runs import flattened
+from xorbench.report.text import frame_of
 
 ABOUT = (
     "As the file says: times of rounds, in which an interval is Student's t between processes (one"
@@ -68,9 +69,7 @@ def table(file: BenchmarkFile) -> pd.DataFrame:
             {
                 "benchmark": benchmark.fullname,
                 "group": benchmark.group,
-                "median (s)": median.value,
-                "median (s) low": median.low,
-                "median (s) high": median.high,
+                "median (s)": median,
                 "IQR (%)": 100 * stats.iqr / stats.median,
                 "rounds": stats.rounds,
                 "processes": median.processes,
@@ -79,7 +78,7 @@ def table(file: BenchmarkFile) -> pd.DataFrame:
                 "weights sha256": _word(benchmark, "weights_sha256"),
             }
         )
-    return pd.DataFrame(rows)
+    return frame_of(rows)
 
 
 def _real(benchmark: Benchmark, key: str) -> float | None:

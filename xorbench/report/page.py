@@ -8,13 +8,14 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from xorbench.judge.figure import Figure
 from xorbench.judge.questions import Answer
 from xorbench.judge.verdicts import Verdict, summary, worst
 from xorbench.report import document
-from xorbench.report.content import Content, Drawn, Picture, Section
+from xorbench.report.content import Content, Drawn, Picture, Section, drawn_by_name
 from xorbench.report.spans import to_html
 from xorbench.report.svg import inline
-from xorbench.report.text import footnoted, numeric, readable, to_csv
+from xorbench.report.text import ALONE, shown, to_csv
 
 Part = dict[str, Any]
 # What a reader looks for first; the rest of the heading stands with the environment.
@@ -25,8 +26,12 @@ NARROW: Final = 16  # characters, from which it may be where the window is narro
 UNQUOTED: Final = ",;:/()[]@!*=+~?'"
 
 
-def html(content: Content, drawn: Mapping[str, Drawn]) -> str:
-    """The page, with the pictures drawn by name; everything but our own pictures is escaped."""
+def html(content: Content, drawn: Mapping[str, Drawn] | None = None) -> str:
+    """The page, with its pictures; everything but our own pictures is escaped.
+
+    `drawn` are pictures that are drawn already, by name.
+    """
+    drawn = drawn_by_name(content) if drawn is None else drawn
     environment = Environment(
         loader=PackageLoader("xorbench.report"),
         autoescape=True,
@@ -67,13 +72,13 @@ def _failures(verdicts: Sequence[Verdict]) -> list[list[str]]:
 
 
 def _section(section: Section, figures: list[Part]) -> Part:
-    table, notes = footnoted(readable(section.frame))
+    columns, notes = shown(section.frame)
     return {
         "id": "table-" + section.name.replace(" ", "-"),
         "title": section.title,
         "about": section.about,
-        "columns": [(name, numeric(table[name])) for name in table.columns],
-        "rows": table.to_numpy().tolist(),
+        "columns": [(column.name, column.is_number) for column in columns],
+        "rows": list(zip(*(column.cells for column in columns), strict=True)),
         "notes": notes,
         "csv": None if section.csv is None else _link(to_csv(section.csv)),
         "name": section.name,
@@ -81,21 +86,24 @@ def _section(section: Section, figures: list[Part]) -> Part:
     }
 
 
-def _classes(cell: str, is_number: bool) -> str:
+def _classes(cell: Figure | str, is_number: bool) -> str:
     """How a cell looks: never a part of the cell's own text."""
+    if isinstance(cell, Figure):
+        return "number interval" if cell.text() else "number"
     if is_number:
-        return "number interval" if "[" in cell else "number"
+        return "number"
     if cell in OUTCOMES:
         return cell
     return "long" if len(cell) > LONG else "name" if len(cell) > NARROW else ""
 
 
-def _shown(cell: str, is_number: bool) -> Markup:
+def _shown(cell: Figure | str) -> Markup:
     """The cell's text, with marks where it may be broken into lines."""
-    value, bracket, interval = cell.partition(" [")
-    if is_number and bracket:
-        return Markup("{} <span>[{}</span>").format(value, interval)
-    return to_html(cell, breaks=len(cell) > LONG)
+    if isinstance(cell, str):
+        return to_html(cell, breaks=len(cell) > LONG)
+    if not cell.text():
+        return Markup()
+    return Markup("{} <span>{}</span>").format(cell.centre(), cell.interval(alone=ALONE))
 
 
 def _figure(picture: Picture, drawn: Drawn) -> Part:
@@ -113,8 +121,8 @@ def _figure(picture: Picture, drawn: Drawn) -> Part:
 
 def _described(svg: str, name: str) -> str:
     """The picture as one image that its figure's own words name and describe."""
-    said = f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-description"'
-    return svg.replace("<svg ", f"<svg {said} ", 1)
+    names = f'role="img" aria-labelledby="{name}-title" aria-describedby="{name}-description"'
+    return svg.replace("<svg ", f"<svg {names} ", 1)
 
 
 def _link(csv: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,8 @@ from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run, RunInfo
 from xorbench.plan.not_tested import not_tested
 from xorbench.report.compare import ratios
-from xorbench.report.content import Content, Picture, Section
-from xorbench.report.plots import PLOTS, Plot
+from xorbench.report.content import Content, Section
+from xorbench.report.plots import PLOTS
 from xorbench.report.tables import TABLES, Table
 
 
@@ -35,24 +36,12 @@ def content(
         anonymous=run.info.anonymous,
         heading=heading(run),
         sections=sections,
-        pictures=[_picture(plot, evidence) for plot in PLOTS.values()],
+        pictures=[replace(plot, data=partial(plot.data, evidence)) for plot in PLOTS.values()],
         verdicts=verdicts,
         answers=answers(evidence, verdicts, baseline),
         environment=environment(run),
         again=[run.info.command],
         not_tested=not_tested(run.skips),
-    )
-
-
-def _picture(plot: Plot, evidence: Evidence) -> Picture:
-    return Picture(
-        name=plot.name,
-        title=plot.title,
-        caption=plot.caption,
-        data=partial(plot.data, evidence),
-        draw=plot.draw,
-        describe=plot.describe,
-        under=plot.under,
     )
 
 
@@ -103,10 +92,14 @@ def _processes(info: RunInfo) -> str:
 
 def _softwares(run: Run) -> str:
     """The software of the processes; of each config where they differ."""
-    found = {w.config.id: software(w.machine) for w in reversed(run.info.processes) if w.machine}
-    if len(set(found.values())) < 2:
-        return next(iter(found.values()), "unknown")
-    return "; ".join(f"{config}: {text}" for config, text in reversed(found.items()))
+    by_config = {
+        process.config.id: software(process.machine)
+        for process in reversed(run.info.processes)
+        if process.machine
+    }
+    if len(set(by_config.values())) < 2:
+        return next(iter(by_config.values()), "unknown")
+    return "; ".join(f"{config}: {text}" for config, text in reversed(by_config.items()))
 
 
 def environment(run: Run) -> list[tuple[str, str]]:

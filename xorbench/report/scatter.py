@@ -1,20 +1,20 @@
 """What `calibrate` found, as text and as JSON."""
 
-import json
 from dataclasses import asdict
 
 from xorbench.judge.scatter import Calibrated
 from xorbench.judge.speed import PACKAGED
+from xorbench.report.text import to_json
 
 
-def as_text(found: Calibrated) -> str:
+def as_text(calibrated: Calibrated) -> str:
     """The figures beside those of the reference machine, and what uses them."""
-    here, other = found.scatter, PACKAGED
+    here, other = calibrated.scatter, PACKAGED
     rows = (
         ("normalized time, from run to run", f"{here.between:.2%}", f"{other.between:.2%}"),
-        ("… from process to process", f"{found.within:.2%}", ""),
-        ("raw calibration time, from run to run", f"{found.raw:.2%}", ""),
-        ("… under load", f"{found.slowed:.2f}×", ""),
+        ("… from process to process", f"{calibrated.within:.2%}", ""),
+        ("raw calibration time, from run to run", f"{calibrated.raw:.2%}", ""),
+        ("… under load", f"{calibrated.slowed:.2f}×", ""),
         (
             "what of a drift remains when normalized",
             f"{here.residual_drift:.1%}",
@@ -23,10 +23,10 @@ def as_text(found: Calibrated) -> str:
     )
     lines = [f"{'standard deviation':42}  {'here':>8}  {'reference machine':>17}"]
     lines += [f"{name:42}  {mine:>8}  {theirs:>17}".rstrip() for name, mine, theirs in rows]
-    notes = [f"note: {text}; other programs move these figures" for text in found.trouble]
+    notes = [f"note: {text}; other programs move these figures" for text in calibrated.trouble]
     return "\n".join([*lines, "", *notes, f"Saved: in comparisons, {here.told}."])
 
 
-def as_json(found: Calibrated) -> str:
+def as_json(calibrated: Calibrated) -> str:
     """The same, every digit."""
-    return json.dumps({"schema_version": 1, **asdict(found)}, indent=2)
+    return to_json({"schema_version": 1, **asdict(calibrated)})

@@ -11,10 +11,13 @@ import msgspec
 import pandas as pd
 from matplotlib.axes import Axes
 
-from xorbench.judge.compare import Comparison, ScatterOf, Speed, compare, packaged, quieter
+from xorbench.judge.compare import Comparison, ScatterOf, compare, packaged, quieter
 from xorbench.judge.compare import verdicts as compared
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import MISSING, Figure, number
 from xorbench.judge.questions import Answer
+from xorbench.judge.ratio import Speed
+from xorbench.judge.speed import normalized_time, samples_per_s
 from xorbench.judge.verdicts import Verdict, capitalized, failed, passed, summary, worst
 from xorbench.observe.records.line import SCHEMA_VERSION
 from xorbench.observe.records.run import Run
@@ -22,9 +25,9 @@ from xorbench.recorder.machine import labelled
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
 from xorbench.report.runs import machine_line, software
-from xorbench.report.tables.right import accuracy
-from xorbench.report.tables.speed import throughput
-from xorbench.report.text import TableRow, number
+from xorbench.report.tables.right import worst_training
+from xorbench.report.tables.table import lost_reasons
+from xorbench.report.text import TableRow, figure_columns, frame_of
 
 MARKERS: Final = "osD^vP*X"
 MOST_ROWS: Final = 40  # of a picture
@@ -192,30 +195,27 @@ def _run_row(name: str, side: RunSide) -> TableRow:
 
 
 def _beside(
-    sides: dict[str, RunSide], figures: Callable[[Evidence], pd.DataFrame], column: str
+    sides: dict[str, RunSide], figures: Callable[[Evidence], dict[str, Figure]], column: str
 ) -> pd.DataFrame:
-    """A column of a table, of every run beside the others, with its interval."""
+    """A figure of every case of each run beside the others."""
     rows: dict[str, TableRow] = {}
     for name, side in sides.items():
-        frame = figures(side.evidence)
-        if column not in frame.columns:
-            continue
-        for _, row in frame.iterrows():
-            cells = rows.setdefault(row["case"], {"case": row["case"]})
-            for end in ("", " low", " high"):
-                cells[f"{name} {column}{end}"] = row[f"{column}{end}"]
-    names = [f"{n} {column}{end}" for n in sides for end in ("", " low", " high")]
-    return pd.DataFrame(list(rows.values()), columns=["case", *names])
+        measured, cases = figures(side.evidence), [s.id for s in side.evidence.variants]
+        for case in [*cases, *lost_reasons(side.evidence, cases)] if cases else []:
+            row = rows.setdefault(case, {"case": case})
+            row[f"{name} {column}"] = measured.get(case, MISSING)
+    names = [end for name in sides for end in figure_columns(f"{name} {column}")]
+    return frame_of(list(rows.values()), ["case", *names])
 
 
 def speeds(sides: dict[str, RunSide]) -> pd.DataFrame:
     """Samples per second of every case."""
-    return _beside(sides, throughput, "samples/s")
+    return _beside(sides, samples_per_s, "samples/s")
 
 
 def relative(sides: dict[str, RunSide]) -> pd.DataFrame:
     """Normalized time of every case."""
-    return _beside(sides, throughput, "normalized time")
+    return _beside(sides, normalized_time, "normalized time")
 
 
 def bits(sides: dict[str, RunSide]) -> pd.DataFrame:
@@ -238,14 +238,14 @@ def _same(digests: list[str]) -> str:
 
 def scores(sides: dict[str, RunSide]) -> pd.DataFrame:
     """The right answers on the test points, the worst process's."""
-    found: dict[str, TableRow] = {}
+    rows: dict[str, TableRow] = {}
     for name, side in sides.items():
-        for _, row in accuracy(side.evidence).dropna(subset=["case"]).iterrows():
-            if not pd.isna(row.get("test correct")):
-                cells = found.setdefault(row["case"], {"case": row["case"]})
-                cells[f"{name} right"] = f"{row['test correct']:.0f}/{row['test total']:.0f}"
+        for variant in side.evidence.variants:
+            test = worst_training(side.evidence, variant).test
+            row = rows.setdefault(variant.id, {"case": variant.id})
+            row[f"{name} right"] = f"{test.correct}/{test.total}"
     columns = ["case", *(f"{name} right" for name in sides)]
-    return pd.DataFrame(list(found.values()), columns=columns).fillna("")
+    return pd.DataFrame(list(rows.values()), columns=columns).fillna("")
 
 
 def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:

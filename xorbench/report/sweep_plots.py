@@ -1,12 +1,14 @@
 """Pictures of a sweep as SVG."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 
 from xorbench.judge.sweep import SweepEvidence
 from xorbench.observe.records.sweep import Example
-from xorbench.report.drawing import COLOURS, drawn, legend, line_style
+from xorbench.report.drawing import draw_boundary, draw_points, drawn, legend, line_style
+from xorbench.report.svg import INK
 
 
 def shares(evidence: SweepEvidence) -> pd.DataFrame:
@@ -41,19 +43,17 @@ def say_shares(frame: pd.DataFrame) -> str:
 def shown_points(evidence: SweepEvidence) -> pd.DataFrame:
     """The test points of the examples, and whether each is right."""
     frames = [
-        pd.DataFrame(
-            {
-                "batch size": example.batch_size,
-                "seed": example.seed,
-                "x0": example.x0,
-                "x1": example.x1,
-                "label": example.labels,
-                "right": [int(right) for right in example.right],
-            }
-        )
+        _points(example).assign(**{"batch size": example.batch_size, "seed": example.seed})
         for example in evidence.examples
     ]
-    return pd.concat(frames) if frames else pd.DataFrame()
+    columns = ["batch size", "seed", "x0", "x1", "label", "right"]
+    return pd.concat(frames)[columns] if frames else pd.DataFrame()
+
+
+def _points(example: Example) -> pd.DataFrame:
+    right = [int(right) for right in example.right]
+    points = {"x0": example.x0, "x1": example.x1, "label": example.labels, "right": right}
+    return pd.DataFrame(points)
 
 
 def say_points(frame: pd.DataFrame) -> str:
@@ -81,37 +81,13 @@ def draw_examples(evidence: SweepEvidence) -> str:
 def _draw(axes: Axes, example: Example) -> None:
     extent = (example.low, example.high, example.low, example.high)
     halves = [[int(logit >= 0) for logit in row] for row in example.logits]
-    sides = ListedColormap(COLOURS[:2])
-    axes.contourf(halves, levels=[-0.5, 0.5, 1.5], extent=extent, cmap=sides, alpha=0.15)
-    axes.set_aspect("equal")
-    axes.contour(example.logits, levels=[0.0], extent=extent, colors=COLOURS[6], linewidths=1)
-    points = pd.DataFrame(
-        {"x0": example.x0, "x1": example.x1, "label": example.labels, "right": example.right}
-    )
-    for label, marker in enumerate("os"):
-        chosen = points[points["label"] == label]
-        axes.scatter(
-            chosen["x0"],
-            chosen["x1"],
-            s=5,
-            marker=marker,
-            color=COLOURS[label],
-            label=f"label {label}",
-        )
-    wrong = points[~points["right"]]
-    axes.scatter(
-        wrong["x0"],
-        wrong["x1"],
-        s=28,
-        marker="x",
-        color=COLOURS[6],
-        linewidths=0.9,
-        label="wrong",
-    )
+    draw_boundary(axes, halves, example.logits, extent)
+    points = _points(example)
+    draw_points(axes, points, 5)
+    wrong = points[points["right"] == 0]
+    cross: dict[str, Any] = {"s": 28, "marker": "x", "color": INK, "linewidths": 0.9}
+    axes.scatter(wrong["x0"], wrong["x1"], label="wrong", **cross)
     axes.set_title(
         f"batch {example.batch_size}, seed {example.seed}: {example.correct}/{example.total}",
         fontsize=8,
     )
-    axes.set_xlabel("x0")
-    axes.set_ylabel("x1")
-    axes.grid(visible=False)

@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from xorbench.judge.figure import MISSING, Figure
 from xorbench.judge.stats import pooled, wilson
 from xorbench.judge.sweep import SweepEvidence, Tally, answers
 from xorbench.judge.verdicts import Verdict
@@ -147,18 +148,16 @@ def _settings(evidence: SweepEvidence, tally: Tally) -> TableRow:
 
 
 def _outcome(evidence: SweepEvidence, tally: Tally) -> TableRow:
-    share = low = high = None
+    share = MISSING
     if tally.seeds:
-        share = 100 * tally.all_right / tally.seeds
-        low, high = (100 * bound for bound in wilson(tally.all_right, tally.seeds))
+        low, high = wilson(tally.all_right, tally.seeds)
+        share = Figure(100 * tally.all_right / tally.seeds, 100 * low, 100 * high)
     q1, median, q3 = tally.quartiles()
     return {
         **_settings(evidence, tally),
         "seeds": tally.seeds,
         "all right": tally.all_right,
         "share (%)": share,
-        "share (%) low": low,
-        "share (%) high": high,
         "first epoch q1": q1,
         "first epoch median": median,
         "first epoch q3": q3,
@@ -233,7 +232,8 @@ def _column(tally: Tally) -> str:
 
 def speed(evidence: SweepEvidence) -> pd.DataFrame:
     """Epochs of one model per second, start-up apart."""
-    return pd.DataFrame([_speed(tally) for tally in evidence.tallies if tally.rates])
+    timed = [tally for tally in evidence.tallies if tally.rates]
+    return frame_of([_speed(tally) for tally in timed])
 
 
 def _speed(tally: Tally) -> TableRow:
@@ -242,14 +242,13 @@ def _speed(tally: Tally) -> TableRow:
     largest = max(epochs for epochs, _ in tally.rates)
     whole = [math.log(epochs / s) for epochs, s in tally.rates if epochs == largest]
     estimate = pooled({"": whole})[""]
-    low, high = (b and b / estimate.value * epochs / seconds for b in (estimate.low, estimate.high))
+    rate = epochs / seconds
+    low, high = (b and b / estimate.value * rate for b in (estimate.low, estimate.high))
     return {
         "batch size": tally.batch_size,
         "model-epochs": epochs,
         "seconds": seconds,
-        "model-epochs/s": epochs / seconds,
-        "model-epochs/s low": low,
-        "model-epochs/s high": high,
+        "model-epochs/s": Figure(rate, low, high),
         "chunks": len(tally.rates),
     }
 

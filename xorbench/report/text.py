@@ -1,29 +1,51 @@
-"""Tables as text: for a terminal, for Markdown, for CSV."""
+"""Tables and their text: as data frames, for a terminal, for Markdown, for CSV."""
 
-import math
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import pandas as pd
 from tabulate import tabulate
 
 from xorbench.errors import printable
+from xorbench.judge.figure import MISSING, Figure, number
 
 TableRow = dict[str, Any]
+ENDS: Final = ("", " low", " high")  # of the names of the columns that hold a figure
 
 
 def frame_of(rows: Sequence[TableRow], columns: list[str] | None = None) -> pd.DataFrame:
     """The rows as a frame. Numbers keep their type where some are missing.
 
-    A column without any value holds missing numbers.
+    A `Figure` becomes three columns of numbers: `X`, `X low` and `X high`. A column without any
+    value holds missing numbers.
     """
+    rows = [_flat(row) for row in rows]
     frame = pd.DataFrame(rows, columns=columns)
     for name in frame.columns:
         values = [row.get(name) for row in rows]
         if dtype := _optional_dtype({type(value) for value in values}):
             frame[name] = pd.Series(values, index=frame.index, dtype=dtype)
     return frame
+
+
+def figure_columns(name: str) -> list[str]:
+    """The names of the three columns that hold a figure and its interval."""
+    return [f"{name}{end}" for end in ENDS]
+
+
+def _flat(row: TableRow) -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Figure):
+            ends = (value.value, value.low, value.high)
+            cells |= zip(figure_columns(name), ends, strict=True)
+        else:
+            cells[name] = value
+    return cells
 
 
 def _optional_dtype(types: set[type]) -> str:
@@ -33,20 +55,7 @@ def _optional_dtype(types: set[type]) -> str:
         return ""
     if present == {int}:
         return "Int64"
-    return "float64" if all(issubclass(one, float) or one is int for one in present) else ""
-
-
-def to_terminal(frame: pd.DataFrame) -> str:
-    """A plain grid, figures merged with their intervals, columns without content left out."""
-    table, notes = footnoted(readable(frame))
-    return "\n".join([_tabulate(table, "simple"), *(f"  {note}" for note in notes)])
-
-
-def to_markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table; a cell cannot break out of it."""
-    table, notes = footnoted(readable(frame))
-    table = table.map(escape).rename(columns=escape)
-    return "\n\n".join([_tabulate(table, "pipe"), *map(escape, notes)])
+    return "float64" if all(issubclass(kind, float) or kind is int for kind in present) else ""
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -54,42 +63,65 @@ def to_csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
+# Columns as they are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as it is shown: figures with their intervals, or texts."""
+
+    name: str
+    cells: Sequence[Figure | str]
+    is_number: bool
+
+    @property
+    def texts(self) -> list[str]:
+        """The cells as text."""
+        return [cell_text(cell) for cell in self.cells]
+
+
+def cell_text(cell: Figure | str) -> str:
+    """A cell as text."""
+    return cell.text(alone=ALONE) if isinstance(cell, Figure) else cell
+
+
+ALONE: Final = "of one"  # in place of the interval of one process
 # The same speed in other units, with the same relative interval as the samples/s beside it.
 SAME_INTERVAL: Final = ("epochs/s", "steps/s")
 
 
-def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as text: `X`, `X low`, `X high` become `X [95% interval]`; digests are cut."""
-    columns: dict[str, list[str]] = {}
-    for name in frame.columns:
-        if f"{name} low" in frame.columns and name not in SAME_INTERVAL:
-            triples = zip(frame[name], frame[f"{name} low"], frame[f"{name} high"], strict=True)
-            columns[f"{name} [95%]"] = [_interval(*triple) for triple in triples]
-        elif not name.endswith((" low", " high")):
-            columns[name] = [_cell(name, value) for value in frame[name]]
-    kept = {name: cells for name, cells in columns.items() if any(cells) or name == "case"}
-    return pd.DataFrame(kept, dtype=str)
+def shown(frame: pd.DataFrame) -> tuple[list[Column], list[str]]:
+    """The columns with any content, and the notes, each written once and numbered."""
+    names = [name for name in frame.columns if not name.endswith(ENDS[1:])]
+    columns = [_column(frame, name) for name in names]
+    columns = [column for column in columns if any(column.texts) or column.name == "case"]
+    notes = next((column.texts for column in columns if column.name == "note"), [])
+    marks = {
+        note: f"({number})" for number, note in enumerate(dict.fromkeys(filter(None, notes)), 1)
+    }
+    marked = Column("note", [marks.get(note, "") for note in notes], is_number=False)
+    columns = [marked if column.name == "note" else column for column in columns]
+    return columns, [f"{mark} {note}" for note, mark in marks.items()]
 
 
-def footnoted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The frame with its notes as numbers, and the notes: said once, however many rows have it."""
-    if "note" not in frame.columns:
-        return frame, []
-    notes = list(dict.fromkeys(note for note in frame["note"] if note))
-    marks = {note: f"({number})" for number, note in enumerate(notes, 1)}
-    marked = frame.assign(note=[marks.get(note, "") for note in frame["note"]])
-    return marked, [f"{mark} {note}" for note, mark in marks.items()]
+def _column(frame: pd.DataFrame, name: str) -> Column:
+    values = list(frame[name])
+    if f"{name} low" in frame.columns and name not in SAME_INTERVAL:
+        ends = zip(values, frame[f"{name} low"], frame[f"{name} high"], strict=True)
+        figures = [_figure(*each) for each in ends]
+        return Column(f"{name} [95%]", figures, is_number=True)
+    cells = [_text(name, value) for value in values]
+    is_number = all(map(_is_number, values)) and any(cells)
+    return Column(name, cells, is_number)
 
 
-def _interval(value: Any, low: Any, high: Any) -> str:
+def _figure(value: Any, low: Any, high: Any) -> Figure:
     if pd.isna(value):
-        return ""
-    if pd.isna(low):
-        return f"{number(value)} [of one]"
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+        return MISSING
+    return Figure(value) if pd.isna(low) else Figure(value, low, high)
 
 
-def _cell(name: str, value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     if pd.isna(value):
         return ""
     if name.endswith("sha256"):
@@ -99,34 +131,94 @@ def _cell(name: str, value: Any) -> str:
     return str(value)
 
 
-def number(value: float) -> str:
-    """Four significant digits, thousands set apart, no exponent for the sizes that occur."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digits = 3 - math.floor(math.log10(abs(value)))
-    return f"{value:.3g}" if digits > 8 else f"{round(value, digits):,.{max(0, digits)}f}"
+# As 0.1.0, 499/500, 32 64 128; no time, or name that begins with a digit.
+NUMBERS: Final = re.compile(r"\d[\d.,]*(e[-+]?\d+)?(/\d+)?( \d+)*")
 
 
-def _tabulate(frame: pd.DataFrame, style: str) -> str:
-    if frame.empty:
+def _is_number(value: Any) -> bool:
+    """Whether a cell is aligned as a number: one, a share, several, or none."""
+    if isinstance(value, str):
+        return not value or bool(NUMBERS.fullmatch(value))
+    return not isinstance(value, bool)
+
+
+# Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """A heading of a text; `level` is its number of marks in Markdown."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """A paragraph that may hold text of files and commands, which Markdown must not read."""
+
+    text: str
+
+
+Part = str | Title | Prose | pd.DataFrame
+"""A part of a text: a paragraph as it is written, a title, a paragraph to escape, a table."""
+
+
+def terminal_text(parts: Iterable[Part]) -> str:
+    """The parts for a terminal; empty ones are left out."""
+    return "\n\n".join(filter(None, map(_terminal, parts)))
+
+
+def _terminal(part: Part) -> str:
+    if isinstance(part, pd.DataFrame):
+        return to_terminal(part)
+    return part if isinstance(part, str) else part.text
+
+
+def markdown_text(parts: Iterable[Part]) -> str:
+    """The parts as a Markdown document; empty ones are left out."""
+    return "\n\n".join(filter(None, map(_markdown, parts))) + "\n"
+
+
+def _markdown(part: Part) -> str:
+    if isinstance(part, pd.DataFrame):
+        return to_markdown(part)
+    if isinstance(part, Title):
+        return f"{'#' * part.level} {part.text}"
+    return part if isinstance(part, str) else escape(part.text)
+
+
+def to_terminal(frame: pd.DataFrame) -> str:
+    """A plain grid, figures merged with their intervals, columns without content left out."""
+    columns, notes = shown(frame)
+    return "\n".join([_tabulate(columns, "simple"), *(f"  {note}" for note in notes)])
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table; a cell cannot break out of it."""
+    columns, notes = shown(frame)
+    return "\n\n".join([_tabulate(columns, "pipe", escape), *map(escape, notes)])
+
+
+def _tabulate(columns: Sequence[Column], style: str, escaped: Callable[[str], str] = str) -> str:
+    rows = list(zip(*(map(escaped, column.texts) for column in columns), strict=True))
+    if not rows:
         return "(none)"
-    rows: list[list[str]] = frame.to_numpy().tolist()
-    align = ["left" if not numeric(frame[name]) else "right" for name in frame.columns]
     return tabulate(
-        rows, headers=list(frame.columns), tablefmt=style, colalign=align, disable_numparse=True
+        rows,
+        headers=[escaped(column.name) for column in columns],
+        tablefmt=style,
+        colalign=["right" if column.is_number else "left" for column in columns],
+        disable_numparse=True,
     )
-
-
-# With its interval, as 499/500, as 32 64 128; no time, version or name that begins with a digit.
-NUMBER: Final = re.compile(r"\d[\d.,]*(e[-+]?\d+)?(/\d+)?( \d+)*( \[.*\])?")
-
-
-def numeric(cells: pd.Series) -> bool:
-    """Whether every cell that is not empty is a number, a share, or numbers."""
-    return all(not cell or NUMBER.fullmatch(cell) for cell in cells) and any(cells)
 
 
 def escape(cell: str) -> str:
     """Text that stays within its line and its table cell in Markdown, and brings no tag."""
     cell = cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return printable(" ".join(cell.replace("](", "]\\(").split()))
+
+
+def to_json(value: object) -> str:
+    """Any record for programs."""
+    return json.dumps(msgspec.to_builtins(value), indent=2)

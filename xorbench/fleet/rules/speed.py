@@ -1,6 +1,7 @@
 """Who is slow among its peers, and whether all are."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from xorbench.fleet import pace as paces
@@ -8,7 +9,7 @@ from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import Pace, pace
 from xorbench.fleet.records import Finding, Node, Severity
 from xorbench.fleet.rules.code import Code
-from xorbench.judge.stats import Estimate
+from xorbench.judge.figure import Figure
 
 SLOW_DEVICE: Final = Code(
     "XB201", "speed", "investigate", "look at clocks, load and cooling of this device"
@@ -40,11 +41,9 @@ def slow(fleet_data: FleetData) -> Iterator[Finding]:
             yield SLOW_DEVICE.about(group[index], text, severity)
 
 
-def ratio_text(ratio: Estimate) -> str:
+def ratio_text(ratio: Figure) -> str:
     """A ratio with its interval."""
-    if ratio.low is None or ratio.high is None:
-        return f"{ratio.value:.3g}×"
-    return f"{ratio.value:.3g}× [{ratio.low:.3g}, {ratio.high:.3g}]"
+    return replace(ratio, unit="×").text(".3g")
 
 
 def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:

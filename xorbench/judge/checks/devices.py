@@ -6,7 +6,7 @@ from typing import Final
 
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, passed, skipped, some
+from xorbench.judge.verdicts import Verdict, failed, inconclusive, judged, passed, skipped, some
 from xorbench.judge.weights import largest_difference
 from xorbench.observe.records.golden import Fact, ProbeRecord
 from xorbench.observe.records.training import TrainingRecord
@@ -30,29 +30,27 @@ def parity(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _agreement(name: str, variant: str, device: TrainingRecord, cpu: TrainingRecord) -> Verdict:
-    points = zip(device.predictions, cpu.predictions, strict=True)
-    differing = [index for index, (a, b) in enumerate(points) if a != b]
+    answers = zip(device.predictions, cpu.predictions, strict=True)
+    differing = [index for index, (a, b) in enumerate(answers) if a != b]
     expected = f"{cpu.test.total} test predictions equal the CPU's"
     weights = largest_difference(device.weights, cpu.weights)
-    if differing:
-        shown = some([str(index) for index in differing])
-        actual = f"{len(differing)} differ, at points {shown}; {weights}"
-        return failed(name, variant, expected, actual)
-    return passed(name, variant, expected, f"they do; {weights}")
+    points = some([str(index) for index in differing])
+    wrong = f"{len(differing)} differ, at points {points}; {weights}" if differing else ""
+    return judged(name, variant, expected, wrong, f"they do; {weights}")
 
 
 def arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Each device rounds, divides, compares and keeps subnormals as IEEE 754 asks."""
     for process in evidence.run.info.processes:
-        for device, found in process.golden.items():
-            yield checked(name, f"{device} in {process.id}", found.arithmetic)
+        for device, golden in process.golden.items():
+            yield checked(name, f"{device} in {process.id}", golden.arithmetic)
 
 
 def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Each device gives the golden digest of the universal training."""
     for process in evidence.run.info.processes:
-        for device, found in process.golden.items():
-            yield checked(name, f"{device} in {process.id}", found.universal)
+        for device, golden in process.golden.items():
+            yield checked(name, f"{device} in {process.id}", golden.universal)
     for variant in evidence.variants:
         for training in evidence.trainings[variant.id]:
             if training.golden:
@@ -72,22 +70,22 @@ def checked(check: str, subject: str, facts: list[Fact], hint: str = "") -> Verd
 def probes(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Matrix units, memory and conversions of each device give the one right answer."""
     for process in evidence.run.info.processes:
-        for device, found in process.golden.items():
-            if found.probes:
-                yield probed(name, f"{device} in {process.id}", found.probes)
+        for device, golden in process.golden.items():
+            if golden.probes:
+                yield probed(name, f"{device} in {process.id}", golden.probes)
 
 
 def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
     """Pass where every result of these exact probes is right; else the first that are not."""
-    wrong = [f"{fact.what}: {fact.actual}" for one in records for fact in one.wrong]
-    unjudged = [f"{fact.what}: {fact.actual}" for one in records for fact in one.unjudged]
+    wrong = [f"{fact.what}: {fact.actual}" for r in records for fact in r.wrong]
+    unjudged = [f"{fact.what}: {fact.actual}" for r in records for fact in r.unjudged]
     checked, left = sum(r.checked for r in records), sum(len(r.skipped) for r in records)
     expected = "every result as integer arithmetic has it"
     done = f"{checked:,} results" + (f", {left} not available here" if left else "")
     if wrong:
         shown = some(wrong, 3, "; ")
-        said = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
-        return failed(check, subject, expected, said, PROBES.hint)
+        actual = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
+        return failed(check, subject, expected, actual, PROBES.hint)
     if unjudged:
         hint = "not measured on this kind of device: compare with another device of the same model"
         return inconclusive(check, subject, expected, "; ".join(unjudged[:3]), hint)

@@ -5,7 +5,7 @@ from typing import Final
 
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict, failed, passed
+from xorbench.judge.verdicts import Verdict, judged
 from xorbench.judge.weights import sha256_of
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
@@ -17,10 +17,8 @@ def save_and_load(name: str, evidence: Evidence) -> Iterator[Verdict]:
     for variant in evidence.variants:
         trainings = evidence.trainings[variant.id]
         wrong = [f"{t.process}: {flaw}" for t in trainings for flaw in _reload_flaws(t)]
-        if wrong:
-            yield failed(name, variant.id, expected, "; ".join(wrong))
-        else:
-            yield passed(name, variant.id, expected, trainings[0].reloaded_sha256[:16])
+        digest = trainings[0].reloaded_sha256[:16]
+        yield judged(name, variant.id, expected, "; ".join(wrong), digest)
 
 
 def _reload_flaws(training: TrainingRecord) -> Iterator[str]:
@@ -48,10 +46,7 @@ def memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
         grown_mib = (process.peak_rss_bytes - process.opened_rss_bytes) / 2**20
         subject = f"process {process.id}"
         expected, actual = f"at most {GROWTH_MIB} MiB more", f"{grown_mib:.0f} MiB more"
-        if grown_mib > GROWTH_MIB:
-            yield failed(name, subject, expected, actual)
-        else:
-            yield passed(name, subject, expected, actual)
+        yield judged(name, subject, expected, actual if grown_mib > GROWTH_MIB else "", actual)
     for variant in evidence.variants:
         yield from _device_memory(name, variant, evidence.trainings[variant.id])
 
@@ -69,10 +64,8 @@ def _device_memory(
         expected = f"at most {DEVICE_GROWTH_KIB} KiB more on {variant.case.device}"
         most, process = max(grown)
         actual = f"{process}: {most:,} bytes more after the last epoch than after the first"
-        if most > DEVICE_GROWTH_KIB * 2**10:
-            yield failed(name, variant.id, expected, actual)
-        else:
-            yield passed(name, variant.id, expected, actual)
+        wrong = actual if most > DEVICE_GROWTH_KIB * 2**10 else ""
+        yield judged(name, variant.id, expected, wrong, actual)
 
 
 GROWTH_MIB: Final = 256

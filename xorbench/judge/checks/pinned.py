@@ -6,7 +6,7 @@ from typing import Final
 from xorbench.judge.checks.row import Check
 from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict, failed, passed, skipped
+from xorbench.judge.verdicts import Verdict, judged, skipped
 from xorbench.plan.case import Variant
 from xorbench.plan.phases import inseparable
 
@@ -31,9 +31,8 @@ def _judged(name: str, evidence: Evidence, variant: Variant) -> Verdict:
         reason = inseparable(variant.case) or "the pass that looks at batches was not made"
         return skipped(name, variant.id, EXPECTED, reason)
     counts = [f"{x.process}: {x.pinned} of {x.batches}" for x in lines if x.pinned != x.batches]
-    if counts:
-        return failed(name, variant.id, EXPECTED, "; ".join(counts))
-    return passed(name, variant.id, EXPECTED, f"{sum(x.batches for x in lines)} batches are")
+    right = f"{sum(x.batches for x in lines)} batches are"
+    return judged(name, variant.id, EXPECTED, "; ".join(counts), right)
 
 
 PINNED_MEMORY: Final = Check(

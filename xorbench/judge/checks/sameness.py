@@ -10,7 +10,7 @@ from xorbench.judge import settings_table
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.questions import SAME
-from xorbench.judge.verdicts import Verdict, failed, passed, skipped, some
+from xorbench.judge.verdicts import Verdict, failed, judged, passed, skipped, some
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.axes import ANY_ORDER, Axis, reordering
 from xorbench.plan.case import ProcessConfig, Variant
@@ -29,11 +29,8 @@ def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
         usual, _ = counts.most_common(1)[0]
         odd = [f"{t.case.id} in {t.process}" for t in trainings if t.inputs_sha256 != usual]
         expected = f"one digest over {len(trainings)} trainings"
-        if odd:
-            actual = f"{len(counts)} digests; the odd ones: {some(odd)}"
-            yield failed(name, drawn, expected, actual)
-        else:
-            yield passed(name, drawn, expected, usual[:16])
+        wrong = f"{len(counts)} digests; the odd ones: {some(odd)}" if odd else ""
+        yield judged(name, drawn, expected, wrong, usual[:16])
 
 
 def source(variant: Variant) -> str:
@@ -71,9 +68,8 @@ def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
             actual = "; ".join([*diverged.values(), _any_order(variant)])
             yield skipped(name, variant.id, expected, actual)
         elif diverged:
-            hint = _where(
-                evidence.run.info.id, variant.id, trainings[0].process, next(iter(diverged))
-            )
+            processes = trainings[0].process, next(iter(diverged))
+            hint = _where(evidence.run.info.id, variant.id, *processes)
             yield failed(name, variant.id, expected, "; ".join(diverged.values()), hint)
         else:
             yield passed(name, variant.id, expected, trainings[0].weights_sha256[:16])
@@ -126,20 +122,18 @@ def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> Verdict:
     subject = group_name(axis, members)
-    found = settings_table.pairs(axis, members, evidence)
+    pairs = settings_table.pairs(axis, members, evidence)
+    expectations = dict.fromkeys(pair.expectation for pair in pairs)
     expected = "; ".join(
-        dict.fromkeys(
-            f"{settings_table.must(p.expectation.bits)}: {p.expectation.reason}" for p in found
-        )
+        dict.fromkeys(f"{settings_table.must(e.bits)}: {e.reason}" for e in expectations)
     )
-    broken = [_broken(one) for one in found if one.broken]
-    if broken:
-        hint = _hint(evidence.run.info.id, next(one for one in found if one.broken))
-        return failed(name, subject, expected, some(broken), hint)
-    seen = ("kept" if p.diverged is None else f"changed at epoch {p.diverged}" for p in found)
-    binding = any(p.expectation.bits != "may change" for p in found)
-    said = passed if binding else skipped
-    return said(name, subject, expected, ", ".join(dict.fromkeys(seen)))
+    if broken := [pair for pair in pairs if pair.broken]:
+        hint = _hint(evidence.run.info.id, broken[0])
+        return failed(name, subject, expected, some([_broken(pair) for pair in broken]), hint)
+    seen = ("kept" if p.diverged is None else f"changed at epoch {p.diverged}" for p in pairs)
+    is_binding = any(expectation.bits != "may change" for expectation in expectations)
+    verdict = passed if is_binding else skipped
+    return verdict(name, subject, expected, ", ".join(dict.fromkeys(seen)))
 
 
 def _hint(run: str, broken: settings_table.Pair) -> str:
@@ -149,10 +143,10 @@ def _hint(run: str, broken: settings_table.Pair) -> str:
     return f"python -m xorbench diff {run}:{broken.a.id} {run}:{broken.b.id} says where"
 
 
-def _broken(one: settings_table.Pair) -> str:
-    values = f"{one.axis.value(one.a)} and {one.axis.value(one.b)}"
-    did = "have equal bits" if one.diverged is None else f"diverge at epoch {one.diverged}"
-    return f"{values} {did}"
+def _broken(pair: settings_table.Pair) -> str:
+    values = f"{pair.axis.value(pair.a)} and {pair.axis.value(pair.b)}"
+    bits = "have equal bits" if pair.diverged is None else f"diverge at epoch {pair.diverged}"
+    return f"{values} {bits}"
 
 
 INPUTS: Final = Check(

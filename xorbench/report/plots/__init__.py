@@ -3,8 +3,8 @@
 from typing import Final
 
 from xorbench.plan.registry import Registry
+from xorbench.report.content import Picture as Plot
 from xorbench.report.plots import bits, learning, phases, speed
-from xorbench.report.plots.plot import Plot
 
 __all__ = ["PLOTS", "Plot"]
 

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from xorbench.judge.evidence import Evidence
+from xorbench.report.content import NOTHING, Picture
 from xorbench.report.drawing import COLOURS, drawn, name_rows, short_names
-from xorbench.report.plots.plot import NOTHING, Plot
 
 MOST_IN_MATRIX: Final = 40
 MOST_NUMBERS: Final = 20  # below the columns
@@ -52,7 +52,7 @@ def say_same_bits(frame: pd.DataFrame) -> str:
     return f"{len(cells)} cases, {len(cells.drop_duplicates())} distinct sets of weights."
 
 
-SAME_BITS: Final = Plot(
+SAME_BITS: Final = Picture(
     "same-bits",
     "Which cases have the same bits",
     "A filled square: the two cases, the row and the column of that number, have the same weights"

@@ -5,33 +5,31 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import ListedColormap
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import number
 from xorbench.judge.stats import RealArray
 from xorbench.judge.weights import values_of
 from xorbench.observe.records.run import Run
 from xorbench.observe.records.training import TrainingRecord, WeightRecord
 from xorbench.plan.case import Variant
 from xorbench.plan.recipe import GRID
+from xorbench.report.content import NOTHING, Picture
 from xorbench.report.drawing import (
-    COLOURS,
     MOST_LINES,
+    draw_boundary,
+    draw_points,
     drawn,
     legend,
     line_style,
     of_all,
     short_names,
 )
-from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.plots.speed import _numbers
 from xorbench.report.svg import INK
-from xorbench.report.text import number
 
 LOW: Final = -0.6
-
-
 HIGH: Final = 1.6
 
 
@@ -119,34 +117,13 @@ def _logits(weights: Mapping[str, WeightRecord], x0: RealArray, x1: RealArray) -
 
 def draw_answers(frame: pd.DataFrame) -> str:
     """Where it answers 1, the test points by label; a cross is a wrong one."""
-    extent = (LOW, HIGH, LOW, HIGH)
     logits = frame.attrs["logits"]
     with drawn(3.8) as (axes, out):
-        axes.contourf(
-            logits > 0,
-            levels=[-0.5, 0.5, 1.5],
-            extent=extent,
-            cmap=ListedColormap(COLOURS[:2]),
-            alpha=0.15,
-        )
-        axes.contour(logits, levels=[0.0], extent=extent, colors=INK, linewidths=1)
-        for label, marker in enumerate("os"):
-            own = frame[frame["label"] == label]
-            axes.scatter(
-                own["x0"],
-                own["x1"],
-                s=7,
-                marker=marker,
-                color=COLOURS[label],
-                label=f"label {label}",
-            )
+        draw_boundary(axes, logits > 0, logits, (LOW, HIGH, LOW, HIGH))
+        draw_points(axes, frame, 7)
         wrong = frame[frame["label"] != frame["answer"]]
         if len(wrong):
             axes.scatter(wrong["x0"], wrong["x1"], s=40, marker="x", color=INK, label="wrong")
-        axes.set_xlabel("x0")
-        axes.set_ylabel("x1")
-        axes.set_aspect("equal")
-        axes.grid(visible=False)
         legend(axes)
     return out.getvalue()
 
@@ -157,7 +134,7 @@ def say_answers(frame: pd.DataFrame) -> str:
     return f"{right} of {len(frame)} test points lie on the side of their label."
 
 
-LOSS: Final = Plot(
+LOSS: Final = Picture(
     "loss",
     "Loss",
     "Loss of the last step of each epoch, one line for each distinct training",
@@ -166,7 +143,7 @@ LOSS: Final = Plot(
     say_losses,
     "accuracy",
 )
-BOUNDARY: Final = Plot(
+BOUNDARY: Final = Picture(
     "boundary",
     "Decision boundary",
     "Where the first training answers 1, and the test points by label; a cross is a wrong one",

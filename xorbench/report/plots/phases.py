@@ -5,10 +5,10 @@ from typing import Final
 import pandas as pd
 
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import number
+from xorbench.report.content import NOTHING, Picture
 from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
-from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.tables.phases import TITLES, phases
-from xorbench.report.text import number
 
 MOST_BARS: Final = 40
 REST_COLOUR: Final = "#7f7f7f"
@@ -53,7 +53,7 @@ def describe_shares(frame: pd.DataFrame) -> str:
     )
 
 
-PLOT: Final = Plot(
+PLOT: Final = Picture(
     "phases",
     "Where an epoch's time goes",
     "Share of each phase in the time of an epoch, from the pass with marks between the phases",

@@ -8,6 +8,8 @@ from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullFormatter
 
 from xorbench.judge.cost_model import constants
 from xorbench.judge.evidence import Evidence
+from xorbench.judge.figure import number
+from xorbench.report.content import NOTHING, Picture
 from xorbench.report.drawing import (
     COLOURS,
     MOST_LINES,
@@ -19,10 +21,8 @@ from xorbench.report.drawing import (
     of_all,
     short_names,
 )
-from xorbench.report.plots.plot import NOTHING, Plot
 from xorbench.report.svg import INK
 from xorbench.report.tables.speed import throughput
-from xorbench.report.text import number
 
 MOST_BARS: Final = 40
 NEAR: Final = 8  # speeds whose ratio is below it have one or two ticks at 1, 2, 5, 10, …
@@ -174,7 +174,7 @@ def say_epoch_times(frame: pd.DataFrame) -> str:
     )
 
 
-THROUGHPUT: Final = Plot(
+THROUGHPUT: Final = Picture(
     "throughput",
     "Speed by case",
     "Samples per second of each case; the whisker is the 95% interval",
@@ -183,7 +183,7 @@ THROUGHPUT: Final = Plot(
     say_speeds,
     "throughput",
 )
-SCALING: Final = Plot(
+SCALING: Final = Picture(
     "scaling",
     "Speed by batch size",
     "Samples per second by batch size (dots), and the fitted line: a step costs a, a sample b",
@@ -192,7 +192,7 @@ SCALING: Final = Plot(
     say_scaling,
     "throughput",
 )
-EPOCHS: Final = Plot(
+EPOCHS: Final = Picture(
     "epochs",
     "Epoch times over the run",
     "Epoch time over the run, relative to each case's median, and the calibration time of"

@@ -24,19 +24,18 @@ TITLES: Final = {
 
 def phases(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
     """The share of each phase in the time of an epoch, in per cent; a row for each variant."""
-    rows = []
-    for found in phase_shares(evidence):
-        shares: TableRow = {}
-        for name in (*PHASES, REST):
-            shares |= figure(f"{TITLES[name]} (%)", found.shares[name], 100.0)
-        rows.append(
-            {
-                "case": found.variant.id,
-                **shares,
-                **figure("with marks ÷ without", found.cost),
-                "note": found.note,
-            }
-        )
+    rows: list[TableRow] = [
+        {
+            "case": measured.variant.id,
+            **{
+                f"{TITLES[phase]} (%)": figure(measured.shares[phase], 100.0)
+                for phase in (*PHASES, REST)
+            },
+            "with marks ÷ without": figure(measured.cost),
+            "note": measured.note,
+        }
+        for measured in phase_shares(evidence)
+    ]
     return frame_of(rows)
 
 

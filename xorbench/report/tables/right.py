@@ -8,6 +8,8 @@ import pandas as pd
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.float64_error import drift_ulps
 from xorbench.judge.verdicts import Verdict
+from xorbench.observe.records.training import TrainingRecord
+from xorbench.plan.case import Variant
 from xorbench.report.tables.columns import narrow, score, with_settings
 from xorbench.report.tables.table import Table, case_frame, note
 from xorbench.report.text import frame_of
@@ -17,7 +19,7 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
     """Right answers as integers, the worst process's where they differ, and the last loss."""
     rows = []
     for variant in evidence.variants:
-        worst = min(evidence.trainings[variant.id], key=lambda t: (t.test.correct, t.train.correct))
+        worst = worst_training(evidence, variant)
         rows.append(
             {
                 "case": variant.id,
@@ -29,6 +31,11 @@ def accuracy(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFr
             }
         )
     return case_frame(rows, evidence)
+
+
+def worst_training(evidence: Evidence, variant: Variant) -> TrainingRecord:
+    """The training of a variant with the fewest right answers."""
+    return min(evidence.trainings[variant.id], key=lambda t: (t.test.correct, t.train.correct))
 
 
 def errors(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:

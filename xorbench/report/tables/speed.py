@@ -11,8 +11,9 @@ from xorbench.judge.cost_model import FREE
 from xorbench.judge.cost_model import constants as fitted
 from xorbench.judge.engines import gains, same_bits
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.paired_ratios import by_setting
-from xorbench.judge.stats import estimates, pooled
+from xorbench.judge.figure import MISSING
+from xorbench.judge.paired_ratios import by_setting, log_speedups
+from xorbench.judge.stats import pooled
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
@@ -34,25 +35,23 @@ def throughput(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.Data
     The interval of a raw speed speaks of fresh processes on this machine, this minute; that of the
     relative one of another run.
     """
-    speeds = pooled(speed.by_variant(evidence, lambda t: -speed.log_epoch(t)))
-    relative = estimates(speed.relative_pool(speed.normalized(evidence)))
-    ratios = pooled(speed.log_speedups(evidence))
+    speeds, relative = speed.epochs_per_s(evidence), speed.normalized_time(evidence)
+    ratios = pooled(log_speedups(evidence))
     rows = []
     for variant in evidence.variants:
-        epochs_per_s, case = speeds.get(variant.id), variant.case
-        samples = variant.recipe.samples(case.batch_size, case.drop_last)
+        measured, case = speeds.get(variant.id), variant.case
         steps = variant.recipe.steps(case.batch_size, case.drop_last)
         rows.append(
             {
                 "case": variant.id,
-                **figure("samples/s", epochs_per_s, samples),
-                **figure("epochs/s", epochs_per_s),
-                **figure("steps/s", epochs_per_s, steps),
+                "samples/s": figure(measured, speed.samples(variant)),
+                "epochs/s": figure(measured),
+                "steps/s": figure(measured, steps),
                 "IQR (%)": speed.iqr_percent(evidence.trainings[variant.id]),
-                "processes": epochs_per_s.processes if epochs_per_s else 0,
+                "processes": measured.processes if measured else 0,
                 "epochs": sum(len(t.epoch_s) for t in evidence.trainings[variant.id]),
-                **figure("normalized time", relative.get(variant.id)),
-                **figure("speedup", ratios.get(variant.id)),
+                "normalized time": figure(relative.get(variant.id)),
+                "speedup": figure(ratios.get(variant.id)),
                 "accelerator peak (MiB)": _peakmib(evidence.trainings[variant.id]),
                 "note": _speed_note(evidence, variant),
             }
@@ -83,8 +82,8 @@ def engines(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFra
         rows.append(
             {
                 "case": gain.variant.id,
-                **figure("epochs/s", gain.epochs_per_s),
-                **figure("epochs/s ÷ loader", gain.ratio),
+                "epochs/s": figure(gain.epochs_per_s),
+                "epochs/s ÷ loader": MISSING if gain.ratio is None else gain.ratio.figure,
                 "same bits as loader": same_bits(gain),
                 "largest difference (ulps)": gain.ulps if gain.diverged_at is not None else None,
                 **score("test", worst.test),
@@ -106,8 +105,8 @@ def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
     rows = [
         {
             "settings": fit.line.settings,
-            **figure("a (µs a step)", fit.step_s, 1e6),
-            **figure("b (ns a sample)", fit.sample_s, 1e9),
+            "a (µs a step)": figure(fit.step_s, 1e6),
+            "b (ns a sample)": figure(fit.sample_s, 1e9),
             "batch sizes": " ".join(map(str, fit.points)),
             "leave-one-out error, median (%)": fit.left_out_percent(np.median),
             "leave-one-out error, largest (%)": fit.left_out_percent(np.max),

@@ -1,6 +1,6 @@
 """What a table of a run's report is, and what its cells are made of."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from xorbench.judge.cost_model import has_accelerator
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.stats import Estimate
+from xorbench.judge.figure import MISSING, Figure
 from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.run import Run
 from xorbench.plan.axes import idle_note
@@ -50,14 +50,19 @@ class Table:
 
 def case_frame(rows: list[TableRow], evidence: Evidence) -> pd.DataFrame:
     """The rows with their settings, and one row with the reason for each case without a result."""
-    shown = {row["case"] for row in rows}
+    reasons = lost_reasons(evidence, {row["case"] for row in rows})
+    rows = rows + [{"case": case, "note": reason} for case, reason in reasons.items()]
+    lost = map(evidence.variant, evidence.run.failures)
+    return with_settings(frame_of(rows), [*evidence.planned, *lost])
+
+
+def lost_reasons(evidence: Evidence, shown: Collection[str]) -> dict[str, str]:
+    """Why each case that is not shown has no result, by its id."""
     reasons: dict[str, str] = {}
     for row in lost_rows(evidence):
         if row["case"] not in shown and row["what"] != "skipped":
             reasons.setdefault(row["case"], f"{row['what']}: {row['reason']}")
-    rows = rows + [{"case": case, "note": note} for case, note in reasons.items()]
-    lost = map(evidence.variant, evidence.run.failures)
-    return with_settings(frame_of(rows), [*evidence.planned, *lost])
+    return reasons
 
 
 def note(run: Run, variant: Variant) -> str:
@@ -68,13 +73,9 @@ def note(run: Run, variant: Variant) -> str:
     return "; ".join(filter(None, notes))
 
 
-def figure(name: str, estimate: Estimate | None, scale: float = 1.0) -> TableRow:
-    """A figure with its interval, as three cells."""
-    if estimate is None:
-        return {name: None, f"{name} low": None, f"{name} high": None}
-    bounds = (estimate.value, estimate.low, estimate.high)
-    keys = (name, f"{name} low", f"{name} high")
-    return {k: None if b is None else b * scale for k, b in zip(keys, bounds, strict=True)}
+def figure(measured: Figure | None, scale: float = 1.0) -> Figure:
+    """The figure in the unit of its column, `scale` of which make one of its own."""
+    return MISSING if measured is None else measured.scaled(scale)
 
 
 def mib(size: int | None) -> float | None:
@@ -85,9 +86,9 @@ def mib(size: int | None) -> float | None:
 def lost_rows(evidence: Evidence) -> Iterator[TableRow]:
     """One row per failed or unfinished case, and one per device and reason for skipped ones."""
     run = evidence.run
-    for one in not_tested(run.skips):
-        cases = f"{one.subject}: {one.counted}"
-        yield {"case": cases, "process": "", "what": "skipped", "reason": one.reason}
+    for device in not_tested(run.skips):
+        cases = f"{device.subject}: {device.counted}"
+        yield {"case": cases, "process": "", "what": "skipped", "reason": device.reason}
     for failure in run.failures:
         variant = evidence.variant(failure)
         yield {
