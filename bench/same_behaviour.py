@@ -52,7 +52,8 @@ MASKS: Final = (
 UNITS: Final = r"ms|s|min|h|%|MiB|GiB|MB|kB|bytes|samples/s|model-epochs/s"
 MEASURED: Final = (
     (r"(?m)^.*(contended|was busy|were busy).*$", "<load>"),
-    (r"(?m)^ \(\d\) noisy.*\n|noisy: IQR above 10% of the median|(?m: \(\d\)| note)(?= *$)", ""),
+    (r"(?m)^ *\(\d\) .*\n|(?:(?: \(\d\))+| note) *$", ""),  # of rows that may be noisy
+    (r"(?m)^(cpu-\S+) .*\[.*$", r"\1 <speed>"),
     (r"\[\d[\d.,]*, \d[\d.,]*\]", "[#]"),
     (rf"\d[\d.,]*(?= ?(?:{UNITS})(?!\w))", "#"),
     (r"\d[\d,]*[.,]\d+(e[+-]?\d+)?", "#"),
