@@ -78,12 +78,12 @@ def _explain_program(options: dict[str, Any]) -> int:
 
 
 def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> int:
-    from xorbench.commands import explain_outputs
+    from xorbench.commands import check_outputs
 
     code: int = outcome.exit_code
     again = command_line(anonymous=options["anonymous"])
     form = {name: options[name] for name in ("as_json", "anonymous")}
-    shown = explain_outputs.write(outcome, again, exports, **form)
+    shown = check_outputs.write(outcome, exports, again=again, **form)
     print_shown(shown, f"{len(outcome.judgement.rows)} runs, ")
     return code
 

@@ -17,7 +17,7 @@ from xorbench.report.spans import to_html
 from xorbench.report.svg import inline
 from xorbench.report.text import ALONE, shown, to_csv
 
-Part = dict[str, Any]
+PagePart = dict[str, Any]
 # What a reader looks for first; the rest of the heading stands with the environment.
 FIRST: Final = ("what was run", "machine", "accelerator", "software", "started", "INJECTED FAULTS")
 OUTCOMES: Final = ("pass", "fail", "inconclusive", "skipped")
@@ -71,7 +71,7 @@ def _failures(verdicts: Sequence[Verdict]) -> list[list[str]]:
     return [document.failures(list(own)) for _, own in groupby(bad, key=lambda v: v.check)]
 
 
-def _section(section: Section, figures: list[Part]) -> Part:
+def _section(section: Section, figures: list[PagePart]) -> PagePart:
     columns, notes = shown(section.frame)
     return {
         "id": "table-" + section.name.replace(" ", "-"),
@@ -106,7 +106,7 @@ def _shown(cell: Figure | str) -> Markup:
     return Markup("{} <span>{}</span>").format(cell.centre(), cell.interval(alone=ALONE))
 
 
-def _figure(picture: Picture, drawn: Drawn) -> Part:
+def _figure(picture: Picture, drawn: Drawn) -> PagePart:
     return {
         "name": picture.name,
         "title": picture.title,

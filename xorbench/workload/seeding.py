@@ -43,11 +43,11 @@ def current(device: torch.device) -> Iterator[None]:
         torch.accelerator.set_device_index(before)
 
 
-Row = tuple[Callable[[], Any], Callable[[Any], object]]  # how to get a state, how to set it
+GetAndSet = tuple[Callable[[], Any], Callable[[Any], object]]  # how to get a state, how to set it
 
 
 @contextmanager
-def _restored(rows: Sequence[Row]) -> Iterator[None]:
+def _restored(rows: Sequence[GetAndSet]) -> Iterator[None]:
     states = [get() for get, _ in rows]
     try:
         yield
@@ -71,7 +71,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 
 # All global state that a training could read or move.
-GLOBALS: Final[tuple[Row, ...]] = (
+GLOBALS: Final[tuple[GetAndSet, ...]] = (
     (torch.get_rng_state, torch.set_rng_state),
     (random.getstate, random.setstate),
     (np.random.get_state, np.random.set_state),
@@ -114,7 +114,7 @@ class GlobalState:
                 self._own = self._read()
 
 
-def _device_rows(device: torch.device) -> list[Row]:
+def _device_rows(device: torch.device) -> list[GetAndSet]:
     module = torch.get_device_module(device)
     if device.type == "cpu" or not hasattr(module, "get_rng_state"):
         return []
