@@ -27,7 +27,7 @@ from xorbench.judge.sweep import SWEEP_CHECKS
 from xorbench.observe import loading
 from xorbench.plan.axes import idle_note
 from xorbench.plan.case import Case, Variant
-from xorbench.report.runs import machine_line
+from xorbench.report.facts import machine_line
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -15,7 +15,7 @@ from xorbench.commands.processes import running, starter
 from xorbench.errors import BadFile, BadOption
 from xorbench.judge import canary as judge
 from xorbench.judge.canary import CanaryOutcome
-from xorbench.judge.checks.devices import probed
+from xorbench.judge.golden import probed
 from xorbench.judge.thresholds import MACHINE_THRESHOLD
 from xorbench.judge.verdicts import Verdict, exit_code
 from xorbench.measure import host

@@ -17,8 +17,12 @@ from xorbench.observe import folders, loading
 from xorbench.observe.records.run import RunInfo
 from xorbench.observe.store import RunStore
 
-JUDGES: Final = {"sweep": "sweep", "benchmark": "pytest_benchmark"}
-"""Which module of `commands` judges a folder, by its kind; `run` any other, or says what it is."""
+JUDGES: Final = {
+    "benchmark": "xorbench.commands.pytest_benchmark",
+    "run": "xorbench.commands.run",
+    "sweep": "xorbench.commands.sweep",
+}
+"""The module that judges a folder, by its kind."""
 
 
 def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
@@ -67,7 +71,7 @@ def report(root: Path, text: str) -> tuple[RunOutcome, str]:
     """Judge a run anew and rewrite its reports; the text says why where they cannot be written."""
     folder = folders.find(root, text)
     info = loading.read_any(folder)
-    judge_of = import_module(f"xorbench.commands.{JUDGES.get(info.kind, 'run')}")
+    judge_of = import_module(JUDGES[info.kind])
     outcome: RunOutcome = judge_of.judged(folder, info)
     trouble = ""
     try:

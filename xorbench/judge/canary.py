@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from msgspec.structs import replace
 
-from xorbench.judge.checks.devices import ARITHMETIC, UNIVERSAL, checked
+from xorbench.judge.golden import ARITHMETIC_HINT, UNIVERSAL_HINT, checked
 from xorbench.judge.verdicts import Verdict, failed, passed, skipped
 from xorbench.observe.records.golden import Golden
 
@@ -83,8 +83,8 @@ def golden_verdicts(device: str, golden: Golden) -> list[Verdict]:
     facts = ("accuracy", device, score.expected, score.actual)
     is_right = score.expected == score.actual
     return [
-        checked("arithmetic", device, golden.arithmetic, ARITHMETIC.hint),
-        checked("universal", device, bits, UNIVERSAL.hint),
+        checked("arithmetic", device, golden.arithmetic, ARITHMETIC_HINT),
+        checked("universal", device, bits, UNIVERSAL_HINT),
         passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first"),
     ]
 

@@ -1,11 +1,12 @@
 """What differs between two runs beside their times: software, machines, bits and scores."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from xorbench.judge.evidence import Evidence
+from xorbench.observe.nested import flat
 from xorbench.observe.records.process import ProcessRecord
 from xorbench.observe.records.run import Run
 from xorbench.plan import kernels
@@ -67,19 +68,6 @@ def kernel_hint(changes: Sequence[Change]) -> list[str]:
     what = {change.what for change in changes}
     said = kernels.hint(what) if what & {"bits", "weights_sha256"} else ""
     return [said] if said else []
-
-
-def flat(
-    values: Mapping[str, Any], prefix: str = "", text: Callable[[Any], str] = str
-) -> dict[str, str]:
-    """Nested values with dotted names behind the prefix, each as `text` writes it."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.", text)
-        else:
-            found[prefix + key] = text(value)
-    return found
 
 
 def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from xorbench.judge.changes import Change, differences, flat, kernel_hint
+from xorbench.judge.changes import Change, differences, kernel_hint
 from xorbench.judge.compare import (
     Comparison,
     fault_remarks,
@@ -24,6 +24,7 @@ from xorbench.judge.ratio import NO_INTERVAL, judged_raw
 from xorbench.judge.speed import by_variant, log_epoch
 from xorbench.judge.stats import pool, spread
 from xorbench.judge.thresholds import MACHINE_THRESHOLD, THRESHOLD
+from xorbench.observe.nested import flat
 from xorbench.observe.pytest_benchmark import Benchmark, ImportInfo
 from xorbench.observe.records.run import Run
 from xorbench.plan.recipe import Recipe

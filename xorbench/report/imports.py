@@ -6,7 +6,7 @@ from xorbench.judge.imported import log_medians
 from xorbench.judge.stats import pooled
 from xorbench.observe.pytest_benchmark import Benchmark, BenchmarkFile, ImportInfo
 from xorbench.report.content import Content, Section
-from xorbench.report.runs import flattened
+from xorbench.report.facts import flattened
 from xorbench.report.text import frame_of
 
 ABOUT = (

@@ -1,14 +1,11 @@
 """The report of a run: which machine and command, which tables, which pictures."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from xorbench.judge import system_samples
 from xorbench.judge.baseline import WithBaseline
-from xorbench.judge.changes import flat
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.summary import answers
 from xorbench.judge.verdicts import Verdict
@@ -16,6 +13,7 @@ from xorbench.observe.records.run import Run, RunInfo
 from xorbench.plan.not_tested import not_tested
 from xorbench.report.compare import ratios
 from xorbench.report.content import Content, Section
+from xorbench.report.facts import flattened, machine_line, software
 from xorbench.report.plots import PLOTS
 from xorbench.report.tables import TABLES, Table
 
@@ -105,29 +103,3 @@ def _softwares(run: Run) -> str:
 def environment(run: Run) -> list[tuple[str, str]]:
     """Host and first process, all that is known of them, for a bug report."""
     return [*flattened("host", run.info.host), *flattened("", run.machine)]
-
-
-def flattened(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
-    """A nested record as rows: names joined by dots, values as JSON."""
-    return list(flat(values, f"{prefix}." if prefix else "", _json).items())
-
-
-def _json(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def machine_line(host: dict[str, Any]) -> str:
-    """Processor, cores and memory in a few words."""
-    memory = f"{host.get('memory_bytes', 0) / 2**30:.0f} GiB"
-    return f"{host.get('cpu', '?')}, {host.get('cores_logical', '?')} cores, {memory}"
-
-
-def software(machine: dict[str, object]) -> str:
-    """Versions, threads and instruction set in a few words."""
-    if not machine:
-        return "unknown"
-    return (
-        f"PyTorch {machine['torch_version']}, Python {machine['python_version']},"
-        f" NumPy {machine['numpy_version']}, CPU threads: {machine['threads']},"
-        f" {machine['cpu_capability']}"
-    )

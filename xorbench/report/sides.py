@@ -24,7 +24,7 @@ from xorbench.observe.records.run import Run
 from xorbench.recorder.machine import labelled
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
-from xorbench.report.runs import machine_line, software
+from xorbench.report.facts import machine_line, software
 from xorbench.report.tables.right import worst_training
 from xorbench.report.tables.table import lost_reasons
 from xorbench.report.text import TableRow, figure_columns, frame_of

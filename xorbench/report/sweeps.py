@@ -12,7 +12,7 @@ from xorbench.judge.stats import pooled, wilson
 from xorbench.judge.sweep import SweepEvidence, Tally, answers
 from xorbench.judge.verdicts import Verdict
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.runs import flattened, machine_line
+from xorbench.report.facts import checks, flattened, machine_line, mib
 from xorbench.report.sweep_plots import (
     draw_examples,
     draw_shares,
@@ -21,8 +21,6 @@ from xorbench.report.sweep_plots import (
     shares,
     shown_points,
 )
-from xorbench.report.tables.overview import checks
-from xorbench.report.tables.table import mib
 from xorbench.report.text import TableRow, frame_of
 
 SCORE_ROWS: Final = 12

@@ -1,14 +1,14 @@
 """Does each device compute as every sound one does?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from xorbench.judge.checks.row import Check
 from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict, failed, inconclusive, judged, passed, skipped, some
+from xorbench.judge.golden import ARITHMETIC_HINT, PROBES_HINT, UNIVERSAL_HINT, checked, probed
+from xorbench.judge.verdicts import Verdict, judged, skipped, some
 from xorbench.judge.weights import largest_difference
-from xorbench.observe.records.golden import Fact, ProbeRecord
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import device_type
 
@@ -57,44 +57,12 @@ def universal(name: str, evidence: Evidence) -> Iterator[Verdict]:
                 yield checked(name, f"{variant.id} in {training.process}", training.golden)
 
 
-def checked(check: str, subject: str, facts: list[Fact], hint: str = "") -> Verdict:
-    """Pass where every fact is its golden value; else the first that is not, and how many."""
-    wrong = [fact for fact in facts if fact.expected != fact.actual]
-    if not wrong:
-        return passed(check, subject, "the golden values", facts[0].actual[:16])
-    shown = some([f"{fact.what}: {fact.actual[:48]}" for fact in wrong], 3, "; ")
-    expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
-    return failed(check, subject, expected, shown, hint)
-
-
 def probes(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Matrix units, memory and conversions of each device give the one right answer."""
     for process in evidence.run.info.processes:
         for device, golden in process.golden.items():
             if golden.probes:
                 yield probed(name, f"{device} in {process.id}", golden.probes)
-
-
-def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
-    """Pass where every result of these exact probes is right; else the first that are not."""
-    wrong = [f"{fact.what}: {fact.actual}" for r in records for fact in r.wrong]
-    unjudged = [f"{fact.what}: {fact.actual}" for r in records for fact in r.unjudged]
-    checked, left = sum(r.checked for r in records), sum(len(r.skipped) for r in records)
-    expected = "every result as integer arithmetic has it"
-    done = f"{checked:,} results" + (f", {left} not available here" if left else "")
-    if wrong:
-        shown = some(wrong, 3, "; ")
-        actual = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
-        return failed(check, subject, expected, actual, PROBES.hint)
-    if unjudged:
-        hint = "not measured on this kind of device: compare with another device of the same model"
-        return inconclusive(check, subject, expected, "; ".join(unjudged[:3]), hint)
-    if not checked:
-        reasons = dict.fromkeys(s.partition(": ")[2] for r in records for s in r.skipped)
-        return skipped(
-            check, subject, expected, f"{left} not available here: {some([*reasons], 2)}"
-        )
-    return passed(check, subject, expected, f"{done}, all right")
 
 
 PARITY: Final = Check(
@@ -108,17 +76,17 @@ ARITHMETIC: Final = Check(
     "arithmetic",
     "each device rounds, divides, compares and keeps subnormals as IEEE 754 asks",
     arithmetic,
-    "this device or its compiler does not follow IEEE 754: see docs/universal.md",
+    ARITHMETIC_HINT,
 )
 UNIVERSAL: Final = Check(
     "universal",
     "each device trains the universal training to the digest of every sound machine",
     universal,
-    "every sound machine gives this digest: suspect the hardware, or fused operations",
+    UNIVERSAL_HINT,
 )
 PROBES: Final = Check(
     "probes",
     "matrix units, convolutions, memory and conversions of each device give the one right answer",
     probes,
-    "there is one right answer: suspect the device, or a library that rounds; see docs/probes.md",
+    PROBES_HINT,
 )

@@ -8,7 +8,8 @@ import pandas as pd
 from xorbench.judge.evidence import Evidence
 from xorbench.judge.verdicts import Verdict
 from xorbench.recorder.machine import labelled
-from xorbench.report.tables.table import Table, lost_rows, mib
+from xorbench.report.facts import checks, mib
+from xorbench.report.tables.table import Table, lost_rows
 from xorbench.report.text import frame_of
 
 
@@ -45,19 +46,6 @@ def processes(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
         for process in evidence.run.info.processes
     ]
     return frame_of(rows)
-
-
-def checks(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """How many subjects passed each check."""
-    frame = pd.DataFrame(
-        {"check": [v.check for v in verdicts], "outcome": [v.outcome for v in verdicts]}
-    )
-    outcomes = ["pass", "fail", "inconclusive", "skipped"]
-    if frame.empty:
-        return pd.DataFrame(columns=["check", *outcomes])
-    counts = pd.crosstab(frame["check"], frame["outcome"])
-    counts = counts.reindex(index=frame["check"].unique(), columns=outcomes, fill_value=0)
-    return counts.rename_axis("check").rename_axis(None, axis="columns").reset_index()
 
 
 NOT_TRAINED: Final = Table(

@@ -18,6 +18,7 @@ from xorbench.judge.verdicts import Verdict
 from xorbench.observe.records.training import TrainingRecord
 from xorbench.plan.case import Variant
 from xorbench.report.compare import costs_frame
+from xorbench.report.facts import mib
 from xorbench.report.tables.columns import (
     SETTINGS,
     narrow,
@@ -25,7 +26,7 @@ from xorbench.report.tables.columns import (
     setting_columns,
     with_settings,
 )
-from xorbench.report.tables.table import Table, case_frame, figure, mib, note
+from xorbench.report.tables.table import Table, case_frame, figure, note
 from xorbench.report.text import frame_of
 
 

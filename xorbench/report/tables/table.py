@@ -78,11 +78,6 @@ def figure(measured: Figure | None, scale: float = 1.0) -> Figure:
     return MISSING if measured is None else measured.scaled(scale)
 
 
-def mib(size: int | None) -> float | None:
-    """Bytes as MiB."""
-    return None if size is None else size / 2**20
-
-
 def lost_rows(evidence: Evidence) -> Iterator[TableRow]:
     """One row per failed or unfinished case, and one per device and reason for skipped ones."""
     run = evidence.run
