@@ -16,7 +16,7 @@ from xorbench.plan.case import Variant
 from xorbench.plan.matrix import edges
 
 VariantPair = tuple[Variant, Variant]
-VariantPair = tuple[Axis, Variant, Variant]
+PairAlong = tuple[Axis, Variant, Variant]
 
 
 def by_index(evidence: Evidence, variant: Variant) -> dict[int, TrainingRecord]:
@@ -72,7 +72,7 @@ class Cost:
     highest: float
 
 
-def pairs(variants: Sequence[Variant], axis: Axis | None = None) -> list[VariantPair]:
+def pairs(variants: Sequence[Variant], axis: Axis | None = None) -> list[PairAlong]:
     """Every two variants that differ in one axis alone, the first value against each other."""
     return [
         (varied, members[0], other)
