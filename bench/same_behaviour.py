@@ -55,6 +55,7 @@ MEASURED: Final = (
     (r"(?m)^ *\(\d\) .*\n|(?:(?: \(\d\))+| note) *$", ""),  # of rows that may be noisy
     (r"(?m)^(cpu-\S+) .*\[.*$", r"\1 <speed>"),
     (r"\[\d[\d.,]*, \d[\d.,]*\]", "[#]"),
+    (r"quartiles [\d.]+ to [\d.]+", "quartiles #"),
     (rf"\d[\d.,]*(?= ?(?:{UNITS})(?!\w))", "#"),
     (r"\d[\d,]*[.,]\d+(e[+-]?\d+)?", "#"),
     (r"-{2,}", "--"),
