@@ -31,12 +31,12 @@ from typing import Any, Final
 import pandas as pd
 from check_cost import _gpt_step
 
-from xorbench.commands.against import PROCESSES, SKIP
-from xorbench.judge.stats import wilson
-from xorbench.judge.step_time import ClockedRun, clocked, step_speed
-from xorbench.measure.command_run import CommandRun, execute
-from xorbench.observe import trace as traces
+from xorbench.programs.command_run import CommandRun, execute
+from xorbench.programs.questions.against import PROCESSES, SKIP
+from xorbench.programs.step_time import ClockedRun, clocked, step_speed
+from xorbench.records import trace as traces
 from xorbench.report.text import to_markdown
+from xorbench.stats.intervals import wilson
 
 OUT: Final = Path("results/against-trust")
 CYCLE: Final = (0, 5, 0, 0, 10, 0)  # per cent

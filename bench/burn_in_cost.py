@@ -18,9 +18,9 @@ import pandas as pd
 import torch
 from ratios import shown
 
-from xorbench.probes.burn import SLOWER, TURN_S, TYPES, DeviceBurnIn, ProductUnit, quickest
-from xorbench.probes.memory import MemoryRegion, compiled
-from xorbench.probes.product import Products
+from xorbench.machine.probes.burn import SLOWER, TURN_S, TYPES, DeviceBurnIn, ProductUnit, quickest
+from xorbench.machine.probes.memory import MemoryRegion, compiled
+from xorbench.machine.probes.product import Products
 from xorbench.recorder.machine import processor
 from xorbench.report.text import to_markdown
 

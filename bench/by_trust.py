@@ -32,10 +32,10 @@ from noise import Noise, noise
 from ratios import share
 from timing_tools import TOOLS, installed
 
-from xorbench.judge.by_axis import AxisComparison, AxisPair, by_axis
-from xorbench.observe import loading
-from xorbench.plan.axes import AXES, Axis
+from xorbench.records import loading
 from xorbench.report.text import to_markdown
+from xorbench.xor.compare.by_axis import AxisComparison, AxisPair, by_axis
+from xorbench.xor.matrix.axes import AXES, Axis
 
 OUT: Final = Path("results/by-trust")
 PERCENT: Final = 3

@@ -24,7 +24,7 @@ from typing import Any, Final
 import pandas as pd
 from ratios import mean_ratio
 
-from xorbench.measure.command_run import SITE
+from xorbench.programs.command_run import SITE
 from xorbench.report.text import to_markdown
 
 HERE: Final = Path(__file__)

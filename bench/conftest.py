@@ -33,7 +33,7 @@ def set_base() -> None:
     """The flags of a process under the base process config."""
     import torch
 
-    from xorbench.plan.case import ProcessConfig
+    from xorbench.xor.matrix.case import ProcessConfig
 
     config = ProcessConfig()
     assert config.threads is not None

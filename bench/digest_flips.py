@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from xorbench.recorder.digest import Digester
+from xorbench.recorder.fingerprint import Digester
 
 SIZES: Final = (300, 300, 1_021, 3 * 131_072 + 7)  # bytes; the last has four chunks
 LARGE_EVERY: Final = 100  # one flip in so many is one of the large tensor

@@ -22,14 +22,14 @@ import psutil
 import torch
 from ratios import shown
 
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.recorder.machine import processor
-from xorbench.workload.engines.loaders import make_loader
-from xorbench.workload.engines.replay import run, traced_program
-from xorbench.workload.engines.spec import Batches, loss_function
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.engines.loaders import make_loader
+from xorbench.xor.training.engines.replay import run, traced_program
+from xorbench.xor.training.engines.spec import Batches, loss_function
+from xorbench.xor.training.training import Training
 
 BATCH_SIZE = 128
 ENGINES = ("loader", "fetch", "tensor", "replay", "universal")

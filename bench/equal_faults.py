@@ -23,12 +23,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "hooks"))
 import alike
 
-from xorbench.judge.float64_error import Float64Error
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
-from xorbench.workload import golden_inputs
-from xorbench.workload.float64 import follow
-from xorbench.workload.loop import Training
+from xorbench.xor.analysis.float64_error import Float64Error
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import golden_inputs
+from xorbench.xor.training.float64 import follow
+from xorbench.xor.training.training import Training
 
 SHARE: Final = 0.95
 RATE: Final = Recipe.learning_rate  # as the orchestrator has it

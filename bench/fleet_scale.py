@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from xorbench.commands.fleet import FleetReferences, conclude, read_fleet
 from xorbench.fleet import gather
+from xorbench.fleet.fleet import FleetReferences, conclude, read_fleet
 from xorbench.fleet.records import Bad, Missing, Node, Wrong, decode
 
 replace = msgspec.structs.replace

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from xorbench.judge.float64_error import Float64Error
-from xorbench.judge.stats import wilson
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.float64 import TF32_BITS, Followed, follow, rounded
-from xorbench.workload.loop import Training
+from xorbench.stats.intervals import wilson
+from xorbench.xor.analysis.float64_error import Float64Error
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.float64 import TF32_BITS, Followed, follow, rounded
+from xorbench.xor.training.training import Training
 
 
 @dataclass(frozen=True, slots=True)

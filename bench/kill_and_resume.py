@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from xorbench.observe import loading
-from xorbench.observe.records.process import slot_of
+from xorbench.records import loading
+from xorbench.records.schema.process import slot_of
 
 RUN = (sys.executable, "-m", "xorbench", "run")
 ORPHAN_S = 10

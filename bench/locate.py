@@ -28,19 +28,19 @@ from typing import Any, Final
 import pandas as pd
 import torch
 
-from xorbench.commands.diff import diff
-from xorbench.judge.divergence import TracePlace, element, first_epoch, first_place
-from xorbench.judge.elements import Difference
-from xorbench.judge.stats import wilson
-from xorbench.measure import retrain
-from xorbench.measure.slots import ProcessSlot
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import CaseTrace, EpochTrace, TracedTraining
-from xorbench.plan.case import Case, ProcessConfig
-from xorbench.plan.faults import FaultSpec, read_fault
-from xorbench.plan.recipe import Recipe
 from xorbench.process.operations import OPERATIONS, Session
+from xorbench.programs.elements import Difference
+from xorbench.records import trace as traces
+from xorbench.records.trace import CaseTrace, EpochTrace, TracedTraining
 from xorbench.report.text import to_markdown
+from xorbench.runtime.slots import ProcessSlot
+from xorbench.stats.intervals import wilson
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.matrix.faults import FaultSpec, read_fault
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.trace import retrain
+from xorbench.xor.trace.diff import diff
+from xorbench.xor.trace.divergence import TracePlace, element, first_epoch, first_place
 
 CASE: Final = Case()
 RECIPE: Final = Recipe(epochs=3)

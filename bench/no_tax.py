@@ -24,12 +24,12 @@ import pandas as pd
 import torch
 from ratios import shown
 
-from xorbench.observe import loading
-from xorbench.plan.case import Case, ProcessConfig
-from xorbench.plan.recipe import Recipe
 from xorbench.recorder.machine import processor
+from xorbench.records import loading
 from xorbench.report.text import to_markdown
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.training import Training
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -40,12 +40,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
+from xorbench.machine.universal import numba_backend, numba_single, spec
+from xorbench.machine.universal.numba_math import LANES, jit
+from xorbench.machine.universal.spec import UniversalRecipe
+from xorbench.machine.universal.trained import Keep
 from xorbench.recorder.machine import processor
 from xorbench.report.text import to_markdown
-from xorbench.universal import numba_backend, numba_single, spec
-from xorbench.universal.numba_math import LANES, jit
-from xorbench.universal.spec import UniversalRecipe
-from xorbench.universal.trained import Keep
 
 RECIPE: Final = UniversalRecipe()
 MODELS: Final = 256

@@ -20,14 +20,14 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from xorbench.judge.stats import wilson
-from xorbench.probes import matmul
-from xorbench.probes.check import cases_of, golden
-from xorbench.probes.exact import tensor_bits, torch_type, whole_bits, width
-from xorbench.probes.memory import MemoryRegion, compiled
-from xorbench.probes.product import Products
-from xorbench.probes.rounding import FORMATS, decoded
+from xorbench.machine.probes import matmul
+from xorbench.machine.probes.check import cases_of, golden
+from xorbench.machine.probes.exact import tensor_bits, torch_type, whole_bits, width
+from xorbench.machine.probes.memory import MemoryRegion, compiled
+from xorbench.machine.probes.product import Products
+from xorbench.machine.probes.rounding import FORMATS, decoded
 from xorbench.report.text import to_markdown
+from xorbench.stats.intervals import wilson
 
 Bits = npt.NDArray[np.uint64]
 Reals = npt.NDArray[Any]

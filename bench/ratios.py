@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xorbench.judge.figure import Figure
-from xorbench.judge.stats import pooled, wilson
+from xorbench.stats.figure import Figure
+from xorbench.stats.intervals import pooled, wilson
 
 
 def mean_ratio(ratios: Sequence[float]) -> Figure:

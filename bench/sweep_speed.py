@@ -2,9 +2,9 @@
 
     python bench/sweep_speed.py --rounds 15
 
-Each round times, in random order: the reference loop (`workload.loop`, one thread), a chunk of the
-sweep on one core, and the same chunk on two. A ratio is paired within its round; its centre is the
-geometric mean over the rounds, its interval Student's t (95%). One process, start-up apart.
+Each round times, in random order: the reference loop (`xor.training.training`, one thread), a chunk
+of the sweep on one core, and the same chunk on two. A ratio is paired within its round; its centre
+is the geometric mean over the rounds, its interval Student's t (95%). One process, start-up apart.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from ratios import shown
 
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
-from xorbench.plan.sweep import universal
+from xorbench.machine.universal.backends import available_cores
+from xorbench.machine.universal.sweep_plan import universal
 from xorbench.process import sweep_ops
 from xorbench.recorder.machine import processor
-from xorbench.universal.backends import available_cores
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.training import Training
 
 FORM = ",.2f"
 BATCH_SIZE = 128

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from xorbench.plan.case import Case
-from xorbench.plan.matrix import expand
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.digest import state_sha256
-from xorbench.workload.loop import Training, synchronize
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.matrix import expand
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.tensor_digest import state_sha256
+from xorbench.xor.training.training import Training, synchronize
 
 RECIPE = Recipe()
 ROUNDS = 3

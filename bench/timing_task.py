@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from xorbench.plan.case import Case
-from xorbench.plan.faults import FaultSpec
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.faults import inject
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.faults import inject
+from xorbench.xor.training.training import Training
 
 ROUNDS = 100
 

@@ -5,10 +5,10 @@
     python bench/timing_trust.py report --to FILE.md    # judges what is recorded; and FILE.csv
 
 `record` makes separate runs of the same four cases (in `results/timing-trust/`): four of the
-unchanged code, then one in which each case's epochs are really stretched by another percentage,
-and so on, so that quiet and busy hours fall on all alike. What `judge.speed` takes as known of what
-wanders between runs was read off the first unchanged runs (`CALIBRATION`), which are left out of
-the judgement, and set anew at `SETTLED`. `report` compares disjoint pairs of the other unchanged
+unchanged code, then one in which each case's epochs are really stretched by another percentage, and
+so on, so that quiet and busy hours fall on all alike. What `xor.analysis.speed` takes as known of
+what wanders between runs was read off the first unchanged runs (`CALIBRATION`), which are left out
+of the judgement, and set anew at `SETTLED`. `report` compares disjoint pairs of the other unchanged
 runs (A/A), and each slowed run with the unchanged run recorded just before it; a slowed case is
 judged as one of four, by Bonferroni, since its neighbours are slowed too.
 
@@ -33,10 +33,13 @@ import pandas as pd
 from ratios import share
 from timing_tools import TOOLS, installed
 
-from xorbench.judge.compare import compare
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.ratio import decide
-from xorbench.judge.speed import (
+from xorbench.records import loading
+from xorbench.records.schema.run import Run, RunInfo
+from xorbench.report.text import to_markdown
+from xorbench.stats.intervals import ALPHA, estimate, shift
+from xorbench.stats.ratio import decide
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.speed import (
     BETWEEN_RUNS,
     RESIDUAL_DRIFT,
     calibrations,
@@ -45,11 +48,8 @@ from xorbench.judge.speed import (
     relative_pool,
     residual_drifts,
 )
-from xorbench.judge.stats import ALPHA, estimate, shift
-from xorbench.observe import loading
-from xorbench.observe.records.run import Run, RunInfo
-from xorbench.report.runs import machine_line
-from xorbench.report.text import to_markdown
+from xorbench.xor.compare.comparison import compare
+from xorbench.xor.report.runs import machine_line
 
 OUT: Final = Path("results/timing-trust")
 GATE: Final = 5  # per cent, from which the other tools are to call a run slower

@@ -17,17 +17,17 @@ import click
 from tabulate import tabulate
 
 from xorbench.cli import command
-from xorbench.judge import speed
-from xorbench.judge.checks import CHECKS
-from xorbench.judge.cost_model import has_accelerator
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.figure import number
-from xorbench.judge.stats import pooled
-from xorbench.judge.sweep import SWEEP_CHECKS
-from xorbench.observe import loading
-from xorbench.plan.axes import idle_note
-from xorbench.plan.case import Case, Variant
+from xorbench.machine.sweep.results import SWEEP_CHECKS
+from xorbench.records import loading
 from xorbench.report.facts import machine_line
+from xorbench.stats.figure import number
+from xorbench.stats.intervals import pooled
+from xorbench.xor.analysis import speed
+from xorbench.xor.analysis.cost_model import has_accelerator
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import CHECKS
+from xorbench.xor.matrix.axes import idle_note
+from xorbench.xor.matrix.case import Case, Variant
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

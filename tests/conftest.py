@@ -22,10 +22,10 @@ import torch
 from filelock import FileLock
 
 from xorbench.cli import main
-from xorbench.observe import loading
-from xorbench.observe.records.process import slot_of
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import EpochLine
+from xorbench.records import loading
+from xorbench.records.schema.process import slot_of
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import EpochLine
 
 # A shell starts background jobs with SIGINT ignored, which children would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)

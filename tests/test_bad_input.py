@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from xorbench.cli import main
-from xorbench.commands.report import history
 from xorbench.errors import BadOption
-from xorbench.observe import folders, loading
+from xorbench.records import folders, loading
+from xorbench.xor.report_again import history
 
 WRONG_OPTIONS = [
     # option, value, what the line must say besides the option

@@ -12,16 +12,21 @@ from conftest import Completed, Reported, Xorbench, reported, run_in
 from test_run import lacking_device
 
 from xorbench.errors import BadFile
-from xorbench.judge.canary import BurnedUnit, burn_in_verdict, golden_verdicts, speed_verdict
-from xorbench.judge.checks.devices import checked
-from xorbench.measure.golden_answers import golden_of
-from xorbench.measure.process import OperationFailed
-from xorbench.measure.slots import ProcessSlot
-from xorbench.observe import saved as saving
-from xorbench.observe.records.golden import Fact
-from xorbench.observe.saved import SavedCalibration
-from xorbench.plan.case import ProcessConfig
-from xorbench.plan.probes import exact_probes
+from xorbench.machine.canary.verdicts import (
+    BurnedUnit,
+    burn_in_verdict,
+    golden_verdicts,
+    speed_verdict,
+)
+from xorbench.machine.golden_answers import golden_of
+from xorbench.machine.probes.table import exact_probes
+from xorbench.records import saved as saving
+from xorbench.records.saved import SavedCalibration
+from xorbench.records.schema.golden import Fact
+from xorbench.runtime.process import OperationFailed
+from xorbench.runtime.slots import ProcessSlot
+from xorbench.xor.checks.devices import checked
+from xorbench.xor.matrix.case import ProcessConfig
 
 TRAINING = ("--devices", "cpu", "--probes", "training")
 

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 from conftest import Xorbench, call_in
 
-from xorbench.commands import ci_outputs
 from xorbench.errors import BadOption
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict, exit_code
-from xorbench.observe.records.run import Run
-from xorbench.report import document, page, runs, sides
+from xorbench.records.schema.run import Run
+from xorbench.report import ci_outputs, document, page
 from xorbench.report.content import draw
 from xorbench.report.junit import junit
+from xorbench.verdicts import Verdict, exit_code
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import judge
+from xorbench.xor.report import runs, sides
 
 
 def verdict(outcome: str, check: str = "rerun", **more: str) -> Verdict:
@@ -223,7 +223,7 @@ def test_report_puts_runs_side_by_side(quick_folder: Path, copied: Path, tmp_pat
 
 def test_the_same_run_twice_is_refused(quick_folder: Path) -> None:
     """A mistake, said in one line."""
-    from xorbench.commands.report import sides as verb
+    from xorbench.xor.report_again import sides as verb
 
     with pytest.raises(BadOption, match="the same run twice"):
         verb(quick_folder, ["first", "latest"])

@@ -9,13 +9,13 @@ import pytest
 from conftest import with_changed_epochs
 
 from xorbench.errors import BadFile
-from xorbench.judge import clocks
-from xorbench.judge.checks.witnesses import clock
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import by_variant, calibrations, log_epoch, normalized
-from xorbench.observe import loading
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import EpochLine
+from xorbench.records import loading
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import EpochLine
+from xorbench.xor.analysis import clocks
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.speed import by_variant, calibrations, log_epoch, normalized
+from xorbench.xor.checks.witnesses import clock
 
 
 def with_times(run: Run, **changes: float) -> Run:

@@ -14,37 +14,37 @@ import pytest
 from conftest import Xorbench
 
 from xorbench.cli import main
-from xorbench.commands.compare import with_baseline
 from xorbench.errors import BadFile, BadOption
-from xorbench.judge import system_samples
-from xorbench.judge.baseline import WithBaseline
-from xorbench.judge.by_axis import AxisComparison, by_axis, by_verdicts
-from xorbench.judge.changes import other_changes
-from xorbench.judge.compare import Comparison, compare
-from xorbench.judge.compare import verdicts as compare_verdicts
-from xorbench.judge.compare import verdicts as for_ci
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.paired_ratios import Cost, by_setting
-from xorbench.judge.ratio import Ratio, ratio_verdict
-from xorbench.judge.stats import holm, pool, shift
-from xorbench.judge.summary import answers
-from xorbench.observe import baselines, loading
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.system import SystemSample
-from xorbench.observe.records.training import (
+from xorbench.machine import kernels
+from xorbench.machine import quiet as system_samples
+from xorbench.records import baselines, loading
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.system import SystemSample
+from xorbench.records.schema.training import (
     CalibrationLine,
     EpochLine,
     Skip,
     TrainingEnd,
     TrainingRecord,
 )
-from xorbench.plan import kernels
-from xorbench.plan.axes import AXES
-from xorbench.plan.case import Case, ProcessConfig
-from xorbench.plan.engines import CALIBRATIONS_A_ROUND, calibration_key
-from xorbench.plan.recipe import Recipe
-from xorbench.report.compare import as_text, next_step, sentence
-from xorbench.report.tables.speed import throughput
+from xorbench.stats.intervals import holm, pool, shift
+from xorbench.stats.ratio import Ratio, ratio_verdict
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.setting_costs import Cost, by_setting
+from xorbench.xor.compare.baseline import WithBaseline
+from xorbench.xor.compare.by_axis import AxisComparison, by_axis, by_verdicts
+from xorbench.xor.compare.changes import other_changes
+from xorbench.xor.compare.compare import with_baseline
+from xorbench.xor.compare.comparison import Comparison, compare
+from xorbench.xor.compare.comparison import verdicts as compare_verdicts
+from xorbench.xor.compare.comparison import verdicts as for_ci
+from xorbench.xor.matrix.axes import AXES
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.report.compare import as_text, next_step, sentence
+from xorbench.xor.report.summary import answers
+from xorbench.xor.report.tables.speed import throughput
 
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from xorbench.judge.cost_model import Fit, constants, overtaking
-from xorbench.judge.evidence import Evidence
-from xorbench.observe import loading
-from xorbench.observe.records.run import Run
-from xorbench.plan.case import Case
-from xorbench.report import plots
-from xorbench.report.tables import speed
+from xorbench.records import loading
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.cost_model import Fit, constants, overtaking
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.report import plots
+from xorbench.xor.report.tables import speed
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 Cost = Callable[[int, int], float]  # seconds, by batches and samples

@@ -13,15 +13,12 @@ import msgspec
 import pytest
 from conftest import Completed, Xorbench, call_in, once, reported, run_in, with_epochs
 
-from xorbench.commands.diff import diff, trace_commands
-from xorbench.commands.processes import other_machine
-from xorbench.commands.training_ref import planned, sides
 from xorbench.errors import BadFile, BadOption
-from xorbench.judge.check import element_facts
-from xorbench.judge.divergence import TracePlace, compare, first_epoch, first_place, growth
-from xorbench.judge.elements import Difference
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import (
+from xorbench.machine import kernels
+from xorbench.programs.conclusion import element_facts
+from xorbench.programs.elements import Difference
+from xorbench.records import trace as traces
+from xorbench.records.trace import (
     CaseTrace,
     EpochTrace,
     More,
@@ -29,14 +26,24 @@ from xorbench.observe.trace import (
     TraceEvent,
     TraceStep,
 )
-from xorbench.plan import kernels
-from xorbench.plan.axes import CASE_AXES, Axis, read_env
-from xorbench.plan.case import DTYPES, OPTIMIZERS, START_METHODS, Case, ProcessConfig, variant_id
-from xorbench.plan.engines import ENGINES
-from xorbench.plan.recipe import Recipe
-from xorbench.plan.variants import read_variant
-from xorbench.report import diff as report
-from xorbench.workload.trace import Traced
+from xorbench.runtime.start import other_machine
+from xorbench.xor.matrix.axes import CASE_AXES, Axis, read_env
+from xorbench.xor.matrix.case import (
+    DTYPES,
+    OPTIMIZERS,
+    START_METHODS,
+    Case,
+    ProcessConfig,
+    variant_id,
+)
+from xorbench.xor.matrix.case_ids import read_variant
+from xorbench.xor.matrix.engines import ENGINES
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.trace import report
+from xorbench.xor.trace.diff import diff, trace_commands
+from xorbench.xor.trace.divergence import TracePlace, compare, first_epoch, first_place, growth
+from xorbench.xor.trace.training_ref import planned, sides
+from xorbench.xor.training.trace import Traced
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
 OTHER = "cpu-loader-b128-pin0-drop0-w0-s0"

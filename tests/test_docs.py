@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from xorbench.cli import COMMANDS
-from xorbench.plan.case import Case
+from xorbench.xor.matrix.case import Case
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from xorbench.plan.case import Case
-from xorbench.plan.faults import FAULTS, FaultSpec
-from xorbench.plan.honour import unsupported_reason
-from xorbench.plan.recipe import Recipe
+from xorbench.machine.universal import golden
 from xorbench.process.operations import OPERATIONS, Session
 from xorbench.process.universal_training import UniversalTraining
-from xorbench.universal import golden
-from xorbench.workload import digest, engines
-from xorbench.workload.engines import CannotHonour, TrainingSpec, capture, compiling
-from xorbench.workload.engines.spec import Orders
-from xorbench.workload.faults import inject
-from xorbench.workload.loop import Training
-from xorbench.workload.seeding import generator
-from xorbench.workload.xor import XorPoints, loss_of, make_points
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.faults import FAULTS, FaultSpec
+from xorbench.xor.matrix.honour import unsupported_reason
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import engines, tensor_digest
+from xorbench.xor.training.engines import CannotHonour, TrainingSpec, compiling, operator_trace
+from xorbench.xor.training.engines.spec import Orders
+from xorbench.xor.training.faults import inject
+from xorbench.xor.training.problem import XorPoints, loss_of, make_points
+from xorbench.xor.training.seeding import generator
+from xorbench.xor.training.training import Training
 
 CPU = torch.device("cpu")
 SMALL = Recipe(train_size=300, test_size=20, epochs=3)
@@ -116,7 +116,7 @@ def test_another_network_goes_through_unchanged(engine: str, network: str) -> No
         epoch = opened(model, name)
         for _ in range(3):
             epoch()
-        states.append(digest.state_sha256(model.state_dict()))
+        states.append(tensor_digest.state_sha256(model.state_dict()))
     assert states[0] == states[1]
 
 
@@ -127,12 +127,12 @@ def test_replay_refuses_a_call_that_leaves_its_place_as_it_was(
 
     def nothing(*_args: object, **_kwargs: object) -> None: ...
 
-    fastest = capture._fastest
+    fastest = operator_trace._fastest
 
     def broken(target: Any, *arguments: Any) -> Any:
         return nothing if "addmm" in str(target) else fastest(target, *arguments)
 
-    monkeypatch.setattr(capture, "_fastest", broken)
+    monkeypatch.setattr(operator_trace, "_fastest", broken)
     with pytest.raises(CannotHonour, match="other bits than the step"):
         Training(replace(BASE, engine="replay"), SMALL)
 
@@ -212,16 +212,16 @@ def test_only_one_file_takes_what_pytorch_does_not_promise(name: str) -> None:
 def test_a_refused_capture_leaves_the_model_as_it_was() -> None:
     """Weights and random numbers are those from before the attempt."""
     model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1))
-    before, draws = digest.state_sha256(model.state_dict()), torch.get_rng_state()
+    before, draws = tensor_digest.state_sha256(model.state_dict()), torch.get_rng_state()
     with pytest.raises(CannotHonour):
         opened(model, "replay")
-    assert digest.state_sha256(model.state_dict()) == before
+    assert tensor_digest.state_sha256(model.state_dict()) == before
     assert torch.equal(torch.get_rng_state(), draws)
 
 
 def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator that is called wrongly is seen before the first epoch."""
-    fastest = capture._fastest
+    fastest = operator_trace._fastest
 
     def wrong(target: Any, example: Any, out: dict[str, Tensor]) -> Any:
         return (
@@ -230,7 +230,7 @@ def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPa
             else fastest(target, example, out)
         )
 
-    monkeypatch.setattr(capture, "_fastest", wrong)
+    monkeypatch.setattr(operator_trace, "_fastest", wrong)
     with pytest.raises(CannotHonour, match="other bits"):
         Training(replace(BASE, engine="replay"), SMALL)
 
@@ -331,8 +331,8 @@ def test_the_universal_engine_refuses_a_fault_it_has_no_place_for() -> None:
 
 def test_the_universal_steps_of_torch_are_the_kernels() -> None:
     """What trains on other devices than the CPU gives the same weights, and takes new ones."""
-    from xorbench.universal import numba_single, torch_backend
-    from xorbench.universal.spec import UniversalRecipe
+    from xorbench.machine.universal import numba_single, torch_backend
+    from xorbench.machine.universal.spec import UniversalRecipe
 
     recipe = UniversalRecipe(train_size=100, batch_size=32, epochs=2)
     kernel, torch_steps = (

@@ -7,11 +7,11 @@ from itertools import chain, combinations
 import pytest
 
 from xorbench.cli import main
-from xorbench.commands.explain import mixed, on_record, switched
-from xorbench.commands.training_ref import planned
-from xorbench.judge.explain import Exhausted, Explanation, Gives, Set, described, search
-from xorbench.plan.kernels import SWITCHES
-from xorbench.plan.recipe import Recipe
+from xorbench.machine.kernels import SWITCHES
+from xorbench.programs.minimal_set import Exhausted, Explanation, Gives, Set, described, search
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.trace.explain import mixed, on_record, switched
+from xorbench.xor.trace.training_ref import planned
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
 VALUES = dict.fromkeys("abcdefghij", ("1", "2"))

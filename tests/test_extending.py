@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from conftest import once
 
+from xorbench import registry
 from xorbench.errors import BadFile
-from xorbench.plan import registry
-from xorbench.plan.engines import Engine
-from xorbench.plan.registry import Registry
+from xorbench.registry import Registry
+from xorbench.xor.matrix.engines import Engine
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "extension"

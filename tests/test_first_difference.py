@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from xorbench.judge.check import CheckRuns, RunPair, conclude
-from xorbench.judge.components import component_of
-from xorbench.judge.first_difference import compare
-from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep
+from xorbench.programs.components import component_of
+from xorbench.programs.conclusion import CheckRuns, RunPair, conclude
+from xorbench.programs.first_difference import compare
+from xorbench.records.trace import More, TraceEnd, TraceEvent, TraceStep
 
 Line = TraceStep | TraceEnd
 

@@ -11,14 +11,14 @@ import msgspec
 import pytest
 from conftest import Xorbench, with_epochs
 
-from xorbench.commands.atlas import is_wrong
-from xorbench.commands.fleet import LISTED, absent, other_worlds
 from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, rules
 from xorbench.fleet.atlas import Atlas
 from xorbench.fleet.belief import believed_records, called_ranks
 from xorbench.fleet.data import FleetData
+from xorbench.fleet.fleet import LISTED, absent, other_worlds
 from xorbench.fleet.pace import between, pace
+from xorbench.fleet.record_atlas import is_wrong
 from xorbench.fleet.records import (
     LARGEST_MESSAGE,
     Bad,
@@ -35,9 +35,9 @@ from xorbench.fleet.records import (
     key_name,
     training_name,
 )
+from xorbench.fleet.report import draw_ratios, ratios
 from xorbench.fleet.rules import CODES, cordon
-from xorbench.observe.records.run import Run
-from xorbench.report.fleet import draw_ratios, ratios
+from xorbench.records.schema.run import Run
 
 replace = msgspec.structs.replace
 

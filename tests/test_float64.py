@@ -10,20 +10,20 @@ import torch
 from conftest import with_changed_epochs
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.float64_error import Float64Error, distance_ulps, drift_ulps
-from xorbench.judge.verdicts import Verdict
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import EpochLine
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
-from xorbench.report.tables.right import errors, some_errors
-from xorbench.workload import digest
-from xorbench.workload.float64 import Followed, follow, rounded
-from xorbench.workload.golden_inputs import orders
-from xorbench.workload.loop import Training
-from xorbench.workload.xor import make_inputs
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import EpochLine
+from xorbench.verdicts import Verdict
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.float64_error import Float64Error, distance_ulps, drift_ulps
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.report.tables.right import errors, some_errors
+from xorbench.xor.training import tensor_digest
+from xorbench.xor.training.float64 import Followed, follow, rounded
+from xorbench.xor.training.golden_inputs import orders
+from xorbench.xor.training.problem import make_inputs
+from xorbench.xor.training.training import Training
 
 
 def trained(case: Case, recipe: Recipe) -> tuple[Training, Followed]:
@@ -82,7 +82,7 @@ def test_a_sound_training_has_no_flaw(case: Case) -> None:
     _, found = trained(case, recipe)
     judged = Float64Error(case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0])
     assert (list(judged.flaws()), judged.refusal) == ([], "")
-    assert found.inputs_sha256 == digest.sha256(
+    assert found.inputs_sha256 == tensor_digest.sha256(
         make_inputs(recipe, case.seed)
         .to(torch.float64 if case.dtype == "float64" else torch.float32)
         .entries()

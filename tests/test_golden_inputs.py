@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.golden import Fact
-from xorbench.observe.records.run import Run
-from xorbench.plan.recipe import Recipe
-from xorbench.workload import golden_inputs
-from xorbench.workload.mersenne import Mersenne
+from xorbench.records.schema.golden import Fact
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import golden_inputs
+from xorbench.xor.training.mersenne import Mersenne
 
 SEED = 7_207_269_278_961_234_051  # of more than 32 bits
 

@@ -9,10 +9,11 @@ import pytest
 from conftest import call_in
 
 from xorbench.errors import BadOption
-from xorbench.judge.compare import compare
-from xorbench.observe.records.run import Run
-from xorbench.report import history, page
+from xorbench.records.schema.run import Run
+from xorbench.report import page
 from xorbench.report.content import draw
+from xorbench.xor.compare.comparison import compare
+from xorbench.xor.report import history
 
 
 def later(run: Run, name: str, times: float = 1.0) -> Run:
@@ -103,7 +104,7 @@ def test_the_history_is_of_every_finished_run(quick_folder: Path, copied: Path) 
 
 def test_history_with_a_run_or_without_any_is_refused(tmp_path: Path) -> None:
     """One line each."""
-    from xorbench.commands.report import history as verb
+    from xorbench.xor.report_again import history as verb
 
     with pytest.raises(BadOption, match="no finished run"):
         verb(tmp_path)

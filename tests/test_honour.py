@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from xorbench.errors import BadOption
-from xorbench.plan import honour
-from xorbench.plan.axes import AXES, CASE_AXES, TWIN, Axis
-from xorbench.plan.case import Case
-from xorbench.plan.engines import ENGINES
-from xorbench.plan.recipe import Recipe
+from xorbench.xor.matrix import honour
+from xorbench.xor.matrix.axes import AXES, CASE_AXES, TWIN, Axis
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.engines import ENGINES
+from xorbench.xor.matrix.recipe import Recipe
 
 BY_NAME = {axis.name: axis for axis in AXES}
 

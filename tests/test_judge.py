@@ -9,19 +9,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from xorbench.judge.checks import CHECKS, judge
-from xorbench.judge.engines import gains, largest_ulps, pays_after, same_bits
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.questions import RIGHT, SAME
-from xorbench.judge.stats import estimates, median_log_ratio, pool, pooled, spread
-from xorbench.judge.summary import answers
-from xorbench.judge.verdicts import Verdict, exit_code, summary
-from xorbench.judge.weights import sha256_of
-from xorbench.observe.records.golden import Fact
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import Count, TrainingRecord, WeightRecord
-from xorbench.plan.case import Case
-from xorbench.plan.digest import first_difference
+from xorbench.answers import RIGHT, SAME
+from xorbench.records.schema.golden import Fact
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import Count, TrainingRecord, WeightRecord
+from xorbench.state_digest import first_difference
+from xorbench.stats.intervals import estimates, median_log_ratio, pool, pooled, spread
+from xorbench.verdicts import Verdict, exit_code, summary
+from xorbench.xor.analysis.engine_gains import gains, largest_ulps, pays_after, same_bits
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.weights import sha256_of
+from xorbench.xor.checks import CHECKS, judge
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.report.summary import answers
 
 
 def doctored(run: Run, index: int, **changes: Any) -> Run:

@@ -62,7 +62,6 @@ RETIRED = {
     "points.json": "boundary_points.json",
     "error.csv": "float64_error.csv",
     "verbs/": "commands/",
-    "xorbench.verbs": "xorbench.commands",
 }
 # What is not ours to name: DataLoader, executors, the test runner, pyperf; and a fault of loaders.
 ALLOWED = re.compile(

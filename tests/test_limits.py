@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from xorbench.judge.check import CheckRuns, Conclusion, RunPair, conclude
-from xorbench.judge.first_difference import compare
-from xorbench.judge.limits import not_compared
-from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep, Unseen
+from xorbench.programs.conclusion import CheckRuns, Conclusion, RunPair, conclude
+from xorbench.programs.first_difference import compare
+from xorbench.programs.limits import not_compared
+from xorbench.records.trace import More, TraceEnd, TraceEvent, TraceStep, Unseen
 
 Line = TraceStep | TraceEnd
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Dataset, get_worker_info
 
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.run import Run
-from xorbench.plan.axes import CASE_AXES, idle_note
-from xorbench.plan.case import Case
-from xorbench.plan.honour import float64_refusal, unsupported_reason
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.engines.loaders import make_loader, start_method
-from xorbench.workload.loop import Training
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.axes import CASE_AXES, idle_note
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.honour import float64_refusal, unsupported_reason
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.engines.loaders import make_loader, start_method
+from xorbench.xor.training.training import Training
 
 SMALL = Recipe(train_size=256, test_size=20, epochs=2)
 BASE = Case(batch_size=64, num_workers=1)

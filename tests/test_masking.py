@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from conftest import command, run_in
 
-from xorbench.measure import working_folder
-from xorbench.observe import trace as traces
-from xorbench.observe.cleaning import clean
-from xorbench.observe.ended import Ended
-from xorbench.observe.redaction import Names, Sharing, shown_command
 from xorbench.recorder.entry import Presence, written_outside
 from xorbench.recorder.masking import MASK, encodable, masked, masked_words, secret_values
+from xorbench.records import trace as traces
+from xorbench.records.cleaning import clean
+from xorbench.records.ended import Ended
+from xorbench.records.redaction import Names, Sharing, shown_command
+from xorbench.runtime import working_folder
 
 SECRET_WORDS = [
     "--api-key=S3CRET", "--api_key S3CRET", "--apikey=S3CRET", "--openai-key S3CRET",

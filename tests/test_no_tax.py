@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from xorbench.observe import loading
-from xorbench.observe.records.run import Run
+from xorbench.records import loading
+from xorbench.records.schema.run import Run
 
 BENCH = Path(__file__).parents[1] / "bench"
 

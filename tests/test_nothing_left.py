@@ -10,7 +10,7 @@ import pytest
 from conftest import Completed, command
 
 from xorbench.errors import BadFile, BadOption
-from xorbench.observe import baselines, loading, store
+from xorbench.records import baselines, loading, store
 
 
 def run_with(folder: Path, prepare: Callable[[], object], *arguments: str) -> Completed:

@@ -11,15 +11,16 @@ import msgspec
 import pandas as pd
 import pytest
 
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import Failure
-from xorbench.plan.case import Case, ProcessConfig
-from xorbench.report import page, runs
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import Failure
+from xorbench.report import page
 from xorbench.report.content import draw
-from xorbench.report.plots.speed import say_speeds, speeds
 from xorbench.report.text import shown as columns_shown
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.report import runs
+from xorbench.xor.report.plots.speed import say_speeds, speeds
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 WIDTHS = (400, 1400)

@@ -11,26 +11,26 @@ import pytest
 from conftest import Xorbench, epoch_digests
 
 from xorbench.errors import BadFile
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.phases import phase_seconds, phase_shares
-from xorbench.observe import loading
-from xorbench.observe.records.phases import PhasesLine, PhaseTimes
-from xorbench.observe.records.run import Run
-from xorbench.plan.case import Case
-from xorbench.plan.engines import ENGINES
-from xorbench.plan.faults import FaultSpec
-from xorbench.plan.phases import MOST_SLOTS, PHASES, pass_epochs, schedule
-from xorbench.plan.recipe import Recipe
 from xorbench.process.operations import OPERATIONS, Session
-from xorbench.report import runs
-from xorbench.report.plots.phases import describe_shares, shares
-from xorbench.report.tables.phases import phases
-from xorbench.workload import faults
-from xorbench.workload.engines import CannotHonour
-from xorbench.workload.faults import inject
-from xorbench.workload.loop import Training
-from xorbench.workload.phases import marked_epoch
+from xorbench.records import loading
+from xorbench.records.schema.phases import PhasesLine, PhaseTimes
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.phases import phase_seconds, phase_shares
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.engines import ENGINES
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.matrix.phases import MOST_SLOTS, PHASES, pass_epochs, schedule
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.report import runs
+from xorbench.xor.report.plots.phases import describe_shares, shares
+from xorbench.xor.report.tables.phases import phases
+from xorbench.xor.training import faults
+from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.faults import inject
+from xorbench.xor.training.phases import marked_epoch
+from xorbench.xor.training.training import Training
 
 SMALL = Recipe(train_size=300, test_size=20, epochs=3)
 BASE = Case(batch_size=64, drop_last=False)

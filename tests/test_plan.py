@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from xorbench.errors import BadOption
-from xorbench.judge.checks.sameness import source
-from xorbench.plan.axes import AXES, CASE_AXES, idle_note, read_env, read_pythons
-from xorbench.plan.case import (
+from xorbench.machine.probes.table import PROBES
+from xorbench.options.parse import integers
+from xorbench.registry import Registry, implementation
+from xorbench.xor.checks.sameness import source
+from xorbench.xor.matrix.axes import AXES, CASE_AXES, idle_note, read_env, read_pythons
+from xorbench.xor.matrix.case import (
     Case,
     ProcessConfig,
     Variant,
@@ -20,14 +23,11 @@ from xorbench.plan.case import (
     to_dict,
     with_index,
 )
-from xorbench.plan.engines import ENGINES
-from xorbench.plan.estimate import Plan, ProcessPace, crowded, estimate_s
-from xorbench.plan.faults import FAULTS, read_fault
-from xorbench.plan.matrix import edges, expand, expand_configs, group_name
-from xorbench.plan.parse import integers
-from xorbench.plan.probes import PROBES
-from xorbench.plan.recipe import RECIPE_OPTIONS, Recipe, read_recipe
-from xorbench.plan.registry import Registry, implementation
+from xorbench.xor.matrix.engines import ENGINES
+from xorbench.xor.matrix.estimate import Plan, ProcessPace, crowded, estimate_s
+from xorbench.xor.matrix.faults import FAULTS, read_fault
+from xorbench.xor.matrix.matrix import edges, expand, expand_configs, group_name
+from xorbench.xor.matrix.recipe import RECIPE_OPTIONS, Recipe, read_recipe
 
 BITS = {axis.name: axis.bits for axis in AXES}
 
@@ -318,7 +318,7 @@ def test_what_a_row_names_can_be_imported(registry: Registry[Any]) -> None:
 def test_a_row_that_names_nothing_is_seen() -> None:
     """The test above can fail."""
     with pytest.raises(AttributeError):
-        implementation("xorbench.workload.faults:no_such_fault")
+        implementation("xorbench.xor.training.faults:no_such_fault")
 
 
 def test_defaults_are_shown_as_one_would_type_them() -> None:

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from xorbench.judge.checks.devices import probed
-from xorbench.observe.records.golden import Fact, ProbeRecord
-from xorbench.plan.probes import PROBES
-from xorbench.probes import burn, consistency, conv, exact, matmul
-from xorbench.probes.burn import NAMED, DeviceBurnIn, ProductUnit
-from xorbench.probes.check import cases_of, check, golden, right_digests
-from xorbench.probes.exact import SHOWN, ExactCase, WrongElement, difference, exact_settings
-from xorbench.probes.integers import entries, largest_entry, scattered
-from xorbench.probes.memory import MemoryRegion, compiled
-from xorbench.probes.product import Products
-from xorbench.probes.rounding import FORMATS, decoded, rounded
+from xorbench.machine.probes import burn, consistency, conv, exact, matmul
+from xorbench.machine.probes.burn import NAMED, DeviceBurnIn, ProductUnit
+from xorbench.machine.probes.check import cases_of, check, golden, right_digests
+from xorbench.machine.probes.exact import SHOWN, ExactCase, WrongElement, difference, exact_settings
+from xorbench.machine.probes.integers import entries, largest_entry, scattered
+from xorbench.machine.probes.memory import MemoryRegion, compiled
+from xorbench.machine.probes.product import Products
+from xorbench.machine.probes.rounding import FORMATS, decoded, rounded
+from xorbench.machine.probes.table import PROBES
+from xorbench.records.schema.golden import Fact, ProbeRecord
+from xorbench.xor.checks.devices import probed
 
 CPU = torch.device("cpu")
 TORCH = {name: list(cases_of(name)) for name in golden()}
@@ -41,7 +41,7 @@ def test_pytorch_gives_them_at_each_instruction_set_and_thread_count(
     """A sound CPU has the golden digests, however it is told to compute."""
     variables = {"ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": threads}
     done = subprocess.run(
-        [sys.executable, "-m", "xorbench.probes.golden", "--check"],
+        [sys.executable, "-m", "xorbench.machine.probes.golden", "--check"],
         check=False,
         env={**os.environ, **variables},
         capture_output=True,

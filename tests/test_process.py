@@ -12,17 +12,17 @@ import psutil
 import pytest
 import torch
 
-from xorbench.measure import staging
-from xorbench.measure.process import OperationFailed, Process, ProcessDied, environment, interpreter
-from xorbench.measure.staging import PACKAGES, staged
-from xorbench.plan.case import Case, ProcessConfig, to_dict
-from xorbench.plan.recipe import Recipe
 from xorbench.process import machine, protocol, sweep_ops
 from xorbench.process.operations import OPERATIONS, Session
 from xorbench.process.serve import respond
 from xorbench.recorder.head import head
 from xorbench.recorder.machine import FIELDS, VARIABLES
 from xorbench.recorder.options import Options
+from xorbench.runtime import staging
+from xorbench.runtime.process import OperationFailed, Process, ProcessDied, environment, interpreter
+from xorbench.runtime.staging import PACKAGES, staged
+from xorbench.xor.matrix.case import Case, ProcessConfig, to_dict
+from xorbench.xor.matrix.recipe import Recipe
 
 
 def ask(session: Session, op: str, **args: object) -> dict[str, object]:
@@ -165,7 +165,7 @@ def test_an_accelerator_trains() -> None:
     """One epoch on the accelerator, its loss finite, its memory measured."""
     if not torch.accelerator.is_available():
         pytest.skip("this machine has no accelerator")
-    from xorbench.workload.loop import Training
+    from xorbench.xor.training.training import Training
 
     device = torch.accelerator.current_accelerator()
     assert device is not None

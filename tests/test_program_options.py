@@ -13,17 +13,10 @@ from typing import Any
 import pytest
 
 import xorbench
-from xorbench import api
+from xorbench.api import check
 from xorbench.cli import command
-from xorbench.commands import against, explain_command
-from xorbench.commands.against import AgainstRequest
-from xorbench.commands.check import CheckRequest
-from xorbench.commands.explain_command import CureRequest
-from xorbench.commands.run_maker import Note
-from xorbench.commands.trace_command import TraceCommandRequest
 from xorbench.errors import BadOption
-from xorbench.plan.option_text import OptionText, option, option_text, python_text
-from xorbench.plan.program_options import (
+from xorbench.options.programs import (
     FIRST_RUNS,
     MOST_RUNS,
     PROGRAM_OPTIONS,
@@ -34,6 +27,13 @@ from xorbench.plan.program_options import (
     request,
     require_allowed,
 )
+from xorbench.options.text import OptionText, option, option_text, python_text
+from xorbench.programs.questions import against, explain
+from xorbench.programs.questions.against import AgainstRequest
+from xorbench.programs.questions.explain import CureRequest
+from xorbench.programs.questions.rerun import CheckRequest
+from xorbench.programs.questions.trace import TraceCommandRequest
+from xorbench.programs.run_maker import Note
 
 COMMANDS = ("check", "explain", "trace")
 PACKAGE = Path(xorbench.__file__).parent
@@ -95,9 +95,9 @@ def test_check_of_python_takes_the_options_of_the_table() -> None:
     """Names, types and defaults of the signature, its types for the plugin, and its docstring."""
     parameters = dict(inspect.signature(xorbench.check).parameters)
     del parameters["command"], parameters["note"]
-    types = {name: eval(row.python, vars(api)) for name, row in PYTHON_OPTIONS.items()}
+    types = {name: eval(row.python, vars(check)) for name, row in PYTHON_OPTIONS.items()}
     assert {name: parameter.annotation for name, parameter in parameters.items()} == types
-    assert {**types, "note": Note} == inspect.get_annotations(api.CheckOptions)
+    assert {**types, "note": Note} == inspect.get_annotations(check.CheckOptions)
     arguments = (
         (inspect.getdoc(xorbench.check) or "").partition("Args:")[2].partition("Returns:")[0]
     )
@@ -137,8 +137,8 @@ def test_a_request_without_options_has_the_defaults_of_the_table(kind: type) -> 
 
 def test_the_runs_of_a_search_are_those_of_the_table() -> None:
     """The help of `explain` and of `check --against` states what the search and the turns use."""
-    assert explain_command.LEAST_RUNS == FIRST_RUNS
-    assert explain_command.MOST_RUNS == MOST_RUNS
+    assert explain.LEAST_RUNS == FIRST_RUNS
+    assert explain.MOST_RUNS == MOST_RUNS
     assert str(against.PROCESSES) == options_of("check")["processes"].default_with["against"]
 
 

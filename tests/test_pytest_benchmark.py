@@ -19,9 +19,7 @@ from conftest import Completed
 from pytest_benchmark.stats import Stats
 
 from xorbench.cli import main
-from xorbench.judge import imported
-from xorbench.judge.compare import Comparison
-from xorbench.observe.pytest_benchmark import (
+from xorbench.records.pytest_benchmark import (
     BenchmarkFile,
     ImportInfo,
     exported,
@@ -29,9 +27,11 @@ from xorbench.observe.pytest_benchmark import (
     stats_of,
     to_json,
 )
-from xorbench.observe.records.run import Run
-from xorbench.plan.matrix import expand
-from xorbench.plan.recipe import Recipe
+from xorbench.records.schema.run import Run
+from xorbench.xor.compare import imported
+from xorbench.xor.compare.comparison import Comparison
+from xorbench.xor.matrix.matrix import expand
+from xorbench.xor.matrix.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 ONE = "cpu-loader-b128-pin0-drop1-w0-s0"

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from xorbench.recorder import digest as recorder
-from xorbench.recorder.digest import Digester, NotRecorded
+from xorbench.recorder import fingerprint as recorder
+from xorbench.recorder.fingerprint import Digester, NotRecorded
 
 BENCH = Path(__file__).parents[1] / "bench" / "digest_flips.py"
 CHUNK = 32_768

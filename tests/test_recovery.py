@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from xorbench.measure.process import OperationFailed, ProcessDied
-from xorbench.measure.recovery import IDLE_DEATHS_ALLOWED, KILLS_ALLOWED, Recovery
-from xorbench.measure.slots import ActiveTraining, ProcessSlot, Progress, RunState, make_slots
-from xorbench.observe import loading
-from xorbench.observe.records.process import DESCRIBED
-from xorbench.observe.records.run import RunInfo
-from xorbench.observe.store import RunStore
-from xorbench.plan.case import Case, ProcessConfig
+from xorbench.records import loading
+from xorbench.records.schema.process import DESCRIBED
+from xorbench.records.schema.run import RunInfo
+from xorbench.records.store import RunStore
+from xorbench.runtime.process import OperationFailed, ProcessDied
+from xorbench.runtime.slots import ActiveTraining, ProcessSlot, Progress, RunState, make_slots
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.run.recovery import IDLE_DEATHS_ALLOWED, KILLS_ALLOWED, Recovery
 
 GOOD, DEADLY, THIRD = (Case(seed=seed) for seed in (0, 1, 2))
 

@@ -10,19 +10,20 @@ import msgspec
 import pandas as pd
 import pytest
 
-from xorbench.commands.progress import Lines
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import failed
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import Failure, Skip
-from xorbench.observe.redaction import Names, without_names
-from xorbench.plan.case import Case, ProcessConfig
-from xorbench.report import document, page, plots, runs, tables, text
+from xorbench.records.redaction import Names, without_names
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import Failure, Skip
+from xorbench.report import document, page, text
 from xorbench.report.content import Content, Section, draw
 from xorbench.report.drawing import short_names
-from xorbench.report.runs import heading
-from xorbench.report.tables import right, speed
+from xorbench.runtime.progress import Lines
+from xorbench.verdicts import failed
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.report import plots, runs, tables
+from xorbench.xor.report.runs import heading
+from xorbench.xor.report.tables import right, speed
 
 
 def reported(run: Run) -> Content:

@@ -29,11 +29,11 @@ from conftest import (
 )
 
 from xorbench.cli import main
-from xorbench.measure import runner
-from xorbench.measure.process import Process
-from xorbench.observe import folders, loading
-from xorbench.observe.records.run import Run
-from xorbench.plan.case import DEVICE_TYPES
+from xorbench.records import folders, loading
+from xorbench.records.schema.run import Run
+from xorbench.runtime.process import Process
+from xorbench.xor.matrix.case import DEVICE_TYPES
+from xorbench.xor.run import runner
 
 # The cheapest real run: one or two cases for a few epochs, too few to learn XOR.
 TINY = ("run", "--quick", "--epochs", "2", "--processes", "1")
@@ -149,7 +149,7 @@ def test_saved_weights_load_safely_and_have_the_recorded_digest(
     quick_folder: Path, quick_run: Run
 ) -> None:
     """`--save-weights` leaves a state_dict that `weights_only=True` reads, digest and all."""
-    from xorbench.workload.digest import state_sha256
+    from xorbench.xor.training.tensor_digest import state_sha256
 
     for training in quick_run.trainings:
         path = quick_folder / "latest" / "weights" / f"{training.process}-{training.case.id}.pt"

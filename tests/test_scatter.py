@@ -9,13 +9,13 @@ import pytest
 from conftest import Xorbench
 from test_compare import ONE, steady
 
-from xorbench.commands.compare import scatter_of
 from xorbench.errors import BadFile
-from xorbench.judge.compare import compare
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.scatter import NotCalibrated, between_runs, calibrated
-from xorbench.judge.speed import PACKAGED, RunScatter
-from xorbench.observe.records.run import Run
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.speed import PACKAGED, RunScatter
+from xorbench.xor.compare.compare import scatter_of
+from xorbench.xor.compare.comparison import compare
+from xorbench.xor.compare.scatter import NotCalibrated, between_runs, calibrated
 
 
 def drawn(runs: int, between: float, within: float, seed: int = 0) -> list[dict[str, list[float]]]:

@@ -2,10 +2,10 @@
 
 import msgspec
 
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.settings_table import settings_table
-from xorbench.observe.records.run import Run
-from xorbench.plan.axes import AXES
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.settings_table import settings_table
+from xorbench.xor.matrix.axes import AXES
 
 
 def test_every_config_has_a_row_exercised_or_not(quick_run: Run) -> None:

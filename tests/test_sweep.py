@@ -22,17 +22,17 @@ from gfm import problems
 from test_bad_input import complaint
 
 import xorbench as package
-from xorbench.judge.stats import quantile, wilson
-from xorbench.judge.sweep import answers, count, judge
-from xorbench.judge.verdicts import exit_code, failed
-from xorbench.observe import loading
-from xorbench.observe.records.line import SCHEMA_VERSION
-from xorbench.observe.records.sweep import SweepInfo
-from xorbench.plan.recipe import Recipe
-from xorbench.plan.sweep import BACKENDS, SweepPlan, default_chunk
-from xorbench.report import sweep_plots, sweeps
-from xorbench.universal import numpy_backend, spec
-from xorbench.universal.spec import UniversalRecipe
+from xorbench.machine.sweep import plots, report
+from xorbench.machine.sweep.results import answers, count, judge
+from xorbench.machine.universal import numpy_backend, spec
+from xorbench.machine.universal.spec import UniversalRecipe
+from xorbench.machine.universal.sweep_plan import BACKENDS, SweepPlan, default_chunk
+from xorbench.records import loading
+from xorbench.records.schema.line import SCHEMA_VERSION
+from xorbench.records.schema.sweep import SweepInfo
+from xorbench.stats.intervals import quantile, wilson
+from xorbench.verdicts import exit_code, failed
+from xorbench.xor.matrix.recipe import Recipe
 
 TABLES = ("sweep.csv", "scores.csv", "epochs.csv")
 # Some seeds learn it within these epochs at batch 32, none at batch 250, whose short batch is kept.
@@ -250,7 +250,9 @@ def doctored(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
 def test_a_process_that_computes_otherwise_fails_the_sweep(tmp_path: Path) -> None:
     """A tanh that divides before it multiplies is told by the first golden seed."""
     line = "    return (x * p) / q\n"
-    wrong = doctored(tmp_path, "universal/numpy_backend.py", line, "    return x * (p / q)\n")
+    wrong = doctored(
+        tmp_path, "machine/universal/numpy_backend.py", line, "    return x * (p / q)\n"
+    )
     done = run_in(tmp_path, "sweep", "--seeds", "0", "--backend", "numpy", env=wrong)
     assert done.returncode == 1
     assert "FAIL golden: batch 128: seed 0:" in done.stdout
@@ -437,10 +439,10 @@ def test_one_success_and_one_failure_are_pictured(swept: Path) -> None:
 def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None:
     """Stopped before its first chunk: every table stands, nothing is drawn."""
     evidence = count(loading.read_kind(copied, SweepInfo), [], [])
-    content = sweeps.content(evidence, judge(evidence))
+    content = report.content(evidence, judge(evidence))
     assert [row["seeds"] for row in content.sections[0].frame.to_dict("records")] == [0, 0]
-    assert sweep_plots.shares(evidence).empty
-    assert sweep_plots.shown_points(evidence).empty
+    assert plots.shares(evidence).empty
+    assert plots.shown_points(evidence).empty
 
 
 def test_an_anonymous_sweep_names_neither_host_nor_path(inside: Xorbench, tmp_path: Path) -> None:

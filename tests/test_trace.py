@@ -10,16 +10,16 @@ import msgspec
 import pytest
 from conftest import run_in
 
-from xorbench.judge.divergence import first_place
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import EpochTrace
-from xorbench.plan.case import Case
-from xorbench.plan.faults import DAMAGES, FAULTS, read_fault
-from xorbench.plan.faults import PLACES as TENSORS
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.faults import inject
-from xorbench.workload.loop import Training
-from xorbench.workload.trace import Traced
+from xorbench.records import trace as traces
+from xorbench.records.trace import EpochTrace
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.faults import DAMAGES, FAULTS, read_fault
+from xorbench.xor.matrix.faults import PLACES as TENSORS
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.trace.divergence import first_place
+from xorbench.xor.training.faults import inject
+from xorbench.xor.training.trace import Traced
+from xorbench.xor.training.training import Training
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "xor.py"
 RECIPE = Recipe(epochs=2, train_size=640)

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from xorbench.errors import BadFile
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceEnd, TraceFile, TraceHead, TraceStep
+from xorbench.records import trace as traces
+from xorbench.records.trace import TraceEnd, TraceFile, TraceHead, TraceStep
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from conftest import once
 from PIL import Image
 from witness import digest
 
-from xorbench.observe.records.run import Run
+from xorbench.records.schema.run import Run
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = (ROOT / "examples" / "xor.py").read_text()

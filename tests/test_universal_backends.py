@@ -8,10 +8,16 @@ import pytest
 from universal_faults import fuses, recompiled
 
 from xorbench.errors import BadOption
-from xorbench.universal import numba_backend, numba_math, numba_single, numpy_backend, torch_backend
-from xorbench.universal.backends import BACKENDS, Backend
-from xorbench.universal.spec import UniversalRecipe
-from xorbench.universal.trained import Keep, Trained
+from xorbench.machine.universal import (
+    numba_backend,
+    numba_math,
+    numba_single,
+    numpy_backend,
+    torch_backend,
+)
+from xorbench.machine.universal.backends import BACKENDS, Backend
+from xorbench.machine.universal.spec import UniversalRecipe
+from xorbench.machine.universal.trained import Keep, Trained
 
 SHORT = UniversalRecipe(train_size=300, test_size=60, epochs=3, batch_size=32)
 RECIPES = (

@@ -13,18 +13,18 @@ import pytest
 
 import xorbench
 from xorbench.errors import BadFile
-from xorbench.universal import golden, probe
-from xorbench.universal.backends import BACKENDS
-from xorbench.universal.golden import Checked
-from xorbench.universal.spec import UniversalRecipe
+from xorbench.machine.universal import golden, probe
+from xorbench.machine.universal.backends import BACKENDS
+from xorbench.machine.universal.golden import Checked
+from xorbench.machine.universal.spec import UniversalRecipe
 
 ROOT = Path(xorbench.__file__).parents[1]
 backends = pytest.mark.parametrize("name", ["numpy", "torch", "numba"])
 
 RIGHT_DIGESTS = """
-from xorbench.universal import golden
-from xorbench.universal.backends import BACKENDS
-from xorbench.universal.spec import UniversalRecipe
+from xorbench.machine.universal import golden
+from xorbench.machine.universal.backends import BACKENDS
+from xorbench.machine.universal.spec import UniversalRecipe
 loaded = BACKENDS["{name}"].load()
 checked = list(golden.check_probe(loaded.evaluate))
 checked += golden.check_training(loaded.train, UniversalRecipe(), 3)

@@ -5,9 +5,9 @@ import pytest
 import universal_faults as injected
 from universal_faults import FAULTS, CannotInject, Fault, Flips
 
-from xorbench.universal import numpy_backend
-from xorbench.universal.probe import probe
-from xorbench.universal.spec import UniversalRecipe
+from xorbench.machine.universal import numpy_backend
+from xorbench.machine.universal.probe import probe
+from xorbench.machine.universal.spec import UniversalRecipe
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

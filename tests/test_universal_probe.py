@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from universal_faults import flushing_subnormals
 
-from xorbench.universal import golden, probe, torch_backend
-from xorbench.universal.backends import BACKENDS
-from xorbench.universal.probe import GROUPS, ProbeCase
-from xorbench.universal.spec import Bits
+from xorbench.machine.universal import golden, probe, torch_backend
+from xorbench.machine.universal.backends import BACKENDS
+from xorbench.machine.universal.probe import GROUPS, ProbeCase
+from xorbench.machine.universal.spec import Bits
 
 ALL_CASES = [case for cases in GROUPS.values() for case in cases]
 EXACT: dict[str, Callable[[Fraction, Fraction], Fraction]] = {

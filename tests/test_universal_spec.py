@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from xorbench import state_digest
 from xorbench.errors import BadOption
-from xorbench.plan import digest
-from xorbench.universal import spec
-from xorbench.universal.spec import UniversalRecipe
+from xorbench.machine.universal import spec
+from xorbench.machine.universal.spec import UniversalRecipe
 
 
 def test_mix_is_the_finalizer_of_splitmix64() -> None:
@@ -102,7 +102,7 @@ def test_recipe_refuses_what_cannot_be_trained(wrong: dict[str, float]) -> None:
 
 def state_sha256(tensors: dict[str, npt.NDArray[Any]]) -> str:
     """The digest of named arrays, the plain way."""
-    return digest.sha256(
+    return state_digest.sha256(
         (name, t.dtype.name, t.shape, t.astype(t.dtype.newbyteorder("<")).tobytes())
         for name, t in tensors.items()
     )
@@ -158,7 +158,7 @@ def test_digest_tells_sign_order_shape_and_dtype_apart() -> None:
 def test_importing_the_room_imports_nothing_heavy() -> None:
     """The specification, the oracle, the golden answers and the probe need no torch, no numba."""
     code = (
-        "import sys; from xorbench.universal import golden, numpy_backend, probe, spec;"
+        "import sys; from xorbench.machine.universal import golden, numpy_backend, probe, spec;"
         "sys.exit(bool({'torch', 'numba'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from witness import train
 
-from xorbench.observe.records.run import Run
-from xorbench.plan import kernels
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.loop import Training
+from xorbench.machine import kernels
+from xorbench.records.schema.run import Run
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.training import Training
 
 PUBLISHED = "8a94bc2b28aedaec6dd7b8d056032330d212577139520c73173cea88c6a648d9"
 READ_BOTH = """
 import torch, witness
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.training import Training
 torch.set_num_threads(1)
 training = Training(Case(), Recipe())
 mine = [training.step().digest for _ in range(100)][-1]

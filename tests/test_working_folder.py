@@ -14,12 +14,12 @@ import pytest
 from conftest import call_in, command, once
 
 from xorbench.errors import BadFile, BadOption
-from xorbench.judge.command_runs import notes_of, written_outside
-from xorbench.measure import working_folder
-from xorbench.measure.command_run import CommandRun, working_copy
-from xorbench.measure.working_folder import CopyPlan
-from xorbench.observe.ended import Ended
-from xorbench.observe.folders import new_folder
+from xorbench.programs.command_run import CommandRun, working_copy
+from xorbench.programs.command_runs import notes_of, written_outside
+from xorbench.records.ended import Ended
+from xorbench.records.folders import new_folder
+from xorbench.runtime import working_folder
+from xorbench.runtime.working_folder import CopyPlan
 
 DEADLINE_S = 120
 ENOUGH = 10**9

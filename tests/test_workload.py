@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from xorbench.plan.case import Case
-from xorbench.plan.faults import FaultSpec
-from xorbench.plan.recipe import Recipe
-from xorbench.workload import digest, engines
-from xorbench.workload.calibration import KINDS, VERSION, CalibrationWorkload
-from xorbench.workload.engines import TrainingSpec
-from xorbench.workload.faults import flip_bit, inject
-from xorbench.workload.loop import Training, inline_weights, load_model, save_state
-from xorbench.workload.seeding import GlobalState, forked, generator, stream
-from xorbench.workload.xor import loss_of, make_inputs, make_model, make_points, score
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import engines, tensor_digest
+from xorbench.xor.training.calibration import KINDS, VERSION, CalibrationWorkload
+from xorbench.xor.training.engines import TrainingSpec
+from xorbench.xor.training.faults import flip_bit, inject
+from xorbench.xor.training.problem import loss_of, make_inputs, make_model, make_points, score
+from xorbench.xor.training.seeding import GlobalState, forked, generator, stream
+from xorbench.xor.training.training import Training, inline_weights, load_model, save_state
 
 CPU = torch.device("cpu")
 SHORT = Recipe(epochs=3)
@@ -98,7 +98,7 @@ def test_a_digest_is_the_hash_of_the_stated_bytes() -> None:
     """Name NUL dtype NUL shape NUL little-endian bytes, as workload.md §4 writes it."""
     tensor = torch.tensor([[1.0, -2.0]])
     text = b"w\0float32\0" + b"1,2\0" + np.array([1.0, -2.0], "<f4").tobytes()
-    assert digest.sha256([("w", tensor)]) == hashlib.sha256(text).hexdigest()
+    assert tensor_digest.sha256([("w", tensor)]) == hashlib.sha256(text).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,13 @@ def test_a_digest_is_the_hash_of_the_stated_bytes() -> None:
 def test_a_digest_is_blind_to_nothing(other: torch.Tensor) -> None:
     """Order, sign, shape, type and the last bit each give another digest."""
     first = torch.tensor([1.0, 2.0, 3.0])
-    assert digest.sha256([("w", first)]) != digest.sha256([("w", other)])
+    assert tensor_digest.sha256([("w", first)]) != tensor_digest.sha256([("w", other)])
 
 
 def test_a_digest_reads_a_view_like_its_copy() -> None:
     """Strides do not matter, values do."""
     tensor = torch.arange(6.0).reshape(2, 3)
-    assert digest.raw_bytes(tensor.t()) == digest.raw_bytes(tensor.t().contiguous())
+    assert tensor_digest.raw_bytes(tensor.t()) == tensor_digest.raw_bytes(tensor.t().contiguous())
 
 
 # Points and network
@@ -275,9 +275,9 @@ def test_an_engine_runs_any_model() -> None:
 def test_a_flipped_bit_is_one_bit(bit: int) -> None:
     """Exactly the stated bit of the stated element changes."""
     tensor = torch.rand(3, 4)
-    before = np.frombuffer(digest.raw_bytes(tensor), "<u4").copy()
+    before = np.frombuffer(tensor_digest.raw_bytes(tensor), "<u4").copy()
     flip_bit(tensor, 5, bit)
-    after = np.frombuffer(digest.raw_bytes(tensor), "<u4")
+    after = np.frombuffer(tensor_digest.raw_bytes(tensor), "<u4")
     changed = {index: int(x) for index, x in enumerate(after ^ before) if x}
     assert changed == {5: 1 << bit}
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from xorbench.errors import CHECK_FAILED, PASSED
-from xorbench.universal import golden, numpy_backend, spec
-from xorbench.universal.backends import BACKENDS
-from xorbench.universal.numpy_backend import gradients, step, tanh
-from xorbench.universal.probe import probe
-from xorbench.universal.spec import (
+from xorbench.machine.universal import golden, numpy_backend, spec
+from xorbench.machine.universal.backends import BACKENDS
+from xorbench.machine.universal.numpy_backend import gradients, step, tanh
+from xorbench.machine.universal.probe import probe
+from xorbench.machine.universal.spec import (
     B1,
     HIDDEN,
     W1,
@@ -33,7 +33,7 @@ from xorbench.universal.spec import (
     UniversalPoints,
     UniversalRecipe,
 )
-from xorbench.universal.trained import Evaluate, Keep, Train
+from xorbench.machine.universal.trained import Evaluate, Keep, Train
 
 SHORT: Final = UniversalRecipe(epochs=2)
 """Every injected fault must show in the golden digests of the first epochs."""
@@ -177,7 +177,7 @@ def recompiled(module: dict[str, Any], **changes: Any) -> Any:
     """
     import numba
 
-    from xorbench.universal import numba_math
+    from xorbench.machine.universal import numba_math
 
     namespace = {**vars(numba_math), **module}
     names = [name for name, value in namespace.items() if hasattr(value, "py_func")]
@@ -196,7 +196,7 @@ def fuses(kernel: Any) -> bool:
 
 def contracted_kernel() -> str | None:
     """Compile the kernel with leave to contract, and train with it."""
-    from xorbench.universal import numba_backend
+    from xorbench.machine.universal import numba_backend
 
     kernel = recompiled(vars(numba_backend), fastmath={"contract"})
     caught = in_epoch_digests(partial(numba_backend.train, kernel=kernel))
@@ -216,7 +216,7 @@ def flushing_subnormals() -> Iterator[bool]:
 
 def processor_flushing() -> str | None:
     """Have the processor itself flush subnormals, as torch can switch on, and probe torch."""
-    from xorbench.universal import torch_backend
+    from xorbench.machine.universal import torch_backend
 
     with flushing_subnormals() as possible:
         if not possible:

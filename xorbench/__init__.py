@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from xorbench.api import CheckResult as CheckResult
-    from xorbench.api import check as check
-    from xorbench.runs import ComparisonResult as ComparisonResult
-    from xorbench.runs import RunResult as RunResult
-    from xorbench.runs import compare as compare
-    from xorbench.runs import load_run as load_run
-    from xorbench.runs import run as run
+    from xorbench.api.check import CheckResult as CheckResult
+    from xorbench.api.check import check as check
+    from xorbench.api.runs import ComparisonResult as ComparisonResult
+    from xorbench.api.runs import RunResult as RunResult
+    from xorbench.api.runs import compare as compare
+    from xorbench.api.runs import load_run as load_run
+    from xorbench.api.runs import run as run
 else:
     _PLACES = {
-        "api": ("CheckResult", "check"),
-        "runs": ("ComparisonResult", "RunResult", "compare", "load_run", "run"),
+        "api.check": ("CheckResult", "check"),
+        "api.runs": ("ComparisonResult", "RunResult", "compare", "load_run", "run"),
     }
 
     def __getattr__(name: str) -> object:

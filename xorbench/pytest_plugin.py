@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from xorbench.api import CheckOptions, CheckResult, Trainable
+    from xorbench.api.check import CheckOptions, CheckResult, Trainable
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,7 +57,7 @@ class XorbenchFixture:
             BadOption: an argument cannot be used.
         """
         __tracebackhide__ = True
-        from xorbench.api import check
+        from xorbench.api.check import check
         from xorbench.errors import XorbenchError
 
         options.setdefault("folder", self._folder)

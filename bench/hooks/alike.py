@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data._utils import collate
 
-from xorbench.plan.recipe import Recipe
-from xorbench.workload import loop, xor
-from xorbench.workload.float64 import rounded
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import problem
+from xorbench.xor.training import training as loop
+from xorbench.xor.training.float64 import rounded
 
 _changed: list[tuple[Any, str, Any]] = []
 
@@ -161,7 +162,7 @@ def wrong_labels(_size: float) -> None:
 
         return made
 
-    replace(xor, "make_points", around)
+    replace(problem, "make_points", around)
 
 
 def exchanged_order(_size: float) -> None:
@@ -199,7 +200,7 @@ def zero_bias(_size: float) -> None:
 
         return made
 
-    replace(xor, "make_model", around)
+    replace(problem, "make_model", around)
 
 
 # Loss and gradient
@@ -330,7 +331,7 @@ def lenient_score(_size: float) -> None:
     def around(_sound: Callable[..., Any]) -> Callable[..., Any]:
         def score(_model: Any, data: Any, *_arguments: Any) -> Any:
             labels = "".join(map(str, data.labels.tolist()))
-            return xor.Score(len(data), len(data), labels)
+            return problem.Score(len(data), len(data), labels)
 
         return score
 
@@ -343,7 +344,7 @@ def forged_count(_size: float) -> None:
     def around(sound: Callable[..., Any]) -> Callable[..., Any]:
         def score(*arguments: Any) -> Any:
             found = sound(*arguments)
-            return xor.Score(found.total, found.total, found.predictions)
+            return problem.Score(found.total, found.total, found.predictions)
 
         return score
 

@@ -21,15 +21,16 @@ from pretend_device.device import counts, devices, state
 from torch import distributed
 from torch.distributed import TCPStore
 
-from xorbench.plan.case import Case
-from xorbench.plan.recipe import Recipe
 from xorbench.process import collective, machine, stressors
 from xorbench.process.universal_training import UniversalTraining
-from xorbench.workload import float64, loop, seeding
-from xorbench.workload import phases as phase_marks
-from xorbench.workload.calibration import CalibrationWorkload
-from xorbench.workload.engines import CannotHonour, capture, compiling
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import float64, seeding
+from xorbench.xor.training import phases as phase_marks
+from xorbench.xor.training import training as loop
+from xorbench.xor.training.calibration import CalibrationWorkload
+from xorbench.xor.training.engines import CannotHonour, compiling, operator_trace
+from xorbench.xor.training.training import Training
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = Recipe(train_size=300, test_size=20, epochs=3)
@@ -104,7 +105,7 @@ def graphs() -> dict[str, Any]:
         yield
 
     # Where the first device is the current one, the graph takes nothing of the second.
-    sys.modules["xorbench.workload.engines.replay"].current = nowhere  # type: ignore[attr-defined]
+    sys.modules["xorbench.xor.training.engines.replay"].current = nowhere  # type: ignore[attr-defined]
     try:
         Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
     except CannotHonour as error:
@@ -204,7 +205,7 @@ def randomness() -> dict[str, Any]:
     after = [[d.seed, d.offset] for d in devices]
     with training._globals.swapped_in():
         inside = second.seed
-    with capture.restored(training.spec):
+    with operator_trace.restored(training.spec):
         torch.rand(3, device=SECOND)
         drawn = second.offset
     return {

@@ -576,7 +576,7 @@ class Forked:
 
     def has_ended(self) -> bool:
         """Whether the program has ended."""
-        from xorbench.measure.process_tree import reap
+        from xorbench.runtime.process_tree import reap
 
         if self.code is None:
             self.code = reap(self.pid)
@@ -588,7 +588,7 @@ class Forked:
 
     def processes(self) -> Any:
         """The living processes of the program."""
-        from xorbench.measure.process_tree import descendants
+        from xorbench.runtime.process_tree import descendants
 
         return descendants(os.getpid(), self.pid)
 
@@ -603,8 +603,8 @@ class InChild(BaseException):
 
 def run(folder: Path, name: str, site: Path, environment: Mapping[str, str]) -> None:
     """One run of the program of a folder, in `work`, which is moved to `NAME.work` after it."""
-    from xorbench.measure import supervisor
-    from xorbench.observe.ended import Ended, write_ended
+    from xorbench.records.ended import Ended, write_ended
+    from xorbench.runtime import supervisor
 
     work, output = folder / "work", folder / name
     work.mkdir()
@@ -630,8 +630,8 @@ def run(folder: Path, name: str, site: Path, environment: Mapping[str, str]) -> 
 
 def drive(root: Path, seeds: list[int], *, harm: bool) -> None:
     """Run every program four times."""
-    from xorbench.measure.command_run import SITE, environment
-    from xorbench.measure.process_tree import adopt_orphans
+    from xorbench.programs.command_run import SITE, environment
+    from xorbench.runtime.process_tree import adopt_orphans
 
     adopt_orphans()
     for seed in seeds:

@@ -7,7 +7,7 @@ import pytest
 from accelerator_lines import PACKAGE, lines_of, wanted
 from accelerators import found, lines_run
 
-from xorbench.plan.recipe import Recipe
+from xorbench.xor.matrix.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_the_lessons_of_an_accelerator_are_tried(one: dict[str, Any]) -> None:
 
 NOT_RUN: dict[tuple[str, str], str] = {
     (
-        "universal/triton_backend.py",
+        "machine/universal/triton_backend.py",
         'if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():',
     ): "it asks for CUDA by name; tests/trainings/test_universal_triton.py calls it",
 }

@@ -11,15 +11,15 @@ import msgspec
 import pytest
 from accelerators import Ran, xorbench
 
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.settings_table import settings_table
-from xorbench.observe import loading
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import TrainingRecord
-from xorbench.plan.probes import exact_probes
-from xorbench.universal import numpy_backend, spec
-from xorbench.universal.spec import UniversalRecipe
+from xorbench.machine.probes.table import exact_probes
+from xorbench.machine.universal import numpy_backend, spec
+from xorbench.machine.universal.spec import UniversalRecipe
+from xorbench.records import loading
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import TrainingRecord
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.settings_table import settings_table
+from xorbench.xor.checks import judge
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
-from xorbench.commands.against import SideRuns, judge_bits, judgement, turns
-from xorbench.judge.against import compared_across
-from xorbench.judge.check import CheckRuns, RunPair
-from xorbench.judge.first_difference import Compared, Coverage, FirstDifference
-from xorbench.judge.ratio import Ratio
-from xorbench.judge.step_time import ClockedRun, StepSpeed, clocked, periods, step_speed
-from xorbench.observe.trace import TraceEnd, TraceEvent, TraceFile, TraceHead, TraceStep
+from xorbench.programs.conclusion import CheckRuns, RunPair
+from xorbench.programs.cross_comparison import compared_across
+from xorbench.programs.first_difference import Compared, Coverage, FirstDifference
+from xorbench.programs.questions.against import SideRuns, judge_bits, judgement, turns
+from xorbench.programs.step_time import ClockedRun, StepSpeed, clocked, periods, step_speed
+from xorbench.records.trace import TraceEnd, TraceEvent, TraceFile, TraceHead, TraceStep
+from xorbench.stats.ratio import Ratio
 
 LIMIT_S = 240.0
 OLD = """

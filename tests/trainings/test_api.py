@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import xorbench
-from xorbench.api import CheckOptions, CheckResult
+from xorbench.api.check import CheckOptions, CheckResult
 from xorbench.errors import BadOption
 
 TRAINING = """

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 from conftest import Xorbench
 
-from xorbench.commands.compare import scatter_of
-from xorbench.judge.speed import PACKAGED
-from xorbench.measure import host
-from xorbench.observe.records.run import Run
+from xorbench.machine import host
+from xorbench.records.schema.run import Run
+from xorbench.xor.analysis.speed import PACKAGED
+from xorbench.xor.compare.compare import scatter_of
 
 
 def test_a_machine_is_calibrated_and_its_comparisons_use_it(

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from conftest import Completed, call_in, once, run_in
 
-from xorbench.commands.check_questions import answer_again
-from xorbench.judge.run_processes import first_failure, unmet
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceFile
+from xorbench.programs.check_questions import answer_again
+from xorbench.programs.run_processes import first_failure, unmet
+from xorbench.records import trace as traces
+from xorbench.records.trace import TraceFile
 
 Program = Callable[..., Completed]
 TORCHRUN = str(Path(sys.executable).with_name("torchrun"))

@@ -222,8 +222,8 @@ def test_the_canary_passes_and_writes_its_metrics(tmp_path: Path) -> None:
 
 def test_the_alerts_that_the_page_proposes_have_their_metrics(tmp_path: Path) -> None:
     """The names in the page are those that are written."""
-    from xorbench.judge.canary import CanaryOutcome
-    from xorbench.report import metrics
+    from xorbench.machine.canary import metrics
+    from xorbench.machine.canary.verdicts import CanaryOutcome
 
     metrics.write(tmp_path / "x.prom", CanaryOutcome([], {}, 0.0, 0, {}))
     written = set(re.findall(r"^(xorbench_\w+) ", (tmp_path / "x.prom").read_text(), re.M))

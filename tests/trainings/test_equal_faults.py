@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from conftest import call_in
 
-from xorbench.plan.recipe import Recipe
+from xorbench.xor.matrix.recipe import Recipe
 
 BENCH = Path(__file__).parents[2] / "bench"
 SMALL = Recipe(epochs=2)

@@ -12,20 +12,20 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import Completed, Reported, call_in, reported, run_in
 
-from xorbench.commands import explain_command
-from xorbench.commands.explain_command import (
+from xorbench.programs.command_run import CommandRun, execute
+from xorbench.programs.minimal_set import Explanation, Gives
+from xorbench.programs.questions import explain
+from xorbench.programs.questions.explain import (
     CureSearch,
     SwitchTried,
     conclude,
     pairs_needed,
     share_of_pairs,
 )
-from xorbench.judge.explain import Explanation, Gives
-from xorbench.judge.ratio import Ratio
-from xorbench.judge.step_time import StepSpeed
-from xorbench.measure.command_run import CommandRun, execute
-from xorbench.plan.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
+from xorbench.programs.step_time import StepSpeed
+from xorbench.programs.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
 from xorbench.recorder.switches import SWITCHES
+from xorbench.stats.ratio import Ratio
 
 LIMIT_S = 600.0
 Program = Callable[..., Completed]
@@ -220,7 +220,7 @@ UNSEEDED = SEEDED.replace("torch.manual_seed(0)", "")
 def test_the_cure_that_exists_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing seed of PyTorch's generator, among two switches, by real runs."""
     two = [one for one in TRAINING_SWITCHES if one.name in ("python-seed", "torch-seed")]
-    monkeypatch.setattr(explain_command, "TRAINING_SWITCHES", tuple(two))
+    monkeypatch.setattr(explain, "TRAINING_SWITCHES", tuple(two))
     (tmp_path / "b.py").write_text(UNSEEDED)
     done = call_in(tmp_path, "explain", "--no-cost", "--json", "--", sys.executable, "b.py")
     assert (done.returncode, json.loads(done.stdout)["cure"]) == (1, ["torch-seed"])

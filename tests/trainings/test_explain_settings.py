@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import call_in, run_in
 
-from xorbench.plan.kernels import SWITCHES
+from xorbench.machine.kernels import SWITCHES
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
 

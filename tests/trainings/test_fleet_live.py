@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import Xorbench, call_in, command, free_port, run_in
 
-from xorbench.commands.ranks import injected, require_faults, shared_case
 from xorbench.errors import BadOption
+from xorbench.fleet.ranks import injected, require_faults, shared_case
 from xorbench.fleet.rendezvous import RankPlace, place
 
 SMALL = ("--epochs", "3", "--test-size", "100", "--batch-sizes", "128", "--timeout", "60")
@@ -218,7 +218,7 @@ def test_a_fault_is_injected_in_its_rank_alone() -> None:
 @pytest.mark.parametrize("members", [1, 3, 8, 128, 1_000])
 def test_members_can_share_every_batch_evenly(members: int) -> None:
     """At least a row each, at least four batches an epoch."""
-    from xorbench.plan.recipe import Recipe
+    from xorbench.xor.matrix.recipe import Recipe
 
     case, recipe = shared_case(Recipe(), members, "cpu")
     assert case.batch_size % members == 0

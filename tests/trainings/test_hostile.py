@@ -14,10 +14,10 @@ import pytest
 from hostile import EVERY, RUNS, Program, program
 
 from xorbench.errors import BAD_INPUT, PASSED, XorbenchError
-from xorbench.judge.check import conclude
-from xorbench.judge.command_runs import observe, why_not_comparable
-from xorbench.judge.verdicts import OUTCOME_CODES
-from xorbench.observe.ended import read_ended
+from xorbench.programs.command_runs import observe, why_not_comparable
+from xorbench.programs.conclusion import conclude
+from xorbench.records.ended import read_ended
+from xorbench.verdicts import OUTCOME_CODES
 
 PROGRAMS = int(os.environ.get("HOSTILE", "100"))
 BATCHES = max(1, PROGRAMS // 20)

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from conftest import Xorbench
 
-from xorbench.commands import run as running
-from xorbench.commands.progress import Lines
 from xorbench.errors import BadOption
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.precision import reached, too_wide, widest
-from xorbench.observe import loading
-from xorbench.observe.records.run import Run
-from xorbench.observe.store import RunStore
+from xorbench.records import loading
+from xorbench.records.schema.run import Run
+from xorbench.records.store import RunStore
+from xorbench.runtime.progress import Lines
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.precision import reached, too_wide, widest
+from xorbench.xor.run import run as running
 
 
 def asking(run: Run, precision: float, most: int) -> Run:

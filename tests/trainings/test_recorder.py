@@ -21,13 +21,13 @@ from conftest import once
 from torch import nn
 
 import xorbench
-from xorbench.measure.command_run import SITE
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceEnd, TraceEvent, TraceFile, TraceStep
+from xorbench.programs.command_run import SITE
 from xorbench.recorder import listen, walk
-from xorbench.recorder.digest import Digester
+from xorbench.recorder.fingerprint import Digester
 from xorbench.recorder.options import Options
 from xorbench.recorder.sink import MemorySink
+from xorbench.records import trace as traces
+from xorbench.records.trace import TraceEnd, TraceEvent, TraceFile, TraceStep
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "recorder_programs.py"

@@ -13,9 +13,9 @@ import torch
 from conftest import once
 from torch import Tensor
 
-from xorbench.measure.command_run import SITE
-from xorbench.observe import trace as traces
-from xorbench.observe.trace import TraceStep
+from xorbench.programs.command_run import SITE
+from xorbench.records import trace as traces
+from xorbench.records.trace import TraceStep
 
 PROGRAMS = Path(__file__).parent / "bits_programs.py"
 DEADLINE_S = 300

@@ -16,12 +16,12 @@ import torch
 from conftest import Xorbench
 
 from xorbench.cli import main
-from xorbench.commands.resume import CUT_SHORT, HINTS, KillTrial, conclude, verdicts
-from xorbench.judge.half_precision import rounded
-from xorbench.judge.lost_state import COMPARISONS, Resumed, compare
-from xorbench.judge.resumed_run import ResumeRecord, read, zero_digest
-from xorbench.observe.trace import More, TraceEnd, TraceEvent, TraceStep
-from xorbench.recorder.digest import Digester
+from xorbench.programs.half_precision import rounded
+from xorbench.programs.lost_state import COMPARISONS, Resumed, compare
+from xorbench.programs.questions.resume import CUT_SHORT, HINTS, KillTrial, conclude, verdicts
+from xorbench.programs.resumed_run import ResumeRecord, read, zero_digest
+from xorbench.recorder.fingerprint import Digester
+from xorbench.records.trace import More, TraceEnd, TraceEvent, TraceStep
 
 STEPS, KILL, SAVED = 8, 6, 4
 NAMES = {

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 import xorbench
+from xorbench.api.runs import SettingValues
 from xorbench.errors import BadOption
-from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.run import Run
-from xorbench.plan.axes import AXES
-from xorbench.plan.case import ProcessConfig
+from xorbench.records.schema.run import Run
 from xorbench.report.results import brief_html
-from xorbench.report.tables.columns import setting_columns
-from xorbench.runs import SettingValues
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.matrix.axes import AXES
+from xorbench.xor.matrix.case import ProcessConfig
+from xorbench.xor.report.tables.columns import setting_columns
 
 TYPED: Final = {
     kind: [axis.name for axis in AXES if axis.kind is axis_kind and axis.default != (None,)]

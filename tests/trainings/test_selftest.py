@@ -9,8 +9,14 @@ import psutil
 import pytest
 from conftest import call_in, run_in
 
-from xorbench.commands.processes import PROCESSES, stressed
-from xorbench.commands.selftest import (
+from xorbench.records.schema.run import Run
+from xorbench.runtime.start import PROCESSES, stressed
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import judge
+from xorbench.xor.matrix.faults import FAULTS
+from xorbench.xor.report import selftest as report
+from xorbench.xor.report.selftest import Caught, SelftestOutcome
+from xorbench.xor.selftest import (
     ALIKE,
     BURNED,
     CLOCKS,
@@ -23,12 +29,6 @@ from xorbench.commands.selftest import (
     SPEED,
     in_seeds,
 )
-from xorbench.judge.checks import judge
-from xorbench.judge.evidence import Evidence
-from xorbench.observe.records.run import Run
-from xorbench.plan.faults import FAULTS
-from xorbench.report import selftest as report
-from xorbench.report.selftest import Caught, SelftestOutcome
 
 
 @pytest.mark.parametrize("kind", ["cpu", "memory"])

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from conftest import command
 
-from xorbench.measure import supervisor
-from xorbench.measure.temporary_folder import OWNER, remove_stale, this_process
+from xorbench.runtime import supervisor
+from xorbench.runtime.temporary_folder import OWNER, remove_stale, this_process
 
 DEADLINE_S = 60
 ALIVE = 8  # processes of a tree
@@ -370,7 +370,7 @@ def test_an_ignored_hangup_stays_ignored(started: Callable[..., Any], tmp_path: 
 
 OWNED = """
 import sys, time
-from xorbench.measure.temporary_folder import temporary_folder
+from xorbench.runtime.temporary_folder import temporary_folder
 with temporary_folder() as folder:
     (folder / "copy").mkdir()
     print(folder, flush=True)
@@ -480,7 +480,7 @@ def test_several_may_remove_stale_folders_at_once(temporary: Path) -> None:
         for name in range(20):
             (folder / "deep" / "er" / str(name)).touch()
         (folder / OWNER).write_text(json.dumps({**this_process(), "started": "1"}))
-    source = "from xorbench.measure.temporary_folder import remove_stale; remove_stale()"
+    source = "from xorbench.runtime.temporary_folder import remove_stale; remove_stale()"
     both = [subprocess.Popen([sys.executable, "-c", source]) for _ in range(3)]
     assert [one.wait(DEADLINE_S) for one in both] == [0, 0, 0]
     assert not copies(temporary)

@@ -26,11 +26,11 @@ from conftest import (
     wait_for_epochs,
 )
 
-from xorbench.commands.processes import require_same_machine
 from xorbench.errors import BadFile
-from xorbench.measure.slots import make_slots
-from xorbench.observe import loading, store
-from xorbench.observe.records.run import Run
+from xorbench.records import loading, store
+from xorbench.records.schema.run import Run
+from xorbench.runtime.slots import make_slots
+from xorbench.runtime.start import require_same_machine
 
 EPOCHS = 16
 QUICK = ("run", "--quick", "--epochs", str(EPOCHS), "--processes", "1")

@@ -17,9 +17,9 @@ AGREE = """
 import warnings
 warnings.simplefilter("ignore", RuntimeWarning)  # the probe overflows on purpose
 from functools import partial
-from xorbench.universal import numpy_backend, probe, triton_backend
-from xorbench.universal.spec import UniversalRecipe
-from xorbench.universal.trained import Keep
+from xorbench.machine.universal import numpy_backend, probe, triton_backend
+from xorbench.machine.universal.spec import UniversalRecipe
+from xorbench.machine.universal.trained import Keep
 
 for batch_size, drop_last in ((64, False), (50, True), (128, True), (300, True), (299, False)):
     recipe = UniversalRecipe(
@@ -77,7 +77,7 @@ def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], e
 
 def epoch_ptx(*, exact: bool) -> str:
     """The training kernel's PTX, with a short last batch."""
-    from xorbench.universal import triton_backend
+    from xorbench.machine.universal import triton_backend
 
     floats = ("weights", "x0s", "x1s", "labels")
     pointers = dict.fromkeys(floats, "*fp32") | {"order": "*i32", "n": "i32", "whole": "i32"}
@@ -115,7 +115,7 @@ def test_without_a_gpu_the_backend_says_why_it_is_skipped() -> None:
     """Triton may be there without a device that it compiles for."""
     import torch
 
-    from xorbench.universal.backends import BACKENDS
+    from xorbench.machine.universal.backends import BACKENDS
 
     reason = BACKENDS["triton"].missing()
     assert (reason is None) == torch.cuda.is_available()
@@ -128,8 +128,8 @@ def test_the_golden_values_on_the_gpu() -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
-    from xorbench.universal import golden
-    from xorbench.universal.backends import BACKENDS
+    from xorbench.machine.universal import golden
+    from xorbench.machine.universal.backends import BACKENDS
 
     backend = BACKENDS["triton"].load("cuda")
     assert [c for c in golden.check(backend.train, backend.evaluate) if not c.passed] == []

@@ -15,8 +15,8 @@ import click
 
 from xorbench import __version__
 from xorbench.cli.printing import say
-from xorbench.commands.interrupt import handle_signals, ignore_signals
 from xorbench.errors import BAD_INPUT, INTERRUPTED, BadFile, XorbenchError, why
+from xorbench.runtime.interrupt import handle_signals, ignore_signals
 
 NAMES: Final = (
     *("atlas", "calibrate", "canary", "check", "compare", "diff", "env", "explain", "export"),

@@ -29,8 +29,8 @@ def atlas() -> None:
 @OUT
 def atlas_add(text: str, file: str | None, out: Path) -> int:
     """Run the command `atlas add`; the answer is its exit code."""
-    from xorbench.commands import atlas as command
-    from xorbench.report import atlas as report
+    from xorbench.fleet import atlas_report as report
+    from xorbench.fleet import record_atlas as command
 
     added = command.add(out, text, _atlas(file, out))
     say(report.changes(added.changes))
@@ -46,8 +46,8 @@ def atlas_add(text: str, file: str | None, out: Path) -> int:
 @JSON
 def atlas_show(file: str | None, out: Path, as_json: bool) -> int:
     """Run the command `atlas show`; the answer is its exit code."""
-    from xorbench.commands import atlas as command
-    from xorbench.report import atlas as report
+    from xorbench.fleet import atlas_report as report
+    from xorbench.fleet import record_atlas as command
 
     record, code = command.show(_atlas(file, out))
     say(report.as_json(record) if as_json else report.text(record))

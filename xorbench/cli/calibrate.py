@@ -7,7 +7,7 @@ import click
 from xorbench.cli.options import JSON, OUT, answered_within, option, read_text
 from xorbench.cli.printing import say
 from xorbench.errors import INTERRUPTED, PASSED
-from xorbench.plan import parse
+from xorbench.options import parse
 
 
 @click.command(
@@ -25,8 +25,8 @@ from xorbench.plan import parse
 @JSON
 def calibrate(**options: Any) -> int:
     """Run the command `calibrate`; the answer is its exit code."""
-    from xorbench.commands import calibrate as command
-    from xorbench.report import scatter as report
+    from xorbench.xor import calibrate as command
+    from xorbench.xor.report import scatter as report
 
     request = command.CalibrateRequest(
         root=options["out"],

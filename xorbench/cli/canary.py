@@ -5,20 +5,13 @@ from typing import Any, Final
 
 import click
 
-from xorbench.cli.options import (
-    OUT,
-    answered_within,
-    option,
-    outputs,
-    with_faults,
-    writable,
-)
+from xorbench.cli.options import OUT, answered_within, option, outputs, with_faults, writable
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
-from xorbench.plan import parse
-from xorbench.plan.axes import read_devices
-from xorbench.plan.probes import read_probes
-from xorbench.plan.program_options import request
+from xorbench.machine.probes.table import read_probes
+from xorbench.options import parse
+from xorbench.options.programs import request
+from xorbench.xor.matrix.axes import read_devices
 
 LEAST_MEMORY: Final = 2**20
 
@@ -50,15 +43,15 @@ LEAST_MEMORY: Final = 2**20
 @with_faults()
 def canary(**options: Any) -> int:
     """Run the command `canary`; the answer is its exit code."""
-    from xorbench.commands.canary import canary as command
+    from xorbench.machine.canary.canary import canary as command
 
     asked, exports = _request(options), exports_of(options)
     metrics = options["prometheus"]
     outcome = command(asked, note)
-    from xorbench.report import canary as report  # slow to import: while the processes start
+    from xorbench.machine.canary import report  # slow to import: while the processes start
 
     if metrics:
-        from xorbench.report.metrics import write
+        from xorbench.machine.canary.metrics import write
 
         write(metrics, outcome)
     say(report.as_json(outcome) if options["as_json"] else report.text(outcome))
@@ -68,7 +61,7 @@ def canary(**options: Any) -> int:
 
 
 def _request(options: dict[str, Any]) -> Any:
-    from xorbench.commands.canary import CanaryRequest
+    from xorbench.machine.canary.canary import CanaryRequest
 
     if options["memory"] is not None and options["burn_in"] is None:
         raise BadOption("--memory: needs --burn-in", "for example --burn-in 60 --memory 8GiB")

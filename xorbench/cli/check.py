@@ -6,7 +6,7 @@ import click
 
 from xorbench.cli.options import WithCommand, outputs, program_of, program_options, refuse_others
 from xorbench.cli.printing import exports_of, note, print_shown, say
-from xorbench.plan.program_options import complete, options_of
+from xorbench.options.programs import complete, options_of
 
 
 @click.command(
@@ -22,9 +22,9 @@ from xorbench.plan.program_options import complete, options_of
 @outputs
 def check(**options: Any) -> int:
     """Run the command `check`; the answer is its exit code."""
-    from xorbench.commands import check_outputs
-    from xorbench.commands import check_questions as questions
-    from xorbench.commands.experiment import ask
+    from xorbench.programs import check_questions as questions
+    from xorbench.programs import outputs as check_outputs
+    from xorbench.programs.experiment import ask
 
     exports = exports_of(options)
     if options["from"] is not None:

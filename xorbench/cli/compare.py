@@ -8,7 +8,7 @@ import click
 from xorbench.cli.options import OUT, option, outputs, refuse_given
 from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
-from xorbench.plan import parse
+from xorbench.options import parse
 
 
 @click.command(
@@ -35,7 +35,7 @@ from xorbench.plan import parse
 @outputs
 def compare(**options: Any) -> int:
     """Run the command `compare`; the answer is its exit code."""
-    from xorbench.commands import compare as command
+    from xorbench.xor.compare import compare as command
 
     exports = exports_of(options)
     root, runs, axis = options["out"], options["runs"], options["axis"]
@@ -59,8 +59,8 @@ def compare(**options: Any) -> int:
 
 def _answer(comparison: Any, options: dict[str, Any], exports: Any) -> int:
     """Print what the comparison came to, and write what a CI asked for."""
-    from xorbench.commands import compare as command
-    from xorbench.report import compare as report
+    from xorbench.xor.compare import compare as command
+    from xorbench.xor.report import compare as report
 
     verdicts, markdown = command.verdicts(comparison), partial(report.as_markdown, comparison)
     if options["as_json"]:

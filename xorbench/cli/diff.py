@@ -23,13 +23,13 @@ from xorbench.cli.printing import say
 @JSON
 def diff(**options: Any) -> int:
     """Run the command `diff`; the answer is its exit code."""
-    from xorbench.commands import diff_programs
-    from xorbench.commands.diff import diff as command
-    from xorbench.report import check as programs
-    from xorbench.report import diff as report
+    from xorbench.programs import report as programs
+    from xorbench.programs.questions import diff
+    from xorbench.xor.trace import report
+    from xorbench.xor.trace.diff import diff as command
 
     a, b = options["a"], options["b"]
-    between = diff_programs.diff(a, b)
+    between = diff.diff(a, b)
     if between is not None:
         conclusion, code = between
         as_json = json.dumps(programs.for_programs(conclusion, code), indent=2)

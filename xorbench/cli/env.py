@@ -14,8 +14,8 @@ from xorbench.cli.printing import say
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyway.")
 def env(anonymous: bool, _as_json: bool) -> int:
     """Run the command `env`; the answer is its exit code."""
-    from xorbench.commands.env import env as command
-    from xorbench.observe.redaction import without_names
+    from xorbench.machine.env import env as command
+    from xorbench.records.redaction import without_names
 
     described = command(anonymous=anonymous)
     say(json.dumps(without_names(described) if anonymous else described, indent=2))

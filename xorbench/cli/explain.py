@@ -24,9 +24,9 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.errors import BadOption
-from xorbench.plan import parse
-from xorbench.plan.program_options import complete, options_of, request
-from xorbench.plan.recipe import RECIPE_OPTIONS
+from xorbench.options import parse
+from xorbench.options.programs import complete, options_of, request
+from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
 @click.command(
@@ -61,9 +61,9 @@ def explain(**options: Any) -> int:
 
 
 def _explain_program(options: dict[str, Any]) -> int:
-    from xorbench.commands.check import CheckRequest
-    from xorbench.commands.experiment import ask
-    from xorbench.commands.explain_command import CureRequest
+    from xorbench.programs.experiment import ask
+    from xorbench.programs.questions.explain import CureRequest
+    from xorbench.programs.questions.rerun import CheckRequest
 
     exports = exports_of(options)
     recipe = [row.field for row in RECIPE_OPTIONS]
@@ -78,7 +78,7 @@ def _explain_program(options: dict[str, Any]) -> int:
 
 
 def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> int:
-    from xorbench.commands import check_outputs
+    from xorbench.programs import outputs as check_outputs
 
     code: int = outcome.exit_code
     again = command_line(anonymous=options["anonymous"])
@@ -89,7 +89,7 @@ def _print_explanation(outcome: Any, options: dict[str, Any], exports: Any) -> i
 
 
 def _explain_cases(options: dict[str, Any]) -> int:
-    from xorbench.commands import explain as command
+    from xorbench.xor.trace import explain as command
 
     refuse_options_of_programs("means nothing for two cases")
     most = options["max_trainings"]

@@ -6,7 +6,7 @@ import click
 
 from xorbench.cli.options import OUT, writable
 from xorbench.cli.printing import say
-from xorbench.plan import parse
+from xorbench.options import parse
 
 
 @click.command(
@@ -18,7 +18,7 @@ from xorbench.plan import parse
 @OUT
 def export(text: str, file_format: str, file: str, out: Path) -> int:
     """Run the command `export`; the answer is its exit code."""
-    from xorbench.commands import pytest_benchmark as command
+    from xorbench.xor.report import pytest_benchmark as command
 
     file_format = parse.word("--to", file_format, tuple(command.EXPORTS))
     path = writable("FILE", file)

@@ -16,8 +16,8 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import exports_of, note, print_outcome
 from xorbench.errors import BadOption
-from xorbench.plan import parse
-from xorbench.plan.recipe import RECIPE_OPTIONS
+from xorbench.options import parse
+from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
 @click.command(
@@ -49,7 +49,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @click.option("--inject", multiple=True, hidden=True)
 def fleet(**options: Any) -> int:
     """Run the command `fleet`; the answer is its exit code."""
-    from xorbench.commands import fleet as command
+    from xorbench.fleet import fleet as command
 
     if options["merge"] != bool(options["folders"]):
         raise BadOption("--merge: needs the run folders to judge", "fleet --merge DIR …")
@@ -67,8 +67,8 @@ def fleet(**options: Any) -> int:
 
 def _take_part(options: dict[str, Any], references: Any) -> int:
     """Do this rank's share; only rank 0 has something to show."""
-    from xorbench.commands import ranks as command
-    from xorbench.commands.run import RunRequest
+    from xorbench.fleet import ranks as command
+    from xorbench.xor.run.run import RunRequest
 
     command.require_faults(options["inject"])
     request = RunRequest(

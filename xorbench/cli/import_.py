@@ -23,8 +23,8 @@ from xorbench.cli.printing import print_outcome
 @JSON
 def import_(**options: Any) -> int:
     """Run the command `import`; the answer is its exit code."""
-    from xorbench.commands.pytest_benchmark import ImportRequest
-    from xorbench.commands.pytest_benchmark import import_ as command
+    from xorbench.xor.report.pytest_benchmark import ImportRequest
+    from xorbench.xor.report.pytest_benchmark import import_ as command
 
     request = ImportRequest(
         file=options["file"],

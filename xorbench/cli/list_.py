@@ -15,7 +15,7 @@ from xorbench.cli.printing import say
 @JSON
 def list_(as_json: bool) -> int:
     """Run the command `list`; the answer is its exit code."""
-    from xorbench.commands.listing import LISTS
+    from xorbench.cli.listing import LISTS
     from xorbench.report.text import to_terminal
 
     frames = {name: table() for name, table in LISTS.items()}

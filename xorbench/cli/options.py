@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 import click
 
 from xorbench.errors import BadOption
-from xorbench.plan import parse
-from xorbench.plan.axes import AXES, Axis
-from xorbench.plan.faults import read_fault
-from xorbench.plan.program_options import Option, options_of
-from xorbench.plan.recipe import Recipe, RecipeOption
+from xorbench.options import parse
+from xorbench.options.programs import Option, options_of
+from xorbench.xor.matrix.axes import AXES, Axis
+from xorbench.xor.matrix.faults import read_fault
+from xorbench.xor.matrix.recipe import Recipe, RecipeOption
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -187,7 +187,7 @@ def recipe_of(options: Mapping[str, Any], rows: Sequence[RecipeOption]) -> Recip
 
 def command_line(anonymous: bool) -> str:
     """The command line as it was typed, without secrets, and without --out if `anonymous`."""
-    from xorbench.observe.redaction import shown_words
+    from xorbench.records.redaction import shown_words
 
     words = shown_words(sys.argv[1:])
     if anonymous:

@@ -48,7 +48,7 @@ def note(text: str) -> None:
 
 def exports_of(options: dict[str, Any]) -> Any:
     """The files that a CI asked for; raises `BadOption` for one that cannot be written."""
-    from xorbench.commands.ci_outputs import opened
+    from xorbench.report.ci_outputs import opened
 
     for name in ("junit", "markdown"):
         if options[name] and Path(options[name]).absolute() == Path(options["out"]).absolute():
@@ -91,6 +91,6 @@ def shown_path(folder: Path) -> Path:
 
 def progress() -> Any:
     """How far it is, in the form that standard error can show."""
-    from xorbench.commands.progress import for_stream
+    from xorbench.runtime.progress import for_stream
 
     return for_stream()

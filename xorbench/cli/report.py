@@ -28,7 +28,7 @@ from xorbench.errors import BadOption
 @outputs
 def report(**options: Any) -> int:
     """Run the command `report`; the answer is its exit code."""
-    from xorbench.commands import report as command
+    from xorbench.xor import report_again as command
 
     if options["history"]:
         return _print_history(options)
@@ -41,7 +41,7 @@ def report(**options: Any) -> int:
         raise BadOption("--html: is for several runs", "the page of one is in its folder")
     exports, text = exports_of(options), texts[0]
     if options["anonymous"]:
-        from xorbench.commands.anonymous import copied
+        from xorbench.records.anonymous import copied
 
         text = str(copied(root, text))
     outcome, trouble = command.report(root, text)
@@ -50,7 +50,7 @@ def report(**options: Any) -> int:
 
 
 def _print_history(options: dict[str, Any]) -> int:
-    from xorbench.commands.report import history
+    from xorbench.xor.report_again import history
 
     if options["texts"]:
         raise BadOption("--history: shows every run, so name none", "report A B for some")
@@ -62,7 +62,7 @@ def _print_history(options: dict[str, Any]) -> int:
 
 def _print_sides(outcome: Any, options: dict[str, Any]) -> int:
     """What belongs to no one folder: printed, and written where it is asked for."""
-    from xorbench.commands.ci_outputs import write_page
+    from xorbench.report.ci_outputs import write_page
 
     exports = exports_of(options)
     if options["html"] is not None:

@@ -20,12 +20,12 @@ from xorbench.cli.options import (
     with_faults,
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress, say
-from xorbench.plan import parse
-from xorbench.plan.axes import AXES
-from xorbench.plan.matrix import STRESSES
-from xorbench.plan.processes import read_processes
-from xorbench.plan.program_options import request
-from xorbench.plan.recipe import RECIPE_OPTIONS
+from xorbench.options import parse
+from xorbench.options.programs import request
+from xorbench.xor.matrix.axes import AXES
+from xorbench.xor.matrix.matrix import STRESSES
+from xorbench.xor.matrix.process_count import read_processes
+from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
 @click.command(
@@ -65,7 +65,7 @@ from xorbench.plan.recipe import RECIPE_OPTIONS
 @with_faults()
 def run(**options: Any) -> int:
     """Run the command `run`; the answer is its exit code."""
-    from xorbench.commands import run as command
+    from xorbench.xor.run import run as command
 
     if options["resume"] is not None:
         refuse_beside_resume()
@@ -74,8 +74,8 @@ def run(**options: Any) -> int:
         return print_outcome(outcome, options, exports)
     asked = _request(options)
     if options["dry_run"]:
-        from xorbench.commands.preview import preview
         from xorbench.report import document
+        from xorbench.xor.run.preview import preview
 
         show = document.preview_json if options["as_json"] else document.preview_text
         say(show(preview(asked)))
@@ -85,7 +85,7 @@ def run(**options: Any) -> int:
 
 
 def _request(options: dict[str, Any]) -> Any:
-    from xorbench.commands.run import RunRequest
+    from xorbench.xor.run.run import RunRequest
 
     processes = read_processes(options["processes"], options["precision"])
     return request(

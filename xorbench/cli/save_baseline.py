@@ -6,7 +6,7 @@ import click
 
 from xorbench.cli.options import OUT
 from xorbench.cli.printing import say, shown_path
-from xorbench.plan import parse
+from xorbench.options import parse
 
 
 @click.command(
@@ -19,7 +19,7 @@ from xorbench.plan import parse
 @OUT
 def save_baseline(name: str, text: str, replace: bool, out: Path) -> int:
     """Run the command `save-baseline`; the answer is its exit code."""
-    from xorbench.commands import compare as command
+    from xorbench.xor.compare import compare as command
 
     folder = command.save_baseline(out, parse.name("NAME", name), text, replace=replace)
     say(f"xorbench: baseline in {shown_path(folder)}", err=True)

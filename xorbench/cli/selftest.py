@@ -14,8 +14,8 @@ from xorbench.cli.printing import note, say
 @JSON
 def selftest(as_json: bool) -> int:
     """Run the command `selftest`; the answer is its exit code."""
-    from xorbench.commands.selftest import selftest as command
-    from xorbench.report import selftest as report
+    from xorbench.xor.report import selftest as report
+    from xorbench.xor.selftest import selftest as command
 
     begun = time.monotonic()
     outcome = command(note)

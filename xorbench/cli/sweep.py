@@ -18,10 +18,10 @@ from xorbench.cli.options import (
     refuse_beside_resume,
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress
-from xorbench.plan import parse
-from xorbench.plan.case import read_device
-from xorbench.plan.program_options import request
-from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
+from xorbench.machine.universal.sweep_plan import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
+from xorbench.options import parse
+from xorbench.options.programs import request
+from xorbench.xor.matrix.case import read_device
 
 
 @click.command(
@@ -50,7 +50,7 @@ from xorbench.plan.sweep import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_see
 @outputs
 def sweep(**options: Any) -> int:
     """Run the command `sweep`; the answer is its exit code."""
-    from xorbench.commands import sweep as command
+    from xorbench.machine.sweep import sweep as command
 
     if options["resume"] is not None:
         refuse_beside_resume()
@@ -64,7 +64,7 @@ def sweep(**options: Any) -> int:
 
 
 def _request(options: dict[str, Any]) -> Any:
-    from xorbench.commands.sweep import SweepRequest
+    from xorbench.machine.sweep.sweep import SweepRequest
 
     return request(
         SweepRequest,

@@ -20,9 +20,9 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import note, say
 from xorbench.errors import CHECK_FAILED, BadOption
-from xorbench.plan import parse
-from xorbench.plan.program_options import complete, options_of, request
-from xorbench.plan.recipe import RECIPE_OPTIONS
+from xorbench.options import parse
+from xorbench.options.programs import complete, options_of, request
+from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 
 @click.command(
@@ -70,7 +70,7 @@ def trace(**options: Any) -> int:
 
 
 def _trace_program(options: dict[str, Any]) -> int:
-    from xorbench.commands import trace_command as command
+    from xorbench.programs.questions import trace as command
 
     program = program_of(options["target"])
     recipe = [row.field for row in RECIPE_OPTIONS]
@@ -97,8 +97,8 @@ def _require_recorded(detail: tuple[int, int] | None, steps: int | None) -> None
 
 
 def _trace_case(options: dict[str, Any], case: str) -> int:
-    from xorbench.commands.trace import TraceRequest
-    from xorbench.commands.trace import trace as command
+    from xorbench.xor.trace.trace import TraceRequest
+    from xorbench.xor.trace.trace import trace as command
 
     output = writable("--output", options["output"])
     case_trace, diverged = command(

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from xorbench.fleet.records import Node, key_name, training_name
-from xorbench.observe.records.line import Sha256
-from xorbench.observe.saved import read_saved, write_saved
+from xorbench.records.saved import read_saved, write_saved
+from xorbench.records.schema.line import Sha256
 
 SCHEMA_VERSION: Final = 2
 

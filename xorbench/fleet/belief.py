@@ -6,7 +6,7 @@ import msgspec
 
 from xorbench.fleet.gather import LARGEST_RECORDS
 from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica, decode
-from xorbench.observe.files import UNDECODABLE
+from xorbench.records.files import UNDECODABLE
 
 RankResult: TypeAlias = list[Node] | Bad | Missing
 """The result of a rank: one record per device, one that cannot be believed, or none."""

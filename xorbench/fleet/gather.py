@@ -12,17 +12,17 @@ from msgspec import Struct
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.fleet.records import Bad, Node, NodeTraining, Sensors, Series, Wrong, name
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.speed import log_relative
-from xorbench.judge.stats import spread
-from xorbench.observe import files, loading
-from xorbench.observe.records.golden import Fact
-from xorbench.observe.records.run import Run
-from xorbench.observe.records.training import TrainingRecord
-from xorbench.plan.case import with_index
-from xorbench.plan.digest import DIGITS, first_difference
-from xorbench.plan.engines import training_kind
 from xorbench.recorder.machine import KERNEL_VARIABLES
+from xorbench.records import files, loading
+from xorbench.records.schema.golden import Fact
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import TrainingRecord
+from xorbench.state_digest import DIGITS, first_difference
+from xorbench.stats.intervals import spread
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.speed import log_relative
+from xorbench.xor.matrix.case import with_index
+from xorbench.xor.matrix.engines import training_kind
 
 RANK_FILE: Final = "rank.json"
 LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from scipy.special import stdtrit
 
-from xorbench.judge.figure import Figure
-from xorbench.judge.stats import ALPHA, RealArray, interval
+from xorbench.stats.figure import Figure
+from xorbench.stats.intervals import ALPHA, RealArray, interval
 
 THRESHOLD: Final = 1.1  # so much slower than the median is worth a finding, if it is sure
 ISOLATE: Final = 1.5  # surely so much slower is worth a cordon

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from xorbench.observe.files import UNDECODABLE
-from xorbench.observe.records.line import Sha256
-from xorbench.plan.digest import DIGITS
+from xorbench.records.files import UNDECODABLE
+from xorbench.records.schema.line import Sha256
+from xorbench.state_digest import DIGITS
 
 SCHEMA_VERSION: Final = 3
 LARGEST_MESSAGE: Final = 1 << 20  # bytes of JSON of one message of a rank, but its records

@@ -15,14 +15,14 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from xorbench.plan.case import Case, case_from
-from xorbench.plan.faults import FaultSpec
-from xorbench.plan.recipe import Recipe
-from xorbench.probes import collective as probe
+from xorbench.machine.probes import collective as probe
 from xorbench.process.operations import SESSION, Session, configure
-from xorbench.workload.faults import flip_bit, inject
-from xorbench.workload.loop import Training
-from xorbench.workload.xor import Batch
+from xorbench.xor.matrix.case import Case, case_from
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training.faults import flip_bit, inject
+from xorbench.xor.training.problem import Batch
+from xorbench.xor.training.training import Training
 
 __all__ = ["OPERATIONS", "SESSION"]
 

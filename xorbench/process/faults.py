@@ -1,4 +1,4 @@
-"""Faults that change the whole process: a function each; its row in `plan.faults` says what."""
+"""Faults that change the whole process: a function each, described in `xor.matrix.faults`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from xorbench.plan.faults import FAULTS, FaultSpec
-from xorbench.universal import torch_backend
-from xorbench.workload import engines
-from xorbench.workload.calibration import CalibrationBatch, CalibrationWorkload
-from xorbench.workload.engines import EpochFunction, TrainingSpec
-from xorbench.workload.faults import flip_bit, set_bit, stretched
+from xorbench.machine.universal import torch_backend
+from xorbench.xor.matrix.faults import FAULTS, FaultSpec
+from xorbench.xor.training import engines
+from xorbench.xor.training.calibration import CalibrationBatch, CalibrationWorkload
+from xorbench.xor.training.engines import EpochFunction, TrainingSpec
+from xorbench.xor.training.faults import flip_bit, set_bit, stretched
 
 
 def inject_in_process(faults: Sequence[FaultSpec]) -> None:

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from xorbench.plan.case import Case, case_from
-from xorbench.plan.engines import ENGINES, training_kind
-from xorbench.plan.faults import FaultSpec
-from xorbench.plan.honour import unsupported_reason
-from xorbench.plan.recipe import SHOWN_POINTS, Recipe
-from xorbench.plan.registry import implementation
 from xorbench.process import machine
 from xorbench.process.protocol import Reply
 from xorbench.process.serve import without_collections
 from xorbench.process.universal_training import UniversalTraining
-from xorbench.workload.calibration import VERSION as CALIBRATION_VERSION
-from xorbench.workload.calibration import CalibrationWorkload
-from xorbench.workload.engines import CannotHonour
-from xorbench.workload.faults import inject
-from xorbench.workload.loop import Training, save_state
-from xorbench.workload.phases import marked_epoch
-from xorbench.workload.xor import make_points
+from xorbench.registry import implementation
+from xorbench.xor.matrix.case import Case, case_from
+from xorbench.xor.matrix.engines import ENGINES, training_kind
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.matrix.honour import unsupported_reason
+from xorbench.xor.matrix.recipe import SHOWN_POINTS, Recipe
+from xorbench.xor.training.calibration import VERSION as CALIBRATION_VERSION
+from xorbench.xor.training.calibration import CalibrationWorkload
+from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.faults import inject
+from xorbench.xor.training.phases import marked_epoch
+from xorbench.xor.training.problem import make_points
+from xorbench.xor.training.training import Training, save_state
 
 if TYPE_CHECKING:
-    from xorbench.workload.trace import Traced
+    from xorbench.xor.training.trace import Traced
 
 
 class Session:
@@ -118,7 +118,7 @@ def show_points(_session: Session, *, recipe: Reply, seed: int) -> Reply:
 
 def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
     """Make a training ready whose epochs can be recorded; a run's processes need no recorder."""
-    from xorbench.workload.trace import Traced
+    from xorbench.xor.training.trace import Traced
 
     injected = [FaultSpec(**fault) for fault in faults]
     traced = Traced(case_from(case), Recipe(**recipe), injected)
@@ -178,7 +178,7 @@ def follow_in_float64(
     _session: Session, *, case: Reply, recipe: Reply, rate: float, weights: list[str]
 ) -> Reply:
     """Follow the weights after each epoch in double precision; null where that would take long."""
-    from xorbench.workload.float64 import follow
+    from xorbench.xor.training.float64 import follow
 
     followed = follow(case_from(case), Recipe(**recipe), weights, rate)
     return {"followed": followed and asdict(followed)}
@@ -186,7 +186,7 @@ def follow_in_float64(
 
 def check_inputs(_session: Session, *, recipe: Reply, seed: int) -> Reply:
     """Compare what is drawn for a seed with NumPy's own reading of the generator."""
-    from xorbench.workload import golden_inputs
+    from xorbench.xor.training import golden_inputs
 
     return golden_inputs.checked(Recipe(**recipe), seed)
 
@@ -200,8 +200,8 @@ def close(session: Session, *, training: int) -> Reply:
 
 def check_universal(_session: Session, *, device: str) -> Reply:
     """Compare the device with the golden values of the universal training; answers every fact."""
-    from xorbench.universal import golden
-    from xorbench.universal.backends import BACKENDS
+    from xorbench.machine.universal import golden
+    from xorbench.machine.universal.backends import BACKENDS
 
     backend = BACKENDS["torch"].load(device)
     return {
@@ -212,7 +212,7 @@ def check_universal(_session: Session, *, device: str) -> Reply:
 
 def check_probe(_session: Session, *, device: str, probe: str) -> Reply:
     """Run one exact probe on the device at small sizes."""
-    from xorbench.probes.check import check
+    from xorbench.machine.probes.check import check
 
     return asdict(check(probe, device))
 
@@ -230,7 +230,7 @@ def open_burn(
 
     `refused` says why a size of memory that was asked for cannot be had.
     """
-    from xorbench.probes.burn import DeviceBurnIn, TooMuchMemory
+    from xorbench.machine.probes.burn import DeviceBurnIn, TooMuchMemory
 
     try:
         opened = session.burn_ins[device] = DeviceBurnIn(device, probes, seconds, memory, flips)

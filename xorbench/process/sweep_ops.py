@@ -7,14 +7,14 @@ from typing import Final
 
 import numpy as np
 
-from xorbench.plan.recipe import GRID, SHOWN_POINTS
-from xorbench.plan.sweep import CPU_ALONE, FOR_CPU, FOR_DEVICES
+from xorbench.machine.universal import golden, numpy_backend, spec
+from xorbench.machine.universal.backends import BACKENDS, available_cores
+from xorbench.machine.universal.spec import Floats, UniversalRecipe
+from xorbench.machine.universal.sweep_plan import CPU_ALONE, FOR_CPU, FOR_DEVICES
+from xorbench.machine.universal.trained import Train, Trained
 from xorbench.process.protocol import Reply
 from xorbench.recorder.machine import environment, interpreter
-from xorbench.universal import golden, numpy_backend, spec
-from xorbench.universal.backends import BACKENDS, available_cores
-from xorbench.universal.spec import Floats, UniversalRecipe
-from xorbench.universal.trained import Train, Trained
+from xorbench.xor.matrix.recipe import GRID, SHOWN_POINTS
 
 LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")
 

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from xorbench.plan.case import Case
-from xorbench.plan.faults import FaultSpec
-from xorbench.plan.recipe import Recipe
-from xorbench.plan.sweep import universal
-from xorbench.universal import golden, numpy_backend, spec
-from xorbench.universal.backends import BACKENDS
-from xorbench.universal.golden import Checked, GoldenAnswer
-from xorbench.universal.spec import UniversalPoints, UniversalRecipe
-from xorbench.workload import digest
-from xorbench.workload.engines import CannotHonour
-from xorbench.workload.faults import flip_bit
-from xorbench.workload.loop import (
+from xorbench.machine.universal import golden, numpy_backend, spec
+from xorbench.machine.universal.backends import BACKENDS
+from xorbench.machine.universal.golden import Checked, GoldenAnswer
+from xorbench.machine.universal.spec import UniversalPoints, UniversalRecipe
+from xorbench.machine.universal.sweep_plan import universal
+from xorbench.xor.matrix.case import Case
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import tensor_digest
+from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.faults import flip_bit
+from xorbench.xor.training.problem import Score
+from xorbench.xor.training.training import (
     Epoch,
     Result,
     inline_weights,
@@ -27,7 +28,6 @@ from xorbench.workload.loop import (
     save_state,
     synchronize,
 )
-from xorbench.workload.xor import Score
 
 
 def unavailable_reason(device: str) -> str | None:
@@ -72,7 +72,7 @@ class UniversalTraining:
             points = self._points(name)
             entries += [(f"{name}.{field}", part) for field, part in points._asdict().items()]
         entries += list(spec.state(spec.initial_weights([self.case.seed])[0]).items())
-        return digest.sha256((name, torch.from_numpy(part.copy())) for name, part in entries)
+        return tensor_digest.sha256((name, torch.from_numpy(part.copy())) for name, part in entries)
 
     def step(self) -> Epoch:
         """Train one epoch. It has no loss: not a number stands for it."""
@@ -87,7 +87,7 @@ class UniversalTraining:
                 flip_bit(weights, fault.number("element"), fault.number("bit"))
                 self._stepper.weights = weights.numpy()
         self.epoch += 1
-        return Epoch(seconds, float("nan"), digest.state_sha256(self.state()), None)
+        return Epoch(seconds, float("nan"), tensor_digest.state_sha256(self.state()), None)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The weights by their names, on the CPU."""
@@ -99,11 +99,11 @@ class UniversalTraining:
         state = self.state()
         loaded = load_model(save_state(state), spec.HIDDEN).state_dict()
         return Result(
-            weights_sha256=digest.state_sha256(state),
+            weights_sha256=tensor_digest.state_sha256(state),
             weights=inline_weights(state),
             train=self._score(state, "train"),
             test=self._score(state, "test"),
-            reloaded_sha256=digest.state_sha256(loaded),
+            reloaded_sha256=tensor_digest.state_sha256(loaded),
             reloaded_test=self._score(loaded, "test"),
             accelerator_peak_bytes=None,
             accelerator_grown_bytes=None,
@@ -117,7 +117,7 @@ class UniversalTraining:
         state, total = self.state(), self.recipe.test_size
         correct = self._score(state, "test").correct
         facts = (
-            Checked(f"digest, {source}", expected.sha256, digest.state_sha256(state)),
+            Checked(f"digest, {source}", expected.sha256, tensor_digest.state_sha256(state)),
             Checked(f"score, {source}", f"{expected.correct}/{total}", f"{correct}/{total}"),
         )
         return [asdict(fact) for fact in facts]
@@ -138,10 +138,10 @@ class UniversalTraining:
 
 def _stepper(recipe: UniversalRecipe, case: Case) -> Any:
     if case.device == "cpu":
-        from xorbench.universal import numba_single
+        from xorbench.machine.universal import numba_single
 
         return numba_single.NumbaStepper(recipe, case.seed)
-    from xorbench.universal import torch_backend
+    from xorbench.machine.universal import torch_backend
 
     return torch_backend.TorchStepper(recipe, case.seed, case.device)
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .digest import NotRecorded, dense_parts
+from .fingerprint import NotRecorded, dense_parts
 from .identity import bare, parameters_of, storage_of
 from .masking import masked
 from .walk import tensors

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .digest import NAME
+from .fingerprint import NAME
 from .machine import environment, interpreter, pytorch
 from .masking import encodable, masked_words
 from .options import Options

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .detail import Detail
-from .digest import Digester, DigestPart, NotRecorded
+from .fingerprint import Digester, DigestPart, NotRecorded
 from .generators import short, states
 from .identity import class_name, is_silent, storage_of
 from .options import Options

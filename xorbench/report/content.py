@@ -6,9 +6,9 @@ from typing import Final
 
 import pandas as pd
 
-from xorbench.judge.questions import Answer
-from xorbench.judge.verdicts import Verdict
-from xorbench.plan.not_tested import NotTested
+from xorbench.answers import Answer
+from xorbench.verdicts import Verdict
+from xorbench.xor.matrix.not_tested import NotTested
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,10 +8,8 @@ from typing import Final
 
 import pandas as pd
 
+from xorbench.answers import WORDS
 from xorbench.errors import EXIT_WORDS
-from xorbench.judge.questions import WORDS
-from xorbench.judge.verdicts import Verdict, capitalized, summary
-from xorbench.plan.estimate import Preview
 from xorbench.report.content import Content, Section
 from xorbench.report.text import (
     Part,
@@ -22,6 +20,8 @@ from xorbench.report.text import (
     to_json,
     to_terminal,
 )
+from xorbench.verdicts import Verdict, capitalized, summary
+from xorbench.xor.matrix.estimate import Preview
 
 
 def markdown(content: Content) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from xorbench.judge.verdicts import Verdict
-from xorbench.observe.nested import flat
+from xorbench.records.nested import flat
+from xorbench.verdicts import Verdict
 
 
 def flattened(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from xorbench.judge.verdicts import Outcome, Verdict
+from xorbench.verdicts import Outcome, Verdict
 
 # What XML 1.0 cannot hold, not even escaped.
 _UNSPEAKABLE: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -8,14 +8,14 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from xorbench.judge.figure import Figure
-from xorbench.judge.questions import Answer
-from xorbench.judge.verdicts import Verdict, summary, worst
+from xorbench.answers import Answer
 from xorbench.report import document
 from xorbench.report.content import Content, Drawn, Picture, Section, drawn_by_name
 from xorbench.report.spans import to_html
 from xorbench.report.svg import inline
 from xorbench.report.text import ALONE, shown, to_csv
+from xorbench.stats.figure import Figure
+from xorbench.verdicts import Verdict, summary, worst
 
 PagePart = dict[str, Any]
 # What a reader looks for first; the rest of the heading stands with the environment.

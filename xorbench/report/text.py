@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from xorbench.errors import printable
-from xorbench.judge.figure import MISSING, Figure, number
+from xorbench.stats.figure import MISSING, Figure, number
 
 TableRow = dict[str, Any]
 ENDS: Final = ("", " low", " high")  # of the names of the columns that hold a figure

@@ -1,7 +1,7 @@
 """A fault: it alters a training before its first step."""
 
-from xorbench.plan.faults import FaultSpec
-from xorbench.workload.loop import Training
+from xorbench.xor.matrix.faults import FaultSpec
+from xorbench.xor.training.training import Training
 
 
 def no_bias(training: Training, _fault: FaultSpec) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from xorbench.judge.checks import Check
-from xorbench.judge.evidence import Evidence
-from xorbench.judge.verdicts import Verdict, failed, passed
+from xorbench.verdicts import Verdict, failed, passed
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks import Check
 
 
 def falling(name: str, evidence: Evidence) -> Iterator[Verdict]:

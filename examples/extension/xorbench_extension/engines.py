@@ -1,6 +1,6 @@
 """The row of an engine. The orchestrator reads it, so it imports no torch."""
 
-from xorbench.plan.engines import Engine
+from xorbench.xor.matrix.engines import Engine
 
 QUIET = Engine(
     "quiet",

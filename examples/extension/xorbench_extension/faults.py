@@ -1,6 +1,6 @@
 """The row of a fault, with the check that must catch it: `selftest` requires that it does."""
 
-from xorbench.plan.faults import Fault
+from xorbench.xor.matrix.faults import Fault
 
 NO_BIAS = Fault(
     "no-bias",

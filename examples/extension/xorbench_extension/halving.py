@@ -1,8 +1,8 @@
 """A probe: results of a device against the one right answer."""
 
 import torch
-from xorbench.probes.check import ProbeResult
-from xorbench.universal.golden import Checked
+from xorbench.machine.probes.check import ProbeResult
+from xorbench.machine.universal.golden import Checked
 
 COUNT = 4096
 

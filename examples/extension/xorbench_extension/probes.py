@@ -1,6 +1,6 @@
 """The row of a probe."""
 
-from xorbench.plan.probes import Probe
+from xorbench.machine.probes.table import Probe
 
 HALVING = Probe(
     "halving", "halves of whole numbers", check="xorbench_extension.halving:halves_are_exact"

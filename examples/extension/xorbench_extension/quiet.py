@@ -3,7 +3,7 @@
 import gc
 
 from torch import Tensor
-from xorbench.workload.engines import EpochFunction, TrainingSpec, opened
+from xorbench.xor.training.engines import EpochFunction, TrainingSpec, opened
 
 
 def quiet(spec: TrainingSpec) -> EpochFunction:

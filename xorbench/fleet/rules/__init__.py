@@ -12,7 +12,7 @@ from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Finding, GoldenCheck, Severity, training_name
 from xorbench.fleet.rules import bits, collective, devices, presence, speed
 from xorbench.fleet.rules.code import Code
-from xorbench.judge.verdicts import Outcome, Verdict, inconclusive, passed
+from xorbench.verdicts import Outcome, Verdict, inconclusive, passed
 
 RULES: Final = (
     *(bits.golden, bits.peers, bits.environments, bits.reruns, bits.accuracy, bits.on_record),

@@ -7,7 +7,7 @@ from typing import Final
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Finding, Node, NodeTraining, training_name
 from xorbench.fleet.rules.code import Code
-from xorbench.plan.digest import DIGITS, first_difference
+from xorbench.state_digest import DIGITS, first_difference
 
 OTHER_DIGEST: Final = Code(
     "XB101", "universal", "isolate", "this device computes wrong: take it out of service"

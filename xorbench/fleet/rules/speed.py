@@ -9,7 +9,7 @@ from xorbench.fleet.data import FleetData
 from xorbench.fleet.pace import Pace, pace
 from xorbench.fleet.records import Finding, Node, Severity
 from xorbench.fleet.rules.code import Code
-from xorbench.judge.figure import Figure
+from xorbench.stats.figure import Figure
 
 SLOW_DEVICE: Final = Code(
     "XB201", "speed", "investigate", "look at clocks, load and cooling of this device"

@@ -12,7 +12,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-MODULE = "xorbench.universal.golden"
+MODULE = "xorbench.machine.universal.golden"
 EPOCHS = 3
 
 

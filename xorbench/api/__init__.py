@@ -1,0 +1,1 @@
+"""`xorbench.check` and `xorbench.run` for Python."""

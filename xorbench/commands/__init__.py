@@ -1,1 +1,0 @@
-"""One module for each command; each composes the packages before it."""

@@ -1,1 +1,0 @@
-"""What the observations mean: pure functions from records to verdicts."""

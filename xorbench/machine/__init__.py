@@ -1,0 +1,1 @@
+"""Is a machine right? Probes, the universal training, the canary, the sweep."""

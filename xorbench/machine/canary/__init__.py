@@ -1,0 +1,1 @@
+"""The canary: does each device compute right, in seconds?"""

@@ -1,0 +1,35 @@
+"""The computer that the processes run on: what a person would call the machine."""
+
+import os
+import socket
+from typing import Any
+
+import psutil
+
+from xorbench.recorder.machine import interpreter, processor
+from xorbench.records.saved import machine_key
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def key() -> str:
+    """What names this machine in files, without saying its name."""
+    return machine_key(describe(anonymous=True), socket.gethostname())
+
+
+def describe(*, anonymous: bool) -> dict[str, Any]:
+    """Processor, cores, memory (bytes), load; the host's name unless anonymous."""
+    facts = interpreter()
+    described = {
+        "cpu": processor(),
+        "architecture": facts["machine"],
+        "cores_logical": psutil.cpu_count(logical=True),
+        "cores_physical": psutil.cpu_count(logical=False),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average_1min": os.getloadavg()[0],
+        "system": facts["os"],
+    }
+    return described if anonymous else {"hostname": socket.gethostname(), **described}

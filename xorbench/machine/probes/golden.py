@@ -1,0 +1,54 @@
+"""The golden digests of the exact probes.
+
+`python -m xorbench.machine.probes.golden --write` makes `golden.json` by integer arithmetic alone;
+`--check` compares the file with NumPy's answers and with this PyTorch's on a device.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from xorbench.errors import CHECK_FAILED, PASSED
+from xorbench.machine.probes.check import GOLDEN, check, golden, right_digests
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file, or compare with it; the exit code is 1 where anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", action="store_true")
+    action.add_argument("--check", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(argv)
+    right = right_digests()
+    if options.write:
+        GOLDEN.write_text(json.dumps(right, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return PASSED
+    return _compared(right, options.device)
+
+
+def _compared(right: dict[str, dict[str, str]], device: str) -> int:
+    wrong = [
+        f"NumPy: {probe}: {name}"
+        for probe, cases in right.items()
+        for name in cases.keys() | golden()[probe].keys()
+        if cases.get(name) != golden()[probe].get(name)
+    ]
+    count = sum(map(len, right.values()))
+    _say(f"NumPy: {count} answers")
+    for probe in right:
+        result = check(probe, device)
+        _say(f"{device}: {probe}: {result.checked} results, {len(result.skipped)} not available")
+        wrong += [f"{device}: {probe}: {fact.what}: {fact.actual}" for fact in result.wrong]
+    for line in wrong:
+        _say(f"wrong: {line}")
+    return CHECK_FAILED if wrong else PASSED
+
+
+def _say(text: Any) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

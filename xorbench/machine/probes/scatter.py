@@ -1,0 +1,82 @@
+"""Sums into places that many numbers share, where a device adds in whatever order it likes."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from xorbench.machine.probes.exact import Arrays, ExactCase, gradient, tensor, whole_bits
+from xorbench.machine.probes.integers import SIGNIFICAND, entries, words
+from xorbench.machine.probes.rounding import Pattern
+
+PLACES: Final = 7  # few, so that nearly every addition collides with another one
+COLUMNS: Final = 33
+Scatter = Callable[[Tensor, Tensor], Tensor]
+
+
+def _places(values: Tensor) -> Tensor:
+    """What is added to: zeros, [PLACES, columns]."""
+    return values.new_zeros(PLACES, values.shape[1])
+
+
+def _index_add(values: Tensor, places: Tensor) -> Tensor:
+    return _places(values).index_add(0, places, values)
+
+
+def _scatter_add(values: Tensor, places: Tensor) -> Tensor:
+    return _places(values).scatter_add(0, places[:, None].expand_as(values), values)
+
+
+def _index_put(values: Tensor, places: Tensor) -> Tensor:
+    return _places(values).index_put((places,), values, accumulate=True)
+
+
+def _embedding(values: Tensor, places: Tensor) -> Tensor:
+    """The gradient of an embedding's weight, [PLACES, columns]."""
+    weight = torch.ones_like(_places(values)).requires_grad_()
+    return gradient(functional.embedding(places, weight), weight, values)
+
+
+SCATTERS: Final[dict[str, Scatter]] = {
+    "index_add": _index_add,
+    "scatter_add": _scatter_add,
+    "index_put, accumulated": _index_put,
+    "embedding, gradient of weight": _embedding,
+}
+
+
+def cases() -> Iterator[ExactCase]:
+    """Every scatter of every type."""
+    for dtype in ("float32", "float64", "bfloat16", "float16"):
+        for name, scatter in SCATTERS.items():
+            yield ExactCase(
+                f"{dtype} {name}",
+                dtype,
+                partial(_operands, f"{dtype} {name}", dtype),
+                partial(_right, dtype),
+                partial(_compute, dtype, scatter),
+            )
+
+
+def _operands(name: str, dtype: str) -> Arrays:
+    """So many rows, of entries so small, that the sum of all of them is exact."""
+    bits = SIGNIFICAND[dtype]
+    rows = 1000 if bits >= 24 else 2 ** (bits - 2)
+    most = 2 ** (bits - 1) // rows
+    places = (words(f"{name}/place", 0, rows) % np.uint64(PLACES)).astype(np.int64)
+    return {"x": entries(name, 0, (rows, COLUMNS), most), "places": places}
+
+
+def _compute(dtype: str, scatter: Scatter, arrays: Arrays, device: torch.device) -> Tensor:
+    places = torch.from_numpy(arrays["places"]).to(device)
+    return scatter(tensor(arrays["x"], dtype, device), places) + 0.0
+
+
+def _right(dtype: str, arrays: Arrays) -> Pattern:
+    sums = np.zeros((PLACES, COLUMNS), dtype=np.int64)
+    np.add.at(sums, arrays["places"], arrays["x"])
+    return whole_bits(sums, dtype)

@@ -1,0 +1,1 @@
+"""The sweep: many seeds of the universal training."""

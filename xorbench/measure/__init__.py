@@ -1,1 +1,0 @@
-"""Driving training processes: start them, interleave them, survive them. No torch."""

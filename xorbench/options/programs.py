@@ -1,0 +1,355 @@
+"""The options of the commands that run a program of the user's: `check`, `explain`, `trace`.
+
+One row holds an option: the command line, `xorbench.check`, the fixture of pytest and the requests
+are made from these rows. Standard library only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from xorbench.errors import BadOption
+from xorbench.options import parse
+from xorbench.options.text import OptionText, flag, option, option_text
+
+Request = TypeVar("Request")
+Reader = Callable[[str, Any], Any]  # name as it is shown, text or value → value of the request
+
+FIRST_RUNS: Final = 4  # of explain, before the share of pairs that differ is known
+MOST_RUNS: Final = 10  # of explain, to see how often pairs differ
+LARGEST: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is read from the text of the command line, and from a value of Python.
+
+    Without `from_value` one function reads both. A flag is true or false on both. Of an option that
+    may be given several times, the function reads all texts together.
+    """
+
+    from_text: Reader
+    from_value: Reader | None = None
+    is_flag: bool = False
+    is_several: bool = False
+
+    def from_python(self, name: str, value: Any) -> Any:
+        """The value of a value of Python; raises `BadOption`."""
+        return (self.from_value or self.from_text)(name, value)
+
+
+def text_or_number(read: Callable[[str, str], Any]) -> Kind:
+    """A value that Python may also give as a number, such as a size."""
+    return Kind(read, lambda name, value: read(name, str(value)))
+
+
+def whole(low: int, high: int) -> Kind:
+    """A whole number, which Python gives as an `int`."""
+    return Kind(partial(parse.integer, low=low, high=high), partial(_whole, low=low, high=high))
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadOption(f"{name}: must be a whole number, got {value!r}")
+    return parse.integer(name, str(value), low, high)
+
+
+def _steps(name: str, value: object) -> tuple[int, ...]:
+    """A number of steps, or several."""
+    numbers = (value,) if isinstance(value, int) else value
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
+        raise BadOption(f"{name}: must be a number of steps, or a list, got {value!r}")
+    if not numbers:
+        raise BadOption(f"{name}: empty", "give at least one number of steps")
+    return parse.distinct(name, [_whole(name, number, 1, LARGEST) for number in numbers])
+
+
+def _texts(name: str, value: Sequence[object]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise BadOption(f"{name}: must be a list, got {value!r}", f"{name}=[{value!r}]")
+    return tuple(map(str, value))
+
+
+def _variables(name: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    variables = tuple(parse.variable(name, text, "such as MKL_CBWR=AVX2") for text in texts)
+    parse.distinct(name, [variable for variable, _ in variables])
+    return variables
+
+
+def _detail(name: str, text: str) -> tuple[int, int]:
+    steps = parse.one_range(name, text, 0, LARGEST)
+    return steps[0], steps[-1]
+
+
+def _existing_folder(name: str, value: Any) -> Path:
+    path = Path(value).absolute()
+    if not path.is_dir():
+        raise BadOption(f"{name}: there is no folder {str(value)!r}")
+    return path
+
+
+def command(hint: str) -> Kind:
+    """The words of a command; `xorbench.check` makes them of what Python can run."""
+    return Kind(partial(parse.command, hint=hint), lambda _name, words: words)
+
+
+def _flag(*, on: bool) -> Kind:
+    """A flag, and the value that it gives to the field of its request."""
+
+    def read(_name: str, given: object) -> bool:
+        return bool(given) is on
+
+    return Kind(read, is_flag=True)
+
+
+FLAG: Final = _flag(on=True)
+OFF: Final = _flag(on=False)
+AGAINST: Final = command("--against 'python old.py' -- python new.py")
+SEVERAL: Final = Kind(_texts, is_several=True)
+VARIABLES: Final = Kind(_variables, is_several=True)
+DETAIL: Final = Kind(_detail)
+PATH: Final = Kind(lambda _name, text: Path(text))
+FOLDER: Final = Kind(parse.folder, lambda _name, value: Path(value).absolute())
+SIZE: Final = text_or_number(parse.size)
+NO_NAMES: Final = "No host name, absolute path or UUID in the files."
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another option that an option needs, or that it cannot be given with."""
+
+    name: str
+    hint: str = ""
+    metavar: str = ""  # shown behind it on the command line
+    leads_in_python: bool = False  # Python names it first
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of commands that run a program; the command line has `-` for `_` in its name."""
+
+    name: str
+    kind: Kind
+    about: str  # one sentence
+    commands: tuple[str, ...]  # that take it; none for an option of Python alone
+    metavar: str | None = None
+    default: str | None = None  # as one would type it; None where the request has no value
+    default_with: Mapping[str, str] = field(default_factory=dict)  # where another option is given
+    help_of: Mapping[str, str] = field(default_factory=dict)  # by command, where it is not `about`
+    request_field: str = ""  # by default its name
+    python: str = ""  # the type of the keyword of `xorbench.check`; empty where it has none
+    is_of_cases: bool = False  # `explain` and `trace` take it for cases of the XOR training too
+    is_preset: bool = False  # the command line always has a value of it, that of cases included
+    needs: tuple[Other, ...] = ()
+    excludes: tuple[Other, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return flag(self.name)
+
+    def help(self, command: str) -> str:
+        """What --help of a command shows."""
+        about = self.help_of.get(command, self.about)
+        if self.default is not None and "[" not in about:
+            others = (f", each with {flag(n)} {text}" for n, text in self.default_with.items())
+            about = f"{about[:-1]} [{''.join([self.default, *others])}]{about[-1]}"
+        if command == "check" or self.is_of_cases or command in self.help_of:
+            return about
+        return f"Of a command: {about[0].lower()}{about[1:]}"
+
+    def is_given(self, value: object) -> bool:
+        """Whether a value, as it was read, is not that of an option that was left out."""
+        if self.kind.is_flag:
+            return bool(value != self.kind.from_text(self.name, False))
+        return value is not None and value != ()
+
+    def python_value(self, value: Any) -> Any:
+        """The value that Python gives; raises `BadOption`, which names the keyword."""
+        is_left_out = value is None and self.python.endswith("| None")
+        return None if is_left_out else self.kind.from_python(self.name, value)
+
+    def default_for(self, values: Mapping[str, Any]) -> Any:
+        """The value of the option where it is left out."""
+        texts = (text for name, text in self.default_with.items() if values[name] is not None)
+        text = next(texts, self.default)
+        return None if text is None else self.kind.from_text(self.flag, text)
+
+
+CHECK: Final = ("check",)
+EXPLAIN: Final = ("explain",)
+TRACE: Final = ("trace",)
+BOTH: Final = ("check", "explain")
+ALL: Final = ("check", "explain", "trace")
+EITHER_TIMEOUT: Final = "Seconds: for an answer [120], a command [3600]."
+NEEDS_AGAINST: Final = (Other("against", metavar="CMD"),)
+IN_TURN: Final = OptionText(
+    "check --kill-after 12 --resume 'python train.py --resume' -- python train.py",
+    "check('python train.py', resume='python resume.py', kill_after=12)",
+)
+
+
+def not_resumed(hint: str) -> tuple[Other, ...]:
+    """The exclusion of an option that a check across kills does not take."""
+    return (Other("resume", OptionText(hint, ""), leads_in_python=True),)
+
+
+PROGRAM_OPTIONS: Final = (
+    Option(
+        "against", AGAINST, "Another command: the same bits, and as fast?", CHECK, "CMD",
+        python="Trainable | None", excludes=(Other("resume"), Other("kill_after")),
+    ),
+    Option("against", AGAINST, "Another one; what gives both equal bits?", EXPLAIN, "CMD"),
+    Option(
+        "env", VARIABLES, "A variable to try as a switch.", EXPLAIN, "NAME=VALUE",
+        request_field="variables",
+    ),
+    Option(
+        "processes", whole(2, 64), "How many times to run it.", CHECK, "N", "2", {"against": "5"},
+        python="int | None", excludes=not_resumed("give more --kill-after"),
+    ),
+    Option(
+        "processes", whole(FIRST_RUNS, 64), "Runs to see how often it differs.", EXPLAIN, "N",
+        str(MOST_RUNS),
+    ),
+    Option("max_runs", whole(FIRST_RUNS, 100_000), "Stop after so many runs.", EXPLAIN, "N", "100"),
+    Option("no_cost", OFF, "Do not time a step with the cure.", EXPLAIN, request_field="cost"),
+    Option(
+        "skip", whole(0, 1_000_000), "With --against: first steps that are not timed.", CHECK, "N",
+        "3", python="int | None", needs=NEEDS_AGAINST,
+    ),
+    Option("skip", whole(0, 1_000_000), "First steps that are not timed.", EXPLAIN, "N", "3"),
+    Option(
+        "threshold", text_or_number(parse.share), "With --against: slower by more fails.", CHECK,
+        "X", "5%", python="float | str | None", needs=NEEDS_AGAINST,
+    ),
+    Option(
+        "bits_only", OFF, "With --against: do not judge the speed.", CHECK, request_field="speed",
+        python="bool", needs=NEEDS_AGAINST, excludes=(Other("speed_only"),),
+    ),
+    Option(
+        "speed_only", OFF, "With --against: do not judge the bits.", CHECK, request_field="bits",
+        python="bool", needs=NEEDS_AGAINST,
+    ),
+    Option(
+        "steps", whole(1, LARGEST), "End each run after K steps.", ALL, "K",
+        help_of={
+            "check": "End each run after K steps of an optimizer.",
+            "trace": "Of a command: end it after K steps.",
+        },
+        python="int | None",
+    ),
+    Option("detail", DETAIL, "Steps to record in detail: 7-9.", TRACE, "STEPS"),
+    Option(
+        "folder", Kind(_existing_folder), "The working folder.", (),
+        python="str | os.PathLike[str] | None",
+    ),
+    Option(
+        "in_place", FLAG, "Run in this folder itself.", BOTH,
+        help_of={"check": "Run in this folder itself, not in copies of it."}, python="bool",
+        excludes=not_resumed("each run needs its own copy"),
+    ),
+    Option("exclude", SEVERAL, "Leave it out of the copies.", BOTH, "GLOB", python="Sequence[str]"),
+    Option(
+        "link", SEVERAL, "Link it into the copies, to be read.", BOTH, "PATH",
+        python="Sequence[str]",
+    ),
+    Option(
+        "max_copy", SIZE, "The largest folder to copy.", BOTH, "SIZE", "1GB", python="int | str",
+    ),
+    Option(
+        "max_record", SIZE, "The largest record.", ALL, "SIZE", "1GB",
+        help_of={"trace": "Of a command: the largest trace."}, python="int | str",
+    ),
+    Option(
+        "timeout", text_or_number(partial(parse.positive, high=parse.LONGEST_RUN_S)),
+        "Seconds that a run may take.", ALL, "S", "3600",
+        help_of={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT}, request_field="timeout_s",
+        python="float", is_of_cases=True,
+    ),
+    Option("with_source", FLAG, "Show lines of source beside their numbers.", CHECK, python="bool"),
+    Option(
+        "with_source", FLAG, "Keep lines of source in it.", TRACE,
+        needs=(Other("detail", "lines of source stand in detail", "STEPS"),),
+    ),
+    Option(
+        "anonymous", FLAG, NO_NAMES, ALL,
+        help_of={
+            "explain": NO_NAMES,
+            "trace": "Of a command: no host name, absolute path or UUID in it.",
+        },
+        python="bool",
+    ),
+    Option(
+        "kill_after", Kind(partial(parse.integers, low=1, high=LARGEST), _steps),
+        "Kill it after K steps, a trial for each: 5,12. Needs --resume.", CHECK, "LIST",
+        python="int | Sequence[int] | None", needs=(Other("resume", IN_TURN),),
+    ),
+    Option(
+        "resume", command("give the command that resumes the training"),
+        "The command that resumes it. Needs --kill-after.", CHECK, "CMD", python="Trainable | None",
+        needs=(Other("kill_after", IN_TURN),),
+    ),
+    Option(
+        "from", PATH, "Judge the records of a check once more, as it was asked for.", CHECK, "DIR",
+    ),
+    Option(
+        "dry_run", FLAG, "Say what would happen, run nothing.", BOTH,
+        help_of={"check": "Say what would happen, and run nothing."},
+    ),
+    Option(
+        "out", FOLDER, "Folder of results.", ALL, "DIR", "results", request_field="root",
+        python="str | os.PathLike[str]", is_of_cases=True, is_preset=True,
+    ),
+    Option("name", Kind(parse.name), "A name to find it by.", BOTH, "NAME", python="str | None"),
+)  # fmt: skip
+
+
+def options_of(command: str) -> dict[str, Option]:
+    """The options of a command, by name."""
+    return {row.name: row for row in PROGRAM_OPTIONS if command in row.commands}
+
+
+PYTHON_OPTIONS: Final = {row.name: row for row in PROGRAM_OPTIONS if row.python}
+
+
+def complete(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a request's fields, with defaults; raises `BadOption` for a combination.
+
+    `values` are read, by the names of the options; None for one that was left out.
+    """
+    require_allowed(options, values)
+    return {
+        row.request_field or name: row.default_for(values) if values[name] is None else values[name]
+        for name, row in options.items()
+    }
+
+
+def require_allowed(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
+    """Raise `BadOption` where an option lacks one that it needs, or has one that it excludes."""
+    given = {name for name, row in options.items() if row.is_given(values[name])}
+    for name in filter(given.__contains__, options):
+        for other in options[name].needs:
+            if other.name not in given:
+                needed = option(other.name, other.metavar)
+                message = option_text("{name}: needs {needed}", name=option(name), needed=needed)
+                raise BadOption(message, other.hint)
+        for other in options[name].excludes:
+            if other.name in given:
+                raise BadOption(_apart(name, other), other.hint)
+
+
+def _apart(name: str, other: Other) -> OptionText:
+    message = "{first}: cannot be given with {second}"
+    first, second = option(name), option(other.name)
+    if other.leads_in_python:
+        first, second = OptionText(first, other.name), OptionText(second, name)
+    return option_text(message, first=first, second=second)
+
+
+def request(kind: type[Request], values: Mapping[str, Any], **more: Any) -> Request:
+    """A request from the values that it has fields for, and from `more`, which come first."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{**{name: values[name] for name in values.keys() & names}, **more})

@@ -1,1 +1,0 @@
-"""What to run: recipes, cases, configs, and the axes they vary along. Standard library only."""

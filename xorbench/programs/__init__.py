@@ -1,0 +1,1 @@
+"""A training of your own: run, recorded, compared."""

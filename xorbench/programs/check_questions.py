@@ -1,0 +1,52 @@
+"""The questions of `check`: the same again, the same when resumed, the same as another command?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from xorbench.errors import BadFile
+from xorbench.options.programs import request
+from xorbench.programs import check_folder
+from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
+from xorbench.programs.questions.against import AgainstRequest
+from xorbench.programs.questions.rerun import CheckRequest
+from xorbench.programs.questions.resume import ResumeRequest
+
+# The questions about more than one command, by the option, and the entry of `check.json`, that
+# only each has; else it is that of a rerun.
+QUESTIONS: Final[Mapping[str, type[ResumeRequest | AgainstRequest]]] = {
+    "resume": ResumeRequest,
+    "against": AgainstRequest,
+}
+
+
+def question(values: Mapping[str, Any], **program: Any) -> Question:
+    """The question that the values of the options ask of `program`, a command and its folder."""
+    rerun = request(CheckRequest, values, **program)
+    kinds = (kind for name, kind in QUESTIONS.items() if values[name] is not None)
+    kind = next(kinds, None)
+    return rerun if kind is None else request(kind, values, check=rerun)
+
+
+def answer_again(folder: Path, *, anonymous: bool = False) -> ExperimentOutcome:
+    """Judge the records of a check of any kind, made anonymous if asked; raises `BadFile`."""
+    if anonymous:
+        check_folder.make_anonymous(folder)
+    saved = check_folder.read_saved(folder)
+    if not check_folder.has_runs(folder):
+        raise BadFile(f"{str(folder)[:200]}: holds no run: the check was stopped before its first")
+    return ask_again(_saved_question(saved), folder, anonymous=saved.get("anonymous", False))
+
+
+def _saved_question(saved: dict[str, Any]) -> Question:
+    words = tuple(saved["words"])
+    rerun = CheckRequest(
+        words,
+        target=None if words else saved["command"],
+        processes=EVERY_RUN,
+        steps=saved["steps"],
+        anonymous=saved.get("anonymous", False),
+    )
+    kinds = (kind for name, kind in QUESTIONS.items() if name in saved)
+    kind = next(kinds, None)
+    return rerun if kind is None else kind.from_saved(saved, rerun)

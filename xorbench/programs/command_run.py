@@ -1,0 +1,186 @@
+"""One run of the user's command under the recorder, from its start to the death of the last."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import xorbench
+from xorbench.errors import BadFile, BadOption
+from xorbench.records.ended import Ended, write_ended
+from xorbench.records.trace import PRESENCE
+from xorbench.runtime import working_folder
+from xorbench.runtime.process_tree import kill_all, marked
+from xorbench.runtime.temporary_folder import read_owner, temporary_folder
+from xorbench.runtime.working_folder import CopyPlan
+
+SITE: Final = Path(xorbench.__file__).parent / "recorder" / "site"
+LOOKS: Final = 3  # for the processes of a run whose supervisor has died
+LOOK_S: Final = 0.1  # between two of them
+MOST_SAVED: Final = 1_000  # names of files that are kept of a run
+CALL: Final = Path(xorbench.__file__).parent / "recorder" / "call.py"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRun:
+    """A command, and how it is run.
+
+    Attributes:
+        words: the command.
+        folder: the folder that it runs in, or whose copy it runs in.
+        copy: the files of the copy; None to run in the folder itself.
+        timeout_s: after how many seconds it is killed.
+    """
+
+    words: tuple[str, ...]
+    folder: Path
+    copy: CopyPlan | None
+    timeout_s: float
+
+    @property
+    def target(self) -> str | None:
+        """The function that it calls; None for a command."""
+        calls = self.words[:2] == called("")[:2]
+        return self.words[2] if calls else None
+
+
+@contextlib.contextmanager
+def working_copy(run: CommandRun) -> Iterator[Callable[[], Path]]:
+    """A function that creates the folder of the next run from scratch, at the same path."""
+    if run.copy is None:
+        yield lambda: run.folder
+        return
+    with temporary_folder() as base:
+        free = shutil.disk_usage(base).free
+        if free < run.copy.size_bytes:
+            raise BadOption(
+                f"TMPDIR: {base.parent} has {free // 2**20} MiB free, a copy of {run.folder} needs"
+                f" {run.copy.size_bytes // 2**20 + 1}"
+            )
+        target = base / (run.folder.resolve().name or "root")
+
+        def fresh() -> Path:
+            working_folder.remove(target)
+            assert run.copy is not None
+            working_folder.copy(run.copy, target)
+            return target
+
+        yield fresh
+
+
+def execute(
+    run: CommandRun,
+    number: int,
+    place: Path,
+    output: Path,
+    options: Mapping[str, Any],
+    *,
+    through: bool = False,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Ended:
+    """Run the command in `place` and wait for its end; its files are written below `output`.
+
+    `variables` are set in its environment. With `through` it writes to this process's standard
+    output and error, else to files.
+    """
+    output = output.resolve()
+    # without `through` the answer lists the files that it saves
+    before = {} if through else working_folder.file_states(place, output.parent.parent)
+    records = output / "records"
+    records.mkdir(parents=True)
+    (records / PRESENCE).touch(0o600)  # where it is missing later, the program has deleted it
+    request = {
+        "command": list(run.words),
+        "folder": str(place),
+        "environment": {**environment(number, records, place, options), **variables},
+        "records": str(records),
+        "stdout": os.dup(1) if through else str(output / "stdout.txt"),
+        "stderr": os.dup(2) if through else str(output / "stderr.txt"),
+        "temporary": [str(p) for p in (place.parent, output.parent) if read_owner(p) is not None],
+        "timeout_s": run.timeout_s,
+        "stops": options.get("stop_after") is not None,
+    }
+    try:
+        answer = _supervised(request)
+    finally:
+        for name in ("stdout", "stderr"):
+            if isinstance(descriptor := request[name], int):
+                os.close(descriptor)
+    after = {} if through else working_folder.file_states(place, output.parent.parent)
+    ended = Ended(
+        number=number,
+        folder=output,
+        how="refused" if "why" in answer else answer["how"],
+        code=answer["code"],
+        wall_s=answer.get("wall_s", 0.0),
+        left=answer.get("left", []),
+        left_pids=answer.get("left_pids", []),
+        saved=working_folder.saved_between(before, after)[:MOST_SAVED],
+        why=answer.get("why", ""),
+    )
+    write_ended(ended)
+    return ended
+
+
+def environment(
+    number: int, records: Path, place: Path, options: Mapping[str, Any]
+) -> dict[str, str]:
+    """The user's environment variables, and those through which the recorder gets in."""
+    values = dict(os.environ)
+    own = values.get("PYTHONPATH")
+    values["PYTHONPATH"] = os.pathsep.join([str(SITE), *filter(None, [own])])
+    values["XORBENCH_RUN"] = str(number)
+    values["XORBENCH_RECORD"] = str(records.resolve())
+    root = str(place.resolve())
+    values["XORBENCH_RECORD_OPTIONS"] = json.dumps({"root": root, **options})
+    return values
+
+
+def _supervised(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Let a supervisor run it; whatever ends this process ends every process of the run."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "xorbench.runtime.supervisor"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(xorbench.__file__).parent.parent,
+        start_new_session=True,  # Ctrl-C is for this process, which closes the lifeline
+        pass_fds=[fd for fd in (request["stdout"], request["stderr"]) if isinstance(fd, int)],
+    )
+    assert supervisor.stdin
+    assert supervisor.stdout
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it died, which is reported below
+            supervisor.stdin.write(json.dumps(request).encode() + b"\n")
+            supervisor.stdin.flush()
+        line = supervisor.stdout.readline()
+        if not line:
+            raise BadFile("the supervisor of the run died", "run it again")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+    finally:
+        with contextlib.suppress(OSError):
+            os.write(supervisor.stdin.fileno(), b"\n")  # without it, this process has died
+            supervisor.stdin.close()
+        if supervisor.wait():
+            _kill_marked(request["records"])  # the watchdog may have died as well
+        supervisor.stdout.close()
+
+
+def _kill_marked(mark: str) -> None:
+    """Kill the processes of a run, also one that was about to get its environment."""
+    for _ in range(LOOKS):
+        kill_all(lambda: marked(mark))
+        time.sleep(LOOK_S)
+
+
+def called(target: str) -> tuple[str, ...]:
+    """The command that calls a function, `package.module:function`, in a fresh interpreter."""
+    return (sys.executable, str(CALL), target)

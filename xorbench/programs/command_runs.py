@@ -1,0 +1,366 @@
+"""The recorded runs of a command: how they ended, and where two of them differ."""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from xorbench.options.text import option_text
+from xorbench.programs.conclusion import CheckRuns, Conclusion, DetailedPair, RunPair
+from xorbench.programs.elements import Difference, between
+from xorbench.programs.first_difference import (
+    Compared,
+    FirstDifference,
+    compare,
+    later_step_with,
+    weights,
+)
+from xorbench.programs.limits import concurrent
+from xorbench.programs.run_processes import (
+    ON_THIS_MACHINE,
+    PORT_TAKEN,
+    STANDALONE,
+    ProcessPair,
+    first_failure,
+    missing_ranks,
+    missing_text,
+    paired,
+)
+from xorbench.records.ended import KILLED, LAST_LINES, Ended
+from xorbench.records.trace import PresenceLine, TraceFile, is_kept_outside
+from xorbench.verdicts import counted, some
+
+JOBS: Final = (
+    "the records of the processes of a pool differ, which take their jobs as they come: whether the"
+    " jobs differ is unknown"
+)
+MANY_LINES: Final = 1_000  # of a command's output: each rank writes the end of its own
+KEEP_RECORDS: Final = "the program must not remove the folder that XORBENCH_RECORD names"
+LONGER: Final = option_text("give it longer with {timeout}")
+OUTLIVED: Final = "the training runs in a process that outlived the command"
+WAIT: Final = "let the command end after the training"
+SEEN: Final = "what is seen is step() of an optimizer of torch.optim, or of a subclass of one"
+# What keeps the recorder out: it comes in through PYTHONPATH and Python's `site`.
+CLOSED: Final = (
+    (re.compile(r"(^|/)python[\d.]*\s+(-\w+\s+)*-\w*[IES]\w*\b"), "python -I, -E or -S"),
+    (re.compile(r"(^|/)env\s+(-i\b|-\s|--ignore-environment)"), "env -i"),
+    (re.compile(r"(^|/)(docker|podman|apptainer|singularity)\s"), "a container"),
+    (re.compile(r"(^|/)(ssh|srun|kubectl|sky|ray)\s"), "a launcher for other machines"),
+    (re.compile(r"(^|/)(sudo|su)\s"), "sudo"),
+)
+
+
+def observe(words: Sequence[str], runs: Sequence[Ended]) -> CheckRuns:
+    """Compare every run with the first, process by process."""
+    observed = CheckRuns(runs=len(runs), notes=notes_of(runs))
+    observed.trouble = why_not_comparable(words, runs) or _chance(runs)
+    if observed.trouble is not None:
+        return observed
+    observed.files, observed.commands = saved_files(runs), without_recorder(runs)
+    missing = {run.number: ranks for run in runs if (ranks := missing_ranks(run.traces))}
+    for other in runs[1:]:
+        pairs = paired(runs[0].traces, other.traces)
+        if any(pair.in_pool and _differ(pair) for pair in pairs):
+            hint = "check with one process in the pool"
+            observed.trouble = Conclusion("inconclusive", JOBS, hint=hint)
+            return observed
+        for pair in pairs:
+            _observe_pair(observed, pair, (runs[0], other), missing)
+    if observed.diverged is None:
+        _excuse_unpaired(observed, runs)
+    if observed.diverged is None and not observed.unpaired:
+        observed.trouble = _identical_so_far(runs, missing) or observed.trouble
+    return observed
+
+
+def _chance(runs: Sequence[Ended]) -> Conclusion | None:
+    """Inconclusive where several threads of a process train, whose order is chance."""
+    for run in runs:
+        if (gap := concurrent(run.traces)) is not None:
+            return Conclusion("inconclusive", f"run {run.number}: {gap.text}", hint=gap.hint)
+    return None
+
+
+def _identical_so_far(
+    runs: Sequence[Ended], missing: Mapping[int, Sequence[str]]
+) -> Conclusion | None:
+    """Inconclusive where nothing differs, and a record is missing or a run was killed."""
+    for run in runs:
+        if run.how in KILLED:
+            finding = f"run {run.number} {cut_short(run)}; the steps until then are the same"
+            hint = option_text("end the runs with {steps}, or give them longer with {timeout}")
+            return Conclusion("inconclusive", finding, hint=hint)
+    if missing:
+        finding = f"{missing_text(missing)}; what the others recorded is the same"
+        return Conclusion("inconclusive", finding, hint=ON_THIS_MACHINE)
+    return None
+
+
+def _observe_pair(
+    observed: CheckRuns,
+    pair: ProcessPair,
+    runs: tuple[Ended, Ended],
+    missing: Mapping[int, Sequence[str]],
+) -> None:
+    """Compare a process of two runs, or note that one of them does not have it."""
+    if pair.a is not None and pair.b is not None:
+        observed.pairs.append(_pair(pair, runs, pair.a, pair.b))
+        return
+    numbers = runs[0].number, runs[1].number
+    lacking, having = numbers if pair.a is None else numbers[::-1]
+    if pair.process.rank not in missing.get(lacking, []):
+        observed.unpaired.append(f"run {having} trains in {pair.process}, run {lacking} does not")
+
+
+def cut_short(run: Ended) -> str:
+    """How a run that was killed ended, in words."""
+    if run.how == "timeout":
+        return f"did not end within {run.wall_s:.0f} s and was killed"
+    return f"was killed after {run.wall_s:.0f} s, with this program"
+
+
+def _pair(process: ProcessPair, runs: tuple[Ended, Ended], a: TraceFile, b: TraceFile) -> RunPair:
+    """Compare a process of two runs, either of which may have been killed."""
+    compared = compare(a.lines(), b.lines(), a.head.generators)
+    first = compared.first
+    if first is not None and (
+        (process.restarted and _at_end(first))
+        or (first.how == "steps" and runs[_shorter(first)].how in KILLED)
+    ):
+        # the launcher or xorbench decides where it ends, not the program
+        compared, first = Compared(compared.coverage, None), None
+    pair = RunPair(
+        str(process.process),
+        compared,
+        f"run {runs[1].number}",
+        ended_by_parent=process.ended_by_parent,
+    )
+    if first is not None and first.step == 0 and first.event.kind == "parameter":
+        start = next(iter(b.lines()), None)
+        if start is not None:
+            pair.resumed_from = later_step_with(a.lines(), weights(start))
+    return pair
+
+
+def saved_files(runs: Sequence[Ended]) -> list[str]:
+    """The files in the working folder that the runs have written."""
+    return list(dict.fromkeys(path for run in runs for path in run.saved))
+
+
+def without_recorder(runs: Sequence[Ended]) -> list[str]:
+    """The commands that start Python, and of which no interpreter has loaded the recorder."""
+    commands: dict[str, None] = {}
+    for run in runs:
+        loaded = run.events("python")[1:]  # the first is the command itself
+        for started in run.events("started"):
+            own = next((line for line in loaded if _is_of(line, started, run.presence)), None)
+            if own is None:
+                commands[started.command] = None
+            else:
+                loaded.remove(own)
+    return list(commands)
+
+
+def _is_of(loaded: PresenceLine, started: PresenceLine, lines: Sequence[PresenceLine]) -> bool:
+    """Whether an interpreter is that of a command: by its program and its parent.
+
+    The parent may be a shell in between, which has left no line.
+    """
+    known = {line.pid for line in lines}
+    parents = {started.pid} if loaded.parent in known else {loaded.parent}
+    return loaded.parent in parents and _program(loaded.argv) in started.command
+
+
+def _program(argv: Sequence[str]) -> str:
+    """The script, module or code that an interpreter runs; the interpreter itself without one."""
+    words = [word for word in argv[1:] if not word.startswith("-")] or argv
+    return Path(words[0]).name if words else ""
+
+
+def _differ(pair: ProcessPair) -> bool:
+    """Whether the records of a process differ, or one run lacks it."""
+    if pair.a is None or pair.b is None:
+        return True
+    return compare(pair.a.lines(), pair.b.lines()).first is not None
+
+
+def _shorter(first: FirstDifference) -> int:
+    """Which side has fewer steps: 0 or 1."""
+    a, b = first.steps
+    return int(b < a)
+
+
+def _at_end(first: FirstDifference) -> bool:
+    """Whether the difference is after the last step that both sides have completed."""
+    return first.how == "steps" or first.at_end
+
+
+# Why there is nothing to compare
+
+
+def why_not_comparable(words: Sequence[str], runs: Sequence[Ended]) -> Conclusion | None:
+    """The answer where there is nothing to compare; None where there is."""
+    if (failure := _failure(words, runs)) is not None:
+        return failure
+    for run in runs:
+        if run.lost_records:
+            finding = f"run {run.number}: {run.lost_records}"
+            return Conclusion("inconclusive", finding, hint=KEEP_RECORDS)
+        if run.how == "timeout" and not run.traces:
+            finding = f"run {run.number} did not end within {run.wall_s:.0f} s, and made no step"
+            return Conclusion("inconclusive", finding, hint=LONGER)
+    if (outlived := trained_longer(runs)) is not None:
+        return outlived
+    if not any(trace.has_steps for run in runs for trace in run.traces):
+        return _left_behind(runs) or _no_step(words, runs[-1])
+    return None
+
+
+def _failure(words: Sequence[str], runs: Sequence[Ended]) -> Conclusion | None:
+    """Fail where the command cannot be run, or has failed."""
+    for run in runs:
+        if run.how == "refused":
+            command = (words or ("python",))[0]
+            return Conclusion("fail", f"the command cannot be run: {command}: {run.why}")
+        if run.how == "ended" and run.code != 0:
+            before = f", run {run.number - 1} did not" if len(runs) > 1 else ""
+            reason = f"{run.exit_text}: {last_output(run)}"
+            finding = f"the command failed in run {run.number}{before}: {reason}"
+            return Conclusion("fail", finding, hint=_help(run))
+    return None
+
+
+def trained_longer(runs: Sequence[Ended]) -> Conclusion | None:
+    """Inconclusive where a process that outlived the command was killed while it trained."""
+    for run in runs:
+        if any(trace.pid in run.left_pids and trace.end() is None for trace in run.traces):
+            finding = f"run {run.number}: {OUTLIVED} and was killed"
+            return Conclusion("inconclusive", finding, hint=WAIT)
+    return None
+
+
+def _excuse_unpaired(observed: CheckRuns, runs: Sequence[Ended]) -> None:
+    """Do not report a training that one run lacks if we may have killed it before it began."""
+    outlived = _left_behind(runs)
+    if observed.unpaired and outlived is not None:
+        observed.trouble = outlived
+        observed.unpaired.clear()
+
+
+def _left_behind(runs: Sequence[Ended]) -> Conclusion | None:
+    """Inconclusive where a process that outlived the command may have been about to train."""
+    numbers = " and ".join(str(run.number) for run in runs if run.left)
+    if not numbers:
+        return None
+    killed = f"run {numbers} left processes behind, which were killed"
+    finding = f"{killed}; they may have been about to train"
+    return Conclusion("inconclusive", finding, hint=WAIT)
+
+
+def last_output(run: Ended) -> str:
+    """The last line that a run wrote; of a launcher, which rank failed first and why."""
+    lines = run.last_lines(MANY_LINES)
+    last = lines[-1].strip() if lines else "it wrote nothing"
+    return (first_failure(lines) or last)[:200]
+
+
+def _help(run: Ended) -> str:
+    """What to do about a command that failed."""
+    lines = run.last_lines(MANY_LINES)
+    if any("EOFError" in line for line in lines[-LAST_LINES:]):
+        return "standard input is empty in a check: give what it asks for as arguments"
+    if any(PORT_TAKEN.search(line) for line in lines):
+        return f"another launch holds the port: {STANDALONE}"
+    return f"what it wrote is in {run.folder}"
+
+
+def _no_step(words: Sequence[str], run: Ended) -> Conclusion:
+    """Why no step was seen, as far as the records show."""
+    failed = run.events("failed")
+    closed = [name for pattern, name in CLOSED if pattern.search(shlex.join(words))]
+    if failed:
+        reason, hint = f"the recorder does not work with this PyTorch: {failed[0].why}", ""
+    elif began_a_step(run):
+        reason = "there were backward passes, but no optimizer of torch.optim has stepped"
+        hint = "a step that is compiled, and an optimizer that is none of torch.optim, is not seen"
+    elif run.events("torch"):
+        reason, hint = "PyTorch was imported, but no optimizer of torch.optim has stepped", SEEN
+    elif closed:
+        reason, hint = f"the recorder cannot get in through {closed[0]}", "run the training itself"
+    elif run.events("python"):
+        reason, hint = "no process has imported PyTorch", SEEN
+    else:
+        reason = "no Python interpreter has loaded the recorder"
+        hint = (
+            "it is found through PYTHONPATH; python -I, -E, -S, env -i and containers shut it out"
+        )
+    return Conclusion("inconclusive", f"no step of a training was seen: {reason}", hint=hint)
+
+
+def began_a_step(run: Ended) -> bool:
+    """Whether a record ends within a step: after a backward pass, before the optimizer's step."""
+    ends = (trace.end() for trace in run.traces)
+    return any(end is not None and not end.complete for end in ends)
+
+
+def notes_of(runs: Sequence[Ended]) -> list[str]:
+    """Further notes on the runs: processes that were left, and files outside the folder."""
+    notes = [
+        f"run {run.number} left processes behind, which were killed: {', '.join(run.left)}"
+        for run in runs
+        if run.left
+    ]
+    if outside := written_outside(runs):
+        paths = some(outside, 3)
+        notes.append(f"files were written outside the working folder, for all runs: {paths}")
+    return notes
+
+
+def written_outside(runs: Sequence[Ended]) -> list[str]:
+    """The files that the runs wrote outside the working folder, and that are still there."""
+    outside = {line.path: line for run in runs for line in run.events("outside")}
+    return [path for path, line in outside.items() if is_kept_outside(line)]
+
+
+def describe_end(run: Ended) -> str:
+    """How a run ended, in a few words."""
+    how = {
+        "ended": run.exit_text,
+        "stopped": "stopped after its steps",
+        "timeout": "out of time, killed",
+        "refused": run.why,
+        "abandoned": "killed",
+    }
+    counts = [trace.step_count for trace in run.traces]
+    training = sum(count > 0 for count in counts)
+    processes = f" of {training} processes" if training > 1 else ""
+    return f"{counted(sum(counts), 'step')}{processes}, {run.wall_s:.1f} s, {how[run.how]}"
+
+
+# Detailed recording
+
+
+def traces_of(run: Ended) -> list[TraceFile]:
+    """The traces of a run's processes."""
+    return run.traces
+
+
+def detailed_pair(
+    pair: RunPair,
+    runs: Sequence[Ended],
+    read: Callable[[Ended], list[TraceFile]] = traces_of,
+) -> DetailedPair:
+    """Where two runs with detailed recording first differ, in the process of the pair."""
+    for process in paired(*map(read, runs)):
+        a, b = process.a, process.b
+        if str(process.process) == pair.process and a is not None and b is not None:
+            first = compare(a.lines(), b.lines(), a.head.generators).first
+            return DetailedPair(first, None if first is None else _element(first, a, b))
+    return DetailedPair(None)
+
+
+def _element(first: FirstDifference, a: TraceFile, b: TraceFile) -> Difference | None:
+    if first.a is None or first.b is None:
+        return None
+    return between(first.a, first.b, a.values(first.a), b.values(first.b))

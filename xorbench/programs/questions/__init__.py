@@ -1,0 +1,1 @@
+"""The questions about a training of your own, one a file."""

@@ -1,0 +1,561 @@
+"""`explain` of a user's training: which switches make it reproducible, and at what cost?
+
+A training whose pairs of runs diverge with probability p gives n identical pairs with probability
+(1 - p)^n. A set of switches counts as a cure after so many that this is at most 1%.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import combinations, islice
+from typing import Any, ClassVar, Final
+
+from xorbench.programs.command_run import CommandRun
+from xorbench.programs.command_runs import observe, why_not_comparable
+from xorbench.programs.conclusion import CHECK, CheckRuns, Conclusion, place_text
+from xorbench.programs.conclusion import conclude as conclude_runs
+from xorbench.programs.cross_comparison import SIDES, compare_commands
+from xorbench.programs.experiment import MAIN, Experiment, Judgement, Row, run_rows
+from xorbench.programs.minimal_set import Exhausted, Explanation, Gives, search
+from xorbench.programs.questions import against
+from xorbench.programs.questions.against import BITS, SKIP, turns
+from xorbench.programs.questions.rerun import CheckRequest
+from xorbench.programs.step_time import ClockedRun, StepSpeed, clocked, step_speed
+from xorbench.programs.switches import TRAINING_SWITCHES, SeenFacts, TrainingSwitch, variable_switch
+from xorbench.records.ended import Ended
+from xorbench.stats.thresholds import THRESHOLD
+from xorbench.verdicts import Verdict, counted
+
+MAX_RUNS: Final = 100
+LEAST_RUNS: Final = 4  # before p is known
+MOST_RUNS: Final = 10  # where some pairs are identical
+ERROR: Final = 0.01  # the probability of accepting a set that is no cure
+SUREST: Final = 0.9  # the largest p that is assumed: so few runs do not show more
+
+SideRun = tuple[str, Ended]  # the side and its run
+
+
+@dataclass(frozen=True, slots=True)
+class CureRequest:
+    """The command as it is checked, another that it must equal in bits, and the limits.
+
+    `check.processes` is how often it is run, at most, to see how often pairs diverge.
+    """
+
+    check: CheckRequest
+    against: tuple[str, ...] | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    max_runs: int = MAX_RUNS
+    cost: bool = True
+    skip: int = SKIP
+    asker: ClassVar[str] = "explain"
+
+    @property
+    def title(self) -> str:
+        """The commands that are explained, as one would type them."""
+        if self.against is None:
+            return self.check.command
+        return against.title(self.against, self.check)
+
+    @property
+    def switches(self) -> list[TrainingSwitch]:
+        """Every switch, and each variable that was given."""
+        given = [variable_switch(name, value) for name, value in self.variables]
+        return [*TRAINING_SWITCHES, *given]
+
+    def commands(self) -> dict[str, CommandRun]:
+        """The command, and the one that it must equal; raises `BadOption`."""
+        if self.against is None:
+            return {MAIN: self.check.command_run()}
+        return against.commands_of(self.against, self.check)
+
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """The runs without switches, with ever fewer of them, and for the cost."""
+        most = self.check.processes
+        names = ", ".join(switch.name for switch in self.switches)
+        lines = [f"explains: {self.title}"]
+        lines.append(f"runs it {LEAST_RUNS} to {most} times, to see how often pairs diverge")
+        lines.append(f"then with the switches that apply, all and ever fewer: {names}")
+        if self.cost:
+            lines.append(f"then {against.PROCESSES} times with the cure and without, for its cost")
+        lines.append(f"at most {self.max_runs} runs in all (--max-runs)")
+        return lines + self.check.place_lines(commands[MAIN])
+
+    def saved(self) -> None:
+        """Nothing: each run depends on the runs before."""
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Find how often pairs diverge, reduce the switches, and time the cure."""
+        runs = _SwitchedRuns(self, experiment)
+        result = CureSearch(sides=len(runs.sides))
+        conclusion = _search(runs, result)
+        result.runs = len(runs.rows)
+        return judgement(result, conclusion or conclude(result), runs.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchTried:
+    """A switch of the search: what it sets, what to write for it, and why it was left out."""
+
+    name: str
+    about: str
+    write: str
+    left_out: str = ""
+
+
+@dataclass(slots=True)
+class CureSearch:
+    """The result of a search, which may have been stopped early.
+
+    Attributes:
+        sides: how many commands there are.
+        runs: how many runs were made.
+        differ, pairs: how many pairs of runs diverged before anything was set, and of how many.
+        first: the first difference, in words.
+        same: the sentence where nothing diverged.
+        switches: every switch.
+        explanation: the result of the reduction; None if it was not started.
+        exhausted: whether it was ended by the limit of runs.
+        under_all: the difference that remains under all switches, in words.
+        cost: the time of a step with the cure against without.
+        notes: further notes for the reader.
+    """
+
+    sides: int = 1
+    runs: int = 0
+    differ: int = 0
+    pairs: int = 0
+    first: str = ""
+    same: str = ""
+    switches: list[SwitchTried] = field(default_factory=list)
+    explanation: Explanation | None = None
+    exhausted: bool = False
+    under_all: str = ""
+    cost: StepSpeed | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """The share of pairs that diverged."""
+        return self.differ / self.pairs if self.pairs else 0.0
+
+    @property
+    def needed(self) -> int:
+        """How many identical pairs are evidence for a cure."""
+        return pairs_needed(self.share)
+
+    @property
+    def cure(self) -> tuple[str, ...] | None:
+        """The switches of the cure; empty where there is none, None where that is not known."""
+        if self.explanation is None or not self.explanation.minimal:
+            return None
+        return self.explanation.cause
+
+    @property
+    def applying(self) -> list[str]:
+        """The names of the switches that were not left out."""
+        return [switch.name for switch in self.switches if not switch.left_out]
+
+    def result_of(self, switch: SwitchTried) -> str:
+        """The result for a switch; empty where it is not known."""
+        if switch.left_out:
+            return f"left out: {switch.left_out}"
+        if self.cure is None:
+            return ""
+        if not self.cure:
+            return "no cure, with all the others either"
+        return "part of the cure" if switch.name in self.cure else "not needed"
+
+
+# The search
+
+
+class _SwitchedRuns:
+    """Runs of each side in turn, with switches, up to a limit."""
+
+    def __init__(self, request: CureRequest, experiment: Experiment) -> None:
+        self.request, self.experiment = request, experiment
+        self.known = {switch.name: switch for switch in request.switches}
+        self.sides = list(experiment.commands)  # in the order of their turns
+        self.rows: list[Row] = []
+
+    @property
+    def left(self) -> int:
+        """How many runs may still be made."""
+        return self.request.max_runs - len(self.rows)
+
+    def words(self, side: str) -> Sequence[str]:
+        """The words of a command."""
+        return self.experiment.commands[side].words
+
+    def run(self, side: str, names: Sequence[str], **options: Any) -> Ended:
+        """One run with these switches; raises `Exhausted` at the limit."""
+        if not self.left:
+            raise Exhausted
+        number, is_timed = len(self.rows) + 1, "level" in options
+        which = f"{side}, " if len(self.sides) > 1 else ""
+        purpose = "for the cost, " if is_timed else ""
+        switches = f" with {', '.join(names)}" if names else ""
+        run = self.experiment.run(
+            f"run-{number}",
+            number,
+            f"{purpose}{which}run {number}{switches}",
+            command=side,
+            variables={k: v for name in names for k, v in self.known[name].variables.items()},
+            **{
+                "switches": [name for name in names if self.known[name].recorded],
+                "notice": not names,
+                **options,
+            },
+        )
+        (row,) = run_rows([run])
+        self.rows.append(
+            {
+                "run": row.pop("run"),
+                **({"side": side} if len(self.sides) > 1 else {}),
+                "for": "the cost" if is_timed else "the bits",
+                "switches": ", ".join(names),
+                **row,
+            }
+        )
+        return run
+
+    def compared(self, a: SideRun, b: SideRun) -> CheckRuns:
+        """Two runs compared: of one command as `check` does, of two as `check --against` does."""
+        if a[0] == b[0]:
+            return observe(self.words(a[0]), [a[1], b[1]])
+        first, second = sorted((a, b), key=lambda side_run: side_run[0])
+        for side, run in (first, second):
+            trouble = why_not_comparable(self.words(side), [run])
+            if trouble is not None:
+                return CheckRuns(runs=2, trouble=trouble)
+        return compare_commands(first[1], second[1])
+
+
+def _search(runs: _SwitchedRuns, result: CureSearch) -> Conclusion | None:
+    """Fill in the result; a conclusion says why there is none."""
+    plain: list[SideRun] = []
+    try:
+        trouble = _without_switches(runs, result, plain)
+    except Exhausted:
+        trouble, result.exhausted = None, True
+    if trouble is not None or not result.differ or result.exhausted:
+        return trouble
+    facts = seen(plain, os.environ)
+    result.switches = [
+        SwitchTried(switch.name, switch.about, switch.write, switch.idle(facts))
+        for switch in runs.request.switches
+    ]
+    _announce(runs, result)
+    trial = _Trial(runs, result, steps_of([run for _, run in plain]))
+    ask_once = cache(trial)  # no set is tried twice
+    try:
+        if ask_once(frozenset(result.applying)) == "nothing":
+            _leave_out_failing(runs, result)
+        result.explanation = search(result.applying, ask_once)
+    except Exhausted:
+        pass
+    result.exhausted = result.explanation is None or not result.explanation.minimal
+    result.under_all = trial.under_all
+    if result.cure and runs.request.cost:
+        result.cost = _measure_cost(runs, result.cure)
+    return None
+
+
+def _announce(runs: _SwitchedRuns, result: CureSearch) -> None:
+    needed, names = result.needed, result.applying
+    runs.experiment.note(
+        f"{result.differ} of {result.pairs} pairs diverge (p = {result.share:.2f}): a set of"
+        f" switches counts as a cure after {counted(needed, 'equal pair')}, {2 * needed} runs"
+    )
+    runs.experiment.note(
+        f"{len(names)} switches apply: {', '.join(names)}; at most {runs.left} runs more"
+    )
+
+
+def _without_switches(
+    runs: _SwitchedRuns, result: CureSearch, plain: list[SideRun]
+) -> Conclusion | None:
+    """Run until the share of pairs that diverge is known; a conclusion says why it is not."""
+    kinds: dict[str, list[int]] = {side: [] for side in runs.sides}
+    examples: list[SideRun] = []  # the first run of each kind
+    same: CheckRuns | None = None
+    for side in islice(turns(runs.sides), runs.request.check.processes):
+        run = (side, runs.run(side, ()))
+        kind = len(examples)
+        for index, example in enumerate(examples):
+            observed = runs.compared(example, run)
+            answer = conclude_runs(observed)
+            if observed.trouble is not None or answer.outcome == "inconclusive":
+                return answer
+            if answer.outcome == "pass":
+                kind, same = index, observed
+                break
+            result.first = result.first or _first(observed, answer)
+        if not examples:
+            trouble = why_not_comparable(runs.words(side), [run[1]])
+            if trouble is not None:
+                return trouble
+        if kind == len(examples):
+            examples.append(run)
+        kinds[side].append(kind)
+        plain.append(run)
+        result.differ, result.pairs = share_of_pairs(kinds)
+        if len(plain) >= LEAST_RUNS and result.differ == result.pairs:
+            break
+    if not result.differ and same is not None:
+        same.same_text = f"the same in {len(plain)} runs"
+        result.same = conclude_runs(same).sentence
+    return None
+
+
+def _first(observed: CheckRuns, answer: Conclusion) -> str:
+    """Where two runs differ, without which runs they are."""
+    pair = observed.diverged
+    first = pair.compared.first if pair else None
+    if pair is None or first is None or first.how == "steps":
+        return answer.finding
+    return place_text(observed, pair, first)
+
+
+def seen(plain: Sequence[SideRun], variables: Mapping[str, str]) -> SeenFacts:
+    """The facts of the program that its runs without any switch show."""
+    generators: set[str] = set()
+    used: set[str] = set()
+    for _, run in plain[:2]:
+        used |= {line.why for line in run.events("used")}
+        for trace in run.traces:
+            generators |= trace.head.generators.keys()
+            for step in trace.steps():
+                generators |= {e.identity for e in step.events if e.kind == "generator"}
+    return SeenFacts(dict(variables), frozenset(generators), frozenset(used))
+
+
+def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
+    """The fewest and the most steps that a process of these runs has made."""
+    counts = [trace.step_count for run in runs for trace in run.traces]
+    return min(counts, default=0), max(counts, default=0)
+
+
+def _leave_out_failing(runs: _SwitchedRuns, result: CureSearch) -> None:
+    """Leave out the switches with which the command fails, each tried alone."""
+    side = runs.sides[-1]
+    why: dict[str, str] = {}
+    for name in result.applying:
+        run = runs.run(side, [name])
+        if unset := run.events("failed"):
+            why[name] = f"it cannot be set here: {unset[0].why}"
+        elif why_not_comparable(runs.words(side), [run]) is not None:
+            why[name] = "the command fails with it"
+    result.switches = [replace(s, left_out=why.get(s.name, s.left_out)) for s in result.switches]
+
+
+class _Trial:
+    """Whether a set of switches makes all runs identical: "B" if so, "A" if two of them differ."""
+
+    def __init__(
+        self, runs: _SwitchedRuns, result: CureSearch, plain_steps: tuple[int, int]
+    ) -> None:
+        self.runs, self.result, self.plain_steps = runs, result, plain_steps
+        self.under_all = ""
+
+    def __call__(self, names: frozenset[str]) -> Gives:
+        """Make runs until two differ, or there are enough identical pairs."""
+        ordered = [name for name in self.runs.known if name in names]
+        sides = turns(self.runs.sides)
+        side = next(sides)
+        first = (side, self.runs.run(side, ordered))
+        for side in islice(sides, 2 * self.result.needed - 1):
+            run = (side, self.runs.run(side, ordered))
+            observed = self.runs.compared(first, run)
+            answer = conclude_runs(observed)
+            if observed.trouble is not None or answer.outcome == "inconclusive":
+                return "nothing"
+            if run[1].events("failed"):
+                return "nothing"
+            if answer.outcome == "fail":
+                self.under_all = self.under_all or _first(observed, answer)
+                return "A"
+        self._compare_steps(ordered, first[1])
+        return "B"
+
+    def _compare_steps(self, names: Sequence[str], run: Ended) -> None:
+        """Note a training that is reproducible with the switches and has other steps."""
+        fewest, most = steps_of([run])
+        if not (self.plain_steps[0] <= fewest and most <= self.plain_steps[1]):
+            counts = f"it makes {most} steps, without {self.plain_steps[1]}"
+            self.result.notes.append(f"with {', '.join(names)} {counts}")
+
+
+def _measure_cost(runs: _SwitchedRuns, cure: Sequence[str]) -> StepSpeed:
+    """The time of a step with the cure against without, in turn."""
+    side, count = runs.sides[-1], against.PROCESSES
+    if runs.left < 2 * count:
+        why = f"{2 * count} runs are beyond --max-runs"
+        return StepSpeed("inconclusive", THRESHOLD, why)
+    skip = runs.request.skip
+    times: dict[str, list[ClockedRun]] = {name: [] for name in SIDES}
+    for which in islice(turns(SIDES), 2 * count):
+        run = runs.run(side, cure if which == "B" else (), level="clock", notice=False)
+        times[which].append(clocked(run.traces, skip))
+    return step_speed(times["A"], times["B"], THRESHOLD, skip)
+
+
+# The evidence
+
+
+def pairs_needed(share: float) -> int:
+    """How many identical pairs are evidence, where this share of pairs diverges."""
+    p = min(share, SUREST)
+    return max(1, math.ceil(math.log(ERROR) / math.log1p(-p) - 1e-9))
+
+
+def share_of_pairs(kinds: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """How many pairs of runs differ, and of how many; runs of one kind are identical.
+
+    `kinds` are those of each command's runs. The runs of a single command are paired with each
+    other; of two, each run of the one with each of the other.
+    """
+    sides = list(kinds.values())
+    if len(sides) == 1:
+        pairs = list(combinations(sides[0], 2))
+    else:
+        pairs = [(a, b) for a in sides[0] for b in sides[1]]
+    return sum(a != b for a, b in pairs), len(pairs)
+
+
+# The answer
+
+
+def conclude(result: CureSearch) -> Conclusion:
+    """The answer in words."""
+    if not result.differ and result.exhausted:
+        return _not_enough(result, [])
+    if not result.differ:
+        hint = "a rarer difference needs more runs: --processes N"
+        return Conclusion("pass", f"nothing to explain: {result.same}", hint=hint)
+    facts = [("pairs that diverge", _share(result)), ("differs first", result.first)]
+    if result.cure:
+        return _cured(result, facts)
+    if result.cure == ():
+        return _no_cure(result, facts)
+    return _not_enough(result, facts)
+
+
+def judgement(result: CureSearch, conclusion: Conclusion, rows: Sequence[Row]) -> Judgement:
+    """The answer with its verdict, the table of switches, and all details."""
+    single = result.sides == 1
+    share = f"{result.differ} of {result.pairs} pairs diverge; " if result.differ else ""
+    verdict = Verdict(
+        check=CHECK if single else BITS,
+        subject="the command" if single else "A and B",
+        outcome=conclusion.outcome,
+        expected="the same bits in every run" if single else "the bits of A",
+        actual=f"{share}{conclusion.sentence}",
+        hint=conclusion.hint,
+    )
+    switches: list[Row] = [
+        {"switch": switch.name, "what it sets": switch.about, "result": result.result_of(switch)}
+        for switch in result.switches
+    ]
+    explanation = result.explanation
+    details = {
+        "cure": result.cure,
+        "rest_gives": None if explanation is None else explanation.rest_gives,
+        "share": result.share,
+        "pairs": result.pairs,
+        "pairs_needed": result.needed if result.differ else None,
+        "runs": result.runs,
+        "switches": [asdict(switch) for switch in result.switches],
+        "cost": None if result.cost is None else result.cost.for_programs(),
+    }
+    tables = [("switches", "Switches", switches)] if switches else []
+    return Judgement(conclusion, [verdict], rows, details, tables=tables)
+
+
+def _share(result: CureSearch) -> str:
+    return (
+        f"{result.differ} of {result.pairs} (p = {result.share:.2f}); a set of switches counts as a"
+        f" cure after {counted(result.needed, 'equal pair')}"
+    )
+
+
+def _cured(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
+    explanation = result.explanation
+    assert explanation is not None
+    names = explanation.cause
+    same = "it is the same in every run" if result.sides == 1 else "A and B have equal bits"
+    evidence = counted(result.needed, "equal pair")
+    finding = f"cured by {' + '.join(names)}: {same} ({evidence}){_cost_text(result.cost)}"
+    switches = {switch.name: switch for switch in result.switches}
+    facts += [(name, switches[name].about) for name in names]
+    if explanation.rest:
+        rest = f"{', '.join(explanation.rest)}: {REST[explanation.rest_gives]}"
+        facts.append(("the other switches", rest))
+    facts += _cost_facts(result.cost) + _left_out(result)
+    unsure = explanation.rest and explanation.rest_gives is None
+    return Conclusion(
+        "inconclusive" if unsure else "fail",
+        finding,
+        hint="; ".join(switch.write for switch in result.switches if switch.name in names),
+        facts=tuple(facts),
+        notes=tuple(result.notes),
+    )
+
+
+REST: Final[dict[Gives | None, str]] = {
+    "A": "without it the others do not",
+    "B": "without it the others do too, so there is another cure among them",
+    "other": "without it the others do not",
+    "nothing": "without it the command fails with the others",
+    None: "not tried without it: --max-runs",
+}
+
+
+def _cost_text(cost: StepSpeed | None) -> str:
+    """The cost within the sentence."""
+    if cost is None or cost.why:
+        return ""
+    unsettled = "not settled: " if cost.verdict == "inconclusive" else ""
+    return f"; cost of a step {unsettled}{cost.figure}"
+
+
+def _cost_facts(cost: StepSpeed | None) -> list[tuple[str, str]]:
+    if cost is None:
+        return []
+    if cost.why:
+        return [("cost", f"not measured: {cost.why}")]
+    return [("cost", f"a step with it takes {cost.figure} the time of one without")]
+
+
+def _left_out(result: CureSearch) -> list[tuple[str, str]]:
+    names = [f"{switch.name} ({switch.left_out})" for switch in result.switches if switch.left_out]
+    return [("left out", ", ".join(names))] if names else []
+
+
+def _no_cure(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
+    same = "makes it the same" if result.sides == 1 else "gives A and B equal bits"
+    finding = f"no switch {same}: it still diverges under all that apply"
+    facts.append(("tried together", ", ".join(result.applying)))
+    facts += [("under all of them", result.under_all), *_left_out(result)]
+    hint = (
+        "what is left is in the program: the time, os.urandom, threads of its own, memory that is"
+        " not filled; xorbench check says where it differs first"
+    )
+    if result.sides == 2:
+        hint = "what is left is in the programs: xorbench check --against says where they differ"
+    return Conclusion("fail", finding, hint=hint, facts=tuple(facts), notes=tuple(result.notes))
+
+
+def _not_enough(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
+    so_far = result.explanation.cause if result.explanation is not None else ()
+    smallest = f"; {' + '.join(so_far)} does, and a part of it may" if so_far else ""
+    return Conclusion(
+        "inconclusive",
+        f"not enough evidence after {result.runs} runs (--max-runs){smallest}",
+        hint="allow more with --max-runs, or make a run shorter with --steps",
+        facts=(*facts, *_left_out(result)),
+        notes=tuple(result.notes),
+    )

@@ -1,0 +1,106 @@
+"""`check`: is a user's training bitwise identical when it is rerun?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from xorbench.programs.command_run import CommandRun
+from xorbench.programs.command_runs import detailed_pair, observe, traces_of, why_not_comparable
+from xorbench.programs.conclusion import CheckRuns, DetailedPair, RunPair, conclude, verdicts
+from xorbench.programs.experiment import MAIN, Experiment, Judgement, RunMissing, run_rows
+from xorbench.programs.request import CommandRequest
+from xorbench.programs.run_processes import unmet
+from xorbench.records.ended import Ended
+from xorbench.records.trace import TraceFile
+
+VALUES_BYTES: Final = 1 << 30
+WINDOWS: Final = (1, 4, 16)  # steps before and after the difference that a detailed pair records
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest(CommandRequest):
+    """Is the command bitwise identical in every run?"""
+
+    asker: ClassVar[str] = "check"
+
+    @property
+    def check(self) -> CommandRequest:
+        """How it is run."""
+        return self
+
+    @property
+    def title(self) -> str:
+        """The command."""
+        return self.command
+
+    def commands(self) -> dict[str, CommandRun]:
+        """The one command; raises `BadOption`."""
+        return {MAIN: self.command_run()}
+
+    def plan(self, commands: Mapping[str, CommandRun]) -> list[str]:
+        """The runs, and pairs with detailed recording if they differ."""
+        run = commands[MAIN]
+        times = f"{self.processes} times" if self.processes > 2 else "twice"
+        return [
+            f"runs {times}, one after the other: {self.command}",
+            *self.place_lines(run),
+            *filter(None, [unmet(run.words)]),
+            "if they differ, up to three more pairs of runs, in detail",
+        ]
+
+    def saved(self) -> dict[str, Any]:
+        """The command is all."""
+        return {}
+
+    def answer(self, experiment: Experiment) -> Judgement:
+        """Compare each run with the first, and locate a difference with detailed recording."""
+        runs: list[Ended] = []
+        with suppress(RunMissing):
+            for number in range(1, self.processes + 1):
+                runs.append(experiment.run(f"run-{number}", number, f"run {number}"))
+                if why_not_comparable(self.words, runs) is not None:
+                    break
+        observed = observe(self.words, runs)
+
+        def again(side: int, pair: int, **options: Any) -> Ended:
+            label = f"closer {pair}, run {side}"
+            return experiment.run(f"closer-{pair}/{side}", side, label, **options)
+
+        first = observed.diverged
+        if first is not None and first.resumed_from is None:
+            observed.detailed_pairs = detailed_pairs(first, again)
+        return judgement(observed, runs)
+
+
+def judgement(observed: CheckRuns, runs: Sequence[Ended]) -> Judgement:
+    """The answer of runs of one command that were compared."""
+    conclusion, rows = conclude(observed), run_rows(runs)
+    return Judgement(conclusion, verdicts(observed, conclusion), rows, {"runs": rows})
+
+
+def detailed_pairs(
+    pair: RunPair,
+    again: Callable[..., Ended],
+    read: Callable[[Ended], list[TraceFile]] = traces_of,
+) -> list[DetailedPair]:
+    """Run pairs with detailed recording around the first difference, until one diverges there.
+
+    The first differing step may vary between runs, so the window widens. `again` makes the run of
+    a side of a pair.
+    """
+    first = pair.compared.first
+    assert first is not None
+    pairs: list[DetailedPair] = []
+    for number, width in enumerate(WINDOWS if first.how == "digest" else (), 1):
+        start, end = max(0, first.step - width), first.step + width - 1
+        options = {"detail": (start, end), "values_bytes": VALUES_BYTES, "stop_after": end + 1}
+        try:
+            runs = [again(side, number, **options) for side in (1, 2)]
+        except RunMissing:
+            break
+        pairs.append(detailed_pair(pair, runs, read))
+        place = pairs[-1].first
+        if place is not None and start <= place.step <= end:
+            break
+    return pairs

@@ -1,0 +1,134 @@
+"""The report of `check` and of `explain`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from xorbench.answers import SAME, Answer
+from xorbench.programs.components import COMPONENTS
+from xorbench.programs.conclusion import Conclusion
+from xorbench.recorder.machine import labelled
+from xorbench.records.redaction import Sharing
+from xorbench.report.content import Content, Section
+from xorbench.report.text import escape, frame_of, to_markdown
+from xorbench.verdicts import Verdict, capitalized
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The commands that were run, their results, and the conclusion.
+
+    `answers` are those of several questions; without any the conclusion answers the one.
+    `sections` stand between the answer and the runs.
+    """
+
+    id: str
+    command: str
+    folder: str
+    runs: Sequence[dict[str, object]]
+    conclusion: Conclusion
+    verdicts: Sequence[Verdict]
+    answers: Sequence[Answer] = ()
+    machine: dict[str, object] = field(default_factory=dict)
+    again: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+    anonymous: bool = False
+
+
+def changed(checked: CheckReport, sharing: Sharing) -> CheckReport:
+    """The report as it is shared: without secrets and absolute paths."""
+    shared = sharing.value(replace(checked, sections=()))
+    sections = [
+        replace(section, frame=section.frame.map(sharing.value), csv=None)
+        for section in checked.sections
+    ]
+    return replace(shared, sections=sections, anonymous=sharing.anonymous)
+
+
+def content(checked: CheckReport) -> Content:
+    """The report; its first answer is the sentence."""
+    heading = [("what was run", checked.command), ("folder", checked.folder)]
+    if "torch_version" in checked.machine:
+        facts = labelled(checked.machine, "torch_version", "python_version")
+        heading.append(("software", ", ".join(f"{name} {value}" for name, value in facts.items())))
+    return Content(
+        id=checked.id,
+        schema_version=SCHEMA_VERSION,
+        anonymous=checked.anonymous,
+        heading=heading,
+        sections=[
+            Section("answer", "What was found", frame_of(_findings(checked)), terminal=True),
+            *checked.sections,
+            Section("runs", "Runs", frame_of(list(checked.runs)), terminal=True),
+        ],
+        pictures=(),
+        verdicts=checked.verdicts,
+        answers=_answers(checked),
+        environment=[(key, str(value)) for key, value in checked.machine.items()],
+        again=checked.again,
+    )
+
+
+def _answers(checked: CheckReport) -> list[Answer]:
+    """An answer per question; its word, yes or no, replaces the lead of the sentence."""
+    conclusion = checked.conclusion
+    finding = capitalized(conclusion.finding)
+    return [*checked.answers] or [Answer(SAME, conclusion.outcome, finding)]
+
+
+def _findings(checked: CheckReport) -> list[dict[str, str]]:
+    conclusion = checked.conclusion
+    rows = [("meaning", conclusion.meaning), *_rows(conclusion), ("hint", conclusion.hint)]
+    return [{"what": name, "found": text} for name, text in rows if text]
+
+
+def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
+    rows = [*conclusion.facts, *(("note", note) for note in conclusion.notes)]
+    if conclusion.component:
+        known = COMPONENTS.get(conclusion.component)
+        rows.insert(0, ("component", known.title if known else conclusion.component))
+    return rows
+
+
+def markdown(checked: CheckReport) -> str:
+    """`report.md`: the sentence first, then the evidence."""
+    conclusion = checked.conclusion
+    parts = [f"**{escape(_sentence(conclusion))}**", escape(conclusion.meaning)]
+    parts += [f"Hint: {escape(conclusion.hint)}"] if conclusion.hint else []
+    report = content(checked)
+    parts.append(to_markdown(frame_of([{"what": k, "value": v} for k, v in report.heading])))
+    for section in report.sections:
+        parts += [f"## {section.title}", to_markdown(section.frame)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _sentence(conclusion: Conclusion) -> str:
+    return f"{capitalized(conclusion.sentence)}."
+
+
+def conclusion_text(conclusion: Conclusion) -> str:
+    """The answer first, then the evidence."""
+    lines = [_sentence(conclusion)]
+    lines += [f"  {conclusion.meaning}"] if conclusion.meaning else []
+    rows = _rows(conclusion)
+    width = max((len(name) for name, _ in rows), default=0)
+    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
+    lines += [f"  hint: {conclusion.hint}"] if conclusion.hint else []
+    return "\n".join(lines)
+
+
+def for_programs(conclusion: Conclusion, exit_code: int) -> dict[str, object]:
+    """The same, to be written as JSON."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": exit_code,
+        "outcome": conclusion.outcome,
+        "sentence": conclusion.sentence,
+        "component": conclusion.component or None,
+        "meaning": conclusion.meaning,
+        "hint": conclusion.hint,
+        "facts": dict(conclusion.facts),
+        "notes": conclusion.notes,
+        "step": conclusion.step,
+    }

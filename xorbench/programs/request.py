@@ -1,0 +1,98 @@
+"""How a user's command is run: the request, and the run that it comes to."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xorbench.errors import BadOption
+from xorbench.options.parse import FUNCTION
+from xorbench.options.text import option_text
+from xorbench.programs.command_run import CommandRun, called
+from xorbench.records.redaction import shown_command
+from xorbench.runtime import working_folder
+from xorbench.verdicts import counted
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """How a command is run; `words` is a command, `target` a function."""
+
+    words: tuple[str, ...] = ()
+    target: str | None = None
+    processes: int = 2
+    steps: int | None = None
+    in_place: bool = False
+    exclude: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    max_copy: int = 10**9
+    max_record: int = 10**9
+    timeout_s: float = 3600.0
+    with_source: bool = False
+    anonymous: bool = False
+    root: Path = Path("results")
+    name: str | None = None
+    folder: Path | None = None  # the working folder; None for the current one
+
+    @property
+    def command(self) -> str:
+        """The command as one would type it, without secrets."""
+        return self.target or shown_command(self.words)
+
+    def command_run(self) -> CommandRun:
+        """Its run as it will be made; raises `BadOption`."""
+        folder = self.folder or here_or_refused()
+        require_command("check", self.words, self.target, folder)
+        copy = None
+        if not self.in_place:
+            copy = working_folder.planned(
+                folder, self.exclude, self.link, self.root / "checks", self.max_copy
+            )
+        words = self.words if self.target is None else called(self.target)
+        return CommandRun(words, folder, copy, self.timeout_s)
+
+    def place_lines(self, run: CommandRun) -> list[str]:
+        """Where each run works, and which files it gets."""
+        lines = [f"each in {run.folder} itself"]
+        if run.copy is not None:
+            size = run.copy.size_bytes / 1e6
+            files = counted(len(run.copy.files), "file")
+            lines = [f"each in a fresh copy of {run.folder}: {files}, {size:.3g} MB"]
+            lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
+            excluded = [path for path in run.copy.left_out if "__pycache__" not in path]
+            lines += [f"left out of the copy: {path}" for path in excluded]
+        if self.steps is not None:
+            lines.append(f"each ends after {self.steps} steps")
+        return lines
+
+
+def here_or_refused() -> Path:
+    """The working folder; raises `BadOption` where somebody has removed it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise BadOption("the working folder is no longer there") from None
+
+
+def require_command(
+    option: str, words: Sequence[str], target: str | None, folder: Path | None = None
+) -> None:
+    """Raise `BadOption` for a command that does not exist, and for an invalid function name.
+
+    A command with a slash is looked for in `folder`, an absolute path, or in the current one.
+    """
+    if target is None and not _exists(words[0], folder):
+        raise BadOption(
+            option_text("{name}: there is no command {word!r}", name=option, word=words[0])
+        )
+    if target is not None and not FUNCTION.fullmatch(target):
+        raise BadOption(
+            f"{option}: {target!r} names no function",
+            f"{option} -- python train.py, or {option} package.module:function",
+        )
+
+
+def _exists(command: str, folder: Path | None) -> bool:
+    path = str(folder / command) if folder is not None and os.sep in command else command
+    return shutil.which(path) is not None

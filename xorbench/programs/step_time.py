@@ -1,0 +1,179 @@
+"""The time of a step, from records of the clock alone; a process is the unit of evidence."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Final, Literal
+
+from xorbench.options.text import option_text
+from xorbench.records.trace import ProgramLine, TraceFile, TraceStep
+from xorbench.verdicts import Outcome, Verdict, failed, inconclusive, passed
+
+if TYPE_CHECKING:
+    from xorbench.stats.figure import Figure
+    from xorbench.stats.ratio import Ratio
+
+CHECK: Final = "step time"
+VARIANT: Final = "step"
+MORE: Final = option_text("more {processes}, or longer runs, make the interval narrower")
+StepVerdict = Literal["same", "slower", "faster", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class SideTime:
+    """The time of a step of one command, with its interval between processes (s)."""
+
+    median_s: float
+    low_s: float | None
+    high_s: float | None
+    processes: int
+    steps: tuple[int, int]  # timed in a process: the fewest, the most
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpeed:
+    """B's step ÷ A's, and what it comes to; the figures are None where there is nothing to time."""
+
+    verdict: StepVerdict
+    threshold: float
+    why: str = ""
+    ratio: "Ratio | None" = None
+    a: SideTime | None = None
+    b: SideTime | None = None
+    failed: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """Slower fails, and so does a command that failed."""
+        if self.verdict == "slower" or self.failed:
+            return "fail"
+        return "inconclusive" if self.verdict == "inconclusive" else "pass"
+
+    @property
+    def figure(self) -> str:
+        """The ratio with its interval."""
+        return "unknown" if self.ratio is None else self.ratio.times
+
+    def for_programs(self) -> dict[str, object]:
+        """The speed, to be written as JSON."""
+        programs: dict[str, object] = {}
+        for name, value in asdict(replace(self, ratio=None)).items():
+            parts = ("ratio", "low", "high", "p") if name == "ratio" else ()
+            programs |= {part: getattr(self.ratio, part, None) for part in parts} or {name: value}
+        return programs
+
+    @property
+    def sentence(self) -> str:
+        """What it came to, in words."""
+        if self.why:
+            return f"speed not judged: {self.why}"
+        answer = {
+            "same": "a step of B is as fast",
+            "slower": "a step of B is slower",
+            "faster": "a step of B is faster",
+            "inconclusive": "the speed of B is not settled",
+        }[self.verdict]
+        return f"{answer}: {self.figure} the time of A"
+
+
+def _step_time(side: SideTime) -> str:
+    bounds = "" if side.low_s is None else f" [{_ms(side.low_s)}, {_ms(side.high_s or 0.0)}]"
+    fewest, most = side.steps
+    steps = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{_ms(side.median_s)}{bounds} ms ({side.processes} processes, {steps} steps timed)"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.4g}"
+
+
+def speed_facts(speed: StepSpeed) -> list[tuple[str, str]]:
+    """What the speed rests on."""
+    facts = [
+        (f"step of {name}", _step_time(side))
+        for name, side in (("A", speed.a), ("B", speed.b))
+        if side is not None
+    ]
+    if speed.ratio is not None:
+        facts.append(("B ÷ A", f"{speed.figure}, threshold {speed.threshold:.3g}"))
+    return facts
+
+
+def speed_verdict(speed: StepSpeed) -> Verdict:
+    """The answer as a verdict."""
+    expected = f"a step of B takes at most {1 + speed.threshold:.3g}× the time of A"
+    if speed.outcome == "pass":
+        return passed(CHECK, "A and B", expected, speed.sentence)
+    if speed.outcome == "fail":
+        hint = "profile a step of each command: what does B do that A does not?"
+        return failed(CHECK, "A and B", expected, speed.sentence, hint)
+    return inconclusive(CHECK, "A and B", expected, speed.sentence, MORE)
+
+
+# From records
+
+
+@dataclass(frozen=True, slots=True)
+class ClockedRun:
+    """The steps of one run: how many periods were timed, and their median (s)."""
+
+    timed: int
+    median_s: float | None
+
+
+def clocked(traces: Sequence[TraceFile], skip: int) -> ClockedRun:
+    """The median period of the process that made most steps; the first `skip` do not count."""
+    longest = max((periods(trace.lines()) for trace in traces), key=len, default=[])
+    timed = longest[skip:]
+    return ClockedRun(len(timed), median(timed) if timed else None)
+
+
+def periods(lines: Iterable[ProgramLine]) -> list[float]:
+    """Seconds from each step of the optimizer that steps most to its next, less the recorder's own.
+
+    Of several optimizers one counts, so that a period is an iteration.
+    """
+    begins: dict[str, list[float]] = {}
+    spent = 0.0
+    for line in lines:
+        if isinstance(line, TraceStep):
+            spent += line.recorder_s
+            names = [event.identity for event in line.events if event.kind == "clock"]
+            begins.setdefault(names[0] if names else "", []).append(line.at_s - spent)
+    most = max(begins.values(), key=len, default=[])
+    return [later - earlier for earlier, later in pairwise(most)]
+
+
+def step_speed(
+    a: Sequence[ClockedRun], b: Sequence[ClockedRun], threshold: float, skip: int
+) -> StepSpeed:
+    """B's step against A's, by the rule of `compare`: each process is one sample."""
+    from xorbench.stats.intervals import estimates, pool
+    from xorbench.stats.ratio import judged  # SciPy is slow to import
+
+    for name, runs in (("A", a), ("B", b)):
+        fewest = min((run.timed for run in runs), default=0)
+        if not fewest:
+            why = f"{name} has no more than {skip + 1} steps in a run, of which {skip} are skipped"
+            return StepSpeed("inconclusive", threshold, why)
+        if any(not run.median_s or run.median_s <= 0 for run in runs):
+            return StepSpeed("inconclusive", threshold, f"the clock of {name} stood still")
+    sides = [[math.log(run.median_s) for run in runs if run.median_s] for runs in (a, b)]
+    before, after = (pool({VARIANT: logs}) for logs in sides)
+    (ratio,) = judged(before, after, 1 + threshold)
+    times = [_side(estimates(side)[VARIANT], runs) for side, runs in ((before, a), (after, b))]
+    return StepSpeed(
+        ratio.verdict,
+        threshold,
+        ratio=ratio,
+        a=times[0],
+        b=times[1],
+    )
+
+
+def _side(figure: "Figure", runs: Sequence[ClockedRun]) -> SideTime:
+    timed = [run.timed for run in runs]
+    steps = min(timed), max(timed)
+    return SideTime(figure.value, figure.low, figure.high, figure.processes, steps)

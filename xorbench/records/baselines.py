@@ -1,0 +1,101 @@
+"""Named runs to compare with: copies in `baselines/NAME`, of what a comparison reads."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.records import files, loading
+from xorbench.records.saved import machine_key
+from xorbench.records.schema.run import Run, RunInfo
+
+FOLDER: Final = "baselines"
+FILES: Final = (
+    "run.json",
+    "epochs.jsonl",
+    "calibrations.jsonl",
+    "results.jsonl",
+    "verdicts.json",
+    "system_samples.jsonl",
+)
+
+
+def find(root: Path, name: str) -> Path:
+    """The folder of a saved baseline; raises `BadOption` where there is none."""
+    folder = root / FOLDER / name
+    if not files.is_file(folder / "run.json"):
+        known = sorted(path.parent.name for path in (root / FOLDER).glob("*/run.json"))
+        hint = f"one of {', '.join(known)}" if known else "save one: save-baseline NAME RUN"
+        raise BadOption(f"--baseline: no baseline {name[:100]!r} in {root / FOLDER}", hint)
+    return folder
+
+
+def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
+    """Keep a run under a name; all of it or nothing.
+
+    Raises `BadOption` for a name that is taken, and `BadFile` for a run that is no baseline:
+    unfinished, with failures, with injected faults, or under stress.
+    """
+    folder = root / FOLDER / name
+    if folder.exists() and not replace:
+        raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
+    if flaw := flaw_of(loading.load(run)):
+        raise BadFile(f"{run}: {flaw}: it is no baseline")
+    partial, old = (folder.with_name(f".{name}.{what}") for what in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for file in FILES:
+            for path in (run / file, files.packed_path(run / file)):
+                if path.exists():
+                    files.write_whole(partial / path.name, files.read_bytes(path))
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for rest in (partial, old):
+            shutil.rmtree(rest, ignore_errors=True)
+    return folder
+
+
+def flaw_of(run: Run) -> str:
+    """Why the run can be no baseline; empty where it can."""
+    flaws = (
+        (not run.info.finished or run.unfinished, "is not finished"),
+        (run.info.faults, "has injected faults"),
+        (run.info.stress, "was put under stress"),
+        (run.failures, "has failed cases"),
+        (not run.trainings, "has trained nothing"),
+    )
+    return next((what for flawed, what in flaws if flawed), "")
+
+
+def of_machine(root: Path, run: RunInfo) -> list[tuple[Path, RunInfo]]:
+    """The baselines of a run's machine and recipe, the newest first, without the run itself.
+
+    One that cannot be read is left out, since the user has not named it.
+    """
+    baselines = []
+    for path in (root / FOLDER).glob("*/run.json"):
+        with contextlib.suppress(BadFile):
+            info = loading.read_info(path.parent)
+            if info.id != run.id and _is_comparable(info, run):
+                baselines.append((path.parent, info))
+    return sorted(baselines, key=lambda pair: (pair[1].started, pair[0]), reverse=True)
+
+
+def _is_comparable(a: RunInfo, b: RunInfo) -> bool:
+    versions = [(info.recipe_sha256, info.calibration_version) for info in (a, b)]
+    return versions[0] == versions[1] and is_same_machine(a.host, b.host)
+
+
+def is_same_machine(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two hosts are the same, by name too if both have one: an anonymous host has none."""
+    named = "hostname" in a and "hostname" in b
+    try:
+        keys = {machine_key(host, host["hostname"] if named else "") for host in (a, b)}
+    except KeyError:
+        return False
+    return len(keys) == 1

@@ -1,0 +1,117 @@
+"""Small files of values that are saved between runs: calibration times and run-to-run variance.
+
+Both are in `baselines/`, by machine key.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from xorbench.errors import BadFile
+from xorbench.records.files import decoded, read_bytes, write_whole
+
+CALIBRATIONS: Final = "baselines/calibrations.json"
+SCATTERS: Final = "baselines/scatter.json"
+Share = Annotated[float, Meta(ge=0, lt=10)]
+
+
+class Versioned(Protocol):
+    """A record with a schema version."""
+
+    @property
+    def schema_version(self) -> int:
+        """The schema version."""
+        ...
+
+
+AnySaved = TypeVar("AnySaved", bound=Versioned)
+
+
+class SavedCalibration(Struct, frozen=True, kw_only=True):
+    """A device's median calibration time, in seconds, and what it was measured with."""
+
+    calibration_s: float
+    calibration_version: int
+    torch_version: str
+    saved: str
+
+
+class SavedCalibrations(Struct, frozen=True, kw_only=True):
+    """Saved times by machine key, then by device."""
+
+    schema_version: int = 2
+    machines: dict[str, dict[str, SavedCalibration]] = {}
+
+
+class SavedScatter(Struct, frozen=True, kw_only=True):
+    """The run-to-run variance of a machine that `calibrate` measured in quiet runs.
+
+    `between_runs` is a standard deviation of logarithms, `residual_drift` a share.
+    """
+
+    between_runs: Share
+    residual_drift: Share
+    runs: Annotated[int, Meta(ge=2)]
+    processes: int
+    calibration_version: int
+    torch_version: str
+    saved: str
+
+
+class SavedScatters(Struct, frozen=True, kw_only=True):
+    """Run-to-run variances by machine key."""
+
+    schema_version: int = 1
+    machines: dict[str, SavedScatter] = {}
+
+
+def machine_key(host: dict[str, Any], hostname: str) -> str:
+    """Identifies this machine without its name: a hash of host name, processor and cores."""
+    text = f"{hostname}\0{host['cpu']}\0{host['cores_logical']}\0{host['memory_bytes'] >> 30}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_calibrations(root: Path) -> SavedCalibrations:
+    """The saved times, none without a file; raises `BadFile` for a damaged or newer one."""
+    return read_saved(root / CALIBRATIONS, SavedCalibrations(), "delete it, and save anew")
+
+
+def save_calibrations(root: Path, key: str, times: dict[str, SavedCalibration]) -> None:
+    """Add this machine's times; raises `BadFile` if the file cannot be read or written."""
+    machines = load_calibrations(root).machines
+    mine = {key: {**machines.get(key, {}), **times}} if times else {}
+    write_saved(root / CALIBRATIONS, SavedCalibrations(machines={**machines, **mine}))
+
+
+def load_scatters(root: Path) -> SavedScatters:
+    """The saved variances, none without a file; raises `BadFile` for a damaged or newer one."""
+    return read_saved(root / SCATTERS, SavedScatters(), "delete it, and calibrate anew")
+
+
+def save_scatter(root: Path, key: str, scatter: SavedScatter) -> None:
+    """Add this machine's variance; raises `BadFile` if the file cannot be read or written."""
+    machines = {**load_scatters(root).machines, key: scatter}
+    write_saved(root / SCATTERS, SavedScatters(machines=machines))
+
+
+def read_saved(path: Path, empty: AnySaved, hint: str) -> AnySaved:
+    """The record in a file, or `empty`, of its type, if there is no file.
+
+    Raises `BadFile`, with the hint, for a damaged one, and for one of another schema version.
+    """
+    if not path.exists():
+        return empty
+    record = decoded(read_bytes(path), type(empty), path, hint)
+    if record.schema_version != empty.schema_version:
+        versions = f"schema version {record.schema_version}, this reads {empty.schema_version}"
+        raise BadFile(f"{path}: {versions}")
+    return record
+
+
+def write_saved(path: Path, record: Versioned) -> None:
+    """Write it whole, its entries sorted, so that a change of it is a small diff."""
+    content = msgspec.json.encode(record, order="deterministic")
+    write_whole(path, msgspec.json.format(content) + b"\n")

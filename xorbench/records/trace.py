@@ -1,0 +1,456 @@
+"""The file of a trace: JSON lines, the head first, then one for each step. Versioned.
+
+docs/trace-format.md describes it.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from math import prod
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from xorbench.errors import BadFile, why
+from xorbench.records.files import UNDECODABLE, decoded, is_file, last_line, place, write_whole
+from xorbench.records.redaction import without_names
+from xorbench.records.tensor_bytes import WIDTHS
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.matrix.recipe import Recipe
+
+SCHEMA_VERSION: Final = 3
+PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
+DIGEST: Final = "words32-splitmix64"
+KEPT_BYTES: Final = 16 << 20  # of a trace whose lines stay in memory, where they take about 6 times
+LineKind = TypeVar("LineKind", bound=Struct)
+KeptItem = TypeVar("KeptItem")
+
+
+class ProcessInfo(Struct, frozen=True, kw_only=True):
+    """The process that was recorded: its arguments, and which of several it is.
+
+    `name` is that of a process which `multiprocessing` has started; one of a `pool` takes jobs as
+    they come.
+    """
+
+    argv: list[str]
+    name: str | None = None
+    pool: bool = False
+    rank: str | None
+    world_size: int | None = None
+    restart: str | None
+    started_ns: int
+
+
+class TracedTraining(Struct, frozen=True, kw_only=True):
+    """The case that was traced: its recipe, and the faults that were injected.
+
+    `index` is that of the process under its config, which decides what faults hit it.
+    """
+
+    xorbench_version: str
+    case: Case
+    config: ProcessConfig
+    recipe: Recipe
+    faults: list[str]
+    index: int = 0
+    inputs_sha256: str
+
+
+class TraceHead(Struct, frozen=True, kw_only=True):
+    """What was traced, with what, and under which options.
+
+    Attributes:
+        producer: `recorder` for a program of the user's, `xorbench` for a case.
+        digest: how digests are computed.
+        detail: the first and the last step recorded in detail.
+        process: the program's process; None for a case.
+        generators: the state of each generator when PyTorch had been imported.
+        training: the case; None for a program of the user's.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "trace"
+    producer: Literal["recorder", "xorbench"]
+    digest: str
+    level: str
+    detail: tuple[int, int] | None = None
+    process: ProcessInfo | None = None
+    machine: dict[str, Any]
+    environment: dict[str, str] = {}
+    generators: dict[str, str] = {}
+    training: TracedTraining | None = None
+
+
+class More(Struct, frozen=True, kw_only=True):
+    """What is known of an event besides its digest; docs/trace-format.md describes each field."""
+
+    name: str = ""
+    where: str = ""
+    of: str | None = None
+    inputs: str = ""
+    random: bool = False
+    backward: bool = False
+    not_recorded: str = ""
+    shape: list[int] | None = None
+    dtype: str = ""
+    at: int | None = None
+    hex: str | None = None
+    value: float | None = None
+
+
+class TraceEvent(Struct, frozen=True, array_like=True):
+    """Something that happened in a step: its kind, which one of its kind, and its digest."""
+
+    kind: str
+    identity: str
+    digest: str | None
+    more: More = More()
+
+
+class TraceStep(Struct, frozen=True, kw_only=True):
+    """A step: events in program order; `names` and `hyperparameters` where they are new.
+
+    In the trace of a case steps are counted within their epoch.
+    """
+
+    step: int
+    epoch: int | None = None
+    at_s: float
+    took_s: float
+    recorder_s: float
+    events: list[TraceEvent] = []
+    names: dict[str, tuple[str, list[int], str]] = {}
+    hyperparameters: dict[str, list[dict[str, Any]]] = {}
+    errors: list[str] = []
+    events_left_out: int = 0
+
+
+class EpochEnd(Struct, frozen=True, kw_only=True):
+    """The end of an epoch of a case: its loss, and the digest of the weights."""
+
+    epoch_end: int
+    loss: float | None
+    digest: str
+
+
+class Unseen(Struct, frozen=True, kw_only=True):
+    """Events of a program that its record does not have.
+
+    Attributes:
+        thread_overlaps: how often threads that train at the same time were seen to overlap.
+        hooks_removed: whether the program removed the recorder's hooks.
+        evaluations: calls of models in evaluation mode after the last step.
+        models: classes of models that were called or averaged, and not trained.
+        tensors: tensors with a gradient that are in no module and no optimizer.
+    """
+
+    thread_overlaps: int = 0
+    hooks_removed: bool = False
+    evaluations: int = 0
+    models: list[str] = []
+    tensors: int = 0
+
+
+class TraceEnd(Struct, frozen=True, kw_only=True):
+    """The end of a record: how many steps, what was pending, and the final parameters."""
+
+    end: bool
+    steps: int
+    complete: bool
+    events: list[TraceEvent] = []
+    final: list[TraceEvent] = []
+    unseen: Unseen = Unseen()
+    left_out: int = 0
+    names: dict[str, tuple[str, list[int], str]] = {}
+    hyperparameters: dict[str, list[dict[str, Any]]] = {}
+    errors: list[str] = []
+    events_left_out: int = 0
+
+
+ProgramLine: TypeAlias = TraceStep | TraceEnd
+TraceLine: TypeAlias = ProgramLine | EpochEnd
+
+
+class PresenceLine(Struct, frozen=True, kw_only=True):
+    """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder.
+
+    `path` is a file that was written outside the working folder; `raw` is it in hex where the
+    name is not UTF-8.
+    """
+
+    pid: int
+    event: str
+    parent: int = 0
+    argv: list[str] = []
+    path: str = ""
+    version: str = ""
+    why: str = ""
+    command: str = ""
+    raw: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The file that was written, also where its name is not UTF-8."""
+        return Path(os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path)
+
+
+class ReadOnce(Generic[KeptItem]):
+    """The items of an iterator, each taken from it once, however often they are walked."""
+
+    def __init__(self, source: Iterator[KeptItem]) -> None:
+        self._source = source
+        self._items: list[KeptItem] = []
+
+    def __iter__(self) -> Iterator[KeptItem]:
+        for index in count():
+            if index == len(self._items):
+                try:
+                    self._items.append(next(self._source))
+                except StopIteration:
+                    return
+            yield self._items[index]
+
+
+@dataclass(frozen=True)
+class TraceFile:
+    """A trace of one process; each line is decoded once, when it is asked for.
+
+    A file above `KEPT_BYTES` is decoded again for each walk, which bounds the memory.
+    """
+
+    path: Path
+    head: TraceHead
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that was recorded, which the name of the file ends with."""
+        number = self.path.stem.rpartition("-")[2]
+        return int(number) if number.isdecimal() else None
+
+    @cached_property
+    def step_count(self) -> int:
+        """How many steps it has."""
+        return sum(1 for _ in self.steps())
+
+    def lines(self) -> Iterator[ProgramLine]:
+        """Each step and the end; raises `BadFile`, naming the line, for what is damaged."""
+        return (line for line in self.all_lines() if not isinstance(line, EpochEnd))
+
+    def all_lines(self) -> Iterator[TraceLine]:
+        """The same, with the ends of epochs."""
+        return iter(self._kept_lines or self._decoded_lines())
+
+    @cached_property
+    def _kept_lines(self) -> ReadOnce[TraceLine] | None:
+        small = self.path.stat().st_size <= KEPT_BYTES
+        return ReadOnce(self._decoded_lines()) if small else None
+
+    def _decoded_lines(self) -> Iterator[TraceLine]:
+        expected = (-1, 0)
+        with self.path.open("rb") as file:
+            file.readline()
+            for number, line in enumerate(file, 2):
+                if not line.endswith(b"\n"):
+                    return  # the process was killed while it wrote
+                if line.startswith(b'{"end"'):
+                    yield self._end_of(number, line)
+                elif line.startswith(b'{"epoch_end"'):
+                    yield _decoded(self.path, number, line, EpochEnd)
+                else:
+                    step = _decoded(self.path, number, line, TraceStep)
+                    place = (-1 if step.epoch is None else step.epoch, step.step)
+                    if place < expected:
+                        raise BadFile(f"{self.path}:{number}: damaged: step {step.step} is not new")
+                    expected = (place[0], place[1] + 1)
+                    yield step
+
+    def steps(self) -> Iterator[TraceStep]:
+        """Each step."""
+        return (line for line in self.lines() if isinstance(line, TraceStep))
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether it has a step."""
+        return any(True for _ in self.steps())
+
+    def end(self) -> TraceEnd | None:
+        """The end; None where the process was killed before it wrote one."""
+        line = self._last_line
+        return self._end_of(0, line) if line.startswith(b'{"end"') else None
+
+    @cached_property
+    def _last_line(self) -> bytes:
+        return last_line(self.path)
+
+    def _end_of(self, number: int, line: bytes) -> TraceEnd:
+        """The end that a line holds, decoded once."""
+        if line not in self._ends:
+            self._ends[line] = _decoded(self.path, number, line, TraceEnd)
+        return self._ends[line]
+
+    @cached_property
+    def _ends(self) -> dict[bytes, TraceEnd]:
+        return {}
+
+    def values(self, event: TraceEvent) -> bytes | None:
+        """The bytes of the event's tensor, if they were kept."""
+        more = event.more
+        if more.hex is not None:
+            return inline_values(event)
+        if more.at is None or more.shape is None or more.dtype not in WIDTHS:
+            return None
+        size = WIDTHS[more.dtype] * prod(more.shape)
+        try:
+            with self.path.with_name(f"{self.path.name}.values").open("rb") as file:
+                file.seek(more.at)
+                data = file.read(size)
+        except OSError:
+            return None
+        return data if len(data) == size else None
+
+
+def inline_values(event: TraceEvent) -> bytes | None:
+    """The bytes of the event's tensor that its line holds, if it does; raises `BadFile`."""
+    try:
+        return None if event.more.hex is None else bytes.fromhex(event.more.hex)
+    except ValueError:
+        raise damaged(event) from None
+
+
+def damaged(event: TraceEvent) -> BadFile:
+    """The values of the event are none of its type and shape."""
+    kind = f"{event.more.dtype} of shape {event.more.shape}"
+    return BadFile(f"a trace is damaged: the values of {event.identity} are no {kind}")
+
+
+def opened(path: Path) -> TraceFile:
+    """Read the head of a trace; raises `BadFile` for what is no trace, or another version's."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise BadFile(f"{path}: cannot read: {why(error)}") from None
+    head = _decoded(path, 1, line, TraceHead)
+    if (head.schema_version, head.kind) != (SCHEMA_VERSION, "trace"):
+        found = f"{head.kind} of schema version {head.schema_version}"
+        raise BadFile(f"{path}: is a {found}, this xorbench reads traces of {SCHEMA_VERSION}")
+    return TraceFile(path, head)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochTrace:
+    """One epoch of a case: its digest, and its steps."""
+
+    epoch: int
+    loss: float | None
+    digest: str
+    steps: list[TraceStep]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTrace:
+    """The trace of a case, whole."""
+
+    head: TraceHead
+    training: TracedTraining
+    epochs: dict[int, EpochTrace]
+
+
+def case_head(training: TracedTraining, machine: dict[str, Any]) -> TraceHead:
+    """The head of the trace of a case, without paths and names of this machine."""
+    return TraceHead(
+        producer="xorbench",
+        digest=DIGEST,
+        level="detail",
+        machine=without_names(machine),
+        training=training,
+    )
+
+
+def write(path: Path, trace: CaseTrace) -> None:
+    """Write the trace of a case, whole or not at all; raises `BadFile` where it cannot."""
+    lines: list[Struct] = [trace.head]
+    for epoch in trace.epochs.values():
+        lines += epoch.steps
+        lines.append(EpochEnd(epoch_end=epoch.epoch, loss=epoch.loss, digest=epoch.digest))
+    write_whole(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+
+def is_trace(path: Path) -> bool:
+    """Whether this is the file of a trace, rather than the folder of a run."""
+    return is_file(path)
+
+
+def load_case(path: Path) -> CaseTrace:
+    """Read the trace of a case; raises `BadFile`, naming the line, for what is none."""
+    file = opened(path)
+    if file.head.training is None:
+        raise BadFile(f"{path}: is the trace of a program, not of a case")
+    epochs: dict[int, EpochTrace] = {}
+    steps: list[TraceStep] = []
+    for line in file.all_lines():
+        if isinstance(line, TraceStep):
+            steps.append(line)
+        elif isinstance(line, EpochEnd):
+            number = line.epoch_end
+            epochs[number] = EpochTrace(number, line.loss, line.digest, steps)
+            steps = []
+    if steps:
+        raise BadFile(f"{path}: damaged: epoch {steps[-1].epoch} has no end")
+    return CaseTrace(file.head, file.head.training, epochs)
+
+
+def rank_of(trace: TraceFile) -> int:
+    """The rank of the process that was recorded; 0 where it has none."""
+    rank = trace.head.process.rank if trace.head.process else None
+    return int(rank) if rank and rank.isdecimal() else 0
+
+
+def recorded(folder: Path) -> list[TraceFile]:
+    """The traces in a folder of records, in the order in which their processes began.
+
+    A file is empty if its process could not write.
+    """
+    paths = sorted(folder.glob("[0-9]*.jsonl"))
+    return [opened(path) for path in paths if path.stat().st_size]
+
+
+def presence(folder: Path) -> list[PresenceLine]:
+    """The events of `presence.jsonl`; a line that was cut short is skipped."""
+    try:
+        lines = (folder / PRESENCE).read_bytes().splitlines()
+    except OSError:
+        return []
+    return [event for event in map(presence_line, lines) if event is not None]
+
+
+def presence_line(line: bytes) -> PresenceLine | None:
+    """A line of `presence.jsonl`; None for one that was cut short."""
+    try:
+        return msgspec.json.decode(line, type=PresenceLine)
+    except UNDECODABLE:
+        return None
+
+
+def is_kept_outside(line: PresenceLine) -> bool:
+    """Whether a file that was written outside the working folder is there, and not in a cache.
+
+    An anonymous record has only such files, and no absolute paths.
+    """
+    if not line.path.startswith(os.sep):
+        return True
+    home = os.path.expanduser("~")  # noqa: PTH111 - without a home it stays as it is
+    caches = tuple(os.path.join(home, name) for name in (".cache", ".triton"))  # noqa: PTH118
+    try:
+        return not line.path.startswith(caches) and line.file.is_file()
+    except ValueError:
+        return False
+
+
+def _decoded(path: Path, number: int, line: bytes, kind: type[LineKind]) -> LineKind:
+    return decoded(line, kind, place(path, number))

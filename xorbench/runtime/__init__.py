@@ -1,0 +1,1 @@
+"""Processes: started, watched, loaded, ended. No torch."""

@@ -1,0 +1,160 @@
+"""The processes of a command: started, fit for its work, under load, and ended with it."""
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from xorbench.errors import BadFile, BadOption
+from xorbench.records.redaction import without_names
+from xorbench.records.schema.run import Run
+from xorbench.records.schema.training import Skip
+from xorbench.runtime.process import START_S, OperationFailed, Process, ProcessDied, environment
+from xorbench.runtime.slots import ProcessSlot, StartProcess
+from xorbench.runtime.staging import staged
+from xorbench.xor.matrix.case import Case, ProcessConfig
+from xorbench.xor.matrix.honour import unsupported_reason
+from xorbench.xor.matrix.recipe import Recipe
+
+# A run is resumed only if a process's machine has the recorded values of these.
+SAME_TO_RESUME: Final = (
+    "torch_version", "python_version", "cpu", "cpu_capability", "threads", "devices",
+)  # fmt: skip
+# Stressors of each kind; for an accelerator one per device.
+PROCESSES: Final = {"cpu": os.cpu_count() or 1, "memory": 2}
+
+
+def starter(
+    log_path: Callable[[str], Path], timeout_s: float, operations: str = "operations"
+) -> StartProcess:
+    """A function that starts a process by name and config."""
+    packages = staged()
+
+    def start(name: str, config: ProcessConfig) -> Process:
+        return Process(
+            name,
+            config,
+            packages=packages,
+            log=log_path(name),
+            timeout_s=timeout_s,
+            operations=operations,
+        )
+
+    return start
+
+
+@contextmanager
+def running(
+    slots: list[ProcessSlot], start: StartProcess, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Fill every slot with a configured process; none outlives the block.
+
+    `meanwhile` is called once all have been started: importing PyTorch takes them a while.
+    """
+    try:
+        for slot in slots:
+            slot.launch(start)
+        meanwhile()
+        for slot in slots:
+            try:
+                slot.configured()
+            except (ProcessDied, OperationFailed) as error:
+                hint = "python -m xorbench env --debug shows what its PyTorch says"
+                raise BadOption(f"process {slot.name} could not start: {error}", hint) from None
+        yield
+    finally:
+        for slot in slots:
+            slot.kill()
+
+
+def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> None:
+    """Raise `BadFile` where a run cannot be resumed here: its bits would not be comparable."""
+    recorded = {
+        process.config.id: process.machine for process in run.info.processes if process.machine
+    }
+    versions = {slot.calibration_version for slot in slots}
+    if slots and versions != {run.info.calibration_version}:
+        raise BadFile(
+            f"{folder / 'run.json'}: timed with calibration version"
+            f" {run.info.calibration_version}, here it is {', '.join(map(str, sorted(versions)))}",
+            "resume it with the xorbench that began it, or start a new run",
+        )
+    for slot in slots:
+        machine = without_names(slot.machine) if run.info.anonymous else slot.machine
+        before = recorded.get(slot.config.id, machine)
+        if difference := other_machine(before, machine):
+            hint = "resume it where it was begun, or start a new run"
+            raise BadFile(f"{folder / 'run.json'}: {difference}", hint)
+
+
+def other_machine(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """The first difference of this machine from the one that trained, in words; empty for none."""
+    for key in SAME_TO_RESUME:
+        if recorded and recorded.get(key) != present.get(key):
+            return f"recorded with {key} {recorded.get(key)}, here it is {present.get(key)}"
+    return ""
+
+
+def untrainable(slot: ProcessSlot, recipe: Recipe, cases: Sequence[Case]) -> list[Skip]:
+    """The cases that cannot be trained in the slot's process as they are, each with the reason."""
+    devices = list(dict.fromkeys(case.device for case in cases))
+    unavailable_reason = slot.ask("probe", devices=devices)
+    available = [device for device in devices if not unavailable_reason[device]]
+    engines = list(dict.fromkeys(case.engine for case in cases))
+    unfit = slot.ask("probe engines", engines=engines, devices=available)
+    skips = []
+    for case in cases:
+        if unavailable_reason[case.device]:
+            skips.append(Skip(case=case, skipped=unavailable_reason[case.device]))
+        elif reason := unsupported_reason(case, recipe) or unfit[case.engine][case.device]:
+            skips.append(Skip(case=case, skipped=reason, lacks="engine"))
+    return skips
+
+
+@contextmanager
+def stressed(kind: str | None, devices: Sequence[str] = ()) -> Iterator[None]:
+    """Keep the processor, the memory or the devices busy inside; None does nothing.
+
+    Raises `BadOption` where one of them cannot be kept busy: the block begins once all are.
+    """
+    processes = [_stressor(kind, device, staged()) for device in _targets(kind, devices)]
+    try:
+        for process in processes:
+            _await(process, kind)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _targets(kind: str | None, devices: Sequence[str]) -> Sequence[str]:
+    """One device per stressor; empty for those of the processor and the memory."""
+    if kind == "accelerator" and not devices:
+        raise BadOption("--stress: no accelerator here to keep busy", "take cpu or memory")
+    return devices if kind == "accelerator" else [""] * (PROCESSES[kind] if kind else 0)
+
+
+def _stressor(kind: str | None, device: str, packages: Path) -> subprocess.Popen[bytes]:
+    script = f"from xorbench.process.stressors import run; run({kind!r}, {device!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=packages,
+        env=environment(ProcessConfig(), packages),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _await(process: subprocess.Popen[bytes], kind: str | None) -> None:
+    """Wait until it reports that it works."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], START_S)
+    if not (ready and process.stdout.readline()):
+        raise BadOption(f"--stress: nothing here keeps the {kind} busy")

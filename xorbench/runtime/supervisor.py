@@ -1,0 +1,230 @@
+"""Runs a command and ends every process of it: a program of its own, so that it outlives nothing.
+
+It reads one JSON line of what to do from standard input, which stays open as a lifeline: when it is
+closed, however the other end died, every process of the command is killed. Its answer is one JSON
+line on standard output. The command is started by a watchdog, `xorbench.runtime.watchdog`, which
+ends the run in the same way if this process dies. If the watchdog dies, this process goes on.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from xorbench.errors import why
+from xorbench.runtime import watchdog
+from xorbench.runtime.process_tree import (
+    POLL_S,
+    ProcessState,
+    adopt_orphans,
+    descendants,
+    kill_all,
+    reap,
+    state_of,
+)
+
+GRACE_S: Final = 3.0  # for what is still alive when the command has ended
+LARGEST_LIST: Final = 20  # commands that are listed
+RANKS_S: Final = 60.0  # for the other ranks to come to the step at which the first has stopped
+DEATH_S: Final = 2.0  # between the end of a process's pipes and its own
+
+_SIGNALS: Final[list[int]] = []  # that have asked this process to end
+
+
+def main() -> None:
+    """Do what the line says and answer."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # a signal that is ignored instead would be ignored by the command as well
+        signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
+    adopt_orphans()
+    try:
+        command = WatchedCommand()
+    except OSError as error:  # there are too many processes
+        _answer({"why": why(error), "code": None})
+        return
+    request = json.loads(sys.stdin.buffer.readline())
+    _answer(supervise(request, command))
+    command.close()
+
+
+def _answer(values: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
+        os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
+
+
+def supervise(request: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
+    """Run the command to its end, its stop, its time-out, or the end of the lifeline."""
+    began = time.monotonic()
+    try:
+        command.start(request)
+    except OSError as error:
+        return {"why": why(error), "code": None}
+    lifeline = Lifeline()
+    records = Path(request["records"]) if request["stops"] else None
+    end = _wait(command, lifeline, records, began + request["timeout_s"])
+    left = _outlasting(command, lifeline) if end == "ended" else []
+    kill_all(command.processes)
+    reap()
+    names = [state.name for state in left]
+    names += [f"{state.name} (could not be killed)" for state in command.processes()]
+    if lifeline.owner_died:
+        watchdog.remove_stale_folders(request, DEATH_S)
+    return {
+        "code": command.code if end == "ended" else None,
+        "how": end,
+        "left": _listed(names),
+        "left_pids": [state.pid for state in left],
+        "wall_s": time.monotonic() - began,
+    }
+
+
+class Lifeline:
+    """Standard input: a byte asks for the end of the run, an end of file is the owner's death."""
+
+    owner_died = False
+
+    def cut(self, seconds: float, also: Sequence[int] = ()) -> bool:
+        """Whether the run is to end; waits so long, or until one of `also` is readable."""
+        if _SIGNALS:
+            return True
+        stdin = sys.stdin.fileno()
+        if stdin not in select.select([stdin, *also], [], [], seconds)[0]:
+            return False
+        self.owner_died = not os.read(stdin, 1)
+        return True
+
+
+class WatchedCommand:
+    """The command: started by the watchdog, or by this process where the watchdog has died."""
+
+    def __init__(self) -> None:
+        """Start the watchdog; it imports while this process does."""
+        self.pid: int | None = None
+        self.code: int | None = None
+        held = os.dup(sys.stdout.fileno())  # the reader of the answer waits for the watchdog's end
+        os.set_inheritable(held, True)
+        bare = ["-E", "-S"] if sys.platform == "linux" else ["-E"]  # it needs no packages there
+        self._watchdog = subprocess.Popen(
+            [sys.executable, *bare, watchdog.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            close_fds=False,  # the streams of the command may be descriptors
+            start_new_session=True,
+        )
+        os.close(held)
+        self._watched = True
+
+    def start(self, request: dict[str, Any]) -> None:
+        """Start the command; raises `OSError`."""
+        assert self._watchdog.stdin
+        watchdog.send(self._watchdog.stdin.fileno(), request)
+        reply = self._reply()
+        if "why" in reply:
+            raise OSError(reply["errno"], reply["why"])
+        if self._watched:
+            self.pid = reply["pid"]
+            return
+        kill_all(self.processes)  # the watchdog may have died between the start and its reply
+        self.pid = watchdog.start(request).pid
+
+    @property
+    def replies(self) -> list[int]:
+        """The descriptor that is readable when the command has ended, if there is one."""
+        assert self._watchdog.stdout
+        return [self._watchdog.stdout.fileno()] if self._watched and self.code is None else []
+
+    def has_ended(self) -> bool:
+        """Whether the command has ended by itself."""
+        if self.replies and select.select(self.replies, [], [], 0)[0]:
+            self.code = self._reply().get("code")
+        if not self._watched and self.code is None:
+            assert self.pid
+            self.code = reap(self.pid)
+        return self.code is not None
+
+    def is_lost(self) -> bool:
+        """Whether the command has ended, and its exit code was lost with the watchdog."""
+        return not self._watched and self.pid is not None and state_of(self.pid) is None
+
+    def processes(self) -> list[ProcessState]:
+        """Every living process of the command, parents first."""
+        # the session finds what was left behind where the system lets no process adopt it
+        states = descendants(os.getpid(), self.pid)
+        return [state for state in states if state.pid != self._watchdog.pid]
+
+    def close(self) -> None:
+        """Let the watchdog end."""
+        assert self._watchdog.stdin
+        with contextlib.suppress(OSError):
+            os.write(self._watchdog.stdin.fileno(), b"\n")
+        self._watchdog.wait()
+
+    def _reply(self) -> dict[str, Any]:
+        """The next message of the watchdog; empty where it has died."""
+        assert self._watchdog.stdout
+        reply = watchdog.receive(self._watchdog.stdout.fileno())
+        self._watched = bool(reply)
+        return reply
+
+
+def _wait(
+    command: WatchedCommand, lifeline: Lifeline, records: Path | None, deadline: float
+) -> str:
+    """How it ended: by itself, stopped after its steps, out of time, or with the lifeline.
+
+    `records` is the folder in which ranks say that they have stopped; None where none will.
+    """
+    stopped_at: float | None = None
+    while True:
+        if command.has_ended():
+            return "ended"
+        now = time.monotonic()
+        stopped, ranks = (0, 1) if records is None else _stopped(records)
+        if stopped:
+            stopped_at = now if stopped_at is None else stopped_at
+            if stopped >= ranks or now - stopped_at > RANKS_S:
+                return "stopped"
+        if now > deadline:
+            return "timeout"
+        if lifeline.cut(POLL_S, command.replies) or command.is_lost():
+            return "abandoned"
+
+
+def _stopped(records: Path) -> tuple[int, int]:
+    """How many processes have stopped after their steps, and how many ranks there are."""
+    marks = list(records.glob("*.stopped"))
+    ranks = 1
+    for mark in marks:
+        with contextlib.suppress(OSError, ValueError), mark.with_suffix("").open("rb") as file:
+            head = json.loads(file.readline())
+            ranks = max(ranks, head["process"]["world_size"] or 1)
+    return len(marks), ranks
+
+
+def _outlasting(command: WatchedCommand, lifeline: Lifeline) -> list[ProcessState]:
+    """The processes that are alive some seconds after the command has ended."""
+    deadline = time.monotonic() + GRACE_S
+    while time.monotonic() < deadline:
+        if not command.processes():
+            return []
+        if lifeline.cut(POLL_S):
+            break
+    return command.processes()
+
+
+def _listed(names: list[str]) -> list[str]:
+    """So many names as a pipe holds."""
+    more = len(names) - LARGEST_LIST  # a pipe holds 64 KiB of them
+    return [*names[:LARGEST_LIST], f"{more} more"] if more > 0 else names
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Statistics: intervals, ratios, distances between numbers."""

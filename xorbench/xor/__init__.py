@@ -1,0 +1,1 @@
+"""The XOR benchmark: its cases, its training, its checks, its reports."""

@@ -1,0 +1,249 @@
+"""What a step and a sample cost here: `epoch_s = a · batches + b · samples`, fitted to a run.
+
+Variants that differ in batch size, drop_last and seed alone make one line. Each batch size is one
+point, the mean over its variants; the residuals are relative, so that short and long epochs
+weigh the same.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from scipy.special import stdtrit
+
+from xorbench.records.schema.run import Run
+from xorbench.stats.figure import Figure
+from xorbench.stats.intervals import ALPHA, RealArray, pool
+from xorbench.xor.analysis import speed
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.matrix.axes import CASE_AXES
+from xorbench.xor.matrix.case import BASE_CONFIG, Case, Variant, device_type, short
+
+FEWEST_SIZES: Final = 3
+FREE: Final[dict[str, Any]] = {
+    "batch_size": 128,
+    "drop_last": True,
+    "seed": 0,
+}  # what a line runs through
+NO_ACCELERATOR: Final = "no accelerator in this run that could overtake it"
+NAMED: Final = ("device", "engine", *FREE)
+
+PointsByBatch: TypeAlias = Mapping[int, RealArray]
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """Variants of one line: `variant` has their common settings, and those of `FREE` as there.
+
+    A setting without effect on this machine has its default.
+    """
+
+    variant: Variant
+
+    @property
+    def device(self) -> str:
+        """The device of all of them."""
+        return self.variant.case.device
+
+    @property
+    def engine(self) -> str:
+        """The engine of all of them."""
+        return self.variant.case.engine
+
+    @property
+    def settings(self) -> str:
+        """The other settings that differ from their default, as text."""
+        case, config = self.variant.case, self.variant.config
+        parts = [f"{name}={short(getattr(case, name))}" for name in _unusual(case)]
+        return ", ".join(parts + ([] if config.id == BASE_CONFIG else [config.id]))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The constants of a line: seconds a step and a sample; None, with the reason, without a fit.
+
+    `points` are by batch size (batches a second, samples a second). `left_out` is by batch size the
+    relative error of the line through the others. `overtakes` is the batch size from which
+    an accelerator is ahead of the CPU; `note` says what a number does not.
+    """
+
+    line: CostLine
+    points: PointsByBatch
+    step_s: Figure | None = None
+    sample_s: Figure | None = None
+    left_out: Mapping[int, float] | None = None
+    overtakes: float | None = None
+    note: str = ""
+
+    def left_out_percent(self, of: Callable[[Sequence[float]], object]) -> float | None:
+        """A statistic of the relative errors of the lines through the other sizes, in per cent."""
+        errors = [100 * error for error in (self.left_out or {}).values()]
+        return float(of(errors)) if errors else None  # type: ignore[arg-type]
+
+    def off(self, batches_per_s: float, samples_per_s: float) -> float:
+        """The line's epoch time ÷ the measured one of these speeds; needs a fit."""
+        assert self.step_s is not None
+        assert self.sample_s is not None
+        return self.step_s.value * batches_per_s + self.sample_s.value * samples_per_s
+
+
+def constants(evidence: Evidence) -> list[Fit]:
+    """A fit for each line; where a device's engine has none long enough, its first, unfitted."""
+    lines = _lines(evidence)
+    fits = [_fit(evidence, line, variants) for line, variants in lines.items()]
+    fitted = {(fit.line.device, fit.line.engine) for fit in fits if fit.step_s}
+    kept: dict[object, Fit] = {}
+    for fit in fits:
+        name = (fit.line.device, fit.line.engine)
+        if fit.step_s or name not in fitted:
+            kept.setdefault(fit.line if fit.step_s else name, fit)
+    return [_beside_cpu(fit, list(kept.values())) for fit in kept.values()]
+
+
+def _lines(evidence: Evidence) -> dict[CostLine, list[Variant]]:
+    found: dict[CostLine, list[Variant]] = {}
+    accelerated = has_accelerator(evidence.run)
+    for variant in evidence.variants:
+        found.setdefault(_line(variant, accelerated), []).append(variant)
+    return found
+
+
+def has_accelerator(run: Run) -> bool:
+    """Whether any process saw one."""
+    return any(process.machine.get("accelerator") for process in run.info.processes)
+
+
+def _line(variant: Variant, accelerated: bool) -> CostLine:
+    idle = [axis for axis in CASE_AXES if axis.idle(variant.case, accelerated)]
+    values = {**{axis.name: axis.default[0] for axis in idle}, **FREE}
+    return CostLine(replace(variant, case=replace(variant.case, **values)))
+
+
+def _unusual(case: Case) -> list[str]:
+    own = [field for field in fields(case) if field.init and field.name not in NAMED]
+    return [field.name for field in own if getattr(case, field.name) != field.default]
+
+
+def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit:
+    logs = {s.id: [speed.log_epoch(t) for t in evidence.timed[s.id]] for s in variants}
+    variants = [s for s in variants if logs[s.id]]
+    together = pool({s.id: logs[s.id] for s in variants})
+    points = _points(variants, together.means)
+    if len(points) < FEWEST_SIZES:
+        wanted = f"{FEWEST_SIZES} are needed: --batch-sizes 32,64,128,256"
+        return Fit(line, points, note=f"no fit: {len(points)} batch size(s), {wanted}")
+    rows = np.stack(list(points.values()))
+    if np.linalg.matrix_rank(rows) < 2:
+        return Fit(line, points, note="no fit: every batch size takes as many steps a sample")
+    solution, variance = _least_squares(rows)
+    processes = min(together.processes.values())
+    shared = None if together.deviation is None else together.deviation**2 / processes
+    step_s, sample_s = (
+        _estimate(value, own, len(rows) - 2, shared, together.dof, processes)
+        for value, own in zip(solution, variance, strict=True)
+    )
+    note = "" if min(solution) > 0 else "a cost is not above zero: the line does not describe this"
+    return Fit(line, points, step_s, sample_s, _left_out(points), note=note)
+
+
+def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int, RealArray]:
+    """By batch size, ascending, the mean over variants of (batches, samples) a second."""
+    found: dict[int, list[RealArray]] = {}
+    for variant in sorted(variants, key=lambda s: s.case.batch_size):
+        size, drop, recipe = variant.case.batch_size, variant.case.drop_last, variant.recipe
+        work = np.array([recipe.steps(size, drop), recipe.samples(size, drop)], dtype=float)
+        found.setdefault(size, []).append(work / math.exp(logs[variant.id]))
+    return {size: np.mean(rows, axis=0) for size, rows in found.items()}
+
+
+def _least_squares(rows: RealArray) -> tuple[list[float], list[float]]:
+    """The solution of `rows @ (a, b) = 1`, and the variance of a and b by the residuals."""
+    solution = _solved(rows)
+    residuals = rows @ solution - 1
+    scatter = float(residuals @ residuals) / (len(rows) - 2)
+    variance = scatter * np.diag(np.linalg.inv(rows.T @ rows))
+    return [float(x) for x in solution], [float(x) for x in variance]
+
+
+def _solved(rows: RealArray) -> RealArray:
+    return np.asarray(np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0], dtype=float)
+
+
+def _estimate(
+    value: float,
+    own: float,
+    dof: int,
+    shared: float | None,
+    pooled_dof: float,
+    processes: int,
+) -> Figure:
+    """A constant with Student's interval: how far points lie off the line, and processes apart.
+
+    `own` is the variance by the residuals, `shared` the relative one by which all points move
+    together from process to process. Degrees of freedom by Welch and Satterthwaite.
+    """
+    if shared is None:
+        return Figure(value, None, None, processes)
+    between = value**2 * shared
+    total = own + between
+    if total == 0.0:
+        return Figure(value, value, value, processes)
+    degrees = total**2 / (own**2 / dof + between**2 / pooled_dof)
+    margin = float(stdtrit(degrees, 1 - ALPHA / 2)) * math.sqrt(total)
+    return Figure(value, value - margin, value + margin, processes)
+
+
+def _left_out(points: PointsByBatch) -> dict[int, float]:
+    """Of each batch size, how far the line through the others is from it, as a share."""
+    errors = {}
+    for size, row in points.items():
+        others = np.stack([other for key, other in points.items() if key != size])
+        errors[size] = abs(float(row @ _solved(others)) - 1)
+    return errors
+
+
+# An accelerator beside the CPU
+
+
+def _beside_cpu(fit: Fit, fits: Sequence[Fit]) -> Fit:
+    if fit.step_s is None:
+        return fit
+    if device_type(fit.line.device) == "cpu":
+        alone = all(device_type(one.line.device) == "cpu" for one in fits)
+        return replace(fit, note=_joined(fit.note, NO_ACCELERATOR if alone else ""))
+    variant = fit.line.variant
+    twin = CostLine(replace(variant, case=replace(variant.case, device="cpu")))
+    cpu = next((one for one in fits if one.line == twin and one.step_s), None)
+    if cpu is None:
+        return replace(fit, note=_joined(fit.note, "no fit of the CPU to compare with"))
+    at, said = overtaking(fit, cpu)
+    return replace(fit, overtakes=at, note=_joined(fit.note, said))
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def overtaking(fit: Fit, cpu: Fit) -> tuple[float | None, str]:
+    """The batch size from which `fit` is ahead of the CPU by both lines, or why there is none.
+
+    An epoch of whole batches takes `a ÷ batch size + b` a sample: the lines cross where
+    `(a - a of the CPU) ÷ (b of the CPU - b)`.
+    """
+    assert fit.step_s is not None
+    assert fit.sample_s is not None
+    assert cpu.step_s is not None
+    assert cpu.sample_s is not None
+    dearer_step = fit.step_s.value - cpu.step_s.value
+    cheaper_sample = cpu.sample_s.value - fit.sample_s.value
+    if dearer_step <= 0 and cheaper_sample >= 0:
+        return None, "ahead of the CPU at every batch size"
+    if dearer_step >= 0 and cheaper_sample <= 0:
+        return None, "never ahead of the CPU"
+    at = dearer_step / cheaper_sample
+    if dearer_step < 0:
+        return None, f"ahead of the CPU below batch size {at:,.0f} only"
+    beyond = at > max(fit.points) or at < min(fit.points)
+    return at, "extrapolated: outside the batch sizes of this run" if beyond else ""

@@ -1,0 +1,187 @@
+"""How fast the variants of a run trained: one logarithm a process, the unit of evidence."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from xorbench.records.schema.training import TrainingRecord
+from xorbench.stats.figure import Figure
+from xorbench.stats.intervals import (
+    KNOWN_DOF,
+    Pool,
+    estimates,
+    median_log_ratio,
+    pool,
+    pooled,
+    spread,
+)
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.matrix.case import BASE_CONFIG, Variant
+from xorbench.xor.matrix.engines import calibration_key
+
+NOISY_PERCENT: Final = 10.0
+NOISY: Final = f"IQR above {NOISY_PERCENT:g}% of the median"
+# What bench/timing_trust.py shows, and no run by itself: the standard deviation from run to run of
+# a case's normalized time (a natural logarithm), and the share of a small shift of the raw
+# calibration time that remains in it. Of a large shift more does: with every epoch and every
+# calibration time stretched by 80%, 8% of the shift (0.3 ms an epoch, long or short).
+BETWEEN_RUNS: Final = 0.004
+RESIDUAL_DRIFT: Final = 0.02
+
+Logs = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunScatter:
+    """How much runs of unchanged code differ beyond what their processes show.
+
+    Attributes:
+        between: standard deviation from run to run of a normalized time (a natural logarithm).
+        dof: the degrees of freedom with which it is known.
+        residual_drift: the share of a small shift of the raw calibration time that remains.
+        source: where it was measured; empty for the reference machine.
+    """
+
+    between: float = BETWEEN_RUNS
+    dof: float = KNOWN_DOF
+    residual_drift: float = RESIDUAL_DRIFT
+    source: str = ""
+
+    @classmethod
+    def of_runs(cls, between: float, residual_drift: float, runs: int, date: str) -> "RunScatter":
+        """As so many quiet runs of this machine showed it on a day."""
+        return cls(between, runs - 1.0, residual_drift, f"{runs} runs of this machine, {date}")
+
+    @property
+    def told(self) -> str:
+        """What an interval allows for, in one line."""
+        allowed = (
+            f"the intervals allow for {100 * self.between:.2g}% from run to run and"
+            f" {100 * self.residual_drift:.2g}% of a drift of the machine"
+        )
+        if self.source:
+            return f"{allowed} ({self.source})"
+        return f"{allowed}, as measured on another machine; calibrate measures this one"
+
+
+PACKAGED: Final = RunScatter()
+
+
+def log_epoch(training: TrainingRecord) -> float:
+    """Log of the median epoch, in seconds."""
+    return math.log(spread(training.epoch_s).median)
+
+
+def log_relative(training: TrainingRecord) -> float | None:
+    """Log of the median normalized time; None where a round has no calibration time."""
+    beside = [seconds for seconds in training.calibration_s if seconds is not None]
+    if len(beside) < len(training.epoch_s):
+        return None
+    return median_log_ratio(training.epoch_s, beside)
+
+
+def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunScatter = PACKAGED) -> Pool:
+    """Pool relative figures, with what they wander from run to run."""
+    return pool(logs, scatter.between, scatter.dof)
+
+
+def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
+    """A figure of every process whose clock can be believed, for the variants that have any."""
+    found = {}
+    for variant in evidence.variants:
+        values = [figure(training) for training in evidence.timed[variant.id]]
+        logs = [value for value in values if value is not None]
+        if logs:
+            found[variant.id] = logs
+    return found
+
+
+def normalized(evidence: Evidence) -> Logs:
+    """The log of the normalized time of every process whose calibrations can be believed too."""
+    odd = evidence.uncalibrated
+    return by_variant(evidence, lambda one: None if one.process in odd else log_relative(one))
+
+
+def epochs_per_s(evidence: Evidence) -> dict[str, Figure]:
+    """Epochs per second of each timed variant, by its id."""
+    return pooled(by_variant(evidence, lambda training: -log_epoch(training)))
+
+
+def samples_per_s(evidence: Evidence) -> dict[str, Figure]:
+    """Samples per second of each timed variant, by its id."""
+    speeds = epochs_per_s(evidence)
+    return {
+        variant.id: speeds[variant.id].scaled(samples(variant))
+        for variant in evidence.variants
+        if variant.id in speeds
+    }
+
+
+def samples(variant: Variant) -> int:
+    """The number of samples of an epoch."""
+    return variant.recipe.samples(variant.case.batch_size, variant.case.drop_last)
+
+
+def normalized_time(evidence: Evidence) -> dict[str, Figure]:
+    """Epoch time ÷ calibration time of each variant that has both, by its id."""
+    return estimates(relative_pool(normalized(evidence)))
+
+
+def calibrations(evidence: Evidence) -> Logs:
+    """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
+    found: dict[str, dict[str, list[float]]] = {}
+    odd = evidence.uncalibrated
+    for variant in evidence.variants:
+        processes = found.setdefault(calibration_name(variant), {})
+        for training in evidence.trainings[variant.id]:
+            if training.process in odd:
+                continue
+            seconds = [value for value in training.calibration_s if value is not None]
+            processes.setdefault(training.process, []).extend(seconds)
+    return {
+        name: [math.log(spread(seconds).median) for seconds in processes.values() if seconds]
+        for name, processes in found.items()
+        if any(processes.values())
+    }
+
+
+def calibration_name(variant: Variant) -> str:
+    """Device, kind and config of the calibration workload that a variant is divided by."""
+    name = f"{', '.join(calibration_key(variant.case))} calibration workload"
+    config = variant.config.id
+    return name if config == BASE_CONFIG else f"{name}, {config}"
+
+
+def residual_drifts(a: Evidence, b: Evidence, scatter: RunScatter = PACKAGED) -> dict[str, float]:
+    """The residual drift of each variant of `b` from `a`, as a standard deviation of logs."""
+    before, after = calibrations(a), calibrations(b)
+    moved = {
+        name: abs(float(np.mean(after[name]) - np.mean(before[name])))
+        for name in before.keys() & after.keys()
+    }
+    return {
+        s.id: scatter.residual_drift * drifted(moved.get(calibration_name(s), 0.0))
+        for s in b.variants
+    }
+
+
+def drifted(moved: float) -> float:
+    """How far a calibration time has moved, where more of a large shift than of a small one counts.
+
+    `moved` and the answer are logarithms.
+    """
+    return moved * (1 + 2 * moved)
+
+
+def noisy(trainings: Sequence[TrainingRecord]) -> bool:
+    """Whether the epochs of any process scatter more than `NOISY_PERCENT` of the median."""
+    return iqr_percent(trainings) > NOISY_PERCENT
+
+
+def iqr_percent(trainings: Sequence[TrainingRecord]) -> float:
+    """The widest process's distance between quartiles, in per cent of its median."""
+    spreads = [spread(training.epoch_s) for training in trainings]
+    return max(100 * s.iqr / s.median for s in spreads)

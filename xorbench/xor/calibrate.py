@@ -1,0 +1,86 @@
+"""`calibrate`: how much runs of unchanged code differ on this machine."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xorbench.machine import host
+from xorbench.records.folders import now
+from xorbench.records.saved import SavedScatter, load_scatters, save_scatter
+from xorbench.records.schema.run import Run, RunInfo
+from xorbench.runtime.interrupt import terminable
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.compare.scatter import FEWEST_RUNS, Calibrated, calibrated
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.run.run import RunRequest, trained
+
+FEWEST: Final = FEWEST_RUNS
+LOADED: Final = 2  # runs beside a program that keeps every processor busy
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateRequest:
+    """How many quiet runs, of how many processes and epochs."""
+
+    root: Path = Path("results")
+    runs: int = 8
+    processes: int = 2
+    epochs: int = Recipe().epochs
+    timeout_s: float = 120.0
+
+
+def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrated | None:
+    """Make the runs, save their scatter; None where it was interrupted.
+
+    The runs are made one after the other in a folder of their own, which is taken away. Raises
+    `NotCalibrated` where the scatter cannot be computed from them.
+    """
+    load_scatters(request.root)  # what could not be read could not be added to
+    request.root.mkdir(parents=True, exist_ok=True)
+    with (
+        terminable(),
+        tempfile.TemporaryDirectory(dir=request.root, prefix=".calibrate-") as folder,
+    ):
+        quiet: list[Evidence] = []
+        loaded: list[Evidence] = []
+        for number in range(request.runs + LOADED):
+            stress = None if number < request.runs else "cpu"
+            beside = " beside a busy program" if stress else ""
+            say(f"run {number + 1} of {request.runs + LOADED}{beside}")
+            run = _run(request, Path(folder) / str(number), stress)
+            if run is None:
+                return None
+            (loaded if stress else quiet).append(Evidence(run))
+    found = calibrated(quiet, loaded, now()[:10])
+    _save(request, found, quiet[0].run.info)
+    return found
+
+
+def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | None:
+    return trained(
+        RunRequest(
+            recipe=Recipe(epochs=request.epochs),
+            axes={"device": ("cpu",)},
+            command="calibrate",
+            root=folder,
+            quick=True,
+            processes_per_config=request.processes,
+            timeout_s=request.timeout_s,
+            stress=stress,
+        )
+    )
+
+
+def _save(request: CalibrateRequest, found: Calibrated, info: RunInfo) -> None:
+    saved = SavedScatter(
+        between_runs=found.scatter.between,
+        residual_drift=found.scatter.residual_drift,
+        runs=request.runs,
+        processes=request.processes,
+        calibration_version=info.calibration_version,
+        torch_version=info.processes[0].machine["torch_version"],
+        saved=now(),
+    )
+    save_scatter(request.root, host.key(), saved)

@@ -1,0 +1,181 @@
+"""Does every process train the same bits, and does a setting move only what it must?"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from xorbench.answers import SAME
+from xorbench.records.schema.training import TrainingRecord
+from xorbench.state_digest import first_difference
+from xorbench.verdicts import Verdict, failed, judged, passed, skipped, some
+from xorbench.xor.analysis import settings_table
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.checks.row import Check
+from xorbench.xor.matrix.axes import ANY_ORDER, Axis, reordering
+from xorbench.xor.matrix.case import ProcessConfig, Variant
+from xorbench.xor.matrix.engines import inputs_name, training_kind
+from xorbench.xor.matrix.matrix import edges, group_name
+
+
+def inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """All trainings of a seed start from the same points and weights."""
+    by_source: dict[str, list[TrainingRecord]] = {}
+    for training in evidence.run.trainings:
+        by_source.setdefault(source(evidence.variant(training)), []).append(training)
+    for drawn, trainings in by_source.items():
+        counts = Counter(training.inputs_sha256 for training in trainings)
+        usual, _ = counts.most_common(1)[0]
+        odd = [f"{t.case.id} in {t.process}" for t in trainings if t.inputs_sha256 != usual]
+        expected = f"one digest over {len(trainings)} trainings"
+        wrong = f"{len(counts)} digests; the odd ones: {some(odd)}" if odd else ""
+        yield judged(name, drawn, expected, wrong, usual[:16])
+
+
+def source(variant: Variant) -> str:
+    """What the points and the initial weights are drawn from: a seed, and what may draw otherwise.
+
+    `randn` differs between instruction sets, and may between versions of PyTorch; the universal
+    training draws the same everywhere.
+    """
+    name = inputs_name(variant.case)
+    drawn_by = replace(ProcessConfig(), python=variant.config.python, env=variant.config.env)
+    everywhere = drawn_by == ProcessConfig() or training_kind(variant.case) == "universal"
+    return name if everywhere else f"{name} @{drawn_by.id}"
+
+
+def rerun(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """Every process of a variant records the same epoch digests."""
+    for variant in evidence.variants:
+        trainings = evidence.trainings[variant.id]
+        if len(trainings) < 2:
+            yield skipped(
+                name,
+                variant.id,
+                "equal epoch digests",
+                "one process only: --processes 2 compares two",
+            )
+            continue
+        expected = f"equal epoch digests in {len(trainings)} processes"
+        diverged = {
+            other.process: f"{other.process} diverges from {trainings[0].process} at epoch {epoch}"
+            for other in trainings[1:]
+            if (epoch := first_difference(trainings[0].epoch_digests, other.epoch_digests))
+            is not None
+        }
+        if diverged and reordering(variant.case):
+            actual = "; ".join([*diverged.values(), _any_order(variant)])
+            yield skipped(name, variant.id, expected, actual)
+        elif diverged:
+            processes = trainings[0].process, next(iter(diverged))
+            hint = _where(evidence.run.info.id, variant.id, *processes)
+            yield failed(name, variant.id, expected, "; ".join(diverged.values()), hint)
+        else:
+            yield passed(name, variant.id, expected, trainings[0].weights_sha256[:16])
+
+
+def _any_order(variant: Variant) -> str:
+    """Why two trainings of this variant need not have the same bits."""
+    return f"in_order false, num_workers {variant.case.num_workers}: {ANY_ORDER.reason}"
+
+
+def _where(run: str, variant: str, *processes: str) -> str:
+    sides = shlex.join(f"{run}:{variant}#{process}" for process in processes)
+    return f"suspect the hardware, or a race; where: python -m xorbench diff {sides}"
+
+
+def warm_up(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """The throw-away warm-up epochs equal the first timed ones."""
+    for variant in evidence.variants:
+        trainings = evidence.trainings[variant.id]
+        expected = f"the first {len(trainings[0].warmup_epoch_digests)} epochs twice the same"
+        diverged = [
+            f"in {training.process} they diverge at epoch {epoch}"
+            for training in trainings
+            if (epoch := first_difference(training.warmup_epoch_digests, training.epoch_digests))
+            is not None
+        ]
+        if diverged and reordering(variant.case):
+            actual = "; ".join([*diverged, _any_order(variant)])
+            yield skipped(name, variant.id, expected, actual)
+        elif diverged:
+            yield failed(name, variant.id, expected, "; ".join(diverged), _twice_hint(trainings))
+        elif not trainings[0].warmup_epoch_digests:
+            yield skipped(name, variant.id, expected, "this run had no warm-up")
+        else:
+            yield passed(name, variant.id, expected, "they are")
+
+
+def _twice_hint(trainings: Sequence[TrainingRecord]) -> str:
+    first, *others = (training.epoch_digests for training in trainings)
+    if any(first_difference(first, other) is not None for other in others):
+        return "rerun fails too, so the training is not reproducible at all: look there first"
+    return "something is left over between trainings of one process"
+
+
+def invariance(name: str, evidence: Evidence) -> Iterator[Verdict]:
+    """A change of one setting does to the bits what the settings table says."""
+    for axis, members in edges(evidence.variants):
+        yield _edge(name, axis, members, evidence)
+
+
+def _edge(name: str, axis: Axis, members: list[Variant], evidence: Evidence) -> Verdict:
+    subject = group_name(axis, members)
+    pairs = settings_table.pairs(axis, members, evidence)
+    expectations = dict.fromkeys(pair.expectation for pair in pairs)
+    expected = "; ".join(
+        dict.fromkeys(f"{settings_table.must(e.bits)}: {e.reason}" for e in expectations)
+    )
+    if broken := [pair for pair in pairs if pair.broken]:
+        hint = _hint(evidence.run.info.id, broken[0])
+        return failed(name, subject, expected, some([_broken(pair) for pair in broken]), hint)
+    seen = ("kept" if p.diverged is None else f"changed at epoch {p.diverged}" for p in pairs)
+    is_binding = any(expectation.bits != "may change" for expectation in expectations)
+    verdict = passed if is_binding else skipped
+    return verdict(name, subject, expected, ", ".join(dict.fromkeys(seen)))
+
+
+def _hint(run: str, broken: settings_table.Pair) -> str:
+    """What to do about the first pair that is not as it must be."""
+    if broken.diverged is None:
+        return "the setting had no effect: see its row in the settings table"
+    return f"python -m xorbench diff {run}:{broken.a.id} {run}:{broken.b.id} says where"
+
+
+def _broken(pair: settings_table.Pair) -> str:
+    values = f"{pair.axis.value(pair.a)} and {pair.axis.value(pair.b)}"
+    bits = "have equal bits" if pair.diverged is None else f"diverge at epoch {pair.diverged}"
+    return f"{values} {bits}"
+
+
+INPUTS: Final = Check(
+    "inputs",
+    "all trainings of a seed start from the same points and weights",
+    inputs,
+    "the points or the initial weights differ before training begins: look there first",
+    SAME,
+)
+RERUN: Final = Check(
+    "rerun",
+    "every fresh process records the same digest after every epoch",
+    rerun,
+    "suspect the hardware, or a race",
+    SAME,
+    needs="two processes of a config (--processes 2)",
+)
+WARM_UP: Final = Check(
+    "warm-up",
+    "a throw-away twin's epochs equal the first timed ones",
+    warm_up,
+    "something is left over between trainings of one process",
+    SAME,
+)
+INVARIANCE: Final = Check(
+    "invariance",
+    "changing one setting keeps or changes the bits as it must",
+    invariance,
+    "docs/determinism.md says what each setting must do to the bits",
+    SAME,
+    needs="two values of a setting",
+)

@@ -1,0 +1,1 @@
+"""What to train: cases, axes, recipes, engines, faults. Standard library only."""

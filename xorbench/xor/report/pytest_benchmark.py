@@ -1,0 +1,92 @@
+"""`export` and `import`: runs as files of other programs, and their files as runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from xorbench import __version__
+from xorbench.errors import PASSED, BadFile, BadOption, why
+from xorbench.records import folders, loading, pytest_benchmark
+from xorbench.records.files import write_whole
+from xorbench.records.folders import now
+from xorbench.records.pytest_benchmark import BenchmarkFile, ImportInfo
+from xorbench.records.schema.run import Run
+from xorbench.records.store import create
+from xorbench.report.run_files import RunOutcome, write_reports
+from xorbench.verdicts import exit_code
+from xorbench.xor.report import imports as report
+
+EXPORTS: Final[dict[str, Callable[[Run], str]]] = {"pytest-benchmark": pytest_benchmark.to_json}
+
+
+def export(root: Path, text: str, file_format: str, path: Path) -> int:
+    """Write the run in this format; the answer is how many variants it holds.
+
+    Raises `BadFile` for a folder that is no run, or where nothing has finished.
+    """
+    folder = folders.find(root, text, kind="run")
+    run = loading.load(folder)
+    if not run.trainings:
+        raise BadFile(f"{folder}: no training has finished: nothing to export")
+    write_whole(path, EXPORTS[file_format](run).encode())
+    return len({(t.case, t.config) for t in run.trainings})
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """An import as the command line asks for it."""
+
+    file: str
+    command: str
+    root: Path = Path("results")
+    name: str | None = None
+    anonymous: bool = False
+
+
+def import_(request: ImportRequest) -> RunOutcome:
+    """Make a run of a file of pytest-benchmark; raises `BadOption` or `BadFile` for no such."""
+    content = _read(request.file)
+    found = pytest_benchmark.from_json(content, f"FILE: {ascii(request.file)[1:-1]}")
+    store = create(request.root, request.name, len(content), anonymous=request.anonymous)
+    try:
+        info = ImportInfo(
+            xorbench_version=__version__,
+            id=store.folder.name,
+            name=request.name,
+            command=request.command,
+            started=found.datetime,
+            anonymous=request.anonymous,
+            source=Path(request.file).name,
+            imported=_nameless(found) if request.anonymous else found,
+            finished=now(),
+        )
+        store.write_json("run.json", info)
+        folders.point_latest(request.root, store.folder)
+        outcome = judged(store.folder, loading.read_kind(store.folder, ImportInfo))
+        write_reports(store, outcome.content)
+        return replace(outcome, exit_code=PASSED)  # of the import; the report is not judged
+    finally:
+        store.close()
+
+
+def _read(text: str) -> bytes:
+    """The file's content; raises `BadOption` where it cannot be read."""
+    try:
+        return Path(text).read_bytes()
+    except (OSError, ValueError) as error:
+        raise BadOption(f"FILE: cannot read {ascii(text)[:80]}: {why(error)}") from None
+
+
+def judged(folder: Path, info: ImportInfo) -> RunOutcome:
+    """The report of an imported file; nothing of it can be judged."""
+    content = report.content(info)
+    return RunOutcome(folder, content, exit_code(content.verdicts))
+
+
+def _nameless(file: BenchmarkFile) -> BenchmarkFile:
+    """The file without the host name of the machine that it is from."""
+    said = {key: value for key, value in file.machine_info.items() if key != "node"}
+    return msgspec.structs.replace(file, machine_info=said)

@@ -1,0 +1,306 @@
+"""Runs side by side: what each was, and every case of any of them in all of them."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from string import ascii_uppercase
+from typing import Final, get_args
+
+import msgspec
+import pandas as pd
+from matplotlib.axes import Axes
+
+from xorbench.answers import Answer
+from xorbench.recorder.machine import labelled
+from xorbench.records.schema.line import SCHEMA_VERSION
+from xorbench.records.schema.run import Run
+from xorbench.report.content import Content, Picture, Section
+from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
+from xorbench.report.facts import machine_line, software
+from xorbench.report.text import TableRow, figure_columns, frame_of
+from xorbench.stats.figure import MISSING, Figure, number
+from xorbench.stats.ratio import Speed
+from xorbench.verdicts import Verdict, capitalized, failed, passed, summary, worst
+from xorbench.xor.analysis.evidence import Evidence
+from xorbench.xor.analysis.speed import normalized_time, samples_per_s
+from xorbench.xor.compare.comparison import Comparison, ScatterOf, compare, packaged, quieter
+from xorbench.xor.compare.comparison import verdicts as compared
+from xorbench.xor.report.tables.right import worst_training
+from xorbench.xor.report.tables.table import lost_reasons
+
+MARKERS: Final = "osD^vP*X"
+MOST_ROWS: Final = 40  # of a picture
+FAR: Final = 20  # times the slowest
+DIFFERENT: Final = "diff A B names the first difference"
+TIMES: Final = {"relative": "normalized time", "raw": "raw time"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunSide:
+    """One of the runs, with its verdicts."""
+
+    evidence: Evidence
+    verdicts: Sequence[Verdict]
+
+    @property
+    def run(self) -> Run:
+        """What was observed of it."""
+        return self.evidence.run
+
+
+def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Content:
+    """The content of their common report.
+
+    `scatter_of` says what two runs differ by though nothing has changed.
+    """
+    named = {label(index): side for index, side in enumerate(sides)}
+    found = comparisons(named, scatter_of)
+    verdicts = [
+        *(_of(name, verdict) for name, side in named.items() for verdict in side.verdicts),
+        *bits_verdicts(bits(named)),
+        *(_of(f"{name} ÷ {label(0)}", v) for name, one in found.items() for v in compared(one)),
+    ]
+    ids = [side.run.info.id for side in sides]
+    return Content(
+        id=" ".join(ids),
+        schema_version=SCHEMA_VERSION,
+        anonymous=all(side.run.info.anonymous for side in sides),
+        heading=[(name, _line(side.run)) for name, side in named.items()],
+        sections=[
+            Section("runs", "Runs", runs(named), terminal=True),
+            Section("throughput", "Throughput", speeds(named), SPEEDS, terminal=True),
+            Section(
+                "calibration",
+                "Normalized time",
+                relative(named),
+                RELATIVE,
+                terminal=True,
+            ),
+            Section("bits", "The same bits", bits(named), BITS, terminal=True),
+            Section("accuracy", "Accuracy", scores(named), SCORES, terminal=True),
+        ],
+        pictures=[
+            Picture(
+                name="speeds",
+                title="Speed by case and run",
+                caption="Samples per second of each case in each run, with its 95% interval",
+                data=partial(speeds, named),
+                draw=partial(draw_speeds, list(named)),
+                describe=say_speeds,
+                under="throughput",
+            )
+        ],
+        verdicts=verdicts,
+        answers=answers(named, found),
+        again=[side.run.info.command for side in sides],
+    )
+
+
+def _of(side: str, verdict: Verdict) -> Verdict:
+    return msgspec.structs.replace(verdict, subject=f"{side}: {verdict.subject}")
+
+
+def comparisons(sides: dict[str, RunSide], scatter_of: ScatterOf) -> dict[str, Comparison]:
+    """Each run except the first compared with the first, by its label."""
+    ((first, reference), *others), found = sides.items(), {}
+    for name, side in others:
+        runs = (reference.run, side.run)
+        advice = quieter({first: reference.run, name: side.run})
+        made = compare(*runs, scatter=scatter_of(*runs))
+        found[name] = msgspec.structs.replace(made, advice=advice)
+    return found
+
+
+def answers(sides: dict[str, RunSide], found: dict[str, Comparison]) -> list[Answer]:
+    """What runs are put side by side for: their bits, their speed, then the checks of each."""
+    checks = "; ".join(
+        f"{name}: {summary(side.verdicts).removeprefix('checks: ')}" for name, side in sides.items()
+    )
+    every = worst([verdict for side in sides.values() for verdict in side.verdicts])
+    return [
+        _same_bits(bits(sides)),
+        *(_as_fast(f"Is {name} as fast as {label(0)}?", one) for name, one in found.items()),
+        Answer("Does every run pass its checks?", every, checks),
+    ]
+
+
+def _same_bits(frame: pd.DataFrame) -> Answer:
+    asked = "Do the runs have the same bits?"
+    common = frame[frame["same"] != ""]
+    others = common.loc[common["same"] == "no", "case"].tolist()
+    if common.empty:
+        return Answer(asked, "skipped", "The runs have no case in common")
+    if others:
+        return Answer(asked, "fail", f"{len(others)} of {_common(len(common))}: {others[0]}")
+    return Answer(asked, "pass", f"In each of {_common(len(common))}")
+
+
+def bits_verdicts(frame: pd.DataFrame) -> list[Verdict]:
+    """One verdict per case that at least two runs have."""
+    expected = "equal weights in all runs"
+    return [
+        passed("same bits", case, expected, "equal")
+        if same == "yes"
+        else failed("same bits", case, expected, "different", DIFFERENT)
+        for case, same in zip(frame["case"], frame["same"], strict=True)
+        if same
+    ]
+
+
+def _common(count: int) -> str:
+    return f"{count} case{'s' if count > 1 else ''} in common"
+
+
+def _as_fast(asked: str, found: Comparison) -> Answer:
+    """What `compare` says of the cases in common; the cases of one run alone are no answer."""
+    if found.untimed and not found.variants:
+        said = f"No time of {', '.join(found.untimed)} can be believed"
+        return Answer(asked, found.outcome, said)
+    if not found.variants:
+        return Answer(asked, "skipped", capitalized(found.notes[0]))
+    counts = Counter(row.verdict for row in found.variants)
+    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Speed) if counts[kind])
+    machine = ", ".join(f"{row.subject} {row.verdict}" for row in found.machine)
+    parts = [f"Of {_common(len(found.variants))} {said}, by {TIMES[found.figures]}"]
+    parts += [f"the machine: {machine}"] if machine else []
+    parts += [f"lost: {', '.join(found.lost)}"] if found.lost else []
+    return Answer(asked, found.outcome, "; ".join(parts))
+
+
+def label(index: int) -> str:
+    """A, B, C, and behind Z a number."""
+    return ascii_uppercase[index] if index < len(ascii_uppercase) else f"R{index + 1}"
+
+
+def _line(run: Run) -> str:
+    return f"{run.info.id}, {machine_line(run.info.host)}, {software(run.machine)}"
+
+
+def runs(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """What each of them was."""
+    return pd.DataFrame([_run_row(name, side) for name, side in sides.items()])
+
+
+def _run_row(name: str, side: RunSide) -> TableRow:
+    return {
+        "side": name,
+        "run": side.run.info.id,
+        "name": side.run.info.name or "",
+        "started": side.run.info.started,
+        "machine": machine_line(side.run.info.host),
+        **labelled(side.run.machine, "torch_version", "cpu_capability"),
+        "checks": summary(side.verdicts).removeprefix("checks: "),
+    }
+
+
+def _beside(
+    sides: dict[str, RunSide], figures: Callable[[Evidence], dict[str, Figure]], column: str
+) -> pd.DataFrame:
+    """A figure of every case of each run beside the others."""
+    rows: dict[str, TableRow] = {}
+    for name, side in sides.items():
+        measured, cases = figures(side.evidence), [s.id for s in side.evidence.variants]
+        for case in [*cases, *lost_reasons(side.evidence, cases)] if cases else []:
+            row = rows.setdefault(case, {"case": case})
+            row[f"{name} {column}"] = measured.get(case, MISSING)
+    names = [end for name in sides for end in figure_columns(f"{name} {column}")]
+    return frame_of(list(rows.values()), ["case", *names])
+
+
+def speeds(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """Samples per second of every case."""
+    return _beside(sides, samples_per_s, "samples/s")
+
+
+def relative(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """Normalized time of every case."""
+    return _beside(sides, normalized_time, "normalized time")
+
+
+def bits(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """The digest of every case, and whether they are one."""
+    found: dict[str, TableRow] = {}
+    for name, side in sides.items():
+        for variant in side.evidence.variants:
+            row = found.setdefault(variant.id, {})
+            row[f"{name} sha256"] = side.evidence.first(variant).weights_sha256
+    rows = [{"case": case, **row, "same": _same(list(row.values()))} for case, row in found.items()]
+    columns = [f"{name} sha256" for name in sides]
+    return pd.DataFrame(rows, columns=["case", *columns, "same"]).fillna("")
+
+
+def _same(digests: list[str]) -> str:
+    if len(digests) < 2:
+        return ""
+    return "yes" if len(set(digests)) == 1 else "no"
+
+
+def scores(sides: dict[str, RunSide]) -> pd.DataFrame:
+    """The right answers on the test points, the worst process's."""
+    rows: dict[str, TableRow] = {}
+    for name, side in sides.items():
+        for variant in side.evidence.variants:
+            test = worst_training(side.evidence, variant).test
+            row = rows.setdefault(variant.id, {"case": variant.id})
+            row[f"{name} right"] = f"{test.correct}/{test.total}"
+    columns = ["case", *(f"{name} right" for name in sides)]
+    return pd.DataFrame(list(rows.values()), columns=columns).fillna("")
+
+
+def draw_speeds(names: Sequence[str], frame: pd.DataFrame) -> str:
+    """A mark a run, with its whisker."""
+    frame = frame.head(MOST_ROWS)
+    with drawn(0.8) as (axes, out):
+        places = pd.Series(middles(name_rows(axes, short_names(list(frame["case"])))))
+        for index, name in enumerate(names):
+            values, low, high = (frame[f"{name} samples/s{e}"] for e in ("", " low", " high"))
+            margins = [(values - low).fillna(0), (high - values).fillna(0)]
+            axes.errorbar(
+                values,
+                places + 0.6 * (index / max(1, len(names) - 1) - 0.5),
+                xerr=margins,
+                fmt=MARKERS[index % len(MARKERS)],
+                color=COLOURS[index % len(COLOURS)],
+                markersize=4,
+                capsize=2,
+                label=name,
+            )
+        _scale(axes, frame)
+        axes.set_xlabel("samples/s (95% interval)")
+        axes.grid(visible=False, axis="y")
+        legend(axes)
+    return out.getvalue()
+
+
+def _scale(axes: Axes, frame: pd.DataFrame) -> None:
+    """From zero; by powers of ten where the slow cases would lie on each other there."""
+    values = _speeds(frame)
+    if values.max().max() > FAR * values.min().min():
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)  # labels of six digits do not touch
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def _speeds(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[[name for name in frame.columns if name.endswith(" samples/s")]]
+
+
+def say_speeds(frame: pd.DataFrame) -> str:
+    """The reach of it all."""
+    values = _speeds(frame)
+    low, high = values.min().min(), values.max().max()
+    return f"{of_all(len(frame), MOST_ROWS)} cases, from {number(low)} to {number(high)} samples/s."
+
+
+SPEEDS = (
+    "Each run at its own time: on a shared machine raw speeds wander by far more than their"
+    " intervals say. To learn whether something got slower use `compare`."
+)
+RELATIVE = (
+    "Epoch time over the calibration time of the same rounds, lower is faster: the machine cancels."
+)
+BITS = "The digest of the trained weights of each case."
+SCORES = "Right answers on the test points, counted; the worst process of each run."

@@ -1,0 +1,1 @@
+"""A run: the matrix trained case by case, epoch by epoch, and recorded."""

@@ -1,0 +1,1 @@
+"""One training of a case step by step: recorded, compared, explained."""

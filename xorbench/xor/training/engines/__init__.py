@@ -1,0 +1,13 @@
+"""Ways to run one epoch of the same training; `xor.matrix.engines` has the row of each."""
+
+from xorbench.registry import implementation
+from xorbench.xor.matrix.engines import ENGINES
+from xorbench.xor.training.engines.spec import CannotHonour, EpochFunction, TrainingSpec
+
+__all__ = ["CannotHonour", "EpochFunction", "TrainingSpec", "opened"]
+
+
+def opened(engine: str, spec: TrainingSpec) -> EpochFunction:
+    """An engine's function that trains one epoch of a training."""
+    epoch: EpochFunction = implementation(ENGINES[engine].epoch)(spec)
+    return epoch

@@ -1,0 +1,183 @@
+"""The traced step, replayed: its operators called one after the other, and nothing else.
+
+Where a device has graphs (CUDA, XPU), an epoch of these calls is captured as one `device_graph`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from operator import call
+
+import torch
+from torch import Tensor
+
+from xorbench.xor.training import tensor_digest
+from xorbench.xor.training.engines import operator_trace, private
+from xorbench.xor.training.engines.operator_trace import Call, Program
+from xorbench.xor.training.engines.spec import (
+    Batches,
+    CannotHonour,
+    EpochFunction,
+    Orders,
+    TrainingSpec,
+    slices,
+    tensors_of,
+    untouched,
+)
+from xorbench.xor.training.seeding import current
+
+Programs = Callable[[int, bool], Program]
+
+
+def replay(spec: TrainingSpec) -> EpochFunction:
+    """Replay the traced step; on CUDA, a graph of the whole epoch."""
+    operator_trace.require_traceable(spec)
+    programs = cache(partial(traced_program, spec))
+    if spec.tamper is untouched:
+        return whole_epochs(spec, programs)
+    return batch_by_batch(spec, programs)
+
+
+def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
+    """The step on batches of `size`, bound on the first rows of the data.
+
+    It is proven on the last rows to have equal bits: a call that does nothing would leave the right
+    results of the first rows in place.
+    """
+    tensors = tensors_of(spec.data, "replay")
+    batch = [tensor[:size].to(spec.device) for tensor in tensors]
+    module = operator_trace.traced(spec, batch)
+    with operator_trace.restored(spec):
+        program = operator_trace.program(module, batch, with_loss=with_loss)
+    proof = [tensor.flip(0)[:size].to(spec.device) for tensor in tensors]
+    require_equal_bits(spec, proof, program)
+    return program
+
+
+def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
+    """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
+    expected = digest_after(spec, partial(operator_trace.eager_step(spec), *batch), inference=False)
+    if digest_after(spec, lambda: run(program.calls_on(batch))) != expected:
+        raise CannotHonour("the replay engine's captured step has other bits than the step")
+
+
+def digest_after(spec: TrainingSpec, act: Call, *, inference: bool = True) -> str:
+    """The digest of the weights that `act()` leaves; the training is then restored."""
+    with operator_trace.restored(spec), torch.inference_mode(inference):
+        act()
+        return tensor_digest.state_sha256(spec.model.state_dict())
+
+
+def run(calls: Sequence[Call]) -> None:
+    """Make the calls, in order."""
+    deque(map(call, calls), maxlen=0)
+
+
+def whole_epochs(spec: TrainingSpec, programs: Programs) -> EpochFunction:
+    """Gather an epoch into place, then replay all its steps."""
+    case, tensors = spec.case, tensors_of(spec.data, "replay")
+    pieces = slices(len(tensors[0]), case.batch_size, case.drop_last)
+    gather = Gatherer(spec, tensors, pieces[-1].stop)
+    calls: list[Call] = []
+    for piece in pieces:
+        program = programs(piece.stop - piece.start, piece is pieces[-1])
+        with torch.inference_mode():
+            calls += program.calls([gather.place(*source)[piece] for source in program.sources])
+        calls += hooks(spec)
+    orders, loss = Orders(len(tensors[0]), spec.shuffle), program.loss
+    steps: Call = partial(run, calls)
+    if not hooks(spec):
+        steps = device_graph(spec, steps)
+
+    @torch.inference_mode()
+    def epoch() -> Tensor:
+        gather(orders.begin())
+        steps()
+        orders.end()
+        return loss.clone()
+
+    return epoch
+
+
+class Gatherer:
+    """Brings the rows of an epoch into tensors that stay where they are."""
+
+    def __init__(self, spec: TrainingSpec, tensors: Sequence[Tensor], rows: int) -> None:
+        self._tensors, self._rows, self._device = tensors, rows, spec.device
+        self._pin = spec.case.pin_memory and torch.accelerator.is_available()
+        self._non_blocking = spec.case.non_blocking
+        self._places: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def place(self, index: int, dtype: torch.dtype) -> Tensor:
+        """Where the rows of the `index`-th tensor, as `dtype`, will be after each gathering."""
+        if (index, dtype) not in self._places:
+            source = self._tensors[index].to(dtype)
+            place = source[: self._rows].to(self._device, copy=True)
+            self._places[index, dtype] = (source, place)
+        return self._places[index, dtype][1]
+
+    def __call__(self, order: Tensor) -> None:
+        """Gather the rows in this order."""
+        order = order[: self._rows]
+        for source, place in self._places.values():
+            if source.device == place.device:
+                torch.index_select(source, 0, order.to(source.device), out=place)
+                continue
+            rows = source.index_select(0, order)
+            place.copy_(rows.pin_memory() if self._pin else rows, non_blocking=self._non_blocking)
+
+
+def batch_by_batch(spec: TrainingSpec, programs: Programs) -> EpochFunction:
+    """Replay the step on whatever batches come, as where a fault stands in their way."""
+    batches = Batches(spec, "replay")
+
+    def epoch() -> Tensor:
+        loss = torch.empty(())
+        for batch in spec.tamper(batches):
+            program = programs(len(batch[0]), True)
+            with torch.inference_mode():
+                run(program.calls_on(batch))
+            run(hooks(spec))
+            loss = program.loss
+        with torch.inference_mode():
+            return loss.clone()
+
+    return epoch
+
+
+def hooks(spec: TrainingSpec) -> list[Call]:
+    """What was asked to be called after each step of the optimizer."""
+    _, after = private.step_hooks(spec.optimizer)
+    return [partial(hook, spec.optimizer, (), {}) for hook in after]
+
+
+def device_graph(spec: TrainingSpec, steps: Call) -> Call:
+    """The steps as one graph of the device, where it has graphs; else as they are.
+
+    One launch then replays an epoch's kernels without the host. Raises `CannotHonour` unless the
+    graph moves the weights as the steps themselves do.
+    """
+    device = torch.get_device_module(spec.device)
+    names = ("CUDAGraph", "XPUGraph")
+    graph_type = next((getattr(device, name) for name in names if hasattr(device, name)), None)
+    if spec.device.type == "cpu" or graph_type is None:
+        return steps
+
+    def run_on_side_stream() -> None:  # libraries take their memory before the capture
+        side = device.Stream(spec.device)
+        side.wait_stream(device.current_stream(spec.device))
+        with device.stream(side):
+            steps()
+        device.current_stream(spec.device).wait_stream(side)
+
+    with current(spec.device):  # a capture takes what is launched on the current device alone
+        expected = digest_after(spec, run_on_side_stream)
+        graph = graph_type()
+        with operator_trace.restored(spec), torch.inference_mode(), device.graph(graph):
+            steps()
+        replay_graph: Call = graph.replay
+        if digest_after(spec, replay_graph) != expected:
+            raise CannotHonour(
+                "the replay engine's graph of an epoch has other bits than its steps"
+            )
+    return replay_graph

@@ -1,0 +1,185 @@
+"""What PyTorch draws for a training, against an independent reading: points, weights, orders.
+
+Labels and orders are integers and must be equal. Points and initial weights pass through `log`,
+`cos` and one rounding, whose last bits depend on the instruction set: they must lie within a few
+roundings of the reading in float64. Where the digest of the very bits is known, it must be that.
+"""
+
+import json
+import platform
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader
+
+from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.training import tensor_digest
+from xorbench.xor.training.mersenne import FEWEST_NORMALS, FloatArray, IntArray, Mersenne
+from xorbench.xor.training.problem import Inputs, XorPoints, make_inputs
+from xorbench.xor.training.seeding import generator, stream
+
+EPOCHS: Final = 3  # whose orders are checked
+MOST_POINTS: Final = 1_000_000  # whose orders are checked
+NOISE_ERROR: Final = 4e-6  # of a normal in float32: four times the most that was seen
+ULPS: Final = 2
+GOLDEN: Final = Path(__file__).with_name("golden_inputs.json")
+SEEN_RELEASES: Final = ((2, 6), (2, 13))  # the first and the last that were seen to draw so
+
+SAME_KERNELS: Final = {"AVX512": "AVX2", "NO AVX": "DEFAULT"}  # the latter in PyTorch 2.6
+
+NamedFact = dict[str, str]
+
+
+def checked(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Draw the inputs of a seed as a training does, and check them: the fields of a record."""
+    inputs = make_inputs(recipe, seed)
+    sha256 = tensor_digest.sha256(inputs.entries())
+    facts = [*_points(recipe, seed, inputs), *_labels(recipe, seed, inputs)]
+    facts += [
+        _weights(recipe, seed, inputs),
+        *_orders(recipe, seed),
+        *_golden(recipe, seed, sha256),
+    ]
+    digests = {
+        "float32": sha256,
+        "float64": tensor_digest.sha256(inputs.to(torch.float64).entries()),
+    }
+    return {"seed": seed, "inputs_sha256": digests, "facts": facts, "unseen": unseen()}
+
+
+def unseen() -> str:
+    """Why a difference proves nothing in this environment; empty where it does."""
+    first, last = SEEN_RELEASES
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if first <= release <= last:
+        return ""
+    seen = " to ".join(f"{major}.{minor}" for major, minor in SEEN_RELEASES)
+    return f"these values were seen with PyTorch {seen}, this is {torch.__version__}"
+
+
+def reading(seed: int, name: str) -> Mersenne:
+    """NumPy's reading of a named stream, at its start."""
+    return Mersenne(stream(seed, name))
+
+
+def points(size: int, std: float, seed: int, name: str) -> FloatArray:
+    """Points (size, 2) of a named stream, as NumPy reads it."""
+    draws = reading(seed, name)
+    return (draws.bits(2 * size) + std * draws.normals(2 * size)).reshape(size, 2)
+
+
+def labels(size: int, seed: int, name: str) -> IntArray:
+    """Labels (size,) of a named stream, as NumPy reads it."""
+    bits = reading(seed, name).bits(2 * size).reshape(size, 2)
+    return np.asarray(bits.sum(axis=1) == 1, dtype=np.int64)
+
+
+def initial_weights(hidden: int, seed: int) -> list[FloatArray]:
+    """The flat initial weights of the network, as `nn.Linear` draws them from the stream `init`."""
+    draws = reading(seed, "init")
+    # He and others, 2015, with a = sqrt(5): uniform within 1 / sqrt(inputs), biases too
+    shapes = ((2 * hidden, 2), (hidden, 2), (hidden, hidden), (1, hidden))
+    return [draws.uniforms(count, inputs**-0.5) for count, inputs in shapes]
+
+
+def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
+    for name, data, size in _parts(recipe, inputs):
+        if 2 * size < FEWEST_NORMALS:
+            continue
+        expected = points(size, recipe.std, seed, name)
+        allowed = recipe.std * NOISE_ERROR + ULPS * np.spacing(np.abs(expected).astype("f4"))
+        yield _close(f"{name} points", data.points, expected, allowed)
+
+
+def _labels(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
+    for name, data, size in _parts(recipe, inputs):
+        yield _equal(f"{name} labels", data.labels.numpy(), labels(size, seed, name))
+
+
+def _parts(recipe: Recipe, inputs: Inputs) -> Iterator[tuple[str, XorPoints, int]]:
+    yield "train", inputs.train, recipe.train_size
+    yield "test", inputs.test, recipe.test_size
+
+
+def _weights(recipe: Recipe, seed: int, inputs: Inputs) -> NamedFact:
+    expected = np.concatenate(initial_weights(recipe.hidden, seed))
+    actual = torch.cat([weight.detach().reshape(-1) for weight in inputs.model.parameters()])
+    allowed = np.full(len(expected), ULPS * float(np.spacing(np.float32(2**-0.5))))
+    return _close("initial weights", actual, expected, allowed)
+
+
+def _orders(recipe: Recipe, seed: int) -> Iterator[NamedFact]:
+    size = recipe.train_size
+    if size > MOST_POINTS:
+        return
+    expected, shuffle = orders(seed, size), generator(seed, "shuffle")
+    indices: Any = range(size)
+    loader = DataLoader(
+        indices, batch_size=size, shuffle=True, generator=shuffle, collate_fn=np.array
+    )
+    for epoch in range(EPOCHS):
+        (actual,) = loader
+        yield _equal(f"order of epoch {epoch}", actual, next(expected))
+
+
+def orders(seed: int, size: int, *, persistent: bool = False) -> Iterator[IntArray]:
+    """The order of each epoch, (size,), as a `DataLoader` draws it from the stream `shuffle`.
+
+    An epoch draws its iterator's base seed, its order, and the order that its sampler begins when
+    the first has run out. `persistent` loader workers draw the base seed in the first epoch only.
+    """
+    draws = reading(seed, "shuffle")
+    draws.base_seed()
+    while True:
+        yield draws.order(size)
+        draws.discarded_order(size)
+        if not persistent:
+            draws.base_seed()
+
+
+def _golden(recipe: Recipe, seed: int, sha256: str) -> Iterator[NamedFact]:
+    """The digest of the very bits, where it is known for this recipe and these kernels."""
+    default = Recipe()
+    drawn = ("train_size", "test_size", "std", "hidden")
+    known = golden().get(platform.machine(), {}).get(kernels(), [])
+    same = all(getattr(recipe, name) == getattr(default, name) for name in drawn)
+    if same and seed < len(known) and not unseen():
+        yield {"what": "digest of points and weights", "expected": known[seed], "actual": sha256}
+
+
+@cache
+def golden() -> dict[str, dict[str, list[str]]]:
+    """Digests of the inputs of the default recipe, by machine and kernels, from seed 0 on."""
+    digests: dict[str, dict[str, list[str]]] = json.loads(GOLDEN.read_text())
+    return digests
+
+
+def kernels() -> str:
+    """The kernels that draw: those for AVX2 draw under AVX-512 too."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return SAME_KERNELS.get(capability, capability)
+
+
+def _close(name: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray) -> NamedFact:
+    gaps = np.abs(actual.detach().double().numpy() - expected)
+    wrong = np.argwhere(~(gaps <= allowed))
+    difference = ""
+    if len(wrong):
+        first = tuple(int(place) for place in wrong[0])
+        difference = f"{len(wrong)} differ, first {list(first)} by {gaps[first]:.2g}"
+    return _fact(name, "NumPy's, within a few roundings", difference)
+
+
+def _equal(name: str, actual: npt.NDArray[Any], expected: IntArray) -> NamedFact:
+    wrong = np.argwhere(actual != expected) if actual.shape == expected.shape else [[0]]
+    difference = f"{len(wrong)} differ, first at {int(wrong[0][0])}" if len(wrong) else ""
+    return _fact(name, "NumPy's", difference)
+
+
+def _fact(name: str, expected: str, difference: str) -> NamedFact:
+    return {"what": name, "expected": expected, "actual": difference or expected}
