@@ -21,7 +21,7 @@ from ratios import shown
 from xorbench.machine.probes.burn import SLOWER, TURN_S, TYPES, DeviceBurnIn, ProductUnit, quickest
 from xorbench.machine.probes.memory import MemoryRegion, compiled
 from xorbench.machine.probes.product import Products
-from xorbench.recorder.machine import processor
+from xorbench.recorder.environment import processor
 from xorbench.report.text import to_markdown
 
 ACCELERATOR_COPY: Final = 1 << 30

@@ -23,7 +23,7 @@ import torch
 from ratios import shown
 
 from xorbench.process.universal_training import UniversalTraining
-from xorbench.recorder.machine import processor
+from xorbench.recorder.environment import processor
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.training.engines.loaders import make_loader

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
-from xorbench.recorder.machine import processor
+from xorbench.recorder.environment import processor
 from xorbench.report.text import to_markdown
 
 TIMES: Final = (1, 10, 100)

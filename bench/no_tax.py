@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from ratios import shown
 
-from xorbench.recorder.machine import processor
+from xorbench.recorder.environment import processor
 from xorbench.records import loading
 from xorbench.report.text import to_markdown
 from xorbench.xor.matrix.case import Case, ProcessConfig

@@ -44,7 +44,7 @@ from xorbench.machine.universal import numba_backend, numba_single, spec
 from xorbench.machine.universal.numba_math import LANES, jit
 from xorbench.machine.universal.spec import UniversalRecipe
 from xorbench.machine.universal.trained import Keep
-from xorbench.recorder.machine import processor
+from xorbench.recorder.environment import processor
 from xorbench.report.text import to_markdown
 
 RECIPE: Final = UniversalRecipe()

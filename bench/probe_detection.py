@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 
 from xorbench.machine.probes import matmul
-from xorbench.machine.probes.check import cases_of, golden
 from xorbench.machine.probes.exact import tensor_bits, torch_type, whole_bits, width
+from xorbench.machine.probes.golden import cases_of, golden
 from xorbench.machine.probes.memory import MemoryRegion, compiled
 from xorbench.machine.probes.product import Products
 from xorbench.machine.probes.rounding import FORMATS, decoded

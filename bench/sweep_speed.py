@@ -19,7 +19,7 @@ from ratios import shown
 from xorbench.machine.universal.backends import available_cores
 from xorbench.machine.universal.sweep_plan import universal
 from xorbench.process import sweep_ops
-from xorbench.recorder.machine import processor
+from xorbench.recorder.environment import processor
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.training.training import Training

@@ -18,7 +18,7 @@ PACKAGE = Path(xorbench.__file__).parent
 LAYERS = {
     "errors": "standard",
     "recorder.masking": "standard",
-    "recorder.machine": "standard",
+    "recorder.environment": "standard",
     "recorder": "torch",
     "registry": "standard",
     "state_digest": "standard",

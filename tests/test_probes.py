@@ -12,8 +12,9 @@ import torch
 
 from xorbench.machine.probes import burn, consistency, conv, exact, matmul
 from xorbench.machine.probes.burn import NAMED, DeviceBurnIn, ProductUnit
-from xorbench.machine.probes.check import cases_of, check, golden, right_digests
+from xorbench.machine.probes.check import check
 from xorbench.machine.probes.exact import SHOWN, ExactCase, WrongElement, difference, exact_settings
+from xorbench.machine.probes.golden import cases_of, golden, right_digests
 from xorbench.machine.probes.integers import entries, largest_entry, scattered
 from xorbench.machine.probes.memory import MemoryRegion, compiled
 from xorbench.machine.probes.product import Products

@@ -15,8 +15,8 @@ import torch
 from xorbench.process import machine, protocol, sweep_ops
 from xorbench.process.operations import OPERATIONS, Session
 from xorbench.process.serve import respond
+from xorbench.recorder.environment import FIELDS, VARIABLES
 from xorbench.recorder.head import head
-from xorbench.recorder.machine import FIELDS, VARIABLES
 from xorbench.recorder.options import Options
 from xorbench.runtime import staging
 from xorbench.runtime.process import OperationFailed, Process, ProcessDied, environment, interpreter

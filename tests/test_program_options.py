@@ -16,7 +16,8 @@ import xorbench
 from xorbench.api import check
 from xorbench.cli import command
 from xorbench.errors import BadOption
-from xorbench.options.programs import (
+from xorbench.options.option_text import OptionText, option, option_text, python_text
+from xorbench.options.program_options import (
     FIRST_RUNS,
     MOST_RUNS,
     PROGRAM_OPTIONS,
@@ -27,7 +28,6 @@ from xorbench.options.programs import (
     request,
     require_allowed,
 )
-from xorbench.options.text import OptionText, option, option_text, python_text
 from xorbench.programs.questions import against, explain
 from xorbench.programs.questions.against import AgainstRequest
 from xorbench.programs.questions.explain import CureRequest

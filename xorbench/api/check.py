@@ -13,8 +13,8 @@ from typing import Any, TypeAlias, TypedDict, TypeGuard
 
 from xorbench.errors import EXIT_WORDS, BadOption, XorbenchError
 from xorbench.options import parse
-from xorbench.options.programs import PYTHON_OPTIONS, complete
-from xorbench.options.text import python_text
+from xorbench.options.option_text import python_text
+from xorbench.options.program_options import PYTHON_OPTIONS, complete
 from xorbench.programs import check_questions, outputs
 from xorbench.programs.experiment import ExperimentOutcome, ask
 from xorbench.programs.report import conclusion_text

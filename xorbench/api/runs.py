@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xorbench.errors import BadOption
 from xorbench.options import parse
-from xorbench.options.text import flag
+from xorbench.options.option_text import flag
 from xorbench.records import folders
 from xorbench.report import document
 from xorbench.report.results import PythonResult

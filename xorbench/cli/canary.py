@@ -10,7 +10,7 @@ from xorbench.cli.printing import exports_of, note, say
 from xorbench.errors import BadOption
 from xorbench.machine.probes.table import read_probes
 from xorbench.options import parse
-from xorbench.options.programs import request
+from xorbench.options.program_options import request
 from xorbench.xor.matrix.axes import read_devices
 
 LEAST_MEMORY: Final = 2**20

@@ -6,7 +6,7 @@ import click
 
 from xorbench.cli.options import WithCommand, outputs, program_of, program_options, refuse_others
 from xorbench.cli.printing import exports_of, note, print_shown, say
-from xorbench.options.programs import complete, options_of
+from xorbench.options.program_options import complete, options_of
 
 
 @click.command(

@@ -25,7 +25,7 @@ from xorbench.cli.options import (
 from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.errors import BadOption
 from xorbench.options import parse
-from xorbench.options.programs import complete, options_of, request
+from xorbench.options.program_options import complete, options_of, request
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 

@@ -12,7 +12,7 @@ import click
 
 from xorbench.errors import BadOption
 from xorbench.options import parse
-from xorbench.options.programs import Option, options_of
+from xorbench.options.program_options import Option, options_of
 from xorbench.xor.matrix.axes import AXES, Axis
 from xorbench.xor.matrix.faults import read_fault
 from xorbench.xor.matrix.recipe import Recipe, RecipeOption

@@ -21,7 +21,7 @@ from xorbench.cli.options import (
 )
 from xorbench.cli.printing import exports_of, print_outcome, progress, say
 from xorbench.options import parse
-from xorbench.options.programs import request
+from xorbench.options.program_options import request
 from xorbench.xor.matrix.axes import AXES
 from xorbench.xor.matrix.matrix import STRESSES
 from xorbench.xor.matrix.process_count import read_processes

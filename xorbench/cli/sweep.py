@@ -20,7 +20,7 @@ from xorbench.cli.options import (
 from xorbench.cli.printing import exports_of, print_outcome, progress
 from xorbench.machine.universal.sweep_plan import BACKENDS, LARGEST_CHUNK, SWEEP_OPTIONS, read_seeds
 from xorbench.options import parse
-from xorbench.options.programs import request
+from xorbench.options.program_options import request
 from xorbench.xor.matrix.case import read_device
 
 

@@ -21,7 +21,7 @@ from xorbench.cli.options import (
 from xorbench.cli.printing import note, say
 from xorbench.errors import CHECK_FAILED, BadOption
 from xorbench.options import parse
-from xorbench.options.programs import complete, options_of, request
+from xorbench.options.program_options import complete, options_of, request
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
 
 

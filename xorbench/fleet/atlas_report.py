@@ -7,7 +7,7 @@ import msgspec
 import pandas as pd
 
 from xorbench.fleet.atlas import Atlas, AtlasChange
-from xorbench.recorder.machine import labelled
+from xorbench.recorder.environment import labelled
 from xorbench.report.text import to_terminal
 
 

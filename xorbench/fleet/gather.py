@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.fleet.records import Bad, Node, NodeTraining, Sensors, Series, Wrong, name
-from xorbench.recorder.machine import KERNEL_VARIABLES
+from xorbench.recorder.environment import KERNEL_VARIABLES
 from xorbench.records import files, loading
 from xorbench.records.schema.golden import Fact
 from xorbench.records.schema.run import Run

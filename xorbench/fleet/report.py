@@ -13,7 +13,7 @@ from xorbench.answers import FAST, RIGHT, SAME, Answer
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Fleet, key_name
 from xorbench.fleet.rules.speed import device_pace
-from xorbench.recorder.machine import labelled
+from xorbench.recorder.environment import labelled
 from xorbench.report.content import Content, Picture, Section
 from xorbench.report.drawing import COLOURS, drawn, legend
 from xorbench.report.text import frame_of

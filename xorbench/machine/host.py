@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from xorbench.recorder.machine import interpreter, processor
+from xorbench.recorder.environment import interpreter, processor
 from xorbench.records.saved import machine_key
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xorbench.recorder.machine import FIELDS, environment, interpreter, processor, pytorch
+from xorbench.recorder.environment import FIELDS, environment, interpreter, processor, pytorch
 
 
 def describe() -> dict[str, Any]:

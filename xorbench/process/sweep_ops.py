@@ -13,7 +13,7 @@ from xorbench.machine.universal.spec import Floats, UniversalRecipe
 from xorbench.machine.universal.sweep_plan import CPU_ALONE, FOR_CPU, FOR_DEVICES
 from xorbench.machine.universal.trained import Train, Trained
 from xorbench.process.protocol import Reply
-from xorbench.recorder.machine import environment, interpreter
+from xorbench.recorder.environment import environment, interpreter
 from xorbench.xor.matrix.recipe import GRID, SHOWN_POINTS
 
 LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")

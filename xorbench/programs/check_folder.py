@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from xorbench.errors import BadFile, BadOption, why
-from xorbench.options.text import option_text
+from xorbench.options.option_text import option_text
 from xorbench.programs.request import CommandRequest
 from xorbench.records.cleaning import clean
 from xorbench.records.files import decoded, is_file, read_bytes, write_whole

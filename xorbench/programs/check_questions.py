@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from xorbench.errors import BadFile
-from xorbench.options.programs import request
+from xorbench.options.program_options import request
 from xorbench.programs import check_folder
 from xorbench.programs.experiment import EVERY_RUN, ExperimentOutcome, Question, ask_again
 from xorbench.programs.questions.against import AgainstRequest

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from xorbench.options.text import option_text
+from xorbench.options.option_text import option_text
 from xorbench.programs.conclusion import CheckRuns, Conclusion, DetailedPair, RunPair
 from xorbench.programs.elements import Difference, between
 from xorbench.programs.first_difference import (

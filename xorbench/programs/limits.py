@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from xorbench.options.text import option_text
+from xorbench.options.option_text import option_text
 from xorbench.programs.first_difference import Coverage
 from xorbench.records.trace import TraceEnd, TraceFile
 from xorbench.verdicts import counted, some

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from xorbench.answers import SAME, Answer
 from xorbench.programs.components import COMPONENTS
 from xorbench.programs.conclusion import Conclusion
-from xorbench.recorder.machine import labelled
+from xorbench.recorder.environment import labelled
 from xorbench.records.redaction import Sharing
 from xorbench.report.content import Content, Section
 from xorbench.report.text import escape, frame_of, to_markdown

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xorbench.errors import BadOption
+from xorbench.options.option_text import option_text
 from xorbench.options.parse import FUNCTION
-from xorbench.options.text import option_text
 from xorbench.programs.command_run import CommandRun, called
 from xorbench.records.redaction import shown_command
 from xorbench.runtime import working_folder

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final, Literal
 
-from xorbench.options.text import option_text
+from xorbench.options.option_text import option_text
 from xorbench.records.trace import ProgramLine, TraceFile, TraceStep
 from xorbench.verdicts import Outcome, Verdict, failed, inconclusive, passed
 

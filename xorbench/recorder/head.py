@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from .environment import environment, interpreter, pytorch
 from .fingerprint import NAME
-from .machine import environment, interpreter, pytorch
 from .masking import encodable, masked_words
 from .options import Options
 

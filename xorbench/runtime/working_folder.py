@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from xorbench.errors import BadFile, BadOption, why
-from xorbench.options.text import option_text
+from xorbench.options.option_text import option_text
 from xorbench.recorder.masking import encodable
 
 MOST_FILES: Final = 100_000  # of a working folder that are looked at for changes

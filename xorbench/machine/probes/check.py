@@ -1,20 +1,18 @@
 """Checking a device with a probe: the results that are compared, and those that differ."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 import torch
 
-from xorbench.machine.probes.exact import ExactCase, difference, digest
+from xorbench.machine.probes.exact import ExactCase, difference
+from xorbench.machine.probes.golden import cases_of, golden
 from xorbench.machine.probes.table import PROBES
 from xorbench.machine.universal.golden import Checked
 from xorbench.registry import implementation
 
-GOLDEN: Final = Path(__file__).with_name("golden.json")
 LACKING: Final = (
     "not implemented",
     "could not run",
@@ -79,11 +77,6 @@ def _wrong(case: ExactCase, device: torch.device, expected: str) -> Checked | No
     return Checked(case.name, expected, wrong) if wrong else None
 
 
-def cases_of(name: str) -> Iterator[ExactCase]:
-    """The cases of a probe that has golden digests."""
-    yield from implementation(PROBES[name].cases)()
-
-
 def lacks(error: Exception) -> bool:
     """Whether an error says that there is no such operator, rather than that one failed."""
     if isinstance(error, NotImplementedError):
@@ -94,19 +87,3 @@ def lacks(error: Exception) -> bool:
 def one_line(error: Exception) -> str:
     """The beginning of an error's message, in one line."""
     return " ".join(str(error).split())[:120]
-
-
-@lru_cache(maxsize=1)
-def golden() -> dict[str, dict[str, str]]:
-    """The digests of the right answers, by probe and case."""
-    digests: dict[str, dict[str, str]] = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    return digests
-
-
-def right_digests() -> dict[str, dict[str, str]]:
-    """The same, worked out anew by NumPy."""
-    return {
-        name: {case.name: digest(case.right(case.make()), case.dtype) for case in cases_of(name)}
-        for name, probe in PROBES.items()
-        if probe.cases
-    }

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final
 from msgspec.structs import replace as changed
 
 from xorbench.answers import FAST, SAME, Answer
+from xorbench.options.option_text import option
 from xorbench.options.parse import FUNCTION
-from xorbench.options.text import option
 from xorbench.programs.command_run import CommandRun, called
 from xorbench.programs.command_runs import notes_of, observe, why_not_comparable
 from xorbench.programs.conclusion import CheckRuns, Conclusion, RunPair, conclude, verdicts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from xorbench.errors import BadOption
-from xorbench.options.text import option, option_text
+from xorbench.options.option_text import option, option_text
 from xorbench.programs import lost_state
 from xorbench.programs.command_run import CommandRun
 from xorbench.programs.command_runs import (

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from xorbench.answers import Answer
-from xorbench.recorder.machine import labelled
+from xorbench.recorder.environment import labelled
 from xorbench.records.schema.line import SCHEMA_VERSION
 from xorbench.records.schema.run import Run
 from xorbench.report.content import Content, Picture, Section

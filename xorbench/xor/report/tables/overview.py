@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from xorbench.recorder.machine import labelled
+from xorbench.recorder.environment import labelled
 from xorbench.report.facts import checks, mib
 from xorbench.report.text import frame_of
 from xorbench.verdicts import Verdict

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from xorbench.errors import BadOption
 from xorbench.options import parse
-from xorbench.options.text import OptionText, flag, option, option_text
+from xorbench.options.option_text import OptionText, flag, option, option_text
 
 Request = TypeVar("Request")
 Reader = Callable[[str, Any], Any]  # name as it is shown, text or value → value of the request
