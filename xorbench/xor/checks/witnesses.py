@@ -135,9 +135,7 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """What a process says its epochs took is what the orchestrator waited for them."""
     for variant in evidence.planned:
         lost = [f for f in evidence.failures.get(variant.id, []) if f.check == name]
-        trainings = [
-            evidence.epochs(training) for training in evidence.trainings.get(variant.id, [])
-        ]
+        trainings = [evidence.epochs(t) for t in evidence.trainings.get(variant.id, [])]
         flaws = [*_impossible(lost), *chain.from_iterable(map(clocks.flaws, trainings))]
         if flaws:
             yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws))

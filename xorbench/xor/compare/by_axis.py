@@ -78,12 +78,9 @@ def by_verdicts(result: AxisComparison) -> list[Verdict]:
         limit = 1 + result.threshold
         pair_verdict = partial(ratio_verdict, slower=cause, again="run again", advice=result.advice)
         verdicts.append(pair_verdict("compare", pair.speed, limit))
-        subject, expected_bits = (
-            f"{result.setting} {pair.value_a},{pair.value_b}: {pair.b}",
-            pair.bits,
-        )
+        subject = f"{result.setting} {pair.value_a},{pair.value_b}: {pair.b}"
         wrong = pair.seen if pair.broken else ""
-        verdicts.append(judged("invariance", subject, expected_bits, wrong, pair.seen, pair.reason))
+        verdicts.append(judged("invariance", subject, pair.bits, wrong, pair.seen, pair.reason))
     expected, hint = "trains to the end", f"see why it did not: report {result.run}"
     verdicts += [inconclusive("compare", case, expected, "lost", hint) for case in result.lost]
     return verdicts + untimed_verdicts(result.untimed, f"report {result.run}")
