@@ -802,7 +802,7 @@ def test_speed_is_answered_by_the_baseline_as_compare_does(
     expected = compare(before, after)
     said = answers(Evidence(after), [], found)[-1]
     ratios = [*expected.variants, *expected.machine]
-    assert [*found.found.variants, *found.found.machine] == ratios
+    assert [*found.comparison.variants, *found.comparison.machine] == ratios
     assert (found.verdicts, said.word) == ([], word)
     assert "this machine's baseline quiet of 2026-11-20" in said.sentence
     assert any(row.times in said.sentence for row in ratios)

@@ -67,8 +67,8 @@ def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
 
     def measured(one: Run | BenchmarkFile, name: str) -> imported.Measured:
         if isinstance(one, Run):
-            return imported.of_run(one)
-        return imported.of_import(
+            return imported.from_run(one)
+        return imported.from_import(
             ImportInfo(
                 xorbench_version="0",
                 id=name,

@@ -49,7 +49,7 @@ def test_a_large_trace_is_not_kept_in_memory(
     trace: TraceFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lines are decoded again for each walk."""
-    monkeypatch.setattr(traces, "KEPT_BYTES", 0)
+    monkeypatch.setattr(traces, "CACHE_BYTES", 0)
     first, again = list(trace.steps()), list(trace.steps())
     assert first == again
     assert not any(a is b for a, b in zip(first, again, strict=True))

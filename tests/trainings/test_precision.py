@@ -87,7 +87,7 @@ def test_a_process_that_cannot_be_added_costs_nothing(
     store.write_info(asking(loading.load(copied), 1e-9, 3).info)
     store.close()
     (copied / "report.md").unlink()
-    monkeypatch.setattr(running, "_train_in_one_more", refused)
+    monkeypatch.setattr(running, "_train_once_more", refused)
     outcome = running.resume(copied.parent.parent, copied.name, Lines())
     assert outcome.exit_code == 0
     assert "not --precision" in (copied / "report.md").read_text()

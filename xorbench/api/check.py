@@ -20,7 +20,7 @@ from xorbench.programs.experiment import ExperimentOutcome, ask
 from xorbench.programs.report import conclusion_text
 from xorbench.programs.request import here_or_refused
 from xorbench.programs.run_maker import Note
-from xorbench.records.redaction import sharing_here
+from xorbench.records.redaction import local_sharing
 from xorbench.report.ci_outputs import Exports
 from xorbench.report.results import PythonResult
 from xorbench.stats.ratio import Ratio
@@ -188,15 +188,17 @@ def _checked(options: Mapping[str, Any], note: Note) -> CheckResult:
         values["against"] = (against,) if _is_name(against) else _words("against", against, folder)
     if resume is not None:
         values["resume"] = _words("resume", resume, folder)
-    asked = check_questions.question(complete(PYTHON_OPTIONS, values), words=words, target=target)
-    return _result(ask(asked, note), anonymous=options["anonymous"])
+    question = check_questions.question(
+        complete(PYTHON_OPTIONS, values), words=words, target=target
+    )
+    return _result(ask(question, note), anonymous=options["anonymous"])
 
 
 def _result(outcome: ExperimentOutcome, *, anonymous: bool) -> CheckResult:
     shown = outputs.write(outcome, Exports(), as_json=False, anonymous=anonymous)
     answer = replace(outcome.conclusion, hint=python_text(outcome.conclusion.hint))
     if anonymous:
-        answer = sharing_here(anonymous=True).value(answer)
+        answer = local_sharing(anonymous=True).value(answer)
     first = None
     if answer.outcome == "fail" and answer.component:
         first = DivergedFirst(answer.step, answer.component, dict(answer.facts))
@@ -269,10 +271,10 @@ def _calling(argument: str, function: Callable[[], object], folder: Path) -> tup
     needed = _needed(function)
     if needed:
         raise BadOption(f"{shown} needs the argument {needed!r}", "give one without arguments")
-    root, here = _imported_from(module), folder.resolve()
-    if root is None or not root.is_relative_to(here):
+    root, parent = _imported_from(module), folder.resolve()
+    if root is None or not root.is_relative_to(parent):
         return _called(module.__name__, name, beside=str(root or ""))
-    return _called(module.__name__, name, within=str(root.relative_to(here)))
+    return _called(module.__name__, name, within=str(root.relative_to(parent)))
 
 
 def _attribute(module: ModuleType, name: str) -> object:

@@ -99,7 +99,7 @@ def program() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line; a mistake of the user's is one line and a hint, never a traceback."""
-    _open_what_is_closed()
+    _open_closed_streams()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -130,11 +130,11 @@ REFUSALS: Final = {
 
 
 def _refusal(error: OSError) -> BadFile:
-    what = "" if error.filename is None else f"{error.filename}: "
-    return BadFile(f"{what}{why(error)}", REFUSALS[error.errno or 0])
+    file_prefix = "" if error.filename is None else f"{error.filename}: "
+    return BadFile(f"{file_prefix}{why(error)}", REFUSALS[error.errno or 0])
 
 
-def _open_what_is_closed() -> None:
+def _open_closed_streams() -> None:
     """Let a standard stream that the shell has closed lead nowhere.
 
     Otherwise the next file that is opened would take its number, and be written to.
@@ -152,16 +152,16 @@ def _complain(error: XorbenchError | click.ClickException) -> int:
         message, hint, code = error.message, error.hint, error.exit_code
     else:
         message, hint, code = _usage(error), _hint(error), BAD_INPUT
-    say(f"xorbench: {_one_line(message)}", err=True)
+    say(f"xorbench: {_single_line(message)}", err=True)
     if hint:
-        say(f"hint: {_one_line(hint)}", err=True)
+        say(f"hint: {_single_line(hint)}", err=True)
     return code
 
 
 LONGEST_WORD: Final = 400
 
 
-def _one_line(text: str) -> str:
+def _single_line(text: str) -> str:
     """The text in one line, and no value in it so long that the line cannot be read."""
     words = text.split()
     return " ".join(

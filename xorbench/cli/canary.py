@@ -45,9 +45,9 @@ def canary(**options: Any) -> int:
     """Run the command `canary`; the answer is its exit code."""
     from xorbench.machine.canary.canary import canary as command
 
-    asked, exports = _request(options), exports_of(options)
+    canary_request, exports = _request(options), exports_of(options)
     metrics = options["prometheus"]
-    outcome = command(asked, note)
+    outcome = command(canary_request, note)
     from xorbench.machine.canary import report  # slow to import: while the processes start
 
     if metrics:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from xorbench.cli.options import WithCommand, outputs, program_of, program_options, refuse_others
+from xorbench.cli.options import WithCommand, outputs, program_of, program_options, refuse_rest
 from xorbench.cli.printing import exports_of, note, print_shown, say
 from xorbench.options.program_options import complete, options_of
 
@@ -28,7 +28,7 @@ def check(**options: Any) -> int:
 
     exports = exports_of(options)
     if options["from"] is not None:
-        refuse_others({"from", "as_json", "junit", "markdown", "anonymous"}, "--from")
+        refuse_rest({"from", "as_json", "junit", "markdown", "anonymous"}, "--from")
         outcome = questions.answer_again(options["from"], anonymous=options["anonymous"])
     else:
         values = complete(options_of("check"), options)

@@ -112,9 +112,9 @@ def named(kind: str) -> Decorator[Any]:
     return option("--name", "NAME", f"A name to find {kind} by", parse.name)
 
 
-def answered_within(default: str = "120", what: str = "one answer") -> Decorator[Any]:
+def answered_within(default: str = "120", awaited: str = "one answer") -> Decorator[Any]:
     """The option --timeout: the seconds to wait for an answer of a process."""
-    return option("--timeout", "S", f"Seconds to wait for {what}", read_answer_timeout, default)
+    return option("--timeout", "S", f"Seconds to wait for {awaited}", read_answer_timeout, default)
 
 
 def with_faults(flag: str = "--inject") -> Decorator[Any]:
@@ -130,9 +130,9 @@ class WithCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Set aside what stands behind `--`."""
         if "--" in args:
-            at = args.index("--")
-            ctx.meta[self.KEY] = tuple(args[at + 1 :])
-            args = args[:at]
+            index = args.index("--")
+            ctx.meta[self.KEY] = tuple(args[index + 1 :])
+            args = args[:index]
         return super().parse_args(ctx, args)
 
 
@@ -210,7 +210,7 @@ def refuse_given(names: Collection[str], why: str, hint: str = "") -> None:
 def refuse_options_of_programs(why: str) -> None:
     """Raise `BadOption` where an option was given that this command has for programs alone."""
     rows = options_of(click.get_current_context().info_name or "")
-    names = {name for name, row in rows.items() if not row.is_of_cases}
+    names = {name for name, row in rows.items() if not row.is_for_cases}
     refuse_given(names | {"junit", "markdown"}, why)
 
 
@@ -220,19 +220,19 @@ def answer_timeout_of(options: Mapping[str, Any]) -> float:
     return 120.0 if seconds is None else read_answer_timeout("--timeout", str(seconds))
 
 
-def refuse_others(names: Collection[str], option: str) -> None:
+def refuse_rest(names: Collection[str], option: str) -> None:
     """Raise `BadOption` for any option but these, and for anything to run."""
     context = click.get_current_context()
     parameters = (each for each in context.command.params if isinstance(each, click.Option))
-    names_of_others = {each.name or "" for each in parameters}.difference(names)
-    refuse_given(names_of_others, f"cannot be given with {option}")
+    excluded = {each.name or "" for each in parameters}.difference(names)
+    refuse_given(excluded, f"cannot be given with {option}")
     if words := (*context.params.get("target", ()), *command_words()):
         raise BadOption(f"{option}: cannot be given with a command, here {words[0]!r}")
 
 
 def refuse_beside_resume() -> None:
     """A resumed run is the run that was: only where it is and how it prints may change."""
-    refuse_others({"resume", "out", "as_json", "junit", "markdown", "verbose"}, "--resume")
+    refuse_rest({"resume", "out", "as_json", "junit", "markdown", "verbose"}, "--resume")
 
 
 def command_words() -> tuple[str, ...]:

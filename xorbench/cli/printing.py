@@ -85,8 +85,8 @@ def print_shown(shown: Any, head: str = "") -> None:
 
 def shown_path(folder: Path) -> Path:
     """The folder from here, if it lies below; else in full."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    working_folder = Path.cwd()
+    return folder.relative_to(working_folder) if folder.is_relative_to(working_folder) else folder
 
 
 def progress() -> Any:

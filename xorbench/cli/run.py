@@ -72,16 +72,16 @@ def run(**options: Any) -> int:
         exports = exports_of(options)
         outcome = command.resume(options["out"], options["resume"], progress())
         return print_outcome(outcome, options, exports)
-    asked = _request(options)
+    run_request = _request(options)
     if options["dry_run"]:
         from xorbench.report import document
         from xorbench.xor.run.preview import preview
 
         show = document.preview_json if options["as_json"] else document.preview_text
-        say(show(preview(asked)))
+        say(show(preview(run_request)))
         return 0
     exports = exports_of(options)
-    return print_outcome(command.run(asked, progress()), options, exports)
+    return print_outcome(command.run(run_request, progress()), options, exports)
 
 
 def _request(options: dict[str, Any]) -> Any:

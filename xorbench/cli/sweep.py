@@ -57,9 +57,9 @@ def sweep(**options: Any) -> int:
         exports = exports_of(options)
         outcome = command.resume(options["out"], options["resume"], progress())
     else:
-        asked = _request(options)
+        sweep_request = _request(options)
         exports = exports_of(options)
-        outcome = command.sweep(asked, progress())
+        outcome = command.sweep(sweep_request, progress())
     return print_outcome(outcome, options, exports)
 
 

@@ -52,7 +52,7 @@ from xorbench.xor.matrix.recipe import RECIPE_OPTIONS
     "--dump-steps",
     "STEPS",
     "Steps of each whose tensors to keep whole: 7-9",
-    parse.one_range,
+    parse.single_range,
     low=0,
     high=10_000_000,
 )
@@ -107,7 +107,7 @@ def _trace_case(options: dict[str, Any], case: str) -> int:
             output=output,
             recipe=recipe_of(options, RECIPE_OPTIONS),
             root=options["out"],
-            at=options["epoch"],
+            epochs=options["epoch"],
             valued=options["dump_steps"] or range(0),
             timeout_s=answer_timeout_of(options),
             faults=options["inject"],

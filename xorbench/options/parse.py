@@ -84,7 +84,7 @@ def folder(option: str, text: str) -> Path:
 
 
 # The recorder and the training processes come in through these.
-KEPT_VARIABLES = re.compile(r"PYTHONPATH|PYTHONFAULTHANDLER|XORBENCH_\w*")
+RESERVED_VARIABLES = re.compile(r"PYTHONPATH|PYTHONFAULTHANDLER|XORBENCH_\w*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -93,7 +93,7 @@ def variable(option: str, text: str, hint: str) -> tuple[str, str]:
     variable_name, equals, value = text.partition("=")
     if not equals or not _VARIABLE.fullmatch(variable_name):
         raise BadOption(f"{option}: must be NAME=VALUE, got {text!r}", hint)
-    if KEPT_VARIABLES.fullmatch(variable_name):
+    if RESERVED_VARIABLES.fullmatch(variable_name):
         raise BadOption(f"{option}: {variable_name} is set by xorbench itself", hint)
     if not value.isprintable():
         raise BadOption(f"{option}: {variable_name}: a value is not printable: {value!r}")
@@ -172,7 +172,7 @@ def ranges(option: str, text: str, low: int, high: int) -> tuple[range, ...]:
     return tuple(ordered)
 
 
-def one_range(option: str, text: str, low: int, high: int) -> range:
+def single_range(option: str, text: str, low: int, high: int) -> range:
     """A number or an inclusive range, such as `7-9`; raises `BadOption` for several."""
     pieces = ranges(option, text, low, high)
     if len(pieces) > 1:

@@ -79,7 +79,7 @@ def _variables(name: str, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _detail(name: str, text: str) -> tuple[int, int]:
-    steps = parse.one_range(name, text, 0, LARGEST)
+    steps = parse.single_range(name, text, 0, LARGEST)
     return steps[0], steps[-1]
 
 
@@ -117,7 +117,7 @@ NO_NAMES: Final = "No host name, absolute path or UUID in the files."
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class RelatedOption:
     """Another option that an option needs, or that it cannot be given with."""
 
     name: str
@@ -137,13 +137,13 @@ class Option:
     metavar: str | None = None
     default: str | None = None  # as one would type it; None where the request has no value
     default_with: Mapping[str, str] = field(default_factory=dict)  # where another option is given
-    help_of: Mapping[str, str] = field(default_factory=dict)  # by command, where it is not `about`
+    help_by_command: Mapping[str, str] = field(default_factory=dict)  # where it is not `about`
     request_field: str = ""  # by default its name
     python: str = ""  # the type of the keyword of `xorbench.check`; empty where it has none
-    is_of_cases: bool = False  # `explain` and `trace` take it for cases of the XOR training too
+    is_for_cases: bool = False  # `explain` and `trace` take it for cases of the XOR training too
     is_preset: bool = False  # the command line always has a value of it, that of cases included
-    needs: tuple[Other, ...] = ()
-    excludes: tuple[Other, ...] = ()
+    needs: tuple[RelatedOption, ...] = ()
+    excludes: tuple[RelatedOption, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -152,11 +152,11 @@ class Option:
 
     def help(self, command: str) -> str:
         """What --help of a command shows."""
-        about = self.help_of.get(command, self.about)
+        about = self.help_by_command.get(command, self.about)
         if self.default is not None and "[" not in about:
-            others = (f", each with {flag(n)} {text}" for n, text in self.default_with.items())
-            about = f"{about[:-1]} [{''.join([self.default, *others])}]{about[-1]}"
-        if command == "check" or self.is_of_cases or command in self.help_of:
+            defaults = (f", each with {flag(n)} {text}" for n, text in self.default_with.items())
+            about = f"{about[:-1]} [{''.join([self.default, *defaults])}]{about[-1]}"
+        if command == "check" or self.is_for_cases or command in self.help_by_command:
             return about
         return f"Of a command: {about[0].lower()}{about[1:]}"
 
@@ -184,22 +184,22 @@ TRACE: Final = ("trace",)
 BOTH: Final = ("check", "explain")
 ALL: Final = ("check", "explain", "trace")
 EITHER_TIMEOUT: Final = "Seconds: for an answer [120], a command [3600]."
-NEEDS_AGAINST: Final = (Other("against", metavar="CMD"),)
+NEEDS_AGAINST: Final = (RelatedOption("against", metavar="CMD"),)
 IN_TURN: Final = OptionText(
     "check --kill-after 12 --resume 'python train.py --resume' -- python train.py",
     "check('python train.py', resume='python resume.py', kill_after=12)",
 )
 
 
-def not_resumed(hint: str) -> tuple[Other, ...]:
+def not_resumed(hint: str) -> tuple[RelatedOption, ...]:
     """The exclusion of an option that a check across kills does not take."""
-    return (Other("resume", OptionText(hint, ""), leads_in_python=True),)
+    return (RelatedOption("resume", OptionText(hint, ""), leads_in_python=True),)
 
 
 PROGRAM_OPTIONS: Final = (
     Option(
         "against", AGAINST, "Another command: the same bits, and as fast?", CHECK, "CMD",
-        python="Trainable | None", excludes=(Other("resume"), Other("kill_after")),
+        python="Trainable | None", excludes=(RelatedOption("resume"), RelatedOption("kill_after")),
     ),
     Option("against", AGAINST, "Another one; what gives both equal bits?", EXPLAIN, "CMD"),
     Option(
@@ -227,7 +227,7 @@ PROGRAM_OPTIONS: Final = (
     ),
     Option(
         "bits_only", OFF, "With --against: do not judge the speed.", CHECK, request_field="speed",
-        python="bool", needs=NEEDS_AGAINST, excludes=(Other("speed_only"),),
+        python="bool", needs=NEEDS_AGAINST, excludes=(RelatedOption("speed_only"),),
     ),
     Option(
         "speed_only", OFF, "With --against: do not judge the bits.", CHECK, request_field="bits",
@@ -235,7 +235,7 @@ PROGRAM_OPTIONS: Final = (
     ),
     Option(
         "steps", whole(1, LARGEST), "End each run after K steps.", ALL, "K",
-        help_of={
+        help_by_command={
             "check": "End each run after K steps of an optimizer.",
             "trace": "Of a command: end it after K steps.",
         },
@@ -248,7 +248,7 @@ PROGRAM_OPTIONS: Final = (
     ),
     Option(
         "in_place", FLAG, "Run in this folder itself.", BOTH,
-        help_of={"check": "Run in this folder itself, not in copies of it."}, python="bool",
+        help_by_command={"check": "Run in this folder itself, not in copies of it."}, python="bool",
         excludes=not_resumed("each run needs its own copy"),
     ),
     Option("exclude", SEVERAL, "Leave it out of the copies.", BOTH, "GLOB", python="Sequence[str]"),
@@ -261,22 +261,22 @@ PROGRAM_OPTIONS: Final = (
     ),
     Option(
         "max_record", SIZE, "The largest record.", ALL, "SIZE", "1GB",
-        help_of={"trace": "Of a command: the largest trace."}, python="int | str",
+        help_by_command={"trace": "Of a command: the largest trace."}, python="int | str",
     ),
     Option(
         "timeout", text_or_number(partial(parse.positive, high=parse.LONGEST_RUN_S)),
         "Seconds that a run may take.", ALL, "S", "3600",
-        help_of={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT}, request_field="timeout_s",
-        python="float", is_of_cases=True,
+        help_by_command={"explain": EITHER_TIMEOUT, "trace": EITHER_TIMEOUT},
+        request_field="timeout_s", python="float", is_for_cases=True,
     ),
     Option("with_source", FLAG, "Show lines of source beside their numbers.", CHECK, python="bool"),
     Option(
         "with_source", FLAG, "Keep lines of source in it.", TRACE,
-        needs=(Other("detail", "lines of source stand in detail", "STEPS"),),
+        needs=(RelatedOption("detail", "lines of source stand in detail", "STEPS"),),
     ),
     Option(
         "anonymous", FLAG, NO_NAMES, ALL,
-        help_of={
+        help_by_command={
             "explain": NO_NAMES,
             "trace": "Of a command: no host name, absolute path or UUID in it.",
         },
@@ -285,23 +285,23 @@ PROGRAM_OPTIONS: Final = (
     Option(
         "kill_after", Kind(partial(parse.integers, low=1, high=LARGEST), _steps),
         "Kill it after K steps, a trial for each: 5,12. Needs --resume.", CHECK, "LIST",
-        python="int | Sequence[int] | None", needs=(Other("resume", IN_TURN),),
+        python="int | Sequence[int] | None", needs=(RelatedOption("resume", IN_TURN),),
     ),
     Option(
         "resume", command("give the command that resumes the training"),
         "The command that resumes it. Needs --kill-after.", CHECK, "CMD", python="Trainable | None",
-        needs=(Other("kill_after", IN_TURN),),
+        needs=(RelatedOption("kill_after", IN_TURN),),
     ),
     Option(
         "from", PATH, "Judge the records of a check once more, as it was asked for.", CHECK, "DIR",
     ),
     Option(
         "dry_run", FLAG, "Say what would happen, run nothing.", BOTH,
-        help_of={"check": "Say what would happen, and run nothing."},
+        help_by_command={"check": "Say what would happen, and run nothing."},
     ),
     Option(
         "out", FOLDER, "Folder of results.", ALL, "DIR", "results", request_field="root",
-        python="str | os.PathLike[str]", is_of_cases=True, is_preset=True,
+        python="str | os.PathLike[str]", is_for_cases=True, is_preset=True,
     ),
     Option("name", Kind(parse.name), "A name to find it by.", BOTH, "NAME", python="str | None"),
 )  # fmt: skip
@@ -331,21 +331,21 @@ def require_allowed(options: Mapping[str, Option], values: Mapping[str, Any]) ->
     """Raise `BadOption` where an option lacks one that it needs, or has one that it excludes."""
     given = {name for name, row in options.items() if row.is_given(values[name])}
     for name in filter(given.__contains__, options):
-        for other in options[name].needs:
-            if other.name not in given:
-                needed = option(other.name, other.metavar)
+        for related in options[name].needs:
+            if related.name not in given:
+                needed = option(related.name, related.metavar)
                 message = option_text("{name}: needs {needed}", name=option(name), needed=needed)
-                raise BadOption(message, other.hint)
-        for other in options[name].excludes:
-            if other.name in given:
-                raise BadOption(_apart(name, other), other.hint)
+                raise BadOption(message, related.hint)
+        for related in options[name].excludes:
+            if related.name in given:
+                raise BadOption(_apart(name, related), related.hint)
 
 
-def _apart(name: str, other: Other) -> OptionText:
+def _apart(name: str, related: RelatedOption) -> OptionText:
     message = "{first}: cannot be given with {second}"
-    first, second = option(name), option(other.name)
-    if other.leads_in_python:
-        first, second = OptionText(first, other.name), OptionText(second, name)
+    first, second = option(name), option(related.name)
+    if related.leads_in_python:
+        first, second = OptionText(first, related.name), OptionText(second, name)
     return option_text(message, first=first, second=second)
 
 

@@ -15,7 +15,7 @@ from xorbench.programs.request import CommandRequest
 from xorbench.records.cleaning import clean
 from xorbench.records.files import decoded, is_file, read_bytes, write_whole
 from xorbench.records.folders import new_folder
-from xorbench.records.redaction import names_here, shown_words, texts
+from xorbench.records.redaction import local_names, shown_words, texts
 
 SCHEMA_VERSION: Final = 1
 
@@ -63,7 +63,7 @@ def save_request(folder: Path, request: CommandRequest, question: Mapping[str, A
 
 def _write_saved(folder: Path, saved: dict[str, Any]) -> None:
     if saved["anonymous"]:
-        saved = {**texts(saved, names_here().masked), "kind": saved["kind"]}
+        saved = {**texts(saved, local_names().masked), "kind": saved["kind"]}
     write_whole(folder / "check.json", msgspec.json.encode(saved))
 
 
@@ -82,4 +82,4 @@ def make_anonymous(folder: Path) -> None:
     """Remove names and absolute paths from the files of a finished check."""
     _write_saved(folder, {**read_saved(folder), "anonymous": True})
     for path in folder.rglob("ended.json"):
-        clean(path.parent, (), os.environ, names_here())
+        clean(path.parent, (), os.environ, local_names())

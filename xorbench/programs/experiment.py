@@ -17,7 +17,7 @@ from xorbench.programs.request import CommandRequest
 from xorbench.programs.run_maker import Note, RunMaker
 from xorbench.programs.step_time import StepSpeed
 from xorbench.records.ended import Ended, read_ended
-from xorbench.records.redaction import names_here
+from xorbench.records.redaction import local_names
 from xorbench.runtime.interrupt import terminable
 from xorbench.verdicts import OUTCOME_CODES, Verdict
 
@@ -179,7 +179,7 @@ def _maker(question: Question, folder: Path, fresh: Callable[[], Path], note: No
         "stop_after": request.steps,
         "with_source": request.with_source,
     }
-    names = names_here() if request.anonymous else None
+    names = local_names() if request.anonymous else None
     return RunMaker(question.asker, options, folder, fresh, note, names)
 
 

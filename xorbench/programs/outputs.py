@@ -10,7 +10,7 @@ from xorbench.programs import report
 from xorbench.programs.experiment import ExperimentOutcome
 from xorbench.programs.report import CheckReport
 from xorbench.records.files import write_whole
-from xorbench.records.redaction import sharing_here
+from xorbench.records.redaction import local_sharing
 from xorbench.report import page
 from xorbench.report.ci_outputs import Exports
 from xorbench.report.content import Section
@@ -42,7 +42,7 @@ def write(
     the command that repeats it; a check can be judged again.
     """
     folder, judgement = outcome.folder, outcome.judgement
-    sharing = sharing_here(anonymous=anonymous or outcome.anonymous)
+    sharing = local_sharing(anonymous=anonymous or outcome.anonymous)
     plain = CheckReport(
         id=folder.name,
         command=outcome.command,

@@ -42,7 +42,7 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
         raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
     if flaw := flaw_of(loading.load(run)):
         raise BadFile(f"{run}: {flaw}: it is no baseline")
-    partial, old = (folder.with_name(f".{name}.{what}") for what in ("partial", "old"))
+    partial, old = (folder.with_name(f".{name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for file in FILES:
@@ -69,10 +69,10 @@ def flaw_of(run: Run) -> str:
         (run.failures, "has failed cases"),
         (not run.trainings, "has trained nothing"),
     )
-    return next((what for flawed, what in flaws if flawed), "")
+    return next((flaw for flawed, flaw in flaws if flawed), "")
 
 
-def of_machine(root: Path, run: RunInfo) -> list[tuple[Path, RunInfo]]:
+def machine_baselines(root: Path, run: RunInfo) -> list[tuple[Path, RunInfo]]:
     """The baselines of a run's machine and recipe, the newest first, without the run itself.
 
     One that cannot be read is left out, since the user has not named it.

@@ -102,9 +102,9 @@ class Ledger:
             (len(line.predictions) != recipe.test_size, "a prediction is missing"),
             (not _has_weights(epochs, line), "weights of epochs.jsonl have another digest"),
         )
-        for flawed, what in flaws:
+        for flawed, flaw in flaws:
             if flawed:
-                raise _damaged(place, what)
+                raise _damaged(place, flaw)
 
     def _skip(self, place: str, line: Skip) -> None:
         self._require_once(place, line.case.id, f"{line.case.id} is skipped")
@@ -143,9 +143,9 @@ class Ledger:
         if process not in self._processes:
             raise _damaged(place, f"no process {process} in run.json")
 
-    def _require_once(self, place: str, key: object, what: str) -> None:
+    def _require_once(self, place: str, key: object, subject: str) -> None:
         if key in self._ended:
-            raise _damaged(place, f"{what} stands twice, first in {self._ended[key]}")
+            raise _damaged(place, f"{subject} stands twice, first in {self._ended[key]}")
         self._ended[key] = place.rsplit("/", 1)[-1]
 
 
@@ -192,8 +192,8 @@ def require_own(place: str, run: str, line: Line) -> None:
         raise _damaged(place, f"a line of run {line.run or '(none)'}, not of {run}")
 
 
-def _damaged(place: str, what: str) -> BadFile:
-    return BadFile(f"{place}: damaged: {what}", HINT)
+def _damaged(place: str, flaw: str) -> BadFile:
+    return BadFile(f"{place}: damaged: {flaw}", HINT)
 
 
 def _has_weights(epochs: list[EpochLine], line: TrainingEnd) -> bool:
@@ -209,9 +209,9 @@ def _sha256(weights: str, like: Mapping[str, WeightRecord]) -> str:
         content = bytes.fromhex(weights)
     except ValueError:
         return ""
-    entries, at = [], 0
+    entries, offset = [], 0
     for name, tensor in like.items():
         size = len(tensor.hex) // 2
-        entries.append((name, tensor.dtype, tensor.shape, content[at : at + size]))
-        at += size
-    return state_digest.sha256(entries) if at == len(content) else ""
+        entries.append((name, tensor.dtype, tensor.shape, content[offset : offset + size]))
+        offset += size
+    return state_digest.sha256(entries) if offset == len(content) else ""

@@ -146,9 +146,9 @@ def load(folder: Path, info: Info | None = None) -> Run:
 def _lines(folder: Path, kind: type[AnyLine], ledger: Ledger) -> Iterator[AnyLine]:
     """The lines of one kind, each entered into the ledger."""
     for path, number, content in whole_lines(folder / LINES[kind]):
-        at = place(path, number)
-        line = _converted(at, _object(at, content), kind)
-        ledger.enter(at, line)
+        location = place(path, number)
+        line = _converted(location, _object(location, content), kind)
+        ledger.enter(location, line)
         yield line
 
 
@@ -157,20 +157,20 @@ def _results(
 ) -> Iterator[TrainingRecord | Skip | Failure]:
     """The lines of `results.jsonl`, the ends of trainings with their epochs."""
     for path, number, content in whole_lines(folder / RESULTS):
-        at = place(path, number)
-        value = _object(at, content)
+        location = place(path, number)
+        value = _object(location, content)
         kind: type[Skip | Failure | TrainingEnd] = (
             Skip if "skipped" in value else Failure if "failed" in value else TrainingEnd
         )
-        line = _converted(at, value, kind)
-        ledger.enter(at, line)
+        line = _converted(location, value, kind)
+        ledger.enter(location, line)
         if not isinstance(line, TrainingEnd):
             yield line
             continue
         try:
             yield training_record(line, ledger.epochs, times)
         except ValueError as error:
-            raise BadFile(f"{at}: damaged: {error}") from None
+            raise BadFile(f"{location}: damaged: {error}") from None
 
 
 def _points(folder: Path) -> BoundaryPoints | None:
@@ -181,18 +181,18 @@ def _points(folder: Path) -> BoundaryPoints | None:
     return decoded(read_bytes(path), BoundaryPoints, path)
 
 
-def _object(at: str, content: bytes) -> dict[str, Any]:
-    value: Any = decoded(content, object, at)
+def _object(location: str, content: bytes) -> dict[str, Any]:
+    value: Any = decoded(content, object, location)
     if not isinstance(value, dict):
-        raise BadFile(f"{at}: damaged: not an object")
+        raise BadFile(f"{location}: damaged: not an object")
     return value
 
 
-def _converted(at: str, value: dict[str, Any], kind: type[Converted]) -> Converted:
+def _converted(location: str, value: dict[str, Any], kind: type[Converted]) -> Converted:
     try:
         return msgspec.convert(value, kind)
     except UNDECODABLE as error:
-        raise BadFile(f"{at}: damaged: {error}") from None
+        raise BadFile(f"{location}: damaged: {error}") from None
 
 
 def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:

@@ -75,7 +75,7 @@ class Names:
 
 
 @cache
-def names_here() -> Names:
+def local_names() -> Names:
     """What this machine and its user are called."""
     host, homes, users = socket.gethostname(), [os.path.expanduser("~")], []  # noqa: PTH111 - it never raises
     with suppress(OSError, KeyError, ImportError):  # no such user on the system
@@ -90,12 +90,12 @@ def names_here() -> Names:
 
 def names_in(record: Mapping[str, Any]) -> Names:
     """The same of this machine and, as far as it is recorded, of the one of a `run.json`."""
-    here, text = names_here(), repr(record)
+    local, text = local_names(), repr(record)
     hosts = [str(host) for host in _values(record, "hostname")]
     imported = record.get("imported") or {}
     hosts += [str(host) for host in _values(imported.get("machine_info"), "node")]
     homes = {match[0]: match["user"] for match in _HOME.finditer(text)}
-    return _names([*homes, *here.homes], [*homes.values(), *here.users], [*hosts, *here.hosts])
+    return _names([*homes, *local.homes], [*homes.values(), *local.users], [*hosts, *local.hosts])
 
 
 def _values(value: Any, key: str) -> Iterable[Any]:
@@ -124,7 +124,7 @@ def _ordered(words: Iterable[str]) -> tuple[str, ...]:
 
 def without_names(value: Any, names: Names | None = None, key: str = "") -> Any:
     """A value as it may be given away; what stands under a key of structure is as it was."""
-    names = names or names_here()
+    names = names or local_names()
     if key in STRUCTURE:
         return value
     if isinstance(value, str):
@@ -157,17 +157,17 @@ class Sharing:
 
     Attributes:
         names: homes, users and hosts of this machine.
-        here: the folder that paths are relative to.
+        folder: the folder that paths are relative to.
         anonymous: remove users and hosts as well.
     """
 
     names: Names
-    here: str
+    folder: str
     anonymous: bool = False
 
     def text(self, text: str) -> str:
         """The text without secrets and absolute paths; without names where it is anonymous."""
-        text = relative(encodable(masked(text)), self.here)
+        text = relative(encodable(masked(text)), self.folder)
         return self.names.masked(text) if self.anonymous else self.names.masked_paths(text)
 
     def value(self, value: Shared) -> Shared:
@@ -175,13 +175,13 @@ class Sharing:
         return texts(value, self.text)
 
 
-def sharing_here(*, anonymous: bool) -> Sharing:
+def local_sharing(*, anonymous: bool) -> Sharing:
     """The changes for files of this machine, relative to the current folder."""
     try:
-        here = str(Path.cwd())
+        folder = str(Path.cwd())
     except FileNotFoundError:
-        here = ""
-    return Sharing(names_here(), here, anonymous)
+        folder = ""
+    return Sharing(local_names(), folder, anonymous)
 
 
 def relative(text: str, folder: str) -> str:

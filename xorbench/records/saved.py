@@ -82,8 +82,8 @@ def load_calibrations(root: Path) -> SavedCalibrations:
 def save_calibrations(root: Path, key: str, times: dict[str, SavedCalibration]) -> None:
     """Add this machine's times; raises `BadFile` if the file cannot be read or written."""
     machines = load_calibrations(root).machines
-    mine = {key: {**machines.get(key, {}), **times}} if times else {}
-    write_saved(root / CALIBRATIONS, SavedCalibrations(machines={**machines, **mine}))
+    own_times = {key: {**machines.get(key, {}), **times}} if times else {}
+    write_saved(root / CALIBRATIONS, SavedCalibrations(machines={**machines, **own_times}))
 
 
 def load_scatters(root: Path) -> SavedScatters:

@@ -25,9 +25,9 @@ from xorbench.xor.matrix.recipe import Recipe
 SCHEMA_VERSION: Final = 3
 PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
 DIGEST: Final = "words32-splitmix64"
-KEPT_BYTES: Final = 16 << 20  # of a trace whose lines stay in memory, where they take about 6 times
+CACHE_BYTES: Final = 16 << 20  # of a trace whose lines stay in memory, taking about 6 times
 LineKind = TypeVar("LineKind", bound=Struct)
-KeptItem = TypeVar("KeptItem")
+CachedItem = TypeVar("CachedItem")
 
 
 class ProcessInfo(Struct, frozen=True, kw_only=True):
@@ -199,14 +199,14 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
         return Path(os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path)
 
 
-class ReadOnce(Generic[KeptItem]):
+class ReadOnce(Generic[CachedItem]):
     """The items of an iterator, each taken from it once, however often they are walked."""
 
-    def __init__(self, source: Iterator[KeptItem]) -> None:
+    def __init__(self, source: Iterator[CachedItem]) -> None:
         self._source = source
-        self._items: list[KeptItem] = []
+        self._items: list[CachedItem] = []
 
-    def __iter__(self) -> Iterator[KeptItem]:
+    def __iter__(self) -> Iterator[CachedItem]:
         for index in count():
             if index == len(self._items):
                 try:
@@ -220,7 +220,7 @@ class ReadOnce(Generic[KeptItem]):
 class TraceFile:
     """A trace of one process; each line is decoded once, when it is asked for.
 
-    A file above `KEPT_BYTES` is decoded again for each walk, which bounds the memory.
+    A file above `CACHE_BYTES` is decoded again for each walk, which bounds the memory.
     """
 
     path: Path
@@ -243,11 +243,11 @@ class TraceFile:
 
     def all_lines(self) -> Iterator[TraceLine]:
         """The same, with the ends of epochs."""
-        return iter(self._kept_lines or self._decoded_lines())
+        return iter(self._cached_lines or self._decoded_lines())
 
     @cached_property
-    def _kept_lines(self) -> ReadOnce[TraceLine] | None:
-        small = self.path.stat().st_size <= KEPT_BYTES
+    def _cached_lines(self) -> ReadOnce[TraceLine] | None:
+        small = self.path.stat().st_size <= CACHE_BYTES
         return ReadOnce(self._decoded_lines()) if small else None
 
     def _decoded_lines(self) -> Iterator[TraceLine]:
@@ -337,8 +337,8 @@ def opened(path: Path) -> TraceFile:
         raise BadFile(f"{path}: cannot read: {why(error)}") from None
     head = _decoded(path, 1, line, TraceHead)
     if (head.schema_version, head.kind) != (SCHEMA_VERSION, "trace"):
-        found = f"{head.kind} of schema version {head.schema_version}"
-        raise BadFile(f"{path}: is a {found}, this xorbench reads traces of {SCHEMA_VERSION}")
+        trace_kind = f"{head.kind} of schema version {head.schema_version}"
+        raise BadFile(f"{path}: is a {trace_kind}, this xorbench reads traces of {SCHEMA_VERSION}")
     return TraceFile(path, head)
 
 

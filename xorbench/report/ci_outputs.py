@@ -100,8 +100,8 @@ def _write(path: Path, option: str, text: str) -> None:
 
 def _is_in_place(path: Path) -> bool:
     """Whether another file cannot take its place: a pipe, a link such as /dev/stdout."""
-    is_other = path.is_symlink() or (path.exists() and not path.is_file())
-    return is_other or not os.access(path.parent, os.W_OK)
+    is_special = path.is_symlink() or (path.exists() and not path.is_file())
+    return is_special or not os.access(path.parent, os.W_OK)
 
 
 def _cannot(option: str, text: str, error: Exception) -> BadOption:

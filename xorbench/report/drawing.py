@@ -50,7 +50,7 @@ STYLE: Final[dict[Any, Any]] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
-NOTHING_SAID: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @overload
@@ -71,7 +71,7 @@ def drawn(height: float, *, columns: int | None = None) -> Iterator[tuple[Any, i
         figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
         yield figure.subplots() if columns is None else list(figure.subplots(1, columns)), out
         _lay_out(figure)
-        figure.savefig(out, format="svg", metadata=NOTHING_SAID)
+        figure.savefig(out, format="svg", metadata=NO_METADATA)
 
 
 def _lay_out(figure: Figure) -> None:
@@ -91,7 +91,7 @@ def line_style(number: int) -> dict[str, Any]:
     }
 
 
-def of_all(count: int, most: int) -> str:
+def tally(count: int, most: int) -> str:
     """How many are shown, the first of them all: `7`, or `12 of 19`."""
     return f"{count}" if count <= most else f"{most} of {count}"
 

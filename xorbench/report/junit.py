@@ -21,23 +21,23 @@ TAGS: Final[dict[Outcome, str]] = {
 
 def junit(verdicts: Sequence[Verdict], name: str) -> str:
     """The document; `name` is that of the run."""
-    root = Element("testsuites", {"name": _said(f"xorbench {name}"), **_counts(verdicts)})
+    root = Element("testsuites", {"name": _legal(f"xorbench {name}"), **_counts(verdicts)})
     for check in dict.fromkeys(verdict.check for verdict in verdicts):
-        mine = [verdict for verdict in verdicts if verdict.check == check]
-        suite = SubElement(root, "testsuite", {"name": _said(check), **_counts(mine)})
-        for verdict in mine:
+        check_verdicts = [verdict for verdict in verdicts if verdict.check == check]
+        suite = SubElement(root, "testsuite", {"name": _legal(check), **_counts(check_verdicts)})
+        for verdict in check_verdicts:
             _add_case(suite, verdict)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _add_case(suite: Element, verdict: Verdict) -> None:
-    named = {"classname": f"xorbench.{_said(verdict.check)}", "name": _said(verdict.subject)}
+    named = {"classname": f"xorbench.{_legal(verdict.check)}", "name": _legal(verdict.subject)}
     case = SubElement(suite, "testcase", named)
     if verdict.outcome in TAGS:
-        what = SubElement(case, TAGS[verdict.outcome], {"message": _said(verdict.actual)})
+        element = SubElement(case, TAGS[verdict.outcome], {"message": _legal(verdict.actual)})
         hint = f"\nhint: {verdict.hint}" if verdict.hint else ""
-        what.text = _said(f"expected: {verdict.expected}\nactual: {verdict.actual}{hint}")
+        element.text = _legal(f"expected: {verdict.expected}\nactual: {verdict.actual}{hint}")
 
 
 def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
@@ -50,5 +50,5 @@ def _counts(verdicts: Sequence[Verdict]) -> dict[str, str]:
     }
 
 
-def _said(text: str) -> str:
+def _legal(text: str) -> str:
     return _UNSPEAKABLE.sub("?", text)

@@ -47,7 +47,7 @@ def html(content: Content, drawn: Mapping[str, Drawn] | None = None) -> str:
         classes=_classes,
         shown=_shown,
         title=f"xorbench {content.id}",
-        answers=content.answers or [_one_answer(content)],
+        answers=content.answers or [_checks_answer(content)],
         summary=summary(content.verdicts) if content.verdicts else "",
         failures=_failures(content.verdicts),
         first=[row for row in content.heading if row[0] in FIRST or not content.environment],
@@ -61,7 +61,7 @@ def html(content: Content, drawn: Mapping[str, Drawn] | None = None) -> str:
     )
 
 
-def _one_answer(content: Content) -> Answer:
+def _checks_answer(content: Content) -> Answer:
     return Answer("Checks", worst(content.verdicts), summary(content.verdicts))
 
 

@@ -108,14 +108,14 @@ def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
     return estimates(pool(logs))
 
 
-def estimates(of: Pool) -> dict[str, Figure]:
+def estimates(log_pool: Pool) -> dict[str, Figure]:
     """Each variant of a pool: its mean, and Student's t around it."""
-    return {name: estimate(of, name) for name in of.means}
+    return {name: estimate(log_pool, name) for name in log_pool.means}
 
 
-def estimate(of: Pool, name: str) -> Figure:
+def estimate(log_pool: Pool, name: str) -> Figure:
     """A variant of a pool, with its interval."""
-    return of.log_ratio(name).ratio()
+    return log_pool.log_ratio(name).ratio()
 
 
 def interval(
@@ -209,8 +209,8 @@ def _dof(residuals: Sequence[RealArray]) -> float:
     a, b = between / variants, left * (variants - 1) / variants
     if a + b == 0.0:
         return float((processes - 1) * variants)
-    found = (a + b) ** 2 * (processes - 1) / (a**2 + b**2 / (variants - 1))
-    return min(found, TWO_DOF) if processes == 2 else found
+    dof = (a + b) ** 2 * (processes - 1) / (a**2 + b**2 / (variants - 1))
+    return min(dof, TWO_DOF) if processes == 2 else dof
 
 
 def median_log_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:

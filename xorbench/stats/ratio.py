@@ -47,7 +47,7 @@ class Ratio(Struct, frozen=True, kw_only=True):
     note: str = ""
 
     @classmethod
-    def of(cls, figure: Figure, subject: str = "") -> "Ratio":
+    def from_figure(cls, figure: Figure, subject: str = "") -> "Ratio":
         """An estimate as a ratio that is not judged."""
         return cls(
             subject=subject,
@@ -100,7 +100,7 @@ def judged_shifts(shifts: Mapping[str, LogRatio], limit: float) -> list[Ratio]:
 
 
 def _judged(name: str, log_ratio: LogRatio, p: float, alpha: float, limit: float) -> Ratio:
-    ratio = Ratio.of(log_ratio.ratio(alpha), name)
+    ratio = Ratio.from_figure(log_ratio.ratio(alpha), name)
     if ratio.low is None:
         return replace(ratio, note=f"{NO_INTERVAL}: --processes 2")
     return replace(ratio, p=p, verdict=decide(ratio.ratio, ratio.low, ratio.high, p, limit))

@@ -11,7 +11,7 @@ from xorbench.programs.command_runs import cut_short
 from xorbench.programs.request import here_or_refused, require_command
 from xorbench.programs.run_maker import RunMaker
 from xorbench.records.ended import KILLED, Ended
-from xorbench.records.redaction import names_here
+from xorbench.records.redaction import local_names
 from xorbench.records.trace import TraceFile, rank_of
 from xorbench.runtime.interrupt import terminable
 from xorbench.runtime.temporary_folder import temporary_folder
@@ -52,7 +52,7 @@ def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
         "max_bytes": request.max_record,
         "with_source": request.with_source,
     }
-    names = names_here() if request.anonymous else None
+    names = local_names() if request.anonymous else None
     with terminable(), temporary_folder() as folder:
         maker = RunMaker("trace", options, folder, lambda: run.folder, lambda _line: None, names)
         ended = maker.run(run, 1, "run", "run 1", through=True)

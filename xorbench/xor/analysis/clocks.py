@@ -55,7 +55,7 @@ def calibration_flaws(calibrations: Mapping[str, Sequence[CalibrationLine]]) -> 
             yield f"{name}: said to take {_ms(seconds)}, and took {_ms(gap_s)} longer, or more"
 
 
-def said(epochs: Sequence[EpochLine]) -> str:
+def overhead_text(epochs: Sequence[EpochLine]) -> str:
     """The least that lay between an epoch and the wait for it."""
     return f"they are, and at least {_ms(_least_unaccounted(epochs)[0])} more for the answer"
 

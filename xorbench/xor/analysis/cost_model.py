@@ -77,10 +77,10 @@ class Fit:
     overtakes: float | None = None
     note: str = ""
 
-    def left_out_percent(self, of: Callable[[Sequence[float]], object]) -> float | None:
+    def left_out_percent(self, statistic: Callable[[Sequence[float]], object]) -> float | None:
         """A statistic of the relative errors of the lines through the other sizes, in per cent."""
         errors = [100 * error for error in (self.left_out or {}).values()]
-        return float(of(errors)) if errors else None  # type: ignore[arg-type]
+        return float(statistic(errors)) if errors else None  # type: ignore[arg-type]
 
     def off(self, batches_per_s: float, samples_per_s: float) -> float:
         """The line's epoch time ÷ the measured one of these speeds; needs a fit."""
@@ -94,20 +94,20 @@ def constants(evidence: Evidence) -> list[Fit]:
     lines = _lines(evidence)
     fits = [_fit(evidence, line, variants) for line, variants in lines.items()]
     fitted = {(fit.line.device, fit.line.engine) for fit in fits if fit.step_s}
-    kept: dict[object, Fit] = {}
+    selected: dict[object, Fit] = {}
     for fit in fits:
         name = (fit.line.device, fit.line.engine)
         if fit.step_s or name not in fitted:
-            kept.setdefault(fit.line if fit.step_s else name, fit)
-    return [_beside_cpu(fit, list(kept.values())) for fit in kept.values()]
+            selected.setdefault(fit.line if fit.step_s else name, fit)
+    return [_beside_cpu(fit, list(selected.values())) for fit in selected.values()]
 
 
 def _lines(evidence: Evidence) -> dict[CostLine, list[Variant]]:
-    found: dict[CostLine, list[Variant]] = {}
+    variants_by_line: dict[CostLine, list[Variant]] = {}
     accelerated = has_accelerator(evidence.run)
     for variant in evidence.variants:
-        found.setdefault(_line(variant, accelerated), []).append(variant)
-    return found
+        variants_by_line.setdefault(_line(variant, accelerated), []).append(variant)
+    return variants_by_line
 
 
 def has_accelerator(run: Run) -> bool:
@@ -150,12 +150,12 @@ def _fit(evidence: Evidence, line: CostLine, variants: Sequence[Variant]) -> Fit
 
 def _points(variants: Sequence[Variant], logs: Mapping[str, float]) -> dict[int, RealArray]:
     """By batch size, ascending, the mean over variants of (batches, samples) a second."""
-    found: dict[int, list[RealArray]] = {}
+    rates_by_size: dict[int, list[RealArray]] = {}
     for variant in sorted(variants, key=lambda s: s.case.batch_size):
         size, drop, recipe = variant.case.batch_size, variant.case.drop_last, variant.recipe
         work = np.array([recipe.steps(size, drop), recipe.samples(size, drop)], dtype=float)
-        found.setdefault(size, []).append(work / math.exp(logs[variant.id]))
-    return {size: np.mean(rows, axis=0) for size, rows in found.items()}
+        rates_by_size.setdefault(size, []).append(work / math.exp(logs[variant.id]))
+    return {size: np.mean(rows, axis=0) for size, rows in rates_by_size.items()}
 
 
 def _least_squares(rows: RealArray) -> tuple[list[float], list[float]]:
@@ -211,15 +211,15 @@ def _beside_cpu(fit: Fit, fits: Sequence[Fit]) -> Fit:
     if fit.step_s is None:
         return fit
     if device_type(fit.line.device) == "cpu":
-        alone = all(device_type(one.line.device) == "cpu" for one in fits)
+        alone = all(device_type(other.line.device) == "cpu" for other in fits)
         return replace(fit, note=_joined(fit.note, NO_ACCELERATOR if alone else ""))
     variant = fit.line.variant
     twin = CostLine(replace(variant, case=replace(variant.case, device="cpu")))
-    cpu = next((one for one in fits if one.line == twin and one.step_s), None)
+    cpu = next((other for other in fits if other.line == twin and other.step_s), None)
     if cpu is None:
         return replace(fit, note=_joined(fit.note, "no fit of the CPU to compare with"))
-    at, said = overtaking(fit, cpu)
-    return replace(fit, overtakes=at, note=_joined(fit.note, said))
+    batch_size, note = overtaking(fit, cpu)
+    return replace(fit, overtakes=batch_size, note=_joined(fit.note, note))
 
 
 def _joined(*notes: str) -> str:
@@ -242,8 +242,8 @@ def overtaking(fit: Fit, cpu: Fit) -> tuple[float | None, str]:
         return None, "ahead of the CPU at every batch size"
     if dearer_step >= 0 and cheaper_sample <= 0:
         return None, "never ahead of the CPU"
-    at = dearer_step / cheaper_sample
+    batch_size = dearer_step / cheaper_sample
     if dearer_step < 0:
-        return None, f"ahead of the CPU below batch size {at:,.0f} only"
-    beyond = at > max(fit.points) or at < min(fit.points)
-    return at, "extrapolated: outside the batch sizes of this run" if beyond else ""
+        return None, f"ahead of the CPU below batch size {batch_size:,.0f} only"
+    beyond = batch_size > max(fit.points) or batch_size < min(fit.points)
+    return batch_size, "extrapolated: outside the batch sizes of this run" if beyond else ""

@@ -64,18 +64,18 @@ def _ratios(evidence: Evidence, chosen: Sequence[Variant]) -> dict[str, Ratio]:
         if variant.case.engine != REFERENCE and (twin := _twin(variant)).id in evidence.trainings
     }
     figures = estimates(pair_pool(evidence, pairs))
-    return {name: Ratio.of(figure, name) for name, figure in figures.items()}
+    return {name: Ratio.from_figure(figure, name) for name, figure in figures.items()}
 
 
 def _gain(evidence: Evidence, variant: Variant, speed: Figure, ratio: Ratio | None) -> Gain:
     twin = _twin(variant)
-    mine, startup_s = evidence.first(variant), startup(evidence, variant)
+    training, startup_s = evidence.first(variant), startup(evidence, variant)
     reference = evidence.first(twin) if twin.id in evidence.trainings else None
     comparable = reference is not None and training_kind(variant.case) == training_kind(twin.case)
     diverged_at, ulps, break_even_after = None, None, None
     if comparable and reference is not None:
-        diverged_at = first_difference(mine.epoch_digests, reference.epoch_digests)
-        ulps = largest_ulps(mine.weights, reference.weights)
+        diverged_at = first_difference(training.epoch_digests, reference.epoch_digests)
+        ulps = largest_ulps(training.weights, reference.weights)
     if ratio is not None and startup_s is not None:
         loader_s = startup(evidence, twin) or 0.0
         break_even_after = pays_after(startup_s - loader_s, 1 / speed.value, ratio.ratio)

@@ -121,7 +121,7 @@ class Float64Error:
     def loss(self) -> float:
         """The largest relative error of a loss; not a number where some loss is none."""
         pairs = zip(self.losses, self.float64_losses, strict=True)
-        errors = [abs(one - truth) / max(truth, SMALLEST_LOSS) for one, truth in pairs]
+        errors = [abs(loss - truth) / max(truth, SMALLEST_LOSS) for loss, truth in pairs]
         return math.nan if any(map(math.isnan, errors)) else max(errors)
 
     def flaws(self) -> Iterator[str]:
@@ -143,18 +143,18 @@ class Float64Error:
             yield f"a loss errs by {self.loss:.2g} of itself, limit {self.limits.loss:g}"
 
 
-def of_training(evidence: Evidence, training: TrainingRecord) -> Float64Error | None:
+def training_error(evidence: Evidence, training: TrainingRecord) -> Float64Error | None:
     """The errors of a training; None where nothing follows it in double precision."""
-    found = followed(evidence, training)
-    if found is None:
+    reference = followed(evidence, training)
+    if reference is None:
         return None
     return Float64Error(
         training.case,
         evidence.run.info.recipe,
-        _numbers(found.error_ulps),
-        _numbers(found.control_ulps),
+        _numbers(reference.error_ulps),
+        _numbers(reference.control_ulps),
         _numbers(training.losses),
-        _numbers(found.losses),
+        _numbers(reference.losses),
     )
 
 
@@ -175,7 +175,7 @@ def refusal(evidence: Evidence, training: TrainingRecord) -> str:
     if reason:
         return reason
     weights, recipe = training.weights, evidence.run.info.recipe
-    if weights is None or sum(len(one.hex) // 2 for one in weights.values()) > EPOCH_WEIGHT_BYTES:
+    if weights is None or sum(len(w.hex) // 2 for w in weights.values()) > EPOCH_WEIGHT_BYTES:
         return "no float64 twin: the weights after each epoch are too large to be kept"
     if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
         return "no float64 twin: it would take too long"
@@ -191,10 +191,10 @@ def weights_after(evidence: Evidence, training: TrainingRecord) -> list[FlatWeig
     Both are in the order of the `state_dict`.
     """
     dtypes = {weight.dtype for weight in (training.weights or {}).values()}
-    kept = evidence.epoch_weights(training)
-    if dtypes != {"float32"} or None in kept or len(kept) != len(training.epoch_digests):
+    states = evidence.epoch_weights(training)
+    if dtypes != {"float32"} or None in states or len(states) != len(training.epoch_digests):
         return []
-    return [np.frombuffer(bytes.fromhex(one or ""), "<f4") for one in kept]
+    return [np.frombuffer(bytes.fromhex(state or ""), "<f4") for state in states]
 
 
 def distance_ulps(a: FlatWeights, b: FlatWeights) -> int | None:
@@ -211,10 +211,10 @@ def drift_ulps(evidence: Evidence, training: TrainingRecord) -> list[float]:
     would tell more of weights that pass through zero than of errors. Empty where nothing follows
     the training; NaN where a weight is not finite.
     """
-    weights, found = weights_after(evidence, training), followed(evidence, training)
-    if not weights or found is None:
+    weights, reference = weights_after(evidence, training), followed(evidence, training)
+    if not weights or reference is None:
         return []
-    truth = np.stack([np.frombuffer(bytes.fromhex(alone), "<f8") for alone in found.weights])
+    truth = np.stack([np.frombuffer(bytes.fromhex(alone), "<f8") for alone in reference.weights])
     with np.errstate(over="ignore", invalid="ignore"):
         ulps = np.spacing(np.max(np.abs(truth), axis=1).astype("<f4"))
         errors: list[float] = (np.max(np.abs(np.stack(weights) - truth), axis=1) / ulps).tolist()

@@ -44,7 +44,7 @@ def phase_shares(evidence: Evidence) -> list[PhaseShares]:
     return [
         PhaseShares(
             variant=variant,
-            shares={name: found.get(variant.id) for name, found in shares.items()},
+            shares={name: figures.get(variant.id) for name, figures in shares.items()},
             cost=costs.get(variant.id),
             processes=len(sound[variant.id]),
             note=_note(evidence, variant),
@@ -56,7 +56,7 @@ def phase_shares(evidence: Evidence) -> list[PhaseShares]:
 def _shares(sound: Mapping[str, list[PhasesLine]], name: str) -> dict[str, Figure]:
     """The share of a phase by variant, estimated as odds, so that it stays between 0 and 1."""
     odds = pooled(_logs(sound, _log_odds(name)))
-    return {variant: _share(one) for variant, one in odds.items()}
+    return {variant: _share(figure) for variant, figure in odds.items()}
 
 
 def phase_seconds(line: PhasesLine) -> dict[str, float]:
@@ -65,9 +65,11 @@ def phase_seconds(line: PhasesLine) -> dict[str, float]:
     Of each slot the median of the marked epochs is taken, and these are added up: what disturbs one
     step of one epoch then counts for nothing, and what each epoch does at one step counts in full.
     """
-    each = dict(zip(PHASES, zip(*(one.phases() for one in line.marked), strict=True), strict=True))
+    each = dict(
+        zip(PHASES, zip(*(epoch.phases() for epoch in line.marked), strict=True), strict=True)
+    )
     seconds = {phase: _typical(epochs) for phase, epochs in each.items()}
-    rests = [one.epoch_s - sum(map(math.fsum, one.phases())) for one in line.marked]
+    rests = [epoch.epoch_s - sum(map(math.fsum, epoch.phases())) for epoch in line.marked]
     return seconds | {REST: max(0.0, median(rests))}
 
 
@@ -81,8 +83,8 @@ def _log_odds(name: str) -> Callable[[PhasesLine], float | None]:
     def log(line: PhasesLine) -> float | None:
         seconds = phase_seconds(line)
         own = seconds.pop(name)
-        others = math.fsum(seconds.values())
-        return math.log(own / others) if own > 0 and others > 0 else None
+        rest = math.fsum(seconds.values())
+        return math.log(own / rest) if own > 0 and rest > 0 else None
 
     return log
 
@@ -101,11 +103,11 @@ def _cost_log(line: PhasesLine) -> float:
 def _logs(
     sound: Mapping[str, list[PhasesLine]], figure: Callable[[PhasesLine], float | None]
 ) -> dict[str, list[float]]:
-    found = {
+    logs_by_variant = {
         name: [log for line in lines if (log := figure(line)) is not None]
         for name, lines in sound.items()
     }
-    return {name: logs for name, logs in found.items() if logs}
+    return {name: logs for name, logs in logs_by_variant.items() if logs}
 
 
 def _sound(evidence: Evidence, variant: Variant) -> list[PhasesLine]:

@@ -11,8 +11,8 @@ def widest(evidence: Evidence) -> float | None:
 
     None where no case has an interval.
     """
-    found = pooled(by_variant(evidence, log_epoch)).values()
-    reached = [one.high / one.value - 1 for one in found if one.high is not None]
+    speeds = pooled(by_variant(evidence, log_epoch)).values()
+    reached = [speed.high / speed.value - 1 for speed in speeds if speed.high is not None]
     return max(reached, default=None)
 
 
@@ -36,10 +36,10 @@ def reached(evidence: Evidence) -> str:
     info = evidence.run.info
     if info.precision is None or (share := widest(evidence)) is None:
         return ""
-    asked = f"--precision {percent(info.precision)}"
+    requested = f"--precision {percent(info.precision)}"
     if share <= info.precision:
-        return f"within {asked}; a run that ends when they are narrow has them cover 90 to 94%"
-    return f"±{percent(share)}, not {asked}, in {info.processes_per_config} processes"
+        return f"within {requested}; a run that ends when they are narrow has them cover 90 to 94%"
+    return f"±{percent(share)}, not {requested}, in {info.processes_per_config} processes"
 
 
 def percent(share: float) -> str:

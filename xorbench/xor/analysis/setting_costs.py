@@ -43,13 +43,13 @@ def pair_pool(evidence: Evidence, pairs: Mapping[str, VariantPair]) -> Pool:
 
 def log_speedups(evidence: Evidence) -> Logs:
     """Log of a variant's samples/s over the first variant's, paired by round within a process."""
-    found: Logs = {}
+    speedups: Logs = {}
     for first, variant in ((evidence.variants[0], other) for other in evidence.variants[1:]):
         gain = math.log(samples(variant)) - math.log(samples(first))
         logs = [gain - slower for slower in log_ratios(evidence, first, variant)]
         if logs:
-            found[variant.id] = logs
-    return found
+            speedups[variant.id] = logs
+    return speedups
 
 
 # Costs
@@ -109,7 +109,7 @@ def _cost(key: tuple[str, str, str], example: str, log_ratios: Sequence[LogRatio
         before=before,
         after=after,
         example=example,
-        ratio=Ratio.of(mean.ratio()),
+        ratio=Ratio.from_figure(mean.ratio()),
         pairs=len(each),
         lowest=min(each),
         highest=max(each),

@@ -69,12 +69,12 @@ def must(bits: BitChange) -> str:
 
 def settings_table(evidence: Evidence) -> Iterator[SettingsRow]:
     """A row for each setting and expectation; every setting has one, varied or not."""
-    found: dict[str, list[Pair]] = {axis.name: [] for axis in AXES}
+    pairs_by_axis: dict[str, list[Pair]] = {axis.name: [] for axis in AXES}
     for axis, members in edges(evidence.variants):
-        found[axis.name] += pairs(axis, members, evidence)
+        pairs_by_axis[axis.name] += pairs(axis, members, evidence)
     for axis in AXES:
-        if found[axis.name]:
-            yield from _rows(found[axis.name], evidence)
+        if pairs_by_axis[axis.name]:
+            yield from _rows(pairs_by_axis[axis.name], evidence)
         elif evidence.planned:
             expected = axis.bits(evidence.planned[0], evidence.planned[0])
             yield SettingsRow(
@@ -87,13 +87,13 @@ def settings_table(evidence: Evidence) -> Iterator[SettingsRow]:
             )
 
 
-def _rows(found: list[Pair], evidence: Evidence) -> Iterator[SettingsRow]:
+def _rows(axis_pairs: list[Pair], evidence: Evidence) -> Iterator[SettingsRow]:
     grouped: dict[Expectation, list[Pair]] = {}
-    for one in found:
-        grouped.setdefault(one.expectation, []).append(one)
+    for pair in axis_pairs:
+        grouped.setdefault(pair.expectation, []).append(pair)
     for expectation, same in grouped.items():
         free = expectation.bits == "may change"
-        broken = any(one.broken for one in same)
+        broken = any(pair.broken for pair in same)
         outcome: Literal["pass", "fail", "no requirement"] = (
             "fail" if broken else "no requirement" if free else "pass"
         )
@@ -105,19 +105,19 @@ def _rows(found: list[Pair], evidence: Evidence) -> Iterator[SettingsRow]:
 
 def _seen(same: list[Pair], evidence: Evidence) -> str:
     """Kept, or changed: from which epoch, and by how many ulps there."""
-    counts = Counter(one.diverged is None for one in same)
-    said = ["kept" if len(counts) == 1 else f"kept in {counts[True]}"] if counts[True] else []
-    changed = [one for one in same if one.diverged is not None]
+    counts = Counter(pair.diverged is None for pair in same)
+    clauses = ["kept" if len(counts) == 1 else f"kept in {counts[True]}"] if counts[True] else []
+    changed = [pair for pair in same if pair.diverged is not None]
     if changed:
-        first = min(changed, key=lambda one: one.diverged or 0)
+        first = min(changed, key=lambda pair: pair.diverged or 0)
         where = f"changed at epoch {first.diverged}{_by(first, evidence)}"
-        said.append(where if len(counts) == 1 else f"{where} in {counts[False]}")
-    return ", ".join(said)
+        clauses.append(where if len(counts) == 1 else f"{where} in {counts[False]}")
+    return ", ".join(clauses)
 
 
-def _by(one: Pair, evidence: Evidence) -> str:
-    a, b = (weights_after(evidence, evidence.first(side)) for side in (one.a, one.b))
-    if one.diverged is None or not a or not b:
+def _by(first: Pair, evidence: Evidence) -> str:
+    a, b = (weights_after(evidence, evidence.first(side)) for side in (first.a, first.b))
+    if first.diverged is None or not a or not b:
         return ""
-    ulps = distance_ulps(a[one.diverged], b[one.diverged])
+    ulps = distance_ulps(a[first.diverged], b[first.diverged])
     return " to what is not a number" if ulps is None else f" by {ulps:,} ulps"

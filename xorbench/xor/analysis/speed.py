@@ -56,7 +56,7 @@ class RunScatter:
         return cls(between, runs - 1.0, residual_drift, f"{runs} runs of this machine, {date}")
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """What an interval allows for, in one line."""
         allowed = (
             f"the intervals allow for {100 * self.between:.2g}% from run to run and"
@@ -90,19 +90,21 @@ def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunScatter = PAC
 
 def by_variant(evidence: Evidence, figure: Callable[[TrainingRecord], float | None]) -> Logs:
     """A figure of every process whose clock can be believed, for the variants that have any."""
-    found = {}
+    logs_by_variant = {}
     for variant in evidence.variants:
         values = [figure(training) for training in evidence.timed[variant.id]]
         logs = [value for value in values if value is not None]
         if logs:
-            found[variant.id] = logs
-    return found
+            logs_by_variant[variant.id] = logs
+    return logs_by_variant
 
 
 def normalized(evidence: Evidence) -> Logs:
     """The log of the normalized time of every process whose calibrations can be believed too."""
     odd = evidence.uncalibrated
-    return by_variant(evidence, lambda one: None if one.process in odd else log_relative(one))
+    return by_variant(
+        evidence, lambda training: None if training.process in odd else log_relative(training)
+    )
 
 
 def epochs_per_s(evidence: Evidence) -> dict[str, Figure]:
@@ -132,10 +134,10 @@ def normalized_time(evidence: Evidence) -> dict[str, Figure]:
 
 def calibrations(evidence: Evidence) -> Logs:
     """Log of the median raw calibration time in seconds, one a process, by `calibration_name`."""
-    found: dict[str, dict[str, list[float]]] = {}
+    processes_by_name: dict[str, dict[str, list[float]]] = {}
     odd = evidence.uncalibrated
     for variant in evidence.variants:
-        processes = found.setdefault(calibration_name(variant), {})
+        processes = processes_by_name.setdefault(calibration_name(variant), {})
         for training in evidence.trainings[variant.id]:
             if training.process in odd:
                 continue
@@ -143,7 +145,7 @@ def calibrations(evidence: Evidence) -> Logs:
             processes.setdefault(training.process, []).extend(seconds)
     return {
         name: [math.log(spread(seconds).median) for seconds in processes.values() if seconds]
-        for name, processes in found.items()
+        for name, processes in processes_by_name.items()
         if any(processes.values())
     }
 

@@ -16,12 +16,12 @@ NO_EFFECT: Final = "no effect here: PyTorch ignores pin_memory without an accele
 
 def pinned_memory(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Every batch of a case with pin_memory is page-locked when the loader gives it."""
-    asked = [variant for variant in evidence.variants if variant.case.pin_memory]
-    if not asked or not has_accelerator(evidence.run):
-        reason = NO_EFFECT if asked else "no case has pin_memory"
+    pinned = [variant for variant in evidence.variants if variant.case.pin_memory]
+    if not pinned or not has_accelerator(evidence.run):
+        reason = NO_EFFECT if pinned else "no case has pin_memory"
         yield skipped(name, "pin_memory", EXPECTED, reason)
         return
-    for variant in asked:
+    for variant in pinned:
         yield _judged(name, evidence, variant)
 
 

@@ -25,9 +25,9 @@ def golden_inputs(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """Points, initial weights and orders are those that NumPy reads from the same generator."""
     trainings = [t for t in evidence.run.trainings if training_kind(t.case) == "pytorch"]
     for seed in sorted({training.case.seed for training in trainings}):
-        mine = [training for training in trainings if training.case.seed == seed]
+        seeded = [training for training in trainings if training.case.seed == seed]
         lines = [line for line in evidence.run.golden_inputs if line.seed == seed]
-        yield _inputs_of_seed(name, seed, lines, mine)
+        yield _inputs_of_seed(name, seed, lines, seeded)
 
 
 def _inputs_of_seed(
@@ -82,8 +82,8 @@ def accuracy_of_arithmetic(name: str, evidence: Evidence) -> Iterator[Verdict]:
 
 def _arithmetic(name: str, evidence: Evidence, variant: Variant, is_open: bool) -> Verdict:
     trainings = evidence.trainings[variant.id]
-    found = [(t, float64_error.of_training(evidence, t)) for t in trainings]
-    errors = [(training, error) for training, error in found if error is not None]
+    training_errors = [(t, float64_error.training_error(evidence, t)) for t in trainings]
+    errors = [(training, error) for training, error in training_errors if error is not None]
     reason = errors[0][1].refusal if errors else float64_error.refusal(evidence, trainings[0])
     if reason:
         return skipped(name, variant.id, "double precision's, within rounding", reason)
@@ -103,24 +103,26 @@ def _arithmetic(name: str, evidence: Evidence, variant: Variant, is_open: bool) 
         return inconclusive(name, variant.id, expected, "; ".join(flaws), doubt)
     if flaws:
         return failed(name, variant.id, expected, "; ".join(flaws))
-    return passed(name, variant.id, expected, _said(error))
+    return passed(name, variant.id, expected, _error_text(error))
 
 
-def _said(error: float64_error.Float64Error) -> str:
+def _error_text(error: float64_error.Float64Error) -> str:
     typical = "" if error.typical is None else f", typically {error.typical:.3g} times NumPy's"
     return f"{max(error.error_ulps):.3g} ulps at most{typical}"
 
 
 def _other_answers(evidence: Evidence, training: TrainingRecord) -> Iterator[str]:
     """Answers, and counts of right ones, that the recorded weights do not give."""
-    found = float64_error.followed(evidence, training)
-    if found is None:
+    reference = float64_error.followed(evidence, training)
+    if reference is None:
         return
-    pairs = enumerate(zip(found.predictions, training.predictions, strict=True))
-    wrong = [str(at) for at, (truth, said) in pairs if truth not in ("?", said)]
+    pairs = enumerate(zip(reference.predictions, training.predictions, strict=True))
+    wrong = [
+        str(index) for index, (expected, prediction) in pairs if expected not in ("?", prediction)
+    ]
     if wrong:
         yield f"the weights answer {len(wrong)} test points otherwise: {some(wrong)}"
-    counts = (("test", found.test, training.test), ("train", found.train, training.train))
+    counts = (("test", reference.test, training.test), ("train", reference.train, training.train))
     for name, (least, most), count in counts:
         if not least <= count.correct <= most:
             yield f"the weights are right on {least} to {most} {name} points, not {count.correct}"
@@ -133,7 +135,7 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
     """What a process says its epochs took is what the orchestrator waited for them."""
     for variant in evidence.planned:
         lost = [f for f in evidence.failures.get(variant.id, []) if f.check == name]
-        trainings = [evidence.epochs(one) for one in evidence.trainings.get(variant.id, [])]
+        trainings = [evidence.epochs(t) for t in evidence.trainings.get(variant.id, [])]
         flaws = [*_impossible(lost), *chain.from_iterable(map(clocks.flaws, trainings))]
         if flaws:
             yield failed(name, variant.id, CLOCK_EXPECTED, some(flaws))
@@ -141,8 +143,8 @@ def clock(name: str, evidence: Evidence) -> Iterator[Verdict]:
             actual = "the epochs are not on record"
             yield inconclusive(name, variant.id, CLOCK_EXPECTED, actual, MISSING_HINT)
         elif trainings:
-            said = clocks.said([*chain.from_iterable(trainings)])
-            yield passed(name, variant.id, CLOCK_EXPECTED, said)
+            description = clocks.overhead_text([*chain.from_iterable(trainings)])
+            yield passed(name, variant.id, CLOCK_EXPECTED, description)
     for process in evidence.run.info.processes:
         wrong = list(clocks.calibration_flaws(evidence.calibrations.get(process.id, {})))
         if wrong:

@@ -15,31 +15,31 @@ class WithBaseline:
     Attributes:
         name: of the baseline.
         started: when the baseline was run.
-        found: the result of the comparison.
+        comparison: the result of the comparison.
         is_same_machine: whether both ran on one.
-        is_asked: whether the run was to be judged by it, so that it counts for the exit code.
+        is_requested: whether the run was to be judged by it, so that it counts for the exit code.
     """
 
     name: str
     started: str
-    found: Comparison
+    comparison: Comparison
     is_same_machine: bool = True
-    is_asked: bool = False
+    is_requested: bool = False
 
     @property
     def verdicts(self) -> list[Verdict]:
         """What counts for the exit code."""
-        if not self.is_asked:
+        if not self.is_requested:
             return []
-        if not self.found.variants:
-            return [not_judged(self.name, _why_open(self.found))]
-        return verdicts(self.found)
+        if not self.comparison.variants:
+            return [not_judged(self.name, _why_open(self.comparison))]
+        return verdicts(self.comparison)
 
     @property
     def sentence(self) -> str:
         """The result in words, with the ratio that decides."""
         whose = "this machine's baseline" if self.is_same_machine else "baseline"
-        return _said(self.found, f"{whose} {self.name} of {self.started[:10]}")
+        return _comparison_text(self.comparison, f"{whose} {self.name} of {self.started[:10]}")
 
 
 def not_judged(name: str, why: str) -> Verdict:
@@ -49,43 +49,42 @@ def not_judged(name: str, why: str) -> Verdict:
     return inconclusive("compare", f"baseline {name}", expected, why, hint)
 
 
-def _said(found: Comparison, baseline: str) -> str:
-    slower = [row for row in found.variants if row.verdict == "slower"]
-    said = [_ratio(found, slower)] if slower else []
-    said += [
+def _comparison_text(comparison: Comparison, baseline: str) -> str:
+    slower = [row for row in comparison.variants if row.verdict == "slower"]
+    reasons = [_ratio(comparison, slower)] if slower else []
+    reasons += [
         f"the machine takes {row.times} the time ({row.subject})"
-        for row in found.machine
+        for row in comparison.machine
         if row.verdict == "slower"
     ]
-    if said:
-        return f"slower than {baseline}: {'; '.join(said)}"
-    if found.outcome == "inconclusive":
-        return f"beside {baseline}: {_why_open(found)}"
-    faster = all(row.verdict == "faster" for row in found.variants)
-    return (
-        f"{'faster than' if faster else 'as fast as'} {baseline}: {_ratio(found, found.variants)}"
-    )
+    if reasons:
+        return f"slower than {baseline}: {'; '.join(reasons)}"
+    if comparison.outcome == "inconclusive":
+        return f"beside {baseline}: {_why_open(comparison)}"
+    faster = all(row.verdict == "faster" for row in comparison.variants)
+    pace = "faster than" if faster else "as fast as"
+    return f"{pace} {baseline}: {_ratio(comparison, comparison.variants)}"
 
 
-def _why_open(found: Comparison) -> str:
+def _why_open(comparison: Comparison) -> str:
     """Why a comparison is inconclusive."""
-    if found.lost:
-        return f"{', '.join(found.lost)} did not come to an end"
-    if found.untimed:
-        return f"no time of {', '.join(found.untimed)} can be believed: see the clock check"
-    if not found.variants:
-        return "; ".join(found.notes) or "nothing to compare"
-    rows = [r for r in (*found.variants, *found.machine) if r.verdict == "inconclusive"]
+    if comparison.lost:
+        return f"{', '.join(comparison.lost)} did not come to an end"
+    if comparison.untimed:
+        return f"no time of {', '.join(comparison.untimed)} can be believed: see the clock check"
+    if not comparison.variants:
+        return "; ".join(comparison.notes) or "nothing to compare"
+    rows = [r for r in (*comparison.variants, *comparison.machine) if r.verdict == "inconclusive"]
     first = max(rows, key=lambda row: row.ratio)
-    hint = ratio_verdict("compare", first, 1 + found.threshold, advice=found.advice).hint
+    hint = ratio_verdict("compare", first, 1 + comparison.threshold, advice=comparison.advice).hint
     return f"{first.times} the time of {first.subject}; {hint}"
 
 
-def _ratio(found: Comparison, rows: Sequence[Ratio]) -> str:
+def _ratio(comparison: Comparison, rows: Sequence[Ratio]) -> str:
     """The slowest of these cases, and how many they are of all."""
     slowest = max(rows, key=lambda row: row.ratio)
-    time = "normalized time" if found.figures == "relative" else "raw time"
-    every = len(found.variants)
+    time = "normalized time" if comparison.figures == "relative" else "raw time"
+    every = len(comparison.variants)
     if every == 1:
         return f"{slowest.times} the {time}"
     which = (

@@ -70,20 +70,20 @@ class AxisComparison(Struct, frozen=True, kw_only=True):
     outcome: ComparisonOutcome
 
 
-def by_verdicts(found: AxisComparison) -> list[Verdict]:
+def by_verdicts(result: AxisComparison) -> list[Verdict]:
     """The speed and the bits of each pair as verdicts, for a CI."""
     verdicts = []
-    for pair in found.pairs:
-        cause = f"find what {found.setting} {pair.value_b} does that {pair.value_a} does not"
-        limit = 1 + found.threshold
-        of_pair = partial(ratio_verdict, slower=cause, again="run again", advice=found.advice)
-        verdicts.append(of_pair("compare", pair.speed, limit))
-        subject, what = f"{found.setting} {pair.value_a},{pair.value_b}: {pair.b}", pair.bits
+    for pair in result.pairs:
+        cause = f"find what {result.setting} {pair.value_b} does that {pair.value_a} does not"
+        limit = 1 + result.threshold
+        pair_verdict = partial(ratio_verdict, slower=cause, again="run again", advice=result.advice)
+        verdicts.append(pair_verdict("compare", pair.speed, limit))
+        subject = f"{result.setting} {pair.value_a},{pair.value_b}: {pair.b}"
         wrong = pair.seen if pair.broken else ""
-        verdicts.append(judged("invariance", subject, what, wrong, pair.seen, pair.reason))
-    expected, hint = "trains to the end", f"see why it did not: report {found.run}"
-    verdicts += [inconclusive("compare", case, expected, "lost", hint) for case in found.lost]
-    return verdicts + untimed_verdicts(found.untimed, f"report {found.run}")
+        verdicts.append(judged("invariance", subject, pair.bits, wrong, pair.seen, pair.reason))
+    expected, hint = "trains to the end", f"see why it did not: report {result.run}"
+    verdicts += [inconclusive("compare", case, expected, "lost", hint) for case in result.lost]
+    return verdicts + untimed_verdicts(result.untimed, f"report {result.run}")
 
 
 def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisComparison:
@@ -91,8 +91,8 @@ def by_axis(run: Run, axis: Axis, *, threshold: float = THRESHOLD) -> AxisCompar
     evidence = Evidence(run)
     planned = planned_pairs(evidence, axis)
     finished = {b.id: (a, b) for a, b in planned if _finished(evidence, a, b)}
-    of = pair_pool(evidence, finished)
-    shifts = {name: of.log_ratio(name) for name in of.means}
+    pool = pair_pool(evidence, finished)
+    shifts = {name: pool.log_ratio(name) for name in pool.means}
     speeds = {row.subject: row for row in judged_shifts(shifts, 1 + threshold)}
     pairs = [_judged(evidence, axis, a, b, speeds[b.id]) for a, b in planned if b.id in speeds]
     left = [b.id for _, b in planned if b.id not in speeds]

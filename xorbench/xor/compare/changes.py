@@ -48,7 +48,7 @@ def other_changes(a: Run, b: Run) -> list[Change]:
 
 def _machine_changes(a: Run, b: Run) -> Iterator[Change]:
     before, after = _machines(a), _machines(b)
-    for config in (one for one in before if one in after):
+    for config in (config for config in before if config in after):
         yield from differences(
             f"processes, {config}", flat(before[config].machine), flat(after[config].machine)
         )
@@ -65,9 +65,9 @@ def _machines(run: Run) -> dict[str, ProcessRecord]:
 
 def kernel_hint(changes: Sequence[Change]) -> list[str]:
     """Why bits differ where processors do: MKL's kernels; none where bits or processors agree."""
-    what = {change.what for change in changes}
-    said = kernels.hint(what) if what & {"bits", "weights_sha256"} else ""
-    return [said] if said else []
+    changed = {change.what for change in changes}
+    hint = kernels.hint(changed) if changed & {"bits", "weights_sha256"} else ""
+    return [hint] if hint else []
 
 
 def differences(where: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Change]:

@@ -48,16 +48,16 @@ def scatter_of(root: Path, *runs: Run) -> RunScatter:
 
     Raises `BadFile` for a damaged file.
     """
-    return scatter_here(root)(*runs)
+    return local_scatter(root)(*runs)
 
 
-def scatter_here(root: Path) -> Callable[..., RunScatter]:
+def local_scatter(root: Path) -> Callable[..., RunScatter]:
     """The same for many runs, of which each call names some; the file is read once."""
-    here = host.describe(anonymous=False)
-    saved = load_scatters(root).machines.get(machine_key(here, here["hostname"]))
+    local = host.describe(anonymous=False)
+    saved = load_scatters(root).machines.get(machine_key(local, local["hostname"]))
 
-    def of(*runs: Run) -> RunScatter:
-        if saved is None or not all(baselines.is_same_machine(r.info.host, here) for r in runs):
+    def scatter(*runs: Run) -> RunScatter:
+        if saved is None or not all(baselines.is_same_machine(r.info.host, local) for r in runs):
             return PACKAGED
         if any(run.info.calibration_version != saved.calibration_version for run in runs):
             return PACKAGED
@@ -65,7 +65,7 @@ def scatter_here(root: Path) -> Callable[..., RunScatter]:
             saved.between_runs, saved.residual_drift, saved.runs, saved.saved[:10]
         )
 
-    return of
+    return scatter
 
 
 def with_baseline(folder: Path, run: Run) -> WithBaseline | None:
@@ -75,16 +75,16 @@ def with_baseline(folder: Path, run: Run) -> WithBaseline | None:
     case of it; None where there is none, and for a run that is not finished or was put under
     stress. Raises `BadOption` or `BadFile` where the one that it asks for is not there.
     """
-    root, asked = folder.parent.parent, run.info.baseline
+    root, baseline = folder.parent.parent, run.info.baseline
     if not run.info.finished or run.info.stress:
         return None
-    if asked is not None:
-        return _with(root, baselines.find(root, asked), run)
-    for path, info in baselines.of_machine(root, run.info):
+    if baseline is not None:
+        return _with(root, baselines.find(root, baseline), run)
+    for path, info in baselines.machine_baselines(root, run.info):
         with contextlib.suppress(BadFile):
-            found = _with(root, path, run, info)
-            if found.found.variants:
-                return found
+            result = _with(root, path, run, info)
+            if result.comparison.variants:
+                return result
     return None
 
 
@@ -95,7 +95,7 @@ def _with(root: Path, path: Path, run: Run, info: RunInfo | None = None) -> With
         before.info.started,
         judge.compare(before, run, scatter=scatter_of(root, before, run)),
         baselines.is_same_machine(before.info.host, run.info.host),
-        is_asked=run.info.baseline is not None,
+        is_requested=run.info.baseline is not None,
     )
 
 
@@ -112,36 +112,36 @@ def _loaded(folder: Path) -> Observed:
     return info if isinstance(info, ImportInfo) else loading.load(folder, info)
 
 
-def _measured(one: Observed) -> imported.Measured:
-    return imported.of_run(one) if isinstance(one, Run) else imported.of_import(one)
+def _measured(source: Observed) -> imported.Measured:
+    return imported.from_run(source) if isinstance(source, Run) else imported.from_import(source)
 
 
 def _refuse_the_same(a: Observed, b: Observed) -> None:
     """Raise `BadOption` for one run twice: a copy, a baseline or an export of it, one file."""
     hint = "run again, and compare the new run: python -m xorbench run"
-    common = [one for one in _ids(a) if one in _ids(b)]
+    common = [run_id for run_id in _ids(a) if run_id in _ids(b)]
     if common:
         raise BadOption(f"compare: A and B are the same run {common[0]}", hint)
     if isinstance(a, ImportInfo) and isinstance(b, ImportInfo) and a.imported == b.imported:
         raise BadOption(f"compare: A and B are the same file, imported as {a.id} and {b.id}", hint)
 
 
-def _ids(one: Observed) -> list[str]:
+def _ids(source: Observed) -> list[str]:
     """The id, and of an export that was imported the id of the run that it is of."""
-    if isinstance(one, Run):
-        return [one.info.id]
-    origin = one.imported.xorbench
-    return [one.id, *([origin.run] if origin else [])]
+    if isinstance(source, Run):
+        return [source.info.id]
+    origin = source.imported.xorbench
+    return [source.id, *([origin.run] if origin else [])]
 
 
-def exit_code(found: judge.Comparison | AxisComparison) -> int:
+def exit_code(result: judge.Comparison | AxisComparison) -> int:
     """0 passed, 1 slower or bits that are not as they must be, 3 inconclusive."""
-    return OUTCOME_CODES[found.outcome]
+    return OUTCOME_CODES[result.outcome]
 
 
-def verdicts(found: judge.Comparison | AxisComparison) -> list[Verdict]:
+def verdicts(result: judge.Comparison | AxisComparison) -> list[Verdict]:
     """The verdict of each case."""
-    return by_verdicts(found) if isinstance(found, AxisComparison) else judge.verdicts(found)
+    return by_verdicts(result) if isinstance(result, AxisComparison) else judge.verdicts(result)
 
 
 def by_axis(root: Path, run: str, name: str, threshold: float) -> AxisComparison:

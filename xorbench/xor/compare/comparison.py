@@ -116,8 +116,8 @@ def compare(
     variants = _variants(before, after, matched, figures, limit, scatter)
     advice = quieter({"A": a, "B": b})
     machine = [] if software or not matched else _machine(before, after, machine_threshold, advice)
-    judged_here = {row.subject for row in variants}
-    untimed = [name for name in matched if name not in judged_here]
+    judged_names = {row.subject for row in variants}
+    untimed = [name for name in matched if name not in judged_names]
     lost = _lost(before, after) if matched else []
     outcome = verdict(variants, machine, [*lost, *untimed])
     changes = [*software, *other_changes(a, b), *answer_changes(before, after, matched)]
@@ -138,25 +138,28 @@ def compare(
         untimed=untimed,
         changes=changes,
         notes=notes,
-        intervals="" if software else scatter.told,
+        intervals="" if software else scatter.description,
         advice=advice,
         outcome=outcome,
     )
 
 
-def verdicts(found: Comparison) -> list[Verdict]:
+def verdicts(comparison: Comparison) -> list[Verdict]:
     """Each ratio as a verdict, for a CI."""
-    limits = (1 + found.threshold, found.machine_threshold)
-    code, machine = limits if found.figures == "relative" else (limits[1], limits[1])
-    again = "" if found.is_imported else BOTH
-    judged = partial(ratio_verdict, again=again, advice=found.advice)
-    of_case = partial(judged, "compare", limit=code)
-    of_machine = partial(judged, "machine", limit=machine, slower=SLOW_MACHINE)
+    limits = (1 + comparison.threshold, comparison.machine_threshold)
+    code, machine = limits if comparison.figures == "relative" else (limits[1], limits[1])
+    again = "" if comparison.is_imported else BOTH
+    judged = partial(ratio_verdict, again=again, advice=comparison.advice)
+    case_verdict = partial(judged, "compare", limit=code)
+    machine_verdict = partial(judged, "machine", limit=machine, slower=SLOW_MACHINE)
     return [
-        *map(of_case, found.variants),
-        *map(of_machine, found.machine),
-        *(inconclusive("compare", one, "B has it too", "lost by B", LOST) for one in found.lost),
-        *untimed_verdicts(found.untimed, "report A, report B"),
+        *map(case_verdict, comparison.variants),
+        *map(machine_verdict, comparison.machine),
+        *(
+            inconclusive("compare", case, "B has it too", "lost by B", LOST)
+            for case in comparison.lost
+        ),
+        *untimed_verdicts(comparison.untimed, "report A, report B"),
     ]
 
 
@@ -170,33 +173,33 @@ def verdict(
     variants: Sequence[Ratio], machine: Sequence[Ratio], lost: Sequence[str] = ()
 ) -> ComparisonOutcome:
     """Slower anywhere fails; nothing to compare, one undecided or lost, is never a pass."""
-    found = {row.verdict for row in (*variants, *machine)}
-    if "slower" in found:
+    speeds = {row.verdict for row in (*variants, *machine)}
+    if "slower" in speeds:
         return "fail"
-    return "inconclusive" if not variants or lost or "inconclusive" in found else "pass"
+    return "inconclusive" if not variants or lost or "inconclusive" in speeds else "pass"
 
 
 def _matched(a: Evidence, b: Evidence) -> tuple[list[str], list[str]]:
     """Ids of the variants that both runs finished by the same recipe, or why there are none."""
-    one, other = a.run.info, b.run.info
-    if one.recipe_sha256 != other.recipe_sha256:
-        return [], [nothing_by_recipes(one.recipe, other.recipe)]
-    if one.calibration_version != other.calibration_version:
-        versions = f"{one.calibration_version} and {other.calibration_version}"
+    info_a, info_b = a.run.info, b.run.info
+    if info_a.recipe_sha256 != info_b.recipe_sha256:
+        return [], [nothing_by_recipes(info_a.recipe, info_b.recipe)]
+    if info_a.calibration_version != info_b.calibration_version:
+        versions = f"{info_a.calibration_version} and {info_b.calibration_version}"
         return [], [f"nothing to compare: the calibration versions are {versions}"]
-    there = {variant.id for variant in b.variants}
-    matched = [variant.id for variant in a.variants if variant.id in there]
+    ids_b = {variant.id for variant in b.variants}
+    matched = [variant.id for variant in a.variants if variant.id in ids_b]
     return matched, [] if matched else ["nothing to compare: the runs have no case in common"]
 
 
 def nothing_by_recipes(a: Recipe | None, b: Recipe | None) -> str:
     """Say that recipes differ, and in which fields as far as they are known."""
-    found = [
+    differing = [
         f"{f.name} {getattr(a, f.name)} (A), {getattr(b, f.name)} (B)"
         for f in fields(Recipe)
         if a and b and getattr(a, f.name) != getattr(b, f.name)
     ]
-    return f"nothing to compare: recipes differ: {'; '.join(found) or 'by their SHA-256'}"
+    return f"nothing to compare: recipes differ: {'; '.join(differing) or 'by their SHA-256'}"
 
 
 def _variants(
@@ -210,11 +213,11 @@ def _variants(
     raw = figures == "raw"
     before, after = (by_variant(e, log_epoch) if raw else normalized(e) for e in (a, b))
     names = [name for name in matched if name in before and name in after]
-    one, other = ({name: side[name] for name in names} for side in (before, after))
+    logs_a, logs_b = ({name: side[name] for name in names} for side in (before, after))
     if raw:
-        return judged_raw(pool(one), pool(other), limit)
+        return judged_raw(pool(logs_a), pool(logs_b), limit)
     drifts = residual_drifts(a, b, scatter)
-    return judged(relative_pool(one, scatter), relative_pool(other, scatter), limit, drifts)
+    return judged(relative_pool(logs_a, scatter), relative_pool(logs_b, scatter), limit, drifts)
 
 
 def _machine(a: Evidence, b: Evidence, limit: float, advice: str) -> list[Ratio]:
@@ -246,10 +249,10 @@ def _mild(ratio: float, limit: float) -> str:
     )
 
 
-def _missing(here: Evidence, there: Evidence) -> list[str]:
+def _missing(evidence: Evidence, reference: Evidence) -> list[str]:
     """Variants that one run finished and the other did not."""
-    others = {variant.id for variant in there.variants}
-    return [variant.id for variant in here.variants if variant.id not in others]
+    reference_ids = {variant.id for variant in reference.variants}
+    return [variant.id for variant in evidence.variants if variant.id not in reference_ids]
 
 
 def _lost(a: Evidence, b: Evidence) -> list[str]:

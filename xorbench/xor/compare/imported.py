@@ -49,7 +49,7 @@ class Measured:
     remarks: Sequence[str] = ()
 
 
-def of_import(info: ImportInfo) -> Measured:
+def from_import(info: ImportInfo) -> Measured:
     """What an imported file says."""
     file = info.imported
     machine = file.machine_info.get("xorbench", file.machine_info)
@@ -74,7 +74,7 @@ def _claims(extra_info: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(extra_info[key]) for key in CLAIMS if key in extra_info}
 
 
-def of_run(run: Run) -> Measured:
+def from_run(run: Run) -> Measured:
     """The same of a run."""
     evidence = Evidence(run)
     firsts = {variant.id: evidence.first(variant) for variant in evidence.variants}
@@ -101,7 +101,7 @@ def compare(
 ) -> Comparison:
     """Judge B against A by raw times: slower than `limit` times fails; `threshold` is unused."""
     matched, notes = _matched(a, b)
-    before, after = (pool({name: one.logs[name] for name in matched}) for one in (a, b))
+    before, after = (pool({name: measured.logs[name] for name in matched}) for measured in (a, b))
     variants = [
         msgspec.structs.replace(row, note=NO_INTERVAL if row.low is None else row.note)
         for row in judged_raw(before, after, limit)
@@ -142,10 +142,10 @@ def _matched(a: Measured, b: Measured) -> tuple[list[str], list[str]]:
 
 def _changes(a: Measured, b: Measured, matched: Sequence[str]) -> list[Change]:
     """Facts that both have and that are not the same; what one lacks is no change."""
-    found = [*differences("machine", *_shared(a.machine, b.machine))]
+    changes = [*differences("machine", *_shared(a.machine, b.machine))]
     for name in matched:
-        found += differences(name, *_shared(a.claims[name], b.claims[name]))
-    return found
+        changes += differences(name, *_shared(a.claims[name], b.claims[name]))
+    return changes
 
 
 def _shared(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

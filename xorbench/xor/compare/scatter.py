@@ -57,15 +57,15 @@ def calibrated(quiet: Sequence[Evidence], loaded: Sequence[Evidence], date: str)
     """
     if len(quiet) < FEWEST_RUNS:
         raise NotCalibrated(f"{len(quiet)} quiet runs are too few: {FEWEST_RUNS} at least")
-    logs = [normalized(one) for one in quiet]
+    logs = [normalized(evidence) for evidence in quiet]
     between, within = between_runs(logs)
-    raw = np.std([_mean(calibrations(one)) for one in quiet], ddof=1)
+    raw = np.std([_mean(calibrations(evidence)) for evidence in quiet], ddof=1)
     share, slowed = _residual(quiet, loaded)
     scatter = RunScatter.of_runs(between, share, len(quiet), date)
     trouble = [
         f"quiet run {number} was {text}"
-        for number, one in enumerate(quiet, 1)
-        for text in system_samples.trouble(one.run.system_samples)
+        for number, evidence in enumerate(quiet, 1)
+        for text in system_samples.trouble(evidence.run.system_samples)
     ]
     return Calibrated(scatter, within, float(raw), slowed, tuple(trouble))
 
@@ -83,23 +83,23 @@ def between_runs(runs: Sequence[Logs]) -> tuple[float, float]:
     within = np.mean([np.var(run[name], ddof=1) for run in runs for name in names])
     explained = np.mean([np.var(run[n], ddof=1) / len(run[n]) for run in runs for n in names])
     means = np.array([[np.mean(run[name]) for run in runs] for name in names])
-    found = np.mean(np.var(means, axis=1, ddof=1)) - explained
+    variance = np.mean(np.var(means, axis=1, ddof=1)) - explained
     least = explained * math.sqrt(2 / (len(runs) - 1))
-    return math.sqrt(max(found, least)), math.sqrt(within)
+    return math.sqrt(max(variance, least)), math.sqrt(within)
 
 
 def _residual(quiet: Sequence[Evidence], loaded: Sequence[Evidence]) -> tuple[float, float]:
     """The share of a shift of the raw calibration time that remains in the normalized time."""
-    usual = _means([normalized(one) for one in quiet])
-    pace = _means([calibrations(one) for one in quiet])
+    usual = _means([normalized(evidence) for evidence in quiet])
+    pace = _means([calibrations(evidence) for evidence in quiet])
     shares: list[float] = []
     moves: list[float] = []
-    for one in loaded:
-        now = normalized(one)
-        names = {variant.id: calibration_name(variant) for variant in one.variants}
+    for evidence in loaded:
+        now = normalized(evidence)
+        names = {variant.id: calibration_name(variant) for variant in evidence.variants}
         slower = {
             name: float(np.mean(logs)) - pace[name]
-            for name, logs in calibrations(one).items()
+            for name, logs in calibrations(evidence).items()
             if name in pace
         }
         moves += slower.values()

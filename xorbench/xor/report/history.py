@@ -10,7 +10,7 @@ from xorbench.answers import Answer
 from xorbench.records.schema.line import SCHEMA_VERSION
 from xorbench.records.schema.run import Run
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import MOST_LINES, drawn, legend, line_style, of_all, short_names
+from xorbench.report.drawing import MOST_LINES, drawn, legend, line_style, short_names, tally
 from xorbench.report.svg import INK
 from xorbench.report.text import TableRow, figure_columns, frame_of
 from xorbench.stats.figure import MISSING, Figure
@@ -79,7 +79,7 @@ def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
 
 
 def _described(frame: pd.DataFrame, changes: int) -> str:
-    cases = of_all(frame["case"].nunique(), MOST_LINES)
+    cases = tally(frame["case"].nunique(), MOST_LINES)
     return f"{cases} cases drawn; {len(frame)} figures and {changes} changes in all."
 
 
@@ -171,7 +171,7 @@ def draw_history(frame: pd.DataFrame) -> str:
                     hit = [p for p, c in zip(places, own["change"], strict=True) if c == change]
                     axes.plot(hit, values[own["change"] == change], marker, color=INK, markersize=7)
         shown = range(0, len(times), 1 + len(times) // MOST_TIMES)
-        axes.set_xticks(shown, [times[at][:16] for at in shown], rotation=30, ha="right")
+        axes.set_xticks(shown, [times[tick][:16] for tick in shown], rotation=30, ha="right")
         axes.set_ylabel("÷ first comparable run")
         legend(axes)
     return out.getvalue()

@@ -52,10 +52,10 @@ def content(info: ImportInfo) -> Content:
 
 def _machine(file: BenchmarkFile) -> str:
     """Processor, system and Python, as far as the file names them."""
-    cpu, said = file.machine_info.get("cpu"), file.machine_info
+    cpu, info = file.machine_info.get("cpu"), file.machine_info
     brand = cpu.get("brand_raw") if isinstance(cpu, dict) else None
-    parts = (brand, said.get("system"), said.get("machine"))
-    version = said.get("python_version")
+    parts = (brand, info.get("system"), info.get("machine"))
+    version = info.get("python_version")
     return ", ".join([str(p) for p in parts if p] + ([f"Python {version}"] if version else []))
 
 

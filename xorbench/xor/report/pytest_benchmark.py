@@ -49,7 +49,7 @@ class ImportRequest:
 def import_(request: ImportRequest) -> RunOutcome:
     """Make a run of a file of pytest-benchmark; raises `BadOption` or `BadFile` for no such."""
     content = _read(request.file)
-    found = pytest_benchmark.from_json(content, f"FILE: {ascii(request.file)[1:-1]}")
+    file = pytest_benchmark.from_json(content, f"FILE: {ascii(request.file)[1:-1]}")
     store = create(request.root, request.name, len(content), anonymous=request.anonymous)
     try:
         info = ImportInfo(
@@ -57,10 +57,10 @@ def import_(request: ImportRequest) -> RunOutcome:
             id=store.folder.name,
             name=request.name,
             command=request.command,
-            started=found.datetime,
+            started=file.datetime,
             anonymous=request.anonymous,
             source=Path(request.file).name,
-            imported=_nameless(found) if request.anonymous else found,
+            imported=_nameless(file) if request.anonymous else file,
             finished=now(),
         )
         store.write_json("run.json", info)
@@ -88,5 +88,5 @@ def judged(folder: Path, info: ImportInfo) -> RunOutcome:
 
 def _nameless(file: BenchmarkFile) -> BenchmarkFile:
     """The file without the host name of the machine that it is from."""
-    said = {key: value for key, value in file.machine_info.items() if key != "node"}
-    return msgspec.structs.replace(file, machine_info=said)
+    machine_info = {key: value for key, value in file.machine_info.items() if key != "node"}
+    return msgspec.structs.replace(file, machine_info=machine_info)

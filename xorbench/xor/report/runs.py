@@ -26,8 +26,8 @@ def content(
     sections = [_section(table, evidence, verdicts) for table in TABLES.values()]
     if baseline is not None:
         title = f"Time, divided by that of the baseline {baseline.name}"
-        about = f"B is this run, A the baseline {baseline.found.a}."
-        sections.append(Section("baseline", title, ratios(baseline.found), about))
+        about = f"B is this run, A the baseline {baseline.comparison.a}."
+        sections.append(Section("baseline", title, ratios(baseline.comparison), about))
     return Content(
         id=run.info.id,
         schema_version=run.info.schema_version,

@@ -16,7 +16,7 @@ from xorbench.recorder.environment import labelled
 from xorbench.records.schema.line import SCHEMA_VERSION
 from xorbench.records.schema.run import Run
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
+from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, short_names, tally
 from xorbench.report.facts import machine_line, software
 from xorbench.report.text import TableRow, figure_columns, frame_of
 from xorbench.stats.figure import MISSING, Figure, number
@@ -55,11 +55,15 @@ def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Conte
     `scatter_of` says what two runs differ by though nothing has changed.
     """
     named = {label(index): side for index, side in enumerate(sides)}
-    found = comparisons(named, scatter_of)
+    results = comparisons(named, scatter_of)
     verdicts = [
-        *(_of(name, verdict) for name, side in named.items() for verdict in side.verdicts),
+        *(_with_label(name, verdict) for name, side in named.items() for verdict in side.verdicts),
         *bits_verdicts(bits(named)),
-        *(_of(f"{name} ÷ {label(0)}", v) for name, one in found.items() for v in compared(one)),
+        *(
+            _with_label(f"{name} ÷ {label(0)}", v)
+            for name, result in results.items()
+            for v in compared(result)
+        ),
     ]
     ids = [side.run.info.id for side in sides]
     return Content(
@@ -92,27 +96,27 @@ def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Conte
             )
         ],
         verdicts=verdicts,
-        answers=answers(named, found),
+        answers=answers(named, results),
         again=[side.run.info.command for side in sides],
     )
 
 
-def _of(side: str, verdict: Verdict) -> Verdict:
+def _with_label(side: str, verdict: Verdict) -> Verdict:
     return msgspec.structs.replace(verdict, subject=f"{side}: {verdict.subject}")
 
 
 def comparisons(sides: dict[str, RunSide], scatter_of: ScatterOf) -> dict[str, Comparison]:
     """Each run except the first compared with the first, by its label."""
-    ((first, reference), *others), found = sides.items(), {}
+    ((first, reference), *others), results = sides.items(), {}
     for name, side in others:
         runs = (reference.run, side.run)
         advice = quieter({first: reference.run, name: side.run})
-        made = compare(*runs, scatter=scatter_of(*runs))
-        found[name] = msgspec.structs.replace(made, advice=advice)
-    return found
+        comparison = compare(*runs, scatter=scatter_of(*runs))
+        results[name] = msgspec.structs.replace(comparison, advice=advice)
+    return results
 
 
-def answers(sides: dict[str, RunSide], found: dict[str, Comparison]) -> list[Answer]:
+def answers(sides: dict[str, RunSide], results: dict[str, Comparison]) -> list[Answer]:
     """What runs are put side by side for: their bits, their speed, then the checks of each."""
     checks = "; ".join(
         f"{name}: {summary(side.verdicts).removeprefix('checks: ')}" for name, side in sides.items()
@@ -120,20 +124,23 @@ def answers(sides: dict[str, RunSide], found: dict[str, Comparison]) -> list[Ans
     every = worst([verdict for side in sides.values() for verdict in side.verdicts])
     return [
         _same_bits(bits(sides)),
-        *(_as_fast(f"Is {name} as fast as {label(0)}?", one) for name, one in found.items()),
+        *(
+            _as_fast(f"Is {name} as fast as {label(0)}?", result)
+            for name, result in results.items()
+        ),
         Answer("Does every run pass its checks?", every, checks),
     ]
 
 
 def _same_bits(frame: pd.DataFrame) -> Answer:
-    asked = "Do the runs have the same bits?"
+    question = "Do the runs have the same bits?"
     common = frame[frame["same"] != ""]
-    others = common.loc[common["same"] == "no", "case"].tolist()
+    unlike = common.loc[common["same"] == "no", "case"].tolist()
     if common.empty:
-        return Answer(asked, "skipped", "The runs have no case in common")
-    if others:
-        return Answer(asked, "fail", f"{len(others)} of {_common(len(common))}: {others[0]}")
-    return Answer(asked, "pass", f"In each of {_common(len(common))}")
+        return Answer(question, "skipped", "The runs have no case in common")
+    if unlike:
+        return Answer(question, "fail", f"{len(unlike)} of {_common(len(common))}: {unlike[0]}")
+    return Answer(question, "pass", f"In each of {_common(len(common))}")
 
 
 def bits_verdicts(frame: pd.DataFrame) -> list[Verdict]:
@@ -152,20 +159,20 @@ def _common(count: int) -> str:
     return f"{count} case{'s' if count > 1 else ''} in common"
 
 
-def _as_fast(asked: str, found: Comparison) -> Answer:
+def _as_fast(question: str, comparison: Comparison) -> Answer:
     """What `compare` says of the cases in common; the cases of one run alone are no answer."""
-    if found.untimed and not found.variants:
-        said = f"No time of {', '.join(found.untimed)} can be believed"
-        return Answer(asked, found.outcome, said)
-    if not found.variants:
-        return Answer(asked, "skipped", capitalized(found.notes[0]))
-    counts = Counter(row.verdict for row in found.variants)
-    said = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Speed) if counts[kind])
-    machine = ", ".join(f"{row.subject} {row.verdict}" for row in found.machine)
-    parts = [f"Of {_common(len(found.variants))} {said}, by {TIMES[found.figures]}"]
+    if comparison.untimed and not comparison.variants:
+        text = f"No time of {', '.join(comparison.untimed)} can be believed"
+        return Answer(question, comparison.outcome, text)
+    if not comparison.variants:
+        return Answer(question, "skipped", capitalized(comparison.notes[0]))
+    counts = Counter(row.verdict for row in comparison.variants)
+    text = ", ".join(f"{counts[kind]} {kind}" for kind in get_args(Speed) if counts[kind])
+    machine = ", ".join(f"{row.subject} {row.verdict}" for row in comparison.machine)
+    parts = [f"Of {_common(len(comparison.variants))} {text}, by {TIMES[comparison.figures]}"]
     parts += [f"the machine: {machine}"] if machine else []
-    parts += [f"lost: {', '.join(found.lost)}"] if found.lost else []
-    return Answer(asked, found.outcome, "; ".join(parts))
+    parts += [f"lost: {', '.join(comparison.lost)}"] if comparison.lost else []
+    return Answer(question, comparison.outcome, "; ".join(parts))
 
 
 def label(index: int) -> str:
@@ -220,12 +227,12 @@ def relative(sides: dict[str, RunSide]) -> pd.DataFrame:
 
 def bits(sides: dict[str, RunSide]) -> pd.DataFrame:
     """The digest of every case, and whether they are one."""
-    found: dict[str, TableRow] = {}
+    cases: dict[str, TableRow] = {}
     for name, side in sides.items():
         for variant in side.evidence.variants:
-            row = found.setdefault(variant.id, {})
+            row = cases.setdefault(variant.id, {})
             row[f"{name} sha256"] = side.evidence.first(variant).weights_sha256
-    rows = [{"case": case, **row, "same": _same(list(row.values()))} for case, row in found.items()]
+    rows = [{"case": case, **row, "same": _same(list(row.values()))} for case, row in cases.items()]
     columns = [f"{name} sha256" for name in sides]
     return pd.DataFrame(rows, columns=["case", *columns, "same"]).fillna("")
 
@@ -292,7 +299,7 @@ def say_speeds(frame: pd.DataFrame) -> str:
     """The reach of it all."""
     values = _speeds(frame)
     low, high = values.min().min(), values.max().max()
-    return f"{of_all(len(frame), MOST_ROWS)} cases, from {number(low)} to {number(high)} samples/s."
+    return f"{tally(len(frame), MOST_ROWS)} cases, from {number(low)} to {number(high)} samples/s."
 
 
 SPEEDS = (

@@ -21,10 +21,10 @@ def answers(
     evidence: Evidence, verdicts: Sequence[Verdict], baseline: WithBaseline | None = None
 ) -> list[Answer]:
     """The answers to all three; that of speed is the baseline's where there is one."""
-    said = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts)}
-    found = [_answer(question, passed, verdicts) for question, passed in said.items()]
-    found = [_counted(answer, evidence) for answer in found]
-    return [*found, _judged_fast(evidence, verdicts, baseline)]
+    sentences = {RIGHT: _right(evidence), SAME: _same(evidence, verdicts)}
+    judged = [_answer(question, passed, verdicts) for question, passed in sentences.items()]
+    judged = [_counted(answer, evidence) for answer in judged]
+    return [*judged, _judged_fast(evidence, verdicts, baseline)]
 
 
 def _judged_fast(
@@ -33,7 +33,7 @@ def _judged_fast(
     speeds = _fast(evidence)
     if baseline is not None:
         sentence = f"{capitalized(baseline.sentence)}; {speeds}"
-        return Answer(FAST, baseline.found.outcome, sentence)
+        return Answer(FAST, baseline.comparison.outcome, sentence)
     how = "" if flaw_of(evidence.run) else " (save-baseline NAME keeps this run as one)"
     return _answer(FAST, f"{speeds}; compared with no baseline{how}", verdicts)
 
@@ -49,13 +49,13 @@ def _counted(answer: Answer, evidence: Evidence) -> Answer:
 
 
 def _answer(question: str, passed: str, verdicts: Sequence[Verdict]) -> Answer:
-    mine = [v for v in verdicts if question_of(v.check) == question]
-    outcome = worst(mine)
+    own = [v for v in verdicts if question_of(v.check) == question]
+    outcome = worst(own)
     if outcome in ("fail", "inconclusive"):
-        bad = [v for v in mine if v.outcome == outcome]
+        bad = [v for v in own if v.outcome == outcome]
         first = f"{bad[0].check} of {bad[0].subject}: {bad[0].actual}"
         which = "failed" if outcome == "fail" else "are open"
-        return Answer(question, outcome, f"{len(bad)} of {len(mine)} checks {which}; {first}")
+        return Answer(question, outcome, f"{len(bad)} of {len(own)} checks {which}; {first}")
     return Answer(question, outcome, passed)
 
 
@@ -85,10 +85,10 @@ def _same(evidence: Evidence, verdicts: Sequence[Verdict]) -> str:
         count = evidence.run.info.processes_per_config
         parts.append(f"{reruns} cases gave the same bits in {count} fresh processes each")
     if changes:
-        said = (
+        changed = (
             "1 change of a setting did" if changes == 1 else f"{changes} changes of a setting did"
         )
-        parts.append(f"{said} to the bits what {'it' if changes == 1 else 'they'} must")
+        parts.append(f"{changed} to the bits what {'it' if changes == 1 else 'they'} must")
     return ", and ".join(parts) or ALONE
 
 
@@ -101,8 +101,8 @@ def _fast(evidence: Evidence) -> str:
     slow, fast = (pick(speeds, key=lambda speed: speed.value) for pick in (min, max))
     shown = [speed.text(",.0f") for speed in dict.fromkeys((slow, fast))]
     sure = "95% intervals" if slow.low is not None else "one process, so without intervals"
-    if said := reached(evidence):
-        sure = f"{sure} {said}"
+    if precision := reached(evidence):
+        sure = f"{sure} {precision}"
     which = f"slowest and fastest case, {sure}" if len(shown) > 1 else sure
     disturbed = "; ".join(trouble(evidence.run.system_samples))
     quiet = f"; the machine was not quiet: {disturbed}" if disturbed else ""

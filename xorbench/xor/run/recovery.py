@@ -73,8 +73,10 @@ class Recovery:
         self._state.fail(training, f"process {slot.process_id} died: {death}")
         self._kills[training.case.id] += 1
         if self._kills[training.case.id] >= KILLS_ALLOWED:
-            for other in [x for x in self._state.active() if x.case == training.case]:
-                self._state.fail(other, f"not tried again: it has killed {KILLS_ALLOWED} processes")
+            for active in [x for x in self._state.active() if x.case == training.case]:
+                self._state.fail(
+                    active, f"not tried again: it has killed {KILLS_ALLOWED} processes"
+                )
 
     def _restart(self, slot: ProcessSlot) -> None:
         """Fill the slot with a fresh process and reopen what was open, as often as it takes."""

@@ -166,7 +166,7 @@ def _to_the_end(runner: Runner, store: RunStore, start: StartProcess, progress: 
         while wide := too_wide(observed := loading.load(store.folder)):
             progress.note(f"{wide}: one more process")
             try:
-                _train_in_one_more(observed, store, start, progress)
+                _train_once_more(observed, store, start, progress)
             except (BadOption, OSError) as error:  # what is there is a whole run all the same
                 progress.note(f"no process could be added: {error}")
                 return
@@ -174,7 +174,7 @@ def _to_the_end(runner: Runner, store: RunStore, start: StartProcess, progress: 
     return until_interrupted(work, progress, f"run --resume {runner.info.id}")
 
 
-def _train_in_one_more(run: Run, store: RunStore, start: StartProcess, progress: Progress) -> None:
+def _train_once_more(run: Run, store: RunStore, start: StartProcess, progress: Progress) -> None:
     """Train every case in one more process of each config."""
     before = run.info.processes_per_config
     info = msgspec.structs.replace(run.info, processes_per_config=before + 1, finished=None)

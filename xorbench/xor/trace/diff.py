@@ -54,11 +54,11 @@ def diff(text_a: str, text_b: str, root: Path, timeout_s: float = 120.0) -> tupl
 
 def _paired(text_a: str, text_b: str, root: Path) -> tuple[BothSides, list[str]]:
     """One training of each side, of two runs the first that differs, and how many differ."""
-    of_a, of_b = sides(root, "A", text_a), sides(root, "B", text_b)
-    if len(of_a) == len(of_b) == 1:
-        return (of_a[0], of_b[0]), []
-    by_variant = {side.variant: side for side in of_b}
-    pairs = [(side, by_variant[side.variant]) for side in of_a if side.variant in by_variant]
+    sides_a, sides_b = sides(root, "A", text_a), sides(root, "B", text_b)
+    if len(sides_a) == len(sides_b) == 1:
+        return (sides_a[0], sides_b[0]), []
+    by_variant = {side.variant: side for side in sides_b}
+    pairs = [(side, by_variant[side.variant]) for side in sides_a if side.variant in by_variant]
     if not pairs:
         raise BadOption(f"B: {text_b!r} has no training in common with {text_a!r}")
     differing = [pair for pair in pairs if _differ(*pair)]

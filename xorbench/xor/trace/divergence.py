@@ -33,9 +33,9 @@ class Growth:
 def first_place(a: EpochTrace, b: EpochTrace) -> tuple[TracePlace, FirstDifference] | None:
     """The first step and tensor at which two traces of an epoch differ."""
     names: dict[str, str] = {}
-    for step, other in zip(a.steps, b.steps, strict=False):
+    for step, step_b in zip(a.steps, b.steps, strict=False):
         names |= {identity: name for identity, (name, _, _) in step.names.items()}
-        first = first_of(step.step, step.events, other.events, Coverage(), names)
+        first = first_of(step.step, step.events, step_b.events, Coverage(), names)
         if first is not None:
             return TracePlace(a.epoch, step.step, label(first)), first
     if len(a.steps) != len(b.steps):
@@ -59,8 +59,8 @@ def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
 def growth(a: EpochTrace, b: EpochTrace, steps: range = range(sys.maxsize)) -> list[Growth]:
     """How far apart the weights are after each of `steps` of which both sides have values."""
     rows = []
-    for step, other in zip(a.steps, b.steps, strict=False):
-        pairs = zip(_weights(step), _weights(other), strict=False) if step.step in steps else ()
+    for step, step_b in zip(a.steps, b.steps, strict=False):
+        pairs = zip(_weights(step), _weights(step_b), strict=False) if step.step in steps else ()
         tensors = [d for pair in pairs if (d := compare(*pair)) is not None]
         if tensors:
             known = [d.largest_ulps for d in tensors if d.largest_ulps is not None]
@@ -113,5 +113,5 @@ class Divergence:
 def first_epoch(a: Mapping[int, str], b: Mapping[int, str]) -> int | None:
     """The first epoch of which both have a digest, and another one."""
     both = sorted(a.keys() & b)
-    at = first_difference([a[epoch] for epoch in both], [b[epoch] for epoch in both])
-    return None if at is None else both[at]
+    index = first_difference([a[epoch] for epoch in both], [b[epoch] for epoch in both])
+    return None if index is None else both[index]

@@ -84,21 +84,21 @@ def _explained(a: TrainingRef, b: TrainingRef, trainer: "_Trainer") -> ExplainOu
         if bits is not None and not on_record(side, bits)
     ]
 
-    def gives(names: Set) -> Gives:
+    def bits_source(names: Set) -> Gives:
         bits = trainer.attempt(mixed(a, b, names))
         if bits is None:
             return "nothing"
         return "B" if bits == bits_b else "A" if bits == bits_a else "other"
 
-    explanation = search(list(differences), gives) if bits_a != bits_b else None
-    answer = [*map(_of_record, switches), *_of_here(explanation, differences, switches)]
+    explanation = search(list(differences), bits_source) if bits_a != bits_b else None
+    answer = [*map(_switch_text, switches), *_cause_text(explanation, differences, switches)]
     code = _exit_code(explanation, switches)
     if code == INCONCLUSIVE:
         answer.insert(0, f"Stopped after {trainer.count} trainings (--max-trainings).")
     return ExplainOutcome(code, trainer.count, differences, explanation, switches, answer)
 
 
-def _of_here(
+def _cause_text(
     explanation: Explanation | None,
     differences: dict[str, tuple[str, str]],
     switches: Sequence[SwitchSearch],
@@ -124,15 +124,15 @@ def _exit_code(explanation: Explanation | None, switches: Sequence[SwitchSearch]
 def on_record(side: TrainingRef, bits: Sequence[str]) -> bool:
     """Whether training here gave the bits on record of a side, as far as there are any."""
     inputs, *epochs = bits
-    kept = all(epochs[epoch] == digest for epoch, digest in side.epoch_digests.items())
-    return kept and side.inputs_sha256 in ("", inputs)
+    matches = all(epochs[epoch] == digest for epoch, digest in side.epoch_digests.items())
+    return matches and side.inputs_sha256 in ("", inputs)
 
 
 def _switch_search(letter: str, side: TrainingRef, trainer: "_Trainer") -> SwitchSearch:
     """Train a side under each kernel switch whose variable it does not set itself."""
     own = {variable.partition("=")[0] for variable in side.config.env}
-    here = [f"{name}={value}" for name, value in os.environ.items()]
-    left = [s for s in SWITCHES if s.partition("=")[0] not in own and s not in here]
+    environment = [f"{name}={value}" for name, value in os.environ.items()]
+    left = [s for s in SWITCHES if s.partition("=")[0] not in own and s not in environment]
     tried: list[str] = []
     giving: list[str] = []
     try:
@@ -151,7 +151,7 @@ def switched(side: TrainingRef, switch: str) -> TrainingRef:
     return replace(side, config=replace(side.config, env=env))
 
 
-def _of_record(switches: SwitchSearch) -> str:
+def _switch_text(switches: SwitchSearch) -> str:
     """What reproduces the recorded bits of a side here, in words."""
     bits = f"The recorded bits of {switches.side}"
     if switches.giving:
@@ -223,11 +223,11 @@ def _settings(side: TrainingRef) -> dict[str, Any]:
 
 def _differences(a: TrainingRef, b: TrainingRef) -> dict[str, tuple[str, str]]:
     """The settings that differ, by name, with both values as texts."""
-    of_a, of_b = _settings(a), _settings(b)
+    settings_a, settings_b = _settings(a), _settings(b)
     return {
-        name: (_shown(name, of_a), _shown(name, of_b))
-        for name in {**of_a, **of_b}
-        if of_a.get(name) != of_b.get(name)
+        name: (_shown(name, settings_a), _shown(name, settings_b))
+        for name in {**settings_a, **settings_b}
+        if settings_a.get(name) != settings_b.get(name)
     }
 
 

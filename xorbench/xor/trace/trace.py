@@ -17,13 +17,13 @@ from xorbench.xor.trace.training_ref import TrainingRef, named
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """A trace as the command line asks for it; `at` are the epochs to record, all by default."""
+    """A trace as the command line asks for it; `epochs` are those to record, all by default."""
 
     text: str
     output: Path
     recipe: Recipe
     root: Path = Path("results")
-    at: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] | None = None
     valued: range = range(0)
     timeout_s: float = 120.0
     faults: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ def trace(request: TraceRequest) -> tuple[CaseTrace, int | None]:
     Raises `BadOption`, `BadFile`.
     """
     side = named(request.root, "CASE", request.text, request.recipe, request.faults)
-    epochs = range(side.recipe.epochs) if request.at is None else request.at
+    epochs = range(side.recipe.epochs) if request.epochs is None else request.epochs
     _require_known(request, side, max(epochs))
     recorded: dict[int, EpochTrace] = {}
     with terminable(), tempfile.TemporaryDirectory() as folder:

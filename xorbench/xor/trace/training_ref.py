@@ -111,15 +111,15 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
     """
     path = Path(text)
     if traces.is_trace(path):
-        return [_of_trace(text, traces.load_case(path))]
+        return [_ref_from_trace(text, traces.load_case(path))]
     name, _, rest = text.partition(":") if is_recorded(text) else (text, "", "")
     variant, _, process = rest.partition("#")
     evidence = Evidence(loading.load(folders.find(root, name, option, "run")))
     refs = [
-        _of_run(name, evidence.run, shown, training)
+        _ref_from_run(name, evidence.run, shown, training)
         for shown in evidence.variants
         if variant in ("", shown.id)
-        and (training := _of_process(evidence.trainings[shown.id], process))
+        and (training := _training_in(evidence.trainings[shown.id], process))
     ]
     if not refs:
         known = ", ".join(shown.id for shown in evidence.variants[:4])
@@ -127,7 +127,7 @@ def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
     return refs
 
 
-def _of_trace(text: str, trace: CaseTrace) -> TrainingRef:
+def _ref_from_trace(text: str, trace: CaseTrace) -> TrainingRef:
     training = trace.training
     faults = tuple(training.faults)
     return replace(
@@ -141,12 +141,12 @@ def _of_trace(text: str, trace: CaseTrace) -> TrainingRef:
     )
 
 
-def _of_process(trainings: Sequence[TrainingRecord], process: str) -> TrainingRecord | None:
+def _training_in(trainings: Sequence[TrainingRecord], process: str) -> TrainingRecord | None:
     """The training of the process that is named; the first where none is."""
     return next((t for t in trainings if process in ("", t.process)), None)
 
 
-def _of_run(name: str, run: Run, variant: Variant, training: TrainingRecord) -> TrainingRef:
+def _ref_from_run(name: str, run: Run, variant: Variant, training: TrainingRecord) -> TrainingRef:
     label = f"{name}:{variant.id}#{training.process}"
     process = next(p for p in run.info.processes if p.id == training.process)
     return TrainingRef(

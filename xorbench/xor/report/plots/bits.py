@@ -19,7 +19,7 @@ def same_bits(evidence: Evidence) -> pd.DataFrame:
     digests = {variant.id: evidence.first(variant).weights_sha256 for variant in variants}
     if len(digests) < 2:
         return NOTHING
-    rows = {name: [int(mine == d) for d in digests.values()] for name, mine in digests.items()}
+    rows = {name: [int(own == d) for d in digests.values()] for name, own in digests.items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(digests))
     return frame.rename_axis("case").reset_index()
 

@@ -17,8 +17,8 @@ from xorbench.report.drawing import (
     drawn,
     legend,
     line_style,
-    of_all,
     short_names,
+    tally,
 )
 from xorbench.report.svg import INK
 from xorbench.stats.figure import number
@@ -62,7 +62,7 @@ def say_losses(frame: pd.DataFrame) -> str:
     """Where they begin and where they end."""
     first, last = frame.drop(columns="epoch").iloc[0], frame.drop(columns="epoch").iloc[-1]
     return (
-        f"{of_all(len(first), MOST_LINES)} lines over {len(frame)} epochs,"
+        f"{tally(len(first), MOST_LINES)} lines over {len(frame)} epochs,"
         f" from {number(first.median())}"
         f" down to between {number(last.min())} and {number(last.max())}."
     )

@@ -5,7 +5,7 @@ from typing import Final
 import pandas as pd
 
 from xorbench.report.content import NOTHING, Picture
-from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, of_all, short_names
+from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, short_names, tally
 from xorbench.stats.figure import number
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.report.tables.phases import TITLES, phases
@@ -46,7 +46,7 @@ def describe_shares(frame: pd.DataFrame) -> str:
     columns = list(frame.columns[1:])
     largest = str(frame[columns].median().idxmax())
     low, high = frame[largest].min(), frame[largest].max()
-    bars = of_all(len(frame), MOST_BARS)
+    bars = tally(len(frame), MOST_BARS)
     return (
         f"{bars} bar{'s' if len(frame) > 1 else ''}; the largest phase is"
         f" {largest.removesuffix(' (%)')}, from {number(low)}% to {number(high)}%."

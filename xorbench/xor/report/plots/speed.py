@@ -15,8 +15,8 @@ from xorbench.report.drawing import (
     line_style,
     middles,
     name_rows,
-    of_all,
     short_names,
+    tally,
 )
 from xorbench.report.svg import INK
 from xorbench.stats.figure import number
@@ -63,7 +63,7 @@ def say_speeds(frame: pd.DataFrame) -> str:
     """From the slowest case to the fastest."""
     slow, fast = (frame.sort_values("samples/s").iloc[end] for end in (0, -1))
     return (
-        f"{of_all(len(frame), MOST_BARS)} bars,"
+        f"{tally(len(frame), MOST_BARS)} bars,"
         f" from {number(slow['samples/s'])} samples/s ({slow['case']})"
         f" to {number(fast['samples/s'])} ({fast['case']})."
     )
@@ -168,7 +168,7 @@ def say_epoch_times(frame: pd.DataFrame) -> str:
     """How far the machine wandered."""
     values = frame.drop(columns="round")
     return (
-        f"Processes: {of_all(values.shape[1] // 2, MOST_LINES)}. {len(frame)} rounds; epoch times"
+        f"Processes: {tally(values.shape[1] // 2, MOST_LINES)}. {len(frame)} rounds; epoch times"
         f" between {number(values.min().min())} and {number(values.max().max())} times their"
         " median."
     )

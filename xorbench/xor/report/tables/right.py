@@ -45,7 +45,7 @@ def errors(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataFram
     """
     rows = []
     for variant in evidence.variants:
-        each = [drift_ulps(evidence, one) for one in evidence.trainings[variant.id]]
+        each = [drift_ulps(evidence, training) for training in evidence.trainings[variant.id]]
         if all(each):
             worst = [max(after) for after in zip(*each, strict=True)]
             after = {_after(epoch): error for epoch, error in enumerate(worst)}

@@ -122,8 +122,8 @@ def constants(evidence: Evidence, _verdicts: Sequence[Verdict] = ()) -> pd.DataF
 
 def narrow_constants(frame: pd.DataFrame) -> pd.DataFrame:
     """The device, the engine, the other settings as text, then the figures."""
-    kept = ("device", "engine")
-    return frame.drop(columns=[name for name in SETTINGS if name in frame and name not in kept])
+    keys = ("device", "engine")
+    return frame.drop(columns=[name for name in SETTINGS if name in frame and name not in keys])
 
 
 THROUGHPUT: Final = Table(
