@@ -202,7 +202,7 @@ def test_replay_names_what_a_pytorch_lacks(monkeypatch: pytest.MonkeyPatch) -> N
         opened(nn.Linear(2, 1), "replay")
 
 
-@pytest.mark.parametrize("name", ["capture", "replay"])
+@pytest.mark.parametrize("name", ["operator_trace", "replay"])
 def test_only_one_file_takes_what_pytorch_does_not_promise(name: str) -> None:
     """No underscore of PyTorch's in the others of the engine, but those of ATen's operators."""
     source = Path(engines.__file__).with_name(f"{name}.py").read_text()

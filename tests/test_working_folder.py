@@ -414,15 +414,20 @@ def test_a_working_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
 def test_a_left_over_process_is_no_file_that_was_written_outside(tmp_path: Path) -> None:
     """Whatever its name is; a file that is still there is one."""
     (tmp_path / "records").mkdir()
-    run = Ended(number=1, folder=tmp_path, how="ended", code=0, wall_s=1.0, left=["outside.py"])
-    assert len(notes_of([run])) == 1
-    assert written_outside([run]) == []
+
+    def run() -> Ended:
+        return Ended(
+            number=1, folder=tmp_path, how="ended", code=0, wall_s=1.0, left=["outside.py"]
+        )
+
+    assert len(notes_of([run()])) == 1
+    assert written_outside([run()]) == []
     written = tmp_path / "written.txt"
     line = {"pid": 1, "event": "outside", "path": str(written)}
     (tmp_path / "records" / "presence.jsonl").write_text(json.dumps(line) + "\n")
-    assert written_outside([run]) == []
+    assert written_outside([run()]) == []
     written.touch()
-    assert written_outside([run]) == [str(written)]
+    assert written_outside([run()]) == [str(written)]
 
 
 def test_two_folders_of_one_name_may_be_made_in_one_second(tmp_path: Path) -> None:
