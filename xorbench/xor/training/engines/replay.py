@@ -56,14 +56,16 @@ def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
 
 def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
     """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
-    expected = digest_after(spec, partial(operator_trace.eager_step(spec), *batch), inference=False)
+    with operator_trace.restored(spec):
+        operator_trace.eager_step(spec)(*batch)
+        expected = tensor_digest.state_sha256(spec.model.state_dict())
     if digest_after(spec, lambda: run(program.calls_on(batch))) != expected:
         raise CannotHonour("the replay engine's captured step has other bits than the step")
 
 
-def digest_after(spec: TrainingSpec, act: Call, *, inference: bool = True) -> str:
-    """The digest of the weights that `act()` leaves; the training is then restored."""
-    with operator_trace.restored(spec), torch.inference_mode(inference):
+def digest_after(spec: TrainingSpec, act: Call) -> str:
+    """The digest of the weights that `act()` leaves in inference; the training is then restored."""
+    with operator_trace.restored(spec), torch.inference_mode():
         act()
         return tensor_digest.state_sha256(spec.model.state_dict())
 
