@@ -521,12 +521,12 @@ def _fails(owner: Any, name: str) -> None:
 
 def fault_start() -> None:
     """The digest of each tensor fails as it begins."""
-    _fails(recorder("digest").Digester, "start")
+    _fails(recorder("fingerprint").Digester, "start")
 
 
 def fault_finish() -> None:
     """The digests fail as they are fetched."""
-    _fails(recorder("digest").Digester, "finish")
+    _fails(recorder("fingerprint").Digester, "finish")
 
 
 def fault_states() -> None:
