@@ -159,7 +159,7 @@ def untimed(name: str, text: str) -> str:
         return text
     if ".jsonl" in name or name.endswith(".trace"):
         return "\n".join(
-            sorted(json.dumps(without_times(json.loads(x))) for x in text.splitlines())
+            sorted(json.dumps(without_times(json.loads(x)), indent=1) for x in text.splitlines())
         )
     if name.endswith(".json") or text.startswith("{"):
         return json.dumps(without_times(json.loads(text)), indent=1)
@@ -178,10 +178,17 @@ def without_times(value: Any) -> Any:
     return [without_times(member) for member in value] if isinstance(value, list) else value
 
 
-def differences(before: Observed, after: Observed) -> Iterator[str]:
-    """The lines of a unified diff of everything that is not equal."""
+def differences(before: Observed, after: Observed, intended: str = "$^") -> Iterator[str]:
+    """The lines of a unified diff of everything that is not equal, except intended changes."""
     for name in sorted(before.keys() | after.keys()):
-        texts = [observed.get(name, "<missing>").splitlines() for observed in (before, after)]
+        texts = [
+            [
+                line
+                for line in observed.get(name, "<missing>").splitlines()
+                if not re.search(intended, line)
+            ]
+            for observed in (before, after)
+        ]
         if texts[0] != texts[1]:
             yield from difflib.unified_diff(
                 *texts, f"{name} before", f"{name} after", "", "", 1, ""
@@ -207,6 +214,7 @@ class Comparison:
     before: Side
     after: Side
     done: dict[str, Outcome]
+    intended: str = "$^"
 
     def outcome(self, case: Case) -> Outcome:
         """Run a case by both; once more where one that measures differs, as load may explain it."""
@@ -224,7 +232,7 @@ class Comparison:
             runs = list(pool.map(lambda side: side.run(case, start), sides))
         places = {**self.before.places, **self.after.places}
         pair = [masked(observed, places, measured=case.measured) for _, observed in runs]
-        diff = list(differences(*pair))
+        diff = list(differences(*pair, self.intended))
         seconds = f"{time.perf_counter() - began:.0f} s"
         answer = "DIFFERS" if diff else "same"
         return runs[0][0], [case.name, compared(pair[0]), seconds, answer], diff
@@ -242,13 +250,15 @@ def main(argv: list[str] | None = None, show: Callable[[str], object] = print) -
     parser.add_argument("before", metavar="BEFORE_PYTHON")
     parser.add_argument("after", metavar="AFTER_PYTHON")
     parser.add_argument("--only", metavar="REGEX", default="", help="Run cases whose name matches.")
+    about = "Lines that match are not compared: an intended change."
+    parser.add_argument("--intended", metavar="REGEX", default="$^", help=about)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         sides = [
             Side(python, Path(folder).resolve() / name)
             for name, python in (("a", args.before), ("b", args.after))
         ]
-        comparison = Comparison(*sides, {})
+        comparison = Comparison(*sides, {}, args.intended)
         for case in CASES:
             if re.search(args.only, case.name):
                 _, row, _ = comparison.outcome(case)
