@@ -61,7 +61,6 @@ RETIRED = {
     "constants.csv": "cost_model.csv",
     "points.json": "boundary_points.json",
     "error.csv": "float64_error.csv",
-    "verbs/": "commands/",
 }
 # What is not ours to name: DataLoader, executors, the test runner, pyperf; and a fault of loaders.
 ALLOWED = re.compile(

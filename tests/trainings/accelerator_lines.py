@@ -1,6 +1,6 @@
 """The lines that ask for a device's type or use PyTorch's accelerator, where torch is imported.
 
-Elsewhere a device is a name: what `plan` and `judge` make of it is tested on records. The recorder
+Elsewhere a device is a name: what the orchestrator makes of it is tested on records. The recorder
 runs in the programs of users: test_recorder*.py has its tests.
 """
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import xorbench
 
 PACKAGE = Path(xorbench.__file__).parent
-PACKAGES = ("process/", "universal/", "workload/")
+PACKAGES = ("process/", "machine/universal/", "xor/training/")
+ORCHESTRATED = "machine/universal/sweep_plan.py"  # the plan of a sweep, in which a device is a name
 MODULES = {"accelerator", "cuda", "mps", "xpu"}
 
 
@@ -64,6 +65,6 @@ def wanted() -> dict[str, set[int]]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
-        if name.startswith(PACKAGES):
+        if name.startswith(PACKAGES) and name != ORCHESTRATED:
             found[name] = lines_of(path.read_text())
     return {name: lines for name, lines in found.items() if lines}

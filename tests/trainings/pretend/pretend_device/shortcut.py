@@ -48,7 +48,9 @@ class _Finder(importlib.abc.MetaPathFinder):
         found = importlib.machinery.PathFinder.find_spec(name, path)
         if found is None or found.origin is None:
             return None
-        return importlib.machinery.ModuleSpec(name, _Loader(found.origin), origin=found.origin)
+        spec = importlib.machinery.ModuleSpec(name, _Loader(found.origin), origin=found.origin)
+        spec.has_location = True  # the module reads a file beside its own
+        return spec
 
 
 def install() -> None:
