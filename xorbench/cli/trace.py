@@ -85,7 +85,7 @@ def _trace_program(options: dict[str, Any]) -> int:
     )
     for path, count in outcome.files:
         note(f"{path}: {count} steps, {path.stat().st_size / 1_000:,.0f} kB")
-    note(outcome.said)
+    note(outcome.message)
     return outcome.exit_code
 
 

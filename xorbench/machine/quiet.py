@@ -16,11 +16,11 @@ def trouble(samples: Sequence[SystemSample]) -> list[str]:
     """What disturbed the timings, a phrase each; empty for a quiet machine."""
     others = [sample.others_percent for sample in samples if sample.others_percent is not None]
     steal = [sample.steal_percent for sample in samples]
-    found = [
+    notes = [
         _too_much("other programs took", others, OTHERS_PERCENT),
         _too_much("the hypervisor gave away", steal, STEAL_PERCENT),
     ]
-    return [text for text in found if text] + _throttled(samples)
+    return [text for text in notes if text] + _throttled(samples)
 
 
 def _too_much(what: str, percents: Sequence[float], limits: tuple[float, float]) -> str:

@@ -53,9 +53,9 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
             if run is None:
                 return None
             (loaded if stress else quiet).append(Evidence(run))
-    found = calibrated(quiet, loaded, now()[:10])
-    _save(request, found, quiet[0].run.info)
-    return found
+    calibration = calibrated(quiet, loaded, now()[:10])
+    _save(request, calibration, quiet[0].run.info)
+    return calibration
 
 
 def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | None:
@@ -73,10 +73,10 @@ def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | N
     )
 
 
-def _save(request: CalibrateRequest, found: Calibrated, info: RunInfo) -> None:
+def _save(request: CalibrateRequest, calibration: Calibrated, info: RunInfo) -> None:
     saved = SavedScatter(
-        between_runs=found.scatter.between,
-        residual_drift=found.scatter.residual_drift,
+        between_runs=calibration.scatter.between,
+        residual_drift=calibration.scatter.residual_drift,
         runs=request.runs,
         processes=request.processes,
         calibration_version=info.calibration_version,

@@ -30,17 +30,17 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
     from xorbench.xor.compare.compare import local_scatter
     from xorbench.xor.report import sides as sides_report
 
-    found = []
+    runs = []
     for text in texts:
         folder = folders.find(root, text)
         info = loading.read_any(folder)
         if info.kind != "run":
             raise BadOption(f"RUN: {text!r} is a {info.kind}: only runs can be put side by side")
         evidence = Evidence(loading.load(folder, info))
-        found.append(sides_report.RunSide(evidence, judge(evidence)))
-    if len({side.run.info.id for side in found}) < len(found):
+        runs.append(sides_report.RunSide(evidence, judge(evidence)))
+    if len({side.run.info.id for side in runs}) < len(runs):
         raise BadOption("RUN: the same run twice", "name different ones")
-    content = sides_report.content(found, local_scatter(root))
+    content = sides_report.content(runs, local_scatter(root))
     return RunOutcome(None, content, exit_code(content.verdicts))
 
 

@@ -38,7 +38,7 @@ class TraceCommandOutcome:
 
     files: list[tuple[Path, int]]
     exit_code: int
-    said: str
+    message: str
 
 
 def trace_command(request: TraceCommandRequest) -> TraceCommandOutcome:
