@@ -292,7 +292,7 @@ READ: Final = [
     Case("export, import", "export one -o one.json\nimport one.json\nreport latest", "runs"),
     Case("atlas", "atlas add one\natlas show", "runs"),
     Case("fleet --merge", f"fleet --merge --out m f0 f1 {FORMS}", "fleet"),
-    Case("run --dry-run", "run --dry-run\nrun --dry-run --json"),
+    _measured("run --dry-run", "run --dry-run\nrun --dry-run --json"),
     Case("check --from", f"check --from results/checks/d {FORMS}", "check: differs"),
     Case("against --from", f"check --from results/checks/a {FORMS}", "check --against"),
     Case("resume --from", f"check --from results/checks/k {FORMS}", "check --resume"),
