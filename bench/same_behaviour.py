@@ -95,7 +95,11 @@ class Side:
     def _command(self, folder: Path, line: str) -> Observed:
         program = line if line.startswith("PYTHON") else f"PYTHON -m xorbench {line}"
         done = subprocess.run(
-            shlex.split(program.replace("PYTHON", self.python)),
+            [
+                path
+                for word in shlex.split(program.replace("PYTHON", self.python))
+                for path in (folder.glob(word) if "checks/*" in word else [word])
+            ],
             cwd=folder,
             env=os.environ | ENVIRONMENT | {"XDG_CACHE_HOME": str(self.folder / "cache")},
             capture_output=True,
