@@ -4,6 +4,7 @@ import ast
 import copy
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from xorbench.options.program_options import (
     request,
     require_allowed,
 )
-from xorbench.programs.questions import against, explain
+from xorbench.programs.questions import against
 from xorbench.programs.questions.against import AgainstRequest
 from xorbench.programs.questions.explain import CureRequest
 from xorbench.programs.questions.rerun import CheckRequest
@@ -137,8 +138,11 @@ def test_a_request_without_options_has_the_defaults_of_the_table(kind: type) -> 
 
 def test_the_runs_of_a_search_are_those_of_the_table() -> None:
     """The help of `explain` and of `check --against` states what the search and the turns use."""
-    assert explain.LEAST_RUNS == FIRST_RUNS
-    assert explain.MOST_RUNS == MOST_RUNS
+    rows = options_of("explain")
+    values = complete(rows, left_out(rows) | {"in_place": True})
+    rerun = request(CheckRequest, values, words=(sys.executable,))
+    question = request(CureRequest, values, check=rerun)
+    assert f"{FIRST_RUNS} to {MOST_RUNS} times" in question.plan(question.commands())[1]
     assert str(against.PROCESSES) == options_of("check")["processes"].default_with["against"]
 
 

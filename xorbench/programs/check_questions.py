@@ -23,8 +23,7 @@ QUESTIONS: Final[Mapping[str, type[ResumeRequest | AgainstRequest]]] = {
 def question(values: Mapping[str, Any], **program: Any) -> Question:
     """The question that the values of the options ask of `program`, a command and its folder."""
     rerun = request(CheckRequest, values, **program)
-    kinds = (kind for name, kind in QUESTIONS.items() if values[name] is not None)
-    kind = next(kinds, None)
+    kind = _kind(values)
     return rerun if kind is None else request(kind, values, check=rerun)
 
 
@@ -47,6 +46,11 @@ def _saved_question(saved: dict[str, Any]) -> Question:
         steps=saved["steps"],
         anonymous=saved.get("anonymous", False),
     )
-    kinds = (kind for name, kind in QUESTIONS.items() if name in saved)
-    kind = next(kinds, None)
+    kind = _kind(saved)
     return rerun if kind is None else kind.from_saved(saved, rerun)
+
+
+def _kind(values: Mapping[str, Any]) -> type[ResumeRequest | AgainstRequest] | None:
+    """The question that has a value; None for that of a rerun."""
+    kinds = (kind for name, kind in QUESTIONS.items() if values.get(name) is not None)
+    return next(kinds, None)

@@ -128,7 +128,7 @@ class AgainstRequest:
         if self.bits:
             self._run(experiment, bits_runs, "", "")
             across, bits = self._bits(experiment, bits_runs)
-        if self.speed and any(self._troubles(bits_runs).values()):
+        if self.speed and any(self._trouble(side, runs) for side, runs in bits_runs.items()):
             speed = self._not_timed("there is nothing to time")
         elif self.speed:
             self._run(experiment, clock_runs, "clock-", "for the speed, ", level="clock")
@@ -150,17 +150,14 @@ class AgainstRequest:
                 number = len(sides[side]) + 1
                 name, label = f"{prefix}{side.lower()}-{number}", f"{purpose}{side}, run {number}"
                 sides[side].append(experiment.run(name, number, label, command=side, **options))
-                if self._troubles(sides)[side] is not None:
+                if self._trouble(side, sides[side]) is not None:
                     return
         except RunMissing:
             pass
 
-    def _troubles(self, sides: Sides) -> dict[str, Conclusion | None]:
-        """Why there is nothing to compare, of each side that has run."""
-        return {
-            side: why_not_comparable(self.words(side), runs) if runs else None
-            for side, runs in sides.items()
-        }
+    def _trouble(self, side: str, runs: Sequence[Ended]) -> Conclusion | None:
+        """Why the runs of a side cannot be compared; None without a run."""
+        return why_not_comparable(self.words(side), runs) if runs else None
 
     def _bits(self, experiment: Experiment, sides: Sides) -> tuple[CheckRuns, Conclusion]:
         own = [
@@ -183,7 +180,8 @@ class AgainstRequest:
         return across, judge_bits(own[0], own[1], across)
 
     def _speed(self, sides: Sides) -> StepSpeed:
-        for side, trouble in self._troubles(sides).items():
+        for side, runs in sides.items():
+            trouble = self._trouble(side, runs)
             if trouble is not None:
                 why = f"{side}: {trouble.finding}"
                 return self._not_timed(why, failed=trouble.outcome == "fail")

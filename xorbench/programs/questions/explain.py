@@ -12,6 +12,7 @@ from functools import cache
 from itertools import combinations, islice
 from typing import Any, ClassVar, Final
 
+from xorbench.options.program_options import FIRST_RUNS
 from xorbench.programs.command_run import CommandRun
 from xorbench.programs.command_runs import observe, why_not_comparable
 from xorbench.programs.conclusion import CHECK, CheckRuns, Conclusion, place_text
@@ -29,8 +30,6 @@ from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, counted
 
 MAX_RUNS: Final = 100
-LEAST_RUNS: Final = 4  # before p is known
-MOST_RUNS: Final = 10  # where some pairs are identical
 ERROR: Final = 0.01  # the probability of accepting a set that is no cure
 SUREST: Final = 0.9  # the largest p that is assumed: so few runs do not show more
 
@@ -76,7 +75,7 @@ class CureRequest:
         most = self.check.processes
         names = ", ".join(switch.name for switch in self.switches)
         lines = [f"explains: {self.title}"]
-        lines.append(f"runs it {LEAST_RUNS} to {most} times, to see how often pairs diverge")
+        lines.append(f"runs it {FIRST_RUNS} to {most} times, to see how often pairs diverge")
         lines.append(f"then with the switches that apply, all and ever fewer: {names}")
         if self.cost:
             lines.append(f"then {against.PROCESSES} times with the cure and without, for its cost")
@@ -303,7 +302,7 @@ def _without_switches(
         kinds[side].append(kind)
         plain.append(run)
         result.differ, result.pairs = share_of_pairs(kinds)
-        if len(plain) >= LEAST_RUNS and result.differ == result.pairs:
+        if len(plain) >= FIRST_RUNS and result.differ == result.pairs:
             break
     if not result.differ and same is not None:
         same.same_text = f"the same in {len(plain)} runs"
