@@ -19,7 +19,7 @@ from tabulate import tabulate
 from xorbench.cli import command
 from xorbench.machine.sweep.results import SWEEP_CHECKS
 from xorbench.records import loading
-from xorbench.report.facts import machine_line
+from xorbench.report.details import machine_line
 from xorbench.stats.figure import number
 from xorbench.stats.intervals import pooled
 from xorbench.xor.analysis import speed

@@ -15,7 +15,7 @@ from conftest import Completed, Xorbench, call_in, once, reported, run_in, with_
 
 from xorbench.errors import BadFile, BadOption
 from xorbench.machine import kernels
-from xorbench.programs.conclusion import element_facts
+from xorbench.programs.conclusion import element_details
 from xorbench.programs.elements import Difference
 from xorbench.records import trace as traces
 from xorbench.records.trace import (
@@ -163,9 +163,9 @@ def test_nan_has_no_distance() -> None:
 
 
 def test_tensors_of_two_kinds_are_not_compared_by_element() -> None:
-    """Their types, their shapes, or both are the facts; equal bytes make no two kinds equal."""
+    """Their types, their shapes, or both are the details; equal bytes make no two kinds equal."""
     one = floats(1, 2)
-    for dtype, shape, facts in (
+    for dtype, shape, details in (
         ("int32", [2], [("types", "float32 and int32")]),
         ("int64", [2], [("types", "float32 and int64")]),
         ("float32", [1, 2], [("shapes", "[2] and [1, 2]")]),
@@ -173,8 +173,8 @@ def test_tensors_of_two_kinds_are_not_compared_by_element() -> None:
     ):
         more = msgspec.structs.replace(one.more, dtype=dtype, shape=shape)
         found = compared(one, msgspec.structs.replace(one, more=more))
-        assert (found.kinds, found.first) == (facts, None)
-        assert element_facts(found) == facts
+        assert (found.kinds, found.first) == (details, None)
+        assert element_details(found) == details
 
 
 @pytest.mark.parametrize("change", [{"dtype": "float31"}, {"hex": "0"}, {"hex": "00"}])

@@ -16,10 +16,10 @@ from xorbench.process.operations import OPERATIONS, Session
 from xorbench.process.universal_training import UniversalTraining
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.faults import FAULTS, FaultSpec
-from xorbench.xor.matrix.honour import unsupported_reason
 from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.matrix.support import unsupported_reason
 from xorbench.xor.training import engines, tensor_digest
-from xorbench.xor.training.engines import CannotHonour, TrainingSpec, compiling, operator_trace
+from xorbench.xor.training.engines import TrainingSpec, UnsupportedCase, compiling, operator_trace
 from xorbench.xor.training.engines.spec import Orders
 from xorbench.xor.training.faults import inject
 from xorbench.xor.training.problem import XorPoints, loss_of, make_points
@@ -133,7 +133,7 @@ def test_replay_refuses_a_call_that_leaves_its_place_as_it_was(
         return nothing if "addmm" in str(target) else fastest(target, *arguments)
 
     monkeypatch.setattr(operator_trace, "_fastest", broken)
-    with pytest.raises(CannotHonour, match="other bits than the step"):
+    with pytest.raises(UnsupportedCase, match="other bits than the step"):
         Training(replace(BASE, engine="replay"), SMALL)
 
 
@@ -167,7 +167,7 @@ def test_persistent_workers_part_from_the_second_epoch_on() -> None:
     assert [a == b for a, b in zip(kept, epoch_digests(BASE), strict=True)] == [True, False, False]
 
 
-# What an engine cannot honour
+# What an engine cannot support
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_replay_refuses_what_it_would_lose(
     model: nn.Module, changes: dict[str, Any], says: str
 ) -> None:
     """A draw inside the step, a data set it cannot index: an error, and no training."""
-    with pytest.raises(CannotHonour, match=says):
+    with pytest.raises(UnsupportedCase, match=says):
         opened(model, "replay", **changes)
 
 
@@ -190,7 +190,7 @@ def test_replay_refuses_an_optimizer_with_state() -> None:
     """Momentum lives in the optimizer, and a captured step would not move it."""
     model = nn.Linear(2, 1)
     momentum = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    with pytest.raises(CannotHonour, match="momentum"):
+    with pytest.raises(UnsupportedCase, match="momentum"):
         opened(model, "replay", optimizer=momentum)
 
 
@@ -198,7 +198,7 @@ def test_replay_names_what_a_pytorch_lacks(monkeypatch: pytest.MonkeyPatch) -> N
     """An interface that PyTorch does not promise is gone: the engine says which, and refuses."""
     monkeypatch.delattr(torch._C, "_VariableFunctions")
     lacks = r"needs torch\._C\._VariableFunctions, which PyTorch .* lacks"
-    with pytest.raises(CannotHonour, match=lacks):
+    with pytest.raises(UnsupportedCase, match=lacks):
         opened(nn.Linear(2, 1), "replay")
 
 
@@ -213,7 +213,7 @@ def test_a_refused_capture_leaves_the_model_as_it_was() -> None:
     """Weights and random numbers are those from before the attempt."""
     model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1))
     before, draws = tensor_digest.state_sha256(model.state_dict()), torch.get_rng_state()
-    with pytest.raises(CannotHonour):
+    with pytest.raises(UnsupportedCase):
         opened(model, "replay")
     assert tensor_digest.state_sha256(model.state_dict()) == before
     assert torch.equal(torch.get_rng_state(), draws)
@@ -231,7 +231,7 @@ def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPa
         )
 
     monkeypatch.setattr(operator_trace, "_fastest", wrong)
-    with pytest.raises(CannotHonour, match="other bits"):
+    with pytest.raises(UnsupportedCase, match="other bits"):
         Training(replace(BASE, engine="replay"), SMALL)
 
 
@@ -241,21 +241,21 @@ HARMLESS = sorted({f.name for f in FAULTS.values() if f.kind == "training"} - AP
 
 
 @pytest.mark.parametrize("engine", [*EXACT, "compile"])
-def test_an_engine_honours_each_fault_or_refuses_it(
+def test_an_engine_supports_each_fault_or_refuses_it(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No fault is left out: the epoch digests are the loader's with the same fault, or an error."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    honoured = 0
+    supported = 0
     for name in HARMLESS:
         fault = (FaultSpec(name, {"epoch": 1, "step": 1, "bit": 20, "ms": 0}),)
         try:
             seen = epoch_digests(replace(BASE, engine=engine), fault)
-        except CannotHonour:
+        except UnsupportedCase:
             continue
-        honoured += 1
+        supported += 1
         assert seen == epoch_digests(BASE, fault), name
-    assert honoured >= len(HARMLESS) / 2
+    assert supported >= len(HARMLESS) / 2
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_an_engine_honours_each_fault_or_refuses_it(
         (Case("cpu", pin_memory=True, data_on_device=True, num_workers=2), Recipe(), ""),
     ],
 )
-def test_a_config_that_cannot_be_honoured_has_its_reason(
+def test_a_config_that_cannot_be_supported_has_its_reason(
     case: Case, recipe: Recipe, says: str
 ) -> None:
     """Such a case is skipped, and never trained without its setting."""
@@ -325,7 +325,7 @@ def test_a_flipped_bit_of_the_universal_engine_is_seen() -> None:
 
 def test_the_universal_engine_refuses_a_fault_it_has_no_place_for() -> None:
     """Rather than to train without it."""
-    with pytest.raises(CannotHonour, match="skip-batch"):
+    with pytest.raises(UnsupportedCase, match="skip-batch"):
         UniversalTraining(Case(engine="universal"), SMALL, faults=[FaultSpec("skip-batch")])
 
 

@@ -103,7 +103,7 @@ def test_a_final_weight_without_a_digest_is_named() -> None:
     """The coverage gives the reason."""
     final = [TraceEvent("final parameter", "o0.g0.p0", None, More(not_recorded="nested"))]
     found = answer(record(end(final=final)), record(end(final=final)))
-    assert "final parameter: nested" in dict(found.facts)["coverage"]
+    assert "final parameter: nested" in dict(found.details)["coverage"]
 
 
 def test_parts_that_are_not_compared_are_listed_in_one_line() -> None:

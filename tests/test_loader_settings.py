@@ -16,8 +16,8 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.checks import judge
 from xorbench.xor.matrix.axes import CASE_AXES, idle_note
 from xorbench.xor.matrix.case import Case
-from xorbench.xor.matrix.honour import float64_refusal, unsupported_reason
 from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.matrix.support import float64_refusal, unsupported_reason
 from xorbench.xor.training.engines.loaders import make_loader, start_method
 from xorbench.xor.training.training import Training
 
@@ -118,7 +118,7 @@ def test_without_loader_workers_a_setting_has_no_effect(setting: str, value: obj
 
 @pytest.mark.parametrize(("setting", "value"), OF_LOADERS.items())
 def test_engines_without_a_loader_refuse_the_setting(setting: str, value: object) -> None:
-    """The loader engines honour it."""
+    """The loader engines support it."""
     case = replace(Case(num_workers=2), **{setting: value})
     assert unsupported_reason(case, Recipe()) == ""
     refused = unsupported_reason(replace(case, engine="tensor", num_workers=0), Recipe())
@@ -137,7 +137,7 @@ def test_the_new_settings_rename_no_case() -> None:
     assert Case(num_workers=2).id == "cpu-loader-b128-pin0-drop1-w2-s0"
     rows = [axis for axis in CASE_AXES if axis.name in OF_LOADERS]
     assert [axis.default for axis in rows] == [(None,), ("auto",), (True,)]
-    assert not any(axis.moves_twin for axis in rows)
+    assert not any(axis.changes_float64 for axis in rows)
 
 
 @pytest.mark.parametrize(("loader_workers", "outcome"), [(2, "skipped"), (1, "fail")])

@@ -27,7 +27,7 @@ from xorbench.xor.report import runs
 from xorbench.xor.report.plots.phases import describe_shares, shares
 from xorbench.xor.report.tables.phases import phases
 from xorbench.xor.training import faults
-from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.engines import UnsupportedCase
 from xorbench.xor.training.faults import inject
 from xorbench.xor.training.phases import marked_epoch
 from xorbench.xor.training.training import Training
@@ -99,7 +99,7 @@ def test_marks_are_taken_away() -> None:
 def test_an_epoch_that_does_not_pass_the_marks_is_refused() -> None:
     """A replayed step has no boundary between its phases, so nothing is reported for them."""
     training = Training(Case(engine="replay", batch_size=64), SMALL)
-    with pytest.raises(CannotHonour, match="do not pass the marks"):
+    with pytest.raises(UnsupportedCase, match="do not pass the marks"):
         marked_epoch(training)
 
 
@@ -118,7 +118,7 @@ def test_the_universal_training_has_no_phases() -> None:
     case = msgspec.to_builtins(Case(engine="universal"))
     recipe = msgspec.to_builtins(SMALL)
     opened = OPERATIONS["open"](session, case=case, recipe=recipe, faults=[])
-    with pytest.raises(CannotHonour, match="no phases"):
+    with pytest.raises(UnsupportedCase, match="no phases"):
         OPERATIONS["marked step"](session, training=opened["training"])
 
 

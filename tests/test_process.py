@@ -58,7 +58,7 @@ def test_a_case_is_never_trained_without_its_config() -> None:
     """A process refuses to open it, whoever asks: `run` skips it, `explain` cannot try it."""
     case, recipe = to_dict(Case(engine="tensor", num_workers=2)), to_dict(Recipe())
     answer = ask(Session(), "open", case=case, recipe=recipe, faults=[])
-    said = {"type": "CannotHonour", "message": "the tensor engine has no loader workers"}
+    said = {"type": "UnsupportedCase", "message": "the tensor engine has no loader workers"}
     assert answer["error"] == said
 
 

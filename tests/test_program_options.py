@@ -31,7 +31,7 @@ from xorbench.options.program_options import (
 )
 from xorbench.programs.questions import against
 from xorbench.programs.questions.against import AgainstRequest
-from xorbench.programs.questions.explain import CureRequest
+from xorbench.programs.questions.explain import FixRequest
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.questions.trace import TraceCommandRequest
 from xorbench.programs.run_maker import Note
@@ -123,12 +123,12 @@ def test_a_command_takes_the_options_of_the_table(name: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [CheckRequest, AgainstRequest, CureRequest, TraceCommandRequest],
+    [CheckRequest, AgainstRequest, FixRequest, TraceCommandRequest],
     ids=lambda k: k.__name__,
 )
 def test_a_request_without_options_has_the_defaults_of_the_table(kind: type) -> None:
     """So that the code behind the surfaces agrees with what the help says."""
-    name = {CureRequest: "explain", TraceCommandRequest: "trace"}.get(kind, "check")
+    name = {FixRequest: "explain", TraceCommandRequest: "trace"}.get(kind, "check")
     rows = options_of(name)
     values = complete(rows, left_out(rows))
     for field in fields(kind):
@@ -141,7 +141,7 @@ def test_the_runs_of_a_search_are_those_of_the_table() -> None:
     rows = options_of("explain")
     values = complete(rows, left_out(rows) | {"in_place": True})
     rerun = request(CheckRequest, values, words=(sys.executable,))
-    question = request(CureRequest, values, check=rerun)
+    question = request(FixRequest, values, check=rerun)
     assert f"{FIRST_RUNS} to {MOST_RUNS} times" in question.plan(question.commands())[1]
     assert str(against.PROCESSES) == options_of("check")["processes"].default_with["against"]
 

@@ -3,7 +3,7 @@
 python tests/corpus/corpus.py                 the whole corpus, as a Markdown table
 python tests/corpus/corpus.py unseeded_init   the scripts of which the name contains this
 python tests/corpus/corpus.py --resume [NAME] the same of resume.toml: killed, resumed and compared
-python tests/corpus/corpus.py --explain [NAME] for each bug, the cure that `explain` finds
+python tests/corpus/corpus.py --explain [NAME] for each bug, the fix that `explain` finds
 
 Exit code 1 if any answer is not the one that is asked for.
 """
@@ -40,7 +40,7 @@ class CorpusCase:
     names: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
-    cures: list[str] | None = None
+    fixes: list[str] | None = None
     command: ClassVar[str] = "check"
 
     @property
@@ -116,7 +116,7 @@ class ResumeCase:
 
 @dataclass(frozen=True, slots=True)
 class ExplainCase:
-    """A script with a bug, and the switches that cure it."""
+    """A script with a bug, and the switches that fix it."""
 
     case: CorpusCase
     command: ClassVar[str] = "explain"
@@ -134,7 +134,7 @@ class ExplainCase:
     @property
     def must(self) -> str:
         """What must be found, in a few words."""
-        return " or ".join(self.case.cures or ["no cure"])
+        return " or ".join(self.case.fixes or ["no fix"])
 
     def arguments(self) -> list[str]:
         """What `explain` is called with."""
@@ -144,9 +144,9 @@ class ExplainCase:
         """What of the answer is wrong."""
         if exit_code != 1:
             return [f"exit code {exit_code}, not 1: {result.get('sentence')}"]
-        found = "+".join(result["cure"])
-        if found not in (self.case.cures or [""]):
-            return [f"{found or 'no cure'}, not {self.must}"]
+        found = "+".join(result["fix"])
+        if found not in (self.case.fixes or [""]):
+            return [f"{found or 'no fix'}, not {self.must}"]
         return []
 
 

@@ -62,7 +62,7 @@ def test_hugging_face_trainer_is_the_same_again(tmp_path: Path) -> None:
     assert result["exit_code"] == 0, result["sentence"]
     assert (
         "16 steps, 16 parameters, 0 buffers, 48 inputs of modules, 16 losses"
-        in (result["facts"]["coverage"])
+        in (result["details"]["coverage"])
     )
 
 
@@ -90,14 +90,14 @@ def test_lightning_is_the_same_again(tmp_path: Path) -> None:
     flags = ("--loaders", "--evaluate", "--teacher")
     result = checked(tmp_path, "lightning_fit.py", *flags)
     assert result["exit_code"] == 0, result["sentence"]
-    assert result["facts"]["coverage"].startswith("16 steps, 4 parameters, 0 buffers, 16 inputs")
+    assert result["details"]["coverage"].startswith("16 steps, 4 parameters, 0 buffers, 16 inputs")
 
 
 def test_lightning_with_two_optimizers_is_the_same_again(tmp_path: Path) -> None:
     """Manual optimization: a GAN makes two steps an iteration."""
     result = checked(tmp_path, "lightning_gan.py")
     assert result["exit_code"] == 0, result["sentence"]
-    assert result["facts"]["coverage"].startswith("16 steps, 8 parameters, 0 buffers, 16 inputs")
+    assert result["details"]["coverage"].startswith("16 steps, 8 parameters, 0 buffers, 16 inputs")
 
 
 def test_lightning_with_noise_of_its_own_generator_is_not(tmp_path: Path) -> None:

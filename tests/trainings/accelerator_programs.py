@@ -1,4 +1,4 @@
-"""Programs that run in a process with the pretend accelerator: each prints what it found, as JSON.
+"""Programs that run in a process with the simulated accelerator: each prints JSON.
 
 Times are counted in kernels: with `state.lazy` a kernel runs only while somebody waits for it, so
 that what a clock sees does not depend on how busy the machine is.
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretend_device import device
-from pretend_device.device import counts, devices, state
+from simulated_device import device
+from simulated_device.device import counts, devices, state
 from torch import distributed
 from torch.distributed import TCPStore
 
@@ -29,13 +29,13 @@ from xorbench.xor.training import float64, seeding
 from xorbench.xor.training import phases as phase_marks
 from xorbench.xor.training import training as loop
 from xorbench.xor.training.calibration import CalibrationWorkload
-from xorbench.xor.training.engines import CannotHonour, compiling, operator_trace
+from xorbench.xor.training.engines import UnsupportedCase, compiling, operator_trace
 from xorbench.xor.training.training import Training
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = Recipe(train_size=300, test_size=20, epochs=3)
 BASE = Case(batch_size=64, drop_last=False)  # 300 is no multiple: the last batch is short
-SECOND = "pretend:1"
+SECOND = "simulated:1"
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def bits() -> dict[str, Any]:
                 equal[f"{name}: {engine}"] = digests(placed) == cpu
         on_second = [device.kernels for device in devices]
         for engine in ENGINES:
-            placed = replace(BASE, device="pretend", engine=engine)
+            placed = replace(BASE, device="simulated", engine=engine)
             equal[f"first device: {engine}"] = digests(placed) == digests(BASE)
     return {"equal": equal, "on_second": on_second, "pinned": counts["pinned"]}
 
@@ -93,7 +93,7 @@ def graphs() -> dict[str, Any]:
     """What a graph of each device gives, and what a graph of the wrong one would have given."""
     equal = {
         device: digests(replace(BASE, device=device, engine="replay")) == digests(BASE)
-        for device in ("pretend", "pretend:0", SECOND)
+        for device in ("simulated", "simulated:0", SECOND)
     }
     training = Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
     launched = devices[1].kernels
@@ -108,7 +108,7 @@ def graphs() -> dict[str, Any]:
     sys.modules["xorbench.xor.training.engines.replay"].current = nowhere  # type: ignore[attr-defined]
     try:
         Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
-    except CannotHonour as error:
+    except UnsupportedCase as error:
         found["refused"] = error.message
     return found
 
@@ -180,15 +180,15 @@ def memory() -> dict[str, Any]:
     neighbour = Training(replace(case, batch_size=128, data_on_device=True), SMALL)
     neighbour.step()
     found["beside another"] = finished(case)
-    found["other device"] = torch.pretend.max_memory_allocated("pretend:0")
+    found["other device"] = torch.simulated.max_memory_allocated("simulated:0")
     del neighbour
     gc.collect()
-    found["left"] = torch.pretend.memory_allocated(SECOND)
+    found["left"] = torch.simulated.memory_allocated(SECOND)
     kept = Training(replace(case, data_on_device=True), SMALL)
-    found["held"] = torch.pretend.memory_allocated(SECOND)
+    found["held"] = torch.simulated.memory_allocated(SECOND)
     del kept
     training = Training(replace(case, engine="replay", batch_size=300), SMALL)
-    opening = torch.pretend.max_memory_allocated(SECOND)
+    opening = torch.simulated.max_memory_allocated(SECOND)
     found["opening"], found["peak"] = opening, training.finish().accelerator_peak_bytes
     return found
 
@@ -239,7 +239,7 @@ def copies() -> dict[str, Any]:
     except RuntimeError as error:
         found["mixed"] = str(error)
     try:
-        torch.ones(2, device="pretend:0") + torch.ones(2, device=SECOND)
+        torch.ones(2, device="simulated:0") + torch.ones(2, device=SECOND)
     except RuntimeError as error:
         found["two devices"] = str(error)
     return found
@@ -250,7 +250,7 @@ def fewer() -> dict[str, Any]:
     reasons = {}
     for count in (0, 1):
         before, device.COUNT = device.COUNT, count
-        reasons[str(count)] = {n: machine.unavailable_reason(n) for n in ("pretend", SECOND)}
+        reasons[str(count)] = {n: machine.unavailable_reason(n) for n in ("simulated", SECOND)}
         device.COUNT = before
     return reasons
 
@@ -265,7 +265,7 @@ def processes() -> dict[str, Any]:
         "machine": machine.describe(),
         "reasons": {
             name: machine.unavailable_reason(name)
-            for name in ("cpu", "pretend", "pretend:1", "pretend:2", "cuda", "other")
+            for name in ("cpu", "simulated", "simulated:1", "simulated:2", "cuda", "other")
         },
         "compile": compiling.unavailable_reason(SECOND),
         "stressed": stressed,

@@ -1,4 +1,4 @@
-"""Processes that see the pretend accelerator of `pretend/`, and a reason where none can.
+"""Processes that see the simulated accelerator of `simulated/`, and a reason where none can.
 
 Programs and commands are started two at a time, each once for all tests that read them, in
 whichever process of the test runner.
@@ -20,13 +20,13 @@ from accelerator_lines import wanted
 from conftest import Completed, command, free_port, once, run_in
 
 HERE = Path(__file__).parent
-PRETEND = HERE / "pretend"
+SIMULATED = HERE / "simulated"
 LIMIT_S = 240.0  # of one process, on a machine that does much else
 NEEDED = (
     "from torch.utils.backend_registration import _setup_privateuseone_for_python_backend;"
     "import torch;"
     "torch._C._to_dlpack, torch.library.fallthrough_kernel;"
-    "torch.ones(2, device='pretend:1').add_(1).cpu()"
+    "torch.ones(2, device='simulated:1').add_(1).cpu()"
 )
 EASY = ("--train-size", "640", "--test-size", "100", "--lr", "1", "--pin-memory", "false")
 PINS = ("run", *EASY[:-2], "--pin-memory", "true", "--drop-last", "true", "--processes", "1")
@@ -36,10 +36,10 @@ TRAIN = """
 import torch
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
-model = model.to("pretend:1")
+model = model.to("simulated:1")
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(4):
-    loss = ((model(torch.ones(8, 3, device="pretend:1")) - step) ** 2).mean()
+    loss = ((model(torch.ones(8, 3, device="simulated:1")) - step) ** 2).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -49,59 +49,59 @@ PROGRAMS: dict[str, dict[str, str]] = {"bits": {}, "graphs": {"graphs": "1"}, "e
 # The words of a command, run in a folder of its own, and variables of the device.
 COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "sound": (
-        (*RUN, "--devices", "cpu,pretend,pretend:1,pretend:2", "--engines", "tensor,replay",
+        (*RUN, "--devices", "cpu,simulated,simulated:1,simulated:2", "--engines", "tensor,replay",
          "--batch-sizes", "64", "--epochs", "10", "--require-devices"),
         {"graphs": "1"},
     ),
     "sticky": (
-        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64,96"),
+        (*RUN, *FEW, "--devices", "cpu,simulated", "--batch-sizes", "64,96"),
         {"fault": "sticky:96"},
     ),
     "asynchronous": (
-        (*RUN, *FEW, "--devices", "pretend:1", "--batch-sizes", "64,96", "--tf32", "true",
+        (*RUN, *FEW, "--devices", "simulated:1", "--batch-sizes", "64,96", "--tf32", "true",
          "--engines", "loader,universal,compile", "--stress", "accelerator"),
         {"fault": "asynchronous:96"},
     ),
     "not waited for": (
-        (*RUN, "--epochs", "10", "--devices", "pretend", "--batch-sizes", "64"),
+        (*RUN, "--epochs", "10", "--devices", "simulated", "--batch-sizes", "64"),
         {"fault": "nosync", "lag_us": "400"},
     ),
     "leak, and addmm is off": (
-        (*RUN, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"),
+        (*RUN, *FEW, "--devices", "cpu,simulated", "--batch-sizes", "64"),
         {"fault": "leak,round:addmm:64"},
     ),
-    "pinned": ((*PINS, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64"), {}),
+    "pinned": ((*PINS, *FEW, "--devices", "cpu,simulated", "--batch-sizes", "64"), {}),
     "unpinned": (
-        (*PINS, *FEW, "--devices", "cpu,pretend", "--batch-sizes", "64",
-         "--inject", "unpinned:cases=pretend-*"),
+        (*PINS, *FEW, "--devices", "cpu,simulated", "--batch-sizes", "64",
+         "--inject", "unpinned:cases=simulated-*"),
         {},
     ),
     "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
-    "canary": (("canary", "--devices", "pretend,pretend:1", "--save", "--json"), {}),
+    "canary": (("canary", "--devices", "simulated,simulated:1", "--save", "--json"), {}),
     "burn-in": (
-        ("canary", "--devices", "pretend,pretend:1", "--probes", "matmul,conv,memory",
+        ("canary", "--devices", "simulated,simulated:1", "--probes", "matmul,conv,memory",
          "--burn-in", "0.1", "--memory", "1MiB", "--json"),
         {},
     ),
     "wrong words, and conv is off": (
-        ("canary", "--devices", "pretend", "--probes", "memory,conv", "--burn-in", "0.1",
+        ("canary", "--devices", "simulated", "--probes", "memory,conv", "--burn-in", "0.1",
          "--memory", "1MiB", "--inject", "flip-memory:epoch=0,element=40000,bit=7"),
         {"fault": "round:convolution:1"},
     ),
     "mm is off": (
-        ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
+        ("canary", "--devices", "cpu,simulated", "--probes", "matmul", "--burn-in", "0.1"),
         {"fault": "round:mm:1"},
     ),
     "lost": (
-        ("canary", "--devices", "cpu,pretend", "--probes", "matmul", "--burn-in", "0.1"),
+        ("canary", "--devices", "cpu,simulated", "--probes", "matmul", "--burn-in", "0.1"),
         {"fault": "sticky:512"},
     ),
     "broken": (
-        ("canary", "--devices", "pretend,pretend:1", "--json"), {"fault": "sticky:128"}
+        ("canary", "--devices", "simulated,simulated:1", "--json"), {"fault": "sticky:128"}
     ),
     "sweep": (
-        ("sweep", "--device", "pretend:1", "--seeds", "0-2", "--batch-sizes", "64", "--epochs", "2",
-         "--train-size", "320", "--test-size", "50"),
+        ("sweep", "--device", "simulated:1", "--seeds", "0-2", "--batch-sizes", "64",
+         "--epochs", "2", "--train-size", "320", "--test-size", "50"),
         {},
     ),
     "check": (("check", "--json", "--", sys.executable, "-c", TRAIN), {}),
@@ -113,18 +113,22 @@ _jobs: dict[str, Future[Path]] = {}
 
 def environment(**variables: str) -> dict[str, str]:
     """The variables of a process that sees the device, and imports xorbench from here."""
-    paths = [str(PRETEND), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(SIMULATED), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     own = {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
         "OMP_NUM_THREADS": "1",  # two would wait for each other, beside other tests
     }
-    return {**os.environ, **own, **{f"PRETEND_{name.upper()}": v for name, v in variables.items()}}
+    return {
+        **os.environ,
+        **own,
+        **{f"SIMULATED_{name.upper()}": v for name, v in variables.items()},
+    }
 
 
 @cache
 def lacking() -> str:
-    """Why this PyTorch cannot have the pretend accelerator; empty where it can."""
+    """Why this PyTorch cannot have the simulated accelerator; empty where it can."""
     done = subprocess.run(
         [sys.executable, "-c", NEEDED],
         env=environment(),
@@ -139,7 +143,7 @@ def lacking() -> str:
 def require() -> None:
     """Skip, with the reason, where this PyTorch cannot have it."""
     if lacking():
-        pytest.skip(f"this PyTorch lacks what the pretend accelerator needs: {lacking()}")
+        pytest.skip(f"this PyTorch lacks what the simulated accelerator needs: {lacking()}")
 
 
 # What programs find, and what commands do
@@ -211,7 +215,7 @@ def _xorbench(folder: Path, *, words: tuple[str, ...], variables: dict[str, str]
 
 
 def xorbench(folder: Path, *arguments: str, **variables: str) -> Completed:
-    """The real program in a folder, its processes on the pretend accelerator."""
+    """The real program in a folder, its processes on the simulated accelerator."""
     own = environment(short_golden="1", **variables)
     return run_in(folder, *arguments, env=own, timeout=LIMIT_S)
 

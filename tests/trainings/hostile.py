@@ -560,7 +560,7 @@ def indented(text: str) -> str:
 
 
 class Forked:
-    """A program in a fork of this process, as the supervisor's `WatchedCommand`."""
+    """A program in a fork of this process, as the supervisor's `SupervisedCommand`."""
 
     def __init__(self) -> None:
         self.pid: int | None = None

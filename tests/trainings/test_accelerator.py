@@ -12,7 +12,7 @@ from xorbench.xor.matrix.recipe import Recipe
 
 @pytest.fixture(scope="module")
 def bits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Trainings on the pretend accelerator beside those on the CPU."""
+    """Trainings on the simulated accelerator beside those on the CPU."""
     return found(tmp_path_factory, "bits")
 
 
@@ -55,7 +55,7 @@ def test_nothing_runs_on_the_first_device_when_the_second_is_asked_for(
 
 def test_a_graph_has_the_bits_of_its_steps_on_each_device(graphs: dict[str, Any]) -> None:
     """On the first device, by name and by default, and on the second."""
-    assert graphs["equal"] == {"pretend": True, "pretend:0": True, "pretend:1": True}
+    assert graphs["equal"] == {"simulated": True, "simulated:0": True, "simulated:1": True}
 
 
 def test_an_epoch_launches_its_graph(graphs: dict[str, Any]) -> None:
@@ -185,33 +185,38 @@ def test_tensors_of_two_devices_do_not_mix(one: dict[str, Any], which: str) -> N
 def test_the_machine_names_its_devices(one: dict[str, Any]) -> None:
     """Type, index, model and memory of each, and none for the type alone."""
     seen = one["processes"]["machine"]
-    assert seen["accelerator"] == "pretend"
+    assert seen["accelerator"] == "simulated"
     assert [(d["device"], d["name"]) for d in seen["devices"]] == [
-        ("pretend:0", "Pretend 1"),
-        ("pretend:1", "Pretend 1"),
+        ("simulated:0", "Simulated 1"),
+        ("simulated:1", "Simulated 1"),
     ]
 
 
 def test_a_device_that_is_not_there_has_a_reason(one: dict[str, Any]) -> None:
     """Of a known type, of another type, of an index too high."""
     reasons = one["processes"]["reasons"]
-    assert [reasons[name] for name in ("cpu", "pretend", "pretend:1")] == [None, None, None]
-    assert reasons["pretend:2"] == "no pretend:2: this machine has 2 pretend device(s)"
-    assert reasons["cuda"] == "no cuda device: the accelerator here is pretend"
+    assert [reasons[name] for name in ("cpu", "simulated", "simulated:1")] == [None, None, None]
+    assert reasons["simulated:2"] == "no simulated:2: this machine has 2 simulated device(s)"
+    assert reasons["cuda"] == "no cuda device: the accelerator here is simulated"
 
 
 def test_none_or_one_device_is_no_device_and_no_second_one(one: dict[str, Any]) -> None:
     """The reason says what there is."""
-    none = f"no pretend device: this PyTorch ({version('torch')}) sees no accelerator"
+    none = f"no simulated device: this PyTorch ({version('torch')}) sees no accelerator"
     assert one["fewer"] == {
-        "0": {"pretend": none, "pretend:1": none},
-        "1": {"pretend": None, "pretend:1": "no pretend:1: this machine has 1 pretend device(s)"},
+        "0": {"simulated": none, "simulated:1": none},
+        "1": {
+            "simulated": None,
+            "simulated:1": "no simulated:1: this machine has 1 simulated device(s)",
+        },
     }
 
 
 def test_a_device_that_inductor_does_not_know_has_no_compile_engine(one: dict[str, Any]) -> None:
     """The case is skipped with this reason, where it would fail."""
-    assert one["processes"]["compile"] == "torch.compile has no code generator for pretend devices"
+    assert (
+        one["processes"]["compile"] == "torch.compile has no code generator for simulated devices"
+    )
 
 
 def test_stress_keeps_the_device_busy_that_is_asked_for(one: dict[str, Any]) -> None:
@@ -242,7 +247,7 @@ def test_the_lessons_of_an_accelerator_are_tried(one: dict[str, Any]) -> None:
     """A network is moved once, and pinned memory is memory of the host; copies are timed."""
     moved, pinned, pays = (one["lessons"][name] for name in ("moved", "pinned", "pays"))
     assert moved[0]
-    assert "on pretend: 4 tensors" in moved[1][0]
+    assert "on simulated: 4 tensors" in moved[1][0]
     assert pinned == [True, ["8 MiB pinned, on cpu; the accelerator holds 0 bytes more"]]
     assert "31 pairs" in pays[1][0]
 

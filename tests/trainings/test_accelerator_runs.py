@@ -55,7 +55,7 @@ def test_pinned_batches_pass(ran: Ran) -> None:
 
 def test_batches_that_are_not_pinned_fail(ran: Ran) -> None:
     """In the one case whose batches are copied to other memory, and nothing else fails."""
-    name = "pretend-loader-b64-pin1-drop1-w0-s0"
+    name = "simulated-loader-b64-pin1-drop1-w0-s0"
     found = {(check, subject) for check, subject in failed(run_of(ran, "unpinned"))}
     assert found - {("accuracy", one) for _, one in found} == {("pinned memory", name)}
 
@@ -75,7 +75,7 @@ def test_a_required_device_that_is_missing_is_4(ran: Ran) -> None:
     """All others trained; the exit code says that one is missing."""
     assert ran("sound")[0].returncode == 4
     reasons = {skip.skipped for skip in run_of(ran, "sound").skips}
-    assert reasons == {"no pretend:2: this machine has 2 pretend device(s)"}
+    assert reasons == {"no simulated:2: this machine has 2 simulated device(s)"}
 
 
 def test_two_devices_of_one_model_owe_each_other_equal_bits(ran: Ran) -> None:
@@ -89,7 +89,8 @@ def test_a_device_with_other_bits_than_its_twin_fails(ran: Ran) -> None:
     """Where one of two devices of one model has other epoch digests, the check is not passed."""
     run = run_of(ran, "sound")
     trainings = [
-        altered(one) if one.case.id.startswith("pretend1-tensor") else one for one in run.trainings
+        altered(one) if one.case.id.startswith("simulated1-tensor") else one
+        for one in run.trainings
     ]
     odd = msgspec.structs.replace(run, trainings=trainings)
     assert ("invariance: device", "fail") in {
@@ -132,7 +133,7 @@ def test_an_engine_that_the_device_lacks_is_skipped_with_the_reason(ran: Ran) ->
     """No code generator of Inductor for it: skipped, where it would fail."""
     skips = run_of(ran, "asynchronous").skips
     assert {(skip.case.engine, skip.lacks, skip.skipped) for skip in skips} == {
-        ("compile", "engine", "torch.compile has no code generator for pretend devices")
+        ("compile", "engine", "torch.compile has no code generator for simulated devices")
     }
 
 
@@ -151,14 +152,14 @@ def test_a_device_error_that_stays_costs_its_case_alone(ran: Ran) -> None:
     """Its process is ended, the case that ran is blamed, the others are trained anew."""
     run = run_of(ran, "sticky")
     assert {failure.case.id.partition("-pin")[0] for failure in run.failures} == {
-        "pretend-loader-b96"
+        "simulated-loader-b96"
     }
     assert {training.case.id.partition("-pin")[0] for training in run.trainings} == {
-        "cpu-loader-b64", "cpu-loader-b96", "pretend-loader-b64",
+        "cpu-loader-b64", "cpu-loader-b96", "simulated-loader-b64",
     }  # fmt: skip
     died = [process.died for process in run.info.processes if process.died]
     assert len(died) == 1
-    assert "pretend did not work any more after AcceleratorError" in died[0]
+    assert "simulated did not work any more after AcceleratorError" in died[0]
 
 
 def test_an_asynchronous_error_costs_no_process(ran: Ran) -> None:
@@ -194,8 +195,8 @@ def test_clock_sees_a_lost_synchronization(ran: Ran) -> None:
 def test_memory_sees_a_leak_on_the_device(ran: Ran) -> None:
     """What an epoch keeps is counted to the byte, long before the device is full."""
     run = run_of(ran, "leak, and addmm is off")
-    assert ("memory", "pretend-loader-b64-pin0-drop1-w0-s0") in failed(run)
-    (training,) = (one for one in run.trainings if one.case.device == "pretend")
+    assert ("memory", "simulated-loader-b64-pin0-drop1-w0-s0") in failed(run)
+    (training,) = (one for one in run.trainings if one.case.device == "simulated")
     assert (training.accelerator_grown_bytes or 0) > 2**16
 
 
@@ -206,7 +207,7 @@ def test_accuracy_of_arithmetic_sees_an_operator_that_is_off_on_the_device_alone
     found = {v.subject: v.outcome for v in verdicts if v.check == "accuracy of arithmetic"}
     assert found == {
         "cpu-loader-b64-pin0-drop1-w0-s0": "pass",
-        "pretend-loader-b64-pin0-drop1-w0-s0": "fail",
+        "simulated-loader-b64-pin0-drop1-w0-s0": "fail",
     }
 
 
@@ -221,7 +222,7 @@ def test_a_canary_passes_on_both_devices(ran: Ran) -> None:
     assert {(v["check"], v["subject"]) for v in verdicts if v["outcome"] == "pass"} == {
         (check, device)
         for check in ("arithmetic", "universal", "accuracy", *exact_probes())
-        for device in ("pretend", "pretend:1")
+        for device in ("simulated", "simulated:1")
     }
 
 
@@ -230,7 +231,7 @@ def test_a_burn_in_keeps_both_devices_busy_and_passes(ran: Ran) -> None:
     done, _ = ran("burn-in")
     assert done.returncode == 0, done.stderr
     burned = json.loads(done.stdout)["burned"]
-    for device in ("pretend", "pretend:1"):
+    for device in ("simulated", "simulated:1"):
         units = {unit["unit"]: unit for unit in burned[device]}
         assert {"matmul float32 256", "conv", "memory"} <= set(units)
         assert all(unit["results"] and not unit["wrongs"] for unit in units.values())
@@ -240,7 +241,7 @@ def test_a_flipped_word_of_a_devices_memory_is_named(ran: Ran) -> None:
     """Its place and its bit."""
     done, _ = ran("wrong words, and conv is off")
     assert done.returncode == 1
-    assert re.search(r"mismatch on pretend: .*element \[40000\]:.*bits flipped: 7$", done.stderr,
+    assert re.search(r"mismatch on simulated: .*element \[40000\]:.*bits flipped: 7$", done.stderr,
                      re.MULTILINE)  # fmt: skip
 
 
@@ -248,8 +249,8 @@ def test_a_device_whose_products_are_one_ulp_off_fails_and_the_cpu_passes(ran: R
     """One unit in the last place of every product: what training 60 epochs does not show."""
     done, _ = ran("mm is off")
     assert done.returncode == 1
-    assert re.search(r"FAIL +pretend +matmul +\d+ of 178 results", done.stdout)
-    assert re.search(r"FAIL +pretend: matmul float32 256 +burn-in .*again at the same place",
+    assert re.search(r"FAIL +simulated +matmul +\d+ of 178 results", done.stdout)
+    assert re.search(r"FAIL +simulated: matmul float32 256 +burn-in .*again at the same place",
                      done.stdout)  # fmt: skip
     assert re.search(r"PASS +cpu +matmul", done.stdout)
     assert "FAIL  cpu" not in done.stdout
@@ -266,17 +267,17 @@ def test_a_device_lost_in_the_burn_in_is_named_and_the_others_go_on(ran: Ran) ->
     """Its context breaks; the CPU's units have their turns all the same."""
     done, _ = ran("lost")
     assert done.returncode == 1
-    assert re.search(r"FAIL +pretend +completion +lost in the burn-in: ", done.stdout)
+    assert re.search(r"FAIL +simulated +completion +lost in the burn-in: ", done.stdout)
     assert re.search(r"PASS +cpu: matmul float32 256 +burn-in +\d+ results, all right", done.stdout)
 
 
 def test_a_saved_calibration_is_found_by_either_spelling(ran: Ran, tmp_path: Path) -> None:
-    """Saved of `pretend`, it is the saved value of `pretend:0`."""
+    """Saved of `simulated`, it is the saved value of `simulated:0`."""
     _, made = ran("canary")
     shutil.copytree(made / "results", tmp_path / "results")
     done = xorbench(
         tmp_path,
-        *("canary", "--devices", "pretend:0", "--probes", "training", "--json"),
+        *("canary", "--devices", "simulated:0", "--probes", "training", "--json"),
         *("--machine-threshold", "1000"),
     )
     verdicts = json.loads(done.stdout)["verdicts"]
@@ -288,7 +289,7 @@ def test_a_canary_gives_the_next_device_a_fresh_process(ran: Ran) -> None:
     done, _ = ran("broken")
     assert done.returncode == 1
     verdicts = json.loads(done.stdout)["verdicts"]
-    for device in ("pretend", "pretend:1"):
+    for device in ("simulated", "simulated:1"):
         mine = {v["check"]: v["outcome"] for v in verdicts if v["subject"] == device}
         passed = ("arithmetic", "universal", "accuracy", "matmul")
         assert {mine[check] for check in passed} == {"pass"}
@@ -302,8 +303,8 @@ def test_a_sweep_records_which_accelerator_trained_it(ran: Ran) -> None:
     latest = folder / "results" / "latest"
     (process,) = json.loads((latest / "run.json").read_text())["processes"]
     (device,) = process["machine"]["devices"]
-    assert (device["device"], device["name"]) == ("pretend:1", "Pretend 1")
-    assert "Pretend 1" in (latest / "report.md").read_text()
+    assert (device["device"], device["name"]) == ("simulated:1", "Simulated 1")
+    assert "Simulated 1" in (latest / "report.md").read_text()
 
 
 def test_a_sweep_has_the_digests_of_the_oracle(ran: Ran) -> None:
@@ -320,7 +321,7 @@ def test_two_ranks_train_on_two_devices(ran: Ran) -> None:
     done, folder = ran("fleet")
     assert done.returncode == 0, done.stderr
     report = json.loads((folder / "fleet" / "fleet.json").read_text())
-    assert {node["device"] for node in report["nodes"]} == {"pretend:0", "pretend:1"}
+    assert {node["device"] for node in report["nodes"]} == {"simulated:0", "simulated:1"}
     assert [f for f in report["findings"] if f["code"].startswith("XB1")] == []
 
 
@@ -338,4 +339,4 @@ def test_the_generators_of_the_devices_are_recorded(ran: Ran) -> None:
     (record,) = (folder / "results" / "checks").glob("*/run-1/records/*-*.jsonl")
     step = json.loads(record.read_text().splitlines()[1])
     names = {identity for kind, identity, *_ in step["events"] if kind == "generator"}
-    assert {"torch cpu", "torch pretend:0", "torch pretend:1"} <= names
+    assert {"torch cpu", "torch simulated:0", "torch simulated:1"} <= names

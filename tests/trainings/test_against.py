@@ -119,7 +119,7 @@ def test_a_change_that_moves_the_bits_is_told_by_step_and_cause(tmp_path: Path) 
     result = json.loads(done.stdout)
     assert done.returncode == 1
     assert (result["step"], result["component"]) == (1, "hyperparameters")
-    assert "0.1 and 0.2" in result["facts"]["hyperparameters that differ"]
+    assert "0.1 and 0.2" in result["details"]["hyperparameters that differ"]
     assert result["speed"] is None
 
 

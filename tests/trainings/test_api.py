@@ -108,7 +108,7 @@ def test_a_difference_is_a_result_that_is_false(mine: ModuleType, tmp_path: Path
     assert (found.outcome, found.exit_code) == ("fail", 1)
     assert found.first_divergence is not None
     assert (found.first_divergence.step, found.first_divergence.component) == (0, "parameters")
-    assert "elements" in found.first_divergence.facts
+    assert "elements" in found.first_divergence.details
     assert str(found).startswith("Not the same: run 2 differs from run 1 first in step 0")
     assert str(found).count(found.hint) == 1
 

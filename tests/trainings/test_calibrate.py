@@ -9,7 +9,7 @@ from conftest import Xorbench
 from xorbench.machine import host
 from xorbench.records.schema.run import Run
 from xorbench.xor.analysis.speed import PACKAGED
-from xorbench.xor.compare.compare import scatter_of
+from xorbench.xor.compare.compare import variance_of
 
 
 def test_a_machine_is_calibrated_and_its_comparisons_use_it(
@@ -21,12 +21,12 @@ def test_a_machine_is_calibrated_and_its_comparisons_use_it(
     found = json.loads(done.stdout)["scatter"]
     root = tmp_path / "results"
     assert [path.name for path in root.iterdir()] == ["baselines"]
-    here = scatter_of(root, quick_run)
+    here = variance_of(root, quick_run)
     assert (here.between, here.residual_drift) == (found["between"], found["residual_drift"])
     assert here.source.startswith("4 runs of this machine, ")
     other = {**quick_run.info.host, "cpu": "another"}
     elsewhere = msgspec.structs.replace(
         quick_run, info=msgspec.structs.replace(quick_run.info, host=other)
     )
-    assert scatter_of(root, quick_run, elsewhere) == PACKAGED
+    assert variance_of(root, quick_run, elsewhere) == PACKAGED
     assert host.describe(anonymous=True)["cpu"] == quick_run.info.host["cpu"]

@@ -64,7 +64,7 @@ def test_a_training_that_is_the_same_passes(sound: Reported) -> None:
     assert sound.done.returncode == 0
     assert sound.result["outcome"] == "pass"
     assert sound.result["component"] is None
-    assert "4 steps, 4 parameters" in sound.result["facts"]["coverage"]
+    assert "4 steps, 4 parameters" in sound.result["details"]["coverage"]
 
 
 def test_a_difference_is_told_by_step_component_and_line(noisy: Reported) -> None:
@@ -72,13 +72,13 @@ def test_a_difference_is_told_by_step_component_and_line(noisy: Reported) -> Non
     assert noisy.done.returncode == 1
     assert (noisy.result["outcome"], noisy.result["component"]) == ("fail", "data")
     assert noisy.result["step"] == 2
-    assert "train.py:11" in noisy.result["facts"]["in detail"]
+    assert "train.py:11" in noisy.result["details"]["in detail"]
 
 
 def test_the_element_that_differs_is_told(noisy: Reported) -> None:
     """One of the eight labels, by its index."""
-    assert noisy.result["facts"]["elements"] == "1 of 8 differ"
-    assert noisy.result["facts"]["first element"].startswith("[5, 0]: ")
+    assert noisy.result["details"]["elements"] == "1 of 8 differ"
+    assert noisy.result["details"]["first element"].startswith("[5, 0]: ")
 
 
 def test_global_generators_are_not_blamed_for_one_of_the_programs_own(noisy: Reported) -> None:

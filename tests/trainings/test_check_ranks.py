@@ -194,9 +194,9 @@ def test_a_fault_of_one_rank_is_found_and_the_rank_is_named(folder: Path) -> Non
     assert done.returncode == 1, done.stderr
     assert result["component"] == "forward"
     assert "first in step 0 of rank 1, in the loss" in result["sentence"]
-    assert "rank 1: step 0" in result["facts"]["differs first in"]
-    assert "rank 0: step 1" in result["facts"]["differs first in"]
-    assert result["facts"]["run again"] == "2 of 2 pairs of runs diverge"
+    assert "rank 1: step 0" in result["details"]["differs first in"]
+    assert "rank 0: step 1" in result["details"]["differs first in"]
+    assert result["details"]["run again"] == "2 of 2 pairs of runs diverge"
     assert "torch.manual_seed" in result["hint"]
 
 
@@ -206,7 +206,7 @@ def test_every_rank_is_killed_and_compared_after_the_resume(folder: Path) -> Non
     options = ("--kill-after", "3,5", "--resume", resume)
     done, result, _ = checked(folder, *options, "--", *TWO, "parallel.py")
     assert done.returncode == 1, done.stderr
-    assert result["facts"]["killed after 3"] == (
+    assert result["details"]["killed after 3"] == (
         "it went on at step 2, 4 steps are equal to the end"
     )
     assert "it went on at step 4: rank 1: the loss differs" in result["sentence"]
@@ -229,7 +229,7 @@ def test_a_restart_by_the_launcher_is_a_process_of_its_own(folder: Path) -> None
     done, result, made = checked(folder, "--", *words)
     assert done.returncode == 0, done.stderr
     assert "up to " in result["sentence"]
-    coverage = "; ".join(key for key in result["facts"] if key.startswith("coverage of"))
+    coverage = "; ".join(key for key in result["details"] if key.startswith("coverage of"))
     assert "rank 1, restart 1" in coverage
     steps = {
         (one.head.process.rank, one.head.process.restart): one.step_count

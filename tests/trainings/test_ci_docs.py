@@ -54,7 +54,7 @@ def test_training(xorbench):
     xorbench.check("python train.py", steps=2)
 """
 # In place of the program: it notes its arguments, and ends as it is told to.
-PRETEND: Final = """#!/bin/sh
+SIMULATED: Final = """#!/bin/sh
 echo "$*" >> calls.txt
 code=$(sed -n "$(wc -l < calls.txt)p" codes.txt)
 exit "$code"
@@ -247,11 +247,11 @@ def test_a_suite_with_the_fixture_passes(tmp_path: Path) -> None:
     assert list(done.folder.glob("results/checks/*/report.html"))
 
 
-def pretended(job: str, folder: Path, *codes: int, **files: str) -> tuple[Ran, list[str]]:
+def simulated(job: str, folder: Path, *codes: int, **files: str) -> tuple[Ran, list[str]]:
     """A step with a program that ends with these codes, and the arguments of each call."""
     programs = folder / "bin"
     programs.mkdir()
-    (programs / "xorbench").write_text(PRETEND)
+    (programs / "xorbench").write_text(SIMULATED)
     (programs / "xorbench").chmod(0o755)
     place = folder / "workspace"
     place.mkdir()
@@ -264,7 +264,7 @@ def pretended(job: str, folder: Path, *codes: int, **files: str) -> tuple[Ran, l
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4])
 def test_checks_of_bits_fail_on_every_code_but_0(job: str, code: int, tmp_path: Path) -> None:
     """On 3 as well: nothing was compared."""
-    done, calls = pretended(job, tmp_path, code)
+    done, calls = simulated(job, tmp_path, code)
     assert done.code == code
     assert len(calls) == 1
 
@@ -279,7 +279,7 @@ def test_the_gate_tries_again_on_3_and_then_warns(
 ) -> None:
     """With the numbers of processes of the page; every other code is the step's own."""
     processes = BY_JOB["speed"].env["PROCESSES"]
-    done, calls = pretended("speed", tmp_path, *codes, PROCESSES=processes)
+    done, calls = simulated("speed", tmp_path, *codes, PROCESSES=processes)
     assert done.code == ends
     assert done.said.count("::warning") == warned
     wanted = processes.split()[: len(codes)]

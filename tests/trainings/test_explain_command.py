@@ -1,4 +1,4 @@
-"""`explain` of a training of the user's own: the evidence, the switches, and the cure."""
+"""`explain` of a training of the user's own: the evidence, the switches, and the fix."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from xorbench.programs.command_run import CommandRun, execute
 from xorbench.programs.minimal_set import Explanation, Gives
 from xorbench.programs.questions import explain
 from xorbench.programs.questions.explain import (
-    CureSearch,
+    FixSearch,
     SwitchTried,
     conclude,
     pairs_needed,
     share_of_pairs,
 )
 from xorbench.programs.step_time import StepSpeed
-from xorbench.programs.switches import TRAINING_SWITCHES, SeenFacts, variable_switch
+from xorbench.programs.switches import TRAINING_SWITCHES, ObservedProgram, variable_switch
 from xorbench.recorder.switches import SWITCHES
 from xorbench.stats.ratio import Ratio
 
@@ -55,34 +55,34 @@ def test_pairs_are_of_one_command_or_of_each_with_the_other() -> None:
 # The answer
 
 
-def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True) -> CureSearch:
+def searched(cause: Sequence[str], rest_gives: Gives | None, *, minimal: bool = True) -> FixSearch:
     """A search over three switches, of a training of which every pair diverges."""
     switches = [SwitchTried(name, f"sets {name}", f"write {name}") for name in "abc"]
     switches.append(SwitchTried("d", "sets d", "write d", "it uses no d"))
     rest = tuple(name for name in "abc" if name not in cause)
     found = Explanation(tuple(cause), minimal, rest, rest_gives)
-    return CureSearch(
+    return FixSearch(
         runs=20, differ=6, pairs=6, first="in step 0", switches=switches, explanation=found
     )
 
 
-def test_a_cure_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
+def test_a_fix_is_told_with_its_evidence_its_cost_and_what_to_write() -> None:
     """The sentence has the switch and its cost; the complement and what was left out follow."""
     search = searched("b", "A")
     search.cost = StepSpeed("slower", 0.05, ratio=Ratio(ratio=1.25, low=1.2, high=1.3, processes=5))
     answer = conclude(search)
     assert answer.outcome == "fail"
-    assert answer.sentence.startswith("cured by b: it is the same in every run (2 equal pairs)")
+    assert answer.sentence.startswith("fixed by b: it is the same in every run (2 equal pairs)")
     assert answer.sentence.endswith("cost of a step 1.250× [1.200, 1.300]")
     assert answer.hint == "write b"
-    facts = dict(answer.facts)
-    assert facts["the other switches"] == "a, c: without it the others do not"
-    assert facts["left out"] == "d (it uses no d)"
+    details = dict(answer.details)
+    assert details["the other switches"] == "a, c: without it the others do not"
+    assert details["left out"] == "d (it uses no d)"
 
 
-def test_another_cure_among_the_rest_is_told() -> None:
+def test_another_fix_among_the_rest_is_told() -> None:
     """Where the complement alone does as well, the cause is not the only one."""
-    assert "another cure" in dict(conclude(searched("b", "B")).facts)["the other switches"]
+    assert "another fix" in dict(conclude(searched("b", "B")).details)["the other switches"]
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_another_cure_among_the_rest_is_told() -> None:
     [
         (searched("", None), "fail", "no switch makes it the same"),
         (searched("ab", "A", minimal=False), "inconclusive", "not enough evidence after 20 runs"),
-        (searched("a", None), "inconclusive", "cured by a"),
-        (CureSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
-        (CureSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
-        (CureSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
+        (searched("a", None), "inconclusive", "fixed by a"),
+        (FixSearch(differ=2, pairs=6), "inconclusive", "not enough evidence"),
+        (FixSearch(pairs=6, same="the same in 4 runs"), "pass", "nothing to explain"),
+        (FixSearch(runs=4, pairs=6, exhausted=True), "inconclusive", "not enough evidence"),
     ],
 )
-def test_what_is_not_known_is_no_cure(search: CureSearch, outcome: str, said: str) -> None:
+def test_what_is_not_known_is_no_fix(search: FixSearch, outcome: str, said: str) -> None:
     """A search that was ended, or not begun, settles nothing."""
     answer = conclude(search)
     assert (answer.outcome, said in answer.sentence) == (outcome, True), answer.sentence
@@ -115,8 +115,8 @@ def test_each_switch_of_the_recorder_has_an_entry_and_the_other_way_round() -> N
 def test_a_switch_that_would_do_nothing_says_why() -> None:
     """By what is known of the program that ran."""
     by_name = {one.name: one for one in TRAINING_SWITCHES}
-    bare = SeenFacts({"PYTHONHASHSEED": "7"}, frozenset({"python", "torch cpu"}))
-    full = SeenFacts(
+    bare = ObservedProgram({"PYTHONHASHSEED": "7"}, frozenset({"python", "torch cpu"}))
+    full = ObservedProgram(
         {"PYTHONHASHSEED": "random"},
         frozenset({"python", "numpy", "torch cpu", "torch cuda:0"}),
         frozenset({"loader processes", "compilation"}),
@@ -125,8 +125,8 @@ def test_a_switch_that_would_do_nothing_says_why() -> None:
     named = {"hash-seed", "numpy-seed", "no-benchmark", "no-loader-processes", "no-compile"}
     assert idle == named
     assert not any(one.idle(full) for one in by_name.values())
-    assert variable_switch("A", "1").idle(SeenFacts({"A": "1"}))
-    assert not variable_switch("A", "1").idle(SeenFacts({"A": "2"}))
+    assert variable_switch("A", "1").idle(ObservedProgram({"A": "1"}))
+    assert not variable_switch("A", "1").idle(ObservedProgram({"A": "2"}))
 
 
 SHOWS = """
@@ -217,16 +217,16 @@ for step in range(4):
 UNSEEDED = SEEDED.replace("torch.manual_seed(0)", "")
 
 
-def test_the_cure_that_exists_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fix_that_exists_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing seed of PyTorch's generator, among two switches, by real runs."""
     two = [one for one in TRAINING_SWITCHES if one.name in ("python-seed", "torch-seed")]
     monkeypatch.setattr(explain, "TRAINING_SWITCHES", tuple(two))
     (tmp_path / "b.py").write_text(UNSEEDED)
     done = call_in(tmp_path, "explain", "--no-cost", "--json", "--", sys.executable, "b.py")
-    assert (done.returncode, json.loads(done.stdout)["cure"]) == (1, ["torch-seed"])
+    assert (done.returncode, json.loads(done.stdout)["fix"]) == (1, ["torch-seed"])
 
 
-def test_it_is_told_that_no_cure_exists() -> None:
+def test_it_is_told_that_no_fix_exists() -> None:
     """Of a seed from the time."""
     script = "seed_from_time"
     done = subprocess.run(
@@ -240,15 +240,15 @@ def test_it_is_told_that_no_cure_exists() -> None:
     assert done.stdout.count(f"| {script}.py |") == 1
 
 
-def test_every_bug_of_the_corpus_declares_its_cure_by_known_names() -> None:
-    """Some have one and some have none; the sound scripts have nothing to cure."""
+def test_every_bug_of_the_corpus_declares_its_fix_by_known_names() -> None:
+    """Some have one and some have none; the sound scripts have nothing to fix."""
     cases = tomllib.loads((CORPUS / "cases.toml").read_text())["case"]
     known = {one.name for one in TRAINING_SWITCHES}
-    cures = [case.get("cures") for case in cases if case["exit"] == 1]
-    assert all(cure is not None for cure in cures)
-    assert {name for cure in cures for text in cure for name in text.split("+")} <= known
-    assert [] in cures
-    assert not any("cures" in case for case in cases if case["exit"] == 0)
+    fixes = [case.get("fixes") for case in cases if case["exit"] == 1]
+    assert all(fix is not None for fix in fixes)
+    assert {name for fix in fixes for text in fix for name in text.split("+")} <= known
+    assert [] in fixes
+    assert not any("fixes" in case for case in cases if case["exit"] == 0)
 
 
 FOR_CI = ("--json", "--junit", "j.xml", "--markdown", "m.md")
@@ -285,13 +285,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Reported:
 
 
 def test_two_commands_get_equal_bits_by_a_switch_and_the_runs_are_limited(both: Reported) -> None:
-    """All switches together cure it, then the runs are used up: exit code 3."""
+    """All switches together fix it, then the runs are used up: exit code 3."""
     result = both.result
     assert both.done.returncode == 3, both.done.stderr
     assert (result["runs"], result["share"]) == (8, 1.0)
     assert "torch-seed" in result["sentence"]
     assert "does, and a part of it may" in result["sentence"]
-    assert result["cure"] is None
+    assert result["fix"] is None
 
 
 def test_nothing_is_explained_where_nothing_differs(sound: Reported) -> None:

@@ -488,7 +488,7 @@ def test_equal_and_other_weights_are_not_rounded_ones() -> None:
 
 
 def test_a_kill_that_fails_decides_over_one_that_is_open() -> None:
-    """Every kill is told in the facts."""
+    """Every kill is told in the details."""
     sound, anew = judged(record(SAVED)), judged(record(0))
     trials = [
         KillTrial(2, resumed=anew),
@@ -498,7 +498,7 @@ def test_a_kill_that_fails_decides_over_one_that_is_open() -> None:
     answer = conclude(trials)
     assert (answer.outcome, answer.component) == ("fail", "anew")
     assert "killed after 6 steps: the resume command started anew" in answer.sentence
-    assert len(answer.facts) == 3
+    assert len(answer.details) == 3
     assert conclude(trials[:2]).outcome == "inconclusive"
     assert conclude(trials[1:2]).outcome == "pass"
 

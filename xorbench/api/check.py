@@ -36,12 +36,12 @@ class DivergedFirst:
     Attributes:
         step: the step, from 0; None where the whole program differs.
         component: what differs in it, such as `batch`, `parameters` or `optimizer state`.
-        facts: what is known of it, by name: the operator and its line, the elements, generators.
+        details: what is known of it, by name: the operator and its line, the elements, generators.
     """
 
     step: int | None
     component: str
-    facts: dict[str, str]
+    details: dict[str, str]
 
 
 StepRatio = Ratio
@@ -201,7 +201,7 @@ def _result(outcome: ExperimentOutcome, *, anonymous: bool) -> CheckResult:
         answer = local_sharing(anonymous=True).value(answer)
     first = None
     if answer.outcome == "fail" and answer.component:
-        first = DivergedFirst(answer.step, answer.component, dict(answer.facts))
+        first = DivergedFirst(answer.step, answer.component, dict(answer.details))
     return CheckResult(
         outcome=answer.outcome,
         exit_code=outcome.exit_code,

@@ -26,7 +26,7 @@ from xorbench.options import parse
 def calibrate(**options: Any) -> int:
     """Run the command `calibrate`; the answer is its exit code."""
     from xorbench.xor import calibrate as command
-    from xorbench.xor.report import scatter as report
+    from xorbench.xor.report import run_variance as report
 
     request = command.CalibrateRequest(
         root=options["out"],

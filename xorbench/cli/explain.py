@@ -62,7 +62,7 @@ def explain(**options: Any) -> int:
 
 def _explain_program(options: dict[str, Any]) -> int:
     from xorbench.programs.experiment import ask
-    from xorbench.programs.questions.explain import CureRequest
+    from xorbench.programs.questions.explain import FixRequest
     from xorbench.programs.questions.rerun import CheckRequest
 
     exports = exports_of(options)
@@ -70,7 +70,7 @@ def _explain_program(options: dict[str, Any]) -> int:
     refuse_given(("max_trainings", "inject_a", "inject_b", *recipe), "means nothing for a command")
     values = complete(options_of("explain"), options)
     check = request(CheckRequest, values, **program_of(options["target"]))
-    question = request(CureRequest, values, check=check)
+    question = request(FixRequest, values, check=check)
     if options["dry_run"]:
         say("\n".join(question.plan(question.commands())))
         return 0

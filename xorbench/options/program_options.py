@@ -215,7 +215,7 @@ PROGRAM_OPTIONS: Final = (
         str(MOST_RUNS),
     ),
     Option("max_runs", whole(FIRST_RUNS, 100_000), "Stop after so many runs.", EXPLAIN, "N", "100"),
-    Option("no_cost", OFF, "Do not time a step with the cure.", EXPLAIN, request_field="cost"),
+    Option("no_cost", OFF, "Do not time a step with the fix.", EXPLAIN, request_field="cost"),
     Option(
         "skip", whole(0, 1_000_000), "With --against: first steps that are not timed.", CHECK, "N",
         "3", python="int | None", needs=NEEDS_AGAINST,

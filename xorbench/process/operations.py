@@ -16,11 +16,11 @@ from xorbench.registry import implementation
 from xorbench.xor.matrix.case import Case, case_from
 from xorbench.xor.matrix.engines import ENGINES, training_kind
 from xorbench.xor.matrix.faults import FaultSpec
-from xorbench.xor.matrix.honour import unsupported_reason
 from xorbench.xor.matrix.recipe import SHOWN_POINTS, Recipe
+from xorbench.xor.matrix.support import unsupported_reason
 from xorbench.xor.training.calibration import VERSION as CALIBRATION_VERSION
 from xorbench.xor.training.calibration import CalibrationWorkload
-from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.engines import UnsupportedCase
 from xorbench.xor.training.faults import inject
 from xorbench.xor.training.phases import marked_epoch
 from xorbench.xor.training.problem import make_points
@@ -102,7 +102,7 @@ def open_training(session: Session, *, case: Reply, recipe: Reply, faults: list[
 def _opened(case: Case, recipe: Recipe, faults: list[FaultSpec]) -> Training | UniversalTraining:
     reason = unsupported_reason(case, recipe)
     if reason:
-        raise CannotHonour(reason)
+        raise UnsupportedCase(reason)
     if training_kind(case) == "universal":
         return UniversalTraining(case, recipe, faults=faults)
     return Training(case, recipe, alter=partial(inject, faults=faults))
@@ -144,7 +144,7 @@ def marked_step(session: Session, *, training: int) -> Reply:
     """Train one epoch with marks between its phases; answers the seconds of each."""
     opened = session.trainings[training]
     if isinstance(opened, UniversalTraining):
-        raise CannotHonour("the universal training has no phases")
+        raise UnsupportedCase("the universal training has no phases")
     return asdict(marked_epoch(opened))
 
 

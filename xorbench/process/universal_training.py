@@ -17,7 +17,7 @@ from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.faults import FaultSpec
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.training import tensor_digest
-from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.engines import UnsupportedCase
 from xorbench.xor.training.faults import flip_bit
 from xorbench.xor.training.problem import Score
 from xorbench.xor.training.training import (
@@ -53,7 +53,9 @@ class UniversalTraining:
         self._faults = list(faults)
         for fault in faults:
             if fault.name != "flip-weight":
-                raise CannotHonour(f"the universal engine has no place for the fault {fault.name}")
+                raise UnsupportedCase(
+                    f"the universal engine has no place for the fault {fault.name}"
+                )
         rate = recipe.learning_rate(case.batch_size)
         fields = universal(recipe, case.batch_size, case.drop_last) | {"lr": rate}
         self.recipe = UniversalRecipe(**fields)

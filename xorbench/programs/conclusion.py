@@ -38,7 +38,7 @@ class Conclusion:
     component: str = ""
     meaning: str = ""
     hint: str = ""
-    facts: tuple[tuple[str, str], ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     step: int | None = None
     lead: str = ""
@@ -134,27 +134,27 @@ def _same(observed: CheckRuns) -> Conclusion:
         return Conclusion(
             "inconclusive", "no step was recorded in both runs", hint="give it longer"
         )
-    facts = tuple(_coverage_facts(observed))
+    details = tuple(_coverage_details(observed))
     for pair in observed.pairs:
         gap = gap_between(pair.compared.coverage, ended_by_parent=pair.ended_by_parent)
         if gap is not None:
-            return _same_so_far(observed, pair, gap, facts)
+            return _same_so_far(observed, pair, gap, details)
     steps = counted(max(coverage.steps for coverage in coverages), "step")
     uneven = len({coverage.steps for coverage in coverages}) > 1
     same = observed.same_text or f"the same in {observed.runs} runs"
     where = _each(observed.pairs)
     finding = f"{same}, to the bit: {'up to ' if uneven and where else ''}{steps}{where}"
-    return Conclusion("pass", finding, facts=facts)
+    return Conclusion("pass", finding, details=details)
 
 
 def _same_so_far(
-    observed: CheckRuns, pair: RunPair, gap: Gap, facts: tuple[tuple[str, str], ...]
+    observed: CheckRuns, pair: RunPair, gap: Gap, details: tuple[tuple[str, str], ...]
 ) -> Conclusion:
     """Equal as far as the records go, which is not far enough."""
     process = f" of {pair.process}" if _several(observed) else ""
     steps = counted(pair.compared.coverage.steps, "step")
     finding = f"inconclusive after {steps}{process}, identical so far: {gap.text}"
-    return Conclusion("inconclusive", finding, hint=gap.hint, facts=facts)
+    return Conclusion("inconclusive", finding, hint=gap.hint, details=details)
 
 
 def _each(pairs: Sequence[RunPair]) -> str:
@@ -165,15 +165,15 @@ def _each(pairs: Sequence[RunPair]) -> str:
     return f" in each of {what}" if len(processes) > 1 else ""
 
 
-def _coverage_facts(observed: CheckRuns) -> list[tuple[str, str]]:
+def _coverage_details(observed: CheckRuns) -> list[tuple[str, str]]:
     """The events that were compared, and what the runs did besides."""
     pairs = observed.pairs
     coverages = [pair.compared.coverage for pair in pairs]
     phrases = not_compared(coverages, observed.files, observed.commands)
-    return _covered_facts(pairs) + ([("not compared", "; ".join(phrases))] if phrases else [])
+    return _covered_details(pairs) + ([("not compared", "; ".join(phrases))] if phrases else [])
 
 
-def _covered_facts(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
+def _covered_details(pairs: Sequence[RunPair]) -> list[tuple[str, str]]:
     """The events that were compared, of all processes at once where they are the same."""
     processes: dict[str, dict[str, None]] = {}
     for pair in pairs:
@@ -226,7 +226,7 @@ def _different(observed: CheckRuns, pair: RunPair) -> Conclusion:
         key,
         _meaning(key, pair, near),
         _hint(key, first, near),
-        tuple(_facts(observed, pair, first, closest)),
+        tuple(_details(observed, pair, first, closest)),
         step=first.step,
         lead=NOT_SAME,
     )
@@ -270,29 +270,29 @@ def _closest(observed: CheckRuns, first: FirstDifference) -> DetailedPair | None
     return next(iter([*near, *elsewhere]), None)
 
 
-def _facts(
+def _details(
     observed: CheckRuns, pair: RunPair, first: FirstDifference, closest: DetailedPair | None
 ) -> list[tuple[str, str]]:
-    facts = [("equal before it", covered_before(pair.compared.coverage))]
-    facts += _by_process(observed, pair)
+    details = [("equal before it", covered_before(pair.compared.coverage))]
+    details += _by_process(observed, pair)
     differing, total = first.others
     if total > 1:
         kinds = kind_in_plural(first.event.kind)
-        facts.append(("in this step", f"{differing} of {total} {kinds} differ"))
+        details.append(("in this step", f"{differing} of {total} {kinds} differ"))
     if closest is not None and closest.first is not None:
-        facts += _detailed_facts(closest.first, closest.element, first)
-    return [*facts, *_generator_facts(first), *_repeats(observed, first)]
+        details += _detailed_details(closest.first, closest.element, first)
+    return [*details, *_generator_details(first), *_repeats(observed, first)]
 
 
-def _detailed_facts(
+def _detailed_details(
     near: FirstDifference, element: Difference | None, first: FirstDifference
 ) -> list[tuple[str, str]]:
-    facts = [("in detail", f"{when(near)}: {label(near)}")] if near != first else []
-    facts += [("optimizer", near.optimizer)] if near.optimizer else []
-    return facts + (element_facts(element) if element is not None else [])
+    details = [("in detail", f"{when(near)}: {label(near)}")] if near != first else []
+    details += [("optimizer", near.optimizer)] if near.optimizer else []
+    return details + (element_details(element) if element is not None else [])
 
 
-def _generator_facts(first: FirstDifference) -> list[tuple[str, str]]:
+def _generator_details(first: FirstDifference) -> list[tuple[str, str]]:
     if first.generators:
         drawn = f"drawn from: {', '.join(first.drawn)}" if first.drawn else ""
         drawn = "not drawn from in this step" if first.undrawn else drawn
@@ -320,7 +320,7 @@ def covered_before(coverage: Coverage) -> str:
     return f"{counted(coverage.steps, 'step')}, {counted(len(coverage.parameters), 'parameter')}"
 
 
-def element_facts(difference: Difference) -> list[tuple[str, str]]:
+def element_details(difference: Difference) -> list[tuple[str, str]]:
     """The first element that differs, and how many do."""
     element = difference.first
     if element is None:

@@ -58,7 +58,7 @@ class Difference:
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
-        """Types and shapes as facts, where they are not the same."""
+        """Types and shapes as details, where they are not the same."""
         pairs = (("types", self.a.dtype, self.b.dtype), ("shapes", self.a.shape, self.b.shape))
         return [(name, f"{a} and {b}") for name, a, b in pairs if a != b]
 

@@ -558,7 +558,7 @@ def _origin_text(pair: StepPair, key: str, kind: str) -> str:
 def is_zero(pair: StepPair, key: str, digest: str) -> bool:
     """Whether a digest is that of zeros of the shape and type that the tensor has."""
     identity = key.partition(" ")[2]
-    facts = pair.whole.facts
-    known = facts.get(identity) or facts.get(".".join(identity.split(".")[:3]))
+    layouts = pair.whole.layouts
+    known = layouts.get(identity) or layouts.get(".".join(identity.split(".")[:3]))
     shapes = [*([known] if known else []), ([], "float32"), ([], "int64")]
     return any(digest == zero_digest(shape, dtype) for shape, dtype in shapes)

@@ -50,8 +50,10 @@ def content(checked: CheckReport) -> Content:
     """The report; its first answer is the sentence."""
     heading = [("what was run", checked.command), ("folder", checked.folder)]
     if "torch_version" in checked.machine:
-        facts = labelled(checked.machine, "torch_version", "python_version")
-        heading.append(("software", ", ".join(f"{name} {value}" for name, value in facts.items())))
+        details = labelled(checked.machine, "torch_version", "python_version")
+        heading.append(
+            ("software", ", ".join(f"{name} {value}" for name, value in details.items()))
+        )
     return Content(
         id=checked.id,
         schema_version=SCHEMA_VERSION,
@@ -84,7 +86,7 @@ def _findings(checked: CheckReport) -> list[dict[str, str]]:
 
 
 def _rows(conclusion: Conclusion) -> list[tuple[str, str]]:
-    rows = [*conclusion.facts, *(("note", note) for note in conclusion.notes)]
+    rows = [*conclusion.details, *(("note", note) for note in conclusion.notes)]
     if conclusion.component:
         known = COMPONENTS.get(conclusion.component)
         rows.insert(0, ("component", known.title if known else conclusion.component))
@@ -128,7 +130,7 @@ def for_programs(conclusion: Conclusion, exit_code: int) -> dict[str, object]:
         "component": conclusion.component or None,
         "meaning": conclusion.meaning,
         "hint": conclusion.hint,
-        "facts": dict(conclusion.facts),
+        "details": dict(conclusion.details),
         "notes": conclusion.notes,
         "step": conclusion.step,
     }

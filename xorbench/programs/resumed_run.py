@@ -82,14 +82,14 @@ class ResumeRecord:
 
     Attributes:
         names: the readable name of each parameter and buffer, by identity.
-        facts: its shape and type.
+        layouts: its shape and type.
         end: the last line; None for a run that was ended before the training was.
     """
 
     steps: list[StepRecord] = field(default_factory=list)
     end: TraceEnd | None = None
     names: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, tuple[list[int], str]] = field(default_factory=dict)
+    layouts: dict[str, tuple[list[int], str]] = field(default_factory=dict)
 
 
 def read(lines: Iterable[ProgramLine]) -> ResumeRecord:
@@ -99,7 +99,7 @@ def read(lines: Iterable[ProgramLine]) -> ResumeRecord:
     for line in lines:
         for identity, (name, shape, dtype) in line.names.items():
             record.names[identity] = name or record.names.get(identity, "")
-            record.facts[identity] = (shape, dtype)
+            record.layouts[identity] = (shape, dtype)
         if isinstance(line, TraceEnd):
             record.end = line
             continue
@@ -148,8 +148,8 @@ def renamed_as(whole: ResumeRecord, resumed: ResumeRecord) -> ResumeRecord:
     if end is not None:
         end = msgspec.structs.replace(end, final=[event_of(event) for event in end.final])
     names = {identity_of(old): name for old, name in resumed.names.items()}
-    facts = {identity_of(old): fact for old, fact in resumed.facts.items()}
-    return ResumeRecord(steps, end, names, facts)
+    layouts = {identity_of(old): fact for old, fact in resumed.layouts.items()}
+    return ResumeRecord(steps, end, names, layouts)
 
 
 def _owned(names: Mapping[str, str]) -> dict[str, str]:

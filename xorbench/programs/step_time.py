@@ -89,16 +89,16 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.4g}"
 
 
-def speed_facts(speed: StepSpeed) -> list[tuple[str, str]]:
+def speed_details(speed: StepSpeed) -> list[tuple[str, str]]:
     """What the speed rests on."""
-    facts = [
+    details = [
         (f"step of {name}", _step_time(side))
         for name, side in (("A", speed.a), ("B", speed.b))
         if side is not None
     ]
     if speed.ratio is not None:
-        facts.append(("B ÷ A", f"{speed.figure}, threshold {speed.threshold:.3g}"))
-    return facts
+        details.append(("B ÷ A", f"{speed.figure}, threshold {speed.threshold:.3g}"))
+    return details
 
 
 def speed_verdict(speed: StepSpeed) -> Verdict:

@@ -13,7 +13,7 @@ NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class SeenFacts:
+class ObservedProgram:
     """What is known of a program that has run once: what decides whether a switch applies.
 
     Attributes:
@@ -50,16 +50,16 @@ class TrainingSwitch:
     write: str
     variables: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     recorded: bool = False
-    idle: Callable[[SeenFacts], str] = lambda _facts: ""
+    idle: Callable[[ObservedProgram], str] = lambda _program: ""
 
 
-def _hash_seed_is_set(facts: SeenFacts) -> str:
-    value = facts.variables.get("PYTHONHASHSEED", "random")
+def _hash_seed_is_set(program: ObservedProgram) -> str:
+    value = program.variables.get("PYTHONHASHSEED", "random")
     return f"PYTHONHASHSEED is {value}" if value.isdecimal() else ""
 
 
-def _unless_used(what: str) -> Callable[[SeenFacts], str]:
-    return lambda facts: "" if what in facts.used else f"it uses no {what}"
+def _unless_used(what: str) -> Callable[[ObservedProgram], str]:
+    return lambda program: "" if what in program.used else f"it uses no {what}"
 
 
 TRAINING_SWITCHES: Final = (
@@ -81,7 +81,7 @@ TRAINING_SWITCHES: Final = (
         "a seed for NumPy's global generator and for each default_rng() without one",
         "numpy.random.seed(0), or default_rng(0)",
         recorded=True,
-        idle=lambda facts: "" if "numpy" in facts.generators else "it does not import NumPy",
+        idle=lambda program: "" if "numpy" in program.generators else "it does not import NumPy",
     ),
     TrainingSwitch(
         "torch-seed",
@@ -101,7 +101,7 @@ TRAINING_SWITCHES: Final = (
         "no choice of convolutions by their speed",
         "torch.backends.cudnn.benchmark = False",
         recorded=True,
-        idle=lambda facts: "" if facts.cuda else "it uses no CUDA device",
+        idle=lambda program: "" if program.cuda else "it uses no CUDA device",
     ),
     TrainingSwitch(
         "one-thread",
@@ -131,8 +131,8 @@ def variable_switch(name: str, value: str) -> TrainingSwitch:
     """An environment variable that the user wants to be tried."""
     text = f"{name}={value}"
 
-    def idle(facts: SeenFacts) -> str:
-        return f"{text} is set" if facts.variables.get(name) == value else ""
+    def idle(program: ObservedProgram) -> str:
+        return f"{text} is set" if program.variables.get(name) == value else ""
 
     return TrainingSwitch(
         text, f"the environment variable {name}", f"{text} in the environment", {name: value},

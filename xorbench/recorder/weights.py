@@ -29,7 +29,7 @@ Members = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 SURVIVORS_BYTES = 1 << 26  # of tensors that may outlive their module and optimizer, and are kept
 
 
-class Watched:
+class Tracked:
     """A module or an optimizer that takes part, and the last step in which it did.
 
     The program may drop it long before the process ends, as when `main` returns: `died` is called
@@ -42,7 +42,7 @@ class Watched:
         state: parameter groups and state of an optimizer.
     """
 
-    def __init__(self, thing: Any, step: int, died: Callable[[Watched], None]) -> None:
+    def __init__(self, thing: Any, step: int, died: Callable[[Tracked], None]) -> None:
         self.ref = weakref.ref(thing, lambda _: died(self))
         self.step = step
         self.number: int | None = None
@@ -62,12 +62,12 @@ class RecordedWeights:
     def __init__(self, died: Callable[[], None] = lambda: None) -> None:
         self.held: list[Weight] = []
         self.news: dict[str, list[Any]] = {}
-        self.dead: list[Watched] = []
+        self.dead: list[Tracked] = []
         self._died = died
-        self._modules: list[Watched] = []
+        self._modules: list[Tracked] = []
         self._others: list[weakref.ref[nn.Module]] = []
         self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
-        self._optimizers: list[Watched] = []
+        self._optimizers: list[Tracked] = []
         self._numbered = 0
         self._survivors: dict[tuple[str, str], Tensor] = {}
         self._names = WeakIdKeyDictionary()
@@ -76,22 +76,22 @@ class RecordedWeights:
         self._untrained_models: list[tuple[str, weakref.ref[Tensor]]] = []  # class, and a parameter
         self._called = WeakIdKeyDictionary()
 
-    def _watched(self, thing: Any, step: int) -> Watched:
-        def died(watched: Watched) -> None:
-            self.dead.append(watched)
+    def _tracked(self, thing: Any, step: int) -> Tracked:
+        def died(tracked: Tracked) -> None:
+            self.dead.append(tracked)
             self._died()
 
-        return Watched(thing, step, died)
+        return Tracked(thing, step, died)
 
     def watch(self, module: nn.Module, step: int) -> bool:
         """A module is trained in this step; gives whether it is a new one."""
-        for watched in self._modules:
-            if watched.ref() is module:
-                watched.step = step
+        for tracked in self._modules:
+            if tracked.ref() is module:
+                tracked.step = step
                 return False
-        watched = self._watched(module, step)
-        watched.members = _members(module)
-        self._modules.append(watched)
+        tracked = self._tracked(module, step)
+        tracked.members = _members(module)
+        self._modules.append(tracked)
         return True
 
     def name(self, module: nn.Module) -> None:
@@ -113,25 +113,25 @@ class RecordedWeights:
 
     def built(self, optimizer: Optimizer) -> None:
         """An optimizer was made; it has not stepped."""
-        self._optimizers.append(self._watched(optimizer, -RECENT - 1))
+        self._optimizers.append(self._tracked(optimizer, -RECENT - 1))
 
     def stepping(self, optimizer: Optimizer, step: int) -> int:
         """The number of an optimizer that steps in this step."""
-        same = (watched for watched in self._optimizers if watched.ref() is optimizer)
-        watched = next(same, None)
-        if watched is None:
-            watched = self._watched(optimizer, step)
-            self._optimizers.append(watched)
-        watched.step = step
-        watched.state = (optimizer.param_groups, optimizer.state)
-        return self._number_of(watched)
+        same = (tracked for tracked in self._optimizers if tracked.ref() is optimizer)
+        tracked = next(same, None)
+        if tracked is None:
+            tracked = self._tracked(optimizer, step)
+            self._optimizers.append(tracked)
+        tracked.step = step
+        tracked.state = (optimizer.param_groups, optimizer.state)
+        return self._number_of(tracked)
 
-    def _number_of(self, watched: Watched) -> int:
+    def _number_of(self, tracked: Tracked) -> int:
         """The number of an optimizer: by first use, as threads may make optimizers in any order."""
-        if watched.number is None:
-            watched.number = self._numbered
+        if tracked.number is None:
+            tracked.number = self._numbered
             self._numbered += 1
-        return watched.number
+        return tracked.number
 
     def note_untrained(self, module: nn.Module, name: str) -> None:
         """Note a model with parameters that is called, or averaged, and not trained."""
@@ -162,8 +162,8 @@ class RecordedWeights:
 
     def _optimized(self) -> Iterator[Tensor]:
         """Each parameter of each optimizer that is alive."""
-        for watched in self._optimizers:
-            optimizer = watched.ref()
+        for tracked in self._optimizers:
+            optimizer = tracked.ref()
             if optimizer is not None:
                 yield from (tensor for _, tensor in parameters_of(optimizer.param_groups, 0))
 
@@ -172,7 +172,7 @@ class RecordedWeights:
         return self._hold(self._taking_part(step))
 
     def new_parameters(self, optimizer: Optimizer, index: int) -> list[Weight]:
-        """The same of the parameters of an optimizer, in no module that is watched."""
+        """The same of the parameters of an optimizer, in no module that is tracked."""
         parameters = parameters_of(optimizer.param_groups, index)
         new = self._hold(("parameter", name, tensor) for name, tensor in parameters)
         for _, name, tensor in new:
@@ -183,9 +183,9 @@ class RecordedWeights:
         """Every weight that is alive, however long ago it took part, and the optimizers' states."""
         weights = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
         weights += self._as_trained(self._taking_part(None))
-        for watched in self._optimizers:
-            if watched.ref() is not None and watched.state is not None:
-                weights += states_of(*watched.state, self._number_of(watched))
+        for tracked in self._optimizers:
+            if tracked.ref() is not None and tracked.state is not None:
+                weights += states_of(*tracked.state, self._number_of(tracked))
         return weights
 
     def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
@@ -197,17 +197,17 @@ class RecordedWeights:
         """The weights of the modules and optimizers that are gone, which are let go now."""
         weights: list[Weight] = []
         dead, self.dead = self.dead, []
-        for watched in dead:
-            if watched.state is not None:
-                index = self._number_of(watched)
-                groups, state = watched.state
+        for tracked in dead:
+            if tracked.state is not None:
+                index = self._number_of(tracked)
+                groups, state = tracked.state
                 weights += (("parameter", *named) for named in parameters_of(groups, index))
                 weights += states_of(groups, state, index)
-            elif watched.members is not None:
-                index = self._modules.index(watched)
-                parts = self._parts_of_dead(_parts(watched.members), index)
+            elif tracked.members is not None:
+                index = self._modules.index(tracked)
+                parts = self._parts_of_dead(_parts(tracked.members), index)
                 weights += self._as_trained(parts)
-            watched.members, watched.state = None, None
+            tracked.members, tracked.state = None, None
         self._outlive(weights)
         return weights
 
@@ -248,9 +248,9 @@ class RecordedWeights:
         tensors = (tensor for _, parts in own for _, _, tensor in parts)
         owned = {id(tensor): place for place, tensor in enumerate(tensors)}
         seen: set[int] = set()
-        for watched, optimizer in reversed(self._in_use(since, owned)):
-            recent = watched.step > since
-            for name, tensor in parameters_of(optimizer.param_groups, self._number_of(watched)):
+        for tracked, optimizer in reversed(self._in_use(since, owned)):
+            recent = tracked.step > since
+            for name, tensor in parameters_of(optimizer.param_groups, self._number_of(tracked)):
                 if id(tensor) not in seen and (recent or id(tensor) in owned):
                     seen.add(id(tensor))
                     self._describe(name, tensor)
@@ -269,31 +269,31 @@ class RecordedWeights:
                         self._describe(identity, tensor)
                         yield kind if letter == "m" else "other", identity, tensor
 
-    def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Watched, Optimizer]]:
+    def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Tracked, Optimizer]]:
         """Each optimizer that has stepped after a step, or has one of these parameters.
 
         `owned` has the place of each parameter, which decides the numbers of new optimizers:
         threads may make theirs in any order.
         """
         used = []
-        for watched in self._optimizers:
-            optimizer = watched.ref()
+        for tracked in self._optimizers:
+            optimizer = tracked.ref()
             if optimizer is not None:
                 tensors = (tensor for _, tensor in parameters_of(optimizer.param_groups, 0))
                 places = (owned[id(tensor)] for tensor in tensors if id(tensor) in owned)
                 place = next(places, len(owned))
-                if place < len(owned) or watched.step > since:
-                    used.append((place, watched, optimizer))
+                if place < len(owned) or tracked.step > since:
+                    used.append((place, tracked, optimizer))
         used.sort(key=lambda row: row[0])
-        for _, watched, _ in used:
-            self._number_of(watched)
+        for _, tracked, _ in used:
+            self._number_of(tracked)
         used.sort(key=lambda row: self._number_of(row[1]))
-        return [(watched, optimizer) for _, watched, optimizer in used]
+        return [(tracked, optimizer) for _, tracked, optimizer in used]
 
     def _trained_since(self, since: float) -> Iterator[tuple[int, list[Weight]]]:
         """The number and the parts of each module that is alive and was trained after a step."""
-        for index, watched in enumerate(self._modules):
-            module = watched.ref() if watched.step > since else None
+        for index, tracked in enumerate(self._modules):
+            module = tracked.ref() if tracked.step > since else None
             if module is not None:
                 yield index, _parts(_members(module))
 

@@ -14,7 +14,7 @@ from xorbench.errors import BadFile
 from xorbench.records.files import decoded, read_bytes, write_whole
 
 CALIBRATIONS: Final = "baselines/calibrations.json"
-SCATTERS: Final = "baselines/scatter.json"
+VARIANCES: Final = "baselines/run_variance.json"
 Share = Annotated[float, Meta(ge=0, lt=10)]
 
 
@@ -46,7 +46,7 @@ class SavedCalibrations(Struct, frozen=True, kw_only=True):
     machines: dict[str, dict[str, SavedCalibration]] = {}
 
 
-class SavedScatter(Struct, frozen=True, kw_only=True):
+class SavedVariance(Struct, frozen=True, kw_only=True):
     """The run-to-run variance of a machine that `calibrate` measured in quiet runs.
 
     `between_runs` is a standard deviation of logarithms, `residual_drift` a share.
@@ -61,11 +61,11 @@ class SavedScatter(Struct, frozen=True, kw_only=True):
     saved: str
 
 
-class SavedScatters(Struct, frozen=True, kw_only=True):
+class SavedVariances(Struct, frozen=True, kw_only=True):
     """Run-to-run variances by machine key."""
 
     schema_version: int = 1
-    machines: dict[str, SavedScatter] = {}
+    machines: dict[str, SavedVariance] = {}
 
 
 def machine_key(host: dict[str, Any], hostname: str) -> str:
@@ -86,15 +86,15 @@ def save_calibrations(root: Path, key: str, times: dict[str, SavedCalibration]) 
     write_saved(root / CALIBRATIONS, SavedCalibrations(machines={**machines, **own_times}))
 
 
-def load_scatters(root: Path) -> SavedScatters:
+def load_variances(root: Path) -> SavedVariances:
     """The saved variances, none without a file; raises `BadFile` for a damaged or newer one."""
-    return read_saved(root / SCATTERS, SavedScatters(), "delete it, and calibrate anew")
+    return read_saved(root / VARIANCES, SavedVariances(), "delete it, and calibrate anew")
 
 
-def save_scatter(root: Path, key: str, scatter: SavedScatter) -> None:
+def save_variance(root: Path, key: str, scatter: SavedVariance) -> None:
     """Add this machine's variance; raises `BadFile` if the file cannot be read or written."""
-    machines = {**load_scatters(root).machines, key: scatter}
-    write_saved(root / SCATTERS, SavedScatters(machines=machines))
+    machines = {**load_variances(root).machines, key: scatter}
+    write_saved(root / VARIANCES, SavedVariances(machines=machines))
 
 
 def read_saved(path: Path, empty: AnySaved, hint: str) -> AnySaved:

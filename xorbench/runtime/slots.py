@@ -15,8 +15,8 @@ from xorbench.records.store import RunStore
 from xorbench.runtime.process import OperationFailed, Process, ProcessDied
 from xorbench.xor.matrix.case import Case, ProcessConfig
 from xorbench.xor.matrix.faults import FaultSpec, read_fault
-from xorbench.xor.matrix.honour import float64_key
 from xorbench.xor.matrix.phases import pass_epochs
+from xorbench.xor.matrix.support import float64_key
 
 StartProcess = Callable[[str, ProcessConfig], Process]
 

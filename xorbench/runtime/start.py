@@ -17,8 +17,8 @@ from xorbench.runtime.process import START_S, OperationFailed, Process, ProcessD
 from xorbench.runtime.slots import ProcessSlot, StartProcess
 from xorbench.runtime.staging import staged
 from xorbench.xor.matrix.case import Case, ProcessConfig
-from xorbench.xor.matrix.honour import unsupported_reason
 from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.matrix.support import unsupported_reason
 
 # A run is resumed only if a process's machine has the recorded values of these.
 SAME_TO_RESUME: Final = (

@@ -45,7 +45,7 @@ def main() -> None:
         signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
     adopt_orphans()
     try:
-        command = WatchedCommand()
+        command = SupervisedCommand()
     except OSError as error:  # there are too many processes
         _answer({"why": why(error), "code": None})
         return
@@ -59,7 +59,7 @@ def _answer(values: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
-def supervise(request: dict[str, Any], command: "WatchedCommand") -> dict[str, Any]:
+def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str, Any]:
     """Run the command to its end, its stop, its time-out, or the end of the lifeline."""
     began = time.monotonic()
     try:
@@ -101,7 +101,7 @@ class Lifeline:
         return True
 
 
-class WatchedCommand:
+class SupervisedCommand:
     """The command: started by the watchdog, or by this process where the watchdog has died."""
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class WatchedCommand:
 
 
 def _wait(
-    command: WatchedCommand, lifeline: Lifeline, records: Path | None, deadline: float
+    command: SupervisedCommand, lifeline: Lifeline, records: Path | None, deadline: float
 ) -> str:
     """How it ended: by itself, stopped after its steps, out of time, or with the lifeline.
 
@@ -209,7 +209,7 @@ def _stopped(records: Path) -> tuple[int, int]:
     return len(marks), ranks
 
 
-def _outlasting(command: WatchedCommand, lifeline: Lifeline) -> list[ProcessState]:
+def _outlasting(command: SupervisedCommand, lifeline: Lifeline) -> list[ProcessState]:
     """The processes that are alive some seconds after the command has ended."""
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:

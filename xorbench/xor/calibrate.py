@@ -8,11 +8,11 @@ from typing import Final
 
 from xorbench.machine import host
 from xorbench.records.folders import now
-from xorbench.records.saved import SavedScatter, load_scatters, save_scatter
+from xorbench.records.saved import SavedVariance, load_variances, save_variance
 from xorbench.records.schema.run import Run, RunInfo
 from xorbench.runtime.interrupt import terminable
 from xorbench.xor.analysis.evidence import Evidence
-from xorbench.xor.compare.scatter import FEWEST_RUNS, Calibrated, calibrated
+from xorbench.xor.compare.run_variance import FEWEST_RUNS, Calibrated, calibrated
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.run.run import RunRequest, trained
 
@@ -37,7 +37,7 @@ def calibrate(request: CalibrateRequest, say: Callable[[str], None]) -> Calibrat
     The runs are made one after the other in a folder of their own, which is taken away. Raises
     `NotCalibrated` where the scatter cannot be computed from them.
     """
-    load_scatters(request.root)  # what could not be read could not be added to
+    load_variances(request.root)  # what could not be read could not be added to
     request.root.mkdir(parents=True, exist_ok=True)
     with (
         terminable(),
@@ -74,7 +74,7 @@ def _run(request: CalibrateRequest, folder: Path, stress: str | None) -> Run | N
 
 
 def _save(request: CalibrateRequest, calibration: Calibrated, info: RunInfo) -> None:
-    saved = SavedScatter(
+    saved = SavedVariance(
         between_runs=calibration.scatter.between,
         residual_drift=calibration.scatter.residual_drift,
         runs=request.runs,
@@ -83,4 +83,4 @@ def _save(request: CalibrateRequest, calibration: Calibrated, info: RunInfo) -> 
         torch_version=info.processes[0].machine["torch_version"],
         saved=now(),
     )
-    save_scatter(request.root, host.key(), saved)
+    save_variance(request.root, host.key(), saved)

@@ -27,7 +27,7 @@ JUDGES: Final = {
 
 def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
     """Several runs side by side, each judged anew; raises `BadOption` for what is no run."""
-    from xorbench.xor.compare.compare import local_scatter
+    from xorbench.xor.compare.compare import local_variance
     from xorbench.xor.report import sides as sides_report
 
     runs = []
@@ -40,13 +40,13 @@ def sides(root: Path, texts: Sequence[str]) -> RunOutcome:
         runs.append(sides_report.RunSide(evidence, judge(evidence)))
     if len({side.run.info.id for side in runs}) < len(runs):
         raise BadOption("RUN: the same run twice", "name different ones")
-    content = sides_report.content(runs, local_scatter(root))
+    content = sides_report.content(runs, local_variance(root))
     return RunOutcome(None, content, exit_code(content.verdicts))
 
 
 def history(root: Path) -> tuple[RunOutcome, list[str]]:
     """Each case over all finished runs; the texts say which folders could not be read."""
-    from xorbench.xor.compare.compare import local_scatter
+    from xorbench.xor.compare.compare import local_variance
     from xorbench.xor.report import history as history_report
 
     runs, troubles = [], []
@@ -64,7 +64,7 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
             troubles.append(f"left out: {error.message}")
     if not runs:
         raise BadOption(f"--history: no finished run in {root}", "python -m xorbench run makes one")
-    return RunOutcome(None, history_report.content(runs, local_scatter(root)), PASSED), troubles
+    return RunOutcome(None, history_report.content(runs, local_variance(root)), PASSED), troubles
 
 
 def report(root: Path, text: str) -> tuple[RunOutcome, str]:

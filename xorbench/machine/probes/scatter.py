@@ -41,7 +41,7 @@ def _embedding(values: Tensor, places: Tensor) -> Tensor:
     return gradient(functional.embedding(places, weight), weight, values)
 
 
-SCATTERS: Final[dict[str, Scatter]] = {
+VARIANCES: Final[dict[str, Scatter]] = {
     "index_add": _index_add,
     "scatter_add": _scatter_add,
     "index_put, accumulated": _index_put,
@@ -52,7 +52,7 @@ SCATTERS: Final[dict[str, Scatter]] = {
 def cases() -> Iterator[ExactCase]:
     """Every scatter of every type."""
     for dtype in ("float32", "float64", "bfloat16", "float16"):
-        for name, scatter in SCATTERS.items():
+        for name, scatter in VARIANCES.items():
             yield ExactCase(
                 f"{dtype} {name}",
                 dtype,

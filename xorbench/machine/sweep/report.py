@@ -17,7 +17,7 @@ from xorbench.machine.sweep.plots import (
 )
 from xorbench.machine.sweep.results import SweepEvidence, Tally, answers
 from xorbench.report.content import Content, Picture, Section
-from xorbench.report.facts import checks, flattened, machine_line, mib
+from xorbench.report.details import checks, flattened, machine_line, mib
 from xorbench.report.text import TableRow, frame_of
 from xorbench.stats.figure import MISSING, Figure
 from xorbench.stats.intervals import pooled, wilson

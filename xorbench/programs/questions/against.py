@@ -27,7 +27,7 @@ from xorbench.programs.step_time import (
     MORE,
     StepSpeed,
     clocked,
-    speed_facts,
+    speed_details,
     speed_verdict,
     step_speed,
 )
@@ -241,11 +241,11 @@ def _b_differs(across: CheckRuns) -> Conclusion:
     assert first is not None
     unused = {"run again", *(["generators that differ"] if first.undrawn else [])}
     conclusion = conclude(across)
-    facts = [(name, text) for name, text in conclusion.facts if name not in unused]
-    facts += [("hyperparameters that differ", first.values)] if first.values else []
+    details = [(name, text) for name, text in conclusion.details if name not in unused]
+    details += [("hyperparameters that differ", first.values)] if first.values else []
     meaning = "A and B each repeat their own bits up to there, so it is B that moves them."
     hint = "" if first.values else MAY_BE_A_SWITCH
-    return replace(conclusion, meaning=meaning, hint=hint, facts=tuple(facts))
+    return replace(conclusion, meaning=meaning, hint=hint, details=tuple(details))
 
 
 def _a_not_reproducible(a: SideRuns, b: SideRuns) -> Conclusion:
@@ -253,7 +253,7 @@ def _a_not_reproducible(a: SideRuns, b: SideRuns) -> Conclusion:
     own = "the same in its runs" if b.diverges_at == math.inf else b.finding
     hint = "make A repeat its own bits first: xorbench explain -- A finds the switch"
     return Conclusion(
-        "inconclusive", f"{reason}: {a.finding}", hint=hint, facts=(("B alone", own),)
+        "inconclusive", f"{reason}: {a.finding}", hint=hint, details=(("B alone", own),)
     )
 
 
@@ -280,7 +280,7 @@ def judgement(
             [*([bits.finding] if bits else []), *([speed.sentence] if speed else [])]
         ),
         hint=hint,
-        facts=(*base.facts, *(speed_facts(speed) if speed else ())),
+        details=(*base.details, *(speed_details(speed) if speed else ())),
         notes=tuple(notes),
     )
     answers, judged, details = [], list[Verdict](), dict[str, object](bits=None, speed=None)

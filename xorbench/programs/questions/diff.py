@@ -76,8 +76,8 @@ def _machines(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     notes = [
         f"{key}: {_value_text(a.get(key))} (A), {_value_text(b.get(key))} (B)" for key in differing
     ]
-    facts = [re.sub(r"^(?=[A-Z])", "environment.", key) for key in differing]
-    if hint := kernels.hint(facts):
+    details = [re.sub(r"^(?=[A-Z])", "environment.", key) for key in differing]
+    if hint := kernels.hint(details):
         notes.append(hint)
     return notes
 

@@ -1,7 +1,7 @@
 """`explain` of a user's training: which switches make it reproducible, and at what cost?
 
 A training whose pairs of runs diverge with probability p gives n identical pairs with probability
-(1 - p)^n. A set of switches counts as a cure after so many that this is at most 1%.
+(1 - p)^n. A set of switches counts as a fix after so many that this is at most 1%.
 """
 
 import math
@@ -24,20 +24,25 @@ from xorbench.programs.questions import against
 from xorbench.programs.questions.against import BITS, SKIP, turns
 from xorbench.programs.questions.rerun import CheckRequest
 from xorbench.programs.step_time import ClockedRun, StepSpeed, clocked, step_speed
-from xorbench.programs.switches import TRAINING_SWITCHES, SeenFacts, TrainingSwitch, variable_switch
+from xorbench.programs.switches import (
+    TRAINING_SWITCHES,
+    ObservedProgram,
+    TrainingSwitch,
+    variable_switch,
+)
 from xorbench.records.ended import Ended
 from xorbench.stats.thresholds import THRESHOLD
 from xorbench.verdicts import Verdict, counted
 
 MAX_RUNS: Final = 100
-ERROR: Final = 0.01  # the probability of accepting a set that is no cure
+ERROR: Final = 0.01  # the probability of accepting a set that is no fix
 SUREST: Final = 0.9  # the largest p that is assumed: so few runs do not show more
 
 SideRun = tuple[str, Ended]  # the side and its run
 
 
 @dataclass(frozen=True, slots=True)
-class CureRequest:
+class FixRequest:
     """The command as it is checked, another that it must equal in bits, and the limits.
 
     `check.processes` is how often it is run, at most, to see how often pairs diverge.
@@ -78,7 +83,7 @@ class CureRequest:
         lines.append(f"runs it {FIRST_RUNS} to {most} times, to see how often pairs diverge")
         lines.append(f"then with the switches that apply, all and ever fewer: {names}")
         if self.cost:
-            lines.append(f"then {against.PROCESSES} times with the cure and without, for its cost")
+            lines.append(f"then {against.PROCESSES} times with the fix and without, for its cost")
         lines.append(f"at most {self.max_runs} runs in all (--max-runs)")
         return lines + self.check.place_lines(commands[MAIN])
 
@@ -86,9 +91,9 @@ class CureRequest:
         """Nothing: each run depends on the runs before."""
 
     def answer(self, experiment: Experiment) -> Judgement:
-        """Find how often pairs diverge, reduce the switches, and time the cure."""
+        """Find how often pairs diverge, reduce the switches, and time the fix."""
         runs = _SwitchedRuns(self, experiment)
-        result = CureSearch(sides=len(runs.sides))
+        result = FixSearch(sides=len(runs.sides))
         conclusion = _search(runs, result)
         result.runs = len(runs.rows)
         return judgement(result, conclusion or conclude(result), runs.rows)
@@ -105,7 +110,7 @@ class SwitchTried:
 
 
 @dataclass(slots=True)
-class CureSearch:
+class FixSearch:
     """The result of a search, which may have been stopped early.
 
     Attributes:
@@ -118,7 +123,7 @@ class CureSearch:
         explanation: the result of the reduction; None if it was not started.
         exhausted: whether it was ended by the limit of runs.
         under_all: the difference that remains under all switches, in words.
-        cost: the time of a step with the cure against without.
+        cost: the time of a step with the fix against without.
         notes: further notes for the reader.
     """
 
@@ -142,12 +147,12 @@ class CureSearch:
 
     @property
     def needed(self) -> int:
-        """How many identical pairs are evidence for a cure."""
+        """How many identical pairs are evidence for a fix."""
         return pairs_needed(self.share)
 
     @property
-    def cure(self) -> tuple[str, ...] | None:
-        """The switches of the cure; empty where there is none, None where that is not known."""
+    def fix(self) -> tuple[str, ...] | None:
+        """The switches of the fix; empty where there is none, None where that is not known."""
         if self.explanation is None or not self.explanation.minimal:
             return None
         return self.explanation.cause
@@ -161,11 +166,11 @@ class CureSearch:
         """The result for a switch; empty where it is not known."""
         if switch.left_out:
             return f"left out: {switch.left_out}"
-        if self.cure is None:
+        if self.fix is None:
             return ""
-        if not self.cure:
-            return "no cure, with all the others either"
-        return "part of the cure" if switch.name in self.cure else "not needed"
+        if not self.fix:
+            return "no fix, with all the others either"
+        return "part of the fix" if switch.name in self.fix else "not needed"
 
 
 # The search
@@ -174,7 +179,7 @@ class CureSearch:
 class _SwitchedRuns:
     """Runs of each side in turn, with switches, up to a limit."""
 
-    def __init__(self, request: CureRequest, experiment: Experiment) -> None:
+    def __init__(self, request: FixRequest, experiment: Experiment) -> None:
         self.request, self.experiment = request, experiment
         self.known = {switch.name: switch for switch in request.switches}
         self.sides = list(experiment.commands)  # in the order of their turns
@@ -233,7 +238,7 @@ class _SwitchedRuns:
         return compare_commands(first[1], second[1])
 
 
-def _search(runs: _SwitchedRuns, result: CureSearch) -> Conclusion | None:
+def _search(runs: _SwitchedRuns, result: FixSearch) -> Conclusion | None:
     """Fill in the result; a conclusion says why there is none."""
     plain: list[SideRun] = []
     try:
@@ -242,9 +247,9 @@ def _search(runs: _SwitchedRuns, result: CureSearch) -> Conclusion | None:
         trouble, result.exhausted = None, True
     if trouble is not None or not result.differ or result.exhausted:
         return trouble
-    facts = seen(plain, os.environ)
+    details = seen(plain, os.environ)
     result.switches = [
-        SwitchTried(switch.name, switch.about, switch.write, switch.idle(facts))
+        SwitchTried(switch.name, switch.about, switch.write, switch.idle(details))
         for switch in runs.request.switches
     ]
     _announce(runs, result)
@@ -258,16 +263,16 @@ def _search(runs: _SwitchedRuns, result: CureSearch) -> Conclusion | None:
         pass
     result.exhausted = result.explanation is None or not result.explanation.minimal
     result.under_all = trial.under_all
-    if result.cure and runs.request.cost:
-        result.cost = _measure_cost(runs, result.cure)
+    if result.fix and runs.request.cost:
+        result.cost = _measure_cost(runs, result.fix)
     return None
 
 
-def _announce(runs: _SwitchedRuns, result: CureSearch) -> None:
+def _announce(runs: _SwitchedRuns, result: FixSearch) -> None:
     needed, names = result.needed, result.applying
     runs.experiment.note(
         f"{result.differ} of {result.pairs} pairs diverge (p = {result.share:.2f}): a set of"
-        f" switches counts as a cure after {counted(needed, 'equal pair')}, {2 * needed} runs"
+        f" switches counts as a fix after {counted(needed, 'equal pair')}, {2 * needed} runs"
     )
     runs.experiment.note(
         f"{len(names)} switches apply: {', '.join(names)}; at most {runs.left} runs more"
@@ -275,7 +280,7 @@ def _announce(runs: _SwitchedRuns, result: CureSearch) -> None:
 
 
 def _without_switches(
-    runs: _SwitchedRuns, result: CureSearch, plain: list[SideRun]
+    runs: _SwitchedRuns, result: FixSearch, plain: list[SideRun]
 ) -> Conclusion | None:
     """Run until the share of pairs that diverge is known; a conclusion says why it is not."""
     kinds: dict[str, list[int]] = {side: [] for side in runs.sides}
@@ -319,8 +324,8 @@ def _first(observed: CheckRuns, answer: Conclusion) -> str:
     return place_text(observed, pair, first)
 
 
-def seen(plain: Sequence[SideRun], variables: Mapping[str, str]) -> SeenFacts:
-    """The facts of the program that its runs without any switch show."""
+def seen(plain: Sequence[SideRun], variables: Mapping[str, str]) -> ObservedProgram:
+    """The details of the program that its runs without any switch show."""
     generators: set[str] = set()
     used: set[str] = set()
     for _, run in plain[:2]:
@@ -329,7 +334,7 @@ def seen(plain: Sequence[SideRun], variables: Mapping[str, str]) -> SeenFacts:
             generators |= trace.head.generators.keys()
             for step in trace.steps():
                 generators |= {e.identity for e in step.events if e.kind == "generator"}
-    return SeenFacts(dict(variables), frozenset(generators), frozenset(used))
+    return ObservedProgram(dict(variables), frozenset(generators), frozenset(used))
 
 
 def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
@@ -338,7 +343,7 @@ def steps_of(runs: Sequence[Ended]) -> tuple[int, int]:
     return min(counts, default=0), max(counts, default=0)
 
 
-def _leave_out_failing(runs: _SwitchedRuns, result: CureSearch) -> None:
+def _leave_out_failing(runs: _SwitchedRuns, result: FixSearch) -> None:
     """Leave out the switches with which the command fails, each tried alone."""
     side = runs.sides[-1]
     why: dict[str, str] = {}
@@ -355,7 +360,7 @@ class _Trial:
     """Whether a set of switches makes all runs identical: "B" if so, "A" if two of them differ."""
 
     def __init__(
-        self, runs: _SwitchedRuns, result: CureSearch, plain_steps: tuple[int, int]
+        self, runs: _SwitchedRuns, result: FixSearch, plain_steps: tuple[int, int]
     ) -> None:
         self.runs, self.result, self.plain_steps = runs, result, plain_steps
         self.under_all = ""
@@ -388,8 +393,8 @@ class _Trial:
             self.result.notes.append(f"with {', '.join(names)} {counts}")
 
 
-def _measure_cost(runs: _SwitchedRuns, cure: Sequence[str]) -> StepSpeed:
-    """The time of a step with the cure against without, in turn."""
+def _measure_cost(runs: _SwitchedRuns, fix: Sequence[str]) -> StepSpeed:
+    """The time of a step with the fix against without, in turn."""
     side, count = runs.sides[-1], against.PROCESSES
     if runs.left < 2 * count:
         why = f"{2 * count} runs are beyond --max-runs"
@@ -397,7 +402,7 @@ def _measure_cost(runs: _SwitchedRuns, cure: Sequence[str]) -> StepSpeed:
     skip = runs.request.skip
     times: dict[str, list[ClockedRun]] = {name: [] for name in SIDES}
     for which in islice(turns(SIDES), 2 * count):
-        run = runs.run(side, cure if which == "B" else (), level="clock", notice=False)
+        run = runs.run(side, fix if which == "B" else (), level="clock", notice=False)
         times[which].append(clocked(run.traces, skip))
     return step_speed(times["A"], times["B"], THRESHOLD, skip)
 
@@ -428,22 +433,22 @@ def share_of_pairs(kinds: Mapping[str, Sequence[int]]) -> tuple[int, int]:
 # The answer
 
 
-def conclude(result: CureSearch) -> Conclusion:
+def conclude(result: FixSearch) -> Conclusion:
     """The answer in words."""
     if not result.differ and result.exhausted:
         return _not_enough(result, [])
     if not result.differ:
         hint = "a rarer difference needs more runs: --processes N"
         return Conclusion("pass", f"nothing to explain: {result.same}", hint=hint)
-    facts = [("pairs that diverge", _share(result)), ("differs first", result.first)]
-    if result.cure:
-        return _cured(result, facts)
-    if result.cure == ():
-        return _no_cure(result, facts)
-    return _not_enough(result, facts)
+    details = [("pairs that diverge", _share(result)), ("differs first", result.first)]
+    if result.fix:
+        return _fixed(result, details)
+    if result.fix == ():
+        return _no_fix(result, details)
+    return _not_enough(result, details)
 
 
-def judgement(result: CureSearch, conclusion: Conclusion, rows: Sequence[Row]) -> Judgement:
+def judgement(result: FixSearch, conclusion: Conclusion, rows: Sequence[Row]) -> Judgement:
     """The answer with its verdict, the table of switches, and all details."""
     single = result.sides == 1
     share = f"{result.differ} of {result.pairs} pairs diverge; " if result.differ else ""
@@ -461,7 +466,7 @@ def judgement(result: CureSearch, conclusion: Conclusion, rows: Sequence[Row]) -
     ]
     explanation = result.explanation
     details = {
-        "cure": result.cure,
+        "fix": result.fix,
         "rest_gives": None if explanation is None else explanation.rest_gives,
         "share": result.share,
         "pairs": result.pairs,
@@ -474,39 +479,39 @@ def judgement(result: CureSearch, conclusion: Conclusion, rows: Sequence[Row]) -
     return Judgement(conclusion, [verdict], rows, details, tables=tables)
 
 
-def _share(result: CureSearch) -> str:
+def _share(result: FixSearch) -> str:
     return (
         f"{result.differ} of {result.pairs} (p = {result.share:.2f}); a set of switches counts as a"
-        f" cure after {counted(result.needed, 'equal pair')}"
+        f" fix after {counted(result.needed, 'equal pair')}"
     )
 
 
-def _cured(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
+def _fixed(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
     explanation = result.explanation
     assert explanation is not None
     names = explanation.cause
     same = "it is the same in every run" if result.sides == 1 else "A and B have equal bits"
     evidence = counted(result.needed, "equal pair")
-    finding = f"cured by {' + '.join(names)}: {same} ({evidence}){_cost_text(result.cost)}"
+    finding = f"fixed by {' + '.join(names)}: {same} ({evidence}){_cost_text(result.cost)}"
     switches = {switch.name: switch for switch in result.switches}
-    facts += [(name, switches[name].about) for name in names]
+    details += [(name, switches[name].about) for name in names]
     if explanation.rest:
         rest = f"{', '.join(explanation.rest)}: {REST[explanation.rest_gives]}"
-        facts.append(("the other switches", rest))
-    facts += _cost_facts(result.cost) + _left_out(result)
+        details.append(("the other switches", rest))
+    details += _cost_details(result.cost) + _left_out(result)
     unsure = explanation.rest and explanation.rest_gives is None
     return Conclusion(
         "inconclusive" if unsure else "fail",
         finding,
         hint="; ".join(switch.write for switch in result.switches if switch.name in names),
-        facts=tuple(facts),
+        details=tuple(details),
         notes=tuple(result.notes),
     )
 
 
 REST: Final[dict[Gives | None, str]] = {
     "A": "without it the others do not",
-    "B": "without it the others do too, so there is another cure among them",
+    "B": "without it the others do too, so there is another fix among them",
     "other": "without it the others do not",
     "nothing": "without it the command fails with the others",
     None: "not tried without it: --max-runs",
@@ -521,7 +526,7 @@ def _cost_text(cost: StepSpeed | None) -> str:
     return f"; cost of a step {unsettled}{cost.figure}"
 
 
-def _cost_facts(cost: StepSpeed | None) -> list[tuple[str, str]]:
+def _cost_details(cost: StepSpeed | None) -> list[tuple[str, str]]:
     if cost is None:
         return []
     if cost.why:
@@ -529,32 +534,32 @@ def _cost_facts(cost: StepSpeed | None) -> list[tuple[str, str]]:
     return [("cost", f"a step with it takes {cost.figure} the time of one without")]
 
 
-def _left_out(result: CureSearch) -> list[tuple[str, str]]:
+def _left_out(result: FixSearch) -> list[tuple[str, str]]:
     names = [f"{switch.name} ({switch.left_out})" for switch in result.switches if switch.left_out]
     return [("left out", ", ".join(names))] if names else []
 
 
-def _no_cure(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
+def _no_fix(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
     same = "makes it the same" if result.sides == 1 else "gives A and B equal bits"
     finding = f"no switch {same}: it still diverges under all that apply"
-    facts.append(("tried together", ", ".join(result.applying)))
-    facts += [("under all of them", result.under_all), *_left_out(result)]
+    details.append(("tried together", ", ".join(result.applying)))
+    details += [("under all of them", result.under_all), *_left_out(result)]
     hint = (
         "what is left is in the program: the time, os.urandom, threads of its own, memory that is"
         " not filled; xorbench check says where it differs first"
     )
     if result.sides == 2:
         hint = "what is left is in the programs: xorbench check --against says where they differ"
-    return Conclusion("fail", finding, hint=hint, facts=tuple(facts), notes=tuple(result.notes))
+    return Conclusion("fail", finding, hint=hint, details=tuple(details), notes=tuple(result.notes))
 
 
-def _not_enough(result: CureSearch, facts: list[tuple[str, str]]) -> Conclusion:
+def _not_enough(result: FixSearch, details: list[tuple[str, str]]) -> Conclusion:
     so_far = result.explanation.cause if result.explanation is not None else ()
     smallest = f"; {' + '.join(so_far)} does, and a part of it may" if so_far else ""
     return Conclusion(
         "inconclusive",
         f"not enough evidence after {result.runs} runs (--max-runs){smallest}",
         hint="allow more with --max-runs, or make a run shorter with --steps",
-        facts=(*facts, *_left_out(result)),
+        details=(*details, *_left_out(result)),
         notes=tuple(result.notes),
     )

@@ -387,18 +387,18 @@ def conclude(trials: Sequence[KillTrial]) -> Conclusion:
     """The answer over all kills: the first that failed, else the first that is open."""
     answers = [(trial.kill_after, _answer(trial)) for trial in trials]
     every = tuple((f"killed after {number}", answer.sentence) for number, answer in answers)
-    facts = every if len(trials) > 1 else ()  # the sentence names a single one
+    details = every if len(trials) > 1 else ()  # the sentence names a single one
     for outcome in ("fail", "inconclusive"):
         for number, answer in answers:
             if answer.outcome == outcome:
                 finding = f"killed after {counted(number, 'step')}: {answer.finding}"
                 if outcome == "fail":
                     finding = f"resumed is not the same as uninterrupted: {finding}"
-                return replace(answer, finding=finding, facts=facts)
+                return replace(answer, finding=finding, details=details)
     finding = f"resumed equals uninterrupted, to the bit, after 1 kill: {answers[0][1].finding}"
     if len(trials) > 1:
         finding = f"resumed equals uninterrupted, to the bit, after each of {len(trials)} kills"
-    return Conclusion("pass", finding, facts=facts)
+    return Conclusion("pass", finding, details=details)
 
 
 def verdicts(trials: Sequence[KillTrial]) -> list[Verdict]:

@@ -14,8 +14,8 @@ from xorbench.records.schema.training import TrainingRecord
 from xorbench.stats.ulps import ranks
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.matrix.case import Case, device_type
-from xorbench.xor.matrix.honour import float64_key, float64_refusal
 from xorbench.xor.matrix.recipe import EPOCH_WEIGHT_BYTES, UNIVERSAL_VISITS, Recipe
+from xorbench.xor.matrix.support import float64_key, float64_refusal
 
 FlatWeights = npt.NDArray[np.float32]
 FEWEST_EPOCHS: Final = 10  # for a mean over epochs

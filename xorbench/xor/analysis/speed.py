@@ -35,7 +35,7 @@ Logs = dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class RunScatter:
+class RunVariance:
     """How much runs of unchanged code differ beyond what their processes show.
 
     Attributes:
@@ -51,7 +51,7 @@ class RunScatter:
     source: str = ""
 
     @classmethod
-    def of_runs(cls, between: float, residual_drift: float, runs: int, date: str) -> "RunScatter":
+    def of_runs(cls, between: float, residual_drift: float, runs: int, date: str) -> "RunVariance":
         """As so many quiet runs of this machine showed it on a day."""
         return cls(between, runs - 1.0, residual_drift, f"{runs} runs of this machine, {date}")
 
@@ -67,7 +67,7 @@ class RunScatter:
         return f"{allowed}, as measured on another machine; calibrate measures this one"
 
 
-PACKAGED: Final = RunScatter()
+PACKAGED: Final = RunVariance()
 
 
 def log_epoch(training: TrainingRecord) -> float:
@@ -83,7 +83,7 @@ def log_relative(training: TrainingRecord) -> float | None:
     return median_log_ratio(training.epoch_s, beside)
 
 
-def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunScatter = PACKAGED) -> Pool:
+def relative_pool(logs: Mapping[str, Sequence[float]], scatter: RunVariance = PACKAGED) -> Pool:
     """Pool relative figures, with what they wander from run to run."""
     return pool(logs, scatter.between, scatter.dof)
 
@@ -157,7 +157,7 @@ def calibration_name(variant: Variant) -> str:
     return name if config == BASE_CONFIG else f"{name}, {config}"
 
 
-def residual_drifts(a: Evidence, b: Evidence, scatter: RunScatter = PACKAGED) -> dict[str, float]:
+def residual_drifts(a: Evidence, b: Evidence, scatter: RunVariance = PACKAGED) -> dict[str, float]:
     """The residual drift of each variant of `b` from `a`, as a standard deviation of logs."""
     before, after = calibrations(a), calibrations(b)
     moved = {

@@ -8,11 +8,11 @@ from xorbench.errors import BadFile, BadOption
 from xorbench.machine import host
 from xorbench.records import baselines, folders, loading
 from xorbench.records.pytest_benchmark import ImportInfo
-from xorbench.records.saved import load_scatters, machine_key
+from xorbench.records.saved import load_variances, machine_key
 from xorbench.records.schema.run import Run, RunInfo
 from xorbench.verdicts import OUTCOME_CODES, Verdict
 from xorbench.xor.analysis.evidence import Evidence
-from xorbench.xor.analysis.speed import PACKAGED, RunScatter
+from xorbench.xor.analysis.speed import PACKAGED, RunVariance
 from xorbench.xor.compare import comparison as judge
 from xorbench.xor.compare import imported
 from xorbench.xor.compare.baseline import WithBaseline
@@ -36,32 +36,32 @@ def compare(
     _refuse_the_same(before, after)
     relative, machine = thresholds
     if isinstance(before, Run) and isinstance(after, Run):
-        scatter = scatter_of(root, before, after)
+        scatter = variance_of(root, before, after)
         return judge.compare(
             before, after, threshold=relative, machine_threshold=machine, scatter=scatter
         )
     return imported.compare(_measured(before), _measured(after), threshold=relative, limit=machine)
 
 
-def scatter_of(root: Path, *runs: Run) -> RunScatter:
+def variance_of(root: Path, *runs: Run) -> RunVariance:
     """What `calibrate` has saved of this machine, if all the runs were made on it; else PACKAGED.
 
     Raises `BadFile` for a damaged file.
     """
-    return local_scatter(root)(*runs)
+    return local_variance(root)(*runs)
 
 
-def local_scatter(root: Path) -> Callable[..., RunScatter]:
+def local_variance(root: Path) -> Callable[..., RunVariance]:
     """The same for many runs, of which each call names some; the file is read once."""
     local = host.describe(anonymous=False)
-    saved = load_scatters(root).machines.get(machine_key(local, local["hostname"]))
+    saved = load_variances(root).machines.get(machine_key(local, local["hostname"]))
 
-    def scatter(*runs: Run) -> RunScatter:
+    def scatter(*runs: Run) -> RunVariance:
         if saved is None or not all(baselines.is_same_machine(r.info.host, local) for r in runs):
             return PACKAGED
         if any(run.info.calibration_version != saved.calibration_version for run in runs):
             return PACKAGED
-        return RunScatter.of_runs(
+        return RunVariance.of_runs(
             saved.between_runs, saved.residual_drift, saved.runs, saved.saved[:10]
         )
 
@@ -93,7 +93,7 @@ def _with(root: Path, path: Path, run: Run, info: RunInfo | None = None) -> With
     return WithBaseline(
         path.name,
         before.info.started,
-        judge.compare(before, run, scatter=scatter_of(root, before, run)),
+        judge.compare(before, run, scatter=variance_of(root, before, run)),
         baselines.is_same_machine(before.info.host, run.info.host),
         is_requested=run.info.baseline is not None,
     )

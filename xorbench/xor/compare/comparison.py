@@ -35,7 +35,7 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import (
     NOISY,
     PACKAGED,
-    RunScatter,
+    RunVariance,
     by_variant,
     calibrations,
     log_epoch,
@@ -88,10 +88,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
     outcome: ComparisonOutcome
 
 
-ScatterOf = Callable[[Run, Run], RunScatter]
+VarianceOf = Callable[[Run, Run], RunVariance]
 
 
-def packaged(_a: Run, _b: Run) -> RunScatter:
+def packaged(_a: Run, _b: Run) -> RunVariance:
     """The scatter of runs that was measured on the reference machine."""
     return PACKAGED
 
@@ -102,7 +102,7 @@ def compare(
     *,
     threshold: float = THRESHOLD,
     machine_threshold: float = MACHINE_THRESHOLD,
-    scatter: RunScatter = PACKAGED,
+    scatter: RunVariance = PACKAGED,
 ) -> Comparison:
     """Judge B against A: `threshold` is a share (0.05), `machine_threshold` a ratio (1.5).
 
@@ -208,7 +208,7 @@ def _variants(
     matched: Sequence[str],
     figures: Figures,
     limit: float,
-    scatter: RunScatter,
+    scatter: RunVariance,
 ) -> list[Ratio]:
     raw = figures == "raw"
     before, after = (by_variant(e, log_epoch) if raw else normalized(e) for e in (a, b))

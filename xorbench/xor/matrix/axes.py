@@ -32,8 +32,8 @@ from xorbench.xor.matrix.engines import ENGINES, training_kind
 Scope = Literal["recipe", "loader", "engine", "device", "process"]
 BitChange = Literal["keep", "change", "may change"]
 
-# Who may honour a setting: the engines by name, and the twin in double precision.
-TWIN: Final = "float64"
+# Who may support a setting: the engines by name, and the twin in double precision.
+FLOAT64: Final = "float64"
 ENGINES_ALL: Final = frozenset(ENGINES)
 ENGINES_PYTORCH: Final = frozenset(n for n, row in ENGINES.items() if row.kind == "pytorch")
 ENGINES_FED: Final = frozenset(n for n, row in ENGINES.items() if row.fed_by_loader)
@@ -54,10 +54,10 @@ class Expectation:
 class Axis:
     """One setting: how it is given, where it lives, when it acts, what it does to the bits.
 
-    `honoured_by` names the engines that obey it, and `float64` if the float64 twin does; a setting
-    that cannot change the result of one is honoured by it. Nobody else trains a case that has it at
-    another value than its neutral one; `refused` says why. `moves_twin` is false where the twin's
-    result does not depend on it.
+    `supported_by` names the engines that support it, and `float64` if the float64 reference does.
+    A setting that cannot change the result of an engine is supported by it. An engine refuses a
+    case with an unsupported setting at a value other than the neutral one; `refused` is the reason.
+    `changes_float64` is false if the result of the reference does not depend on it.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Axis:
     quick: tuple[Any, ...] | None = None
     several: bool = False  # the option may be given more than once; `read` gets a line for each
     idle: Callable[[Case, bool], str] = lambda _case, _has_accelerator: ""
-    honoured_by: frozenset[str] = frozenset()
-    refused: str = "does not honour {name} {value}"
-    moves_twin: bool = True
+    supported_by: frozenset[str] = frozenset()
+    refused: str = "does not support {name} {value}"
+    changes_float64: bool = True
 
     @property
     def default_text(self) -> str:
@@ -281,47 +281,47 @@ AXES: Final = (
     Axis(
         "device", "--devices", "device", read_devices, ("cpu",), _device_bits,
         "devices by PyTorch's names; where none is named, the accelerator too",
-        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_ALL | {FLOAT64}, changes_float64=False,
     ),
     Axis(
         "engine", "--engines", "engine", _listed(partial(parse.word, choices=tuple(ENGINES))),
         ("loader",), _engine_bits, "ways to run the same training",
-        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_ALL | {FLOAT64}, changes_float64=False,
     ),
     Axis(
         "batch_size", "--batch-sizes", "recipe", partial(parse.integers, low=1, high=10_000_000),
         (32, 64, 128, 256), _batch_size_bits, "points per optimizer step", quick=(128,),
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "pin_memory", "--pin-memory", "loader", _listed(parse.truth), (False, True),
         _always("keep", "pinning moves the bytes to other memory and changes none"),
         "batches in page-locked host memory", quick=(False,), idle=_idle_pin,
-        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_ALL | {FLOAT64}, changes_float64=False,
     ),
     Axis(
         "drop_last", "--drop-last", "recipe", _listed(parse.truth), (True, False),
         _drop_last_bits, "leave the short last batch out",
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "num_workers", "--num-workers", "loader", partial(parse.integers, low=0, high=64), (0,),
         _num_workers_bits, "loader workers that fetch",
-        honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_FED | {FLOAT64}, changes_float64=False,
         refused="has no loader workers",
     ),
     Axis(
         "seed", "--seeds", "recipe", partial(parse.integers, low=0, high=2**31 - 1), (0,),
         _always("change", "other points, initial weights and order"),
         "points, initial weights and order; ranges such as 0-9",
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "non_blocking", "--non-blocking", "loader", _listed(parse.truth), (False,),
         _always("keep", "work on a device runs in the order it was queued"),
         "copy batches to the device without waiting",
         idle=_idle("non_blocking", _on_cpu, "nothing is copied between devices on the CPU"),
-        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_ALL | {FLOAT64}, changes_float64=False,
     ),
     Axis(
         "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
@@ -329,7 +329,7 @@ AXES: Final = (
         idle=_idle(
             "persistent_workers", _in_process, "without loader workers there are none to keep"
         ),
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "prefetch_factor", "--prefetch-factor", "loader", _numbers_or_auto, (None,),
@@ -340,7 +340,7 @@ AXES: Final = (
         idle=_idle(
             "prefetch_factor", _in_process, "without loader workers no batch is fetched ahead"
         ),
-        honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_FED | {FLOAT64}, changes_float64=False,
         refused="has no loader workers",
     ),
     Axis(
@@ -349,14 +349,14 @@ AXES: Final = (
         _always("keep", "the order is drawn in the main process, however loader workers start"),
         "how loader workers start: fork, forkserver, spawn; auto is fork on Linux",
         idle=_idle("multiprocessing_context", _in_process, "without loader workers none starts"),
-        honoured_by=ENGINES_FED | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_FED | {FLOAT64}, changes_float64=False,
         refused="has no loader workers",
     ),
     Axis(
         "in_order", "--in-order", "loader", _listed(parse.truth), (True,), _in_order_bits,
         "use batches in the drawn order, not in the order in which loader workers finish",
         idle=_idle("in_order", _in_process, "without loader workers batches keep their order"),
-        honoured_by=ENGINES_FED, moves_twin=False,
+        supported_by=ENGINES_FED, changes_float64=False,
         refused="takes batches in the drawn order, not {name} {value}",
     ),
     Axis(
@@ -367,14 +367,14 @@ AXES: Final = (
             "one kernel may round once where another rounds twice",
         ),
         "kernels of SGD: PyTorch's own choice, foreach or fused",
-        honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_PYTORCH | {FLOAT64}, changes_float64=False,
         refused="has one update of its own, not {value}",
     ),
     Axis(
         "dtype", "--dtypes", "engine", _listed(partial(parse.word, choices=DTYPES)), ("float32",),
         _always("change", "numbers of another width round elsewhere"),
         "of points and weights; bfloat16 is autocast over float32 weights",
-        honoured_by=ENGINES_PYTORCH | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_PYTORCH | {FLOAT64}, changes_float64=False,
         refused="has no dtype but float32, not {value}",
     ),
     Axis(
@@ -388,14 +388,14 @@ AXES: Final = (
             "tf32", lambda case: _on_cpu(case) or training_kind(case) == "universal",
             "TF32 is for an accelerator's matrix products",
         ),
-        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_ALL | {FLOAT64}, changes_float64=False,
     ),
     Axis(
         "data_on_device", "--data-on-device", "device", _listed(parse.truth), (False,),
         _always("keep", "the same numbers, kept elsewhere"),
         "keep the training points on the device",
         idle=_idle("data_on_device", _on_cpu, "on the CPU the data are on the device anyway"),
-        honoured_by=ENGINES_ALL | {TWIN}, moves_twin=False,
+        supported_by=ENGINES_ALL | {FLOAT64}, changes_float64=False,
     ),
     Axis(
         "deterministic", "--deterministic", "process", _listed(parse.truth), (True,),
@@ -404,24 +404,24 @@ AXES: Final = (
             "faster kernels may add in any order",
         ),
         "torch.use_deterministic_algorithms",
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "threads", "--threads", "process", _numbers_or_auto, (1,), _threads_bits,
         "CPU threads; auto is PyTorch's own choice",
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "python", "--pythons", "process", read_pythons, (None,),
         _always("may change", "another PyTorch or NumPy may compute in another order"),
         "interpreters, as PATH or LABEL=PATH; auto is the one that runs this",
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
     Axis(
         "env", "--env", "process", read_env, ((),),
         _always("may change", "the environment chooses among kernels"),
         "an environment variable and its values, as NAME=A,B; may be given again", several=True,
-        honoured_by=ENGINES_ALL | {TWIN},
+        supported_by=ENGINES_ALL | {FLOAT64},
     ),
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The engines: ways to run the training. Standard library only.
 
-Which settings an engine honours is in `xor.matrix.axes`; `xor.matrix.honour` makes rules of it.
+Which settings an engine supports is in `xor.matrix.axes`; `xor.matrix.support` makes rules of it.
 """
 
 import re
@@ -23,7 +23,7 @@ class Engine:
         about: what it is, in a few words.
         epoch: `package.module:function`, from a `xor.training.engines.TrainingSpec` to a function
             that trains one epoch and returns its last loss; of the `pytorch` kind only.
-        fed_by_loader: batches come from a DataLoader, so its settings are honoured.
+        fed_by_loader: batches come from a DataLoader, so its settings are supported.
         kind: which training it runs; bits are compared within one kind only.
         exact: it queues the same kernels as the loader engine, so its bits must be equal.
         unavailable: `package.module:function`, from a device to why the engine cannot train there,

@@ -18,7 +18,7 @@ from xorbench.stats.ratio import Ratio, Speed
 from xorbench.verdicts import Outcome
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import normalized_time
-from xorbench.xor.compare.comparison import Comparison, ScatterOf, compare, packaged
+from xorbench.xor.compare.comparison import Comparison, VarianceOf, compare, packaged
 from xorbench.xor.report.tables.columns import with_settings
 
 FIGURE: Final = "normalized time"
@@ -37,13 +37,13 @@ ABOUT: Final = (
 MACHINE: Final = "The raw calibration time of each run over that of the run before it."
 
 
-def content(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> Content:
+def content(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> Content:
     """The content of the history of these runs, the oldest first.
 
-    `scatter_of` says what two runs differ by though nothing has changed.
+    `variance_of` says what two runs differ by though nothing has changed.
     """
     runs = sorted(runs, key=lambda run: run.info.started)
-    cases = history(runs, scatter_of)
+    cases = history(runs, variance_of)
     data = with_settings(cases, [variant for run in runs for variant in Evidence(run).planned])
     changed = cases[cases["change"].isin(["slower", "faster"])]
     return Content(
@@ -95,7 +95,7 @@ def _answer(count: int, changes: "pd.Series[str]") -> Answer:
     return Answer("Is each case as fast as it was?", outcome, sentence)
 
 
-def history(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> pd.DataFrame:
+def history(runs: Sequence[Run], variance_of: VarianceOf = packaged) -> pd.DataFrame:
     """A row a case and run, ordered by case and time."""
     before: dict[str, Run] = {}
     comparisons: dict[tuple[str, str], Comparison] = {}
@@ -108,7 +108,7 @@ def history(runs: Sequence[Run], scatter_of: ScatterOf = packaged) -> pd.DataFra
             if older := before.get(variant.id):
                 key = (older.info.id, run.info.id)
                 if key not in comparisons:
-                    comparisons[key] = compare(older, run, scatter=scatter_of(older, run))
+                    comparisons[key] = compare(older, run, scatter=variance_of(older, run))
                 row |= _change(comparisons[key], variant.id)
             before[variant.id] = run
             rows.append(row)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from xorbench.records.pytest_benchmark import Benchmark, BenchmarkFile, ImportInfo
 from xorbench.report.content import Content, Section
-from xorbench.report.facts import flattened
+from xorbench.report.details import flattened
 from xorbench.report.text import frame_of
 from xorbench.stats.intervals import pooled
 from xorbench.xor.compare.imported import log_medians

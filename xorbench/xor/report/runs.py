@@ -7,7 +7,7 @@ from functools import partial
 from xorbench.machine import quiet
 from xorbench.records.schema.run import Run, RunInfo
 from xorbench.report.content import Content, Section
-from xorbench.report.facts import flattened, machine_line, software
+from xorbench.report.details import flattened, machine_line, software
 from xorbench.verdicts import Verdict
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.compare.baseline import WithBaseline

@@ -16,15 +16,15 @@ from xorbench.recorder.environment import labelled
 from xorbench.records.schema.line import SCHEMA_VERSION
 from xorbench.records.schema.run import Run
 from xorbench.report.content import Content, Picture, Section
+from xorbench.report.details import machine_line, software
 from xorbench.report.drawing import COLOURS, drawn, legend, middles, name_rows, short_names, tally
-from xorbench.report.facts import machine_line, software
 from xorbench.report.text import TableRow, figure_columns, frame_of
 from xorbench.stats.figure import MISSING, Figure, number
 from xorbench.stats.ratio import Speed
 from xorbench.verdicts import Verdict, capitalized, failed, passed, summary, worst
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import normalized_time, samples_per_s
-from xorbench.xor.compare.comparison import Comparison, ScatterOf, compare, packaged, quieter
+from xorbench.xor.compare.comparison import Comparison, VarianceOf, compare, packaged, quieter
 from xorbench.xor.compare.comparison import verdicts as compared
 from xorbench.xor.report.tables.right import worst_training
 from xorbench.xor.report.tables.table import lost_reasons
@@ -49,13 +49,13 @@ class RunSide:
         return self.evidence.run
 
 
-def content(sides: Sequence[RunSide], scatter_of: ScatterOf = packaged) -> Content:
+def content(sides: Sequence[RunSide], variance_of: VarianceOf = packaged) -> Content:
     """The content of their common report.
 
-    `scatter_of` says what two runs differ by though nothing has changed.
+    `variance_of` says what two runs differ by though nothing has changed.
     """
     named = {label(index): side for index, side in enumerate(sides)}
-    results = comparisons(named, scatter_of)
+    results = comparisons(named, variance_of)
     verdicts = [
         *(_with_label(name, verdict) for name, side in named.items() for verdict in side.verdicts),
         *bits_verdicts(bits(named)),
@@ -105,13 +105,13 @@ def _with_label(side: str, verdict: Verdict) -> Verdict:
     return msgspec.structs.replace(verdict, subject=f"{side}: {verdict.subject}")
 
 
-def comparisons(sides: dict[str, RunSide], scatter_of: ScatterOf) -> dict[str, Comparison]:
+def comparisons(sides: dict[str, RunSide], variance_of: VarianceOf) -> dict[str, Comparison]:
     """Each run except the first compared with the first, by its label."""
     ((first, reference), *others), results = sides.items(), {}
     for name, side in others:
         runs = (reference.run, side.run)
         advice = quieter({first: reference.run, name: side.run})
-        comparison = compare(*runs, scatter=scatter_of(*runs))
+        comparison = compare(*runs, scatter=variance_of(*runs))
         results[name] = msgspec.structs.replace(comparison, advice=advice)
     return results
 

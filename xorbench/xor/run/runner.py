@@ -36,7 +36,7 @@ from xorbench.xor.matrix.axes import reordering
 from xorbench.xor.matrix.case import to_dict
 from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key, training_kind
 from xorbench.xor.matrix.faults import read_fault
-from xorbench.xor.matrix.honour import float64_refusal
+from xorbench.xor.matrix.support import float64_refusal
 from xorbench.xor.run.phase_pass import PhasePass
 from xorbench.xor.run.recovery import ImpossibleTime, Recovery, check_of
 

@@ -11,8 +11,8 @@ from xorbench.records.trace import EpochTrace
 from xorbench.runtime.slots import ProcessSlot
 from xorbench.xor.matrix.case import Case, to_dict
 from xorbench.xor.matrix.faults import FaultSpec
-from xorbench.xor.matrix.honour import traced
 from xorbench.xor.matrix.recipe import Recipe
+from xorbench.xor.matrix.support import traced
 
 ALL_STEPS: Final = range(sys.maxsize)
 

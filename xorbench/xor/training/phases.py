@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from xorbench.xor.matrix.phases import MOST_SLOTS, PHASES
-from xorbench.xor.training.engines import CannotHonour
+from xorbench.xor.training.engines import UnsupportedCase
 from xorbench.xor.training.problem import Batch
 from xorbench.xor.training.training import Training, synchronize
 
@@ -40,7 +40,7 @@ class MarkedEpoch:
 def marked_epoch(training: Training) -> MarkedEpoch:
     """Train one epoch with marks between its phases.
 
-    Raises `CannotHonour` where a step of the epoch does not pass every mark: its phases are then
+    Raises `UnsupportedCase` where a step of the epoch does not pass every mark: its phases are then
     not those of the loader engine's loop.
     """
     marks = Marks(training)
@@ -81,10 +81,12 @@ class Marks:
             yield
 
     def require_whole(self) -> None:
-        """Raise `CannotHonour` unless every step has passed every mark."""
+        """Raise `UnsupportedCase` unless every step has passed every mark."""
         expected = {phase: PER_STEP.get(phase, 1) * self.batches for phase in PHASES}
         if self._ends != expected | {"data": self.batches + 1}:
-            raise CannotHonour("the steps of this epoch do not pass the marks between its phases")
+            raise UnsupportedCase(
+                "the steps of this epoch do not pass the marks between its phases"
+            )
 
     def _fed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; the time until each is there, and until there are no more, is data's."""

@@ -6,7 +6,7 @@ from typing import Final
 import pandas as pd
 
 from xorbench.recorder.environment import labelled
-from xorbench.report.facts import checks, mib
+from xorbench.report.details import checks, mib
 from xorbench.report.text import frame_of
 from xorbench.verdicts import Verdict
 from xorbench.xor.analysis.evidence import Evidence

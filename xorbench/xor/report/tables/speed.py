@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from xorbench.records.schema.training import TrainingRecord
-from xorbench.report.facts import mib
+from xorbench.report.details import mib
 from xorbench.report.text import frame_of
 from xorbench.stats.figure import MISSING
 from xorbench.stats.intervals import pooled

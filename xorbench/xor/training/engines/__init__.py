@@ -2,9 +2,9 @@
 
 from xorbench.registry import implementation
 from xorbench.xor.matrix.engines import ENGINES
-from xorbench.xor.training.engines.spec import CannotHonour, EpochFunction, TrainingSpec
+from xorbench.xor.training.engines.spec import EpochFunction, TrainingSpec, UnsupportedCase
 
-__all__ = ["CannotHonour", "EpochFunction", "TrainingSpec", "opened"]
+__all__ = ["EpochFunction", "TrainingSpec", "UnsupportedCase", "opened"]
 
 
 def opened(engine: str, spec: TrainingSpec) -> EpochFunction:

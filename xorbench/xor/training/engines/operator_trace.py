@@ -19,7 +19,7 @@ from torch.fx.node import map_arg
 
 from xorbench.xor.training.engines import private
 from xorbench.xor.training.engines.private import Operator
-from xorbench.xor.training.engines.spec import CannotHonour, TrainingSpec, loss_function
+from xorbench.xor.training.engines.spec import TrainingSpec, UnsupportedCase, loss_function
 from xorbench.xor.training.seeding import restored_random_states
 
 ATEN: Final = torch.ops.aten
@@ -71,34 +71,38 @@ def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def require_unhooked(spec: TrainingSpec, engine: str) -> None:
-    """Raise `CannotHonour` for what a model that is traced once would silently leave out."""
+    """Raise `UnsupportedCase` for what a model that is traced once would silently leave out."""
     if any(map(private.is_hooked, spec.model.modules())):
-        raise CannotHonour(f"the {engine} engine captures a step: a model's hooks are lost on it")
+        raise UnsupportedCase(
+            f"the {engine} engine captures a step: a model's hooks are lost on it"
+        )
 
 
 def require_traceable(spec: TrainingSpec) -> None:
-    """Raise `CannotHonour` for what a step that is traced once would silently leave out."""
+    """Raise `UnsupportedCase` for what a step that is traced once would silently leave out."""
     require_unhooked(spec, "replay")
     optimizer = spec.optimizer
     replaced = {"step", "zero_grad"} & vars(optimizer).keys()
     before, _ = private.step_hooks(optimizer)
     if replaced or before or optimizer.state:
-        raise CannotHonour("the replay engine takes an optimizer without state and pre-step hooks")
+        raise UnsupportedCase(
+            "the replay engine takes an optimizer without state and pre-step hooks"
+        )
 
 
 def traced(spec: TrainingSpec, batch: Sequence[Tensor]) -> GraphModule:
     """The step on batches of this shape as a graph of ATen operators on the model's own tensors.
 
-    Raises `CannotHonour` where the optimizer keeps state, or a step draws random numbers.
+    Raises `UnsupportedCase` where the optimizer keeps state, or a step draws random numbers.
     """
     spec.model.train()
     with restored(spec):
         module = private.traced(eager_step(spec), *batch)
     if spec.optimizer.state:
-        raise CannotHonour("the replay engine takes SGD without momentum: it captures no state")
+        raise UnsupportedCase("the replay engine takes SGD without momentum: it captures no state")
     for node in module.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            raise CannotHonour(f"the replay engine cannot draw in a step, as {node.target} does")
+            raise UnsupportedCase(f"the replay engine cannot draw in a step, as {node.target} does")
     return module
 
 

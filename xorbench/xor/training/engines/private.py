@@ -1,6 +1,6 @@
 """All that tracing a step takes of PyTorch's own interfaces, which PyTorch does not promise.
 
-Where a PyTorch lacks one of these, `CannotHonour` names it, and the engine refuses the case.
+Where a PyTorch lacks one of these, `UnsupportedCase` names it, and the engine refuses the case.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from xorbench.xor.training.engines.spec import CannotHonour
+from xorbench.xor.training.engines.spec import UnsupportedCase
 
 Operator: TypeAlias = Any
 """An overload of an ATen operator: `torch._ops.OpOverload`."""
@@ -22,12 +22,12 @@ STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 def required(owner: Any, name: str) -> Any:
-    """An attribute of a module, class or object of PyTorch; raises `CannotHonour` without it."""
+    """An attribute of a module, class or object of PyTorch; raises `UnsupportedCase` without it."""
     try:
         return getattr(owner, name)
     except AttributeError:
         owner_name = getattr(owner, "__name__", type(owner).__name__)
-        raise CannotHonour(
+        raise UnsupportedCase(
             f"capturing a step needs {owner_name}.{name}, which PyTorch {torch.__version__} lacks"
         ) from None
 

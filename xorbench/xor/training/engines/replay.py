@@ -16,10 +16,10 @@ from xorbench.xor.training.engines import operator_trace, private
 from xorbench.xor.training.engines.operator_trace import Call, Program
 from xorbench.xor.training.engines.spec import (
     Batches,
-    CannotHonour,
     EpochFunction,
     Orders,
     TrainingSpec,
+    UnsupportedCase,
     slices,
     tensors_of,
     untouched,
@@ -55,12 +55,12 @@ def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
 
 
 def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
-    """Raise `CannotHonour` unless the program moves the weights as the step itself does."""
+    """Raise `UnsupportedCase` unless the program moves the weights as the step itself does."""
     with operator_trace.restored(spec):
         operator_trace.eager_step(spec)(*batch)
         expected = tensor_digest.state_sha256(spec.model.state_dict())
     if digest_after(spec, lambda: run(program.calls_on(batch))) != expected:
-        raise CannotHonour("the replay engine's captured step has other bits than the step")
+        raise UnsupportedCase("the replay engine's captured step has other bits than the step")
 
 
 def digest_after(spec: TrainingSpec, act: Call) -> str:
@@ -156,7 +156,7 @@ def hooks(spec: TrainingSpec) -> list[Call]:
 def device_graph(spec: TrainingSpec, steps: Call) -> Call:
     """The steps as one graph of the device, where it has graphs; else as they are.
 
-    One launch then replays an epoch's kernels without the host. Raises `CannotHonour` unless the
+    One launch then replays an epoch's kernels without the host. Raises `UnsupportedCase` unless the
     graph moves the weights as the steps themselves do.
     """
     device = torch.get_device_module(spec.device)
@@ -179,7 +179,7 @@ def device_graph(spec: TrainingSpec, steps: Call) -> Call:
             steps()
         replay_graph: Call = graph.replay
         if digest_after(spec, replay_graph) != expected:
-            raise CannotHonour(
+            raise UnsupportedCase(
                 "the replay engine's graph of an epoch has other bits than its steps"
             )
     return replay_graph

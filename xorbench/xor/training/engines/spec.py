@@ -13,7 +13,7 @@ from xorbench.xor.matrix.case import Case
 from xorbench.xor.training.problem import Batch, XorPoints
 
 
-class CannotHonour(XorbenchError):
+class UnsupportedCase(XorbenchError):
     """The engine cannot train exactly what it was given, and so trains nothing."""
 
 
@@ -33,7 +33,7 @@ class TrainingSpec:
 
     For injected faults alone, `tamper` stands between the batches and the step, and `around` is put
     around the finished epoch. A fault may change these, `case`, `data` and `shuffle`, and may hook
-    into the optimizer's step: every engine honours these or raises `CannotHonour`. What it did
+    into the optimizer's step: every engine supports these or raises `UnsupportedCase`. What it did
     inside `model` or `loss` would be captured once.
     """
 
@@ -82,11 +82,11 @@ def loss_function(spec: TrainingSpec) -> LossOf:
 def tensors_of(data: Dataset[Batch], engine: str) -> tuple[Tensor, ...]:
     """The tensors that a data set holds, one row a sample.
 
-    Raises `CannotHonour` for a data set that makes its samples in another way.
+    Raises `UnsupportedCase` for a data set that makes its samples in another way.
     """
     if type(data) is XorPoints or type(data) is TensorDataset:
         return tuple(data.tensors)
-    raise CannotHonour(
+    raise UnsupportedCase(
         f"the {engine} engine takes data that are tensors, not {type(data).__name__}",
         "the loader engine takes any",
     )

@@ -1,4 +1,4 @@
-"""The devices: their memory, their queues, their generators, and `torch.pretend`."""
+"""The devices: their memory, their queues, their generators, and `torch.simulated`."""
 
 import ctypes
 import os
@@ -11,11 +11,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from pretend_device import faults
+from simulated_device import faults
 
-NAME: Final = "pretend"
-COUNT: Final = int(os.environ.get("PRETEND_DEVICES", "2"))
-MODELS: Final = os.environ.get("PRETEND_NAMES", ",".join(["Pretend 1"] * COUNT)).split(",")
+NAME: Final = "simulated"
+COUNT: Final = int(os.environ.get("SIMULATED_DEVICES", "2"))
+MODELS: Final = os.environ.get("SIMULATED_NAMES", ",".join(["Simulated 1"] * COUNT)).split(",")
 BLOCK_BYTES: Final = 512  # memory is counted in such blocks, as CUDA's allocator counts it
 EXTERNAL_DEVICE: Final = 12  # `kDLExtDev` of DLPack
 MULTIPLIER: Final = 6_364_136_223_846_793_005
@@ -90,7 +90,7 @@ class Device:
         """Wait until the queue is empty; raises what went wrong meanwhile."""
         if self.capture is not None:
             raise torch.AcceleratorError(
-                "pretend error: operation not permitted when stream is capturing"
+                "simulated error: operation not permitted when stream is capturing"
             )
         if self.done < self._posted:
             self._wake()
@@ -98,7 +98,7 @@ class Device:
                 self._idle.wait_for(lambda: self.done == self._posted)
         if self._error is not None:
             error, self._error = self._error, None
-            raise torch.AcceleratorError(f"pretend error (asynchronous): {error}") from error
+            raise torch.AcceleratorError(f"simulated error (asynchronous): {error}") from error
 
     def draw(self) -> torch.Generator:
         """The generator of one kernel; like Philox, it is known without waiting for the last."""
@@ -126,7 +126,7 @@ devices: Final = [Device(index) for index in range(COUNT)]
 def place(device: torch.device | str | int | None) -> Device:
     """The device that is named, the current one for None; raises what a broken one raises."""
     if state.pid != os.getpid():
-        raise RuntimeError("Cannot re-initialize pretend in forked subprocess.")
+        raise RuntimeError("Cannot re-initialize simulated in forked subprocess.")
     if state.stuck:
         raise torch.AcceleratorError(faults.STUCK)
     if isinstance(device, str):
@@ -134,7 +134,7 @@ def place(device: torch.device | str | int | None) -> Device:
     index = device.index if isinstance(device, torch.device) else device
     index = state.current if index is None else index
     if not 0 <= index < COUNT or faults.lacks(index):
-        raise torch.AcceleratorError("pretend error: invalid device ordinal")
+        raise torch.AcceleratorError("simulated error: invalid device ordinal")
     return devices[index]
 
 
@@ -176,7 +176,7 @@ def is_ours(value: object) -> bool:
     return isinstance(value, Tensor) and value.device.type == NAME
 
 
-# `torch.pretend`, in the words of `torch.cuda`
+# `torch.simulated`, in the words of `torch.cuda`
 
 
 class DeviceModule(types.ModuleType):

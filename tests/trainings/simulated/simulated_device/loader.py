@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from torch.library import Library
 
-from pretend_device import device, graphs, lines, operators, shortcut
+from simulated_device import device, graphs, lines, operators, shortcut
 
 ATEN: Final = torch.ops.aten
 VIEWS: Final = (
@@ -34,17 +34,17 @@ _libraries: list[Library] = []  # an operator is forgotten with its library
 
 
 def load() -> None:
-    """Register device type, operators and `torch.pretend`, once."""
+    """Register device type, operators and `torch.simulated`, once."""
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     if hasattr(torch, device.NAME):
         return
-    if os.environ.get("PRETEND_TRACE"):
-        lines.watch(os.environ["PRETEND_TRACE"])
-    if os.environ.get("PRETEND_SHORT_GOLDEN"):
+    if os.environ.get("SIMULATED_TRACE"):
+        lines.watch(os.environ["SIMULATED_TRACE"])
+    if os.environ.get("SIMULATED_SHORT_GOLDEN"):
         shortcut.install()
     module = device.DeviceModule(f"torch.{device.NAME}")
-    if os.environ.get("PRETEND_GRAPHS"):
+    if os.environ.get("SIMULATED_GRAPHS"):
         graphs.add_to(module)
     _setup_privateuseone_for_python_backend(device.NAME, module)
     _register_operators()

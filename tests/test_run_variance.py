@@ -12,10 +12,10 @@ from test_compare import ONE, steady
 from xorbench.errors import BadFile
 from xorbench.records.schema.run import Run
 from xorbench.xor.analysis.evidence import Evidence
-from xorbench.xor.analysis.speed import PACKAGED, RunScatter
-from xorbench.xor.compare.compare import scatter_of
+from xorbench.xor.analysis.speed import PACKAGED, RunVariance
+from xorbench.xor.compare.compare import variance_of
 from xorbench.xor.compare.comparison import compare
-from xorbench.xor.compare.scatter import NotCalibrated, between_runs, calibrated
+from xorbench.xor.compare.run_variance import NotCalibrated, between_runs, calibrated
 
 
 def drawn(runs: int, between: float, within: float, seed: int = 0) -> list[dict[str, list[float]]]:
@@ -95,7 +95,7 @@ def test_too_few_runs_are_said(quick_run: Run) -> None:
 def test_compare_allows_for_the_scatter_of_the_machine(quick_run: Run) -> None:
     """8% slower is slower where runs differ by 0.4%, and undecided where they differ by 5%."""
     a, b = steady(quick_run), steady(quick_run, seed=1, one=1.08)
-    wide = RunScatter(between=0.05, dof=7, residual_drift=0.02, source="8 runs of this machine")
+    wide = RunVariance(between=0.05, dof=7, residual_drift=0.02, source="8 runs of this machine")
     found = {
         scatter.source: next(
             row for row in compare(a, b, scatter=scatter).variants if row.subject == ONE
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, quick_run: Run) -> None:
     path.parent.mkdir()
     path.write_text("{")
     with pytest.raises(BadFile, match=r"scatter\.json: damaged"):
-        scatter_of(tmp_path, quick_run)
+        variance_of(tmp_path, quick_run)
 
 
 @pytest.mark.parametrize("option", ["--runs", "--processes", "--epochs"])

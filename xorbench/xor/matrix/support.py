@@ -1,13 +1,13 @@
-"""Who honours a case: neither an engine nor a twin trains a case whose setting it would ignore.
+"""Who supports a case: neither an engine nor a twin trains a case whose setting it would ignore.
 
-The settings table says who honours which setting; a reason here is the text that a user reads.
+The settings table says who supports which setting; a reason here is the text that a user reads.
 """
 
 from dataclasses import replace
 from typing import Final
 
 from xorbench.errors import BadOption
-from xorbench.xor.matrix.axes import CASE_AXES, TWIN, value_text
+from xorbench.xor.matrix.axes import CASE_AXES, FLOAT64, value_text
 from xorbench.xor.matrix.case import Case, device_type
 from xorbench.xor.matrix.engines import ENGINES, training_kind
 from xorbench.xor.matrix.recipe import UNIVERSAL_VISITS, Recipe
@@ -16,13 +16,13 @@ UNIVERSAL_HIDDEN: Final = 4
 
 
 def refusal(case: Case, trainer: str) -> str:
-    """What `trainer`, an engine or the float64 twin, does not honour; empty where it honours all.
+    """What `trainer`, an engine or the float64 twin, does not support; empty where it supports all.
 
-    The text continues a sentence: `does not honour momentum 0.9`.
+    The text continues a sentence: `does not support momentum 0.9`.
     """
     for axis in CASE_AXES:
         value = getattr(case, axis.name)
-        if trainer not in axis.honoured_by and value != axis.neutral:
+        if trainer not in axis.supported_by and value != axis.neutral:
             return axis.refused.format(name=axis.name, value=value_text(value))
     return ""
 
@@ -65,7 +65,7 @@ def traced(case: Case) -> Case:
     """The case as a trace follows it: an exact engine has the bits of the loader's own steps.
 
     Raises `BadOption` for an engine whose steps are another computation, and for a setting that the
-    loader engine does not honour.
+    loader engine does not support.
     """
     engine = ENGINES[case.engine]
     if engine.kind != "pytorch" or not engine.exact:
@@ -84,7 +84,7 @@ def float64_refusal(case: Case) -> str:
     """Why this case has no float64 twin; empty where the twin can follow the case."""
     if training_kind(case) == "universal":
         return "no float64 twin: the universal training has golden digests instead"
-    reason = refusal(case, TWIN)
+    reason = refusal(case, FLOAT64)
     return f"no float64 twin: it {reason}" if reason else ""
 
 
@@ -97,5 +97,5 @@ def float64_key(case: Case) -> tuple[tuple[str, object], ...]:
     return tuple(
         (axis.name, axis.neutral if axis.idle(case, True) else getattr(case, axis.name))
         for axis in CASE_AXES
-        if TWIN in axis.honoured_by and axis.moves_twin
+        if FLOAT64 in axis.supported_by and axis.changes_float64
     )

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from xorbench.report.text import to_json
 from xorbench.xor.analysis.speed import PACKAGED
-from xorbench.xor.compare.scatter import Calibrated
+from xorbench.xor.compare.run_variance import Calibrated
 
 
 def as_text(calibrated: Calibrated) -> str:

@@ -16,7 +16,7 @@ from xorbench.machine import quiet as system_samples
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import (
     Logs,
-    RunScatter,
+    RunVariance,
     calibration_name,
     calibrations,
     drifted,
@@ -43,7 +43,7 @@ class Calibrated:
         trouble: what disturbed the quiet runs, of each one that was disturbed.
     """
 
-    scatter: RunScatter
+    scatter: RunVariance
     within: float
     raw: float
     slowed: float
@@ -61,7 +61,7 @@ def calibrated(quiet: Sequence[Evidence], loaded: Sequence[Evidence], date: str)
     between, within = between_runs(logs)
     raw = np.std([_mean(calibrations(evidence)) for evidence in quiet], ddof=1)
     share, slowed = _residual(quiet, loaded)
-    scatter = RunScatter.of_runs(between, share, len(quiet), date)
+    scatter = RunVariance.of_runs(between, share, len(quiet), date)
     trouble = [
         f"quiet run {number} was {text}"
         for number, evidence in enumerate(quiet, 1)

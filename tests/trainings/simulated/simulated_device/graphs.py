@@ -8,7 +8,7 @@ error.
 import contextlib
 from collections.abc import Iterator
 
-from pretend_device.device import Device, DeviceModule, Work, place, state
+from simulated_device.device import Device, DeviceModule, Work, place, state
 
 
 class Graph:

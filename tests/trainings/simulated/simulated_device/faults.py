@@ -1,4 +1,4 @@
-"""The faults that a process can be given: `PRETEND_FAULT=NAME[:ARGUMENT][,NAME…]`.
+"""The faults that a process can be given: `SIMULATED_FAULT=NAME[:ARGUMENT][,NAME…]`.
 
 - `round:OP:ULPS`: what the operator gives is so many units in the last place away from zero; 1.
 - `random:OP`: so it is in one call of four, by chance.
@@ -21,13 +21,13 @@ from torch import Tensor
 FAULTS: Final = {
     name: argument
     for name, _, argument in (
-        fault.partition(":") for fault in os.environ.get("PRETEND_FAULT", "").split(",")
+        fault.partition(":") for fault in os.environ.get("SIMULATED_FAULT", "").split(",")
     )
 }
-LAG_S: Final = float(os.environ.get("PRETEND_LAG_US", "0")) * 1e-6
+LAG_S: Final = float(os.environ.get("SIMULATED_LAG_US", "0")) * 1e-6
 SYNCHRONIZES: Final = "nosync" not in FAULTS
 LEAKS: Final = "leak" in FAULTS
-STUCK: Final = "pretend error: an illegal memory access was encountered"
+STUCK: Final = "simulated error: an illegal memory access was encountered"
 
 
 def damage(operator: str, made: Iterable[Tensor]) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from pretend_device import faults
-from pretend_device.device import NAME, Device, counts, is_ours, place, state, unwrap, wrap
+from simulated_device import faults
+from simulated_device.device import NAME, Device, counts, is_ours, place, state, unwrap, wrap
 
 CPU_KEYS: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 ATEN: Final = torch.ops.aten
