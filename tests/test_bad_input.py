@@ -92,10 +92,10 @@ WRONG_OPTIONS = [
     ("--timeout", "0", "above zero"),
     ("--timeout", "nan", "finite"),
     ("--schedule-seed", "-1", "from 0 to"),
-    ("--name", "", "will not do"),
-    ("--name", "a/b", "will not do"),
-    ("--name", "latest", "will not do"),
-    ("--name", "..", "will not do"),
+    ("--name", "", "invalid name"),
+    ("--name", "a/b", "invalid name"),
+    ("--name", "latest", "invalid name"),
+    ("--name", "..", "invalid name"),
     ("--devices", "cuda:01", "unknown device"),
     ("--out", "x" * 300, "too long"),
     ("--out", "r\udcff", "surrogates"),
@@ -175,7 +175,7 @@ WRONG_SWEEP_OPTIONS = [
     ("--chunk", "0", "from 1 to"),
     ("--chunk", "65537", "from 1 to"),
     ("--timeout", "0", "above zero"),
-    ("--name", "a/b", "will not do"),
+    ("--name", "a/b", "invalid name"),
     ("--out", "", "empty"),
     ("--out", "/proc/no/such", "cannot write"),
     ("--resume", "nowhere", "no run"),
@@ -347,7 +347,7 @@ def test_a_compressed_run_reads_as_before(
     [
         ({"process": "p9"}, "no process p9"),
         ({"process": "zz"}, "no process zz"),
-        ({"config": "threads=3"}, "another config"),
+        ({"config": "threads=3"}, "config differs from the plan"),
         ({"weights": {"w": {"dtype": "float32", "shape": [1], "hex": "zz"}}}, "non-hex"),
         ({"case": {"device": "cpu", "seed": 77}}, "no case"),
     ],
@@ -429,7 +429,7 @@ def test_a_prefix_that_fits_several_runs_is_refused(
     arguments = ["report", "--out", str(root), copied.name[:12]]
     code, lines = complaint(arguments, monkeypatch, capsys)
     assert code == 2
-    assert "fits 2 runs" in lines[0]
+    assert "matches 2 runs" in lines[0]
 
 
 def test_a_name_is_given_once(
@@ -469,7 +469,7 @@ def test_an_anonymous_copy_names_nobody_and_reads_back(
     for path in copy.rglob("*"):
         assert not path.is_file() or b"secrethost" not in path.read_bytes().lower(), path
     code, lines = complaint(arguments, monkeypatch, capsys)
-    assert (code, "is there already" in lines[0]) == (2, True)
+    assert (code, "exists already" in lines[0]) == (2, True)
     assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
 
 
@@ -514,7 +514,7 @@ def test_weights_of_another_shape_are_damage(
     next(iter(record["weights"].values()))["shape"] = [9, 9]
     spoil(copied / "results.jsonl", 1, json.dumps(record))
     code, said = complaint(["report", str(copied)], monkeypatch, capsys)
-    assert (code, "bytes are no float32 of shape [9, 9]" in said[0]) == (2, True)
+    assert (code, "bytes do not fit float32 of shape [9, 9]" in said[0]) == (2, True)
 
 
 def test_a_process_that_does_not_say_what_it_is_is_damage(
@@ -552,7 +552,7 @@ def test_latest_is_the_newest_of_the_kind_that_is_needed(copied: Path) -> None:
     assert folders.find(root, "latest", kind="sweep") == sweep
     with pytest.raises(BadOption, match="A: no benchmark in") as raised:
         folders.find(root, "latest", "A", "benchmark")
-    assert raised.value.hint == "python -m xorbench import FILE makes one"
+    assert raised.value.hint == "create one with python -m xorbench import FILE"
 
 
 def test_control_characters_of_a_file_reach_neither_terminal_nor_report(

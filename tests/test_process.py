@@ -100,7 +100,7 @@ def test_an_unknown_operation_is_an_error_and_the_process_goes_on() -> None:
 def test_another_protocol_version_is_an_error() -> None:
     """A process of another version says which it speaks."""
     line = json.dumps({"v": 99, "id": 3, "op": "usage", "args": {}}).encode()
-    assert b"this process speaks 1" in respond(OPERATIONS, Session(), line)
+    assert b"this process has 1" in respond(OPERATIONS, Session(), line)
 
 
 def test_a_training_is_opened_stepped_finished_and_closed() -> None:

@@ -141,7 +141,7 @@ def test_stress_of_an_accelerator_that_is_not_there_is_refused(ran: Ran) -> None
     """Exit code 2 and no run: nothing would have been kept busy."""
     done, folder = ran("stress of nothing")
     assert done.returncode == 2
-    assert "--stress: no accelerator here to keep busy" in done.stderr
+    assert "--stress: no accelerator is available" in done.stderr
     assert list((folder / "results" / "runs").iterdir()) == []
 
 

@@ -414,7 +414,7 @@ def test_lazy_parameters_are_told_once_they_have_a_shape(default: Recorded) -> N
     """Before the first call they say that they are not initialised."""
     first, second = default.steps("lazy")
     assert {event.more.not_recorded for event in of_kind(first, "parameter")[:2]} == {
-        "not initialised yet"
+        "not initialized yet"
     }
     assert all(event.digest for event in of_kind(second, "parameter"))
     assert (first.errors, second.errors) == ([], [])

@@ -169,7 +169,7 @@ def test_a_run_timed_against_another_calibration_is_not_resumed(quick_run: Run) 
 def test_a_run_that_goes_on_is_not_resumed_beside_itself(killed: Path) -> None:
     """The folder is locked while its run lives."""
     assert told(killed)["code"] == 2
-    assert "still going on" in told(killed)["said"]
+    assert "still in progress" in told(killed)["said"]
 
 
 def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, inside: Xorbench) -> None:
