@@ -32,7 +32,7 @@ WRONG_OPTIONS = [
     ("--batch-sizes", "1e3", "whole number"),
     ("--batch-sizes", "3_2", "whole number"),
     ("--batch-sizes", "٣٢", "whole number"),
-    ("--batch-sizes", "64-32", "backwards"),
+    ("--batch-sizes", "64-32", "is reversed"),
     ("--batch-sizes", "99999999999", "from 1 to"),
     ("--batch-sizes", "2501", "leaves no batch"),
     ("--pin-memory", "maybe", "true or false"),
@@ -42,7 +42,7 @@ WRONG_OPTIONS = [
     ("--num-workers", "1000", "from 0 to"),
     ("--num-workers", "two", "whole number"),
     ("--seeds", "", "empty"),
-    ("--seeds", "9-0", "backwards"),
+    ("--seeds", "9-0", "is reversed"),
     ("--seeds", "0-5,3-9", "twice"),
     ("--seeds", "1,1", "twice"),
     ("--seeds", "-3", "from 0 to"),
@@ -147,7 +147,7 @@ def test_a_wrong_option_is_named_in_one_line(
 
 WRONG_SWEEP_OPTIONS = [
     ("--seeds", "", "empty"),
-    ("--seeds", "9-0", "backwards"),
+    ("--seeds", "9-0", "is reversed"),
     ("--seeds", "0-5,3-9", "twice"),
     ("--seeds", "1,1", "twice"),
     ("--seeds", "-1", "from 0 to"),
