@@ -335,7 +335,7 @@ def test_a_compressed_run_reads_as_before(
         path.unlink()
     assert loading.load(copied) == before
     code, lines = complaint(["run", "--resume", str(copied)], monkeypatch, capsys)
-    assert (code, "compressed, so nothing can be added" in lines[0]) == (2, True)
+    assert (code, "compressed, so lines cannot be added" in lines[0]) == (2, True)
     cut = copied / "epochs.jsonl.gz"
     cut.write_bytes(cut.read_bytes()[:-20])
     code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
@@ -481,7 +481,7 @@ DEEP = "[" * 100_000
     [
         ("run.json", DEEP, "run.json: damaged"),
         ("run.json", b'{"id": "\xff\xfe"}', "run.json: damaged"),
-        ("boundary_points.json", '{"seed": 0, "x0": [1], "x1": [], "labels": []}', "not of one"),
+        ("boundary_points.json", '{"seed": 0, "x0": [1], "x1": [], "labels": []}', "differ in length"),
         ("boundary_points.json", DEEP, "boundary_points.json: damaged"),
         ("float64.jsonl", DEEP + "\n", "float64.jsonl:1: damaged"),
         ("float64.jsonl", b"\xff\xfe\n", "float64.jsonl:1: damaged"),

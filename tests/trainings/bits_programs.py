@@ -181,12 +181,12 @@ def main() -> None:
     folder, *names = sys.argv[1:]
     if fault := os.environ.get("INJECTED_FAULT"):
         _inject(fault)
-    found = {}
+    results = {}
     for name in names:
         torch.manual_seed(0)
         torch._dynamo.reset()
-        found[name] = globals()[name]()
-    torch.save(found, os.path.join(folder, "tensors.pt"))  # noqa: PTH118
+        results[name] = globals()[name]()
+    torch.save(results, os.path.join(folder, "tensors.pt"))  # noqa: PTH118
     stats = {kind: dict(counters[kind]) for kind in ("stats", "graph_break")}
     print(json.dumps({"graphs": graphs, **stats}))
     sys.exit(7)

@@ -807,7 +807,7 @@ def leave() -> None:
 def main() -> None:
     """Run each program in a child."""
     names = sys.argv[1 : sys.argv.index("--")]
-    found = {}
+    results = {}
     for name in names:
         began = time.perf_counter()
         child = os.fork()
@@ -819,8 +819,8 @@ def main() -> None:
             globals()[name]()
             leave()
         _, status = os.waitpid(child, 0)
-        found[name] = (child, os.waitstatus_to_exitcode(status), time.perf_counter() - began)
-    print(json.dumps(found))
+        results[name] = (child, os.waitstatus_to_exitcode(status), time.perf_counter() - began)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
