@@ -481,7 +481,11 @@ DEEP = "[" * 100_000
     [
         ("run.json", DEEP, "run.json: damaged"),
         ("run.json", b'{"id": "\xff\xfe"}', "run.json: damaged"),
-        ("boundary_points.json", '{"seed": 0, "x0": [1], "x1": [], "labels": []}', "differ in length"),
+        (
+            "boundary_points.json",
+            '{"seed": 0, "x0": [1], "x1": [], "labels": []}',
+            "differ in length",
+        ),
         ("boundary_points.json", DEEP, "boundary_points.json: damaged"),
         ("float64.jsonl", DEEP + "\n", "float64.jsonl:1: damaged"),
         ("float64.jsonl", b"\xff\xfe\n", "float64.jsonl:1: damaged"),

@@ -86,12 +86,12 @@ def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> No
     for slot in slots:
         machine = without_names(slot.machine) if run.info.anonymous else slot.machine
         before = recorded.get(slot.config.id, machine)
-        if difference := other_machine(before, machine):
+        if difference := machine_difference(before, machine):
             hint = "resume it where it was started, or start a new run"
             raise BadFile(f"{folder / 'run.json'}: {difference}", hint)
 
 
-def other_machine(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+def machine_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
     """The first difference of this machine from the recorded one, as text; empty for none."""
     for key in SAME_TO_RESUME:
         if recorded and recorded.get(key) != present.get(key):
