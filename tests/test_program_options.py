@@ -41,7 +41,7 @@ PACKAGE = Path(xorbench.__file__).parent
 
 
 def test_a_text_has_a_spelling_for_each_surface() -> None:
-    """A flag with its metavar on the command line, the keyword alone in Python."""
+    """A flag with its metavar on the command line, only the keyword in Python."""
     text = option_text("{name}: needs {kill_after}", name=option("resume", "CMD"))
     assert text == "--resume CMD: needs --kill-after"
     assert python_text(text) == "resume: needs kill_after"
@@ -199,15 +199,15 @@ def test_valid_combinations_are_accepted() -> None:
 
 
 def test_a_default_may_depend_on_another_option() -> None:
-    """Two runs of one command, five of each of two."""
+    """A check makes two runs, and five of each command with --against."""
     rows = {name: options_of("check")[name] for name in ("against", "processes")}
-    alone = complete(rows, {"against": None, "processes": None})
-    assert alone["processes"] == 2
+    defaults = complete(rows, {"against": None, "processes": None})
+    assert defaults["processes"] == 2
     assert complete(rows, {"against": ("python",), "processes": None})["processes"] == 5
     assert complete(rows, {"against": ("python",), "processes": 3})["processes"] == 3
 
 
-def test_a_request_takes_the_values_that_it_has_fields_for() -> None:
-    """What is given besides comes first."""
+def test_a_request_takes_the_values_of_its_fields() -> None:
+    """Additional values override the parsed ones."""
     made = request(CheckRequest, {"steps": 3, "against": "no field"}, target="m:f")
     assert (made.steps, made.target) == (3, "m:f")

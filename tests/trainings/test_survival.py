@@ -394,12 +394,12 @@ MARK = "SURVIVAL_TEST"
 
 def marked(value: str) -> list[psutil.Process]:
     """The living processes with this value of the mark in their environment."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == value and process.status() != "zombie":
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def started_check(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -437,7 +437,7 @@ def test_killed_at_random_moments_it_leaves_no_process_and_no_copy(tmp_path: Pat
             for victim in killed:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     victim.kill()
-            if process.pid not in [one.pid for one in killed]:
+            if process.pid not in [victim.pid for victim in killed]:
                 time.sleep(draw.uniform(0.0, 0.2))
                 process.send_signal(signal.SIGTERM)
             process.wait(60)

@@ -65,7 +65,7 @@ class RecordedWeights:
         self.dead: list[Tracked] = []
         self._died = died
         self._modules: list[Tracked] = []
-        self._untrained: list[weakref.ref[nn.Module]] = []
+        self._recorded_untrained: list[weakref.ref[nn.Module]] = []
         self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
         self._optimizers: list[Tracked] = []
         self._numbered = 0
@@ -106,8 +106,8 @@ class RecordedWeights:
         """Note a model that is called and not trained, such as an average of the weights."""
         if not _parts(_members(module)):
             return
-        if not any(model() is module for model in self._untrained):
-            self._untrained.append(weakref.ref(module))
+        if not any(model() is module for model in self._recorded_untrained):
+            self._recorded_untrained.append(weakref.ref(module))
         if not any(held is module for held in self._alive):
             self._alive.append(module)  # a local model of `main` is freed before the end
 
@@ -257,7 +257,7 @@ class RecordedWeights:
                     yield "parameter", name, tensor
         untrained = [
             (index, _parts(_members(module)))
-            for index, model in enumerate(self._untrained)
+            for index, model in enumerate(self._recorded_untrained)
             if (module := model()) is not None
         ]
         for letter, numbered in (("m", own), ("x", untrained)):
