@@ -32,7 +32,7 @@ WRONG_OPTIONS = [
     ("--batch-sizes", "1e3", "whole number"),
     ("--batch-sizes", "3_2", "whole number"),
     ("--batch-sizes", "٣٢", "whole number"),
-    ("--batch-sizes", "64-32", "backwards"),
+    ("--batch-sizes", "64-32", "is reversed"),
     ("--batch-sizes", "99999999999", "from 1 to"),
     ("--batch-sizes", "2501", "leaves no batch"),
     ("--pin-memory", "maybe", "true or false"),
@@ -42,7 +42,7 @@ WRONG_OPTIONS = [
     ("--num-workers", "1000", "from 0 to"),
     ("--num-workers", "two", "whole number"),
     ("--seeds", "", "empty"),
-    ("--seeds", "9-0", "backwards"),
+    ("--seeds", "9-0", "is reversed"),
     ("--seeds", "0-5,3-9", "twice"),
     ("--seeds", "1,1", "twice"),
     ("--seeds", "-3", "from 0 to"),
@@ -92,10 +92,10 @@ WRONG_OPTIONS = [
     ("--timeout", "0", "above zero"),
     ("--timeout", "nan", "finite"),
     ("--schedule-seed", "-1", "from 0 to"),
-    ("--name", "", "will not do"),
-    ("--name", "a/b", "will not do"),
-    ("--name", "latest", "will not do"),
-    ("--name", "..", "will not do"),
+    ("--name", "", "invalid name"),
+    ("--name", "a/b", "invalid name"),
+    ("--name", "latest", "invalid name"),
+    ("--name", "..", "invalid name"),
     ("--devices", "cuda:01", "unknown device"),
     ("--out", "x" * 300, "too long"),
     ("--out", "r\udcff", "surrogates"),
@@ -147,7 +147,7 @@ def test_a_wrong_option_is_named_in_one_line(
 
 WRONG_SWEEP_OPTIONS = [
     ("--seeds", "", "empty"),
-    ("--seeds", "9-0", "backwards"),
+    ("--seeds", "9-0", "is reversed"),
     ("--seeds", "0-5,3-9", "twice"),
     ("--seeds", "1,1", "twice"),
     ("--seeds", "-1", "from 0 to"),
@@ -175,7 +175,7 @@ WRONG_SWEEP_OPTIONS = [
     ("--chunk", "0", "from 1 to"),
     ("--chunk", "65537", "from 1 to"),
     ("--timeout", "0", "above zero"),
-    ("--name", "a/b", "will not do"),
+    ("--name", "a/b", "invalid name"),
     ("--out", "", "empty"),
     ("--out", "/proc/no/such", "cannot write"),
     ("--resume", "nowhere", "no run"),
@@ -335,7 +335,7 @@ def test_a_compressed_run_reads_as_before(
         path.unlink()
     assert loading.load(copied) == before
     code, lines = complaint(["run", "--resume", str(copied)], monkeypatch, capsys)
-    assert (code, "compressed, so nothing can be added" in lines[0]) == (2, True)
+    assert (code, "compressed, so lines cannot be added" in lines[0]) == (2, True)
     cut = copied / "epochs.jsonl.gz"
     cut.write_bytes(cut.read_bytes()[:-20])
     code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
@@ -347,7 +347,7 @@ def test_a_compressed_run_reads_as_before(
     [
         ({"process": "p9"}, "no process p9"),
         ({"process": "zz"}, "no process zz"),
-        ({"config": "threads=3"}, "another config"),
+        ({"config": "threads=3"}, "config differs from the plan"),
         ({"weights": {"w": {"dtype": "float32", "shape": [1], "hex": "zz"}}}, "non-hex"),
         ({"case": {"device": "cpu", "seed": 77}}, "no case"),
     ],
@@ -429,7 +429,7 @@ def test_a_prefix_that_fits_several_runs_is_refused(
     arguments = ["report", "--out", str(root), copied.name[:12]]
     code, lines = complaint(arguments, monkeypatch, capsys)
     assert code == 2
-    assert "fits 2 runs" in lines[0]
+    assert "matches 2 runs" in lines[0]
 
 
 def test_a_name_is_given_once(
@@ -469,7 +469,7 @@ def test_an_anonymous_copy_names_nobody_and_reads_back(
     for path in copy.rglob("*"):
         assert not path.is_file() or b"secrethost" not in path.read_bytes().lower(), path
     code, lines = complaint(arguments, monkeypatch, capsys)
-    assert (code, "is there already" in lines[0]) == (2, True)
+    assert (code, "exists already" in lines[0]) == (2, True)
     assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
 
 
@@ -481,7 +481,11 @@ DEEP = "[" * 100_000
     [
         ("run.json", DEEP, "run.json: damaged"),
         ("run.json", b'{"id": "\xff\xfe"}', "run.json: damaged"),
-        ("boundary_points.json", '{"seed": 0, "x0": [1], "x1": [], "labels": []}', "not of one"),
+        (
+            "boundary_points.json",
+            '{"seed": 0, "x0": [1], "x1": [], "labels": []}',
+            "differ in length",
+        ),
         ("boundary_points.json", DEEP, "boundary_points.json: damaged"),
         ("float64.jsonl", DEEP + "\n", "float64.jsonl:1: damaged"),
         ("float64.jsonl", b"\xff\xfe\n", "float64.jsonl:1: damaged"),
@@ -514,7 +518,7 @@ def test_weights_of_another_shape_are_damage(
     next(iter(record["weights"].values()))["shape"] = [9, 9]
     spoil(copied / "results.jsonl", 1, json.dumps(record))
     code, said = complaint(["report", str(copied)], monkeypatch, capsys)
-    assert (code, "bytes are no float32 of shape [9, 9]" in said[0]) == (2, True)
+    assert (code, "bytes do not fit float32 of shape [9, 9]" in said[0]) == (2, True)
 
 
 def test_a_process_that_does_not_say_what_it_is_is_damage(
@@ -552,7 +556,7 @@ def test_latest_is_the_newest_of_the_kind_that_is_needed(copied: Path) -> None:
     assert folders.find(root, "latest", kind="sweep") == sweep
     with pytest.raises(BadOption, match="A: no benchmark in") as raised:
         folders.find(root, "latest", "A", "benchmark")
-    assert raised.value.hint == "python -m xorbench import FILE makes one"
+    assert raised.value.hint == "create one with python -m xorbench import FILE"
 
 
 def test_control_characters_of_a_file_reach_neither_terminal_nor_report(

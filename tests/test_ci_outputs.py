@@ -186,7 +186,7 @@ def test_the_verdict_of_several_runs_is_that_of_their_answers(
     content = sides.content([sides.RunSide(Evidence(run), []) for run in (one, equal)])
     assert exit_code(content.verdicts) == 3
     assert document.terminal(content, 3).splitlines()[-1] == (
-        "next: one process has no interval: run both again with --processes 2 or more"
+        "next: one process has no interval: rerun both with --processes 2 or more"
     )
 
 

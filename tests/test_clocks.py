@@ -113,10 +113,10 @@ def damaged(folder: Path, name: str, change: object) -> str:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("results.jsonl", "stands twice, first in results.jsonl:1"),
+        ("results.jsonl", "occurs twice, first in results.jsonl:1"),
         ("epochs.jsonl", "epoch 0 of cpu-loader-b128-pin0-drop"),
-        ("float64.jsonl", "stands twice, first in float64.jsonl:1"),
-        ("golden_inputs.jsonl", "seed 0 in p0 stands twice, first in golden_inputs.jsonl:1"),
+        ("float64.jsonl", "occurs twice, first in float64.jsonl:1"),
+        ("golden_inputs.jsonl", "seed 0 in p0 occurs twice, first in golden_inputs.jsonl:1"),
     ],
 )
 def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_line_of_another_run_is_refused(name: str, copied: Path) -> None:
         line = json.loads(lines[-1]) | {"run": "20250101T000000Z-abcdef"}
         return [*lines[:-1], json.dumps(line) + "\n"]
 
-    assert "a line of run 20250101T000000Z-abcdef" in damaged(copied, name, change)
+    assert "belongs to run 20250101T000000Z-abcdef" in damaged(copied, name, change)
 
 
 def test_a_missing_epoch_is_seen(copied: Path) -> None:

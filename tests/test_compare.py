@@ -918,7 +918,7 @@ def test_what_is_open_says_what_would_settle_it() -> None:
     said = ratio_verdict("compare", row, 1.05)
     assert (said.outcome, said.hint) == (
         "inconclusive",
-        "the interval 1.013 to 1.055 contains the limit: run both again with --processes 5",
+        "the interval 1.013 to 1.055 contains the limit: rerun both with --processes 5",
     )
     quiet = ratio_verdict("compare", row, 1.05, advice="run B again on a quieter machine")
     assert quiet.hint.endswith("contains the limit: run B again on a quieter machine")

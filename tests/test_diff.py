@@ -26,7 +26,7 @@ from xorbench.records.trace import (
     TraceEvent,
     TraceStep,
 )
-from xorbench.runtime.start import other_machine
+from xorbench.runtime.start import machine_difference
 from xorbench.xor.matrix.axes import CASE_AXES, Axis, read_env
 from xorbench.xor.matrix.case import (
     DTYPES,
@@ -182,7 +182,7 @@ def test_values_that_are_none_of_their_type_are_damage(change: dict[str, str]) -
     """An unknown type, no hexadecimal, too few bytes: the tensor is named."""
     one = floats(1, 2)
     odd = msgspec.structs.replace(one, more=msgspec.structs.replace(one.more, **change))
-    with pytest.raises(BadFile, match=r"a trace is damaged: the values of w are no float3"):
+    with pytest.raises(BadFile, match=r"a trace is damaged: the values of w do not fit float3"):
         compare(odd, odd)
 
 
@@ -239,9 +239,9 @@ def test_growth_counts_the_weights_alone() -> None:
 def test_another_machine_is_named() -> None:
     """The first thing that is not the same, with both values; nothing where all is."""
     here = {"torch_version": "2", "cpu": "Intel Xeon", "cpu_capability": "AVX2"}
-    assert other_machine(here, here) == ""
-    assert "cpu AMD EPYC, here" in other_machine({**here, "cpu": "AMD EPYC"}, here)
-    assert "cpu_capability AVX512" in other_machine({**here, "cpu_capability": "AVX512"}, here)
+    assert machine_difference(here, here) == ""
+    assert "cpu AMD EPYC, this machine" in machine_difference({**here, "cpu": "AMD EPYC"}, here)
+    assert "cpu_capability AVX512" in machine_difference({**here, "cpu_capability": "AVX512"}, here)
 
 
 # The file

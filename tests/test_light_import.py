@@ -1,4 +1,4 @@
-"""What must be quick to answer imports nothing heavy."""
+"""Commands that must answer quickly import no large library."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 
 def loaded(folder: Path, *arguments: str) -> set[str]:
-    """The top-level modules that are loaded when the program exits."""
+    """The top-level modules loaded when the program exits."""
     script = (
         "import sys, atexit, runpy;"
         "atexit.register(lambda: sys.stderr.write('\\nLOADED ' + ' '.join(sys.modules)));"
@@ -26,7 +26,7 @@ HEAVY = {"torch", "numpy", "pandas", "matplotlib", "scipy", "rich", "msgspec"}
 
 @pytest.mark.parametrize("module", ["xorbench", "xorbench.pytest_plugin"])
 def test_importing_it_loads_no_heavy_library(module: str) -> None:
-    """Neither the package nor its pytest plugin, which every pytest of the environment loads."""
+    """Neither the package nor its pytest plugin, which every pytest run loads."""
     script = f"import {module}, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
@@ -41,7 +41,7 @@ def test_importing_it_loads_no_heavy_library(module: str) -> None:
 
 
 def test_checking_from_python_loads_no_torch() -> None:
-    """`xorbench.check` is there when it is asked for; torch is for the processes that train."""
+    """`xorbench.check` is imported on first use; torch only in the processes that train."""
     script = "import xorbench, sys; xorbench.check; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
@@ -52,7 +52,7 @@ def test_checking_from_python_loads_no_torch() -> None:
 
 
 def test_a_process_of_a_run_does_not_load_the_recorder() -> None:
-    """It opens and trains a case; only a traced training loads the recorder."""
+    """Only a traced training loads the recorder."""
     script = (
         "from xorbench.process.operations import OPERATIONS, Session; import sys;"
         "from xorbench.xor.matrix.case import Case, to_dict;"
@@ -74,12 +74,12 @@ def test_a_process_of_a_run_does_not_load_the_recorder() -> None:
     "arguments", [["--help"], ["--version"], ["run", "--help"], ["sweep", "-h"]]
 )
 def test_help_loads_no_heavy_library(arguments: list[str], tmp_path: Path) -> None:
-    """Help comes without torch, NumPy, pandas, matplotlib or SciPy."""
+    """Help needs no torch, NumPy, pandas, matplotlib or SciPy."""
     assert loaded(tmp_path, *arguments) & HEAVY == set()
 
 
-def test_a_report_without_pictures_loads_nothing_that_draws(tmp_path: Path) -> None:
-    """`check` writes its page without matplotlib and SciPy, which take half of its own time."""
+def test_a_report_without_pictures_loads_no_plotting_library(tmp_path: Path) -> None:
+    """`check` writes its page without matplotlib and SciPy, which would take half of its time."""
     (tmp_path / "nothing.py").write_text("pass")
     names = loaded(tmp_path, "check", "--", sys.executable, "nothing.py")
     assert names & {"matplotlib", "scipy", "torch"} == set()
@@ -87,15 +87,15 @@ def test_a_report_without_pictures_loads_nothing_that_draws(tmp_path: Path) -> N
 
 
 def test_listing_and_reporting_never_load_torch(quick_folder: Path) -> None:
-    """`list` and `report` work from tables and files alone."""
+    """`list` and `report` need only tables and files."""
     for arguments in (["list"], ["report", "--out", str(quick_folder)]):
         names = loaded(quick_folder, *arguments)
         assert "torch" not in names
         assert "pandas" in names
 
 
-def test_nothing_is_collected_when_a_command_ends(tmp_path: Path) -> None:
-    """What it has imported and made goes with the process: to walk it takes a fifth of a report."""
+def test_there_is_no_garbage_collection_at_exit(tmp_path: Path) -> None:
+    """It would take a fifth of the time of a report."""
     script = (
         "import atexit, gc, sys; from xorbench.__main__ import program;"
         "atexit.register(lambda: print('frozen', gc.get_freeze_count() > 10_000));"
@@ -108,7 +108,7 @@ def test_nothing_is_collected_when_a_command_ends(tmp_path: Path) -> None:
 
 
 def test_the_orchestrator_of_a_run_never_loads_torch(tmp_path: Path) -> None:
-    """Even a training run leaves torch to its processes."""
+    """Only its processes load torch."""
     names = loaded(tmp_path, "run", "--quick", "--epochs", "1", "--processes", "1")
     assert (tmp_path / "results" / "latest" / "throughput.csv").exists()
     assert "torch" not in names

@@ -1,4 +1,4 @@
-"""Secrets and paths in records and reports, and surroundings that once ended in a traceback."""
+"""Secrets and paths in records and reports, and environments that once caused a traceback."""
 
 import json
 import os
@@ -54,7 +54,7 @@ VISIBLE = [
 
 @pytest.mark.parametrize("text", SECRET_WORDS)
 def test_a_secret_is_masked_as_words_and_within_a_text(text: str) -> None:
-    """The rest of the text stays, and masking again changes nothing."""
+    """The rest of the text is unchanged, and masking again changes nothing."""
     words = ["python", "train.py", *text.split(), "--lr", "3"]
     for shown in (shlex.join(masked_words(words)), masked(f"ran: {shlex.join(words)}")):
         assert "S3CRET" not in shown
@@ -72,8 +72,8 @@ def test_a_secret_of_a_known_shape_is_masked_wherever_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", VISIBLE)
-def test_other_options_stay_visible(text: str) -> None:
-    """Neither as words nor within a text is anything masked."""
+def test_harmless_options_are_not_masked(text: str) -> None:
+    """Nothing is masked, neither in words nor in a text."""
     assert masked_words(text.split()) == text.split()
     assert masked(f"ran train.py {text} again") == f"ran train.py {text} again"
 
@@ -92,25 +92,25 @@ def test_other_options_stay_visible(text: str) -> None:
     ],
 )
 def test_texts_of_programs_are_masked_by_the_same_rule(text: str, shown: str) -> None:
-    """What an exception quotes, an argument parser prints, or a line of source holds."""
+    """The texts of exceptions, argument parsers and source lines."""
     assert masked(text) == shown
 
 
-def test_the_values_of_a_command_and_of_variables_are_known() -> None:
-    """They are also removed where the program writes them without their names."""
+def test_the_secret_values_of_a_command_and_its_variables_are_listed() -> None:
+    """They are also removed from output without their names."""
     words = ("train.py", "--password", "hunter2", "https://u:pass-word@h", "--api-key", "abc")
     values = secret_values(words, {"HF_TOKEN": "hf-value", "HOME": "/home/bob"})
     assert sorted(values) == ["hf-value", "hunter2", "pass-word"]
 
 
 def test_a_command_is_shown_without_secrets_and_bytes() -> None:
-    """A byte that is not UTF-8 is shown as an escape."""
+    """A byte that is not UTF-8 is shown as an escape sequence."""
     assert shown_command(["t.py", "--token", "a", "\udcff"]) == r"t.py --token MASKED '\xff'"
     assert encodable("plain") == "plain"
 
 
 def test_shared_texts_have_relative_paths_and_no_home() -> None:
-    """Below the folder relative, below the home with ~, else the last part; names only if asked."""
+    """Paths are relative, begin with ~, or keep the last part; names are removed on request."""
     names = Names(("/home/bob",), ("bob",), ("node1",))
     text = "/home/bob/w/a.py, /home/bob/x, /srv/data/y, '/srv/my data/z', bob, node1, file:///srv/q"
     plain = Sharing(names, "/home/bob/w").text(text)
@@ -120,7 +120,7 @@ def test_shared_texts_have_relative_paths_and_no_home() -> None:
 
 
 def test_a_run_is_cleaned_of_names(tmp_path: Path) -> None:
-    """Outputs, arguments, places in the source, and files that were written outside."""
+    """In outputs, arguments, source lines, and files written outside the folder."""
     records = tmp_path / "records"
     records.mkdir()
     (tmp_path / "stdout.txt").write_text("bob at node1 in /home/bob/w, token hunter2\n")
@@ -151,7 +151,7 @@ def test_a_run_is_cleaned_of_names(tmp_path: Path) -> None:
 
 
 def test_the_end_of_an_output_and_names_of_processes_are_masked(tmp_path: Path) -> None:
-    """What an answer quotes of a run."""
+    """An answer quotes them."""
     (tmp_path / "stderr.txt").write_text("ValueError: no access: --api-key=S3CRET\n")
     left = ["serve --token S3CRET"]
     ended = Ended(number=1, folder=tmp_path, how="ended", code=1, wall_s=1.0, left=left)
@@ -159,8 +159,8 @@ def test_the_end_of_an_output_and_names_of_processes_are_masked(tmp_path: Path) 
     assert ended.left == ["serve --token MASKED"]
 
 
-def test_a_file_outside_is_reported_whose_name_is_not_utf8(tmp_path: Path) -> None:
-    """Its line is read back, names the file by an escape, and finds it."""
+def test_a_file_outside_with_a_name_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
+    """Its line shows an escape sequence and still leads to the file."""
     folder, inside = tmp_path / "records", tmp_path / "work"
     folder.mkdir()
     inside.mkdir()
@@ -168,15 +168,15 @@ def test_a_file_outside_is_reported_whose_name_is_not_utf8(tmp_path: Path) -> No
     hook = written_outside(str(inside), str(folder), Presence(str(folder)))
     with open(name, "wb"):  # noqa: PTH123 - a path of bytes
         hook("open", (name, "wb", 0))
-    (found,) = traces.presence(folder)
-    assert found.path == f"{tmp_path}/out\\xff.bin"
-    assert traces.is_kept_outside(found)
+    (event,) = traces.presence(folder)
+    assert event.path == f"{tmp_path}/out\\xff.bin"
+    assert traces.is_kept_outside(event)
     os.unlink(name)  # noqa: PTH108
-    assert not traces.is_kept_outside(found)
+    assert not traces.is_kept_outside(event)
 
 
 def test_records_that_were_deleted_are_reported(tmp_path: Path) -> None:
-    """The folder is named; an empty one is of a run without Python."""
+    """The message names the folder; without Python in the run, the folder is just empty."""
     ended = Ended(number=1, folder=tmp_path, how="ended", code=0, wall_s=1.0)
     assert ended.lost_records == f"the records were deleted during the run: {ended.records}"
     ended.records.mkdir()
@@ -198,7 +198,7 @@ pwd.getpwuid = pwd.getpwnam = missing
 def test_a_user_without_home_and_entry_starts_every_command(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """As in a container that runs under a number; no folder `~` is made."""
+    """As in a container with a numeric user id; no folder `~` is made."""
     (tmp_path / "sitecustomize.py").write_text(NO_USER)
     gone = ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "MPLCONFIGDIR")
     kept = {name: value for name, value in os.environ.items() if name not in gone}
@@ -207,8 +207,8 @@ def test_a_user_without_home_and_entry_starts_every_command(
     assert not (tmp_path / "~").exists()
 
 
-def test_the_judge_starts_without_a_home(tmp_path: Path) -> None:
-    """A check that cannot run its command answers in one line."""
+def test_a_check_starts_without_a_home(tmp_path: Path) -> None:
+    """A check that cannot record its command answers in one line."""
     (tmp_path / "sitecustomize.py").write_text(NO_USER)
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER")}
     environment = {**kept, "PYTHONPATH": str(tmp_path)}
@@ -220,7 +220,7 @@ def test_the_judge_starts_without_a_home(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [("--help",), ("check", "--help"), ("atlas", "add", "--help")])
 def test_help_has_its_text_without_docstrings(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Under PYTHONOPTIMIZE=2 it is what it is without."""
+    """It is the same with PYTHONOPTIMIZE=2."""
     plain, optimized = (
         run_in(tmp_path, *words, env={**os.environ, "PYTHONOPTIMIZE": level}) for level in "02"
     )
@@ -251,7 +251,7 @@ def test_an_argument_that_is_not_utf8_is_refused_in_one_line(
 
 
 def test_a_command_with_such_an_argument_is_checked(tmp_path: Path) -> None:
-    """It gets its bytes, and the reports show an escape."""
+    """The command gets the bytes; the reports show an escape sequence."""
     script = "import os, sys; assert os.fsencode(sys.argv[1]) == b'a\\xff'"
     python = os.fsencode(sys.executable)
     words = [b"check", b"--markdown", b"m.md", b"--", python, b"-c", script.encode(), b"a\xff"]
@@ -271,7 +271,7 @@ def _nested(folder: Path, name: str, depth: int) -> None:
 
 
 def test_a_folder_nested_deeply_is_copied_and_removed(tmp_path: Path) -> None:
-    """Every level, without recursion."""
+    """At any depth, without recursion."""
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     _nested(source, "d", DEPTH)
@@ -285,7 +285,7 @@ def test_a_folder_nested_deeply_is_copied_and_removed(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_too_long_is_one_line_and_can_be_removed(tmp_path: Path) -> None:
-    """Planning a copy names the folder; what a program made in its copy goes with it."""
+    """Planning a copy names the folder; the same path made in a copy is removed with it."""
     work = tmp_path / "work"
     work.mkdir()
     _nested(work, "long" * 50, 40)

@@ -1,4 +1,4 @@
-"""The bench of the harness's own cost: what a run's time goes into, and its bare loop."""
+"""The benchmark of the harness's overhead: the parts of a run's time, and its bare loop."""
 
 import importlib
 from pathlib import Path
@@ -20,7 +20,7 @@ def no_tax(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_parts_of_a_run_add_up(quick_folder: Path, no_tax: ModuleType) -> None:
-    """Started two seconds before it stood ready, ended one after its last epoch."""
+    """For a run with two seconds of start-up and one second after its last epoch."""
     folder = (quick_folder / "latest").resolve()
     run = loading.load(folder)
     last = (folder / "epochs.jsonl").stat().st_mtime
@@ -33,8 +33,10 @@ def test_the_parts_of_a_run_add_up(quick_folder: Path, no_tax: ModuleType) -> No
     assert parts[5] == pytest.approx(1)
 
 
-def test_the_bare_loop_has_the_bits_of_the_harness(quick_run: Run, no_tax: ModuleType) -> None:
-    """Its first epochs are those that the quick run recorded."""
+def test_the_bare_loop_and_the_harness_have_identical_bits(
+    quick_run: Run, no_tax: ModuleType
+) -> None:
+    """Its first epochs have the digests of the quick run."""
     loop, first = no_tax.bare(), quick_run.trainings[0]
     assert first.case.id == "cpu-loader-b128-pin0-drop1-w0-s0"
     assert [next(loop)[1] for _ in range(2)] == first.epoch_digests[:2]

@@ -1,4 +1,4 @@
-"""Whatever stops a command leaves nothing behind, and is told in one line."""
+"""A stopped command leaves no files behind and reports one line."""
 
 import os
 import resource
@@ -30,7 +30,7 @@ def run_with(folder: Path, prepare: Callable[[], object], *arguments: str) -> Co
 def test_a_closed_standard_stream_changes_no_exit_code(
     copied: Path, tmp_path: Path, closed: int
 ) -> None:
-    """The report is made, nothing is written into it, and nobody is told where nobody listens."""
+    """The report is made as usual; only the output of the closed stream is missing."""
     expected = run_with(tmp_path, lambda: None, "report", copied.name)
     made = (copied / "report.md").read_bytes()
     done = run_with(tmp_path, lambda: os.close(closed), "report", copied.name)
@@ -42,7 +42,7 @@ def test_a_closed_standard_stream_changes_no_exit_code(
 
 @pytest.mark.parametrize("most", [8, 14])
 def test_too_few_descriptors_are_one_line(tmp_path: Path, most: int) -> None:
-    """A run that cannot open its pipes says so, and leaves no folder."""
+    """A run that cannot open its pipes reports it and leaves no folder."""
     few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # noqa: E731
     done = run_with(tmp_path, few, "run", "--quick")
     assert done.returncode == 2
@@ -54,7 +54,7 @@ def test_too_few_descriptors_are_one_line(tmp_path: Path, most: int) -> None:
 
 
 def test_a_full_disk_leaves_no_part_of_a_baseline(copied: Path, tmp_path: Path) -> None:
-    """The copy is whole or not there at all; a baseline that was there stays as it was."""
+    """The copy is complete or missing; an existing baseline is unchanged."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))  # noqa: E731
     done = run_with(tmp_path, limit, "save-baseline", "mine", copied.name)
     assert done.returncode == 2
@@ -67,23 +67,23 @@ def test_a_full_disk_leaves_no_part_of_a_baseline(copied: Path, tmp_path: Path) 
     assert sorted((tmp_path / "results" / "baselines").rglob("*")) == before
 
 
-def test_a_folder_without_a_run_is_offered_for_removal(tmp_path: Path) -> None:
-    """A run that was killed as it began left it: the hint is the command that removes it."""
+def test_a_folder_without_a_run_has_a_hint_to_remove_it(tmp_path: Path) -> None:
+    """A run that was killed at its start left it; the hint is the command that removes it."""
     with pytest.raises(BadFile, match=r"holds no run\.json") as raised:
         loading.load(tmp_path)
     assert raised.value.hint.endswith(f"rm -r {tmp_path}")
 
 
 def test_latest_as_a_folder_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    """A run would end by pointing `latest` at itself: what stands there is the user's."""
+    """A run ends by pointing `latest` at itself, which must not replace a user's folder."""
     (tmp_path / "latest").mkdir()
     with pytest.raises(BadOption, match="latest is a folder"):
         store.create(tmp_path, None, 100, anonymous=False)
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
-def test_a_value_of_5000_digits_is_cut(tmp_path: Path) -> None:
-    """The line names the option and can be read."""
+def test_a_value_of_5000_digits_is_truncated(tmp_path: Path) -> None:
+    """The line names the option and is short."""
     done = run_with(tmp_path, lambda: None, "run", "--epochs", "9" * 5000)
     assert done.returncode == 2
     assert done.stderr.startswith("xorbench: --epochs: must be a whole number, got '99")

@@ -186,7 +186,7 @@ def test_a_line_that_occurs_twice_is_damage(copied: Path) -> None:
     """It would count as another process."""
     path = copied / "phases.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[0])
-    with pytest.raises(BadFile, match=r"phases\.jsonl:5: damaged: phases of .* stands twice"):
+    with pytest.raises(BadFile, match=r"phases\.jsonl:5: damaged: phases of .* occurs twice"):
         loading.load(copied)
 
 

@@ -26,7 +26,7 @@ from xorbench.xor.matrix.recipe import Recipe
 
 
 def ask(session: Session, op: str, **args: object) -> dict[str, object]:
-    """One request answered in this process, as it would cross the pipe."""
+    """The answer to one request, served in this process with the real protocol."""
     answer: dict[str, object] = protocol.read(
         respond(OPERATIONS, session, protocol.request(1, op, args))
     )
@@ -46,34 +46,34 @@ def start(tmp_path: Path, config: ProcessConfig | None = None, timeout_s: float 
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for staged processes that this test may damage: others have theirs at work."""
+    """A private folder for staged packages, which the test may damage."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 
-# What is refused
+# Unsupported cases
 
 
-def test_a_case_is_never_trained_without_its_config() -> None:
-    """A process refuses to open it, whoever asks: `run` skips it, `explain` cannot try it."""
+def test_a_case_with_an_unsupported_setting_is_never_trained() -> None:
+    """A process answers with an error, so `run` skips the case and `explain` cannot try it."""
     case, recipe = to_dict(Case(engine="tensor", num_workers=2)), to_dict(Recipe())
     answer = ask(Session(), "open", case=case, recipe=recipe, faults=[])
-    said = {"type": "UnsupportedCase", "message": "the tensor engine has no loader workers"}
-    assert answer["error"] == said
+    error = {"type": "UnsupportedCase", "message": "the tensor engine has no loader workers"}
+    assert answer["error"] == error
 
 
 # The protocol
 
 
 def test_a_message_is_one_line_of_json() -> None:
-    """Whatever a string holds, a request is one line with version, id, op and args."""
+    """A request is one line with version, id, op and args, even if a string has line breaks."""
     line = protocol.request(7, "step", {"text": "two\nlines"})
     assert line.count(b"\n") == 1
     assert json.loads(line) == {"v": 1, "id": 7, "op": "step", "args": {"text": "two\nlines"}}
 
 
-def test_numbers_that_json_cannot_hold_cross_as_null() -> None:
-    """NaN and infinities become null, wherever they stand; every other float keeps its bits."""
+def test_numbers_without_a_json_form_are_sent_as_null() -> None:
+    """NaN and infinities become null at any depth; every other float keeps its bits."""
     sent = {"loss": float("nan"), "list": [float("inf"), 0.1 + 0.2]}
     assert protocol.read(protocol.answer(1, sent))["ok"] == {
         "loss": None,
@@ -82,14 +82,14 @@ def test_numbers_that_json_cannot_hold_cross_as_null() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"{}", b"nonsense"])
-def test_what_is_no_message_is_refused(line: bytes) -> None:
-    """A line that is not an object with an id is an error, not a guess."""
+def test_an_invalid_message_is_an_error(line: bytes) -> None:
+    """A line that is not an object with an id raises `ValueError`."""
     with pytest.raises(ValueError, match=r".*"):
         protocol.read(line)
 
 
-def test_an_unknown_operation_is_an_error_and_the_process_goes_on() -> None:
-    """The answer carries the id, the type and the message."""
+def test_an_unknown_operation_is_an_error() -> None:
+    """The answer has the id, the type and the message."""
     answer = ask(Session(), "dance")
     assert answer == {
         "id": 1,
@@ -97,14 +97,14 @@ def test_an_unknown_operation_is_an_error_and_the_process_goes_on() -> None:
     }
 
 
-def test_another_protocol_version_is_an_error() -> None:
-    """A process of another version says which it speaks."""
+def test_a_different_protocol_version_is_an_error() -> None:
+    """The error names the version of the process."""
     line = json.dumps({"v": 99, "id": 3, "op": "usage", "args": {}}).encode()
-    assert b"this process speaks 1" in respond(OPERATIONS, Session(), line)
+    assert b"this process has 1" in respond(OPERATIONS, Session(), line)
 
 
 def test_a_training_is_opened_stepped_finished_and_closed() -> None:
-    """The life of a training through the operations, by handle."""
+    """Each operation finds the training by its handle."""
     session = Session()
     opened = ask(session, "open", case=to_dict(Case()), recipe=to_dict(Recipe()), faults=[])["ok"]
     assert isinstance(opened, dict)
@@ -121,8 +121,8 @@ def test_a_training_is_opened_stepped_finished_and_closed() -> None:
 # The machine
 
 
-def test_the_machine_is_described_in_collect_envs_words() -> None:
-    """Versions, threads, instruction set and the variables that change bits are all there."""
+def test_the_machine_is_described_under_collect_envs_names() -> None:
+    """The description has versions, threads, instruction set and the variables of kernels."""
     described = machine.describe()
     assert described["torch_version"] == torch.__version__
     assert described["threads"] == torch.get_num_threads()
@@ -134,7 +134,7 @@ def test_the_machine_is_described_in_collect_envs_words() -> None:
 
 
 def test_runs_sweeps_and_traces_record_the_same_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has every variable that is set; a run and a sweep have null for one that is not."""
+    """Each records every set variable; a run and a sweep have null for unset ones."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     given = {"PYTHONHASHSEED": "0", "PYTORCH_CUDA_ALLOC_CONF": "a", "NUMBA_CPU_NAME": "generic"}
@@ -145,15 +145,16 @@ def test_runs_sweeps_and_traces_record_the_same_variables(monkeypatch: pytest.Mo
     assert machine.describe()["environment"] == sweep_ops.describe()["environment"] == every
 
 
-def test_a_trace_names_its_machine_as_a_run_does() -> None:
-    """Equal facts have equal names and values."""
-    facts = head(Options(), {})["machine"]
-    assert facts == {name: machine.describe()[name] for name in facts}
-    assert {"torch_version", "python_version", "numpy_version", "os", "machine"} <= facts.keys()
+def test_a_trace_describes_its_machine_as_a_run_does() -> None:
+    """The same properties have the same names and values."""
+    described = head(Options(), {})["machine"]
+    assert described == {name: machine.describe()[name] for name in described}
+    expected = {"torch_version", "python_version", "numpy_version", "os", "machine"}
+    assert expected <= described.keys()
 
 
-def test_a_device_that_is_not_here_says_why() -> None:
-    """The CPU is never lacking; another device has its reason."""
+def test_an_unavailable_device_has_a_reason() -> None:
+    """The CPU is always available; a missing device is named in its reason."""
     assert machine.unavailable_reason("cpu") is None
     reason = machine.unavailable_reason("xpu:77")
     assert reason is not None
@@ -162,7 +163,7 @@ def test_a_device_that_is_not_here_says_why() -> None:
 
 @pytest.mark.gpu
 def test_an_accelerator_trains() -> None:
-    """One epoch on the accelerator, its loss finite, its memory measured."""
+    """One epoch on the accelerator gives a small loss and a full score."""
     if not torch.accelerator.is_available():
         pytest.skip("this machine has no accelerator")
     from xorbench.xor.training.training import Training
@@ -177,8 +178,8 @@ def test_an_accelerator_trains() -> None:
 # Real processes
 
 
-def test_a_process_runs_under_its_config(tmp_path: Path) -> None:
-    """Threads, deterministic flag and cuBLAS workspace are what the setting says."""
+def test_a_process_runs_with_its_config(tmp_path: Path) -> None:
+    """The number of threads and the deterministic flag are those of the config."""
     process = start(tmp_path, ProcessConfig(threads=2, deterministic=False))
     try:
         described = process.ask("configure", deterministic=False, threads=2, faults=[])["machine"]
@@ -189,8 +190,8 @@ def test_a_process_runs_under_its_config(tmp_path: Path) -> None:
     assert process.popen.returncode == 0
 
 
-def test_a_cublas_workspace_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is set for deterministic processes alone, and never overridden."""
+def test_the_users_cublas_workspace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is set only for deterministic processes, and never overridden."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     assert environment(ProcessConfig(), Path())["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert "CUBLAS_WORKSPACE_CONFIG" not in environment(ProcessConfig(deterministic=False), Path())
@@ -211,18 +212,18 @@ def test_a_cublas_workspace_of_the_users_own_is_kept(monkeypatch: pytest.MonkeyP
         ("TMPDIR", "tmp", "{here}/tmp"),
     ],
 )
-def test_a_relative_path_means_in_the_process_what_it_means_here(
+def test_relative_paths_are_made_absolute_for_the_process(
     name: str, given: str, reaches: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process runs in another folder; an empty entry is the current one."""
+    """The process runs in a different folder; an empty entry is the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(name, given)
     expected = reaches.format(here=tmp_path, packages="/packages")
     assert environment(ProcessConfig(), Path("/packages"))[name] == expected
 
 
-def test_without_a_pythonpath_there_are_the_packages_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The current folder is not added; packages that are named from here are made absolute."""
+def test_without_a_pythonpath_it_has_only_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is not added, and a relative path of the packages is made absolute."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert environment(ProcessConfig(), Path("packages"))["PYTHONPATH"] == str(
         Path("packages").absolute()
@@ -230,13 +231,13 @@ def test_without_a_pythonpath_there_are_the_packages_alone(monkeypatch: pytest.M
 
 
 def test_a_variable_of_a_config_is_made_absolute_too() -> None:
-    """As given with `--env`."""
+    """`--env` sets such a variable."""
     values = environment(ProcessConfig(env=("LD_LIBRARY_PATH=lib",)), Path("/packages"))
     assert values["LD_LIBRARY_PATH"] == str(Path("lib").absolute())
 
 
 def test_a_process_needs_only_its_own_packages(tmp_path: Path) -> None:
-    """It imports xorbench from the staged folder, which has no package that it does not need."""
+    """It imports xorbench from the staged folder, which contains no other package."""
     folder = staged() / "xorbench"
     places = [folder / place for place in PACKAGES]
     files = {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
@@ -254,7 +255,7 @@ def test_a_process_needs_only_its_own_packages(tmp_path: Path) -> None:
 
 
 def test_a_damaged_staged_folder_is_made_again(own_cache: Path) -> None:
-    """An edit under the staged copy is noticed and undone."""
+    """A change of a staged file is detected and undone."""
     assert staged().is_relative_to(own_cache)
     victim = staged() / "xorbench" / "xor" / "matrix" / "recipe.py"
     whole = victim.read_bytes()
@@ -263,17 +264,17 @@ def test_a_damaged_staged_folder_is_made_again(own_cache: Path) -> None:
     assert victim.read_bytes() == whole
 
 
-def test_a_stranger_in_the_staged_folder_is_thrown_out(own_cache: Path) -> None:
-    """A file that would be imported in the place of PyTorch does not stay."""
-    stranger = staged() / "torch.py"
-    assert stranger.is_relative_to(own_cache)
-    stranger.write_text("raise SystemExit")
-    assert staged() == stranger.parent
-    assert not stranger.exists()
+def test_an_unknown_file_in_the_staged_folder_is_removed(own_cache: Path) -> None:
+    """Otherwise it could be imported in place of PyTorch."""
+    unknown = staged() / "torch.py"
+    assert unknown.is_relative_to(own_cache)
+    unknown.write_text("raise SystemExit")
+    assert staged() == unknown.parent
+    assert not unknown.exists()
 
 
-def test_a_copy_that_another_run_has_just_made_is_left_alone(own_cache: Path) -> None:
-    """Two runs start at once: the second waits, and does not pull the first one's copy away."""
+def test_a_copy_just_made_by_another_run_is_kept(own_cache: Path) -> None:
+    """If two runs start together, the second waits and uses the copy of the first."""
     folder = staged()
     assert folder.is_relative_to(own_cache)
     aside = folder.rename(folder.with_name("aside"))
@@ -288,16 +289,16 @@ def test_a_copy_that_another_run_has_just_made_is_left_alone(own_cache: Path) ->
     assert folder.stat().st_ino == made
 
 
-def test_a_dead_process_is_asked_in_vain(tmp_path: Path) -> None:
-    """Asking again after a death is another death, not a confusion of descriptors."""
+def test_a_request_to_a_dead_process_is_an_error(tmp_path: Path) -> None:
+    """It raises `ProcessDied` and touches no descriptor."""
     process = start(tmp_path)
     process.kill()
-    with pytest.raises(ProcessDied, match="died before"):
+    with pytest.raises(ProcessDied, match="already died"):
         process.ask("usage")
 
 
 def test_a_process_dies_with_the_orchestrator(tmp_path: Path) -> None:
-    """When the lifeline closes, the process ends, even in the middle of an operation."""
+    """When the lifeline closes, the process is killed."""
     process = start(tmp_path)
     process.ask("usage")
     running = psutil.Process(process.popen.pid)
@@ -307,8 +308,8 @@ def test_a_process_dies_with_the_orchestrator(tmp_path: Path) -> None:
     process.kill()
 
 
-def test_a_late_answer_kills_the_process_and_says_so(tmp_path: Path) -> None:
-    """A hang is a death: no answer within the time-out."""
+def test_a_late_answer_kills_the_process(tmp_path: Path) -> None:
+    """Without an answer within the time-out, the error names the time-out."""
     process = start(tmp_path, timeout_s=0.01)
     process.ask("usage")  # the first answer has time to import PyTorch
     with pytest.raises(ProcessDied, match=r"no answer within 0\.01 s"):
@@ -316,8 +317,8 @@ def test_a_late_answer_kills_the_process_and_says_so(tmp_path: Path) -> None:
     assert not process.alive()
 
 
-def test_a_refused_operation_leaves_the_process_alive(tmp_path: Path) -> None:
-    """An error inside an operation is reported, logged with its traceback, and survived."""
+def test_a_failed_operation_leaves_the_process_alive(tmp_path: Path) -> None:
+    """The error is reported, and logged with its traceback."""
     process = start(tmp_path)
     try:
         with pytest.raises(OperationFailed, match="KeyError: 5"):
@@ -328,8 +329,8 @@ def test_a_refused_operation_leaves_the_process_alive(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "p0.log").read_text()
 
 
-def test_a_long_error_is_cut_and_whole_in_the_log(tmp_path: Path) -> None:
-    """A compiler's 9,000 lines are one line in a verdict, which says where all of it is."""
+def test_a_long_error_is_truncated_and_whole_in_the_log(tmp_path: Path) -> None:
+    """A compiler's 9,000 lines are one line in a verdict, which names the log."""
     process = start(tmp_path)
     long = "no kernel for this\n" * 9_000
     try:
@@ -346,8 +347,8 @@ def test_a_long_error_is_cut_and_whole_in_the_log(tmp_path: Path) -> None:
     assert log.count("no kernel for this") >= 9_000
 
 
-def test_what_a_process_prints_goes_to_its_log(tmp_path: Path) -> None:
-    """Standard output and error never reach the orchestrator's."""
+def test_the_output_of_a_process_is_in_its_log(tmp_path: Path) -> None:
+    """Its standard output and error are not those of the orchestrator."""
     process = start(tmp_path)
     with pytest.raises(OperationFailed):
         process.ask("dance")
@@ -356,7 +357,7 @@ def test_what_a_process_prints_goes_to_its_log(tmp_path: Path) -> None:
 
 
 def test_stopping_frees_every_descriptor(tmp_path: Path) -> None:
-    """Three processes later, no pipe is left open."""
+    """After three processes, no pipe is left open."""
     before = psutil.Process().num_fds()
     for _ in range(3):
         start(tmp_path).kill()
@@ -364,7 +365,7 @@ def test_stopping_frees_every_descriptor(tmp_path: Path) -> None:
 
 
 def test_a_config_chooses_interpreter_and_variables() -> None:
-    """A process runs in the setting's Python, with its variables set or taken away."""
+    """A process runs in the config's Python, with its variables set or removed."""
     config = ProcessConfig(python="other=/opt/other/bin/python", env=("NEW=1", "HOME="))
     values = environment(config, Path())
     assert interpreter(config) == "/opt/other/bin/python"

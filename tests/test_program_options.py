@@ -41,7 +41,7 @@ PACKAGE = Path(xorbench.__file__).parent
 
 
 def test_a_text_has_a_spelling_for_each_surface() -> None:
-    """A flag with its metavar on the command line, the keyword alone in Python."""
+    """A flag with its metavar on the command line, only the keyword in Python."""
     text = option_text("{name}: needs {kill_after}", name=option("resume", "CMD"))
     assert text == "--resume CMD: needs --kill-after"
     assert python_text(text) == "resume: needs kill_after"
@@ -49,14 +49,14 @@ def test_a_text_has_a_spelling_for_each_surface() -> None:
 
 
 def test_a_value_of_a_text_is_shown_as_it_is() -> None:
-    """What a user gave may look like an option, or like a field."""
+    """A user's value may look like an option or a field."""
     text = option_text("{link}: there is no {path!r}", path="--steps {steps}")
     assert text == "--link: there is no '--steps {steps}'"
     assert python_text(text) == "link: there is no '--steps {steps}'"
 
 
 def test_a_copy_of_a_text_keeps_both_spellings() -> None:
-    """As `dataclasses.asdict` makes one of a conclusion."""
+    """`dataclasses.asdict` makes such a copy of a conclusion."""
     text = copy.deepcopy(option_text("give it longer with {timeout}"))
     assert (str(text), text.python) == (
         "give it longer with --timeout",
@@ -84,7 +84,7 @@ def templates() -> Iterator[tuple[str, set[str], set[str]]]:
 
 
 def test_texts_name_options_of_the_table() -> None:
-    """Every field of a text is one of its values, or an option of Python."""
+    """Every field of a text is a value or an option of Python."""
     seen = list(templates())
     assert len(seen) > 10
     for place, names, values in seen:
@@ -93,7 +93,7 @@ def test_texts_name_options_of_the_table() -> None:
 
 
 def test_check_of_python_takes_the_options_of_the_table() -> None:
-    """Names, types and defaults of the signature, its types for the plugin, and its docstring."""
+    """Names, types and defaults of the signature, the plugin's types and the docstring agree."""
     parameters = dict(inspect.signature(xorbench.check).parameters)
     del parameters["command"], parameters["note"]
     types = {name: eval(row.python, vars(check)) for name, row in PYTHON_OPTIONS.items()}
@@ -114,7 +114,7 @@ def test_check_of_python_takes_the_options_of_the_table() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_takes_the_options_of_the_table(name: str) -> None:
-    """Each of its rows, and no row of the other commands."""
+    """It takes each of its rows, and no row of the other commands."""
     shown = {parameter.name for parameter in command(name).params}
     every = {row.name for row in PROGRAM_OPTIONS}
     own = {"epochs"} & shown  # of the recipe
@@ -127,27 +127,27 @@ def test_a_command_takes_the_options_of_the_table(name: str) -> None:
     ids=lambda k: k.__name__,
 )
 def test_a_request_without_options_has_the_defaults_of_the_table(kind: type) -> None:
-    """So that the code behind the surfaces agrees with what the help says."""
+    """So that the code agrees with the help."""
     name = {FixRequest: "explain", TraceCommandRequest: "trace"}.get(kind, "check")
     rows = options_of(name)
-    values = complete(rows, left_out(rows))
+    values = complete(rows, no_options(rows))
     for field in fields(kind):
         if field.name in values and field.default is not MISSING:
             assert values[field.name] == field.default, field.name
 
 
 def test_the_runs_of_a_search_are_those_of_the_table() -> None:
-    """The help of `explain` and of `check --against` states what the search and the turns use."""
+    """The help of `explain` and `check --against` states the numbers that these use."""
     rows = options_of("explain")
-    values = complete(rows, left_out(rows) | {"in_place": True})
+    values = complete(rows, no_options(rows) | {"in_place": True})
     rerun = request(CheckRequest, values, words=(sys.executable,))
     question = request(FixRequest, values, check=rerun)
     assert f"{FIRST_RUNS} to {MOST_RUNS} times" in question.plan(question.commands())[1]
     assert str(against.PROCESSES) == options_of("check")["processes"].default_with["against"]
 
 
-def left_out(rows: Mapping[str, Option]) -> dict[str, Any]:
-    """The values where no option was given."""
+def no_options(rows: Mapping[str, Option]) -> dict[str, Any]:
+    """The values of a command line without options."""
     nothing = {name: () if row.kind.is_several else None for name, row in rows.items()}
     flags = {
         name: row.kind.from_text(name, False) for name, row in rows.items() if row.kind.is_flag
@@ -156,7 +156,7 @@ def left_out(rows: Mapping[str, Option]) -> dict[str, Any]:
 
 
 def combinations() -> Iterator[tuple[str, Option, str, str, bool]]:
-    """Each need and each exclusion: command, option, the other option, whether it is needed."""
+    """Each need and exclusion: command, option, related option, text, whether it is needed."""
     for name in COMMANDS:
         rows = options_of(name)
         for row in rows.values():
@@ -169,12 +169,12 @@ def combinations() -> Iterator[tuple[str, Option, str, str, bool]]:
     ("name", "row", "other", "word", "is_need"),
     [pytest.param(*case, id=f"{case[1].name} {case[3]} {case[2]}") for case in combinations()],
 )
-def test_a_combination_is_refused_in_both_spellings(
+def test_a_bad_combination_is_an_error_in_both_spellings(
     name: str, row: Option, other: str, word: str, is_need: bool
 ) -> None:
-    """One function answers for the command line and for Python; both name both options."""
+    """The error names both options, for the command line and for Python."""
     rows = options_of(name)
-    values = left_out(rows)
+    values = no_options(rows)
     given = {row.name} if is_need else {row.name, other, *(need.name for need in row.needs)}
     for each in given:
         values[each] = not values[each] if rows[each].kind.is_flag else "a value"
@@ -189,25 +189,25 @@ def test_a_combination_is_refused_in_both_spellings(
     assert {row.name, other} <= set(re.findall(r"\w+", message.python))
 
 
-def test_options_that_go_together_are_not_refused() -> None:
-    """The same function lets the others pass, so a refusal is of the combination."""
+def test_valid_combinations_are_accepted() -> None:
+    """The control: only the bad combinations raise."""
     rows = options_of("check")
-    values = left_out(rows)
+    values = no_options(rows)
     require_allowed(rows, values)
     require_allowed(rows, {**values, "resume": ("python",), "kill_after": (3,), "skip": None})
     require_allowed(rows, {**values, "against": ("python",), "skip": 0, "bits": False})
 
 
 def test_a_default_may_depend_on_another_option() -> None:
-    """Two runs of one command, five of each of two."""
+    """A check makes two runs, and five of each command with --against."""
     rows = {name: options_of("check")[name] for name in ("against", "processes")}
-    alone = complete(rows, {"against": None, "processes": None})
-    assert alone["processes"] == 2
+    defaults = complete(rows, {"against": None, "processes": None})
+    assert defaults["processes"] == 2
     assert complete(rows, {"against": ("python",), "processes": None})["processes"] == 5
     assert complete(rows, {"against": ("python",), "processes": 3})["processes"] == 3
 
 
-def test_a_request_takes_the_values_that_it_has_fields_for() -> None:
-    """What is given besides comes first."""
+def test_a_request_takes_the_values_of_its_fields() -> None:
+    """Additional values override the parsed ones."""
     made = request(CheckRequest, {"steps": 3, "against": "no field"}, target="m:f")
     assert (made.steps, made.target) == (3, "m:f")

@@ -48,8 +48,8 @@ def call(
         monkeypatch.setattr("sys.argv", ["xorbench", *arguments, "--out", str(root)])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code, out=said.out, err=said.err)
+        printed = capsys.readouterr()
+        return SimpleNamespace(code=ended.value.code, out=printed.out, err=printed.err)
 
     return run
 
@@ -63,11 +63,11 @@ def file(quick_run: Run, tmp_path: Path) -> Path:
 
 
 def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
-    """Two of them by the rule of imported files."""
+    """Compare a run or file with another by the rule of imported files."""
 
-    def measured(one: Run | BenchmarkFile, name: str) -> imported.Measured:
-        if isinstance(one, Run):
-            return imported.from_run(one)
+    def measured(side: Run | BenchmarkFile, name: str) -> imported.Measured:
+        if isinstance(side, Run):
+            return imported.from_run(side)
         return imported.from_import(
             ImportInfo(
                 xorbench_version="0",
@@ -75,7 +75,7 @@ def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
                 command="",
                 started="",
                 source="f",
-                imported=one,
+                imported=side,
                 finished="",
             )
         )
@@ -84,7 +84,7 @@ def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
 
 
 def slower(run: Run, factor: float) -> Run:
-    """The run, the epochs of one case longer."""
+    """The run with longer epochs of one case."""
     trainings = [
         msgspec.structs.replace(
             t, epoch_s=[s * (factor if t.case.id == ONE else 1) for s in t.epoch_s]
@@ -96,14 +96,14 @@ def slower(run: Run, factor: float) -> Run:
 
 @pytest.mark.parametrize("rounds", [*range(1, 10), 101])
 def test_statistics_are_those_of_the_real_program(rounds: int) -> None:
-    """Every field, at every number of rounds that its quartiles tell apart, outliers and all."""
+    """Every field agrees, for each rule of the quartiles and with outliers."""
     draw = random.Random(rounds)
     real = Stats()
     for _ in range(rounds):
         real.update(draw.lognormvariate(-5, 1.5))
-    ours = msgspec.to_builtins(stats_of(real.data))
-    assert {key: ours[key] for key in real.fields} == pytest.approx(real.as_dict())
-    assert (ours["data"], ours["iterations"]) == (real.data, 1)
+    stats = msgspec.to_builtins(stats_of(real.data))
+    assert {key: stats[key] for key in real.fields} == pytest.approx(real.as_dict())
+    assert (stats["data"], stats["iterations"]) == (real.data, 1)
 
 
 def test_the_real_program_prints_an_export(call: Call, quick_folder: Path, tmp_path: Path) -> None:
@@ -118,58 +118,58 @@ def test_the_real_program_prints_an_export(call: Call, quick_folder: Path, tmp_p
     assert line.split()[-2:] == ["200", "1"]  # rounds and iterations
 
 
-def test_an_export_says_whose_times_they_are(quick_run: Run) -> None:
-    """Score, digest, speed, recipe and machine go with the times."""
-    found = exported(quick_run)
-    first, benchmark = quick_run.trainings[0], found.benchmarks[0]
+def test_an_export_describes_its_run(quick_run: Run) -> None:
+    """It has score, digest, speed, recipe and machine."""
+    export = exported(quick_run)
+    first, benchmark = quick_run.trainings[0], export.benchmarks[0]
     assert benchmark.extra_info == {
         "accuracy": "500/500",
         "weights_sha256": first.weights_sha256,
         "samples_per_s": 2432 / benchmark.stats.median,
         "rounds_by_process": {"p0": 100, "p1": 100},
     }
-    assert found.xorbench is not None
-    assert found.xorbench.recipe == quick_run.info.recipe
-    assert found.machine_info["xorbench"]["torch_version"]
-    assert "python_executable" not in found.machine_info["xorbench"]
+    assert export.xorbench is not None
+    assert export.xorbench.recipe == quick_run.info.recipe
+    assert export.machine_info["xorbench"]["torch_version"]
+    assert "python_executable" not in export.machine_info["xorbench"]
 
 
-def test_an_export_comes_back_as_it_was(quick_run: Run) -> None:
-    """Written and read, nothing is lost; the rounds are still those of two processes."""
-    found = from_json(to_json(quick_run).encode(), "FILE")
-    assert found == exported(quick_run)
-    assert found.benchmarks[0].processes == [
+def test_an_export_survives_a_round_trip(quick_run: Run) -> None:
+    """Writing and reading loses nothing, including the rounds of each process."""
+    file = from_json(to_json(quick_run).encode(), "FILE")
+    assert file == exported(quick_run)
+    assert file.benchmarks[0].processes == [
         t.epoch_s for t in quick_run.trainings if t.case.id == ONE
     ]
 
 
 def elsewhere(file: Path) -> Path:
-    """The export as if it were of another run."""
-    found = json.loads(file.read_text())
-    found["xorbench"]["run"] = "another"
-    found["datetime"] = "another day"
-    file.with_name("other.json").write_text(json.dumps(found))
+    """The export with the id and time of a different run."""
+    content = json.loads(file.read_text())
+    content["xorbench"]["run"] = "another"
+    content["datetime"] = "another day"
+    file.with_name("other.json").write_text(json.dumps(content))
     return file.with_name("other.json")
 
 
 def test_an_import_is_a_run_that_report_and_compare_accept(
     call: Call, file: Path, quick_folder: Path
 ) -> None:
-    """Its report says what it lacks and judges nothing; runs and imports of its times are same."""
+    """Its report lists what cannot be checked; runs and imports with its times are the same."""
     done = call("import", str(file), "--name", "brought")
     assert done.code == 0
     assert "epoch digests, calibration times, weights: nothing of it can be checked" in done.out
     shown = call("report", "brought")
     assert shown.code == 3
-    last = [one.out.splitlines()[-1] for one in (done, shown)]
+    last = [result.out.splitlines()[-1] for result in (done, shown)]
     assert last == ["NOT JUDGED: checks: nothing to judge"] * 2
     call("import", str(elsewhere(file)), "--name", "other")
     wide = ("--machine-threshold", "1000")  # the machine may have been busy when it was timed
-    alike = call("compare", "brought", "other", *wide)
-    assert (alike.code, alike.out.splitlines()[-1]) == (0, "PASS: 2 same")
+    comparison = call("compare", "brought", "other", *wide)
+    assert (comparison.code, comparison.out.splitlines()[-1]) == (0, "PASS: 2 same")
     run = str((quick_folder / "latest").resolve())
     assert call("compare", run, "other", *wide).out.splitlines()[-1] == "PASS: 2 same"
-    assert "raw times, judged by --machine-threshold" in alike.out
+    assert "raw times, judged by --machine-threshold" in comparison.out
 
 
 def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
@@ -177,9 +177,9 @@ def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
     call("import", str(file), "--name", "brought")
     itself = call("compare", "brought", "brought")
     assert (itself.code, "the same run" in itself.err) == (2, True)
-    found = json.loads(file.read_text())
-    del found["xorbench"]
-    file.write_text(json.dumps(found))
+    content = json.loads(file.read_text())
+    del content["xorbench"]
+    file.write_text(json.dumps(content))
     for name in ("once", "twice"):
         call("import", str(file), "--name", name)
     copied = call("compare", "once", "twice")
@@ -187,7 +187,7 @@ def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
 
 
 def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> None:
-    """Without our claims they are absent; one process decides nothing, and is never a failure."""
+    """Values that only xorbench exports are missing; a single process is inconclusive."""
     (tmp_path / "test_it.py").write_text(
         "def test_it(benchmark):\n    benchmark.pedantic(sum, (range(9999),), rounds=5)\n"
     )
@@ -201,27 +201,27 @@ def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> N
     again = json.loads((tmp_path / "it.json").read_text()) | {"datetime": "another day"}
     (tmp_path / "again.json").write_text(json.dumps(again))
     call("import", str(tmp_path / "again.json"), "--name", "again")
-    alike = call("compare", "it", "again")
-    assert alike.code == 3
+    comparison = call("compare", "it", "again")
+    assert comparison.code == 3
     step = "one process has no interval: the processes of an imported file are fixed: compare two"
-    assert f"\nnext: test_it.py::test_it: {step}" in alike.out
-    assert "--processes" not in alike.out
+    assert f"\nnext: test_it.py::test_it: {step}" in comparison.out
+    assert "--processes" not in comparison.out
 
 
 def test_a_file_saved_without_its_rounds_is_accepted(file: Path) -> None:
-    """`--benchmark-save` keeps statistics alone: the median is a figure of one process."""
-    found = json.loads(file.read_text())
-    for benchmark in found["benchmarks"]:
+    """`--benchmark-save` stores only statistics; the median counts as one process."""
+    content = json.loads(file.read_text())
+    for benchmark in content["benchmarks"]:
         del benchmark["stats"]["data"]
-    slim = from_json(json.dumps(found).encode(), "FILE")
+    slim = from_json(json.dumps(content).encode(), "FILE")
     assert compared(slim, slim).outcome == "inconclusive"
 
 
 def test_a_much_slower_import_fails(quick_run: Run) -> None:
-    """Twice the time in one case is beyond the machine's threshold, in that case alone."""
-    found = compared(exported(steady(quick_run)), exported(slower(steady(quick_run), 2.0)))
-    assert found.outcome == "fail"
-    assert [row.subject for row in found.variants if row.verdict == "slower"] == [ONE]
+    """Twice the time in one case is beyond the machine's threshold, only in that case."""
+    comparison = compared(exported(steady(quick_run)), exported(slower(steady(quick_run), 2.0)))
+    assert comparison.outcome == "fail"
+    assert [row.subject for row in comparison.variants if row.verdict == "slower"] == [ONE]
 
 
 def steady(run: Run) -> Run:
@@ -235,30 +235,30 @@ def steady(run: Run) -> Run:
     return msgspec.structs.replace(run, trainings=trainings)
 
 
-def test_other_claims_and_machines_are_told(quick_run: Run) -> None:
-    """Another digest or PyTorch is named; what one side lacks is no change."""
-    here = exported(steady(quick_run))
-    told = json.loads(msgspec.json.encode(here))
-    told["benchmarks"][0]["extra_info"] |= {"weights_sha256": "0" * 64}
-    del told["benchmarks"][1]["extra_info"]["accuracy"]
-    told["machine_info"]["xorbench"]["torch_version"] = "9.9"
-    found = compared(here, from_json(json.dumps(told).encode(), "FILE"))
-    assert [change.what for change in found.changes] == ["torch_version", "weights_sha256"]
+def test_different_digests_and_machines_are_reported(quick_run: Run) -> None:
+    """A different digest or PyTorch is named; a value missing on one side is not a change."""
+    export = exported(steady(quick_run))
+    content = json.loads(msgspec.json.encode(export))
+    content["benchmarks"][0]["extra_info"] |= {"weights_sha256": "0" * 64}
+    del content["benchmarks"][1]["extra_info"]["accuracy"]
+    content["machine_info"]["xorbench"]["torch_version"] = "9.9"
+    comparison = compared(export, from_json(json.dumps(content).encode(), "FILE"))
+    assert [change.what for change in comparison.changes] == ["torch_version", "weights_sha256"]
 
 
-def test_another_recipe_is_nothing_to_compare(quick_run: Run) -> None:
-    """Times of two recipes are never a pass."""
-    here = exported(quick_run)
-    assert here.xorbench is not None
-    other = msgspec.structs.replace(
-        here, xorbench=msgspec.structs.replace(here.xorbench, recipe_sha256="1" * 64)
+def test_different_recipes_are_not_comparable(quick_run: Run) -> None:
+    """Times of two recipes never pass."""
+    export = exported(quick_run)
+    assert export.xorbench is not None
+    changed = msgspec.structs.replace(
+        export, xorbench=msgspec.structs.replace(export.xorbench, recipe_sha256="1" * 64)
     )
-    assert compared(here, other).outcome == "inconclusive"
-    assert "recipes differ" in compared(here, other).notes[0]
+    assert compared(export, changed).outcome == "inconclusive"
+    assert "recipes differ" in compared(export, changed).notes[0]
 
 
-def test_injected_faults_are_carried_along(quick_run: Run) -> None:
-    """A run with faults does not lose them on the way out."""
+def test_injected_faults_are_exported(quick_run: Run) -> None:
+    """The comparison of an export names the faults of its run."""
     info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
     faulty = exported(msgspec.structs.replace(quick_run, info=info))
     assert "A has injected faults: delay:ms=1" in compared(faulty, quick_run).notes
@@ -268,9 +268,9 @@ def _edited(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
     """The file with its JSON changed."""
 
     def edit(content: bytes) -> bytes:
-        found = json.loads(content)
-        change(found)
-        return json.dumps(found).encode()
+        value = json.loads(content)
+        change(value)
+        return json.dumps(value).encode()
 
     return edit
 
@@ -286,7 +286,7 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
     (_edited(lambda f: f["benchmarks"][0]["stats"].pop("ops")), "ops"),
     (_edited(lambda f: f["benchmarks"][0]["stats"].update(median=-1)), "median"),
     (_edited(lambda f: f["benchmarks"][0]["stats"].update(max=float("nan"))), "malformed"),
-    (_edited(lambda f: f["benchmarks"][0]["stats"].update(rounds=3)), "not 3 as rounds says"),
+    (_edited(lambda f: f["benchmarks"][0]["stats"].update(rounds=3)), "but rounds is 3"),
     (
         _edited(lambda f: f["benchmarks"][0]["extra_info"].update(rounds_by_process={"p0": 1})),
         "does not add up",
@@ -295,26 +295,24 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES, ids=[said for _, said in DAMAGES])
+@pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=[message for _, message in DAMAGES])
 def test_a_damaged_file_is_one_line(
-    damage: Callable[[bytes], bytes], said: str, call: Call, file: Path, tmp_path: Path
+    damage: Callable[[bytes], bytes], message: str, call: Call, file: Path, tmp_path: Path
 ) -> None:
-    """It names the file and what is wrong, exits 2, and leaves nothing behind."""
+    """The error names the file and the damage, the exit code is 2, and nothing is written."""
     file.write_bytes(damage(file.read_bytes()))
     done = call("import", str(file))
     assert (done.code, done.err.count("xorbench:")) == (2, 1)
     assert str(file) in done.err
-    assert said in done.err
+    assert message in done.err
     assert not (tmp_path / "results").exists()
 
 
-def test_what_cannot_be_exported_or_read_is_one_line(
-    call: Call, file: Path, tmp_path: Path
-) -> None:
-    """No such format, run, file or folder, and an imported file, which is no run."""
+def test_a_failed_export_or_import_is_one_line(call: Call, file: Path, tmp_path: Path) -> None:
+    """For a missing format, run, file or folder, and for an imported file, which is not a run."""
     call("import", str(file), "--name", "brought")
     to = ("--to", "pytest-benchmark")
-    for arguments, said in (
+    for arguments, message in (
         (("export", "brought", "--to", "csv", "f.json"), "--to: unknown value 'csv'"),
         (("export", "nothing", *to, str(tmp_path / "f.json")), "no run 'nothing'"),
         (("export", "brought", *to, str(tmp_path / "no" / "f.json")), "FILE: cannot write"),
@@ -324,24 +322,24 @@ def test_what_cannot_be_exported_or_read_is_one_line(
         (("save-baseline", "kept", "brought"), "is a benchmark, not a run"),
     ):
         done = call(*arguments)
-        assert (done.code, said in done.err) == (2, True), done.err
+        assert (done.code, message in done.err) == (2, True), done.err
     assert not (tmp_path / "f.json").exists()
 
 
-def test_a_run_without_a_finished_training_is_no_export(
+def test_a_run_without_a_finished_training_cannot_be_exported(
     call: Call, copied: Path, tmp_path: Path
 ) -> None:
-    """There is nothing to write, and no file is left."""
+    """The error is one line with exit code 2."""
     (copied / "results.jsonl").write_text("")
     done = call("export", copied.name, "--to", "pytest-benchmark", str(tmp_path / "f.json"))
     assert (done.code, "nothing to export" in done.err) == (2, True)
 
 
 def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path: Path) -> None:
-    """pytest-benchmark's `node` names the machine that the file is from."""
-    found = json.loads(file.read_text())
-    found["machine_info"]["node"] = "secret-host"
-    file.write_text(json.dumps(found))
+    """pytest-benchmark's `node` names the machine of the file."""
+    content = json.loads(file.read_text())
+    content["machine_info"]["node"] = "secret-host"
+    file.write_text(json.dumps(content))
     assert call("import", str(file), "--anonymous").code == 0
     for path in (tmp_path / "results" / "latest").rglob("*"):
         assert not path.is_file() or b"secret-host" not in path.read_bytes(), path
@@ -350,11 +348,11 @@ def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path
 def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
     call: Call, file: Path, tmp_path: Path
 ) -> None:
-    """Nor does one made later, of a file that another machine has written."""
-    found = json.loads(file.read_text())
-    found["machine_info"]["node"] = "secret-host"
-    found["benchmarks"][0]["extra_info"]["rounds_by_process"] = None
-    file.write_text(json.dumps(found))
+    """Also if the copy is made later, from a file of another machine."""
+    content = json.loads(file.read_text())
+    content["machine_info"]["node"] = "secret-host"
+    content["benchmarks"][0]["extra_info"]["rounds_by_process"] = None
+    file.write_text(json.dumps(content))
     assert call("import", str(file)).code == 0
     assert call("report", "latest", "--anonymous").code in (0, 3)
     (copy,) = (tmp_path / "results" / "runs").glob("*-anonymous")
@@ -363,7 +361,7 @@ def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
 
 
 def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> None:
-    """The record is checked each time that it is read."""
+    """The record is validated whenever it is read."""
     call("import", str(file))
     info = tmp_path / "results" / "latest" / "run.json"
     info.write_text(info.read_text().replace('"rounds": 200', '"rounds": 7', 1))
@@ -389,8 +387,8 @@ def suite(folder: Path, *arguments: str, **variables: str) -> Completed:
     )
 
 
-def test_the_suite_refuses_a_copy_outside_its_repository(tmp_path: Path) -> None:
-    """An installed copy would hide a change of the clone: one line names both places."""
+def test_the_suite_rejects_a_copy_outside_its_repository(tmp_path: Path) -> None:
+    """An installed copy would hide a change of the clone; the error names both paths."""
     copy = tmp_path / "site-packages"
     skipped = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "xorbench", copy / "xorbench", ignore=skipped)
@@ -403,21 +401,21 @@ def test_the_suite_refuses_a_copy_outside_its_repository(tmp_path: Path) -> None
 
 
 def test_the_suite_has_the_cases_of_run_and_the_engines() -> None:
-    """All that `run` trains by default, controls included; `quick` selects those of `--quick`."""
+    """All cases of a default `run`, with controls; `quick` selects the cases of `--quick`."""
     parameters = runpy.run_path(str(ROOT / "bench" / "test_cases.py"))["parameters"]()
-    on_cpu = [one for one in parameters if one.values[0] == "cpu"]
+    on_cpu = [parameter for parameter in parameters if parameter.values[0] == "cpu"]
 
     def trained_by_run(*, quick: bool) -> set[str]:
         return {case.id for case in expand(Recipe(), {"device": ("cpu",)}, quick=quick)}
 
     engines = {ONE.replace("loader", engine) for engine in ("loader", "fetch", "tensor", "replay")}
-    assert {one.id for one in on_cpu} == trained_by_run(quick=False) | engines
-    assert {one.id for one in on_cpu if one.marks} == trained_by_run(quick=True) | engines
+    assert {p.id for p in on_cpu} == trained_by_run(quick=False) | engines
+    assert {p.id for p in on_cpu if p.marks} == trained_by_run(quick=True) | engines
 
 
 @pytest.mark.trains
 def test_the_suites_csv_has_a_column_per_setting(tmp_path: Path) -> None:
-    """`pytest-benchmark compare --csv` prints plain values, and the saved file has no others."""
+    """`pytest-benchmark compare --csv` prints plain values, and the saved file has only these."""
     case = ONE.replace("loader", "replay")
     done = suite(tmp_path, "-k", case, f"--benchmark-json={tmp_path / 'saved.json'}")
     assert done.returncode == 0, done.stdout

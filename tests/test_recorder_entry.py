@@ -1,4 +1,4 @@
-"""How the recorder waits for a module: what it does to the import, and what it leaves alone."""
+"""How the recorder waits for an import: garbage collection is paused and then restored."""
 
 import gc
 import importlib
@@ -26,26 +26,26 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("collects", [True, False])
 @pytest.mark.usefixtures("module")
-def test_a_module_is_imported_without_collections_which_are_then_as_before(collects: bool) -> None:
-    """They would walk what is there to stay; a program that has turned them off keeps them off."""
-    told: list[str] = []
-    after_import(NAME, lambda: told.append(NAME))
+def test_a_module_is_imported_without_garbage_collection(collects: bool) -> None:
+    """Collection is restored afterwards; if the program disabled it, it stays disabled."""
+    calls: list[str] = []
+    after_import(NAME, lambda: calls.append(NAME))
     if not collects:
         gc.disable()
     assert importlib.import_module(NAME).COLLECTS is False
-    assert (gc.isenabled(), told) == (collects, [NAME])
+    assert (gc.isenabled(), calls) == (collects, [NAME])
 
 
-def test_an_import_that_fails_leaves_collections_on_and_can_be_tried_again(module: Path) -> None:
-    """What waits is called once the module is there."""
-    told: list[str] = []
-    after_import(NAME, lambda: told.append(NAME))
+def test_after_a_failed_import_collection_is_on_and_a_retry_works(module: Path) -> None:
+    """The callback is called once the module is imported."""
+    calls: list[str] = []
+    after_import(NAME, lambda: calls.append(NAME))
     good = module.read_text()
     module.write_text("raise RuntimeError('not today')")
     with pytest.raises(RuntimeError, match="not today"):
         importlib.import_module(NAME)
-    assert (gc.isenabled(), told) == (True, [])
+    assert (gc.isenabled(), calls) == (True, [])
     module.write_text(good)
     importlib.invalidate_caches()
     importlib.import_module(NAME)
-    assert told == [NAME]
+    assert calls == [NAME]

@@ -321,7 +321,7 @@ def test_an_interrupted_sweep_reports_what_it_has_and_says_how_to_go_on(
     running.send_signal(number)
     out, err = running.communicate(timeout=30)
     assert running.returncode == 130
-    rest = re.search(r"interrupted; python -m xorbench (sweep --resume \S+) does the rest", err)
+    rest = re.search(r"interrupted; continue with python -m xorbench (sweep --resume \S+)", err)
     assert rest
     assert "Outcomes" in out
     partial = pd.read_csv(tmp_path / "results" / "latest" / "sweep.csv").iloc[0]
@@ -476,9 +476,9 @@ def test_a_sweep_is_no_run_and_a_run_no_sweep(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda r: r.update(first_seed=1), "chunks.jsonl:1: damaged: not the chunk"),
-        (lambda r: r.update(batch_size=7), "chunks.jsonl:1: damaged: not the chunk"),
-        (lambda r: r["right_after"].pop(), "chunks.jsonl:1: damaged: not the chunk"),
+        (lambda r: r.update(first_seed=1), "chunks.jsonl:1: damaged: not the planned chunk"),
+        (lambda r: r.update(batch_size=7), "chunks.jsonl:1: damaged: not the planned chunk"),
+        (lambda r: r["right_after"].pop(), "chunks.jsonl:1: damaged: not the planned chunk"),
         (lambda r: r["scores"].pop(), "chunks.jsonl:1: damaged: scores has"),
         (lambda r: r["sha256s"].__setitem__(0, "x"), "chunks.jsonl:1: damaged"),
     ],

@@ -1,4 +1,4 @@
-"""Traces: the bits of the untraced training, and every injected fault at the injected place."""
+"""Traces: identical bits as without tracing, and each fault located where it was injected."""
 
 import sys
 from collections import Counter
@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "xor.py"
 RECIPE = Recipe(epochs=2, train_size=640)
 MOMENT = "epoch=1,step=2,element=1,bit=27"
 
-# Where each fault of MOMENT is first seen; those of the tensors are named for their place.
+# Where each fault of MOMENT is first detected; faults of tensors by their place.
 PLACES = {
     "weight": (1, 2, "parameter layer1.weight"),
     "gradient": (1, 2, "gradient layer1.weight"),
@@ -48,14 +48,14 @@ SEEN = {
 @cache
 def traced(*faults: str) -> list[EpochTrace]:
     """Every epoch of a traced training."""
-    one = Traced(Case(), RECIPE, [read_fault(fault) for fault in faults])
-    return [epoch_trace(one, range(1, 3)) for _ in range(RECIPE.epochs)]
+    training = Traced(Case(), RECIPE, [read_fault(fault) for fault in faults])
+    return [epoch_trace(training, range(1, 3)) for _ in range(RECIPE.epochs)]
 
 
-def epoch_trace(one: Traced, valued: range = range(0)) -> EpochTrace:
-    """One more epoch of a traced training, as it is read from a process."""
-    recorded = asdict(one.record(valued))
-    return msgspec.convert({"epoch": one.training.epoch - 1, **recorded}, EpochTrace)
+def epoch_trace(training: Traced, valued: range = range(0)) -> EpochTrace:
+    """The next epoch of a traced training, converted as from a process."""
+    recorded = asdict(training.record(valued))
+    return msgspec.convert({"epoch": training.training.epoch - 1, **recorded}, EpochTrace)
 
 
 def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008 - frozen
@@ -67,15 +67,15 @@ def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008
 
 def first_seen(*faults: str) -> tuple[int, int, str | None] | None:
     """Epoch, step and tensor at which a faulty trace first differs from the clean one."""
-    for one, other in zip(traced(), traced(*faults), strict=True):
-        found = first_place(one, other)
-        if found is not None:
-            return found[0].epoch, found[0].step, found[0].tensor
+    for clean, faulty in zip(traced(), traced(*faults), strict=True):
+        difference = first_place(clean, faulty)
+        if difference is not None:
+            return difference[0].epoch, difference[0].step, difference[0].tensor
     return None
 
 
 def test_a_case_and_a_script_of_the_same_training_have_the_same_digests(tmp_path: Path) -> None:
-    """The trace of a case, and of examples/xor.py as a program: every event that both have."""
+    """The traces of a case and of examples/xor.py as a program agree in all common events."""
     words = [sys.executable, str(EXAMPLE), "--epochs", "1", "--device", "cpu"]
     done = run_in(tmp_path, "trace", "-o", "x.trace", "--detail", "0-18", "--", *words)
     assert done.returncode == 0, done.stderr
@@ -84,28 +84,27 @@ def test_a_case_and_a_script_of_the_same_training_have_the_same_digests(tmp_path
     assert len(steps) == len(script) == 19
     kinds = Counter[str]()
     for pair in zip(steps, script, strict=True):
-        ours, theirs = (
-            {(e.kind, e.identity, e.more.name): e.digest for e in s.events} for s in pair
-        )
-        kinds.update(kind for kind, _, _ in ours.keys() & theirs.keys())
-        assert [key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]] == []
+        a, b = ({(e.kind, e.identity, e.more.name): e.digest for e in s.events} for s in pair)
+        kinds.update(kind for kind, _, _ in a.keys() & b.keys())
+        assert [key for key in a.keys() & b.keys() if a[key] != b[key]] == []
     per_step = {"batch": 1, "output": 4, "loss": 1, "gradient": 4, "parameter": 4}
     assert {kind: kinds[kind] for kind in per_step} == {k: 19 * n for k, n in per_step.items()}
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_a_trace_has_the_bits_of_the_untraced_training(processes: int) -> None:
-    """Listening moves nothing, whoever fetches."""
-    one = Traced(Case(num_workers=processes), RECIPE)
-    assert [one.record().digest for _ in range(2)] == epoch_digests(Case(num_workers=processes))
+def test_tracing_does_not_change_the_result(processes: int) -> None:
+    """The traced training has the digests of the untraced one, with and without loader workers."""
+    training = Traced(Case(num_workers=processes), RECIPE)
+    digests = [training.record().digest for _ in range(2)]
+    assert digests == epoch_digests(Case(num_workers=processes))
 
 
-def test_every_step_holds_a_digest_of_every_tensor() -> None:
+def test_every_step_has_a_digest_of_every_tensor() -> None:
     """Order, weights, inputs, each layer, labels, loss, each gradient, each new weight."""
     epochs = traced()
     seen = [[event.kind for event in step.events] for epoch in epochs for step in epoch.steps]
     weights = RECIPE.hidden and 4
-    # the first step of all meets the model after its order
+    # the very first step records the model after the order
     expected = ["data", *["parameter"] * weights, "call", "batch", *["output"] * 4]
     expected += ["data", "loss", "hyperparameters", *["gradient"] * weights]
     assert seen[1] == [
@@ -118,8 +117,8 @@ def test_every_step_holds_a_digest_of_every_tensor() -> None:
     assert [len(epoch.steps) for epoch in epochs] == [5, 5]
 
 
-def test_values_are_kept_for_the_steps_asked_for() -> None:
-    """Steps 1 and 2 of the epoch, whole."""
+def test_values_are_kept_for_the_requested_steps() -> None:
+    """All values of steps 1 and 2 of the epoch are kept."""
     steps = traced()[0].steps
     kept = [all(e.more.hex for e in step.events if e.more.dtype) for step in steps]
     assert kept == [False, True, True, False, False]
@@ -128,23 +127,23 @@ def test_values_are_kept_for_the_steps_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_a_fault_is_first_seen_where_it_was_injected(name: str) -> None:
+def test_a_fault_is_located_where_it_was_injected(name: str) -> None:
     """The first differing epoch, step and tensor are the injected ones."""
     moment = MOMENT.replace("bit=27", "bit=30") if name.startswith("stuck") else MOMENT
     assert first_seen(f"{name}:{moment}") == SEEN[name]
 
 
 @pytest.mark.parametrize("name", [name for name in DAMAGING if name.endswith("data")])
-def test_damaged_data_are_other_inputs(name: str) -> None:
-    """What is wrong before training is in the digest of the inputs."""
+def test_damaged_data_change_the_digest_of_the_inputs(name: str) -> None:
+    """A fault before training is detected by the digest of the inputs."""
     fault = read_fault(f"{name}:element=1,bit=30")
     clean = Training(Case(), RECIPE)
     faulty = Training(Case(), RECIPE, alter=partial(inject, faults=[fault]))
     assert clean.inputs_sha256() != faulty.inputs_sha256()
 
 
-def test_every_fault_that_moves_bits_has_its_place() -> None:
-    """No training fault is left out but those that act on processes, time or settings."""
+def test_every_fault_that_changes_the_result_is_located() -> None:
+    """Only training faults of processes, time or settings are excluded."""
     others = {"crash", "hang", "delay", "grow", "pin-draws", "drop-ignored", "worker-noise"}
     others |= {
         "slow-loader",

@@ -22,7 +22,7 @@ def trace(tmp_path: Path) -> TraceFile:
 
 
 def test_a_trace_is_read_once(trace: TraceFile) -> None:
-    """What was read is there without the file: the same lines, their count and the end."""
+    """Lines, their count and the end are available after the file is deleted."""
     before = list(trace.lines())
     assert trace.end() is before[-1]
     trace.path.unlink()
@@ -30,14 +30,14 @@ def test_a_trace_is_read_once(trace: TraceFile) -> None:
     assert (trace.step_count, trace.has_steps, trace.end()) == (3, True, before[-1])
 
 
-def test_two_walks_of_a_trace_do_not_disturb_each_other(trace: TraceFile) -> None:
-    """Each sees every step, in turn with the other."""
+def test_two_iterations_of_a_trace_are_independent(trace: TraceFile) -> None:
+    """Interleaved iterations each return every step."""
     pairs = zip(trace.steps(), trace.steps(), strict=True)
     assert [(a.step, b.step) for a, b in pairs] == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_lines_are_read_as_they_are_asked_for(trace: TraceFile) -> None:
-    """Damage behind the first step is not seen before that step has been passed."""
+def test_lines_are_read_on_request(trace: TraceFile) -> None:
+    """A damaged line after the first step raises only when it is read."""
     lines = trace.path.read_bytes().splitlines(keepends=True)
     trace.path.write_bytes(b"".join([*lines[:2], b"{\n", *lines[3:]]))
     assert trace.has_steps
@@ -48,7 +48,7 @@ def test_lines_are_read_as_they_are_asked_for(trace: TraceFile) -> None:
 def test_a_large_trace_is_not_kept_in_memory(
     trace: TraceFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lines are decoded again for each walk."""
+    """Its lines are decoded again for each iteration."""
     monkeypatch.setattr(traces, "CACHE_BYTES", 0)
     first, again = list(trace.steps()), list(trace.steps())
     assert first == again

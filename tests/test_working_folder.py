@@ -1,4 +1,4 @@
-"""The folder a command runs in: copied, bounded, left as it was; and what cannot be run or seen."""
+"""The working folder of a command: copied, limited in size, unchanged; and failing commands."""
 
 import hashlib
 import json
@@ -38,20 +38,20 @@ def copied(source: Path, target: Path, **options: Any) -> Path:
 
 
 def content(folder: Path) -> dict[str, tuple[str, int, str]]:
-    """Each path below a folder: its kind and mode, time of change, and the digest of its bytes."""
-    found = {}
+    """Each path in a folder: its kind and mode, modification time, and the digest of its bytes."""
+    entries = {}
     for path in sorted(folder.rglob("*")):
         stat = path.lstat()
         data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         pointed = str(path.readlink()) if path.is_symlink() else ""
         digest = hashlib.sha256(data + pointed.encode()).hexdigest()
-        found[str(path.relative_to(folder))] = (oct(stat.st_mode), stat.st_mtime_ns, digest)
-    return found
+        entries[str(path.relative_to(folder))] = (oct(stat.st_mode), stat.st_mtime_ns, digest)
+    return entries
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder with files, folders, links and what is neither."""
+    """A folder with files, folders, links and special files."""
     folder = tmp_path / "source"
     (folder / "data" / "deep").mkdir(parents=True)
     (folder / "data" / "deep" / "table.csv").write_text("1,2\n")
@@ -66,8 +66,8 @@ def source(tmp_path: Path) -> Path:
 # Copies
 
 
-def test_a_copy_has_what_the_folder_has(source: Path, tmp_path: Path) -> None:
-    """Files, empty folders, modes and times of change; bytes are the copy's own."""
+def test_a_copy_has_the_content_of_the_folder(source: Path, tmp_path: Path) -> None:
+    """Files, empty folders, modes and modification times; the files are not hard links."""
     made = copied(source, tmp_path / "copy")
     before, after = content(source), content(made)
     assert set(before) == set(after)
@@ -78,7 +78,7 @@ def test_a_copy_has_what_the_folder_has(source: Path, tmp_path: Path) -> None:
 
 
 def test_links_within_the_folder_stay_within_the_copy(source: Path, tmp_path: Path) -> None:
-    """An absolute link to a file of the folder leads to the file of the copy."""
+    """An absolute link to a file of the folder points to the file of the copy."""
     plan = planned(source)
     made = copied(source, tmp_path / "copy")
     assert set(plan.links) == {"to_data", "absolute"}
@@ -87,8 +87,8 @@ def test_links_within_the_folder_stay_within_the_copy(source: Path, tmp_path: Pa
     assert (made / "to_data").resolve() == made / "data"
 
 
-def test_links_that_lead_out_are_reported(source: Path, tmp_path: Path) -> None:
-    """To a file, to a folder, and to nothing: the copy has links to the same places."""
+def test_links_out_of_the_folder_are_reported(source: Path, tmp_path: Path) -> None:
+    """Links to a file, a folder, or a missing path are links in the copy too."""
     (tmp_path / "outside").mkdir()
     (source / "out").symlink_to("../outside")
     (source / "nowhere").symlink_to(tmp_path / "nowhere")
@@ -99,17 +99,17 @@ def test_links_that_lead_out_are_reported(source: Path, tmp_path: Path) -> None:
     assert {name: str((made / name).resolve()) for name in expected} == expected
 
 
-def test_a_link_to_itself_is_left_out(source: Path, tmp_path: Path) -> None:
-    """Links that lead round in a circle lead nowhere."""
+def test_a_link_to_itself_is_not_copied(source: Path, tmp_path: Path) -> None:
+    """Nor are links in a circle."""
     (source / "a").symlink_to("b")
     (source / "b").symlink_to("a")
     plan = planned(source)
-    assert plan.left_out == ["a", "b"]
+    assert plan.not_copied == ["a", "b"]
     copied(source, tmp_path / "copy")
 
 
-def test_pipes_and_sockets_are_left_out(source: Path, tmp_path: Path) -> None:
-    """Neither is read, which would never end."""
+def test_pipes_and_sockets_are_not_copied(source: Path, tmp_path: Path) -> None:
+    """They are not read, which would block."""
     os.mkfifo(source / "pipe")
     before = Path.cwd()
     os.chdir(source)  # the name of a socket is short
@@ -117,12 +117,12 @@ def test_pipes_and_sockets_are_left_out(source: Path, tmp_path: Path) -> None:
         server.bind("socket")
     os.chdir(before)
     plan = planned(source)
-    assert plan.left_out == ["pipe", "socket"]
+    assert plan.not_copied == ["pipe", "socket"]
     assert not (copied(source, tmp_path / "copy") / "pipe").exists()
 
 
 def test_a_link_may_be_named_by_its_absolute_path(source: Path, tmp_path: Path) -> None:
-    """It is linked as by its relative one; what lies outside is bad input."""
+    """It is linked as by its relative path; a path outside is bad input."""
     assert planned(source, link=(str(source / "data"),)).linked == {"data": str(source / "data")}
     for outside in (str(tmp_path), "..", "."):
         with pytest.raises(BadOption, match=r"--link: .* is not within"):
@@ -130,7 +130,7 @@ def test_a_link_may_be_named_by_its_absolute_path(source: Path, tmp_path: Path) 
 
 
 def test_a_virtual_environment_is_linked(source: Path, tmp_path: Path) -> None:
-    """It is known by its pyvenv.cfg, whatever its name, and not copied."""
+    """It is identified by its pyvenv.cfg, and not copied."""
     (source / "env" / "bin").mkdir(parents=True)
     (source / "env" / "pyvenv.cfg").touch()
     assert planned(source).linked == {"env": str(source / "env")}
@@ -138,7 +138,7 @@ def test_a_virtual_environment_is_linked(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "left_out"),
+    ("pattern", "excluded"),
     [
         ("data", ["data"]),
         ("data/", ["data"]),
@@ -149,27 +149,27 @@ def test_a_virtual_environment_is_linked(source: Path, tmp_path: Path) -> None:
         ("nothing", []),
     ],
 )
-def test_what_is_excluded_is_left_out(source: Path, pattern: str, left_out: list[str]) -> None:
-    """By path or by name, with a slash or without."""
-    assert planned(source, exclude=(pattern,)).left_out == left_out
+def test_a_pattern_excludes_paths(source: Path, pattern: str, excluded: list[str]) -> None:
+    """It matches a path or a name, with a trailing slash or without."""
+    assert planned(source, exclude=(pattern,)).not_copied == excluded
 
 
-def test_bytecode_and_ones_own_results_are_left_out(source: Path) -> None:
-    """The folder that checks are written to is in no copy, nor is compiled code."""
+def test_bytecode_and_own_results_are_not_copied(source: Path) -> None:
+    """Neither compiled code nor the output folder of checks is copied."""
     (source / "__pycache__").mkdir()
     (source / "results" / "checks").mkdir(parents=True)
-    assert planned(source).left_out == ["__pycache__", "results/checks"]
+    assert planned(source).not_copied == ["__pycache__", "results/checks"]
 
 
-def test_what_is_linked_must_be_there(source: Path) -> None:
-    """--link of a path that is not there is bad input."""
+def test_a_linked_path_must_exist(source: Path) -> None:
+    """--link of a missing path is bad input."""
     assert planned(source, link=("data",)).linked == {"data": str(source / "data")}
     with pytest.raises(BadOption, match="--link"):
         planned(source, link=("date",))
 
 
-def test_a_folder_beyond_the_cap_is_refused(source: Path) -> None:
-    """The message names the option, and what is largest."""
+def test_a_folder_beyond_the_limit_is_an_error(source: Path) -> None:
+    """The message names the option and the largest entries."""
     (source / "data" / "large.bin").write_bytes(bytes(3_000))
     with pytest.raises(BadOption, match=r"--max-copy.*data") as raised:
         planned(source, max_bytes=2_000)
@@ -178,22 +178,22 @@ def test_a_folder_beyond_the_cap_is_refused(source: Path) -> None:
 
 
 def test_the_sizes_of_a_plan_are_summed_once(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not again for each file, which takes time by the square of their number."""
+    """Summing again for each file would take quadratic time."""
     sums = []
     monkeypatch.setattr(CopyPlan, "size_bytes", property(lambda plan: sums.append(plan) or 0))
     planned(source)
     assert len(sums) <= 1
 
 
-def test_what_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
-    """A file in the place of a folder."""
+def test_an_unreadable_folder_is_bad_input(tmp_path: Path) -> None:
+    """For example a file in place of the folder."""
     (tmp_path / "file").touch()
     with pytest.raises(BadFile, match="cannot read"):
         planned(tmp_path / "file")
 
 
 def test_a_copy_that_cannot_be_made_is_bad_input(source: Path, tmp_path: Path) -> None:
-    """A file in the place of the target, and one that was removed since."""
+    """For example a file in place of the target, or a file removed since planning."""
     (tmp_path / "file").touch()
     plan = planned(source)
     with pytest.raises(BadFile, match="cannot copy"):
@@ -204,7 +204,7 @@ def test_a_copy_that_cannot_be_made_is_bad_input(source: Path, tmp_path: Path) -
 
 
 def test_each_run_has_a_fresh_copy_of_the_same_path(source: Path) -> None:
-    """What a run leaves, folders that nobody may write to included, is gone in the next."""
+    """Files of the previous run are removed, also from write-protected folders."""
     run = CommandRun(("true",), source, planned(source), 1.0)
     with working_copy(run) as fresh:
         first = fresh()
@@ -219,7 +219,7 @@ def test_each_run_has_a_fresh_copy_of_the_same_path(source: Path) -> None:
 
 
 def test_removing_follows_no_link(source: Path, tmp_path: Path) -> None:
-    """What a link leads to keeps its mode and its files."""
+    """The target of a link keeps its mode and its files."""
     (tmp_path / "gone").mkdir()
     (tmp_path / "gone" / "out").symlink_to(source)
     before, mode = content(source), source.stat().st_mode
@@ -281,9 +281,9 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         before = content(work)
         words = ("--out", str(folder / "results"), "--json", "--")
         done = check(work, *words, sys.executable, "train.py", str(folder / "outside"))
-        said = {"code": done.returncode, "said": done.stderr, "answer": json.loads(done.stdout)}
+        result = {"code": done.returncode, "stderr": done.stderr, "answer": json.loads(done.stdout)}
         (folder / "done.json").write_text(
-            json.dumps({**said, "untouched": before == content(work)})
+            json.dumps({**result, "untouched": before == content(work)})
         )
 
     return once(tmp_path_factory, "working-folder", make)
@@ -291,39 +291,39 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(checked: Path) -> dict[str, Any]:
-    """What the check came to."""
-    found: dict[str, Any] = json.loads((checked / "done.json").read_text())
-    return found
+    """The result of the check."""
+    result: dict[str, Any] = json.loads((checked / "done.json").read_text())
+    return result
 
 
-def test_nothing_of_the_users_is_touched(done: dict[str, Any]) -> None:
-    """A training that writes, appends and removes: bytes, modes and times are as before."""
+def test_the_users_folder_is_unchanged(done: dict[str, Any]) -> None:
+    """A training that writes, appends and removes does not change its bytes, modes or times."""
     assert (done["code"], done["untouched"]) == (0, True)
 
 
 def test_each_run_begins_with_the_same_files(checked: Path) -> None:
-    """In a folder of the same path, with no trace of the run before."""
-    said = [
+    """In a folder of the same path, without files of the previous run."""
+    outputs = [
         (path / "stdout.txt").read_text()
         for path in sorted((checked / "results" / "checks").glob("*/run-*"))
     ]
-    assert len(said) == 2
-    assert said[0] == said[1]
-    assert "'data', 'out', 'spare', 'train.py']" in said[0]
+    assert len(outputs) == 2
+    assert outputs[0] == outputs[1]
+    assert "'data', 'out', 'spare', 'train.py']" in outputs[0]
 
 
-def test_what_leads_out_is_reported(done: dict[str, Any], checked: Path) -> None:
-    """Before the runs the links and what is left out, after them what was written outside."""
-    assert f"out -> {checked}" in done["said"]
-    assert "left out of the copy: pipe" in done["said"]
+def test_links_and_files_outside_are_reported(done: dict[str, Any], checked: Path) -> None:
+    """Before the runs, links and paths that are not copied; then files written outside."""
+    assert f"out -> {checked}" in done["stderr"]
+    assert "copy: pipe" in done["stderr"]
     notes = " ".join(done["answer"]["notes"])
     assert notes.endswith(": saved.pt, written.txt")
 
 
-def test_the_copies_are_gone(checked: Path) -> None:
-    """The folder that the runs told of is no more."""
-    (said, *_) = (checked / "results" / "checks").glob("*/run-1/stdout.txt")
-    assert not Path(said.read_text().split(" [")[0]).exists()
+def test_the_copies_are_removed(checked: Path) -> None:
+    """The folder in the output of the runs does not exist any more."""
+    (output, *_) = (checked / "results" / "checks").glob("*/run-1/stdout.txt")
+    assert not Path(output.read_text().split(" [")[0]).exists()
 
 
 @pytest.mark.parametrize(
@@ -336,21 +336,23 @@ def test_the_copies_are_gone(checked: Path) -> None:
     ],
     ids=["-I", "-E", "-S", "env -i"],
 )
-def test_what_cannot_be_recorded_is_no_pass(tmp_path: Path, before: list[str], reason: str) -> None:
-    """Exit code 3, and the reason."""
+def test_an_unrecorded_command_is_inconclusive(
+    tmp_path: Path, before: list[str], reason: str
+) -> None:
+    """The exit code is 3, and the answer has the reason."""
     (tmp_path / "script.py").write_text("print('on')\n")
-    found = call_in(tmp_path, "check", "--in-place", "--json", "--", *before, "script.py")
-    answer = json.loads(found.stdout)
-    assert (found.returncode, answer["outcome"]) == (3, "inconclusive")
+    done = call_in(tmp_path, "check", "--in-place", "--json", "--", *before, "script.py")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["outcome"]) == (3, "inconclusive")
     assert reason in answer["sentence"]
 
 
-def test_a_command_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
-    """Exit code 1 in the first run, which is the only one."""
+def test_a_failed_command_is_reported_with_its_last_line(tmp_path: Path) -> None:
+    """The exit code is 1, after a single run."""
     (tmp_path / "script.py").write_text("raise SystemExit('the reason')\n")
-    found = call_in(tmp_path, "check", "--json", "--", sys.executable, "script.py")
-    answer = json.loads(found.stdout)
-    assert (found.returncode, len(answer["runs"])) == (1, 1)
+    done = call_in(tmp_path, "check", "--json", "--", sys.executable, "script.py")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, len(answer["runs"])) == (1, 1)
     assert "the reason" in answer["sentence"]
 
 
@@ -382,22 +384,21 @@ number = 3
 def test_bad_input_is_one_line_and_leaves_nothing(
     tmp_path: Path, words: list[str], named: str
 ) -> None:
-    """Exit code 2, what is wrong by name, and no folder of a check."""
+    """The exit code is 2, the error names the input, and no folder of a check is made."""
     (tmp_path / "module.py").write_text(FUNCTIONS)
     before = content(tmp_path)
-    found = call_in(tmp_path, "check", *words)
-    assert found.returncode == 2
-    wrong = [line for line in found.stderr.splitlines() if named in line]
-    assert wrong
-    assert "Traceback" not in found.stderr
-    assert found.stdout == ""
+    done = call_in(tmp_path, "check", *words)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if named in line]
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
     after = content(tmp_path)
     assert {p for p in after if "checks/" in p} == set()
     assert {p: before[p] for p in before} == {p: after[p] for p in before}
 
 
-def test_a_working_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
-    """In one line and with exit code 2, as bad input is."""
+def test_a_deleted_working_folder_is_bad_input(tmp_path: Path) -> None:
+    """It is one line with exit code 2."""
     words = shlex.join(command("check", "--", sys.executable, "x.py"))
     (tmp_path / "gone").mkdir()
     done = subprocess.run(
@@ -411,8 +412,8 @@ def test_a_working_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
-def test_a_left_over_process_is_no_file_that_was_written_outside(tmp_path: Path) -> None:
-    """Whatever its name is; a file that is still there is one."""
+def test_a_remaining_process_is_not_a_file_written_outside(tmp_path: Path) -> None:
+    """Even if its name looks like a file; only an existing file counts."""
     (tmp_path / "records").mkdir()
 
     def run() -> Ended:
@@ -430,8 +431,8 @@ def test_a_left_over_process_is_no_file_that_was_written_outside(tmp_path: Path)
     assert written_outside([run()]) == [str(written)]
 
 
-def test_two_folders_of_one_name_may_be_made_in_one_second(tmp_path: Path) -> None:
-    """Both begin with the time and hold the name."""
+def test_folders_of_the_same_name_can_be_made_in_the_same_second(tmp_path: Path) -> None:
+    """Their names begin with the time and contain the name."""
     names = [new_folder(tmp_path / "checks", "mine").name for _ in range(3)]
     assert len(set(names)) == 3
     assert all("-mine" in name for name in names)

@@ -1,7 +1,7 @@
-"""The lines that ask for a device's type or use PyTorch's accelerator, where torch is imported.
+"""Finds the lines that use a device's type or PyTorch's accelerator, in packages with torch.
 
-Elsewhere a device is a name: what the orchestrator makes of it is tested on records. The recorder
-runs in the programs of users: test_recorder*.py has its tests.
+In other packages a device is a name, and tests on records cover these. The recorder runs in users'
+programs and has its own tests, test_recorder*.py.
 """
 
 import ast
@@ -16,8 +16,8 @@ ORCHESTRATED = "machine/universal/sweep_plan.py"  # the plan of a sweep, in whic
 MODULES = {"accelerator", "cuda", "mps", "xpu"}
 
 
-def asks(node: ast.AST) -> bool:
-    """Whether the node is `torch.accelerator`, a device's `type`, or a function that gives one."""
+def uses_device(node: ast.AST) -> bool:
+    """Whether the node is `torch.accelerator`, a device's `type`, or a function that returns it."""
     if isinstance(node, ast.Attribute):
         of_torch = isinstance(node.value, ast.Name) and node.value.id == "torch"
         if of_torch and node.attr in {*MODULES, "get_device_module"}:
@@ -33,38 +33,38 @@ def asks(node: ast.AST) -> bool:
 
 
 def statements(tree: ast.AST) -> Iterator[ast.stmt]:
-    """Every statement that is none of many: of a block, what stands at its head."""
+    """Every statement of the module, including nested ones."""
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             yield node
 
 
 def heads(node: ast.stmt) -> Iterator[ast.AST]:
-    """The nodes of a statement, without the statements in it."""
+    """The nodes of a statement, without nested statements."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return
     waiting: list[ast.AST] = [c for c in ast.iter_child_nodes(node) if not isinstance(c, ast.stmt)]
     while waiting:
-        one = waiting.pop()
-        yield one
-        waiting += [c for c in ast.iter_child_nodes(one) if not isinstance(c, ast.stmt)]
+        child = waiting.pop()
+        yield child
+        waiting += [c for c in ast.iter_child_nodes(child) if not isinstance(c, ast.stmt)]
 
 
 def lines_of(source: str) -> set[int]:
-    """The line of each node that asks."""
+    """The line of each node that uses a device."""
     return {
         node.lineno
         for statement in statements(ast.parse(source))
         for node in heads(statement)
-        if asks(node) and isinstance(node, ast.expr)
+        if uses_device(node) and isinstance(node, ast.expr)
     }
 
 
 def wanted() -> dict[str, set[int]]:
-    """Those lines, by file below the package."""
-    found = {}
+    """The lines that use a device, by file in the package."""
+    by_file = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         if name.startswith(PACKAGES) and name != ORCHESTRATED:
-            found[name] = lines_of(path.read_text())
-    return {name: lines for name, lines in found.items() if lines}
+            by_file[name] = lines_of(path.read_text())
+    return {name: lines for name, lines in by_file.items() if lines}

@@ -1,7 +1,7 @@
 """Programs that run in a process with the simulated accelerator: each prints JSON.
 
-Times are counted in kernels: with `state.lazy` a kernel runs only while somebody waits for it, so
-that what a clock sees does not depend on how busy the machine is.
+Times are counted in kernels. With `state.lazy` a kernel runs only during a synchronization, so that
+times do not depend on the load of the machine.
 """
 
 import gc
@@ -34,13 +34,13 @@ from xorbench.xor.training.training import Training
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = Recipe(train_size=300, test_size=20, epochs=3)
-BASE = Case(batch_size=64, drop_last=False)  # 300 is no multiple: the last batch is short
+BASE = Case(batch_size=64, drop_last=False)  # 300 is not a multiple: the last batch is short
 SECOND = "simulated:1"
 
 
 @contextmanager
 def lazy() -> Iterator[None]:
-    """Kernels wait inside until somebody waits for them."""
+    """In the block, kernels run only during a synchronization."""
     state.lazy = True
     try:
         yield
@@ -54,13 +54,13 @@ def digests(case: Case) -> list[str]:
     return [training.step().digest for _ in range(SMALL.epochs)]
 
 
-# The same bits
+# Identical bits
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "as it is": {},
+    "default": {},
     "pinned": {"pin_memory": True},
-    "pinned, not waited for": {"pin_memory": True, "non_blocking": True},
+    "pinned, non-blocking": {"pin_memory": True, "non_blocking": True},
     "data on the device": {"data_on_device": True},
     "foreach": {"optimizer": "foreach"},
     "fused": {"optimizer": "fused"},
@@ -70,7 +70,7 @@ ENGINES = ("loader", "fetch", "tensor", "replay")
 
 
 def bits() -> dict[str, Any]:
-    """Settings, engines and devices under which a training has the CPU's bits, and the kernels."""
+    """Settings, engines and devices with the CPU's bits, and the numbers of kernels."""
     equal: dict[str, bool] = {}
     with lazy():
         for name, settings in SETTINGS.items():
@@ -90,7 +90,7 @@ def bits() -> dict[str, Any]:
 
 
 def graphs() -> dict[str, Any]:
-    """What a graph of each device gives, and what a graph of the wrong one would have given."""
+    """The results of a graph on each device, and of a graph on the wrong device."""
     equal = {
         device: digests(replace(BASE, device=device, engine="replay")) == digests(BASE)
         for device in ("simulated", "simulated:0", SECOND)
@@ -98,55 +98,55 @@ def graphs() -> dict[str, Any]:
     training = Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
     launched = devices[1].kernels
     training.run_epoch()
-    found = {"equal": equal, "launched": devices[1].kernels - launched}
+    results = {"equal": equal, "launched": devices[1].kernels - launched}
 
     @contextmanager
     def nowhere(_device: object) -> Iterator[None]:
         yield
 
-    # Where the first device is the current one, the graph takes nothing of the second.
+    # If the first device is the current one, the graph captures no kernel of the second.
     sys.modules["xorbench.xor.training.engines.replay"].current = nowhere  # type: ignore[attr-defined]
     try:
         Training(replace(BASE, device=SECOND, engine="replay"), SMALL)
     except UnsupportedCase as error:
-        found["refused"] = error.message
-    return found
+        results["refused"] = error.message
+    return results
 
 
 # Clocks, in kernels
 
 
 def done(index: int) -> Callable[[], float]:
-    """A clock that tells how many kernels a device has done."""
+    """A clock that counts the completed kernels of a device."""
     return lambda: float(devices[index].done)
 
 
 def clocks() -> dict[str, Any]:
-    """What an epoch, a start-up and a calibration take, with and without waiting."""
-    found: dict[str, Any] = {}
+    """The times of an epoch, a start-up and a calibration, with and without synchronization."""
+    times: dict[str, Any] = {}
     with lazy():
         training = Training(replace(BASE, device=SECOND), SMALL, clock=done(1))
         training.step()  # from here on no operator is new
-        found["startup"] = training.startup_s
+        times["startup"] = training.startup_s
         before = devices[1].kernels
-        found["epoch"] = training.step().epoch_s
-        found["kernels"] = devices[1].kernels - before
+        times["epoch"] = training.step().epoch_s
+        times["kernels"] = devices[1].kernels - before
         calibration = CalibrationWorkload(torch.device(SECOND), clock=done(1))
         calibration.epoch()
-        found["calibration"] = calibration.epoch()
+        times["calibration"] = calibration.epoch()
         universal = replace(BASE, device=SECOND, engine="universal")
-        found["universal startup"] = UniversalTraining(universal, SMALL, clock=done(1)).startup_s
-        waits, loop.synchronize = loop.synchronize, lambda _device: None
-        found["epoch, not waited for"] = training.step().epoch_s
-        loop.synchronize = waits
-    return found
+        times["universal startup"] = UniversalTraining(universal, SMALL, clock=done(1)).startup_s
+        original, loop.synchronize = loop.synchronize, lambda _device: None
+        times["epoch, not synchronized"] = training.step().epoch_s
+        loop.synchronize = original
+    return times
 
 
 # Phases, in kernels, and pinned batches
 
 
 def phases() -> dict[str, Any]:
-    """What the phases of an epoch hold, and how many of its batches are pinned."""
+    """The phases of an epoch, and the number of its pinned batches."""
     with lazy():
         training = Training(replace(BASE, device=SECOND), SMALL, clock=done(1))
         training.step()
@@ -157,7 +157,7 @@ def phases() -> dict[str, Any]:
         "epoch": epoch.epoch_s,
         "phases": {name: sum(slots) for name, slots in epoch.phases_s.items()},
         "pinned": [pinned.pinned, pinned.batches],
-        "not asked for": epoch.pinned,
+        "not requested": epoch.pinned,
     }
 
 
@@ -165,7 +165,7 @@ def phases() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """What a training holds and at most held, alone and beside others."""
+    """The current and peak memory of a training, on its own and next to others."""
     case = replace(BASE, device=SECOND)
 
     def finished(case: Case) -> tuple[int | None, int | None]:
@@ -176,28 +176,28 @@ def memory() -> dict[str, Any]:
         return result.accelerator_peak_bytes, result.accelerator_grown_bytes
 
     finished(case)
-    found: dict[str, Any] = {"alone": finished(case)}
+    sizes: dict[str, Any] = {"single": finished(case)}
     neighbour = Training(replace(case, batch_size=128, data_on_device=True), SMALL)
     neighbour.step()
-    found["beside another"] = finished(case)
-    found["other device"] = torch.simulated.max_memory_allocated("simulated:0")
+    sizes["next to another"] = finished(case)
+    sizes["other device"] = torch.simulated.max_memory_allocated("simulated:0")
     del neighbour
     gc.collect()
-    found["left"] = torch.simulated.memory_allocated(SECOND)
+    sizes["left"] = torch.simulated.memory_allocated(SECOND)
     kept = Training(replace(case, data_on_device=True), SMALL)
-    found["held"] = torch.simulated.memory_allocated(SECOND)
+    sizes["held"] = torch.simulated.memory_allocated(SECOND)
     del kept
     training = Training(replace(case, engine="replay", batch_size=300), SMALL)
-    opening = torch.simulated.max_memory_allocated(SECOND)
-    found["opening"], found["peak"] = opening, training.finish().accelerator_peak_bytes
-    return found
+    sizes["set-up"] = torch.simulated.max_memory_allocated(SECOND)
+    sizes["peak"] = training.finish().accelerator_peak_bytes
+    return sizes
 
 
 # Random states
 
 
 def randomness() -> dict[str, Any]:
-    """Whether a training on one device leaves the generators of all others alone."""
+    """The global generators after a training on one device, and its own generator."""
     first, second = devices
     first.seed, first.offset, second.seed, second.offset = 11, 3, 12, 4
     training = Training(replace(BASE, device=SECOND), SMALL)
@@ -220,33 +220,33 @@ def randomness() -> dict[str, Any]:
 
 
 def copies() -> dict[str, Any]:
-    """What a copy holds whose source changes before the device is waited for."""
-    found: dict[str, Any] = {}
+    """The values of a copy whose source changes before the synchronization."""
+    results: dict[str, Any] = {}
     with lazy():
         for name, options in {
             "pageable": {},
-            "pageable, not waited for": {"non_blocking": True},
+            "pageable, non-blocking": {"non_blocking": True},
             "pinned": {},
-            "pinned, not waited for": {"non_blocking": True},
+            "pinned, non-blocking": {"non_blocking": True},
         }.items():
             source = torch.zeros(2)
             source = source.pin_memory() if name.startswith("pinned") else source
             copy = source.to(SECOND, **options)
             source.fill_(1)
-            found[name] = copy.tolist()
+            results[name] = copy.tolist()
     try:
         torch.ones(2) + torch.ones(2, device=SECOND)
     except RuntimeError as error:
-        found["mixed"] = str(error)
+        results["mixed"] = str(error)
     try:
         torch.ones(2, device="simulated:0") + torch.ones(2, device=SECOND)
     except RuntimeError as error:
-        found["two devices"] = str(error)
-    return found
+        results["two devices"] = str(error)
+    return results
 
 
 def fewer() -> dict[str, Any]:
-    """Why devices cannot be trained on where there are none, or one."""
+    """Why devices are unavailable on a machine with none or one."""
     reasons = {}
     for count in (0, 1):
         before, device.COUNT = device.COUNT, count
@@ -256,7 +256,7 @@ def fewer() -> dict[str, Any]:
 
 
 def processes() -> dict[str, Any]:
-    """What the operations of a process say of the devices."""
+    """The devices according to the operations of a process."""
     before = [device.kernels for device in devices]
     work = stressors.STRESSORS["accelerator"](SECOND)
     work()
@@ -273,7 +273,7 @@ def processes() -> dict[str, Any]:
 
 
 def lessons() -> dict[str, Any]:
-    """The lessons that need an accelerator: whether each statement holds, and its values."""
+    """The lessons for an accelerator: whether each statement holds, and its values."""
     sys.path.insert(0, str(EXAMPLES))
     tutorial = import_module("lessons")
     not_pinned = tutorial.Pinning(tutorial.accelerator(), pin=lambda tensor: tensor)
@@ -296,7 +296,7 @@ def lesson(test: Callable[[Callable[[str], None]], None]) -> tuple[bool, list[st
 
 
 def numbers() -> dict[str, Any]:
-    """Settings of precision: what they are set to while a training steps, and afterwards."""
+    """The settings of precision while a training steps, and afterwards."""
     training = Training(replace(BASE, device=SECOND, tf32=True), SMALL)
     with training._globals.swapped_in():
         inside = torch.get_float32_matmul_precision()
@@ -310,7 +310,7 @@ def numbers() -> dict[str, Any]:
 
 
 def joined() -> dict[str, Any]:
-    """Which device is the current one once a rank has joined the others."""
+    """The current device after a rank has joined the others."""
     store = TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=60))
     collective._join("127.0.0.1", store.port, 0, 1, 60.0, torch.device(SECOND))
     current = torch.accelerator.current_device_index()
@@ -320,10 +320,10 @@ def joined() -> dict[str, Any]:
 
 
 def everything() -> dict[str, Any]:
-    """All that one process without graphs can tell."""
+    """The results of all programs without graphs."""
     first = (clocks, phases, memory, randomness, copies, processes, fewer)
     programs = (*first, lessons, numbers, joined)
-    return {one.__name__: one() for one in programs}
+    return {function.__name__: function() for function in programs}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Processes that see the simulated accelerator of `simulated/`, and a reason where none can.
+"""Processes with the simulated accelerator of `simulated/`, or the reason why it is unavailable.
 
-Programs and commands are started two at a time, each once for all tests that read them, in
-whichever process of the test runner.
+Programs and commands are started two at a time, each once for all tests, in any process of the test
+runner.
 """
 
 import json
@@ -21,7 +21,7 @@ from conftest import Completed, command, free_port, once, run_in
 
 HERE = Path(__file__).parent
 SIMULATED = HERE / "simulated"
-LIMIT_S = 240.0  # of one process, on a machine that does much else
+LIMIT_S = 240.0  # per process, on a busy machine
 NEEDED = (
     "from torch.utils.backend_registration import _setup_privateuseone_for_python_backend;"
     "import torch;"
@@ -31,7 +31,7 @@ NEEDED = (
 EASY = ("--train-size", "640", "--test-size", "100", "--lr", "1", "--pin-memory", "false")
 PINS = ("run", *EASY[:-2], "--pin-memory", "true", "--drop-last", "true", "--processes", "1")
 RUN = ("run", *EASY, "--drop-last", "true", "--processes", "1")
-FEW = ("--epochs", "2")  # where accuracy is not asked for
+FEW = ("--epochs", "2")  # for tests that do not check accuracy
 TRAIN = """
 import torch
 torch.manual_seed(0)
@@ -46,9 +46,9 @@ for step in range(4):
 """
 # Functions of `accelerator_programs`, and variables of the device.
 PROGRAMS: dict[str, dict[str, str]] = {"bits": {}, "graphs": {"graphs": "1"}, "everything": {}}
-# The words of a command, run in a folder of its own, and variables of the device.
+# The words of a command, run in its own folder, and variables of the device.
 COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "sound": (
+    "correct": (
         (*RUN, "--devices", "cpu,simulated,simulated:1,simulated:2", "--engines", "tensor,replay",
          "--batch-sizes", "64", "--epochs", "10", "--require-devices"),
         {"graphs": "1"},
@@ -62,11 +62,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "--engines", "loader,universal,compile", "--stress", "accelerator"),
         {"fault": "asynchronous:96"},
     ),
-    "not waited for": (
+    "not synchronized": (
         (*RUN, "--epochs", "10", "--devices", "simulated", "--batch-sizes", "64"),
         {"fault": "nosync", "lag_us": "400"},
     ),
-    "leak, and addmm is off": (
+    "leak, and inexact addmm": (
         (*RUN, *FEW, "--devices", "cpu,simulated", "--batch-sizes", "64"),
         {"fault": "leak,round:addmm:64"},
     ),
@@ -76,19 +76,19 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
          "--inject", "unpinned:cases=simulated-*"),
         {},
     ),
-    "stress of nothing": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
+    "stress without a device": ((*RUN, *FEW, "--stress", "accelerator"), {"devices": "0"}),
     "canary": (("canary", "--devices", "simulated,simulated:1", "--save", "--json"), {}),
     "burn-in": (
         ("canary", "--devices", "simulated,simulated:1", "--probes", "matmul,conv,memory",
          "--burn-in", "0.1", "--memory", "1MiB", "--json"),
         {},
     ),
-    "wrong words, and conv is off": (
+    "flipped words, and inexact conv": (
         ("canary", "--devices", "simulated", "--probes", "memory,conv", "--burn-in", "0.1",
          "--memory", "1MiB", "--inject", "flip-memory:epoch=0,element=40000,bit=7"),
         {"fault": "round:convolution:1"},
     ),
-    "mm is off": (
+    "inexact mm": (
         ("canary", "--devices", "cpu,simulated", "--probes", "matmul", "--burn-in", "0.1"),
         {"fault": "round:mm:1"},
     ),
@@ -112,12 +112,12 @@ _jobs: dict[str, Future[Path]] = {}
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The variables of a process that sees the device, and imports xorbench from here."""
+    """The variables of a process that has the device and imports xorbench from this clone."""
     paths = [str(SIMULATED), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     own = {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
-        "OMP_NUM_THREADS": "1",  # two would wait for each other, beside other tests
+        "OMP_NUM_THREADS": "1",  # two would wait for each other while other tests run
     }
     return {
         **os.environ,
@@ -127,8 +127,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @cache
-def lacking() -> str:
-    """Why this PyTorch cannot have the simulated accelerator; empty where it can."""
+def unavailable_reason() -> str:
+    """Why this PyTorch cannot use the simulated accelerator; empty if it can."""
     done = subprocess.run(
         [sys.executable, "-c", NEEDED],
         env=environment(),
@@ -141,23 +141,23 @@ def lacking() -> str:
 
 
 def require() -> None:
-    """Skip, with the reason, where this PyTorch cannot have it."""
-    if lacking():
-        pytest.skip(f"this PyTorch lacks what the simulated accelerator needs: {lacking()}")
+    """Skip the test, with the reason, if the simulated accelerator is unavailable."""
+    if unavailable_reason():
+        pytest.skip(f"this PyTorch cannot use the simulated accelerator: {unavailable_reason()}")
 
 
-# What programs find, and what commands do
+# Results of programs and commands
 
 
 Made = Callable[[Path], Completed]
 Ran = Callable[[str], tuple[Completed, Path]]
 
 
-def found(factory: pytest.TempPathFactory, name: str) -> dict[str, Any]:
-    """What a function of `accelerator_programs` finds in a process of its own."""
+def program_result(factory: pytest.TempPathFactory, name: str) -> dict[str, Any]:
+    """The result of a function of `accelerator_programs` in its own process."""
     require()
     trace = str(traced(factory))
-    start(factory, {one: partial(program, one, trace=trace, **v) for one, v in PROGRAMS.items()})
+    start(factory, {key: partial(program, key, trace=trace, **v) for key, v in PROGRAMS.items()})
     done, _ = ended(name)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -165,7 +165,7 @@ def found(factory: pytest.TempPathFactory, name: str) -> dict[str, Any]:
 
 
 def ran(factory: pytest.TempPathFactory) -> Ran:
-    """Gives each command, and its folder, which is to be read only."""
+    """A function that returns an ended command and its folder, which must not be changed."""
     require()
     acts: dict[str, Made] = {
         name: partial(_xorbench, words=words, variables=variables)
@@ -176,7 +176,7 @@ def ran(factory: pytest.TempPathFactory) -> Ran:
 
 
 def start(factory: pytest.TempPathFactory, acts: dict[str, Made]) -> None:
-    """Start what has not been started; a second process of the runner begins at the other end."""
+    """Start jobs that have not been started; a second runner process starts in reverse order."""
     for name, act in reversed(acts.items()) if RUNNER == "gw1" else acts.items():
         if name not in _jobs:
             made = partial(_keep, act)
@@ -221,7 +221,7 @@ def xorbench(folder: Path, *arguments: str, **variables: str) -> Completed:
 
 
 def fleet(folder: Path) -> Completed:
-    """Two ranks on this machine, each on a device of its own, as srun starts them."""
+    """Two ranks on this machine, each with its own device, as started by srun."""
     port = str(free_port())
     words = command(
         *("fleet", "--out", "fleet", "--epochs", "2", "--test-size", "50", "--batch-sizes", "128"),
@@ -230,28 +230,28 @@ def fleet(folder: Path) -> Completed:
     with ExitStack() as stack:
         ranks = []
         for rank in range(2):
-            here = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            one = subprocess.Popen(
+            launcher = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+            master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            process = subprocess.Popen(
                 words,
                 cwd=folder,
-                env={**environment(short_golden="1"), **here, **meet},
+                env={**environment(short_golden="1"), **launcher, **master},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            stack.callback(one.kill)
-            ranks.append(one)
-        said = [one.communicate(timeout=LIMIT_S) for one in ranks]
-    # Rank 0 judges; another rank may find its store gone before it has read that nothing is left.
-    return subprocess.CompletedProcess(words, ranks[0].returncode, *said[0])
+            stack.callback(process.kill)
+            ranks.append(process)
+        outputs = [process.communicate(timeout=LIMIT_S) for process in ranks]
+    # Rank 0 judges; the store may be closed before other ranks have read the last message.
+    return subprocess.CompletedProcess(words, ranks[0].returncode, *outputs[0])
 
 
-# Which lines of the package ran
+# Executed lines of the package
 
 
 def traced(factory: pytest.TempPathFactory) -> Path:
-    """The file that says which lines to look out for; those that ran stand in one beside it."""
+    """The file with the lines to trace; executed lines are recorded in a file next to it."""
 
     def make(folder: Path) -> None:
         lines = {name: sorted(lines) for name, lines in wanted().items()}
@@ -261,7 +261,7 @@ def traced(factory: pytest.TempPathFactory) -> Path:
 
 
 def lines_run(factory: pytest.TempPathFactory) -> set[tuple[str, int]]:
-    """File and line of those that ran in any program, once all have ended."""
+    """File and line of each executed line of all programs, once all have ended."""
     for name in PROGRAMS:
         ended(name)
     hits = traced(factory).with_suffix(".hits").read_text().splitlines()

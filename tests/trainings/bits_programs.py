@@ -1,10 +1,10 @@
-"""Trainings whose bits the recorder must leave alone; what they end with is saved.
+"""Trainings whose bits the recorder must not change; their final tensors are saved.
 
     python bits_programs.py FOLDER NAME …
 
-The tensors of all of them go to FOLDER/tensors.pt. What was compiled is printed as JSON.
+The tensors of all trainings are saved to FOLDER/tensors.pt. Compilations are printed as JSON.
 """
-# ruff: noqa: T201 - the answer is printed
+# ruff: noqa: T201 - the result is printed
 
 import json
 import os
@@ -46,7 +46,7 @@ class Block(nn.Module):
 
 
 def trained(model: Any, optimizer: torch.optim.Optimizer, count: int = 5) -> Tensors:
-    """Train; the answer is losses, gradients, parameters, buffers, state, and a random number."""
+    """Train; return losses, gradients, parameters, buffers, state, and a random number."""
     source = torch.Generator().manual_seed(1)
     kept = []
     for _ in range(count):
@@ -83,19 +83,19 @@ def plain() -> Tensors:
 
 
 def dropout() -> Tensors:
-    """Dropout draws from the global generator."""
+    """Dropout uses the global generator."""
     model = Block(dropout=0.3)
     return trained(model, _adam(model))
 
 
 def checkpointing() -> Tensors:
-    """Activation checkpointing with dropout, which is drawn again in the backward pass."""
+    """Activation checkpointing with dropout, which is recomputed in the backward pass."""
     model = Block(dropout=0.3, checkpointed=True)
     return trained(model, _adam(model))
 
 
 def lbfgs() -> Tensors:
-    """The closure runs several times a step."""
+    """The closure runs several times per step."""
     model = Block()
     return trained(model, torch.optim.LBFGS(model.parameters(), max_iter=3), 3)
 
@@ -116,7 +116,7 @@ graphs: dict[str, int] = {}
 
 
 def counting(name: str, backend: str) -> Callable[..., Any]:
-    """A backend that counts the graphs it is given: each break and each recompilation adds some."""
+    """A backend that counts its graphs: each break and each recompilation adds some."""
     from torch._dynamo.backends.registry import lookup_backend
 
     compile_ = lookup_backend(backend)
@@ -143,14 +143,14 @@ def fullgraph() -> Tensors:
 
 
 def module_compile() -> Tensors:
-    """`Module.compile`, which must be one graph too."""
+    """`Module.compile`, which must be a single graph too."""
     model = Block()
     model.compile(backend=counting("module_compile", "aot_eager"), fullgraph=True)
     return trained(model, _adam(model))
 
 
 def dynamic() -> Tensors:
-    """A compiled model that is compiled again as sizes and modes change, as often as without."""
+    """A compiled model that is recompiled when sizes and modes change."""
     model = Block()
     optimizer = _adam(model)
     call = torch.compile(model, backend=counting("dynamic", "aot_eager"))
@@ -167,9 +167,9 @@ def dynamic() -> Tensors:
 
 
 def _inject(fault: str) -> None:
-    """A fault of the recorder that moves bits or compiles more."""
+    """A fault of the recorder that changes bits or compiles more."""
     name = "_xorbench_recorder"
-    if fault == "draw":  # the recorder draws from a generator
+    if fault == "draw":  # the recorder uses a generator
         original = sys.modules[f"{name}.listen"].states
         sys.modules[f"{name}.listen"].states = lambda: (torch.rand(1), original())[1]
     elif fault == "touch":  # its hooks are traced, and change Python's state
@@ -177,16 +177,16 @@ def _inject(fault: str) -> None:
 
 
 def main() -> None:
-    """Train each, save, tell, and end with an exit code of one's own."""
+    """Train each program, save the tensors, print the counts, and end with an exit code."""
     folder, *names = sys.argv[1:]
     if fault := os.environ.get("INJECTED_FAULT"):
         _inject(fault)
-    found = {}
+    results = {}
     for name in names:
         torch.manual_seed(0)
         torch._dynamo.reset()
-        found[name] = globals()[name]()
-    torch.save(found, os.path.join(folder, "tensors.pt"))  # noqa: PTH118
+        results[name] = globals()[name]()
+    torch.save(results, os.path.join(folder, "tensors.pt"))  # noqa: PTH118
     stats = {kind: dict(counters[kind]) for kind in ("stats", "graph_break")}
     print(json.dumps({"graphs": graphs, **stats}))
     sys.exit(7)

@@ -6,7 +6,7 @@ PyTorch is imported once, then each program runs in a child of its own, as a for
 the recorder opens a record for it at its first step. The answer is a line of JSON on standard
 output: each program's process number, exit code and seconds.
 """
-# Many look for PyTorch long before they import it; and the answer is printed.
+# Many programs look for PyTorch long before they import it; the result is printed.
 # ruff: noqa: E402, T201
 
 import atexit
@@ -34,7 +34,7 @@ torch.set_num_threads(1)
 
 
 def net(*, norm: bool = True) -> nn.Sequential:
-    """Three layers, of which one has buffers."""
+    """Three layers, one of them with buffers."""
     torch.manual_seed(0)
     middle = [nn.BatchNorm1d(4)] if norm else []
     return nn.Sequential(nn.Linear(3, 4), *middle, nn.Linear(4, 1))
@@ -51,7 +51,7 @@ def data(step: int, rows: int = 5) -> Tensor:
 
 
 def steps(model: Any, optimizer: torch.optim.Optimizer, count: int = 2, first: int = 0) -> None:
-    """Train as everybody does."""
+    """A usual training loop."""
     for step in range(first, first + count):
         optimizer.zero_grad()
         model(data(step)).square().mean().backward()
@@ -59,7 +59,7 @@ def steps(model: Any, optimizer: torch.optim.Optimizer, count: int = 2, first: i
 
 
 def plain() -> None:
-    """Three steps, with another learning rate from the third; what they began with is saved."""
+    """Three steps, with a new learning rate from the third; the initial tensors are saved."""
     model = net()
     optimizer = sgd(model)
     kept = []
@@ -89,7 +89,7 @@ def changed_between() -> None:
 
 
 def generators() -> None:
-    """NumPy's and Python's generators are drawn from in one step each."""
+    """NumPy's and Python's generators are used in one step each."""
     import random
 
     random.seed(0)
@@ -107,7 +107,7 @@ def generators() -> None:
 
 
 def chained_calls() -> None:
-    """A decoder gets what an encoder gave: itself, detached, and a part of it."""
+    """A decoder gets the output of an encoder: itself, detached, and a part of it."""
     encoder, decoder = net(), nn.Linear(1, 1)
     optimizer = sgd(encoder, decoder)
     for step in range(2):
@@ -120,7 +120,7 @@ def chained_calls() -> None:
 
 
 def loss_module() -> None:
-    """The loss is a module, which is no training call."""
+    """The loss is a module, whose call is not a training call."""
     model, criterion = net(), nn.MSELoss()
     optimizer = sgd(model)
     for step in range(2):
@@ -145,7 +145,7 @@ class Pair(NamedTuple):
 
 
 class Keywords(nn.Module):
-    """Takes what is given by keyword."""
+    """Takes keyword arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,13 +175,13 @@ def inputs() -> None:
 
 
 class Slots:
-    """A value that cannot be looked into."""
+    """A value of an unsupported type."""
 
     __slots__ = ()
 
 
 def unreadable() -> None:
-    """Inputs that have no digest, or one of their own kind."""
+    """Inputs without a digest, or with a special one."""
     model = Keywords()
     optimizer = sgd(model)
     model(
@@ -206,7 +206,7 @@ def strided_element() -> None:
 
 
 def wide() -> None:
-    """A batch that is a list of very many numbers, and one that contains itself."""
+    """A batch that is a very long list of numbers, and a list that contains itself."""
     model = Keywords()
     optimizer = sgd(model)
     loop: list[Any] = []
@@ -226,7 +226,7 @@ def two_optimizers() -> None:
 
 
 def accumulation() -> None:
-    """Two batches a step."""
+    """Two batches per step."""
     model = net()
     optimizer = sgd(model)
     for step in range(2):
@@ -237,7 +237,7 @@ def accumulation() -> None:
 
 
 def lbfgs() -> None:
-    """The forward pass happens within the step."""
+    """The forward pass is part of the step."""
     model = net(norm=False)
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
 
@@ -252,7 +252,7 @@ def lbfgs() -> None:
 
 
 def grad_scaler() -> None:
-    """A step that the scaler skips, as a gradient is infinite, is none."""
+    """The scaler skips a step with an infinite gradient."""
     model = net(norm=False)
     optimizer = sgd(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
@@ -265,7 +265,7 @@ def grad_scaler() -> None:
 
 
 class Tied(nn.Module):
-    """The first and the last layer share a weight; one in between does not learn."""
+    """The first and the last layer share a weight; a layer in between is frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -281,13 +281,13 @@ class Tied(nn.Module):
 
 
 def tied_and_frozen() -> None:
-    """A shared weight, and parameters that no optimizer has."""
+    """A shared weight, and parameters in no optimizer."""
     model = Tied()
     steps(model, sgd(model.first, nn.ModuleList([])), 2)
 
 
 def frozen_whole() -> None:
-    """A feature extractor that does not learn, before a head that does."""
+    """A frozen feature extractor before a trained head."""
     body, head = net().requires_grad_(False), nn.Linear(1, 1)
     optimizer = sgd(head)
     head(body(data(0))).sum().backward()
@@ -295,7 +295,7 @@ def frozen_whole() -> None:
 
 
 def evaluation() -> None:
-    """Evaluated before the first and within the second step."""
+    """An evaluation before the first step and within the second step."""
     model = net()
     optimizer = sgd(model)
 
@@ -328,7 +328,7 @@ def compiled() -> None:
 
 
 def compiled_step() -> None:
-    """A compiled optimizer's step is not seen."""
+    """A compiled optimizer's step, which is not recorded."""
     model = net(norm=False)
     optimizer = sgd(model)
     step = torch.compile(optimizer.step, backend="eager")
@@ -346,7 +346,7 @@ def functional() -> None:
 
 
 def fake() -> None:
-    """A model that is traced with fake tensors, beside a real training."""
+    """A model that is traced with fake tensors, next to a real training."""
     from torch._subclasses import FakeTensorMode
 
     with FakeTensorMode():
@@ -357,7 +357,7 @@ def fake() -> None:
 
 
 def transforms() -> None:
-    """`grad` and `vmap` of a functional call, and `jit.trace`, are not looked into."""
+    """`grad` and `vmap` of a functional call, and `jit.trace`, which are ignored."""
     model = net(norm=False)
     optimizer = sgd(model)
     parameters = dict(model.named_parameters())
@@ -371,7 +371,7 @@ def transforms() -> None:
 
 
 def checkpointing() -> None:
-    """Both kinds of activation checkpointing compute again during the backward pass."""
+    """Both kinds of activation checkpointing recompute in the backward pass."""
     first, last = nn.Linear(3, 3), nn.Linear(3, 1)
     optimizer = sgd(first, last)
     for reentrant in (False, True):
@@ -383,7 +383,7 @@ def checkpointing() -> None:
 
 
 def raises_within() -> None:
-    """A forward pass that raises is caught, and the training goes on."""
+    """A forward pass that raises is caught, and the training continues."""
 
     class Sometimes(nn.Module):
         def __init__(self) -> None:
@@ -406,13 +406,13 @@ def raises_within() -> None:
 
 
 def lazy() -> None:
-    """A layer that learns its shape at its first call."""
+    """A lazy layer that gets its shape at its first call."""
     model = nn.Sequential(nn.LazyLinear(2), nn.Linear(2, 1))
     steps(model, sgd(model))
 
 
 def plain_values() -> None:
-    """Hyperparameters that JSON has no number for."""
+    """Hyperparameters without a JSON number."""
     model = net(norm=False)
     groups = [
         {"params": model[0].parameters(), "lr": np.float32(0.5), "limit": float("inf")},
@@ -422,7 +422,7 @@ def plain_values() -> None:
 
 
 def threads() -> None:
-    """One thread trains, and after its end another."""
+    """Two threads train, the second after the end of the first."""
     model = net()
     optimizer = sgd(model)
     ended = threading.Event()
@@ -432,7 +432,7 @@ def threads() -> None:
         steps(model, optimizer, 1, 1)
 
     first = threading.Thread(target=steps, args=(model, optimizer, 1))
-    other = threading.Thread(target=second)  # begun now, or it might get the number of the first
+    other = threading.Thread(target=second)  # started now, or it might get the id of the first
     first.start()
     other.start()
     first.join()
@@ -441,7 +441,7 @@ def threads() -> None:
 
 
 def own_generator() -> None:
-    """NumPy's global generator is one of another kind."""
+    """NumPy's global generator is of a different kind."""
     np.random.set_bit_generator(np.random.PCG64(0))
     model = net()
     steps(model, sgd(model))
@@ -485,14 +485,14 @@ def raises() -> None:
 
 
 def exits() -> None:
-    """Ends with an exit code of its own."""
+    """Ends with its own exit code."""
     model = net()
     steps(model, sgd(model), 1)
     sys.exit(7)
 
 
 def never_steps() -> None:
-    """Evaluates alone."""
+    """Only evaluates."""
     model = net().eval()
     model(data(0))
 
@@ -503,7 +503,7 @@ def recorder(name: str) -> Any:
 
 
 def _in_order() -> None:
-    """What no fault replaces."""
+    """The control without a fault."""
 
 
 def _broken(*_: Any, **__: Any) -> Any:
@@ -520,12 +520,12 @@ def _fails(owner: Any, name: str) -> None:
 
 
 def fault_start() -> None:
-    """The digest of each tensor fails as it begins."""
+    """The digest of each tensor fails at its start."""
     _fails(recorder("fingerprint").Digester, "start")
 
 
 def fault_finish() -> None:
-    """The digests fail as they are fetched."""
+    """The digests fail when they are fetched."""
     _fails(recorder("fingerprint").Digester, "finish")
 
 
@@ -555,12 +555,12 @@ def fault_open() -> None:
 
 
 def no_fault() -> None:
-    """The same training with everything in order."""
+    """The same training without a fault."""
     _fails(sys.modules[__name__], "_in_order")
 
 
 def file_size_limit() -> None:
-    """The user limits how large files may grow, and lifts the limit before the end."""
+    """The user limits the size of files, and lifts the limit before the end."""
     model = net()
     optimizer = sgd(model)
     steps(model, optimizer, 2)
@@ -571,7 +571,7 @@ def file_size_limit() -> None:
 
 
 def closes_descriptors() -> None:
-    """A daemon closes every descriptor, then its own files get the numbers; none may grow."""
+    """A daemon closes every descriptor and reuses the numbers for its own files."""
     model = net()
     optimizer = sgd(model)
     steps(model, optimizer, 2)
@@ -579,7 +579,7 @@ def closes_descriptors() -> None:
         if step in (2, 4):
             os.closerange(3, 4096)
             own = [os.open(f"own{step}-{n}.bin", os.O_RDWR | os.O_CREAT) for n in range(8)]
-            for number in (200, 900):  # where the recorder's may have been
+            for number in (200, 900):  # possible numbers of the recorder's descriptors
                 os.dup2(own[0], number)
             for descriptor in own:
                 os.write(descriptor, b"x" * 70_000)
@@ -595,7 +595,7 @@ def closes_descriptors() -> None:
 
 
 def record_replaced() -> None:
-    """The program moves a file of its own over that of the record."""
+    """The program replaces the file of the record by its own file."""
     model = net()
     optimizer = sgd(model)
     steps(model, optimizer, 1)
@@ -608,7 +608,7 @@ def record_replaced() -> None:
 
 
 def waiting_threads() -> None:
-    """The main thread trains, and waits for a second one that trains 3 steps."""
+    """The main thread trains, and waits for a second thread that trains 3 steps."""
     model, other = net(), net()
     optimizer = sgd(model)
     steps(model, optimizer, 2)
@@ -619,7 +619,7 @@ def waiting_threads() -> None:
 
 
 def parallel_threads() -> None:
-    """Two threads take turns, a step each."""
+    """Two threads take turns of one step."""
     turns = [threading.Semaphore(1), threading.Semaphore(0)]
 
     def train(own: int) -> None:
@@ -655,7 +655,7 @@ def idle_thread() -> None:
 
 
 def outlived() -> None:
-    """A tensor in no module changes after its optimizer is gone."""
+    """A tensor in no module changes after its optimizer was freed."""
     weight = torch.ones(3, requires_grad=True)
 
     def train() -> None:
@@ -669,7 +669,7 @@ def outlived() -> None:
 
 
 def replaced_layer() -> None:
-    """A layer is replaced after the last step, and nothing of it may stay alive."""
+    """A layer is replaced after the last step and must be freed."""
     import weakref
 
     model = net()
@@ -680,7 +680,7 @@ def replaced_layer() -> None:
 
 
 def hooks_cleared() -> None:
-    """The program clears PyTorch's hooks of all modules, and goes on."""
+    """The program clears PyTorch's global module hooks, and continues."""
     model = net()
     optimizer = sgd(model)
     steps(model, optimizer, 2)
@@ -689,7 +689,7 @@ def hooks_cleared() -> None:
 
 
 def early_model() -> None:
-    """A model that is trained for 2 steps, changes after 40 steps of another, and is gone."""
+    """A model that is trained for 2 steps, changes after 40 steps of another, and is freed."""
     torch.manual_seed(1)
     early, late = net(), net()
     steps(early, torch.optim.Adam(early.parameters()), 2)
@@ -708,7 +708,7 @@ def state_changed() -> None:
 
 
 def unused_parts() -> None:
-    """An average, a tensor that is updated by hand, and an evaluation after the last step."""
+    """An averaged model, a manually updated tensor, and an evaluation after the last step."""
     model = net()
     average = torch.optim.swa_utils.AveragedModel(model)
     scale = torch.ones(1, requires_grad=True)
@@ -728,7 +728,7 @@ def unused_parts() -> None:
 
 
 def multiprocessing_fork() -> None:
-    """A process that `multiprocessing` forks trains; it ends by os._exit."""
+    """A process forked by `multiprocessing` trains; it ends by os._exit."""
     import multiprocessing
 
     model = net()
@@ -739,7 +739,7 @@ def multiprocessing_fork() -> None:
 
 
 def handler_raises() -> None:
-    """A handler of a signal raises while the recorder works; the program catches that."""
+    """A signal handler raises while the recorder runs; the program catches the exception."""
     model = net()
     optimizer = sgd(model)
     steps(model, optimizer, 1)
@@ -770,7 +770,7 @@ def long() -> None:
 
 
 def adam() -> None:
-    """Two steps with a state that is kept."""
+    """Two steps with an optimizer state."""
     model = net()
     steps(model, torch.optim.Adam(model.parameters(), lr=0.01))
 
@@ -784,7 +784,7 @@ def infinite_loss() -> None:
 
 
 def sharded() -> None:
-    """A parameter of which this process has one half."""
+    """A sharded parameter with one half in this process."""
     import torch.distributed as dist
     from torch.distributed.tensor import DTensor, Shard, init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -799,7 +799,7 @@ def sharded() -> None:
 
 
 def leave() -> None:
-    """End as Python does, less the second that it takes to tidy up its memory."""
+    """End as Python does, without the second to free its memory."""
     atexit._run_exitfuncs()
     os._exit(0)
 
@@ -807,7 +807,7 @@ def leave() -> None:
 def main() -> None:
     """Run each program in a child."""
     names = sys.argv[1 : sys.argv.index("--")]
-    found = {}
+    results = {}
     for name in names:
         began = time.perf_counter()
         child = os.fork()
@@ -819,8 +819,8 @@ def main() -> None:
             globals()[name]()
             leave()
         _, status = os.waitpid(child, 0)
-        found[name] = (child, os.waitstatus_to_exitcode(status), time.perf_counter() - began)
-    print(json.dumps(found))
+        results[name] = (child, os.waitstatus_to_exitcode(status), time.perf_counter() - began)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

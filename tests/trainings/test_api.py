@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "one text": ("python", {"exclude": "*.pt"}, "exclude: must be a list", "exclude=['*.pt']"),
     "link": ("python", {"link": ["data"]}, "link: there is no 'data'", ""),
     "folder": ("python", {"folder": "no-such"}, "folder: there is no folder 'no-such'", ""),
-    "name": ("python", {"name": "a b"}, "name: 'a b' will not do", "letters"),
+    "name": ("python", {"name": "a b"}, "name: invalid name 'a b'", "letters"),
     "a name of another thing": ("python", {"name": "latest"}, "name: 'latest' will not", "letters"),
     "out": ("python", {"out": "/dev/null/x"}, "out: cannot write", ""),
     "kill alone": ("python", {"kill_after": 3}, "kill_after: needs resume", "resume="),

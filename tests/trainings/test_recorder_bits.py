@@ -1,4 +1,4 @@
-"""A recorded training has the bits of the same training without the recorder."""
+"""Recording does not change the bits of a training."""
 
 import json
 import os
@@ -32,27 +32,27 @@ Tensors = dict[str, list[Tensor]]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a process that trained came to."""
+    """The results of a process that trained."""
 
     folder: Path
 
     @property
     def tensors(self) -> Tensors:
-        """What it saved."""
+        """The saved tensors."""
         saved: Tensors = torch.load(self.folder / "tensors.pt")
         return saved
 
     @property
     def done(self) -> dict[str, Any]:
-        """Its exit code, and what it wrote."""
+        """The exit code and the output."""
         done: dict[str, Any] = json.loads((self.folder / "done.json").read_text())
         return done
 
     @property
     def compiled(self) -> dict[str, Any]:
-        """How many graphs it compiled of each program, recompilations included, and breaks."""
-        said = json.loads(self.done["stdout"])
-        return {kind: said[kind] for kind in ("graphs", "stats", "graph_break")}
+        """The number of compiled graphs per program, with recompilations, and of graph breaks."""
+        counts = json.loads(self.done["stdout"])
+        return {kind: counts[kind] for kind in ("graphs", "stats", "graph_break")}
 
 
 def train(
@@ -61,7 +61,7 @@ def train(
     """Train in a fresh process, with the recorder if a level is given."""
     (folder / "records").mkdir()
     values = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), **environment}
-    values["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # without a pool, whose processes import PyTorch
+    values["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool, whose processes import PyTorch
     if level is not None:
         values["PYTHONPATH"] = str(SITE)
         values["XORBENCH_RECORD"] = str(folder / "records")
@@ -74,18 +74,18 @@ def train(
         check=False,
         timeout=DEADLINE_S,
     )
-    said = {"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-    (folder / "done.json").write_text(json.dumps(said))
+    result = {"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    (folder / "done.json").write_text(json.dumps(result))
 
 
 def programs(level: str) -> list[str]:
-    """What is trained at a level: all; for the clock, which has no hooks of modules, the eager."""
+    """The programs of a level: all, but only eager ones for `clock`, without module hooks."""
     return EAGER if level == "clock" else EAGER + COMPILED
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Every program without the recorder."""
+    """The results of every program without the recorder."""
     names = EAGER + COMPILED
     return Ran(
         once(
@@ -100,7 +100,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 def recorded(
     request: pytest.FixtureRequest, bare: Ran, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Ran]:
-    """Every program with the recorder, at each level."""
+    """The results of every program with the recorder, at each level."""
     level = request.param
     folder = once(
         tmp_path_factory,
@@ -111,7 +111,7 @@ def recorded(
 
 
 def differing(a: Tensors, b: Tensors) -> list[str]:
-    """The programs whose tensors are not the same, bit for bit."""
+    """The programs whose tensors have different bits."""
     return [name for name in b if not _same(a[name], b[name])]
 
 
@@ -120,23 +120,25 @@ def _same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(map(torch.equal, *bits))
 
 
-def test_the_bits_are_those_without_the_recorder(bare: Ran, recorded: tuple[str, Ran]) -> None:
-    """Losses, gradients, parameters, buffers, states, and what is drawn next, of every program."""
+def test_recording_does_not_change_the_bits(bare: Ran, recorded: tuple[str, Ran]) -> None:
+    """Losses, gradients, parameters, buffers, states, and the next random number are identical."""
     level, ran = recorded
     assert list(ran.tensors) == programs(level)
     assert differing(bare.tensors, ran.tensors) == []
 
 
 def test_nothing_more_is_compiled(bare: Ran, recorded: tuple[str, Ran]) -> None:
-    """As many graphs and recompilations, and as many breaks: none."""
+    """The numbers of graphs and recompilations are the same, and there is no graph break."""
     level, ran = recorded
     if level != "clock":
         assert ran.compiled == bare.compiled
     assert ran.compiled["graph_break"] == {}
 
 
-def test_exit_code_and_output_are_the_programs_own(bare: Ran, recorded: tuple[str, Ran]) -> None:
-    """It ends with the code that it gives, and writes what it wrote; standard error included."""
+def test_recording_does_not_change_exit_code_and_output(
+    bare: Ran, recorded: tuple[str, Ran]
+) -> None:
+    """Exit code, standard output and standard error are the same."""
     level, ran = recorded
     assert (ran.done["code"], bare.done["code"]) == (7, 7)
     assert ran.done["stderr"] == bare.done["stderr"]
@@ -145,7 +147,7 @@ def test_exit_code_and_output_are_the_programs_own(bare: Ran, recorded: tuple[st
 
 
 def test_every_step_was_recorded(recorded: tuple[str, Ran]) -> None:
-    """The comparison is one with a recorder that worked, without an error of its own."""
+    """The recorder worked without an error, so the comparison is valid."""
     level, ran = recorded
     (trace,) = traces.recorded(ran.folder / "records")
     steps = [line for line in trace.lines() if isinstance(line, TraceStep)]
@@ -153,15 +155,15 @@ def test_every_step_was_recorded(recorded: tuple[str, Ran]) -> None:
     assert [step.errors for step in steps if step.errors] == []
 
 
-def test_a_recorder_that_draws_is_seen(bare: Ran, tmp_path: Path) -> None:
-    """With an injected draw from a generator the program with dropout differs."""
+def test_a_recorder_that_uses_a_generator_is_detected(bare: Ran, tmp_path: Path) -> None:
+    """With an injected random draw of the recorder, the programs differ."""
     train(tmp_path, tmp_path, ["plain", "dropout"], "default", INJECTED_FAULT="draw")
     ran = Ran(tmp_path)
     assert differing(bare.tensors, ran.tensors) == ["plain", "dropout"]
 
 
-def test_hooks_that_are_traced_are_seen(bare: Ran, tmp_path: Path) -> None:
-    """With hooks that do not return before they touch anything, more is compiled."""
+def test_traced_hooks_are_detected(bare: Ran, tmp_path: Path) -> None:
+    """With hooks that change Python state while they are traced, more graphs are compiled."""
     train(tmp_path, tmp_path, ["dynamic"], "default", INJECTED_FAULT="touch")
     ran = Ran(tmp_path)
     assert ran.compiled["graphs"]["dynamic"] > bare.compiled["graphs"]["dynamic"]

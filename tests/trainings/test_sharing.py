@@ -1,4 +1,4 @@
-"""Real checks whose command holds secrets, homes and users: what their files hold."""
+"""The files of real checks of a command with secrets, homes and user names."""
 
 import json
 import os
@@ -34,13 +34,13 @@ SHARED = ("result.json", "report.md", "report.html", "check.md", "check.xml", "s
 
 
 def files(folder: Path, names: tuple[str, ...] = ()) -> dict[Path, str]:
-    """The texts of the files below a folder, of these names or all."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "train.py")
-    return {p: p.read_text(errors="replace") for p in found if not names or p.name in names}
+    """The texts of the files in a folder, of all files or those with these names."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "train.py")
+    return {p: p.read_text(errors="replace") for p in paths if not names or p.name in names}
 
 
 def checked(folder: Path, *options: str, words: tuple[str, ...] = WORDS) -> Completed:
-    """A check in a working folder below the home of bob."""
+    """A check in a working folder in the home of bob."""
     home = folder / "home" / "bob"
     work = home / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def checked(folder: Path, *options: str, words: tuple[str, ...] = WORDS) -> Comp
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A check of a command that fails, and prints its secret without the name."""
+    """A check of a command that fails and prints its secret without the name."""
     return once(tmp_path_factory, "plain", lambda folder: checked(folder, words=(*WORDS, "--fail")))
 
 
@@ -62,16 +62,16 @@ def anonymous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "anonymous", lambda folder: checked(folder, "--anonymous"))
 
 
-def test_no_file_of_a_check_holds_a_secret(plain: Path) -> None:
-    """Records, reports, and what the program wrote of the values in its command."""
+def test_no_file_of_a_check_contains_a_secret(plain: Path) -> None:
+    """Neither records nor reports, nor the program's output of values in its command."""
     for path, text in files(plain).items():
         assert not [secret for secret in SECRETS if secret in text], path
     assert "MASKED was refused" in "".join(files(plain, ("result.json",)).values())
     assert "--author bob" in "".join(files(plain, ("check.json",)).values())
 
 
-def test_shared_files_hold_no_home_and_no_absolute_path(plain: Path) -> None:
-    """Report, JSON, JUnit, Markdown and step summary, which show paths relative or with ~."""
+def test_shared_files_contain_no_home_and_no_absolute_path(plain: Path) -> None:
+    """Report, JSON, JUnit, Markdown and step summary show relative paths or paths with ~."""
     shared = files(plain, SHARED)
     assert {path.name for path in shared} == set(SHARED)
     for path, text in shared.items():
@@ -82,8 +82,8 @@ def test_shared_files_hold_no_home_and_no_absolute_path(plain: Path) -> None:
     assert "~/log" in result["sentence"]
 
 
-def test_an_anonymous_check_names_nobody(anonymous: Path) -> None:
-    """Nothing below its folder holds the home, the user, the host, or an absolute path."""
+def test_an_anonymous_check_contains_no_names(anonymous: Path) -> None:
+    """No file in its folder contains the home, the user, the host, or an absolute path."""
     everything = files(anonymous)
     assert len(everything) > 12
     for path, text in everything.items():
@@ -93,7 +93,7 @@ def test_an_anonymous_check_names_nobody(anonymous: Path) -> None:
 
 
 def test_an_anonymous_check_can_be_judged_again(anonymous: Path) -> None:
-    """With the same answer, and its reports stay anonymous."""
+    """It gives the same answer."""
     (made,) = anonymous.rglob("check.json")
     before = (made.parent / "result.json").read_text()
     work = anonymous / "home" / "bob" / "work"
@@ -103,7 +103,7 @@ def test_an_anonymous_check_can_be_judged_again(anonymous: Path) -> None:
 
 
 def test_a_check_can_be_made_anonymous_later(plain: Path, tmp_path: Path) -> None:
-    """`--from` with `--anonymous` cleans the records that are there."""
+    """`--from` with `--anonymous` cleans the existing records."""
     (made,) = plain.rglob("check.json")
     copied = tmp_path / made.parent.name
     shutil.copytree(made.parent, copied)
@@ -116,15 +116,15 @@ def test_a_check_can_be_made_anonymous_later(plain: Path, tmp_path: Path) -> Non
 
 
 def test_records_that_the_program_deletes_are_reported(tmp_path: Path) -> None:
-    """Exit code 3, not a difference; the folder is named."""
+    """The exit code is 3, not that of a difference, and the message names the folder."""
     done = checked(tmp_path, words=(sys.executable, "train.py", "--delete"))
     assert done.returncode == 3
     assert "Run 2: the records were deleted during the run: " in done.stdout
     assert "run-2/records" in done.stdout
 
 
-def test_a_trace_holds_no_secret_and_nobody_if_asked(tmp_path: Path) -> None:
-    """The head has the arguments; diff prints them."""
+def test_a_trace_contains_no_secret_and_on_request_no_name(tmp_path: Path) -> None:
+    """The head has the masked arguments, and diff prints them."""
     (tmp_path / "train.py").write_text(TRAINING.replace("~/left.bin", "left.bin"))
     environment = {**os.environ, "HOME": "/home/bob"}
     for name, options in (("a.jsonl", ()), ("b.jsonl", ("--anonymous",))):

@@ -1,4 +1,4 @@
-"""Every process of a run ends with it, however it ends, and its output is taken as it is."""
+"""Every process of a run ends with the run, and the output of a run may be arbitrary."""
 
 import contextlib
 import fcntl
@@ -25,11 +25,11 @@ from xorbench.runtime.temporary_folder import OWNER, remove_stale, this_process
 DEADLINE_S = 60
 ALIVE = 8  # processes of a tree
 
-# A command whose processes try to outlive it in every way that a process has.
+# A command whose processes try to outlive it in every possible way.
 TREE = '''
 import os, signal, subprocess, sys, time
 
-def told(name):
+def report(name):
     with open(f"pids/{name}.part", "w") as file:
         file.write(str(os.getpid()))
     os.rename(f"pids/{name}.part", f"pids/{name}")
@@ -37,11 +37,11 @@ def told(name):
 def forked(name, prepare=lambda: None):
     if not os.fork():
         prepare()
-        told(name)
+        report(name)
         while True:
             time.sleep(60)
 
-def deaf():
+def ignoring():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -53,8 +53,8 @@ def daemon():
 
 def stopped():
     os.setsid()
-    deaf()
-    told("stopped")
+    ignoring()
+    report("stopped")
     os.kill(os.getpid(), signal.SIGSTOP)
 
 BARE = """
@@ -73,11 +73,11 @@ os.makedirs("pids", exist_ok=True)
 forked("plain")
 forked("session", os.setsid)
 forked("daemon", daemon)
-forked("deaf", deaf)
-forked("restarting", lambda: os.setsid() or deaf())
+forked("ignoring", ignoring)
+forked("restarting", lambda: os.setsid() or ignoring())
 forked("stopped", stopped)
 forked("bare", bare)
-told("first")
+report("first")
 if sys.argv[1:] == ["leave"]:
     while len([n for n in os.listdir("pids") if "." not in n]) < 8:
         time.sleep(0.01)
@@ -87,16 +87,16 @@ while True:
 '''
 
 
-def wait_for(true: Callable[[], bool], what: str) -> None:
-    """Wait until something is true, or fail."""
+def wait_for(condition: Callable[[], bool], failure: str) -> None:
+    """Wait until a condition is true; fail with a message after the deadline."""
     deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, what
+    while not condition():
+        assert time.monotonic() < deadline, failure
         time.sleep(0.02)
 
 
 def tree(folder: Path) -> dict[str, int]:
-    """The processes that have told themselves."""
+    """The processes that have reported their start."""
     with contextlib.suppress(FileNotFoundError):
         files = [path for path in (folder / "pids").iterdir() if not path.suffix]
         return {path.name: int(path.read_text()) for path in files}
@@ -104,18 +104,18 @@ def tree(folder: Path) -> dict[str, int]:
 
 
 def alive(pids: dict[str, int]) -> list[str]:
-    """Which of them are alive."""
-    found = []
+    """The names of the processes that are alive."""
+    names = []
     for name, pid in pids.items():
         with contextlib.suppress(psutil.Error):
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """A function that starts the program on a command; all of it is ended with the test."""
+    """A function that starts the program on a command; the test ends all processes."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -125,13 +125,13 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         return running[-1]
 
     yield start
-    for one in running:
-        one.kill()
+    for program in running:
+        program.kill()
     for pid in tree(tmp_path).values():
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    for one in running:
-        one.communicate(timeout=DEADLINE_S)
+    for program in running:
+        program.communicate(timeout=DEADLINE_S)
 
 
 CHECK = ["check", "--in-place", "--"]
@@ -140,7 +140,7 @@ ON_TREE = [sys.executable, "tree.py"]
 
 
 def grown(start: Callable[..., subprocess.Popen[bytes]], folder: Path, *words: str) -> Any:
-    """Start the program on the tree; the answer is it, and the tree once it has grown."""
+    """Start the program on the tree; return the program and the complete tree."""
     program = start(*words, *ON_TREE)
     wait_for(lambda: len(tree(folder)) == ALIVE, "the tree did not grow")
     pids = tree(folder)
@@ -166,7 +166,7 @@ def test_the_death_of_the_program_ends_every_process(
     number: signal.Signals,
     code: int,
 ) -> None:
-    """Killed, interrupted or asked to end: sessions, daemons and the deaf end with it."""
+    """Whether killed, interrupted or terminated: sessions, daemons and others end with it."""
     program, pids = grown(started, tmp_path, *words)
     program.send_signal(number)
     _, err = program.communicate(timeout=DEADLINE_S)
@@ -176,10 +176,10 @@ def test_the_death_of_the_program_ends_every_process(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_supervisor_that_is_asked_to_end_ends_every_process_first(
+def test_a_terminated_supervisor_ends_every_process_first(
     started: Callable[..., Any], tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The check says that nothing was seen."""
+    """The check is inconclusive."""
     program, pids = grown(started, tmp_path, *CHECK)
     (own,) = psutil.Process(program.pid).children()
     own.send_signal(number)
@@ -188,10 +188,10 @@ def test_a_supervisor_that_is_asked_to_end_ends_every_process_first(
     assert not alive(pids)
 
 
-def test_a_tree_outlives_a_killing_without_stops(
+def test_most_of_the_tree_outlives_a_killed_process_group(
     started: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The tree itself can outlive: killing the command's process group leaves most of it."""
+    """The control: killing only the command's process group leaves most processes."""
     program, pids = grown(started, tmp_path, *CHECK)
     (own,) = psutil.Process(program.pid).children()
     own.suspend()
@@ -204,7 +204,7 @@ def test_a_tree_outlives_a_killing_without_stops(
 
 
 def test_a_run_has_a_time_limit(started: Callable[..., Any], tmp_path: Path) -> None:
-    """Beyond --timeout every process is killed, the exit code is 3, and it says so."""
+    """After --timeout every process is killed, the exit code is 3, and the run says `timeout`."""
     program = started("check", "--in-place", "--timeout", "2", "--json", "--", *ON_TREE)
     out, _ = program.communicate(timeout=DEADLINE_S)
     assert program.returncode == 3
@@ -213,10 +213,10 @@ def test_a_run_has_a_time_limit(started: Callable[..., Any], tmp_path: Path) -> 
     assert not alive(tree(tmp_path))
 
 
-def test_what_a_command_leaves_behind_is_killed_and_told(
+def test_remaining_processes_are_killed_and_reported(
     started: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A command that forks and leaves: its processes end with it, and the notes name them."""
+    """If a command forks and exits, its processes are killed and listed in the notes."""
     program = started("check", "--in-place", "--json", "--", *ON_TREE, "leave")
     out, _ = program.communicate(timeout=DEADLINE_S)
     assert program.returncode == 3
@@ -229,12 +229,12 @@ def test_what_a_command_leaves_behind_is_killed_and_told(
 def test_a_closed_pipe_leaves_nothing_behind(
     started: Callable[..., Any], tmp_path: Path, stream: str
 ) -> None:
-    """Nobody reads what it says: it ends, and so does every process."""
+    """If its output has no reader, the program ends with all its processes."""
     program = started("check", "--in-place", "--timeout", "2", "--", *ON_TREE)
     getattr(program, stream).close()
     wait_for(lambda: program.poll() is not None, "it did not end")
-    other = program.stderr if stream == "stdout" else program.stdout
-    assert b"Traceback" not in other.read()
+    open_stream = program.stderr if stream == "stdout" else program.stdout
+    assert b"Traceback" not in open_stream.read()
     wait_for(lambda: not alive(tree(tmp_path)), "processes were left")
     setattr(program, stream, None)
 
@@ -244,11 +244,11 @@ def test_a_closed_pipe_leaves_nothing_behind(
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the program makes its copies in."""
+    """The folder for the program's copies."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # it is looked up once
+    monkeypatch.setattr(tempfile, "tempdir", None)  # cached on first use
     return folder
 
 
@@ -258,7 +258,7 @@ def copies(temporary: Path) -> list[Path]:
 
 
 def grown_in_copy(start: Callable[..., Any], temporary: Path) -> Any:
-    """Start a check on the tree in a copy; the program, its processes and those of the tree."""
+    """Start a check of the tree in a copy; return the program's processes and the tree's."""
     program = start("check", "--exclude", "temporary", "--", *ON_TREE)
 
     def pids() -> dict[str, int]:
@@ -284,10 +284,10 @@ def grown_in_copy(start: Callable[..., Any], temporary: Path) -> Any:
     ],
     ids=" and ".join,
 )
-def test_what_is_killed_leaves_no_process_and_no_copy(
+def test_killed_processes_leave_no_process_and_no_copy(
     started: Callable[..., Any], temporary: Path, killed: tuple[str, ...]
 ) -> None:
-    """SIGKILL of any two of the three processes: the third ends the run and removes the copy."""
+    """After SIGKILL of any two of the three processes, the third ends the run and cleans up."""
     processes, pids = grown_in_copy(started, temporary)
     assert len(copies(temporary)) == 1
     for name in killed:
@@ -300,7 +300,7 @@ def test_what_is_killed_leaves_no_process_and_no_copy(
         assert (program.returncode, b"the supervisor of the run died" in err) == (2, True)
 
 
-def test_a_supervisor_whose_watchdog_dies_goes_on(
+def test_a_supervisor_continues_without_its_watchdog(
     started: Callable[..., Any], tmp_path: Path, temporary: Path
 ) -> None:
     """The exit code of the command is still reported, and its processes are ended."""
@@ -318,10 +318,10 @@ def test_a_supervisor_whose_watchdog_dies_goes_on(
     assert not copies(temporary)
 
 
-def test_the_watchdog_is_in_a_session_of_its_own_and_imports_no_package(
+def test_the_watchdog_has_its_own_session_and_imports_no_package(
     started: Callable[..., Any], temporary: Path
 ) -> None:
-    """Three sessions; the watchdog loads nothing of `site-packages`."""
+    """There are four sessions; the watchdog loads no file of `site-packages`."""
     processes, _ = grown_in_copy(started, temporary)
     own, guard = processes["supervisor"], processes["watchdog"]
     (command_,) = [p for p in guard.children() if "tree.py" in p.cmdline()][:1]
@@ -333,19 +333,19 @@ def test_the_watchdog_is_in_a_session_of_its_own_and_imports_no_package(
 def test_a_closed_terminal_ends_every_process(
     started: Callable[..., Any], tmp_path: Path, temporary: Path
 ) -> None:
-    """The system sends SIGHUP, and writing to the terminal fails: exit 130, records are kept."""
-    main, other = pty.openpty()
+    """The exit code is 130 after SIGHUP although writes fail, and records are kept."""
+    main, terminal = pty.openpty()
 
     def with_terminal() -> None:
         os.setsid()
-        fcntl.ioctl(other, termios.TIOCSCTTY, 0)
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
     def start(*words: str) -> Any:
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), other)
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
         return started(*words, **streams, preexec_fn=with_terminal)
 
     processes, pids = grown_in_copy(start, temporary)
-    os.close(other)
+    os.close(terminal)
     os.close(main)
     program = processes["program"]
     for _ in range(5):  # the shell sends it as well
@@ -358,7 +358,7 @@ def test_a_closed_terminal_ends_every_process(
 
 
 def test_an_ignored_hangup_stays_ignored(started: Callable[..., Any], tmp_path: Path) -> None:
-    """Under `nohup` the program goes on when its terminal is closed."""
+    """Under `nohup` the program continues after its terminal is closed."""
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     program = started(*CHECK, *ON_TREE, preexec_fn=ignore)
     wait_for(lambda: len(tree(tmp_path)) == ALIVE, "the tree did not grow")
@@ -391,13 +391,13 @@ def owned(temporary: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 
 def changed_owner(folder: Path, **values: object) -> None:
-    """Change what is on record of the owner."""
+    """Change the recorded owner."""
     path = folder / OWNER
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def test_the_folder_of_a_living_owner_is_kept(owned: tuple[Any, Path]) -> None:
-    """Until the owner is killed: then the next start removes it."""
+    """The next start after the owner's death removes it."""
     process, folder = owned
     remove_stale()
     assert (folder / "copy").is_dir()
@@ -407,10 +407,8 @@ def test_the_folder_of_a_living_owner_is_kept(owned: tuple[Any, Path]) -> None:
     assert not folder.exists()
 
 
-def test_the_folder_of_an_owner_that_nobody_waited_for_is_removed(
-    owned: tuple[Any, Path],
-) -> None:
-    """A zombie is dead."""
+def test_the_folder_of_a_zombie_is_removed(owned: tuple[Any, Path]) -> None:
+    """An owner that has not been waited for counts as dead."""
     process, folder = owned
     process.kill()
     wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, "no zombie")
@@ -418,8 +416,8 @@ def test_the_folder_of_an_owner_that_nobody_waited_for_is_removed(
     assert not folder.exists()
 
 
-def test_a_process_id_that_is_used_again_is_another_process(owned: tuple[Any, Path]) -> None:
-    """The start time decides: the folder of an earlier process with this id is removed."""
+def test_a_reused_process_id_is_a_different_process(owned: tuple[Any, Path]) -> None:
+    """By its start time: the folder of an earlier process with this id is removed."""
     _, folder = owned
     changed_owner(folder, started="1")
     remove_stale()
@@ -427,7 +425,7 @@ def test_a_process_id_that_is_used_again_is_another_process(owned: tuple[Any, Pa
 
 
 def test_the_folder_of_an_owner_before_a_restart_is_removed(owned: tuple[Any, Path]) -> None:
-    """Process ids and start times begin again when the machine does."""
+    """Process ids and start times are unique only until a restart."""
     _, folder = owned
     changed_owner(folder, boot="another")
     remove_stale()
@@ -437,10 +435,10 @@ def test_the_folder_of_an_owner_before_a_restart_is_removed(owned: tuple[Any, Pa
 @pytest.mark.parametrize(
     "values", [{"machine": "another"}, {"namespace": "pid:[1]"}, {"pid": "1"}, {"started": None}]
 )
-def test_an_owner_that_cannot_be_looked_up_keeps_its_folder(
+def test_the_folder_of_an_unknown_owner_is_kept(
     owned: tuple[Any, Path], values: dict[str, object]
 ) -> None:
-    """On another machine, in another container, or with a damaged record."""
+    """The owner is on another machine or in another container, or its record is damaged."""
     process, folder = owned
     process.kill()
     process.wait()
@@ -451,7 +449,7 @@ def test_an_owner_that_cannot_be_looked_up_keeps_its_folder(
 
 @pytest.mark.parametrize("content", [None, "", "[1]", "{}", "[" * 5_000])
 def test_a_folder_without_a_readable_owner_is_kept(temporary: Path, content: str | None) -> None:
-    """It may be another program's."""
+    """It may belong to another program."""
     folder = temporary / "xorbench-mine"
     folder.mkdir()
     if content is not None:
@@ -463,7 +461,7 @@ def test_a_folder_without_a_readable_owner_is_kept(temporary: Path, content: str
 def test_a_folder_of_another_user_is_kept(
     owned: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever its record says."""
+    """The content of its record does not matter."""
     process, folder = owned
     process.kill()
     process.wait()
@@ -472,8 +470,8 @@ def test_a_folder_of_another_user_is_kept(
     assert folder.is_dir()
 
 
-def test_several_may_remove_stale_folders_at_once(temporary: Path) -> None:
-    """Files that vanish meanwhile are no error, and nothing remains."""
+def test_several_processes_can_remove_stale_folders_at_once(temporary: Path) -> None:
+    """Files that disappear concurrently are not an error, and all folders are removed."""
     for number in range(40):
         folder = temporary / f"xorbench-{number}"
         (folder / "deep" / "er").mkdir(parents=True)
@@ -481,16 +479,16 @@ def test_several_may_remove_stale_folders_at_once(temporary: Path) -> None:
             (folder / "deep" / "er" / str(name)).touch()
         (folder / OWNER).write_text(json.dumps({**this_process(), "started": "1"}))
     source = "from xorbench.runtime.temporary_folder import remove_stale; remove_stale()"
-    both = [subprocess.Popen([sys.executable, "-c", source]) for _ in range(3)]
-    assert [one.wait(DEADLINE_S) for one in both] == [0, 0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", source]) for _ in range(3)]
+    assert [process.wait(DEADLINE_S) for process in processes] == [0, 0, 0]
     assert not copies(temporary)
 
 
-# What goes in and comes out
+# Input and output
 
 
 def check(folder: Path, source: str, *options: str, **more: Any) -> dict[str, Any]:
-    """Check a script that is written to the folder; the answer for programs, and the exit code."""
+    """Check a script in the folder; return the JSON answer and the exit code."""
     (folder / "script.py").write_text(source)
     words = command("check", "--in-place", "--json", *options, "--", sys.executable, "script.py")
     done = subprocess.run(
@@ -502,7 +500,7 @@ def check(folder: Path, source: str, *options: str, **more: Any) -> dict[str, An
 
 
 def test_standard_input_is_empty(tmp_path: Path) -> None:
-    """What the user types is not for the command; a command that asks is told of."""
+    """The command does not get the user's input; the hint explains the error."""
     answer = check(tmp_path, "input('name? ')", input=b"text\n")
     assert answer["code"] == 1
     assert "EOFError" in answer["sentence"]
@@ -510,22 +508,22 @@ def test_standard_input_is_empty(tmp_path: Path) -> None:
 
 
 def test_the_terminal_cannot_be_read(tmp_path: Path) -> None:
-    """A command has no terminal, also where the program has one."""
-    main, other = pty.openpty()
+    """A command has no terminal, also if the program has one."""
+    main, terminal = pty.openpty()
 
     def with_terminal() -> None:
         os.setsid()
-        fcntl.ioctl(other, termios.TIOCSCTTY, 0)
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
     source = "import sys\ntry: open('/dev/tty')\nexcept OSError: sys.exit(9)\nsys.exit(8)"
-    answer = check(tmp_path, source, stdin=other, preexec_fn=with_terminal)
+    answer = check(tmp_path, source, stdin=terminal, preexec_fn=with_terminal)
     os.close(main)
-    os.close(other)
+    os.close(terminal)
     assert answer["runs"][0]["exit code"] == 9
 
 
-def test_output_that_is_no_text_is_told(tmp_path: Path) -> None:
-    """The last line of a command that fails, whatever its bytes."""
+def test_invalid_bytes_in_output_are_reported(tmp_path: Path) -> None:
+    """The answer has the last line of a failed command, also with invalid bytes."""
     source = "import os, sys; os.write(2, b'\\xff\\xfe broken \\x00\\n'); sys.exit(5)"
     answer = check(tmp_path, source)
     assert answer["code"] == 1
@@ -533,12 +531,12 @@ def test_output_that_is_no_text_is_told(tmp_path: Path) -> None:
     assert "broken" in answer["sentence"]
 
 
-def test_a_command_that_writes_very_much_takes_no_memory(tmp_path: Path) -> None:
-    """A line of 300 MB on standard error: the check stays below 400 MB, twice that if it reads."""
+def test_a_large_output_takes_no_memory(tmp_path: Path) -> None:
+    """With a line of 300 MB on standard error, the check uses less than 400 MB."""
     source = "import os, sys\nfor _ in range(300): os.write(2, b'x' * 10**6)\nsys.exit(1)"
     (tmp_path / "script.py").write_text(source)
     words = command("check", "--in-place", "--json", "--", sys.executable, "script.py")
-    # a fresh interpreter starts it: a process inherits the size of the one that it is forked from
+    # started by a fresh interpreter, since a process inherits the peak memory of its parent
     small = (
         "import resource, subprocess, sys\n"
         "code = subprocess.call(sys.argv[1:], stdout=2)\n"
@@ -560,11 +558,11 @@ def test_a_command_that_writes_very_much_takes_no_memory(tmp_path: Path) -> None
         path.unlink()
 
 
-# The supervisor alone
+# The supervisor on its own
 
 
-def asked(folder: Path, *words: str, **more: Any) -> dict[str, Any]:
-    """What the supervisor is asked for."""
+def request(folder: Path, *words: str, **more: Any) -> dict[str, Any]:
+    """A request to the supervisor."""
     return {
         "command": list(words),
         "folder": str(folder),
@@ -579,42 +577,42 @@ def asked(folder: Path, *words: str, **more: Any) -> dict[str, Any]:
 
 
 def supervised(folder: Path, *words: str, **more: Any) -> dict[str, Any]:
-    """What the supervisor answers, in a process of its own."""
+    """The answer of the supervisor, in its own process."""
     with subprocess.Popen(
         [sys.executable, "-m", supervisor.__name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as program:
         assert program.stdin
         assert program.stdout
-        program.stdin.write(json.dumps(asked(folder, *words, **more)).encode() + b"\n")
+        program.stdin.write(json.dumps(request(folder, *words, **more)).encode() + b"\n")
         program.stdin.flush()
         answer: dict[str, Any] = json.loads(program.stdout.readline())
         program.wait(DEADLINE_S)
     return answer
 
 
-def test_the_exit_code_of_a_command_is_told(tmp_path: Path) -> None:
-    """By itself or by a signal."""
+def test_the_exit_code_of_a_command_is_reported(tmp_path: Path) -> None:
+    """After a normal exit or a signal."""
     assert supervised(tmp_path, "sh", "-c", "exit 4")["code"] == 4
     assert supervised(tmp_path, "sh", "-c", "kill -9 $$")["code"] == -9
 
 
 @pytest.mark.parametrize("words", [["/nowhere/x"], ["."]])
-def test_a_command_that_cannot_be_run_is_told(tmp_path: Path, words: list[str]) -> None:
-    """What the system says of it, and no exit code."""
+def test_a_command_that_cannot_be_run_has_a_reason(tmp_path: Path, words: list[str]) -> None:
+    """The answer has the system's message and no exit code."""
     answer = supervised(tmp_path, *words)
     assert (answer["code"], "why" in answer) == (None, True)
 
 
-def test_the_signals_of_a_command_are_as_usual(tmp_path: Path) -> None:
-    """What the supervisor does with signals is not inherited."""
+def test_a_command_has_the_default_signal_handlers(tmp_path: Path) -> None:
+    """It does not inherit the supervisor's handlers."""
     source = "import signal; print(*(signal.getsignal(n).name for n in (1, 15)))"
     answer = supervised(tmp_path, sys.executable, "-c", source)
     assert answer["code"] == 0
     assert (tmp_path / "out").read_text().count("SIG_DFL") == 2
 
 
-def test_a_list_of_many_left_processes_is_bounded(tmp_path: Path) -> None:
-    """Of fifty processes that are left, twenty are named and the others counted."""
+def test_a_long_list_of_remaining_processes_is_shortened(tmp_path: Path) -> None:
+    """With fifty remaining processes, twenty are named and the rest counted."""
     answer = supervised(
         tmp_path, "sh", "-c", "for i in $(seq 50); do sleep 600 & done", timeout_s=DEADLINE_S
     )

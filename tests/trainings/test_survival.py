@@ -1,4 +1,4 @@
-"""Nothing observed is lost, whatever dies: processes, the orchestrator, the disk."""
+"""No observation is lost if processes or the orchestrator die, or if the disk is full."""
 
 import contextlib
 import json
@@ -38,14 +38,14 @@ QUICK = ("run", "--quick", "--epochs", str(EPOCHS), "--processes", "1")
 
 @pytest.fixture(scope="module")
 def undisturbed(quick_folder: Path) -> dict[tuple[str, str], list[str]]:
-    """The epoch digests of the same run, left alone: the first ones of a longer one."""
+    """The epoch digests of an undisturbed run: the first ones of a longer run."""
     whole = epoch_digests(quick_folder)
     return {key: digests[:EPOCHS] for key, digests in whole.items() if key[1] == "p0"}
 
 
 @contextlib.contextmanager
 def started(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The run in a process of its own, past its first epochs; killed at the end."""
+    """The run in its own process, after its first epochs; killed at the end."""
     process = subprocess.Popen(
         command(*QUICK), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -59,55 +59,59 @@ def started(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `results` of a run that was resumed while it lived, and then killed; to be read only."""
+    """The `results` of a run that was resumed while it was alive, then killed; read-only."""
 
     def make(folder: Path) -> None:
         with started(folder) as process:
-            beside = call_in(folder, "run", "--resume", "latest")
+            resumed = call_in(folder, "run", "--resume", "latest")
             processes = children(process)
             assert processes
             time.sleep(random.Random(1).uniform(0.0, 0.6))
             process.send_signal(signal.SIGKILL)
             process.wait()
-            told = {"code": beside.returncode, "said": beside.stderr, "gone": gone(processes)}
-        (folder / "told.json").write_text(json.dumps(told))
+            outcome = {
+                "code": resumed.returncode,
+                "stderr": resumed.stderr,
+                "ended": have_ended(processes),
+            }
+        (folder / "outcome.json").write_text(json.dumps(outcome))
 
     return once(tmp_path_factory, "killed", make) / "results"
 
 
 @pytest.fixture
 def left(killed: Path, tmp_path: Path) -> Path:
-    """A copy of what the killed run left: the folder `latest`, which may be changed."""
+    """The folder `latest` in a copy of the killed run's results, which may be changed."""
     shutil.copytree(killed, tmp_path / "results", symlinks=True)
     return (tmp_path / "results" / "latest").resolve()
 
 
-def told(killed: Path) -> dict[str, Any]:
-    """What was seen before and after the run was killed."""
-    found: dict[str, Any] = json.loads((killed.parent / "told.json").read_text())
-    return found
+def outcome_of(killed: Path) -> dict[str, Any]:
+    """The outcome of the resume before the run was killed, and of the processes afterwards."""
+    outcome: dict[str, Any] = json.loads((killed.parent / "outcome.json").read_text())
+    return outcome
 
 
 def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The processes."""
-    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-    return found
+    """The descendants of a process."""
+    processes: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return processes
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def have_ended(processes: list[psutil.Process]) -> bool:
     """Whether all of them end within ten seconds."""
     _, alive = psutil.wait_procs(processes, timeout=10)
     return not alive
 
 
-def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
+def test_a_killed_run_leaves_no_orphan_and_resumes_with_identical_bits(
     killed: Path, left: Path, undisturbed: dict[tuple[str, str], list[str]], tmp_path: Path
 ) -> None:
-    """`kill -9`, then `--resume`: epoch digests as if nothing had happened (20 times in bench/)."""
-    assert told(killed)["gone"]
+    """After `kill -9` and `--resume`, the epoch digests are unchanged (20 times in bench/)."""
+    assert outcome_of(killed)["ended"]
     before = loading.load(left)
     assert before.unfinished
-    assert call_in(tmp_path, "report").returncode == 3  # what is not finished is no pass
+    assert call_in(tmp_path, "report").returncode == 3  # an unfinished run does not pass
     done = run_in(tmp_path, "run", "--resume", "latest")
     assert done.returncode in (0, 1), done.stderr
     assert undisturbed == epoch_digests(tmp_path / "results")
@@ -118,10 +122,10 @@ def test_a_killed_run_is_readable_leaves_no_orphan_and_resumes_to_the_same_bits(
         assert after.epochs_by_training[training][: len(lines)] == lines
 
 
-def test_a_cut_last_line_is_dropped_on_resume(
+def test_a_truncated_last_line_is_dropped_on_resume(
     left: Path, undisturbed: dict[tuple[str, str], list[str]], tmp_path: Path
 ) -> None:
-    """Half a line at the end of epochs.jsonl costs that epoch's record and nothing else."""
+    """A partial line at the end of epochs.jsonl affects only the record of that epoch."""
     path = left / "epochs.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
     assert call_in(tmp_path, "run", "--resume", "latest").returncode in (0, 1)
@@ -129,7 +133,7 @@ def test_a_cut_last_line_is_dropped_on_resume(
 
 
 def test_a_run_that_does_not_reproduce_its_record_fails(left: Path, tmp_path: Path) -> None:
-    """A recorded digest that a resumed training does not reach again is a failure of that case."""
+    """A case fails if its resumed training does not reproduce a recorded digest."""
     path = left / "epochs.jsonl"
     lines = path.read_text().splitlines()
     index = next(i for i, line in enumerate(lines) if '"warmup"' not in line and "drop0" in line)
@@ -142,7 +146,7 @@ def test_a_run_that_does_not_reproduce_its_record_fails(left: Path, tmp_path: Pa
 
 
 def test_a_run_recorded_elsewhere_is_not_resumed(left: Path, tmp_path: Path) -> None:
-    """Another PyTorch would give bits of its own: it is refused, and nothing is touched."""
+    """A different PyTorch may give different bits: resuming is an error, and nothing changes."""
     info = json.loads((left / "run.json").read_text())
     for process in info["processes"]:
         process["machine"]["torch_version"] = "1.0"
@@ -154,8 +158,8 @@ def test_a_run_recorded_elsewhere_is_not_resumed(left: Path, tmp_path: Path) -> 
     assert before == (left / "epochs.jsonl").read_bytes()
 
 
-def test_a_run_timed_against_another_calibration_is_not_resumed(quick_run: Run) -> None:
-    """Two calibration workloads in one training would make its relative figure mean nothing."""
+def test_a_run_with_a_different_calibration_is_not_resumed(quick_run: Run) -> None:
+    """Two calibration workloads in one training would make its normalized time meaningless."""
     slots = make_slots(quick_run.info.configs, quick_run.info.processes_per_config)
     for slot in slots:
         slot.calibration_version = quick_run.info.calibration_version
@@ -166,57 +170,55 @@ def test_a_run_timed_against_another_calibration_is_not_resumed(quick_run: Run) 
         require_same_machine(quick_run, slots, Path("run"))
 
 
-def test_a_run_that_goes_on_is_not_resumed_beside_itself(killed: Path) -> None:
-    """The folder is locked while its run lives."""
-    assert told(killed)["code"] == 2
-    assert "still going on" in told(killed)["said"]
+def test_a_run_in_progress_cannot_be_resumed(killed: Path) -> None:
+    """The folder is locked while its run is alive."""
+    assert outcome_of(killed)["code"] == 2
+    assert "still in progress" in outcome_of(killed)["stderr"]
 
 
-def test_a_finished_run_is_resumed_to_its_report_alone(copied: Path, inside: Xorbench) -> None:
-    """Nothing is left to do: no process starts, the report is made again, as it is asked for."""
+def test_resuming_a_finished_run_only_makes_its_report(copied: Path, inside: Xorbench) -> None:
+    """No process starts."""
     before = (copied / "epochs.jsonl").read_bytes()
     done = inside("run", "--resume", copied.name, "--verbose")
     assert done.returncode == 0, done.stderr
     assert before == (copied / "epochs.jsonl").read_bytes()
 
 
-def test_a_run_killed_before_its_last_word_is_finished_by_resume(
-    copied: Path, inside: Xorbench
-) -> None:
-    """All trained but `finished` not yet written: resume writes it."""
+def test_a_run_killed_at_its_very_end_is_finished_by_resume(copied: Path, inside: Xorbench) -> None:
+    """If all cases have trained but `finished` is missing, resume writes it."""
     path = copied / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": None}))
     assert inside("run", "--resume", copied.name).returncode == 0
     assert loading.load(copied).info.finished
 
 
-def test_a_run_that_was_stressed_is_resumed_under_stress(copied: Path, tmp_path: Path) -> None:
-    """What kept the processor busy when it was stopped keeps it busy again, until it ends."""
+def test_a_run_under_load_is_resumed_under_load(copied: Path, tmp_path: Path) -> None:
+    """The stressors run again until the end of the resumed run."""
     info = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps(info | {"stress": "cpu", "finished": None}))
     for name in ("epochs.jsonl", "results.jsonl"):
         lines = (copied / name).read_text().splitlines(keepends=True)
         (copied / name).write_text("".join(lines[:-1]))
     with subprocess.Popen(command("run", "--resume", copied.name), cwd=tmp_path) as resumed:
-        beside: list[psutil.Process] = []
-        while resumed.poll() is None and not beside:
-            with contextlib.suppress(psutil.NoSuchProcess):  # one of them has just ended
-                beside = [p for p in children(resumed) if "stressors" in " ".join(p.cmdline())]
-        assert beside
+        stressors: list[psutil.Process] = []
+        while resumed.poll() is None and not stressors:
+            with contextlib.suppress(psutil.NoSuchProcess):  # a process has just ended
+                stressors = [p for p in children(resumed) if "stressors" in " ".join(p.cmdline())]
+        assert stressors
         assert resumed.wait(timeout=120) in (0, 1)
-    assert gone(beside)
+    assert have_ended(stressors)
 
 
-def test_a_gutted_run_is_no_pass(copied: Path, inside: Xorbench) -> None:
-    """With its trainings lost, what is left of a finished run decides nothing."""
+def test_a_run_without_its_results_does_not_pass(copied: Path, inside: Xorbench) -> None:
+    """A finished run with missing trainings is inconclusive."""
     (copied / "results.jsonl").unlink()
     assert inside("report", copied.name).returncode == 3
 
 
-def test_a_process_killed_from_outside_costs_at_most_its_case(
+def test_a_process_killed_from_outside_fails_at_most_its_case(
     undisturbed: dict[tuple[str, str], list[str]], tmp_path: Path
 ) -> None:
-    """The other trainings are reopened, reproduce their epoch digests, and finish; exit 1."""
+    """The other trainings restart, reproduce their epoch digests, and finish; exit code 1."""
     with started(tmp_path) as run_of:
         victim = next(p for p in children(run_of) if "xorbench.process" in " ".join(p.cmdline()))
         victim.kill()
@@ -230,10 +232,8 @@ def test_a_process_killed_from_outside_costs_at_most_its_case(
     assert survivors.items() <= undisturbed.items()
 
 
-def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
-    inside: Xorbench, tmp_path: Path
-) -> None:
-    """A segmentation fault in every repeat of one case: two failures, the other case whole."""
+def test_after_a_crash_of_a_case_the_others_continue(inside: Xorbench, tmp_path: Path) -> None:
+    """After segmentation faults of one case it has failures, and the other case is complete."""
     done = inside(
         *("run", "--quick", "--epochs", "3", "--processes", "3"),
         *("--inject", "crash:epoch=1,cases=*drop0*"),
@@ -253,7 +253,7 @@ def test_a_crashing_case_is_a_failure_row_and_the_rest_go_on(
 
 
 def test_a_hanging_case_is_a_failure_after_the_timeout(inside: Xorbench, tmp_path: Path) -> None:
-    """No answer within --timeout: the process is killed, the case fails, the other one finishes."""
+    """Without an answer within --timeout, its process is killed; the other case finishes."""
     done = inside(
         *("run", "--quick", "--epochs", "3", "--processes", "1", "--timeout", "4"),
         *("--inject", "hang:epoch=1,cases=*drop0*"),
@@ -267,7 +267,7 @@ def test_a_hanging_case_is_a_failure_after_the_timeout(inside: Xorbench, tmp_pat
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
-    """When a file cannot grow any more, the run says so, exits 2, and what it wrote is readable."""
+    """If a file cannot grow, the run reports it and exits with 2; its files are readable."""
     done = subprocess.run(
         command("run", "--quick"),
         cwd=tmp_path,
@@ -283,10 +283,10 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     assert loading.load((tmp_path / "results" / "latest").resolve()).epochs
 
 
-def test_too_little_space_is_known_before_any_training(
+def test_too_little_space_is_an_error_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that cannot hold the run is refused at once, and no folder is left."""
+    """If the run does not fit on the disk, it ends at once and leaves no folder."""
     from xorbench.errors import BadOption
 
     usage = type("Usage", (), {"free": 1_000})
@@ -297,7 +297,7 @@ def test_too_little_space_is_known_before_any_training(
 
 
 def test_a_file_in_place_of_the_folder_is_one_clear_line(inside: Xorbench, tmp_path: Path) -> None:
-    """`--out` naming a file is refused before any training."""
+    """`--out` with a file is an error before any training."""
     (tmp_path / "results").write_text("mine")
     done = inside("run", "--quick")
     assert done.returncode == 2
@@ -306,7 +306,7 @@ def test_a_file_in_place_of_the_folder_is_one_clear_line(inside: Xorbench, tmp_p
 
 
 def test_a_process_that_cannot_start_names_the_reason(tmp_path: Path) -> None:
-    """Without torch the run ends at once, with the interpreter's own last word."""
+    """Without torch the run ends at once with the interpreter's error."""
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = call_in(tmp_path, "run", "--quick", env=environment)
@@ -351,7 +351,7 @@ elif sys.argv[1] == "helper":
 
 
 def check_daemon(folder: Path, kind: str) -> dict[str, Any]:
-    """Check the program with a daemon of this kind; its answer, with the exit code."""
+    """Check the program with a daemon of this kind; return answer and exit code."""
     (folder / "daemon.py").write_text(DAEMON)
     done = call_in(folder, "check", "--json", "--", sys.executable, "daemon.py", kind)
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -359,14 +359,14 @@ def check_daemon(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def test_a_training_in_a_daemon_is_inconclusive(tmp_path: Path) -> None:
-    """The command ends at once, and the daemon that trains is killed: exit 3 with the reason."""
+    """The command ends at once and the training daemon is killed; exit code 3 with the reason."""
     answer = check_daemon(tmp_path, "training")
     assert answer["code"] == 3
     assert "the training runs in a process that outlived the command" in answer["sentence"]
 
 
 def test_a_helper_that_outlives_the_command_is_a_note(tmp_path: Path) -> None:
-    """It does not train: the answer is about the training, and the note names the process."""
+    """It does not train, so it does not affect the answer, and a note names the process."""
     answer = check_daemon(tmp_path, "helper")
     assert answer["code"] == 0
     assert "left processes behind" in " ".join(answer["notes"])
@@ -393,13 +393,13 @@ MARK = "SURVIVAL_TEST"
 
 
 def marked(value: str) -> list[psutil.Process]:
-    """The living processes that have inherited this value of the mark."""
-    found = []
+    """The living processes with this value of the mark in their environment."""
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == value and process.status() != "zombie":
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def started_check(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -424,7 +424,7 @@ def victims(process: subprocess.Popen[bytes], draw: random.Random) -> list[psuti
 
 
 def test_killed_at_random_moments_it_leaves_no_process_and_no_copy(tmp_path: Path) -> None:
-    """SIGKILL of one or two of its three processes, 20 times; the next start removes copies."""
+    """After SIGKILL of one or two of its three processes, 20 times; copies are removed later."""
     draw = random.Random(20)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -437,7 +437,7 @@ def test_killed_at_random_moments_it_leaves_no_process_and_no_copy(tmp_path: Pat
             for victim in killed:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     victim.kill()
-            if process.pid not in [one.pid for one in killed]:
+            if process.pid not in [victim.pid for victim in killed]:
                 time.sleep(draw.uniform(0.0, 0.2))
                 process.send_signal(signal.SIGTERM)
             process.wait(60)

@@ -5,34 +5,34 @@ from typing import Any, Self
 
 
 class OptionText(str):
-    """A text as the command line shows it; `python` is the text as Python shows it.
+    """A text for the command line; `python` is the text for Python.
 
-    A text made of it, such as a slice, is a plain text of the command line.
+    A text derived from it, such as a slice, is a plain text for the command line.
     """
 
     python: str
 
     def __new__(cls, text: str, python: str | None = None) -> Self:
-        """Both spellings of one text; without the second, both are equal."""
+        """Make a text with both spellings; without `python`, both are equal."""
         both = super().__new__(cls, text)
         both.python = text if python is None else python
         return both
 
 
 def flag(name: str) -> str:
-    """An option as the command line spells it."""
+    """The name of an option on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def option(name: str, metavar: str = "") -> OptionText:
-    """The name of an option; the command line shows the metavar behind it."""
+    """The name of an option; the command line shows the metavar after it."""
     return OptionText(f"{flag(name)} {metavar}".rstrip(), name)
 
 
 def option_text(template: str, **values: object) -> OptionText:
-    """A text with options by their names in Python, such as `give it longer with {timeout}`.
+    """Format a text with option names in Python's spelling, such as `set a longer {timeout}`.
 
-    A field that `values` holds is no option: it is replaced by its value.
+    A field in `values` is replaced by its value; all other fields are options.
     """
     names = {name for _, name, _, _ in Formatter().parse(template) if name} - values.keys()
     shown = {**values, **{name: option(name) for name in names}}
@@ -41,5 +41,5 @@ def option_text(template: str, **values: object) -> OptionText:
 
 
 def python_text(text: Any) -> Any:
-    """A text as Python shows it; a value that names no option is unchanged."""
+    """A text with Python's names of options; any other value is unchanged."""
     return text.python if isinstance(text, OptionText) else text

@@ -1,7 +1,7 @@
-"""The options of the commands that run a program of the user's: `check`, `explain`, `trace`.
+"""The options of the commands that run a user's program: `check`, `explain`, `trace`.
 
-One row holds an option: the command line, `xorbench.check`, the fixture of pytest and the requests
-are made from these rows. Standard library only.
+Each option is one row. The command line, `xorbench.check`, the pytest fixture and the requests are
+generated from these rows. Standard library only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +15,19 @@ from xorbench.options import parse
 from xorbench.options.option_text import OptionText, flag, option, option_text
 
 Request = TypeVar("Request")
-Reader = Callable[[str, Any], Any]  # name as it is shown, text or value → value of the request
+Reader = Callable[[str, Any], Any]  # displayed name, text or value → value of the request
 
-FIRST_RUNS: Final = 4  # of explain, before the share of pairs that differ is known
-MOST_RUNS: Final = 10  # of explain, to see how often pairs differ
+FIRST_RUNS: Final = 4  # of explain, before the share of differing pairs is known
+MOST_RUNS: Final = 10  # of explain, to estimate the share of differing pairs
 LARGEST: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a value is read from the text of the command line, and from a value of Python.
+    """How a value is read from the command line and from Python.
 
-    Without `from_value` one function reads both. A flag is true or false on both. Of an option that
-    may be given several times, the function reads all texts together.
+    Without `from_value`, one function reads both. A flag is true or false in both. If an option may
+    be given several times, the function reads all texts together.
     """
 
     from_text: Reader
@@ -36,7 +36,7 @@ class Kind:
     is_several: bool = False
 
     def from_python(self, name: str, value: Any) -> Any:
-        """The value of a value of Python; raises `BadOption`."""
+        """The request's value of a Python value; raises `BadOption`."""
         return (self.from_value or self.from_text)(name, value)
 
 
@@ -91,12 +91,12 @@ def _existing_folder(name: str, value: Any) -> Path:
 
 
 def command(hint: str) -> Kind:
-    """The words of a command; `xorbench.check` makes them of what Python can run."""
+    """The words of a command; `xorbench.check` makes them from a Python target."""
     return Kind(partial(parse.command, hint=hint), lambda _name, words: words)
 
 
 def _flag(*, on: bool) -> Kind:
-    """A flag, and the value that it gives to the field of its request."""
+    """A flag and the value of its field in the request."""
 
     def read(_name: str, given: object) -> bool:
         return bool(given) is on
@@ -118,11 +118,11 @@ NO_NAMES: Final = "No host name, absolute path or UUID in the files."
 
 @dataclass(frozen=True, slots=True)
 class RelatedOption:
-    """Another option that an option needs, or that it cannot be given with."""
+    """Another option that an option needs or excludes."""
 
     name: str
     hint: str = ""
-    metavar: str = ""  # shown behind it on the command line
+    metavar: str = ""  # shown after it on the command line
     leads_in_python: bool = False  # Python names it first
 
 
@@ -133,25 +133,25 @@ class Option:
     name: str
     kind: Kind
     about: str  # one sentence
-    commands: tuple[str, ...]  # that take it; none for an option of Python alone
+    commands: tuple[str, ...]  # with this option; empty if only Python has it
     metavar: str | None = None
-    default: str | None = None  # as one would type it; None where the request has no value
-    default_with: Mapping[str, str] = field(default_factory=dict)  # where another option is given
-    help_by_command: Mapping[str, str] = field(default_factory=dict)  # where it is not `about`
+    default: str | None = None  # as typed; None if the request has no value
+    default_with: Mapping[str, str] = field(default_factory=dict)  # if another option is given
+    help_by_command: Mapping[str, str] = field(default_factory=dict)  # if it differs from `about`
     request_field: str = ""  # by default its name
-    python: str = ""  # the type of the keyword of `xorbench.check`; empty where it has none
+    python: str = ""  # the type of the keyword of `xorbench.check`; empty without a keyword
     is_for_cases: bool = False  # `explain` and `trace` take it for cases of the XOR training too
-    is_preset: bool = False  # the command line always has a value of it, that of cases included
+    is_preset: bool = False  # the command line always has a value, also for cases
     needs: tuple[RelatedOption, ...] = ()
     excludes: tuple[RelatedOption, ...] = ()
 
     @property
     def flag(self) -> str:
-        """Its name on the command line."""
+        """The name of the option on the command line."""
         return flag(self.name)
 
     def help(self, command: str) -> str:
-        """What --help of a command shows."""
+        """The text in --help of a command."""
         about = self.help_by_command.get(command, self.about)
         if self.default is not None and "[" not in about:
             defaults = (f", each with {flag(n)} {text}" for n, text in self.default_with.items())
@@ -161,18 +161,18 @@ class Option:
         return f"Of a command: {about[0].lower()}{about[1:]}"
 
     def is_given(self, value: object) -> bool:
-        """Whether a value, as it was read, is not that of an option that was left out."""
+        """Whether a parsed value is from an option that was given."""
         if self.kind.is_flag:
             return bool(value != self.kind.from_text(self.name, False))
         return value is not None and value != ()
 
     def python_value(self, value: Any) -> Any:
-        """The value that Python gives; raises `BadOption`, which names the keyword."""
-        is_left_out = value is None and self.python.endswith("| None")
-        return None if is_left_out else self.kind.from_python(self.name, value)
+        """Parse a value from Python; raises `BadOption`, naming the keyword."""
+        is_missing = value is None and self.python.endswith("| None")
+        return None if is_missing else self.kind.from_python(self.name, value)
 
     def default_for(self, values: Mapping[str, Any]) -> Any:
-        """The value of the option where it is left out."""
+        """The value of the option if it is not given."""
         texts = (text for name, text in self.default_with.items() if values[name] is not None)
         text = next(texts, self.default)
         return None if text is None else self.kind.from_text(self.flag, text)
@@ -192,7 +192,7 @@ IN_TURN: Final = OptionText(
 
 
 def not_resumed(hint: str) -> tuple[RelatedOption, ...]:
-    """The exclusion of an option that a check across kills does not take."""
+    """The exclusion of an option that a resume check does not support."""
     return (RelatedOption("resume", OptionText(hint, ""), leads_in_python=True),)
 
 
@@ -316,9 +316,9 @@ PYTHON_OPTIONS: Final = {row.name: row for row in PROGRAM_OPTIONS if row.python}
 
 
 def complete(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a request's fields, with defaults; raises `BadOption` for a combination.
+    """The values of a request's fields, with defaults; raises `BadOption` for a bad combination.
 
-    `values` are read, by the names of the options; None for one that was left out.
+    `values` are parsed values by the names of the options; None if an option is not given.
     """
     require_allowed(options, values)
     return {
@@ -328,7 +328,7 @@ def complete(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[s
 
 
 def require_allowed(options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
-    """Raise `BadOption` where an option lacks one that it needs, or has one that it excludes."""
+    """Raise `BadOption` if an option lacks one that it needs or has one that it excludes."""
     given = {name for name, row in options.items() if row.is_given(values[name])}
     for name in filter(given.__contains__, options):
         for related in options[name].needs:
@@ -350,6 +350,6 @@ def _apart(name: str, related: RelatedOption) -> OptionText:
 
 
 def request(kind: type[Request], values: Mapping[str, Any], **more: Any) -> Request:
-    """A request from the values that it has fields for, and from `more`, which come first."""
+    """A request from the values of its fields; `more` overrides them."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{**{name: values[name] for name in values.keys() & names}, **more})

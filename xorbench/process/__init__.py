@@ -1,1 +1,1 @@
-"""The process that trains: `python -m xorbench.process`, driven through a pipe."""
+"""The training process: `python -m xorbench.process`, controlled through a pipe."""

@@ -1,6 +1,6 @@
 """Start a process: `python -m xorbench.process REQUESTS ANSWERS LIFELINE OPERATIONS`.
 
-Three file descriptors, and the module that answers.
+The arguments are three file descriptors and the module with the operations.
 """
 
 import atexit
@@ -14,9 +14,9 @@ if __name__ == "__main__":
     requests, answers, lifeline = map(int, sys.argv[1:4])
     watch(lifeline)
     serve(requests, answers, sys.argv[4])
-    # Leave at once: to take PyTorch apart would take half a second, in every process.
+    # Exit without destroying PyTorch's objects, which takes half a second per process.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    ctypes.CDLL(None).fflush(None)  # what libraries printed
+    ctypes.CDLL(None).fflush(None)  # the output of libraries
     os._exit(0)

@@ -1,7 +1,7 @@
-"""The operations of a process together with those of other ranks: replicas of one training.
+"""The collective operations of a process with other ranks: replicas of one training.
 
-PyTorch's `DistributedDataParallel` averages the gradients. Every process draws the same order of
-the same points, so that the union of the shares is the batch that one process alone would train.
+PyTorch's `DistributedDataParallel` averages the gradients. Every process generates the same points
+in the same order, so that the union of the shares is the batch of a single-process training.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,8 +42,8 @@ def replicate(
 ) -> dict[str, Any]:
     """Train as one of several replicas; answers the digest after each epoch.
 
-    The first replica then trains the same global batches alone, and answers how far the two lie
-    apart, in ulps at the largest weight. `store` is the host and port where the ranks meet.
+    The first replica then trains the same global batches on its own, and answers the largest
+    difference in ulps at the largest weight. `store` is the host and port of the ranks' store.
     """
     trained_case, size = case_from(case), Recipe(**recipe)
     device = torch.device(trained_case.device)
@@ -56,18 +56,18 @@ def replicate(
     _leave(group_store, index, members)
     if index:
         return {**answer, "ulps": None}
-    alone = Training(trained_case, size)
+    single = Training(trained_case, size)
     for _ in range(size.epochs):
-        alone.step()
-    return {**answer, "ulps": ulps(training.state(), alone.state())}
+        single.step()
+    return {**answer, "ulps": ulps(training.state(), single.state())}
 
 
 def replicated(
     case: Case, recipe: Recipe, index: int, members: int, faults: Sequence[FaultSpec] = ()
 ) -> Training:
-    """The training of replica `index` of `members`; the process group must stand.
+    """The training of replica `index` of `members`; requires an initialized process group.
 
-    Raises `ValueError` where the batch cannot be shared out evenly: the mean of the shares' means
+    Raises `ValueError` if the batch cannot be split evenly, since the mean of the shares' means
     would not be the mean of the batch.
     """
     if case.batch_size % members or not case.drop_last:
@@ -82,7 +82,7 @@ def replicated(
 
 
 def share(index: int, members: int) -> Callable[[Iterable[Batch]], Iterator[Batch]]:
-    """Of each batch the rows that are this replica's."""
+    """The function that reduces each batch to the rows of this replica."""
 
     def shared(batches: Iterable[Batch]) -> Iterator[Batch]:
         for points, labels in batches:
@@ -93,16 +93,16 @@ def share(index: int, members: int) -> Callable[[Iterable[Batch]], Iterator[Batc
     return shared
 
 
-def ulps(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """The largest difference of two networks' weights, in ulps at the largest weight."""
-    a, b = (torch.cat([t.reshape(-1) for t in s.values()]).numpy() for s in (state, other))
+def ulps(state: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> float:
+    """The largest difference of two networks' weights, in ulps at the reference's largest one."""
+    a, b = (torch.cat([t.reshape(-1) for t in s.values()]).numpy() for s in (state, reference))
     return float(np.max(np.abs(a.astype(float) - b)) / np.spacing(np.max(np.abs(b))))
 
 
 def _probed(
     device: torch.device, index: int, members: int, injected: Sequence[FaultSpec]
 ) -> dict[str, Any]:
-    """The result of the exact probe of collectives: how much was compared, and what is wrong."""
+    """The result of the exact probe of collectives: the number of comparisons and mismatches."""
     for fault in injected:
         if fault.name == "flip-collective":
             _flip_all_reduce(fault)
@@ -112,11 +112,11 @@ def _probed(
 
 
 def _flip_all_reduce(fault: FaultSpec) -> None:
-    """Injected fault: one bit of what this member gets of each `all_reduce` is flipped."""
-    sound = distributed.all_reduce
+    """Injected fault: flip one bit of this member's result of each `all_reduce`."""
+    original = distributed.all_reduce
 
     def all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
-        result = sound(tensor, *args, **options)
+        result = original(tensor, *args, **options)
         flip_bit(tensor, fault.number("element"), fault.number("bit"))
         return result
 
@@ -126,7 +126,7 @@ def _flip_all_reduce(fault: FaultSpec) -> None:
 def _join(
     host: str, port: int, index: int, members: int, timeout_s: float, device: torch.device
 ) -> PrefixStore:
-    """Make the process group, by the store that the ranks have met in."""
+    """Initialize the process group through the store of the ranks."""
     limit = timedelta(seconds=timeout_s)
     if device.type != "cpu":
         torch.accelerator.set_device_index(device)
@@ -142,9 +142,9 @@ def _join(
 
 
 def _leave(store: PrefixStore, index: int, members: int) -> None:
-    """Wait until every replica has trained: who leaves earlier closes connections that others need.
+    """Wait until every replica has trained, since an earlier exit closes shared connections.
 
-    The group itself ends with the process, which is ended after its answer.
+    The group ends with the process, which is ended after its answer.
     """
     store.set(f"trained/{index}", "yes")
     store.wait([f"trained/{member}" for member in range(members)])

@@ -1,4 +1,4 @@
-"""Faults that change the whole process: a function each, described in `xor.matrix.faults`."""
+"""Faults that change the whole process, one function each; described in `xor.matrix.faults`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
@@ -26,15 +26,15 @@ def flush_subnormals(_fault: FaultSpec) -> None:
 
 
 def scaled_tanh(fault: FaultSpec) -> None:
-    sound, scale = torch.tanh, 1 + fault.number("ppb") / 1e9
-    setattr(torch, "tanh", lambda values: sound(values) * scale)  # noqa: B010
+    original, scale = torch.tanh, 1 + fault.number("ppb") / 1e9
+    setattr(torch, "tanh", lambda values: original(values) * scale)  # noqa: B010
 
 
 def other_order(_fault: FaultSpec) -> None:
-    sound = torch.randperm
+    original = torch.randperm
 
     def randperm(count: int, **options: Any) -> torch.Tensor:
-        order = sound(count, **options)
+        order = original(count, **options)
         order[:2] = order[:2].flip(0)
         return order
 
@@ -74,9 +74,9 @@ def _damage_products(
     """Damage one bit of each `period`-th result of `torch.mm` and `torch.matmul`."""
     calls = count(1)
 
-    def damaged(sound: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def damaged(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def multiply(*args: Any, **options: Any) -> torch.Tensor:
-            product = sound(*args, **options)
+            product = original(*args, **options)
             if next(calls) % period == 0:
                 damage(product, fault.number("element"), fault.number("bit"))
             return product

@@ -1,4 +1,4 @@
-"""The facts of this interpreter, its PyTorch and its accelerators."""
+"""The properties of this interpreter, its PyTorch and its accelerators."""
 
 import platform
 import sys
@@ -11,9 +11,9 @@ from xorbench.recorder.environment import FIELDS, environment, interpreter, proc
 
 
 def describe() -> dict[str, Any]:
-    """The facts of `FIELDS`: of this interpreter, its PyTorch, its environment, and its devices."""
+    """The properties in `FIELDS`: of interpreter, PyTorch, environment and devices."""
     kind = _accelerator()
-    facts = {
+    properties = {
         **interpreter(),
         **pytorch(torch),
         "torch_git_version": torch.version.git_version,
@@ -38,11 +38,11 @@ def describe() -> dict[str, Any]:
         "accelerator": kind,
         "devices": [described_device(f"{kind}:{index}") for index in range(_device_count())],
     }
-    return {name: facts[name] for name in FIELDS}
+    return {name: properties[name] for name in FIELDS}
 
 
 def _accelerator() -> str | None:
-    """The type of the accelerator that is really there, such as `cuda`."""
+    """The type of the available accelerator, such as `cuda`; None without one."""
     if not torch.accelerator.is_available():
         return None
     device = torch.accelerator.current_accelerator()
@@ -54,31 +54,31 @@ def _device_count() -> int:
 
 
 def described_device(device: str) -> dict[str, Any]:
-    """An accelerator by its name with an index, and what its driver says that it is."""
+    """An accelerator: its name with an index, and the properties from its driver."""
     place = torch.device(device)
     index = place.index or 0
-    facts: dict[str, Any] = {"device": f"{place.type}:{index}"}
-    properties = getattr(torch.get_device_module(place), "get_device_properties", None)
-    if properties is None:
-        return facts
-    values = properties(index)
+    description: dict[str, Any] = {"device": f"{place.type}:{index}"}
+    get_properties = getattr(torch.get_device_module(place), "get_device_properties", None)
+    if get_properties is None:
+        return description
+    properties = get_properties(index)
     for name in ("name", "total_memory", "major", "minor", "multi_processor_count", "uuid"):
-        if hasattr(values, name):
-            value = getattr(values, name)
-            facts[name] = value if isinstance(value, int) else str(value)
-    return facts
+        if hasattr(properties, name):
+            value = getattr(properties, name)
+            description[name] = value if isinstance(value, int) else str(value)
+    return description
 
 
 def unavailable_reason(device: str) -> str | None:
-    """Why this machine cannot train on the device, or None where it can."""
+    """Why this machine cannot train on the device; None if it can."""
     kind, _, index = device.partition(":")
     if kind == "cpu":
         return None
     present = _accelerator()
     if present is None:
         lacks_cuda = kind == "cuda" and torch.version.cuda is None and torch.version.hip is None
-        sees = "is built without CUDA" if lacks_cuda else "sees no accelerator"
-        return f"no {kind} device: this PyTorch ({torch.__version__}) {sees}"
+        reason = "is built without CUDA" if lacks_cuda else "sees no accelerator"
+        return f"no {kind} device: this PyTorch ({torch.__version__}) {reason}"
     if kind != present:
         return f"no {kind} device: the accelerator here is {present}"
     if index and int(index) >= _device_count():

@@ -1,4 +1,4 @@
-"""What a process can be asked to do: one function an operation, and its row in `OPERATIONS`."""
+"""The operations of a process: one function per operation, and its row in `OPERATIONS`."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What stands open in this process between requests."""
+    """The objects that this process keeps between requests."""
 
     def __init__(self) -> None:
         self.trainings: dict[int, Training | UniversalTraining] = {}
@@ -49,10 +49,10 @@ def configure(
     faults: list[Reply],
     optimizes: bool = False,
 ) -> Reply:
-    """Bring the process under its config; answers what the machine then is.
+    """Apply the config; answers the properties of the machine.
 
-    The first optimizer of a process imports PyTorch's compiler, which takes two seconds: where it
-    `optimizes`, now, while the other processes do.
+    The first optimizer of a process imports PyTorch's compiler, which takes two seconds. If the
+    process `optimizes`, it does so now, in parallel with the other processes.
     """
     if faults:
         from xorbench.process.faults import inject_in_process
@@ -60,7 +60,7 @@ def configure(
         inject_in_process([FaultSpec(**fault) for fault in faults])
     if threads is not None:
         torch.set_num_threads(threads)
-    # use_deterministic_algorithms tells Inductor too, and takes a second to import it
+    # use_deterministic_algorithms also imports Inductor, which takes a second
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = False
     if optimizes:
@@ -70,24 +70,24 @@ def configure(
 
 
 def probe(_session: Session, *, devices: list[str]) -> Reply:
-    """Why each device cannot be trained on here; null where it can."""
+    """Why this machine cannot train on each device; null if it can."""
     return {device: machine.unavailable_reason(device) for device in devices}
 
 
 def probe_engines(_session: Session, *, engines: list[str], devices: list[str]) -> Reply:
-    """Why each engine cannot train on each device here; null where it can."""
+    """Why each engine cannot train on each device here; null if it can."""
     return {engine: _engine_unavailable(engine, devices) for engine in engines}
 
 
 def _engine_unavailable(engine: str, devices: list[str]) -> dict[str, str | None]:
-    if engine not in ENGINES:  # another interpreter, without the package that adds it
+    if engine not in ENGINES:  # an interpreter without the package of the engine
         return dict.fromkeys(devices, f"the {engine} engine is not installed in this Python")
     reason = ENGINES[engine].unavailable
     return {device: implementation(reason)(device) if reason else None for device in devices}
 
 
 def open_training(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
-    """Make a training ready to step; answers its handle, the digest of its inputs, its start-up."""
+    """Set up a training; answers its handle, the digest of its inputs, and its start-up time."""
     injected = [FaultSpec(**fault) for fault in faults]
     training = _opened(case_from(case), Recipe(**recipe), injected)
     session.opened += 1
@@ -109,7 +109,7 @@ def _opened(case: Case, recipe: Recipe, faults: list[FaultSpec]) -> Training | U
 
 
 def show_points(_session: Session, *, recipe: Reply, seed: int) -> Reply:
-    """The first test points of a seed, to four digits: enough for a picture."""
+    """The first test points of a seed, to four digits, for a picture."""
     size = Recipe(**recipe)
     data = make_points(size.test_size, size.std, seed, "test")
     x0, x1 = ([round(x, 4) for x in side] for side in data.points[:SHOWN_POINTS].T.tolist())
@@ -117,8 +117,8 @@ def show_points(_session: Session, *, recipe: Reply, seed: int) -> Reply:
 
 
 def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Reply]) -> Reply:
-    """Make a training ready whose epochs can be recorded; a run's processes need no recorder."""
-    from xorbench.xor.training.trace import Traced
+    """Set up a training whose epochs can be recorded; answers its handle and inputs digest."""
+    from xorbench.xor.training.trace import Traced  # processes of a run need no recorder
 
     injected = [FaultSpec(**fault) for fault in faults]
     traced = Traced(case_from(case), Recipe(**recipe), injected)
@@ -129,12 +129,12 @@ def open_traced(session: Session, *, case: Reply, recipe: Reply, faults: list[Re
 
 
 def record(session: Session, *, training: int, valued: list[int]) -> Reply:
-    """Train one epoch and answer it step by step; `valued` bounds the steps whose values to add."""
+    """Train and record one epoch; values are recorded for the steps in the range `valued`."""
     return asdict(session.traced[training].record(range(*valued)))
 
 
 def step(session: Session, *, training: int) -> Reply:
-    """Train one epoch; answers its seconds, loss and digest, and where its clock stands then."""
+    """Train one epoch; answers its seconds, loss and digest, and the time on its clock."""
     opened = session.trainings[training]
     answer = asdict(opened.step())
     return {**answer, "clock_s": opened.clock()}
@@ -158,7 +158,7 @@ def measure_calibration(session: Session, *, device: str, kind: str = "tensor") 
 
 
 def measure_calibrations(session: Session, *, device: str, count: int) -> Reply:
-    """Time so many epochs of the calibration workload on the device, one after the other."""
+    """Time `count` consecutive epochs of the calibration workload on the device."""
     times_s = [measure_calibration(session, device=device)["calibration_s"] for _ in range(count)]
     return {"calibrations_s": times_s}
 
@@ -174,10 +174,10 @@ def finish(session: Session, *, training: int, with_state: bool) -> Reply:
     return answer
 
 
-def follow_in_float64(
+def recompute_in_float64(
     _session: Session, *, case: Reply, recipe: Reply, rate: float, weights: list[str]
 ) -> Reply:
-    """Follow the weights after each epoch in double precision; null where that would take long."""
+    """Recompute the weights after each epoch in float64; null if that would take too long."""
     from xorbench.xor.training.float64 import follow
 
     followed = follow(case_from(case), Recipe(**recipe), weights, rate)
@@ -185,21 +185,21 @@ def follow_in_float64(
 
 
 def check_inputs(_session: Session, *, recipe: Reply, seed: int) -> Reply:
-    """Compare what is drawn for a seed with NumPy's own reading of the generator."""
+    """Compare the random inputs of a seed with NumPy's implementation of the generator."""
     from xorbench.xor.training import golden_inputs
 
     return golden_inputs.checked(Recipe(**recipe), seed)
 
 
 def close(session: Session, *, training: int) -> Reply:
-    """Forget the training."""
+    """Discard the training."""
     del session.trainings[training]
     session.traced.pop(training, None)
     return {}
 
 
 def check_universal(_session: Session, *, device: str) -> Reply:
-    """Compare the device with the golden values of the universal training; answers every fact."""
+    """Compare the device with the golden values of the universal training; answers every value."""
     from xorbench.machine.universal import golden
     from xorbench.machine.universal.backends import BACKENDS
 
@@ -226,9 +226,9 @@ def open_burn(
     memory: int | None,
     flips: dict[str, Sequence[int]],
 ) -> Reply:
-    """Make the burn-in of a device ready; answers its units, and what is left out and why.
+    """Set up the burn-in of a device; answers its units, and notes on skipped ones.
 
-    `refused` says why a size of memory that was asked for cannot be had.
+    `refused` is the reason why the requested memory is not available.
     """
     from xorbench.machine.probes.burn import DeviceBurnIn, TooMuchMemory
 
@@ -240,7 +240,7 @@ def open_burn(
 
 
 def burn(session: Session, *, device: str, seconds: float) -> Reply:
-    """Burn for so long; answers what each turn did and what came out wrong."""
+    """Run the burn-in for `seconds`; answers the work and the mismatches of each turn."""
     turns = session.burn_ins[device].run(seconds)
     return {"turns": [{**t._asdict(), "wrong": [w._asdict() for w in t.wrong]} for t in turns]}
 
@@ -258,7 +258,7 @@ OPERATIONS: Final[dict[str, Callable[..., Reply]]] = {
     "marked step": marked_step,
     "calibration": measure_calibration,
     "calibrations": measure_calibrations,
-    "float64": follow_in_float64,
+    "float64": recompute_in_float64,
     "golden inputs": check_inputs,
     "finish": finish,
     "close": close,

@@ -1,7 +1,7 @@
-"""One JSON object a line: `{v, id, op, args}` asks, `{id, ok}` or `{id, error}` answers.
+"""The protocol: one JSON object per line, for a request, an answer or an error.
 
-Numbers that JSON cannot hold (NaN, infinities) cross as null. Standard library only: both ends
-use it, and the process's end runs under any interpreter.
+A request is `{v, id, op, args}`, an answer `{id, ok}`, an error `{id, error}`. NaN and infinities
+are sent as null. Standard library only, since the process's end runs in any interpreter.
 """
 
 import json
@@ -23,12 +23,12 @@ def answer(number: int, result: object) -> bytes:
 
 
 def refusal(number: int, kind: str, message: str) -> bytes:
-    """An error as one line: the exception's type and its message."""
+    """An error as one line: the type and the message of the exception."""
     return _line({"id": number, "error": {"type": kind, "message": message}})
 
 
 def read(line: bytes) -> dict[str, Any]:
-    """The object on one line; raises `ValueError` for anything else."""
+    """The message on one line; raises `ValueError` for any other content."""
     message = json.loads(line)
     if not isinstance(message, dict) or "id" not in message:
         raise ValueError(f"not a message: {line[:80]!r}")

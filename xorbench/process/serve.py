@@ -1,4 +1,4 @@
-"""Answer requests until the pipe closes; die with the orchestrator, whatever it dies of."""
+"""Answers requests until the pipe closes, and ends the process if the orchestrator dies."""
 
 import gc
 import importlib
@@ -18,7 +18,7 @@ from xorbench.process import protocol
 def watch(lifeline: int) -> None:
     """Kill this process and its children as soon as the orchestrator's end of the pipe closes.
 
-    A reader that blocks costs nothing, and it notices what no handler can: a `kill -9`.
+    A blocking reader costs nothing and notices even a `kill -9`.
     """
 
     def wait() -> NoReturn:
@@ -31,10 +31,10 @@ def watch(lifeline: int) -> None:
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Import without collections, and have what is there then never walked by one.
+    """Import with the garbage collector disabled, then `gc.freeze()`.
 
-    PyTorch and its compiler make a million objects that stay: to walk them takes a seventh of the
-    import, and would take time of timed epochs.
+    PyTorch and its compiler create a million permanent objects. Collections over them would take a
+    seventh of the import, and time in timed epochs.
     """
     gc.disable()
     try:
@@ -47,8 +47,8 @@ def without_collections() -> Iterator[None]:
 def serve(requests: int, answers: int, operations: str) -> None:
     """Read requests from one descriptor and write answers to the other, in order.
 
-    `operations` is the module of this package that answers: it has `OPERATIONS` and `SESSION`, what
-    they share. Each imports only what it needs. Every process also answers `usage`.
+    `operations` is a module of this package with `OPERATIONS` and their shared `SESSION`. Each
+    module imports only what it needs. Every process also answers `usage`.
     """
     with without_collections():
         module = importlib.import_module(f"xorbench.process.{operations}")
@@ -60,18 +60,18 @@ def serve(requests: int, answers: int, operations: str) -> None:
 
 
 def usage(_session: object) -> dict[str, int]:
-    """The highest memory this process has held, in bytes."""
+    """The peak memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024}
 
 
 def respond(operations: dict[str, Any], session: object, line: bytes) -> bytes:
-    """The answer to one request; an operation that raises answers with its error."""
+    """The answer to one request, or the error of the operation."""
     message = protocol.read(line)
     number = message["id"]
     try:
         if message.get("v") != protocol.VERSION:
-            raise ValueError(f"protocol {message.get('v')}, this process speaks {protocol.VERSION}")
+            raise ValueError(f"protocol {message.get('v')}, this process has {protocol.VERSION}")
         if message["op"] not in operations:
             raise ValueError(f"unknown operation {message['op']!r}")
         return protocol.answer(number, operations[message["op"]](session, **message["args"]))

@@ -1,4 +1,4 @@
-"""Keeping a machine busy: a process that works until its standard input closes."""
+"""Generates load on a machine: a process that works until its standard input closes."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ BUSY: Final = b"busy\n"
 
 
 def run(kind: str, device: str) -> None:
-    """Write a word once it works, and work without end; the process ends with its parent."""
+    """Report the start, then work without end; the process ends with its parent."""
     threading.Thread(target=_until_closed, daemon=True).start()
     work = STRESSORS[kind](device)
     work()
@@ -46,7 +46,7 @@ def _accelerator(device: str) -> Callable[[], object]:
     matrix = torch.rand(2_048, 2_048, device=device)
 
     def multiply() -> None:
-        (matrix @ matrix).sum().item()  # waits, so that the queue stays short
+        (matrix @ matrix).sum().item()  # synchronizes, to keep the queue short
 
     return multiply
 

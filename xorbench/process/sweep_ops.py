@@ -1,4 +1,4 @@
-"""What a process can be asked to do for a sweep. Imports torch only where torch is to train."""
+"""The operations of a process for a sweep. Imports torch only for the torch backend."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LIBRARIES: Final = ("numpy", "numba", "llvmlite", "torch", "triton")
 
 
 class SweepSession:
-    """The backend that trains in this process, once it is open."""
+    """The backend that trains in this process, after `open`."""
 
     train: Train
 
@@ -33,9 +33,9 @@ def open_backend(
     threads: int | None,
     recipes: list[Reply],
 ) -> Reply:
-    """Load a backend, the best there is for None, and compile it for the recipes: the start-up.
+    """Load a backend, by default the best available one, and compile it for the recipes.
 
-    Answers `missing` with the reason where it cannot be used here.
+    Answers `missing` with the reason if it cannot be used here.
     """
     start = time.perf_counter()
     name, note = (backend, "") if backend else _best(device)
@@ -61,7 +61,7 @@ def open_backend(
 
 
 def _accelerator(device: str) -> Reply:
-    """Which accelerator trains; nothing of the CPU."""
+    """The accelerator that trains; empty for the CPU."""
     if device == "cpu":
         return {}
     from xorbench.process import machine
@@ -70,7 +70,7 @@ def _accelerator(device: str) -> Reply:
 
 
 def _best(device: str) -> tuple[str, str]:
-    """The backend to take for a device, and why it is not the fastest one."""
+    """The backend for a device, and why it is not the fastest one."""
     first, second = FOR_CPU if device == "cpu" else FOR_DEVICES
     reason = BACKENDS[first].missing()
     return (second, reason) if reason else (first, "")
@@ -86,7 +86,7 @@ def _missing(name: str, device: str) -> str | None:
 
 
 def describe() -> Reply:
-    """Versions, cores and environment of this process, without importing anything."""
+    """Versions, cores and environment of this process, without imports."""
     return {
         **interpreter(),
         "cores": available_cores(),
@@ -103,7 +103,7 @@ def _version(library: str) -> str | None:
 
 
 def known(_session: SweepSession, *, recipe: Reply) -> Reply:
-    """The golden answers of one recipe: seeds one by one, and many together."""
+    """The golden results of one recipe: of single seeds, and of many together."""
     universal, file = UniversalRecipe(**recipe), golden.load()
     answers = file.answers.get(universal, ())
     combined = file.combined if universal == UniversalRecipe() else None
@@ -129,7 +129,7 @@ def sweep(session: SweepSession, *, recipe: Reply, first_seed: int, count: int) 
 
 
 def _history(trained: Trained) -> Reply:
-    """When the models were right on every test point."""
+    """The epochs after which the models were correct on every test point."""
     right = trained.epoch_correct == trained.total
     firsts = zip(right.any(axis=0).tolist(), right.argmax(axis=0).tolist(), strict=True)
     lapses = np.count_nonzero(right[:-1] & ~right[1:], axis=0)
@@ -142,7 +142,7 @@ def _history(trained: Trained) -> Reply:
 
 
 def example(session: SweepSession, *, recipe: Reply, seed: int) -> Reply:
-    """Train one seed; answers its test points, and its output over the plane they lie in."""
+    """Train one seed; answers its test points, and its output over their plane."""
     universal = UniversalRecipe(**recipe)
     trained = session.train(universal, [seed])
     points = spec.points("test", seed, universal.test_size, universal.std)
@@ -166,12 +166,12 @@ def example(session: SweepSession, *, recipe: Reply, seed: int) -> Reply:
 
 
 def _rounded(values: Floats) -> list[float]:
-    """To four places: enough for a picture."""
+    """Round to four decimal places, for a picture."""
     return [round(value, 4) for value in values.tolist()]
 
 
 def _extent(x0: Floats, x1: Floats) -> tuple[float, float]:
-    """A square that holds all points, to a tenth."""
+    """The bounds of a square that contains all points, to a tenth."""
     low, high = min(x0.min(), x1.min()), max(x0.max(), x1.max())
     return float(np.floor(low * 10 - 1)) / 10, float(np.ceil(high * 10 + 1)) / 10
 

@@ -31,14 +31,14 @@ from xorbench.xor.training.training import (
 
 
 def unavailable_reason(device: str) -> str | None:
-    """Why the universal engine cannot be used for the device here, or None where it can."""
+    """Why the universal engine cannot be used for the device here; None if it can."""
     return BACKENDS["numba" if device == "cpu" else "torch"].missing()
 
 
 class UniversalTraining:
     """The universal training of a case: a compiled kernel on the CPU, torch on other devices.
 
-    It has no `DataLoader`, no autograd and no loss; pinning and copying have nothing to act on.
+    It has no `DataLoader`, no autograd and no loss, so pinning and copying have no effect.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class UniversalTraining:
         for fault in faults:
             if fault.name != "flip-weight":
                 raise UnsupportedCase(
-                    f"the universal engine has no place for the fault {fault.name}"
+                    f"the universal engine does not support the fault {fault.name}"
                 )
         rate = recipe.learning_rate(case.batch_size)
         fields = universal(recipe, case.batch_size, case.drop_last) | {"lr": rate}
@@ -64,7 +64,7 @@ class UniversalTraining:
         synchronize(self._device)
         start = clock()
         self._stepper = _stepper(self.recipe, case)
-        synchronize(self._device)  # its points are still on their way there
+        synchronize(self._device)  # wait for the copy of its points
         self.startup_s = clock() - start
 
     def inputs_sha256(self) -> str:
@@ -77,7 +77,7 @@ class UniversalTraining:
         return tensor_digest.sha256((name, torch.from_numpy(part.copy())) for name, part in entries)
 
     def step(self) -> Epoch:
-        """Train one epoch. It has no loss: not a number stands for it."""
+        """Train one epoch; its loss is NaN."""
         synchronize(self._device)
         start = self.clock()
         self._stepper.epoch()
@@ -92,7 +92,7 @@ class UniversalTraining:
         return Epoch(seconds, float("nan"), tensor_digest.state_sha256(self.state()), None)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights by their names, on the CPU."""
+        """The weights by name, on the CPU."""
         weights = spec.state(self._stepper.weights)
         return {name: torch.from_numpy(part) for name, part in weights.items()}
 
@@ -112,17 +112,17 @@ class UniversalTraining:
         )
 
     def checked(self) -> list[dict[str, str]]:
-        """Digest and score, each against the golden one, or the oracle's where none is stored."""
+        """Digest and score, compared with the golden values or else with NumPy's."""
         known = golden.load().answer(self.recipe, self.case.seed)
         source = "golden" if known else "the NumPy oracle's"
         expected = known or _oracle(self.recipe, self.case.seed)
         state, total = self.state(), self.recipe.test_size
         correct = self._score(state, "test").correct
-        facts = (
+        comparisons = (
             Checked(f"digest, {source}", expected.sha256, tensor_digest.state_sha256(state)),
             Checked(f"score, {source}", f"{expected.correct}/{total}", f"{correct}/{total}"),
         )
-        return [asdict(fact) for fact in facts]
+        return [asdict(comparison) for comparison in comparisons]
 
     def _points(self, name: str) -> UniversalPoints:
         size = self.recipe.train_size if name == "train" else self.recipe.test_size

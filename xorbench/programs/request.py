@@ -60,7 +60,7 @@ class CommandRequest:
             files = counted(len(run.copy.files), "file")
             lines = [f"each in a fresh copy of {run.folder}: {files}, {size:.3g} MB"]
             lines += [f"linked, not copied: {path} -> {to}" for path, to in run.copy.linked.items()]
-            excluded = [path for path in run.copy.left_out if "__pycache__" not in path]
+            excluded = [path for path in run.copy.not_copied if "__pycache__" not in path]
             lines += [f"left out of the copy: {path}" for path in excluded]
         if self.steps is not None:
             lines.append(f"each ends after {self.steps} steps")

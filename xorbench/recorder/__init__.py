@@ -1,5 +1,5 @@
-"""Listens inside any PyTorch training, from its own process, without changing its bits.
+"""Records a PyTorch training from inside its process, without changing its result.
 
-The package runs in the user's interpreter: it needs PyTorch and the standard library, and Python
-3.9. It imports nothing else of xorbench, which may not be installed there.
+The package runs in the user's interpreter. It needs PyTorch, the standard library and Python 3.9,
+and imports no other part of xorbench, which may not be installed there.
 """

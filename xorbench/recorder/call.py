@@ -1,6 +1,7 @@
 """Calls a function in a fresh interpreter: `python call.py package.module:function`.
 
-Why a target cannot be called is written as one line to the file `target.txt` beside the records.
+If the target cannot be called, it writes the reason as one line to `target.txt`, next to the
+records.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main(target: str) -> None:
             refuse(f"module {module_name!r} has no {name!r}")
         function = getattr(function, part)
     if not callable(function):
-        refuse(f"{name!r} is no function")
+        refuse(f"{name!r} is not a function")
     if inspect.iscoroutinefunction(function):
         refuse(f"{name!r} is a coroutine function; give one that is called and returns")
     needed = [
@@ -44,7 +45,7 @@ def main(target: str) -> None:
 
 
 def refuse(reason: str) -> None:
-    """Write why there is nothing to call, and exit."""
+    """Write the reason why the target cannot be called, and exit."""
     folder = os.environ.get("XORBENCH_RECORD")
     if folder:
         with open(os.path.join(folder, "target.txt"), "w") as file:

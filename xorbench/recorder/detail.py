@@ -1,4 +1,4 @@
-"""The steps that are looked at closely: gradients, states, every module's and operator's output."""
+"""Detailed recording: gradients, optimizer states, the outputs of every module and operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SITE = os.sep + "site-packages" + os.sep
 
 
 class Detail:
-    """What is recorded besides in the steps that were asked for; elsewhere it does nothing."""
+    """Records the details of the requested steps; in other steps it does nothing."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -48,7 +48,7 @@ class Detail:
         self._room = listener.options.values_bytes
 
     def begin(self, step: int) -> None:
-        """A step begins: watch every operator from here on, if no other mode is active."""
+        """Begin a step: record every operator from now on, unless another mode is active."""
         first, last = self._steps or (1, 0)
         self.on = first <= step <= last
         if not self.on:
@@ -61,16 +61,16 @@ class Detail:
             return
         self._mode = Operators(self._listener)
 
-    def watch(self) -> None:
-        """Push the mode, outside the recorder's own shield."""
+    def push_operators(self) -> None:
+        """Push the mode that records operators, outside `Listener.shielded`."""
         mode = self._mode
         if mode is not None and not mode.pushed:
             mode.pushed = True
-            self._listener.shielded(mode.know, self._listener.weights.held)
+            self._listener.shielded(mode.add_weights, self._listener.weights.held)
             mode.__enter__()
 
-    def unwatch(self) -> None:
-        """Pop the mode, if it is the innermost; else it stays, and sees nothing."""
+    def pop_operators(self) -> None:
+        """Pop the mode if it is the innermost; it records nothing if it has to stay."""
         mode = self._mode
         if mode is None or self.on or not mode.pushed:
             return
@@ -80,7 +80,7 @@ class Detail:
             self._mode = None
 
     def name_modules(self, module: nn.Module) -> None:
-        """Learn the names of a training module's parts."""
+        """Store the names of a training module's parts."""
         if self._steps is None:
             return
         for name, part in module.named_modules():
@@ -88,7 +88,7 @@ class Detail:
                 self._paths[part] = bare(name)
 
     def leave_module(self, module: nn.Module, output: Any) -> None:
-        """A module has been called: record what it gives."""
+        """Record the output of a module call."""
         if not self.on or torch._C._current_graph_task_id() != -1:
             return
         path = self._paths.get(module, "")
@@ -98,15 +98,15 @@ class Detail:
             self._listener.tensor("output", f"{path}#{nth}{place}", tensor, name=name)
 
     def backward(self) -> None:
-        """A backward pass is about to begin: note which line of the program asks for it."""
+        """Store the line of the program that starts a backward pass."""
         if self.on:
             self.backward_line = line_of(self._listener.options)
 
     def before_step(self, optimizer: Optimizer, index: int, *, closure: bool) -> None:
-        """An optimizer is about to step: record gradients and its state.
+        """Record gradients and state before an optimizer's step.
 
-        One that takes a closure computes its gradients in the step; what is there before it is of
-        the step before.
+        An optimizer with a closure computes its gradients during the step. The gradients before it
+        belong to the previous step, so they are recorded afterwards.
         """
         self._late = closure
         if self.on or self._listener.options.state:
@@ -115,7 +115,7 @@ class Detail:
             self._state("state", optimizer, index)
 
     def after_step(self, optimizer: Optimizer, index: int) -> None:
-        """An optimizer has stepped: record its state, and the parameters as it leaves them."""
+        """Record state and parameters after an optimizer's step."""
         if self._late and (self.on or self._listener.options.state):
             self._gradients(optimizer, index)
         if self.on:
@@ -133,33 +133,33 @@ class Detail:
             self._listener.tensor(kind, identity, tensor)
 
     def keep_values(self, tensor: Tensor) -> dict[str, Any]:
-        """Keep the bytes of a tensor; the answer is type, shape and where they are kept."""
+        """Keep the bytes of a tensor; return type, shape and the position of the bytes."""
         if not self.on and not self.starting:
             return {}
-        facts: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
+        details: dict[str, Any] = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)[6:]}
         sink = self._listener.record()
         try:
             dense = dense_parts(tensor)
         except NotRecorded:
-            return facts
+            return details
         if len(dense) > 1 or tensor.is_complex():
-            return facts
-        shard = dense[0]  # of a tensor in shards the part of this process
-        facts["shape"] = list(shard.shape)
+            return details
+        shard = dense[0]  # the local part of a sharded tensor
+        details["shape"] = list(shard.shape)
         size = shard.numel() * shard.element_size()
         if size > self._room or not self.keeping:
-            return facts
+            return details
         plain = shard.resolve_neg().contiguous().cpu()
         try:
-            facts.update(sink.keep(ctypes.string_at(plain.data_ptr(), size)))
+            details.update(sink.keep(ctypes.string_at(plain.data_ptr(), size)))
             self._room -= size
         except OSError:  # a full disk
             self._room = 0
-        return facts
+        return details
 
 
 class Operators(TorchDispatchMode):
-    """Reports the outputs of every operator, and those inputs that no operator has made."""
+    """Records the outputs of every operator, and the inputs that no operator made."""
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
@@ -173,11 +173,11 @@ class Operators(TorchDispatchMode):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Let compiled regions run as they are."""
+        """Let compiled regions run unchanged."""
         return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator and report it."""
+        """Run the operator and record it."""
         kwargs = kwargs or {}
         listener = self._listener
         if not listener.detail.on or not listener.listens() or _only_views(func):
@@ -201,38 +201,39 @@ class Operators(TorchDispatchMode):
             makers.append(maker or "data")
             if not maker:
                 self._make_known(tensor, "data")
-                self._listener.tensor("data", f"{self._number}{place}", tensor, **self._facts(func))
+                details = self._details(func)
+                self._listener.tensor("data", f"{self._number}{place}", tensor, **details)
         self._inputs = " ".join(makers)
 
     def _after(self, func: Any, output: Any) -> None:
-        empty = "empty" in str(func)  # its memory may hold anything
+        empty = "empty" in str(func)  # uninitialized memory
         for place, tensor in tensors(output):
             self._make_known(tensor, str(self._number))
             if not empty:
                 identity = f"{self._number}{place}"
-                self._listener.tensor("operator", identity, tensor, **self._facts(func))
+                self._listener.tensor("operator", identity, tensor, **self._details(func))
         self._number += 1
 
-    def _facts(self, func: Any) -> dict[str, Any]:
-        facts: dict[str, Any] = {"name": str(func), "where": self._line}
+    def _details(self, func: Any) -> dict[str, Any]:
+        details: dict[str, Any] = {"name": str(func), "where": self._line}
         if self._inputs:
-            facts["inputs"] = self._inputs
+            details["inputs"] = self._inputs
         if torch._C._current_autograd_node() is not None:
-            facts["backward"] = True
+            details["backward"] = True
         if torch.Tag.nondeterministic_seeded in func.tags:
-            facts["random"] = True
-        return facts
+            details["random"] = True
+        return details
 
     def _maker_of(self, tensor: Tensor) -> str:
-        """What made the tensor: an operator of this step, by number, or a weight; else nothing."""
+        """The origin of the tensor: an operator of this step, by number, or a weight; or empty."""
         reference = storage_of(tensor)
         if reference is None:
             return "view"
         known, maker = self._makers.get(reference.cdata, (None, ""))
         return maker if known is not None and not known.expired() else ""
 
-    def know(self, weights: list[Weight]) -> None:
-        """Take these for known: they are reported elsewhere."""
+    def add_weights(self, weights: list[Weight]) -> None:
+        """Register weights, which are recorded on their own."""
         for position, (_, _, tensor) in enumerate(weights):
             self._make_known(tensor, f"w{position}")
 
@@ -248,7 +249,7 @@ def _only_views(func: Any) -> bool:
 
 
 def line_of(options: Any) -> str:
-    """File and line of the program that is running, outside PyTorch and the standard library."""
+    """The running file and line of the program, outside PyTorch and the standard library."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename

@@ -1,4 +1,4 @@
-"""Where the recorder begins: it waits for `import torch`, and records that it was loaded."""
+"""The entry point of the recorder: it reports its start and waits for `import torch`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 AuditHook = Callable[[str, Any], None]  # takes an event and its arguments
-LISTED = ("outside", "started")  # files written outside the folder, and commands of Python
+LISTED = ("outside", "started")  # files written outside the folder, Python commands
 LARGEST_LIST = 50  # of each
 LONGEST_COMMAND = 200
-# The audit events of a new process, and which of their arguments is the command.
+# The audit events of a new process, and the index of the command in their arguments.
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 PYTHON = re.compile(r"(^|[\s/'\"])python[\d.]*($|[\s'\"])")
 NOT_REPORTED = ("/dev/", "/proc/", "/sys/")
@@ -69,13 +69,13 @@ def enter() -> None:
 
         switches.start(options.switches, later)
     later("torch", start)
-    # For the import alone, without collections: an optimizer's first step needs it, and it takes
-    # as long as that of torch.
+    # Only to import it without garbage collection: the first step of an optimizer imports it, which
+    # takes as long as the import of torch.
     after_import("torch._dynamo", lambda: None)
 
 
 def after_import(name: str, start: Callable[[], None]) -> None:
-    """Call `start` once the module has been imported, or now if it has."""
+    """Call `start` after the import of the module, or now if it is imported already."""
     if name in sys.modules:
         start()
     else:
@@ -92,12 +92,12 @@ class Presence:
         self._listed: dict[str, int] = {}
 
     def failed(self, error: Exception) -> None:
-        """Append the line of an error of the recorder."""
+        """Append an error of the recorder."""
         self.report("failed", why=encodable(masked(f"{type(error).__name__}: {error}")))
 
-    def report(self, event: str, **facts: Any) -> None:
-        """Append one line."""
-        line = json.dumps({"pid": os.getpid(), "event": event, **facts}) + "\n"
+    def report(self, event: str, **details: Any) -> None:
+        """Append one event as a line."""
+        line = json.dumps({"pid": os.getpid(), "event": event, **details}) + "\n"
         if line in self._written:
             return
         if event in LISTED:
@@ -116,7 +116,7 @@ class Presence:
 
 
 class AfterImport(MetaPathFinder):
-    """Finds a module as it would be found, and calls `start` when it has been imported."""
+    """Finds a module in the usual way, and calls `start` after its import."""
 
     def __init__(self, name: str, start: Callable[[], None]) -> None:
         self._name = name
@@ -129,9 +129,9 @@ class AfterImport(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """The spec of the module with a loader that calls back; None for any other.
+        """The spec of the module with a loader that calls back; None for other modules.
 
-        It stays until it has been imported: some look for torch long before they import it.
+        The finder stays until the import, since some programs look for torch long before it.
         """
         if fullname != self._name or self._looking:
             return None
@@ -151,7 +151,7 @@ class AfterImport(MetaPathFinder):
 
 
 def _call_after(loader: Loader, start: Callable[[], None]) -> None:
-    """Import without collections, which would walk what is there to stay, and then `start`."""
+    """Import without garbage collection, since the imported objects stay, then call `start`."""
     original = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
@@ -200,7 +200,7 @@ def written_outside(root: str, folder: str, presence: Presence) -> AuditHook:
 
 
 def _shielded_hook(events: tuple[str, ...], report: AuditHook) -> AuditHook:
-    """An audit hook that passes some events on, and never raises."""
+    """An audit hook that reports some events and never raises."""
 
     def hook(event: str, arguments: Any) -> None:
         if event in events:
@@ -211,6 +211,6 @@ def _shielded_hook(events: tuple[str, ...], report: AuditHook) -> AuditHook:
 
 
 def _named(path: str) -> dict[str, str]:
-    """A path as a text, and its bytes in hex where they are not UTF-8."""
+    """A path as text, and its bytes in hex if they are not UTF-8."""
     text = encodable(path)
     return {"path": text} if text == path else {"path": text, "raw": os.fsencode(path).hex()}

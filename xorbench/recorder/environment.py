@@ -1,7 +1,7 @@
-"""Facts of a machine, its interpreter, PyTorch and environment, under `collect_env`'s names.
+"""Properties of a machine, its interpreter, PyTorch and environment, under `collect_env`'s names.
 
-Used inside recorded programs and by the orchestrator, so it needs the standard library only, and
-Python 3.9.
+Used inside recorded programs and by the orchestrator. Needs only the standard library and Python
+3.9.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 from typing import Any
 
 CPUINFO = "/proc/cpuinfo"
-# Every fact of a process, in the order of reports, and its label in tables.
+# Every property of a process, in the order of reports, and its label in tables.
 FIELDS = {
     "torch_version": "PyTorch",
     "torch_git_version": "PyTorch commit",
@@ -42,7 +42,7 @@ FIELDS = {
     "accelerator": "accelerator",
     "devices": "devices",
 }
-# Environment variables by which libraries choose kernels: they change bits.
+# Environment variables by which libraries choose kernels: they change the result.
 KERNEL_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
@@ -51,7 +51,7 @@ KERNEL_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "OPENBLAS_CORETYPE",
 )
-# All environment variables that may change bits or speed; none names a user or a host.
+# All environment variables that may change result or speed; none contains a user or host name.
 VARIABLES = tuple(
     sorted(
         (
@@ -98,12 +98,12 @@ def pytorch(torch: Any) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str | None]:
-    """The variables of the list; None for one that is not set."""
+    """The values of `VARIABLES`; None for a variable that is not set."""
     return {name: os.environ.get(name) for name in VARIABLES}
 
 
 def processor() -> str:
-    """The processor's model name, or its architecture if the system does not name it."""
+    """The processor's model name, or its architecture if the model is unknown."""
     try:
         with open(CPUINFO) as file:
             lines = file.read().splitlines()
@@ -113,6 +113,6 @@ def processor() -> str:
     return next(models, platform.processor() or platform.machine())
 
 
-def labelled(facts: dict[str, Any], *names: str) -> dict[str, Any]:
-    """These facts under their labels; an empty text for a missing one."""
-    return {FIELDS[name]: facts.get(name, "") for name in names}
+def labelled(properties: dict[str, Any], *names: str) -> dict[str, Any]:
+    """These properties under their labels; an empty text for a missing one."""
+    return {FIELDS[name]: properties.get(name, "") for name in names}

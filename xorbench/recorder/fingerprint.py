@@ -2,10 +2,10 @@
 
 It is exact in any order of summation, and unrelated to the SHA-256 that identifies weights.
 
-The bytes are read as 32-bit words. Each is multiplied by a 64-bit key of its place in a chunk of
-32,768 words, the products of a chunk are summed, and each sum is multiplied by an odd key of the
-chunk's place and summed again, all modulo 2^64. Type, shape and size enter by mixing. It is a
-fingerprint against accidents, not against adversaries.
+The bytes are read as 32-bit words. Each word is multiplied by a 64-bit key of its position in a
+chunk of 32,768 words, and the products of a chunk are summed. Each sum is multiplied by an odd key
+of the chunk's position, and the results are summed, all modulo 2^64. Type, shape and size enter by
+mixing. The fingerprint protects against accidents, not against adversaries.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from torch.nn.parameter import Parameter, is_lazy
 
 NAME = "words32-splitmix64"
 CHUNK = 1 << 15  # words
-BLOCK = 2  # chunks that are widened to 64 bits at once by each thread of a CPU: they stay cached
+BLOCK = 2  # chunks widened to 64 bits at once per CPU thread, so that they stay cached
 SMALL = 1 << 13  # words up to which tensors are digested together
-PACK = 1 << 22  # words that are put together, from which on they are digested
-MOST_KEPT = 2 * PACK  # keys of sets of sizes that are kept: 64 MiB
-MOST_CHUNKS = 32  # that are widened at once, however many threads there are: 8 MiB
-DEVICE_BLOCK = 256  # the same on an accelerator
+PACK = 1 << 22  # words collected before they are digested
+MOST_KEPT = 2 * PACK  # cached keys, for sets of sizes: 64 MiB
+MOST_CHUNKS = 32  # widened at once, regardless of the number of threads: 8 MiB
+DEVICE_BLOCK = 256  # chunks widened at once on an accelerator
 MASK = (1 << 64) - 1
 
 
 class NotRecorded(Exception):
-    """This tensor has no digest; the message says why."""
+    """The tensor has no digest; the message is the reason."""
 
 
 class DigestPart(NamedTuple):
-    """A digest under way: a sum on the tensor's device, and what is mixed in on the host."""
+    """An unfinished digest: a sum on the tensor's device, and a seed to mix in on the host."""
 
     total: Tensor
     seed: int
 
 
 class PackedTensor(NamedTuple):
-    """A tensor that waits to be digested with others: its words, and what is mixed in."""
+    """A tensor to be digested together with others: its words, and the seed to mix in."""
 
     words: Tensor
     seed: int
-    place: int  # where its digest belongs
+    place: int  # index of its digest
 
 
 def mix(value: int) -> int:
@@ -66,7 +66,7 @@ def _signed(values: list[int]) -> Tensor:
 
 
 class Digester:
-    """Digests of tensors; it keeps its keys, and a buffer, for each device."""
+    """Computes digests of tensors; it keeps keys and a buffer for each device."""
 
     def __init__(self) -> None:
         self._keys: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -75,14 +75,15 @@ class Digester:
         self._pack_words = 0
 
     def start(self, tensor: Tensor) -> list[DigestPart]:
-        """Begin a digest, nothing leaves the device. Raises `NotRecorded`."""
+        """Begin a digest without copying from the device. Raises `NotRecorded`."""
         return [self._digest_words(*_words(dense)) for dense in dense_parts(tensor)]
 
     def start_all(self, tensors: list[Tensor]) -> list[list[DigestPart] | Exception]:
-        """The same of many tensors, in less time; what one of them raises stands in its place.
+        """Begin the digests of many tensors, faster than one by one.
 
-        On a CPU small tensors are put together and multiplied as one. Of a large tensor the chunks
-        are summed first, and their sums are multiplied with the small tensors.
+        A tensor that raises an exception has the exception in place of its digest. On a CPU, small
+        tensors are concatenated and multiplied together. The chunks of a large tensor are summed
+        first, and their sums are multiplied with the small tensors.
         """
         digests: list[list[DigestPart] | Exception] = []
         pack: list[PackedTensor] = []
@@ -107,7 +108,7 @@ class Digester:
     def _digest_pack(
         self, pack: list[PackedTensor], digests: list[list[DigestPart] | Exception]
     ) -> None:
-        """Digest what was put together, the small ones first: after many threads they are slow."""
+        """Digest the collected tensors, small ones first: they are slow after many threads."""
         if not pack:
             return
         small = [waiting for waiting in pack if waiting.words.numel() <= SMALL]
@@ -121,7 +122,7 @@ class Digester:
             upto = products.new_zeros(products.numel() + 1)
             torch.cumsum(products, 0, out=upto[1:])
             totals = upto[borders].diff().unbind()
-        except Exception:  # no memory for it: each by itself
+        except Exception:  # out of memory: digest each on its own
             for words, seed, place in pack:
                 try:
                     digests[place] = [self._digest_words(words, seed)]
@@ -152,7 +153,7 @@ class Digester:
         if words.device.type != "cpu":
             return DigestPart(self._on_device(words, keys, chunk_keys), seed)
         if count <= CHUNK:
-            # the same as with the first chunk's key, which is 1
+            # the key of the first chunk is 1
             return DigestPart(torch.dot(words.to(torch.int64), keys[:count]), seed)
         return DigestPart(_combined(self._chunk_sums(words), chunk_keys), seed)
 
@@ -177,7 +178,7 @@ class Digester:
         return _joined(sums)
 
     def _pack_keys(self, words: list[int], chunks: list[int]) -> tuple[Tensor, Tensor]:
-        """The keys of tensors of so many words and so many chunks, and the borders between them."""
+        """The keys for tensors with these numbers of words or chunks, and their boundaries."""
         sizes = (*words, -1, *chunks)
         pack = self._packs.get(sizes)
         if pack is None:
@@ -221,7 +222,7 @@ def _joined(sums: list[Tensor]) -> Tensor:
 
 
 def _combined(sums: Tensor, chunk_keys: Tensor) -> Tensor:
-    """One sum of the sums of chunks; beyond 32,768 chunks (4 GiB) level by level."""
+    """Sum the sums of chunks; beyond 32,768 chunks (4 GiB), level by level."""
     while sums.numel() > CHUNK:
         short = -sums.numel() % CHUNK
         padded = torch.cat([sums, sums.new_zeros(short)]).view(-1, CHUNK)
@@ -230,9 +231,9 @@ def _combined(sums: Tensor, chunk_keys: Tensor) -> Tensor:
 
 
 def _belongs_together(words: Tensor) -> bool:
-    """Whether a tensor is digested with others: one of a CPU that is small, or has several chunks.
+    """Whether a tensor is digested with others: on a CPU, small or with several chunks.
 
-    Between them, one chunk is multiplied as quickly by itself.
+    For sizes in between, a single chunk is multiplied as quickly on its own.
     """
     count = words.numel()
     large = CHUNK < count <= CHUNK * CHUNK
@@ -240,16 +241,16 @@ def _belongs_together(words: Tensor) -> bool:
 
 
 def _words(tensor: Tensor) -> tuple[Tensor, int]:
-    """The bytes of a dense tensor in logical order as 32-bit words, zeros added; what is mixed in.
+    """The bytes of a dense tensor as 32-bit words, in logical order, zero-padded; and its seed.
 
-    A copy is made only where the tensor is not contiguous, not aligned, or not whole words.
+    A copy is made only if the tensor is not contiguous, not aligned, or not whole words.
     """
     if tensor.is_conj():
         tensor = tensor.resolve_conj()
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
     flat = tensor.contiguous().view(-1)
-    if flat.stride() != (1,):  # one element counts as contiguous whatever its stride is
+    if flat.stride() != (1,):  # a single element is contiguous with any stride
         flat = flat.as_strided((flat.numel(),), (1,))
     width = flat.element_size()
     size = flat.numel() * width
@@ -281,7 +282,7 @@ def dense_parts(tensor: Tensor) -> list[Tensor]:
     if kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
         raise NotRecorded(kind.__name__)
     if is_lazy(tensor):
-        raise NotRecorded("not initialised yet")
+        raise NotRecorded("not initialized yet")
     tensor = tensor.detach()
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
@@ -300,4 +301,4 @@ def _require_bytes(tensor: Tensor) -> None:
     if tensor.is_quantized:
         raise NotRecorded(str(tensor.dtype))
     if tensor.numel() and not tensor.untyped_storage().nbytes():
-        raise NotRecorded("its memory is freed")  # reading it would end the process
+        raise NotRecorded("its memory is freed")  # reading it would crash the process

@@ -16,7 +16,7 @@ import torch
 def states() -> Iterator[tuple[str, str]]:
     """The name and the digest of each global generator of this process.
 
-    Python's, NumPy's where it is imported, PyTorch's of the CPU and of each device in use.
+    These are Python's, NumPy's if it is imported, and PyTorch's of the CPU and each device in use.
     """
     yield from _state("python", _python)
     numpy: Any = sys.modules.get("numpy")
@@ -37,7 +37,7 @@ def _device_state(device: Any, index: int) -> Callable[[], str]:
 
 
 def _state(name: str, read: Callable[[], str]) -> Iterator[tuple[str, str]]:
-    """One generator, if its state can be read: a program may put one of its own in its place."""
+    """One generator, if its state can be read: a program may replace the generator."""
     try:
         yield name, read()
     except Exception:
@@ -50,7 +50,7 @@ def _python() -> str:
 
 
 def _plain(state: Any) -> bytes:
-    """The bytes of a state as NumPy gives it: a dictionary of dictionaries, arrays and numbers."""
+    """The bytes of NumPy's state: a dictionary of dictionaries, arrays and numbers."""
     if isinstance(state, dict):
         return b"".join(key.encode() + _plain(state[key]) for key in sorted(state))
     return bytes(state.tobytes()) if hasattr(state, "tobytes") else repr(state).encode()

@@ -1,4 +1,4 @@
-"""The first line of a record: of what, with what, under which options."""
+"""The first line of a record: the process, the machine and the options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ABOVE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/=,:;'\"]+/)*(?=[^\s/])")  # the fold
 
 
 def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
-    """The line; `generators` are the digests of their states when torch had been imported."""
+    """The line; `generators` are the digests of the generators after the import of torch."""
     rank, world_size = _rank()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -46,27 +46,27 @@ def head(options: Options, generators: dict[str, str]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The facts that decide bits: versions, processor features, threads, devices."""
-    facts: dict[str, Any] = {**interpreter(), **pytorch(torch)}
+    """The properties that decide the result: versions, processor features, threads, devices."""
+    properties: dict[str, Any] = {**interpreter(), **pytorch(torch)}
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
-        facts["numpy_version"] = numpy.__version__
+        properties["numpy_version"] = numpy.__version__
     if torch.cuda.is_initialized():
-        facts["devices"] = [
+        properties["devices"] = [
             {"device": f"cuda:{index}", "name": torch.cuda.get_device_name(index)}
             for index in range(torch.cuda.device_count())
         ]
-    return facts
+    return properties
 
 
 def _rank() -> tuple[str | None, int | None]:
-    """Which of how many processes this is: as they have met, else as the launcher says."""
+    """Rank and world size: of the process group, or else of the launcher's variables."""
     rank, size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     distributed: Any = sys.modules.get("torch.distributed")
     try:
         if distributed.is_available() and distributed.is_initialized():
             return str(distributed.get_rank()), distributed.get_world_size()
-    except Exception:  # the launcher's word is what remains
+    except Exception:  # fall back to the launcher's variables
         pass
     return rank, int(size) if rank is not None and size and size.isdecimal() else None
 
@@ -77,21 +77,21 @@ def _words() -> list[str]:
 
 
 def _name() -> str | None:
-    """The name of a process that `multiprocessing` has started."""
+    """The name of a process started by `multiprocessing`; None for the main process."""
     processes: Any = sys.modules.get("multiprocessing.process")
     name = getattr(processes and processes.current_process(), "name", None)
     return None if name == "MainProcess" else name
 
 
 def _in_pool() -> bool:
-    """Whether this process is one of a pool, which take jobs as they come."""
+    """Whether this process belongs to a pool, whose processes take jobs in no fixed order."""
     processes: Any = sys.modules.get("multiprocessing.process")
     target = getattr(processes and processes.current_process(), "_target", None)
     return getattr(target, "__module__", "") in POOLS
 
 
 def _relative(word: str, root: str) -> str:
-    """A word of the command without the folder that it was started in, or any above a file."""
+    """A word of the command without `root` and without the folders of absolute paths."""
     if root:
         word = word.replace(root.rstrip(os.sep) + os.sep, "")
     bare, home = word.rstrip(os.sep), os.path.expanduser("~")

@@ -1,4 +1,4 @@
-"""Which tensor is which: names of parameters, and memory that tensors share."""
+"""The identity of tensors: names of parameters, and shared memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bare(name: str) -> str:
 
 
 def class_name(module: nn.Module) -> str:
-    """The class of a module, within what wraps it."""
+    """The class of a module, without its wrappers."""
     while type(module).__name__ in ("OptimizedModule", "DistributedDataParallel"):
         inner = getattr(module, "_orig_mod", None)
         module = module.module if inner is None else inner  # type: ignore[assignment]
@@ -33,9 +33,9 @@ def parameters_of(groups: list[dict[str, Any]], index: int) -> Iterator[tuple[st
 
 
 def storage_of(tensor: Tensor) -> StorageWeakRef | None:
-    """A weak reference to the memory of a tensor; None where it has none of its own.
+    """A weak reference to the memory of a tensor; None for a tensor without its own memory.
 
-    While the reference lives no other memory gets the same `cdata`.
+    While the reference is alive, no other memory gets the same `cdata`.
     """
     try:
         return StorageWeakRef(tensor.untyped_storage())
@@ -44,7 +44,7 @@ def storage_of(tensor: Tensor) -> StorageWeakRef | None:
 
 
 def is_silent(first: Tensor | None) -> bool:
-    """Whether the program is traced, captured or recomputed now; `first` is one of its inputs."""
+    """Whether the program is being traced, captured or recomputed; `first` is an input of it."""
     return (
         torch._C._current_graph_task_id() != -1
         or torch._C._is_tracing()

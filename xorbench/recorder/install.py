@@ -1,8 +1,8 @@
-"""The hooks: what PyTorch calls, and passes on to the listener.
+"""The hooks that PyTorch calls; they pass the calls on to the listener.
 
-A hook that is traced by a compiler returns before it touches anything: one that changed Python
-state would make the compiler compile again at every step, and one that it may not look into would
-break its graph. Either can change the bits of the training.
+While a compiler traces a hook, the hook returns immediately. A hook that changed Python state would
+cause a recompilation at every step, and a hook that the compiler cannot trace would break its
+graph. Both can change the result of the training.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .listen import Listener
 from .options import read
 from .sink import Sink
 
-LAST_FINALIZER = -100  # its priority among those of `multiprocessing`: after the program's own
+LAST_FINALIZER = -100  # priority in `multiprocessing`: after the finalizers of the program
 HOOK_TABLE = re.compile(r"_global_(for|back)ward(_pre)?_hooks(_\w+)?")
 
 
 def install(presence: Presence) -> Listener:
-    """Register every hook in this process; the answer is what they report to."""
+    """Register every hook in this process and return their listener."""
     options = read()
     at_start = dict(states())
 
@@ -58,7 +58,7 @@ def install(presence: Presence) -> Listener:
 
 
 def _finish_at_exit(listener: Listener, hooks: list[RemovableHandle]) -> None:
-    """Close the record when the process ends, as Python's own or as one of `multiprocessing`."""
+    """Close the record at exit, of a main process or of one started by `multiprocessing`."""
 
     def intact() -> bool:
         return all(hook.id in (hook.hooks_dict_ref() or ()) for hook in hooks)
@@ -67,10 +67,10 @@ def _finish_at_exit(listener: Listener, hooks: list[RemovableHandle]) -> None:
         listener.shielded(listener.finish, intact)
 
     def finish_child(_listener: object = None) -> None:
-        # a forked child of it ends by os._exit, which calls nothing that atexit has
+        # a forked child ends by os._exit, which does not call the atexit functions
         util.Finalize(None, finish, exitpriority=LAST_FINALIZER)
 
-    atexit.register(finish)  # after the program's own, before PyTorch's, which ends its devices
+    atexit.register(finish)  # after the program's, before PyTorch's, which shut down the devices
     os.register_at_fork(after_in_child=listener.reset)
     util.register_after_fork(listener, finish_child)
     if parent_process() is not None:
@@ -78,7 +78,7 @@ def _finish_at_exit(listener: Listener, hooks: list[RemovableHandle]) -> None:
 
 
 def _listen_to_averages(listener: Listener) -> None:
-    """Note models whose weights are an average, which may never be called."""
+    """Note models of averaged weights, which may never be called."""
     original = AveragedModel.update_parameters
 
     @functools.wraps(original)
@@ -99,16 +99,16 @@ def _listen_to_optimizers(listener: Listener) -> list[RemovableHandle]:
         if listener.takes_over():
             closure = (*args[1:], kwargs.get("closure"))[0]  # the first argument is the optimizer
             listener.shielded(listener.before_step, optimizer, closure is not None)
-            detail.watch()
+            detail.push_operators()
         else:
-            listener.passed_over()
+            listener.note_overlap()
 
     def after(optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if is_compiling():
             return
         if listener.listens():
             listener.shielded(listener.after_step, optimizer)
-            detail.unwatch()
+            detail.pop_operators()
 
     hooks = [
         optimizers.register_optimizer_step_pre_hook(before),
@@ -148,7 +148,7 @@ def _listen_to_modules(listener: Listener) -> list[RemovableHandle]:
     @functools.wraps(original)
     def compile_(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
-        # what it sets bypasses the hooks of modules
+        # the compiled call bypasses the hooks of modules
         self._compiled_call_impl = _reported(listener, self, self._compiled_call_impl)
         return result
 
@@ -157,14 +157,14 @@ def _listen_to_modules(listener: Listener) -> list[RemovableHandle]:
 
 
 def _keep_quiet(own: set[int]) -> None:
-    """Let PyTorch warn of hooks for all modules, where it does, only if the program has some."""
+    """Make PyTorch warn of global module hooks only if the program has some of its own."""
     tables = [table for name, table in vars(modules).items() if HOOK_TABLE.fullmatch(name)]
 
-    def any_other() -> bool:
+    def any_of_program() -> bool:
         return not is_compiling() and any(key not in own for table in tables for key in table)
 
     if hasattr(modules, "_has_any_global_hook"):
-        modules._has_any_global_hook = any_other
+        modules._has_any_global_hook = any_of_program
 
 
 def _reported(listener: Listener, module: Any, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +191,7 @@ def _enter(listener: Listener, module: Any, args: Any) -> None:
         if len(calls) == 1:
             enter = functools.partial(listener.enter_call, gradients=torch.is_grad_enabled())
             listener.shielded(enter, module, args)
-            listener.detail.watch()
+            listener.detail.push_operators()
 
 
 def _leave(listener: Listener, module: Any, kwargs: Any, output: Any) -> None:
@@ -215,14 +215,14 @@ def _listen_to_backward(listener: Listener) -> None:
     def backward(*args: Any, **kwargs: Any) -> Any:
         if not is_compiling() and listener.takes_over():
             listener.shielded(listener.backward, args[0] if args else kwargs.get("tensors"))
-            listener.detail.watch()
+            listener.detail.push_operators()
         return original(*args, **kwargs)
 
     torch.autograd.backward = backward
 
 
 def _report_saving(presence: Presence) -> None:
-    """Report `torch.save` to a path as any file: it opens it where no audit hook sees."""
+    """Report `torch.save` to a path like any written file; audit hooks do not see it."""
     original = torch.save
 
     @functools.wraps(original)

@@ -1,4 +1,4 @@
-"""What happens in a training, step by step, as events: this is where hooks report to.
+"""The listener: it receives the calls of the hooks and records the events of each training step.
 
 Steps count from 0. A step begins with a training call, a backward pass or an optimizer's step,
 whichever comes first, and ends when the outermost optimizer's step has returned.
@@ -30,24 +30,24 @@ from .sink import MemorySink, Sink
 from .walk import Unknown, tensors, values
 from .weights import RecordedWeights, Weight
 
-MOST_EVENTS = 200_000  # of one step
-MOST_CONTEXT = 200  # calls of one step that are recorded though they are not training calls
-MOST_ERRORS = 10  # of one step
-MOST_NODES = 100_000  # of a graph whose leaves are looked for
-MOST_MAKERS = 10_000  # outputs of calls from which on those are forgotten that are no more
+MOST_EVENTS = 200_000  # per step
+MOST_CONTEXT = 200  # recorded calls per step that are not training calls
+MOST_ERRORS = 10  # per step
+MOST_NODES = 100_000  # nodes of the autograd graph to search for leaves
+MOST_MAKERS = 10_000  # tracked call outputs beyond which entries of freed tensors are dropped
 
-EventLine = list[Any]  # kind, identity, digest, and what else is known
+EventLine = list[Any]  # kind, identity, digest, details
 
 
 class Pending(NamedTuple):
-    """An event, and its digest under way; None for one that has none."""
+    """An event and its unfinished digest; None for an event without a digest."""
 
     event: EventLine
     parts: list[DigestPart] | None
 
 
 class Listener:
-    """Turns what hooks report into lines of a record. Nothing of it raises."""
+    """Turns the calls of the hooks into lines of a record. It never raises an error of its own."""
 
     def __init__(self, options: Options, open_record: Callable[[], Sink | MemorySink]) -> None:
         self.options = options
@@ -57,23 +57,23 @@ class Listener:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, as a process that has just been forked must."""
+        """Clear the state, for a process that has just been forked."""
         self.pid = os.getpid()
         self.thread: int | None = None
-        self.calls: list[int] = []  # the modules that are being called, outermost first
-        self.busy: int | None = None  # the thread in which the recorder works
+        self.calls: list[int] = []  # ids of the active modules, outermost first
+        self.busy: int | None = None  # the thread in which the recorder is running
         self.modes = False
         self._sink: Sink | MemorySink | None = None
         self.weights = RecordedWeights(self._weights_died)
         self._finals: dict[tuple[str, str], Pending] = {}
         self._closed = False
-        self._owners: set[int | None] = set()  # threads that others have taken over from
+        self._owners: set[int | None] = set()  # threads that trained before the current one
         self._overlaps = 0
         self._evaluations = 0
-        self._leaves = WeakIdKeyDictionary()  # with a gradient, and in no module or optimizer
-        self._free_leaves = 0  # how many there have been
-        self._reached: list[Tensor] = []  # leaves that gradients of this step have reached
-        self._batches = WeakIdKeyDictionary()  # inputs that ask for a gradient
+        self._leaves = WeakIdKeyDictionary()  # with a gradient, outside modules and optimizers
+        self._free_leaves = 0  # total number of them
+        self._reached: list[Tensor] = []  # leaves that received gradients in this step
+        self._batches = WeakIdKeyDictionary()  # inputs with requires_grad
         self._step = 0
         self._open = False
         self._origin = time.perf_counter()
@@ -81,7 +81,7 @@ class Listener:
         self._spent = 0.0
         self._events: list[Pending] = []
         self._errors: list[str] = []
-        self._left_out = 0
+        self._events_not_recorded = 0
         self._call: tuple[str, bool] | None = None
         self._count = {"c": 0, "x": 0, "l": 0}
         self._makers: dict[int, tuple[StorageWeakRef, str]] = {}
@@ -93,37 +93,38 @@ class Listener:
     # Hooks
 
     def listens(self) -> bool:
-        """Whether what this thread of this process does now belongs to the training.
+        """Whether the current thread is the training thread.
 
-        It belongs to the thread that has begun a step, and after that thread's end to another.
+        That is the thread that began a step, or any thread once that thread has ended.
         """
         if self.busy is not None or self.pid != os.getpid() or self._closed:
             return False
-        alive = threading._active  # type: ignore[attr-defined]  # by their numbers
+        alive = threading._active  # type: ignore[attr-defined]  # threads by id
         return self.thread in (None, threading.get_ident()) or self.thread not in alive
 
     def takes_over(self) -> bool:
-        """The same for the beginning of a call, a backward pass or a step of an optimizer.
+        """Make the current thread the training thread, if the recorded one is in no call.
 
-        A thread takes over from another one that is in none of these. Where the other comes back
-        while this one lives, the two train at the same time, and their order is chance.
+        A hook calls this before a module call, a backward pass or an optimizer's step. If the
+        replaced thread trains again while this one is alive, the two train at the same time and
+        their order is arbitrary.
         """
-        me = threading.get_ident()
+        thread = threading.get_ident()
         if not self.listens():
             if self.busy is not None or self.pid != os.getpid() or self._closed or self.calls:
                 return False
-            self._overlaps += me in self._owners
+            self._overlaps += thread in self._owners
             self._owners.add(self.thread)
-            self.thread = me
+            self.thread = thread
         return True
 
-    def passed_over(self) -> None:
-        """An optimizer has stepped unheard: in a thread beside the one that is recorded."""
+    def note_overlap(self) -> None:
+        """Count an optimizer step in a thread that is not recorded."""
         if self.pid == os.getpid() and self.busy != threading.get_ident():
             self._overlaps += 1
 
     def shielded(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Do the recorder's own work: unseen by modes and autograd, and without an exception."""
+        """Run the recorder's own work: hidden from modes and autograd, and without exceptions."""
         began = time.perf_counter()
         self.busy = threading.get_ident()
         stopped = False
@@ -141,7 +142,7 @@ class Listener:
         except BaseException as error:
             self._failed(error)
             if not isinstance(error, Exception) or raised_by_signal(error):
-                raise  # it is the program's, and happened to interrupt the recorder
+                raise  # the program's exception, which interrupted the recorder
         finally:
             if stopped:
                 torch._C._dynamo.eval_frame.set_eval_frame(compiling)
@@ -154,15 +155,15 @@ class Listener:
             self._read_dead()
 
     def _failed(self, error: BaseException) -> str:
-        """Note an error of the recorder; the answer is its text."""
-        reason = error.strerror if isinstance(error, OSError) else error  # names no file
+        """Record an error of the recorder and return its text."""
+        reason = error.strerror if isinstance(error, OSError) else error  # without the file name
         text = f"{type(error).__name__}: {reason}".splitlines()[0][:200]
         if len(self._errors) < MOST_ERRORS:
             self._errors.append(text)
         return text
 
     def enter_call(self, module: nn.Module, args: Any, *, gradients: bool) -> None:
-        """An outermost module is about to be called; `args` are its positional inputs."""
+        """Record the start of an outermost module call; `args` are its positional inputs."""
         self._call = None
         if is_silent(_first(args)):
             return
@@ -171,7 +172,7 @@ class Listener:
         if training:
             self.thread = threading.get_ident()
             self.begin()
-            self.watch(module)
+            self.track(module)
         name = f"{'c' if training else 'x'}{self._count['c' if training else 'x']}"
         self._count[name[0]] += 1
         self._call = (name, training)
@@ -184,7 +185,7 @@ class Listener:
             self._note_untrained(module)
 
     def _note_untrained(self, module: nn.Module) -> None:
-        """A module is called and not trained: a loss, an evaluation, an average of the weights."""
+        """Note a call outside training: a loss, an evaluation, an average of the weights."""
         self.weights.note_untrained(module, class_name(module))
         self._evaluations += next(module.parameters(), None) is not None
         if self.options.state:
@@ -193,7 +194,7 @@ class Listener:
     def leave_call(
         self, module: nn.Module, kwargs: dict[str, Any], output: Any, *, outermost: bool
     ) -> None:
-        """A module has been called; `kwargs` are its keyword inputs."""
+        """Record the end of a module call; `kwargs` are its keyword inputs."""
         self.detail.leave_module(module, output)
         if not outermost or self._call is None:
             return
@@ -211,24 +212,24 @@ class Listener:
             self._most_makers = max(MOST_MAKERS, 2 * len(self._makers))
 
     def backward(self, roots: Any) -> None:
-        """Gradients are about to be computed from these tensors."""
+        """Record the start of a backward pass from these tensors."""
         if is_silent(_first(roots)):
             return
         self.thread = threading.get_ident()
         self.begin()
         for path, loss in tensors(roots):
             finite = self.options.state and loss.numel() == 1 and loss.layout == torch.strided
-            finite = finite and bool(loss.isfinite())  # JSON has finite numbers
-            facts = {"value": loss.item()} if finite else {}
-            self.tensor("loss", f"l{self._count['l']}{path}", loss, **facts)
+            finite = finite and bool(loss.isfinite())  # JSON has only finite numbers
+            details = {"value": loss.item()} if finite else {}
+            self.tensor("loss", f"l{self._count['l']}{path}", loss, **details)
         self._count["l"] += 1
         if self._step & (self._step - 1) == 0 and self.options.level != "clock":  # 0, 1, 2, 4, 8 …
             self._reached += leaves_of(roots)
         self.detail.backward()
 
     def before_step(self, optimizer: Optimizer, closure: bool = False) -> None:
-        """An optimizer is about to step; one within another does not count."""
-        if id(optimizer) in self._stepping:  # it raised the last time
+        """Record the start of an optimizer's step; a nested optimizer does not count."""
+        if id(optimizer) in self._stepping:  # its previous step raised
             del self._stepping[self._stepping.index(id(optimizer)) :]
         self._stepping.append(id(optimizer))
         if len(self._stepping) > 1:
@@ -244,7 +245,7 @@ class Listener:
         self.detail.before_step(optimizer, index, closure=closure)
 
     def after_step(self, optimizer: Optimizer) -> None:
-        """An optimizer has stepped."""
+        """Record the end of an optimizer's step."""
         if id(optimizer) not in self._stepping:
             return
         del self._stepping[self._stepping.index(id(optimizer)) :]
@@ -254,9 +255,9 @@ class Listener:
         self._end_step()
 
     def finish(self, intact: Callable[[], bool] = lambda: True) -> None:
-        """The program ends: write the step under way, and every weight as it is now.
+        """Write the unfinished step and the final weights, when the program ends.
 
-        `intact` tells whether the hooks of the recorder are still in place.
+        `intact` returns whether the hooks of the recorder are still in place.
         """
         if self.pid != os.getpid() or self._closed or (self._sink is None and not self._open):
             return
@@ -279,14 +280,14 @@ class Listener:
                 "complete": complete,
                 "events": [] if complete else events,
                 "final": ends,
-                "left_out": self._sink.left_out if self._sink else 0,
+                "left_out": self._sink.not_recorded if self._sink else 0,
                 **self._unseen(intact=intact()),
             },
             always=True,
         )
 
     def _unseen(self, *, intact: bool) -> dict[str, dict[str, Any]]:
-        """What happened in the program and is in no event of the record."""
+        """Events of the program that the record does not contain, by kind."""
         unseen = {
             "thread_overlaps": self._overlaps,
             "hooks_removed": not intact,
@@ -298,7 +299,7 @@ class Listener:
         return {"unseen": known} if known else {}
 
     def _weights_died(self) -> None:
-        """A module or an optimizer is gone: read its tensors now, or with the next event."""
+        """Read the tensors of a freed module or optimizer now, or with the next event."""
         if self.listens() and not is_silent(None):
             self.shielded(self._read_dead)
 
@@ -308,7 +309,7 @@ class Listener:
             self._take_finals(weights)
 
     def _take_finals(self, weights: list[Weight]) -> None:
-        """Begin the digests of weights as they are in the end; a later reading counts."""
+        """Begin the digests of final weights; a later digest of a weight replaces an earlier."""
         pending, self._events = self._events, []
         try:
             self._add_tensors([(f"final {kind}", name, tensor) for kind, name, tensor in weights])
@@ -319,7 +320,7 @@ class Listener:
     # Events
 
     def begin(self) -> None:
-        """Begin a step, unless one is open: generators, parameters and buffers as they are now."""
+        """Begin a step unless one is open: record generators, parameters and buffers."""
         if self._open:
             return
         self._open = True
@@ -333,9 +334,9 @@ class Listener:
         if self._step == self.options.stop_after:
             self._stop()
 
-    def watch(self, module: nn.Module) -> None:
-        """Record a module's parameters and buffers, this step and the next ones."""
-        if not self.weights.watch(module, self._step):
+    def track(self, module: nn.Module) -> None:
+        """Record a module's parameters and buffers, in this step and the following ones."""
+        if not self.weights.track(module, self._step):
             return
         self.detail.name_modules(module)
         if self.options.level == "clock":
@@ -360,15 +361,15 @@ class Listener:
         finally:
             self._step += 1
             self._open = False
-            self._events, self._left_out = [], 0
+            self._events, self._events_not_recorded = [], 0
             self._count = {"c": 0, "x": 0, "l": 0}
             self._makers.clear()
             self._evaluations = 0
-            self._know_leaves()
+            self._track_leaves()
             self.weights.held = []
 
-    def _know_leaves(self) -> None:
-        """Keep track of the tensors with a gradient that no optimizer and no module has."""
+    def _track_leaves(self) -> None:
+        """Count the tensors with a gradient that are in no optimizer and no module."""
         for tensor in self._reached:
             known = tensor in self._batches or tensor in self._leaves
             if not known and not self.weights.is_known(tensor):
@@ -377,7 +378,7 @@ class Listener:
         self._reached = []
 
     def record(self) -> Sink | MemorySink:
-        """The file of the record, opened by the first that needs it."""
+        """The file of the record, opened on first use."""
         if self._sink is None:
             self._sink = self._open_record()
         return self._sink
@@ -387,14 +388,14 @@ class Listener:
             "names": self.weights.news,
             "hyperparameters": self._changed,
             "errors": self._errors,
-            "events_left_out": self._left_out,
+            "events_left_out": self._events_not_recorded,
         }
         line |= {key: value for key, value in news.items() if value}
         self.record().write(line, always=always)
         self.weights.news, self._changed, self._errors = {}, {}, []
 
     def _stop(self) -> None:
-        """Write what there is, say so, and wait for the end that the supervisor makes."""
+        """Write the record and the `.stopped` file, then wait until the supervisor kills it."""
         self.finish()
         if self._sink is not None:
             with open(f"{self._sink.path}.stopped", "wb"):
@@ -415,49 +416,49 @@ class Listener:
                 event[2] = digest
         return [event for event, _ in events]
 
-    def add(self, kind: str, identity: str, digest: str | None, /, **facts: Any) -> None:
-        """Add an event: its kind, which one, its digest, and what else is known."""
-        self._add([kind, identity, digest, facts], None)
+    def add(self, kind: str, identity: str, digest: str | None, /, **details: Any) -> None:
+        """Add an event: its kind, identity, digest and details."""
+        self._add([kind, identity, digest, details], None)
 
     def _add(self, event: EventLine, parts: list[DigestPart] | None) -> None:
         if len(self._events) >= MOST_EVENTS:
-            self._left_out += 1
+            self._events_not_recorded += 1
             return
-        if not event[3]:  # nothing else is known
+        if not event[3]:  # no details
             del event[3]
         self._events.append(Pending(event, parts))
 
-    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **facts: Any) -> None:
-        """Add the digest of a tensor, or why it has none."""
+    def tensor(self, kind: str, identity: str, tensor: Tensor, /, **details: Any) -> None:
+        """Add the digest of a tensor, or the reason for a missing digest."""
         try:
             started: list[DigestPart] | Exception = self.digester.start(tensor)
         except Exception as error:
             started = error
-        self._add_digest((kind, identity, tensor), started, facts)
+        self._add_digest((kind, identity, tensor), started, details)
 
     def _add_tensors(self, weights: list[Weight]) -> None:
-        """As `tensor`, of many at once."""
+        """Add the digests of many tensors together."""
         digests = self.digester.start_all([tensor for _, _, tensor in weights])
         for weight, started in zip(weights, digests):  # noqa: B905 - Python 3.9
             self._add_digest(weight, started, {})
 
     def _add_digest(
-        self, named: Weight, started: list[DigestPart] | Exception, facts: dict[str, Any]
+        self, named: Weight, started: list[DigestPart] | Exception, details: dict[str, Any]
     ) -> None:
-        """Add a digest under way, or what went wrong with it."""
+        """Add an unfinished digest, or its error."""
         kind, identity, tensor = named
         parts = None
         if len(self._events) < MOST_EVENTS:
             try:
                 if isinstance(started, Exception):
                     raise started
-                facts.update(self.detail.keep_values(tensor))
+                details.update(self.detail.keep_values(tensor))
                 parts = started
             except NotRecorded as error:
-                facts = {"not_recorded": str(error), **facts}
+                details = {"not_recorded": str(error), **details}
             except Exception as error:
-                facts = {"not_recorded": self._failed(error), **facts}
-        self._add([kind, identity, None, facts], parts)
+                details = {"not_recorded": self._failed(error), **details}
+        self._add([kind, identity, None, details], parts)
 
     def _add_inputs(self, call: str, inputs: Any) -> None:
         for path, value in values(inputs):
@@ -480,7 +481,7 @@ class Listener:
                 self.add("batch", name, short(repr(value).encode()))
 
     def _add_array(self, name: str, value: Any) -> None:
-        """Add the digest of an array of NumPy's kind; one of objects has only their addresses."""
+        """Add the digest of a NumPy-like array; an array of objects holds only addresses."""
         interface = value.__array_interface__
         if "O" in str(interface["typestr"]) or not hasattr(value, "tobytes"):
             self.add("batch", name, None, not_recorded=f"{type(value).__name__} of objects")
@@ -489,7 +490,7 @@ class Listener:
         self.add("batch", name, short(text + value.tobytes()))
 
     def _maker_of(self, tensor: Tensor) -> str | None:
-        """The call of this step whose output the tensor is, or shares memory with."""
+        """The call of this step that made the tensor or its memory; None if there is none."""
         storage = storage_of(tensor)
         maker = self._makers.get(storage.cdata) if storage is not None else None
         return None if maker is None or maker[0].expired() else maker[1]
@@ -508,7 +509,7 @@ class Listener:
 
 
 def leaves_of(roots: Any) -> list[Tensor]:
-    """The leaf tensors that gradients of these will reach, among the first nodes of the graph."""
+    """The leaf tensors that receive gradients from these, among the first `MOST_NODES` nodes."""
     waiting = [root.grad_fn for _, root in tensors(roots)]
     seen, leaves = set(waiting), []
     while waiting and len(seen) < MOST_NODES:
@@ -523,7 +524,7 @@ def leaves_of(roots: Any) -> list[Tensor]:
 
 
 def raised_by_signal(error: BaseException) -> bool:
-    """Whether the exception comes from a signal handler of the program's."""
+    """Whether the exception comes from one of the program's signal handlers."""
     codes, trace = set(), error.__traceback__
     while trace is not None:
         codes.add(trace.tb_frame.f_code)
@@ -533,7 +534,7 @@ def raised_by_signal(error: BaseException) -> bool:
 
 
 def _code_of(function: Any) -> Any:
-    """The code that a callable runs: a function, a method, a partial, an object; else None."""
+    """The code object of a function, method, partial or callable object; None if it has none."""
     function = getattr(function, "func", function)
     function = getattr(function, "__func__", function)
     if not hasattr(function, "__code__"):
@@ -546,15 +547,15 @@ def _first(value: Any) -> Tensor | None:
 
 
 def _plain(value: Any) -> Any:
-    """A hyperparameter as JSON has it; one that is a tensor by its value."""
+    """A hyperparameter as a JSON value; a tensor by its values."""
     if isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "tolist")):
-        return _plain(value.tolist())  # of one that has no dimension it is a number
+        return _plain(value.tolist())  # a number if it has no dimension
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)  # JSON has finite numbers
+        return value if math.isfinite(value) else str(value)  # JSON has only finite numbers
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return type(value).__name__

@@ -1,8 +1,8 @@
 """Secrets in commands and texts: which values are masked.
 
-Used inside recorded programs and by the orchestrator, so it needs the standard library only, and
-Python 3.9. A name is secret by its words: `--api-key`, `HF_TOKEN`, `dbPassword`, but not
-`--max-tokens`, `--tokenizer`, `--key-dim`, or `--eos-token`.
+Used inside recorded programs and by the orchestrator. Needs only the standard library and Python
+3.9. The words of a name decide whether it is secret: `--api-key`, `HF_TOKEN` and `dbPassword` are,
+`--max-tokens`, `--tokenizer`, `--key-dim` and `--eos-token` are not.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-MASK = "MASKED"  # a word that no shell quotes, and no format of a report escapes
-SHORTEST = 6  # characters of a value that is also looked for in other texts
+MASK = "MASKED"  # needs no quotes in a shell and no escapes in a report
+SHORTEST = 6  # characters of a value that is also masked in other texts
 
 
 def _words(text: str) -> frozenset[str]:
@@ -53,9 +53,9 @@ LAST = {
         " third two"
     ),
 }
-# A personal access token, of these services alone.
+# A personal access token, only of these services.
 PAT = _words("ado azure devops gh git github gitlab")
-# Two words one after the other, wherever in a name.
+# Two consecutive words, anywhere in a name.
 PAIRS = frozenset(
     tuple(pair.split("-"))
     for pair in _words(
@@ -66,7 +66,7 @@ PAIRS = frozenset(
         " signing-key ssh-key wandb-key"
     )
 )
-# The value is no secret where the name ends with one of these: --password-file, --api-key-name.
+# The value is not secret if the name ends with one of these: --password-file, --api-key-name.
 ATTRIBUTES = _words(
     "backend column count dim dir dirs enabled env error expiry field file files folder jar len"
     " length manager max min mode name names num path paths policy prompt provider required size"
@@ -80,7 +80,7 @@ SWITCHES = _words(
 # A name and a password follow these: -u bob:secret, but not the numbers of a user and a group.
 LOGINS = _words("-u --user --login --userpass")
 PLAIN = frozenset(("", "true", "false", "none", "null", "yes", "no", "on", "off", "auto"))
-# Words of a sentence behind the name of an option, which are no value.
+# Words of a sentence after the name of an option, which are not values.
 SENTENCE = _words(
     "and argument arguments are be by can cannot could does for from has if in is it must needs not"
     " of on option options or requires should that the to was were when which will with"
@@ -93,7 +93,7 @@ _NAME = r"[A-Za-z_][\w.-]{0,80}"
 _OPTION_WORD = re.compile(rf"--?({_NAME})")
 _LOGIN_WORD = re.compile(r"([^\s:/@=-][^\s:/@=]*:)(?!\d+$|MASKED)([^\s/\\:].*)")
 _PAIR_WORD = re.compile(rf"((?:-[A-Za-z]|-{{1,2}}|\+{{1,2}})?({_NAME})=)(.*)", re.DOTALL)
-# What stands before a value in a text.
+# The text before a value.
 _OPTION = re.compile(rf"(?<![\w.-])--?(?P<name>{_NAME})\s+(?!-)")
 _PAIR = re.compile(rf"(?<![\w.])(?:-[A-Za-z])?(?P<dashes>-{{0,2}})(?P<name>{_NAME})\s?=\s?")
 _QUERY = re.compile(rf"[?&](?P<name>{_NAME})=")
@@ -107,7 +107,7 @@ _HEADER = re.compile(
     r"(?:(?:bearer|basic|digest|token|apikey) +)?([^\s\"',]+)",
     re.IGNORECASE,
 )
-# Who logs in, in an address: of some schemes a name alone is one, such as git's.
+# A login in an address; with some schemes, such as git's, a name without a password is a login.
 _LOGIN = re.compile(
     r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/:@\"'`<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'`<>]*@"
     r"|(\b(?:https?|ftps?|git\+https?)://)[^\s/:@\"'`<>]+@"
@@ -140,7 +140,7 @@ _PRIVATE_KEY = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of an option or a variable of this name is to be masked."""
+    """Whether the value of an option or variable with this name must be masked."""
     words = [word.lower() for word in _WORDS.findall(name)]
     if name == "PWD":  # the working folder
         return False
@@ -162,14 +162,14 @@ def _ends_secret(words: list[str]) -> bool:
 
 
 def masked_words(words: Sequence[str]) -> list[str]:
-    """The words of a command, the values of secret options and variables masked."""
+    """The words of a command, with the values of secret options and variables masked."""
     return [word for word, _ in _split(words)]
 
 
 def secret_values(words: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """The values that are secret in a command and its variables, the longest first.
+    """The secret values of a command and its variables, longest first.
 
-    Short ones are left out: they may be a part of any text.
+    Short values are skipped, since they may be part of any text.
     """
     secrets = {value for _, values in _split(words) for value in values}
     secrets |= {value for name, value in variables.items() if is_secret(name)}
@@ -178,8 +178,8 @@ def secret_values(words: Sequence[str], variables: Mapping[str, str]) -> list[st
 
 
 def _split(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each word as it is shown, and the secrets in it."""
-    expected = False  # whether the word before is an option whose value is secret
+    """Each word after masking, and the secrets in it."""
+    expected = False  # whether the previous word is an option with a secret value
     before = ""
     for word in words:
         option = _OPTION_WORD.fullmatch(word)
@@ -204,9 +204,9 @@ def _split(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def masked(text: str, values: list[str] | None = None) -> str:
-    """A text without secrets: values of secret names, logins in addresses, well-known shapes.
+    """Mask the secrets of a text: values of secret names, logins in addresses, well-known shapes.
 
-    What is masked is added to `values`; of an address the password.
+    The masked values are added to `values`; for an address, the password.
     """
     values = [] if values is None else values
 
@@ -216,7 +216,7 @@ def masked(text: str, values: list[str] | None = None) -> str:
         values.append(login.partition(":")[2] or login)
         return f"{scheme}{MASK}@"
 
-    def behind(match: re.Match[str]) -> str:
+    def value_only(match: re.Match[str]) -> str:
         values.append(match.group(2))
         return f"{match.group(1)}{MASK}"
 
@@ -226,34 +226,34 @@ def masked(text: str, values: list[str] | None = None) -> str:
 
     text = _PRIVATE_KEY.sub(whole, text)
     text = _LOGIN.sub(address, text)
-    text = _LOGIN_OPTION.sub(behind, text)
-    text = _HEADER.sub(behind, text)
-    text = _BEARER.sub(behind, text)
-    text = _WEBHOOK.sub(behind, text)
+    text = _LOGIN_OPTION.sub(value_only, text)
+    text = _HEADER.sub(value_only, text)
+    text = _BEARER.sub(value_only, text)
+    text = _WEBHOOK.sub(value_only, text)
     text = _SHAPES.sub(whole, text)
     for start, value, hides in _NAMED:
-        text = _masked_behind(text, start, value, hides, values)
+        text = _masked_after(text, start, value, hides, values)
     return text
 
 
-def _masked_behind(
+def _masked_after(
     text: str,
     start: re.Pattern[str],
     value: re.Pattern[str],
     hides: Callable[[re.Match[str], str], bool],
     values: list[str],
 ) -> str:
-    """The text with the value masked that is behind each match of `start` which hides it."""
+    """Mask the value after each match of `start` for which `hides` is true."""
     parts, position = [], 0
     while (before := start.search(text, position)) is not None:
         parts.append(text[position : before.end()])
         position = before.end()
         name = before.group("name")
         may_hide = is_secret(name) or name.lower() in QUERY
-        behind = value.match(text, position) if may_hide else None
-        if behind is None:
+        match = value.match(text, position) if may_hide else None
+        if match is None:
             continue
-        word = behind.group()
+        word = match.group()
         if word[0] in "\"'":
             quote, bare = word[0], word[1:-1]
         else:
@@ -292,7 +292,7 @@ _NAMED: tuple[tuple[Any, Any, Callable[[Any, str], bool]], ...] = (
 
 
 def _is_plain(value: str) -> bool:
-    """Whether it is no secret: a truth value, a variable's name, or masked already."""
+    """Whether the value is not secret: a truth value, a variable's name, or already masked."""
     return value.lower() in PLAIN or value.startswith(("$", MASK))
 
 
@@ -301,7 +301,7 @@ def _is_random(value: str) -> bool:
 
 
 def without_values(text: str, values: Sequence[str]) -> str:
-    """A text with each of these values masked, where it is not a part of a longer word."""
+    """Mask each of these values in a text unless it is part of a longer word."""
     for value in values:
         if value in text:
             text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
@@ -309,7 +309,7 @@ def without_values(text: str, values: Sequence[str]) -> str:
 
 
 def encodable(text: str) -> str:
-    r"""A text that UTF-8 can hold: a byte of a name or an argument that is not text as `\xff`."""
+    r"""The text in valid UTF-8: a byte that cannot be decoded is written as `\xff`."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What the recorder is asked to do: one JSON text in the environment."""
+"""The options of the recorder: one JSON text in the environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, NamedTuple
 
-FOLDER_VARIABLE = "XORBENCH_RECORD"  # the folder of the records, absolute; without it nothing runs
+FOLDER_VARIABLE = "XORBENCH_RECORD"  # absolute folder of the records; unset: no recording
 OPTIONS_VARIABLE = "XORBENCH_RECORD_OPTIONS"
 LARGEST_RECORD = 1 << 30  # bytes
 LARGEST_VALUES = 1 << 30  # bytes
@@ -16,20 +16,20 @@ class Options(NamedTuple):
     """How a record is made.
 
     Attributes:
-        level: `default`, or `clock` for the time of each step alone.
-        detail: the first and the last step that are recorded in detail.
-        stop_after: end the run when this many steps are complete.
-        max_bytes: the size of a record from which on steps are left out.
-        values_bytes: how many bytes of tensors are kept besides, of the steps in detail.
-        state: record gradients and the optimizer's state, what else is called, and the value of the
-            loss, in every step: what a resumed training must have.
+        level: `default`, or `clock` to record only the time of each step.
+        detail: the first and the last step with detailed recording.
+        stop_after: end the run after this many complete steps.
+        max_bytes: the size of a record beyond which steps are not recorded.
+        values_bytes: how many bytes of tensors to keep from the steps with detailed recording.
+        state: record gradients, optimizer state, untrained models and the loss value in every
+            step, to check a resumed training.
         keep: steps at whose start the bytes of parameters are kept.
-        operators: record every operator of the steps in detail.
+        operators: record every operator of the steps with detailed recording.
         generators: record the states of the global generators.
-        with_source: keep the text of a line of the program beside its number.
+        with_source: keep the source line of the program next to its number.
         root: the folder that paths are relative to.
-        switches: settings that are made before the program's code runs (`switches.SWITCHES`).
-        notice: report whether it loads data by processes, and whether it compiles.
+        switches: settings applied before the program's code runs (`switches.SWITCHES`).
+        notice: report whether the program uses loader processes, and whether it compiles.
     """
 
     level: str = "default"

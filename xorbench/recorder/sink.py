@@ -1,4 +1,4 @@
-"""The file of a record: JSON lines, each with the operating system before the next step begins."""
+"""The file of a record: JSON lines, each written before the next step begins."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-# Where descriptors begin: a program that closes or counts low ones does not meet them.
+# Lowest descriptors to use, so that a program that closes or counts low ones is not affected.
 HIGH_DESCRIPTORS = (900, 200)
 
 
 class RecordLost(OSError):
-    """The file of the record was removed or replaced, so nothing can be appended to it."""
+    """The file of the record was removed or replaced."""
 
 
 class RecordFile:
-    """A file that is appended to while the program may close and reuse any descriptor.
+    """An append-only file that survives a program that closes or reuses its descriptor.
 
     Attributes:
-        size: the bytes that have been appended.
+        size: the number of bytes appended.
     """
 
     def __init__(self, path: str) -> None:
@@ -44,7 +44,7 @@ class RecordFile:
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            self._open()  # a thread of the program has closed the descriptor in the meantime
+            self._open()  # a thread of the program has just closed the descriptor
             self._write(data)
 
     def _write(self, data: bytes) -> None:
@@ -58,9 +58,9 @@ class RecordFile:
         self.size += len(data)
 
     def _is_open(self) -> bool:
-        """Whether descriptor and path still are the file that was made.
+        """Whether descriptor and path still refer to the created file.
 
-        A program that has given up its privileges may no longer look at the path.
+        A program that has dropped its privileges may not be allowed to read the path.
         """
         try:
             if self._descriptor < 0 or _identity(os.fstat(self._descriptor)) != self._identity:
@@ -70,7 +70,7 @@ class RecordFile:
             return isinstance(error, PermissionError)
 
     def _open(self) -> None:
-        """Make the file, or open it again: the descriptor belongs to the program by now."""
+        """Create the file, or reopen it; the old descriptor now belongs to the program."""
         self._descriptor = -1
         new = os.O_CREAT | os.O_EXCL if self._identity is None else 0
         flags = os.O_WRONLY | os.O_APPEND | new | getattr(os, "O_CLOEXEC", 0)
@@ -80,12 +80,12 @@ class RecordFile:
             os.close(descriptor)
             raise RecordLost("the file of the record was replaced")
         if new:
-            os.fchmod(descriptor, 0o600)  # whatever the program's umask takes away
+            os.fchmod(descriptor, 0o600)  # regardless of the program's umask
         self._identity = identity
         self._descriptor = _moved_up(descriptor)
 
     def _cut(self) -> None:
-        """Remove the part of a line, if the path still is the file that was made."""
+        """Remove an incomplete line, if the path still refers to the created file."""
         with contextlib.suppress(OSError):
             status = os.stat(self.path)
             if _identity(status) == self._identity and status.st_size > self.size:
@@ -97,7 +97,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _moved_up(descriptor: int) -> int:
-    """The file under a high descriptor, as far as the limit on open files allows."""
+    """Duplicate a descriptor to a high number if the limit on open files allows it."""
     for lowest in HIGH_DESCRIPTORS if fcntl else ():
         with contextlib.suppress(OSError):
             high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
@@ -107,7 +107,11 @@ def _moved_up(descriptor: int) -> int:
 
 
 class Sink:
-    """Writes lines until the record is as large as it may be; then it only counts them."""
+    """Writes lines up to the size limit of the record, and counts the ones after it.
+
+    Attributes:
+        not_recorded: the number of lines that were not written.
+    """
 
     def __init__(self, folder: str, max_bytes: int) -> None:
         name = f"{time.time_ns():020d}-{os.getpid()}.jsonl"
@@ -115,38 +119,38 @@ class Sink:
         self._room = max_bytes
         self._lines = RecordFile(self.path)
         self._values = RecordFile(f"{self.path}.values")
-        self.left_out = 0
+        self.not_recorded = 0
 
     def write(self, line: dict[str, Any], *, always: bool = False) -> None:
-        """Append one line, unless there is no room; `always` for those that close a record.
+        """Append one line if it fits; `always` is for the lines that close a record.
 
-        Without its first line a record cannot be read, so nothing follows a first one that failed.
+        A record cannot be read without its first line, so if that line fails, no other is written.
         """
         text = json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n"
-        data = text.encode(errors="replace")  # names of files may be no text
-        full = (self.left_out or len(data) > self._room) and not always
-        if full or (self.left_out and not self._lines.size):
-            self.left_out += 1
+        data = text.encode(errors="replace")  # file names may not be valid text
+        full = (self.not_recorded or len(data) > self._room) and not always
+        if full or (self.not_recorded and not self._lines.size):
+            self.not_recorded += 1
             return
         self._room -= len(data)
         try:
             self._lines.append(data)
         except OSError:
-            self.left_out += 1
+            self.not_recorded += 1
 
     def keep(self, data: bytes) -> dict[str, Any]:
-        """Append the bytes of a tensor to the file of values; the answer says where they begin."""
+        """Append the bytes of a tensor to the values file and return their position."""
         start = self._values.size
         self._values.append(data)
         return {"at": start}
 
 
 class MemorySink:
-    """The same in memory, with the bytes of tensors in the lines themselves, in hex."""
+    """Keeps the lines in memory, with the bytes of tensors in the lines, in hex."""
 
     def __init__(self) -> None:
         self.path = ""
-        self.left_out = 0
+        self.not_recorded = 0
         self.lines: list[dict[str, Any]] = []
 
     def write(self, line: dict[str, Any], *, always: bool = False) -> None:  # noqa: ARG002
@@ -154,5 +158,5 @@ class MemorySink:
         self.lines.append(line)
 
     def keep(self, data: bytes) -> dict[str, Any]:
-        """The bytes of a tensor as they stand in a line."""
+        """The bytes of a tensor in hex."""
         return {"hex": data.hex()}

@@ -1,7 +1,7 @@
-"""Settings that are made in a program's process before its own code runs, to see what they change.
+"""Settings applied in a program's process before its own code runs, to find their effect.
 
-`SWITCHES` names each with what it does when Python starts, when NumPy has been imported, and when
-PyTorch has been. A setting that the program would undo later is held.
+`SWITCHES` has the actions of each at the start of Python, after the import of NumPy, and after the
+import of PyTorch. The program cannot undo a setting later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _nothing() -> None:
 
 
 class RecorderSwitch(NamedTuple):
-    """What is set at each of three moments."""
+    """The actions of a switch at three moments."""
 
     at_start: Callable[[], None] = _nothing
     after_numpy: Callable[[], None] = _nothing
@@ -32,7 +32,7 @@ class RecorderSwitch(NamedTuple):
 
 
 def _numbers() -> Callable[[], int]:
-    """0, 1, 2 … for generators that would have seeded themselves."""
+    """Seeds 0, 1, 2 … for generators without a seed."""
     return itertools.count().__next__
 
 
@@ -74,7 +74,7 @@ def _seed_torch() -> None:
 
     class Generator(original, metaclass=Kind):  # type: ignore[misc,valid-type]
         def seed(self) -> int:
-            """Take the next number for the operating system's."""
+            """Seed with the next number instead of the operating system's."""
             number = following()
             self.manual_seed(number)
             return number
@@ -90,7 +90,7 @@ def _seed_torch() -> None:
 
 
 def _held(owner: Any, name: str) -> None:
-    """Let a later call of a setting's function do nothing."""
+    """Disable later calls of a function that changes a setting."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -102,8 +102,8 @@ def _held(owner: Any, name: str) -> None:
 
 def _deterministic() -> None:
     torch: Any = sys.modules["torch"]
-    # an operator that has no deterministic form stays as it is; memory that the program forgets to
-    # fill is not filled for it, which would hide the fault behind NaN
+    # An operator without a deterministic implementation is unchanged. Uninitialized memory is not
+    # filled, since NaN would hide the fault.
     importlib.import_module("torch.utils.deterministic").fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True, warn_only=True)
     _held(torch, "use_deterministic_algorithms")
@@ -151,7 +151,7 @@ SWITCHES: dict[str, RecorderSwitch] = {
 
 
 def notice(presence: Presence) -> None:
-    """Report whether the program loads by processes, and whether it compiles; after torch."""
+    """Report whether the program uses loader processes or compiles; after the import of torch."""
     torch: Any = sys.modules["torch"]
     data: Any = importlib.import_module("torch.utils.data")
     original = data.DataLoader.__init__
@@ -179,7 +179,7 @@ def _report_calls(owner: Any, name: str, presence: Presence) -> None:
 
 
 def start(names: Sequence[str], after: Callable[[str, Callable[[], None]], None]) -> None:
-    """Set what is set when Python starts, and NumPy's as `after` has it imported."""
+    """Apply the actions at the start of Python; `after` applies NumPy's after its import."""
     for name in names:
         SWITCHES[name].at_start()
         if SWITCHES[name].after_numpy is not _nothing:
@@ -187,6 +187,6 @@ def start(names: Sequence[str], after: Callable[[str, Callable[[], None]], None]
 
 
 def after_torch(names: Sequence[str]) -> None:
-    """Set what is set when PyTorch has been imported."""
+    """Apply the actions after the import of PyTorch."""
     for name in names:
         SWITCHES[name].after_torch()

@@ -1,4 +1,4 @@
-"""The tensors and plain values in what a module is called with, and where each of them stands."""
+"""The tensors and plain values in the inputs of a module, with their paths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAIN = (bool, int, float, complex, str, bytes)
 
 
 class Unknown:
-    """A value that cannot be looked into."""
+    """A value of an unsupported type."""
 
     def __init__(self, value: object) -> None:
         self.reason = type(value).__name__
@@ -23,15 +23,15 @@ class Unknown:
 def values(value: object) -> Iterator[tuple[str, Any]]:
     """Each tensor, plain value or `Unknown` with its path, such as `[0].input_ids`.
 
-    Mappings, sequences, data classes and objects with attributes are walked to `DEEPEST`; modules,
-    functions and classes are passed over, and None is nothing. After `MOST` values, those that are
-    passed over included, the rest is one `Unknown`.
+    Mappings, sequences, data classes and objects with attributes are walked to `DEEPEST`. Modules,
+    functions, classes and None are skipped. After `MOST` values, including skipped ones, the rest
+    is one `Unknown`.
     """
     budget = [MOST]
     yield from _walk(value, "", 0, budget)
     if budget[0] < 0:
         rest = Unknown(None)
-        rest.reason = f"what is beyond {MOST} values"
+        rest.reason = f"beyond {MOST} values"
         yield "...", rest
 
 
@@ -60,7 +60,7 @@ def _walk(value: object, path: str, depth: int, budget: list[int]) -> Iterator[t
 
 
 def _parts(value: Any) -> list[tuple[str, Any]] | None:
-    """What a value is made of, and where each part stands; None where it cannot be looked into."""
+    """The parts of a value with their paths; None for an unsupported type."""
     if isinstance(value, (list, tuple)):
         names = getattr(value, "_fields", None)
         return [(f".{names[i]}" if names else f"[{i}]", part) for i, part in enumerate(value)]
@@ -72,5 +72,5 @@ def _parts(value: Any) -> list[tuple[str, Any]] | None:
 
 
 def _key_path(key: Any, nth: int) -> str:
-    """Where a value of a mapping stands: by its key, or by its order if the key is an object."""
+    """The path of a value of a mapping: its key, or type and index if the key is an object."""
     return f".{key}" if isinstance(key, (str, int, float)) else f".{type(key).__name__} {nth}"

@@ -1,4 +1,4 @@
-"""The parameters and buffers of a training: which ones a record has, and what it calls them."""
+"""The parameters and buffers of a training: which of them are recorded, and their identities."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from torch.utils.weak import WeakIdKeyDictionary
 from .identity import bare, class_name, parameters_of
 from .walk import values
 
-RECENT = 20  # steps after which a module or an optimizer that was not used is no longer recorded
-MOST_ALIVE = 4  # models that are called and not trained, kept to be recorded at the end
-MOST_UNTRAINED = 10  # classes of models that are called and not trained, and are named
+RECENT = 20  # steps without use after which a module or an optimizer is no longer recorded
+MOST_ALIVE = 4  # untrained models kept alive until the end of the program
+MOST_UNTRAINED = 10  # classes of untrained models that are named
 
-Weight = tuple[str, str, Tensor]  # kind, identity, and the parameter or buffer itself
-State = tuple[list[dict[str, Any]], Any]  # an optimizer's parameter groups, and its state
+Weight = tuple[str, str, Tensor]  # kind, identity, parameter or buffer
+State = tuple[list[dict[str, Any]], Any]  # an optimizer's parameter groups and its state
 Members = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
-SURVIVORS_BYTES = 1 << 26  # of tensors that may outlive their module and optimizer, and are kept
+SURVIVORS_BYTES = 1 << 26  # limit on kept tensors that may outlive their module and optimizer
 
 
 class Tracked:
-    """A module or an optimizer that takes part, and the last step in which it did.
+    """A module or an optimizer in use, and the last step in which it was used.
 
-    The program may drop it long before the process ends, as when `main` returns: `died` is called
-    then, and its tensors can be read once more.
+    The program may drop it long before the process ends, for example when `main` returns. Then
+    `died` is called, and its tensors can be read a last time.
 
     Attributes:
-        number: the number of an optimizer among those that take part; None before it does.
-        members: the tables in which a module has its parameters, buffers and modules; whoever
-            replaces one of them replaces it there, so none is kept alive.
+        number: the number of an optimizer among those in use; None before its first step.
+        members: the module's tables of parameters, buffers and modules. A replaced entry is
+            replaced in the table, so the table keeps no old tensor alive.
         state: parameter groups and state of an optimizer.
     """
 
@@ -51,12 +51,12 @@ class Tracked:
 
 
 class RecordedWeights:
-    """The modules and optimizers that take part, and their parameters and buffers.
+    """The modules and optimizers in use, and their parameters and buffers.
 
     Attributes:
-        held: the weights that the step under way has recorded.
-        news: name, shape and type by identity, of each that no line has described yet.
-        dead: modules and optimizers that are gone, and whose tensors have not been read since.
+        held: the weights recorded in the current step.
+        news: name, shape and type of each weight not yet described in a line, by identity.
+        dead: freed modules and optimizers whose tensors have not been read yet.
     """
 
     def __init__(self, died: Callable[[], None] = lambda: None) -> None:
@@ -65,7 +65,7 @@ class RecordedWeights:
         self.dead: list[Tracked] = []
         self._died = died
         self._modules: list[Tracked] = []
-        self._others: list[weakref.ref[nn.Module]] = []
+        self._recorded_untrained: list[weakref.ref[nn.Module]] = []
         self._alive: deque[nn.Module] = deque(maxlen=MOST_ALIVE)
         self._optimizers: list[Tracked] = []
         self._numbered = 0
@@ -73,7 +73,7 @@ class RecordedWeights:
         self._names = WeakIdKeyDictionary()
         self._described: set[str] = set()
         self._named: dict[str, weakref.ref[Tensor]] = {}
-        self._untrained_models: list[tuple[str, weakref.ref[Tensor]]] = []  # class, and a parameter
+        self._untrained_models: list[tuple[str, weakref.ref[Tensor]]] = []  # class, a parameter
         self._called = WeakIdKeyDictionary()
 
     def _tracked(self, thing: Any, step: int) -> Tracked:
@@ -83,8 +83,8 @@ class RecordedWeights:
 
         return Tracked(thing, step, died)
 
-    def watch(self, module: nn.Module, step: int) -> bool:
-        """A module is trained in this step; gives whether it is a new one."""
+    def track(self, module: nn.Module, step: int) -> bool:
+        """Note that a module is trained in this step; return whether it is new."""
         for tracked in self._modules:
             if tracked.ref() is module:
                 tracked.step = step
@@ -95,7 +95,7 @@ class RecordedWeights:
         return True
 
     def name(self, module: nn.Module) -> None:
-        """Learn the names of a module's parameters and buffers."""
+        """Store the names of a module's parameters and buffers."""
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             self._names.setdefault(tensor, bare(name))
         self._untrained_models = [
@@ -106,19 +106,19 @@ class RecordedWeights:
         """Note a model that is called and not trained, such as an average of the weights."""
         if not _parts(_members(module)):
             return
-        if not any(other() is module for other in self._others):
-            self._others.append(weakref.ref(module))
+        if not any(model() is module for model in self._recorded_untrained):
+            self._recorded_untrained.append(weakref.ref(module))
         if not any(held is module for held in self._alive):
-            self._alive.append(module)  # a model of `main` alone is gone when the program ends
+            self._alive.append(module)  # a local model of `main` is freed before the end
 
     def built(self, optimizer: Optimizer) -> None:
-        """An optimizer was made; it has not stepped."""
+        """Note a new optimizer, before its first step."""
         self._optimizers.append(self._tracked(optimizer, -RECENT - 1))
 
     def stepping(self, optimizer: Optimizer, step: int) -> int:
-        """The number of an optimizer that steps in this step."""
-        same = (tracked for tracked in self._optimizers if tracked.ref() is optimizer)
-        tracked = next(same, None)
+        """The number of the optimizer that makes this step."""
+        matches = (tracked for tracked in self._optimizers if tracked.ref() is optimizer)
+        tracked = next(matches, None)
         if tracked is None:
             tracked = self._tracked(optimizer, step)
             self._optimizers.append(tracked)
@@ -127,14 +127,14 @@ class RecordedWeights:
         return self._number_of(tracked)
 
     def _number_of(self, tracked: Tracked) -> int:
-        """The number of an optimizer: by first use, as threads may make optimizers in any order."""
+        """The number of an optimizer, by first use: threads may make optimizers in any order."""
         if tracked.number is None:
             tracked.number = self._numbered
             self._numbered += 1
         return tracked.number
 
     def note_untrained(self, module: nn.Module, name: str) -> None:
-        """Note a model with parameters that is called, or averaged, and not trained."""
+        """Note an untrained model with parameters, called or averaged."""
         if module in self._called or len(self._untrained_models) >= MOST_UNTRAINED:
             return
         self._called[module] = True
@@ -143,36 +143,36 @@ class RecordedWeights:
             self._untrained_models.append((name, weakref.ref(parameter)))
 
     def names_of_untrained(self) -> list[str]:
-        """The classes of the models that are alive or were called, and are not recorded."""
+        """The classes of unrecorded models that were called or are alive."""
         modules = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
         parts = {
             id(part) for module in modules for part in vars(module).get("_modules", {}).values()
         }
         for module in modules:
             if id(module) not in parts:
-                with contextlib.suppress(Exception):  # one that is being taken apart
+                with contextlib.suppress(Exception):  # a module that is being destroyed
                     self.note_untrained(module, class_name(module))
         return list(dict.fromkeys(name for name, _ in self._untrained_models))
 
     def is_known(self, tensor: Tensor) -> bool:
-        """Whether it is a weight of a module that is trained, or of an optimizer."""
+        """Whether the tensor is a weight of a trained module or of an optimizer."""
         if tensor in self._names or any(tensor is held for _, _, held in self.held):
             return True
         return any(tensor is parameter for parameter in self._optimized())
 
     def _optimized(self) -> Iterator[Tensor]:
-        """Each parameter of each optimizer that is alive."""
+        """The parameters of all live optimizers."""
         for tracked in self._optimizers:
             optimizer = tracked.ref()
             if optimizer is not None:
                 yield from (tensor for _, tensor in parameters_of(optimizer.param_groups, 0))
 
     def new_weights(self, step: int) -> list[Weight]:
-        """What takes part in the step and is not held yet; it is held from now on."""
-        return self._hold(self._taking_part(step))
+        """The weights used in the step that are not held yet; they are held from now on."""
+        return self._hold(self._in_step(step))
 
     def new_parameters(self, optimizer: Optimizer, index: int) -> list[Weight]:
-        """The same of the parameters of an optimizer, in no module that is tracked."""
+        """The parameters of an optimizer that are not held yet, in no tracked module."""
         parameters = parameters_of(optimizer.param_groups, index)
         new = self._hold(("parameter", name, tensor) for name, tensor in parameters)
         for _, name, tensor in new:
@@ -180,21 +180,21 @@ class RecordedWeights:
         return new
 
     def finals(self) -> list[Weight]:
-        """Every weight that is alive, however long ago it took part, and the optimizers' states."""
+        """All live weights, whenever they were last used, and the optimizers' states."""
         weights = [(kind, name, tensor) for (kind, name), tensor in self._survivors.items()]
-        weights += self._as_trained(self._taking_part(None))
+        weights += self._as_trained(self._in_step(None))
         for tracked in self._optimizers:
             if tracked.ref() is not None and tracked.state is not None:
                 weights += states_of(*tracked.state, self._number_of(tracked))
         return weights
 
     def _as_trained(self, weights: Iterable[Weight]) -> list[Weight]:
-        """The weights, with the identity in an optimizer that each had while it was trained."""
+        """The weights, each under its identity in the optimizer that trained it."""
         trained = {id(ref()): name for name, ref in self._named.items() if name.startswith("o")}
         return [(kind, trained.get(id(t), name), t) for kind, name, t in weights]
 
     def finals_of_dead(self) -> list[Weight]:
-        """The weights of the modules and optimizers that are gone, which are let go now."""
+        """The weights of freed modules and optimizers; the references to them are dropped."""
         weights: list[Weight] = []
         dead, self.dead = self.dead, []
         for tracked in dead:
@@ -212,7 +212,7 @@ class RecordedWeights:
         return weights
 
     def _outlive(self, weights: list[Weight]) -> None:
-        """Keep the memory of some tensors: the program may have them elsewhere, and change them."""
+        """Keep the memory of some tensors: the program may still hold and change them."""
         for kind, name, tensor in weights:
             if kind != "state" and type(tensor) in (Tensor, Parameter) and not is_lazy(tensor):
                 self._survivors[(kind, name)] = tensor.detach()
@@ -222,7 +222,7 @@ class RecordedWeights:
             size -= oldest.numel() * oldest.element_size()
 
     def _parts_of_dead(self, parts: list[Weight], index: int) -> Iterator[Weight]:
-        """The parameters and buffers of a module that no optimizer still has."""
+        """The parameters and buffers of a freed module that are in no live optimizer."""
         owned = {id(tensor) for tensor in self._optimized()}
         for kind, name, tensor in parts:
             if id(tensor) not in owned:
@@ -236,12 +236,12 @@ class RecordedWeights:
         self.held += new
         return new
 
-    def _taking_part(self, step: int | None) -> Iterator[Weight]:
-        """Each parameter and buffer that takes part in the step; None for every one that is alive.
+    def _in_step(self, step: int | None) -> Iterator[Weight]:
+        """Each parameter and buffer used in the step; all live ones if the step is None.
 
-        A parameter is known by optimizer, group and position; one that no optimizer has, and a
-        buffer, by module and name. Of several optimizers the newest counts, so that one that is
-        garbage, and may or may not have been collected, changes nothing.
+        A parameter is identified by optimizer, group and position. A buffer, and a parameter in no
+        optimizer, is identified by module and name. The newest optimizer wins, so an unreferenced
+        one changes nothing, collected or not.
         """
         since = -math.inf if step is None else step - RECENT
         own = list(self._trained_since(since))
@@ -255,12 +255,12 @@ class RecordedWeights:
                     seen.add(id(tensor))
                     self._describe(name, tensor)
                     yield "parameter", name, tensor
-        others = [
+        untrained = [
             (index, _parts(_members(module)))
-            for index, other in enumerate(self._others)
-            if (module := other()) is not None
+            for index, model in enumerate(self._recorded_untrained)
+            if (module := model()) is not None
         ]
-        for letter, numbered in (("m", own), ("x", others)):
+        for letter, numbered in (("m", own), ("x", untrained)):
             for index, parts in numbered:
                 for kind, name, tensor in parts:
                     if id(tensor) not in seen:
@@ -270,10 +270,10 @@ class RecordedWeights:
                         yield kind if letter == "m" else "other", identity, tensor
 
     def _in_use(self, since: float, owned: dict[int, int]) -> list[tuple[Tracked, Optimizer]]:
-        """Each optimizer that has stepped after a step, or has one of these parameters.
+        """The optimizers that stepped after `since` or hold one of these parameters.
 
-        `owned` has the place of each parameter, which decides the numbers of new optimizers:
-        threads may make theirs in any order.
+        `owned` maps each parameter to its position, which decides the numbers of new optimizers,
+        since threads may make optimizers in any order.
         """
         used = []
         for tracked in self._optimizers:
@@ -291,24 +291,24 @@ class RecordedWeights:
         return [(tracked, optimizer) for _, tracked, optimizer in used]
 
     def _trained_since(self, since: float) -> Iterator[tuple[int, list[Weight]]]:
-        """The number and the parts of each module that is alive and was trained after a step."""
+        """The number and the parts of each live module that was trained after `since`."""
         for index, tracked in enumerate(self._modules):
             module = tracked.ref() if tracked.step > since else None
             if module is not None:
                 yield index, _parts(_members(module))
 
     def name_again(self) -> None:
-        """Record the names of parameters and buffers once more, with the next step."""
+        """Record the names of parameters and buffers again, with the next step."""
         self._described.clear()
         self._named.clear()
 
     def _describe(self, identity: str, tensor: Tensor) -> None:
-        """Note name, shape and type of a parameter or buffer, the first time it is recorded."""
+        """Store name, shape and type of a parameter or buffer when it is first recorded."""
         known = self._named.get(identity)
         if known is not None and known() is tensor:
             return
         name = self._names.get(tensor, "")
-        if is_lazy(tensor):  # it has no shape yet
+        if is_lazy(tensor):  # no shape yet
             return
         if name:
             self._named[identity] = weakref.ref(tensor)
@@ -322,7 +322,7 @@ def _members(module: nn.Module) -> Members:
 
 
 def _parts(members: Members) -> list[Weight]:
-    """The parameters and then the buffers in a module's tables, with their names."""
+    """The parameters, then the buffers, in a module's tables, with their names."""
     seen: set[nn.Module] = set()
     walks = [
         part.named_modules(seen, name) for name, part in members[2].items() if part is not None
@@ -338,7 +338,7 @@ def _parts(members: Members) -> list[Weight]:
 
 
 def states_of(groups: list[dict[str, Any]], state: Any, index: int) -> list[Weight]:
-    """The state that an optimizer keeps of each parameter: tensors, and numbers as such."""
+    """The optimizer's state of each parameter; numbers become tensors."""
     states: list[Weight] = []
     for name, parameter in parameters_of(groups, index):
         for path, value in values(state.get(parameter, {})):

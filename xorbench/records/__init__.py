@@ -1,1 +1,1 @@
-"""What was seen: frozen records, and the files they live in. No torch."""
+"""Observations: immutable records and the files that store them. No torch."""

@@ -1,4 +1,4 @@
-"""A copy of a run that names neither the host, nor the user, nor a path of either."""
+"""Copies a run without the names of host and user and without absolute paths."""
 
 import gzip
 import json
@@ -15,15 +15,15 @@ from xorbench.records.redaction import Names, names_in, without_names
 
 
 def copied(root: Path, text: str) -> Path:
-    """Copy a run without names, whole or not at all; the answer is the folder of the copy.
+    """Copy a run without names, whole or not at all, and return the folder of the copy.
 
-    What a report holds besides is made anew from the copy. Raises `BadOption` where there is one.
+    Reports are not copied but generated from the copy. Raises `BadOption` if the copy exists.
     """
     folder = folders.find(root, text)
-    info = loading.read_object(folder)  # a file that cannot be read is refused before any copy
+    info = loading.read_object(folder)  # raises for an unreadable file before any copy
     target = folder.with_name(f"{folder.name}{folders.ANONYMOUS}")
     if target.exists():
-        raise BadOption(f"--anonymous: {target} is there already", "remove it first")
+        raise BadOption(f"--anonymous: {target} exists already", "remove it first")
     try:
         with tempfile.TemporaryDirectory(prefix=".anonymous-", dir=folder.parent) as temporary:
             copy = Path(temporary) / target.name
@@ -45,7 +45,7 @@ def _copy(folder: Path, copy: Path, names: Names) -> None:
 
 
 def _cleaner(name: Path) -> Callable[[Path, Path, Names], None] | None:
-    """How a file is copied; None for a report, which is made anew, and for what is not a run's."""
+    """The function that copies a file; None for reports and for files that no run writes."""
     if name.parts[0] == "logs" and name.suffix == ".log":
         return _text
     if name.parts[0] == "weights" and name.suffix == ".pt":

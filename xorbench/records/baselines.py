@@ -1,4 +1,4 @@
-"""Named runs to compare with: copies in `baselines/NAME`, of what a comparison reads."""
+"""Named runs to compare with: `baselines/NAME` has copies of the files that a comparison reads."""
 
 import contextlib
 import shutil
@@ -22,7 +22,7 @@ FILES: Final = (
 
 
 def find(root: Path, name: str) -> Path:
-    """The folder of a saved baseline; raises `BadOption` where there is none."""
+    """The folder of a saved baseline; raises `BadOption` for an unknown name."""
     folder = root / FOLDER / name
     if not files.is_file(folder / "run.json"):
         known = sorted(path.parent.name for path in (root / FOLDER).glob("*/run.json"))
@@ -32,16 +32,17 @@ def find(root: Path, name: str) -> Path:
 
 
 def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
-    """Keep a run under a name; all of it or nothing.
+    """Save a run under a name, whole or not at all.
 
-    Raises `BadOption` for a name that is taken, and `BadFile` for a run that is no baseline:
-    unfinished, with failures, with injected faults, or under stress.
+    Raises `BadOption` if the name is taken. Raises `BadFile` if the run cannot be a baseline:
+    unfinished, with failed cases, with injected faults, or under load.
     """
     folder = root / FOLDER / name
     if folder.exists() and not replace:
-        raise BadOption(f"save-baseline: {name!r} is taken", "another name, or --replace")
+        hint = "choose another name, or replace it with --replace"
+        raise BadOption(f"save-baseline: {name!r} is taken", hint)
     if flaw := flaw_of(loading.load(run)):
-        raise BadFile(f"{run}: {flaw}: it is no baseline")
+        raise BadFile(f"{run}: cannot be a baseline: it {flaw}")
     partial, old = (folder.with_name(f".{name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -61,21 +62,21 @@ def save(root: Path, name: str, run: Path, *, replace: bool) -> Path:
 
 
 def flaw_of(run: Run) -> str:
-    """Why the run can be no baseline; empty where it can."""
+    """The reason why the run cannot be a baseline; empty if it can."""
     flaws = (
         (not run.info.finished or run.unfinished, "is not finished"),
         (run.info.faults, "has injected faults"),
-        (run.info.stress, "was put under stress"),
+        (run.info.stress, "ran under load"),
         (run.failures, "has failed cases"),
-        (not run.trainings, "has trained nothing"),
+        (not run.trainings, "has no finished training"),
     )
     return next((flaw for flawed, flaw in flaws if flawed), "")
 
 
 def machine_baselines(root: Path, run: RunInfo) -> list[tuple[Path, RunInfo]]:
-    """The baselines of a run's machine and recipe, the newest first, without the run itself.
+    """The baselines of a run's machine and recipe, newest first, without the run itself.
 
-    One that cannot be read is left out, since the user has not named it.
+    Unreadable baselines are skipped, since the user did not name them.
     """
     baselines = []
     for path in (root / FOLDER).glob("*/run.json"):
@@ -92,7 +93,7 @@ def _is_comparable(a: RunInfo, b: RunInfo) -> bool:
 
 
 def is_same_machine(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two hosts are the same, by name too if both have one: an anonymous host has none."""
+    """Whether two hosts are the same; names are compared only if neither host is anonymous."""
     named = "hostname" in a and "hostname" in b
     try:
         keys = {machine_key(host, host["hostname"] if named else "") for host in (a, b)}

@@ -1,8 +1,8 @@
-"""The files of a recorded run without the secrets of its command, and without names where asked.
+"""Removes the secrets of the command, and on request names, from the files of a recorded run.
 
-The values that are masked in the command are also masked where the program wrote them. Without
-names, the records lose homes, users, hosts, absolute paths and device UUIDs as well. What is
-compared, digests and the names of tensors, stays.
+Values that are masked in the command are also masked in the program's output. If names are removed,
+the records also lose homes, users, hosts, absolute paths and device UUIDs. Compared values, which
+are digests and the names of tensors, are unchanged.
 """
 
 import json
@@ -24,7 +24,7 @@ LineChange = Callable[[str], str]
 def clean(
     folder: Path, words: Sequence[str], variables: Mapping[str, str], names: Names | None = None
 ) -> None:
-    """Clean the files of a run of a command under these variables."""
+    """Clean the files of a run of a command with these environment variables."""
     values = secret_values(words, variables)
     if not values and names is None:
         return
@@ -51,7 +51,7 @@ def _output_line(values: Sequence[str], names: Names | None, line: str) -> str:
 
 
 def _presence_line(values: Sequence[str], names: Names | None, line: str) -> str:
-    """A line of `presence.jsonl`; without names, that of a deleted file is removed."""
+    """A line of `presence.jsonl`; without names, the line of a deleted file is removed."""
     line = without_values(line, values)
     event = None if names is None else presence_line(line.encode())
     if names is None or event is None:
@@ -77,7 +77,7 @@ def _record_line(values: Sequence[str], names: Names | None, line: str) -> str:
 
 
 def _step_without_names(value: dict[str, Any], names: Names) -> dict[str, Any]:
-    """A step or the end: places in the source, errors and hyperparameters are the free texts."""
+    """A step or the end without names in its free texts: source lines, errors, hyperparameters."""
     for event in (*value.get("events", ()), *value.get("final", ())):
         if len(event) > 3:
             texts = {key: event[3][key] for key in ("where", "not_recorded") if key in event[3]}
@@ -89,7 +89,7 @@ def _step_without_names(value: dict[str, Any], names: Names) -> dict[str, Any]:
 
 
 def _rewrite(path: Path, change: LineChange) -> None:
-    """Replace a file by its changed lines; a file that is not there stays away."""
+    """Replace a file, if it exists, by its changed lines."""
     temporary = path.with_name(f".{path.name}.clean")
     try:
         source = path.open("rb")

@@ -1,4 +1,4 @@
-"""How a recorded run of a command ended: `ended.json` in its folder."""
+"""The end of a recorded run of a command: `ended.json` in its folder."""
 
 import contextlib
 import json
@@ -14,23 +14,23 @@ from xorbench.records.files import write_whole
 from xorbench.records.trace import PRESENCE, PresenceLine, TraceFile, presence, recorded
 
 LAST_LINES: Final = 10
-TAIL_BYTES: Final = 65_536  # of what a run wrote, in which these lines are looked for
-KILLED: Final = ("timeout", "abandoned")  # how a run ends whose record may stop anywhere
+TAIL_BYTES: Final = 65_536  # of the output of a run, to search for these lines
+KILLED: Final = ("timeout", "abandoned")  # ends after which a record may be incomplete
 
 HowEnded = Literal["ended", "stopped", "refused", "timeout", "abandoned"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a run ended, and its records, which are read once.
+    """The end of a run, and its records, which are read once.
 
     Attributes:
-        how: `ended` by itself, `stopped` after its steps, `refused` by the system; or killed: after
-            its `timeout`, or `abandoned` with the program that watched it.
-        code: the exit code, negative for a signal; None where it did not end by itself.
-        left: the commands of processes that outlived it, and were killed.
-        left_pids: the process ids of these.
-        saved: the files in the working folder that it has written, by their paths there.
+        how: `ended` on its own, `stopped` after its steps, or `refused` by the system; or killed:
+            after its `timeout`, or `abandoned` when its supervisor died.
+        code: the exit code, negative for a signal; None if the run did not end on its own.
+        left: the commands of processes that outlived the run and were killed.
+        left_pids: their process ids.
+        saved: the files that the run wrote in the working folder, by their paths in it.
     """
 
     number: int
@@ -54,7 +54,7 @@ class Ended:
 
     @cached_property
     def traces(self) -> list[TraceFile]:
-        """The traces of its processes that have recorded something."""
+        """The traces of its processes, without empty ones."""
         return recorded(self.records)
 
     @cached_property
@@ -68,25 +68,25 @@ class Ended:
 
     @property
     def lost_records(self) -> str:
-        """That the program has deleted its records, in words; empty where it has not."""
+        """The message about deleted records; empty if they exist."""
         if (self.records / PRESENCE).exists():
             return ""
         return f"the records were deleted during the run: {self.records}"
 
     @property
     def exit_text(self) -> str:
-        """The exit code, or the signal that killed it, in words."""
+        """The exit code, or the signal that killed the run, as text."""
         code = self.code or 0
         return f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
 
     @property
     def refusal(self) -> str | None:
-        """Why the function that was to be called cannot be; None where it was, or a command ran."""
+        """The reason why the target function could not be called; None otherwise."""
         path = self.records / "target.txt"
         return path.read_text() if path.exists() else None
 
     def last_lines(self, most: int = LAST_LINES) -> list[str]:
-        """The end of the standard error of the run, or else of its output, without secrets."""
+        """The last lines of standard error, or else of standard output, without secrets."""
         for name in ("stderr.txt", "stdout.txt"):
             with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))  # there may be gigabytes
@@ -100,13 +100,13 @@ _FIELDS: Final = ("number", "how", "code", "wall_s", "left", "left_pids", "saved
 
 
 def write_ended(ended: Ended) -> None:
-    """Write it into the folder of the run."""
+    """Write `ended.json` into the folder of the run."""
     values = {name: getattr(ended, name) for name in _FIELDS}
     write_whole(ended.folder / "ended.json", json.dumps(values).encode())
 
 
 def read_ended(folder: Path) -> Ended:
-    """What `write_ended` wrote; raises `BadFile` where it is damaged."""
+    """Read `ended.json`; raises `BadFile` if it is damaged."""
     path = folder / "ended.json"
     try:
         return Ended(folder=folder, **json.loads(path.read_bytes()))

@@ -1,4 +1,4 @@
-"""Files: written whole or line by line, and read with the place of what is wrong in them."""
+"""Reads and writes files: whole or line by line, with errors that name the line."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ Decoded = TypeVar("Decoded")
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file so that a reader sees either the old or the new content."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     with writing(path):
         try:
@@ -33,7 +33,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line in one write: it is with the operating system when this returns."""
+    """Append a line in one write, without buffering in this process."""
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -48,7 +48,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def drop_cut_line(path: Path) -> None:
-    """Remove a last line that a crash cut short; raises `BadFile` for what is no file."""
+    """Remove a last line that a crash truncated; raises `BadFile` if it cannot be changed."""
     if path.exists():
         with writing(path):
             content = path.read_bytes()
@@ -57,22 +57,22 @@ def drop_cut_line(path: Path) -> None:
 
 
 def locked(folder: Path) -> FileLock:
-    """Hold the lock of a run's folder; raises `BadFile` where another process holds it."""
+    """Acquire the lock of a run's folder; raises `BadFile` if another process holds it."""
     lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
     with writing(folder / ".lock"):
         try:
             lock.acquire()
         except Timeout:
             raise BadFile(
-                f"{folder}: this run is still going on", "wait for it, or stop it"
+                f"{folder}: this run is still in progress", "wait for it, or stop it"
             ) from None
     return lock
 
 
 def whole_lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
-    """The whole lines of a file; one cut short by a crash at its end is left out.
+    """The complete lines of a file, or of its gzip-compressed form if only that exists.
 
-    Where it is not there, but a file compressed by gzip is, that file's.
+    A last line truncated by a crash is skipped.
     """
     packed = packed_path(path)
     if path.exists():
@@ -81,11 +81,11 @@ def whole_lines(path: Path) -> Iterator[tuple[Path, int, bytes]]:
         yield from _lines(packed, gzip.open)
 
 
-TAIL_BYTES: Final = 1 << 16  # that are read at first to find the last line of a file
+TAIL_BYTES: Final = 1 << 16  # of the first read to find the last line of a file
 
 
 def last_line(path: Path) -> bytes:
-    """The last whole line of a file; empty where there is none."""
+    """The last complete line of a file; empty if there is none."""
     size = TAIL_BYTES
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
@@ -102,7 +102,7 @@ def last_line(path: Path) -> bytes:
 
 
 def packed_path(path: Path) -> Path:
-    """Where gzip puts a file that it compresses."""
+    """The path of the gzip-compressed form of a file."""
     return path.with_name(f"{path.name}.gz")
 
 
@@ -119,7 +119,7 @@ def _lines(path: Path, opened: Callable[..., Any]) -> Iterator[tuple[Path, int, 
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is there and a file; what no file can be named by is not."""
+    """Whether the path is a file; false for an invalid path."""
     try:
         return path.is_file()
     except OSError:
@@ -127,7 +127,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; raises `BadFile` where it cannot be read."""
+    """The content of a file; raises `BadFile` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -135,7 +135,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decoded(content: bytes, kind: type[Decoded], where: object, hint: str = "") -> Decoded:
-    """JSON as a value of a type; raises `BadFile`, with the place and the hint, for any other."""
+    """Decode JSON as a value of a type; raises `BadFile` with place and hint if it does not fit."""
     try:
         return msgspec.json.decode(content, type=kind)
     except UNDECODABLE as error:
@@ -143,18 +143,18 @@ def decoded(content: bytes, kind: type[Decoded], where: object, hint: str = "") 
 
 
 UNDECODABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, BadOption)
-"""What is raised for content that is not as it should be: wrong types, other text than UTF-8, JSON
-that is nested too deeply, a value that an option would refuse."""
+"""The exceptions for invalid content: wrong types, text that is not UTF-8, JSON nested too deeply,
+or a value that is invalid for an option."""
 
 
 def place(path: Path, number: int) -> str:
-    """A file and a line, as an error names them; line 0 is the file itself."""
+    """A file and a line as in an error message; line 0 is the whole file."""
     return f"{path}:{number}" if number else str(path)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise `BadFile` for what cannot be written."""
+    """Convert an `OSError` in the block to a `BadFile` that names the path."""
     try:
         yield
     except OSError as error:

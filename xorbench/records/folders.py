@@ -1,4 +1,4 @@
-"""Where runs lie below a results folder, and how one is found."""
+"""The folders of runs in a results folder, and how to find them."""
 
 import contextlib
 import secrets
@@ -14,7 +14,7 @@ ANONYMOUS: Final = "-anonymous"  # ends the name of an anonymous copy of a run
 
 
 def new_folder(parent: Path, name: str | None = None) -> Path:
-    """Make a folder below `parent`, named for the time and by a name or by chance; OSError."""
+    """Make a folder in `parent`, named by the time and a given or random name; raises OSError."""
     parent.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     while True:
@@ -28,8 +28,8 @@ def new_folder(parent: Path, name: str | None = None) -> Path:
 def find(root: Path, text: str, option: str = "RUN", kind: str = "") -> Path:
     """The folder of a run: by path, id, unique prefix of an id, name, or `latest`.
 
-    `latest` is the newest of the kind that is asked for: `run`, `sweep`, `benchmark`, or of any.
-    Raises `BadOption`, named for the option that asked, where it is none or several.
+    `latest` is the newest of the given kind: `run`, `sweep`, `benchmark`, or any. Raises
+    `BadOption`, naming the option, if no run or several runs match.
     """
     if text == "latest" and kind:
         return _newest(root, option, kind)
@@ -38,18 +38,19 @@ def find(root: Path, text: str, option: str = "RUN", kind: str = "") -> Path:
         raise BadOption(f"{option}: empty", hint)
     try:
         matches = _matching(root, text)
-    except (OSError, ValueError) as error:  # a name too long, or one that no file can have
+    except (OSError, ValueError) as error:  # a name that is too long or invalid for a file
         raise BadOption(f"{option}: {text[:60]!r}: {str(error.args[-1]).lower()}") from None
     if not matches:
         raise BadOption(f"{option}: no run {text!r} in {root}", known(root / "runs"))
     if len(matches) > 1:
         names = ", ".join(folder.name for folder in matches[:4])
-        raise BadOption(f"{option}: {text!r} fits {len(matches)} runs: {names}", "give more of it")
+        message = f"{option}: {text!r} matches {len(matches)} runs: {names}"
+        raise BadOption(message, "give a longer prefix")
     return matches[0].resolve()
 
 
 def _newest(root: Path, option: str, kind: str) -> Path:
-    """The newest folder of a kind; an anonymous copy stands behind what it is a copy of."""
+    """The newest folder of a kind, without anonymous copies."""
     matching = [
         folder
         for folder, info in _infos(root / "runs")
@@ -57,12 +58,13 @@ def _newest(root: Path, option: str, kind: str) -> Path:
     ]
     if not matching:
         command = "import FILE" if kind == "benchmark" else kind
-        raise BadOption(f"{option}: no {kind} in {root}", f"python -m xorbench {command} makes one")
+        hint = f"create one with python -m xorbench {command}"
+        raise BadOption(f"{option}: no {kind} in {root}", hint)
     return matching[-1].resolve()
 
 
 def _matching(root: Path, text: str) -> list[Path]:
-    """The folders that a text may mean, the first kind of match that there is."""
+    """The folders that match a text: by path, else by prefix, else by name."""
     runs = root / "runs"
     for path in (root / "latest" if text == "latest" else runs / text, Path(text)):
         if (path / "run.json").is_file():
@@ -75,38 +77,40 @@ def _matching(root: Path, text: str) -> list[Path]:
 
 
 def is_copy(folder: Path) -> bool:
-    """Whether it is the copy of a run that `report --anonymous` has made."""
+    """Whether the folder is an anonymous copy, made by `report --anonymous`."""
     return folder.name.endswith(ANONYMOUS)
 
 
 def _originals(matches: list[Path]) -> list[Path]:
-    """Without the anonymous copies, where there is what they are copies of."""
+    """The folders without anonymous copies, unless there are only copies."""
     return [folder for folder in matches if not is_copy(folder)] or matches
 
 
 def known(runs: Path) -> str:
     """The newest ids, for a hint."""
     names = sorted((folder.name for folder in runs.glob("*")), reverse=True)[:3]
-    return f"the newest are {', '.join(names)}" if names else "python -m xorbench run makes one"
+    if not names:
+        return "create one with python -m xorbench run"
+    return f"the newest are {', '.join(names)}"
 
 
 def named(runs: Path) -> Iterator[tuple[Path, str]]:
-    """The runs that carry a name, with it; what cannot be read carries none."""
+    """The runs with a name, and their names; unreadable runs are skipped."""
     for folder, info in _infos(runs):
         if isinstance(info.get("name"), str):
             yield folder, info["name"]
 
 
 def _infos(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """What each `run.json` says, the oldest first; a neighbour that cannot be read is passed by."""
+    """The content of each `run.json`, oldest first; unreadable ones are skipped."""
     for file in sorted(runs.glob("*/run.json")):
         with contextlib.suppress(BadFile):
-            if file.is_file():  # to open a pipe would wait for whoever writes
+            if file.is_file():  # opening a pipe would block
                 yield file.parent, decoded(read_bytes(file), dict[str, Any], file)
 
 
 def point_latest(root: Path, folder: Path) -> None:
-    """Let `root/latest` name this run; a race of two runs leaves one of them there."""
+    """Let `root/latest` point to this run; if two runs race, one of them wins."""
     temporary = root / f".latest-{secrets.token_hex(4)}"
     with writing(root / "latest"):
         temporary.symlink_to(Path("runs") / folder.name)

@@ -1,6 +1,6 @@
-"""The lines of one run: each belongs to a planned case and a known process, and none counts twice.
+"""Validates that each line belongs to this run, case, process and epoch, without duplicates.
 
-A line that is repeated, or that another run wrote, would count as more evidence than there is.
+A duplicate line, or a line of another run, would be counted as additional evidence.
 """
 
 from bisect import bisect_right
@@ -29,7 +29,7 @@ from xorbench.records.schema.training import (
 )
 from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key
 
-HINT: Final = "each line is evidence once: take the file as the run wrote it"
+HINT: Final = "restore the file that the run wrote: each line counts as evidence once"
 
 
 class Ledger:
@@ -42,7 +42,7 @@ class Ledger:
         self._configs = {slot: config.id for slot, config, _ in self._slots}
         self._processes = {process.id for process in info.processes}
         if len(self._processes) < len(info.processes):
-            raise _damaged("run.json", "a process stands twice")
+            raise _damaged("run.json", "a process occurs twice")
         self.epochs: EpochsByTraining = {}
         self._ended: dict[object, str] = {}
         self._checks: dict[type[Line], Callable[[str, Any], None]] = {
@@ -78,11 +78,11 @@ class Ledger:
         ]
 
     def _epoch(self, place: str, line: EpochLine) -> None:
-        """An epoch is the next of its training."""
+        """Require the next epoch of the training."""
         self._require_known(place, line.case, line.process)
         before = self.epochs.setdefault((line.case, slot_of(line.process), line.warmup), [])
         if line.epoch < len(before):
-            raise _damaged(place, f"epoch {line.epoch} of {line.case} stands twice")
+            raise _damaged(place, f"epoch {line.epoch} of {line.case} occurs twice")
         if line.epoch > len(before):
             raise _damaged(place, f"epoch {line.epoch} of {line.case} follows {len(before) - 1}")
         before.append(line)
@@ -91,16 +91,16 @@ class Ledger:
         self._require_process(place, line.process)
 
     def _training(self, place: str, line: TrainingEnd) -> None:
-        """A training has its planned case and config, and all its epochs."""
+        """Require the planned case and config, and all epochs, of a training."""
         self._require_ending(place, line)
         slot, recipe = slot_of(line.process), self._info.recipe
         epochs = self.epochs.get((line.case.id, slot, False), [])
         flaws = (
             (line.case not in self._info.cases, f"no case {line.case.id} in run.json"),
-            (self._configs.get(slot) != line.config, "another config than planned"),
+            (self._configs.get(slot) != line.config, "the config differs from the plan"),
             (len(epochs) != recipe.epochs, f"{len(epochs)} epochs of {recipe.epochs}"),
             (len(line.predictions) != recipe.test_size, "a prediction is missing"),
-            (not _has_weights(epochs, line), "weights of epochs.jsonl have another digest"),
+            (not _has_weights(epochs, line), "weights of epochs.jsonl have a different digest"),
         )
         for flawed, flaw in flaws:
             if flawed:
@@ -113,7 +113,7 @@ class Ledger:
         self._require_known(place, line.case, line.process)
         recipe = self._info.recipe
         if (len(line.weights), len(line.predictions)) != (recipe.epochs, recipe.test_size):
-            raise _damaged(place, "not of as many epochs or test points as the recipe's")
+            raise _damaged(place, "the number of epochs or test points differs from the recipe")
         key = ("float64", str(line.key), line.epochs_sha256)
         self._require_once(place, key, f"float64 of {line.case}")
 
@@ -145,12 +145,12 @@ class Ledger:
 
     def _require_once(self, place: str, key: object, subject: str) -> None:
         if key in self._ended:
-            raise _damaged(place, f"{subject} stands twice, first in {self._ended[key]}")
+            raise _damaged(place, f"{subject} occurs twice, first in {self._ended[key]}")
         self._ended[key] = place.rsplit("/", 1)[-1]
 
 
 class CalibrationTimes:
-    """The calibration times of a run's processes, in the order in which they were made."""
+    """The calibration times of a run's processes, in order of measurement."""
 
     def __init__(self, lines: Iterable[CalibrationLine]) -> None:
         self._times: dict[tuple[str, tuple[str, str]], tuple[list[float], list[float]]] = {}
@@ -162,7 +162,7 @@ class CalibrationTimes:
                 seconds.append(line.calibration_s)
 
     def before(self, epoch: EpochLine, key: tuple[str, str]) -> float | None:
-        """Median of the last times of the epoch's process before its end, about one round's."""
+        """The median of the last times before the epoch's end, about those of one round."""
         at_s, seconds = self._times.get((epoch.process, key), ([], []))
         end = bisect_right(at_s, epoch.at_s)
         latest = seconds[max(0, end - CALIBRATIONS_A_ROUND) : end]
@@ -189,7 +189,7 @@ def training_record(
 def require_own(place: str, run: str, line: Line) -> None:
     """Raise `BadFile` for a line of another run."""
     if line.run != run:
-        raise _damaged(place, f"a line of run {line.run or '(none)'}, not of {run}")
+        raise _damaged(place, f"belongs to run {line.run or '(none)'}, not to {run}")
 
 
 def _damaged(place: str, flaw: str) -> BadFile:
@@ -197,14 +197,14 @@ def _damaged(place: str, flaw: str) -> BadFile:
 
 
 def _has_weights(epochs: list[EpochLine], line: TrainingEnd) -> bool:
-    """Whether the weights after each epoch, if they were recorded, have the recorded digests."""
+    """Whether the recorded weights after each epoch, if any, have the recorded digests."""
     if not line.weights or all(epoch.weights is None for epoch in epochs):
         return True
     return all(_sha256(epoch.weights or "", line.weights) == epoch.digest for epoch in epochs)
 
 
 def _sha256(weights: str, like: Mapping[str, WeightRecord]) -> str:
-    """The digest of flat weights in hex, cut as the tensors of a `state_dict`; empty where not."""
+    """The digest of flat weights in hex, split as in a `state_dict`; empty if they do not fit."""
     try:
         content = bytes.fromhex(weights)
     except ValueError:

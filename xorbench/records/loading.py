@@ -1,4 +1,4 @@
-"""Reading a run back: every line decoded once, and damage named with its place."""
+"""Loads a run: every line is decoded once, and errors name the damaged line."""
 
 import shlex
 from collections.abc import Iterator
@@ -50,29 +50,29 @@ LINES: Final[dict[type[Line], str]] = {
 
 
 def read_info(folder: Path) -> RunInfo:
-    """`run.json` of a run; raises `BadFile` where it is missing, damaged or of another kind."""
+    """`run.json` of a run; raises `BadFile` if it is missing, damaged or of another kind."""
     return read_kind(folder, RunInfo)
 
 
 def read_kind(folder: Path, kind: type[AnyInfo]) -> AnyInfo:
-    """`run.json` of this kind; raises `BadFile` where it is missing, damaged or of another kind."""
+    """`run.json` of this kind; raises `BadFile` if it is missing, damaged or of another kind."""
     return info_of(folder, read_object(folder), kind)
 
 
 def read_any(folder: Path) -> Info:
-    """`run.json` of any kind; raises `BadFile` where it is missing, damaged or newer."""
+    """`run.json` of any kind; raises `BadFile` if it is missing, damaged or newer."""
     value = read_object(folder)
     kinds = {name: kind for kind, name in KINDS.items()}
     return info_of(folder, value, kinds.get(str(value.get("kind", "run")), RunInfo))
 
 
 def read_object(folder: Path) -> dict[str, Any]:
-    """`run.json` as it is; raises `BadFile` where it is missing, or is not a JSON object."""
+    """`run.json` as a dictionary; raises `BadFile` if it is missing or is not a JSON object."""
     path = folder / "run.json"
     if not path.exists():
         raise BadFile(
             f"{folder}: holds no run.json",
-            f"a run that was ended before it trained left it: rm -r {shlex.quote(str(folder))}",
+            f"left by a run that ended before training: rm -r {shlex.quote(str(folder))}",
         )
     return _object(str(path), read_bytes(path))
 
@@ -85,10 +85,10 @@ def info_of(folder: Path, value: dict[str, Any], kind: type[AnyInfo]) -> AnyInfo
 
 
 def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
-    """The chunks of a sweep as they were trained, one at a time.
+    """The chunks of a sweep in the order of their training.
 
     Raises:
-        BadFile: a line is damaged, or is not the chunk that the plan has in its place.
+        BadFile: a line is damaged, or is not the planned chunk.
     """
     pieces = info.plan.pieces()
     for path, number, line in whole_lines(folder / "chunks.jsonl"):
@@ -96,15 +96,13 @@ def chunks(folder: Path, info: SweepInfo) -> Iterator[Chunk]:
         piece = next(pieces, None)
         actual = (chunk.batch_size, chunk.first_seed, chunk.count, len(chunk.right_after))
         if piece is None or actual != (*astuple(piece), info.plan.recipe.epochs):
-            raise BadFile(
-                f"{place(path, number)}: damaged: not the chunk that the plan has in its place"
-            )
+            raise BadFile(f"{place(path, number)}: damaged: not the planned chunk")
         require_own(place(path, number), info.id, chunk)
         yield chunk
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The models of a sweep that are kept as pictures; none before its end."""
+    """The models of a sweep stored as pictures; none before its end."""
     path = folder / "examples.json"
     if not path.exists():
         return []
@@ -112,10 +110,10 @@ def read_examples(folder: Path) -> list[Example]:
 
 
 def load(folder: Path, info: Info | None = None) -> Run:
-    """Everything observed in a run, finished or not; raises `BadFile` for what is damaged.
+    """All observations of a run, finished or not; raises `BadFile` for a damaged line.
 
-    A line of another run, and one that is repeated, are damage: they would count as evidence.
-    `info` is the content of `run.json`, if it has been read already.
+    Lines of another run and duplicate lines are damage too: they would count as evidence. `info` is
+    the content of `run.json`, if it has been read already.
     """
     info = info if isinstance(info, RunInfo) else read_info(folder)
     ledger = Ledger(info)
@@ -155,7 +153,7 @@ def _lines(folder: Path, kind: type[AnyLine], ledger: Ledger) -> Iterator[AnyLin
 def _results(
     folder: Path, ledger: Ledger, times: CalibrationTimes
 ) -> Iterator[TrainingRecord | Skip | Failure]:
-    """The lines of `results.jsonl`, the ends of trainings with their epochs."""
+    """The lines of `results.jsonl`, with their epochs for the ends of trainings."""
     for path, number, content in whole_lines(folder / RESULTS):
         location = place(path, number)
         value = _object(location, content)
@@ -174,7 +172,7 @@ def _results(
 
 
 def _points(folder: Path) -> BoundaryPoints | None:
-    """The test points kept for the picture; a run is whole without them."""
+    """The test points stored for the picture; they are optional."""
     path = folder / "boundary_points.json"
     if not path.exists():
         return None
@@ -196,7 +194,7 @@ def _converted(location: str, value: dict[str, Any], kind: type[Converted]) -> C
 
 
 def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:
-    """Raise `BadFile` for the schema of another version, or a folder of another kind."""
+    """Raise `BadFile` for a different schema version or another kind of folder."""
     if (version := value.get("schema_version")) != SCHEMA_VERSION:
         raise BadFile(
             f"{path}: schema version {version!r}, this xorbench reads {SCHEMA_VERSION}",
@@ -206,7 +204,7 @@ def _require_kind(path: Path, value: dict[str, Any], kind: str) -> None:
     if actual != kind:
         raise BadFile(
             f"{path}: is a {actual}, not a {kind}",
-            f"python -m xorbench report shows it, {actual} --resume goes on with it"
+            f"python -m xorbench report shows it, {actual} --resume continues it"
             if actual in RESUMABLE
             else "python -m xorbench report shows it"
             if actual in KINDS.values()

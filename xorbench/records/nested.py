@@ -1,4 +1,4 @@
-"""Nested records as flat ones: names joined by dots."""
+"""Flattens nested records: names joined by dots."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 def flat(
     values: Mapping[str, Any], prefix: str = "", text: Callable[[Any], str] = str
 ) -> dict[str, str]:
-    """Nested values with dotted names behind the prefix, each as `text` writes it."""
+    """Nested values by dotted names after the prefix, each formatted by `text`."""
     rows: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Runs as files of pytest-benchmark 5.3, and such files as records. Times are seconds."""
+"""Converts runs to files of pytest-benchmark 5.3, and such files to records. Times in seconds."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from xorbench.records.schema.training import TrainingRecord
 from xorbench.xor.matrix.case import ProcessConfig, variant_id
 from xorbench.xor.matrix.recipe import Recipe
 
-FORMAT_VERSION: Final = "5.3.0"  # of pytest-benchmark, whose field names these are
+FORMAT_VERSION: Final = "5.3.0"  # of pytest-benchmark, which defines the field names
 NO_COMMIT: Final = {
     "id": "unversioned",
     "time": None,
@@ -39,7 +39,7 @@ Positive = Annotated[int, Meta(ge=1)]
 class Stats(Struct, frozen=True, kw_only=True):
     """The statistics of one benchmark under pytest-benchmark's names, in seconds.
 
-    `data` has one entry a round; None where the file was saved without them. `ops` are a second.
+    `data` has one entry per round; None if the file was saved without them. `ops` is per second.
     """
 
     min: Seconds
@@ -63,11 +63,11 @@ class Stats(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.data is not None and len(self.data) != self.rounds:
-            raise ValueError(f"data has {len(self.data)} entries, not {self.rounds} as rounds says")
+            raise ValueError(f"data has {len(self.data)} entries, but rounds is {self.rounds}")
 
 
 class Benchmark(Struct, frozen=True, kw_only=True):
-    """One benchmark of a file of pytest-benchmark; what the file says, taken on trust."""
+    """One benchmark of a file of pytest-benchmark; its statistics are not recomputed."""
 
     group: str | None
     name: str
@@ -87,7 +87,7 @@ class Benchmark(Struct, frozen=True, kw_only=True):
 
     @property
     def processes(self) -> list[list[float]]:
-        """The rounds by the process that they ran in: one, unless an export of ours says more."""
+        """The rounds of each process; a single process unless xorbench exported the file."""
         data = self.stats.data
         if data is None:
             return []
@@ -97,7 +97,7 @@ class Benchmark(Struct, frozen=True, kw_only=True):
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """The run that an exported file was made from."""
+    """The run from which a file was exported."""
 
     run: str
     version: str
@@ -109,7 +109,7 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class BenchmarkFile(Struct, frozen=True, kw_only=True):
-    """A file of pytest-benchmark; `xorbench` is there where this program exported it."""
+    """A file of pytest-benchmark; `xorbench` is present if this program exported it."""
 
     machine_info: dict[str, Any]
     commit_info: dict[str, Any]
@@ -120,7 +120,7 @@ class BenchmarkFile(Struct, frozen=True, kw_only=True):
 
 
 class ImportInfo(FolderInfo, frozen=True, kw_only=True):
-    """`run.json` of an imported file: times and claims, without digests, calibration or weights."""
+    """`run.json` of an imported file: times and labels, without digests and calibration."""
 
     kind: str = "benchmark"
     anonymous: bool = False
@@ -130,12 +130,12 @@ class ImportInfo(FolderInfo, frozen=True, kw_only=True):
 
 
 def to_json(run: Run) -> str:
-    """The finished trainings of a run, a benchmark a variant and a round an epoch."""
+    """The finished trainings of a run as JSON: one benchmark per variant, one round per epoch."""
     return msgspec.json.format(msgspec.json.encode(exported(run)), indent=4).decode() + "\n"
 
 
 def exported(run: Run) -> BenchmarkFile:
-    """The same as a record; the rounds of a benchmark are its processes' epochs in turn."""
+    """The finished trainings of a run; the rounds are the epochs, process by process."""
     info = run.info
     configs = {config.id: config for config in info.configs}
     by_variant: dict[str, list[TrainingRecord]] = {}
@@ -164,7 +164,7 @@ def exported(run: Run) -> BenchmarkFile:
 
 
 def _machine_info(run: Run) -> dict[str, Any]:
-    """The host under pytest-benchmark's names, and the first process as it described itself."""
+    """The host under pytest-benchmark's names, and the machine of the first process."""
     machine = run.machine
     return {
         "machine": machine.get("machine", ""),
@@ -199,7 +199,7 @@ def _benchmark(run: Run, name: str, trainings: Sequence[TrainingRecord]) -> Benc
 
 
 def stats_of(data: Sequence[float]) -> Stats:
-    """The statistics of at least one round, each as pytest-benchmark computes it."""
+    """The statistics of at least one round, computed as in pytest-benchmark."""
     ordered, rounds = sorted(data), len(data)
     mean, total = statistics.mean(data), sum(data)
     stddev = statistics.stdev(data) if rounds > 1 else 0.0
@@ -231,7 +231,7 @@ def stats_of(data: Sequence[float]) -> Stats:
 
 
 def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
-    """Methods 2 (even) and 3 (odd) of https://en.wikipedia.org/wiki/Quartile, as there."""
+    """Quartiles by methods 2 (even) and 3 (odd) of https://en.wikipedia.org/wiki/Quartile."""
     rounds, n = len(ordered), len(ordered) // 4
     if rounds == 1:
         return ordered[0], ordered[0]
@@ -246,7 +246,7 @@ def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def from_json(content: bytes, place: str) -> BenchmarkFile:
-    """The file as a record; raises `BadFile`, which names the place, for what is none."""
+    """Parse the file; raises `BadFile`, naming the place, for any other content."""
     try:
         file = msgspec.json.decode(content, type=BenchmarkFile)
     except UNDECODABLE as error:
@@ -255,7 +255,7 @@ def from_json(content: bytes, place: str) -> BenchmarkFile:
     names = [benchmark.fullname for benchmark in file.benchmarks]
     if not names:
         raise BadFile(f"{place}: holds no benchmark", "it was saved with --benchmark-disable?")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise BadFile(f"{place}: damaged: two benchmarks named {twice!r}")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise BadFile(f"{place}: damaged: two benchmarks named {duplicate!r}")
     return file

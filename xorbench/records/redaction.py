@@ -1,7 +1,7 @@
-"""Files and texts that are shared: without secrets, paths, and names of a machine or its user.
+"""Removes secrets, paths, and names of the machine and its user from shared files and texts.
 
-Names, ids and keys are structure: they stay as they are, whatever the host is called, since other
-lines refer to them. Free text loses the home, the user, the host, absolute paths and device UUIDs.
+Names, ids and keys are structure: they are unchanged even if they contain the host name, since
+other lines refer to them. Free text loses home, user, host, absolute paths and device UUIDs.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from xorbench.recorder.masking import encodable, masked, masked_words
 
 Shared = TypeVar("Shared")
 
-# The values of these keys are structure: nothing in them is changed.
+# The values of these keys are structure and are not changed.
 STRUCTURE: Final = frozenset(
     {
         "architecture", "calibration_version", "case", "cases", "check", "cpu", "cpu_capability",
@@ -34,31 +34,31 @@ STRUCTURE: Final = frozenset(
         "warmup_epoch_digests", "weights", "weights_sha256", "xorbench_version",
     }
 )  # fmt: skip
-# The values of these are ids that may hold the path of an interpreter or of a library.
+# The values of these keys are ids that may contain the path of an interpreter or a library.
 WITH_PATHS: Final = frozenset({"config", "configs", "env", "python", "subject"})
 
 _QUOTED_PATH = re.compile(r"(?P<quote>[\"'])/(?!/)[^\"'\n]*/(?P<last>[^\"'/\n]+)(?P=quote)")
-# A path may begin a word, or follow an option of one letter: -I/usr/include.
+# A path may begin a word or follow an option of one letter: -I/usr/include.
 _BEGINS = r"(?:(?<![\w./~<-])|(?<=\s-[A-Za-z])|(?<=^-[A-Za-z]))"
 _ABSOLUTE_PATH = re.compile(_BEGINS + r"/(?!/)(?:[^\s/\"':;,()]+/)*([^\s/\"':;,()]+)")
 _DEVICE_UUID = re.compile(
     r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
-# A word that needs no quotes: that of an anonymous command is shown as it was before.
+# A word that needs no quotes, including the masks of an anonymous command.
 _PLAIN_WORD = re.compile(r"(?:[\w@%+=:,./~-]|<user>|<host>|<uuid>)+", re.ASCII)
 _HOME = re.compile(r"/(?:home|Users)/(?P<user>[^/\s:\"']+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a machine and its user are called: homes, user names, host names."""
+    """The names of a machine and its user: home folders, user names, host names."""
 
     homes: tuple[str, ...]
     users: tuple[str, ...]
     hosts: tuple[str, ...]
 
     def masked_paths(self, text: str) -> str:
-        """The text with `~` for a home; of another absolute path its last part stays."""
+        """The text with `~` for a home; any other absolute path is reduced to its last part."""
         text = text.replace("file:///", "/")
         for home in self.homes:
             text = re.sub(rf"{_BEGINS}{re.escape(home)}(?![\w.-])", "~", text)
@@ -66,7 +66,7 @@ class Names:
         return _DEVICE_UUID.sub("<uuid>", _ABSOLUTE_PATH.sub(r"\1", text))
 
     def masked(self, text: str) -> str:
-        """The same, and neither user nor host: whole words, in upper or lower case."""
+        """The text without paths, users and hosts; whole words, in upper or lower case."""
         text = self.masked_paths(text)
         for words, mask in ((self.hosts, "<host>"), (self.users, "<user>")):
             for word in words:
@@ -76,7 +76,7 @@ class Names:
 
 @cache
 def local_names() -> Names:
-    """What this machine and its user are called."""
+    """The names of this machine and its user."""
     host, homes, users = socket.gethostname(), [os.path.expanduser("~")], []  # noqa: PTH111 - it never raises
     with suppress(OSError, KeyError, ImportError):  # no such user on the system
         users.append(getpass.getuser())
@@ -89,7 +89,7 @@ def local_names() -> Names:
 
 
 def names_in(record: Mapping[str, Any]) -> Names:
-    """The same of this machine and, as far as it is recorded, of the one of a `run.json`."""
+    """The names of this machine, and those recorded in a `run.json`."""
     local, text = local_names(), repr(record)
     hosts = [str(host) for host in _values(record, "hostname")]
     imported = record.get("imported") or {}
@@ -99,7 +99,7 @@ def names_in(record: Mapping[str, Any]) -> Names:
 
 
 def _values(value: Any, key: str) -> Iterable[Any]:
-    """Everything that stands under a key, however deep."""
+    """All values of a key, at any depth."""
     if isinstance(value, Mapping):
         yield from (item for name, item in value.items() if name == key)
         value = list(value.values())
@@ -109,7 +109,7 @@ def _values(value: Any, key: str) -> Iterable[Any]:
 
 
 def _names(homes: Sequence[str], users: Sequence[str], hosts: Sequence[str]) -> Names:
-    """Each once, longer ones first; a host by its short name too."""
+    """The names without duplicates, longest first; hosts also by their short names."""
     short = [host.partition(".")[0] for host in hosts]
     return Names(
         _ordered(home for home in homes if len(home) > 1 and home != "~"),
@@ -123,7 +123,7 @@ def _ordered(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def without_names(value: Any, names: Names | None = None, key: str = "") -> Any:
-    """A value as it may be given away; what stands under a key of structure is as it was."""
+    """A value that can be shared; the values of structure keys are unchanged."""
     names = names or local_names()
     if key in STRUCTURE:
         return value
@@ -146,14 +146,14 @@ def shown_words(words: Sequence[str]) -> list[str]:
 
 
 def shown_command(words: Sequence[str]) -> str:
-    """A command as one would type it, without secrets."""
+    """A command as typed in a shell, without secrets."""
     shown = shown_words(words)
     return " ".join(word if _PLAIN_WORD.fullmatch(word) else shlex.quote(word) for word in shown)
 
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """How texts are changed for files that are shared.
+    """The changes of texts in shared files.
 
     Attributes:
         names: homes, users and hosts of this machine.
@@ -166,7 +166,7 @@ class Sharing:
     anonymous: bool = False
 
     def text(self, text: str) -> str:
-        """The text without secrets and absolute paths; without names where it is anonymous."""
+        """The text without secrets and absolute paths; also without names if anonymous."""
         text = relative(encodable(masked(text)), self.folder)
         return self.names.masked(text) if self.anonymous else self.names.masked_paths(text)
 
@@ -176,7 +176,7 @@ class Sharing:
 
 
 def local_sharing(*, anonymous: bool) -> Sharing:
-    """The changes for files of this machine, relative to the current folder."""
+    """The changes for files of this machine, with paths relative to the current folder."""
     try:
         folder = str(Path.cwd())
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def relative(text: str, folder: str) -> str:
 
 
 def texts(value: Shared, change: Callable[[str], str]) -> Shared:
-    """A copy of a value with each of its texts changed, keys of mappings excepted."""
+    """A copy of a value with each text changed, except for keys of mappings."""
     copy: Any = value
     if isinstance(value, str):
         copy = change(value)

@@ -1,4 +1,4 @@
-"""Small files of values that are saved between runs: calibration times and run-to-run variance.
+"""Small files of values kept between runs: calibration times and run-to-run variance.
 
 Both are in `baselines/`, by machine key.
 """
@@ -31,7 +31,7 @@ AnySaved = TypeVar("AnySaved", bound=Versioned)
 
 
 class SavedCalibration(Struct, frozen=True, kw_only=True):
-    """A device's median calibration time, in seconds, and what it was measured with."""
+    """A device's median calibration time in seconds, and the versions that measured it."""
 
     calibration_s: float
     calibration_version: int
@@ -47,7 +47,7 @@ class SavedCalibrations(Struct, frozen=True, kw_only=True):
 
 
 class SavedVariance(Struct, frozen=True, kw_only=True):
-    """The run-to-run variance of a machine that `calibrate` measured in quiet runs.
+    """The run-to-run variance of a machine, measured by `calibrate` in quiet runs.
 
     `between_runs` is a standard deviation of logarithms, `residual_drift` a share.
     """
@@ -69,14 +69,14 @@ class SavedVariances(Struct, frozen=True, kw_only=True):
 
 
 def machine_key(host: dict[str, Any], hostname: str) -> str:
-    """Identifies this machine without its name: a hash of host name, processor and cores."""
+    """A key for this machine that hides its name: a hash of host name, processor and cores."""
     text = f"{hostname}\0{host['cpu']}\0{host['cores_logical']}\0{host['memory_bytes'] >> 30}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_calibrations(root: Path) -> SavedCalibrations:
-    """The saved times, none without a file; raises `BadFile` for a damaged or newer one."""
-    return read_saved(root / CALIBRATIONS, SavedCalibrations(), "delete it, and save anew")
+    """The saved times, empty without a file; raises `BadFile` for a damaged or newer file."""
+    return read_saved(root / CALIBRATIONS, SavedCalibrations(), "delete it and save again")
 
 
 def save_calibrations(root: Path, key: str, times: dict[str, SavedCalibration]) -> None:
@@ -87,20 +87,20 @@ def save_calibrations(root: Path, key: str, times: dict[str, SavedCalibration]) 
 
 
 def load_variances(root: Path) -> SavedVariances:
-    """The saved variances, none without a file; raises `BadFile` for a damaged or newer one."""
-    return read_saved(root / VARIANCES, SavedVariances(), "delete it, and calibrate anew")
+    """The saved variances, empty without a file; raises `BadFile` for a damaged or newer file."""
+    return read_saved(root / VARIANCES, SavedVariances(), "delete it and calibrate again")
 
 
-def save_variance(root: Path, key: str, scatter: SavedVariance) -> None:
+def save_variance(root: Path, key: str, variance: SavedVariance) -> None:
     """Add this machine's variance; raises `BadFile` if the file cannot be read or written."""
-    machines = {**load_variances(root).machines, key: scatter}
+    machines = {**load_variances(root).machines, key: variance}
     write_saved(root / VARIANCES, SavedVariances(machines=machines))
 
 
 def read_saved(path: Path, empty: AnySaved, hint: str) -> AnySaved:
-    """The record in a file, or `empty`, of its type, if there is no file.
+    """The record in a file; without a file, `empty`, which has the type of the record.
 
-    Raises `BadFile`, with the hint, for a damaged one, and for one of another schema version.
+    Raises `BadFile` for a damaged file, with the hint, and for a different schema version.
     """
     if not path.exists():
         return empty
@@ -112,6 +112,6 @@ def read_saved(path: Path, empty: AnySaved, hint: str) -> AnySaved:
 
 
 def write_saved(path: Path, record: Versioned) -> None:
-    """Write it whole, its entries sorted, so that a change of it is a small diff."""
+    """Write the whole record with sorted entries, so that a change is a small diff."""
     content = msgspec.json.encode(record, order="deterministic")
     write_whole(path, msgspec.json.format(content) + b"\n")

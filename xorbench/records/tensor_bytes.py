@@ -1,4 +1,4 @@
-"""The bytes of tensors outside PyTorch."""
+"""Sizes of tensor elements, for code without PyTorch."""
 
 from typing import Final
 

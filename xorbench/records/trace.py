@@ -1,6 +1,6 @@
-"""The file of a trace: JSON lines, the head first, then one for each step. Versioned.
+"""The file of a trace: JSON lines, first the head, then one per step. Versioned.
 
-docs/trace-format.md describes it.
+docs/trace-format.md describes the format.
 """
 
 import os
@@ -25,16 +25,16 @@ from xorbench.xor.matrix.recipe import Recipe
 SCHEMA_VERSION: Final = 3
 PRESENCE: Final = "presence.jsonl"  # the events of the interpreters of a run
 DIGEST: Final = "words32-splitmix64"
-CACHE_BYTES: Final = 16 << 20  # of a trace whose lines stay in memory, taking about 6 times
+CACHE_BYTES: Final = 16 << 20  # traces up to this size stay in memory, at about 6 times the size
 LineKind = TypeVar("LineKind", bound=Struct)
 CachedItem = TypeVar("CachedItem")
 
 
 class ProcessInfo(Struct, frozen=True, kw_only=True):
-    """The process that was recorded: its arguments, and which of several it is.
+    """The recorded process: its arguments and its identity among several.
 
-    `name` is that of a process which `multiprocessing` has started; one of a `pool` takes jobs as
-    they come.
+    `name` is set if `multiprocessing` started the process. A process of a `pool` takes jobs in no
+    fixed order.
     """
 
     argv: list[str]
@@ -47,9 +47,9 @@ class ProcessInfo(Struct, frozen=True, kw_only=True):
 
 
 class TracedTraining(Struct, frozen=True, kw_only=True):
-    """The case that was traced: its recipe, and the faults that were injected.
+    """The traced case: its recipe and the injected faults.
 
-    `index` is that of the process under its config, which decides what faults hit it.
+    `index` is the index of the process in its config, which decides its faults.
     """
 
     xorbench_version: str
@@ -62,15 +62,15 @@ class TracedTraining(Struct, frozen=True, kw_only=True):
 
 
 class TraceHead(Struct, frozen=True, kw_only=True):
-    """What was traced, with what, and under which options.
+    """The first line of a trace: the process or case, the machine and the options.
 
     Attributes:
-        producer: `recorder` for a program of the user's, `xorbench` for a case.
-        digest: how digests are computed.
-        detail: the first and the last step recorded in detail.
+        producer: `recorder` for a user's program, `xorbench` for a case.
+        digest: the algorithm of the digests.
+        detail: the first and the last step with detailed recording.
         process: the program's process; None for a case.
-        generators: the state of each generator when PyTorch had been imported.
-        training: the case; None for a program of the user's.
+        generators: the state of each generator after the import of PyTorch.
+        training: the case; None for a user's program.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -87,7 +87,7 @@ class TraceHead(Struct, frozen=True, kw_only=True):
 
 
 class More(Struct, frozen=True, kw_only=True):
-    """What is known of an event besides its digest; docs/trace-format.md describes each field."""
+    """The details of an event; docs/trace-format.md describes each field."""
 
     name: str = ""
     where: str = ""
@@ -104,7 +104,7 @@ class More(Struct, frozen=True, kw_only=True):
 
 
 class TraceEvent(Struct, frozen=True, array_like=True):
-    """Something that happened in a step: its kind, which one of its kind, and its digest."""
+    """An event of a step: its kind, its identity and its digest."""
 
     kind: str
     identity: str
@@ -113,9 +113,10 @@ class TraceEvent(Struct, frozen=True, array_like=True):
 
 
 class TraceStep(Struct, frozen=True, kw_only=True):
-    """A step: events in program order; `names` and `hyperparameters` where they are new.
+    """A step: events in program order, and new `names` and `hyperparameters`.
 
-    In the trace of a case steps are counted within their epoch.
+    In the trace of a case, steps are counted within their epoch. `events_left_out` is the number of
+    events not recorded.
     """
 
     step: int
@@ -139,14 +140,14 @@ class EpochEnd(Struct, frozen=True, kw_only=True):
 
 
 class Unseen(Struct, frozen=True, kw_only=True):
-    """Events of a program that its record does not have.
+    """Events of a program that its record does not contain.
 
     Attributes:
-        thread_overlaps: how often threads that train at the same time were seen to overlap.
+        thread_overlaps: how often threads were seen to train at the same time.
         hooks_removed: whether the program removed the recorder's hooks.
         evaluations: calls of models in evaluation mode after the last step.
-        models: classes of models that were called or averaged, and not trained.
-        tensors: tensors with a gradient that are in no module and no optimizer.
+        models: classes of untrained models that were called, averaged or alive at the end.
+        tensors: tensors with a gradient in no module and no optimizer.
     """
 
     thread_overlaps: int = 0
@@ -157,7 +158,10 @@ class Unseen(Struct, frozen=True, kw_only=True):
 
 
 class TraceEnd(Struct, frozen=True, kw_only=True):
-    """The end of a record: how many steps, what was pending, and the final parameters."""
+    """The end of a record: the number of steps, pending events and final parameters.
+
+    `left_out` is the number of steps not recorded, `events_left_out` of events.
+    """
 
     end: bool
     steps: int
@@ -179,8 +183,8 @@ TraceLine: TypeAlias = ProgramLine | EpochEnd
 class PresenceLine(Struct, frozen=True, kw_only=True):
     """A line of `presence.jsonl`: an event of an interpreter that loaded the recorder.
 
-    `path` is a file that was written outside the working folder; `raw` is it in hex where the
-    name is not UTF-8.
+    `path` is a file written outside the working folder; `raw` has its bytes in hex if the name is
+    not UTF-8.
     """
 
     pid: int
@@ -195,12 +199,12 @@ class PresenceLine(Struct, frozen=True, kw_only=True):
 
     @property
     def file(self) -> Path:
-        """The file that was written, also where its name is not UTF-8."""
+        """The written file, also if its name is not UTF-8."""
         return Path(os.fsdecode(bytes.fromhex(self.raw)) if self.raw else self.path)
 
 
 class ReadOnce(Generic[CachedItem]):
-    """The items of an iterator, each taken from it once, however often they are walked."""
+    """The items of an iterator, read once and iterated any number of times."""
 
     def __init__(self, source: Iterator[CachedItem]) -> None:
         self._source = source
@@ -218,9 +222,9 @@ class ReadOnce(Generic[CachedItem]):
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A trace of one process; each line is decoded once, when it is asked for.
+    """A trace of one process; each line is decoded once, on first use.
 
-    A file above `CACHE_BYTES` is decoded again for each walk, which bounds the memory.
+    A file above `CACHE_BYTES` is decoded again for each iteration, which bounds the memory.
     """
 
     path: Path
@@ -228,21 +232,21 @@ class TraceFile:
 
     @property
     def pid(self) -> int | None:
-        """The id of the process that was recorded, which the name of the file ends with."""
+        """The id of the recorded process, from the end of the file name."""
         number = self.path.stem.rpartition("-")[2]
         return int(number) if number.isdecimal() else None
 
     @cached_property
     def step_count(self) -> int:
-        """How many steps it has."""
+        """The number of steps."""
         return sum(1 for _ in self.steps())
 
     def lines(self) -> Iterator[ProgramLine]:
-        """Each step and the end; raises `BadFile`, naming the line, for what is damaged."""
+        """Each step and the end; raises `BadFile`, naming the line, for a damaged line."""
         return (line for line in self.all_lines() if not isinstance(line, EpochEnd))
 
     def all_lines(self) -> Iterator[TraceLine]:
-        """The same, with the ends of epochs."""
+        """Each step, the ends of epochs, and the end."""
         return iter(self._cached_lines or self._decoded_lines())
 
     @cached_property
@@ -275,11 +279,11 @@ class TraceFile:
 
     @property
     def has_steps(self) -> bool:
-        """Whether it has a step."""
+        """Whether the trace has a step."""
         return any(True for _ in self.steps())
 
     def end(self) -> TraceEnd | None:
-        """The end; None where the process was killed before it wrote one."""
+        """The end; None if the process was killed before it wrote one."""
         line = self._last_line
         return self._end_of(0, line) if line.startswith(b'{"end"') else None
 
@@ -288,7 +292,7 @@ class TraceFile:
         return last_line(self.path)
 
     def _end_of(self, number: int, line: bytes) -> TraceEnd:
-        """The end that a line holds, decoded once."""
+        """The end in a line, decoded once."""
         if line not in self._ends:
             self._ends[line] = _decoded(self.path, number, line, TraceEnd)
         return self._ends[line]
@@ -298,7 +302,7 @@ class TraceFile:
         return {}
 
     def values(self, event: TraceEvent) -> bytes | None:
-        """The bytes of the event's tensor, if they were kept."""
+        """The bytes of the event's tensor, if they were stored."""
         more = event.more
         if more.hex is not None:
             return inline_values(event)
@@ -315,7 +319,7 @@ class TraceFile:
 
 
 def inline_values(event: TraceEvent) -> bytes | None:
-    """The bytes of the event's tensor that its line holds, if it does; raises `BadFile`."""
+    """The bytes of the event's tensor in its line; None if there are none; raises `BadFile`."""
     try:
         return None if event.more.hex is None else bytes.fromhex(event.more.hex)
     except ValueError:
@@ -323,13 +327,13 @@ def inline_values(event: TraceEvent) -> bytes | None:
 
 
 def damaged(event: TraceEvent) -> BadFile:
-    """The values of the event are none of its type and shape."""
+    """The error for values that do not fit the event's type and shape."""
     kind = f"{event.more.dtype} of shape {event.more.shape}"
-    return BadFile(f"a trace is damaged: the values of {event.identity} are no {kind}")
+    return BadFile(f"a trace is damaged: the values of {event.identity} do not fit {kind}")
 
 
 def opened(path: Path) -> TraceFile:
-    """Read the head of a trace; raises `BadFile` for what is no trace, or another version's."""
+    """Read the head of a trace; raises `BadFile` for other files and versions."""
     try:
         with path.open("rb") as file:
             line = file.readline()
@@ -337,8 +341,9 @@ def opened(path: Path) -> TraceFile:
         raise BadFile(f"{path}: cannot read: {why(error)}") from None
     head = _decoded(path, 1, line, TraceHead)
     if (head.schema_version, head.kind) != (SCHEMA_VERSION, "trace"):
-        trace_kind = f"{head.kind} of schema version {head.schema_version}"
-        raise BadFile(f"{path}: is a {trace_kind}, this xorbench reads traces of {SCHEMA_VERSION}")
+        kind = f"{head.kind} of schema version {head.schema_version}"
+        expected = f"this xorbench reads traces of version {SCHEMA_VERSION}"
+        raise BadFile(f"{path}: is a {kind}, {expected}")
     return TraceFile(path, head)
 
 
@@ -354,7 +359,7 @@ class EpochTrace:
 
 @dataclass(frozen=True, slots=True)
 class CaseTrace:
-    """The trace of a case, whole."""
+    """The whole trace of a case."""
 
     head: TraceHead
     training: TracedTraining
@@ -362,7 +367,7 @@ class CaseTrace:
 
 
 def case_head(training: TracedTraining, machine: dict[str, Any]) -> TraceHead:
-    """The head of the trace of a case, without paths and names of this machine."""
+    """The head of the trace of a case, without this machine's paths and names."""
     return TraceHead(
         producer="xorbench",
         digest=DIGEST,
@@ -373,7 +378,7 @@ def case_head(training: TracedTraining, machine: dict[str, Any]) -> TraceHead:
 
 
 def write(path: Path, trace: CaseTrace) -> None:
-    """Write the trace of a case, whole or not at all; raises `BadFile` where it cannot."""
+    """Write the trace of a case, whole or not at all; raises `BadFile` if it cannot."""
     lines: list[Struct] = [trace.head]
     for epoch in trace.epochs.values():
         lines += epoch.steps
@@ -382,12 +387,12 @@ def write(path: Path, trace: CaseTrace) -> None:
 
 
 def is_trace(path: Path) -> bool:
-    """Whether this is the file of a trace, rather than the folder of a run."""
+    """Whether the path is a trace file, not the folder of a run."""
     return is_file(path)
 
 
 def load_case(path: Path) -> CaseTrace:
-    """Read the trace of a case; raises `BadFile`, naming the line, for what is none."""
+    """Read the trace of a case; raises `BadFile`, naming the line, for any other content."""
     file = opened(path)
     if file.head.training is None:
         raise BadFile(f"{path}: is the trace of a program, not of a case")
@@ -406,22 +411,22 @@ def load_case(path: Path) -> CaseTrace:
 
 
 def rank_of(trace: TraceFile) -> int:
-    """The rank of the process that was recorded; 0 where it has none."""
+    """The rank of the recorded process; 0 without a rank."""
     rank = trace.head.process.rank if trace.head.process else None
     return int(rank) if rank and rank.isdecimal() else 0
 
 
 def recorded(folder: Path) -> list[TraceFile]:
-    """The traces in a folder of records, in the order in which their processes began.
+    """The traces in a folder of records, by the start of their processes.
 
-    A file is empty if its process could not write.
+    Empty files, of processes that could not write, are skipped.
     """
     paths = sorted(folder.glob("[0-9]*.jsonl"))
     return [opened(path) for path in paths if path.stat().st_size]
 
 
 def presence(folder: Path) -> list[PresenceLine]:
-    """The events of `presence.jsonl`; a line that was cut short is skipped."""
+    """The events of `presence.jsonl`; truncated lines are skipped."""
     try:
         lines = (folder / PRESENCE).read_bytes().splitlines()
     except OSError:
@@ -430,7 +435,7 @@ def presence(folder: Path) -> list[PresenceLine]:
 
 
 def presence_line(line: bytes) -> PresenceLine | None:
-    """A line of `presence.jsonl`; None for one that was cut short."""
+    """A line of `presence.jsonl`; None for a truncated line."""
     try:
         return msgspec.json.decode(line, type=PresenceLine)
     except UNDECODABLE:
@@ -438,13 +443,13 @@ def presence_line(line: bytes) -> PresenceLine | None:
 
 
 def is_kept_outside(line: PresenceLine) -> bool:
-    """Whether a file that was written outside the working folder is there, and not in a cache.
+    """Whether a file written outside the working folder still exists and is not in a cache.
 
-    An anonymous record has only such files, and no absolute paths.
+    An anonymous record lists only such files, and no absolute paths.
     """
     if not line.path.startswith(os.sep):
         return True
-    home = os.path.expanduser("~")  # noqa: PTH111 - without a home it stays as it is
+    home = os.path.expanduser("~")  # noqa: PTH111 - unchanged without a home
     caches = tuple(os.path.join(home, name) for name in (".cache", ".triton"))  # noqa: PTH118
     try:
         return not line.path.startswith(caches) and line.file.is_file()

@@ -103,7 +103,7 @@ def _shown(cell: Figure | str) -> Markup:
         return to_html(cell, breaks=len(cell) > LONG)
     if not cell.text():
         return Markup()
-    return Markup("{} <span>{}</span>").format(cell.centre(), cell.interval(alone=ALONE))
+    return Markup("{} <span>{}</span>").format(cell.centre(), cell.interval(no_bounds=ALONE))
 
 
 def _figure(picture: Picture, drawn: Drawn) -> PagePart:

@@ -82,7 +82,7 @@ class Column:
 
 def cell_text(cell: Figure | str) -> str:
     """A cell as text."""
-    return cell.text(alone=ALONE) if isinstance(cell, Figure) else cell
+    return cell.text(no_bounds=ALONE) if isinstance(cell, Figure) else cell
 
 
 ALONE: Final = "of one"  # in place of the interval of one process

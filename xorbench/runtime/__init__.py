@@ -1,1 +1,1 @@
-"""Processes: started, watched, loaded, ended. No torch."""
+"""Starts, supervises, loads and ends processes. No torch."""

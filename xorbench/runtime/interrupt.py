@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal in the middle of a command."""
+"""Handles Ctrl-C, SIGTERM, and the SIGHUP of a closed terminal, during a command."""
 
 import errno
 import os
@@ -17,15 +17,15 @@ HANDLED: Final = tuple(getattr(signal, name) for name in NAMES if hasattr(signal
 
 
 def until_interrupted(work: Callable[[], None], progress: "Progress", rest: str) -> bool:
-    """Work to the end, or until Ctrl-C, SIGTERM or SIGHUP; true where it was interrupted.
+    """Call `work`; return whether Ctrl-C, SIGTERM or SIGHUP interrupted it.
 
-    `rest` is the command that does what is left.
+    `rest` is the command that completes the work.
     """
     try:
         with terminable():
             work()
     except KeyboardInterrupt:
-        progress.note(f"interrupted; python -m xorbench {rest} does the rest")
+        progress.note(f"interrupted; continue with python -m xorbench {rest}")
         return True
     finally:
         progress.end()
@@ -34,7 +34,7 @@ def until_interrupted(work: Callable[[], None], progress: "Progress", rest: str)
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP like Ctrl-C, unless the caller has a handler of its own.
+    """Treat SIGTERM and SIGHUP as Ctrl-C unless a handler is already installed.
 
     An ignored SIGHUP, as under `nohup`, stays ignored. Only the main thread may set handlers.
     """
@@ -46,13 +46,13 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # inside another block, one signal is enough for both
+            # in nested blocks, one signal interrupts both
             if (handler, signal.getsignal(number)) != (_interrupt, _pass):
                 signal.signal(number, handler)
 
 
 def handle_signals() -> dict[signal.Signals, Any]:
-    """Handle SIGTERM and SIGHUP like Ctrl-C from now on; the earlier handlers of those it took."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C from now on; return the handlers that were replaced."""
     before = {number: signal.getsignal(number) for number in HANDLED}
     free = {number: handler for number, handler in before.items() if _is_free(number, handler)}
     for number in free:
@@ -61,20 +61,20 @@ def handle_signals() -> dict[signal.Signals, Any]:
 
 
 def ignore_signals() -> None:
-    """Ignore SIGTERM and SIGHUP while the program ends; Python would restore their defaults."""
+    """Ignore SIGTERM and SIGHUP while the program ends, when Python would restore the defaults."""
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _is_free(number: signal.Signals, handler: object) -> bool:
-    """Whether the caller has left what is done with this signal to the program."""
+    """Whether this program may handle the signal: no other handler is installed."""
     if number.name == "SIGHUP" and handler is signal.SIG_IGN:
         return False
     return handler is _interrupt or not callable(handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    for number in HANDLED:  # a closing terminal sends several, and one could stop the cleaning up
+    for number in HANDLED:  # a closing terminal sends several; a second could stop the clean-up
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, _pass)
     _leave_closed_terminal()
@@ -82,11 +82,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _pass(_number: int, _frame: FrameType | None) -> None:
-    """Ignore a signal; what is started meanwhile does not inherit this."""
+    """Ignore a signal; unlike SIG_IGN, child processes do not inherit this."""
 
 
 def _leave_closed_terminal() -> None:
-    """Let standard streams lead nowhere where their terminal is closed: writing to it fails."""
+    """Redirect standard streams of a closed terminal to the null device: writes would fail."""
     import termios
 
     for descriptor in (0, 1, 2):

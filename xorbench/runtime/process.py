@@ -1,4 +1,4 @@
-"""A training process and the pipes to it: started, asked, timed out, and seen to die."""
+"""A training process and its pipes: start, requests, time-outs and death."""
 
 import contextlib
 import os
@@ -16,28 +16,28 @@ from xorbench.errors import CHECK_FAILED, XorbenchError
 from xorbench.process import protocol
 from xorbench.xor.matrix.case import ProcessConfig
 
-CUBLAS_WORKSPACE: Final = ":4096:8"  # PyTorch requires it of a deterministic cuBLAS
-ERROR_CHARACTERS: Final = 300  # of a process's error, in verdicts and reports
+CUBLAS_WORKSPACE: Final = ":4096:8"  # required by PyTorch for a deterministic cuBLAS
+ERROR_CHARACTERS: Final = 300  # of a process's error in verdicts and reports
 START_S: Final = 120.0
 STOP_S: Final = 10.0
 
 
 class ProcessDied(XorbenchError):
-    """The process is gone; the message says how."""
+    """The process has died; the message is the cause."""
 
     exit_code = CHECK_FAILED
 
 
 class OperationFailed(XorbenchError):
-    """The process refused one operation and lives on; the message is its error."""
+    """The process reported an error for one operation and is still alive."""
 
     exit_code = CHECK_FAILED
 
 
 class Process:
-    """One fresh interpreter under one config. Its output goes to `log`.
+    """A fresh interpreter with one config. Its output is written to `log`.
 
-    `operations` names the module of `xorbench.process` that answers.
+    `operations` is the name of the module of `xorbench.process` with the operations.
     """
 
     def __init__(
@@ -57,44 +57,45 @@ class Process:
         self._clock = clock
         self._last_request = 0
         self._unread = b""
-        theirs, ours = _pipes()
-        self._requests, self._answers, self._lifeline = ours
+        inherited, own = _pipes()
+        self._requests, self._answers, self._lifeline = own
         try:
             with log.open("ab") as output:
+                descriptors = map(str, inherited)
                 self.popen = subprocess.Popen(
-                    [interpreter(config), "-m", "xorbench.process", *map(str, theirs), operations],
-                    pass_fds=theirs,
+                    [interpreter(config), "-m", "xorbench.process", *descriptors, operations],
+                    pass_fds=inherited,
                     cwd=packages,
                     env=environment(config, packages),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C is for the orchestrator, a kill for the group
+                    start_new_session=True,  # Ctrl-C reaches the orchestrator only
                 )
         except BaseException:
             self._close_pipes()
             raise
         finally:
-            for descriptor in theirs:
+            for descriptor in inherited:
                 os.close(descriptor)
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask and wait; raises `OperationFailed` or `ProcessDied`."""
+        """Request an operation and wait; raises `OperationFailed` or `ProcessDied`."""
         self.post(op, **args)
         return self.answer()
 
     def post(self, op: str, **args: Any) -> None:
-        """Ask, and leave the answer for `answer`; raises `ProcessDied` where it had died before."""
+        """Request an operation without waiting; raises `ProcessDied` if the process is dead."""
         if self._requests < 0:
-            raise ProcessDied("it had died before")
+            raise ProcessDied("it had already died")
         self._last_request += 1
-        with contextlib.suppress(BrokenPipeError):  # the answer says so
+        with contextlib.suppress(BrokenPipeError):  # `answer` raises
             os.write(self._requests, protocol.request(self._last_request, op, args))
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the answer to what was posted; raises `OperationFailed` or `ProcessDied`.
+        """Wait for the answer to a posted request; raises `OperationFailed` or `ProcessDied`.
 
-        The first may take `START_S` whatever the time-out: PyTorch is imported before it.
+        The first answer may take `START_S` regardless of the time-out, to import PyTorch.
         """
         wait_s = max(self._timeout_s, START_S) if self._last_request == 1 else self._timeout_s
         message = protocol.read(self._line(wait_s))
@@ -105,7 +106,7 @@ class Process:
         return result
 
     def _shortened(self, text: str) -> str:
-        """An error on one line; of a long one the beginning, since its log has the whole."""
+        """An error on one line; a long one is truncated, since the log has the whole text."""
         line = " ".join(text.split())
         if len(line) <= ERROR_CHARACTERS:
             return line
@@ -117,7 +118,7 @@ class Process:
         return self.popen.poll() is None
 
     def stop(self) -> None:
-        """Let the process end by itself, or kill it."""
+        """Let the process end on its own, or kill it after `STOP_S`."""
         with contextlib.suppress(OSError):
             os.close(self._requests)
             self._requests = -1
@@ -148,14 +149,14 @@ class Process:
 
     def _death(self) -> ProcessDied:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(STOP_S)  # the pipe closes a moment before the process is gone
+            self.popen.wait(STOP_S)  # the pipe closes shortly before the process ends
         code = self.popen.poll()
         self.kill()
-        last = self._last_words() if code and code > 0 else ""
+        last = self._last_line() if code and code > 0 else ""
         return ProcessDied(_end_text(code) + (f": {last}" if last else ""))
 
-    def _last_words(self) -> str:
-        """The last line of the log: of a Python that could not go on, its error."""
+    def _last_line(self) -> str:
+        """The last line of the log, which is the error if Python failed."""
         with contextlib.suppress(OSError):
             lines = self._log.read_text(errors="replace").split("\n")
             return next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
@@ -171,12 +172,12 @@ class Process:
 
 
 def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Three pipes: the process's ends, then ours: requests, answers, lifeline."""
+    """Three pipes for requests, answers and lifeline: the ends of the process, then our own."""
     opened: list[int] = []
     try:
         for _ in range(3):
             opened += os.pipe()
-    except OSError:  # there are too many open; these need not stay so
+    except OSError:  # too many open files
         for descriptor in opened:
             os.close(descriptor)
         raise
@@ -185,13 +186,13 @@ def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 
 
 def environment(config: ProcessConfig, packages: Path) -> dict[str, str]:
-    """A process's environment variables under its config.
+    """A process's environment variables with its config.
 
-    It runs in another folder, so relative paths in `PATH_LISTS`, `TMPDIR` and `LD_PRELOAD` are made
-    absolute against the folder of this process.
+    The process runs in a different folder, so relative paths in `PATH_LISTS`, `TMPDIR` and
+    `LD_PRELOAD` are made absolute.
     """
     values = dict(os.environ)
-    values["PYTHONFAULTHANDLER"] = "1"  # a segmentation fault leaves its traceback in the log
+    values["PYTHONFAULTHANDLER"] = "1"  # writes the traceback of a segmentation fault to the log
     if config.deterministic:
         values.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     for variable in config.env:
@@ -208,7 +209,7 @@ def environment(config: ProcessConfig, packages: Path) -> dict[str, str]:
 
 
 def _absolute(path: str) -> str:
-    """The path from the root; nothing means the current folder, and links stay as they are."""
+    """The absolute path, without resolving links; an empty path is the current folder."""
     return path if Path(path).is_absolute() else str(Path.cwd() / path)
 
 
@@ -217,7 +218,7 @@ def _absolute_list(paths: str) -> str:
 
 
 def _absolute_preload(libraries: str) -> str:
-    """A name without a slash is searched for, and not a path."""
+    """Make paths absolute; a name without a slash is searched for, so it is unchanged."""
     return re.sub(r"[^\s:]*/[^\s:]*", lambda match: _absolute(match[0]), libraries)
 
 
@@ -227,11 +228,11 @@ RELATIVE: Final[dict[str, Callable[[str], str]]] = {
     "LD_PRELOAD": _absolute_preload,
     "TMPDIR": _absolute,
 }
-"""Variables that hold paths, and what makes them absolute."""
+"""Variables with paths, and the functions that make these absolute."""
 
 
 def interpreter(config: ProcessConfig) -> str:
-    """The path of the Python that a process under this config runs in."""
+    """The path of the Python interpreter for this config."""
     return sys.executable if config.python is None else config.python.partition("=")[2]
 
 

@@ -1,6 +1,6 @@
-"""The processes of a run: found by descent, by session and by a mark in their environment; killed.
+"""Finds the processes of a run by descent, session and an environment variable, and kills them.
 
-Standard library only on Linux, so that a watchdog which imports it starts in milliseconds.
+Uses only the standard library on Linux, so that a watchdog that imports it starts in milliseconds.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 class ProcessState(NamedTuple):
-    """A process in a snapshot; `started` with `pid` is unique while the machine is up."""
+    """A process in a snapshot; `started` and `pid` together are unique until a reboot."""
 
     pid: int
     parent: int
@@ -30,7 +30,7 @@ class ProcessState(NamedTuple):
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent has died, where the system can."""
+    """Become the parent of every orphaned descendant, on systems that support it."""
     if sys.platform == "linux":
         import ctypes
 
@@ -38,7 +38,7 @@ def adopt_orphans() -> None:
 
 
 def state_of(pid: int) -> ProcessState | None:
-    """The state of a process; None where it does not exist or cannot be read."""
+    """The state of a process; None if it does not exist or cannot be read."""
     return _from_proc(pid) if sys.platform == "linux" else _from_psutil(pid)
 
 
@@ -59,7 +59,7 @@ def descendants(root: int, session: int | None = None) -> list[ProcessState]:
 
 
 def marked(value: str) -> list[ProcessState]:
-    """The living processes whose environment has this value of the mark, and their descendants."""
+    """The living processes with this value of the mark in their environment, and descendants."""
     by_pid = {s.pid: s for s in _snapshot() if s.alive and _has_mark(s.pid, value)}
     for pid in list(by_pid):
         by_pid |= {state.pid: state for state in descendants(pid)}
@@ -67,10 +67,10 @@ def marked(value: str) -> list[ProcessState]:
 
 
 def kill_all(find: Callable[[], Sequence[ProcessState]]) -> None:
-    """Kill every process that `find` finds, until it finds none.
+    """Kill every process that `find` returns, until it returns none.
 
-    They are stopped first, so that none starts another. One that may not be killed, as under sudo,
-    remains after `KILL_S`.
+    The processes are stopped first, so that they start no new ones. After `KILL_S`, a process
+    without permission to kill it remains, such as one under sudo.
     """
     deadline = time.monotonic() + KILL_S
     while (alive := find()) and time.monotonic() < deadline:
@@ -81,7 +81,7 @@ def kill_all(find: Callable[[], Sequence[ProcessState]]) -> None:
 
 
 def reap(wanted: int | None = None) -> int | None:
-    """Collect every child that has ended; the exit code of the wanted one if it is among them."""
+    """Reap every ended child; return the exit code of the wanted child, if it is one of them."""
     code = None
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -139,7 +139,7 @@ def _from_psutil(pid: int) -> ProcessState | None:
 
 
 def _has_mark(pid: int, value: str) -> bool:
-    """Whether the environment with which a process was started has the mark."""
+    """Whether the initial environment of a process has this value of the mark."""
     if sys.platform != "linux":
         import psutil
 

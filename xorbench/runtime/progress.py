@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a run on standard error: a bar on a terminal, otherwise lines."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ LINE_EVERY_S: Final = 10.0
 
 
 class Bar(Progress):
-    """A live bar with the time left; for terminals."""
+    """A live bar with the remaining time, for terminals."""
 
     def __init__(self) -> None:
         self._bar = rich_progress.Progress(
@@ -42,18 +42,18 @@ class Bar(Progress):
         self._bar.advance(self._task, epochs)
 
     def note(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._bar.console.print(f"xorbench: {printable(text)}", markup=False, highlight=False)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
 
 class Lines(Progress):
-    """A plain line every ten seconds; for logs and pipes.
+    """A plain line every ten seconds, for logs and pipes.
 
-    The time left is shown from the second epoch on: what precedes the first is no training.
+    The remaining time is shown from the second epoch on, since the first includes the start-up.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,13 +62,13 @@ class Lines(Progress):
         self._begun = self._last = clock()
 
     def begin(self, epochs: int) -> None:
-        """Say how much there is."""
+        """Print the number of epochs."""
         self._total, self._done, self._first = epochs, 0, 0
         self._begun = self._last = self._clock()
         self.note(f"training {epochs:,} epochs")
 
     def advance(self, epochs: int) -> None:
-        """Say how far it is, if the last word was a while ago."""
+        """Print the progress if the last line is `LINE_EVERY_S` old."""
         now = self._clock()
         self._done += epochs
         if self._first == 0:
@@ -79,13 +79,13 @@ class Lines(Progress):
             self.note(f"{self._done / self._total:.0%} done, about {left:.0f} s left")
 
     def note(self, text: str) -> None:
-        """A line; if nobody reads it any more, the work goes on."""
+        """Print a line; the work continues if standard error is closed."""
         with suppress(OSError, ValueError):
             sys.stderr.write(f"xorbench: {printable(text)}\n")
             sys.stderr.flush()
 
 
 def for_stream() -> Progress:
-    """A bar where standard error is a terminal that wants one, lines elsewhere."""
+    """A bar if standard error is a terminal and NO_COLOR is not set, else lines."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stderr.isatty()
     return Lines() if plain else Bar()

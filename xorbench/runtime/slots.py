@@ -1,4 +1,4 @@
-"""The state of a run: its slots, the process and the trainings in each, and their records."""
+"""The state of a run: its slots, the process and trainings of each, and their records."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,7 +29,7 @@ class ActiveTraining:
     slot: "ProcessSlot"
     handle: int = 0
     inputs_sha256: str = ""
-    startup_s: float | None = None  # of the first opening in its process
+    startup_s: float | None = None  # of the first set-up in its process
     timed: list[EpochLine] = field(default_factory=list)
     warmup: list[EpochLine] = field(default_factory=list)
 
@@ -40,16 +40,16 @@ class ActiveTraining:
 
     @property
     def epochs_sha256(self) -> str:
-        """One digest of the epoch digests recorded so far."""
+        """The digest of the epoch digests recorded so far."""
         return epoch_digests_sha256([line.digest for line in self.timed])
 
     @property
     def float64_key(self) -> tuple[object, ...]:
-        """The key of its line in `float64.jsonl`, which equal trainings share."""
+        """The key of its line in `float64.jsonl`, shared by identical trainings."""
         return float64_key(self.case), self.epochs_sha256
 
     def float64_line(self, values: dict[str, Any]) -> Float64Reference:
-        """The line of the training recomputed in double precision."""
+        """The line of the training recomputed in float64."""
         place = {"process": self.slot.process_id, "case": self.case.id}
         key = {"key": float64_key(self.case), "epochs_sha256": self.epochs_sha256}
         return msgspec.convert({**place, **key, **values}, Float64Reference)
@@ -71,9 +71,9 @@ class ActiveTraining:
 
 @dataclass(eq=False, slots=True)
 class ProcessSlot:
-    """A place for one process of a config: who fills it now, and its trainings still to be done.
+    """A slot for one process of a config: its current process and its unfinished trainings.
 
-    `index` is that of the process under its config, from 0; `optimizes` says that it will train by
+    `index` counts the processes of the config from 0. `optimizes` is true if the process will use
     an optimizer of PyTorch.
     """
 
@@ -88,16 +88,16 @@ class ProcessSlot:
     calibration_version: int = 0
     faults: list[FaultSpec] = field(default_factory=list)
     active: list[ActiveTraining] = field(default_factory=list)
-    calibrated: set[tuple[str, str]] = field(default_factory=set)  # since the process began
-    ahead: tuple[str, dict[str, Any]] | None = None  # a request that is not yet answered
+    calibrated: set[tuple[str, str]] = field(default_factory=set)  # in the current process
+    ahead: tuple[str, dict[str, Any]] | None = None  # an unanswered request
 
     @property
     def process_id(self) -> str:
-        """The present process's id: the slot's name, and which restart it is."""
+        """The id of the current process: the slot's name and the number of the restart."""
         return self.name if self.starts <= 1 else f"{self.name}.{self.starts - 1}"
 
     def launch(self, start: StartProcess) -> None:
-        """Start a process for this slot and have it configured; `configured` then waits for it."""
+        """Start a process for this slot and request its config; `configured` waits for it."""
         self.starts += 1
         self.calibrated.clear()
         self.ahead = None
@@ -111,7 +111,7 @@ class ProcessSlot:
         )
 
     def ask(self, op: str, **args: Any) -> dict[str, Any]:
-        """Ask this slot's process; raises `ProcessDied` or `OperationFailed`."""
+        """Request an operation and wait; raises `ProcessDied` or `OperationFailed`."""
         if self.process is None:
             raise ProcessDied("it could not be started")
         ahead, self.ahead = self.ahead, None
@@ -123,13 +123,13 @@ class ProcessSlot:
         return self.process.ask(op, **args)
 
     def ask_ahead(self, op: str, **args: Any) -> None:
-        """Ask and do not wait: the next `ask` takes the answer if it asks the same."""
+        """Request an operation without waiting; an identical next `ask` takes the answer."""
         if self.process is not None and self.process.alive():
             self.process.post(op, **args)
             self.ahead = (op, args)
 
     def configured(self) -> None:
-        """Wait until the process is under its config, and keep its machine."""
+        """Wait until the process has its config, and store its machine."""
         if self.process is None:
             raise ProcessDied("it could not be started")
         answer = self.process.answer()
@@ -149,7 +149,7 @@ def make_slots(
     *,
     optimizes: bool = False,
 ) -> list[ProcessSlot]:
-    """The empty slots of a run, for every process of every config; `faults` are texts."""
+    """The empty slots of a run, one for each process of each config; `faults` are texts."""
     injected = [fault for fault in map(read_fault, faults) if fault.kind == "process"]
     return [
         ProcessSlot(*row, faults=injected, optimizes=optimizes)
@@ -158,23 +158,23 @@ def make_slots(
 
 
 class Progress:
-    """Receives the progress of a run; this one shows nothing."""
+    """Receives the progress of a run; the base class shows nothing."""
 
     def begin(self, epochs: int) -> None:
-        """The run has this many epochs to go, warm-up included."""
+        """Start with the number of epochs to train, including warm-up epochs."""
 
     def advance(self, epochs: int) -> None:
-        """So many epochs are done, or need no longer be done."""
+        """Add a number of epochs that are done or no longer needed."""
 
     def note(self, text: str) -> None:
-        """Something the user should know now."""
+        """Show a message to the user."""
 
     def end(self) -> None:
-        """The run has ended, or is interrupted."""
+        """Finish at the end or interruption of the run."""
 
 
 class RunState:
-    """The slots of a run and what they have come to; what changes is written at once."""
+    """The slots of a run and their results; every change is written at once."""
 
     def __init__(
         self, info: RunInfo, store: RunStore, slots: Sequence[ProcessSlot], progress: Progress
@@ -185,22 +185,22 @@ class RunState:
             self.register(slot)
 
     def active(self) -> list[ActiveTraining]:
-        """The trainings that are not at their end."""
+        """The trainings that have not ended."""
         return [training for slot in self.slots for training in slot.active]
 
     def unfinished(self) -> list[ActiveTraining]:
-        """Those that have epochs to go."""
+        """The active trainings with epochs left."""
         epochs = self.info.recipe.epochs
         return [training for training in self.active() if len(training.timed) < epochs]
 
     def epochs_left(self, training: ActiveTraining) -> int:
-        """Epochs that this training still has to go, those of the pass for its phases included."""
+        """The epochs left for this training, including the pass for its phases."""
         warmup = 0 if training.timed else self.info.warmup_epochs - len(training.warmup)
         phases = pass_epochs(self.info.recipe, training.case) if self.info.phases else 0
         return warmup + self.info.recipe.epochs - len(training.timed) + phases
 
     def fail(self, training: ActiveTraining, reason: str, check: str = "completion") -> None:
-        """Record that a training is lost, and why."""
+        """Record that a training failed, and the reason."""
         self.progress.note(f"{training.case.id}: {reason}")
         self.progress.advance(self.epochs_left(training))
         failure = Failure(
@@ -215,12 +215,12 @@ class RunState:
         training.slot.active.remove(training)
 
     def fail_all(self, slot: ProcessSlot, reason: str) -> None:
-        """Record that every training of a slot is lost."""
+        """Record that every training of a slot failed."""
         for training in list(slot.active):
             self.fail(training, reason)
 
     def record(self, slot: ProcessSlot) -> ProcessRecord:
-        """The record of the process that fills a slot, or filled it last."""
+        """The record of the current or last process of a slot."""
         return self._processes.get(slot.process_id) or _fresh(slot)
 
     def register(self, slot: ProcessSlot) -> None:
@@ -229,16 +229,16 @@ class RunState:
         self.write_info()
 
     def update(self, slot: ProcessSlot, **fields: Any) -> None:
-        """Change the record of a slot's process; it is written with the next `write_info`."""
+        """Change the record of a slot's process; the next `write_info` writes it."""
         self._processes[slot.process_id] = msgspec.structs.replace(self.record(slot), **fields)
 
     def note_death(self, slot: ProcessSlot, reason: str) -> None:
-        """Record what the slot's process died of."""
+        """Record the cause of death of the slot's process."""
         self.update(slot, died=reason)
         self.write_info()
 
     def retire(self, slot: ProcessSlot) -> None:
-        """Ask for the peak memory, then let the process go."""
+        """Request the peak memory, then stop the process."""
         if slot.process is None or not slot.process.alive():
             return
         try:

@@ -1,4 +1,4 @@
-"""A private folder with the packages that a process needs, so that any interpreter can run it."""
+"""Copies the packages that a process needs to a private folder, for use by any interpreter."""
 
 import contextlib
 import hashlib
@@ -26,20 +26,20 @@ PACKAGES: Final = (
 def staged() -> Path:
     """The folder to put on a process's path.
 
-    It is named by the hash of what it holds, made once for each version of the sources and kept
-    between runs, so that compiled files stay valid and a run is not moved by an edit under it.
+    Its name is the hash of its content. It is made once for each version of the sources and kept
+    between runs, so that compiled files stay valid and edits do not affect a run in progress.
     """
     sources = _sources()
     name = hashlib.sha256(b"".join(f"{n}\0".encode() + c + b"\0" for n, c in sources)).hexdigest()
     for base in _bases():
-        # a file system without locks raises NotImplementedError, a lock that is stuck an OSError
+        # a file system without locks raises NotImplementedError, a stuck lock an OSError
         with contextlib.suppress(OSError, NotImplementedError):
             return _ensure(base / f"process-{os.getuid()}-{name[:16]}", sources)
     raise BadFile(f"{tempfile.gettempdir()}: cannot write there", "set TMPDIR to a writable folder")
 
 
 def _bases() -> Iterator[Path]:
-    """The user's cache, unless the user has no home, as in some containers; then TMPDIR."""
+    """The user's cache if there is a home, which some containers lack; then TMPDIR."""
     with contextlib.suppress(RuntimeError):
         cache = platformdirs.user_cache_path("xorbench")
         if cache.is_absolute():
@@ -66,7 +66,7 @@ def _ensure(folder: Path, sources: list[tuple[str, bytes]]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f".{folder.name}.lock")
         with FileLock(lock, timeout=LOCK_S):
-            if not _holds(folder, sources):  # else another run has just made it, and works there
+            if not _holds(folder, sources):  # else another run has just made it and uses it
                 _make(folder, sources)
     return folder
 
@@ -82,9 +82,9 @@ def _make(folder: Path, sources: list[tuple[str, bytes]]) -> None:
 
 
 def _holds(folder: Path, sources: list[tuple[str, bytes]]) -> bool:
-    """Whether the folder is this user's alone, and holds these files, compiled ones and no other.
+    """Whether only this user can write to the folder and it holds exactly these files.
 
-    What else lay there would be imported in place of the real thing.
+    Compiled files are allowed. Any other file could be imported in place of a real module.
     """
     try:
         status = folder.lstat()

@@ -1,4 +1,4 @@
-"""The processes of a command: started, fit for its work, under load, and ended with it."""
+"""Starts and checks the processes of a command, generates load, and ends them with it."""
 
 import os
 import select
@@ -49,21 +49,21 @@ def starter(
 
 @contextmanager
 def running(
-    slots: list[ProcessSlot], start: StartProcess, meanwhile: Callable[[], object] = lambda: None
+    slots: list[ProcessSlot], start: StartProcess, work: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
-    """Fill every slot with a configured process; none outlives the block.
+    """Start and configure a process in every slot; all are ended after the block.
 
-    `meanwhile` is called once all have been started: importing PyTorch takes them a while.
+    `work` is called while the processes import PyTorch.
     """
     try:
         for slot in slots:
             slot.launch(start)
-        meanwhile()
+        work()
         for slot in slots:
             try:
                 slot.configured()
             except (ProcessDied, OperationFailed) as error:
-                hint = "python -m xorbench env --debug shows what its PyTorch says"
+                hint = "python -m xorbench env --debug shows the error of its PyTorch"
                 raise BadOption(f"process {slot.name} could not start: {error}", hint) from None
         yield
     finally:
@@ -72,35 +72,35 @@ def running(
 
 
 def require_same_machine(run: Run, slots: list[ProcessSlot], folder: Path) -> None:
-    """Raise `BadFile` where a run cannot be resumed here: its bits would not be comparable."""
+    """Raise `BadFile` if a run cannot be resumed here: its results would not be comparable."""
     recorded = {
         process.config.id: process.machine for process in run.info.processes if process.machine
     }
     versions = {slot.calibration_version for slot in slots}
     if slots and versions != {run.info.calibration_version}:
         raise BadFile(
-            f"{folder / 'run.json'}: timed with calibration version"
-            f" {run.info.calibration_version}, here it is {', '.join(map(str, sorted(versions)))}",
-            "resume it with the xorbench that began it, or start a new run",
+            f"{folder / 'run.json'}: timed with calibration version {run.info.calibration_version},"
+            f" this xorbench has {', '.join(map(str, sorted(versions)))}",
+            "resume it with the xorbench that started it, or start a new run",
         )
     for slot in slots:
         machine = without_names(slot.machine) if run.info.anonymous else slot.machine
         before = recorded.get(slot.config.id, machine)
-        if difference := other_machine(before, machine):
-            hint = "resume it where it was begun, or start a new run"
+        if difference := machine_difference(before, machine):
+            hint = "resume it where it was started, or start a new run"
             raise BadFile(f"{folder / 'run.json'}: {difference}", hint)
 
 
-def other_machine(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
-    """The first difference of this machine from the one that trained, in words; empty for none."""
+def machine_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """The first difference of this machine from the recorded one, as text; empty for none."""
     for key in SAME_TO_RESUME:
         if recorded and recorded.get(key) != present.get(key):
-            return f"recorded with {key} {recorded.get(key)}, here it is {present.get(key)}"
+            return f"recorded with {key} {recorded.get(key)}, this machine has {present.get(key)}"
     return ""
 
 
 def untrainable(slot: ProcessSlot, recipe: Recipe, cases: Sequence[Case]) -> list[Skip]:
-    """The cases that cannot be trained in the slot's process as they are, each with the reason."""
+    """The cases that cannot be trained in the slot's process, with the reasons."""
     devices = list(dict.fromkeys(case.device for case in cases))
     unavailable_reason = slot.ask("probe", devices=devices)
     available = [device for device in devices if not unavailable_reason[device]]
@@ -117,9 +117,9 @@ def untrainable(slot: ProcessSlot, recipe: Recipe, cases: Sequence[Case]) -> lis
 
 @contextmanager
 def stressed(kind: str | None, devices: Sequence[str] = ()) -> Iterator[None]:
-    """Keep the processor, the memory or the devices busy inside; None does nothing.
+    """Generate load on the processor, the memory or the devices in the block; not for None.
 
-    Raises `BadOption` where one of them cannot be kept busy: the block begins once all are.
+    The block begins once all stressors work. Raises `BadOption` if one of them cannot.
     """
     processes = [_stressor(kind, device, staged()) for device in _targets(kind, devices)]
     try:
@@ -133,9 +133,9 @@ def stressed(kind: str | None, devices: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _targets(kind: str | None, devices: Sequence[str]) -> Sequence[str]:
-    """One device per stressor; empty for those of the processor and the memory."""
+    """The device of each stressor; empty for processor and memory."""
     if kind == "accelerator" and not devices:
-        raise BadOption("--stress: no accelerator here to keep busy", "take cpu or memory")
+        raise BadOption("--stress: no accelerator is available", "use cpu or memory")
     return devices if kind == "accelerator" else [""] * (PROCESSES[kind] if kind else 0)
 
 
@@ -153,8 +153,8 @@ def _stressor(kind: str | None, device: str, packages: Path) -> subprocess.Popen
 
 
 def _await(process: subprocess.Popen[bytes], kind: str | None) -> None:
-    """Wait until it reports that it works."""
+    """Wait until the stressor reports that it works."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], START_S)
     if not (ready and process.stdout.readline()):
-        raise BadOption(f"--stress: nothing here keeps the {kind} busy")
+        raise BadOption(f"--stress: cannot generate load: {kind}")

@@ -1,9 +1,9 @@
-"""Runs a command and ends every process of it: a program of its own, so that it outlives nothing.
+"""Runs a command and ends all its processes. A separate program, so that none outlives its owner.
 
-It reads one JSON line of what to do from standard input, which stays open as a lifeline: when it is
-closed, however the other end died, every process of the command is killed. Its answer is one JSON
-line on standard output. The command is started by a watchdog, `xorbench.runtime.watchdog`, which
-ends the run in the same way if this process dies. If the watchdog dies, this process goes on.
+It reads one JSON request from standard input, which stays open as a lifeline. When standard input
+is closed, however its owner died, every process of the command is killed. The answer is one JSON
+line on standard output. A watchdog, `xorbench.runtime.watchdog`, starts the command and ends the
+run in the same way if this process dies. If the watchdog dies, this process continues.
 """
 
 import contextlib
@@ -30,23 +30,23 @@ from xorbench.runtime.process_tree import (
     state_of,
 )
 
-GRACE_S: Final = 3.0  # for what is still alive when the command has ended
+GRACE_S: Final = 3.0  # for processes that are still alive when the command has ended
 LARGEST_LIST: Final = 20  # commands that are listed
-RANKS_S: Final = 60.0  # for the other ranks to come to the step at which the first has stopped
-DEATH_S: Final = 2.0  # between the end of a process's pipes and its own
+RANKS_S: Final = 60.0  # for the other ranks to reach the step at which the first has stopped
+DEATH_S: Final = 2.0  # between the end of a process's pipes and its own end
 
-_SIGNALS: Final[list[int]] = []  # that have asked this process to end
+_SIGNALS: Final[list[int]] = []  # received signals that end this process
 
 
 def main() -> None:
-    """Do what the line says and answer."""
+    """Read the request, run the command and write the answer."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # a signal that is ignored instead would be ignored by the command as well
+        # the command would inherit SIG_IGN
         signal.signal(number, lambda number, _frame: _SIGNALS.append(number))
     adopt_orphans()
     try:
         command = SupervisedCommand()
-    except OSError as error:  # there are too many processes
+    except OSError as error:  # too many processes
         _answer({"why": why(error), "code": None})
         return
     request = json.loads(sys.stdin.buffer.readline())
@@ -55,12 +55,12 @@ def main() -> None:
 
 
 def _answer(values: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
+    with contextlib.suppress(BrokenPipeError):  # the reader is gone
         os.write(sys.stdout.fileno(), (json.dumps(values) + "\n").encode())
 
 
 def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str, Any]:
-    """Run the command to its end, its stop, its time-out, or the end of the lifeline."""
+    """Run the command until its end, stop or time-out, or until the lifeline is cut."""
     began = time.monotonic()
     try:
         command.start(request)
@@ -86,12 +86,12 @@ def supervise(request: dict[str, Any], command: "SupervisedCommand") -> dict[str
 
 
 class Lifeline:
-    """Standard input: a byte asks for the end of the run, an end of file is the owner's death."""
+    """Standard input: a byte requests the end of the run, end of file means the owner died."""
 
     owner_died = False
 
     def cut(self, seconds: float, also: Sequence[int] = ()) -> bool:
-        """Whether the run is to end; waits so long, or until one of `also` is readable."""
+        """Whether to end the run; waits up to `seconds` or until one of `also` is readable."""
         if _SIGNALS:
             return True
         stdin = sys.stdin.fileno()
@@ -102,10 +102,10 @@ class Lifeline:
 
 
 class SupervisedCommand:
-    """The command: started by the watchdog, or by this process where the watchdog has died."""
+    """The command: started by the watchdog, or by this process if the watchdog has died."""
 
     def __init__(self) -> None:
-        """Start the watchdog; it imports while this process does."""
+        """Start the watchdog, so that both processes import in parallel."""
         self.pid: int | None = None
         self.code: int | None = None
         held = os.dup(sys.stdout.fileno())  # the reader of the answer waits for the watchdog's end
@@ -137,12 +137,12 @@ class SupervisedCommand:
 
     @property
     def replies(self) -> list[int]:
-        """The descriptor that is readable when the command has ended, if there is one."""
+        """The descriptor that becomes readable when the command ends, if there is one."""
         assert self._watchdog.stdout
         return [self._watchdog.stdout.fileno()] if self._watched and self.code is None else []
 
     def has_ended(self) -> bool:
-        """Whether the command has ended by itself."""
+        """Whether the command has ended on its own."""
         if self.replies and select.select(self.replies, [], [], 0)[0]:
             self.code = self._reply().get("code")
         if not self._watched and self.code is None:
@@ -151,12 +151,12 @@ class SupervisedCommand:
         return self.code is not None
 
     def is_lost(self) -> bool:
-        """Whether the command has ended, and its exit code was lost with the watchdog."""
+        """Whether the command has ended and its exit code was lost with the watchdog."""
         return not self._watched and self.pid is not None and state_of(self.pid) is None
 
     def processes(self) -> list[ProcessState]:
         """Every living process of the command, parents first."""
-        # the session finds what was left behind where the system lets no process adopt it
+        # by session too, for systems without the adoption of orphans
         states = descendants(os.getpid(), self.pid)
         return [state for state in states if state.pid != self._watchdog.pid]
 
@@ -168,7 +168,7 @@ class SupervisedCommand:
         self._watchdog.wait()
 
     def _reply(self) -> dict[str, Any]:
-        """The next message of the watchdog; empty where it has died."""
+        """The next message of the watchdog; empty if it has died."""
         assert self._watchdog.stdout
         reply = watchdog.receive(self._watchdog.stdout.fileno())
         self._watched = bool(reply)
@@ -178,9 +178,9 @@ class SupervisedCommand:
 def _wait(
     command: SupervisedCommand, lifeline: Lifeline, records: Path | None, deadline: float
 ) -> str:
-    """How it ended: by itself, stopped after its steps, out of time, or with the lifeline.
+    """Wait for the end: on its own, stopped after its steps, by time-out, or by the lifeline.
 
-    `records` is the folder in which ranks say that they have stopped; None where none will.
+    `records` is the folder with the `.stopped` files of the ranks; None without a limit of steps.
     """
     stopped_at: float | None = None
     while True:
@@ -199,7 +199,7 @@ def _wait(
 
 
 def _stopped(records: Path) -> tuple[int, int]:
-    """How many processes have stopped after their steps, and how many ranks there are."""
+    """The number of processes that have stopped after their steps, and the number of ranks."""
     marks = list(records.glob("*.stopped"))
     ranks = 1
     for mark in marks:
@@ -210,7 +210,7 @@ def _stopped(records: Path) -> tuple[int, int]:
 
 
 def _outlasting(command: SupervisedCommand, lifeline: Lifeline) -> list[ProcessState]:
-    """The processes that are alive some seconds after the command has ended."""
+    """The processes that are still alive `GRACE_S` after the end of the command."""
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
         if not command.processes():
@@ -221,8 +221,8 @@ def _outlasting(command: SupervisedCommand, lifeline: Lifeline) -> list[ProcessS
 
 
 def _listed(names: list[str]) -> list[str]:
-    """So many names as a pipe holds."""
-    more = len(names) - LARGEST_LIST  # a pipe holds 64 KiB of them
+    """The first `LARGEST_LIST` names, and the number of further ones."""
+    more = len(names) - LARGEST_LIST  # a pipe holds 64 KiB
     return [*names[:LARGEST_LIST], f"{more} more"] if more > 0 else names
 
 

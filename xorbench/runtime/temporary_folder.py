@@ -1,6 +1,6 @@
-"""Temporary folders whose owner is on record, so that those of a dead process can be removed.
+"""Temporary folders that record their owner, so that folders of dead processes can be removed.
 
-It imports nothing but the standard library, as the watchdog does.
+Imports only the standard library, like the watchdog.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ LARGEST_OWNER: Final = 10_000  # bytes
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A new folder in TMPDIR with its owner on record, removed at the end.
+    """A new folder in TMPDIR that records its owner and is removed at the end.
 
     The folders of dead owners are removed first.
     """
@@ -46,7 +46,7 @@ def remove_stale() -> None:
 
 
 def remove_if_stale(folder: Path, wait_s: float = 0.0) -> None:
-    """Remove a temporary folder whose owner is dead, or dies within these seconds."""
+    """Remove a temporary folder if its owner is dead or dies within `wait_s`."""
     deadline = time.monotonic() + wait_s
     while True:
         owner = read_owner(folder)
@@ -61,7 +61,7 @@ def remove_if_stale(folder: Path, wait_s: float = 0.0) -> None:
 
 
 def read_owner(folder: Path) -> dict[str, Any] | None:
-    """The owner of a folder; None where it is not on record, or belongs to another user."""
+    """The recorded owner of a folder; None if there is none, or it belongs to another user."""
     try:
         place, record = folder.lstat(), (folder / OWNER).lstat()
         if not stat.S_ISDIR(place.st_mode) or not stat.S_ISREG(record.st_mode):
@@ -75,7 +75,7 @@ def read_owner(folder: Path) -> dict[str, Any] | None:
 
 
 def is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the owner is certainly dead; a process of another machine is never."""
+    """Whether the owner is known to be dead; never true for a process of another machine."""
     this = this_process()
     known = isinstance(owner["pid"], int) and owner["started"]
     if not known or owner["machine"] != this["machine"]:
@@ -91,7 +91,7 @@ def is_dead(owner: dict[str, Any]) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder as far as possible, its owner's record last; others may do so as well."""
+    """Remove a folder as far as possible, its owner's record last; concurrent removal is safe."""
     with contextlib.suppress(OSError):
         folder.chmod(stat.S_IRWXU)
         for path in list(folder.iterdir()):
@@ -113,7 +113,7 @@ def _exists(pid: int) -> bool:
 
 
 def this_process() -> dict[str, Any]:
-    """This process as an owner: `started` is None where the system does not give it."""
+    """This process as an owner; `started` is None on systems that do not provide it."""
     state = state_of(os.getpid())
     return {
         "pid": os.getpid(),
@@ -125,7 +125,7 @@ def this_process() -> dict[str, Any]:
 
 
 def _namespace() -> str:
-    """The namespace of process ids: the same number is another process in another one."""
+    """The namespace of process ids, since an id is unique only within its namespace."""
     with contextlib.suppress(OSError):
         return os.readlink("/proc/self/ns/pid")  # noqa: PTH115
     return ""

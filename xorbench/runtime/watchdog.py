@@ -1,13 +1,13 @@
-"""Starts a command for the supervisor, and kills every process of it if the supervisor dies.
+"""Starts a command for the supervisor, and kills all its processes if the supervisor dies.
 
 It reads one request from standard input, which stays open as a lifeline. On standard output it
-reports the command's process id, or why it cannot be started, and later its exit code. It stands
-between the supervisor and the command, in a session of its own. On Linux it adopts the orphans of
-the command, and the supervisor adopts them if this process dies. So either of the two finds every
-process by descent.
+reports the command's process id, or why it cannot be started, and later its exit code. The watchdog
+is the child of the supervisor and the parent of the command, in its own session. On Linux it adopts
+the orphans of the command, and the supervisor adopts them if the watchdog dies. Either of the two
+therefore finds every process by descent.
 
-The start of the command waits for this program. So it runs as a file, without `site`, and imports
-what it needs for the start first and the rest after it.
+The command starts only after this program. To start fast, it runs as a file, without `site`, and
+imports most modules after the start of the command.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LENGTH = 4  # bytes of the length before each message
 
 
 def main() -> None:
-    """Start the command, report its end, and clean up if the lifeline is cut without a word."""
+    """Start the command, report its end, and clean up if the supervisor dies."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # a signal that is ignored instead would be ignored by the command as well
+        # the command would inherit SIG_IGN
         signal.signal(number, lambda _number, _frame: None)
     woken = _woken_by_children()
     request = receive(REQUEST)
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def start(request: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own; raises `OSError`."""
+    """Start the command in its own session; raises `OSError`."""
     with open(request["stdout"], "wb") as out, open(request["stderr"], "wb") as err:  # noqa: PTH123 - or descriptors
         return subprocess.Popen(
             request["command"],
@@ -70,7 +70,7 @@ def start(request: dict[str, Any]) -> subprocess.Popen[bytes]:
 
 
 def send(descriptor: int, message: dict[str, Any]) -> None:
-    """Write a message; one that nobody reads is dropped."""
+    """Write a message; without a reader it is dropped."""
     data = marshal.dumps(message)
     data = len(data).to_bytes(LENGTH, "big") + data
     try:
@@ -81,7 +81,7 @@ def send(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def receive(descriptor: int) -> dict[str, Any]:
-    """The next message; empty where the other end is closed."""
+    """The next message; empty if the other end is closed."""
     data = _exactly(descriptor, LENGTH)
     message: dict[str, Any] = {}
     if len(data) == LENGTH:
@@ -99,7 +99,7 @@ def _exactly(descriptor: int, count: int) -> bytes:
 
 
 def remove_stale_folders(request: dict[str, Any], wait_s: float = 0.0) -> None:
-    """Remove the run's temporary folders if their owner is dead, or dies within these seconds."""
+    """Remove the run's temporary folders if their owner is dead or dies within `wait_s`."""
     from pathlib import Path
 
     from xorbench.runtime.temporary_folder import remove_if_stale
@@ -109,7 +109,7 @@ def remove_stale_folders(request: dict[str, Any], wait_s: float = 0.0) -> None:
 
 
 def _end_processes(session: int, mark: str | None) -> None:
-    """Kill every process of the command: below this one, in its session, or marked."""
+    """Kill all processes of the command: descendants, members of its session, and marked ones."""
     from xorbench.runtime.process_tree import descendants, kill_all, marked, reap
 
     def find() -> list[ProcessState]:
@@ -121,7 +121,7 @@ def _end_processes(session: int, mark: str | None) -> None:
 
 
 def _woken_by_children() -> int:
-    """A descriptor that is readable when a child has ended."""
+    """A descriptor that becomes readable when a child ends."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     os.set_blocking(read, False)
@@ -131,7 +131,7 @@ def _woken_by_children() -> int:
 
 
 def _watch(child: int, woken: int) -> bool:
-    """Report the end of the command; the answer is whether the supervisor has ended the run."""
+    """Report the end of the command; return whether the supervisor ended the run."""
     from xorbench.runtime.process_tree import reap
 
     while True:

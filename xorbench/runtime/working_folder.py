@@ -1,4 +1,4 @@
-"""A copy of the user's working folder for a run of the user's command."""
+"""Copies the user's working folder for a run of the user's command."""
 
 import contextlib
 import fnmatch
@@ -16,8 +16,8 @@ from xorbench.errors import BadFile, BadOption, why
 from xorbench.options.option_text import option_text
 from xorbench.recorder.masking import encodable
 
-MOST_FILES: Final = 100_000  # of a working folder that are looked at for changes
-MOVED: Final = ".xorbench-removed-"  # names of folders that are being removed
+MOST_FILES: Final = 100_000  # files of a working folder that are checked for changes
+MOVED: Final = ".xorbench-removed-"  # prefix of folders that are being removed
 
 
 @dataclass(slots=True)
@@ -27,10 +27,10 @@ class CopyPlan:
     Attributes:
         files: regular files and their sizes in bytes.
         folders: folders, parents first.
-        links: symbolic links within the folder, and where each points, relative to the link.
-        linked: symbolic links to the original, and its path.
-        outward: links and their targets outside the folder.
-        left_out: paths that the copy lacks.
+        links: symbolic links within the folder, and their targets, relative to the link.
+        linked: paths that are links to the original in the copy, and the original's path.
+        outward: symbolic links with targets outside the folder, and these targets.
+        not_copied: excluded paths, and entries that cannot be copied, such as sockets.
     """
 
     source: Path
@@ -39,20 +39,20 @@ class CopyPlan:
     links: dict[str, str] = field(default_factory=dict)
     linked: dict[str, str] = field(default_factory=dict)
     outward: dict[str, str] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
+    not_copied: list[str] = field(default_factory=list)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the copy takes."""
+        """The size of the copy in bytes."""
         return sum(self.files.values())
 
 
 def planned(
     source: Path, exclude: tuple[str, ...], link: tuple[str, ...], own: Path, max_bytes: int
 ) -> CopyPlan:
-    """Look through the folder; `own`, the output of this program, is not copied.
+    """Plan the copy of the folder, without `own`, the output folder of this program.
 
-    A virtual environment is linked. Raises `BadOption` where the copy would be too large.
+    Virtual environments are linked. Raises `BadOption` if the copy would be too large.
     """
     plan = CopyPlan(source.resolve())
     for path in link:
@@ -62,7 +62,7 @@ def planned(
     to_link = {_within(source, path) for path in link}
     size = 0
     for path, entry in _sorted(plan, exclude, to_link, own.resolve()):
-        with contextlib.suppress(FileNotFoundError):  # it was removed since
+        with contextlib.suppress(FileNotFoundError):  # removed in the meantime
             plan.files[path] = entry.stat(follow_symlinks=False).st_size
             size += plan.files[path]
         if size > max_bytes and len(plan.files) > 1_000_000:
@@ -75,32 +75,32 @@ def planned(
                 "{max_copy}: {message}: most is in {largest}", message=message, largest=largest
             ),
             option_text(
-                "leave out what it does not need with {exclude}, link what it only reads with"
-                " {link}, run in the folder itself with {in_place}, or allow more with {max_copy}"
+                "exclude unneeded files with {exclude}, link data that is only read with {link},"
+                " run in the folder itself with {in_place}, or raise the limit with {max_copy}"
             ),
         )
     return plan
 
 
 def _within(source: Path, path: str) -> str:
-    """A path of `--link` as it is called within the folder."""
+    """A path of `--link`, relative to the folder."""
     for base in (source.absolute(), source.resolve()):
         relative = os.path.relpath(base / path, base)
         if relative.partition(os.sep)[0] not in (os.curdir, os.pardir):
             return relative
     message = option_text("{link}: {path!r} is not within {source}", path=path, source=source)
-    raise BadOption(message, "what lies outside is not copied")
+    raise BadOption(message, "paths outside the folder are not copied")
 
 
 def _sorted(
     plan: CopyPlan, exclude: tuple[str, ...], link: set[str], own: Path
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Sort the entries of the folder into the plan, and give its regular files."""
-    waiting = _entries("", plan.source)  # the next last; not recursive: folders may nest deeply
+    """Sort the entries of the folder into the plan, and yield its regular files."""
+    waiting = _entries("", plan.source)  # a stack, not recursion: folders may nest deeply
     while waiting:
         path, entry = waiting.pop()
         if _excluded(path, exclude) or Path(entry.path) == own:
-            plan.left_out.append(path)
+            plan.not_copied.append(path)
         elif path in link or _is_environment(entry):
             plan.linked[path] = str(Path(entry.path).resolve())
         elif entry.is_symlink():
@@ -111,22 +111,22 @@ def _sorted(
         elif entry.is_file():
             yield path, entry
         else:
-            plan.left_out.append(path)  # a socket, a pipe, a device
+            plan.not_copied.append(path)  # a socket, a pipe, a device
 
 
 def _entries(path: str, folder: str | Path) -> list[tuple[str, os.DirEntry[str]]]:
-    """The entries of a folder, in reverse, by their paths relative to the whole."""
+    """The entries of a folder in reverse order, with paths relative to the working folder."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
     except OSError as error:
         raise BadFile(
-            f"{folder}: cannot read: {why(error)}", option_text("leave it out with {exclude}")
+            f"{folder}: cannot read: {why(error)}", option_text("exclude it with {exclude}")
         ) from None
     return [(os.path.join(path, entry.name), entry) for entry in entries]  # noqa: PTH118
 
 
 def files_in(folder: Path, without: Path | None = None) -> Iterator[tuple[str, os.stat_result]]:
-    """The regular files below a folder, by their relative paths, however deeply they nest.
+    """The regular files in a folder, at any depth, by their relative paths.
 
     The folder `without` is skipped.
     """
@@ -153,15 +153,15 @@ def _excluded(path: str, patterns: tuple[str, ...]) -> bool:
 def _is_environment(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir() and (Path(entry.path) / "pyvenv.cfg").is_file()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def _sort_link(plan: CopyPlan, path: str, link: Path) -> None:
     try:
         target = link.resolve()
-    except (OSError, RuntimeError):  # it leads to itself
-        plan.left_out.append(path)
+    except (OSError, RuntimeError):  # a link to itself
+        plan.not_copied.append(path)
         return
     if target.is_relative_to(plan.source):
         plan.links[path] = os.path.relpath(target, link.parent.resolve())
@@ -170,7 +170,7 @@ def _sort_link(plan: CopyPlan, path: str, link: Path) -> None:
 
 
 def copy(plan: CopyPlan, target: Path) -> None:
-    """Make the copy in a new folder; raises `BadFile` where it cannot be made."""
+    """Make the copy in a new folder; raises `BadFile` if it cannot be made."""
     try:
         target.mkdir(parents=True)
         for path in plan.folders:
@@ -185,17 +185,17 @@ def copy(plan: CopyPlan, target: Path) -> None:
     except OSError as error:
         raise BadFile(
             f"{error.filename or target}: cannot copy: {why(error)}",
-            option_text("leave it out with {exclude}, or set TMPDIR to a folder with space"),
+            option_text("exclude it with {exclude}, or set TMPDIR to a folder with free space"),
         ) from None
 
 
-FileStates = dict[str, tuple[int, int]]  # size and time of change of each file, by its path
+FileStates = dict[str, tuple[int, int]]  # size and modification time of each file, by path
 
 
 def file_states(folder: Path, without: Path | None = None) -> FileStates:
-    """Size (bytes) and time of change (ns) of each regular file, by its path in the folder.
+    """Size (bytes) and modification time (ns) of each regular file, by its path in the folder.
 
-    Compiled Python, the folder `without`, and the files beyond `MOST_FILES` are skipped.
+    Compiled Python, the folder `without`, and files beyond `MOST_FILES` are skipped.
     """
     states: FileStates = {}
     for path, status in files_in(folder, without):
@@ -207,14 +207,14 @@ def file_states(folder: Path, without: Path | None = None) -> FileStates:
 
 
 def saved_between(before: FileStates, after: FileStates) -> list[str]:
-    """The paths of the files that are new or changed, sorted."""
+    """The sorted paths of new and changed files."""
     return sorted(path for path, state in after.items() if before.get(path) != state)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder as far as possible, also without permission to write to its parts.
+    """Remove a folder as far as possible, also if parts of it are write-protected.
 
-    Folders in it are moved to its top first: however deeply they nest, no path becomes too long.
+    Folders in it are moved to its top first, so that no path of nested folders becomes too long.
     """
     if folder.is_symlink() or not folder.is_dir():
         with contextlib.suppress(OSError):
@@ -237,7 +237,7 @@ def remove(folder: Path) -> None:
 
 
 def _unlinked(entry: os.DirEntry[str], target: Path) -> Path | None:
-    """Remove an entry; a folder is moved to the target instead, and that returned."""
+    """Remove an entry; a folder is moved to the target instead, which is returned."""
     with contextlib.suppress(OSError):
         if not entry.is_dir(follow_symlinks=False):
             Path(entry.path).unlink()

@@ -1,4 +1,4 @@
-"""A figure with its interval, and the one way in which it is written."""
+"""A figure with its interval, and its text."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure with its interval; the bounds are None where one process allows none.
+    """A figure with its interval; the bounds are None for a single process.
 
-    `processes` is the number of processes that it comes from; `unit` is written behind the value.
+    `processes` is the number of measured processes; `unit` is written after the value.
     """
 
     value: float
@@ -23,29 +23,29 @@ class Figure:
         low, high = (None if end is None else end * factor for end in (self.low, self.high))
         return replace(self, value=self.value * factor, low=low, high=high)
 
-    def text(self, spec: str = "", alone: str = "") -> str:
+    def text(self, spec: str = "", no_bounds: str = "") -> str:
         """The figure and its interval, such as `1.07× [1.05, 1.09]`; empty without a value.
 
-        `spec` formats each number, by default with four significant digits; `alone` stands in place
-        of the bounds where there are none.
+        `spec` formats each number, by default with four significant digits. `no_bounds` replaces
+        missing bounds.
         """
-        return " ".join(filter(None, (self.centre(spec), self.interval(spec, alone))))
+        return " ".join(filter(None, (self.centre(spec), self.interval(spec, no_bounds))))
 
     def centre(self, spec: str = "") -> str:
         """The value with its unit; empty without a value."""
         return "" if math.isnan(self.value) else f"{_formatted(self.value, spec)}{self.unit}"
 
-    def interval(self, spec: str = "", alone: str = "") -> str:
+    def interval(self, spec: str = "", no_bounds: str = "") -> str:
         """The bounds in brackets."""
         if math.isnan(self.value):
             return ""
         if self.low is None or self.high is None:
-            return f"[{alone}]" if alone else ""
+            return f"[{no_bounds}]" if no_bounds else ""
         return f"[{_formatted(self.low, spec)}, {_formatted(self.high, spec)}]"
 
 
 MISSING: Final = Figure(math.nan)
-"""In place of a figure that was not measured."""
+"""A figure that was not measured."""
 
 
 def _formatted(value: float, spec: str) -> str:
@@ -53,7 +53,7 @@ def _formatted(value: float, spec: str) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, thousands set apart, no exponent for the sizes that occur."""
+    """Four significant digits, with thousands separators and without an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = 3 - math.floor(math.log10(abs(value)))

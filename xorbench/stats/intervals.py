@@ -19,9 +19,9 @@ from xorbench.stats.figure import Figure
 CONFIDENCE: Final = 0.95
 ALPHA: Final = 1 - CONFIDENCE
 TWO_DOF: Final = 1.5
-"""Degrees of freedom of two processes, at most: how much they share, two cannot show. With more an
-interval called 95% would cover 88% where nine tenths of the variance is shared by all variants."""
-KNOWN_DOF: Final = 20.0  # degrees of freedom of what is known beforehand, from some 20 runs
+"""The most degrees of freedom of two processes, which cannot estimate their shared variance. With
+more, a 95% interval would cover 88% if nine tenths of the variance is shared by all variants."""
+KNOWN_DOF: Final = 20.0  # degrees of freedom of a prior estimate from about 20 runs
 RealArray: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -36,7 +36,7 @@ class Spread:
 
     @property
     def iqr(self) -> float:
-        """Distance between the quartiles."""
+        """The interquartile range."""
         return self.q3 - self.q1
 
 
@@ -50,14 +50,14 @@ def spread(values: Sequence[float]) -> Spread:
 class Pool:
     """Variants measured by the same processes, one logarithm each, with their common deviation.
 
-    With two or three processes a variant's own variance is hardly known, so the variance between
+    With two or three processes a variant's own variance is poorly known, so the variance between
     processes is pooled over all variants: `s² = Σ(x - mean of its variant)² / Σ(processes - 1)`.
-    What is peculiar to a process is shared by all its variants, which leaves s² as it is but makes
-    it less sure: see `_dof`. One process has no deviation: None.
+    An effect of a process is shared by all its variants. This does not bias s² but reduces its
+    degrees of freedom (see `_dof`). A single process has no deviation: None.
 
-    `between` is the standard deviation between runs, which the processes of one run cannot show: it
-    is known beforehand, and joins as an uncertainty of type B does (JCGM 100:2008, GUM, 4.3), with
-    degrees of freedom of its own (G.4.2).
+    `between` is the standard deviation between runs, which one run cannot show. It is a prior
+    estimate and enters as a type B uncertainty (JCGM 100:2008, GUM, 4.3) with its own degrees of
+    freedom (G.4.2).
     """
 
     means: dict[str, float]
@@ -68,17 +68,17 @@ class Pool:
     between_dof: float = KNOWN_DOF
 
     def variance(self, name: str) -> float | None:
-        """Variance of a variant's mean."""
+        """The variance of a variant's mean; None for a single process."""
         return None if self.deviation is None else self._sampled(name) + self.between**2
 
     def dof_of(self, name: str) -> float:
-        """Degrees of freedom of that variance, by Welch and Satterthwaite (GUM, G.4)."""
+        """The degrees of freedom of that variance, by Welch and Satterthwaite (GUM, G.4)."""
         sampled = 0.0 if self.deviation is None else self._sampled(name)
         parts = [(sampled, self.dof), (self.between**2, self.between_dof)]
         return _joined_dof(parts) or self.dof
 
     def log_ratio(self, name: str) -> "LogRatio":
-        """A variant's mean with its variance, where the logarithms are those of ratios."""
+        """A variant's mean with its variance, for logarithms of ratios."""
         return LogRatio(
             self.means[name], self.variance(name), self.dof_of(name), self.processes[name]
         )
@@ -104,12 +104,12 @@ def pool(
 
 
 def pooled(logs: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
-    """Figure each variant from one logarithm a process; the results are no logarithms."""
+    """The figure of each variant from one logarithm per process, converted back."""
     return estimates(pool(logs))
 
 
 def estimates(log_pool: Pool) -> dict[str, Figure]:
-    """Each variant of a pool: its mean, and Student's t around it."""
+    """Each variant of a pool with its interval, by Student's t."""
     return {name: estimate(log_pool, name) for name in log_pool.means}
 
 
@@ -121,7 +121,7 @@ def estimate(log_pool: Pool, name: str) -> Figure:
 def interval(
     mean: float, variance: float | None, dof: float, processes: int, alpha: float = ALPHA
 ) -> Figure:
-    """The figure whose logarithm has this mean and variance, with Student's interval around it."""
+    """The figure whose logarithm has this mean and variance, with Student's interval."""
     if variance is None:
         return Figure(math.exp(mean), None, None, processes)
     margin = float(stdtrit(dof, 1 - alpha / 2)) * math.sqrt(variance)
@@ -130,7 +130,7 @@ def interval(
 
 @dataclass(frozen=True, slots=True)
 class LogRatio:
-    """How far a variant's mean lies from one pool to another, in logarithms."""
+    """The shift of a variant's mean between two pools, in logarithms."""
 
     log: float
     variance: float | None
@@ -139,7 +139,7 @@ class LogRatio:
 
     @property
     def p(self) -> float:
-        """How likely so large a shift is where there is none (two-sided, Student's t)."""
+        """The p-value of the shift (two-sided, Student's t)."""
         if not self.variance:
             return 1.0 if self.variance is None or self.log == 0 else 0.0
         return 2 * float(stdtr(self.dof, -abs(self.log) / math.sqrt(self.variance)))
@@ -150,10 +150,10 @@ class LogRatio:
 
 
 def shift(a: Pool, b: Pool, name: str, residual_drift: float = 0.0) -> LogRatio:
-    """From `a` to `b`; the degrees of freedom are Welch's, where either side has a deviation.
+    """The shift from `a` to `b`, with Welch's degrees of freedom.
 
-    `residual_drift` is the standard deviation of what the machine's drift leaves between the two,
-    known beforehand.
+    `residual_drift` is a prior estimate of the standard deviation that the machine's drift adds
+    between the two.
     """
     log = b.means[name] - a.means[name]
     processes = min(a.processes[name], b.processes[name])
@@ -167,14 +167,14 @@ def shift(a: Pool, b: Pool, name: str, residual_drift: float = 0.0) -> LogRatio:
 
 
 def _joined_dof(parts: Sequence[tuple[float, float]]) -> float:
-    """Degrees of freedom of a sum of variances of so many degrees each; 0 where all are zero."""
+    """The degrees of freedom of a sum of variances with these degrees; 0 if all are zero."""
     known = [(variance, dof) for variance, dof in parts if variance]
     total = sum(variance for variance, _ in known)
     return total**2 / sum(v**2 / dof for v, dof in known) if known else 0.0
 
 
 def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
-    """Each p adjusted for there being several, and the alpha that its own interval is drawn at.
+    """Each p adjusted for multiple tests, and the alpha of its own interval.
 
     S. Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
@@ -182,7 +182,7 @@ def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
     adjusted = [(0.0, 0.0)] * len(ps)
     least, times = 0.0, len(ps)
     for rank, index in enumerate(order):
-        if least < ALPHA:  # from the first that is kept on, all are, at its own alpha
+        if least < ALPHA:  # after the first accepted hypothesis, all share its alpha
             times = len(ps) - rank
         least = max(least, min(1.0, ps[index] * (len(ps) - rank)))
         adjusted[index] = (least, ALPHA / times)
@@ -190,14 +190,13 @@ def holm(ps: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _dof(residuals: Sequence[RealArray]) -> float:
-    """Degrees of freedom of the pooled variance, by Satterthwaite's rule.
+    """The degrees of freedom of the pooled variance, by Satterthwaite's rule.
 
-    Variants × processes, each cell one value, is a two-way layout: the pooled variance is the sum
-    of the mean square between processes over the number of variants, of `processes - 1` degrees,
-    and of what is left, of `(processes - 1)(variants - 1)`. Where the processes differ as a whole
-    the first counts most; where they do not, the second (Satterthwaite, 1946, Biometrics Bulletin
-    2:110). Where some variant lacks a process, the degrees are those of processes that differ as
-    a whole.
+    Variants × processes with one value per cell is a two-way layout. The pooled variance is the sum
+    of the mean square between processes, divided by the number of variants, with `processes - 1`
+    degrees, and of the residual, with `(processes - 1)(variants - 1)`. If whole processes differ,
+    the first dominates, otherwise the second (Satterthwaite, 1946, Biometrics Bulletin 2:110). If a
+    variant lacks a process, whole processes are assumed to differ.
     """
     processes, variants = max(map(len, residuals)), len(residuals)
     if variants == 1 or any(len(residual) != processes for residual in residuals):
@@ -214,12 +213,12 @@ def _dof(residuals: Sequence[RealArray]) -> float:
 
 
 def median_log_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """Median over rounds of the log ratio of two series timed in the same rounds."""
+    """The median over rounds of the log ratio of two series timed in the same rounds."""
     return float(np.median(np.log(np.asarray(numerators)) - np.log(np.asarray(denominators))))
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The interval of a share, by Wilson's score: good at 0 and 1 too, and for few trials.
+    """The interval of a share, by Wilson's score, which is valid at 0 and 1 and for few trials.
 
     E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
@@ -233,9 +232,10 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def quantile(counts: Mapping[int, int], total: int, share: Fraction) -> int | None:
-    """The least value that at least this share of `total` does not exceed, by exact counts.
+    """The exact quantile: the least value that a share of at least `share` does not exceed.
 
-    What `counts` lacks of `total` lies beyond every value; None where the quantile lies there.
+    The difference of `total` and the sum of `counts` is greater than every value. None if the
+    quantile is among these.
     """
     reached = 0
     for value in sorted(counts):

@@ -1,4 +1,4 @@
-"""B's time ÷ A's with its interval, and the rule that judges it."""
+"""The ratio of B's time to A's with its interval, and its verdict."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,12 +12,12 @@ from xorbench.stats.intervals import ALPHA, LogRatio, Pool, holm, shift
 from xorbench.verdicts import Verdict, failed, inconclusive, passed
 
 NO_INTERVAL: Final = "one process has no interval"
-BOTH: Final = "run both again"
+BOTH: Final = "rerun both"
 FIXED: Final = (
     "the processes of an imported file are fixed: compare two runs of xorbench, or exports of runs"
     " with more processes"
 )
-SLOWER: Final = "profile an epoch of the slower case; diff A B shows whether it computes the same"
+SLOWER: Final = "profile an epoch of the slower case; diff A B compares the computations"
 
 Speed = Literal["same", "slower", "faster", "inconclusive"]
 
@@ -26,13 +26,13 @@ class Ratio(Struct, frozen=True, kw_only=True):
     """B's time ÷ A's, of one case, device or step; lower is faster.
 
     Attributes:
-        subject: the case or device; empty where there is one alone.
+        subject: the case or device; empty if there is only one.
         ratio: the estimate.
-        low: the lower end of its 95% interval between processes; None where one process allows
-            none. Of several ratios the interval is as wide as Holm's correction asks.
+        low: the lower end of its 95% interval between processes; None for a single process. The
+            intervals of several ratios are widened by Holm's correction.
         high: the upper end.
-        p: the chance of so large a ratio where nothing differs, adjusted for several ratios.
-        processes: the number of processes that it comes from.
+        p: the p-value of the ratio, adjusted for several ratios.
+        processes: the number of measured processes.
         verdict: the result against a threshold; inconclusive before it is judged.
         note: a remark for its row.
     """
@@ -48,7 +48,7 @@ class Ratio(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_figure(cls, figure: Figure, subject: str = "") -> "Ratio":
-        """An estimate as a ratio that is not judged."""
+        """An estimate as a ratio without a verdict."""
         return cls(
             subject=subject,
             ratio=figure.value,
@@ -66,7 +66,7 @@ class Ratio(Struct, frozen=True, kw_only=True):
     def times(self) -> str:
         """The ratio in a sentence, such as `1.070× [1.050, 1.090]`."""
         figure = Figure(self.ratio, self.low, self.high, unit="×")
-        return figure.text(".3f", alone="of one process")
+        return figure.text(".3f", no_bounds="one process")
 
 
 def judged(
@@ -75,7 +75,7 @@ def judged(
     limit: float,
     residual_drifts: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Ratio]:
-    """Each variant's ratio against the limit (1.05), corrected for there being several.
+    """Each variant's ratio against the limit (1.05), corrected for multiple tests.
 
     `residual_drifts` adds a standard deviation to a variant's shift (`stats.shift`).
     """
@@ -86,12 +86,12 @@ def judged(
 
 
 def judged_raw(before: Pool, after: Pool, limit: float) -> list[Ratio]:
-    """As `judged`, of raw times: hours lie between them, so that no p is valid."""
+    """As `judged` for raw times, without p: times measured hours apart are not comparable."""
     return [replace(ratio, p=None) for ratio in judged(before, after, limit)]
 
 
 def judged_shifts(shifts: Mapping[str, LogRatio], limit: float) -> list[Ratio]:
-    """Each shift as a ratio against the limit (1.05), corrected for there being several (Holm)."""
+    """Each shift as a ratio against the limit (1.05), corrected for multiple tests (Holm)."""
     corrected = holm([shift.p for shift in shifts.values()])
     return [
         _judged(name, log_ratio, p, alpha, limit)
@@ -107,7 +107,7 @@ def _judged(name: str, log_ratio: LogRatio, p: float, alpha: float, limit: float
 
 
 def decide(ratio: float, low: float | None, high: float | None, p: float, limit: float) -> Speed:
-    """Slower or faster: significantly, and by more than the limit; same: within it for sure."""
+    """Slower or faster: significantly and by more than the limit; same: the interval is within."""
     if low is None or high is None:
         return "inconclusive"
     if p < ALPHA and ratio > limit:
@@ -126,10 +126,10 @@ def ratio_verdict(
     again: str = BOTH,
     advice: str = "",
 ) -> Verdict:
-    """B's time ÷ A's against the limit; the hint of an open one is how to settle it.
+    """The verdict of B's time ÷ A's against the limit.
 
-    `slower` is the hint of a slower one. An open one is settled as `advice` states, or else by
-    `again` with more processes; an empty `again` where nothing can be run again.
+    `slower` is the hint for a slower B. The hint for an inconclusive ratio is `advice`, or else
+    `again` with more processes; `again` is empty if nothing can be rerun.
     """
     expected = f"at most {limit:.4g}× the time"
     actual = Figure(ratio.ratio, ratio.low, ratio.high, unit="×").text(".3f")
@@ -138,8 +138,9 @@ def ratio_verdict(
     if ratio.verdict != "inconclusive":
         return passed(check, ratio.subject, expected, actual)
     if ratio.low is None or ratio.high is None:
-        why, way = NO_INTERVAL, f"{again} with --processes 2 or more"
+        why, hint = NO_INTERVAL, f"{again} with --processes 2 or more"
     else:
         why = f"the interval {ratio.low:.3f} to {ratio.high:.3f} contains the limit"
-        way = advice or f"{again} with --processes {max(5, 2 * ratio.processes)}"
-    return inconclusive(check, ratio.subject, expected, actual, f"{why}: {way if again else FIXED}")
+        hint = advice or f"{again} with --processes {max(5, 2 * ratio.processes)}"
+    hint = f"{why}: {hint if again else FIXED}"
+    return inconclusive(check, ratio.subject, expected, actual, hint)

@@ -1,6 +1,6 @@
-"""From which difference on a time is slower, unless the user says otherwise."""
+"""The default thresholds above which a time is slower."""
 
 from typing import Final
 
-THRESHOLD: Final = 0.05  # of a normalized time: the machine cancels
-MACHINE_THRESHOLD: Final = 1.5  # times as long, of a raw time
+THRESHOLD: Final = 0.05  # for a normalized time, in which the machine cancels
+MACHINE_THRESHOLD: Final = 1.5  # the ratio of raw times

@@ -1,4 +1,4 @@
-"""Distances between floating-point numbers, counted in numbers of their own type."""
+"""Distances between floating-point numbers, counted in representable numbers of their type."""
 
 from typing import Any, Final
 
@@ -9,10 +9,10 @@ SIGNED: Final = {2: "<i2", 4: "<i4", 8: "<i8"}  # little-endian, by the bytes of
 
 
 def ranks(bits: "np.ndarray[Any, np.dtype[Any]]") -> npt.NDArray[np.int64]:
-    """The place of each number among all of its type, zero at both zeros.
+    """The rank of each number among all numbers of its type; both zeros have rank 0.
 
-    `bits` are their bit patterns, little-endian. Two places are as far apart as there are numbers
-    from the one to the other; subtract them as Python's whole numbers, which do not overflow.
+    `bits` are the bit patterns, little-endian. The difference of two ranks is the number of
+    representable numbers between them. Subtract ranks as Python integers, which do not overflow.
     """
     signed = bits.view(SIGNED[bits.dtype.itemsize])
     magnitude = np.iinfo(signed.dtype).max

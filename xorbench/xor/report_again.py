@@ -63,7 +63,8 @@ def history(root: Path) -> tuple[RunOutcome, list[str]]:
         except BadFile as error:
             troubles.append(f"left out: {error.message}")
     if not runs:
-        raise BadOption(f"--history: no finished run in {root}", "python -m xorbench run makes one")
+        hint = "create one with python -m xorbench run"
+        raise BadOption(f"--history: no finished run in {root}", hint)
     return RunOutcome(None, history_report.content(runs, local_variance(root)), PASSED), troubles
 
 

@@ -1,7 +1,7 @@
-"""The way into a user's interpreter: Python imports this because its folder leads `PYTHONPATH`.
+"""Loads the recorder in the user's interpreter: its folder is the first entry of `PYTHONPATH`.
 
-It loads the recorder by its path, under a name of its own, and then runs the `sitecustomize` that
-Python would have found without it.
+It loads the recorder by path, under a private name, and then runs the `sitecustomize` that Python
+would otherwise have imported.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ def _load_recorder() -> None:
     entry.enter()
 
 
-def _run_the_one_behind() -> None:
-    """Run the next `sitecustomize` on the path; its errors are its own."""
+def _run_next_sitecustomize() -> None:
+    """Run the next `sitecustomize` on the path, and let its errors through."""
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
     if spec is not None and spec.loader is not None:
         module = importlib.util.module_from_spec(spec)
@@ -39,6 +39,6 @@ def _run_the_one_behind() -> None:
 
 sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != HERE]
 if os.environ.get("XORBENCH_RECORD"):
-    with contextlib.suppress(Exception):  # the training goes on without a record
+    with contextlib.suppress(Exception):  # the training continues without a record
         _load_recorder()
-_run_the_one_behind()
+_run_next_sitecustomize()

@@ -1,1 +1,1 @@
-"""The records of a run, frozen and versioned: a file a kind."""
+"""The records of a run: immutable and versioned, one module per kind."""

@@ -1,4 +1,4 @@
-"""What was compared with the one right answer: edge cases, probes, inputs, double precision."""
+"""Comparisons with expected results: edge cases, probes, inputs, float64."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Ulps = Annotated[float, Meta(ge=0)]
 
 
 class Fact(Struct, frozen=True, kw_only=True):
-    """One thing compared with its golden value."""
+    """One value compared with its golden value."""
 
     what: str
     expected: str
@@ -23,11 +23,13 @@ Facts = Annotated[list[Fact], Meta(min_length=1)]
 
 
 class ProbeRecord(Struct, frozen=True, kw_only=True):
-    """What one exact probe found on a device: how many results it compared, and those that differ.
+    """The result of one exact probe on a device.
 
     Attributes:
-        skipped: what the device or its PyTorch lacks, and why.
-        unjudged: differences of which nobody has measured whether sound devices show them.
+        checked: the number of results that were compared.
+        wrong: the mismatches.
+        skipped: features that the device or its PyTorch lacks, with the reasons.
+        unjudged: differences for which it is unknown whether healthy devices show them.
     """
 
     probe: str
@@ -38,7 +40,7 @@ class ProbeRecord(Struct, frozen=True, kw_only=True):
 
 
 class Golden(Struct, frozen=True, kw_only=True):
-    """What a device gave where the right answer is known: edge cases, training, exact probes."""
+    """The results of a device with known expected values: edge cases, training, exact probes."""
 
     arithmetic: Facts
     universal: Facts
@@ -46,10 +48,10 @@ class Golden(Struct, frozen=True, kw_only=True):
 
 
 class GoldenInputs(Line, frozen=True, kw_only=True):
-    """A line of `golden_inputs.jsonl`: what a process draws for a seed, against NumPy's reading.
+    """A line of `golden_inputs.jsonl`: the random inputs of a process, compared with NumPy's.
 
-    `inputs_sha256` are the digests of the inputs that were checked, by dtype; `unseen` says why a
-    difference proves nothing here, empty where the values have been seen in this environment.
+    `inputs_sha256` has the digests of the checked inputs, by dtype. `unseen` is the reason why a
+    difference proves nothing here; it is empty if the values are known for this environment.
     """
 
     process: str
@@ -60,24 +62,23 @@ class GoldenInputs(Line, frozen=True, kw_only=True):
 
 
 class Float64Reference(Line, frozen=True, kw_only=True):
-    """A line of `float64.jsonl`: what a training comes to in double precision.
+    """A line of `float64.jsonl`: a training recomputed in float64.
 
-    It holds for every training of the same inputs, `key` (the settings that move it, by name) and
-    `epochs_sha256` (over its epoch digests), whichever process made the line.
+    It holds for every training with the same inputs, `key` (the settings that change the result, by
+    name) and `epochs_sha256` (over its epoch digests), in any process.
 
     Attributes:
-        weights: after each epoch of the training alone in float64, from its first epoch on:
-            little-endian float64 in hex, in the order of the `state_dict`.
-        error_ulps: largest error of a weight after each epoch, where the epoch in float64 starts
-            from the weights that were recorded before it; in ulps at the largest weight, null where
-            a recorded weight is not finite.
-        control_ulps: the same of that epoch in NumPy in float32, in float32's ulps; with operands
-            cut as TF32 or bfloat16 cut them, where the case takes those.
+        weights: the weights after each epoch of a training entirely in float64: little-endian
+            float64 in hex, in the order of the `state_dict`.
+        error_ulps: the largest error of a weight after each epoch. Each epoch in float64 starts
+            from the recorded weights. In ulps at the largest weight; null if a recorded weight is
+            not finite.
+        control_ulps: the error of the same epoch in NumPy in float32, in float32's ulps; with
+            operands truncated to TF32 or bfloat16 if the case uses these.
         losses: of the last step of each of these epochs in float64.
-        predictions: of the last recorded weights, "1" or "0" a test point, "?" where they are too
-            close to say.
-        test: how many of these are right at least, and at most; the labels are NumPy's.
-        train: the same of the training points.
+        predictions: of the last recorded weights, "1" or "0" per test point, "?" if undecided.
+        test: the least and the greatest number of correct predictions; the labels are NumPy's.
+        train: the same for the training points.
     """
 
     process: str
@@ -95,12 +96,12 @@ class Float64Reference(Line, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for weights in self.weights:
-            bytes.fromhex(weights)  # raises ValueError for anything else
+            bytes.fromhex(weights)  # raises ValueError
         series: tuple[Sequence[object], ...] = (self.error_ulps, self.control_ulps, self.losses)
         if not self.weights or any(len(values) != len(self.weights) for values in series):
-            raise ValueError("weights, errors and losses are not of one length")
+            raise ValueError("weights, errors and losses differ in length")
 
 
 def epoch_digests_sha256(epoch_digests: Sequence[str]) -> str:
-    """One digest of all epoch digests of a training."""
+    """The digest of all epoch digests of a training."""
     return hashlib.sha256("\n".join(epoch_digests).encode()).hexdigest()

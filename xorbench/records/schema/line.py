@@ -10,7 +10,7 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class FolderInfo(Struct, frozen=True, kw_only=True):
-    """`run.json` of any kind of folder: what was asked for, and when it started."""
+    """`run.json` of any kind of folder: the request, and when it started."""
 
     schema_version: int = SCHEMA_VERSION
     kind: str
@@ -22,6 +22,6 @@ class FolderInfo(Struct, frozen=True, kw_only=True):
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One line of a file of lines; `run` is the id of the run that it belongs to."""
+    """One line of a JSON-lines file; `run` is the id of its run."""
 
     run: str = ""

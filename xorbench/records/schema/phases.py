@@ -1,4 +1,4 @@
-"""Where the time of an epoch went: a pass apart from the timed epochs. Times are seconds."""
+"""The times of the phases of an epoch, from a separate pass. Times are seconds."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ SlotSeconds = list[Annotated[float, Meta(ge=0, lt=1e9)]]
 class PhaseTimes(Struct, frozen=True, kw_only=True):
     """One marked epoch: its time, and the time of each phase, by slot.
 
-    A slot is a step, or some steps in a row; the last slot is what follows the last step.
+    A slot is one step or several consecutive steps; the last slot is the time after the last step.
     """
 
     epoch_s: PositiveSeconds
@@ -34,12 +34,12 @@ class PhasesLine(Line, frozen=True, kw_only=True):
 
     Attributes:
         marked: the epochs with marks between their phases.
-        unmarked_epoch_s: the epochs without marks; the first is for warming up.
+        unmarked_epoch_s: the epochs without marks; the first is a warm-up epoch.
         digests: of the weights after each epoch of the pass.
-        batches: how many batches the loader gave in the marked epochs.
-        pinned: how many of them were in page-locked memory; null where none was asked for, or there
-            is no accelerator.
-        failed: why the pass has no times; empty where it has.
+        batches: the number of batches from the loader in the marked epochs.
+        pinned: how many of them were in page-locked memory; null if not requested, or without an
+            accelerator.
+        failed: the reason for missing times; empty if there are times.
     """
 
     process: str
@@ -55,8 +55,8 @@ class PhasesLine(Line, frozen=True, kw_only=True):
         epochs = len(self.marked) + len(self.unmarked_epoch_s)
         whole = self.marked and len(self.unmarked_epoch_s) > 1 and len(self.digests) == epochs
         if not self.failed and not whole:
-            raise ValueError("marked, unmarked_epoch_s and digests do not fit together")
+            raise ValueError("marked, unmarked_epoch_s and digests are inconsistent")
         if len({len(slots) for epoch in self.marked for slots in epoch.phases()}) > 1:
-            raise ValueError("the phases are not of one length")
+            raise ValueError("the phases differ in length")
         if self.pinned is not None and not 0 <= self.pinned <= self.batches:
             raise ValueError(f"{self.pinned} of {self.batches} batches are pinned")

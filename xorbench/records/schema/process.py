@@ -1,4 +1,4 @@
-"""The processes of a run, and the slots that they fill."""
+"""The processes of a run and their slots."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,10 +10,10 @@ from xorbench.xor.matrix.case import ProcessConfig
 
 
 class ProcessRecord(Struct, frozen=True, kw_only=True):
-    """One process: what it ran under, how large it grew, and what it died of, if it did.
+    """One process: its config, its peak memory, and the cause of its death, if it died.
 
-    Its id begins with its slot, of which each config has as many as it has processes; `index`
-    counts them under the config, from 0. A replacement for a dead process of slot `p0` is `p0.1`.
+    Its id begins with its slot. Each config has as many slots as processes; `index` counts them per
+    config, from 0. A replacement for a dead process of slot `p0` is `p0.1`.
     """
 
     id: str
@@ -21,7 +21,7 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
     index: int
     machine: dict[str, Any]
     golden: dict[str, Golden] = {}  # by device
-    opened_rss_bytes: int | None = None  # the peak once every training stood open
+    opened_rss_bytes: int | None = None  # the peak once every training was initialized
     peak_rss_bytes: int | None = None
     died: str | None = None
 
@@ -32,22 +32,22 @@ class ProcessRecord(Struct, frozen=True, kw_only=True):
 
 
 DESCRIBED: Final = ("torch_version", "python_version", "numpy_version", "threads", "cpu_capability")
-"""What every process reports of itself, once it has started."""
+"""The properties that every started process reports."""
 
 
 def slot_of(process: str) -> str:
-    """The slot that a process filled: `p0` of `p0.1`."""
+    """The slot of a process: `p0` of `p0.1`."""
     return process.partition(".")[0]
 
 
 def process_order(process: str) -> tuple[int, ...]:
-    """Sorts processes as they are numbered: `p2`, `p2.1`, `p10`."""
+    """The sort key of processes, by number: `p2`, `p2.1`, `p10`."""
     return tuple(int(number) for number in process.removeprefix("p").split("."))
 
 
 def slots(
     configs: Sequence[ProcessConfig], processes_per_config: int
 ) -> list[tuple[str, ProcessConfig, int]]:
-    """Every slot of a run: its name, its config, and the index of its process under the config."""
+    """Every slot of a run: its name, its config, and the index of its process in the config."""
     pairs = [(config, index) for index in range(processes_per_config) for config in configs]
     return [(f"p{number}", config, index) for number, (config, index) in enumerate(pairs)]

@@ -1,4 +1,4 @@
-"""A run: what was asked for, and all that was observed."""
+"""A run: its request and all observations."""
 
 from operator import attrgetter
 from typing import Any
@@ -24,7 +24,7 @@ from xorbench.xor.matrix.recipe import Recipe
 
 
 class RunInfo(FolderInfo, frozen=True, kw_only=True):
-    """`run.json`: what was asked for, on what, and when it finished."""
+    """`run.json`: the request, the machine, and when the run finished."""
 
     kind: str = "run"
     recipe: Recipe
@@ -43,7 +43,7 @@ class RunInfo(FolderInfo, frozen=True, kw_only=True):
     baseline: str | None = None
     precision: float | None = None
     most_processes: int = 0
-    phases: bool = False  # whether the phases of the epochs are timed, in a pass apart
+    phases: bool = False  # whether the phases of the epochs are timed, in a separate pass
     calibration_version: int
     host: dict[str, Any]
     processes: list[ProcessRecord] = []
@@ -55,7 +55,7 @@ EpochsByTraining = dict[tuple[str, str, bool], list[EpochLine]]
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """All of a run as it was read back from its folder."""
+    """All observations of a run, read from its folder."""
 
     info: RunInfo
     epochs_by_training: EpochsByTraining
@@ -72,11 +72,11 @@ class Run(Struct, frozen=True, kw_only=True):
 
     @property
     def epochs(self) -> list[EpochLine]:
-        """All epochs in the order in which they ended."""
+        """All epochs, in order of their end."""
         lines = (line for lines in self.epochs_by_training.values() for line in lines)
         return sorted(lines, key=attrgetter("at_s"))
 
     @property
     def machine(self) -> dict[str, Any]:
-        """The machine as the first process described it; empty where none did."""
+        """The machine as the first process reported it; empty if none did."""
         return next((x.machine for x in self.info.processes if x.machine), {})

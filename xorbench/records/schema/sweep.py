@@ -1,4 +1,4 @@
-"""A sweep: what was asked for, and its chunks of trained seeds."""
+"""A sweep: its request and its chunks of trained seeds."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from xorbench.records.schema.line import FolderInfo, Line, Sha256
 
 
 class KnownAnswer(Struct, frozen=True, kw_only=True):
-    """The golden outcome of one seed."""
+    """The golden result of one seed."""
 
     seed: int
     sha256: Sha256
@@ -17,7 +17,7 @@ class KnownAnswer(Struct, frozen=True, kw_only=True):
 
 
 class KnownCombined(Struct, frozen=True, kw_only=True):
-    """The golden outcome of seeds 0 to `seeds - 1` together."""
+    """The golden result of seeds 0 to `seeds - 1` together."""
 
     seeds: int
     sha256: Sha256
@@ -25,7 +25,7 @@ class KnownCombined(Struct, frozen=True, kw_only=True):
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """What is known beforehand of one batch size of a sweep: its golden answers, if any."""
+    """The golden results of one batch size of a sweep, if any."""
 
     batch_size: int
     answers: list[KnownAnswer] = []
@@ -33,7 +33,7 @@ class Known(Struct, frozen=True, kw_only=True):
 
 
 class SweepProcess(Struct, frozen=True, kw_only=True):
-    """One process of a sweep: what trained in it, how long it took to start."""
+    """One process of a sweep: its backend and its start-up time."""
 
     id: str
     backend: str
@@ -48,7 +48,7 @@ class SweepProcess(Struct, frozen=True, kw_only=True):
 
 
 class SweepInfo(FolderInfo, frozen=True, kw_only=True):
-    """`run.json` of a sweep: what was asked for, on what, and when it finished."""
+    """`run.json` of a sweep: the request, the machine, and when the sweep finished."""
 
     kind: str = "sweep"
     plan: SweepPlan
@@ -66,15 +66,15 @@ class SweepInfo(FolderInfo, frozen=True, kw_only=True):
 
 
 class Chunk(Line, frozen=True, kw_only=True):
-    """One line of `chunks.jsonl`: consecutive seeds, trained; a list has one entry a seed.
+    """One line of `chunks.jsonl`: consecutive trained seeds; each list has one entry per seed.
 
     Attributes:
-        scores: right answers on the test points after the last epoch.
-        first_epochs: the first epoch after which all were right; null if there is none.
-        lapses: how often they were all right after an epoch and not after the next.
-        right_after: after each epoch, how many seeds had them all right.
+        scores: correct predictions for the test points after the last epoch.
+        first_epochs: the first epoch after which all predictions were correct; null if none.
+        lapses: how often all predictions were correct after an epoch but not after the next.
+        right_after: after each epoch, the number of seeds with all predictions correct.
         sha256s: the digests of the final weights.
-        chunk_s: seconds for all of it, digests included.
+        chunk_s: seconds for the whole chunk, including digests.
     """
 
     process: str
@@ -95,9 +95,9 @@ class Chunk(Line, frozen=True, kw_only=True):
 
 
 class Example(Struct, frozen=True, kw_only=True):
-    """One trained model as a picture: test points, and its output over the plane they lie in.
+    """One trained model as a picture: test points, and its output over their plane.
 
-    `logits` has one row for each step of x1 from low to high, each with one value a step of x0.
+    `logits` has one row for each step of x1 from low to high, with one value per step of x0.
     """
 
     batch_size: int
@@ -115,6 +115,6 @@ class Example(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not len(self.x0) == len(self.x1) == len(self.labels) == len(self.right):
-            raise ValueError("x0, x1, labels and right are not of one length")
+            raise ValueError("x0, x1, labels and right differ in length")
         if not self.logits or any(len(row) != len(self.logits[0]) for row in self.logits):
-            raise ValueError("the rows of logits are not of one length")
+            raise ValueError("the rows of logits differ in length")

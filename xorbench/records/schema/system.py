@@ -1,4 +1,4 @@
-"""What the machine did meanwhile."""
+"""The state of the machine during a run."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from xorbench.records.schema.line import Line
 
 
 class AcceleratorState(Struct, frozen=True, kw_only=True):
-    """An accelerator at one moment: clocks in MHz, temperature in °C, why it runs slower."""
+    """An accelerator at one time: clocks in MHz, temperature in °C, throttle reasons."""
 
     clock_mhz: int
     highest_clock_mhz: int
@@ -15,10 +15,10 @@ class AcceleratorState(Struct, frozen=True, kw_only=True):
 
 
 class SystemSample(Line, frozen=True, kw_only=True):
-    """One line of `system_samples.jsonl`: the machine over about a second of the run.
+    """One line of `system_samples.jsonl`: the machine during about one second of the run.
 
-    `others_percent` is the share of all processors' time that went to other programs, null at the
-    first sample; `steal_percent` the share that the hypervisor gave to other machines.
+    `others_percent` is the share of processor time used by other programs, null in the first
+    sample. `steal_percent` is the share that the hypervisor gave to other machines.
     """
 
     at_s: float

@@ -1,4 +1,4 @@
-"""What was observed of a training. Times are seconds, sizes bytes."""
+"""The observations of a training. Times are in seconds, sizes in bytes."""
 
 from math import prod
 from typing import Annotated, Literal
@@ -16,9 +16,10 @@ PositiveSeconds = Annotated[float, Meta(gt=0, lt=1e9)]
 class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
     """One line of `epochs.jsonl`. A loss that is not finite is null.
 
-    `weights`, of a small network, are those after the epoch: hex, in the order of the `state_dict`.
-    Seconds: `epoch_s` by the process's clock, which then stood at `clock_s`; `waited_s` and `at_s`
-    by the orchestrator's: from its request to the answer, and when the answer came.
+    `weights` are the weights of a small network after the epoch: hex, in the order of the
+    `state_dict`. The process's clock gives `epoch_s`, and its reading `clock_s` at the end of the
+    epoch. The orchestrator's clock gives `waited_s`, from the request to the answer, and `at_s`,
+    the time of the answer.
     """
 
     process: str
@@ -35,10 +36,10 @@ class EpochLine(Line, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CalibrationLine(Line, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of `calibrations.jsonl`: one timing of a calibration workload, as it was made.
+    """One line of `calibrations.jsonl`: one timing of a calibration workload.
 
-    `cold` is the first of a process's turn, which warms the caches and stands beside no epoch; the
-    other fields are those of an epoch.
+    `cold` marks the first timing of a process's turn, which warms the caches and has no matching
+    epoch. The other fields are as in `EpochLine`.
     """
 
     process: str
@@ -59,7 +60,7 @@ class Count(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not 0 <= self.correct <= self.total:
-            raise ValueError(f"{self.correct} of {self.total} is no score")
+            raise ValueError(f"{self.correct} of {self.total} is not a valid score")
 
 
 class WeightRecord(Struct, frozen=True, kw_only=True):
@@ -70,9 +71,9 @@ class WeightRecord(Struct, frozen=True, kw_only=True):
     hex: str
 
     def __post_init__(self) -> None:
-        size = len(bytes.fromhex(self.hex))  # raises ValueError for anything else
+        size = len(bytes.fromhex(self.hex))  # raises ValueError
         if size != prod(self.shape) * (8 if self.dtype == "float64" else 4):
-            raise ValueError(f"{size} bytes are no {self.dtype} of shape {self.shape}")
+            raise ValueError(f"{size} bytes do not fit {self.dtype} of shape {self.shape}")
 
 
 class TrainingEnd(Line, frozen=True, kw_only=True):
@@ -90,18 +91,16 @@ class TrainingEnd(Line, frozen=True, kw_only=True):
     reloaded_test: Count
     reloaded_predictions: str
     accelerator_peak_bytes: int | None
-    accelerator_grown_bytes: int | None = None  # held after the last epoch beyond the first
+    accelerator_grown_bytes: int | None = None  # growth from the first to the last epoch
     weights: dict[str, WeightRecord] | None
-    startup_s: float | None = (
-        None  # what the engine took to be ready, the first time in its process
-    )
+    startup_s: float | None = None  # of the engine, at its first set-up in the process
     golden: list[Fact] = []  # of the universal training
 
 
 class TrainingRecord(TrainingEnd, frozen=True, kw_only=True):
-    """A finished training: its end, and what the lines of its epochs say.
+    """A finished training: its end, and the values of its epochs.
 
-    `calibration_s` is, of each epoch, the median of the last calibrations before it.
+    `calibration_s` has for each epoch the median of the last calibrations before it.
     """
 
     epoch_s: list[float]
@@ -117,7 +116,7 @@ class TrainingRecord(TrainingEnd, frozen=True, kw_only=True):
 
 
 class Skip(Line, frozen=True, kw_only=True):
-    """A case that cannot be run here, for want of its device, or of what its engine needs."""
+    """A case that cannot be run here: its device, or a requirement of its engine, is missing."""
 
     case: Case
     skipped: str
@@ -125,18 +124,18 @@ class Skip(Line, frozen=True, kw_only=True):
 
 
 class Failure(Line, frozen=True, kw_only=True):
-    """A case that was lost in one slot, and why."""
+    """A case that failed in one slot, and the reason."""
 
     case: Case
     process: str
     config: str
     epochs: int
     failed: str
-    check: str = "completion"  # the check that fails with it
+    check: str = "completion"  # the check that fails
 
 
 class Unfinished(Struct, frozen=True, kw_only=True):
-    """A case that a run, stopped before its end, has not brought to its own."""
+    """A case that is unfinished because its run was stopped."""
 
     case: Case
     slot: str
@@ -154,4 +153,4 @@ class BoundaryPoints(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not len(self.x0) == len(self.x1) == len(self.labels):
-            raise ValueError("x0, x1 and labels are not of one length")
+            raise ValueError("x0, x1 and labels differ in length")

@@ -13,7 +13,7 @@ from xorbench.records.trace import EpochTrace
 from xorbench.runtime.interrupt import terminable
 from xorbench.runtime.process import OperationFailed, ProcessDied
 from xorbench.runtime.slots import ProcessSlot
-from xorbench.runtime.start import other_machine, running, starter
+from xorbench.runtime.start import machine_difference, running, starter
 from xorbench.xor.trace import retrain
 from xorbench.xor.trace.divergence import (
     Divergence,
@@ -129,7 +129,7 @@ def _replayed(divergence: Divergence, pair: BothSides, slots: Sequence[ProcessSl
     """Train both again up to the epoch; where both reproduce their records, compare its steps."""
     epoch = divergence.epoch or 0
     for letter, slot, side in zip("AB", slots, pair, strict=True):
-        machine = other_machine(side.machine, slot.machine)
+        machine = machine_difference(side.machine, slot.machine)
         if machine:
             reason = f"not done: {letter} was {machine}{_kernel_hint(slot, side)}"
             return replace(divergence, replays=reason, commands=trace_commands(pair, epoch, None))

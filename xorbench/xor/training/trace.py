@@ -111,5 +111,5 @@ class Traced:
         """A step begins with the numbers of the samples of its batch."""
         self._listener.detail.keeping = len(self._lines.lines) in (self._valued or ())
         self._listener.begin()
-        self._listener.watch(model)
+        self._listener.track(model)
         self._listener.tensor("data", "order", order)

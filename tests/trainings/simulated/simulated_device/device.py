@@ -16,7 +16,7 @@ from simulated_device import faults
 NAME: Final = "simulated"
 COUNT: Final = int(os.environ.get("SIMULATED_DEVICES", "2"))
 MODELS: Final = os.environ.get("SIMULATED_NAMES", ",".join(["Simulated 1"] * COUNT)).split(",")
-BLOCK_BYTES: Final = 512  # memory is counted in such blocks, as CUDA's allocator counts it
+BLOCK_BYTES: Final = 512  # the unit of allocated memory, as in CUDA's allocator
 EXTERNAL_DEVICE: Final = 12  # `kDLExtDev` of DLPack
 MULTIPLIER: Final = 6_364_136_223_846_793_005
 BATCH: Final = 64
@@ -26,7 +26,7 @@ state: Final = types.SimpleNamespace(
     current=0,
     pid=os.getpid(),
     stuck=False,
-    lazy=False,  # kernels run only while somebody waits for them: the longest queue there can be
+    lazy=False,  # kernels run only during a synchronization: the longest possible queue
 )
 counts: Final = {"synchronize": 0, "pinned": 0}
 
@@ -47,7 +47,7 @@ class Device:
         self._awaited = threading.Event()
 
     def post(self, work: Work) -> None:
-        """Queue a kernel, or keep it for the graph that is captured."""
+        """Queue a kernel, or add it to the graph that is being captured."""
         entry = (work, torch.is_inference_mode_enabled())
         if self.capture is not None:
             self.capture.append(entry)
@@ -55,7 +55,7 @@ class Device:
         self.launch(*entry)
 
     def launch(self, work: Work, inference: bool) -> None:
-        """Queue a kernel. The thread is woken once a batch: to wake it for each takes longer."""
+        """Queue a kernel. The thread is woken once per batch, which is faster."""
         self.kernels += 1
         self._posted += 1
         self._queue.append((work, inference))
@@ -74,20 +74,20 @@ class Device:
             self._awaited.wait()
             self._awaited.clear()
             while self._queue:
-                self._run_one(*self._queue.popleft())
+                self._run_kernel(*self._queue.popleft())
                 self.done += 1
             with self._idle:
                 self._idle.notify_all()
 
-    def _run_one(self, work: Work, inference: bool) -> None:
+    def _run_kernel(self, work: Work, inference: bool) -> None:
         try:
             with torch.inference_mode(inference):
                 faults.timed(work)
-        except Exception as error:  # as on CUDA, it comes out at the next synchronization
+        except Exception as error:  # as on CUDA, raised at the next synchronization
             self._error = error
 
     def drain(self) -> None:
-        """Wait until the queue is empty; raises what went wrong meanwhile."""
+        """Wait until the queue is empty; raises the error of a kernel."""
         if self.capture is not None:
             raise torch.AcceleratorError(
                 "simulated error: operation not permitted when stream is capturing"
@@ -101,7 +101,7 @@ class Device:
             raise torch.AcceleratorError(f"simulated error (asynchronous): {error}") from error
 
     def draw(self) -> torch.Generator:
-        """The generator of one kernel; like Philox, it is known without waiting for the last."""
+        """The generator of one kernel; like Philox, it does not depend on running kernels."""
         self.offset += 1
         return torch.Generator().manual_seed((self.seed * MULTIPLIER + self.offset) % 2**63)
 
@@ -124,7 +124,7 @@ devices: Final = [Device(index) for index in range(COUNT)]
 
 
 def place(device: torch.device | str | int | None) -> Device:
-    """The device that is named, the current one for None; raises what a broken one raises."""
+    """The named device, or the current one for None; raises for a broken device."""
     if state.pid != os.getpid():
         raise RuntimeError("Cannot re-initialize simulated in forked subprocess.")
     if state.stuck:
@@ -138,14 +138,14 @@ def place(device: torch.device | str | int | None) -> Device:
     return devices[index]
 
 
-# The same memory, seen by the device and by the CPU
+# Memory shared by the device and the CPU
 
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
 
 def wrap(cpu: Tensor, device: Device) -> Tensor:
-    """The same memory as a tensor of the device: DLPack, with another device written into it."""
+    """The same memory as a tensor of the device: by DLPack, with the device type replaced."""
     capsule = torch._C._to_dlpack(cpu)
     described = _pointer(capsule, b"dltensor")
     ctypes.c_int32.from_address(described + 8).value = EXTERNAL_DEVICE
@@ -176,11 +176,11 @@ def is_ours(value: object) -> bool:
     return isinstance(value, Tensor) and value.device.type == NAME
 
 
-# `torch.simulated`, in the words of `torch.cuda`
+# `torch.simulated`, with the names of `torch.cuda`
 
 
 class DeviceModule(types.ModuleType):
-    """What PyTorch and its users ask of a device type."""
+    """The functions of a device type for PyTorch and its users."""
 
     is_available = staticmethod(lambda: COUNT > 0)
     is_initialized = staticmethod(lambda: True)
@@ -193,32 +193,32 @@ class DeviceModule(types.ModuleType):
 
     @staticmethod
     def reset_peak_memory_stats(device: Any = None) -> None:
-        """Let the peak begin at what is held."""
+        """Set the peak to the current memory."""
         place(device).peak_bytes = place(device).held_bytes
 
     @staticmethod
     def get_rng_state(device: Any = None) -> Tensor:
         """Seed and offset, as bytes."""
-        one = place(device)
-        return torch.tensor([one.seed, one.offset]).view(torch.uint8)
+        owner = place(device)
+        return torch.tensor([owner.seed, owner.offset]).view(torch.uint8)
 
     @staticmethod
     def set_rng_state(new: Tensor, device: Any = None) -> None:
         """Set seed and offset."""
-        one = place(device)
-        one.seed, one.offset = new.view(torch.int64).tolist()
+        owner = place(device)
+        owner.seed, owner.offset = new.view(torch.int64).tolist()
 
     @staticmethod
     def manual_seed(seed: int) -> None:
         """Seed the current device."""
-        one = place(None)
-        one.seed, one.offset = seed % 2**63, 0
+        current = place(None)
+        current.seed, current.offset = seed % 2**63, 0
 
     @staticmethod
     def manual_seed_all(seed: int) -> None:
         """Seed every device."""
-        for one in devices:
-            one.seed, one.offset = seed % 2**63, 0
+        for device in devices:
+            device.seed, device.offset = seed % 2**63, 0
 
     @staticmethod
     def set_device(device: Any) -> None:
@@ -227,7 +227,7 @@ class DeviceModule(types.ModuleType):
 
     @staticmethod
     def synchronize(device: Any = None) -> None:
-        """Wait until the device has done what was queued."""
+        """Wait until the device has completed all queued kernels."""
         counts["synchronize"] += 1
         if faults.SYNCHRONIZES:
             place(device).drain()

@@ -1,13 +1,13 @@
-"""The faults that a process can be given: `SIMULATED_FAULT=NAME[:ARGUMENT][,NAME…]`.
+"""The faults that can be injected: `SIMULATED_FAULT=NAME[:ARGUMENT][,NAME…]`.
 
-- `round:OP:ULPS`: what the operator gives is so many units in the last place away from zero; 1.
-- `random:OP`: so it is in one call of four, by chance.
+- `round:OP:ULPS`: the results of the operator are off by this many ulps, away from zero; 1.
+- `random:OP`: the results of a random quarter of the calls are off by one ulp.
 - `nosync`: `synchronize` does not wait.
-- `slow:PERCENT`: each kernel takes so much longer.
-- `leak`: memory is never given back.
-- `asynchronous:ROWS`: a kernel on a tensor of so many rows fails when it runs, not when launched.
-- `sticky:ROWS`: a kernel on a tensor of so many rows ends the process's use of all devices.
-- `absent:INDEX`: this device is counted, and does not work.
+- `slow:PERCENT`: each kernel takes longer by this percentage.
+- `leak`: memory is never freed.
+- `asynchronous:ROWS`: a kernel on a tensor with this many rows fails when it runs.
+- `sticky:ROWS`: after a kernel on a tensor with this many rows, all devices fail in the process.
+- `absent:INDEX`: this device is counted but does not work.
 """
 
 import os
@@ -31,8 +31,8 @@ STUCK: Final = "simulated error: an illegal memory access was encountered"
 
 
 def damage(operator: str, made: Iterable[Tensor]) -> None:
-    """Change what the operator gave, where it is the one to change."""
-    fault = next((one for one in ("round", "random") if one in FAULTS), "")
+    """Change the results of the operator that has a fault."""
+    fault = next((name for name in ("round", "random") if name in FAULTS), "")
     name, _, ulps = FAULTS.get(fault, "").partition(":")
     if not fault or operator != name:
         return
@@ -43,7 +43,7 @@ def damage(operator: str, made: Iterable[Tensor]) -> None:
 
 
 def hits(fault: str, tensors: Iterable[Tensor]) -> bool:
-    """Whether this fault is injected, and one of the tensors has its number of rows."""
+    """Whether the fault is injected and a tensor has its number of rows."""
     return fault in FAULTS and any(t.shape[:1] == (int(FAULTS[fault]),) for t in tensors)
 
 
@@ -53,12 +53,12 @@ def fail() -> None:
 
 
 def lacks(index: int) -> bool:
-    """Whether the device of this index does not work."""
+    """Whether the device with this index does not work."""
     return "absent" in FAULTS and index == int(FAULTS["absent"])
 
 
 def timed(work: Callable[[], object]) -> None:
-    """Do the work, and take as long as it is to take."""
+    """Do the work, and wait for the lag or slowdown."""
     start = time.perf_counter()
     work()
     taken = time.perf_counter() - start + LAG_S

@@ -1,8 +1,7 @@
-"""Graphs by CUDA's rules, under CUDA's names.
+"""Graphs with CUDA's rules and names.
 
-What is launched on the current device while a graph is captured is kept and not run; what is
-launched on another device runs at once, and is not part of the graph. To wait, meanwhile, is an
-error.
+During a capture, kernels of the current device are stored and not run. Kernels of other devices run
+at once and are not part of the graph. A synchronization during a capture is an error.
 """
 
 import contextlib
@@ -12,37 +11,37 @@ from simulated_device.device import Device, DeviceModule, Work, place, state
 
 
 class Graph:
-    """`torch.cuda.CUDAGraph`: the kernels that were launched, to be launched again."""
+    """`torch.cuda.CUDAGraph`: captured kernels that can be launched again."""
 
     def __init__(self) -> None:
         self._device: Device | None = None
         self._kernels: list[tuple[Work, bool]] = []
 
     def begin(self) -> None:
-        """Capture what is launched on the current device."""
+        """Start capturing the kernels of the current device."""
         self._device = place(None)
         self._device.capture = self._kernels
 
     def end(self) -> None:
-        """Let kernels run again."""
+        """End the capture."""
         assert self._device is not None
         self._device.capture = None
 
     def replay(self) -> None:
-        """Launch what was captured, where it was captured."""
+        """Launch the captured kernels on their device."""
         assert self._device is not None
         for work, inference in self._kernels:
             self._device.launch(work, inference)
 
 
 class Stream:
-    """A stream of one device; each device has one queue, so all its streams are in order."""
+    """A stream of a device; all streams of a device share one queue and are in order."""
 
     def __init__(self, device: object = None) -> None:
         self.device = place(device)  # type: ignore[arg-type]
 
-    def wait_stream(self, other: "Stream") -> None:
-        """Nothing to wait for: one queue holds both."""
+    def wait_stream(self, stream: "Stream") -> None:
+        """Do nothing: both streams share one queue."""
 
 
 @contextlib.contextmanager
@@ -57,7 +56,7 @@ def captured(graph: Graph) -> Iterator[None]:
 
 @contextlib.contextmanager
 def inside(stream: Stream) -> Iterator[None]:
-    """`torch.cuda.stream`: the stream's device is the current one inside."""
+    """`torch.cuda.stream`: in the block, the stream's device is the current one."""
     before, state.current = state.current, stream.device.index
     try:
         yield
@@ -66,6 +65,6 @@ def inside(stream: Stream) -> Iterator[None]:
 
 
 def add_to(module: DeviceModule) -> None:
-    """Give the module graphs and streams."""
+    """Add graphs and streams to the module."""
     module.CUDAGraph, module.graph = Graph, captured
     module.Stream, module.current_stream, module.stream = Stream, Stream, inside

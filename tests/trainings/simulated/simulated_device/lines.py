@@ -1,7 +1,7 @@
-"""Say which lines of `xorbench` ran, of those that a file names. Standard library only.
+"""Traces which lines of `xorbench` run, of those listed in a file. Standard library only.
 
-The file holds line numbers by file below the package, as JSON. Each is appended once, as
-`FILE:LINE`, to the file beside it that ends in `.hits`, at once: a process may be killed.
+The file has line numbers by file in the package, as JSON. Each executed line is appended once, as
+`FILE:LINE`, to a file next to it that ends in `.hits`, immediately, since a process may be killed.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import Any
 Tracer = Callable[[FrameType, str, Any], Any]
 
 
-def watch(file: str) -> None:
-    """Look out from here on, in every thread that starts from here on."""
+def trace_lines(file: str) -> None:
+    """Trace the lines from now on, in this thread and in new threads."""
     with open(file) as content:
         wanted = {name: set(lines) for name, lines in json.load(content).items()}
     hits = os.open(os.path.splitext(file)[0] + ".hits", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -34,8 +34,8 @@ def watch(file: str) -> None:
 
     def tracer(code: CodeType) -> Tracer | None:
         name = code.co_filename.replace(os.sep, "/").rpartition("/xorbench/")[2]
-        mine = {line for _, _, line in code.co_lines() if line} & wanted.get(name, set())
-        return local(name, mine) if mine else None
+        own_lines = {line for _, _, line in code.co_lines() if line} & wanted.get(name, set())
+        return local(name, own_lines) if own_lines else None
 
     def called(frame: FrameType, _event: str, _argument: Any) -> Tracer | None:
         code = frame.f_code

@@ -1,4 +1,4 @@
-"""Make PyTorch know the device: called by `import torch`, through an entry point."""
+"""Registers the device with PyTorch: called by `import torch` through an entry point."""
 
 import os
 from typing import Any, Final
@@ -30,7 +30,7 @@ CASTS: Final = {
 PATCHED: Final = (
     "synchronize", "memory_allocated", "max_memory_allocated", "reset_peak_memory_stats",
 )  # fmt: skip
-_libraries: list[Library] = []  # an operator is forgotten with its library
+_libraries: list[Library] = []  # an operator is removed with its library
 
 
 def load() -> None:
@@ -40,7 +40,7 @@ def load() -> None:
     if hasattr(torch, device.NAME):
         return
     if os.environ.get("SIMULATED_TRACE"):
-        lines.watch(os.environ["SIMULATED_TRACE"])
+        lines.trace_lines(os.environ["SIMULATED_TRACE"])
     if os.environ.get("SIMULATED_SHORT_GOLDEN"):
         shortcut.install()
     module = device.DeviceModule(f"torch.{device.NAME}")
@@ -53,25 +53,25 @@ def load() -> None:
 
 
 def _register_operators() -> None:
-    everything, ours = Library("_", "IMPL"), Library("aten", "IMPL")
-    _libraries.extend((everything, ours))
+    everything, aten = Library("_", "IMPL"), Library("aten", "IMPL")
+    _libraries.extend((everything, aten))
     everything.fallback(operators.fallback, "PrivateUse1")
     everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     for name in VIEWS:
         packet, _, overload = name.partition(".")
         op = getattr(getattr(ATEN, packet), overload or "default")
-        ours.impl(name, operators.view_of(op), "PrivateUse1")
+        aten.impl(name, operators.view_of(op), "PrivateUse1")
     for name, kernel in KERNELS.items():
-        ours.impl(name, kernel, "PrivateUse1")
-    ours.impl("is_pinned", operators.is_pinned, "CPU")
-    ours.impl("_pin_memory", operators.pin, "CPU")
+        aten.impl(name, kernel, "PrivateUse1")
+    aten.impl("is_pinned", operators.is_pinned, "CPU")
+    aten.impl("_pin_memory", operators.pin, "CPU")
     for name, dtype in CASTS.items():
         cast = operators.autocast(getattr(ATEN, name).default, dtype)
-        ours.impl(name, cast, "AutocastPrivateUse1")
+        aten.impl(name, cast, "AutocastPrivateUse1")
 
 
 def _patch_accelerator(module: Any) -> None:
-    """Give Python what the Python device guard cannot give to C++."""
+    """Replace functions of `torch.accelerator` that a Python device guard cannot support."""
     torch._C._set_multithreading_enabled(False)  # autograd has a thread for device 0 only
     for name in PATCHED:
         setattr(torch.accelerator, name, getattr(module, name))

@@ -1,7 +1,7 @@
-"""Every operator: unwrapped, run on the CPU's memory by the queue, wrapped.
+"""Runs every operator: tensors are unwrapped, processed in CPU memory by the queue, and wrapped.
 
-The first call of an operator with given shapes waits, to see what comes out. Later ones make the
-results' memory and queue the kernel.
+The first call of an operator with given shapes waits for its results, to store their shapes. Later
+calls allocate the results and queue the kernel.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,24 +16,24 @@ from simulated_device.device import NAME, Device, counts, is_ours, place, state,
 CPU_KEYS: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 ATEN: Final = torch.ops.aten
 INDEXING: Final = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
-"""Operators that take indices on the CPU beside tensors of the device."""
+"""Operators that accept indices on the CPU together with tensors of the device."""
 DEPENDS_ON_DATA: Final = torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape
 
 
 class Operator(NamedTuple):
-    """What must be known of an operator."""
+    """The properties of an operator."""
 
     name: str
     draws: bool
     writes: list[tuple[int, str]]  # position and name of each argument that it writes to
-    waits: bool  # its result's shape or value must be seen at once
+    waits: bool  # the shape or value of its result is needed at once
 
 
 class Expected(NamedTuple):
-    """What an operator gives for arguments of known shapes.
+    """The results of an operator for arguments with known shapes.
 
-    Of each result: the index of the written argument that it is, or shape, stride and dtype of a
-    new tensor, or None.
+    Each result is the index of a written argument, or shape, stride and dtype of a new tensor, or
+    None.
     """
 
     single: bool
@@ -45,7 +45,7 @@ known: Final[dict[Any, Expected]] = {}
 
 
 def described(op: Any) -> Operator:
-    """What must be known of the operator, from its schema."""
+    """The properties of the operator, from its schema."""
     if op not in operators:
         arguments = op._schema.arguments
         writes = [
@@ -61,21 +61,21 @@ def described(op: Any) -> Operator:
 
 
 def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """The value with its tensors changed, in lists too."""
+    """The value with its tensors changed, also in lists."""
     if isinstance(value, list | tuple):
-        return [mapped(one, change) for one in value]
+        return [mapped(item, change) for item in value]
     return change(value) if isinstance(value, Tensor) else value
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """The tensors of a value, in lists too."""
+    """The tensors of a value, also in lists."""
     if isinstance(value, Tensor):
         return [value]
-    return [t for one in value for t in tensors(one)] if isinstance(value, list | tuple) else []
+    return [t for part in value for t in tensors(part)] if isinstance(value, list | tuple) else []
 
 
 def signature(value: Any) -> Any:
-    """What of an argument decides the shapes of the results."""
+    """The properties of an argument that decide the shapes of the results."""
     if isinstance(value, Tensor):
         return value.shape, value.stride(), value.dtype
     if isinstance(value, list | tuple):
@@ -89,34 +89,34 @@ def allocated(size: Any, stride: Any, dtype: torch.dtype, device: Device) -> Ten
 
 
 def fallback(op: Any, *args: Any, **kwargs: Any) -> Any:
-    """Any operator that has no function of its own."""
+    """Any operator without a specific function."""
     about = described(op)
     given = tensors(args) + tensors(list(kwargs.values()))
-    ours = [t for t in given if is_ours(t)]
-    device = place(ours[0].device if ours else kwargs.get("device"))
-    require_one_device(about, given, ours)
+    own = [t for t in given if is_ours(t)]
+    device = place(own[0].device if own else kwargs.get("device"))
+    require_same_device(about, given, own)
     if kwargs.get("device") is not None:
         kwargs["device"] = torch.device("cpu")
-    if faults.hits("sticky", ours):
+    if faults.hits("sticky", own):
         state.stuck = True  # as after an illegal access, the context is lost for good
         place(None)
     if about.draws and kwargs.get("generator") is None:
         kwargs["generator"] = device.draw()
     written = tensors([args[i] if i < len(args) else kwargs.get(n) for i, n in about.writes])
     key = op, signature(args), *((n, signature(v)) for n, v in kwargs.items())
-    shadows = {id(t): unwrap(t) for t in ours}
-    if faults.hits("asynchronous", ours):
+    shadows = {id(t): unwrap(t) for t in own}
+    if faults.hits("asynchronous", own):
         device.post(faults.fail)
     call = launch(op, about, shadows, args, kwargs)
     if key in known:
         return queued(known[key], call, written, device)
-    return waited_for(key, about, call, written, shadows, device)
+    return completed(key, about, call, written, shadows, device)
 
 
 def launch(
     op: Any, about: Operator, shadows: dict[int, Tensor], args: Any, kwargs: dict[str, Any]
 ) -> Callable[[], Any]:
-    """The kernel. It holds no tensor of the device: memory is free as soon as Python lets it go."""
+    """The kernel. It holds no tensor of the device, so Python frees memory immediately."""
 
     def shadowed(tensor: Tensor) -> Tensor:
         return shadows.get(id(tensor), tensor)
@@ -132,28 +132,28 @@ def launch(
     return call
 
 
-def require_one_device(about: Operator, given: Iterable[Tensor], ours: list[Tensor]) -> None:
-    """Raise for tensors of several devices, but for scalars and indices of the CPU."""
+def require_same_device(about: Operator, given: Iterable[Tensor], own: list[Tensor]) -> None:
+    """Raise for tensors of several devices, except for scalars and indices on the CPU."""
     for tensor in given:
         on_cpu = tensor.device.type == "cpu" and (tensor.dim() == 0 or about.name in INDEXING)
-        if ours and tensor.device != ours[0].device and not on_cpu:
+        if own and tensor.device != own[0].device and not on_cpu:
             raise RuntimeError(
                 "Expected all tensors to be on the same device, but found at least two devices,"
-                f" {ours[0].device} and {tensor.device}! ({about.name})"
+                f" {own[0].device} and {tensor.device}! ({about.name})"
             )
 
 
 def queued(
     expected: Expected, call: Callable[[], Any], written: list[Tensor], device: Device
 ) -> Any:
-    """Make the results' memory, and queue the kernel that fills it."""
+    """Allocate the results, and queue the kernel that fills them."""
     results = [
-        written[one] if isinstance(one, int) else one and allocated(*one, device)
-        for one in expected.results
+        written[form] if isinstance(form, int) else form and allocated(*form, device)
+        for form in expected.results
     ]
     places = [
-        None if isinstance(one, int) or one is None else unwrap(result)
-        for result, one in zip(results, expected.results, strict=True)
+        None if isinstance(form, int) or form is None else unwrap(result)
+        for result, form in zip(results, expected.results, strict=True)
     ]
 
     def work() -> None:
@@ -167,7 +167,7 @@ def queued(
     return results[0] if expected.single else tuple(results) if results else None
 
 
-def waited_for(
+def completed(
     key: Any,
     about: Operator,
     call: Callable[[], Any],
@@ -175,7 +175,7 @@ def waited_for(
     shadows: dict[int, Tensor],
     device: Device,
 ) -> Any:
-    """Run the operator at once, and remember what came out."""
+    """Run the operator at once, and store the form of its results."""
     device.drain()
     made = call()
     device.kernels += 1
@@ -202,7 +202,7 @@ def waited_for(
 
 
 def moved(tensor: Tensor, shadow: Tensor) -> bool:
-    """Whether the operator gave the tensor another shape or memory; then the tensor follows it."""
+    """Whether the operator changed the tensor's shape or memory; if so, update the tensor."""
     if shadow.shape == tensor.shape and shadow.data_ptr() == unwrap(tensor).data_ptr():
         return False
     resize_(tensor, shadow.shape)
@@ -210,11 +210,11 @@ def moved(tensor: Tensor, shadow: Tensor) -> bool:
     return True
 
 
-# What the fallback cannot do: views, memory, copies
+# Operators that the fallback does not support: views, memory, copies
 
 
 def view_of(op: Any) -> Callable[..., Tensor]:
-    """A view of the device's memory is the CPU's view of it."""
+    """A view of the device's memory, made by the CPU's operator."""
     return lambda *args, **kwargs: op.redispatch(CPU_KEYS, *args, **kwargs)
 
 
@@ -246,7 +246,7 @@ def empty_strided(
 
 
 def resize_(tensor: Tensor, size: Any, *, memory_format: Any = None) -> Tensor:
-    """`aten::resize_`: more memory where it needs more."""
+    """`aten::resize_`: allocate more memory if needed."""
     needed = (tensor.storage_offset() + torch.Size(size).numel()) * tensor.element_size()
     if needed > tensor.untyped_storage().nbytes():
         fresh = wrap(torch.empty(size, dtype=tensor.dtype), place(tensor.device))
@@ -260,9 +260,9 @@ def resize_(tensor: Tensor, size: Any, *, memory_format: Any = None) -> Tensor:
 def copy_(to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     """`aten::copy_`, as CUDA copies.
 
-    To the device it is queued: pinned memory is read when its turn comes, other memory is staged
-    before the call returns. From the device it waits, unless the target is pinned and the call is
-    non-blocking.
+    A copy to the device is queued: pinned memory is read when the kernel runs, pageable memory is
+    staged before the call returns. A copy from the device waits unless the target is pinned and the
+    call is non-blocking.
     """
     if to.numel() != source.numel():
         source = source.expand(to.shape)
@@ -297,7 +297,7 @@ def copy_from(source: Tensor, to: Tensor, non_blocking: bool = False) -> Tensor:
 
 
 def convolution(*args: Any) -> Any:
-    """`aten::convolution_overrideable`: what a backend has in place of a library."""
+    """`aten::convolution_overrideable`: the convolution of a backend without a library."""
     return fallback(ATEN.convolution.default, *args)
 
 
@@ -327,7 +327,7 @@ def pin(tensor: Tensor, device: Any = None) -> Tensor:
 
 
 def autocast(op: Any, dtype: torch.dtype | None) -> Callable[..., Any]:
-    """The operator on floats of the autocast type, or of `dtype`."""
+    """The operator with floats cast to the autocast type, or to `dtype`."""
     key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
 
     def cast(*args: Any, **kwargs: Any) -> Any:

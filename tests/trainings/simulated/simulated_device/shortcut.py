@@ -1,7 +1,7 @@
-"""Shorten the golden check of the universal training to its first epochs.
+"""Shortens the golden check of the universal training to its first epochs.
 
-The whole is 118,000 kernels, 8 s of Python for each device and process. The epochs that are left
-are compared with the same golden digests. The module is changed as it is imported.
+The full check has 118,000 kernels, 8 s of Python per device and process. The remaining epochs are
+compared with the same golden digests. The module is changed during its import.
 """
 
 import importlib.abc
@@ -17,14 +17,14 @@ EPOCHS = 3
 
 
 def check_seed_0(golden: Any, train: Any) -> list[Any]:
-    """`golden.check_seed_0`, of so many epochs."""
+    """`golden.check_seed_0` for `EPOCHS` epochs."""
     trained = train(golden.UniversalRecipe(epochs=EPOCHS), [0], keep=golden.Keep.EPOCHS)
-    right = golden.load().epoch_digests[:EPOCHS]
-    return [golden.compare_epoch_digests(trained.epoch_digests(), right)]
+    expected = golden.load().epoch_digests[:EPOCHS]
+    return [golden.compare_epoch_digests(trained.epoch_digests(), expected)]
 
 
 class _Loader(importlib.abc.Loader):
-    """Loads the module, and then puts the shorter training in the place of the whole."""
+    """Loads the module, then replaces the full training by the shorter one."""
 
     def __init__(self, path: str) -> None:
         self._loader = importlib.machinery.SourceFileLoader(MODULE, path)
@@ -38,21 +38,22 @@ class _Loader(importlib.abc.Loader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds that module alone."""
+    """Finds only this module."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if name != MODULE:
             return None
-        found = importlib.machinery.PathFinder.find_spec(name, path)
-        if found is None or found.origin is None:
+        original = importlib.machinery.PathFinder.find_spec(name, path)
+        if original is None or original.origin is None:
             return None
-        spec = importlib.machinery.ModuleSpec(name, _Loader(found.origin), origin=found.origin)
-        spec.has_location = True  # the module reads a file beside its own
+        loader = _Loader(original.origin)
+        spec = importlib.machinery.ModuleSpec(name, loader, origin=original.origin)
+        spec.has_location = True  # the module reads a file next to its own
         return spec
 
 
 def install() -> None:
-    """From here on the module is imported with the shorter training."""
+    """Import the module with the shorter training from now on."""
     sys.meta_path.insert(0, _Finder())
