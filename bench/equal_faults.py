@@ -27,7 +27,7 @@ from xorbench.xor.analysis.float64_error import Float64Error
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.training import golden_inputs
-from xorbench.xor.training.float64 import follow
+from xorbench.xor.training.float64 import recompute
 from xorbench.xor.training.training import Training
 
 SHARE: Final = 0.95
@@ -46,7 +46,7 @@ def caught(recipe: Recipe, seed: int) -> Iterator[str]:
         yield "golden inputs"
     epochs = [training.step() for _ in range(recipe.epochs)]
     weights = [str(epoch.weights) for epoch in epochs]
-    found = follow(case, recipe, weights, RATE(recipe, case.batch_size))
+    found = recompute(case, recipe, weights, RATE(recipe, case.batch_size))
     assert found is not None
     losses = [epoch.loss for epoch in epochs]
     error = Float64Error(case, recipe, found.error_ulps, found.control_ulps, losses, found.losses)

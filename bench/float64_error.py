@@ -27,7 +27,7 @@ from xorbench.stats.intervals import wilson
 from xorbench.xor.analysis.float64_error import Float64Error
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
-from xorbench.xor.training.float64 import TF32_BITS, Followed, follow, rounded
+from xorbench.xor.training.float64 import TF32_BITS, Float64Result, recompute, rounded
 from xorbench.xor.training.training import Training
 
 
@@ -40,13 +40,13 @@ class Group:
     case: dict[str, Any] = field(default_factory=dict)
     simulated: str = ""
 
-    def train(self, seed: int) -> tuple[Followed, list[float]]:
+    def train(self, seed: int) -> tuple[Float64Result, list[float]]:
         """One training, followed; and its losses."""
         case = Case(engine="tensor", seed=seed, **self.case)
         training = Training(case, self.recipe)
         epochs = [training.step() for _ in range(self.recipe.epochs)]
         judged = Case(**{**self.case, "seed": seed, **SIMULATED_AS.get(self.simulated, {})})
-        found = follow(judged, self.recipe, [str(epoch.weights) for epoch in epochs])
+        found = recompute(judged, self.recipe, [str(epoch.weights) for epoch in epochs])
         assert found is not None
         return found, [epoch.loss for epoch in epochs]
 

@@ -305,14 +305,14 @@ def real_tally(probe: str, site: str, flips: int, drawn: np.random.Generator) ->
         case = cases[int(drawn.integers(len(cases)))]
         arrays = case.make()
         damaged = _flipped_input(arrays, drawn) if site == "input" else arrays
-        right = case.right(arrays)
-        if site == "input" and np.array_equal(case.right(damaged), right):
+        expected = case.expected(arrays)
+        if site == "input" and np.array_equal(case.expected(damaged), expected):
             continue  # an operand that this case does not read, or one that is multiplied by zero
         found = tensor_bits(case.compute(damaged, torch.device("cpu")))
         if site == "result":
             bit = int(drawn.integers(width(case.dtype)))
             found.flat[int(drawn.integers(found.size))] ^= np.uint64(1 << bit)
-        tally += Tally(1, int((found != right).any()))
+        tally += Tally(1, int((found != expected).any()))
     return tally
 
 
@@ -348,7 +348,7 @@ def memory_tally(kind: str, drawn: np.random.Generator, faults: int = 128) -> Ta
                 flat[at] = flat[other]
             else:
                 flat[at] = flat[at] & ~mask if kind == "bit stuck at 0" else flat[at] | mask
-            wrong += sum(one.wrongs for one in region.march())
+            wrong += sum(tile.count for tile in region.march())
         tally += Tally(1, int(wrong > 0), int(wrong == 0))
     return tally
 

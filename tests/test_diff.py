@@ -111,7 +111,7 @@ def test_variables_are_read_back_from_the_id(env: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("line", ["A=x B=y", "A=1+threads=2"])
 def test_a_variable_whose_id_could_not_be_read_back_is_refused(line: str) -> None:
     """It would read as two settings."""
-    with pytest.raises(BadOption, match=r"^--env: A: a value cannot hold"):
+    with pytest.raises(BadOption, match=r"^--env: A: a value cannot contain"):
         read_env("--env", line)
 
 
@@ -377,7 +377,7 @@ def test_a_replay_proves_that_both_sides_repeat_themselves(flipped: Completed) -
     """It is said, since a transient fault would be another answer."""
     assert (
         json.loads(flipped.stdout)["replays"]
-        == "both sides repeat their epoch digests up to epoch 2"
+        == "both sides reproduce their epoch digests up to epoch 2"
     )
 
 
@@ -397,7 +397,7 @@ def test_a_epoch_digests_that_no_replay_repeats_was_a_transient(
     assert code == 1
     said = f"transient on B in epoch {epoch}: the record has 0000000000000000"
     assert found.transient.startswith(said)
-    assert "two replays agree with each other" in found.transient
+    assert "two replays are identical" in found.transient
     assert (kernels.HINT in found.transient) == (epoch == 0)
 
 
@@ -411,7 +411,7 @@ def test_a_side_of_another_processor_is_not_trained_again(runs: Path, tmp_path: 
         process["machine"]["cpu_capability"] = "another"
     (copy / "run.json").write_text(json.dumps(info))
     found, _ = diff(f"{copy}:{CASE}", f"{copy}:{CASE}#p1", tmp_path / "results")
-    assert found.replays.startswith("not done: A was recorded with cpu_capability another")
+    assert found.replays.startswith("skipped: A was recorded with cpu_capability another")
     assert found.replays.endswith(kernels.HINT)
 
 
@@ -454,7 +454,7 @@ PROGRAM = ["--", sys.executable, "-c", "raise SystemExit"]
     [
         (["diff", "nowhere", "latest"], "A: no run 'nowhere'"),
         (["diff", f"latest:{CASE}", "latest:cpu"], "B: 'latest:cpu': the run has no such training"),
-        (["trace", "cpu", "-o", "x"], "CASE: 'cpu' is no case"),
+        (["trace", "cpu", "-o", "x"], "CASE: invalid case 'cpu'"),
         (["trace", CASE, "-o", "/nowhere/x"], "--output: cannot write"),
         (["trace", CASE, "-o", "x", "--epoch", "100"], "--epoch: epoch 100 of a training of 100"),
         ([*DUMPED, "15-19"], "--dump-steps: step 19 of an epoch of 19 steps"),

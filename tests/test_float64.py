@@ -20,17 +20,17 @@ from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.report.tables.right import errors, some_errors
 from xorbench.xor.training import tensor_digest
-from xorbench.xor.training.float64 import Followed, follow, rounded
+from xorbench.xor.training.float64 import Float64Result, recompute, rounded
 from xorbench.xor.training.golden_inputs import orders
 from xorbench.xor.training.problem import make_inputs
 from xorbench.xor.training.training import Training
 
 
-def trained(case: Case, recipe: Recipe) -> tuple[Training, Followed]:
+def trained(case: Case, recipe: Recipe) -> tuple[Training, Float64Result]:
     """A real training, and what follows it in double precision."""
     training = Training(case, recipe)
     epochs = [training.step() for _ in range(recipe.epochs)]
-    found = follow(case, recipe, [str(epoch.weights) for epoch in epochs])
+    found = recompute(case, recipe, [str(epoch.weights) for epoch in epochs])
     assert found is not None
     return training, found
 
@@ -110,7 +110,7 @@ def test_an_epoch_is_followed_from_the_weights_before_it() -> None:
             with torch.no_grad():
                 next(training.model.parameters()).view(-1)[0] += 1e-3
         recorded.append(str(training.step().weights))
-    found = follow(case, recipe, recorded)
+    found = recompute(case, recipe, recorded)
     assert found is not None
     limit = Float64Error(
         case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0]

@@ -110,7 +110,7 @@ def test_bits_are_kept_where_they_must_be(setting: str) -> None:
 def test_without_loader_workers_a_setting_has_no_effect(setting: str, value: object) -> None:
     """The case is trained, noted as such, and has the same bits."""
     case = replace(Case(batch_size=64), **{setting: value})
-    assert idle_note(case, False).startswith("no effect here: without loader workers ")
+    assert idle_note(case, False).startswith("no effect here: ")
     assert idle_note(replace(case, num_workers=2), False) == ""
     assert digests(case) == digests(Case(batch_size=64))
     assert start_method(case) is None
@@ -127,7 +127,7 @@ def test_engines_without_a_loader_refuse_the_setting(setting: str, value: object
 
 def test_the_float64_twin_needs_the_drawn_order() -> None:
     """Batches in any order cannot be followed; the other settings can."""
-    said = "no float64 twin: it takes batches in the drawn order, not in_order false"
+    said = "no float64 reference: it uses batches in the sampler's order, not in_order false"
     assert float64_refusal(Case(num_workers=2, in_order=False)) == said
     assert float64_refusal(Case(num_workers=2, prefetch_factor=4)) == ""
 

@@ -284,7 +284,9 @@ def test_the_default_run_is_guessed_within_a_factor_of_two() -> None:
 def test_what_asks_for_more_processors_than_there_are_is_said() -> None:
     """Threads of a config, loader workers of a case; nothing where they fit."""
     assert crowded([Case(num_workers=2)], [ProcessConfig()], 2) == ""
-    assert "--threads 8: this machine has 2" in crowded([Case()], [ProcessConfig(threads=8)], 2)
+    assert "--threads 8: this machine has only 2" in crowded(
+        [Case()], [ProcessConfig(threads=8)], 2
+    )
     assert "--num-workers 9" in crowded([Case(num_workers=9)], [ProcessConfig()], 2)
 
 

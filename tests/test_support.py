@@ -57,7 +57,7 @@ def test_a_twin_that_ignores_a_config_is_refused(monkeypatch: pytest.MonkeyPatch
     declare(monkeypatch, "tf32", "loader")
     case = Case(tf32=True)
     assert support.unsupported_reason(case, Recipe()) == ""
-    assert support.float64_refusal(case) == "no float64 twin: it does not support tf32 true"
+    assert support.float64_refusal(case) == "no float64 reference: it does not support tf32 true"
 
 
 def test_a_trace_is_refused_where_the_loader_ignores_a_config(

@@ -204,5 +204,5 @@ def test_missing_library_is_a_reason() -> None:
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_cpu_backend_refuses_another_device(name: str) -> None:
     """It says which device it knows."""
-    with pytest.raises(BadOption, match=f"{name} backend knows cpu alone, got cuda"):
+    with pytest.raises(BadOption, match=f"{name} backend supports only cpu, got cuda"):
         BACKENDS[name].load("cuda")

@@ -13,9 +13,9 @@ from xorbench import __version__
 from xorbench.errors import BadOption
 from xorbench.fleet import atlas, gather, pace, report, rules
 from xorbench.fleet.atlas import Atlas
-from xorbench.fleet.validation import RankResult
 from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Bad, Fleet, Missing, Node, Replica
+from xorbench.fleet.validation import RankResult
 from xorbench.records.files import decoded, read_bytes, write_whole
 from xorbench.records.folders import now
 from xorbench.report import document, page
@@ -40,7 +40,9 @@ def read_references(
 ) -> FleetReferences:
     """Read the files before training starts. Raises `BadFile`, `BadOption`."""
     if atlas_file is not None and not atlas_file.is_file():
-        raise BadOption(f"--atlas: no file {str(atlas_file)!r}", "create one with xorbench atlas add RUN")
+        raise BadOption(
+            f"--atlas: no file {str(atlas_file)!r}", "create one with xorbench atlas add RUN"
+        )
     known = atlas.load(atlas_file) if atlas_file else None
     return FleetReferences(command, threshold, known, read_fleet(baseline) if baseline else None)
 

@@ -21,10 +21,10 @@ MAD_TO_SIGMA: Final = 1.4826  # for a normal distribution
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The times of one group of peers, as logarithms.
+    """The logarithms of the times of one group of peers.
 
-    `sigma` is the robust standard deviation ratio_of_medians ranks: 1.4826 × MAD, which a minority of slow
-    ranks does not change (P. J. Rousseeuw and C. Croux, 1993,
+    `sigma` is the robust standard deviation between ranks: 1.4826 × MAD, which a minority of
+    slow ranks does not change (P. J. Rousseeuw and C. Croux, 1993,
     doi:10.1080/01621459.1993.10476408). It is at least half the IQR of a rank's own rounds, so that
     three ranks that agree by chance do not make the fourth slow.
     """

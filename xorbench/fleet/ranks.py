@@ -13,18 +13,18 @@ import msgspec
 
 from xorbench.errors import INTERRUPTED, PASSED, BadOption, XorbenchError
 from xorbench.fleet import gather, rendezvous
-from xorbench.fleet.validation import (
-    RankResult,
-    valid_record,
-    valid_records,
-    valid_replica,
-    called_ranks,
-)
 from xorbench.fleet.deadline import Deadline
 from xorbench.fleet.fleet import FleetReferences, by_kind, conclude
 from xorbench.fleet.gather import RANK_FILE, RankInfo
 from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Replica, Sensors, name
 from xorbench.fleet.rendezvous import CONNECT_S, RankPlace, Rendezvous, StoreLost
+from xorbench.fleet.validation import (
+    RankResult,
+    called_ranks,
+    valid_record,
+    valid_records,
+    valid_replica,
+)
 from xorbench.machine.nvml import Gpus
 from xorbench.options import parse
 from xorbench.records import loading

@@ -27,7 +27,7 @@ from xorbench.records.schema.training import (
     Unfinished,
     WeightRecord,
 )
-from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key
+from xorbench.xor.matrix.engines import CALIBRATIONS_PER_ROUND, calibration_key
 
 HINT: Final = "each line is evidence once: take the file as the run wrote it"
 
@@ -165,7 +165,7 @@ class CalibrationTimes:
         """Median of the last times of the epoch's process before its end, about one round's."""
         at_s, seconds = self._times.get((epoch.process, key), ([], []))
         end = bisect_right(at_s, epoch.at_s)
-        latest = seconds[max(0, end - CALIBRATIONS_A_ROUND) : end]
+        latest = seconds[max(0, end - CALIBRATIONS_PER_ROUND) : end]
         return median(latest) if latest else None
 
 

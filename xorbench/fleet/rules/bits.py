@@ -84,7 +84,9 @@ def peers(fleet_data: FleetData) -> Iterator[Finding]:
             yield code.about(node, text + more)
     for node in fleet_data.nodes:
         if node.trainings and id(node) not in compared:
-            yield NO_PEER.about(node, "no other device has this environment: nothing to compare with")
+            yield NO_PEER.about(
+                node, "no other device has this environment: nothing to compare with"
+            )
 
 
 def _differing(

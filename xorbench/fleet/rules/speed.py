@@ -14,9 +14,7 @@ from xorbench.stats.figure import Figure
 SLOW_DEVICE: Final = Code(
     "XB201", "speed", "investigate", "check clocks, load and cooling of this device"
 )
-SLOW_HOST: Final = Code(
-    "XB202", "speed", "investigate", "its device is not slow: check its host"
-)
+SLOW_HOST: Final = Code("XB202", "speed", "investigate", "its device is not slow: check its host")
 ALL_SLOWER: Final = Code(
     "XB203", "baseline", "investigate", "all are slower: check for a change to all of them"
 )
