@@ -10,7 +10,7 @@ from xorbench.cli import main
 from xorbench.machine.kernels import SWITCHES
 from xorbench.programs.minimal_set import Exhausted, Explanation, Gives, Set, described, search
 from xorbench.xor.matrix.recipe import Recipe
-from xorbench.xor.trace.explain import mixed, matches_record, switched
+from xorbench.xor.trace.explain import matches_record, mixed, switched
 from xorbench.xor.trace.training_ref import planned
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"

@@ -145,9 +145,9 @@ def _node(evidence: Evidence, owner: RankInfo | None, device: str) -> Node:
             "universal": sum(len(g.universal) for g in golden),
             "probes": sum(probe.checked for g in golden for probe in g.probes),
         },
-        "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
-        "universal": _wrong([fact for g in golden for fact in g.universal]),
-        "probes": _wrong([fact for g in golden for probe in g.probes for fact in probe.wrong]),
+        "arithmetic": _wrong([value for g in golden for value in g.arithmetic]),
+        "universal": _wrong([value for g in golden for value in g.universal]),
+        "probes": _wrong([value for g in golden for probe in g.probes for value in probe.wrong]),
         "trainings": list(_trainings(evidence, device)),
         "calibration": _calibration(run, device),
         "calibration_version": run.info.calibration_version,
@@ -174,8 +174,8 @@ def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
     return {"device": model, **key, **given}
 
 
-def _wrong(facts: Sequence[Fact]) -> list[Wrong]:
-    wrong = [fact for fact in facts if fact.expected != fact.actual][:64]
+def _wrong(values: Sequence[Fact]) -> list[Wrong]:
+    wrong = [value for value in values if value.expected != value.actual][:64]
     return [
         Wrong(what=f.what[:500], expected=f.expected[:500], actual=f.actual[:500]) for f in wrong
     ]

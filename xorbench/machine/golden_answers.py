@@ -39,8 +39,8 @@ def unanswered_probe(probe: ProbeRecord) -> str:
     return _error_in(probe.wrong)
 
 
-def _error_in(facts: Sequence[Fact]) -> str:
-    return next((fact.actual for fact in facts if fact.what == GOLDEN_OPERATION), "")
+def _error_in(values: Sequence[Fact]) -> str:
+    return next((value.actual for value in values if value.what == GOLDEN_OPERATION), "")
 
 
 def golden_of(slot: ProcessSlot, device: str) -> Golden:
@@ -48,8 +48,8 @@ def golden_of(slot: ProcessSlot, device: str) -> Golden:
     try:
         return msgspec.convert(slot.ask("universal", device=device), Golden)
     except OperationFailed as error:
-        facts = [_no_answer(error)]
-        return Golden(arithmetic=facts, universal=facts)
+        values = [_no_answer(error)]
+        return Golden(arithmetic=values, universal=values)
 
 
 def probe_of(slot: ProcessSlot, device: str, probe: str) -> ProbeRecord:

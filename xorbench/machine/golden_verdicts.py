@@ -17,20 +17,20 @@ PROBES_HINT: Final = (
 )
 
 
-def checked(check: str, subject: str, facts: list[Fact], hint: str = "") -> Verdict:
+def checked(check: str, subject: str, values: list[Fact], hint: str = "") -> Verdict:
     """Pass if every value is its golden value; if not, fail with the first mismatches."""
-    wrong = [fact for fact in facts if fact.expected != fact.actual]
+    wrong = [value for value in values if value.expected != value.actual]
     if not wrong:
-        return passed(check, subject, "the golden values", facts[0].actual[:16])
-    shown = some([f"{fact.what}: {fact.actual[:48]}" for fact in wrong], 3, "; ")
-    expected = "; ".join(fact.expected[:48] for fact in wrong[:3])
+        return passed(check, subject, "the golden values", values[0].actual[:16])
+    shown = some([f"{value.what}: {value.actual[:48]}" for value in wrong], 3, "; ")
+    expected = "; ".join(value.expected[:48] for value in wrong[:3])
     return failed(check, subject, expected, shown, hint)
 
 
 def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
     """Pass if every result of these exact probes is correct; if not, fail with the first ones."""
-    wrong = [f"{fact.what}: {fact.actual}" for r in records for fact in r.wrong]
-    unjudged = [f"{fact.what}: {fact.actual}" for r in records for fact in r.unjudged]
+    wrong = [f"{value.what}: {value.actual}" for r in records for value in r.wrong]
+    unjudged = [f"{value.what}: {value.actual}" for r in records for value in r.unjudged]
     checked, missing = sum(r.checked for r in records), sum(len(r.skipped) for r in records)
     expected = "every result equal to integer arithmetic"
     done = f"{checked:,} results" + (f", {missing} not available" if missing else "")
@@ -39,7 +39,7 @@ def probed(check: str, subject: str, records: Sequence[ProbeRecord]) -> Verdict:
         actual = f"{len(wrong)} of {done} wrong: {shown}" if checked else shown
         return failed(check, subject, expected, actual, PROBES_HINT)
     if unjudged:
-        hint = "not measured on this kind of device: compare with another device of the same model"
+        hint = "not measured on this kind of device: compare with a second device of the same model"
         return inconclusive(check, subject, expected, "; ".join(unjudged[:3]), hint)
     if not checked:
         reasons = dict.fromkeys(s.partition(": ")[2] for r in records for s in r.skipped)

@@ -80,8 +80,8 @@ def _mismatch_text(unit: str, number: int, wrong: dict[str, Any]) -> str:
 
 def golden_verdicts(device: str, golden: Golden) -> list[Verdict]:
     """The verdicts on edge cases, digest and score of one device."""
-    bits = [fact for fact in golden.universal if fact.what != "score"]
-    score = next((fact for fact in golden.universal if fact.what == "score"), bits[0])
+    bits = [value for value in golden.universal if value.what != "score"]
+    score = next((value for value in golden.universal if value.what == "score"), bits[0])
     accuracy = ("accuracy", device, score.expected, score.actual)
     is_correct = score.expected == score.actual
     return [

@@ -278,9 +278,9 @@ OUTCOMES: Final = (
     " in ascending order; the CSV file has all 64 digits."
 )
 SCORES: Final = "Seeds by correct points after the last epoch; the CSV file has all scores."
-EPOCHS: Final = "All-correct seeds after each epoch, from 0; the CSV file has every epoch."
+EPOCHS: Final = "All-correct seeds after each epoch, from 0; the CSV file has all epochs."
 SPEED: Final = (
-    "Epochs of one model per second, including points, scores after every epoch and digests, without"
+    "Epochs of one model per second, with points, scores after every epoch and digests, without"
     " start-up. The interval is Student's t between full-size chunks; it covers this process during"
     " this sweep only."
 )

@@ -20,7 +20,7 @@ class LoadedBackend:
 
 @dataclass(frozen=True)
 class Backend:
-    """An implementation of the universal training, and the libraries it needs besides NumPy."""
+    """An implementation of the universal training, and the libraries it needs apart from NumPy."""
 
     name: str
     module: str

@@ -221,7 +221,7 @@ def _batch_size_bits(a: Variant, b: Variant) -> Expectation:
 
 def _drop_last_bits(a: Variant, _b: Variant) -> Expectation:
     if a.recipe.train_size % a.case.batch_size == 0:
-        return Expectation("keep", "the batch size divides the data, so there is no short batch")
+        return Expectation("keep", "the batch size divides the data evenly")
     return Expectation("change", "the short last batch is one more step")
 
 
@@ -233,7 +233,7 @@ def _num_workers_bits(a: Variant, b: Variant) -> Expectation:
 
 def _persistent_bits(a: Variant, b: Variant) -> Expectation:
     if max(a.case.num_workers, b.case.num_workers) == 0:
-        return Expectation("keep", "there are no loader workers to keep")
+        return Expectation("keep", "num_workers is 0")
     if a.recipe.epochs == 1:
         return Expectation("keep", "the first epoch is the same in both cases")
     return Expectation(
@@ -335,7 +335,7 @@ AXES: Final = (
         "persistent_workers", "--persistent-workers", "loader", _listed(parse.truth), (False,),
         _persistent_bits, "keep loader workers between epochs",
         idle=_idle(
-            "persistent_workers", _in_process, "there are no loader workers to keep"
+            "persistent_workers", _in_process, "num_workers is 0"
         ),
         supported_by=ENGINES_ALL | {FLOAT64},
     ),
@@ -343,7 +343,7 @@ AXES: Final = (
         "prefetch_factor", "--prefetch-factor", "loader", _numbers_or_auto, (None,),
         _always("keep", "the main process generates the order"),
         "batches that each loader worker fetches ahead; auto is PyTorch's default",
-        idle=_idle("prefetch_factor", _in_process, "there are no loader workers"),
+        idle=_idle("prefetch_factor", _in_process, "num_workers is 0"),
         supported_by=ENGINES_FED | {FLOAT64}, changes_float64=False,
         refused="has no loader workers",
     ),
@@ -352,7 +352,7 @@ AXES: Final = (
         _listed(partial(parse.word, choices=START_METHODS)), ("auto",),
         _always("keep", "the main process generates the order"),
         "start method of loader workers: fork, forkserver, spawn; auto is fork on Linux",
-        idle=_idle("multiprocessing_context", _in_process, "there are no loader workers"),
+        idle=_idle("multiprocessing_context", _in_process, "num_workers is 0"),
         supported_by=ENGINES_FED | {FLOAT64}, changes_float64=False,
         refused="has no loader workers",
     ),

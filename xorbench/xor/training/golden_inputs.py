@@ -32,15 +32,15 @@ TESTED_RELEASES: Final = ((2, 6), (2, 13))  # first and last release with these 
 
 SAME_KERNELS: Final = {"AVX512": "AVX2", "NO AVX": "DEFAULT"}  # "NO AVX" is PyTorch 2.6's name
 
-NamedFact = dict[str, str]
+NamedValue = dict[str, str]
 
 
 def checked(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Generate the inputs of a seed like a training, and check them; the fields of a record."""
     inputs = make_inputs(recipe, seed)
     sha256 = tensor_digest.sha256(inputs.entries())
-    facts = [*_points(recipe, seed, inputs), *_labels(recipe, seed, inputs)]
-    facts += [
+    values = [*_points(recipe, seed, inputs), *_labels(recipe, seed, inputs)]
+    values += [
         _weights(recipe, seed, inputs),
         *_orders(recipe, seed),
         *_golden(recipe, seed, sha256),
@@ -49,7 +49,7 @@ def checked(recipe: Recipe, seed: int) -> dict[str, Any]:
         "float32": sha256,
         "float64": tensor_digest.sha256(inputs.to(torch.float64).entries()),
     }
-    return {"seed": seed, "inputs_sha256": digests, "facts": facts, "unseen": unseen()}
+    return {"seed": seed, "inputs_sha256": digests, "facts": values, "unseen": unseen()}
 
 
 def unseen() -> str:
@@ -87,7 +87,7 @@ def initial_weights(hidden: int, seed: int) -> list[FloatArray]:
     return [draws.uniforms(count, inputs**-0.5) for count, inputs in shapes]
 
 
-def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
+def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedValue]:
     for name, data, size in _parts(recipe, inputs):
         if 2 * size < FEWEST_NORMALS:
             continue
@@ -96,7 +96,7 @@ def _points(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
         yield _close(f"{name} points", data.points, expected, allowed)
 
 
-def _labels(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedFact]:
+def _labels(recipe: Recipe, seed: int, inputs: Inputs) -> Iterator[NamedValue]:
     for name, data, size in _parts(recipe, inputs):
         yield _equal(f"{name} labels", data.labels.numpy(), labels(size, seed, name))
 
@@ -106,14 +106,14 @@ def _parts(recipe: Recipe, inputs: Inputs) -> Iterator[tuple[str, XorPoints, int
     yield "test", inputs.test, recipe.test_size
 
 
-def _weights(recipe: Recipe, seed: int, inputs: Inputs) -> NamedFact:
+def _weights(recipe: Recipe, seed: int, inputs: Inputs) -> NamedValue:
     expected = np.concatenate(initial_weights(recipe.hidden, seed))
     actual = torch.cat([weight.detach().reshape(-1) for weight in inputs.model.parameters()])
     allowed = np.full(len(expected), ULPS * float(np.spacing(np.float32(2**-0.5))))
     return _close("initial weights", actual, expected, allowed)
 
 
-def _orders(recipe: Recipe, seed: int) -> Iterator[NamedFact]:
+def _orders(recipe: Recipe, seed: int) -> Iterator[NamedValue]:
     size = recipe.train_size
     if size > MOST_POINTS:
         return
@@ -142,7 +142,7 @@ def orders(seed: int, size: int, *, persistent: bool = False) -> Iterator[IntArr
             draws.base_seed()
 
 
-def _golden(recipe: Recipe, seed: int, sha256: str) -> Iterator[NamedFact]:
+def _golden(recipe: Recipe, seed: int, sha256: str) -> Iterator[NamedValue]:
     """The exact digest, if it is known for this recipe and these kernels."""
     default = Recipe()
     drawn = ("train_size", "test_size", "std", "hidden")
@@ -160,26 +160,28 @@ def golden() -> dict[str, dict[str, list[str]]]:
 
 
 def kernels() -> str:
-    """The kernels that generate random numbers; AVX-512 uses those of AVX2."""
+    """The kernels that generate random numbers; AVX-512 uses the AVX2 kernels."""
     capability = torch.backends.cpu.get_cpu_capability()
     return SAME_KERNELS.get(capability, capability)
 
 
-def _close(name: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray) -> NamedFact:
+def _close(
+    name: str, actual: torch.Tensor, expected: FloatArray, allowed: FloatArray
+) -> NamedValue:
     gaps = np.abs(actual.detach().double().numpy() - expected)
     wrong = np.argwhere(~(gaps <= allowed))
     difference = ""
     if len(wrong):
         first = tuple(int(place) for place in wrong[0])
         difference = f"{len(wrong)} differ, first {list(first)} by {gaps[first]:.2g}"
-    return _fact(name, "equal to NumPy within a few roundings", difference)
+    return _value(name, "equal to NumPy within a few roundings", difference)
 
 
-def _equal(name: str, actual: npt.NDArray[Any], expected: IntArray) -> NamedFact:
+def _equal(name: str, actual: npt.NDArray[Any], expected: IntArray) -> NamedValue:
     wrong = np.argwhere(actual != expected) if actual.shape == expected.shape else [[0]]
     difference = f"{len(wrong)} differ, first at {int(wrong[0][0])}" if len(wrong) else ""
-    return _fact(name, "equal to NumPy", difference)
+    return _value(name, "equal to NumPy", difference)
 
 
-def _fact(name: str, expected: str, difference: str) -> NamedFact:
+def _value(name: str, expected: str, difference: str) -> NamedValue:
     return {"what": name, "expected": expected, "actual": difference or expected}
