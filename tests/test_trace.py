@@ -1,4 +1,4 @@
-"""Traces: the bits of the untraced training, and every injected fault at the injected place."""
+"""Traces are bitwise identical to untraced trainings, and locate every injected fault."""
 
 import sys
 from collections import Counter
@@ -48,14 +48,14 @@ SEEN = {
 @cache
 def traced(*faults: str) -> list[EpochTrace]:
     """Every epoch of a traced training."""
-    one = Traced(Case(), RECIPE, [read_fault(fault) for fault in faults])
-    return [epoch_trace(one, range(1, 3)) for _ in range(RECIPE.epochs)]
+    training = Traced(Case(), RECIPE, [read_fault(fault) for fault in faults])
+    return [epoch_trace(training, range(1, 3)) for _ in range(RECIPE.epochs)]
 
 
-def epoch_trace(one: Traced, valued: range = range(0)) -> EpochTrace:
-    """One more epoch of a traced training, as it is read from a process."""
-    recorded = asdict(one.record(valued))
-    return msgspec.convert({"epoch": one.training.epoch - 1, **recorded}, EpochTrace)
+def epoch_trace(traced: Traced, valued: range = range(0)) -> EpochTrace:
+    """The next epoch of a traced training, as read from a process."""
+    recorded = asdict(traced.record(valued))
+    return msgspec.convert({"epoch": traced.training.epoch - 1, **recorded}, EpochTrace)
 
 
 def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008 - frozen
@@ -67,15 +67,15 @@ def epoch_digests(case: Case = Case(), *faults: str) -> list[str]:  # noqa: B008
 
 def first_seen(*faults: str) -> tuple[int, int, str | None] | None:
     """Epoch, step and tensor at which a faulty trace first differs from the clean one."""
-    for one, other in zip(traced(), traced(*faults), strict=True):
-        found = first_place(one, other)
-        if found is not None:
-            return found[0].epoch, found[0].step, found[0].tensor
+    for clean, faulty in zip(traced(), traced(*faults), strict=True):
+        first = first_place(clean, faulty)
+        if first is not None:
+            return first[0].epoch, first[0].step, first[0].tensor
     return None
 
 
-def test_a_case_and_a_script_of_the_same_training_have_the_same_digests(tmp_path: Path) -> None:
-    """The trace of a case, and of examples/xor.py as a program: every event that both have."""
+def test_a_case_and_a_script_of_the_same_training_have_equal_digests(tmp_path: Path) -> None:
+    """All common events of a case's trace and of examples/xor.py as a program are equal."""
     words = [sys.executable, str(EXAMPLE), "--epochs", "1", "--device", "cpu"]
     done = run_in(tmp_path, "trace", "-o", "x.trace", "--detail", "0-18", "--", *words)
     assert done.returncode == 0, done.stderr
@@ -94,14 +94,14 @@ def test_a_case_and_a_script_of_the_same_training_have_the_same_digests(tmp_path
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_a_trace_has_the_bits_of_the_untraced_training(processes: int) -> None:
-    """Listening moves nothing, whoever fetches."""
-    one = Traced(Case(num_workers=processes), RECIPE)
-    assert [one.record().digest for _ in range(2)] == epoch_digests(Case(num_workers=processes))
+def test_a_traced_training_is_bitwise_identical_to_the_untraced_one(processes: int) -> None:
+    """Recording does not change the result, with and without loader workers."""
+    training, case = Traced(Case(num_workers=processes), RECIPE), Case(num_workers=processes)
+    assert [training.record().digest for _ in range(2)] == epoch_digests(case)
 
 
 def test_every_step_holds_a_digest_of_every_tensor() -> None:
-    """Order, weights, inputs, each layer, labels, loss, each gradient, each new weight."""
+    """These are order, weights, inputs, layers, labels, loss, gradients and new weights."""
     epochs = traced()
     seen = [[event.kind for event in step.events] for epoch in epochs for step in epoch.steps]
     weights = RECIPE.hidden and 4
@@ -118,8 +118,8 @@ def test_every_step_holds_a_digest_of_every_tensor() -> None:
     assert [len(epoch.steps) for epoch in epochs] == [5, 5]
 
 
-def test_values_are_kept_for_the_steps_asked_for() -> None:
-    """Steps 1 and 2 of the epoch, whole."""
+def test_values_are_recorded_for_the_requested_steps() -> None:
+    """Steps 1 and 2 of the epoch have all values."""
     steps = traced()[0].steps
     kept = [all(e.more.hex for e in step.events if e.more.dtype) for step in steps]
     assert kept == [False, True, True, False, False]
@@ -128,23 +128,23 @@ def test_values_are_kept_for_the_steps_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_a_fault_is_first_seen_where_it_was_injected(name: str) -> None:
+def test_a_fault_is_located_where_it_was_injected(name: str) -> None:
     """The first differing epoch, step and tensor are the injected ones."""
     moment = MOMENT.replace("bit=27", "bit=30") if name.startswith("stuck") else MOMENT
     assert first_seen(f"{name}:{moment}") == SEEN[name]
 
 
 @pytest.mark.parametrize("name", [name for name in DAMAGING if name.endswith("data")])
-def test_damaged_data_are_other_inputs(name: str) -> None:
-    """What is wrong before training is in the digest of the inputs."""
+def test_damaged_data_change_the_digest_of_the_inputs(name: str) -> None:
+    """The damage precedes training."""
     fault = read_fault(f"{name}:element=1,bit=30")
     clean = Training(Case(), RECIPE)
     faulty = Training(Case(), RECIPE, alter=partial(inject, faults=[fault]))
     assert clean.inputs_sha256() != faulty.inputs_sha256()
 
 
-def test_every_fault_that_moves_bits_has_its_place() -> None:
-    """No training fault is left out but those that act on processes, time or settings."""
+def test_every_fault_that_changes_the_result_is_tested() -> None:
+    """Only faults of processes, time or settings are excluded."""
     others = {"crash", "hang", "delay", "grow", "pin-draws", "drop-ignored", "worker-noise"}
     others |= {
         "slow-loader",
