@@ -276,7 +276,7 @@ def test_a_flipped_bit_is_named_and_the_next_round_is_clean(region: MemoryRegion
     region.flip(70_001, bit)
     (wrong,) = region.march()
     (element,) = wrong.first
-    assert (wrong.count, element.place, element.flipped()) == (1, (70_001,), [bit])
+    assert (wrong.total, element.place, element.flipped()) == (1, (70_001,), [bit])
     assert list(region.march()) == []
 
 
@@ -287,7 +287,7 @@ def test_a_stuck_bit_is_detected_within_two_rounds(region: MemoryRegion, value: 
     for _ in range(2):
         word = region.words.view(-1)[123]
         region.words.view(-1)[123] = word | 4 if value else word & ~4
-        mismatches += sum(wrong.count for wrong in region.march())
+        mismatches += sum(wrong.total for wrong in region.march())
     assert mismatches == 1
 
 
@@ -295,9 +295,9 @@ def test_all_wrong_words_are_counted_and_few_are_described(region: MemoryRegion)
     """A region that reads as zeros is reported without further cost."""
     region.words.zero_()
     tiles = list(region.march())
-    assert sum(tile.count for tile in tiles) >= region.words.numel() - 1
+    assert sum(tile.total for tile in tiles) >= region.words.numel() - 1
     assert max(len(tile.first) for tile in tiles) == SHOWN
-    assert f"{tiles[0].count} words, element" in str(tiles[0])
+    assert f"{tiles[0].total} words, element" in str(tiles[0])
 
 
 def test_aliased_addresses_are_detected(region: MemoryRegion) -> None:

@@ -177,7 +177,7 @@ class MemoryUnit(Unit):
         wrong = [
             _wrong_element(group.transfer, element) for group in groups for element in group.first
         ]
-        words, mismatches = self._region.size // 8, sum(group.count for group in groups)
+        words, mismatches = self._region.size // 8, sum(group.total for group in groups)
         turn = self._turn(
             number,
             started,

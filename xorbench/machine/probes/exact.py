@@ -127,7 +127,7 @@ def digest(bits: Pattern, dtype: str) -> str:
 class WrongElements(NamedTuple):
     """The number of wrong elements of a result, and the first of them."""
 
-    count: int
+    total: int
     first: list[WrongElement]
 
 

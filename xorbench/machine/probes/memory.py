@@ -29,11 +29,11 @@ class WrongWords(NamedTuple):
     """The number of wrong words after a read or copy (`transfer`), and the first of them."""
 
     transfer: str
-    count: int
+    total: int
     first: list[WrongElement]
 
     def __str__(self) -> str:
-        words = f"{self.count} words, " if self.count > 1 else ""
+        words = f"{self.total} words, " if self.total > 1 else ""
         return f"{words}{'; '.join(map(str, self.first))}"
 
 

@@ -99,7 +99,7 @@ def traced(spec: TrainingSpec, batch: Sequence[Tensor]) -> GraphModule:
     with restored(spec):
         module = private.traced(eager_step(spec), *batch)
     if spec.optimizer.state:
-        raise UnsupportedCase("the replay engine does not support optimizers with state")
+        raise UnsupportedCase("the replay engine supports only SGD without momentum")
     for node in module.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise UnsupportedCase(
