@@ -377,7 +377,7 @@ def unit_rows(options: Options) -> Iterator[dict[str, str]]:
                 "stuck bits detected": held.shown(),
                 "n": str(held.faults),
                 "missed because no bit changed": f"{held.idle} of {held.faults - held.detected}",
-                "single flips that change a result, detected": once.shown(),
+                "single flips that change a result, all detected": once.shown(),
                 "flips": str(once.faults),
             }
 
