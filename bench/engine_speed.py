@@ -78,8 +78,8 @@ def profile(count: int) -> None:
     for name in ("loader", "tensor"):
         spec = Training(Case(engine=name), Recipe()).spec
         batches = make_loader(spec, spec.data) if name == "loader" else Batches(spec, name)
-        for depth, what in enumerate(("batch", "forward", "backward", "update")):
-            acts[f"{name} {what}"] = partial(partly, batches, spec, depth)
+        for depth, phase in enumerate(("batch", "forward", "backward", "update")):
+            acts[f"{name} {phase}"] = partial(partly, batches, spec, depth)
     for size in (1, BATCH_SIZE):
         spec = Training(Case(), Recipe()).spec
         program = traced_program(spec, size, False)
@@ -93,10 +93,10 @@ def profile(count: int) -> None:
     times = {name: np.array(t) / steps * 1e6 for name, t in rounds(acts, {}, count).items()}
     for name in ("loader", "tensor"):
         before = np.zeros(count)
-        for what in ("batch", "forward", "backward", "update"):
-            part = times[f"{name} {what}"] - before
-            print(f"{name:7} {what:10} {np.median(part):8.1f} µs")
-            before = times[f"{name} {what}"]
+        for phase in ("batch", "forward", "backward", "update"):
+            part = times[f"{name} {phase}"] - before
+            print(f"{name:7} {phase:10} {np.median(part):8.1f} µs")
+            before = times[f"{name} {phase}"]
     python, one_point = times["replay, Python only"], times["replay, 1 points"]
     full, whole = times[f"replay, {BATCH_SIZE} points"], times["replay epoch"]
     rows = (
@@ -105,8 +105,8 @@ def profile(count: int) -> None:
         ("arithmetic on 127 more points", full - one_point),
         ("order, gathering, loss", whole - full),
     )
-    for what, part in rows:
-        print(f"replay  {what:40} {np.median(part):8.1f} µs")
+    for label, part in rows:
+        print(f"replay  {label:40} {np.median(part):8.1f} µs")
 
 
 def partly(batches: object, spec: object, depth: int) -> None:

@@ -146,9 +146,9 @@ def test_different_bits_in_any_order_pass(
 ) -> None:
     """Two processes may differ only if batches may have any order."""
     case = Case(num_workers=loader_workers, in_order=False)
-    first, second = (one for one in quick_run.trainings if one.case == quick_run.trainings[0].case)
-    odd = msgspec.structs.replace(second, epoch_digests=["0" * 64, *second.epoch_digests[1:]])
-    trainings = [msgspec.structs.replace(one, case=case) for one in (first, odd)]
+    first, second = (t for t in quick_run.trainings if t.case == quick_run.trainings[0].case)
+    changed = msgspec.structs.replace(second, epoch_digests=["0" * 64, *second.epoch_digests[1:]])
+    trainings = [msgspec.structs.replace(t, case=case) for t in (first, changed)]
     info = msgspec.structs.replace(quick_run.info, cases=[case])
     run = msgspec.structs.replace(
         quick_run, info=info, trainings=trainings, phases=[], epochs_by_training={}
