@@ -63,7 +63,7 @@ def compared(a: TraceEvent, b: TraceEvent) -> Difference:
     return difference
 
 
-# Reading what is named
+# References to trainings
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def test_an_engine_supports_each_fault_or_refuses_it(
 
 
 @pytest.mark.parametrize(
-    ("case", "recipe", "says"),
+    ("case", "recipe", "message"),
     [
         (Case(engine="tensor", num_workers=2), Recipe(), "no loader workers"),
         (Case("cuda", num_workers=2, data_on_device=True), Recipe(), "data on the device"),
@@ -272,11 +272,11 @@ def test_an_engine_supports_each_fault_or_refuses_it(
         (Case("cpu", pin_memory=True, data_on_device=True, num_workers=2), Recipe(), ""),
     ],
 )
-def test_an_unsupported_setting_has_a_reason(case: Case, recipe: Recipe, says: str) -> None:
+def test_an_unsupported_setting_has_a_reason(case: Case, recipe: Recipe, message: str) -> None:
     """Such a case is skipped, never trained without its setting."""
     reason = unsupported_reason(case, recipe)
-    assert says in reason
-    assert bool(says) == bool(reason)
+    assert message in reason
+    assert bool(message) == bool(reason)
 
 
 @pytest.mark.parametrize("missing", ["compiler", "headers", "Triton"])

@@ -272,8 +272,8 @@ def test_an_estimate_grows_with_the_work() -> None:
     configs = (ProcessConfig(), ProcessConfig(threads=2))
     both = Plan(Recipe(), (Case(),), configs)
     slow = {"base": ProcessPace(3.0, 5.9e-3), configs[1].id: ProcessPace(3.0, 59e-3)}
-    alike = {config.id: ProcessPace(3.0, 5.9e-3) for config in configs}
-    assert estimate_s(both, slow, 2) > 3 * estimate_s(both, alike, 2)
+    equal = {config.id: ProcessPace(3.0, 5.9e-3) for config in configs}
+    assert estimate_s(both, slow, 2) > 3 * estimate_s(both, equal, 2)
 
 
 def test_the_default_run_is_estimated_within_a_factor_of_two() -> None:

@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "xor.py"
 RECIPE = Recipe(epochs=2, train_size=640)
 MOMENT = "epoch=1,step=2,element=1,bit=27"
 
-# Where each fault of MOMENT is first seen; those of the tensors are named for their place.
+# The first difference of each fault at MOMENT; tensor faults are named for their tensor.
 PLACES = {
     "weight": (1, 2, "parameter layer1.weight"),
     "gradient": (1, 2, "gradient layer1.weight"),

@@ -52,10 +52,10 @@ def test_backend_is_bitwise_identical_to_the_oracle(name: str, recipe: Universal
 @pytest.mark.parametrize("ensemble", [1, 3, 7, 40])
 def test_bits_do_not_depend_on_the_ensemble(name: str, ensemble: int) -> None:
     """Seed 2 gives equal epoch digests on its own and in an ensemble."""
-    alone = train(name, SHORT, [2], Keep.EPOCHS)
-    among = train(name, SHORT, [*range(100, 100 + ensemble), 2], Keep.EPOCHS)
-    assert alone.epoch_digests() == among.epoch_digests(ensemble)
-    assert alone.epoch_correct[:, 0].tolist() == among.epoch_correct[:, ensemble].tolist()
+    single = train(name, SHORT, [2], Keep.EPOCHS)
+    joint = train(name, SHORT, [*range(100, 100 + ensemble), 2], Keep.EPOCHS)
+    assert single.epoch_digests() == joint.epoch_digests(ensemble)
+    assert single.epoch_correct[:, 0].tolist() == joint.epoch_correct[:, ensemble].tolist()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

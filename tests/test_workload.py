@@ -70,13 +70,13 @@ def test_interleaved_global_draws_do_not_leak(draw: Callable[[], float]) -> None
                 values.append(draw())
         return values
 
-    alone = draws([GlobalState(CPU, 1)] * 1 + [])
+    single = draws([GlobalState(CPU, 1)])
     first, second = GlobalState(CPU, 1), GlobalState(CPU, 2)
     mixed = draws([first, second, first, second])
-    one_again, two_again = GlobalState(CPU, 1), GlobalState(CPU, 2)
-    apart = draws([one_again, one_again, two_again, two_again])
-    assert alone[0] == mixed[0]
-    assert [mixed[0], mixed[2], mixed[1], mixed[3]] == apart
+    first, second = GlobalState(CPU, 1), GlobalState(CPU, 2)
+    separate = draws([first, first, second, second])
+    assert single[0] == mixed[0]
+    assert [mixed[0], mixed[2], mixed[1], mixed[3]] == separate
 
 
 def test_flags_are_restored() -> None:
