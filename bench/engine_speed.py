@@ -1,11 +1,11 @@
-"""What the engines gain, where the time of a step goes, and whether the cost is linear.
+"""Speed of the engines, time of the parts of a step, and cost by number of training points.
 
-    python bench/engine_speed.py --rounds 30            engines side by side, paired by round
+    python bench/engine_speed.py --rounds 30            engines compared, paired by round
     python bench/engine_speed.py --rounds 30 --profile  the parts of a step, in microseconds
-    python bench/engine_speed.py --rounds 10 --linear   time a sample and memory, by training points
+    python bench/engine_speed.py --rounds 10 --linear   time per sample and memory
 
-One process, one thread, batch 128. Each round times everything in random order; a ratio is paired
-within its round, its centre is the geometric mean, its interval Student's t over the rounds (95%).
+One process, one thread, batch 128. Each round times everything in random order. Ratios are paired
+within a round; the value is the geometric mean with Student's t interval over the rounds (95%).
 """
 
 import argparse
@@ -39,9 +39,9 @@ Act = Callable[[], object]
 
 
 def rounds(acts: dict[str, Act], loops: dict[str, int], count: int) -> dict[str, list[float]]:
-    """Seconds of one act of each, `count` times, each round in another order.
+    """Seconds of one call of each act in `count` rounds, each in a different order.
 
-    Where `loops` has more than one for an act, they are timed together.
+    `loops` is the number of calls of an act that are timed together.
     """
     draws = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in acts}
@@ -57,7 +57,7 @@ def rounds(acts: dict[str, Act], loops: dict[str, int], count: int) -> dict[str,
 
 
 def side_by_side(count: int) -> None:
-    """Epochs a second of each engine, and its ratio to the loader engine."""
+    """Epochs per second of each engine, and the ratio to the loader engine."""
     acts: dict[str, Act] = {}
     for name in ENGINES[:-1]:
         acts[name] = Training(Case(engine=name), Recipe()).run_epoch
@@ -72,14 +72,14 @@ def side_by_side(count: int) -> None:
 
 
 def profile(count: int) -> None:
-    """Microseconds of the parts of a step: each epoch does one part more than the one before."""
+    """Microseconds of the parts of a step; each epoch runs one more part than the previous."""
     steps = Recipe().steps(BATCH_SIZE, True)
     acts: dict[str, Act] = {}
     for name in ("loader", "tensor"):
         spec = Training(Case(engine=name), Recipe()).spec
         batches = make_loader(spec, spec.data) if name == "loader" else Batches(spec, name)
-        for depth, what in enumerate(("batch", "forward", "backward", "update")):
-            acts[f"{name} {what}"] = partial(partly, batches, spec, depth)
+        for depth, phase in enumerate(("batch", "forward", "backward", "update")):
+            acts[f"{name} {phase}"] = partial(partly, batches, spec, depth)
     for size in (1, BATCH_SIZE):
         spec = Training(Case(), Recipe()).spec
         program = traced_program(spec, size, False)
@@ -88,29 +88,29 @@ def profile(count: int) -> None:
             calls = program.calls([batch[i].to(dtype) for i, dtype in program.sources])
         acts[f"replay, {size} points"] = partial(inference, calls * steps)
     nothing = [partial(len, ()) for _ in calls]
-    acts["replay, Python alone"] = partial(inference, nothing * steps)
+    acts["replay, Python only"] = partial(inference, nothing * steps)
     acts["replay epoch"] = Training(Case(engine="replay"), Recipe()).run_epoch
     times = {name: np.array(t) / steps * 1e6 for name, t in rounds(acts, {}, count).items()}
     for name in ("loader", "tensor"):
         before = np.zeros(count)
-        for what in ("batch", "forward", "backward", "update"):
-            part = times[f"{name} {what}"] - before
-            print(f"{name:7} {what:10} {np.median(part):8.1f} µs")
-            before = times[f"{name} {what}"]
-    python, one = times["replay, Python alone"], times["replay, 1 points"]
+        for phase in ("batch", "forward", "backward", "update"):
+            part = times[f"{name} {phase}"] - before
+            print(f"{name:7} {phase:10} {np.median(part):8.1f} µs")
+            before = times[f"{name} {phase}"]
+    python, one_point = times["replay, Python only"], times["replay, 1 points"]
     full, whole = times[f"replay, {BATCH_SIZE} points"], times["replay epoch"]
     rows = (
-        (f"Python: {len(calls)} calls of nothing", python),
-        ("binding, dispatcher, set-up of kernels", one - python),
-        ("arithmetic on 127 points more", full - one),
+        (f"Python: {len(calls)} empty calls", python),
+        ("binding, dispatcher, set-up of kernels", one_point - python),
+        ("arithmetic on 127 more points", full - one_point),
         ("order, gathering, loss", whole - full),
     )
-    for what, part in rows:
-        print(f"replay  {what:40} {np.median(part):8.1f} µs")
+    for label, part in rows:
+        print(f"replay  {label:40} {np.median(part):8.1f} µs")
 
 
 def partly(batches: object, spec: object, depth: int) -> None:
-    """An epoch that stops each step after the batch, the forward, the backward pass, or not."""
+    """An epoch whose steps stop after the batch, the forward or the backward pass, or not."""
     loss_of, optimizer = loss_function(spec), spec.optimizer
     for points, labels in batches:
         if depth >= 1:
@@ -124,12 +124,12 @@ def partly(batches: object, spec: object, depth: int) -> None:
 
 @torch.inference_mode()
 def inference(calls: Sequence[Act]) -> None:
-    """Make the calls as the replay engine does."""
+    """Run the calls like the replay engine."""
     run(calls)
 
 
 def linear(count: int) -> None:
-    """Nanoseconds a sample by the number of training points, and the memory of each process."""
+    """Nanoseconds per sample by number of training points, and the memory of each process."""
     acts: dict[str, Act] = {}
     for engine in ("tensor", "replay"):
         for size in SIZES:
@@ -147,19 +147,19 @@ def linear(count: int) -> None:
             grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             nanoseconds = shown([t * 1e9 for t in each[size]], FORM)
             print(
-                f"{engine:8}{size:9,} points {nanoseconds} ns a sample"
+                f"{engine:8}{size:9,} points {nanoseconds} ns per sample"
                 f"   ÷ {SIZES[0]:,} {shown(ratio, FORM)}   {grown.strip()}"
             )
 
 
 def memory(engine: str, size: int) -> None:
-    """How much one training adds to the peak of a process that has trained a small one."""
+    """The increase of the peak memory by a large training after a small one."""
     small, large = (memory_after(engine, points) for points in (256, size))
-    print(f"{(large - small) / 2**20:.1f} MiB more, {(large - small) / size:.0f} bytes a point")
+    print(f"{(large - small) / 2**20:.1f} MiB more, {(large - small) / size:.0f} bytes per point")
 
 
 def memory_after(engine: str, points: int) -> int:
-    """The memory of this process, in bytes, while a training of so many points is open."""
+    """The memory of this process in bytes during a training with this number of points."""
     training = Training(Case(engine=engine), Recipe(train_size=points))
     for _ in range(3):
         training.run_epoch()
@@ -167,7 +167,7 @@ def memory_after(engine: str, points: int) -> int:
 
 
 def main() -> None:
-    """Do what was asked for."""
+    """Run the selected benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--profile", action="store_true")

@@ -1,8 +1,8 @@
-"""Four network namespaces as four hosts, one of them cut off in mid-run. Needs root and Linux.
+"""Four network namespaces as four hosts, one of which is disconnected. Needs root and Linux.
 
-Each host runs one rank, as srun would start it, with a host name and an address of its own on a
-bridge. The last one's link is taken down once its training has begun. Prints what the fleet found;
-exit 1 unless the host that was cut off is missing, named, and the others are judged.
+Each host runs one rank like srun, with its own host name and address on a bridge. The link of the
+last host is taken down during its training. Prints the result of the fleet; the exit code is 1
+unless the disconnected host is named as missing, and the others are judged.
 
     sudo python bench/fleet_namespaces.py
 """
@@ -24,17 +24,17 @@ SMALL: Final = ("--epochs", "20", "--batch-sizes", "128", "--deadline", "45", "-
 
 
 def ip(*arguments: str) -> None:
-    """Run one `ip` command; raises where it fails."""
+    """Run an `ip` command. Raises `CalledProcessError`."""
     subprocess.run(["ip", *arguments], check=True)
 
 
 def name(rank: int) -> str:
-    """The namespace, and the host name in it."""
+    """The name of the namespace and of its host."""
     return f"xbhost{rank}"
 
 
 def build() -> None:
-    """A bridge, and a namespace with one link to it for every host."""
+    """Create a bridge, and a linked namespace for every host."""
     ip("link", "add", BRIDGE, "type", "bridge")
     ip("link", "set", BRIDGE, "up")
     for rank in range(HOSTS):
@@ -48,22 +48,22 @@ def build() -> None:
 
 
 def tear_down() -> None:
-    """Take all of it away, as far as it is there."""
+    """Remove bridge and namespaces if they exist."""
     for rank in range(HOSTS):
         subprocess.run(["ip", "netns", "del", name(rank)], check=False, capture_output=True)
     subprocess.run(["ip", "link", "del", BRIDGE], check=False, capture_output=True)
 
 
 def start(rank: int, folder: Path) -> subprocess.Popen[bytes]:
-    """One rank in its host; `hostname` holds within its own UTS namespace."""
+    """Start one rank in its host, with its host name in a separate UTS namespace."""
     place = {"RANK": str(rank), "WORLD_SIZE": str(HOSTS), "LOCAL_RANK": "0"}
-    meet = {"MASTER_ADDR": f"{NETWORK}.1", "MASTER_PORT": PORT, "GLOO_SOCKET_IFNAME": "eth0"}
+    address = {"MASTER_ADDR": f"{NETWORK}.1", "MASTER_PORT": PORT, "GLOO_SOCKET_IFNAME": "eth0"}
     words = [sys.executable, "-m", "xorbench", "fleet", "--out", str(folder / "fleet"), *SMALL]
     script = f'hostname {name(rank)} && exec "$@"'
     inside = ["ip", "netns", "exec", name(rank), "unshare", "--uts", "sh", "-c", script, "sh"]
     with (folder / f"log{rank}").open("wb") as log:
         return subprocess.Popen(
-            [*inside, *words], env={**os.environ, **place, **meet}, stdout=log, stderr=log
+            [*inside, *words], env={**os.environ, **place, **address}, stdout=log, stderr=log
         )
 
 
@@ -74,7 +74,7 @@ def training(folder: Path, rank: int) -> bool:
 
 
 def main() -> int:
-    """Build, run, cut one off, tell what was found."""
+    """Start the ranks, disconnect the last, and print the result."""
     last = HOSTS - 1
     tear_down()
     with tempfile.TemporaryDirectory() as text:
@@ -86,16 +86,16 @@ def main() -> int:
             while not training(folder, last) and ranks[0].poll() is None:
                 time.sleep(0.05)
             ip("link", "set", f"xbveth{last}", "down")
-            print(f"{name(last)} is cut off in its training")
+            print(f"{name(last)} is disconnected during its training")
             code = ranks[0].wait()
         finally:
-            for one in ranks:
-                one.kill()
-                one.wait()
+            for process in ranks:
+                process.kill()
+                process.wait()
             tear_down()
         print((folder / "log0").read_text())
         report = json.loads((folder / "fleet" / "fleet.json").read_text())
-    missing = [(one["rank"], one["node"]) for one in report["missing"]]
+    missing = [(rank["rank"], rank["node"]) for rank in report["missing"]]
     judged = sorted(node["node"] for node in report["nodes"])
     print(f"exit {code}; missing {missing}; judged {', '.join(judged)}")
     expected = [name(rank) for rank in range(last)]

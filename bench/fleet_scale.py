@@ -1,8 +1,8 @@
-"""The vote of the ranks at scale, by simulation: are all odd ones found, no other, and how fast?
+"""Precision, recall and time of the vote of a fleet, by simulation.
 
-From the records of real runs, N synthetic ranks, each a node of its own, with injected odd, slow,
-missing and wrong-key ones. The records come as bytes, as from the store: decoding them, judging and
-the report are in the time. Prints a row a size; exit 1 where a rank was missed or wrongly accused.
+N synthetic ranks on separate nodes are made from records of real runs, with injected differing,
+slow, missing and wrong-key ranks. The time includes decoding, judging and the report. Prints one
+row per size; the exit code is 1 for a missed or falsely reported rank.
 
     python bench/fleet_scale.py RUN_FOLDER --sizes 1000,10000,100000
 """
@@ -24,28 +24,29 @@ from xorbench.fleet.fleet import FleetReferences, conclude, read_fleet
 from xorbench.fleet.records import Bad, Missing, Node, Wrong, decode
 
 replace = msgspec.structs.replace
-EVEN: Final = 0.02  # deviation of the sound ranks' speeds, as a logarithm
-QUARTILES: Final = 0.02  # half of a rank's own quartile distance, likewise
+EVEN: Final = 0.02  # SD of the logarithm of the healthy ranks' speeds
+QUARTILES: Final = 0.02  # half of the IQR of the logarithms within a rank
 
 
 class Injection(NamedTuple):
-    """A kind of odd rank: the code it must be found by, what is done to its record."""
+    """A kind of injected rank: the expected code, and the change to its record."""
 
     code: str
     alter: Callable[[Node, random.Random], Node | None]
 
 
-def _odd(node: Node, draw: random.Random) -> Node:
-    """A bit flips in some epoch of one training; those of later epochs are others too."""
-    at = draw.randrange(len(node.trainings))
-    one = node.trainings[at]
-    cut = 16 * draw.randrange(len(one.epoch_digests) // 16)
-    epoch_digests = one.epoch_digests[:cut] + "".join(
-        draw.choices("0123456789abcdef", k=len(one.epoch_digests) - cut)
+def _differing(node: Node, draw: random.Random) -> Node:
+    """Change the digests of one training from a random epoch on."""
+    index = draw.randrange(len(node.trainings))
+    training = node.trainings[index]
+    cut = 16 * draw.randrange(len(training.epoch_digests) // 16)
+    epoch_digests = training.epoch_digests[:cut] + "".join(
+        draw.choices("0123456789abcdef", k=len(training.epoch_digests) - cut)
     )
     sha256 = "".join(draw.choices("0123456789abcdef", k=64))
-    changed = replace(one, epoch_digests=epoch_digests, weights_sha256=sha256)
-    return replace(node, trainings=[*node.trainings[:at], changed, *node.trainings[at + 1 :]])
+    changed = replace(training, epoch_digests=epoch_digests, weights_sha256=sha256)
+    before, after = node.trainings[:index], node.trainings[index + 1 :]
+    return replace(node, trainings=[*before, changed, *after])
 
 
 def _slow(node: Node, draw: random.Random) -> Node:
@@ -69,7 +70,7 @@ def _missing(_node: Node, _draw: random.Random) -> None:
 
 
 INJECTIONS: Final = (
-    Injection("XB103", _odd),
+    Injection("XB103", _differing),
     Injection("XB201", _slow),
     Injection("XB106", _wrong_key),
     Injection("XB101", _wrong),
@@ -78,12 +79,12 @@ INJECTIONS: Final = (
 
 
 def timed(node: Node, factor: float) -> Node:
-    """The record with its calibration workload slower by a factor, and even within itself."""
-    one = node.calibration
-    assert one is not None
-    middle = one.median_s * factor
+    """The record with the calibration time multiplied, and a fixed IQR."""
+    calibration = node.calibration
+    assert calibration is not None
+    middle = calibration.median_s * factor
     even = replace(
-        one,
+        calibration,
         median_s=middle,
         q1_s=middle / (1 + QUARTILES),
         q3_s=middle * (1 + QUARTILES),
@@ -94,10 +95,10 @@ def timed(node: Node, factor: float) -> Node:
 def fleet(
     real: list[Node], size: int, each: int, seed: int
 ) -> tuple[dict[int, str], Iterator[tuple[int, bytes | None]]]:
-    """What is injected, by rank, and every rank's record as bytes; None of a missing one."""
+    """The injected codes by rank, and every rank's record as bytes, None for a missing rank."""
     draw = random.Random(seed)
     chosen = draw.sample(range(size), each * len(INJECTIONS))
-    injected = {rank: INJECTIONS[at % len(INJECTIONS)] for at, rank in enumerate(chosen)}
+    injected = {rank: INJECTIONS[i % len(INJECTIONS)] for i, rank in enumerate(chosen)}
 
     def records() -> Iterator[tuple[int, bytes | None]]:
         for rank in range(size):
@@ -110,7 +111,7 @@ def fleet(
 
 
 class Judged(NamedTuple):
-    """What one fleet came to; precision and recall over ranks with a finding that is no note."""
+    """The result of one fleet; precision and recall over ranks with a finding above `note`."""
 
     wall_s: float
     precision: float
@@ -137,12 +138,12 @@ def judge(real: list[Node], size: int, each: int, seed: int, threshold: float) -
                 nodes.append(read)
         conclude(Path(folder), references, nodes, missing, bad, [])
         wall_s = time.perf_counter() - start
-        found = [f for f in read_fleet(Path(folder)).findings if f.severity != "note"]
-    accused = {f.rank for f in found}
-    right = accused & injected.keys()
-    pairs = {(f.rank, f.code) for f in found}
+        findings = [f for f in read_fleet(Path(folder)).findings if f.severity != "note"]
+    reported = {f.rank for f in findings}
+    correct = reported & injected.keys()
+    pairs = {(f.rank, f.code) for f in findings}
     named = sum((rank, code) in pairs for rank, code in injected.items()) / len(injected)
-    return Judged(wall_s, len(right) / len(accused), len(right) / len(injected), named)
+    return Judged(wall_s, len(correct) / len(reported), len(correct) / len(injected), named)
 
 
 def main() -> int:
@@ -153,19 +154,19 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=20, help="injected ranks of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--slow-threshold", type=float, default=1.1)
-    asked = parser.parse_args()
-    read = [gather.read(folder) for folder in gather.run_folders(asked.folder)[0]]
+    options = parser.parse_args()
+    read = [gather.read(folder) for folder in gather.run_folders(options.folder)[0]]
     real = [node for nodes in read if not isinstance(nodes, Bad) for node in nodes]
-    print("| ranks | injected | precision | recall | by the right code | seconds | peak (MB) |")
+    print("| ranks | injected | precision | recall | correct code | seconds | peak (MB) |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     failed = False
-    for size in map(int, asked.sizes.split(",")):
-        one = judge(real, size, asked.each, asked.seed, asked.slow_threshold)
+    for size in map(int, options.sizes.split(",")):
+        judged = judge(real, size, options.each, options.seed, options.slow_threshold)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
-        shares = f"{one.precision:.3f} | {one.recall:.3f} | {one.named:.3f}"
-        injected = asked.each * len(INJECTIONS)
-        print(f"| {size:,} | {injected} | {shares} | {one.wall_s:.1f} | {peak:,.0f} |", flush=True)
-        failed |= (one.precision, one.recall, one.named) != (1.0, 1.0, 1.0)
+        shares = f"{judged.precision:.3f} | {judged.recall:.3f} | {judged.named:.3f}"
+        injected, wall_s = options.each * len(INJECTIONS), judged.wall_s
+        print(f"| {size:,} | {injected} | {shares} | {wall_s:.1f} | {peak:,.0f} |", flush=True)
+        failed |= (judged.precision, judged.recall, judged.named) != (1.0, 1.0, 1.0)
     return int(failed)
 
 

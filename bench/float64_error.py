@@ -1,11 +1,11 @@
-"""How far sound trainings lie from double precision: what the limits of the check rest on.
+"""Errors of correct trainings relative to float64: the basis of the check's limits.
 
     python bench/float64_error.py --to FOLDER [--seconds S] [--only NAME,…]
 
-Trains each group of `GROUPS` in this process, follows every training in float64, and keeps the
-error of each epoch in `FOLDER/NAME.csv`. Then prints, for each group, the quantiles of both
-statistics that the check `accuracy of arithmetic` judges, how many trainings are beyond a limit,
-and the upper 95% limit of that share. A group that exists in the folder is not trained again.
+Trains each group of `GROUPS` in this process, recomputes every training in float64, and stores the
+error of each epoch in `FOLDER/NAME.csv`. Then prints for each group the quantiles of both
+statistics of the check `accuracy of arithmetic`, the number of trainings beyond a limit, and the
+upper 95% limit of their share. A group that exists in the folder is not trained again.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from xorbench.stats.intervals import wilson
 from xorbench.xor.analysis.float64_error import Float64Error
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
-from xorbench.xor.training.float64 import TF32_BITS, Followed, follow, rounded
+from xorbench.xor.training.float64 import TF32_BITS, Float64Result, recompute, rounded
 from xorbench.xor.training.training import Training
 
 
@@ -40,15 +40,15 @@ class Group:
     case: dict[str, Any] = field(default_factory=dict)
     simulated: str = ""
 
-    def train(self, seed: int) -> tuple[Followed, list[float]]:
-        """One training, followed; and its losses."""
+    def train(self, seed: int) -> tuple[Float64Result, list[float]]:
+        """Train one seed; its float64 reference and its losses."""
         case = Case(engine="tensor", seed=seed, **self.case)
         training = Training(case, self.recipe)
         epochs = [training.step() for _ in range(self.recipe.epochs)]
         judged = Case(**{**self.case, "seed": seed, **SIMULATED_AS.get(self.simulated, {})})
-        found = follow(judged, self.recipe, [str(epoch.weights) for epoch in epochs])
-        assert found is not None
-        return found, [epoch.loss for epoch in epochs]
+        reference = recompute(judged, self.recipe, [str(epoch.weights) for epoch in epochs])
+        assert reference is not None
+        return reference, [epoch.loss for epoch in epochs]
 
 
 SIMULATED_AS: Final[dict[str, dict[str, Any]]] = {"tf32": {"device": "cuda", "tf32": True}}
@@ -86,7 +86,7 @@ GROUPS: Final = {
 
 
 class _Rounded(torch.autograd.Function):
-    """A linear layer whose products take operands of 11 bits, forwards and backwards."""
+    """A linear layer whose products round operands to 11 bits, forward and backward."""
 
     @staticmethod
     def forward(context: Any, points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _cut(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def simulated(name: str) -> Iterator[None]:
-    """TF32 on the CPU, as far as it goes; an empty name changes nothing."""
+    """Simulate TF32 on the CPU; an empty name has no effect."""
     sound = functional.linear
     if name == "tf32":
         functional.linear = _Rounded.apply
@@ -116,7 +116,7 @@ def simulated(name: str) -> Iterator[None]:
 
 
 def measure(group: Group, path: Path, until: Callable[[], bool]) -> None:
-    """Train the group's seeds, a line an epoch, until they end or time does."""
+    """Train the group's seeds until the time is up; write one line per epoch."""
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file, simulated(group.simulated):
         rows = csv.writer(file)
@@ -124,8 +124,8 @@ def measure(group: Group, path: Path, until: Callable[[], bool]) -> None:
         for seed in range(group.seeds):
             if until():
                 break
-            found, losses = group.train(seed)
-            columns = (found.error_ulps, found.control_ulps, losses, found.losses)
+            reference, losses = group.train(seed)
+            columns = (reference.error_ulps, reference.control_ulps, losses, reference.losses)
             for epoch, values in enumerate(zip(*columns, strict=True)):
                 rows.writerow((seed, epoch, *(f"{value:.9g}" for value in values)))
     partial.rename(path)
@@ -140,16 +140,16 @@ def read(path: Path, epochs: int) -> np.ndarray[Any, np.dtype[np.float64]]:
 def row(name: str, group: Group, values: np.ndarray[Any, np.dtype[np.float64]]) -> str:
     """The group's line of the table."""
     case = Case(**{**group.case, **SIMULATED_AS.get(group.simulated, {})})
-    found = [Float64Error(case, group.recipe, *one.T.tolist()) for one in values]
-    beyond = sum(any(one.flaws()) for one in found if not one.refusal)
-    worst = np.array([one.worst for one in found])
-    typical = np.array([one.typical for one in found if one.typical is not None])
-    losses = np.array([one.loss for one in found])
-    judged = sum(not one.refusal for one in found)
+    errors = [Float64Error(case, group.recipe, *columns.T.tolist()) for columns in values]
+    beyond = sum(any(error.flaws()) for error in errors if not error.refusal)
+    worst = np.array([error.worst for error in errors])
+    typical = np.array([error.typical for error in errors if error.typical is not None])
+    losses = np.array([error.loss for error in errors])
+    judged = sum(not error.refusal for error in errors)
     upper = wilson(beyond, judged)[1] if judged else 1.0
     columns = (
         name,
-        f"{len(found):,} × {group.recipe.epochs}",
+        f"{len(errors):,} × {group.recipe.epochs}",
         *(f"{np.quantile(worst, q):.3g}" for q in (0.5, 0.9999, 1.0)),
         *((f"{np.quantile(typical, q):.3g}" for q in (0.5, 1.0)) if len(typical) else ("", "")),
         f"{losses.max():.3g}",
@@ -165,7 +165,7 @@ HEAD: Final = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is not in the folder yet, and print the table."""
+    """Measure the groups that are not in the folder, and print the table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--to", type=Path, required=True)
     options.add_argument("--seconds", type=float, default=3_600.0)

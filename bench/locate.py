@@ -189,7 +189,7 @@ def _epoch_digests(faults: list[FaultSpec]) -> dict[int, str]:
 
 def _retrained(faults: list[FaultSpec], digests: dict[int, str], epoch: int) -> EpochTrace:
     opened = retrain.opened(SLOT, CASE, RECIPE, faults, recorded=True)
-    replayed = retrain.again(opened, digests, epoch)
+    replayed = retrain.replay(opened, digests, epoch)
     SLOT.ask("close", training=opened.handle)
     if replayed.trace is None:
         sys.exit(f"a retraining does not repeat its epoch digests at epoch {replayed.epoch}")

@@ -33,8 +33,8 @@ from xorbench.xor.training.training import Training
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-import witness  # noqa: E402
-from witness import xor  # noqa: E402  it imports nothing of xorbench
+import reference  # noqa: E402
+from reference import xor  # noqa: E402  it imports nothing of xorbench
 
 
 def bare() -> Iterator[tuple[float, str]]:
@@ -50,7 +50,7 @@ def bare() -> Iterator[tuple[float, str]]:
         start = time.perf_counter()
         xor.train_epoch(model, loader, optimizer, torch.device("cpu"))
         seconds = time.perf_counter() - start
-        yield seconds, witness.digest(model.state_dict())
+        yield seconds, reference.digest(model.state_dict())
 
 
 def one_process(seed: int) -> None:

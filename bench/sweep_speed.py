@@ -1,10 +1,10 @@
-"""How much faster the sweep trains than a DataLoader loop, and what a second core adds.
+"""Speed of the sweep relative to a DataLoader loop, and the gain from a second core.
 
     python bench/sweep_speed.py --rounds 15
 
-Each round times, in random order: the reference loop (`xor.training.training`, one thread), a chunk
-of the sweep on one core, and the same chunk on two. A ratio is paired within its round; its centre
-is the geometric mean over the rounds, its interval Student's t (95%). One process, start-up apart.
+Each round times in random order: the reference loop (`xor.training.training`, one thread), a chunk
+of the sweep on one core, and the same chunk on two cores. Ratios are paired within a round; the
+value is the geometric mean over the rounds with Student's t interval (95%). Start-up is excluded.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def reference() -> float:
 
 
 def opened(threads: int, backend: str) -> tuple[sweep_ops.SweepSession, float]:
-    """A session of the sweep's process, and the seconds its start-up took."""
+    """A session of the sweep's process, and its start-up in seconds."""
     session = sweep_ops.SweepSession()
     answer = sweep_ops.open_backend(
         session, backend=backend, device="cpu", threads=threads, recipes=[SWEPT]
@@ -51,14 +51,14 @@ def opened(threads: int, backend: str) -> tuple[sweep_ops.SweepSession, float]:
 
 
 def swept(session: sweep_ops.SweepSession, seeds: int) -> float:
-    """Model-epochs per second of a chunk, as the process of a sweep answers it."""
+    """Model-epochs per second of a chunk in the process of a sweep."""
     start = time.perf_counter()
     sweep_ops.sweep(session, recipe=SWEPT, first_seed=0, count=seeds)
     return seeds * SWEPT["epochs"] / (time.perf_counter() - start)
 
 
 def main() -> None:
-    """Time every round, and print the table."""
+    """Time all rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=2_048, help="trained in a chunk")
@@ -80,13 +80,13 @@ def main() -> None:
     for _ in range(options.rounds):
         for name in draws.sample(list(measured), len(measured)):
             rates[name].append(measured[name]())
-    loop, one, two = (np.asarray(values) for values in rates.values())
+    loop, one_core, two_cores = (np.asarray(values) for values in rates.values())
     print(f"{processor()}, {available_cores()} cores; batch {BATCH_SIZE}, n = {options.rounds}")
-    print(f"start-up, apart: {', '.join(f'{s:.2f} s' for _, s in sessions.values())}")
+    print(f"start-up (excluded): {', '.join(f'{s:.2f} s' for _, s in sessions.values())}")
     for name, values in rates.items():
         print(f"{name:32} {shown(values, FORM)} model-epochs/s")
-    print(f"{'sweep on one core ÷ loop':32} {shown(one / loop, FORM)}")
-    print(f"{'two cores ÷ one core':32} {shown(two / one, FORM)}")
+    print(f"{'sweep on one core ÷ loop':32} {shown(one_core / loop, FORM)}")
+    print(f"{'two cores ÷ one core':32} {shown(two_cores / one_core, FORM)}")
 
 
 if __name__ == "__main__":

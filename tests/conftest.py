@@ -64,8 +64,8 @@ TRAINING = {
     for name in (
         "canary", "diff", "engines", "extending", "golden_inputs", "lessons", "light_import",
         "loader_settings", "no_tax", "nothing_left", "phases", "probes", "process",
-        "recorder_digest", "run", "sweep", "trace", "tutorial", "universal_backends",
-        "universal_golden", "universal_injected", "witness", "working_folder", "workload",
+        "recorder_digest", "reference", "run", "sweep", "trace", "tutorial", "universal_backends",
+        "universal_golden", "universal_injected", "working_folder", "workload",
     )
 }  # fmt: skip
 # Fixtures that are a run, or make one.

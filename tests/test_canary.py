@@ -38,7 +38,7 @@ def outcomes(answer: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """A canary of the CPU as a CI runs it, where an earlier step has a summary."""
+    """A canary of the CPU in a CI with a step summary from an earlier step."""
 
     def make(folder: Path) -> Completed:
         (folder / "summary.md").write_text("before\n")
@@ -49,8 +49,8 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     return reported(tmp_path_factory, "healthy", make)
 
 
-def test_a_sound_cpu_passes(healthy: Reported) -> None:
-    """Edge cases, digest and score pass; speed has no saved value; no other file is written."""
+def test_a_healthy_cpu_passes(healthy: Reported) -> None:
+    """All checks pass, speed has no saved value, and only the requested files are written."""
     assert healthy.done.returncode == 0, healthy.done.stderr
     answer = healthy.result
     assert answer["verdict"] == "PASS"
@@ -64,8 +64,8 @@ def test_a_sound_cpu_passes(healthy: Reported) -> None:
     assert {path.name for path in healthy.folder.iterdir()} == {"summary.md", "j.xml", "c.md"}
 
 
-def test_a_canary_writes_what_a_ci_asks_for(healthy: Reported) -> None:
-    """JUnit, Markdown and the step summary, which is added to what stands there."""
+def test_a_canary_writes_ci_output_files(healthy: Reported) -> None:
+    """JUnit and Markdown are written, and the step summary is appended to."""
     markdown = (healthy.folder / "c.md").read_text()
     assert ElementTree.parse(healthy.folder / "j.xml").getroot().attrib["failures"] == "0"
     assert "## xorbench canary: PASS" in markdown
@@ -73,7 +73,7 @@ def test_a_canary_writes_what_a_ci_asks_for(healthy: Reported) -> None:
 
 
 def test_flushed_subnormals_fail_and_the_case_is_named(inside: Xorbench) -> None:
-    """The digest of the training cannot see them; the probe does, case and bits."""
+    """The digest of the training does not cover them; the probe names the case."""
     done = inside("canary", *TRAINING, "--inject", "flush-subnormals")
     assert done.returncode == 1
     assert "FAIL  cpu  arithmetic  probe subnormal, smallest + smallest (add)" in done.stdout
@@ -81,24 +81,24 @@ def test_flushed_subnormals_fail_and_the_case_is_named(inside: Xorbench) -> None
 
 
 def test_more_memory_than_is_free_is_refused_in_one_line(inside: Xorbench) -> None:
-    """Asked for and free, exit 2."""
+    """The line has the requested and free bytes; exit code 2."""
     done = inside(
         *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "1"),
         *("--memory", "900TiB"),
     )
     assert done.returncode == 2
-    assert re.search(r"--memory: cpu: [\d,]+ bytes asked for, [\d,]+ are free", done.stderr)
+    assert re.search(r"--memory: cpu: [\d,]+ bytes requested, [\d,]+ are free", done.stderr)
 
 
-def test_chosen_probes_alone_are_checked(inside: Xorbench) -> None:
-    """No training, no speed: what was asked for."""
+def test_only_chosen_probes_are_checked(inside: Xorbench) -> None:
+    """Training and speed are not checked."""
     done = inside("canary", "--devices", "cpu", "--probes", "conv,scatter", "--json")
     assert done.returncode == 0
     assert {check for check, _ in outcomes(json.loads(done.stdout))} == {"conv", "scatter"}
 
 
 def test_a_missing_device_is_skipped_and_required_is_4(inside: Xorbench) -> None:
-    """Skipped is neutral beside a pass; required, it is exit 4; alone, exit 3."""
+    """A skipped device does not affect a pass; required it is exit 4, and on its own exit 3."""
     device, probes = lacking_device(), ("--probes", "conv")
     assert inside("canary", *probes, "--devices", f"cpu,{device}").returncode == 0
     assert (
@@ -108,7 +108,7 @@ def test_a_missing_device_is_skipped_and_required_is_4(inside: Xorbench) -> None
 
 
 def test_a_saved_calibration_is_compared_with(inside: Xorbench, tmp_path: Path) -> None:
-    """Saved once, it passes against itself; against a value ten times shorter it fails."""
+    """It passes against its own value, and fails against a tenth of it."""
     assert inside("canary", *TRAINING, "--save").returncode == 0
     assert "PASS  cpu  speed" in inside("canary", *TRAINING, "--machine-threshold", "9").stdout
     path = tmp_path / "results" / "baselines" / "calibrations.json"
@@ -124,7 +124,7 @@ def test_a_saved_calibration_is_compared_with(inside: Xorbench, tmp_path: Path) 
 def test_a_damaged_saved_file_is_refused_before_anything_runs(
     inside: Xorbench, tmp_path: Path
 ) -> None:
-    """One line that names the file, exit 2, and the file is left as it was."""
+    """The error is one line that names the file; the file is unchanged."""
     path = tmp_path / "results" / "baselines" / "calibrations.json"
     path.parent.mkdir(parents=True)
     path.write_text("{")
@@ -135,7 +135,7 @@ def test_a_damaged_saved_file_is_refused_before_anything_runs(
 
 
 def test_a_crash_is_a_failed_canary(inside: Xorbench) -> None:
-    """No answer in time: the device did not come to the end, exit 1."""
+    """A device without an answer in time is exit 1."""
     done = inside(
         *("canary", "--devices", "cpu", "--probes", "conv,memory", "--burn-in", "1000"),
         *("--timeout", "0.01"),
@@ -144,8 +144,8 @@ def test_a_crash_is_a_failed_canary(inside: Xorbench) -> None:
     assert "no answer within 0.01 s" in done.stdout
 
 
-def test_run_holds_each_device_to_the_golden_values(quick_folder: Path) -> None:
-    """Every process of a run has its universal digest on record, and it was judged."""
+def test_run_compares_each_device_with_the_golden_values(quick_folder: Path) -> None:
+    """Every process of a run has a recorded universal digest with a verdict."""
     info = json.loads((quick_folder / "latest" / "run.json").read_text())
     for process in info["processes"]:
         digest = process["golden"]["cpu"]["universal"][0]
@@ -157,13 +157,13 @@ def test_run_holds_each_device_to_the_golden_values(quick_folder: Path) -> None:
 # Verdicts
 
 
-def fact(what: str, actual: str) -> Fact:
-    """A fact whose golden value is `good`."""
-    return Fact(what=what, expected="good", actual=actual)
+def fact(name: str, actual: str) -> Fact:
+    """A value whose golden value is `good`."""
+    return Fact(what=name, expected="good", actual=actual)
 
 
-def test_a_fact_that_is_not_golden_fails_and_is_named() -> None:
-    """Of three facts the wrong one is shown."""
+def test_a_value_that_is_not_golden_fails_and_is_named() -> None:
+    """The text shows the wrong one of three values."""
     facts = [
         fact("digest", "good"),
         fact("epoch digests of seed 0, epoch 17", "bad"),
@@ -178,31 +178,30 @@ def test_a_fact_that_is_not_golden_fails_and_is_named() -> None:
     ("times_s", "outcome"), [([0.010] * 5, "pass"), ([0.014] * 5, "pass"), ([0.016] * 5, "fail")]
 )
 def test_speed_fails_beyond_the_threshold(times_s: list[float], outcome: str) -> None:
-    """One and a half times the saved 10 ms is the limit."""
+    """The limit is 1.5 times the saved 10 ms."""
     assert speed_verdict("cpu", times_s, 0.010, 1.5, "").outcome == outcome
 
 
 def test_without_a_value_to_compare_with_the_reason_is_shown() -> None:
-    """Speed is measured all the same, and skipped."""
-    verdict = speed_verdict(
-        "cpu", [0.01], None, 1.5, "the saved value is of calibration version 1, this is version 3"
-    )
-    assert (verdict.outcome, "of calibration version 1" in verdict.actual) == ("skipped", True)
+    """Speed is measured and skipped."""
+    verdict = speed_verdict("cpu", [0.01], None, 1.5, "the saved value has calibration version 1")
+    assert (verdict.outcome, "has calibration version 1" in verdict.actual) == ("skipped", True)
 
 
 def test_one_slow_epoch_does_not_fail_speed() -> None:
-    """It is the median that is judged."""
+    """The median is judged."""
     assert speed_verdict("cpu", [0.01, 0.01, 0.01, 0.5, 0.01], 0.010, 1.5, "").outcome == "pass"
 
 
 def test_many_mismatches_are_counted_and_some_are_shown() -> None:
-    """The line stays a line."""
-    unit = BurnedUnit("training", turns=9, results=36, wrongs=8, wrong=[f"s {n}" for n in range(8)])
+    """The verdict is one line."""
+    wrong = [f"s {n}" for n in range(8)]
+    unit = BurnedUnit("training", turns=9, results=36, mismatches=8, wrong=wrong)
     assert burn_in_verdict("cpu", unit).actual == "8 wrong in 36 results: s 0; s 1; s 2 and 5 more"
 
 
-def test_saved_times_of_other_machines_are_kept(tmp_path: Path) -> None:
-    """Saving one machine's time leaves those of the others."""
+def test_saved_times_of_all_machines_are_kept(tmp_path: Path) -> None:
+    """Saving one machine's time does not change the times of others."""
     saved = SavedCalibration(
         calibration_s=0.01, calibration_version=1, torch_version="2.13", saved="now"
     )
@@ -216,7 +215,7 @@ def test_saved_times_of_other_machines_are_kept(tmp_path: Path) -> None:
 
 
 def test_saved_times_of_a_newer_schema_are_refused(tmp_path: Path) -> None:
-    """They are not guessed at."""
+    """Unknown versions are not read."""
     path = tmp_path / saving.CALIBRATIONS
     path.parent.mkdir()
     path.write_text('{"schema_version": 3, "machines": {}}')
@@ -224,8 +223,8 @@ def test_saved_times_of_a_newer_schema_are_refused(tmp_path: Path) -> None:
         saving.load_calibrations(tmp_path)
 
 
-def test_a_device_that_cannot_do_the_training_fails_and_the_rest_goes_on() -> None:
-    """An operation that raises is a fact that is not golden, not an end of everything."""
+def test_a_device_that_cannot_train_fails_without_ending_the_canary() -> None:
+    """An operation that raises is a mismatch."""
 
     class Refusing(ProcessSlot):
         def ask(self, op: str, **args: Any) -> dict[str, Any]:

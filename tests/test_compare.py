@@ -40,7 +40,7 @@ from xorbench.xor.compare.comparison import verdicts as compare_verdicts
 from xorbench.xor.compare.comparison import verdicts as for_ci
 from xorbench.xor.matrix.axes import AXES
 from xorbench.xor.matrix.case import Case, ProcessConfig
-from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key
+from xorbench.xor.matrix.engines import CALIBRATIONS_PER_ROUND, calibration_key
 from xorbench.xor.matrix.recipe import Recipe
 from xorbench.xor.report.compare import as_text, next_step, sentence
 from xorbench.xor.report.summary import answers
@@ -772,7 +772,7 @@ def observed_in(
             )
         )  # fmt: skip
         assert calibration_s is not None
-        calibrations += CALIBRATIONS_A_ROUND * [
+        calibrations += CALIBRATIONS_PER_ROUND * [
             CalibrationLine(
                 process=process, device=device, kind=kind, calibration_s=calibration_s,
                 waited_s=calibration_s, at_s=at_s,

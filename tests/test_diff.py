@@ -1,4 +1,4 @@
-"""Where two trainings diverge: from records, from traces, and by training them again."""
+"""The divergence of two trainings from records, from traces, and by retraining."""
 
 import json
 import math
@@ -50,20 +50,20 @@ OTHER = "cpu-loader-b128-pin0-drop0-w0-s0"
 
 
 def floats(*values: float, kind: str = "new parameter", name: str = "w") -> TraceEvent:
-    """A float32 tensor of these values, as a trace keeps it."""
+    """A float32 tensor of these values as in a trace."""
     data = struct.pack(f"<{len(values)}f", *values).hex()
     more = More(shape=[len(values)], dtype="float32", hex=data)
     return TraceEvent(kind, name, data[:16], more)
 
 
 def compared(a: TraceEvent, b: TraceEvent) -> Difference:
-    """How two tensors differ, both of which are kept."""
-    found = compare(a, b)
-    assert found is not None
-    return found
+    """The difference of two tensors with values."""
+    difference = compare(a, b)
+    assert difference is not None
+    return difference
 
 
-# Reading what is named
+# References to trainings
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def compared(a: TraceEvent, b: TraceEvent) -> Difference:
     [ProcessConfig(), ProcessConfig(threads=None), ProcessConfig(False, 2)],
     ids=lambda s: s.id,
 )
-def test_an_id_is_read_back_into_what_it_names(case: Case, config: ProcessConfig) -> None:
-    """Case and setting, with fields that are not the default, and an index of a device."""
+def test_an_id_can_be_parsed(case: Case, config: ProcessConfig) -> None:
+    """Case and config are equal, with non-default fields and the index of a device."""
     assert read_variant("A", variant_id(case, config)) == (case, config)
 
 
 @pytest.mark.parametrize("axis", CASE_AXES, ids=lambda axis: axis.name)
-def test_every_config_of_a_case_is_read_back(axis: Axis) -> None:
-    """Each value of the defaults, and each other value that a row knows."""
+def test_every_setting_of_a_case_can_be_parsed(axis: Axis) -> None:
+    """Default values and different values of each axis are parsed."""
     values = {*axis.default, *OTHER_VALUES.get(axis.name, (not axis.neutral,))}
     for value in values:
         case = replace(Case(), **{axis.name: value})
@@ -102,21 +102,21 @@ OTHER_VALUES = {
     [("A=1 2",), ("A=-DX+y",), ("A=", "B=x y"), ("A=x=y", "B=2")],
     ids=" ".join,
 )
-def test_variables_are_read_back_from_the_id(env: tuple[str, ...]) -> None:
-    """With spaces and signs in their values, beside another setting."""
+def test_variables_can_be_parsed_from_the_id(env: tuple[str, ...]) -> None:
+    """Values may contain spaces and signs, next to a second setting."""
     config = ProcessConfig(threads=2, env=env)
     assert read_variant("A", variant_id(Case(), config)) == (Case(), config)
 
 
 @pytest.mark.parametrize("line", ["A=x B=y", "A=1+threads=2"])
-def test_a_variable_whose_id_could_not_be_read_back_is_refused(line: str) -> None:
-    """It would read as two settings."""
-    with pytest.raises(BadOption, match=r"^--env: A: a value cannot hold"):
+def test_a_variable_with_an_ambiguous_id_is_refused(line: str) -> None:
+    """It would be parsed as two settings."""
+    with pytest.raises(BadOption, match=r"^--env: A: a value cannot contain"):
         read_env("--env", line)
 
 
-def test_an_interpreter_is_spelled_out_where_it_must_be_read_back(tmp_path: Path) -> None:
-    """An id shows its label; the name of a side, of a trace too, its path, quoted for a shell."""
+def test_the_name_of_a_side_has_the_path_of_an_interpreter(tmp_path: Path) -> None:
+    """An id has only its label; the name of a side has its path, quoted for a shell."""
     config = ProcessConfig(python=f"here={sys.executable}", env=("A=1", "B=2"))
     path = tmp_path / "a.trace"
     written(path, config=config)
@@ -128,8 +128,8 @@ def test_an_interpreter_is_spelled_out_where_it_must_be_read_back(tmp_path: Path
 @pytest.mark.parametrize(
     "text", ["", "cpu", f"{CASE}-colour=3", f"{CASE}@", f"{CASE}@threads", f"{CASE}@threads=0"]
 )
-def test_what_names_no_training_is_said(text: str) -> None:
-    """One line that names the option."""
+def test_an_invalid_reference_is_refused(text: str) -> None:
+    """The error is one line that names the option."""
     with pytest.raises(BadOption, match=r"^CASE"):
         read_variant("CASE", text)
 
@@ -137,8 +137,8 @@ def test_what_names_no_training_is_said(text: str) -> None:
 # Comparing
 
 
-def test_the_distance_is_counted_in_numbers_between() -> None:
-    """From the float before 1 to the one after it: two steps down, one up, across zero too."""
+def test_the_distance_counts_floats() -> None:
+    """It counts the floats between two values, also across zero."""
     before, after = math.nextafter(1, 0), 1 + 2**-23
     assert compared(floats(1 - 2**-24), floats(after)).largest_ulps == 2
     assert compared(floats(-(2**-149)), floats(2**-149)).largest_ulps == 2
@@ -147,34 +147,34 @@ def test_the_distance_is_counted_in_numbers_between() -> None:
 
 
 def test_the_first_element_is_shown_with_both_bit_patterns() -> None:
-    """Index, values, bits, distance; and how many differ."""
-    found = compared(floats(1, 2, 3), floats(1, 2 + 2**-22, -3))
-    assert found.first is not None
-    assert (found.first.index, found.first.ulps, found.differing) == ([1], 1, 2)
-    assert (found.first.a_bits, found.first.b_bits) == ("0x40000000", "0x40000001")
-    assert found.largest_ulps == 2 * 0x40400000
+    """The difference has index, values, bits, distance, and the number of differing elements."""
+    result = compared(floats(1, 2, 3), floats(1, 2 + 2**-22, -3))
+    assert result.first is not None
+    assert (result.first.index, result.first.ulps, result.differing) == ([1], 1, 2)
+    assert (result.first.a_bits, result.first.b_bits) == ("0x40000000", "0x40000001")
+    assert result.largest_ulps == 2 * 0x40400000
 
 
 def test_nan_has_no_distance() -> None:
-    """What is not a number is different, and not far or near."""
-    found = compared(floats(math.nan), floats(1))
-    assert found.first is not None
-    assert (found.first.ulps, found.largest_ulps, found.differing) == (None, None, 1)
+    """NaN differs without a distance."""
+    result = compared(floats(math.nan), floats(1))
+    assert result.first is not None
+    assert (result.first.ulps, result.largest_ulps, result.differing) == (None, None, 1)
 
 
-def test_tensors_of_two_kinds_are_not_compared_by_element() -> None:
-    """Their types, their shapes, or both are the details; equal bytes make no two kinds equal."""
-    one = floats(1, 2)
+def test_tensors_of_different_types_are_not_compared_by_element() -> None:
+    """The details are their types and shapes, even with equal bytes."""
+    tensor = floats(1, 2)
     for dtype, shape, details in (
         ("int32", [2], [("types", "float32 and int32")]),
         ("int64", [2], [("types", "float32 and int64")]),
         ("float32", [1, 2], [("shapes", "[2] and [1, 2]")]),
         ("int64", [1], [("types", "float32 and int64"), ("shapes", "[2] and [1]")]),
     ):
-        more = msgspec.structs.replace(one.more, dtype=dtype, shape=shape)
-        found = compared(one, msgspec.structs.replace(one, more=more))
-        assert (found.kinds, found.first) == (details, None)
-        assert element_details(found) == details
+        more = msgspec.structs.replace(tensor.more, dtype=dtype, shape=shape)
+        result = compared(tensor, msgspec.structs.replace(tensor, more=more))
+        assert (result.kinds, result.first) == (details, None)
+        assert element_details(result) == details
 
 
 @pytest.mark.parametrize("change", [{"dtype": "float31"}, {"hex": "0"}, {"hex": "00"}])
@@ -192,7 +192,7 @@ def step(number: int, *events: TraceEvent) -> TraceStep:
 
 
 def epoch(*steps: str) -> EpochTrace:
-    """A traced epoch whose steps have tensors p and q, with these digests of a letter each."""
+    """A traced epoch with tensors p and q per step; a letter stands for a digest."""
     lines = [
         step(
             number,
@@ -206,34 +206,34 @@ def epoch(*steps: str) -> EpochTrace:
     return EpochTrace(3, None, "", lines)
 
 
-def test_the_first_place_is_the_earliest_step_then_the_earliest_tensor() -> None:
+def test_the_first_place_is_the_earliest_tensor_of_the_earliest_step() -> None:
     """Tensors are in the order of the computation."""
-    found = first_place(epoch("ab", "cd"), epoch("ab", "xy"))
-    assert found is not None
-    assert found[0] == TracePlace(3, 1, "the p")
+    result = first_place(epoch("ab", "cd"), epoch("ab", "xy"))
+    assert result is not None
+    assert result[0] == TracePlace(3, 1, "the p")
 
 
 def test_a_step_that_one_side_lacks_is_a_place() -> None:
-    """Where all common steps agree, the first that is missing differs."""
-    found = first_place(epoch("a"), epoch("a", "b"))
-    assert found is not None
-    assert found[0] == TracePlace(3, 1, None)
+    """If all common steps are equal, the first missing one differs."""
+    result = first_place(epoch("a"), epoch("a", "b"))
+    assert result is not None
+    assert result[0] == TracePlace(3, 1, None)
 
 
-def test_epoch_digests_are_compared_where_both_have_an_epoch() -> None:
+def test_epoch_digests_are_compared_for_common_epochs() -> None:
     """A trace of a few epochs can be compared with a whole run."""
     assert first_epoch({4: "a", 5: "b"}, {0: "z", 4: "a", 5: "c"}) == 5
     assert first_epoch({4: "a"}, {5: "c"}) is None
 
 
-def test_growth_counts_the_weights_alone() -> None:
-    """Gradients and activations are not in it."""
-    one = [floats(1, kind="output"), floats(1, kind="gradient"), floats(1, 2)]
-    other = [floats(9, kind="output"), floats(9, kind="gradient"), floats(1, 2 + 2**-22)]
-    found = growth(
-        EpochTrace(0, None, "", [step(2, *one)]), EpochTrace(0, None, "", [step(2, *other)])
+def test_growth_counts_only_weights() -> None:
+    """Gradients and activations are excluded."""
+    events_a = [floats(1, kind="output"), floats(1, kind="gradient"), floats(1, 2)]
+    events_b = [floats(9, kind="output"), floats(9, kind="gradient"), floats(1, 2 + 2**-22)]
+    result = growth(
+        EpochTrace(0, None, "", [step(2, *events_a)]), EpochTrace(0, None, "", [step(2, *events_b)])
     )
-    assert [(g.step, g.differing, g.elements, g.largest_ulps) for g in found] == [(2, 1, 2, 1)]
+    assert [(g.step, g.differing, g.elements, g.largest_ulps) for g in result] == [(2, 1, 2, 1)]
 
 
 def test_another_machine_is_named() -> None:
@@ -248,7 +248,7 @@ def test_another_machine_is_named() -> None:
 
 
 def written(path: Path, *, valued: range = range(0), config: ProcessConfig | None = None) -> Path:
-    """A trace of two epochs, written by the real tracer."""
+    """A trace of two epochs, written by the real recorder."""
     traced = Traced(Case(), Recipe(epochs=2))
     training = TracedTraining(
         xorbench_version="0",
@@ -267,14 +267,14 @@ def written(path: Path, *, valued: range = range(0), config: ProcessConfig | Non
 
 
 def test_a_step_of_a_trace_is_at_most_5_kb(tmp_path: Path) -> None:
-    """At batch 128, with every tensor's digest in every step; the first also names them."""
+    """This is at batch 128 with all digests; the first step also has the names."""
     lines = written(tmp_path / "a.trace").read_bytes().splitlines()
     assert len(lines) == 1 + 2 * (19 + 1)
     assert max(map(len, lines[1:])) <= 5_000
 
 
-def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    """Values included."""
+def test_a_trace_is_equal_after_reading(tmp_path: Path) -> None:
+    """This includes values."""
     path = written(tmp_path / "a.trace", valued=range(4, 5))
     first = traces.load_case(path)
     traces.write(tmp_path / "b.trace", first)
@@ -294,44 +294,44 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     ],
     ids=["newer", "cut short", "empty", "no JSON", "twice"],
 )
-def test_a_damaged_trace_is_said_with_its_line(damage, what, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """File and line, never a traceback."""
+def test_a_damaged_trace_is_reported_with_its_line(damage, what, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The error has file and line."""
     path = written(tmp_path / "a.trace")
     path.write_text(damage(path.read_text()))
     with pytest.raises(BadFile, match=what):
         traces.load_case(path)
 
 
-def test_inputs_that_differ_are_said_before_the_epoch_digests(tmp_path: Path) -> None:
-    """Of two traces with other points the first thing told is that."""
-    one = written(tmp_path / "a.trace")
-    trace = traces.load_case(one)
+def test_different_inputs_are_reported_before_the_epoch_digests(tmp_path: Path) -> None:
+    """The report of two traces with different points starts with them."""
+    file_a = written(tmp_path / "a.trace")
+    trace = traces.load_case(file_a)
     training = msgspec.structs.replace(trace.training, inputs_sha256="f" * 64)
-    other = tmp_path / "b.trace"
+    file_b = tmp_path / "b.trace"
     head = msgspec.structs.replace(trace.head, training=training)
-    traces.write(other, replace(trace, head=head))
-    found, code = diff(str(one), str(other), tmp_path)
-    lines = report.text(found).splitlines()
+    traces.write(file_b, replace(trace, head=head))
+    result, code = diff(str(file_a), str(file_b), tmp_path)
+    lines = report.text(result).splitlines()
     assert code == 1
     assert lines[2].startswith("inputs        DIFFER")
     assert lines[3] == "epoch digests equal over 2 epochs"
 
 
-def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> None:
-    """A gradient of other bits, rounded away before it reached a weight: it is a difference."""
-    one = written(tmp_path / "a.trace")
-    trace = traces.load_case(one)
+def test_a_difference_that_reaches_no_epoch_digest_is_found_in_traces(tmp_path: Path) -> None:
+    """A gradient with different bits that does not reach a weight is a difference."""
+    file_a = written(tmp_path / "a.trace")
+    trace = traces.load_case(file_a)
     steps = list(trace.epochs[1].steps)
     events = list(steps[3].events)
-    at = [(event.kind, event.identity) for event in events].index(("gradient", "o0.g0.p1"))
-    events[at] = msgspec.structs.replace(events[at], digest="0" * 16)
+    index = [(event.kind, event.identity) for event in events].index(("gradient", "o0.g0.p1"))
+    events[index] = msgspec.structs.replace(events[index], digest="0" * 16)
     steps[3] = msgspec.structs.replace(steps[3], events=events)
     epochs = {**trace.epochs, 1: replace(trace.epochs[1], steps=steps)}
-    other = tmp_path / "b.trace"
-    traces.write(other, replace(trace, epochs=epochs))
-    found, code = diff(str(one), str(other), tmp_path)
-    assert (code, found.epoch, found.place) == (1, None, TracePlace(1, 3, "gradient layer1.bias"))
-    assert "epoch digests equal over 2 epochs: what differs was absorbed" in report.text(found)
+    file_b = tmp_path / "b.trace"
+    traces.write(file_b, replace(trace, epochs=epochs))
+    result, code = diff(str(file_a), str(file_b), tmp_path)
+    assert (code, result.epoch, result.place) == (1, None, TracePlace(1, 3, "gradient layer1.bias"))
+    assert "epoch digests equal over 2 epochs: the difference did not" in report.text(result)
 
 
 # Real runs, real replays
@@ -339,7 +339,7 @@ def test_what_no_epoch_digests_shows_is_found_between_traces(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one real run in whose second process a weight and a batch are damaged."""
+    """A folder with a real run whose second process has a damaged weight and batch."""
     injections = (
         f"flip-weight:epoch=2,step=3,element=2,bit=20,process=1,cases={CASE}",
         f"skip-batch:epoch=1,step=4,process=1,cases={OTHER}",
@@ -355,54 +355,54 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flipped(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Completed:
-    """`diff` between the two processes of the case with the flipped bit."""
+    """`diff` of the two processes of the case with the flipped bit."""
     words = ("diff", f"latest:{CASE}", f"latest:{CASE}#p1", "--json")
     return reported(tmp_path_factory, "flipped", lambda _folder: run_in(runs, *words)).done
 
 
 def test_a_flipped_bit_is_found_between_two_processes(flipped: Completed) -> None:
-    """Epoch, step, tensor, element and bit as they were injected, and how it grows."""
-    found = json.loads(flipped.stdout)
-    assert flipped.returncode == found["exit_code"] == 1
-    assert found["place"] == {"epoch": 2, "step": 3, "tensor": "parameter layer1.weight"}
-    element = found["difference"]["first"]
-    assert (element["index"], found["difference"]["differing"]) == ([1, 0], 1)
+    """Epoch, step, tensor, element and bit are the injected ones, and the growth is shown."""
+    result = json.loads(flipped.stdout)
+    assert flipped.returncode == result["exit_code"] == 1
+    assert result["place"] == {"epoch": 2, "step": 3, "tensor": "parameter layer1.weight"}
+    element = result["difference"]["first"]
+    assert (element["index"], result["difference"]["differing"]) == ([1, 0], 1)
     assert int(element["a_bits"], 16) ^ int(element["b_bits"], 16) == 1 << 20
-    assert [row["step"] for row in found["growth"]] == [3, 4, 5, 6, 7, 8]
-    assert found["growth"][0]["differing"] == 1
-    assert found["growth"][1]["differing"] > 1
+    assert [row["step"] for row in result["growth"]] == [3, 4, 5, 6, 7, 8]
+    assert result["growth"][0]["differing"] == 1
+    assert result["growth"][1]["differing"] > 1
 
 
-def test_a_replay_proves_that_both_sides_repeat_themselves(flipped: Completed) -> None:
-    """It is said, since a transient fault would be another answer."""
+def test_a_replay_shows_that_both_sides_are_reproducible(flipped: Completed) -> None:
+    """The report states it, to exclude a transient fault."""
     assert (
         json.loads(flipped.stdout)["replays"]
-        == "both sides repeat their epoch digests up to epoch 2"
+        == "both sides reproduce their epoch digests up to epoch 2"
     )
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_epoch_digests_that_no_replay_repeats_was_a_transient(
+def test_an_epoch_digest_that_no_replay_reproduces_is_transient(
     runs: Path, tmp_path: Path, epoch: int
 ) -> None:
-    """One digest of B's record is altered, as a flip that came and went would have left it.
+    """One digest of B's record is altered, like by a transient bit flip.
 
-    In the first epoch another processor's kernels would have done so too, which is said.
+    In the first epoch the report also names a different processor as a possible cause.
     """
     source = (runs / "results" / "latest").resolve()
     copy = tmp_path / "results" / "runs" / source.name
     shutil.copytree(source, copy)
     with_epochs(copy, lambda line: {"digest": "0" * 64} if line["epoch"] == epoch else {})
-    found, code = diff(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results")
+    result, code = diff(f"{source}:{CASE}", f"{copy}:{CASE}", tmp_path / "results")
     assert code == 1
-    said = f"transient on B in epoch {epoch}: the record has 0000000000000000"
-    assert found.transient.startswith(said)
-    assert "two replays agree with each other" in found.transient
-    assert (kernels.HINT in found.transient) == (epoch == 0)
+    text = f"transient on B in epoch {epoch}: the record has 0000000000000000"
+    assert result.transient.startswith(text)
+    assert "two replays are identical" in result.transient
+    assert (kernels.HINT in result.transient) == (epoch == 0)
 
 
-def test_a_side_of_another_processor_is_not_trained_again(runs: Path, tmp_path: Path) -> None:
-    """It is said, with what MKL has to do with it."""
+def test_a_side_of_a_different_processor_is_not_retrained(runs: Path, tmp_path: Path) -> None:
+    """The report gives the reason and the hint about MKL."""
     source = (runs / "results" / "latest").resolve()
     copy = tmp_path / "results" / "runs" / source.name
     shutil.copytree(source, copy)
@@ -410,23 +410,23 @@ def test_a_side_of_another_processor_is_not_trained_again(runs: Path, tmp_path: 
     for process in info["processes"]:
         process["machine"]["cpu_capability"] = "another"
     (copy / "run.json").write_text(json.dumps(info))
-    found, _ = diff(f"{copy}:{CASE}", f"{copy}:{CASE}#p1", tmp_path / "results")
-    assert found.replays.startswith("not done: A was recorded with cpu_capability another")
-    assert found.replays.endswith(kernels.HINT)
+    result, _ = diff(f"{copy}:{CASE}", f"{copy}:{CASE}#p1", tmp_path / "results")
+    assert result.replays.startswith("skipped: A was recorded with cpu_capability another")
+    assert result.replays.endswith(kernels.HINT)
 
 
 def test_two_runs_are_compared_training_by_training(runs: Path) -> None:
-    """A run against itself has no difference: exit 0, nothing trained."""
-    found, code = diff("latest", "latest", runs / "results")
-    assert (code, found.notes, found.epoch) == (0, ["0 of 2 common trainings differ"], None)
+    """A run compared with itself has no difference, and nothing is trained."""
+    result, code = diff("latest", "latest", runs / "results")
+    assert (code, result.notes, result.epoch) == (0, ["0 of 2 common trainings differ"], None)
 
 
 def test_a_training_of_a_run_can_be_traced_with_its_faults(
     runs: Path, inside: Xorbench, tmp_path: Path
 ) -> None:
-    """The traced digests are the recorded ones, injected fault and all, from the epochs named.
+    """The traced digests equal the recorded ones, including the injected fault.
 
-    Nothing in it says where this machine keeps its Python.
+    The trace does not contain the path of this machine's Python.
     """
     latest = (runs / "results" / "latest").resolve()
     done = inside(
@@ -436,12 +436,12 @@ def test_a_training_of_a_run_can_be_traced_with_its_faults(
     assert str(Path(sys.executable).parent) not in (tmp_path / "a.trace").read_text()
 
 
-def test_the_command_that_keeps_values_names_steps_that_there_are() -> None:
-    """Near the end of an epoch of 19 steps it ends with the last one."""
+def test_the_command_that_records_values_names_existing_steps() -> None:
+    """Near the end of an epoch of 19 steps, it ends with the last step."""
     side = planned("A", CASE, Recipe(), ())
     place = TracePlace(epoch=3, step=16, tensor="w")
-    told = trace_commands((side, side), 3, place)
-    assert all(" --dump-steps 16-18 " in line for line in told)
+    commands = trace_commands((side, side), 3, place)
+    assert all(" --dump-steps 16-18 " in line for line in commands)
 
 
 TRACED = ["trace", "-o", "x"]
@@ -454,7 +454,7 @@ PROGRAM = ["--", sys.executable, "-c", "raise SystemExit"]
     [
         (["diff", "nowhere", "latest"], "A: no run 'nowhere'"),
         (["diff", f"latest:{CASE}", "latest:cpu"], "B: 'latest:cpu': the run has no such training"),
-        (["trace", "cpu", "-o", "x"], "CASE: 'cpu' is no case"),
+        (["trace", "cpu", "-o", "x"], "CASE: invalid case 'cpu'"),
         (["trace", CASE, "-o", "/nowhere/x"], "--output: cannot write"),
         (["trace", CASE, "-o", "x", "--epoch", "100"], "--epoch: epoch 100 of a training of 100"),
         ([*DUMPED, "15-19"], "--dump-steps: step 19 of an epoch of 19 steps"),
@@ -467,7 +467,7 @@ PROGRAM = ["--", sys.executable, "-c", "raise SystemExit"]
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], what: str, runs: Path) -> None:
-    """Exit 2, the option that is wrong, and no trace."""
+    """The line names the option; the exit code is 2 and no trace is written."""
     done = call_in(runs, *arguments)
     assert done.returncode == 2
     assert not (runs / "x").exists()

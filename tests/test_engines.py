@@ -1,4 +1,4 @@
-"""Engines train the same to the bit, or say why not: other networks, settings, faults."""
+"""Engines are bitwise identical or refuse a case: networks, settings, faults."""
 
 import re
 from collections.abc import Callable
@@ -33,13 +33,13 @@ EXACT = ("fetch", "tensor", "replay")
 
 
 def epoch_digests(case: Case, faults: tuple[FaultSpec, ...] = ()) -> list[str]:
-    """The epoch digests of a fresh training; raises what the engine refuses."""
+    """The epoch digests of a new training. Raises `UnsupportedCase`."""
     training = Training(case, SMALL, alter=lambda training: inject(training, faults))
     return [training.step().digest for _ in range(SMALL.epochs)]
 
 
 def parts_of(model: nn.Module, engine: str, **changes: Any) -> TrainingSpec:
-    """A small problem for any network, the same for every engine."""
+    """A small problem for any network, equal for every engine."""
     spec = TrainingSpec(
         case=replace(BASE, engine=engine),
         device=CPU,
@@ -53,7 +53,7 @@ def parts_of(model: nn.Module, engine: str, **changes: Any) -> TrainingSpec:
 
 
 def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor]:
-    """The engine's epoch on that problem."""
+    """The engine's epoch function for that problem."""
     return engines.opened(engine, parts_of(model, engine, **changes))
 
 
@@ -75,23 +75,23 @@ def opened(model: nn.Module, engine: str, **changes: Any) -> Callable[[], Tensor
     ],
     ids=str,
 )
-def test_an_engine_has_the_bits_of_the_loader(engine: str, configs: dict[str, Any]) -> None:
-    """Under every setting, with a short last batch and without, the epoch digests are equal."""
+def test_an_engine_is_bitwise_identical_to_the_loader(engine: str, configs: dict[str, Any]) -> None:
+    """The epoch digests are equal with every setting, with and without a short last batch."""
     case = replace(BASE, **configs)
     assert epoch_digests(replace(case, engine=engine)) == epoch_digests(case)
 
 
 @pytest.mark.parametrize("engine", EXACT)
-def test_an_engine_tells_the_loaders_loss(engine: str) -> None:
-    """The last step's loss is the loader's, to the bit."""
+def test_an_engine_returns_the_loaders_loss(engine: str) -> None:
+    """The last step's loss is bitwise identical."""
     losses = [
         Training(replace(BASE, engine=name), SMALL).step().loss for name in (engine, "loader")
     ]
     assert losses[0] == losses[1]
 
 
-def other_networks() -> dict[str, Callable[[], nn.Module]]:
-    """Networks that are not the one of the recipe."""
+def more_networks() -> dict[str, Callable[[], nn.Module]]:
+    """Networks that differ from the recipe's."""
     return {
         "deeper": lambda: nn.Sequential(
             nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 8), nn.Sigmoid(), nn.Linear(8, 1)
@@ -106,13 +106,13 @@ def other_networks() -> dict[str, Callable[[], nn.Module]]:
 
 
 @pytest.mark.parametrize("engine", EXACT)
-@pytest.mark.parametrize("network", other_networks())
-def test_another_network_goes_through_unchanged(engine: str, network: str) -> None:
-    """Other layers, buffers, frozen weights: every entry of the state has the loader's bits."""
+@pytest.mark.parametrize("network", more_networks())
+def test_a_different_network_is_bitwise_identical(engine: str, network: str) -> None:
+    """Every entry of the state equals the loader's with other layers, buffers, frozen weights."""
     states = []
     for name in ("loader", engine):
         torch.manual_seed(0)
-        model = other_networks()[network]()
+        model = more_networks()[network]()
         epoch = opened(model, name)
         for _ in range(3):
             epoch()
@@ -120,10 +120,10 @@ def test_another_network_goes_through_unchanged(engine: str, network: str) -> No
     assert states[0] == states[1]
 
 
-def test_replay_refuses_a_call_that_leaves_its_place_as_it_was(
+def test_replay_refuses_a_call_without_effect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The place still holds the right result of the rows that were captured: others prove it."""
+    """Its result is still correct for the captured rows, so different rows verify it."""
 
     def nothing(*_args: object, **_kwargs: object) -> None: ...
 
@@ -133,12 +133,12 @@ def test_replay_refuses_a_call_that_leaves_its_place_as_it_was(
         return nothing if "addmm" in str(target) else fastest(target, *arguments)
 
     monkeypatch.setattr(operator_trace, "_fastest", broken)
-    with pytest.raises(UnsupportedCase, match="other bits than the step"):
+    with pytest.raises(UnsupportedCase, match="differs from the eager step"):
         Training(replace(BASE, engine="replay"), SMALL)
 
 
-def test_orders_draw_what_a_dataloader_draws() -> None:
-    """After an epoch of either, the generator stands at the same place."""
+def test_orders_advance_the_generator_like_a_dataloader() -> None:
+    """After an epoch of either, the generator has the same state."""
     training = Training(BASE, SMALL)
     training.run_epoch()
     shuffle = generator(0, "shuffle")
@@ -148,21 +148,21 @@ def test_orders_draw_what_a_dataloader_draws() -> None:
     assert torch.equal(shuffle.get_state(), training.spec.shuffle.get_state())
 
 
-def test_a_draw_too_few_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the order that is thrown away, the epoch digests diverge from the second epoch on."""
+def test_a_missing_draw_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the discarded order, the epoch digests diverge from the second epoch on."""
     monkeypatch.setattr(Orders, "end", lambda _self: None)
     diverged = zip(epoch_digests(replace(BASE, engine="tensor")), epoch_digests(BASE), strict=True)
     assert [a == b for a, b in diverged] == [True, False, False]
 
 
 def test_compile_trains_on_the_loaders_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a compiler that leaves the operators as they are, the epoch digests are the loader's."""
+    """With a compiler that does not change operators, the epoch digests are the loader's."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     assert epoch_digests(replace(BASE, engine="compile")) == epoch_digests(BASE)
 
 
-def test_persistent_workers_part_from_the_second_epoch_on() -> None:
-    """Kept loader processes draw the base seed once, as workload.md measured."""
+def test_persistent_workers_differ_from_the_second_epoch_on() -> None:
+    """Persistent loader workers get their base seed once (workload.md)."""
     kept = epoch_digests(replace(BASE, num_workers=1, persistent_workers=True))
     assert [a == b for a, b in zip(kept, epoch_digests(BASE), strict=True)] == [True, False, False]
 
@@ -171,31 +171,31 @@ def test_persistent_workers_part_from_the_second_epoch_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "says"),
+    ("model", "changes", "message"),
     [
-        (nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1)), {}, "cannot draw"),
+        (nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1)), {}, "random operators"),
         (nn.Linear(2, 1), {"data": Dataset()}, "not Dataset"),
     ],
-    ids=["dropout", "another data set"],
+    ids=["dropout", "data set"],
 )
-def test_replay_refuses_what_it_would_lose(
-    model: nn.Module, changes: dict[str, Any], says: str
+def test_replay_refuses_an_unsupported_training(
+    model: nn.Module, changes: dict[str, Any], message: str
 ) -> None:
-    """A draw inside the step, a data set it cannot index: an error, and no training."""
-    with pytest.raises(UnsupportedCase, match=says):
+    """A random operator in the step and a data set without tensors are errors."""
+    with pytest.raises(UnsupportedCase, match=message):
         opened(model, "replay", **changes)
 
 
 def test_replay_refuses_an_optimizer_with_state() -> None:
-    """Momentum lives in the optimizer, and a captured step would not move it."""
+    """Momentum is state of the optimizer, which a captured step would not update."""
     model = nn.Linear(2, 1)
     momentum = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     with pytest.raises(UnsupportedCase, match="momentum"):
         opened(model, "replay", optimizer=momentum)
 
 
-def test_replay_names_what_a_pytorch_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interface that PyTorch does not promise is gone: the engine says which, and refuses."""
+def test_replay_names_a_missing_interface_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a private interface the engine refuses the case."""
     monkeypatch.delattr(torch._C, "_VariableFunctions")
     lacks = r"needs torch\._C\._VariableFunctions, which PyTorch .* lacks"
     with pytest.raises(UnsupportedCase, match=lacks):
@@ -203,14 +203,14 @@ def test_replay_names_what_a_pytorch_lacks(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", ["operator_trace", "replay"])
-def test_only_one_file_takes_what_pytorch_does_not_promise(name: str) -> None:
-    """No underscore of PyTorch's in the others of the engine, but those of ATen's operators."""
+def test_only_one_file_uses_private_interfaces_of_pytorch(name: str) -> None:
+    """The other files of the engine use no underscore names except ATen's operators."""
     source = Path(engines.__file__).with_name(f"{name}.py").read_text()
     assert re.findall(r"(?:torch|optimizer|module|target)\._\w+", source) == []
 
 
-def test_a_refused_capture_leaves_the_model_as_it_was() -> None:
-    """Weights and random numbers are those from before the attempt."""
+def test_a_refused_capture_restores_the_model() -> None:
+    """Weights and random states are unchanged."""
     model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1))
     before, draws = tensor_digest.state_sha256(model.state_dict()), torch.get_rng_state()
     with pytest.raises(UnsupportedCase):
@@ -219,8 +219,8 @@ def test_a_refused_capture_leaves_the_model_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), draws)
 
 
-def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator that is called wrongly is seen before the first epoch."""
+def test_a_captured_step_with_different_bits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong operator call is detected before the first epoch."""
     fastest = operator_trace._fastest
 
     def wrong(target: Any, example: Any, out: dict[str, Tensor]) -> Any:
@@ -231,7 +231,7 @@ def test_a_captured_step_with_other_bits_is_refused(monkeypatch: pytest.MonkeyPa
         )
 
     monkeypatch.setattr(operator_trace, "_fastest", wrong)
-    with pytest.raises(UnsupportedCase, match="other bits"):
+    with pytest.raises(UnsupportedCase, match="differs from"):
         Training(replace(BASE, engine="replay"), SMALL)
 
 
@@ -244,7 +244,7 @@ HARMLESS = sorted({f.name for f in FAULTS.values() if f.kind == "training"} - AP
 def test_an_engine_supports_each_fault_or_refuses_it(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No fault is left out: the epoch digests are the loader's with the same fault, or an error."""
+    """The epoch digests are the loader's with the same fault, or the engine refuses it."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     supported = 0
     for name in HARMLESS:
@@ -259,7 +259,7 @@ def test_an_engine_supports_each_fault_or_refuses_it(
 
 
 @pytest.mark.parametrize(
-    ("case", "recipe", "says"),
+    ("case", "recipe", "message"),
     [
         (Case(engine="tensor", num_workers=2), Recipe(), "no loader workers"),
         (Case("cuda", num_workers=2, data_on_device=True), Recipe(), "data on the device"),
@@ -272,18 +272,16 @@ def test_an_engine_supports_each_fault_or_refuses_it(
         (Case("cpu", pin_memory=True, data_on_device=True, num_workers=2), Recipe(), ""),
     ],
 )
-def test_a_config_that_cannot_be_supported_has_its_reason(
-    case: Case, recipe: Recipe, says: str
-) -> None:
-    """Such a case is skipped, and never trained without its setting."""
+def test_an_unsupported_setting_has_a_reason(case: Case, recipe: Recipe, message: str) -> None:
+    """Such a case is skipped, never trained without its setting."""
     reason = unsupported_reason(case, recipe)
-    assert says in reason
-    assert bool(says) == bool(reason)
+    assert message in reason
+    assert bool(message) == bool(reason)
 
 
 @pytest.mark.parametrize("missing", ["compiler", "headers", "Triton"])
 def test_compile_names_what_is_missing(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler, Python's headers, or for CUDA Triton."""
+    """It may be a compiler, Python's headers, or Triton for CUDA."""
     monkeypatch.setattr(compiling.shutil, "which", lambda _name: missing != "compiler")
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr(compiling.sysconfig, "get_path", lambda _name: "nowhere")
@@ -295,14 +293,14 @@ def test_compile_names_what_is_missing(missing: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_universal_engine_has_the_golden_epoch_digests() -> None:
-    """Epoch by epoch, from the seed's own points and weights."""
+    """The digest of every epoch is golden."""
     training = UniversalTraining(Case(engine="universal"), Recipe(epochs=3))
     assert [training.step().digest for _ in range(3)] == list(golden.load().epoch_digests[:3])
 
 
 @pytest.mark.parametrize("batch_size", [256, 100])
-def test_the_universal_engine_is_held_to_golden_or_to_the_oracle(batch_size: int) -> None:
-    """At 256 a golden answer is stored, at 100 none is; either way digest and score are equal."""
+def test_the_universal_engine_equals_golden_values_or_the_oracle(batch_size: int) -> None:
+    """Batch size 256 has a golden value, 100 has none; digest and score are equal in both cases."""
     training = UniversalTraining(Case(engine="universal", batch_size=batch_size), Recipe())
     for _ in range(100):
         training.step()
@@ -313,8 +311,8 @@ def test_the_universal_engine_is_held_to_golden_or_to_the_oracle(batch_size: int
         assert facts[1]["actual"] == "499/500"
 
 
-def test_a_flipped_bit_of_the_universal_engine_is_seen() -> None:
-    """Its digest is then not the oracle's."""
+def test_a_flipped_bit_of_the_universal_engine_is_detected() -> None:
+    """Its digest differs from the oracle's."""
     fault = FaultSpec("flip-weight", {"epoch": 1, "bit": 22})
     training = UniversalTraining(replace(BASE, engine="universal"), SMALL, faults=[fault])
     for _ in range(SMALL.epochs):
@@ -323,14 +321,14 @@ def test_a_flipped_bit_of_the_universal_engine_is_seen() -> None:
     assert digests["expected"] != digests["actual"]
 
 
-def test_the_universal_engine_refuses_a_fault_it_has_no_place_for() -> None:
-    """Rather than to train without it."""
+def test_the_universal_engine_refuses_an_unsupported_fault() -> None:
+    """It does not train without the fault."""
     with pytest.raises(UnsupportedCase, match="skip-batch"):
         UniversalTraining(Case(engine="universal"), SMALL, faults=[FaultSpec("skip-batch")])
 
 
-def test_the_universal_steps_of_torch_are_the_kernels() -> None:
-    """What trains on other devices than the CPU gives the same weights, and takes new ones."""
+def test_the_universal_steps_of_torch_equal_the_kernel() -> None:
+    """The implementation for accelerators gives identical weights, and its weights can be set."""
     from xorbench.machine.universal import numba_single, torch_backend
     from xorbench.machine.universal.spec import UniversalRecipe
 
@@ -348,8 +346,8 @@ def test_the_universal_steps_of_torch_are_the_kernels() -> None:
     assert (kernel.weights == torch_steps.weights).all()
 
 
-def test_a_process_answers_what_an_engine_took_to_start() -> None:
-    """Opening tells the start-up of either kind; finishing the universal one tells its facts."""
+def test_a_process_reports_the_start_up_of_an_engine() -> None:
+    """Opening reports the start-up; finishing the universal engine reports its golden checks."""
     session = Session()
     answers = {}
     for engine in ("replay", "universal"):
@@ -363,8 +361,8 @@ def test_a_process_answers_what_an_engine_took_to_start() -> None:
     assert answers["replay"]["inputs_sha256"] != answers["universal"]["inputs_sha256"]
 
 
-def test_data_on_the_device_are_the_same_data() -> None:
-    """What a fault changed in the points before is not lost on the way."""
+def test_data_on_the_device_include_earlier_faults() -> None:
+    """A fault that changed the points is not lost by the copy."""
     fault = (FaultSpec("flip-data", {"bit": 20}),)
     assert (
         epoch_digests(replace(BASE, data_on_device=True), fault)

@@ -10,7 +10,7 @@ from xorbench.cli import main
 from xorbench.machine.kernels import SWITCHES
 from xorbench.programs.minimal_set import Exhausted, Explanation, Gives, Set, described, search
 from xorbench.xor.matrix.recipe import Recipe
-from xorbench.xor.trace.explain import mixed, on_record, switched
+from xorbench.xor.trace.explain import matches_record, mixed, switched
 from xorbench.xor.trace.training_ref import planned
 
 CASE = "cpu-loader-b128-pin0-drop1-w0-s0"
@@ -145,7 +145,7 @@ def test_a_switch_is_one_more_variable() -> None:
 
 def test_a_training_without_a_record_is_as_recorded() -> None:
     """Nothing is on record of a case that was only named."""
-    assert on_record(planned("A", CASE, Recipe(), ()), ["inputs", "epoch 0"])
+    assert matches_record(planned("A", CASE, Recipe(), ()), ["inputs", "epoch 0"])
 
 
 @pytest.mark.parametrize("text", ["2", "0", "many", "1e3", ""])

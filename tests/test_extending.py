@@ -97,7 +97,7 @@ def test_a_probe_is_run_by_the_canary(installed: Path, tmp_path: Path) -> None:
     """By its name."""
     done = with_package(installed, tmp_path, "canary", "--devices", "cpu", "--probes", "halving")
     assert done.returncode == 0, done.stderr
-    assert "4,096 results, all right" in done.stdout
+    assert "4,096 results, all correct" in done.stdout
 
 
 def test_what_a_package_adds_is_listed(installed: Path, tmp_path: Path) -> None:

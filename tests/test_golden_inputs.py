@@ -1,4 +1,4 @@
-"""NumPy's reading of PyTorch's generator: every draw of a training, from another source."""
+"""PyTorch's generator in NumPy: an independent reference for every random draw of a training."""
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ SEED = 7_207_269_278_961_234_051  # of more than 32 bits
 
 
 def test_bits_are_those_of_randint() -> None:
-    """And the generator goes on from there alike."""
+    """The next random numbers are also equal."""
     draws, read = torch.Generator().manual_seed(SEED), Mersenne(SEED)
     for count in (5, 1_000):
         drawn = torch.randint(0, 2, (count,), generator=draws)
@@ -27,7 +27,7 @@ def test_bits_are_those_of_randint() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 1_000])
 def test_an_order_is_that_of_randperm(count: int) -> None:
-    """Three in a row; of one point nothing is drawn."""
+    """Three orders in a row are equal; an order of one point needs no random number."""
     draws, read = torch.Generator().manual_seed(SEED), Mersenne(SEED)
     for _ in range(3):
         assert (torch.randperm(count, generator=draws).numpy() == read.order(count)).all()
@@ -35,19 +35,19 @@ def test_an_order_is_that_of_randperm(count: int) -> None:
 
 @pytest.mark.parametrize("count", [16, 5_000, 5_003])
 def test_normals_are_those_of_randn(count: int) -> None:
-    """Within float32's roundings, also where the last block is drawn anew."""
+    """They are equal within float32's roundings, also with a repeated last block."""
     drawn = torch.randn(count, generator=torch.Generator().manual_seed(SEED)).double().numpy()
     assert np.abs(drawn - Mersenne(SEED).normals(count)).max() < golden_inputs.NOISE_ERROR
 
 
-def test_few_normals_are_not_read() -> None:
-    """PyTorch draws them in another way."""
+def test_few_normals_are_not_supported() -> None:
+    """PyTorch uses a different method for them."""
     with pytest.raises(ValueError, match="fewer than 16"):
         Mersenne(0).normals(15)
 
 
 def test_initial_weights_are_those_of_the_layers() -> None:
-    """Weights and biases, in the order in which the layers draw them."""
+    """Weights and biases are equal in the order of the layers."""
     torch.manual_seed(SEED)
     layers = nn.Linear(2, 7), nn.Linear(7, 1)
     read = Mersenne(SEED)
@@ -61,14 +61,14 @@ def test_initial_weights_are_those_of_the_layers() -> None:
     "recipe", [Recipe(), Recipe(train_size=1_001, test_size=3, std=0.0, hidden=9)]
 )
 @pytest.mark.parametrize("seed", [3, 2**31 - 1])
-def test_sound_inputs_have_no_flaw(recipe: Recipe, seed: int) -> None:
-    """Of any recipe and seed."""
+def test_correct_inputs_pass(recipe: Recipe, seed: int) -> None:
+    """This holds for any recipe and seed."""
     facts = golden_inputs.checked(recipe, seed)["facts"]
     assert [fact for fact in facts if fact["actual"] != fact["expected"]] == []
 
 
 def test_the_digest_is_known_for_ten_seeds_of_the_default_recipe() -> None:
-    """Under the kernels for which the digests are in the package, and only there."""
+    """They are known only for the kernels with digests in the package."""
     known = golden_inputs.golden().get(golden_inputs.platform.machine(), {})
     names = [f["what"] for f in golden_inputs.checked(Recipe(), 9)["facts"]]
     assert ("digest of points and weights" in names) == (golden_inputs.kernels() in known)
@@ -78,14 +78,14 @@ def test_the_digest_is_known_for_ten_seeds_of_the_default_recipe() -> None:
 
 
 def outcomes(run: Run) -> dict[str, str]:
-    """What the checks say of seed 0, and of the first case."""
+    """The verdicts on seed 0 and on the first case."""
     first = run.trainings[0].case.id
     wanted = ("golden inputs", "seed 0"), ("accuracy of arithmetic", first)
     return {v.check: v.outcome for v in judge(Evidence(run)) if (v.check, v.subject) in wanted}
 
 
-def doctored(run: Run, unseen: str) -> Run:
-    """The run whose processes draw another order."""
+def altered(run: Run, unseen: str) -> Run:
+    """The run with a wrong order in its processes."""
     wrong = Fact(what="order of epoch 0", expected="NumPy's", actual="2 differ, first at 0")
     lines = [
         msgspec.structs.replace(line, facts=[*line.facts, wrong], unseen=unseen)
@@ -94,26 +94,26 @@ def doctored(run: Run, unseen: str) -> Run:
     return msgspec.structs.replace(run, golden_inputs=lines)
 
 
-def test_a_difference_is_a_failure_where_the_values_were_seen(quick_run: Run) -> None:
-    """A sound run passes, the same with one wrong fact fails."""
+def test_a_difference_fails_with_a_tested_release(quick_run: Run) -> None:
+    """A correct run passes; with one wrong value it fails."""
     assert outcomes(quick_run)["golden inputs"] == "pass"
-    assert outcomes(doctored(quick_run, ""))["golden inputs"] == "fail"
+    assert outcomes(altered(quick_run, ""))["golden inputs"] == "fail"
 
 
-def test_a_difference_is_open_where_they_were_not(quick_run: Run) -> None:
-    """Another PyTorch may draw otherwise; nothing is said of what rests on it either."""
-    assert outcomes(doctored(quick_run, "a new PyTorch"))["golden inputs"] == "inconclusive"
+def test_a_difference_is_inconclusive_with_an_untested_release(quick_run: Run) -> None:
+    """A different PyTorch may generate different numbers; dependent checks are skipped."""
+    assert outcomes(altered(quick_run, "a new PyTorch"))["golden inputs"] == "inconclusive"
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_a_missing_line_is_no_pass(kept: int, quick_run: Run) -> None:
-    """Of all processes, or of one."""
+def test_a_missing_line_does_not_pass(kept: int, quick_run: Run) -> None:
+    """The lines of all processes or of one are missing."""
     run = msgspec.structs.replace(quick_run, golden_inputs=quick_run.golden_inputs[:kept])
     assert outcomes(run)["golden inputs"] == "inconclusive"
 
 
-def test_inputs_that_were_not_checked_are_a_failure(quick_run: Run) -> None:
-    """Of one training alone."""
+def test_unchecked_inputs_fail(quick_run: Run) -> None:
+    """One training with different inputs is enough."""
     trainings = [msgspec.structs.replace(t, inputs_sha256="0" * 64) for t in quick_run.trainings]
     run = msgspec.structs.replace(quick_run, trainings=trainings)
     assert outcomes(run)["golden inputs"] == "fail"

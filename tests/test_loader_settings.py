@@ -1,4 +1,4 @@
-"""Settings of the DataLoader: what each does in the real one, and to the bits."""
+"""Settings of the DataLoader: their effect in the real DataLoader and on the bits."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ OF_LOADERS = {"prefetch_factor": 4, "multiprocessing_context": "spawn", "in_orde
 
 
 class Starts(Dataset[Any]):
-    """Each sample is the class of the process that fetched it, as a number of its letters."""
+    """Each sample encodes the class of the process that fetched it."""
 
     def __len__(self) -> int:
         return SMALL.train_size
@@ -38,10 +38,10 @@ class Starts(Dataset[Any]):
 
 
 class Fetchers(Dataset[Any]):
-    """Each sample is the loader worker that fetched it; the first of them is late."""
+    """Each sample is the number of the loader worker that fetched it; the first is late."""
 
     def __init__(self) -> None:
-        self.other = multiprocessing.get_context("fork").Event()
+        self.second_done = multiprocessing.get_context("fork").Event()
 
     def __len__(self) -> int:
         return SMALL.train_size
@@ -50,26 +50,26 @@ class Fetchers(Dataset[Any]):
         info = get_worker_info()
         assert info is not None
         if info.id == 0:
-            self.other.wait(WAIT_S)
+            self.second_done.wait(WAIT_S)
         return torch.tensor(info.id)
 
 
 def batches(case: Case, data: Dataset[Any]) -> Iterator[Any]:
-    """The batches of the engine's own DataLoader over these data."""
+    """The batches of the engine's DataLoader for these data."""
     return iter(make_loader(replace(Training(BASE, SMALL).spec, case=case), data))
 
 
 def digests(case: Case) -> list[str]:
-    """The epoch digests of a fresh training."""
+    """The epoch digests of a new training."""
     training = Training(case, SMALL)
     return [training.step().digest for _ in range(SMALL.epochs)]
 
 
 @pytest.mark.parametrize(("factor", "ahead"), [(None, 2), (1, 1), (3, 3)])
-def test_a_loader_worker_fetches_as_many_batches_ahead(
+def test_a_loader_worker_prefetches_the_given_number_of_batches(
     factor: int | None, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the first batch so many more are drawn; PyTorch's own choice is two."""
+    """The sampler advances accordingly after the first batch; PyTorch's default is two."""
     drawn = 0
     draw = BatchSampler.__iter__
 
@@ -85,32 +85,32 @@ def test_a_loader_worker_fetches_as_many_batches_ahead(
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_loader_workers_start_as_asked_for(method: str) -> None:
-    """They are processes of that kind."""
+def test_loader_workers_have_the_given_start_method(method: str) -> None:
+    """They are processes of that class."""
     first = next(batches(replace(BASE, multiprocessing_context=method), Starts()))
     assert set(first.tolist()) == {len({"fork": "ForkProcess", "spawn": "SpawnProcess"}[method])}
 
 
 @pytest.mark.parametrize(("in_order", "first"), [(True, 0), (False, 1)])
 def test_a_late_loader_worker_is_waited_for_only_in_order(in_order: bool, first: int) -> None:
-    """Otherwise the batch of the other one comes first."""
+    """Without `in_order`, the batch of the second worker is first."""
     data = Fetchers()
-    found = batches(replace(BASE, num_workers=2, in_order=in_order), data)
-    assert set(next(found).tolist()) == {first}
-    data.other.set()
+    result = batches(replace(BASE, num_workers=2, in_order=in_order), data)
+    assert set(next(result).tolist()) == {first}
+    data.second_done.set()
 
 
 @pytest.mark.parametrize("setting", OF_LOADERS)
-def test_bits_are_kept_where_they_must_be(setting: str) -> None:
-    """With one loader worker, every setting keeps the order and so the bits."""
+def test_settings_keep_the_bits_with_one_loader_worker(setting: str) -> None:
+    """They keep the order."""
     assert digests(replace(BASE, **{setting: OF_LOADERS[setting]})) == digests(Case(batch_size=64))
 
 
 @pytest.mark.parametrize(("setting", "value"), OF_LOADERS.items())
 def test_without_loader_workers_a_setting_has_no_effect(setting: str, value: object) -> None:
-    """The case is trained, noted as such, and has the same bits."""
+    """The case is trained with a note, and the result is bitwise identical."""
     case = replace(Case(batch_size=64), **{setting: value})
-    assert idle_note(case, False).startswith("no effect here: without loader workers ")
+    assert idle_note(case, False).startswith("no effect here: ")
     assert idle_note(replace(case, num_workers=2), False) == ""
     assert digests(case) == digests(Case(batch_size=64))
     assert start_method(case) is None
@@ -125,15 +125,15 @@ def test_engines_without_a_loader_refuse_the_setting(setting: str, value: object
     assert refused.startswith("the tensor engine ")
 
 
-def test_the_float64_twin_needs_the_drawn_order() -> None:
-    """Batches in any order cannot be followed; the other settings can."""
-    said = "no float64 twin: it takes batches in the drawn order, not in_order false"
-    assert float64_refusal(Case(num_workers=2, in_order=False)) == said
+def test_the_float64_reference_needs_batches_in_order() -> None:
+    """Batches in any order cannot be recomputed; the other settings are supported."""
+    reason = "no float64 reference: it uses batches in the sampler's order, not in_order false"
+    assert float64_refusal(Case(num_workers=2, in_order=False)) == reason
     assert float64_refusal(Case(num_workers=2, prefetch_factor=4)) == ""
 
 
-def test_the_new_settings_rename_no_case() -> None:
-    """At their defaults an id is what it was, and they do not enter the key of the twin."""
+def test_the_settings_do_not_change_existing_ids() -> None:
+    """With defaults they are neither in the id nor in the key of the float64 reference."""
     assert Case(num_workers=2).id == "cpu-loader-b128-pin0-drop1-w2-s0"
     rows = [axis for axis in CASE_AXES if axis.name in OF_LOADERS]
     assert [axis.default for axis in rows] == [(None,), ("auto",), (True,)]
@@ -141,14 +141,14 @@ def test_the_new_settings_rename_no_case() -> None:
 
 
 @pytest.mark.parametrize(("loader_workers", "outcome"), [(2, "skipped"), (1, "fail")])
-def test_other_bits_in_any_order_are_no_failure(
+def test_different_bits_in_any_order_pass(
     quick_run: Run, loader_workers: int, outcome: str
 ) -> None:
-    """Two processes may differ where batches come in any order, and only there."""
+    """Two processes may differ only if batches may have any order."""
     case = Case(num_workers=loader_workers, in_order=False)
-    first, second = (one for one in quick_run.trainings if one.case == quick_run.trainings[0].case)
-    odd = msgspec.structs.replace(second, epoch_digests=["0" * 64, *second.epoch_digests[1:]])
-    trainings = [msgspec.structs.replace(one, case=case) for one in (first, odd)]
+    first, second = (t for t in quick_run.trainings if t.case == quick_run.trainings[0].case)
+    changed = msgspec.structs.replace(second, epoch_digests=["0" * 64, *second.epoch_digests[1:]])
+    trainings = [msgspec.structs.replace(t, case=case) for t in (first, changed)]
     info = msgspec.structs.replace(quick_run.info, cases=[case])
     run = msgspec.structs.replace(
         quick_run, info=info, trainings=trainings, phases=[], epochs_by_training={}

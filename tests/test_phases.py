@@ -161,7 +161,7 @@ def test_the_pass_moves_no_timed_bit(inside: Xorbench, tmp_path: Path) -> None:
     assert "an epoch's time goes" not in (latest["without"] / "report.md").read_text()
     table = pd.read_csv(latest["with"] / "phases.csv").set_index("case")
     replayed = table.loc["cpu-replay-b128-pin0-drop1-w0-s0"]
-    assert replayed["note"] == "not separable: one captured list of operators is replayed"
+    assert replayed["note"] == "not separable: a captured list of operators is replayed"
     assert pd.isna(replayed["forward (%)"])
     assert table.loc["cpu-loader-b128-pin0-drop1-w0-s0", "forward (%)"] > 0
 

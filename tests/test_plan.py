@@ -38,44 +38,44 @@ def variant(**fields: object) -> Variant:
 
 
 def test_the_id_of_a_case_names_its_seven_first_fields() -> None:
-    """The id is the contract of design.md §4."""
+    """Ids are a stable interface."""
     case = Case("cuda:1", batch_size=64, pin_memory=True, drop_last=False, num_workers=2, seed=9)
     assert case.id == "cuda1-loader-b64-pin1-drop0-w2-s9"
 
 
-def test_a_further_field_shows_only_where_it_is_not_the_default() -> None:
-    """A new axis renames nothing."""
+def test_more_fields_are_in_the_id_only_with_non_default_values() -> None:
+    """A new axis does not change existing ids."""
     assert Case().id == "cpu-loader-b128-pin0-drop1-w0-s0"
     assert Case(non_blocking=True).id == "cpu-loader-b128-pin0-drop1-w0-s0-non_blocking=1"
 
 
-def test_a_config_is_named_for_what_is_not_the_default() -> None:
-    """The base setting is `base`; others say what they change."""
+def test_a_config_is_named_for_its_non_default_values() -> None:
+    """The default config is `base`."""
     assert ProcessConfig().id == "base"
     assert ProcessConfig(deterministic=False, threads=None).id == "deterministic=0+threads=auto"
 
 
-def test_a_case_crosses_the_pipe_whole() -> None:
-    """What `to_dict` writes, `case_from` reads."""
+def test_a_case_survives_the_protocol() -> None:
+    """`case_from` reads the dict of `to_dict`."""
     case = Case("mps", batch_size=7, non_blocking=True)
     assert case_from(to_dict(case)) == case
 
 
 def test_variants_name_their_config_unless_it_is_the_base() -> None:
-    """Case id alone, or case id and setting id."""
+    """The id has the case's id, and the config's id if it is not the base."""
     plain = variant()
     assert plain.id == plain.case.id
     assert replace(plain, config=ProcessConfig(threads=2)).id == plain.case.id + "@threads=2"
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps", "xpu", "xpu:3"])
-def test_devices_are_named_as_pytorch_names_them(name: str) -> None:
-    """Any device that torch.accelerator names is accepted."""
+def test_devices_have_the_names_of_pytorch(name: str) -> None:
+    """Every device name of torch.accelerator is accepted."""
     assert read_device("--devices", name) == name
 
 
 def test_ranges_and_numbers_mix_in_a_list() -> None:
-    """`0-3,7` is five values, in the order given."""
+    """`0-3,7` is five values in order."""
     assert integers("--seeds", "0-3,7", 0, 99) == (0, 1, 2, 3, 7)
 
 
@@ -89,7 +89,7 @@ def test_the_learning_rate_scales_from_batch_128(scaling: str, rate: float) -> N
     assert recipe.learning_rate(128) == pytest.approx(0.1)
 
 
-def test_steps_and_samples_know_the_short_batch() -> None:
+def test_steps_and_samples_count_the_short_batch() -> None:
     """2,500 points at batch 128: 19 whole batches and one of 68."""
     recipe = Recipe()
     assert (recipe.steps(128, True), recipe.samples(128, True)) == (19, 2432)
@@ -97,22 +97,22 @@ def test_steps_and_samples_know_the_short_batch() -> None:
     assert recipe.steps(125, True) == recipe.steps(125, False) == 20
 
 
-def test_a_recipe_refuses_what_cannot_be() -> None:
-    """Made in code or read from a file, it validates itself."""
+def test_a_recipe_refuses_invalid_values() -> None:
+    """It validates itself in code and when read from a file."""
     with pytest.raises(BadOption, match="--std: must be"):
         Recipe(std=-1.0)
     with pytest.raises(BadOption, match="--lr-scaling: unknown"):
         read_recipe({"lr_scaling": "cubic"})
 
 
-def test_another_recipe_has_another_sha256() -> None:
+def test_a_different_recipe_has_a_different_sha256() -> None:
     """The hash identifies the recipe."""
     assert Recipe().sha256() != Recipe(epochs=101).sha256()
     assert Recipe().sha256() == Recipe(epochs=100).sha256()
 
 
 def test_the_default_matrix_is_sixteen_cases_and_three_controls() -> None:
-    """Every combination, and what exercises the edges that it leaves out."""
+    """The controls vary the settings that the combinations do not."""
     cases = expand(Recipe(), {"device": ("cpu",)}, quick=False)
     assert len(cases) == 16 + 3
     controls = [case.id for case in cases[16:]]
@@ -124,19 +124,19 @@ def test_the_default_matrix_is_sixteen_cases_and_three_controls() -> None:
 
 
 def test_each_device_has_its_own_controls() -> None:
-    """Two devices: twice the matrix and twice the controls."""
+    """Two devices have twice the matrix and twice the controls."""
     cases = expand(Recipe(), {"device": ("cpu", "cuda")}, quick=False)
     assert len(cases) == 2 * 19
 
 
-def test_naming_batch_sizes_or_processes_leaves_the_controls_out() -> None:
-    """Who says what to train gets that and nothing else."""
+def test_given_batch_sizes_or_workers_exclude_the_controls() -> None:
+    """Explicit values are not extended."""
     assert len(expand(Recipe(), {"batch_size": (512,)}, quick=False)) == 4
     assert len(expand(Recipe(), {"num_workers": (0,)}, quick=False)) == 16
 
 
 def test_quick_is_batch_128_with_and_without_drop_last() -> None:
-    """Two cases, the recipe's full epochs."""
+    """There are two cases with all epochs of the recipe."""
     cases = expand(Recipe(), {}, quick=True)
     assert [(c.batch_size, c.drop_last, c.pin_memory) for c in cases] == [
         (128, True, False),
@@ -145,13 +145,13 @@ def test_quick_is_batch_128_with_and_without_drop_last() -> None:
 
 
 def test_configs_multiply() -> None:
-    """Process-level axes expand like the others."""
+    """Process-level axes expand like case axes."""
     configs = expand_configs({"deterministic": (True, False), "threads": (1, 2)})
     assert len(set(configs)) == 4
 
 
-def test_edges_join_variants_that_differ_in_one_axis_alone() -> None:
-    """In the default matrix each of four axes has its groups; every pair differs in that axis."""
+def test_edges_join_variants_that_differ_in_only_one_axis() -> None:
+    """In the default matrix each of four axes has groups whose pairs differ in that axis."""
     cases = expand(Recipe(), {}, quick=False)
     variants = [Variant(case, ProcessConfig(), Recipe()) for case in cases]
     groups = edges(variants)
@@ -164,8 +164,8 @@ def test_edges_join_variants_that_differ_in_one_axis_alone() -> None:
             assert differing == [axis.name]
 
 
-def test_interpreters_stand_in_the_order_in_which_they_were_given() -> None:
-    """A ratio goes from the first of `--pythons old=…,new=…` to the second, not by the alphabet."""
+def test_interpreters_keep_their_given_order() -> None:
+    """A ratio compares the second of `--pythons old=…,new=…` with the first."""
     configs = [ProcessConfig(python=python) for python in ("old=/a", "new=/b")]
     variants = [Variant(variant().case, config, Recipe()) for config in configs]
     ((axis, members),) = edges(variants)
@@ -173,7 +173,7 @@ def test_interpreters_stand_in_the_order_in_which_they_were_given() -> None:
 
 
 def test_a_group_is_named_for_its_axis_and_values() -> None:
-    """The name tells what varies, and from which case."""
+    """The name has the varied values and the first case."""
     axis, members = edges([variant(drop_last=True), variant(drop_last=False)])[0]
     assert group_name(axis, members) == "drop_last false,true: cpu-loader-b128-pin0-drop0-w0-s0"
 
@@ -229,17 +229,17 @@ def test_a_group_is_named_for_its_axis_and_values() -> None:
         ),
     ],
 )
-def test_the_axes_table_tells_what_a_change_does_to_the_bits(
+def test_the_axes_table_gives_the_effect_of_a_change_on_the_bits(
     axis: str, a: dict[str, object], b: dict[str, object], bits: str
 ) -> None:
-    """Keep, change, or may change, as workload.md measured, with a reason."""
+    """The effect is keep, change or may change, with a reason."""
     expectation = BITS[axis](variant(**a), variant(**b))
     assert bits == expectation.bits
     assert expectation.reason
 
 
 def test_idle_configs_are_labelled() -> None:
-    """Pinning does nothing without an accelerator, non-blocking copies nothing on the CPU."""
+    """Pinning has no effect without an accelerator, non-blocking copies none on the CPU."""
     assert idle_note(Case(), False) == ""
     assert "no effect" in idle_note(Case(pin_memory=True), False)
     assert idle_note(Case(pin_memory=True), True) == ""
@@ -251,19 +251,19 @@ def test_idle_configs_are_labelled() -> None:
 
 
 def test_every_case_axis_is_a_field_of_the_case() -> None:
-    """A row of the table and a field of the case are the same thing."""
+    """Each row of the table is a field of the case."""
     assert {axis.name for axis in CASE_AXES} == set(to_dict(Case())) - {"id"}
     assert {a.name for a in AXES if a.scope == "process"} == set(to_dict(ProcessConfig())) - {"id"}
 
 
 def guess(**plan: Any) -> float:
-    """The estimate of a plan on two processors that are as quick as the reference machine's."""
+    """The estimate of a plan on two processors as fast as the reference machine's."""
     paces = {"base": ProcessPace(3.0, 5.9e-3)}
     return estimate_s(Plan(**{"recipe": Recipe(), "cases": (Case(),)} | plan), paces, 2)
 
 
-def test_an_estimate_grows_with_what_there_is_to_do() -> None:
-    """Epochs, processes, loader workers, compilation, and a config that is slower here."""
+def test_an_estimate_grows_with_the_work() -> None:
+    """Epochs, processes, loader workers, compilation and a slower config increase it."""
     assert guess() < guess(recipe=Recipe(epochs=200)) < guess(recipe=Recipe(epochs=2_000))
     assert guess() < guess(processes_per_config=4)
     for case in (Case(num_workers=2), Case(engine="compile"), Case(batch_size=32)):
@@ -272,24 +272,26 @@ def test_an_estimate_grows_with_what_there_is_to_do() -> None:
     configs = (ProcessConfig(), ProcessConfig(threads=2))
     both = Plan(Recipe(), (Case(),), configs)
     slow = {"base": ProcessPace(3.0, 5.9e-3), configs[1].id: ProcessPace(3.0, 59e-3)}
-    alike = {config.id: ProcessPace(3.0, 5.9e-3) for config in configs}
-    assert estimate_s(both, slow, 2) > 3 * estimate_s(both, alike, 2)
+    equal = {config.id: ProcessPace(3.0, 5.9e-3) for config in configs}
+    assert estimate_s(both, slow, 2) > 3 * estimate_s(both, equal, 2)
 
 
-def test_the_default_run_is_guessed_within_a_factor_of_two() -> None:
+def test_the_default_run_is_estimated_within_a_factor_of_two() -> None:
     """On the reference machine it took 96 s."""
     assert 48 < guess(cases=expand(Recipe(), {"device": ("cpu",)}, quick=False)) < 192
 
 
-def test_what_asks_for_more_processors_than_there_are_is_said() -> None:
-    """Threads of a config, loader workers of a case; nothing where they fit."""
+def test_an_option_that_needs_more_processors_is_reported() -> None:
+    """Threads of a config and loader workers of a case are checked."""
     assert crowded([Case(num_workers=2)], [ProcessConfig()], 2) == ""
-    assert "--threads 8: this machine has 2" in crowded([Case()], [ProcessConfig(threads=8)], 2)
+    assert "--threads 8: this machine has only 2" in crowded(
+        [Case()], [ProcessConfig(threads=8)], 2
+    )
     assert "--num-workers 9" in crowded([Case(num_workers=9)], [ProcessConfig()], 2)
 
 
-def test_faults_are_read_with_their_place() -> None:
-    """Name, numbers, cases, repeat and phase."""
+def test_faults_are_read_with_their_parameters() -> None:
+    """Name, numbers, cases, process and phase are read."""
     fault = read_fault("flip-weight:epoch=3,bit=20,cases=*drop0*,process=1,phase=both")
     assert fault.number("epoch") == 3
     assert fault.number("element") == 0
@@ -300,29 +302,29 @@ def test_faults_are_read_with_their_place() -> None:
 
 
 @pytest.mark.parametrize("cases", ["cpu-*", "*@threads=2", f"{Case().id}@threads=2"])
-def test_cases_of_a_fault_are_named_with_their_config_or_without(cases: str) -> None:
-    """As the tables have it: under that config alone, else under every one."""
+def test_cases_of_a_fault_can_have_a_config(cases: str) -> None:
+    """A pattern with a config matches only that config, and without one all of them."""
     fault, every = read_fault(f"skip-batch:cases={cases}"), "@" not in cases
     assert fault.hits(Case(), ProcessConfig(threads=2), 0, "timed")
     assert fault.hits(Case(), ProcessConfig(), 0, "timed") == every
 
 
-@pytest.mark.parametrize("registry", [ENGINES, FAULTS, PROBES], ids=lambda one: one.kind)
-def test_what_a_row_names_can_be_imported(registry: Registry[Any]) -> None:
-    """What can be asked for can be done."""
+@pytest.mark.parametrize("registry", [ENGINES, FAULTS, PROBES], ids=lambda registry: registry.kind)
+def test_the_functions_of_rows_can_be_imported(registry: Registry[Any]) -> None:
+    """Every registered name has an implementation."""
     fields = ("epoch", "unavailable", "inject", "cases", "check")
     named = [getattr(row, field, "") for row in registry.values() for field in fields]
     assert all(callable(implementation(path)) for path in named if path)
 
 
-def test_a_row_that_names_nothing_is_seen() -> None:
+def test_a_row_without_an_implementation_is_detected() -> None:
     """The test above can fail."""
     with pytest.raises(AttributeError):
         implementation("xorbench.xor.training.faults:no_such_fault")
 
 
-def test_defaults_are_shown_as_one_would_type_them() -> None:
-    """What help and `list` show can be given back."""
+def test_defaults_are_shown_as_typed() -> None:
+    """The defaults in help and `list` are valid values."""
     for axis in AXES:
         assert axis.read(axis.option, axis.default_text) == axis.default
     for row in RECIPE_OPTIONS:
@@ -330,13 +332,13 @@ def test_defaults_are_shown_as_one_would_type_them() -> None:
 
 
 def test_interpreters_are_named_by_their_environment(tmp_path: Path) -> None:
-    """An interpreter's label is its environment's folder, or the one given; ids show it alone."""
+    """The label is the environment's folder or the given one; ids show only the label."""
     for name in ("old", "new"):
         (tmp_path / name / "bin").mkdir(parents=True)
         (tmp_path / name / "bin" / "python").symlink_to(sys.executable)
     old, new = (str(tmp_path / name / "bin" / "python") for name in ("old", "new"))
-    values = read_pythons("--pythons", f"{old},mine={new}")
-    assert [ProcessConfig(python=value).id for value in values] == ["python=old", "python=mine"]
+    values = read_pythons("--pythons", f"{old},my={new}")
+    assert [ProcessConfig(python=value).id for value in values] == ["python=old", "python=my"]
     assert values[0] == f"old={old}"
 
 
@@ -347,18 +349,18 @@ def test_variables_combine() -> None:
     assert ProcessConfig(env=cells[0]).id == "env=A=x B=1"
 
 
-def test_an_instruction_set_may_draw_other_points() -> None:
-    """Trainings under other variables are not checked against start from the same points."""
+def test_an_instruction_set_may_change_the_points() -> None:
+    """Trainings with different variables need not start from identical points."""
     case = Case()
-    base, other = (
+    base, changed = (
         Variant(case, s, Recipe()) for s in (ProcessConfig(), ProcessConfig(env=("A=x",)))
     )
-    assert (source(base), source(other)) == ("seed 0", "seed 0 @env=A=x")
+    assert (source(base), source(changed)) == ("seed 0", "seed 0 @env=A=x")
     assert source(replace(base, config=ProcessConfig(threads=2))) == "seed 0"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_device_has_one_spelling(device: str) -> None:
+def test_a_device_has_one_canonical_name(device: str) -> None:
     """Without an index it is the first of its type; the CPU has none."""
     assert with_index(device) == "cuda:0"
     assert with_index("cpu") == "cpu"

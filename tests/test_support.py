@@ -1,4 +1,4 @@
-"""Who supports a setting: engines, the float64 twin, and traces refuse what they would ignore."""
+"""Support of settings: engines, float64 references and traces refuse unsupported settings."""
 
 from dataclasses import replace
 
@@ -14,56 +14,56 @@ from xorbench.xor.matrix.recipe import Recipe
 BY_NAME = {axis.name: axis for axis in AXES}
 
 
-def declare(monkeypatch: pytest.MonkeyPatch, name: str, *who: str) -> None:
-    """Have the row of a setting say that these alone support it, in the default words."""
+def declare(monkeypatch: pytest.MonkeyPatch, name: str, *supporters: str) -> None:
+    """Declare the engines and references that support a setting, with the default reason."""
     words = "does not support {name} {value}"
-    row = replace(BY_NAME[name], supported_by=frozenset(who), refused=words)
+    row = replace(BY_NAME[name], supported_by=frozenset(supporters), refused=words)
     axes = tuple(row if axis.name == name else axis for axis in CASE_AXES)
     monkeypatch.setattr(support, "CASE_AXES", axes)
 
 
-def test_nobody_supports_a_config_by_default() -> None:
-    """A row that declares nothing is supported by no engine and no twin."""
+def test_a_setting_is_unsupported_by_default() -> None:
+    """A row without declaration is supported by no engine and no float64 reference."""
     bare = Axis(*(getattr(BY_NAME["tf32"], name) for name in Axis.__match_args__[:7]))
     assert bare.supported_by == frozenset()
 
 
 @pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name)
-def test_a_row_names_engines_and_twins_that_exist(axis: Axis) -> None:
-    """A misspelt name would leave the setting refused by whom it means."""
+def test_a_row_names_existing_engines(axis: Axis) -> None:
+    """A misspelt name would make an engine refuse the setting."""
     assert axis.supported_by <= {*ENGINES, FLOAT64}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_skips_a_case_whose_config_it_ignores(
+def test_an_engine_skips_a_case_with_an_unsupported_setting(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every engine, with the setting and its value in the reason."""
+    """The reason names the engine, the setting and its value."""
     declare(monkeypatch, "tf32")
     case = Case(engine=engine, tf32=True)
-    said = f"the {engine} engine does not support tf32 true"
-    assert support.unsupported_reason(case, Recipe()) == said
+    reason = f"the {engine} engine does not support tf32 true"
+    assert support.unsupported_reason(case, Recipe()) == reason
 
 
-def test_a_neutral_value_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the default of the field a case is trained, whoever supports the setting."""
+def test_a_neutral_value_is_always_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the default of the field every engine trains the case."""
     declare(monkeypatch, "tf32")
     assert support.unsupported_reason(Case(), Recipe()) == ""
     assert support.float64_refusal(Case()) == ""
 
 
-def test_a_twin_that_ignores_a_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine that supports it trains; there is no twin, and the reason says so."""
+def test_an_unsupported_float64_reference_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine trains the case; the reason names the missing reference."""
     declare(monkeypatch, "tf32", "loader")
     case = Case(tf32=True)
     assert support.unsupported_reason(case, Recipe()) == ""
-    assert support.float64_refusal(case) == "no float64 twin: it does not support tf32 true"
+    assert support.float64_refusal(case) == "no float64 reference: it does not support tf32 true"
 
 
-def test_a_trace_is_refused_where_the_loader_ignores_a_config(
+def test_a_trace_is_refused_for_a_setting_that_the_loader_does_not_support(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A trace follows the loader's steps: they would be another training."""
+    """A trace records the loader's steps, which would be a different training."""
     declare(monkeypatch, "tf32", "tensor")
     with pytest.raises(BadOption, match=r"^CASE: .* the loader engine does not support tf32 true"):
         support.traced(Case(engine="tensor", tf32=True))
@@ -79,36 +79,36 @@ def test_a_trace_is_refused_where_the_loader_ignores_a_config(
     ],
     ids=lambda case: case.id,
 )
-def test_the_float64_twin_follows_every_config_of_the_package(case: Case) -> None:
-    """None of them is ignored by it."""
+def test_the_float64_reference_supports_every_setting_of_the_package(case: Case) -> None:
+    """No setting is ignored."""
     assert support.float64_refusal(case) == ""
 
 
-def test_the_universal_training_has_golden_digests_instead_of_a_twin() -> None:
-    """Its numbers are other numbers."""
+def test_the_universal_training_has_no_float64_reference() -> None:
+    """It has golden digests instead."""
     assert "golden digests instead" in support.float64_refusal(Case(engine="universal"))
 
 
-def test_the_key_of_a_twin_holds_what_moves_its_result() -> None:
-    """Order and size of the batches; not the engine, nor where the numbers are kept."""
+def test_the_key_of_a_float64_reference_has_the_settings_it_depends_on() -> None:
+    """Order and size of the batches are in the key; engine and memory are not."""
     case = Case(batch_size=32, drop_last=False, seed=3)
     key = {"batch_size": 32, "drop_last": False, "seed": 3, "persistent_workers": False}
     assert dict(support.float64_key(case)) == key
-    other = replace(case, engine="tensor", pin_memory=True, dtype="float64", num_workers=2)
-    assert support.float64_key(other) == support.float64_key(case)
+    same = replace(case, engine="tensor", pin_memory=True, dtype="float64", num_workers=2)
+    assert support.float64_key(same) == support.float64_key(case)
 
 
-def test_kept_loader_processes_move_a_twin_where_there_are_any() -> None:
-    """Without loader processes the setting does nothing."""
+def test_persistent_loader_workers_change_the_key() -> None:
+    """Without loader workers the setting has no effect."""
     plain, kept = Case(), Case(persistent_workers=True)
     assert support.float64_key(kept) == support.float64_key(plain)
     assert support.float64_key(replace(kept, num_workers=2)) != support.float64_key(plain)
 
 
-def test_a_new_config_that_the_twin_supports_is_in_its_key(
+def test_a_new_setting_that_the_reference_supports_is_in_its_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Unless its row says that it does not move the twin."""
+    """A row can declare that the reference does not depend on it."""
     row = replace(BY_NAME["tf32"], idle=BY_NAME["seed"].idle, changes_float64=True)
     monkeypatch.setattr(support, "CASE_AXES", (row,))
     assert support.float64_key(Case(tf32=True)) == (("tf32", True),)

@@ -1,4 +1,4 @@
-"""`sweep` from end to end: counts that no machine, backend, chunk or core may change."""
+"""`sweep` from end to end: counts are independent of machine, backend, chunk size and cores."""
 
 import json
 import os
@@ -40,17 +40,17 @@ SMALL = (
     *("sweep", "--seeds", "0-17,38", "--batch-sizes", "32,250", "--epochs", "12"),
     *("--drop-last", "false"),
 )
-# Many chunks of a few hundredths of a second: there is always one to be interrupted.
+# Many chunks of a few hundredths of a second, so that there is always one to interrupt.
 LONG = ("sweep", "--seeds", "0-767", "--chunk", "16", "--threads", "1")
 
 
 def tables(results: Path) -> dict[str, bytes]:
-    """The bytes of what must be equal everywhere."""
+    """The bytes of the tables that must be equal everywhere."""
     return {name: (results / "latest" / name).read_bytes() for name in TABLES}
 
 
 def made_by(folder: Path, *arguments: str, **options: Any) -> dict[str, bytes]:
-    """The tables of one sweep in a folder of its own."""
+    """The tables of one sweep in its own folder."""
     folder.mkdir()
     done = call_in(folder, *arguments, **options)
     assert done.returncode == 0, done.stderr
@@ -59,7 +59,7 @@ def made_by(folder: Path, *arguments: str, **options: Any) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `results` folder of one real sweep with golden answers, to be read only."""
+    """The `results` folder of a real sweep with golden values; read-only."""
 
     def make(folder: Path) -> None:
         given = ("--seeds", "0-259", "--batch-sizes", "128,256", "--name", "one")
@@ -79,7 +79,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def copied(swept: Path, tmp_path: Path) -> Path:
-    """A copy of the sweep's folder that may be damaged."""
+    """A copy of the sweep's folder for changes."""
     target = tmp_path / "results" / "runs" / (swept / "latest").resolve().name
     shutil.copytree(swept / "latest", target)
     return target
@@ -87,8 +87,8 @@ def copied(swept: Path, tmp_path: Path) -> Path:
 
 def verdicts(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     """The verdicts of a sweep by check and variant."""
-    found: list[dict[str, str]] = json.loads((folder / "verdicts.json").read_text())
-    return {(verdict["check"], verdict["subject"]): verdict for verdict in found}
+    rows: list[dict[str, str]] = json.loads((folder / "verdicts.json").read_text())
+    return {(verdict["check"], verdict["subject"]): verdict for verdict in rows}
 
 
 # Counts
@@ -103,28 +103,28 @@ def verdicts(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
     ],
     ids=["numba", "torch", "numpy"],
 )
-def test_tables_are_the_same_for_every_backend_chunk_and_thread_count(
+def test_tables_are_identical_for_every_backend_chunk_and_thread_count(
     options: tuple[str, ...], small: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Byte for byte, the combined digest among them."""
+    """All bytes are equal, including the combined digest."""
     assert made_by(tmp_path / "other", *SMALL, *options) == small
 
 
 def test_the_counts_are_those_of_the_oracle(small: dict[str, bytes], tmp_path: Path) -> None:
-    """Scores, epochs and the digest, counted anew in a plain loop over the oracle's models."""
+    """Scores, epochs and digest equal a plain loop over the oracle's models."""
     for name, content in small.items():
         (tmp_path / name).write_bytes(content)
     recipe = UniversalRecipe(batch_size=32, epochs=12, drop_last=False)
     trained = numpy_backend.train(recipe, [*range(18), 38], score_epochs=True)
-    right = [[score == 500 for score in history] for history in trained.epoch_correct.T.tolist()]
-    firsts = [history.index(True) if True in history else None for history in right]
+    correct = [[score == 500 for score in history] for history in trained.epoch_correct.T.tolist()]
+    firsts = [history.index(True) if True in history else None for history in correct]
     row = pd.read_csv(tmp_path / "sweep.csv").set_index("batch_size").loc[32]
     assert row["seeds"] == 19
-    assert row["all right"] == sum(history[-1] for history in right)
-    assert 0 < row["all right"] < 19
+    assert row["all correct"] == sum(history[-1] for history in correct)
+    assert 0 < row["all correct"] < 19
     assert row["never"] == firsts.count(None) > 0
-    assert row["lost at the end"] == sum(any(h) and not h[-1] for h in right)
-    assert row["later lost"] == sum(False in h[h.index(True) :] for h in right if True in h)
+    assert row["lost at the end"] == sum(any(h) and not h[-1] for h in correct)
+    assert row["later lost"] == sum(False in h[h.index(True) :] for h in correct if True in h)
     assert row["first epoch median"] == sorted(99 if f is None else f for f in firsts)[9]
     assert row["combined sha256"] == spec.combined_sha256(trained.digests())
     scores = pd.read_csv(tmp_path / "scores.csv").query("batch_size == 32")
@@ -134,50 +134,48 @@ def test_the_counts_are_those_of_the_oracle(small: dict[str, bytes], tmp_path: P
     )
     assert scores["accuracy"].tolist() == (scores["correct"] / scores["total"]).tolist()
     epochs = pd.read_csv(tmp_path / "epochs.csv").query("batch_size == 32")
-    assert epochs["all right"].tolist() == np.sum(right, axis=0).tolist()
+    assert epochs["all correct"].tolist() == np.sum(correct, axis=0).tolist()
     assert epochs["for the first time"].tolist() == [firsts.count(e) for e in range(12)]
 
 
-def test_golden_answers_are_held_and_a_seed_that_fails_to_learn_is_no_failure(
+def test_golden_values_pass_with_seeds_that_fail_to_learn(
     swept: Path,
 ) -> None:
-    """Exit 0 with failures counted: 250 of the first 256 seeds, and the golden digests."""
-    found = verdicts(swept / "latest")
-    assert {verdict["outcome"] for verdict in found.values()} == {"pass"}
-    assert found["golden", "batch 128"]["expected"] == "the golden answers of 32 seeds"
-    assert found["golden", "batch 256"]["expected"] == "the golden answers of 8 seeds"
-    assert "250 all right" in found["golden combined", "batch 128"]["expected"]
+    """Exit code 0 with 250 of the first 256 seeds all correct, and the golden digests."""
+    by_check = verdicts(swept / "latest")
+    assert {verdict["outcome"] for verdict in by_check.values()} == {"pass"}
+    assert by_check["golden", "batch 128"]["expected"] == "the golden values of 32 seeds"
+    assert by_check["golden", "batch 256"]["expected"] == "the golden values of 8 seeds"
+    assert "250 all correct" in by_check["golden combined", "batch 128"]["expected"]
     rows = pd.read_csv(swept / "latest" / "sweep.csv")
-    assert (rows["all right"] < rows["seeds"]).all()
+    assert (rows["all correct"] < rows["seeds"]).all()
 
 
 def test_a_sweep_ends_with_the_three_answers(swept: Path) -> None:
-    """How many seeds learn it, whose bits are golden, and a speed that nothing judges."""
+    """They give the number of learning seeds, the golden values, and an unjudged speed."""
     folder = (swept / "latest").resolve()
     info = loading.read_kind(folder, SweepInfo)
     evidence = count(info, loading.chunks(folder, info), [])
     right, same, fast = answers(evidence, judge(evidence))
     assert (right.outcome, same.outcome, fast.outcome) == ("pass", "pass", "skipped")
     tally = evidence.tallies[0]
-    assert f"{tally.all_right:,} of {tally.seeds:,} seeds learn it" in right.sentence
-    assert "the golden bits of 32 seeds, and of seeds 0-255 together" in same.sentence
+    assert f"{tally.all_correct:,} of {tally.seeds:,} seeds learn it" in right.sentence
+    assert "golden values of 32 seeds, and seeds 0-255 combined" in same.sentence
     wrong = [v for v in judge(evidence) if v.check == "completion"]
-    lost = [failed("golden", "batch 128", "the golden answers", "seed 3: others"), *wrong]
+    lost = [failed("golden", "batch 128", "the golden values", "seed 3: others"), *wrong]
     assert answers(evidence, lost)[1].outcome == "fail"
     assert answers(evidence, lost)[1].sentence == "batch 128: seed 3: others"
     assert answers(evidence, lost)[0].outcome == "fail"
-    assert answers(evidence, wrong)[0].outcome == "skipped"  # trained, and nothing known of it
+    assert answers(evidence, wrong)[0].outcome == "skipped"  # trained, but without golden values
 
 
-def test_a_recipe_without_golden_answers_is_counted_all_the_same(
-    inside: Xorbench, tmp_path: Path
-) -> None:
-    """The check is skipped with the reason, and nothing learned in an epoch is exit 0."""
+def test_a_recipe_without_golden_values_is_counted(inside: Xorbench, tmp_path: Path) -> None:
+    """The check is skipped with the reason; a seed that does not learn is exit 0."""
     done = inside("sweep", "--seeds", "5", "--epochs", "1")
     assert done.returncode == 0, done.stderr
     assert "1 skipped" in done.stdout
     row = pd.read_csv(tmp_path / "results" / "latest" / "sweep.csv").iloc[0]
-    assert (row["all right"], row["never"]) == (0, 1)
+    assert (row["all correct"], row["never"]) == (0, 1)
     assert pd.isna(row["first epoch median"])
     assert "never" in done.stdout
 
@@ -202,7 +200,7 @@ def flip(record: dict[str, Any], seed: int) -> None:
 
 
 def lower(record: dict[str, Any], seed: int) -> None:
-    """Take one right answer away."""
+    """Lower a seed's score by one."""
     record["scores"][seed] -= 1
 
 
@@ -218,17 +216,17 @@ def lower(record: dict[str, Any], seed: int) -> None:
 def test_one_flipped_bit_or_count_fails_the_verdict(
     fault: Callable[[dict[str, Any], int], None], seed: int, failed: set[str], copied: Path
 ) -> None:
-    """It comes to exit code 1, and the seed is named where it has a golden answer of its own."""
+    """The exit code is 1, and a seed with its own golden value is named."""
     change_line(copied, lambda record: fault(record, seed))
     info = loading.read_kind(copied, SweepInfo)
-    found = judge(count(info, loading.chunks(copied, info), []))
-    assert exit_code(found) == 1
-    assert {verdict.check for verdict in found if verdict.outcome == "fail"} == failed
-    assert any(f"seed {seed}:" in v.actual for v in found) == ("golden" in failed)
+    judged = judge(count(info, loading.chunks(copied, info), []))
+    assert exit_code(judged) == 1
+    assert {verdict.check for verdict in judged if verdict.outcome == "fail"} == failed
+    assert any(f"seed {seed}:" in v.actual for v in judged) == ("golden" in failed)
 
 
-def test_a_wrong_golden_answer_fails_the_report(copied: Path, inside: Xorbench) -> None:
-    """Exit 1 from the files alone, with what was expected and what was found."""
+def test_a_wrong_golden_value_fails_the_report(copied: Path, inside: Xorbench) -> None:
+    """The report gives exit code 1 with both digests."""
     info = json.loads((copied / "run.json").read_text())
     info["known"][0]["answers"][31]["sha256"] = "0" * 64
     (copied / "run.json").write_text(json.dumps(info))
@@ -237,8 +235,8 @@ def test_a_wrong_golden_answer_fails_the_report(copied: Path, inside: Xorbench) 
     assert re.search("FAIL golden: batch 128: seed 31: .*, golden is 0000000000000000", done.stdout)
 
 
-def doctored(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
-    """An environment in which the program is a copy of this one with one line changed."""
+def altered(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
+    """An environment with a copy of the program in which one line is changed."""
     source = Path(package.__file__).parent
     shutil.copytree(source, folder / "xorbench", ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "xorbench" / module
@@ -247,10 +245,10 @@ def doctored(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(folder)}
 
 
-def test_a_process_that_computes_otherwise_fails_the_sweep(tmp_path: Path) -> None:
-    """A tanh that divides before it multiplies is told by the first golden seed."""
+def test_a_process_that_computes_differently_fails_the_sweep(tmp_path: Path) -> None:
+    """A tanh that divides before it multiplies is detected by the first golden seed."""
     line = "    return (x * p) / q\n"
-    wrong = doctored(
+    wrong = altered(
         tmp_path, "machine/universal/numpy_backend.py", line, "    return x * (p / q)\n"
     )
     done = run_in(tmp_path, "sweep", "--seeds", "0", "--backend", "numpy", env=wrong)
@@ -258,11 +256,11 @@ def test_a_process_that_computes_otherwise_fails_the_sweep(tmp_path: Path) -> No
     assert "FAIL golden: batch 128: seed 0:" in done.stdout
 
 
-# It survives
+# Interruptions
 
 
 def started(folder: Path, *arguments: str, chunks: int = 2) -> subprocess.Popen[str]:
-    """A sweep in a process of its own, past its first chunks."""
+    """A sweep in a separate process, after its first chunks."""
     process = subprocess.Popen(
         command(*arguments), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -275,24 +273,24 @@ def started(folder: Path, *arguments: str, chunks: int = 2) -> subprocess.Popen[
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The tables of the long sweep, left alone."""
+    """The tables of the uninterrupted long sweep."""
     folder = once(tmp_path_factory, "long", lambda folder: made_by(folder / "x", *LONG))
     return tables(folder / "x" / "results")
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The long sweep in a process of its own; killed at the end."""
+    """The long sweep in a separate process, killed at the end."""
     process = started(tmp_path, *LONG)
     yield process
     process.kill()
     process.communicate()
 
 
-def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_result(
+def test_a_killed_sweep_leaves_no_process_and_resumes_to_identical_tables(
     running: subprocess.Popen[str], undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """`kill -9`, half a line cut off besides, then `--resume`: byte for byte the same tables."""
+    """This also holds if its last line is incomplete."""
     processes = psutil.Process(running.pid).children(recursive=True)
     assert processes
     running.kill()
@@ -311,13 +309,13 @@ def test_a_killed_sweep_is_readable_leaves_no_orphan_and_resumes_to_the_same_res
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_sweep_reports_what_it_has_and_says_how_to_go_on(
+def test_an_interrupted_sweep_reports_its_results_and_how_to_resume(
     number: signal.Signals,
     running: subprocess.Popen[str],
     undisturbed: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    """Exit 130, a partial report, the command for the rest; which then gives the same result."""
+    """The resumed sweep gives identical tables."""
     running.send_signal(number)
     out, err = running.communicate(timeout=30)
     assert running.returncode == 130
@@ -330,10 +328,10 @@ def test_an_interrupted_sweep_reports_what_it_has_and_says_how_to_go_on(
     assert tables(tmp_path / "results") == undisturbed
 
 
-def test_a_process_killed_from_outside_is_replaced_and_told_of(
+def test_a_killed_process_is_replaced_and_reported(
     running: subprocess.Popen[str], undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """The chunk is trained again by a fresh process: same counts, and exit 1 for the death."""
+    """A fresh process trains the chunk again: identical counts, and exit code 1."""
     psutil.Process(running.pid).children()[0].kill()
     out, _ = running.communicate(timeout=60)
     assert running.returncode == 1
@@ -341,11 +339,11 @@ def test_a_process_killed_from_outside_is_replaced_and_told_of(
     assert tables(tmp_path / "results") == undisturbed
 
 
-def test_a_chunk_that_no_process_ends_stops_the_sweep(tmp_path: Path) -> None:
-    """After two processes the sweep gives up with exit 1; what was trained stays."""
+def test_a_chunk_that_kills_every_process_stops_the_sweep(tmp_path: Path) -> None:
+    """After two processes the sweep stops with exit code 1 and keeps the trained chunks."""
     line = "    seeds = range(first_seed, first_seed + count)\n"
     crash = f"    import os\n    first_seed < 16 or os._exit(3)\n{line}"
-    wrong = doctored(tmp_path, "process/sweep_ops.py", line, crash)
+    wrong = altered(tmp_path, "process/sweep_ops.py", line, crash)
     arguments = ("sweep", "--backend", "numpy", "--seeds", "0-40", "--chunk", "16", "--epochs", "2")
     done = run_in(tmp_path, *arguments, env=wrong)
     assert done.returncode == 1
@@ -356,7 +354,7 @@ def test_a_chunk_that_no_process_ends_stops_the_sweep(tmp_path: Path) -> None:
 
 
 def test_a_sweep_interrupted_before_it_began_leaves_nothing(tmp_path: Path) -> None:
-    """A signal while the libraries are still loading: exit 130, and no folder."""
+    """A signal during the imports gives exit code 130 and no folder."""
     (tmp_path / "numba.py").write_text("import time; time.sleep(60)")
     process = subprocess.Popen(
         command("sweep", "--seeds", "0"),
@@ -374,12 +372,12 @@ def test_a_sweep_interrupted_before_it_began_leaves_nothing(tmp_path: Path) -> N
 
 
 def searched() -> list[str]:
-    """What the tests' own interpreter was told to search."""
+    """The search path of the tests' own interpreter."""
     return list(filter(None, [os.environ.get("PYTHONPATH")]))
 
 
-def test_a_finished_sweep_is_resumed_to_its_report_alone(copied: Path, inside: Xorbench) -> None:
-    """Nothing is left to do: no process starts, the report is made again."""
+def test_resuming_a_finished_sweep_only_writes_its_report(copied: Path, inside: Xorbench) -> None:
+    """No process starts."""
     before = (copied / "chunks.jsonl").read_bytes()
     done = inside("sweep", "--resume", copied.name)
     assert done.returncode == 0, done.stderr
@@ -390,8 +388,8 @@ def test_a_finished_sweep_is_resumed_to_its_report_alone(copied: Path, inside: X
 # Files, kinds and backends
 
 
-def test_a_sweep_leaves_the_files_of_the_contract(swept: Path) -> None:
-    """Every file that other programs rely on is there, and nothing half written."""
+def test_a_sweep_writes_the_documented_files(swept: Path) -> None:
+    """All files exist, and there are no temporary files."""
     names = {path.name for path in (swept / "latest").iterdir()} - {".lock"}
     assert names == {
         "run.json", "chunks.jsonl", "examples.json", "verdicts.json", "sweep.csv", "scores.csv",
@@ -412,8 +410,8 @@ def test_the_report_of_a_sweep_renders(swept: Path) -> None:
     assert problems(page.read_text(), page) == []
 
 
-def test_report_makes_a_sweeps_files_again(copied: Path, xorbench: Xorbench) -> None:
-    """The same bytes from the recorded chunks alone; `--json` tells the tables to programs."""
+def test_report_recreates_a_sweeps_files(copied: Path, xorbench: Xorbench) -> None:
+    """The bytes are equal; `--json` prints the tables."""
     names = [*TABLES, "report.md", "report.html", "plots/success.svg", "plots/boundary.svg"]
     before = {name: (copied / name).read_bytes() for name in names}
     for name in names:
@@ -421,23 +419,23 @@ def test_report_makes_a_sweeps_files_again(copied: Path, xorbench: Xorbench) -> 
     done = xorbench("report", copied.name, "--json")
     assert done.returncode == 0, done.stderr
     assert {name: (copied / name).read_bytes() for name in names} == before
-    told = json.loads(done.stdout)
-    assert told["exit_code"] == 0
-    assert len(told["tables"]["sweep"][0]["combined sha256"]) == 64
+    printed = json.loads(done.stdout)
+    assert printed["exit_code"] == 0
+    assert len(printed["tables"]["sweep"][0]["combined sha256"]) == 64
 
 
-def test_one_success_and_one_failure_are_pictured(swept: Path) -> None:
-    """The examples are of one batch size, and their points are those of their seeds."""
-    right, wrong = loading.read_examples((swept / "latest").resolve())
-    assert right.batch_size == wrong.batch_size
-    assert right.correct == right.total == 500 > wrong.correct
-    assert (all(right.right), wrong.right.count(True)) == (True, wrong.correct)
-    points = spec.points("test", wrong.seed, 500, 0.1)
-    assert wrong.x0 == pytest.approx(points.x0.tolist(), abs=1e-4)
+def test_a_success_and_a_failure_are_plotted(swept: Path) -> None:
+    """The examples have the same batch size and the points of their seeds."""
+    success, failure = loading.read_examples((swept / "latest").resolve())
+    assert success.batch_size == failure.batch_size
+    assert success.correct == success.total == 500 > failure.correct
+    assert (all(success.right), failure.right.count(True)) == (True, failure.correct)
+    points = spec.points("test", failure.seed, 500, 0.1)
+    assert failure.x0 == pytest.approx(points.x0.tolist(), abs=1e-4)
 
 
-def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None:
-    """Stopped before its first chunk: every table stands, nothing is drawn."""
+def test_an_empty_sweep_has_a_report_without_plots(copied: Path) -> None:
+    """A sweep stopped before its first chunk has every table."""
     evidence = count(loading.read_kind(copied, SweepInfo), [], [])
     content = report.content(evidence, judge(evidence))
     assert [row["seeds"] for row in content.sections[0].frame.to_dict("records")] == [0, 0]
@@ -446,7 +444,7 @@ def test_an_empty_sweep_has_no_pictures_and_still_a_report(copied: Path) -> None
 
 
 def test_an_anonymous_sweep_names_neither_host_nor_path(inside: Xorbench, tmp_path: Path) -> None:
-    """What is committed tells nothing of whose machine it was."""
+    """The files can be published."""
     done = inside("sweep", "--seeds", "0", "--anonymous", "--out", f"{tmp_path}/results")
     assert done.returncode == 0, done.stderr
     for path in (tmp_path / "results" / "latest").rglob("*"):
@@ -455,13 +453,13 @@ def test_an_anonymous_sweep_names_neither_host_nor_path(inside: Xorbench, tmp_pa
             assert "hostname" not in path.read_text()
 
 
-def test_a_sweep_is_no_run_and_a_run_no_sweep(
+def test_a_sweep_is_not_a_run_and_a_run_is_not_a_sweep(
     copied: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Each verb refuses the other's folder in one line and leaves it as it was."""
+    """Each command refuses the folder of the other with one line and does not change it."""
     before = sorted((path, path.stat().st_mtime_ns) for path in copied.iterdir())
     code, lines = complaint(["run", "--resume", str(copied)], monkeypatch, capsys)
     assert code == 2
@@ -474,7 +472,7 @@ def test_a_sweep_is_no_run_and_a_run_no_sweep(
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda r: r.update(first_seed=1), "chunks.jsonl:1: damaged: not the planned chunk"),
         (lambda r: r.update(batch_size=7), "chunks.jsonl:1: damaged: not the planned chunk"),
@@ -485,37 +483,36 @@ def test_a_sweep_is_no_run_and_a_run_no_sweep(
 )
 def test_a_damaged_chunk_is_named(
     change: Callable[[dict[str, Any]], None],
-    says: str,
+    message: str,
     copied: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A line that is not the chunk that belongs there is reported with its number."""
+    """An unexpected chunk is reported with its line number."""
     change_line(copied, change)
     code, lines = complaint(["report", str(copied)], monkeypatch, capsys)
     assert code == 2
-    assert says in lines[0]
+    assert message in lines[0]
 
 
-def test_without_numba_torch_trains_and_the_reason_is_said(
+def test_without_numba_torch_trains_and_the_reason_is_reported(
     tmp_path: Path, small: dict[str, bytes]
 ) -> None:
-    """The default backend is the fastest that can be imported; the counts are the same."""
+    """The default is the fastest available backend; the tables are identical."""
     (tmp_path / "numba.py").write_text("raise ImportError('no numba here')")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *searched()])}
     done = run_in(tmp_path, *SMALL, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "torch trains: numba cannot be imported: ImportError: no numba here" in done.stderr
+    reason = "backend torch: numba cannot be imported: ImportError: no numba here"
+    assert reason in done.stderr
     assert tables(tmp_path / "results") == small
     refused = call_in(tmp_path, *SMALL, "--backend", "numba", env=environment)
     assert refused.returncode == 2
     assert refused.stderr.startswith("xorbench: --backend: numba: numba cannot be imported")
 
 
-def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
-    inside: Xorbench, tmp_path: Path
-) -> None:
-    """Only the process can know; its folder goes away with the sweep."""
+def test_a_missing_device_is_refused_and_leaves_nothing(inside: Xorbench, tmp_path: Path) -> None:
+    """The process detects this, and the sweep's folder is removed."""
     done = inside("sweep", "--seeds", "0", "--device", "xpu")
     assert done.returncode == 2
     assert done.stderr.startswith("xorbench: --device: xpu: no xpu device")
@@ -523,7 +520,7 @@ def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
 
 
 def test_a_process_that_trains_with_numba_does_not_import_torch() -> None:
-    """Nobody waits for a library that is not used."""
+    """An unused library is not loaded."""
     script = (
         "import sys; from xorbench.process.sweep_ops import SweepSession, open_backend, known;"
         "open_backend(SweepSession(), backend='numba', device='cpu', threads=1, recipes=[]);"
@@ -542,12 +539,12 @@ def test_a_process_that_trains_with_numba_does_not_import_torch() -> None:
 def test_wilsons_interval_is_the_textbooks(
     successes: int, trials: int, low: float, high: float
 ) -> None:
-    """Four digits of published values; never outside of 0 and 1."""
+    """It equals published values to four digits and is within 0 to 1."""
     assert wilson(successes, trials) == pytest.approx((low, high), abs=6e-5)
 
 
-def test_a_quantile_counts_those_who_never_got_there() -> None:
-    """The least value that enough of all have reached; none where too few have."""
+def test_a_quantile_counts_seeds_without_an_epoch() -> None:
+    """It is the smallest value reached by a sufficient share, or None."""
     counts = {3: 1, 7: 1}
     assert quantile(counts, 4, Fraction(1, 4)) == 3
     assert quantile(counts, 4, Fraction(1, 2)) == 7
@@ -555,7 +552,7 @@ def test_a_quantile_counts_those_who_never_got_there() -> None:
 
 
 def test_a_plan_is_cut_into_pieces_that_cover_it_once() -> None:
-    """Every seed at every batch size, in order, however large the chunk."""
+    """For each chunk size, the pieces are every seed at every batch size in order."""
     for chunk in (1, 3, 16):
         plan = SweepPlan(Recipe(), (32, 64), True, ((0, 6), (9, 9)), chunk)
         covered = [(p.batch_size, p.first_seed + i) for p in plan.pieces() for i in range(p.count)]
@@ -564,8 +561,8 @@ def test_a_plan_is_cut_into_pieces_that_cover_it_once() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_chunk_is_bounded_however_long_a_training_is(backend: str) -> None:
-    """Whole lanes, at least one set of them, and never more than memory allows."""
+def test_a_chunk_is_bounded_for_long_trainings(backend: str) -> None:
+    """It is a positive multiple of the vector width and fits the memory."""
     for recipe in (Recipe(), Recipe(epochs=10_000), Recipe(train_size=1_000_000, epochs=1)):
         chunk = default_chunk(recipe, backend, "cpu")
         assert chunk % 16 == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import once
 from PIL import Image
-from witness import digest
+from reference import digest
 
 from xorbench.records.schema.run import Run
 

@@ -1,4 +1,4 @@
-"""The golden answers: the file is sound, and every backend gives them."""
+"""The golden values: the file is correct, and every backend gives them."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from xorbench.machine.universal.spec import UniversalRecipe
 ROOT = Path(xorbench.__file__).parents[1]
 backends = pytest.mark.parametrize("name", ["numpy", "torch", "numba"])
 
-RIGHT_DIGESTS = """
+EXPECTED_DIGESTS = """
 from xorbench.machine.universal import golden
 from xorbench.machine.universal.backends import BACKENDS
 from xorbench.machine.universal.spec import UniversalRecipe
 loaded = BACKENDS["{name}"].load()
 checked = list(golden.check_probe(loaded.evaluate))
 checked += golden.check_training(loaded.train, UniversalRecipe(), 3)
-wrong = [one for one in checked if not one.passed]
+wrong = [row for row in checked if not row.passed]
 {switch}
 print(switched, *wrong)
 """
@@ -36,7 +36,7 @@ print(switched, *wrong)
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: two wait for each other very long where another program has a core."""
+    """Use one thread of torch, since two synchronize slowly under load."""
     import torch
 
     before = torch.get_num_threads()
@@ -46,27 +46,27 @@ def one_thread() -> Iterator[None]:
 
 
 def failed(checked: object) -> list[Checked]:
-    """What did not hold."""
-    return [one for one in checked if not one.passed]  # type: ignore[attr-defined]
+    """The failed checks."""
+    return [row for row in checked if not row.passed]  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["torch", "numba"])
 def test_backend_gives_the_specified_values(name: str) -> None:
-    """Every digest and score of the specification, and the combined digest of 256 seeds."""
+    """Every digest, every score and the combined digest of 256 seeds are equal."""
     checked = list(golden.check_specified(BACKENDS[name].load().train))
     assert len(checked) == 7
     assert failed(checked) == []
 
 
 def test_oracle_gives_the_specified_values_of_single_trainings() -> None:
-    """Every digest and score of the specification's table; --write checks the 256 seeds too."""
+    """Every digest and score of the table is equal; --write also checks the 256 seeds."""
     checked = list(islice(golden.check_specified(BACKENDS["numpy"].load().train), 6))
     assert failed(checked) == []
 
 
 def test_numba_gives_every_golden_value() -> None:
-    """Probe, epoch digests, each training of the file, and the combined digest."""
+    """These are probe, epoch digests, each training of the file, and the combined digest."""
     loaded = BACKENDS["numba"].load()
     checked = list(golden.check(loaded.train, loaded.evaluate))
     assert len(checked) == len(probe.GROUPS) + 1 + 32 + 11 * 8 + 1
@@ -75,21 +75,21 @@ def test_numba_gives_every_golden_value() -> None:
 
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize("batch_size", [32, 125, 500])
-def test_torch_gives_golden_values_of_other_batches(batch_size: int, drop_last: bool) -> None:
-    """Two seeds of each: the specification's table has batches 64, 128 and 256."""
+def test_torch_gives_golden_values_of_more_batch_sizes(batch_size: int, drop_last: bool) -> None:
+    """The specification's table has only batch sizes 64, 128 and 256."""
     recipe = UniversalRecipe(batch_size=batch_size, drop_last=drop_last)
     assert failed(golden.check_training(BACKENDS["torch"].load().train, recipe, 2)) == []
 
 
 @backends
 def test_backend_gives_the_golden_epoch_digests(name: str) -> None:
-    """The digest after each of 100 epochs of seed 0."""
+    """The digest after each of 100 epochs of seed 0 is equal."""
     checked = golden.check_epoch_digests(BACKENDS[name].load().train)
     assert Checked("epoch digests of seed 0", "100 epochs", "100 epochs") == checked
 
 
 def test_file_holds_what_the_specification_gives() -> None:
-    """The file cannot have been made from an oracle that went astray."""
+    """The file was not made by a wrong oracle."""
     loaded = golden.load()
     for row in golden.SPECIFIED:
         recipe = UniversalRecipe(batch_size=row.batch_size, drop_last=row.drop_last)
@@ -101,7 +101,7 @@ def test_file_holds_what_the_specification_gives() -> None:
 
 
 def test_file_holds_the_plan() -> None:
-    """Every batch size, drop_last and seed that --write trains is there, and nothing else."""
+    """It has exactly the batch sizes, drop_last values and seeds of --write."""
     expected = [(size, drop, list(range(seeds))) for size, drop, seeds in golden.PLAN]
     actual = [
         (recipe.batch_size, recipe.drop_last, [answer.seed for answer in answers])
@@ -110,8 +110,8 @@ def test_file_holds_the_plan() -> None:
     assert expected == actual
 
 
-def test_drop_last_changes_nothing_where_the_batch_divides() -> None:
-    """125 and 500 divide 2,500, so both forms have the same answers."""
+def test_drop_last_has_no_effect_for_a_dividing_batch_size() -> None:
+    """125 and 500 divide 2,500, so both values give identical results."""
     answers = golden.load().answers
     for batch_size in (125, 500):
         recipe = UniversalRecipe(batch_size=batch_size)
@@ -119,20 +119,20 @@ def test_drop_last_changes_nothing_where_the_batch_divides() -> None:
 
 
 def test_epoch_digests_ends_in_the_final_digest() -> None:
-    """The last epoch of the epoch digests are the digest of the training."""
+    """The last epoch digest is the digest of the training."""
     answer = golden.load().answer(UniversalRecipe(), 0)
     assert answer is not None
     assert answer.sha256 == golden.load().epoch_digests[-1]
 
 
-def test_unknown_training_has_no_answer() -> None:
-    """A recipe or seed that the file does not hold gives None, not a neighbour's answer."""
+def test_unknown_training_has_no_golden_value() -> None:
+    """A recipe or seed outside the file gives None."""
     assert golden.load().answer(UniversalRecipe(epochs=99), 0) is None
     assert golden.load().answer(UniversalRecipe(), 32) is None
 
 
 def test_comparing_epoch_digests_names_the_first_epoch_that_differs() -> None:
-    """Epochs are counted from 1, as people do."""
+    """Epochs count from 0."""
     checked = golden.compare_epoch_digests(["a", "x", "y"], ["a", "b", "c"])
     assert Checked("epoch digests of seed 0, epoch 1", "b", "x") == checked
     assert not checked.passed
@@ -141,18 +141,18 @@ def test_comparing_epoch_digests_names_the_first_epoch_that_differs() -> None:
 @pytest.mark.parametrize(
     ("actual", "place"), [("abc", ""), ("abd", 2), ("ab", 2), ("abcd", 3), ("", 0)]
 )
-def test_a_missing_or_an_extra_epoch_differs_too(actual: str, place: int | str) -> None:
-    """One that is not there is no golden one."""
+def test_a_missing_or_an_extra_epoch_differs(actual: str, place: int | str) -> None:
+    """The number of epochs must be equal."""
     checked = golden.compare_epoch_digests(list(actual), list("abc"))
     where = "" if place == "" else f", epoch {place}"
     assert checked.what == f"epoch digests of seed 0{where}"
     assert checked.passed is (place == "")
 
 
-def test_other_version_of_the_file_is_refused(
+def test_a_different_version_of_the_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the file, and the hint the command that makes it."""
+    """The error names the file, and the hint the command that writes it."""
     path = tmp_path / "golden.json"
     path.write_text(json.dumps({"schema_version": 99}), encoding="utf-8")
     monkeypatch.setattr(golden, "PATH", path)
@@ -162,13 +162,13 @@ def test_other_version_of_the_file_is_refused(
 
 
 def test_written_text_reads_back() -> None:
-    """The file's layout is JSON, and the committed file has exactly that layout."""
+    """The layout is JSON, and the committed file has exactly this layout."""
     text = golden.PATH.read_text(encoding="utf-8")
     assert golden.to_text(json.loads(text)) == text
 
 
 def test_check_of_an_unknown_backend_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
-    """The line names the option, the hint the backends."""
+    """The line names the option, and the hint the backends."""
     assert golden.main(["--check", "--backends", "abacus"]) == 2
     assert "--backends: no backend abacus" in capsys.readouterr().err
 
@@ -177,8 +177,8 @@ def test_check_of_an_unknown_backend_is_bad_input(capsys: pytest.CaptureFixture[
 
 
 def run_switched(name: str, switch: str, environment: dict[str, str]) -> list[str]:
-    """What the switch says of itself, then what did not hold, in a process of its own."""
-    code = RIGHT_DIGESTS.format(name=name, switch=switch)
+    """The switch's name, then the failed checks, in a separate process."""
+    code = EXPECTED_DIGESTS.format(name=name, switch=switch)
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -192,20 +192,20 @@ def run_switched(name: str, switch: str, environment: dict[str, str]) -> list[st
 
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 def test_torch_digest_does_not_depend_on_the_instruction_set(capability: str) -> None:
-    """Three seeds and the probe, as each set of kernels has them."""
+    """Three seeds and the probe are golden with each set of kernels."""
     import torch
 
     order = ["DEFAULT", "AVX2", "AVX512"]
-    here = torch.backends.cpu.get_cpu_capability()
-    if here not in order or order.index(here) < order.index(capability.upper()):
-        pytest.skip(f"this processor has {here}, not {capability}")
+    current = torch.backends.cpu.get_cpu_capability()
+    if current not in order or order.index(current) < order.index(capability.upper()):
+        pytest.skip(f"this processor has {current}, not {capability}")
     switch = "import torch; switched = torch.backends.cpu.get_cpu_capability()"
     environment = {"ATEN_CPU_CAPABILITY": capability}
     assert run_switched("torch", switch, environment) == [capability.upper()]
 
 
 def test_oracle_digest_does_not_depend_on_the_instruction_set() -> None:
-    """Three seeds and the probe, with everything NumPy can leave out left out."""
+    """Three seeds and the probe are golden with all optional instructions of NumPy disabled."""
     find = (
         "import importlib, numpy\n"
         "core = 'numpy._core' if numpy.__version__ >= '2' else 'numpy.core'\n"
@@ -224,7 +224,7 @@ def test_oracle_digest_does_not_depend_on_the_instruction_set() -> None:
 
 @pytest.mark.parametrize("features", ["", "+sse4.2,-avx"])
 def test_numba_digest_does_not_depend_on_the_instruction_set(features: str) -> None:
-    """Three seeds and the probe, compiled for the plainest processor of the family."""
+    """Three seeds and the probe are golden when compiled for the simplest processor."""
     environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}
     switch = "import numba; switched = numba.config.CPU_NAME"
     assert run_switched("numba", switch, environment) == ["generic"]

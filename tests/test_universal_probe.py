@@ -1,4 +1,4 @@
-"""The probe of the edges of float32: its own answers are right, and each backend gives them."""
+"""The probe of float32 edge cases: expected results are correct, and each backend gives them."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -23,12 +23,12 @@ backends = pytest.mark.parametrize("name", ["numpy", "torch", "numba"])
 
 
 def is_finite(bits: int) -> bool:
-    """Whether a bit pattern is a number."""
+    """Whether a bit pattern is a finite number."""
     return bits & probe.INF != probe.INF
 
 
 def exact(bits: int) -> Fraction:
-    """The number that a finite bit pattern stands for, by integer arithmetic alone."""
+    """The value of a finite bit pattern, by integer arithmetic."""
     sign, exponent, significand = bits >> 31, bits >> 23 & 255, bits & (2**23 - 1)
     if exponent:
         significand, exponent = significand + 2**23, exponent - 1
@@ -37,7 +37,7 @@ def exact(bits: int) -> Fraction:
 
 
 def magnitude(number: Fraction) -> int:
-    """The bit pattern nearest to a number's magnitude, ties to even, by bisection."""
+    """The bit pattern nearest to the magnitude of a number, ties to even, by bisection."""
     low, high = 0, probe.INF
     while high - low > 1:
         middle = (low + high) // 2
@@ -47,12 +47,12 @@ def magnitude(number: Fraction) -> int:
 
 
 def exact_or_overflow(bits: int) -> Fraction:
-    """As ``exact``, with 2**128, where rounding overflows, for infinity."""
+    """Like ``exact``, with 2**128, where rounding overflows, for infinity."""
     return Fraction(2) ** 128 if bits == probe.INF else exact(bits)
 
 
 def rounded(case: ProbeCase) -> int:
-    """The bit pattern that a case of finite operands must give."""
+    """The expected bit pattern of a case with finite operands."""
     a, b, c = exact(case.a), exact(case.b), exact(case.c)
     if case.operation == "mul_add":
         product = magnitude(a * b)
@@ -62,13 +62,13 @@ def rounded(case: ProbeCase) -> int:
 
 
 def with_sign(number: Fraction) -> int:
-    """The nearest bit pattern, its sign among it."""
+    """The nearest bit pattern with its sign."""
     return magnitude(number) | (0x80000000 if number < 0 else 0)
 
 
 @pytest.mark.parametrize("group", ["subnormal", "rounding", "division"])
 def test_expected_results_are_the_exact_ones_rounded_once(group: str) -> None:
-    """Each case with finite operands and a result other than a signed zero, by exact fractions."""
+    """They equal exact fractions for cases with finite operands and without a zero result."""
     checked = 0
     for case in GROUPS[group][:60]:
         arithmetic = case.operation in {*EXACT, "mul_add"}
@@ -80,13 +80,13 @@ def test_expected_results_are_the_exact_ones_rounded_once(group: str) -> None:
     assert checked >= 9
 
 
-def test_each_case_has_a_name_of_its_own() -> None:
-    """A failure that names a case names one case."""
+def test_each_case_has_a_unique_name() -> None:
+    """A failure names exactly one case."""
     assert len(ALL_CASES) == len({case.name for case in ALL_CASES})
 
 
-def test_reciprocals_would_be_seen() -> None:
-    """Every fourth or so of the random quotients tells division from multiplication by 1/b."""
+def test_reciprocals_would_be_detected() -> None:
+    """About a quarter of the random quotients differ from a multiplication by 1/b."""
     cases = probe.quotients()
     a, b, right = (
         np.array([getattr(case, field) for case in cases], dtype=np.uint32).view(np.float32)
@@ -98,48 +98,48 @@ def test_reciprocals_would_be_seen() -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_golden_digest_is_that_of_the_expected_results(group: str) -> None:
-    """The file agrees with the table of cases."""
+    """The file equals the table of cases."""
     assert golden.load().probes[group] == probe.sha256(probe.expected(GROUPS[group]))
 
 
 @backends
 def test_backend_passes_every_case(name: str) -> None:
-    """No group misses a case."""
+    """No group has a wrong case."""
     probed = probe.probe(BACKENDS[name].load().evaluate)
-    assert list(GROUPS) == [one.group for one in probed]
-    assert [miss for one in probed for miss in one.misses] == []
-    assert all(one.passed for one in probed)
+    assert list(GROUPS) == [row.group for row in probed]
+    assert [miss for row in probed for miss in row.misses] == []
+    assert all(row.passed for row in probed)
 
 
 def test_flushing_of_subnormals_is_caught_and_named() -> None:
-    """With torch.set_flush_denormal(True) the subnormal group fails, alone, and names its cases."""
+    """With torch.set_flush_denormal(True) only the subnormal group fails and names its cases."""
     with flushing_subnormals() as possible:
         if not possible:
             pytest.skip("this processor cannot flush subnormals")
-        probed = {one.group: one for one in probe.probe(torch_backend.evaluate)}
-    assert [group for group, one in probed.items() if not one.passed] == ["subnormal"]
+        probed = {row.group: row for row in probe.probe(torch_backend.evaluate)}
+    assert [group for group, row in probed.items() if not row.passed] == ["subnormal"]
     misses = {miss.case.name for miss in probed["subnormal"].misses}
     assert {"smallest + smallest", "smallest normal * 0.5", "smallest == 0"} <= misses
 
 
 def test_flushing_ends_with_its_block() -> None:
-    """The setting is the processor's; it must not outlive the fault."""
+    """The setting affects the processor and must be restored."""
     with flushing_subnormals():
         pass
-    assert all(one.passed for one in probe.probe(torch_backend.evaluate))
+    assert all(row.passed for row in probe.probe(torch_backend.evaluate))
 
 
-def test_one_wrong_place_is_enough() -> None:
-    """A case that fails in one of its places, as in a vector's tail, is a miss with that result."""
-    right = BACKENDS["numpy"].load().evaluate
+def test_one_wrong_copy_is_enough() -> None:
+    """A case that fails in one of its copies, such as a vector's tail, is wrong."""
+    correct = BACKENDS["numpy"].load().evaluate
 
-    def spoiled(operation: str, *operands: Bits) -> Bits:
-        out = right(operation, *operands).copy()
+    def faulty(operation: str, *operands: Bits) -> Bits:
+        out = correct(operation, *operands).copy()
         if operation == "gt":
             out[-1] ^= 1
         return out
 
-    misses = [miss for one in probe.probe(spoiled) for miss in one.misses]
-    # "gt" is asked for once a group that has it, and its last place is its last case's
+    misses = [miss for row in probe.probe(faulty) for miss in row.misses]
+    # "gt" is evaluated once per group, and its last element belongs to the last case.
     assert {"NaN > 1", "smallest > 0"} == {miss.case.name for miss in misses}
     assert "NaN > 1 (gt): expected 00000000, got 00000001" in {str(miss) for miss in misses}

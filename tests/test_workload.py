@@ -25,7 +25,7 @@ SHORT = Recipe(epochs=3)
 
 
 def epoch_digests(case: Case, recipe: Recipe = SHORT) -> list[str]:
-    """The epoch digests of a fresh training."""
+    """The epoch digests of a new training."""
     training = Training(case, recipe)
     return [training.step().digest for _ in range(recipe.epochs)]
 
@@ -39,7 +39,7 @@ def test_a_stream_is_the_published_number() -> None:
 
 
 def test_forked_restores_the_callers_generator() -> None:
-    """Whatever is drawn inside, the global generator goes on as if nothing had been."""
+    """Random draws within the context do not advance the global generator."""
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -48,8 +48,8 @@ def test_forked_restores_the_callers_generator() -> None:
     assert torch.equal(expected, torch.rand(4))
 
 
-def test_making_inputs_leaves_the_global_generator_alone() -> None:
-    """Points and weights come from streams of their own."""
+def test_making_inputs_does_not_advance_the_global_generator() -> None:
+    """Points and weights come from their own streams."""
     before = torch.get_rng_state()
     make_inputs(Recipe(), 0)
     assert torch.equal(before, torch.get_rng_state())
@@ -61,7 +61,7 @@ def test_making_inputs_leaves_the_global_generator_alone() -> None:
     ids=["torch", "random", "numpy"],
 )
 def test_interleaved_global_draws_do_not_leak(draw: Callable[[], float]) -> None:
-    """Two trainings that draw from global generators in turns draw what each would alone."""
+    """Two trainings that use global generators in turn get the numbers of separate trainings."""
 
     def draws(turns: list[GlobalState]) -> list[float]:
         values = []
@@ -70,17 +70,17 @@ def test_interleaved_global_draws_do_not_leak(draw: Callable[[], float]) -> None
                 values.append(draw())
         return values
 
-    alone = draws([GlobalState(CPU, 1)] * 1 + [])
-    one, two = GlobalState(CPU, 1), GlobalState(CPU, 2)
-    mixed = draws([one, two, one, two])
-    one_again, two_again = GlobalState(CPU, 1), GlobalState(CPU, 2)
-    apart = draws([one_again, one_again, two_again, two_again])
-    assert alone[0] == mixed[0]
-    assert [mixed[0], mixed[2], mixed[1], mixed[3]] == apart
+    single = draws([GlobalState(CPU, 1)])
+    first, second = GlobalState(CPU, 1), GlobalState(CPU, 2)
+    mixed = draws([first, second, first, second])
+    first, second = GlobalState(CPU, 1), GlobalState(CPU, 2)
+    separate = draws([first, first, second, second])
+    assert single[0] == mixed[0]
+    assert [mixed[0], mixed[2], mixed[1], mixed[3]] == separate
 
 
-def test_flags_are_swapped_out_again() -> None:
-    """A training that leaves gradients off, or another dtype, leaves them off for itself alone."""
+def test_flags_are_restored() -> None:
+    """A training that disables gradients or changes the dtype affects only itself."""
     state = GlobalState(CPU, 0)
     with state.swapped_in():
         torch.set_grad_enabled(False)
@@ -95,14 +95,14 @@ def test_flags_are_swapped_out_again() -> None:
 
 
 def test_a_digest_is_the_hash_of_the_stated_bytes() -> None:
-    """Name NUL dtype NUL shape NUL little-endian bytes, as workload.md §4 writes it."""
+    """The bytes are name NUL dtype NUL shape NUL little-endian values (workload.md §4)."""
     tensor = torch.tensor([[1.0, -2.0]])
     text = b"w\0float32\0" + b"1,2\0" + np.array([1.0, -2.0], "<f4").tobytes()
     assert tensor_digest.sha256([("w", tensor)]) == hashlib.sha256(text).hexdigest()
 
 
 @pytest.mark.parametrize(
-    "other",
+    "changed",
     [
         torch.tensor([2.0, 1.0, 3.0]),
         torch.tensor([1.0, -2.0, 3.0]),
@@ -112,14 +112,14 @@ def test_a_digest_is_the_hash_of_the_stated_bytes() -> None:
     ],
     ids=["permuted", "negated", "reshaped", "retyped", "one ulp"],
 )
-def test_a_digest_is_blind_to_nothing(other: torch.Tensor) -> None:
-    """Order, sign, shape, type and the last bit each give another digest."""
+def test_every_change_gives_a_different_digest(changed: torch.Tensor) -> None:
+    """Order, sign, shape, type and the last bit each change the digest."""
     first = torch.tensor([1.0, 2.0, 3.0])
-    assert tensor_digest.sha256([("w", first)]) != tensor_digest.sha256([("w", other)])
+    assert tensor_digest.sha256([("w", first)]) != tensor_digest.sha256([("w", changed)])
 
 
 def test_a_digest_reads_a_view_like_its_copy() -> None:
-    """Strides do not matter, values do."""
+    """Strides do not affect the digest."""
     tensor = torch.arange(6.0).reshape(2, 3)
     assert tensor_digest.raw_bytes(tensor.t()) == tensor_digest.raw_bytes(tensor.t().contiguous())
 
@@ -128,7 +128,7 @@ def test_a_digest_reads_a_view_like_its_copy() -> None:
 
 
 def test_points_are_noisy_corners_with_the_label_of_their_bits() -> None:
-    """Shapes, types, balance, and labels that say whether exactly one bit is set."""
+    """Shapes, types and balance are correct, and a label is 1 if exactly one bit is set."""
     data = make_points(2500, 0.1, 0, "train")
     assert data.points.shape == (2500, 2)
     assert data.points.dtype == torch.float32
@@ -138,8 +138,8 @@ def test_points_are_noisy_corners_with_the_label_of_their_bits() -> None:
     assert 0.09 < (data.points - bits).std() < 0.11
 
 
-def test_the_network_is_the_one_of_the_recipe() -> None:
-    """17 parameters under the tutorial's names."""
+def test_the_network_is_the_recipes() -> None:
+    """It has 17 parameters with the tutorial's names."""
     shapes = {name: tuple(t.shape) for name, t in make_model(4, 0).state_dict().items()}
     assert shapes == {
         "layer1.weight": (4, 2),
@@ -149,8 +149,8 @@ def test_the_network_is_the_one_of_the_recipe() -> None:
     }
 
 
-def test_a_score_counts_integers_and_leaves_the_mode_alone() -> None:
-    """A network that always says 1 is right on exactly the ones."""
+def test_a_score_counts_integers_and_keeps_the_mode() -> None:
+    """A network that always predicts 1 is correct exactly for the ones."""
     data = make_points(101, 0.1, 0, "test")
     model = make_model(4, 0)
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_a_score_counts_integers_and_leaves_the_mode_alone() -> None:
 
 
 def test_the_loss_is_the_mean_cross_entropy() -> None:
-    """At logit 0 every point costs log 2, whatever its label."""
+    """At logit 0 the loss of every point is log 2."""
     loss = loss_of(torch.zeros(6, 1), torch.tensor([0, 1, 1, 0, 1, 0]))
     assert loss.item() == pytest.approx(np.log(2))
 
@@ -171,21 +171,21 @@ def test_the_loss_is_the_mean_cross_entropy() -> None:
 # The loop
 
 
-def test_a_training_repeats_itself() -> None:
-    """Twice the same case, twice the same epoch digests."""
+def test_a_training_is_reproducible() -> None:
+    """Two trainings of a case have equal epoch digests."""
     assert epoch_digests(Case()) == epoch_digests(Case())
 
 
 def test_interleaving_does_not_change_a_training() -> None:
-    """Stepped in turns with another, each has the epoch digests it has alone."""
-    one, two = Training(Case(), SHORT), Training(Case(batch_size=32, seed=5), SHORT)
-    mixed = [(one.step().digest, two.step().digest) for _ in range(3)]
+    """Two trainings stepped in turn have the epoch digests of separate trainings."""
+    first, second = Training(Case(), SHORT), Training(Case(batch_size=32, seed=5), SHORT)
+    mixed = [(first.step().digest, second.step().digest) for _ in range(3)]
     assert [a for a, _ in mixed] == epoch_digests(Case())
     assert [b for _, b in mixed] == epoch_digests(Case(batch_size=32, seed=5))
 
 
-def test_the_callers_random_numbers_do_not_reach_a_training() -> None:
-    """Seeding and drawing around the steps changes no bit."""
+def test_the_callers_random_state_does_not_affect_a_training() -> None:
+    """Seeding and random draws between the steps do not change the result."""
     training = Training(Case(), SHORT)
     mixed = []
     for turn in range(3):
@@ -196,17 +196,17 @@ def test_the_callers_random_numbers_do_not_reach_a_training() -> None:
 
 
 @pytest.mark.parametrize(
-    "twin",
+    "case",
     [Case(pin_memory=True), Case(num_workers=2), Case(non_blocking=True)],
     ids=lambda c: c.id,
 )
-def test_configs_that_must_not_matter_do_not(twin: Case) -> None:
+def test_settings_of_data_loading_do_not_change_the_result(case: Case) -> None:
     """Pinning, loader workers and non-blocking copies keep every bit."""
-    assert epoch_digests(twin) == epoch_digests(Case())
+    assert epoch_digests(case) == epoch_digests(Case())
 
 
 def test_only_the_epoch_is_timed() -> None:
-    """The clock is read exactly twice a step, and its difference is the epoch's time."""
+    """The clock is read exactly twice per step; the difference is the epoch's time."""
     ticks = iter([1.0, 3.0, 10.0, 10.25, 20.0, 20.5])  # the first two: the start-up
     training = Training(Case(), SHORT, clock=lambda: next(ticks))
     assert [training.step().epoch_s for _ in range(2)] == [0.25, 0.5]
@@ -214,7 +214,7 @@ def test_only_the_epoch_is_timed() -> None:
 
 
 def test_the_loss_of_an_epoch_is_its_last_steps() -> None:
-    """One batch an epoch: the loss is that of the whole data before the step."""
+    """With one batch per epoch, it is the loss of all data before the step."""
     case = Case(batch_size=2500)
     training = Training(case, SHORT)
     inputs = training.inputs.train
@@ -223,8 +223,8 @@ def test_the_loss_of_an_epoch_is_its_last_steps() -> None:
     assert training.step().loss == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_a_saved_model_comes_back_the_same() -> None:
-    """Digest and answers survive the file."""
+def test_a_saved_model_is_loaded_identically() -> None:
+    """Digest and predictions are equal."""
     training = Training(Case(), SHORT)
     training.step()
     result = training.finish()
@@ -232,8 +232,8 @@ def test_a_saved_model_comes_back_the_same() -> None:
     assert result.reloaded_test == result.test
 
 
-def test_loading_draws_no_random_number() -> None:
-    """A model to load into is made without touching the global generator."""
+def test_loading_does_not_advance_the_generator() -> None:
+    """A model for loading is created without random numbers."""
     saved = save_state(make_model(4, 1).state_dict())
     before = torch.get_rng_state()
     load_model(saved, 4)
@@ -241,20 +241,20 @@ def test_loading_draws_no_random_number() -> None:
 
 
 def test_finishing_does_not_change_the_weights() -> None:
-    """Scoring leaves what was trained as it was."""
+    """Scoring has no side effects."""
     training = Training(Case(), SHORT)
     last = training.step().digest
     assert training.finish().weights_sha256 == last
 
 
 def test_large_weights_are_not_kept_inline() -> None:
-    """Above 64 KiB there is only the digest."""
+    """Above 64 KiB only the digest is recorded."""
     assert inline_weights({"w": torch.zeros(16 * 1024)}) is not None
     assert inline_weights({"w": torch.zeros(16 * 1024 + 1)}) is None
 
 
 def test_an_engine_runs_any_model() -> None:
-    """The loader engine trains another network, loss and optimizer unchanged."""
+    """The loader engine trains a different network, loss and optimizer without changes."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
     spec = TrainingSpec(
@@ -282,8 +282,8 @@ def test_a_flipped_bit_is_one_bit(bit: int) -> None:
     assert changed == {5: 1 << bit}
 
 
-def test_a_weight_flip_hits_its_step() -> None:
-    """Injected in epoch 1, the epoch digests diverges in epoch 1 and not before."""
+def test_a_weight_flip_acts_in_its_step() -> None:
+    """Injected in epoch 1, it changes the epoch digests from epoch 1 on."""
     fault = FaultSpec("flip-weight", {"epoch": 1, "step": 18, "bit": 20})
     injected = Training(Case(), SHORT, alter=lambda training: inject(training, [fault]))
     diverged = [injected.step().digest for _ in range(3)]
@@ -296,7 +296,7 @@ def test_a_weight_flip_hits_its_step() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_calibration_epoch_is_the_same_work(kind: str) -> None:
-    """It starts anew each time and ends at the same weights, learning something on the way."""
+    """It starts from the same weights each time, and ends at equal, trained weights."""
     calibration = CalibrationWorkload(CPU, kind)
     start = calibration.weights()
     ends = []
@@ -323,7 +323,7 @@ FROZEN = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_calibration_is_frozen(kind: str) -> None:
-    """Version 3 ends at these weights: a change of its work needs a new version.
+    """Version 3 ends at these weights; a change of its work needs a new version.
 
     The values are rounded, since their last bits belong to the instruction set.
     """

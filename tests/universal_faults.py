@@ -1,8 +1,8 @@
-"""Faults injected on purpose: a check is only trusted once it has been seen to fail.
+"""Injected faults, to see the checks fail.
 
-``python tests/universal_faults.py`` injects each fault and says where it was caught;
-``--flips N`` flips N random bits of weights, one in each of N trainings, and counts those that a
-digest after each step saw and those that later rounding absorbed.
+``python tests/universal_faults.py`` injects each fault and reports where it is caught. ``--flips
+N`` flips one random bit of a weight in each of N trainings, and counts the flips that a digest
+after each step detects and the flips that later rounding removes.
 """
 
 import argparse
@@ -47,8 +47,8 @@ FIRST_NORMAL: Final = np.uint32(0x00800000)
 class Fault:
     """One fault, and the check that must catch it.
 
-    ``needs`` is the backend it is injected in; ``catch`` injects it and says where it was caught,
-    or gives None if it went unseen. It raises ``CannotInject`` where the machine cannot have it.
+    ``needs`` is the backend of the fault. ``catch`` injects it and returns where it was caught, or
+    None. It raises ``CannotInject`` if the machine does not support the fault.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Fault:
 
 
 class CannotInject(Exception):
-    """The fault cannot exist on this machine, for the reason given."""
+    """The fault cannot occur on this machine."""
 
 
 def in_epoch_digests(train: Train) -> str | None:
-    """Where the golden epoch digests of seed 0 catch a training."""
+    """The golden epoch digest of seed 0 that catches a training, or None."""
     epoch_digests = train(SHORT, [0], keep=Keep.EPOCHS).epoch_digests()
     checked = golden.compare_epoch_digests(
         epoch_digests, golden.load().epoch_digests[: SHORT.epochs]
@@ -70,7 +70,7 @@ def in_epoch_digests(train: Train) -> str | None:
 
 
 def in_probe(evaluate: Evaluate) -> str | None:
-    """Which case of the probe first catches a backend's arithmetic."""
+    """The first case of the probe that catches a backend's arithmetic, or None."""
     misses = [miss for probed in probe(evaluate) if not probed.passed for miss in probed.misses]
     return f"probe: {misses[0]}" if misses else None
 
@@ -80,7 +80,7 @@ def in_probe(evaluate: Evaluate) -> str | None:
 
 @contextmanager
 def replaced(module: ModuleType, **functions: Callable[..., Any]) -> Iterator[None]:
-    """Put other functions in a module's place for a while. Not for several threads at once."""
+    """Replace functions of a module within the context. Not thread-safe."""
     before = {name: getattr(module, name) for name in functions}
     try:
         for name, function in functions.items():
@@ -92,24 +92,24 @@ def replaced(module: ModuleType, **functions: Callable[..., Any]) -> Iterator[No
 
 
 def in_oracle(**functions: Callable[..., Any]) -> str | None:
-    """Where the epoch digests catch the oracle with some of its functions replaced."""
+    """The epoch digest that catches the oracle with replaced functions, or None."""
     with replaced(numpy_backend, **functions):
         return in_epoch_digests(numpy_backend.train)
 
 
 def fused(a: Floats, b: Floats, c: Floats) -> Floats:
-    """``a*b + c`` as one rounding: the product of two float32 is exact in float64."""
+    """``a*b + c`` with one rounding, since a product of float32 is exact in float64."""
     wide = a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
     return wide.astype(np.float32)
 
 
 def fused_hidden(w: Floats, x0: Floats, x1: Floats) -> list[Floats]:
-    """The hidden activations as a contracting compiler would have them."""
+    """The hidden activations of a contracting compiler."""
     return [tanh(fused(x0, w[W1[j][0]], x1 * w[W1[j][1]]) + w[B1[j]]) for j in range(HIDDEN)]
 
 
 def sequential_sum(g: Floats) -> Floats:
-    """Sum over the points one after the other, [17, S, m] to [17, S, 1]."""
+    """Sequential sum over the points, [17, S, m] to [17, S, 1]."""
     return np.add.accumulate(g, axis=-1)[..., -1:]
 
 
@@ -127,7 +127,7 @@ def matrix_sum(g: Floats) -> Floats:
 
 
 def skipping(number: int) -> Callable[[Floats, UniversalPoints, np.float32], Floats]:
-    """A step that leaves out its ``number``-th batch."""
+    """A step that skips its ``number``-th batch."""
     calls = iter(range(sys.maxsize))
 
     def skip(w: Floats, batch: UniversalPoints, lr: np.float32) -> Floats:
@@ -137,12 +137,12 @@ def skipping(number: int) -> Callable[[Floats, UniversalPoints, np.float32], Flo
 
 
 def stale_step(w: Floats, batch: UniversalPoints, lr: np.float32) -> Floats:
-    """A step whose gradient lost its last point."""
+    """A step whose gradient lacks its last point."""
     return w - numpy_backend.tree_sum(gradients(w, batch)[..., :-1]) * lr
 
 
 def flushing(evaluate: Evaluate) -> Evaluate:
-    """Arithmetic that reads and writes every subnormal as a zero of its sign."""
+    """Arithmetic that flushes subnormal inputs and outputs to a zero of the same sign."""
 
     def flushed(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
         return flush(evaluate(operation, flush(a), flush(b), flush(c)))
@@ -151,18 +151,18 @@ def flushing(evaluate: Evaluate) -> Evaluate:
 
 
 def flush(bits: Bits) -> Bits:
-    """Bit patterns with subnormals replaced by zeros of their sign."""
+    """Bit patterns with subnormals replaced by zeros of the same sign."""
     return np.where((bits & MAGNITUDE) < FIRST_NORMAL, bits & SIGN, bits)
 
 
 def reciprocal(evaluate: Evaluate) -> Evaluate:
-    """Arithmetic that divides by way of the reciprocal, in two roundings."""
+    """Arithmetic that divides by a reciprocal, with two roundings."""
 
     def divided(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
         if operation != "div":
             return evaluate(operation, a, b, c)
-        one = np.full_like(a, np.float32(1).view(np.uint32))
-        return evaluate("mul", a, evaluate("div", one, b, c), c)
+        ones = np.full_like(a, np.float32(1).view(np.uint32))
+        return evaluate("mul", a, evaluate("div", ones, b, c), c)
 
     return divided
 
@@ -171,7 +171,7 @@ def reciprocal(evaluate: Evaluate) -> Evaluate:
 
 
 def recompiled(module: dict[str, Any], **changes: Any) -> Any:
-    """A kernel's ``_train`` compiled anew with other options of ``numba.njit``.
+    """A kernel's ``_train`` recompiled with different options of ``numba.njit``.
 
     ``module`` holds the names of its module.
     """
@@ -183,19 +183,19 @@ def recompiled(module: dict[str, Any], **changes: Any) -> Any:
     names = [name for name, value in namespace.items() if hasattr(value, "py_func")]
     for name in names:
         code = namespace[name].py_func.__code__
-        plain = FunctionType(code, namespace, name)  # so that it calls its recompiled neighbours
+        plain = FunctionType(code, namespace, name)  # so that it calls recompiled functions
         namespace[name] = numba.njit(**{**numba_math.OPTIONS, **changes})(plain)
     return namespace["_train"]
 
 
 def fuses(kernel: Any) -> bool:
-    """Whether the machine code of a kernel that ``recompiled`` made has fused multiply-adds."""
+    """Whether the machine code of a recompiled kernel has fused multiply-adds."""
     code = "\n".join(kernel.inspect_asm().values())
     return re.search(r"\bv?fn?m(add|sub|la|ls)", code) is not None  # x86 and ARM
 
 
 def contracted_kernel() -> str | None:
-    """Compile the kernel with leave to contract, and train with it."""
+    """Train with a kernel that is compiled with contraction."""
     from xorbench.machine.universal import numba_backend
 
     kernel = recompiled(vars(numba_backend), fastmath={"contract"})
@@ -207,7 +207,7 @@ def contracted_kernel() -> str | None:
 
 @contextmanager
 def flushing_subnormals() -> Iterator[bool]:
-    """Have the processor flush subnormals for a while; gives whether it can."""
+    """Make the processor flush subnormals within the context; yield whether it supports that."""
     try:
         yield torch.set_flush_denormal(True)
     finally:
@@ -215,7 +215,7 @@ def flushing_subnormals() -> Iterator[bool]:
 
 
 def processor_flushing() -> str | None:
-    """Have the processor itself flush subnormals, as torch can switch on, and probe torch."""
+    """Probe torch while the processor flushes subnormals."""
     from xorbench.machine.universal import torch_backend
 
     with flushing_subnormals() as possible:
@@ -228,18 +228,18 @@ FAULTS: Final = (
     Fault("multiply-add contracted into one rounding", "numpy",
           partial(in_oracle, hidden=fused_hidden)),
     Fault("kernel compiled to contract", "numba", contracted_kernel),
-    Fault("sum in another order", "numpy", partial(in_oracle, tree_sum=sequential_sum)),
-    Fault("matrix product in place of the written products", "numpy",
+    Fault("sum in a different order", "numpy", partial(in_oracle, tree_sum=sequential_sum)),
+    Fault("matrix product instead of explicit products", "numpy",
           partial(in_oracle, hidden=matrix_hidden, tree_sum=matrix_sum)),
     Fault("one batch skipped", "numpy", lambda: in_oracle(step=skipping(SKIPPED_BATCH))),
     Fault("one point lost from every sum", "numpy", partial(in_oracle, step=stale_step)),
-    Fault("another tanh", "numpy", partial(in_oracle, tanh=np.tanh)),
+    Fault("different tanh", "numpy", partial(in_oracle, tanh=np.tanh)),
     Fault("subnormals flushed", "numpy", lambda: in_probe(flushing(numpy_backend.evaluate))),
     Fault("subnormals flushed by the processor", "torch", processor_flushing),
     Fault("division by a reciprocal", "numpy",
           lambda: in_probe(reciprocal(numpy_backend.evaluate))),
 )  # fmt: skip
-"""Every fault, by what it does; one row more is one check more."""
+"""All faults by effect."""
 
 
 # -------------------------------------------------------------------------------- flipped bits
@@ -247,12 +247,12 @@ FAULTS: Final = (
 
 @dataclass(frozen=True)
 class Flips:
-    """What became of flipped bits, one in each of ``count`` trainings.
+    """The outcome of flipped bits, one in each of ``count`` trainings.
 
     Attributes:
-        seen: those after whose step the digest differs from the right one.
-        absorbed_at_once: those that the very next step's rounding undid.
-        absorbed: those that left no trace in the final weights, and so none in the final digest.
+        seen: number of flips that change the digest after their step.
+        absorbed_at_once: number of flips that the next step's rounding removes.
+        absorbed: number of flips without effect on the final weights.
     """
 
     count: int
@@ -264,29 +264,29 @@ class Flips:
 def flip_bits(count: int, recipe: UniversalRecipe = SHORT, seed: int = 0) -> Flips:
     """Train ``count`` copies of one seed; in each, flip one bit of one weight after one step.
 
-    The bit strikes the weights in memory, after the step has written them and before its digest is
-    taken. Step, weight and bit are drawn from a stream of their own.
+    The bit flips in memory between the step and its digest. Step, weight and bit are random.
     """
-    steps, columns, places = drawn(count, recipe.steps, seed)
-    right = numpy_backend.train(recipe, [seed], keep=Keep.STEPS)
-    step_digests = right.epoch_digests()
+    steps, columns, places = random_flips(count, recipe.steps, seed)
+    clean = numpy_backend.train(recipe, [seed], keep=Keep.STEPS)
+    step_digests = clean.epoch_digests()
     seen = at_once = 0
     w = np.repeat(spec.initial_weights([seed]).T[:, :, None], count, axis=1)
     with np.errstate(all="ignore"):  # a flipped exponent may overflow
         for number, batch in enumerate(batches(recipe, seed)):
             struck_before = steps == number - 1
             w = step(w, batch, np.float32(recipe.lr))
-            same = (bits_of(w) == bits_of(right.kept[number].T[:, :, None])).all(axis=(0, 2))
+            same = (bits_of(w) == bits_of(clean.kept[number].T[:, :, None])).all(axis=(0, 2))
             at_once += int(np.count_nonzero(same & struck_before))
             struck = np.flatnonzero(steps == number)
             bits_of(w)[columns[struck], struck, 0] ^= places[struck]
-            seen += sum(one != step_digests[number] for one in spec.digests(w[:, struck, 0].T))
-    final = (bits_of(w) == bits_of(right.weights.T[:, :, None])).all(axis=(0, 2))
+            digests = spec.digests(w[:, struck, 0].T)
+            seen += sum(digest != step_digests[number] for digest in digests)
+    final = (bits_of(w) == bits_of(clean.weights.T[:, :, None])).all(axis=(0, 2))
     return Flips(count, seen, at_once, int(np.count_nonzero(final)))
 
 
-def drawn(count: int, steps: int, seed: int) -> tuple[Integers, Integers, Bits]:
-    """At random: after which step, in which column, and which bit (as a mask), [count] each."""
+def random_flips(count: int, steps: int, seed: int) -> tuple[Integers, Integers, Bits]:
+    """Random steps, columns and bits (as masks), [count] each."""
     words = spec.u64(spec.key("injected-flips", seed), 0, 3 * count).reshape(3, count)
     step, column, bit = (words >> np.uint64(16)) % np.array([[steps], [spec.SIZE], [32]], np.uint64)
     return step.astype(np.int64), column.astype(np.int64), np.uint32(1) << bit.astype(np.uint32)
@@ -302,7 +302,7 @@ def batches(recipe: UniversalRecipe, seed: int) -> Iterator[UniversalPoints]:
 
 
 def bits_of(w: Floats) -> Bits:
-    """The same memory, as bit patterns."""
+    """The same memory as bit patterns."""
     return w.view(np.uint32)
 
 
@@ -310,24 +310,24 @@ def bits_of(w: Floats) -> Bits:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Inject each fault, or flip bits; returns the exit code."""
+    """Inject each fault, or flip bits; return the exit code."""
     parser = argparse.ArgumentParser(prog="python tests/universal_faults.py", description=__doc__)
     parser.add_argument("--flips", type=int, metavar="N", help="flip N bits instead")
     options = parser.parse_args(arguments)
     if options.flips is None:
-        unseen = [fault for fault in FAULTS if not injected(fault)]
-        return CHECK_FAILED if unseen else PASSED
+        missed = [fault for fault in FAULTS if not injected(fault)]
+        return CHECK_FAILED if missed else PASSED
     flips = flip_bits(options.flips, UniversalRecipe())
     sys.stdout.write(
-        f"{flips.count} bits flipped: {flips.seen} seen by the digests of the steps, "
-        f"{flips.absorbed_at_once} undone by the next step, "
-        f"{flips.absorbed} without a trace in the final digest\n"
+        f"{flips.count} bits flipped: {flips.seen} detected by the digests of the steps, "
+        f"{flips.absorbed_at_once} removed by the next step, "
+        f"{flips.absorbed} without effect on the final digest\n"
     )
     return PASSED if flips.seen == flips.count else CHECK_FAILED
 
 
 def injected(fault: Fault) -> bool:
-    """Inject one fault and report; False if it went unseen."""
+    """Inject one fault and report it; False if it is not caught."""
     if reason := BACKENDS[fault.needs].missing():
         sys.stdout.write(f"skip {fault.name}: {reason}\n")
         return True
@@ -336,7 +336,7 @@ def injected(fault: Fault) -> bool:
     except CannotInject as reason:
         sys.stdout.write(f"skip {fault.name}: {reason}\n")
         return True
-    sys.stdout.write(f"{'caught' if caught else 'UNSEEN'} {fault.name}: {caught or 'nowhere'}\n")
+    sys.stdout.write(f"{'caught' if caught else 'MISSED'} {fault.name}: {caught or 'nowhere'}\n")
     return caught is not None
 
 

@@ -65,7 +65,7 @@ def test_an_epoch_launches_its_graph(graphs: dict[str, Any]) -> None:
 
 def test_an_empty_graph_is_refused(graphs: dict[str, Any]) -> None:
     """A graph captured on a different device than the training's is empty and refused."""
-    assert "graph of an epoch has other bits" in graphs["refused"]
+    assert "graph of an epoch differs from its steps" in graphs["refused"]
 
 
 # Clocks, counted in kernels

@@ -13,14 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads would wait for each other, spinning, next to other tests."""
+    """Two threads would spin while waiting for each other next to parallel tests."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(
     inside: Xorbench, tmp_path: Path
 ) -> None:
-    """One bit of one of the models in the first round: found, said at once, exit 1, not saved."""
+    """A flipped bit of one model is reported immediately; exit code 1, nothing saved."""
     done = inside(
         *("canary", "--devices", "cpu", "--probes", "training", "--burn-in", "0.1", "--save"),
         *("--inject", "flip-model:epoch=0,element=37,bit=0"),
@@ -34,47 +34,49 @@ def test_a_burn_in_names_seed_device_round_and_time_of_a_flip(
     assert '"cpu"' not in (tmp_path / "results" / "baselines" / "calibrations.json").read_text()
 
 
-def test_a_product_that_flips_one_bit_once_in_a_while_is_found_and_named(
+def test_a_product_that_occasionally_flips_a_bit_is_detected(
     inside: Xorbench,
 ) -> None:
-    """Type, product, element and bit; done again, it is right: the fault comes and goes."""
+    """The report names type, product, element and bit, and that a retry is correct."""
     done = inside(
         *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "1"),
         *("--inject", "flip-product:step=20,element=77777,bit=22"),
     )
     assert done.returncode == 1
-    said = r"matmul \w+ \d+, round \d+, \w+ product \d+, element \[\d+, \d+\]: expected \w+, got"
-    assert re.search(said, done.stderr)
-    assert "bits flipped: 22, right when done again" in done.stderr
+    report = r"matmul \w+ \d+, round \d+, \w+ product \d+, element \[\d+, \d+\]: expected \w+, got"
+    assert re.search(report, done.stderr)
+    assert "bits flipped: 22, correct on retry" in done.stderr
 
 
-def test_a_bit_that_is_stuck_comes_again_at_the_same_place(inside: Xorbench) -> None:
-    """Every product has it: the small probe fails, and the burn-in says that it stays."""
+def test_a_stuck_bit_is_reproduced_at_the_same_position(inside: Xorbench) -> None:
+    """The small probe fails, and the burn-in reports that the mismatch is reproduced."""
     done = inside(
         *("canary", "--devices", "cpu", "--probes", "matmul", "--burn-in", "0.5"),
         *("--inject", "wrong-product:element=3,bit=20"),
     )
     assert done.returncode == 1
     assert re.search(r"FAIL +cpu +matmul", done.stdout)
-    assert "again at the same place" in done.stderr
+    assert "reproduced at the same position" in done.stderr
 
 
 def test_a_clean_burn_in_passes_and_every_unit_has_its_turn(inside: Xorbench) -> None:
-    """However short it is, no unit is left out; each was verified."""
+    """Even a short burn-in verifies every unit."""
     chosen = ("--probes", "training,memory,conv,conversion", "--memory", "2MiB")
     done = inside("canary", "--devices", "cpu", "--burn-in", "0.1", *chosen, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     units = {unit["unit"]: unit for unit in answer["burned"]["cpu"]}
     assert set(units) == {"memory", "training", "conv", "conversion"}
-    assert all(unit["turns"] and unit["results"] and not unit["wrongs"] for unit in units.values())
+    assert all(
+        unit["turns"] and unit["results"] and not unit["mismatches"] for unit in units.values()
+    )
     assert [
         v for v in answer["verdicts"] if v["check"] == "burn-in" and v["outcome"] == "fail"
     ] == []
 
 
-def test_metrics_are_what_prometheus_reads(inside: Xorbench, tmp_path: Path) -> None:
-    """The parser of `prometheus_client` reads checks, results and rates back."""
+def test_prometheus_reads_the_metrics(inside: Xorbench, tmp_path: Path) -> None:
+    """The parser of `prometheus_client` reads checks, results and rates."""
     done = inside(
         *("canary", "--devices", "cpu", "--probes", "matmul,memory", "--burn-in", "0.1"),
         *("--memory", "1MiB", "--prometheus", "x.prom"),
@@ -91,10 +93,8 @@ def test_metrics_are_what_prometheus_reads(inside: Xorbench, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_burn_in_says_what_it_has_checked(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    """A signal after a flipped word, told by its place and bit: its verdict, exit 130."""
+def test_an_interrupted_burn_in_reports_its_results(tmp_path: Path, number: signal.Signals) -> None:
+    """After a flipped word, a signal ends the burn-in with its verdict and exit code 130."""
     process = subprocess.Popen(
         command(
             *("canary", "--devices", "cpu", "--probes", "memory", "--burn-in", "100"),
@@ -107,8 +107,8 @@ def test_an_interrupted_burn_in_says_what_it_has_checked(
     )
     assert process.stderr is not None
     try:
-        said = iter(process.stderr.readline, "")
-        line = next(line for line in said if "mismatch on cpu" in line)
+        lines = iter(process.stderr.readline, "")
+        line = next(line for line in lines if "mismatch on cpu" in line)
         assert re.search(r"memory, round 0, memory, element \[70000\]:.*bits flipped: 63", line)
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)

@@ -47,7 +47,7 @@ def test_the_kernels_of_a_record_are_named(tmp_path: Path) -> None:
     done = call_in(tmp_path, "explain", CASE, "b.trace", "--epochs", "1")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (
-        "The recorded bits of B come out here with env ATEN_CPU_CAPABILITY=default"
+        "The recorded bits of B are reproduced on this machine with env ATEN_CPU_CAPABILITY=default"
         " (unset → default)."
     )
     assert done.stderr.count("training") == 2 + len(SWITCHES)

@@ -1,4 +1,4 @@
-"""The fused GPU kernels without a GPU: their logic interpreted, their code compiled."""
+"""The fused GPU kernels without a GPU: interpreted logic and compiled code."""
 
 import os
 import re
@@ -39,8 +39,8 @@ print("agree")
 """
 
 
-def test_the_kernels_have_the_oracles_bits_in_the_interpreter() -> None:
-    """Points, epoch digests, scores and every edge case of the probe equal NumPy's."""
+def test_the_interpreted_kernels_are_bitwise_identical_to_the_oracle() -> None:
+    """Points, epoch digests, scores and every edge case of the probe are equal."""
     done = subprocess.run(
         [sys.executable, "-c", AGREE],
         env=os.environ | {"TRITON_INTERPRET": "1"},
@@ -51,8 +51,8 @@ def test_the_kernels_have_the_oracles_bits_in_the_interpreter() -> None:
     assert done.stdout == "agree\n", done.stderr
 
 
-def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
-    """Interpreted on the CPU, which tests their logic; on a GPU they are the default."""
+def test_a_sweep_with_the_gpu_kernels_has_equal_counts(tmp_path: Path) -> None:
+    """The kernels are interpreted on the CPU, which tests their logic."""
     tiny = (
         *("sweep", "--seeds", "0-2", "--batch-sizes", "16", "--train-size", "40"),
         *("--test-size", "20", "--epochs", "2", "--drop-last", "false"),
@@ -63,7 +63,7 @@ def test_the_gpu_kernels_sweep_the_same_counts(tmp_path: Path) -> None:
 
 
 def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], exact: bool) -> str:
-    """The PTX of a kernel for compute capability 9.0; needs no GPU."""
+    """The PTX of a kernel for compute capability 9.0, made without a GPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -76,7 +76,7 @@ def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], e
 
 
 def epoch_ptx(*, exact: bool) -> str:
-    """The training kernel's PTX, with a short last batch."""
+    """The PTX of the training kernel with a short last batch."""
     from xorbench.machine.universal import triton_backend
 
     floats = ("weights", "x0s", "x1s", "labels")
@@ -94,25 +94,25 @@ def epoch_ptx(*, exact: bool) -> str:
 
 
 def float_operations(ptx: str) -> set[str]:
-    """The float32 arithmetic instructions that occur."""
+    """The float32 arithmetic instructions in the code."""
     return set(re.findall(r"\b((?:fma|mad|div|add|sub|mul|rcp|ex2)\.[\w.]*f32)\b", ptx))
 
 
-def test_the_compiled_kernel_rounds_every_operation_by_itself() -> None:
-    """Only correctly rounded adds, subtractions, products and quotients; nothing is flushed."""
+def test_the_compiled_kernel_rounds_every_operation_separately() -> None:
+    """It has only correctly rounded operations and does not flush subnormals."""
     ptx = epoch_ptx(exact=True)
     assert float_operations(ptx) == {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "div.rn.f32"}
     assert "ftz" not in ptx
 
 
-def test_a_kernel_that_may_fuse_does() -> None:
-    """The same kernel without the switch shows what the test above would see."""
+def test_a_kernel_with_fusion_has_fused_operations() -> None:
+    """The test above can fail."""
     operations = float_operations(epoch_ptx(exact=False))
     assert operations != {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "div.rn.f32"}
 
 
-def test_without_a_gpu_the_backend_says_why_it_is_skipped() -> None:
-    """Triton may be there without a device that it compiles for."""
+def test_without_a_gpu_the_backend_has_a_reason() -> None:
+    """Triton may be installed without a supported device."""
     import torch
 
     from xorbench.machine.universal.backends import BACKENDS
@@ -123,7 +123,7 @@ def test_without_a_gpu_the_backend_says_why_it_is_skipped() -> None:
 
 @pytest.mark.gpu
 def test_the_golden_values_on_the_gpu() -> None:
-    """Every golden value and every edge case, on the card itself."""
+    """Every golden value and every edge case is correct on the GPU."""
     import torch
 
     if not torch.cuda.is_available():

@@ -1,1 +1,1 @@
-"""Many machines: what each rank saw, put side by side, and who of them is odd."""
+"""Many machines: compare the records of all ranks, and name the outliers."""

@@ -1,4 +1,4 @@
-"""The atlas: which bits the PyTorch training has in each environment that was ever seen."""
+"""The atlas: digests of the PyTorch training by environment."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,26 +15,26 @@ SCHEMA_VERSION: Final = 2
 
 
 class AtlasEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One environment: what it is, and the digest of each training that it was seen to give."""
+    """One environment, and the recorded digest of each training in it."""
 
     environment: dict[str, str]
     digests: dict[str, Sha256]
 
 
 class Atlas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`baselines/atlas.json`: entries by the name of their environment."""
+    """`baselines/atlas.json`: entries by environment name."""
 
     schema_version: int = SCHEMA_VERSION
     entries: dict[str, AtlasEntry]
 
     @property
     def digests(self) -> dict[str, Mapping[str, str]]:
-        """The digests alone, by environment, then by training."""
+        """The digests, by environment, then by training."""
         return {key: entry.digests for key, entry in self.entries.items()}
 
 
 class AtlasChange(NamedTuple):
-    """The outcome of adding a training to the atlas: `known`, `new` or `other bits`."""
+    """The outcome of adding a training to the atlas: `known`, `new` or `different bits`."""
 
     key: str
     training: str
@@ -44,17 +44,17 @@ class AtlasChange(NamedTuple):
 
 
 def load(path: Path) -> Atlas:
-    """The atlas of a file, empty where there is none; raises `BadFile` for a damaged one."""
-    return read_saved(path, Atlas(entries={}), "restore it, or begin a new one")
+    """The stored atlas, empty without a file. Raises `BadFile` for a damaged file."""
+    return read_saved(path, Atlas(entries={}), "restore the file, or create a new atlas")
 
 
 def save(path: Path, atlas: Atlas) -> None:
-    """Write the atlas, its entries sorted."""
+    """Write the atlas with sorted entries."""
     write_saved(path, atlas)
 
 
 def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:
-    """The atlas with the digests of the nodes; one that contradicts it is not added."""
+    """Add the nodes' digests to the atlas; a digest that contradicts it is not added."""
     entries = dict(atlas.entries)
     changes = []
     for node in nodes:
@@ -63,7 +63,7 @@ def add(atlas: Atlas, nodes: Sequence[Node]) -> tuple[Atlas, list[AtlasChange]]:
         for training in node.trainings:
             name, digest = training_name(training), training.weights_sha256
             recorded = entry.digests.get(name, "")
-            outcome = "new" if not recorded else "known" if recorded == digest else "other bits"
+            outcome = "new" if not recorded else "known" if recorded == digest else "different bits"
             changes.append(AtlasChange(key, name, outcome, digest, recorded))
             entry = msgspec.structs.replace(entry, digests={name: digest, **entry.digests})
         entries[key] = entry

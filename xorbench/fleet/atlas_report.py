@@ -1,4 +1,4 @@
-"""The atlas as text: what is on record, and what adding a run has changed."""
+"""The atlas as text, and the changes that adding a run made to it."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from xorbench.report.text import to_terminal
 
 
 def text(atlas: Atlas) -> str:
-    """A row a training of each environment."""
+    """One row per environment and training."""
     rows = [
         {
             "environment": key,
@@ -29,7 +29,7 @@ def text(atlas: Atlas) -> str:
 
 
 def as_json(atlas: Atlas) -> str:
-    """For programs."""
+    """The atlas as JSON."""
     return json.dumps(msgspec.to_builtins(atlas), indent=2)
 
 
@@ -37,6 +37,6 @@ def changes(changes: Sequence[AtlasChange]) -> str:
     """One line per training."""
     return "\n".join(
         f"{change.outcome}: {change.key} {change.training} {change.digest[:16]}"
-        + (f", on record is {change.recorded[:16]}" if change.outcome == "other bits" else "")
+        + (f", recorded {change.recorded[:16]}" if change.outcome == "different bits" else "")
         for change in changes
     )

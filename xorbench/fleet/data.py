@@ -1,4 +1,4 @@
-"""All that is known of a fleet, and who is whose peer."""
+"""The data of a fleet, grouped into peers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class FleetData:
-    """All that is known of a fleet, and what it is checked against."""
+    """The records of a fleet, and the references that they are checked against."""
 
     nodes: Sequence[Node]
     missing: Sequence[Missing] = ()
@@ -22,7 +22,7 @@ class FleetData:
     baseline: Fleet | None = None
     threshold: float = paces.THRESHOLD
     groups: "Groups" = field(init=False)
-    before: "Groups" = field(init=False)  # those of the baseline; empty without one
+    before: "Groups" = field(init=False)  # of the baseline; empty without one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", Groups(self.nodes))
@@ -31,7 +31,7 @@ class FleetData:
 
 
 class Groups:
-    """The nodes by what makes them peers."""
+    """The nodes, grouped into peers by environment and training, and by device model."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         environments = [tuple(node.key.items()) for node in nodes]
@@ -47,7 +47,7 @@ class Groups:
 
 
 def grouped(nodes: Iterable[Node], by: Callable[[Node], Key]) -> dict[Key, list[Node]]:
-    """The nodes by a key, in the order in which the keys first occur."""
+    """The nodes by key, in the order of each key's first node."""
     groups: dict[Key, list[Node]] = {}
     for node in nodes:
         groups.setdefault(by(node), []).append(node)

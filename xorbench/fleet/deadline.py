@@ -1,4 +1,4 @@
-"""How long a rank waits for the others, and how it ends in time when its launcher stops it."""
+"""The deadline of a rank that waits for the others, shortened when the launcher stops it."""
 
 import signal
 import time
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-GRACE_S: Final = 18.0  # torchrun kills half a minute after its SIGTERM
-HURRIES: Final = (signal.SIGTERM, signal.SIGHUP)
+GRACE_S: Final = 18.0  # torchrun sends SIGKILL half a minute after SIGTERM
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Deadline:
-    """When waiting ends. A launcher that stops this rank, since another one died, moves it up."""
+    """The end of waiting. It moves up when the launcher stops this rank because another died."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._end = clock, clock() + seconds
@@ -23,28 +23,28 @@ class Deadline:
         return max(0.0, self._end - self._clock())
 
     def over(self) -> bool:
-        """Whether it has come."""
+        """Whether the deadline has passed."""
         return self.left_s() == 0
 
     def waited(self) -> bool:
-        """Whether the ranks have had their time; of a hurry, half is kept for the rest."""
+        """Whether to stop collecting records; while stopping, half of `GRACE_S` remains."""
         return self.left_s() <= (GRACE_S / 2 if self.stopping else 0.0)
 
     def renew(self, seconds: float) -> None:
-        """Begin another wait, unless in a hurry."""
+        """Start another wait, unless the rank is being stopped."""
         if not self.stopping:
             self._end = self._clock() + seconds
 
     @contextmanager
-    def heeding(self) -> Iterator[None]:
-        """Inside, SIGTERM and SIGHUP leave `GRACE_S` to finish; then they are as Ctrl-C.
+    def handling_signals(self) -> Iterator[None]:
+        """Within the context, SIGTERM and SIGHUP interrupt like Ctrl-C, but only after `GRACE_S`.
 
-        An ignored SIGHUP, as under `nohup`, stays ignored.
+        SIGHUP stays ignored if it was ignored before, as under `nohup`.
         """
-        before = {number: signal.getsignal(number) for number in (*HURRIES, signal.SIGALRM)}
-        for number in HURRIES:
+        before = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGALRM)}
+        for number in STOP_SIGNALS:
             if (number, before[number]) != (signal.SIGHUP, signal.SIG_IGN):
-                signal.signal(number, self._hurry)
+                signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, _interrupt)
         try:
             yield
@@ -53,7 +53,7 @@ class Deadline:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if not self.stopping:
             self.stopping = True
             self._end = min(self._end, self._clock() + GRACE_S)

@@ -1,4 +1,4 @@
-"""From run folders to the records that are judged; a folder that cannot be read is reported."""
+"""Read run folders into the records that are judged; an unreadable folder is reported."""
 
 import math
 import os
@@ -25,10 +25,10 @@ from xorbench.xor.matrix.case import with_index
 from xorbench.xor.matrix.engines import training_kind
 
 RANK_FILE: Final = "rank.json"
-LARGEST_FILE: Final = 1 << 28  # bytes of one file of a run folder that is read
-LARGEST_RECORDS: Final = 4 << 20  # bytes of all records of one rank
-DEEPEST: Final = 6  # levels below a folder that is given, in which runs are looked for
-# What moves the bits of the PyTorch training, besides the device's model.
+LARGEST_FILE: Final = 1 << 28  # maximum bytes of one file of a run folder
+LARGEST_RECORDS: Final = 4 << 20  # maximum bytes of all records of one rank
+DEEPEST: Final = 6  # levels below a given folder that are searched for runs
+# Parts of the environment that change the PyTorch training's result, apart from the device model.
 KEY: Final = (
     "torch_version",
     "torch_git_version",
@@ -47,7 +47,7 @@ KEY: Final = (
 
 
 class RankInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`rank.json`, next to the `runs` of a rank: its place in its fleet."""
+    """`rank.json`, next to the `runs` of a rank: its position in the fleet."""
 
     rank: int
     world: int
@@ -57,9 +57,9 @@ class RankInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The runs in and below the folders, and the folders that cannot be read.
+    """The runs in and below the folders, and the unreadable folders.
 
-    Raises `BadOption` where there is no run.
+    Raises `BadOption` for a folder without a run.
     """
     runs: dict[Path, None] = {}
     unreadable: list[str] = []
@@ -68,13 +68,13 @@ def run_folders(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
             raise BadOption(f"--merge: no folder {str(folder)!r}")
         below = sorted(path.resolve() for path in _walk(folder, DEEPEST, unreadable))
         if not below:
-            raise BadOption(f"--merge: {folder}: holds no run", "a run is a folder with a run.json")
+            raise BadOption(f"--merge: no run in {folder}", "a run is a folder with a run.json")
         runs.update(dict.fromkeys(below))
     return list(runs), unreadable
 
 
 def _walk(folder: Path, levels: int, unreadable: list[str]) -> Iterator[Path]:
-    """Every run in and below a folder; folders that cannot be read are added to `unreadable`."""
+    """Yield every run in and below a folder; add unreadable folders to `unreadable`."""
     try:
         if (folder / "run.json").is_file():
             yield folder
@@ -89,7 +89,7 @@ def _walk(folder: Path, levels: int, unreadable: list[str]) -> Iterator[Path]:
 
 
 def read(folder: Path) -> list[Node] | Bad:
-    """The records of a run folder, one a device, or why it cannot be believed."""
+    """The records of a run folder, one per device, or the reason why it is invalid."""
     try:
         _require_small(folder)
         return nodes_of(loading.load(folder), rank_info(folder))
@@ -112,7 +112,7 @@ def _require_small(folder: Path) -> None:
 
 
 def rank_info(folder: Path) -> RankInfo | None:
-    """The place of the run's rank in its fleet; None for a run that was started alone."""
+    """The rank of the run in its fleet; None for a run outside a fleet."""
     path = folder.parent.parent / RANK_FILE
     if not path.is_file():
         return None
@@ -120,7 +120,7 @@ def rank_info(folder: Path) -> RankInfo | None:
 
 
 def nodes_of(run: Run, owner: RankInfo | None = None) -> list[Node]:
-    """One record a device. Raises `ValidationError` where the run holds what no record may."""
+    """One record per device. Raises `ValidationError` for values outside the schema."""
     devices = dict.fromkeys(case.device for case in run.info.cases)
     skipped = {skip.case.device for skip in run.skips}
     evidence = Evidence(run)
@@ -145,9 +145,9 @@ def _node(evidence: Evidence, owner: RankInfo | None, device: str) -> Node:
             "universal": sum(len(g.universal) for g in golden),
             "probes": sum(probe.checked for g in golden for probe in g.probes),
         },
-        "arithmetic": _wrong([fact for g in golden for fact in g.arithmetic]),
-        "universal": _wrong([fact for g in golden for fact in g.universal]),
-        "probes": _wrong([fact for g in golden for probe in g.probes for fact in probe.wrong]),
+        "arithmetic": _wrong([value for g in golden for value in g.arithmetic]),
+        "universal": _wrong([value for g in golden for value in g.universal]),
+        "probes": _wrong([value for g in golden for probe in g.probes for value in probe.wrong]),
         "trainings": list(_trainings(evidence, device)),
         "calibration": _calibration(run, device),
         "calibration_version": run.info.calibration_version,
@@ -159,7 +159,7 @@ def _node(evidence: Evidence, owner: RankInfo | None, device: str) -> Node:
 
 
 def _model(host: dict[str, Any], machine: dict[str, Any], device: str) -> str:
-    """What the device is: the processor's name, or the accelerator's."""
+    """The name of the processor or accelerator."""
     if device == "cpu":
         return str(host.get("cpu", "?"))[:500]
     known = {d.get("device"): d for d in machine.get("devices", [])}
@@ -167,15 +167,15 @@ def _model(host: dict[str, Any], machine: dict[str, Any], device: str) -> str:
 
 
 def environment_key(machine: dict[str, Any], model: str) -> dict[str, str]:
-    """What two devices must share for their bits to be comparable."""
+    """The properties that two devices must share to have comparable bits."""
     variables = machine.get("environment") or {}
     key = {field: str(machine.get(field))[:500] for field in KEY}
     given = {f: str(variables[f])[:500] for f in KERNEL_VARIABLES if variables.get(f)}
     return {"device": model, **key, **given}
 
 
-def _wrong(facts: Sequence[Fact]) -> list[Wrong]:
-    wrong = [fact for fact in facts if fact.expected != fact.actual][:64]
+def _wrong(values: Sequence[Fact]) -> list[Wrong]:
+    wrong = [value for value in values if value.expected != value.actual][:64]
     return [
         Wrong(what=f.what[:500], expected=f.expected[:500], actual=f.actual[:500]) for f in wrong
     ]
@@ -199,7 +199,7 @@ def _training(
 ) -> NodeTraining:
     first = trainings[0]
     diverged = [
-        first_difference(first.epoch_digests, other.epoch_digests) for other in trainings[1:]
+        first_difference(first.epoch_digests, again.epoch_digests) for again in trainings[1:]
     ]
     relative = log_relative(first)
     return NodeTraining(
@@ -223,7 +223,7 @@ def _series(seconds: Sequence[float]) -> Series:
 
 
 def _calibration(run: Run, device: str) -> Series | None:
-    """The raw calibration time over all rounds, once a round and process."""
+    """The raw calibration times of all rounds, one per round and process."""
     rounds: dict[tuple[str, int], float] = {
         (training.process, epoch): seconds
         for training in run.trainings
@@ -245,7 +245,7 @@ def _failed(run: Run, device: str) -> list[str]:
 
 
 def require_no_faults(folder: Path) -> None:
-    """Raise `BadOption` for a run with injected faults: its bits are wrong on purpose."""
+    """Raise `BadOption` for a run with injected faults."""
     faults = loading.read_info(folder).faults
     if faults:
         raise BadOption(f"RUN: {folder.name} has injected faults: {', '.join(faults)}")

@@ -1,4 +1,4 @@
-"""The live fleet: what each rank does, and how rank 0 collects it and waits for no dead one."""
+"""The live fleet: the work of each rank, and how rank 0 collects results until a deadline."""
 
 import os
 import signal
@@ -13,19 +13,19 @@ import msgspec
 
 from xorbench.errors import INTERRUPTED, PASSED, BadOption, XorbenchError
 from xorbench.fleet import gather, rendezvous
-from xorbench.fleet.belief import (
-    RankResult,
-    believed,
-    believed_records,
-    believed_replica,
-    called_ranks,
-)
 from xorbench.fleet.deadline import Deadline
 from xorbench.fleet.fleet import FleetReferences, by_kind, conclude
 from xorbench.fleet.gather import RANK_FILE, RankInfo
 from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Replica, Sensors, name
 from xorbench.fleet.rendezvous import CONNECT_S, RankPlace, Rendezvous, StoreLost
-from xorbench.machine.nvml import Cards
+from xorbench.fleet.validation import (
+    RankResult,
+    called_ranks,
+    valid_record,
+    valid_records,
+    valid_replica,
+)
+from xorbench.machine.nvml import Gpus
 from xorbench.options import parse
 from xorbench.records import loading
 from xorbench.records.files import write_whole
@@ -42,8 +42,8 @@ POLL_S: Final = 0.2
 COLLECTIVE_EPOCHS: Final = 5
 COLLECTIVE_BATCH: Final = 128
 REPLICATED: Final = ("training", "collective")
-"""The kinds of faults that are injected in the collective training."""
-# Injected in a rank itself, to see the others go on: after so many epochs of its run.
+"""Kinds of faults injected into the collective training."""
+# Faults of a rank itself, injected after a number of epochs; the other ranks must continue.
 RANK_FAULTS: Final[dict[str, Callable[[], None]]] = {
     "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
@@ -52,9 +52,9 @@ RANK_FAULTS: Final[dict[str, Callable[[], None]]] = {
 
 @dataclass(frozen=True, slots=True)
 class FleetRequest:
-    """The run of every rank, and how long rank 0 waits for them, in seconds.
+    """The run of every rank, and the deadline of rank 0 in seconds.
 
-    `run` has the folder of the fleet as its root, and its faults as RANK/FAULT each.
+    The root of `run` is the folder of the fleet; each of its faults is RANK/FAULT.
     """
 
     run: RunRequest
@@ -64,14 +64,14 @@ class FleetRequest:
 
 
 class Injected(NamedTuple):
-    """The faults of one rank: those of its run, and its own after so many epochs."""
+    """The faults of one rank: faults of its run, and faults of the rank with their epoch."""
 
     run: tuple[str, ...]
     rank: tuple[tuple[int, Callable[[], None]], ...]
 
 
 def require_faults(texts: Sequence[str]) -> None:
-    """Raise `BadOption` for a text that names no fault."""
+    """Raise `BadOption` for an unknown fault."""
     for text in texts:
         rank, _, fault = text.partition("/")
         injected(texts, parse.integer("--inject", rank, 0, 999_999))
@@ -81,47 +81,48 @@ def require_faults(texts: Sequence[str]) -> None:
 
 def injected(texts: Sequence[str], rank: int) -> Injected:
     """The faults of one rank."""
-    run, acts = [], []
+    run, rank_faults = [], []
     for place, _, fault in (text.partition("/") for text in texts):
         if place != str(rank):
             continue
         kind, _, details = fault.partition(":")
         if kind in RANK_FAULTS:
             epoch = details.partition("epoch=")[2] or "1"
-            acts.append((parse.integer("--inject", epoch, 0, 1_000_000), RANK_FAULTS[kind]))
+            after = parse.integer("--inject", epoch, 0, 1_000_000)
+            rank_faults.append((after, RANK_FAULTS[kind]))
         else:
             run.append(fault)
-    return Injected(tuple(run), tuple(acts))
+    return Injected(tuple(run), tuple(rank_faults))
 
 
 class Counting(Progress):
-    """Shows nothing; injects the rank's own faults when so many epochs are done."""
+    """Silent progress that injects the rank's own faults after their epochs."""
 
-    def __init__(self, acts: Sequence[tuple[int, Callable[[], None]]]) -> None:
-        self._acts, self._done = acts, 0
+    def __init__(self, faults: Sequence[tuple[int, Callable[[], None]]]) -> None:
+        self._faults, self._done = faults, 0
 
     def advance(self, epochs: int) -> None:
-        """Count the epochs, and inject the faults of this one."""
+        """Count the epochs, and inject the faults of the last one."""
         self._done += epochs
-        for epoch, act in self._acts:
+        for epoch, inject in self._faults:
             if epoch == self._done:
-                act()
+                inject()
 
 
 # One rank
 
 
 def rank_place() -> RankPlace:
-    """This process's place among the ranks; raises `BadOption` for an invalid one."""
+    """This process's rank, as the launcher sets it. Raises `BadOption` for invalid variables."""
     return rendezvous.place()
 
 
 def take_part(
-    fleet_request: FleetRequest, place: RankPlace, say: Callable[[str], None]
+    fleet_request: FleetRequest, place: RankPlace, notify: Callable[[str], None]
 ) -> RunOutcome | int:
-    """Do this rank's share; rank 0 returns the outcome of all, another rank its exit code.
+    """Run this rank. Rank 0 returns the outcome of the fleet, the others their exit code.
 
-    Raises `BadOption` before anything is written, `StoreLost` where the ranks cannot meet.
+    Raises `BadOption` before anything is written, `StoreLost` if the store is unreachable.
     """
     request, rank = fleet_request.run, place.rank
     patience_s = CONNECT_S + request.timeout_s if rank else 0.0  # rank 0 decides
@@ -131,7 +132,7 @@ def take_part(
         raise BadOption(f"--out: {request.root} already holds a fleet", "give a new folder")
     owner = RankInfo(rank=rank, world=place.world, node=name(socket.gethostname()))
     write_whole(root / RANK_FILE, msgspec.json.encode(owner))
-    with deadline.heeding():
+    with deadline.handling_signals():
         if place.world == 1:
             result = _own_records(request, place, owner, root)
             return conclude(request.root, fleet_request.references, *by_kind([result]), [])
@@ -141,13 +142,13 @@ def take_part(
         result = _own_records(request, place, owner, root)
         store.put(f"record/{rank}", msgspec.json.encode(result))
         member = _Rank(fleet_request, place, owner, root, store, deadline)
-        return member.follow(result) if rank else member.lead(result, say)
+        return member.follow(result) if rank else member.lead(result, notify)
 
 
 def _own_records(
     request: RunRequest, place: RankPlace, owner: RankInfo, root: Path
 ) -> list[Node] | Bad:
-    """Train on this rank's device; its record is made from the folder, as `--merge` makes it."""
+    """Train on this rank's device, then read the record from the folder as `--merge` does."""
     faults = injected(request.faults, place.rank)
     request = replace(request, root=root, faults=faults.run, local_rank=place.local_rank)
     bad = Bad(sender=f"rank {place.rank}", rank=place.rank, node=owner.node, reason=STOPPED)
@@ -155,7 +156,7 @@ def _own_records(
         store, interrupted = train(request, Counting(faults.rank))
     except KeyboardInterrupt:
         return bad
-    except XorbenchError as error:  # bad input, or a device that has ended its process
+    except XorbenchError as error:  # bad input, or a process that its device ended
         return msgspec.structs.replace(bad, reason=error.message[:500])
     store.close()
     owner = msgspec.structs.replace(
@@ -165,7 +166,7 @@ def _own_records(
     return gather.read(store.folder)
 
 
-STOPPED: Final = "stopped by its launcher or its user before its end"
+STOPPED: Final = "stopped by its launcher or its user before it finished"
 
 
 def _sensors(folder: Path) -> Any:
@@ -174,13 +175,13 @@ def _sensors(folder: Path) -> Any:
     device = info.cases[0].device
     devices = [d for process in info.processes for d in process.machine.get("devices", [])]
     uuid = next((d["uuid"] for d in devices if d["device"] == device and "uuid" in d), None)
-    values = Cards().sensors(uuid) if uuid else None
+    values = Gpus().sensors(uuid) if uuid else None
     return None if values is None else msgspec.convert(values, Sensors)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rank:
-    """One of several ranks, and what it works with once they have met."""
+    """One of several ranks, after they have met at the store."""
 
     request: FleetRequest
     place: RankPlace
@@ -190,7 +191,7 @@ class _Rank:
     deadline: Deadline
 
     def follow(self, own: list[Node] | Bad) -> int:
-        """A rank other than 0: take part in the collective if called, then end."""
+        """Take part in the collective training if called, then end; every rank except 0."""
         members = next(self._collected({0: "members"}, self.deadline.over), None)
         called = called_ranks(members and members[1])
         if self.place.rank in called and isinstance(own, list):
@@ -198,8 +199,8 @@ class _Rank:
             self.rendezvous.put(f"replica/{self.place.rank}", msgspec.json.encode(replica))
         return INTERRUPTED if isinstance(own, Bad) and own.reason == STOPPED else PASSED
 
-    def lead(self, own: list[Node] | Bad, say: Callable[[str], None]) -> RunOutcome:
-        """Rank 0: collect until all ranks have answered or the deadline is over, then judge."""
+    def lead(self, own: list[Node] | Bad, notify: Callable[[str], None]) -> RunOutcome:
+        """Rank 0: collect results until all ranks answer or the deadline passes, then judge."""
         results: dict[int, RankResult] = {0: own}
         others = range(1, self.place.world)
         replicas: list[Replica] = []
@@ -208,8 +209,8 @@ class _Rank:
         try:
             keys = {rank: f"record/{rank}" for rank in others}
             for rank, content in self._collected(keys, self.deadline.waited):
-                results[rank] = believed_records(rank, content, self._check_in(rank))
-            # a rank that waits in vain still reports it
+                results[rank] = valid_records(rank, content, self._check_in(rank))
+            # A rank whose collective times out still reports that.
             self.deadline.renew(2 * self.request.run.timeout_s)
             called = sorted(rank for rank, result in results.items() if isinstance(result, list))
             called = called if self.request.collective and len(called) > 1 and 0 in called else []
@@ -218,19 +219,19 @@ class _Rank:
                 replicas.append(self._replicate(own, called))
                 keys = {rank: f"replica/{rank}" for rank in called[1:]}
                 for rank, content in self._collected(keys, self.deadline.over):
-                    replica = believed_replica(rank, content, results[rank])
+                    replica = valid_replica(rank, content, results[rank])
                     replicas.append(replica or _silent(rank, results))
         except StoreLost as error:
-            say(error.message)
+            notify(error.message)
         except KeyboardInterrupt:
             interrupted = True
-            say("stopped: judged is what came until now")
+            notify("stopped: judging the results received so far")
         received = {replica.rank for replica in replicas}
         replicas += [_silent(rank, results) for rank in called if rank not in received]
         for rank in others:
             if rank not in results:
                 results[rank] = self._missing(rank)
-                say(f"rank {rank} is missing")
+                notify(f"rank {rank} is missing")
         nodes, missing, bad = by_kind(list(results.values()))
         out, references = self.request.run.root, self.request.references
         return conclude(out, references, nodes, missing, bad, replicas, interrupted=interrupted)
@@ -238,7 +239,7 @@ class _Rank:
     def _collected(
         self, keys: Mapping[int, str], over: Callable[[], bool]
     ) -> Iterator[tuple[int, bytes]]:
-        """The content of each rank's key, as it comes, until all are there or the time is up."""
+        """Yield the content of each rank's key on arrival, until all arrived or time is up."""
         waiting = dict(keys)
         while waiting:
             last = over()
@@ -252,24 +253,24 @@ class _Rank:
             time.sleep(POLL_S if waiting else 0)
 
     def _check_in(self, rank: int) -> CheckIn | None:
-        """The check-in of a rank, if it came."""
+        """The check-in of a rank; None if it never checked in."""
         try:
             content = self.rendezvous.get(f"here/{rank}")
         except StoreLost:
             return None
-        return believed(rank, content, CheckIn) if content is not None else None
+        return valid_record(rank, content, CheckIn) if content is not None else None
 
     def _missing(self, rank: int) -> Missing:
-        """A rank without a record: on the node of its check-in, if it ever came."""
+        """A rank without a record, on the node of its check-in if there is one."""
         check_in = self._check_in(rank)
         if check_in is None:
-            why = f"never came within {self.request.deadline_s:g} s"
+            why = f"did not check in within {self.request.deadline_s:g} s"
             return Missing(rank=rank, why=why, came=False)
-        why = "came, and gave no result in time: it crashed, hangs, or is slow beyond the deadline"
+        why = "checked in, but gave no result in time: it crashed, hangs, or is too slow"
         return Missing(rank=rank, node=check_in.node, why=why, came=True)
 
     def _replicate(self, nodes: Sequence[Node], members: Sequence[int]) -> Replica:
-        """Train as one of the members, in a fresh process; a failure is its record too."""
+        """Train as one of the members in a fresh process; a failure is recorded."""
         request, place, node = self.request.run, self.place, self.owner.node
         slot = make_slots([ProcessConfig()], 1)[0]
         folder = self.root / "collective"
@@ -302,9 +303,9 @@ def _silent(rank: int, results: Mapping[int, RankResult]) -> Replica:
 
 
 def shared_case(recipe: Recipe, members: int, device: str) -> tuple[Case, Recipe]:
-    """The common training of the members: global batches that they can share evenly.
+    """The common training of the members, with global batches that they share evenly.
 
-    A batch of 128 as near as it can be, at least one row a member, at least four batches an epoch.
+    The batch size is close to 128, with at least one row per member and four batches per epoch.
     """
     batch = members * max(1, COLLECTIVE_BATCH // members)
     size = max(recipe.train_size, 4 * batch)

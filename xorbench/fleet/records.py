@@ -1,7 +1,7 @@
-"""What one rank reports of itself, and what is found of them all: frozen, versioned, bounded.
+"""Records of ranks and findings about them: frozen, versioned, bounded.
 
-These cross from machine to machine as JSON, so that every text has a length and every number a
-range: what does not fit is a finding about who sent it. Times are seconds.
+They are exchanged between machines as JSON, so every text has a maximum length and every number a
+range. A record outside these limits is a finding about its sender. Times are in seconds.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from xorbench.records.files import UNDECODABLE
 from xorbench.records.schema.line import Sha256
 from xorbench.state_digest import DIGITS
 
 SCHEMA_VERSION: Final = 3
-LARGEST_MESSAGE: Final = 1 << 20  # bytes of JSON of one message of a rank, but its records
+LARGEST_MESSAGE: Final = 1 << 20  # maximum bytes of one JSON message, except a rank's records
 
 Version = Literal[3]
 GoldenCheck = Literal["arithmetic", "universal", "probes"]
@@ -33,7 +33,7 @@ Severity = Literal["isolate", "investigate", "note"]
 
 
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Repeated timings of one thing: median and quartiles in seconds, and how many."""
+    """Median and quartiles of repeated timings, in seconds, and their number."""
 
     median_s: BoundedSeconds
     q1_s: BoundedSeconds
@@ -42,12 +42,12 @@ class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def log_iqr(self) -> float:
-        """The distance of the quartiles of the logarithms."""
+        """The IQR of the logarithms."""
         return math.log(self.q3_s / self.q1_s)
 
 
 class Wrong(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something whose right value is known beforehand, and that came out otherwise."""
+    """A value that differs from its golden value."""
 
     what: Text
     expected: Text
@@ -55,12 +55,12 @@ class Wrong(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class NodeTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One PyTorch training of a rank: its bits, its score, its speed.
+    """One PyTorch training of a rank: digests, score and speed.
 
     Attributes:
         epoch_digests: the first 16 hex digits of the digest after each epoch, joined.
         relative: the median over rounds of the normalized time; null without calibration times.
-        diverged: the first epoch at which this rank's own processes differ; null where they agree.
+        diverged: the first epoch at which this rank's own processes differ; null if they agree.
     """
 
     variant: Text
@@ -82,7 +82,7 @@ class NodeTraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Sensors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the driver says of an accelerator after the work; null is what it does not say."""
+    """Sensor values of an accelerator after the work; null if the driver does not report one."""
 
     temperature_c: Annotated[int, Meta(ge=-100, le=500)] | None = None
     sm_clock_mhz: BoundedCount | None = None
@@ -92,14 +92,14 @@ class Sensors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One device of one rank, as its run folder has it.
+    """One device of one rank, read from its run folder.
 
     Attributes:
-        key: what moves the bits of the PyTorch training: equal keys must give equal bits.
-        checked: how many values were compared with golden ones, by check; `arithmetic`,
-            `universal` and `probes` are those that came out wrong.
-        failed: what was lost on the way, in words.
-        stopped: why the rank ended before its end, if it did.
+        key: the environment of the PyTorch training: equal keys must give identical bits.
+        checked: number of values compared with golden values, by check; `arithmetic`,
+            `universal` and `probes` list the mismatches.
+        failed: descriptions of failed and unfinished cases.
+        stopped: why the rank ended early; empty if it finished.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -123,7 +123,7 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CheckIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """That a rank has come, before it begins."""
+    """The message of a rank that it has started, sent before its run."""
 
     schema_version: Version = SCHEMA_VERSION
     rank: Rank
@@ -132,7 +132,7 @@ class CheckIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Missing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rank that gave no result; `node` is empty where it never said where it is."""
+    """A rank without a result; `node` is empty if it never checked in."""
 
     rank: Rank
     node: Name | Literal[""] = ""
@@ -141,7 +141,7 @@ class Missing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Bad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A record that cannot be believed, and who sent it."""
+    """An invalid record and its sender."""
 
     sender: Text
     rank: Rank | None = None
@@ -150,13 +150,13 @@ class Bad(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rank's part in the collective training: the digest of its weights after each epoch.
+    """One rank's replica in the collective training: the digest of its weights after each epoch.
 
     Attributes:
-        ulps: how far the final weights lie from those of one process that trained the same global
-            batches, reported by the rank that trained them so.
-        checked: how many results of collectives were compared with their right answer; `wrong`
-            are those that differ, `unavailable` what the backend lacks.
+        ulps: distance of the final weights from a single-process training on the same global
+            batches, reported by the rank that ran it.
+        checked: number of collective results compared with their expected value; `wrong` lists
+            the mismatches, `unavailable` the collectives that the backend lacks.
     """
 
     schema_version: Version = SCHEMA_VERSION
@@ -171,19 +171,19 @@ class Replica(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row of the verdict: who, what, how bad, and what to do."""
+    """One finding: subject, evidence, severity and remedy."""
 
     code: Name
     severity: Severity
     node: str
     rank: int | None
     device: str
-    found: str
+    evidence: str = field(name="found")
     remedy: str
 
 
 class Fleet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`fleet.json`: every rank's record without its epoch digests, and what was found."""
+    """`fleet.json`: every rank's record without its epoch digests, and the findings."""
 
     schema_version: Version = SCHEMA_VERSION
     kind: Literal["fleet"] = "fleet"
@@ -203,9 +203,9 @@ Record = TypeVar("Record", bound=Struct)
 
 
 def decode(content: bytes, kind: type[Record]) -> Record | str:
-    """What another machine wrote, or why it cannot be believed, in words."""
+    """Decode a record from another machine, or give the reason why it is invalid."""
     if len(content) > LARGEST_MESSAGE:
-        return f"{len(content):,} bytes, more than the {LARGEST_MESSAGE:,} that a rank may send"
+        return f"{len(content):,} bytes exceed the limit of {LARGEST_MESSAGE:,}"
     try:
         return msgspec.json.decode(content, type=kind)
     except UNDECODABLE as error:
@@ -213,12 +213,12 @@ def decode(content: bytes, kind: type[Record]) -> Record | str:
 
 
 def name(text: Any) -> str:
-    """The text as a name: what no host or device is called by becomes an underscore."""
+    """The text as a name: characters outside A-Za-z0-9_.:- become underscores."""
     return re.sub(r"[^A-Za-z0-9_.:-]", "_", str(text))[:253] or "_"
 
 
 def key_name(key: Mapping[str, str]) -> str:
-    """The short name of an environment: the beginning of the SHA-256 of its canonical JSON."""
+    """The short name of an environment: the start of the SHA-256 of its canonical JSON."""
     text = json.dumps(dict(key), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

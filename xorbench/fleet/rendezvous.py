@@ -1,7 +1,7 @@
-"""Where ranks meet: the store that PyTorch's rendezvous already provides.
+"""The store through which ranks exchange records, provided by PyTorch's rendezvous.
 
-The only module outside the training processes that imports torch, and of torch the store alone.
-What is read from the store is bytes that somebody else wrote; nothing here decodes them.
+This is the only module outside the training processes that imports torch, and it uses only the
+store. It returns undecoded bytes, because other machines wrote them.
 """
 
 import os
@@ -14,20 +14,20 @@ from xorbench.errors import INCONCLUSIVE, BadOption, XorbenchError
 
 CONNECT_S: Final = 120.0
 PREFIX: Final = "xorbench/fleet"
-# What a rank is called by torchrun, and by Slurm's srun.
+# Environment variables of torchrun and of Slurm's srun.
 TORCHRUN: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SLURM: Final = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
 
 
 class StoreLost(XorbenchError):
-    """The store cannot be reached, or no longer."""
+    """The store is unreachable."""
 
     exit_code = INCONCLUSIVE
 
 
 @dataclass(frozen=True, slots=True)
 class RankPlace:
-    """A rank's place among the others, and where they meet; `hosted` is a store that is there."""
+    """A rank, and the address of the store; `hosted` if the launcher runs the store."""
 
     rank: int = 0
     world: int = 1
@@ -38,7 +38,7 @@ class RankPlace:
 
 
 def place(environment: Mapping[str, str] = os.environ) -> RankPlace:
-    """The place that the launcher gives; alone without one. Raises `BadOption` for a bad one."""
+    """The rank set by the launcher, or rank 0 of 1. Raises `BadOption` for invalid variables."""
     if "RANK" not in environment and "MASTER_ADDR" not in environment:
         return RankPlace()
     names = TORCHRUN if "RANK" in environment else SLURM
@@ -56,13 +56,14 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     text = environment.get(name, "")
     if not text.isdecimal() or len(text) > 9:
         raise BadOption(
-            f"{name}: {text!r} is not a number", "start it by torchrun, or set what torchrun sets"
+            f"{name}: {text!r} is not a number",
+            "start the ranks with torchrun, or set the variables that torchrun sets",
         )
     return int(text)
 
 
 class Rendezvous:
-    """The store, opened: small values by name. Raises `StoreLost` where it is gone."""
+    """A connection to the store: small values by name. Raises `StoreLost` if it is unreachable."""
 
     def __init__(self, place: RankPlace) -> None:
         from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
@@ -80,14 +81,14 @@ class Rendezvous:
         self._store = PrefixStore(PREFIX, store)
 
     def put(self, name: str, content: bytes) -> None:
-        """Let the other ranks read this JSON."""
+        """Store JSON for the other ranks."""
         try:
             self._store.set(name, content.decode())
         except RuntimeError as error:
             raise _lost(error) from None
 
     def get(self, name: str) -> bytes | None:
-        """The content under a name; None where there is none yet."""
+        """The content stored under a name, or None."""
         try:
             return bytes(self._store.get(name)) if self._store.check([name]) else None
         except RuntimeError as error:
@@ -96,4 +97,4 @@ class Rendezvous:
 
 def _lost(error: RuntimeError) -> StoreLost:
     first = str(error).partition("\n")[0][:200]
-    return StoreLost(f"the store is gone: {first}", "fleet --merge judges the run folders")
+    return StoreLost(f"the store is unreachable: {first}", "judge the run folders with --merge")

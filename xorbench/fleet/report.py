@@ -1,4 +1,4 @@
-"""The report of a fleet: who is odd first, then who was compared with whom."""
+"""The report of a fleet: findings, comparison groups, speeds and devices."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> C
                 caption="Raw calibration time, median of each device, quickest to slowest",
                 data=partial(ratios, fleet_data),
                 draw=draw_ratios,
-                describe=say_ratios,
+                describe=ratios_text,
                 under="speed",
             )
         ],
@@ -71,30 +71,30 @@ def content(fleet: Fleet, fleet_data: FleetData, judged: Sequence[Verdict]) -> C
     )
 
 
-COMPARED: Final = "Who was compared with whom"
+COMPARED: Final = "Comparison groups"
 FINDINGS: Final = (
-    f"The worst first; of more than {SHOWN} the first {SHOWN}, fleet.json has all."
-    " `isolate` is a line of cordon.txt; `note` changes no exit code."
+    f"Most severe first, at most {SHOWN} rows; fleet.json has all. Nodes marked `isolate` are in"
+    " cordon.txt; `note` does not affect the exit code."
 )
 GROUPS: Final = (
-    "Devices of one environment must give equal bits. `results` counts the different ones:"
-    " one is as it should be."
+    "Devices with the same environment must give identical bits. `results` is the number of"
+    " different results; 1 is correct."
 )
 SPEEDS: Final = (
-    "The raw calibration time by device model. `scatter` is how far one sound device lies from the"
-    " next (1.4826 × the median distance from the median, at least half of a device's own quartile"
-    " distance); `slow above` is the ratio beyond which a device is surely slower: Student's t over"
-    " all devices together."
+    "The raw calibration time by device model. `robust SD` is the standard deviation across devices"
+    " (1.4826 × MAD, at least half of a device's own IQR). A device above the ratio `slow above` is"
+    " significantly slower (Student's t, corrected for the number of devices)."
 )
-DEVICES: Final = f"Of more than {SHOWN} the slowest {SHOWN}; fleet.json has all."
+TOO_FEW: Final = "fewer than three devices: a slow one cannot be identified"
+DEVICES: Final = f"Slowest first, at most {SHOWN} rows; fleet.json has all."
 
 
 def answers(judged: Sequence[Verdict]) -> list[Answer]:
-    """The three questions, asked of a fleet."""
+    """The answers to the three questions for a fleet."""
     rows = []
     for question in (RIGHT, SAME, FAST):
         verdicts = [v for v in judged if QUESTION.get(v.check, RIGHT) == question]
-        text = "no rank differs" if verdicts else "there was no rank to compare with"
+        text = "no rank differs" if verdicts else "no rank to compare with"
         if bad := [v for v in verdicts if v.outcome in ("fail", "inconclusive")]:
             text = some([f"{v.subject}: {v.actual}" for v in bad], 2, "; ")
         rows.append(Answer(question, worst(verdicts), text))
@@ -102,8 +102,8 @@ def answers(judged: Sequence[Verdict]) -> list[Answer]:
 
 
 def findings(fleet: Fleet) -> pd.DataFrame:
-    """A row a finding."""
-    columns = ["severity", "code", "node", "rank", "device", "found", "remedy"]
+    """One row per finding."""
+    columns = ["severity", "code", "node", "rank", "device", "evidence", "remedy"]
     rows = [{**asdict(f), "rank": _rank_text(f.rank)} for f in fleet.findings[:SHOWN]]
     return pd.DataFrame(rows, columns=columns, dtype=str)
 
@@ -113,7 +113,7 @@ def _rank_text(rank: int | None) -> str:
 
 
 def groups(fleet_data: FleetData) -> pd.DataFrame:
-    """A row an environment and training: how many devices, how many different results."""
+    """One row per environment and training: numbers of devices and of different results."""
     rows = []
     for (key, _, variant), members in fleet_data.groups.by_training.items():
         node = members[0][0]
@@ -133,7 +133,7 @@ def groups(fleet_data: FleetData) -> pd.DataFrame:
 
 
 def speeds(fleet_data: FleetData) -> pd.DataFrame:
-    """A row a device model."""
+    """One row per device model."""
     rows = []
     for (model, version), group in fleet_data.groups.by_model.items():
         pace = device_pace(group)
@@ -144,17 +144,17 @@ def speeds(fleet_data: FleetData) -> pd.DataFrame:
                 "calibration version": version,
                 "devices": len(group),
                 "median (ms)": 1e3 * exp(pace.centre),
-                "scatter (%)": 100 * pace.sigma,
+                "robust SD (%)": 100 * pace.sigma,
                 "slow above (×)": None if few else max(exp(pace.margin), fleet_data.threshold),
                 "slowest (×)": exp(float(pace.logs.max()) - pace.centre),
-                "note": "fewer than three: nobody can be told to be the slow one" if few else "",
+                "note": TOO_FEW if few else "",
             }
         )
     return pd.DataFrame(rows)
 
 
 def devices(fleet_data: FleetData) -> pd.DataFrame:
-    """A row a device, the slowest first."""
+    """One row per device, slowest first."""
     order = sorted(
         fleet_data.nodes, key=lambda n: -(n.calibration.median_s if n.calibration else 1e9)
     )
@@ -176,7 +176,7 @@ def devices(fleet_data: FleetData) -> pd.DataFrame:
 
 
 def ratios(fleet_data: FleetData) -> pd.DataFrame:
-    """Every device's calibration time over the median of its model, in order."""
+    """Every device's calibration time divided by the median of its model, sorted."""
     rows = []
     models = Counter(model for model, _ in fleet_data.groups.by_model)
     for (model, version), group in fleet_data.groups.by_model.items():
@@ -188,7 +188,7 @@ def ratios(fleet_data: FleetData) -> pd.DataFrame:
 
 
 def draw_ratios(frame: pd.DataFrame) -> str:
-    """A curve a model: flat, where all are even; what stands up at its end is slow."""
+    """One curve per model: flat for equal devices, rising at its end for slow ones."""
     with drawn(3.0) as (axes, out):
         for index, (model, part) in enumerate(frame.groupby("device model", sort=False)):
             share = (part["place"] + 0.5) / len(part)
@@ -201,7 +201,7 @@ def draw_ratios(frame: pd.DataFrame) -> str:
     return out.getvalue()
 
 
-def say_ratios(frame: pd.DataFrame) -> str:
-    """The reach of it all."""
+def ratios_text(frame: pd.DataFrame) -> str:
+    """The number of devices and the range of their ratios."""
     low, high = frame["ratio"].min(), frame["ratio"].max()
     return f"{len(frame)} devices, from {low:.3g} to {high:.3g} times the median of their model."

@@ -1,1 +1,1 @@
-"""Is a machine right? Probes, the universal training, the canary, the sweep."""
+"""Correctness of a machine: probes, the universal training, the canary, the sweep."""

@@ -1,4 +1,4 @@
-"""`env`: what this machine is, as a training process sees it."""
+"""`env`: the environment of a training process on this machine."""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +12,7 @@ from xorbench.xor.matrix.case import ProcessConfig
 
 
 def env(*, anonymous: bool) -> dict[str, Any]:
-    """The host and, from a process under the base config, its interpreter and PyTorch."""
+    """The host, and the interpreter and PyTorch of a process with the default settings."""
     with tempfile.TemporaryDirectory() as folder:
         slots = make_slots([ProcessConfig()], 1)
         with running(slots, starter(lambda name: Path(folder) / name, 120.0)):

@@ -1,4 +1,4 @@
-"""What a process answers where the right answer is known; that it gives none is a fact too."""
+"""Results of a process that have a golden value; a failed operation is recorded as a mismatch."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,47 +13,47 @@ from xorbench.xor.matrix.recipe import Recipe
 
 
 def require_working(slot: ProcessSlot, device: str, error: str) -> None:
-    """Raise `ProcessDied` where the device no longer works in the slot's process after an error.
+    """Raise `ProcessDied` if the device stopped working in the slot's process after an error.
 
-    Such an error stays: whatever is asked next of the device, it fails with the same message. The
-    process is ended, so that no other case is blamed.
+    Every later operation on such a device fails with the same message, so the process is killed
+    before the error is attributed to a different case.
     """
     if device_type(device) == "cpu" or not slot.ask("probe", devices=[device])[device]:
         return
     if slot.process:
         slot.process.kill()
-    raise ProcessDied(f"{device} did not work any more after {error}")
+    raise ProcessDied(f"{device} stopped working after {error}")
 
 
 GOLDEN_OPERATION: Final = "the operation"
 
 
 def unanswered(golden: Golden) -> str:
-    """The error in place of what the device gives; empty where it gave something everywhere."""
+    """The error of the first failed operation; empty if all operations finished."""
     errors = (_error_in(golden.arithmetic), *map(unanswered_probe, golden.probes))
     return next(filter(None, errors), "")
 
 
 def unanswered_probe(probe: ProbeRecord) -> str:
-    """The error in place of a probe's result; empty where it was completed."""
+    """The error of a failed probe; empty if it finished."""
     return _error_in(probe.wrong)
 
 
-def _error_in(facts: Sequence[Fact]) -> str:
-    return next((fact.actual for fact in facts if fact.what == GOLDEN_OPERATION), "")
+def _error_in(values: Sequence[Fact]) -> str:
+    return next((value.actual for value in values if value.what == GOLDEN_OPERATION), "")
 
 
 def golden_of(slot: ProcessSlot, device: str) -> Golden:
-    """What the device gives where the right answer is known; that it gives none is a fact too."""
+    """The device's results for all golden values; a failed operation is a mismatch."""
     try:
         return msgspec.convert(slot.ask("universal", device=device), Golden)
     except OperationFailed as error:
-        facts = [_no_answer(error)]
-        return Golden(arithmetic=facts, universal=facts)
+        values = [_no_answer(error)]
+        return Golden(arithmetic=values, universal=values)
 
 
 def probe_of(slot: ProcessSlot, device: str, probe: str) -> ProbeRecord:
-    """What one exact probe finds on the device; that it does not come to its end is a fact too."""
+    """The result of an exact probe on the device; a failed operation is a mismatch."""
     try:
         return msgspec.convert(slot.ask("exact probe", device=device, probe=probe), ProbeRecord)
     except OperationFailed as error:
@@ -61,11 +61,11 @@ def probe_of(slot: ProcessSlot, device: str, probe: str) -> ProbeRecord:
 
 
 def _no_answer(error: OperationFailed) -> Fact:
-    return Fact(what=GOLDEN_OPERATION, expected="comes to its end", actual=str(error))
+    return Fact(what=GOLDEN_OPERATION, expected="finishes", actual=str(error))
 
 
 def golden_inputs_of(slot: ProcessSlot, recipe: Recipe, seed: int) -> GoldenInputs:
-    """What the process draws for a seed; that it draws nothing is a fact too."""
+    """The process's random inputs for a seed; a failed operation is a mismatch."""
     try:
         answer = slot.ask("golden inputs", recipe=to_dict(recipe), seed=seed)
     except OperationFailed as error:

@@ -1,4 +1,4 @@
-"""The computer that the processes run on: what a person would call the machine."""
+"""The machine that the processes run on."""
 
 import os
 import socket
@@ -11,25 +11,25 @@ from xorbench.records.saved import machine_key
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def key() -> str:
-    """What names this machine in files, without saying its name."""
+    """The key of this machine in files, without its host name."""
     return machine_key(describe(anonymous=True), socket.gethostname())
 
 
 def describe(*, anonymous: bool) -> dict[str, Any]:
     """Processor, cores, memory (bytes), load; the host's name unless anonymous."""
-    facts = interpreter()
+    python = interpreter()
     described = {
         "cpu": processor(),
-        "architecture": facts["machine"],
+        "architecture": python["machine"],
         "cores_logical": psutil.cpu_count(logical=True),
         "cores_physical": psutil.cpu_count(logical=False),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average_1min": os.getloadavg()[0],
-        "system": facts["os"],
+        "system": python["os"],
     }
     return described if anonymous else {"hostname": socket.gethostname(), **described}

@@ -1,9 +1,9 @@
-"""What makes a processor's kernels add in another order: switches to set, and why bits differ."""
+"""Switches that select a processor's kernels, and with them the order of summation."""
 
 from collections.abc import Collection
 from typing import Final
 
-# Each is a variable and a value that makes MKL, ATen or oneDNN choose other kernels.
+# Each sets an environment variable that makes MKL, ATen or oneDNN select different kernels.
 SWITCHES: Final = (
     "MKL_CBWR=COMPATIBLE",
     "MKL_CBWR=AVX2",
@@ -11,8 +11,8 @@ SWITCHES: Final = (
     "ATEN_CPU_CAPABILITY=avx2",
     "ONEDNN_MAX_CPU_ISA=AVX2",
 )
-# Recorded facts, by the names that comparisons give them, on which the choice depends.
-FACTS: Final = (
+# Recorded properties on which the selection depends, by their names in comparisons.
+PROPERTIES: Final = (
     "cpu",
     "cpu_capability",
     "architecture",
@@ -20,11 +20,11 @@ FACTS: Final = (
     *dict.fromkeys(f"environment.{switch.partition('=')[0]}" for switch in SWITCHES),
 )
 HINT: Final = (
-    "MKL chooses its kernels by processor, so an Intel processor with AVX-512 gives other bits than"
-    " an AMD one for the same training; with --env MKL_CBWR=COMPATIBLE both give the same"
+    "MKL selects its kernels by processor, so an Intel processor with AVX-512 and an AMD processor"
+    " give different bits; with --env MKL_CBWR=COMPATIBLE they are bitwise identical"
 )
 
 
 def hint(differing: Collection[str]) -> str:
-    """Why bits may differ where these recorded facts do; empty where they choose no kernels."""
-    return HINT if any(fact in FACTS for fact in differing) else ""
+    """A hint if these recorded differences change the selection of kernels; empty if not."""
+    return HINT if any(name in PROPERTIES for name in differing) else ""

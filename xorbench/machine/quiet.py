@@ -1,4 +1,4 @@
-"""Whether the machine was quiet while it was timed. Trouble is flagged; nothing is left out."""
+"""Detection of disturbances of the machine during timing; they are reported, not filtered."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from typing import Final
 
 from xorbench.records.schema.system import SystemSample
 
-# Above these, on average or in one second, the machine was not this run's alone.
+# Limits for the average and for one sample; above them, the machine was shared.
 OTHERS_PERCENT: Final = (5.0, 25.0)
 STEAL_PERCENT: Final = (1.0, 10.0)
 
 
 def trouble(samples: Sequence[SystemSample]) -> list[str]:
-    """What disturbed the timings, a phrase each; empty for a quiet machine."""
+    """The disturbances of the timings, one phrase each; empty for a quiet machine."""
     others = [sample.others_percent for sample in samples if sample.others_percent is not None]
     steal = [sample.steal_percent for sample in samples]
     notes = [
         _too_much("other programs took", others, OTHERS_PERCENT),
-        _too_much("the hypervisor gave away", steal, STEAL_PERCENT),
+        _too_much("the hypervisor took", steal, STEAL_PERCENT),
     ]
     return [text for text in notes if text] + _throttled(samples)
 
 
-def _too_much(what: str, percents: Sequence[float], limits: tuple[float, float]) -> str:
+def _too_much(cause: str, percents: Sequence[float], limits: tuple[float, float]) -> str:
     if not percents or (mean(percents) <= limits[0] and max(percents) <= limits[1]):
         return ""
     shown = f"{mean(percents):.0f}% of the processors' time, up to {max(percents):.0f}%"
-    return f"contended: {what} {shown} in a second"
+    return f"contended: {cause} {shown} in a second"
 
 
 def _throttled(samples: Sequence[SystemSample]) -> list[str]:
@@ -44,7 +44,7 @@ def _throttled(samples: Sequence[SystemSample]) -> list[str]:
 
 
 def summary(samples: Sequence[SystemSample]) -> str:
-    """One line for the head of a report."""
+    """One line for the heading of a report."""
     if not samples:
         return "not recorded"
     many = "1 sample" if len(samples) == 1 else f"{len(samples)} samples about a second apart"

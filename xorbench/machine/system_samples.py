@@ -1,4 +1,4 @@
-"""What went on around a run: other programs, time stolen by other machines, accelerator clocks."""
+"""Samples of the machine during a run: other programs, steal time, accelerator clocks."""
 
 import os
 import time
@@ -7,49 +7,49 @@ from typing import Any, Final
 
 import psutil
 
-from xorbench.machine.nvml import Cards
+from xorbench.machine.nvml import Gpus
 from xorbench.records.schema.system import SystemSample
 
 EVERY_S: Final = 1.0
 
 
-class Watch:
-    """Samples the machine at most once a second, while no process is being timed."""
+class SystemSampler:
+    """Samples the machine at most once per second, outside timed sections."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = self._last = clock()
+        self._started = self._last = clock()
         self._cpu = _cpu_seconds()
         self._own: dict[int, float] = {}
-        self._cards = Cards()
+        self._gpus = Gpus()
 
     def sample(self, processes: Iterable[int]) -> SystemSample | None:
-        """The machine since the last sample, of a second or longer; None before that.
+        """A sample of the time since the last one; None within a second of it.
 
-        `processes` are the ids, as the system knows them, of this run's own.
+        `processes` are the process ids of this run.
         """
         now = self._clock()
         if now - self._last < EVERY_S:
             return None
         cpu, own = _cpu_seconds(), _own_seconds(processes)
         spent = {key: cpu[key] - self._cpu[key] for key in cpu}
-        # a process that has ended or begun since is left out: its share is not known
+        # The share of a process that started or ended since the last sample is unknown.
         this_run = sum(own[pid] - self._own[pid] for pid in own.keys() & self._own.keys())
         total = max(sum(spent.values()), 1e-9)
         busy = spent["busy"] - this_run
         sample = SystemSample(
-            at_s=round(now - self._began, 3),
+            at_s=round(now - self._started, 3),
             load_average_1min=os.getloadavg()[0],
             others_percent=round(max(0.0, 100 * busy / total), 2) if self._own else None,
             steal_percent=round(100 * spent["steal"] / total, 2),
-            accelerators=self._cards.states(),
+            accelerators=self._gpus.states(),
         )
         self._last, self._cpu, self._own = now, cpu, own
         return sample
 
 
 def _cpu_seconds() -> dict[str, float]:
-    """Seconds of all processors since the start of the machine: busy, stolen, idle."""
+    """Seconds of all processors since boot: busy, steal, idle."""
     times = psutil.cpu_times()
     steal = float(getattr(times, "steal", 0.0))
     idle = float(times.idle) + float(getattr(times, "iowait", 0.0))
@@ -59,7 +59,7 @@ def _cpu_seconds() -> dict[str, float]:
 
 
 def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
-    """Processor seconds of this process and of those it drives, their children included."""
+    """CPU seconds of this process and of its training processes, including their children."""
     seconds = {}
     for pid in (os.getpid(), *processes):
         try:
@@ -69,7 +69,7 @@ def _own_seconds(processes: Iterable[int]) -> dict[int, float]:
         except psutil.Error:
             continue
         ended = float(getattr(used, "children_user", 0.0) + getattr(used, "children_system", 0.0))
-        # the driven processes are children of this one, and are counted on their own
+        # Training processes are children of this process and are counted separately.
         seconds[pid] = _total(used) + (ended + living if pid != os.getpid() else 0.0)
     return seconds
 

@@ -178,9 +178,9 @@ def recompute_in_float64(
     _session: Session, *, case: Reply, recipe: Reply, rate: float, weights: list[str]
 ) -> Reply:
     """Recompute the weights after each epoch in float64; null if that would take too long."""
-    from xorbench.xor.training.float64 import follow
+    from xorbench.xor.training.float64 import recompute
 
-    followed = follow(case_from(case), Recipe(**recipe), weights, rate)
+    followed = recompute(case_from(case), Recipe(**recipe), weights, rate)
     return {"followed": followed and asdict(followed)}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from xorbench.machine.universal import golden, numpy_backend, spec
 from xorbench.machine.universal.backends import BACKENDS, available_cores
 from xorbench.machine.universal.spec import Floats, UniversalRecipe
-from xorbench.machine.universal.sweep_plan import CPU_ALONE, FOR_CPU, FOR_DEVICES
+from xorbench.machine.universal.sweep_plan import CPU_ONLY, FOR_CPU, FOR_DEVICES
 from xorbench.machine.universal.trained import Train, Trained
 from xorbench.process.protocol import Reply
 from xorbench.recorder.environment import environment, interpreter
@@ -78,7 +78,7 @@ def _best(device: str) -> tuple[str, str]:
 
 def _missing(name: str, device: str) -> str | None:
     reason = BACKENDS[name].missing()
-    if reason or name in CPU_ALONE:
+    if reason or name in CPU_ONLY:
         return reason
     from xorbench.process import machine
 

@@ -27,7 +27,7 @@ from xorbench.records.schema.training import (
     Unfinished,
     WeightRecord,
 )
-from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key
+from xorbench.xor.matrix.engines import CALIBRATIONS_PER_ROUND, calibration_key
 
 HINT: Final = "restore the file that the run wrote: each line counts as evidence once"
 
@@ -165,7 +165,7 @@ class CalibrationTimes:
         """The median of the last times before the epoch's end, about those of one round."""
         at_s, seconds = self._times.get((epoch.process, key), ([], []))
         end = bisect_right(at_s, epoch.at_s)
-        latest = seconds[max(0, end - CALIBRATIONS_A_ROUND) : end]
+        latest = seconds[max(0, end - CALIBRATIONS_PER_ROUND) : end]
         return median(latest) if latest else None
 
 

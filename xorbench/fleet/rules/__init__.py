@@ -1,7 +1,7 @@
-"""Who is odd: records in, findings out. Pure: the same for a live fleet and for folders merged.
+"""The rules of a fleet: pure functions from records to findings, for live and merged fleets.
 
-A rule is a function from `FleetData` to findings. It stands beside the codes that it gives, which
-say how bad each is and what to do: bits, devices, speed, presence, collective.
+A rule is a function from `FleetData` to findings. Its module also defines the codes of these
+findings, with their severity and remedy: bits, devices, speed, presence, collective.
 """
 
 import math
@@ -15,9 +15,9 @@ from xorbench.fleet.rules.code import Code
 from xorbench.verdicts import Outcome, Verdict, inconclusive, passed
 
 RULES: Final = (
-    *(bits.golden, bits.peers, bits.environments, bits.reruns, bits.accuracy, bits.on_record),
+    *(bits.golden, bits.peers, bits.environments, bits.reruns, bits.accuracy, bits.recorded_bits),
     *(devices.sensors, devices.temperatures),
-    *(speed.slow, speed.badly_fed, speed.evenly_slow),
+    *(speed.slow, speed.slow_host, speed.slower_than_baseline),
     *(presence.presence, presence.completion, presence.records),
     *(collective.replicas, collective.collectives),
 )
@@ -31,7 +31,7 @@ SEVERITIES: Final = get_args(Severity)
 
 
 def judge(fleet_data: FleetData) -> list[Finding]:
-    """Every rule's findings: the worst first, then by rank and node."""
+    """The findings of all rules, most severe first, then by rank and node."""
     findings = [finding for rule in RULES for finding in rule(fleet_data)]
     return sorted(findings, key=_order)
 
@@ -47,7 +47,7 @@ def cordon(findings: Iterable[Finding]) -> list[str]:
 
 
 def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict]:
-    """Each finding as a verdict, and a pass for each check that found nothing."""
+    """One verdict per finding, and a pass for each check without findings."""
     verdicts = [_verdict(finding) for finding in findings]
     if not fleet_data.nodes:
         return verdicts
@@ -60,9 +60,9 @@ def verdicts(fleet_data: FleetData, findings: Sequence[Finding]) -> list[Verdict
         inconclusive(
             check,
             "fleet",
-            "something to compare with",
-            f"nothing here is in the {check}",
-            "atlas add RUN, or a fleet.json of these devices",
+            f"an entry in the {check}",
+            f"the {check} has no entry for these devices",
+            "add one with xorbench atlas add RUN, or use a fleet.json of these devices",
         )
         for check, reference in references.items()
         if reference is not None and check not in {*failed, *checked}
@@ -75,9 +75,9 @@ def _verdict(finding: Finding) -> Verdict:
     return Verdict(
         check=code.check,
         subject=subject_of(finding),
-        outcome="inconclusive" if code.is_open else outcome,
-        expected="as its peers",
-        actual=f"{finding.code}: {finding.found}",
+        outcome="inconclusive" if code.is_inconclusive else outcome,
+        expected="equal to its peers",
+        actual=f"{finding.code}: {finding.evidence}",
         hint=finding.remedy,
     )
 
@@ -88,8 +88,8 @@ def subject_of(finding: Finding) -> str:
     return " ".join(filter(None, [finding.node, rank, finding.device])) or "fleet"
 
 
-def _any_on_record(fleet_data: FleetData) -> bool:
-    """Whether the atlas has the digest of a training of a rank."""
+def _any_recorded(fleet_data: FleetData) -> bool:
+    """Whether the atlas has a digest for any training of any rank."""
     pairs = zip(fleet_data.nodes, fleet_data.groups.keys, strict=True)
     recorded = fleet_data.atlas or {}
     return any(
@@ -98,13 +98,13 @@ def _any_on_record(fleet_data: FleetData) -> bool:
 
 
 def _checked(fleet_data: FleetData) -> list[str]:
-    """The checks that had something to check."""
+    """The checks that had data."""
     nodes, groups = fleet_data.nodes, fleet_data.groups
-    having = {
+    has_data = {
         **{name: any(node.checked.get(name) for node in nodes) for name in get_args(GoldenCheck)},
         "peers": any(len(group) > 1 for group in groups.by_training.values()),
         "rerun": any(training.processes > 1 for node in nodes for training in node.trainings),
-        "atlas": _any_on_record(fleet_data),
+        "atlas": _any_recorded(fleet_data),
         "collective": bool(fleet_data.replicas),
         "speed": any(len(group) > 2 for group in groups.by_model.values()),
         "baseline": bool(fleet_data.before.by_model.keys() & groups.by_model),
@@ -112,4 +112,4 @@ def _checked(fleet_data: FleetData) -> list[str]:
         "completion": True,
         "record": True,
     }
-    return [check for check, is_checked in having.items() if is_checked]
+    return [check for check, is_checked in has_data.items() if is_checked]

@@ -1,4 +1,4 @@
-"""Whose bits are odd: wrong by the golden values, or other than its peers'."""
+"""Devices with wrong bits: different from golden values, peers or the atlas."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,50 +9,50 @@ from xorbench.fleet.records import Finding, Node, NodeTraining, training_name
 from xorbench.fleet.rules.code import Code
 from xorbench.state_digest import DIGITS, first_difference
 
-OTHER_DIGEST: Final = Code(
-    "XB101", "universal", "isolate", "this device computes wrong: take it out of service"
+WRONG_DIGEST: Final = Code(
+    "XB101", "universal", "isolate", "this device computes incorrectly: take it out of service"
 )
 WRONG_ARITHMETIC: Final = Code(
-    "XB102", "arithmetic", "isolate", "an edge case is wrong: flags first, then the device"
+    "XB102", "arithmetic", "isolate", "an edge case is wrong: check compiler flags, then the device"
 )
 OUTVOTED: Final = Code(
-    "XB103", "peers", "isolate", "its peers agree on other bits: take it out, then diff runs"
+    "XB103", "peers", "isolate", "its peers agree on different bits: take it out, then diff runs"
 )
 NO_MAJORITY: Final = Code(
     "XB104",
     "peers",
     "investigate",
     "no majority: run the canary on each, add more peers",
-    is_open=True,
+    is_inconclusive=True,
 )
 NO_PEER: Final = Code(
-    "XB105", "peers", "note", "nothing to compare its bits with: add a rank of this kind"
+    "XB105", "peers", "note", "no peer to compare with: add a rank with the same environment"
 )
-OTHER_ENVIRONMENT: Final = Code(
-    "XB106", "environment", "investigate", "bring it to what the others run"
+DIFFERENT_ENVIRONMENT: Final = Code(
+    "XB106", "environment", "investigate", "install the same environment as on the others"
 )
-UNREPEATED: Final = Code(
-    "XB107", "rerun", "isolate", "the device does not repeat itself: take it out of service"
+NOT_REPRODUCIBLE: Final = Code(
+    "XB107", "rerun", "isolate", "the device is not reproducible: take it out of service"
 )
 LESS_ACCURATE: Final = Code(
-    "XB108", "accuracy", "investigate", "look at its bits first, then at its recipe"
+    "XB108", "accuracy", "investigate", "check its bits first, then its recipe"
 )
-OFF_RECORD: Final = Code(
-    "XB109", "atlas", "isolate", "other bits than on record for this environment"
+NOT_AS_RECORDED: Final = Code(
+    "XB109", "atlas", "isolate", "different bits than recorded for this environment"
 )
 NEW_ENVIRONMENT: Final = Code(
-    "XB110", "atlas", "note", "atlas add RUN puts it on record, once it is believed"
+    "XB110", "atlas", "note", "once trusted, record it with xorbench atlas add RUN"
 )
 WRONG_PROBE: Final = Code(
-    "XB115", "probes", "isolate", "an exact probe is wrong: take it out, then the burn-in"
+    "XB115", "probes", "isolate", "an exact probe is wrong: take it out, then run the burn-in"
 )
 
 
 def golden(fleet_data: FleetData) -> Iterator[Finding]:
-    """A device that misses a golden value is wrong; no vote is needed."""
+    """A device that differs from a golden value is wrong; no vote is needed."""
     for node in fleet_data.nodes:
         if node.universal:
-            yield OTHER_DIGEST.about(node, _first_wrong(node))
+            yield WRONG_DIGEST.about(node, _first_wrong(node))
         if node.arithmetic:
             first = node.arithmetic[0]
             yield WRONG_ARITHMETIC.about(node, f"{first.what}: {first.actual[:64]}")
@@ -62,34 +62,37 @@ def golden(fleet_data: FleetData) -> Iterator[Finding]:
 
 
 def _first_wrong(node: Node) -> str:
-    """The first epoch that differs says more than the digest at the end."""
+    """The first wrong epoch if any, since it is more precise than the final digest."""
     wrong = next((w for w in node.universal if ", epoch " in w.what), node.universal[0])
     return f"{wrong.what}: {wrong.actual[:16]}, golden is {wrong.expected[:16]}"
 
 
 def peers(fleet_data: FleetData) -> Iterator[Finding]:
-    """Equal keys must give equal bits: who differs from the majority is odd."""
+    """Equal keys must give identical bits; a node that differs from the majority is an outlier."""
     outvoted: dict[int, list[tuple[Node, str]]] = {}
     split: dict[int, list[tuple[Node, str]]] = {}
     compared: set[int] = set()
     for (_, _, variant), group in fleet_data.groups.by_training.items():
         if len(group) > 1:
             compared.update(id(node) for node, _ in group)
-            for node, text, sure in _differing(variant, group):
-                (outvoted if sure else split).setdefault(id(node), []).append((node, text))
+            for node, text, has_majority in _differing(variant, group):
+                nodes = outvoted if has_majority else split
+                nodes.setdefault(id(node), []).append((node, text))
     for code, differing in ((OUTVOTED, outvoted), (NO_MAJORITY, split)):
         for (node, text), *rest in differing.values():
             more = f" (and {len(rest)} more trainings)" if rest else ""
             yield code.about(node, text + more)
     for node in fleet_data.nodes:
         if node.trainings and id(node) not in compared:
-            yield NO_PEER.about(node, "no peer with this environment, so nobody to differ from")
+            yield NO_PEER.about(
+                node, "no other device has this environment: nothing to compare with"
+            )
 
 
 def _differing(
     variant: str, group: Sequence[tuple[Node, NodeTraining]]
 ) -> Iterator[tuple[Node, str, bool]]:
-    """The nodes that most peers disagree with, in words; not sure where no bits have more votes."""
+    """The nodes that differ from the majority, a description, and whether there is a majority."""
     votes = Counter(training.bits for _, training in group)
     if len(votes) == 1:
         return
@@ -103,14 +106,14 @@ def _differing(
 
 def _difference_text(training: NodeTraining, usual: tuple[str, str, str]) -> str:
     if training.inputs_sha256 != usual[0]:
-        return "other points or initial weights"
-    place = first_difference(training.epoch_digests, usual[2])  # `DIGITS` an epoch
+        return "different points or initial weights"
+    place = first_difference(training.epoch_digests, usual[2])  # `DIGITS` per epoch
     epoch = "after the last epoch" if place is None else f"from epoch {place // DIGITS} on"
-    return f"other bits {epoch}, {training.weights_sha256[:16]} for {usual[1][:16]}"
+    return f"different bits {epoch}, {training.weights_sha256[:16]} instead of {usual[1][:16]}"
 
 
 def environments(fleet_data: FleetData) -> Iterator[Finding]:
-    """A few devices of one model that run something else than most of them."""
+    """Devices whose environment differs from most devices of their model."""
     pairs = list(zip(fleet_data.nodes, fleet_data.groups.keys, strict=True))
     names_by_model: dict[str, Counter[str]] = {}
     environment = {name: node.key for node, name in pairs}
@@ -121,12 +124,12 @@ def environments(fleet_data: FleetData) -> Iterator[Finding]:
         usual, count = most_common[node.model]
         if name != usual and count >= 2 * names_by_model[node.model][name]:
             text = _differences_text(environment[name], environment[usual])
-            yield OTHER_ENVIRONMENT.about(node, text)
+            yield DIFFERENT_ENVIRONMENT.about(node, text)
 
 
 def _differences_text(key: Mapping[str, str], usual: Mapping[str, str]) -> str:
     differences = [
-        f"{field} {key.get(field, 'unset')} where most have {usual.get(field, 'unset')}"
+        f"{field} {key.get(field, 'unset')}, most have {usual.get(field, 'unset')}"
         for field in {**usual, **key}
         if key.get(field) != usual.get(field)
     ]
@@ -134,17 +137,17 @@ def _differences_text(key: Mapping[str, str], usual: Mapping[str, str]) -> str:
 
 
 def reruns(fleet_data: FleetData) -> Iterator[Finding]:
-    """A rank's own fresh processes repeat each other."""
+    """Ranks whose own fresh processes differ."""
     for node in fleet_data.nodes:
         for training in node.trainings:
             if training.diverged is not None:
                 epoch = f"its processes diverge at epoch {training.diverged}"
-                yield UNREPEATED.about(node, f"{training.variant}: {epoch}")
+                yield NOT_REPRODUCIBLE.about(node, f"{training.variant}: {epoch}")
                 break
 
 
 def accuracy(fleet_data: FleetData) -> Iterator[Finding]:
-    """A rank whose model has more wrong answers than most ranks' has."""
+    """Ranks whose trained model has a lower score than most."""
     scores: dict[tuple[str, str], Counter[int]] = {}
     for (_, recipe, variant), group in fleet_data.groups.by_training.items():
         scores.setdefault((recipe, variant), Counter()).update(t.correct for _, t in group)
@@ -158,13 +161,13 @@ def accuracy(fleet_data: FleetData) -> Iterator[Finding]:
         for training in node.trainings:
             usual = majority.get((training.recipe_sha256, training.variant))
             if usual is not None and training.correct < usual:
-                score = f"{training.correct} of {training.total} right, most have {usual}"
+                score = f"{training.correct} of {training.total} correct, most have {usual}"
                 yield LESS_ACCURATE.about(node, f"{training.variant}: {score}")
                 break
 
 
-def on_record(fleet_data: FleetData) -> Iterator[Finding]:
-    """A known environment gives the bits on record; one never seen is new."""
+def recorded_bits(fleet_data: FleetData) -> Iterator[Finding]:
+    """Devices that differ from the atlas, and environments that are new to it."""
     if fleet_data.atlas is None:
         return
     for node, name in zip(fleet_data.nodes, fleet_data.groups.keys, strict=True):
@@ -172,8 +175,8 @@ def on_record(fleet_data: FleetData) -> Iterator[Finding]:
         if recorded is None and node.trainings:
             yield NEW_ENVIRONMENT.about(node, f"environment {name} is new to the atlas")
         for training in node.trainings:
-            right = (recorded or {}).get(training_name(training))
-            if right is not None and right != training.weights_sha256:
-                digests = f"{training.weights_sha256[:16]}, on record is {right[:16]}"
-                yield OFF_RECORD.about(node, f"{training.variant}: {digests}")
+            expected = (recorded or {}).get(training_name(training))
+            if expected is not None and expected != training.weights_sha256:
+                digests = f"{training.weights_sha256[:16]}, recorded {expected[:16]}"
+                yield NOT_AS_RECORDED.about(node, f"{training.variant}: {digests}")
                 break

@@ -1,4 +1,4 @@
-"""The meaning of a finding's code, and how a finding is made of it."""
+"""Codes of findings."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from xorbench.fleet.records import Bad, Finding, Missing, Node, Replica, Severit
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A code: its check, how bad it is, what to do.
+    """A code: its check, severity and remedy.
 
-    `is_open`: something is wrong, but no rank is known to be at fault.
+    `is_inconclusive`: a fault exists, but no rank can be identified as faulty.
     """
 
     name: str
     check: str
     severity: Severity
     remedy: str
-    is_open: bool = False
+    is_inconclusive: bool = False
 
     def about(
         self,
@@ -24,13 +24,13 @@ class Code:
         text: str,
         severity: Severity | None = None,
     ) -> Finding:
-        """A finding about a device, about a rank that may have no record, or about the fleet."""
+        """A finding about a device, a rank or the fleet."""
         return Finding(
             code=self.name,
             severity=severity or self.severity,
             node=subject.node if subject else "",
             rank=subject.rank if subject else None,
             device=subject.device if isinstance(subject, Node) else "",
-            found=text,
+            evidence=text,
             remedy=self.remedy,
         )

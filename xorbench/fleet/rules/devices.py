@@ -1,4 +1,4 @@
-"""What the driver says of a device: memory errors, throttling, heat."""
+"""Devices whose driver reports memory errors, throttling or heat."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,12 +11,12 @@ from xorbench.fleet.rules.code import Code
 ECC_ERRORS: Final = Code(
     "XB111", "ecc", "isolate", "uncorrected memory errors: reset or replace the device"
 )
-THROTTLED: Final = Code("XB204", "throttling", "investigate", "look at power and cooling")
-WARM: Final = Code("XB205", "temperature", "note", "warmer than its peers: look at the air")
+THROTTLED: Final = Code("XB204", "throttling", "investigate", "check power and cooling")
+WARM: Final = Code("XB205", "temperature", "note", "warmer than its peers: check the cooling")
 
 
 def sensors(fleet_data: FleetData) -> Iterator[Finding]:
-    """What the driver says of memory errors and of throttling."""
+    """Devices with memory errors or throttling."""
     for node in fleet_data.nodes:
         if node.sensors and node.sensors.ecc_uncorrected:
             yield ECC_ERRORS.about(node, f"{node.sensors.ecc_uncorrected} uncorrected ECC errors")
@@ -28,7 +28,7 @@ WARM_C: Final = 10.0
 
 
 def temperatures(fleet_data: FleetData) -> Iterator[Finding]:
-    """A device that is far warmer than the median of its model."""
+    """Devices far warmer than the median of their model."""
     for group in grouped(fleet_data.nodes, lambda node: node.model).values():
         measured = [
             (node, node.sensors.temperature_c)

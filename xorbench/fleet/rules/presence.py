@@ -1,4 +1,4 @@
-"""Who never came, gave no result, or gave one that cannot be believed."""
+"""Ranks that never checked in, gave no result, or gave an invalid one."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,29 +7,29 @@ from xorbench.fleet.data import FleetData
 from xorbench.fleet.records import Finding
 from xorbench.fleet.rules.code import Code
 
-NEVER_CAME: Final = Code(
-    "XB301", "presence", "investigate", "it never came: see the launcher's log"
+NEVER_STARTED: Final = Code(
+    "XB301", "presence", "investigate", "it never started: see the launcher's log"
 )
 NO_RESULT: Final = Code(
-    "XB302", "presence", "isolate", "it came and gave no result: see its system's log"
+    "XB302", "presence", "isolate", "it started but gave no result: see the node's system log"
 )
 PROCESS_FAILED: Final = Code(
     "XB303", "completion", "isolate", "its process failed: see logs/ in its run folder"
 )
-UNBELIEVABLE: Final = Code(
-    "XB304", "record", "investigate", "same xorbench everywhere? else distrust this node"
+INVALID_RECORD: Final = Code(
+    "XB304", "record", "investigate", "check for equal xorbench versions, then inspect this node"
 )
-STOPPED: Final = Code("XB305", "presence", "investigate", "stopped by its launcher: run it again")
+STOPPED: Final = Code("XB305", "presence", "investigate", "stopped by its launcher: rerun it")
 
 
 def presence(fleet_data: FleetData) -> Iterator[Finding]:
-    """Every rank came, and gave its result."""
+    """Ranks without a result."""
     for missing in fleet_data.missing:
-        yield (NO_RESULT if missing.came else NEVER_CAME).about(missing, missing.why)
+        yield (NO_RESULT if missing.came else NEVER_STARTED).about(missing, missing.why)
 
 
 def completion(fleet_data: FleetData) -> Iterator[Finding]:
-    """Every rank trained all that it was to train."""
+    """Ranks that were stopped or whose cases failed."""
     for node in fleet_data.nodes:
         if node.stopped:
             yield STOPPED.about(node, node.stopped)
@@ -38,6 +38,6 @@ def completion(fleet_data: FleetData) -> Iterator[Finding]:
 
 
 def records(fleet_data: FleetData) -> Iterator[Finding]:
-    """A record that cannot be believed is a finding about who sent it."""
+    """Invalid records, as findings about their senders."""
     for bad in fleet_data.bad:
-        yield UNBELIEVABLE.about(bad, f"{bad.sender}: {bad.reason}"[:500])
+        yield INVALID_RECORD.about(bad, f"{bad.sender}: {bad.reason}"[:500])

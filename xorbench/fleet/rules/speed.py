@@ -1,4 +1,4 @@
-"""Who is slow among its peers, and whether all are."""
+"""Devices slower than their peers, and fleets slower than a baseline."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,13 +12,11 @@ from xorbench.fleet.rules.code import Code
 from xorbench.stats.figure import Figure
 
 SLOW_DEVICE: Final = Code(
-    "XB201", "speed", "investigate", "look at clocks, load and cooling of this device"
+    "XB201", "speed", "investigate", "check clocks, load and cooling of this device"
 )
-BADLY_FED: Final = Code(
-    "XB202", "speed", "investigate", "its device is not slow: look at the host that feeds it"
-)
+SLOW_HOST: Final = Code("XB202", "speed", "investigate", "its device is not slow: check its host")
 ALL_SLOWER: Final = Code(
-    "XB203", "baseline", "investigate", "all are slower: look at what changed for all"
+    "XB203", "baseline", "investigate", "all are slower: check for a change to all of them"
 )
 
 
@@ -29,13 +27,13 @@ def device_pace(group: Sequence[Node]) -> Pace:
 
 
 def slow(fleet_data: FleetData) -> Iterator[Finding]:
-    """A device whose raw calibration time is slower than that of its peers."""
+    """Devices whose raw calibration time is longer than their peers'."""
     for group in fleet_data.groups.by_model.values():
         model_pace = device_pace(group)
         for index in model_pace.slow(fleet_data.threshold):
             ratio = model_pace.ratio(index)
-            bad = ratio.low is not None and ratio.low > paces.ISOLATE
-            severity: Severity = "isolate" if bad else "investigate"
+            is_severe = ratio.low is not None and ratio.low > paces.ISOLATE
+            severity: Severity = "isolate" if is_severe else "investigate"
             score = f"score {model_pace.score(index):.1f}"
             text = f"calibration time {ratio_text(ratio)} the median of {len(group)}, {score}"
             yield SLOW_DEVICE.about(group[index], text, severity)
@@ -46,8 +44,8 @@ def ratio_text(ratio: Figure) -> str:
     return replace(ratio, unit="×").text(".3g")
 
 
-def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
-    """A rank whose normalized time is longer than its peers'."""
+def slow_host(fleet_data: FleetData) -> Iterator[Finding]:
+    """Ranks whose normalized time is longer than their peers'."""
     reported: set[int] = set()
     for (_, _, variant), group in fleet_data.groups.by_training.items():
         timed = [(node, t.relative) for node, t in group if t.relative is not None]
@@ -60,18 +58,18 @@ def badly_fed(fleet_data: FleetData) -> Iterator[Finding]:
             if id(node) not in reported:
                 reported.add(id(node))
                 ratio = ratio_text(normalized.ratio(index))
-                yield BADLY_FED.about(node, f"{variant}: normalized time {ratio} the median")
+                yield SLOW_HOST.about(node, f"{variant}: normalized time {ratio} the median")
 
 
-def evenly_slow(fleet_data: FleetData) -> Iterator[Finding]:
-    """A fleet whose median is slower than that of a baseline, model by model."""
+def slower_than_baseline(fleet_data: FleetData) -> Iterator[Finding]:
+    """Device models whose median is slower than in the baseline."""
     before = fleet_data.before.by_model
     for (model, version), group in fleet_data.groups.by_model.items():
         if (model, version) in before:
-            ratio = paces.between(device_pace(group), device_pace(before[model, version]))
+            ratio = paces.ratio_of_medians(device_pace(group), device_pace(before[model, version]))
             if ratio.low is not None and ratio.low > 1 and ratio.value >= fleet_data.threshold:
                 median = f"median calibration time {ratio_text(ratio)} the baseline's"
                 yield ALL_SLOWER.about(None, f"{len(group)} × {model}: {median}")
-        elif earlier := [other for name, other in before if name == model]:
+        elif earlier := [v for name, v in before if name == model]:
             versions = f"calibration version {version}, the baseline's is {earlier[0]}"
             yield ALL_SLOWER.about(None, f"{model}: {versions}: not compared", severity="note")

@@ -1,1 +1,1 @@
-"""The canary: does each device compute right, in seconds?"""
+"""The canary: check in seconds that each device computes correctly."""

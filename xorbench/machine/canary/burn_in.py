@@ -1,4 +1,4 @@
-"""The burn-in of `canary`: every device of the machine at once, a process each."""
+"""The burn-in of `canary`: all devices of the machine at once, one process each."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,27 +18,27 @@ from xorbench.xor.matrix.faults import read_fault
 if TYPE_CHECKING:
     from xorbench.machine.canary.canary import CanaryRequest
 
-SLICE_S: Final = 2.0  # how long a process works before it reports
+SLICE_S: Final = 2.0  # working time of a process between its reports
 REPORT_EVERY_S: Final = 10.0
 THREADS: Final = ProcessConfig(threads=None)
-"""The burn-in takes all the processors: PyTorch's own choice of threads."""
+"""The burn-in uses PyTorch's default number of threads."""
 
 
 class BurnIn:
-    """The results of the devices so far; `say` is called with each mismatch at once."""
+    """The results of all devices so far; `notify` is called with each mismatch immediately."""
 
-    def __init__(self, request: "CanaryRequest", say: Callable[[str], None]) -> None:
-        self._request, self._say = request, say
+    def __init__(self, request: "CanaryRequest", notify: Callable[[str], None]) -> None:
+        self._request, self._notify = request, notify
         self._stop, self._lock = Event(), Lock()
         self._slots: list[ProcessSlot] = []
         self._broken: list[Verdict] = []
         self._notes: list[Verdict] = []
-        self._begun = self._reported = time.monotonic()
+        self._started = self._reported = time.monotonic()
         self.burned: dict[str, list[BurnedUnit]] = {}
 
     def burn(self, devices: Sequence[str], start: StartProcess) -> None:
-        """Burn all the devices until the time is up. Raises `BadOption` for too much memory."""
-        self._begun = self._reported = time.monotonic()
+        """Run the burn-in on all devices. Raises `BadOption` if `--memory` is too large."""
+        self._started = self._reported = time.monotonic()
         with ThreadPoolExecutor(max(1, len(devices))) as pool:
             started: list[Future[None]] = []
             try:
@@ -50,8 +50,8 @@ class BurnIn:
                 while wait(started, timeout=0.5).not_done:
                     self._report_progress()
                     if any(future.done() and future.exception() for future in started):
-                        self._stop.set()  # bad input of one device: it is raised below
-            except BaseException:  # the turns under way end, and count
+                        self._stop.set()  # bad input for one device is raised below
+            except BaseException:  # running turns finish and are counted
                 self._stop.set()
                 raise
         for future in started:
@@ -63,7 +63,7 @@ class BurnIn:
             slot.kill()
 
     def verdicts(self) -> list[Verdict]:
-        """One per unit and device, then the parts left out, then the devices that were lost."""
+        """One per unit and device, then the skipped parts, then the lost devices."""
         units = [
             judge.burn_in_verdict(device, unit)
             for device, units in self.burned.items()
@@ -73,27 +73,27 @@ class BurnIn:
         return units + self._notes + self._broken
 
     def _device(self, device: str, slot: ProcessSlot, start: StartProcess) -> None:
-        """Burn one device; one that is lost costs the others nothing."""
+        """Run the burn-in on one device; a lost device does not affect the others."""
         try:
             slot.launch(start)
             slot.configured()
             self._open(device, slot)
             if not self.burned[device]:
-                return  # the notes say why
-            end = time.monotonic() + (self._request.burn_in_s or 0.0)  # making ready does not count
+                return  # the notes give the reason
+            end = time.monotonic() + (self._request.burn_in_s or 0.0)  # set-up is not included
             units = {unit.unit: unit for unit in self.burned[device]}
-            # a short burn-in leaves no unit without a turn
+            # Even a short burn-in gives every unit one turn.
             while not self._stop.is_set() and (
                 time.monotonic() < end or any(not unit.turns for unit in units.values())
             ):
-                left = min(SLICE_S, max(0.0, end - time.monotonic()))
-                for turn in slot.ask("burn", device=device, seconds=left)["turns"]:
+                slice_s = min(SLICE_S, max(0.0, end - time.monotonic()))
+                for turn in slot.ask("burn", device=device, seconds=slice_s)["turns"]:
                     self._take(device, units[turn["unit"]], turn)
         except (ProcessDied, OperationFailed) as error:
             with self._lock:
                 reason = f"lost in the burn-in: {error}"
                 self._broken.append(judge.lost_verdict(device, reason))
-                self._say(f"{device}: {reason}")
+                self._notify(f"{device}: {reason}")
 
     def _open(self, device: str, slot: ProcessSlot) -> None:
         flips = {
@@ -118,16 +118,16 @@ class BurnIn:
     def _take(self, device: str, unit: BurnedUnit, turn: dict[str, object]) -> None:
         with self._lock:
             for text in unit.add(turn):
-                self._say(f"mismatch on {device}: {text}")
+                self._notify(f"mismatch on {device}: {text}")
 
     def _report_progress(self) -> None:
-        """Say how far it is, and the errors so far."""
+        """Report the elapsed time and the errors so far."""
         now = time.monotonic()
         if now - self._reported < REPORT_EVERY_S:
             return
         self._reported = now
         with self._lock:
             units = [unit for units in self.burned.values() for unit in units]
-            errors, results = sum(u.wrongs for u in units), sum(u.results for u in units)
-        done = f"{results:,} results, {errors} wrong" if results else "making ready"
-        self._say(f"burn-in: {now - self._begun:.0f} s, {done}")
+            errors, results = sum(u.mismatches for u in units), sum(u.results for u in units)
+        done = f"{results:,} results, {errors} wrong" if results else "set-up"
+        self._notify(f"burn-in: {now - self._started:.0f} s, {done}")

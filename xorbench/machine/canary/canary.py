@@ -1,4 +1,4 @@
-"""`canary`: one verdict in seconds, from values that are the same on every machine."""
+"""`canary`: a verdict in seconds from golden values that hold on every machine."""
 
 import statistics
 import tempfile
@@ -43,9 +43,10 @@ CALIBRATION_EPOCHS: Final = 25
 
 @dataclass(frozen=True, slots=True)
 class CanaryRequest:
-    """A canary as the command line asks for it; no devices means all that are here.
+    """The options of a canary; without `devices`, all available ones are checked.
 
-    `burn_in_s` is None without a burn-in, `memory` the bytes that it writes, None for a share.
+    `burn_in_s` is None without a burn-in. `memory` is the number of bytes that it writes; None
+    selects a share of the device memory.
     """
 
     devices: tuple[str, ...] | None = None
@@ -60,17 +61,17 @@ class CanaryRequest:
     faults: tuple[str, ...] = ()
 
 
-def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
-    """Check every device in a fresh process; `say` gets each mismatch of a burn-in at once.
+def canary(request: CanaryRequest, notify: Callable[[str], None]) -> CanaryOutcome:
+    """Check every device in a fresh process; `notify` gets each burn-in mismatch immediately.
 
-    Ctrl-C, SIGTERM and SIGHUP end it with the verdicts until then.
+    Ctrl-C, SIGTERM and SIGHUP end the canary with the verdicts so far.
     """
-    begun = time.monotonic()
-    saved = load_calibrations(request.root)  # before the measurements: the file may be damaged
+    started = time.monotonic()
+    saved = load_calibrations(request.root)  # before measuring, since the file may be damaged
     if request.save:
-        save_calibrations(request.root, "", {})  # and its folder may be read-only
+        save_calibrations(request.root, "", {})  # fails early in a read-only folder
     canary = _Canary(request, saved)
-    burn_in = BurnIn(request, say)
+    burn_in = BurnIn(request, notify)
     with terminable(), tempfile.TemporaryDirectory() as folder:
         start = starter(lambda name: Path(folder) / name, request.timeout_s)
         try:
@@ -83,23 +84,23 @@ def canary(request: CanaryRequest, say: Callable[[str], None]) -> CanaryOutcome:
             burn_in.end()
     verdicts = canary.verdicts + burn_in.verdicts()
     if request.save:
-        canary.save(verdicts, say)
+        canary.save(verdicts, notify)
     missing = request.require_devices and any(v.check == "device" for v in verdicts)
     code = exit_code(verdicts, interrupted=canary.interrupted, device_missing=missing)
-    return CanaryOutcome(verdicts, canary.machine, time.monotonic() - begun, code, burn_in.burned)
+    return CanaryOutcome(verdicts, canary.machine, time.monotonic() - started, code, burn_in.burned)
 
 
 class _Canary:
-    """The checks of a machine's devices, and their verdicts so far."""
+    """The checks of a machine's devices and their verdicts so far."""
 
     def __init__(self, request: CanaryRequest, saved: SavedCalibrations) -> None:
         self._request = request
         self._key = host.key()
         own = saved.machines.get(self._key, {})
         self._saved = {with_index(device): calibration for device, calibration in own.items()}
-        # an optimizer imports Dynamo, which takes a second: so the speed has a process of its own
+        # Importing an optimizer imports Dynamo, which takes a second; timing has its own process.
         self._slot, self._timer = make_slots([ProcessConfig()], 2, request.faults)
-        self._timing = ""  # the device that the other process is busy with, or was last
+        self._timing = ""  # the device that the timing process measures or measured last
         self._times_s: dict[str, list[float]] = {}
         self.machine: dict[str, Any] = {}
         self.verdicts: list[Verdict] = []
@@ -107,7 +108,7 @@ class _Canary:
         self.interrupted = False
 
     def check_all(self, start: StartProcess) -> None:
-        """Check each device; one that kills a process costs the others nothing."""
+        """Check each device; a device that kills its process does not affect the others."""
         devices = list(self._request.devices or ())
         slots = [self._slot, self._timer][: 2 if "training" in self._request.probes else 1]
         while True:
@@ -122,14 +123,14 @@ class _Canary:
             except BadOption as error:
                 if not self.verdicts:
                     raise
-                reason = f"no process can be started any more: {error.message}"
+                reason = f"no process can be started: {error.message}"
                 self.verdicts += [judge.lost_verdict(device, reason) for device in devices]
                 return
             if not devices:
                 return
 
     def _check(self, device: str) -> None:
-        """Add every verdict on one device; a process that dies of it is a failed one."""
+        """Add all verdicts on one device; a process that dies is a failed verdict."""
         training = "training" in self._request.probes
         try:
             reason = self._slot.ask("probe", devices=[device])[device]
@@ -147,7 +148,7 @@ class _Canary:
         except (ProcessDied, OperationFailed) as error:
             self.verdicts.append(judge.lost_verdict(device, str(error)))
             if isinstance(error, OperationFailed):
-                # end a process that has lost the device: the next device gets a fresh one
+                # End a process that has lost its device, so that the next device gets a fresh one.
                 with suppress(ProcessDied, OperationFailed):
                     require_working(self._slot, device, str(error))
         if training:
@@ -159,7 +160,7 @@ class _Canary:
             self._timing = device
 
     def _train(self, device: str) -> None:
-        """Edge cases and the universal training."""
+        """Check edge cases and the universal training."""
         golden = golden_of(self._slot, device)
         self.verdicts += judge.golden_verdicts(device, golden)
         if error := unanswered(golden):
@@ -172,14 +173,14 @@ class _Canary:
             require_working(self._slot, device, error)
 
     def _take_times(self, device: str) -> None:
-        """The answer of the other process, which has timed the device."""
+        """Add the times measured by the timing process."""
         assert self._timer.process is not None
         try:
-            if self._timing != device:  # an accelerator cannot do both at once undisturbed
+            if self._timing != device:  # an accelerator is timed without other work
                 self._begin_times(device)
             times_s = self._timer.process.answer()["calibrations_s"]
         except (ProcessDied, OperationFailed) as error:
-            if device in self.usable:  # else it is reported already
+            if device in self.usable:  # if not, it is already reported
                 self.usable.remove(device)
                 self.verdicts.append(judge.lost_verdict(device, str(error)))
             return
@@ -192,14 +193,14 @@ class _Canary:
         if saved and saved.calibration_version == version:
             saved_s = saved.calibration_s
         elif saved:
-            saved_version = f"the saved value is of calibration version {saved.calibration_version}"
-            reason = f"{saved_version}, this is version {version}"
+            saved_version = f"the saved value has calibration version {saved.calibration_version}"
+            reason = f"{saved_version}, this run has version {version}"
         return judge.speed_verdict(
             device, times_s, saved_s, self._request.machine_threshold, reason
         )
 
-    def save(self, verdicts: Sequence[Verdict], say: Callable[[str], None]) -> None:
-        """Save the median calibration time of each device that computes right."""
+    def save(self, verdicts: Sequence[Verdict], notify: Callable[[str], None]) -> None:
+        """Save the median calibration time of each healthy device."""
         failed = [v for v in verdicts if v.outcome == "fail" and v.check != "speed"]
         wrong = {v.subject.partition(": ")[0] for v in failed}
         times = {
@@ -214,5 +215,5 @@ class _Canary:
         }
         try:
             save_calibrations(self._request.root, self._key, times)
-        except BadFile as error:  # the verdicts are worth more
-            say(error.message)
+        except BadFile as error:  # the verdicts are still reported
+            notify(error.message)

@@ -1,4 +1,4 @@
-"""The canary's answer as metrics, in the format of node_exporter's textfile collector."""
+"""The canary's verdicts as metrics for node_exporter's textfile collector."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ from xorbench.verdicts import Outcome, Verdict
 
 VALUES: Final[dict[Outcome, int]] = {"pass": 1, "fail": 0, "inconclusive": -1}
 UNITS: Final = {
-    "FLOP": ("xorbench_burn_in_flops", "Floating-point operations a second, verification included"),
-    "B": ("xorbench_burn_in_bytes_per_second", "Bytes read and written a second"),
+    "FLOP": ("xorbench_burn_in_flops", "Floating-point operations per second, with verification"),
+    "B": ("xorbench_burn_in_bytes_per_second", "Bytes read and written per second"),
 }
 
 
 def write(path: Path, outcome: CanaryOutcome) -> None:
-    """Write the file in one step. Raises `BadOption` where it cannot be written."""
+    """Write the file atomically. Raises `BadOption` if it cannot be written."""
     registry = CollectorRegistry()
     code = Gauge("xorbench_canary_exit_code", "0 pass, 1 fail, 3 inconclusive", registry=registry)
     code.set(outcome.exit_code)
-    ended = Gauge("xorbench_canary_timestamp_seconds", "When it ended", registry=registry)
+    ended = Gauge("xorbench_canary_timestamp_seconds", "End of the canary", registry=registry)
     ended.set(time.time())
     _checks(registry, outcome.verdicts)
     _burned(registry, outcome.burned)
@@ -52,6 +52,6 @@ def _burned(registry: CollectorRegistry, burned: Mapping[str, Sequence[BurnedUni
     for device, units in burned.items():
         for unit in units:
             results.labels(device, unit.unit).set(unit.results)
-            wrong.labels(device, unit.unit).set(unit.wrongs)
+            wrong.labels(device, unit.unit).set(unit.mismatches)
             if unit.rates:
                 rates[unit.measure].labels(device, unit.unit).set(rate(unit)[1])

@@ -1,4 +1,4 @@
-"""The canary's answer: a line a question, and the verdict."""
+"""The canary's report: one line per check, and the verdict."""
 
 import json
 from typing import Final
@@ -14,7 +14,7 @@ MARKS: Final = {"pass": "PASS", "fail": "FAIL", "inconclusive": "?", "skipped": 
 
 
 def text(outcome: CanaryOutcome) -> str:
-    """For people: the result of each device, the hints, the verdict in the last line."""
+    """The report for a terminal: results, hints, and the verdict in the last line."""
     verdicts = outcome.verdicts
     rows = [[MARKS[v.outcome], v.subject, v.check, v.actual] for v in verdicts]
     hints = [f"{v.check} on {v.subject}: expected {v.expected}; hint: {v.hint}"
@@ -24,12 +24,12 @@ def text(outcome: CanaryOutcome) -> str:
 
 
 def markdown(outcome: CanaryOutcome) -> str:
-    """For a CI: the verdict, and a table of the results."""
-    import pandas as pd  # slow to import, and no matter of the terminal
+    """The report for a CI: the verdict and a table of results."""
+    import pandas as pd  # slow to import, and not needed for the terminal
 
     from xorbench.report.text import to_markdown
 
-    columns = ["outcome", "device", "check", "found", "hint"]
+    columns = ["outcome", "device", "check", "result", "hint"]
     rows = [[v.outcome, v.subject, v.check, v.actual, v.hint] for v in outcome.verdicts]
     frame = pd.DataFrame(rows, columns=columns, dtype=str)
     head = f"## xorbench canary: {EXIT_WORDS[outcome.exit_code]}"
@@ -37,7 +37,7 @@ def markdown(outcome: CanaryOutcome) -> str:
 
 
 def as_json(outcome: CanaryOutcome) -> str:
-    """For programs; rates are FLOP or bytes per second, one per turn."""
+    """The report as JSON; rates are FLOP or bytes per second, one per turn."""
     answer = {
         "schema_version": 1,
         "verdict": EXIT_WORDS[outcome.exit_code],
@@ -51,7 +51,7 @@ def as_json(outcome: CanaryOutcome) -> str:
 
 
 def _summary(outcome: CanaryOutcome) -> str:
-    machine, software = outcome.machine, "no process was ready"
+    machine, software = outcome.machine, "no process was started"
     if machine:
         software = f"PyTorch {machine['torch_version']}, {machine['cpu_capability']}"
     return f"{summary(outcome.verdicts)}, {software}, {outcome.wall_s:.1f} s"

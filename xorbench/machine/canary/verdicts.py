@@ -1,4 +1,4 @@
-"""The judgement of a canary: one verdict for each device and question."""
+"""The verdicts of a canary, one for each device and check."""
 
 import math
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class BurnedUnit:
 
     Attributes:
         unit: such as `matmul float32 4096`.
-        measure: what `rates` count a second: "FLOP", "B", or nothing.
-        turns: how often it had its turn.
-        results: how many results were verified; of memory, how many words.
-        rates: work a second, one value a turn, verification included.
-        wrongs: how many elements were wrong; `wrong` names the first of them.
+        measure: unit of work in `rates`: "FLOP", "B" or empty.
+        turns: number of turns.
+        results: number of verified results; of memory, number of words.
+        rates: work per second including verification, one value per turn.
+        mismatches: number of wrong elements; `wrong` describes the first of them.
     """
 
     unit: str
@@ -31,20 +31,22 @@ class BurnedUnit:
     turns: int = 0
     results: int = 0
     rates: list[float] = field(default_factory=list)
-    wrongs: int = 0
+    mismatches: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def add(self, turn: dict[str, Any]) -> list[str]:
-        """Add one turn; returns its mismatches, in words."""
+        """Add one turn and return descriptions of its mismatches."""
         self.turns += 1
         self.measure, self.results = turn["measure"], self.results + turn["results"]
         if turn["work"]:
             self.rates.append(turn["work"] / turn["seconds"])
-        self.wrongs += turn["wrongs"]
-        texts = [_in_words(self.unit, turn["round"], wrong) for wrong in turn["wrong"]]
+        self.mismatches += turn["mismatches"]
+        texts = [_mismatch_text(self.unit, turn["round"], wrong) for wrong in turn["wrong"]]
         self.wrong += texts[: max(0, NAMED - len(self.wrong))]
-        if turn["wrongs"] > len(texts):
-            texts.append(f"{self.unit}, round {turn['round']}: {turn['wrongs']:,} wrong in all")
+        if turn["mismatches"] > len(texts):
+            texts.append(
+                f"{self.unit}, round {turn['round']}: {turn['mismatches']:,} mismatches in total"
+            )
         return texts
 
 
@@ -62,7 +64,7 @@ class CanaryOutcome:
 NAMED: Final = 20
 
 
-def _in_words(unit: str, number: int, wrong: dict[str, Any]) -> str:
+def _mismatch_text(unit: str, number: int, wrong: dict[str, Any]) -> str:
     """Time, unit, round, element and bits of a mismatch."""
     text = f"{wrong['time']} {unit}, round {number}, {wrong['what']}"
     if wrong["element"]:
@@ -72,20 +74,20 @@ def _in_words(unit: str, number: int, wrong: dict[str, Any]) -> str:
     if wrong["flipped"]:
         text += f", bits flipped: {', '.join(map(str, wrong['flipped']))}"
     if wrong["again"] is not None:
-        text += ", again at the same place" if wrong["again"] else ", right when done again"
+        text += ", reproduced at the same position" if wrong["again"] else ", correct on retry"
     return text
 
 
 def golden_verdicts(device: str, golden: Golden) -> list[Verdict]:
-    """Edge cases, digest, and score of one device; the score is judged by itself."""
-    bits = [fact for fact in golden.universal if fact.what != "score"]
-    score = next((fact for fact in golden.universal if fact.what == "score"), bits[0])
-    facts = ("accuracy", device, score.expected, score.actual)
-    is_right = score.expected == score.actual
+    """The verdicts on edge cases, digest and score of one device."""
+    bits = [value for value in golden.universal if value.what != "score"]
+    score = next((value for value in golden.universal if value.what == "score"), bits[0])
+    accuracy = ("accuracy", device, score.expected, score.actual)
+    is_correct = score.expected == score.actual
     return [
         checked("arithmetic", device, golden.arithmetic, ARITHMETIC_HINT),
         checked("universal", device, bits, UNIVERSAL_HINT),
-        passed(*facts) if is_right else failed(*facts, "look at the digest's verdict first"),
+        passed(*accuracy) if is_correct else failed(*accuracy, "see the digest's verdict first"),
     ]
 
 
@@ -96,43 +98,43 @@ def speed_verdict(
     threshold: float,
     unavailable_reason: str,
 ) -> Verdict:
-    """The median calibration time against this machine's saved one.
+    """The verdict on the median calibration time, compared with this machine's saved time.
 
-    `unavailable_reason` says why there is no saved one.
+    `unavailable_reason` explains a missing saved time.
     """
     q1, median, q3 = (1e3 * float(q) for q in np.quantile(times_s, [0.25, 0.5, 0.75]))
-    actual = f"{median:.3g} ms an epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
+    actual = f"{median:.3g} ms per epoch (quartiles {q1:.3g} to {q3:.3g}, n = {len(times_s)})"
     if saved_s is None:
         verdict = skipped("speed", device, unavailable_reason, f"{actual}; {unavailable_reason}")
-        return replace(verdict, hint="canary --save keeps this machine's value")
+        return replace(verdict, hint="store this machine's value with canary --save")
     ratio = median / 1e3 / saved_s
     expected = f"at most {threshold:g}× the saved {1e3 * saved_s:.3g} ms"
     actual = f"{actual}, {ratio:.3g}×"
     if ratio <= threshold:
         return passed("speed", device, expected, actual)
-    hint = "something else keeps the machine busy, or it has become slower: look at clocks and load"
+    hint = "the machine is under load or has become slower: check its load and clocks"
     return failed("speed", device, expected, actual, hint)
 
 
 def burn_in_verdict(device: str, burned: BurnedUnit) -> Verdict:
-    """Every result of a unit's burn-in was right."""
+    """The verdict on all results of a unit."""
     subject = f"{device}: {burned.unit}"
     done = f"{burned.results:,} {'words' if burned.unit == 'memory' else 'results'}"
-    expected = "every element of every result right"
-    if not burned.wrongs and not burned.results:
-        return skipped("burn-in", subject, expected, "nothing of it is available here")
-    if not burned.wrongs:
-        return passed("burn-in", subject, expected, f"{done}, all right{_speed(burned)}")
+    expected = "every element of every result correct"
+    if not burned.mismatches and not burned.results:
+        return skipped("burn-in", subject, expected, "not available on this device")
+    if not burned.mismatches:
+        return passed("burn-in", subject, expected, f"{done}, all correct{_speed(burned)}")
     first = "; ".join(burned.wrong[:3])
-    more = f" and {burned.wrongs - 3} more" if burned.wrongs > 3 else ""
-    hint = "take the device out of service; if it comes again at the same place, a unit is broken"
+    more = f" and {burned.mismatches - 3} more" if burned.mismatches > 3 else ""
+    hint = "take the device out of service; a mismatch at the same position again is a broken unit"
     return failed(
-        "burn-in", subject, expected, f"{burned.wrongs} wrong in {done}: {first}{more}", hint
+        "burn-in", subject, expected, f"{burned.mismatches} wrong in {done}: {first}{more}", hint
     )
 
 
 def _speed(burned: BurnedUnit) -> str:
-    """Median of the turns with its interval, verification included; empty where untimed."""
+    """The median rate with its interval, including verification; empty if untimed."""
     if not burned.rates:
         return ""
     low, middle, high = rate(burned)
@@ -144,17 +146,17 @@ def _speed(burned: BurnedUnit) -> str:
 
 
 def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
-    """The median of the turns, between the order statistics that hold it with 95% at least.
+    """The median rate between two order statistics, an interval of at least 95%.
 
-    None where there are fewer than six turns: no two of them hold it so surely.
+    The bounds are None for fewer than six turns, which cannot reach 95%.
     """
-    from scipy.special import bdtrik  # slow to import, and no matter of a canary without a burn-in
+    from scipy.special import bdtrik  # slow to import, and needed only after a burn-in
 
     from xorbench.stats.intervals import ALPHA
 
     values = sorted(burned.rates)
     middle = float(np.median(values))
-    # the smallest k with P(at most k of n values lie below the median) of 2.5%: k are left out
+    # The smallest k for which P(at most k of n values are below the median) reaches 2.5%.
     least = math.ceil(float(bdtrik(ALPHA / 2, len(values), 0.5)))
     if len(values) < 6:
         return None, middle, None
@@ -162,16 +164,16 @@ def rate(burned: BurnedUnit) -> tuple[float | None, float, float | None]:
 
 
 def reduced_verdict(device: str, note: str) -> Verdict:
-    """A part of the burn-in that a device skips, or makes smaller."""
+    """A part of the burn-in that a device skips or reduces."""
     return skipped("burn-in", device, "everything at full size", note)
 
 
 def lost_verdict(device: str, reason: str) -> Verdict:
-    """The checks of a device did not come to their end."""
-    hint = "the device, its driver or this PyTorch does not hold even this"
-    return failed("completion", device, "the canary comes to its end", reason, hint)
+    """A device whose checks did not finish."""
+    hint = "the device, its driver or this PyTorch fails on a small workload"
+    return failed("completion", device, "the canary finishes", reason, hint)
 
 
 def absent_verdict(device: str, reason: str) -> Verdict:
-    """A device that is not here."""
-    return skipped("device", device, "is here", reason)
+    """An unavailable device."""
+    return skipped("device", device, "available", reason)

@@ -1,6 +1,6 @@
-"""Exact probes: integers small enough that no unit of a device ever rounds them.
+"""Exact probes: computations with integers so small that no unit of a device rounds them.
 
-Their one right answer comes from integer arithmetic, the same on every machine, so no baseline is
-needed. `machine.probes.table.PROBES` has the row of each, `golden.json` the digests of the right
-answers.
+The expected results come from integer arithmetic and are identical on every machine, so no baseline
+is needed. `machine.probes.table.PROBES` has a row for each probe, `golden.json` the digests of the
+expected results.
 """

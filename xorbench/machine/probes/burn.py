@@ -1,4 +1,4 @@
-"""The burn-in of one device: probes in turn, every element of every result verified."""
+"""The burn-in of one device: probes in turn, with every element of every result verified."""
 
 import os
 import time
@@ -24,30 +24,30 @@ from xorbench.machine.universal.spec import UniversalRecipe
 
 TYPES: Final = ("float32", "float64", "bfloat16", "float16", "int8", "tf32")
 SIZES: Final = {"cpu": (4096, 2048, 1024, 512)}
-"""Rows of the products, the largest first that the time and the memory allow."""
+"""Rows of the products, largest first; the largest that fits time and memory is used."""
 DEVICE_SIZES: Final = (8192, *SIZES["cpu"])
-SMALL: Final = 256  # rows of products that stay in a cache: a thousand results a second
-TIMED: Final = 512  # rows of the products that show how fast a type is
-TIMED_S: Final = 0.1  # how long, at least: a unit's first products are slower, tenfold at times
-TURN_S: Final = 2.0  # how long a turn of products takes, at most: each needs factors of its own
-SLOWER: Final = 4.0  # a type that takes this much longer than float32 has no unit of its own
+SMALL: Final = 256  # rows of products that fit a cache: a thousand results per second
+TIMED: Final = 512  # rows of the products that measure the speed of a type
+TIMED_S: Final = 0.1  # minimum time, since a unit's first products can be ten times slower
+TURN_S: Final = 2.0  # maximum time of a turn of products, which uses one pair of factors
+SLOWER: Final = 4.0  # a type this much slower than float32 is skipped: it has no hardware unit
 MODELS: Final = {"cpu": 64}
 DEVICE_MODELS: Final = 4096
 MEMORY_SHARE: Final = {"cpu": 0.25}
 DEVICE_MEMORY_SHARE: Final = 0.75
-MEMORY_PER_S: Final = 64 << 20  # bytes of memory for each second, so that all of it has its turn
-NAMED: Final = 3  # wrong elements that one turn names; all are counted
+MEMORY_PER_S: Final = 64 << 20  # bytes of memory per second of burn-in, so that all is covered
+NAMED: Final = 3  # wrong elements that one turn describes; all are counted
 
 
 Allocated = TypeVar("Allocated")
 
 
 class TooMuchMemory(Exception):
-    """More memory was asked for than is free; the message has both."""
+    """More memory was requested than is free; the message has both sizes."""
 
 
 class WrongResult(NamedTuple):
-    """A wrong result as it is reported: when, where, what, and whether it came again."""
+    """The report of a wrong result: time, description, values, and whether it was reproduced."""
 
     time: str
     what: str
@@ -59,15 +59,15 @@ class WrongResult(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one turn of a unit did.
+    """The result of one turn of a unit.
 
     Attributes:
         unit: the unit, such as `matmul float32 4096`.
-        round: which turn of the unit it was, from 0.
-        seconds: how long it took, verification included.
-        work: floating-point operations, or bytes read and written; `measure` says which.
-        results: how many results were verified; of memory, how many words.
-        wrong: the first that are wrong; `wrongs` is how many there are.
+        round: number of the unit's turn, from 0.
+        seconds: duration, including verification.
+        work: floating-point operations, or bytes read and written, according to `measure`.
+        results: number of verified results; of memory, number of words.
+        mismatches: number of wrong results; `wrong` holds the first of them.
     """
 
     unit: str
@@ -76,34 +76,34 @@ class Turn(NamedTuple):
     work: float
     measure: str
     results: int
-    wrongs: int
+    mismatches: int
     wrong: list[WrongResult]
 
 
 class Unit:
-    """One part of a device that is kept busy."""
+    """One part of a device under load."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def turn(self, number: int) -> Turn:
-        """Do some of the work, and verify all of it."""
+        """Do some work and verify all of its results."""
         raise NotImplementedError
 
     def _turn(
         self,
         number: int,
-        began: float,
+        started: float,
         results: int,
         wrong: list[WrongResult],
         *,
-        wrongs: int | None = None,
+        mismatches: int | None = None,
         work: float = 0.0,
         measure: str = "",
     ) -> Turn:
-        """The turn that ends now; `wrongs` counts the wrong results if `wrong` has not all."""
-        seconds = time.perf_counter() - began
-        count = len(wrong) if wrongs is None else wrongs
+        """The turn that ends now; `mismatches` defaults to the length of `wrong`."""
+        seconds = time.perf_counter() - started
+        count = len(wrong) if mismatches is None else mismatches
         return Turn(self.name, number, seconds, work, measure, results, count, wrong[:NAMED])
 
 
@@ -130,27 +130,27 @@ class ProductUnit(Unit):
         self._products, self._count, self._seconds = products, count, seconds
 
     def turn(self, number: int) -> Turn:
-        """Some products of one round, and a bit flipped on purpose that must be seen."""
-        began = time.perf_counter()
+        """Compute some products, and verify that a flipped bit is detected."""
+        started = time.perf_counter()
         with one_thread() if self._products.size == SMALL else nullcontext():
             done = self._products.round(number, self._count, self._seconds)
         wrong = [
             _wrong_element(f"{done.kind} product {product}", element, again)
             for product, element, again in done.wrong
         ]
-        wrongs = done.wrongs
+        mismatches = done.mismatches
         if blind := self._products.blind(number):
             wrong.insert(0, _wrong(blind))
-            wrongs += 1
+            mismatches += 1
         work = 2.0 * self._products.size**3 * done.products
         return self._turn(
-            number, began, done.products, wrong, wrongs=wrongs, work=work, measure="FLOP"
+            number, started, done.products, wrong, mismatches=mismatches, work=work, measure="FLOP"
         )
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One CPU thread inside: several would wait for one another longer than they multiply."""
+    """Use one CPU thread, since synchronizing several takes longer than small products."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -167,23 +167,31 @@ class MemoryUnit(Unit):
         self._region, self._flip = region, flip
 
     def turn(self, number: int) -> Turn:
-        """Read back, write the next pattern, and copy a part of it."""
+        """Read the pattern, write the next one, and copy a part."""
         if self._flip and self._flip[0] == number:
             self._region.flip(*self._flip[1:])
-        began = time.perf_counter()
+        started = time.perf_counter()
         groups = list(self._region.march())
-        seconds = time.perf_counter() - began  # the copies are slower: they are not in the figure
+        seconds = time.perf_counter() - started  # without the copies, which are slower
         groups += self._region.copy()
-        wrong = [_wrong_element(group.way, element) for group in groups for element in group.first]
-        words, wrongs = self._region.size // 8, sum(group.wrongs for group in groups)
+        wrong = [
+            _wrong_element(group.transfer, element) for group in groups for element in group.first
+        ]
+        words, mismatches = self._region.size // 8, sum(group.total for group in groups)
         turn = self._turn(
-            number, began, words, wrong, wrongs=wrongs, work=self._region.moved, measure="B"
+            number,
+            started,
+            words,
+            wrong,
+            mismatches=mismatches,
+            work=self._region.moved,
+            measure="B",
         )
         return turn._replace(seconds=seconds)
 
 
 class TrainingUnit(Unit):
-    """Ensembles of the universal training, each model compared with its golden digest.
+    """Ensembles of the universal training, with each model compared with its golden digest.
 
     `flip` is an injected fault: round, model, and the bit of its last weight.
     """
@@ -197,8 +205,8 @@ class TrainingUnit(Unit):
         self._answers = list(islice(cycle(golden_answers), count))
 
     def turn(self, number: int) -> Turn:
-        """Train one ensemble: the golden seeds over and over."""
-        began = time.perf_counter()
+        """Train one ensemble of repeated golden seeds."""
+        started = time.perf_counter()
         seeds = [answer.seed for answer in self._answers]
         weights = self._train(UniversalRecipe(), seeds).weights.copy()
         if self._flip and self._flip[0] == number:
@@ -211,7 +219,7 @@ class TrainingUnit(Unit):
             )
             if digest != answer.sha256
         ]
-        return self._turn(number, began, len(seeds), wrong)
+        return self._turn(number, started, len(seeds), wrong)
 
 
 class SmallUnit(Unit):
@@ -222,20 +230,18 @@ class SmallUnit(Unit):
         self._device = device
 
     def turn(self, number: int) -> Turn:
-        """Every case of the probe."""
-        began = time.perf_counter()
+        """Check every case of the probe."""
+        started = time.perf_counter()
         result = check(self.name, self._device)
-        wrong = [
-            _wrong(fact.what, expected=fact.expected, actual=fact.actual) for fact in result.wrong
-        ]
-        return self._turn(number, began, result.checked, wrong)
+        wrong = [_wrong(row.what, expected=row.expected, actual=row.actual) for row in result.wrong]
+        return self._turn(number, started, result.checked, wrong)
 
 
 class DeviceBurnIn:
-    """The units of one device, that take turns.
+    """The units of one device, which take turns.
 
     Attributes:
-        notes: what is left out or made smaller, and why.
+        notes: skipped or reduced parts, with the reason.
     """
 
     def __init__(
@@ -261,7 +267,7 @@ class DeviceBurnIn:
         self._next = 0
 
     def run(self, seconds: float) -> Iterator[Turn]:
-        """Turns until the time is up, at least one."""
+        """Yield turns until the time is up, at least one."""
         end = time.monotonic() + seconds
         while True:
             unit = self.units[self._next % len(self.units)]
@@ -273,19 +279,19 @@ class DeviceBurnIn:
                 return
 
     def _products(self, seconds: float) -> Iterator[Unit]:
-        """A large and a small product of each type that has a unit here."""
+        """A large and a small product of each type that has a hardware unit."""
         times = dict(self.times())
         usable = [dtype for dtype in times if times[dtype] <= SLOWER * times["float32"]]
         for dtype in times.keys() - set(usable):
             ratio = times[dtype] / times["float32"]
-            self.notes.append(f"{dtype}: {ratio:.0f} times as slow as float32, left out")
+            self.notes.append(f"{dtype}: {ratio:.0f} times slower than float32, skipped")
         share = seconds / max(1, len(usable))
         for dtype in usable:
             yield from self._large(dtype, times[dtype], share)
             yield self._unit(dtype, SMALL, 8, min(TURN_S, seconds / 8))
 
     def times(self) -> Iterator[tuple[str, float]]:
-        """Seconds of a small product of each type that this device has."""
+        """Seconds of a small product of each type that the device supports."""
         for dtype in TYPES:
             if dtype == "tf32" and self._device.type != "cuda":
                 continue
@@ -316,7 +322,7 @@ class DeviceBurnIn:
             products.kinds.remove("dense")
             self.notes.append(
                 f"{dtype}, {size} rows: partial sums are stored in {products.result}, so dense"
-                " products are not judged"
+                " products are skipped"
             )
         return ProductUnit(products, count, seconds)
 
@@ -328,7 +334,7 @@ class DeviceBurnIn:
         if size is None:
             size = int(min(free * share, max(8, seconds) * MEMORY_PER_S))
         if size > free:
-            raise TooMuchMemory(f"{size:,} bytes asked for, {free:,} are free")
+            raise TooMuchMemory(f"{size:,} bytes requested, {free:,} are free")
         while size >= 1 << 20:
             make = partial(MemoryRegion, self._device, size, self._march())
             if region := self._tried(make, f"out of memory at {size:,} bytes"):
@@ -337,7 +343,7 @@ class DeviceBurnIn:
             size //= 2
 
     def _tried(self, make: Callable[[], Allocated], note: str) -> Allocated | None:
-        """Make a part of the burn-in; None and a note where the memory does not suffice."""
+        """Allocate a part of the burn-in; None and a note if memory is insufficient."""
         try:
             return make()
         except Exception as error:
@@ -354,19 +360,19 @@ class DeviceBurnIn:
 
 
 def quickest(products: Products) -> float:
-    """Seconds of the quickest of some products, three at least, each waited for."""
+    """Seconds of the quickest of at least three products, each synchronized."""
     end = time.perf_counter() + TIMED_S
     times: list[float] = []
     while len(times) < 3 or time.perf_counter() < end:
-        began = time.perf_counter()
+        started = time.perf_counter()
         products.bare(1)
         products.settle()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return min(times)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device, or the host, has not enough memory."""
+    """Whether an error means that the device or the host is out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -375,7 +381,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes of a device's memory that nobody holds; of the host's, what the system can give."""
+    """Free bytes of a device's memory; for the CPU, available bytes of the host."""
     if device.type == "cpu":
         return _available()
     if device.type == "cuda":
@@ -386,7 +392,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _available() -> int:
-    """What Linux reports as available; elsewhere half of all memory."""
+    """Available bytes as reported by Linux; half of the memory on a different system."""
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(line for line in lines if line.startswith("MemAvailable:"))

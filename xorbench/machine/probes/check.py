@@ -1,4 +1,4 @@
-"""Checking a device with a probe: the results that are compared, and those that differ."""
+"""The check of a device with a probe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,13 +26,13 @@ LACKING: Final = (
 
 @dataclass
 class ProbeResult:
-    """What a probe found on a device.
+    """The result of a probe on a device.
 
     Attributes:
-        checked: how many results were compared.
-        wrong: those that differ.
-        skipped: what this device or this PyTorch lacks, and why.
-        unjudged: differences of which nobody has measured whether sound devices show them.
+        checked: number of compared results.
+        wrong: results that differ.
+        skipped: cases that this device or PyTorch does not support, with the reason.
+        unjudged: differences that may also occur on healthy devices of this kind.
     """
 
     probe: str
@@ -42,7 +42,7 @@ class ProbeResult:
     unjudged: list[Checked] = field(default_factory=list)
 
     def add(self, name: str, compare: Callable[[], Checked | None]) -> None:
-        """Compare one result, None if it is right; skip it where the device lacks the operator."""
+        """Compare one result, None if it is correct; skip it if the operator is unsupported."""
         try:
             wrong = compare()
         except (RuntimeError, TypeError) as error:
@@ -56,8 +56,8 @@ class ProbeResult:
 
 
 def check(name: str, device: str) -> ProbeResult:
-    """Run one probe on a device at small sizes."""
-    if name not in PROBES:  # another interpreter, without the package that adds it
+    """Run one probe on a device with small sizes."""
+    if name not in PROBES:  # this interpreter lacks the package that adds it
         raise ValueError(f"the {name} probe is not installed in this Python")
     torch_device = torch.device(device)
     if PROBES[name].check:
@@ -78,12 +78,12 @@ def _wrong(case: ExactCase, device: torch.device, expected: str) -> Checked | No
 
 
 def lacks(error: Exception) -> bool:
-    """Whether an error says that there is no such operator, rather than that one failed."""
+    """Whether an error means that an operator is unsupported rather than failed."""
     if isinstance(error, NotImplementedError):
         return True
     return any(words in str(error).lower() for words in LACKING)
 
 
 def one_line(error: Exception) -> str:
-    """The beginning of an error's message, in one line."""
+    """The start of an error's message in one line."""
     return " ".join(str(error).split())[:120]

@@ -1,7 +1,7 @@
-"""Collectives of whole numbers: exact whatever the algorithm, the ring's order and its chunks.
+"""Collectives of integers, exact for every algorithm, order and chunk size of the ring.
 
-A ring rounds at each hop, so that every partial sum must be exact in the type that travels:
-members times the largest entry stay within its significand.
+A ring rounds at each hop, so every partial sum must be exact in the transferred type: the number of
+members times the largest entry fits its significand.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from xorbench.machine.probes.exact import tensor, tensor_bits, whole_bits, width
 from xorbench.machine.probes.integers import SIGNIFICAND, Whole, entries
 from xorbench.machine.universal.golden import Checked
 
-LENGTH: Final = 1031  # of what each member gives or gets: odd, and no multiple of a chunk
+LENGTH: Final = 1031  # elements per member: odd and not a multiple of a chunk
 TYPES: Final = ("float32", "float64", "bfloat16", "int64")
 
 
 def check(device: torch.device, index: int, members: int) -> ProbeResult:
-    """Every collective of every type, as member `index` sees it; the process group stands."""
+    """Check every collective of every type as member `index` of the default process group."""
     result = ProbeResult("collective")
     for collective in COLLECTIVES:
         for dtype in TYPES:
@@ -34,20 +34,20 @@ def check(device: torch.device, index: int, members: int) -> ProbeResult:
 def _wrong(
     collective: str, dtype: str, device: torch.device, index: int, members: int
 ) -> Checked | None:
-    """What is wrong with a member's result; None where nothing is."""
-    name, (compute, right) = f"{dtype} {collective}", COLLECTIVES[collective]
+    """The mismatch of a member's result, or None."""
+    name, (compute, expected_of) = f"{dtype} {collective}", COLLECTIVES[collective]
     contributions = [_contribution(name, dtype, member, members) for member in range(members)]
     outcome = compute(tensor(contributions[index], dtype, device), index, members)
-    expected = whole_bits(np.ascontiguousarray(right(contributions, index)), dtype)
-    wrongs, first = wrong_elements(expected, tensor_bits(outcome), width(dtype))
-    if not wrongs:
+    expected = whole_bits(np.ascontiguousarray(expected_of(contributions, index)), dtype)
+    mismatches, first = wrong_elements(expected, tensor_bits(outcome), width(dtype))
+    if not mismatches:
         return None
-    actual = f"{wrongs} of {expected.size} elements, {first[0]}"
-    return Checked(name, "the sum or copy of whole numbers", actual)
+    actual = f"{mismatches} of {expected.size} elements, {first[0]}"
+    return Checked(name, "the sum or copy of integers", actual)
 
 
 def _contribution(name: str, dtype: str, member: int, members: int) -> Whole:
-    """What a member brings, [members · LENGTH]."""
+    """The input of a member, [members · LENGTH]."""
     largest = min(2 ** SIGNIFICAND.get(dtype, 40) // members, 2**20)
     return entries(f"{name}/{member}", 0, (members * LENGTH,), largest)
 
@@ -81,7 +81,7 @@ def _all_to_all(local: Tensor, _index: int, _members: int) -> Tensor:
 
 
 def _part(whole: Whole, index: int) -> Whole:
-    """The numbers of one member that another one gets."""
+    """The part of one member's numbers that goes to member `index`."""
     return whole[index * LENGTH : (index + 1) * LENGTH]
 
 
@@ -100,4 +100,4 @@ COLLECTIVES: Final[
         lambda parts, index: np.concatenate([_part(part, index) for part in parts]),
     ),
 }
-"""Each collective, and what a member must have of it, from what all the members gave."""
+"""Each collective, and a function from all members' inputs to a member's expected result."""

@@ -1,8 +1,8 @@
-"""One row, repeated: whatever a function is, equal rows must come out equal, wherever they lie.
+"""One row, repeated: a function of equal rows must give identical results at every position.
 
-What the row itself must be is checked against NumPy in float64, within a few units in the last
-place. Whether equal rows come out equal is a property of a kind of device; where it has not been
-measured, a difference is inconclusive.
+The row itself is compared with NumPy in float64, within a few units in the last place. Identical
+results for equal rows are a property of a kind of device. A difference is inconclusive on a kind
+for which this property has not been measured.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from xorbench.machine.probes.integers import words
 from xorbench.machine.universal.golden import Checked
 
 MEASURED: Final = ("cpu",)
-"""Kinds of devices on which equal rows were seen to come out equal."""
+"""Kinds of devices on which equal rows are known to give identical results."""
 ROWS: Final = 512
 WIDTH: Final = 256
-ULPS: Final = 64.0  # of the largest value of a row; a device's own functions are within a few
+ULPS: Final = 64.0  # of the largest value of a row; healthy devices are within a few ulps
 Doubles = npt.NDArray[np.float64]
 
 
@@ -32,7 +32,7 @@ class RowFunction(NamedTuple):
 
     name: str
     compute: Callable[[Tensor], Tensor]
-    right: Callable[[Doubles], Doubles]
+    expected: Callable[[Doubles], Doubles]
 
 
 def _softmax(x: Doubles) -> Doubles:
@@ -48,12 +48,12 @@ def _layer_norm(x: Doubles) -> Doubles:
 
 
 def _attention(x: Tensor) -> Tensor:
-    """Each row is a sequence of 8 tokens of width 32, which attend to one another."""
+    """Self-attention of each row as a sequence of 8 tokens of width 32."""
     tokens = x.view(-1, 1, 8, WIDTH // 8)
     return functional.scaled_dot_product_attention(tokens, tokens, tokens).view(-1, WIDTH)
 
 
-def _attention_right(x: Doubles) -> Doubles:
+def _attention_expected(x: Doubles) -> Doubles:
     tokens = x.reshape(-1, 8, WIDTH // 8)
     scores = tokens @ tokens.swapaxes(1, 2) / np.sqrt(WIDTH // 8)
     return (_softmax(scores) @ tokens).reshape(-1, WIDTH)
@@ -65,12 +65,12 @@ FUNCTIONS: Final = (
     RowFunction("log", lambda x: x.abs().log(), lambda x: np.log(np.abs(x))),
     RowFunction("softmax", lambda x: x.softmax(-1), _softmax),
     RowFunction("layer norm", lambda x: functional.layer_norm(x, (WIDTH,)), _layer_norm),
-    RowFunction("attention", _attention, _attention_right),
+    RowFunction("attention", _attention, _attention_expected),
 )
 
 
 def check(device: torch.device) -> ProbeResult:
-    """Equal rows come out equal, and near float64's."""
+    """Check that equal rows give identical results close to float64."""
     result = ProbeResult("consistency", checked=len(FUNCTIONS))
     differing = result.wrong if device.type in MEASURED else result.unjudged
     for function in FUNCTIONS:
@@ -86,17 +86,17 @@ def check(device: torch.device) -> ProbeResult:
 
 
 def repeated(function: RowFunction, device: torch.device) -> tuple[list[int], float]:
-    """Compute a function of one row in every row of a tensor, [ROWS, WIDTH] float32.
+    """Compute a function of a tensor with equal rows, [ROWS, WIDTH] float32.
 
-    Returns the rows that differ from the first, and how many ulps that one is off.
+    Returns the rows that differ from the first, and the error of the first in ulps.
     """
-    drawn = words(f"consistency/{function.name}", 0, WIDTH) >> np.uint64(40)
-    row = (drawn.astype(np.float64) / 2**22 - 2 + 2**-23).astype(np.float32)  # -2 to 2, not 0
+    random = words(f"consistency/{function.name}", 0, WIDTH) >> np.uint64(40)
+    row = (random.astype(np.float64) / 2**22 - 2 + 2**-23).astype(np.float32)  # -2 to 2, not 0
     whole = torch.from_numpy(row).to(device).expand(ROWS, WIDTH).contiguous()
     bits = tensor_bits(function.compute(whole))
     differing = np.flatnonzero((bits != bits[0]).any(-1)).tolist()
-    right = function.right(row.astype(np.float64)[None])[0]
+    expected = function.expected(row.astype(np.float64)[None])[0]
     first = bits[0].astype(np.uint32).view(np.float32).astype(np.float64)
-    ulp = np.spacing(np.float32(np.abs(right).max())).astype(np.float64)
-    error = np.abs(first - right).max() / ulp
+    ulp = np.spacing(np.float32(np.abs(expected).max())).astype(np.float64)
+    error = np.abs(first - expected).max() / ulp
     return differing, float(np.nan_to_num(error, nan=np.inf))

@@ -1,4 +1,4 @@
-"""Convolutions of one to three dimensions, forward and both gradients, of whole numbers."""
+"""Convolutions of integers in one to three dimensions, forward and both gradients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ CONVOLVE: Final = {1: functional.conv1d, 2: functional.conv2d, 3: functional.con
 
 @dataclass(frozen=True)
 class Convolve:
-    """The sizes of a convolution: batch, channels in and out, image, kernel, and how it moves."""
+    """The sizes of a convolution: batch, channels in and out, image, kernel, and its steps."""
 
     batch: int
     channels: tuple[int, int]
@@ -34,7 +34,7 @@ class Convolve:
 
     @property
     def dimensions(self) -> int:
-        """1, 2 or 3."""
+        """The number of spatial dimensions, 1 to 3."""
         return len(self.image)
 
     @property
@@ -47,7 +47,7 @@ class Convolve:
 
     @property
     def transformed(self) -> bool:
-        """Whether a library may compute it by Winograd's or Fourier's transform, which rounds."""
+        """Whether a library may use Winograd's or Fourier's transform, which rounds."""
         return self.stride == 1 and max(self.kernel) > 1
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ PARTS: Final = ("forward", "gradient of input", "gradient of weight")
 
 
 def cases() -> Iterator[ExactCase]:
-    """Every convolution."""
+    """Yield every convolution."""
     for dtype in ("float32", "float64", "bfloat16", "float16"):
         for convolve, part in product(CONVOLVES, PARTS):
             yield _case(dtype, convolve, part)
@@ -83,13 +83,13 @@ def _case(dtype: str, convolve: Convolve, part: str) -> ExactCase:
         name,
         dtype,
         partial(_operands, name, dtype, convolve, part),
-        partial(_right, dtype, convolve, part),
+        partial(_expected, dtype, convolve, part),
         partial(_compute, dtype, convolve, part),
     )
 
 
 def _operands(name: str, dtype: str, convolve: Convolve, part: str) -> Arrays:
-    """Input, weight and the output's gradient, so that every partial sum is exact."""
+    """Input, weight and output gradient for which every partial sum is exact."""
     cells = int(np.prod(convolve.kernel))
     terms = {
         "forward": convolve.channels[0] // convolve.groups * cells,
@@ -124,7 +124,7 @@ def _compute(
     return result.detach() + 0.0
 
 
-def _right(dtype: str, convolve: Convolve, part: str, arrays: Arrays) -> Pattern:
+def _expected(dtype: str, convolve: Convolve, part: str, arrays: Arrays) -> Pattern:
     x, w, g = arrays["x"], arrays["w"], arrays["g"]
     edge = convolve.padding
     padded = np.pad(x, [(0, 0), (0, 0), *[(edge, edge)] * convolve.dimensions])
@@ -146,19 +146,19 @@ def _right(dtype: str, convolve: Convolve, part: str, arrays: Arrays) -> Pattern
 
 
 def _window(convolve: Convolve, place: tuple[int, ...]) -> Iterator[slice]:
-    """The part of the padded image that one cell of the kernel is multiplied with."""
+    """The part of the padded image that is multiplied with one cell of the kernel."""
     for cell, size in zip(place, convolve.outputs, strict=True):
         start = cell * convolve.dilation
         yield slice(start, start + convolve.stride * (size - 1) + 1, convolve.stride)
 
 
 def _channels(weight: Whole, image: Whole) -> Whole:
-    """Weight [O, C] times image [B, C, …], over the channels: [B, O, …]."""
+    """Weight [O, C] times image [B, C, …], summed over the channels: [B, O, …]."""
     return np.moveaxis(np.tensordot(weight, image, axes=([1], [1])), 0, 1)
 
 
 def _correlation(image: Whole, gradient: Whole) -> Whole:
-    """Image [B, C, …] and gradient [B, O, …] summed over all but the channels: [O, C]."""
+    """Image [B, C, …] times gradient [B, O, …], summed over all axes but the channels: [O, C]."""
     every = [0, *range(2, image.ndim)]
     sums: Whole = np.tensordot(gradient, image, axes=(every, every))
     return sums

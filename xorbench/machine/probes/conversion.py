@@ -1,4 +1,4 @@
-"""Conversions between types: every value of the narrow ones, every boundary of rounding to them."""
+"""Conversions between types: every value of the narrow types, and every rounding boundary."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,13 +18,13 @@ FLOAT64: Final = FORMATS["float64"]
 
 
 def cases() -> Iterator[ExactCase]:
-    """Every conversion."""
+    """Yield every conversion."""
     for name in NARROW:
         kind = FORMATS[name]
         yield _float(f"{name} to float32", name, "float32", partial(_all, kind))
         yield _float(f"float32 to {name}", "float32", name, partial(_boundaries, kind))
     yield _float("float64 to float32", "float64", "float32", _double_boundaries)
-    yield _float("float32 to float64", "float32", "float64", _drawn)
+    yield _float("float32 to float64", "float32", "float64", _random)
     for source in ("int32", "int64"):
         for target in ("float32", "float64"):
             yield _from_whole(source, target)
@@ -32,7 +32,7 @@ def cases() -> Iterator[ExactCase]:
 
 
 def _float(name: str, source: str, target: str, make: Callable[[], Arrays]) -> ExactCase:
-    def right(arrays: Arrays) -> Pattern:
+    def expected(arrays: Arrays) -> Pattern:
         given = arrays["x"].view(np.uint64)
         m, e = decoded(given, FORMATS[source])
         sign = given >> np.uint64(FORMATS[source].width - 1)
@@ -42,17 +42,17 @@ def _float(name: str, source: str, target: str, make: Callable[[], Arrays]) -> E
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
         return from_bits(arrays["x"].view(np.uint64), source).to(device).to(torch_type(target))
 
-    return ExactCase(name, target, make, right, compute)
+    return ExactCase(name, target, make, expected, compute)
 
 
 def _from_whole(source: str, target: str) -> ExactCase:
-    """Whole numbers of up to 30 bits, or 61: more than a significand holds."""
+    """Integers of up to 30 or 61 bits, which exceed a significand."""
     shift = np.uint64(33 if source == "int32" else 3)
     name = f"{source} to {target}"
 
     def make() -> Arrays:
-        drawn = words(name, 0, 4097)
-        sizes = (drawn >> shift >> (drawn % np.uint64(31))).astype(np.int64)
+        random = words(name, 0, 4097)
+        sizes = (random >> shift >> (random % np.uint64(31))).astype(np.int64)
         ties = (np.int64(1) << np.arange(2, 30, dtype=np.int64)) * 3 + 1
         return {"x": np.concatenate([sizes, -sizes, ties % 2**30, -(ties % 2**30)])}
 
@@ -68,20 +68,20 @@ def _from_whole(source: str, target: str) -> ExactCase:
 
 
 def _to_whole() -> ExactCase:
-    """Towards zero, as C does it: numbers of 24 bits, three of them behind the point."""
+    """Truncation towards zero of fixed-point numbers with 24 bits, 3 of them fractional."""
 
     def make() -> Arrays:
-        drawn = (words("float32 to int32", 0, 4097) >> np.uint64(40)).astype(np.int64)
-        return {"x": np.concatenate([drawn, -drawn])}
+        random = (words("float32 to int32", 0, 4097) >> np.uint64(40)).astype(np.int64)
+        return {"x": np.concatenate([random, -random])}
 
-    def right(arrays: Arrays) -> Pattern:
+    def expected(arrays: Arrays) -> Pattern:
         return whole_bits(np.sign(arrays["x"]) * (np.abs(arrays["x"]) >> 3), "int32")
 
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
         eighths = torch.from_numpy(arrays["x"]).to(torch.float32).to(device) * 0.125
         return eighths.to(torch.int32)
 
-    return ExactCase("float32 to int32", "int32", make, right, compute)
+    return ExactCase("float32 to int32", "int32", make, expected, compute)
 
 
 def _all(kind: Format) -> Arrays:
@@ -89,11 +89,11 @@ def _all(kind: Format) -> Arrays:
 
 
 def _boundaries(kind: Format) -> Arrays:
-    """The middle of every two neighbours, the float32 below it and above it, and the values.
+    """The midpoint of every two neighbours, and the float32 numbers below and above it.
 
-    Beyond the largest finite value of a float8, types differ in what they make of it: left out.
+    Values beyond the largest finite float8 are excluded, since types differ in their handling.
     """
-    positive = np.arange(kind.largest, dtype=np.uint64)  # without the largest
+    positive = np.arange(kind.largest, dtype=np.uint64)  # excludes the largest
     low, low_e = decoded(positive, kind)
     high, high_e = decoded(positive + np.uint64(1), kind)
     e = np.minimum(low_e, high_e) - 1
@@ -102,23 +102,23 @@ def _boundaries(kind: Format) -> Arrays:
 
 
 def _double_boundaries() -> Arrays:
-    """Drawn float32 numbers, the middle to the next one, and the float64 below and above it."""
+    """Midpoints after random float32 numbers, and the float64 numbers below and above them."""
     m, e = decoded(_spread("float64 to float32"), FLOAT32)
     middle = rounded(2 * m + 1, e - 1, FLOAT64)
     return _both_signs(_neighbours(middle), FLOAT64)
 
 
-def _drawn() -> Arrays:
+def _random() -> Arrays:
     return _both_signs(_spread("float32 to float64"), FLOAT32)
 
 
 def _spread(name: str) -> Pattern:
-    """Drawn positive float32 numbers."""
+    """Random positive float32 numbers."""
     return (words(name, 0, 4097) >> np.uint64(33)) % np.uint64(FLOAT32.largest)
 
 
 def _neighbours(bits: Pattern) -> Pattern:
-    """The numbers below, the numbers, and the numbers above."""
+    """The next lower numbers, the numbers, and the next higher numbers."""
     return np.concatenate([bits - np.uint64(1), bits, bits + np.uint64(1)])
 
 

@@ -1,4 +1,4 @@
-"""One result with one right answer: made, computed on a device, and compared bit by bit."""
+"""Cases with an exact result, computed on a device and compared bitwise."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,34 +15,34 @@ from xorbench.machine.probes.rounding import FORMATS, Pattern, rounded
 
 Arrays: TypeAlias = Mapping[str, Whole]
 WIDTHS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""An integer type as wide as an element, by its bytes: what bits are viewed as."""
+"""The integer type that views the bits of an element, by its size in bytes."""
 INTEGER_BITS: Final = {"uint8": 8, "int8": 8, "int16": 16, "int32": 32, "int64": 64}
-SHOWN: Final = 4  # wrong elements of a result that are named
+SHOWN: Final = 4  # wrong elements of a result that are described
 
 
 @dataclass(frozen=True)
 class ExactCase:
-    """A result that every device must give to the bit.
+    """A computation whose result is bitwise identical on every device.
 
     Attributes:
-        name: what it is, such as `bfloat16 dense addmm 31×127×7`; unique within its probe.
+        name: name such as `bfloat16 dense addmm 31×127×7`, unique within its probe.
         dtype: the type of the result.
-        make: the whole numbers that go in, from SplitMix64.
-        right: the bit patterns that must come out, by integer arithmetic alone.
-        compute: the same on a device, from the arrays.
-        missing: why a device or this PyTorch cannot compute it; empty where it can.
+        make: the input integers, from SplitMix64.
+        expected: the expected bit patterns, by integer arithmetic.
+        compute: the result on a device.
+        missing: the reason why a device or this PyTorch does not support it, or empty.
     """
 
     name: str
     dtype: str
     make: Callable[[], Arrays]
-    right: Callable[[Arrays], Pattern]
+    expected: Callable[[Arrays], Pattern]
     compute: Callable[[Arrays, torch.device], Tensor]
     missing: Callable[[torch.device], str] = lambda _device: ""
 
 
 class WrongElement(NamedTuple):
-    """An element that is not what it must be, as bit patterns of `bits` bits."""
+    """A wrong element, as bit patterns of `bits` bits."""
 
     place: tuple[int, ...]
     expected: int
@@ -50,11 +50,11 @@ class WrongElement(NamedTuple):
     bits: int
 
     def hex(self, pattern: int) -> str:
-        """A bit pattern in as many hex digits as an element has."""
+        """A bit pattern with the hex digits of an element."""
         return f"{pattern:0{self.bits // 4}x}"
 
     def flipped(self) -> list[int]:
-        """The places of the bits that differ, from 0, the lowest."""
+        """The positions of the bits that differ, from 0, the lowest."""
         return [place for place in range(self.bits) if (self.expected ^ self.actual) >> place & 1]
 
     def __str__(self) -> str:
@@ -67,37 +67,37 @@ class WrongElement(NamedTuple):
 
 
 def width(dtype: str) -> int:
-    """Bits of an element."""
+    """Number of bits of an element."""
     return FORMATS[dtype].width if dtype in FORMATS else INTEGER_BITS[dtype]
 
 
 def torch_type(dtype: str) -> torch.dtype:
-    """The type of this name in PyTorch."""
+    """The PyTorch type of this name."""
     kind = getattr(torch, dtype)
     assert isinstance(kind, torch.dtype)
     return kind
 
 
 def gradient(outputs: Tensor, inputs: Tensor, output_gradient: Tensor) -> Tensor:
-    """The gradient of an input, from that of the outputs.
+    """The gradient of an input for a gradient of the outputs.
 
-    By way of a sum of products, whose backward gives just that: the direct way has PyTorch import
-    SymPy, which takes longer than all the probes.
+    Computed from a sum of products, since passing `grad_outputs` makes PyTorch import SymPy, which
+    takes longer than all probes.
     """
     return torch.autograd.grad((outputs * output_gradient).sum(), inputs)[0]
 
 
 def whole_bits(values: Whole, dtype: str) -> Pattern:
-    """The bits of whole numbers in a type, floats rounded to nearest even."""
+    """The bits of integers in a type, with floats rounded to nearest even."""
     if dtype in FORMATS:
         return rounded(values, 0, FORMATS[dtype])
     return values.view(np.uint64) & np.uint64(2 ** INTEGER_BITS[dtype] - 1)
 
 
 def tensor(values: Whole, dtype: str, device: torch.device) -> Tensor:
-    """Whole numbers, exact in the type, as a tensor of their shape on the device.
+    """Integers that are exact in the type, as a tensor on the device.
 
-    It has memory of its own: what computes in place leaves the numbers as they are.
+    The tensor has its own memory, so in-place operations do not change the integers.
     """
     exact = torch.from_numpy(np.array(values, order="C"))
     if dtype in FORMATS:
@@ -106,14 +106,14 @@ def tensor(values: Whole, dtype: str, device: torch.device) -> Tensor:
 
 
 def tensor_bits(values: Tensor) -> Pattern:
-    """The bit patterns of a tensor, of its shape, fetched from its device."""
+    """The bit patterns of a tensor, copied to the host."""
     size = values.element_size()
     flat = values.detach().contiguous().view(WIDTHS[size]).cpu().numpy()
     return flat.astype(np.int64).view(np.uint64) & np.uint64(2 ** (8 * size) - 1)
 
 
 def from_bits(bits: Pattern, dtype: str) -> Tensor:
-    """Bit patterns as a tensor of the type, of their shape, on the host."""
+    """Bit patterns as a tensor of the type on the host."""
     kind = torch_type(dtype)
     return torch.from_numpy(bits.view(np.int64)).to(WIDTHS[width(dtype) // 8]).view(kind)
 
@@ -125,39 +125,39 @@ def digest(bits: Pattern, dtype: str) -> str:
 
 
 class WrongElements(NamedTuple):
-    """How many elements of a result are wrong, and the first of them."""
+    """The number of wrong elements of a result, and the first of them."""
 
-    wrongs: int
+    total: int
     first: list[WrongElement]
 
 
-def wrong_elements(right: Pattern, actual: Pattern, bits: int) -> WrongElements:
-    """The elements that differ, the first few by name; shapes are equal."""
-    wrong = np.flatnonzero(right != actual)
-    places = [tuple(map(int, np.unravel_index(i, right.shape))) for i in wrong[:SHOWN]]
-    first = [WrongElement(place, int(right[place]), int(actual[place]), bits) for place in places]
+def wrong_elements(expected: Pattern, actual: Pattern, bits: int) -> WrongElements:
+    """The elements that differ, for arrays of equal shape."""
+    wrong = np.flatnonzero(expected != actual)
+    places = [tuple(map(int, np.unravel_index(i, expected.shape))) for i in wrong[:SHOWN]]
+    first = [WrongElement(p, int(expected[p]), int(actual[p]), bits) for p in places]
     return WrongElements(len(wrong), first)
 
 
 def difference(case: ExactCase, device: torch.device, expected: str) -> str:
-    """What is wrong with a device's result, in words; empty where it has the expected digest."""
+    """A description of a device's wrong result; empty if it has the expected digest."""
     arrays = case.make()
     with exact_settings():
         actual = tensor_bits(case.compute(arrays, device))
     if digest(actual, case.dtype) == expected:
         return ""
-    right = case.right(arrays)
-    if right.shape != actual.shape:
-        return f"shape {list(actual.shape)} in place of {list(right.shape)}"
-    wrongs, first = wrong_elements(right, actual, width(case.dtype))
-    if not wrongs:
-        return f"this xorbench's golden digest is not its own right answer's ({case.dtype})"
-    return f"{wrongs} of {right.size} elements, {'; '.join(map(str, first))}"
+    golden = case.expected(arrays)
+    if golden.shape != actual.shape:
+        return f"shape {list(actual.shape)} instead of {list(golden.shape)}"
+    mismatches, first = wrong_elements(golden, actual, width(case.dtype))
+    if not mismatches:
+        return f"xorbench's golden digest differs from its own expected result ({case.dtype})"
+    return f"{mismatches} of {golden.size} elements, {'; '.join(map(str, first))}"
 
 
 @contextmanager
 def exact_settings(*, tf32: bool = False) -> Iterator[None]:
-    """Reduced precision and NNPACK off, and everything as it was afterwards.
+    """Disable reduced precision and NNPACK, and restore all settings on exit.
 
     NNPACK and Winograd transform the inputs of a convolution and round them.
     """

@@ -1,7 +1,7 @@
 """The golden digests of the exact probes.
 
-`python -m xorbench.machine.probes.golden --write` makes `golden.json` by integer arithmetic alone;
-`--check` compares the file with NumPy's answers and with this PyTorch's on a device.
+`python -m xorbench.machine.probes.golden --write` computes `golden.json` by integer arithmetic.
+`--check` compares the file with the results of NumPy, and of this PyTorch on a device.
 """
 
 import argparse
@@ -21,62 +21,64 @@ GOLDEN: Final = Path(__file__).with_name("golden.json")
 
 
 def cases_of(name: str) -> Iterator[ExactCase]:
-    """The cases of a probe that has golden digests."""
+    """The cases of a probe with golden digests."""
     yield from implementation(PROBES[name].cases)()
 
 
 @lru_cache(maxsize=1)
 def golden() -> dict[str, dict[str, str]]:
-    """The digests of the right answers, by probe and case."""
+    """The digests of the expected results, by probe and case."""
     digests: dict[str, dict[str, str]] = json.loads(GOLDEN.read_text(encoding="utf-8"))
     return digests
 
 
-def right_digests() -> dict[str, dict[str, str]]:
-    """The same, worked out anew by NumPy."""
+def expected_digests() -> dict[str, dict[str, str]]:
+    """The same digests, recomputed by NumPy."""
     return {
-        name: {case.name: digest(case.right(case.make()), case.dtype) for case in cases_of(name)}
+        name: {case.name: digest(case.expected(case.make()), case.dtype) for case in cases_of(name)}
         for name, probe in PROBES.items()
         if probe.cases
     }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the file, or compare with it; the exit code is 1 where anything differs."""
+    """Write the file, or compare with it; the exit code is 1 for any difference."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true")
     action.add_argument("--check", action="store_true")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(argv)
-    right = right_digests()
+    expected = expected_digests()
     if options.write:
-        GOLDEN.write_text(json.dumps(right, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        GOLDEN.write_text(
+            json.dumps(expected, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         return PASSED
-    return _compared(right, options.device)
+    return _compared(expected, options.device)
 
 
-def _compared(right: dict[str, dict[str, str]], device: str) -> int:
-    from xorbench.machine.probes.check import check  # it compares with these digests
+def _compared(expected: dict[str, dict[str, str]], device: str) -> int:
+    from xorbench.machine.probes.check import check  # which imports this module
 
     wrong = [
         f"NumPy: {probe}: {name}"
-        for probe, cases in right.items()
+        for probe, cases in expected.items()
         for name in cases.keys() | golden()[probe].keys()
         if cases.get(name) != golden()[probe].get(name)
     ]
-    count = sum(map(len, right.values()))
-    _say(f"NumPy: {count} answers")
-    for probe in right:
+    count = sum(map(len, expected.values()))
+    _print(f"NumPy: {count} results")
+    for probe in expected:
         result = check(probe, device)
-        _say(f"{device}: {probe}: {result.checked} results, {len(result.skipped)} not available")
-        wrong += [f"{device}: {probe}: {fact.what}: {fact.actual}" for fact in result.wrong]
+        _print(f"{device}: {probe}: {result.checked} results, {len(result.skipped)} not available")
+        wrong += [f"{device}: {probe}: {row.what}: {row.actual}" for row in result.wrong]
     for line in wrong:
-        _say(f"wrong: {line}")
+        _print(f"wrong: {line}")
     return CHECK_FAILED if wrong else PASSED
 
 
-def _say(text: Any) -> None:
+def _print(text: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 

@@ -1,4 +1,4 @@
-"""Where a probe's numbers come from, and how large they may be before something is rounded."""
+"""The random integers of the probes, and their limits for exact results."""
 
 from math import isqrt, prod
 from typing import Final, TypeAlias
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from xorbench.machine.universal import spec
 
 Whole: TypeAlias = npt.NDArray[np.int64]
-"""Whole numbers, of any shape."""
+"""Integers of any shape."""
 
 SIGNIFICAND: Final = {
     "float64": 53,
@@ -20,7 +20,7 @@ SIGNIFICAND: Final = {
     "float8_e4m3fn": 4,
     "float8_e5m2": 3,
 }
-"""Bits of a type's significand: whole numbers up to 2 to this power are exact in it."""
+"""Bits of a type's significand: integers up to 2 to this power are exact in it."""
 
 
 def words(name: str, seed: int, count: int) -> npt.NDArray[np.uint64]:
@@ -29,39 +29,39 @@ def words(name: str, seed: int, count: int) -> npt.NDArray[np.uint64]:
 
 
 def entries(name: str, seed: int, shape: tuple[int, ...], largest: int) -> Whole:
-    """Uniform whole numbers of -`largest` to `largest` without zero, of the shape."""
-    drawn = words(name, seed, prod(shape))
-    if largest < 2**32:  # the high half of a product: quicker than a remainder
-        size = drawn >> np.uint64(32)
+    """Uniform integers from -`largest` to `largest` without zero."""
+    random = words(name, seed, prod(shape))
+    if largest < 2**32:  # the high half of a product is faster than a remainder
+        size = random >> np.uint64(32)
         size *= np.uint64(largest)
         size >>= np.uint64(32)
     else:
-        size = (drawn >> np.uint64(1)) % np.uint64(largest)
+        size = (random >> np.uint64(1)) % np.uint64(largest)
     size += np.uint64(1)
-    return _signed(drawn, size.view(np.int64)).reshape(shape)
+    return _signed(random, size.view(np.int64)).reshape(shape)
 
 
-def _signed(drawn: npt.NDArray[np.uint64], size: Whole) -> Whole:
-    """The sizes, in place, negative where the word drawn is even; quicker than `numpy.where`."""
-    mask = (drawn & np.uint64(1)).view(np.int64)
-    mask -= 1  # all ones where it is negative
+def _signed(random: npt.NDArray[np.uint64], size: Whole) -> Whole:
+    """Negate the sizes in place where the random word is even; faster than `numpy.where`."""
+    mask = (random & np.uint64(1)).view(np.int64)
+    mask -= 1  # all ones for negative numbers
     size ^= mask
     size -= mask
     return size
 
 
 def powers(name: str, seed: int, shape: tuple[int, ...], highest: int) -> Whole:
-    """Powers of two from 1 to 2^`highest`, of both signs, of the shape."""
-    drawn = words(name, seed, prod(shape))
-    size = np.int64(1) << ((drawn >> np.uint64(1)) % np.uint64(highest + 1)).astype(np.int64)
-    return _signed(drawn, size).reshape(shape)
+    """Powers of two from 1 to 2^`highest`, of both signs."""
+    random = words(name, seed, prod(shape))
+    size = np.int64(1) << ((random >> np.uint64(1)) % np.uint64(highest + 1)).astype(np.int64)
+    return _signed(random, size).reshape(shape)
 
 
 def scattered(name: str, seed: int, columns: int, values: Whole) -> Whole:
-    """Each value in a row of its own, at most one in a column where there are as many columns.
+    """A matrix with one value per row, and at most one per column if there are enough columns.
 
-    [rows] to [rows, columns]. What is multiplied by it is one product at a time, so its partial
-    sums are never rounded.
+    [rows] to [rows, columns]. Every element of a product with it is a single term, so partial sums
+    are never rounded.
     """
     rows = len(values)
     chosen = np.argsort(words(f"{name}/place", seed, columns), kind="stable")[:rows]
@@ -72,13 +72,13 @@ def scattered(name: str, seed: int, columns: int, values: Whole) -> Whole:
 
 
 def largest_entry(terms: int, limit: int, most: int) -> int:
-    """The largest entry of both factors for which a sum of `terms` products stays within `limit`.
+    """The largest entry of both factors for which a sum of `terms` products is within `limit`.
 
-    At most `most`, the largest that the type holds. Raises `ValueError` where even 1 is too large.
+    At most `most`, the largest entry of the type. Raises `ValueError` if 1 is too large.
     """
     largest = min(isqrt(limit // terms), most)
     if largest < 1:
-        raise ValueError(f"a sum of {terms} products does not stay within {limit}")
+        raise ValueError(f"a sum of {terms} products exceeds {limit}")
     return largest
 
 

@@ -1,4 +1,4 @@
-"""Matrix products: each input type, layout and batched form, of whole numbers."""
+"""Matrix products of integers: each input type, layout and batched form."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,45 +31,45 @@ SUMMED: Final = {
     "float8_e5m2": 13,
     "int8": 31,
 }
-"""Any partial sum stays below 2 to this power, so that it is exact where it may be stored."""
+"""Partial sums are below 2 to this power, so that they are exact in the type that stores them."""
 FULL: Final = {
     "float64": (2**26, 2**26),
     "float32": (2**12, 2**12),
     "tf32": (2**11, 2**11),
-    "float16": (2**11 - 1, 31),  # their product must stay within 65,504
+    "float16": (2**11 - 1, 31),  # the product must not exceed 65,504
     "bfloat16": (2**8, 2**8),
     "float8_e4m3fn": (16, 16),
     "float8_e5m2": (8, 8),
     "int8": (127, 127),
 }
-"""The largest entries of both factors where one product at a time is added."""
+"""The largest entries of both factors for results with a single term."""
 SINGLE: Final = {"float64": (2**53 - 1, 3), "float32": (2**24 - 1, 3), "float16": (2**11 - 1, 5)}
-"""The largest entry of one factor, and the highest power of two in the other: every bit of a
-significand is moved, on either side in turn. Of narrower types `FULL` does that."""
+"""The largest entry of one factor, and the highest power of two in the other. This exercises every
+bit of a significand on either side; for narrower types `FULL` does."""
 KINDS: Final = ("dense", "sparse", "left", "right")
-"""Many small products summed; one product at a time of half significands, or of whole ones on the
-left or on the right with a power of two on the other side."""
-TERMS: Final = 64  # of a sum in a type too narrow for all terms
+"""Sums of many small products; single products of half significands; single products of full
+significands on the left or right with a power of two on the opposite side."""
+TERMS: Final = 64  # terms of a sum in a type too narrow for all terms
 
 
 @dataclass(frozen=True)
 class Multiply:
-    """A product of left [*, M, K] and right [*, K, N], with an addend where it takes one."""
+    """A product of left [*, M, K] and right [*, K, N], with an optional addend."""
 
     name: str
     compute: Callable[[Tensor, Tensor, Tensor], Tensor]
     batch: int = 0
-    addend: str = ""  # "matrix", "row", or none
+    addend: str = ""  # "matrix", "row" or ""
 
 
 def _input_gradient(left: Tensor, right: Tensor, _addend: Tensor) -> Tensor:
-    """A backward product of `Linear`: the output's gradient [M, K] times the weight [K, N]."""
+    """A backward product of `Linear`: output gradient [M, K] times weight [K, N]."""
     inputs = left.new_ones(left.shape[0], right.shape[1]).requires_grad_()
     return gradient(functional.linear(inputs, right), inputs, left)
 
 
 def _weight_gradient(left: Tensor, right: Tensor, _addend: Tensor) -> Tensor:
-    """A backward product of `Linear`: the output's gradient, turned, times the input."""
+    """A backward product of `Linear`: transposed output gradient times input."""
     weight = left.new_ones(left.shape[0], right.shape[1]).requires_grad_()
     return gradient(functional.linear(right, weight), weight, left.t().contiguous())
 
@@ -86,11 +86,11 @@ MULTIPLIES: Final = (
     Multiply("linear, gradient of weight", _weight_gradient),
 )
 SHAPES: Final = ((31, 127, 7), (7, 4097, 31), (1, 4097, 127), (127, 1, 127), (160, 256, 104))
-"""M, K and N: odd, long, thin, and one that fills the tiles of a matrix unit."""
+"""M, K and N: odd, long and thin shapes, and one that fills the tiles of a matrix unit."""
 
 
 def cases() -> Iterator[ExactCase]:
-    """Every product."""
+    """Yield every product."""
     for dtype in ("float32", "float64", "bfloat16", "float16", "tf32"):
         for multiply in MULTIPLIES:
             for shape in SHAPES if multiply.name in ("mm", "linear") else SHAPES[:1]:
@@ -99,34 +99,36 @@ def cases() -> Iterator[ExactCase]:
     for kind in ("dense", "sparse"):
         yield _case("int8", Multiply("int_mm", _int8), (32, 256, 24), kind, "int32")
         for dtype in ("float8_e4m3fn", "float8_e5m2"):
-            both = {"float8_e5m2": "float8_e4m3fn"}.get(dtype, dtype)  # two e5m2 have no kernel
-            multiply = Multiply("scaled_mm", partial(_float8, left=dtype, right=both))
+            right = {"float8_e5m2": "float8_e4m3fn"}.get(dtype, dtype)  # no kernel for two e5m2
+            multiply = Multiply("scaled_mm", partial(_float8, left=dtype, right=right))
             yield _case(dtype, multiply, (32, 64, 48), kind, "float32")
 
 
 def kinds(dtype: str, few: object = False) -> tuple[str, ...]:
-    """The kinds of entries of a type; `few` leaves out the whole significands."""
+    """The kinds of entries of a type; `few` excludes full significands."""
     return KINDS[:2] if few or dtype not in SINGLE else KINDS
 
 
 def _case(
     dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str, wider: str = ""
 ) -> ExactCase:
-    """One product. Of a `wider` result the operands are narrowed by the product itself."""
+    """One product; with a `wider` result type, the product itself narrows the operands."""
     name = f"{dtype} {kind} {multiply.name} {'×'.join(map(str, shape))}"
     result = wider or ("float32" if dtype == "tf32" else dtype)
 
     def compute(arrays: Arrays, device: torch.device) -> Tensor:
-        given = "int64" if wider else result
+        operand_type = "int64" if wider else result
         with exact_settings(tf32=dtype == "tf32"):
-            product = multiply.compute(*(tensor(arrays[key], given, device) for key in "abc"))
-            return product + 0  # a sum of nothing but zeros may have either sign
+            product = multiply.compute(
+                *(tensor(arrays[key], operand_type, device) for key in "abc")
+            )
+            return product + 0  # a sum of zeros may have either sign
 
     return ExactCase(
         name,
         result,
         partial(_operands, name, dtype, multiply, shape, kind),
-        partial(_right, result),
+        partial(_expected, result),
         compute,
         partial(_no_tf32, dtype),
     )
@@ -137,7 +139,7 @@ def _int8(a: Tensor, b: Tensor, _addend: Tensor) -> Tensor:
 
 
 def _float8(a: Tensor, b: Tensor, _addend: Tensor, *, left: str, right: str) -> Tensor:
-    """A product of float8 with scales of one; kernels want the right factor transposed."""
+    """A product of float8 with scales of one; kernels require the right factor transposed."""
     scale = torch.ones((), device=a.device)
     return torch._scaled_mm(
         a.float().to(getattr(torch, left)),
@@ -158,7 +160,7 @@ def _no_tf32(dtype: str, device: torch.device) -> str:
 def _operands(
     name: str, dtype: str, multiply: Multiply, shape: tuple[int, int, int], kind: str
 ) -> Arrays:
-    """Left, right and addend, so that every partial sum is exact."""
+    """Left, right and addend for which every partial sum is exact."""
     m, k, n = shape
     lead = (multiply.batch,) if multiply.batch else ()
     bits = SUMMED[dtype]
@@ -166,11 +168,11 @@ def _operands(
     addend_shape = {"matrix": (*lead, m, n), "row": (n,), "": (1,)}[multiply.addend]
     if kind != "dense":
         pairs = [
-            one_at_a_time(f"{name}/{i}", dtype, kind, shape) for i in range(multiply.batch or 1)
+            single_terms(f"{name}/{i}", dtype, kind, shape) for i in range(multiply.batch or 1)
         ]
         a, b = (np.stack(parts) if lead else parts[0] for parts in zip(*pairs, strict=True))
         addend_most = 1
-        if multiply.addend:  # a product and an addend must be exact together
+        if multiply.addend:  # the sum of a product and an addend must be exact
             a, b, addend_most = np.sign(a), np.sign(b) * (abs(b) % (limit // 2) + 1), limit // 2
     else:
         terms = k if k <= limit // 4 else min(TERMS, limit // 4)
@@ -182,10 +184,10 @@ def _operands(
     return {"a": a, "b": b, "c": c if multiply.addend else np.zeros_like(c)}
 
 
-def one_at_a_time(
+def single_terms(
     name: str, dtype: str, kind: str, shape: tuple[int, int, int]
 ) -> tuple[Whole, Whole]:
-    """Left [M, K] with one entry a row, and right [K, N]: no sum has more than one term."""
+    """Left [M, K] with one entry per row, and right [K, N]: every sum has a single term."""
     m, k, n = shape
     shapes = {"left": (m,), "right": (k, n)}
     if kind == "sparse":
@@ -193,16 +195,16 @@ def one_at_a_time(
         sides = {side: entries(f"{name}/{side}", 0, shapes[side], mosts[side]) for side in shapes}
     else:
         most, highest = SINGLE[dtype]
-        other = "right" if kind == "left" else "left"
+        opposite = "right" if kind == "left" else "left"
         sides = {
             kind: entries(f"{name}/{kind}", 0, shapes[kind], most),
-            other: powers(f"{name}/{other}", 0, shapes[other], highest),
+            opposite: powers(f"{name}/{opposite}", 0, shapes[opposite], highest),
         }
     return scattered(name, 0, k, sides["left"]), sides["right"]
 
 
 def _thinned(name: str, a: Whole, terms: int) -> Whole:
-    """The left factor with so many entries a row, evenly apart from a place that is drawn."""
+    """The left factor with `terms` entries per row, evenly spaced from a random column."""
     k = a.shape[-1]
     if terms >= k:
         return a
@@ -214,6 +216,6 @@ def _thinned(name: str, a: Whole, terms: int) -> Whole:
     return a * mask.reshape(a.shape)
 
 
-def _right(result: str, arrays: Arrays) -> Pattern:
+def _expected(result: str, arrays: Arrays) -> Pattern:
     product = np.matmul(arrays["a"], arrays["b"])
     return whole_bits(product + (arrays["c"] if arrays["c"].any() else 0), result)

@@ -1,4 +1,4 @@
-"""Memory: words that depend on their address, read back, inverted in place, and copied about."""
+"""Memory: address-dependent words that are read back, inverted in place, and copied."""
 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -12,53 +12,53 @@ from xorbench.machine.probes.exact import WrongElement, tensor_bits, wrong_eleme
 from xorbench.machine.probes.integers import words
 from xorbench.machine.universal.golden import Checked
 
-TILE: Final = 1 << 15  # 64-bit words, 256 KiB: a processor keeps them in its cache
+TILE: Final = 1 << 15  # 64-bit words, 256 KiB, which fit the cache of a processor
 GROUP: Final = {"cpu": 8}
 """Tiles that are read at once; on accelerators `DEVICE_GROUP`, 64 MiB."""
 DEVICE_GROUP: Final = 256
-COPIED: Final = 1 << 22  # words of each copy, 32 MiB, or as many as there are
+COPIED: Final = 1 << 22  # maximum words of each copy, 32 MiB
 SMALL: Final = 32 << 20  # bytes of the probe
-STEP: Final = 0x9E3779B97F4A7C15  # odd, so that no two words of a region are equal
+STEP: Final = 0x9E3779B97F4A7C15  # odd, so that all words of a region are different
 WRAP: Final = 1 << 64
 March = Callable[[Tensor, int, int], list[int]]
-"""Compare the words with one round's pattern and write the next one's, in the tiles that are right;
-the numbers of the tiles that are not."""
+"""Compare the words with the pattern of one round, and write the pattern of the next to correct
+tiles; returns the numbers of wrong tiles."""
 
 
 class WrongWords(NamedTuple):
-    """Words of memory that did not come back, the first by name; `way` is where they went."""
+    """The number of wrong words after a read or copy (`transfer`), and the first of them."""
 
-    way: str
-    wrongs: int
+    transfer: str
+    total: int
     first: list[WrongElement]
 
     def __str__(self) -> str:
-        count = f"{self.wrongs} words, " if self.wrongs > 1 else ""
-        return f"{count}{'; '.join(map(str, self.first))}"
+        words = f"{self.total} words, " if self.total > 1 else ""
+        return f"{words}{'; '.join(map(str, self.first))}"
 
 
 def check(device: torch.device) -> ProbeResult:
-    """32 MiB written, read back, inverted, and copied about."""
+    """Write, read back, invert and copy 32 MiB."""
     region = MemoryRegion(device, SMALL)
     result = ProbeResult("memory", checked=2 * region.size // 8)
     for _ in range(2):
         for wrong in [*region.march(), *region.copy()]:
-            result.wrong.append(Checked(wrong.way, "the pattern", str(wrong)))
+            result.wrong.append(Checked(wrong.transfer, "the pattern", str(wrong)))
     return result
 
 
 def pattern_key(number: int) -> int:
-    """What is added to every word of rounds 2i and 2i + 1."""
+    """The number that is added to every word of rounds 2i and 2i + 1."""
     return int(words("memory", number // 2, 1)[0])
 
 
 class MemoryRegion:
-    """A part of a device's memory that is written with a pattern and read back, every word of it.
+    """A region of a device's memory that is written with a pattern and read back completely.
 
-    Word i of round 2j is `i · STEP + key(j)` modulo 2^64, that of round 2j + 1 its inverse: each
-    bit is held as 0 and as 1, and no address can be taken for another one.
+    Word i of round 2j is `i · STEP + key(j)` modulo 2^64, and of round 2j + 1 its inverse: each bit
+    stores 0 and 1, and every address has its own value.
 
-    Raises `MemoryError` or PyTorch's out-of-memory error where the device has not enough.
+    Raises `MemoryError` or PyTorch's out-of-memory error if memory is insufficient.
     """
 
     def __init__(self, device: torch.device, size: int, march: March | None = None) -> None:
@@ -77,49 +77,51 @@ class MemoryRegion:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.words.numel() * 8
 
     @property
     def moved(self) -> int:
-        """Bytes that one march reads and writes; what stays in a processor's cache is left out."""
+        """Bytes that one march reads and writes, without those served by a processor's cache."""
         if self.device.type == "cpu":
             return 2 * self.size
-        return int(self.size * (2 + 3 + 2 / 8))  # the pattern made, read, and the flags besides
+        return int(
+            self.size * (2 + 3 + 2 / 8)
+        )  # also writing and reading the pattern, and the flags
 
     def march(self) -> Iterator[WrongWords]:
-        """Read every word, and write the next round's pattern; yields the wrong words by tile."""
+        """Read every word, and write the next round's pattern; yield the wrong words by tile."""
         bad = [range(i, i + 1) for i in self._march(self.words, self.number, self.number + 1)]
         for tile in bad:
-            right = self._pattern(tile).view(-1)
-            yield from _wrong("memory", self.words[tile.start], right, tile.start * TILE)
+            expected = self._pattern(tile).view(-1)
+            yield from _wrong("memory", self.words[tile.start], expected, tile.start * TILE)
         self.number += 1
-        for tile in bad:  # that were left as they were found
+        for tile in bad:  # which were not written
             self._write(tile)
 
     def copy(self) -> Iterator[WrongWords]:
-        """Copy a part within the device, to the host and back; pinned and in the background too."""
+        """Copy a part within the device, to the host and back, also pinned and asynchronously."""
         count = min(self.tiles, COPIED // TILE)
-        right = self._pattern(range(count)).view(-1)
+        expected = self._pattern(range(count)).view(-1)
         inside = self.words[:count].view(-1).clone()
-        yield from _wrong("copy within the device", inside, right, 0)
-        host = right.cpu()
+        yield from _wrong("copy within the device", inside, expected, 0)
+        host = expected.cpu()
         for pinned in (False, True) if self.device.type != "cpu" else (False,):
-            kind = "pinned, in the background" if pinned else "pageable"
+            kind = "pinned, asynchronous" if pinned else "pageable"
             try:
                 landed = torch.empty(host.shape, dtype=host.dtype, pin_memory=pinned)
             except RuntimeError:
-                continue  # this device cannot pin the host's memory
+                continue  # this device does not support pinned host memory
             landed.copy_(inside, non_blocking=pinned)
             _synchronize(self.device)
             yield from _wrong(f"copy to the host, {kind}", landed, host, 0)
             inside.zero_()
             inside.copy_(landed, non_blocking=pinned)
             _synchronize(self.device)
-            yield from _wrong(f"copy from the host, {kind}", inside, right, 0)
+            yield from _wrong(f"copy from the host, {kind}", inside, expected, 0)
 
     def flip(self, element: int, bit: int) -> None:
-        """Injected fault: flip one bit of one word; both count modulo their number."""
+        """Injected fault: flip one bit of one word; both indices are taken modulo their range."""
         flat, place = self.words.view(-1), element % self.words.numel()
         flat[place] = int(flat[place].item()) ^ _signed(1 << bit % 64)
 
@@ -132,14 +134,14 @@ class MemoryRegion:
         return tile + firsts[tiles.start : tiles.stop, None]
 
     def _parts(self, number: int) -> tuple[Tensor, Tensor]:
-        """A tile, [TILE], and what is added in each tile, [tiles]: their sums are the words."""
+        """A tile, [TILE], and the offset of each tile, [tiles]; the words are their sums."""
         ends = (torch.arange(count, device=self.device) for count in (TILE, self.tiles))
         tile, firsts = next(ends) * _signed(STEP), next(ends) * _signed(STEP * TILE % WRAP)
         firsts += _signed(pattern_key(number))
         return (~tile, -firsts) if number % 2 else (tile, firsts)
 
     def _by_torch(self, held: Tensor, number: int, following: int) -> list[int]:
-        """By PyTorch's operators, a group of tiles at a time."""
+        """A march with PyTorch's operators, one group of tiles at a time."""
         before, after = self._parts(number), self._parts(following)
         wrong: list[int] = []
         for first in range(0, self.tiles, len(self._expected)):
@@ -151,15 +153,15 @@ class MemoryRegion:
             bad = differs.any(1)
             if bad.any().item():
                 wrong += (bad.nonzero().view(-1) + first).tolist()
-                right = (~bad).nonzero().view(-1)
-                group[right] = (after[0] + after[1][first:last, None])[right]
+                correct = (~bad).nonzero().view(-1)
+                group[correct] = (after[0] + after[1][first:last, None])[correct]
             else:
                 torch.add(after[0], after[1][first:last, None], out=group)
         return wrong
 
 
 def compiled() -> March:
-    """A march for the CPU that reads and writes each word once: as fast as its memory is.
+    """A march for the CPU that reads and writes each word once, at the speed of the memory.
 
     Raises `ImportError` without Numba.
     """
@@ -190,12 +192,12 @@ def compiled() -> March:
         tiles: list[int] = np.flatnonzero(wrong).tolist()
         return tiles
 
-    march(torch.zeros(1, TILE, dtype=torch.int64), 0, 1)  # compiled now, not in the first turn
+    march(torch.zeros(1, TILE, dtype=torch.int64), 0, 1)  # compile before the first turn
     return march
 
 
 def _signed(word: int) -> int:
-    """A 64-bit word as PyTorch holds it."""
+    """A 64-bit word as a signed integer, as PyTorch stores it."""
     return word - WRAP if word >> 63 else word
 
 
@@ -204,8 +206,8 @@ def _synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _wrong(way: str, actual: Tensor, right: Tensor, start: int) -> Iterator[WrongWords]:
-    """The words that differ, named by their place from `start`; nothing where none does."""
-    if not torch.equal(actual, right):
-        wrongs, first = wrong_elements(tensor_bits(right), tensor_bits(actual), 64)
-        yield WrongWords(way, wrongs, [w._replace(place=(start + w.place[0],)) for w in first])
+def _wrong(transfer: str, actual: Tensor, expected: Tensor, start: int) -> Iterator[WrongWords]:
+    """Yield the words that differ, if any, with positions relative to `start`."""
+    if not torch.equal(actual, expected):
+        count, first = wrong_elements(tensor_bits(expected), tensor_bits(actual), 64)
+        yield WrongWords(transfer, count, [w._replace(place=(start + w.place[0],)) for w in first])

@@ -1,8 +1,8 @@
-"""Products of large matrices, over and over, each element of each compared with its right answer.
+"""Repeated products of large matrices, with each element compared with its expected value.
 
-A few rows and columns are multiplied as integers on the host. Every round draws which of them
-stand where, with which sign and times which power of two, on all sides of the product: so each
-round has another right answer, and none of them was computed on a device.
+A few rows and columns are multiplied as integers on the host. Every round selects a random order,
+sign and power of two for the rows and columns of both factors, so each round has a different
+expected product, and none of them is computed by a matrix product on the device.
 """
 
 import time
@@ -26,18 +26,18 @@ from xorbench.machine.probes.exact import (
     wrong_elements,
 )
 from xorbench.machine.probes.integers import Whole, entries, largest_entry, words
-from xorbench.machine.probes.matmul import FULL, kinds, one_at_a_time
+from xorbench.machine.probes.matmul import FULL, kinds, single_terms
 
 BASE: Final = 256  # rows and columns that the host multiplies
 DENSE: Final = {"float64": 53, "float32": 24, "tf32": 24, "bfloat16": 24, "float16": 15, "int8": 31}
-"""A dense product stays below 2 to this power: it is rounded once, where its type is narrow."""
+"""A dense product is below 2 to this power, so it is rounded at most once, to a narrow type."""
 POWERS: Final = {"float16": (-2, 0), "int8": (0, 0)}
-"""By which powers of two rows and columns are scaled, where (-8, 8) would over- or underflow."""
-ROUNDED: Final = 2.0**-6  # of the largest result: what rounding partial sums may add up to
+"""Range of powers of two of the scales, for types in which (-8, 8) would over- or underflow."""
+ROUNDED: Final = 2.0**-6  # possible error from rounded partial sums, of the largest result
 
 
 class WrongProduct(NamedTuple):
-    """An element of a product that is wrong: which product of which round, and whether again."""
+    """A wrong element, its product in the round, and whether it was reproduced."""
 
     product: int
     element: WrongElement
@@ -45,18 +45,18 @@ class WrongProduct(NamedTuple):
 
 
 class ProductRound(NamedTuple):
-    """What one round did: its products, how many elements are wrong, and the first of each."""
+    """The result of one round: number of products, number of wrong elements, and the first."""
 
     kind: str
     products: int
-    wrongs: int
+    mismatches: int
     wrong: list[WrongProduct]
 
 
 class Products:
     """Square products of one type on one device.
 
-    Raises `MemoryError` or PyTorch's out-of-memory error where the device has not enough.
+    Raises `MemoryError` or PyTorch's out-of-memory error if memory is insufficient.
     """
 
     def __init__(self, dtype: str, size: int, device: torch.device) -> None:
@@ -71,61 +71,61 @@ class Products:
 
     @staticmethod
     def bytes_for(dtype: str, size: int) -> int:
-        """Bytes of all the matrices of a size."""
-        given = width("float32" if dtype == "tf32" else dtype) // 8
-        return 2 * size**2 * (given + (4 if dtype == "int8" else given))
+        """Bytes of all matrices of this size."""
+        input_bytes = width("float32" if dtype == "tf32" else dtype) // 8
+        return 2 * size**2 * (input_bytes + (4 if dtype == "int8" else input_bytes))
 
     def round(self, number: int, products: int, seconds: float = 0.0) -> ProductRound:
-        """Multiply so many times at least, and so long; verify every element of every product."""
+        """Compute at least this many products for at least this time, and verify all elements."""
         end = time.monotonic() + seconds
         kind = self.kinds[number % len(self.kinds)]
         with exact_settings(tf32=self.dtype == "tf32"):
             self._fill(kind, number)
             wrong: list[WrongProduct] = []
-            product = wrongs = 0
+            product = mismatches = 0
             while product < products or time.monotonic() < end:
                 self._multiply(product)
                 if self._differs():
                     count, first = self._located(product)
-                    wrongs += count
+                    mismatches += count
                     wrong += first
                 product += 1
-        return ProductRound(kind, product, wrongs, wrong)
+        return ProductRound(kind, product, mismatches, wrong)
 
     def bare(self, products: int) -> None:
-        """Multiply so many times and look at nothing: what verifying is compared with."""
+        """Compute products without verification, for comparison."""
         with exact_settings(tf32=self.dtype == "tf32"):
             for product in range(products):
                 self._multiply(product)
 
     def sides(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Left factor, right factor transposed, and the right answer, of the present round."""
+        """Left factor, transposed right factor, and expected product of the current round."""
         return self._left, self._right, self._expected
 
     def settle(self) -> None:
-        """Wait until the last product is there."""
+        """Wait for the last product."""
         self._result[0, 0].item()
 
     def blind(self, number: int) -> str:
-        """Why a comparison on this device is invalid: it misses a bit that is flipped.
+        """Check that a comparison on this device detects a flipped bit at a random position.
 
-        Empty where it sees the bit, at a place and in a bit that the round draws.
+        Returns a description if it does not, and an empty string if it does.
         """
-        drawn = words("product/blind", number, 2)
-        place = int(drawn[0] % np.uint64(self.size**2))
-        bit = int(drawn[1] % np.uint64(width(self.result)))
+        random = words("product/blind", number, 2)
+        place = int(random[0] % np.uint64(self.size**2))
+        bit = int(random[1] % np.uint64(width(self.result)))
         self._result.copy_(self._expected)
         flat = self._result.view(-1).view(WIDTHS[self._result.element_size()])
         flat[place] = int(flat[place].item()) ^ _signed(bit, width(self.result))
         if self._differs():
             return ""
-        return f"a comparison on {self.device} does not see bit {bit} of element {place} flipped"
+        return f"a comparison on {self.device} misses a flipped bit {bit} of element {place}"
 
     def rounds_partial_sums(self) -> bool:
         """Whether this library stores partial sums of a dense product in a narrow type.
 
-        It then differs from the right answer at many places, each time the same, by no more than
-        the largest sum is rounded: it is not judged.
+        Such a product differs reproducibly from the expected one at many positions, by at most the
+        rounding of the largest sum.
         """
         if self.result in ("float32", "float64", "int32"):
             return False
@@ -134,14 +134,14 @@ class Products:
             self._multiply(0)
             first = self._result.clone()
             self._multiply(0)
-        right = self._expected.double()
-        errors = (first.double() - right).abs()
+        expected = self._expected.double()
+        errors = (first.double() - expected).abs()
         many = int((errors > 0).sum()) * 1000 > errors.numel()
-        small = bool(errors.max() <= ROUNDED * right.abs().max())
+        small = bool(errors.max() <= ROUNDED * expected.abs().max())
         return many and small and torch.equal(first, self._result)
 
     def _multiply(self, product: int) -> None:
-        """By `mm` and by `matmul` in turn; the right factor lies transposed."""
+        """Multiply by `mm` and `matmul` in turn; the right factor is stored transposed."""
         right = self._right.t()
         if self.dtype == "int8":
             torch._int_mm(self._left, right, out=self._result)
@@ -151,7 +151,7 @@ class Products:
             torch.mm(self._left, right, out=self._result)
 
     def _fill(self, kind: str, number: int) -> None:
-        """The factors and the right answer of a round."""
+        """Fill the factors and the expected product of a round."""
         base = self._bases[kind]
         rows, row_scale = self._side(f"{kind}/rows", number)
         columns, column_scale = self._side(f"{kind}/columns", number)
@@ -159,17 +159,17 @@ class Products:
         self._choose(self._right, base.right, columns, column_scale)
         across = base.product.index_select(1, columns.cpu()).to(torch.float64)
         scaled = across * column_scale.cpu().to(torch.float64)
-        # A right answer of zero is +0, whatever it was multiplied by: so signs are not multiplied.
+        # An expected zero is +0 for every scale, so signs are selected instead of multiplied.
         both = torch.cat((scaled, -scaled)).add_(0.0).to(self._expected.dtype)
         self._choose(self._expected, both, rows + BASE * (row_scale < 0), row_scale.abs())
 
     def _side(self, name: str, number: int) -> tuple[Tensor, Tensor]:
-        """For each row of a factor: the row of the base, [size], and its factor, [size]."""
+        """For each row of a factor: its row in the base, [size], and its scale, [size]."""
         low, high = POWERS.get(self.dtype, (-8, 8))
-        drawn = words(f"product/{name}", number, self.size)
-        rows = (drawn % np.uint64(BASE)).astype(np.int64)
-        power = ((drawn >> np.uint64(16)) % np.uint64(high - low + 1)).astype(np.int64) + low
-        sign = np.where(drawn >> np.uint64(63), -1.0, 1.0)
+        random = words(f"product/{name}", number, self.size)
+        rows = (random % np.uint64(BASE)).astype(np.int64)
+        power = ((random >> np.uint64(16)) % np.uint64(high - low + 1)).astype(np.int64) + low
+        sign = np.where(random >> np.uint64(63), -1.0, 1.0)
         scale = torch.from_numpy(np.ldexp(sign, power)).to(torch_type(self._input))
         return torch.from_numpy(rows).to(self.device), scale.to(self.device)
 
@@ -178,64 +178,65 @@ class Products:
         into.mul_(scale.to(into.dtype)[:, None])
 
     def _differs(self) -> bool:
-        """Whether any bit of the result differs from the right answer.
+        """Whether any bit of the result differs from the expected product.
 
-        As whole words: `torch.equal` of narrow types compares element by element.
+        Compares words, since `torch.equal` compares narrow types element by element.
         """
-        actual, right = (m.view(-1).view(torch.int64) for m in (self._result, self._expected))
-        return not torch.equal(actual, right)
+        actual, expected = (m.view(-1).view(torch.int64) for m in (self._result, self._expected))
+        return not torch.equal(actual, expected)
 
     def _located(self, product: int) -> tuple[int, list[WrongProduct]]:
-        """How many elements of the last product are wrong, and the first of them.
+        """The number of wrong elements of the last product, and the first of them.
 
-        It is done again, to see if these come out wrong again.
+        The product is repeated to find out whether they are reproduced.
         """
-        right = tensor_bits(self._expected)
-        count, first = wrong_elements(right, tensor_bits(self._result), width(self.result))
+        expected = tensor_bits(self._expected)
+        count, first = wrong_elements(expected, tensor_bits(self._result), width(self.result))
         self._multiply(product)
-        again = right != tensor_bits(self._result)
+        again = expected != tensor_bits(self._result)
         return count, [WrongProduct(product, wrong, bool(again[wrong.place])) for wrong in first]
 
 
 class _Base:
-    """What the host multiplies: left [BASE, size], right transposed [BASE, size], and the product.
+    """The factors of the host, left and transposed right, [BASE, size] each, and their product.
 
-    The product is rounded once to the result's type, by integer arithmetic: [BASE, BASE].
+    The product, [BASE, BASE], is rounded once to the result's type by integer arithmetic.
     """
 
     def __init__(self, dtype: str, result: str, kind: str, size: int) -> None:
         name, host = f"product/{dtype}/{kind}/{size}", torch.device("cpu")
         if kind != "dense":
-            left, right = one_at_a_time(name, dtype, kind, (BASE, size, BASE))
+            left, right = single_terms(name, dtype, kind, (BASE, size, BASE))
         else:
             most = largest_entry(size, 2 ** DENSE[dtype], min(FULL[dtype]))
             left = entries(f"{name}/left", 0, (BASE, size), most)
             right = entries(f"{name}/right", 0, (size, BASE), most)
-        given = "float32" if dtype == "tf32" else dtype
-        self.left, self.right = tensor(left, given, host), tensor(right.T, given, host)
+        operand_type = "float32" if dtype == "tf32" else dtype
+        self.left = tensor(left, operand_type, host)
+        self.right = tensor(right.T, operand_type, host)
         self.product = from_bits(whole_bits(_multiplied(left, right), result), result)
 
 
 def _multiplied(left: Whole, right: Whole) -> Whole:
-    """The product of whole numbers, exact.
+    """The exact product of integers.
 
-    In float64, whose sums stay below 2^53, since that is fast. Integers then prove it: a product
-    with a drawn vector, modulo 2^64, would differ for a wrong element but once in 2^39 times
-    (R. Freivalds, Probabilistic machines can use less running time, 1977).
+    Computed in float64 for speed if sums are below 2^53, and verified with integers: a product with
+    a random vector modulo 2^64 misses a wrong element with probability 2^-39 (R. Freivalds,
+    Probabilistic machines can use less running time, 1977).
 
-    Raises `ArithmeticError` where it does.
+    Raises `ArithmeticError` if the verification fails.
     """
     bound = int(np.abs(left).sum(-1).max()) * int(np.abs(right).max())
     if bound >= 2**53:
         product: Whole = np.matmul(left, right)
         return product
     product = np.matmul(left.astype(np.float64), right.astype(np.float64)).astype(np.int64)
-    drawn = words("product/proof", 0, right.shape[1]).view(np.int64)
-    if not np.array_equal(left @ (right @ drawn), product @ drawn):
-        raise ArithmeticError("this processor multiplies wrong in float64, before any probe")
+    random = words("product/proof", 0, right.shape[1]).view(np.int64)
+    if not np.array_equal(left @ (right @ random), product @ random):
+        raise ArithmeticError("this processor multiplies incorrectly in float64, before any probe")
     return product
 
 
 def _signed(bit: int, bits: int) -> int:
-    """A mask of one bit, as a signed number of so many bits."""
+    """A mask of one bit as a signed number of `bits` bits."""
     return -(1 << bit) if bit == bits - 1 else 1 << bit

@@ -1,4 +1,4 @@
-"""Sums, means, running sums, extremes, orders and counts of whole numbers."""
+"""Sums, means, cumulative sums, extremes, orders and counts of integers."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,16 +13,16 @@ from xorbench.machine.probes.integers import SIGNIFICAND, Whole, entries, larges
 
 ROWS: Final = 5
 ODD: Final = 4097
-EVEN: Final = 4096  # a mean over it is exact: of a power of two
+EVEN: Final = 4096  # a power of two, so that a mean is exact
 
 
 class Reduce(NamedTuple):
     """One reduction along the last dimension, in NumPy and in PyTorch."""
 
     name: str
-    right: Callable[[Whole], Whole]
+    expected: Callable[[Whole], Whole]
     compute: Callable[[Tensor], Tensor]
-    result: str = ""  # the type of the result, where it is not that of the numbers
+    result: str = ""  # the type of the result, if it differs from the type of the numbers
 
 
 SUMS: Final = (
@@ -39,11 +39,11 @@ ORDERS: Final = (
     Reduce("places of sort", lambda x: np.argsort(x, -1), lambda x: x.sort(-1)[1], "int64"),
     Reduce("top 31", lambda x: -np.sort(-x, -1)[..., :31], lambda x: x.topk(31, -1)[0]),
 )
-"""Of distinct values only: which of equal ones comes first is open."""
+"""For distinct values only, since the order of equal values is undefined."""
 
 
 def cases() -> Iterator[ExactCase]:
-    """Every reduction."""
+    """Yield every reduction."""
     for dtype in ("float32", "float64", "bfloat16", "float16", "int32", "int64"):
         for reduce in SUMS:
             yield _case(f"{dtype} {reduce.name}", dtype, reduce, partial(_summands, dtype))
@@ -67,13 +67,13 @@ def _case(name: str, dtype: str, reduce: Reduce, make: Callable[[str], Arrays]) 
         name,
         result,
         partial(make, name),
-        lambda arrays: whole_bits(np.ascontiguousarray(reduce.right(arrays["x"])), result),
+        lambda arrays: whole_bits(np.ascontiguousarray(reduce.expected(arrays["x"])), result),
         compute,
     )
 
 
 def _summands(dtype: str, name: str) -> Arrays:
-    """Every partial sum is exact in the type; of narrow ones that takes few summands."""
+    """Numbers whose partial sums are exact in the type; few of them for narrow types."""
     bits = SIGNIFICAND.get(dtype, 30)
     columns = ODD if bits >= 24 else 2 ** (bits - 3) - 1
     most = largest_entry(ROWS * columns, 2**bits, 2 ** (bits - 1))
@@ -81,7 +81,7 @@ def _summands(dtype: str, name: str) -> Arrays:
 
 
 def _means(name: str) -> Arrays:
-    """The sum of each row is a multiple of its length."""
+    """Numbers for which the sum of each row is a multiple of its length."""
     x = entries(name, 0, (ROWS, EVEN), 64)
     x[:, 0] -= x.sum(-1) % EVEN
     return {"x": x}

@@ -1,6 +1,6 @@
-"""Rounding to nearest even by integer arithmetic alone, so that no conversion is judged by another.
+"""Rounding to nearest even by integer arithmetic, independent of any floating-point conversion.
 
-A number is a whole number `m` times 2 to the power `e`; a format's bits are its usual layout.
+A number is an integer `m` times 2 to the power `e`; a format's bits have its usual layout.
 """
 
 from typing import Final, NamedTuple
@@ -15,9 +15,9 @@ Pattern = npt.NDArray[np.uint64]
 
 
 class Format(NamedTuple):
-    """The layout of a binary floating-point type, as IEEE 754 and the OCP's FP8 paper have it.
+    """The layout of a binary floating-point type, as in IEEE 754 and OCP FP8.
 
-    `finite`: whether the largest exponent holds numbers and one NaN instead of infinities (e4m3fn).
+    `finite`: the largest exponent encodes numbers and one NaN instead of infinities (e4m3fn).
     """
 
     name: str
@@ -32,7 +32,7 @@ class Format(NamedTuple):
 
     @property
     def bias(self) -> int:
-        """What is added to an exponent before it is stored."""
+        """The offset of a stored exponent."""
         return int(2 ** (self.exponent - 1)) - 1
 
     @property
@@ -58,12 +58,12 @@ FORMATS: Final = {
 def rounded(m: Whole, e: Whole | int, kind: Format) -> Pattern:
     """The bits of m · 2^e in a format, rounded to nearest even; |m| below 2^62.
 
-    Too large for it gives infinity, or NaN where it has none. Zero is +0; a negative number
-    that is too small is -0.
+    A number that is too large gives infinity, or NaN in a format without infinity. Zero is +0; a
+    negative number that is too small is -0.
     """
     size = np.abs(m)
     length = bit_length(size)
-    # the exponent of the last place: that of a normal number, or of the smallest subnormal one
+    # The exponent of the last place, of a normal number or of the smallest subnormal one.
     last = np.maximum(length + e - (kind.fraction + 1), 1 - kind.bias - kind.fraction)
     shift = np.clip(last - e, -62, 63)
     down = np.maximum(shift, 0)
@@ -88,7 +88,7 @@ def _packed(whole: Whole, last: Whole, negative: npt.NDArray[np.bool_], kind: Fo
 
 
 def decoded(bits: Pattern, kind: Format) -> tuple[Whole, Whole]:
-    """Whole numbers `m` and powers `e` with the values m · 2^e of finite bit patterns."""
+    """Integers `m` and powers `e` with the values m · 2^e of finite bit patterns."""
     field = ((bits >> np.uint64(kind.fraction)) & np.uint64((1 << kind.exponent) - 1)).astype(
         np.int64
     )
@@ -99,13 +99,13 @@ def decoded(bits: Pattern, kind: Format) -> tuple[Whole, Whole]:
 
 
 def bit_length(size: Whole) -> Whole:
-    """How many bits a number takes that is not negative, below 2^62."""
+    """The number of bits of a nonnegative number below 2^62."""
     high, low = size >> 31, size & (2**31 - 1)  # each exact in float64
     lengths = [np.frexp(part.astype(np.float64))[1].astype(np.int64) for part in (high, low)]
     return np.where(high > 0, lengths[0] + 31, lengths[1])
 
 
 def finite(kind: Format) -> Pattern:
-    """Every finite bit pattern of a format of at most 16 bits, both signs."""
+    """Every finite bit pattern of a format of at most 16 bits, with both signs."""
     positive = np.arange(kind.largest + 1, dtype=np.uint64)
     return np.concatenate([positive, positive | np.uint64(1 << (kind.width - 1))])

@@ -1,4 +1,4 @@
-"""Sums into places that many numbers share, where a device adds in whatever order it likes."""
+"""Sums of many numbers into shared positions, which a device may add in any order."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,13 +13,13 @@ from xorbench.machine.probes.exact import Arrays, ExactCase, gradient, tensor, w
 from xorbench.machine.probes.integers import SIGNIFICAND, entries, words
 from xorbench.machine.probes.rounding import Pattern
 
-PLACES: Final = 7  # few, so that nearly every addition collides with another one
+PLACES: Final = 7  # few, so that nearly all additions collide
 COLUMNS: Final = 33
 Scatter = Callable[[Tensor, Tensor], Tensor]
 
 
 def _places(values: Tensor) -> Tensor:
-    """What is added to: zeros, [PLACES, columns]."""
+    """The zeros that are added to, [PLACES, columns]."""
     return values.new_zeros(PLACES, values.shape[1])
 
 
@@ -41,7 +41,7 @@ def _embedding(values: Tensor, places: Tensor) -> Tensor:
     return gradient(functional.embedding(places, weight), weight, values)
 
 
-VARIANCES: Final[dict[str, Scatter]] = {
+SCATTERS: Final[dict[str, Scatter]] = {
     "index_add": _index_add,
     "scatter_add": _scatter_add,
     "index_put, accumulated": _index_put,
@@ -50,20 +50,20 @@ VARIANCES: Final[dict[str, Scatter]] = {
 
 
 def cases() -> Iterator[ExactCase]:
-    """Every scatter of every type."""
+    """Yield every scatter of every type."""
     for dtype in ("float32", "float64", "bfloat16", "float16"):
-        for name, scatter in VARIANCES.items():
+        for name, scatter in SCATTERS.items():
             yield ExactCase(
                 f"{dtype} {name}",
                 dtype,
                 partial(_operands, f"{dtype} {name}", dtype),
-                partial(_right, dtype),
+                partial(_expected, dtype),
                 partial(_compute, dtype, scatter),
             )
 
 
 def _operands(name: str, dtype: str) -> Arrays:
-    """So many rows, of entries so small, that the sum of all of them is exact."""
+    """Rows of entries for which the sum of all rows is exact."""
     bits = SIGNIFICAND[dtype]
     rows = 1000 if bits >= 24 else 2 ** (bits - 2)
     most = 2 ** (bits - 1) // rows
@@ -76,7 +76,7 @@ def _compute(dtype: str, scatter: Scatter, arrays: Arrays, device: torch.device)
     return scatter(tensor(arrays["x"], dtype, device), places) + 0.0
 
 
-def _right(dtype: str, arrays: Arrays) -> Pattern:
+def _expected(dtype: str, arrays: Arrays) -> Pattern:
     sums = np.zeros((PLACES, COLUMNS), dtype=np.int64)
     np.add.at(sums, arrays["places"], arrays["x"])
     return whole_bits(sums, dtype)

@@ -1,4 +1,4 @@
-"""The probes of a device. Standard library only."""
+"""The table of probes. Standard library only."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,14 +9,14 @@ from xorbench.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is checked of a device beside a training.
+    """A probe of a device.
 
     Attributes:
-        cases: `package.module:function` that yields `machine.probes.exact.ExactCase`, each with its
+        cases: `package.module:function` that yields `machine.probes.exact.ExactCase`, each with a
             golden digest in this package.
         check: `package.module:function` from a `torch.device` to a
-            `machine.probes.check.ProbeResult`, where there are no such cases. A probe with
-            neither is checked by `canary` itself.
+            `machine.probes.check.ProbeResult`, for a probe without cases. `canary` itself
+            implements a probe with neither.
     """
 
     name: str
@@ -48,12 +48,12 @@ PROBES: Final = Registry(
 
 
 def exact_probes() -> tuple[str, ...]:
-    """All of them but the training."""
+    """The names of all probes except the training."""
     return tuple(name for name, probe in PROBES.items() if probe.cases or probe.check)
 
 
 def read_probes(option: str, text: str | None) -> tuple[str, ...]:
-    """A comma-separated list of probes; all of them by default. Raises `BadOption`."""
+    """The probes of a comma-separated list, by default all. Raises `BadOption`."""
     if text is None:
         return tuple(PROBES)
     chosen = [parse.word(option, name.strip(), tuple(PROBES)) for name in text.split(",")]

@@ -1,4 +1,4 @@
-"""Pictures of a sweep as SVG."""
+"""Plots of a sweep as SVG."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from xorbench.report.svg import INK
 
 
 def shares(evidence: SweepEvidence) -> pd.DataFrame:
-    """After each epoch, the per cent of seeds that are all right: a column a batch size."""
+    """The percentage of all-correct seeds after each epoch, one column per batch size."""
     columns = {
-        f"batch {t.batch_size}, {t.seeds:,} seeds": pd.Series(t.right_after) * 100 / t.seeds
+        f"batch {t.batch_size}, {t.seeds:,} seeds": pd.Series(t.correct_after) * 100 / t.seeds
         for t in evidence.tallies
         if t.seeds
     }
@@ -22,52 +22,52 @@ def shares(evidence: SweepEvidence) -> pd.DataFrame:
 
 
 def draw_shares(frame: pd.DataFrame) -> str:
-    """One line a batch size."""
+    """Draw one line per batch size."""
     with drawn(3.2) as (axes, out):
         for number, name in enumerate(frame.columns[1:]):
             axes.plot(frame["epoch"], frame[name], label=name, **line_style(number))
         axes.set_xlabel("epoch")
-        axes.set_ylabel("all test points right (% of seeds)")
+        axes.set_ylabel("all test points correct (% of seeds)")
         axes.set_ylim(0, 100)
         legend(axes)
     return out.getvalue()
 
 
-def say_shares(frame: pd.DataFrame) -> str:
-    """Where each line ends."""
+def shares_text(frame: pd.DataFrame) -> str:
+    """The final percentages as a sentence."""
     last = frame.drop(columns="epoch").iloc[-1]
     ends = ", ".join(f"{name}: {share:.1f}%" for name, share in last.items())
     return f"After {len(frame)} epochs {ends}."
 
 
 def shown_points(evidence: SweepEvidence) -> pd.DataFrame:
-    """The test points of the examples, and whether each is right."""
+    """The test points of the examples, and whether each is correct."""
     frames = [
         _points(example).assign(**{"batch size": example.batch_size, "seed": example.seed})
         for example in evidence.examples
     ]
-    columns = ["batch size", "seed", "x0", "x1", "label", "right"]
+    columns = ["batch size", "seed", "x0", "x1", "label", "correct"]
     return pd.concat(frames)[columns] if frames else pd.DataFrame()
 
 
 def _points(example: Example) -> pd.DataFrame:
-    right = [int(right) for right in example.right]
-    points = {"x0": example.x0, "x1": example.x1, "label": example.labels, "right": right}
+    correct = [int(is_correct) for is_correct in example.right]
+    points = {"x0": example.x0, "x1": example.x1, "label": example.labels, "correct": correct}
     return pd.DataFrame(points)
 
 
-def say_points(frame: pd.DataFrame) -> str:
-    """How many points each model has right."""
-    counts = frame.groupby(["batch size", "seed"])["right"].agg(["sum", "count"])
+def points_text(frame: pd.DataFrame) -> str:
+    """The numbers of correct points of the models as a sentence."""
+    counts = frame.groupby(["batch size", "seed"])["correct"].agg(["sum", "count"])
     sentences = (
-        f"batch {size}, seed {seed}: {right} of {total}"
-        for (size, seed), (right, total) in zip(counts.index, counts.to_numpy(), strict=True)
+        f"batch {size}, seed {seed}: {correct} of {total}"
+        for (size, seed), (correct, total) in zip(counts.index, counts.to_numpy(), strict=True)
     )
-    return f"Test points right, {'; '.join(sentences)}."
+    return f"Correct test points: {'; '.join(sentences)}."
 
 
 def draw_examples(evidence: SweepEvidence) -> str:
-    """Where each example answers 1, with its test points by label; a cross is a wrong one."""
+    """Draw each example's decision region with its test points; a cross marks a wrong one."""
     with drawn(2.9, columns=2) as (panels, out):
         for panel in panels:
             panel.set_visible(False)
@@ -84,7 +84,7 @@ def _draw(axes: Axes, example: Example) -> None:
     draw_boundary(axes, halves, example.logits, extent)
     points = _points(example)
     draw_points(axes, points, 5)
-    wrong = points[points["right"] == 0]
+    wrong = points[points["correct"] == 0]
     cross: dict[str, Any] = {"s": 28, "marker": "x", "color": INK, "linewidths": 0.9}
     axes.scatter(wrong["x0"], wrong["x1"], label="wrong", **cross)
     axes.set_title(

@@ -1,4 +1,4 @@
-"""The report of a sweep: which recipe and machine, how many seeds learn it, and how soon."""
+"""The report of a sweep: recipe, machine, outcomes by batch size, and speed."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ import pandas as pd
 from xorbench.machine.sweep.plots import (
     draw_examples,
     draw_shares,
-    say_points,
-    say_shares,
+    points_text,
     shares,
+    shares_text,
     shown_points,
 )
 from xorbench.machine.sweep.results import SweepEvidence, Tally, answers
@@ -27,7 +27,7 @@ SCORE_ROWS: Final = 12
 EPOCH_ROWS: Final = 10
 NEVER: Final = "never"
 SETTINGS: Final = ("batch_size", "drop_last")  # columns of the CSV files
-HEADERS: Final = {"batch_size": "batch size"}  # of the tables for people
+HEADERS: Final = {"batch_size": "batch size"}  # of the tables in reports
 LIBRARIES: Final = {"numba": ("numba",), "torch": ("PyTorch",), "triton": ("PyTorch", "Triton")}
 KEYS: Final = {"PyTorch": "torch"}
 
@@ -43,11 +43,11 @@ def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
         pictures=[
             Picture(
                 name="success",
-                title="All right after each epoch",
+                title="All correct after each epoch",
                 caption=SUCCESS,
                 data=partial(shares, evidence),
                 draw=draw_shares,
-                describe=say_shares,
+                describe=shares_text,
                 under="sweep",
             ),
             Picture(
@@ -56,7 +56,7 @@ def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
                 caption=BOUNDARY,
                 data=partial(shown_points, evidence),
                 draw=lambda _frame: draw_examples(evidence),
-                describe=say_points,
+                describe=points_text,
                 under="scores",
             ),
         ],
@@ -71,7 +71,7 @@ def content(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> Content:
 
 
 def heading(evidence: SweepEvidence) -> list[tuple[str, str]]:
-    """What identifies the numbers: recipe, seeds, machine, versions, command, date."""
+    """The rows that identify the sweep: recipe, seeds, machine, versions, command, date."""
     info = evidence.info
     plan, recipe = info.plan, info.plan.recipe
     return [
@@ -113,12 +113,12 @@ def _trained_by(evidence: SweepEvidence) -> str:
 
 
 def sections(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Section]:
-    """The tables; what is counted comes first, what was timed last."""
-    counted = outcomes(evidence)
+    """The tables: counts first, times last."""
+    counts = outcomes(evidence)
     return [
-        Section("sweep", "Outcomes", shown_outcomes(counted), OUTCOMES, counted, terminal=True),
+        Section("sweep", "Outcomes", shown_outcomes(counts), OUTCOMES, counts, terminal=True),
         Section("scores", "Final scores", few_scores(evidence), SCORES, scores(evidence), True),
-        Section("epochs", "All right after", few_epochs(evidence), EPOCHS, epochs(evidence)),
+        Section("epochs", "All correct after", few_epochs(evidence), EPOCHS, epochs(evidence)),
         Section("speed", "Speed", speed(evidence), SPEED, terminal=True),
         Section("processes", "Processes", processes(evidence), PROCESSES),
         Section("checks", "Checks", checks(verdicts)),
@@ -126,12 +126,12 @@ def sections(evidence: SweepEvidence, verdicts: Sequence[Verdict]) -> list[Secti
 
 
 def outcomes(evidence: SweepEvidence) -> pd.DataFrame:
-    """How many seeds of each batch size learn the problem, and after which epoch."""
+    """One row per batch size: the number of seeds that learn the problem, and their epochs."""
     return frame_of([_outcome(evidence, tally) for tally in evidence.tallies])
 
 
 def shown_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same for people: without the common setting, and `never` for a missing epoch."""
+    """The outcomes for a report: without the common setting, `never` for a missing epoch."""
     texts = {
         name: [NEVER if pd.isna(epoch) else str(epoch) for epoch in frame[name]]
         for name in frame.columns
@@ -148,13 +148,13 @@ def _settings(evidence: SweepEvidence, tally: Tally) -> TableRow:
 def _outcome(evidence: SweepEvidence, tally: Tally) -> TableRow:
     share = MISSING
     if tally.seeds:
-        low, high = wilson(tally.all_right, tally.seeds)
-        share = Figure(100 * tally.all_right / tally.seeds, 100 * low, 100 * high)
+        low, high = wilson(tally.all_correct, tally.seeds)
+        share = Figure(100 * tally.all_correct / tally.seeds, 100 * low, 100 * high)
     q1, median, q3 = tally.quartiles()
     return {
         **_settings(evidence, tally),
         "seeds": tally.seeds,
-        "all right": tally.all_right,
+        "all correct": tally.all_correct,
         "share (%)": share,
         "first epoch q1": q1,
         "first epoch median": median,
@@ -167,7 +167,7 @@ def _outcome(evidence: SweepEvidence, tally: Tally) -> TableRow:
 
 
 def scores(evidence: SweepEvidence) -> pd.DataFrame:
-    """Every final score that occurs, and how many seeds have it."""
+    """One row per final score, with its number of seeds."""
     rows = [
         {
             **_settings(evidence, t),
@@ -183,7 +183,7 @@ def scores(evidence: SweepEvidence) -> pd.DataFrame:
 
 
 def few_scores(evidence: SweepEvidence) -> pd.DataFrame:
-    """The highest scores one by one, the others together, a column a batch size."""
+    """The highest scores in one row each, the rest in one row; one column per batch size."""
     ordered = sorted({score for t in evidence.tallies for score in t.scores}, reverse=True)
     groups = [[score] for score in ordered[:SCORE_ROWS]]
     if ordered[SCORE_ROWS:]:
@@ -199,27 +199,27 @@ def few_scores(evidence: SweepEvidence) -> pd.DataFrame:
 
 
 def epochs(evidence: SweepEvidence) -> pd.DataFrame:
-    """After each epoch: how many seeds are all right, and how many for the first time."""
+    """One row per epoch: the number of all-correct seeds, in total and for the first time."""
     rows = [
         {
             **_settings(evidence, t),
             "epoch": epoch,
-            "all right": right,
+            "all correct": correct,
             "for the first time": t.first_epochs[epoch],
         }
         for t in evidence.tallies
-        for epoch, right in enumerate(t.right_after)
+        for epoch, correct in enumerate(t.correct_after)
     ]
-    return frame_of(rows, [*SETTINGS, "epoch", "all right", "for the first time"])
+    return frame_of(rows, [*SETTINGS, "epoch", "all correct", "for the first time"])
 
 
 def few_epochs(evidence: SweepEvidence) -> pd.DataFrame:
-    """How many seeds are all right after some epochs, evenly apart, a column a batch size."""
+    """The number of all-correct seeds after evenly spaced epochs, one column per batch size."""
     last = evidence.info.plan.recipe.epochs
     shown = sorted({-(-last * part // EPOCH_ROWS) - 1 for part in range(1, EPOCH_ROWS + 1)})
     tallies = [tally for tally in evidence.tallies if tally.seeds]
     rows = [
-        {"epoch": epoch, **{_column(t): t.right_after[epoch] for t in tallies}} for epoch in shown
+        {"epoch": epoch, **{_column(t): t.correct_after[epoch] for t in tallies}} for epoch in shown
     ]
     return pd.DataFrame(rows if tallies else [], columns=["epoch", *map(_column, tallies)])
 
@@ -229,13 +229,13 @@ def _column(tally: Tally) -> str:
 
 
 def speed(evidence: SweepEvidence) -> pd.DataFrame:
-    """Epochs of one model per second, start-up apart."""
+    """Epochs of one model per second, without start-up."""
     timed = [tally for tally in evidence.tallies if tally.rates]
     return frame_of([_speed(tally) for tally in timed])
 
 
 def _speed(tally: Tally) -> TableRow:
-    """The rate is the whole over its time; its interval is that of the mean of whole chunks."""
+    """The total rate, with the interval of the mean rate of the full-size chunks."""
     epochs, seconds = (sum(part) for part in zip(*tally.rates, strict=True))
     largest = max(epochs for epochs, _ in tally.rates)
     whole = [math.log(epochs / s) for epochs, s in tally.rates if epochs == largest]
@@ -252,7 +252,7 @@ def _speed(tally: Tally) -> TableRow:
 
 
 def processes(evidence: SweepEvidence) -> pd.DataFrame:
-    """The processes that trained, and the time their start-up took."""
+    """The training processes and their start-up times."""
     rows = [
         {
             "process": process.id,
@@ -270,27 +270,25 @@ def processes(evidence: SweepEvidence) -> pd.DataFrame:
 
 
 OUTCOMES: Final = (
-    "Exact counts, the same on every machine, backend, chunk size and number of cores. `all right`:"
-    " every test point is right after the last epoch; the share's interval is Wilson's. `first"
-    " epoch`: the least epoch after which a quarter, a half, three quarters of all seeds"
-    " have been all right; `never`: after no epoch. `later lost`: all right once, and not after"
-    " some later epoch; `lost at the end`: not after the last. `combined sha256`: over the digests"
-    " of all seeds, ascending; the CSV file has all 64 digits."
+    "Exact counts, identical on every machine, backend, chunk size and number of cores."
+    " `all correct`: every test point is correct after the last epoch, with Wilson's interval."
+    " `first epoch`: quartiles over seeds of the first epoch with every test point correct;"
+    " `never`: no such epoch. `later lost`: all correct once, but not after some later epoch;"
+    " `lost at the end`: not after the last epoch. `combined sha256`: over the digests of all seeds"
+    " in ascending order; the CSV file has all 64 digits."
 )
-SCORES: Final = "Seeds by their right answers after the last epoch; the CSV file has every score."
-EPOCHS: Final = (
-    "Seeds that are all right after each epoch, counted from 0; the CSV file has every epoch."
-)
+SCORES: Final = "Seeds by correct points after the last epoch; the CSV file has all scores."
+EPOCHS: Final = "All-correct seeds after each epoch, from 0; the CSV file has all epochs."
 SPEED: Final = (
-    "Epochs of one model per second, with the making of points, scores after every epoch and"
-    " digests, without start-up. The interval is Student's t between"
-    " the chunks of full size: it speaks of this process in these minutes."
+    "Epochs of one model per second, with points, scores after every epoch and digests, without"
+    " start-up. The interval is Student's t between full-size chunks; it covers this process during"
+    " this sweep only."
 )
 PROCESSES: Final = (
-    "Start-up is apart from the speed: `import` loads the libraries, `compile` trains one epoch."
+    "Start-up is not part of the speed: `import` loads the libraries, `compile` trains one epoch."
 )
-SUCCESS: Final = "Share of seeds with every test point right after each epoch"
+SUCCESS: Final = "Share of seeds with every test point correct after each epoch"
 BOUNDARY: Final = (
-    "Where the first model that learned it, and the one furthest from it, answer 1; a cross is a"
-    " wrong test point"
+    "Region where the first model that learned the problem, and the model with the lowest score,"
+    " answer 1; crosses are wrong test points"
 )

@@ -1,4 +1,4 @@
-"""`sweep`: train many seeds by the universal training, count them, write the report."""
+"""`sweep`: train many seeds of the universal training, count the outcomes, write the report."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -39,7 +39,7 @@ from xorbench.xor.matrix.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """A sweep as the command line asks for it; no backend means the fastest there is."""
+    """The options of a sweep; without `backend`, the fastest available one is used."""
 
     recipe: Recipe
     batch_sizes: tuple[int, ...]
@@ -57,7 +57,7 @@ class SweepRequest:
 
     @property
     def trainings(self) -> int:
-        """How many trainings are asked for."""
+        """The number of requested trainings."""
         return len(self.batch_sizes) * sum(last - first + 1 for first, last in self.seeds)
 
 
@@ -87,7 +87,7 @@ def sweep(request: SweepRequest, progress: Bar | Lines) -> RunOutcome:
 
 
 def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
-    """Train the rest of a sweep that was stopped; it ends as if it had not been."""
+    """Train the rest of a stopped sweep; the result equals an uninterrupted sweep."""
     folder = folders.find(root, text, "--resume", "sweep")
     with closing(reopen_sweep(folder)) as store:
         info = loading.read_kind(folder, SweepInfo)
@@ -108,7 +108,7 @@ def resume(root: Path, text: str, progress: Bar | Lines) -> RunOutcome:
 def _finished(
     sweeper: Sweeper, store: RunStore, progress: Bar | Lines, begin: Callable[[], SweepInfo]
 ) -> RunOutcome:
-    """Open the process, train all chunks that are left, and report."""
+    """Start the process, train all remaining chunks, and report."""
     with terminable(), opened(sweeper, progress):
         info = begin()
         work = partial(_train, sweeper, info, store, progress)
@@ -117,7 +117,7 @@ def _finished(
 
 
 def conclude(store: RunStore, *, interrupted: bool = False) -> RunOutcome:
-    """Read the sweep back from its files, judge it, and write its reports."""
+    """Read the sweep from its files, judge it, and write its reports."""
     store.clean_logs()
     info = loading.read_kind(store.folder, SweepInfo)
     outcome = judged(store.folder, info, interrupted=interrupted)
@@ -126,12 +126,12 @@ def conclude(store: RunStore, *, interrupted: bool = False) -> RunOutcome:
 
 
 def judged(folder: Path, info: SweepInfo, *, interrupted: bool = False) -> RunOutcome:
-    """Count and judge a sweep from its files alone."""
+    """Count and judge a sweep from its files."""
     evidence = _evidence(folder, info)
     if evidence.info.finished and not evidence.complete:
         raise BadFile(
-            f"{folder / 'chunks.jsonl'}: holds fewer seeds than the finished sweep trained",
-            f"sweep --resume {evidence.info.id} trains them again; report.md still has the result",
+            f"{folder / 'chunks.jsonl'}: contains fewer seeds than the finished sweep",
+            f"retrain with sweep --resume {evidence.info.id}; report.md still has the result",
         )
     verdicts = judging.judge(evidence)
     content = report.content(evidence, verdicts)
@@ -147,11 +147,11 @@ def _evidence(folder: Path, info: SweepInfo) -> SweepEvidence:
 
 @contextmanager
 def opened(sweeper: Sweeper, progress: Bar | Lines) -> Iterator[None]:
-    """Have the sweep's process ready; none outlives the block."""
+    """Start the sweep's process, and kill it at the end of the block."""
     try:
         process = sweeper.open()
         if process.note:
-            progress.note(f"{process.backend} trains: {process.note}")
+            progress.note(f"backend {process.backend}: {process.note}")
         progress.note(
             f"{process.backend} on {process.device}, {process.threads} threads;"
             f" start-up {process.import_s + process.compile_s:.1f} s"
@@ -190,7 +190,7 @@ def _info(request: SweepRequest, store: RunStore, sweeper: Sweeper, started: str
 
 
 def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines) -> None:
-    """Train what is left, keep two of the models as pictures, and say that it is finished."""
+    """Train the remaining pieces, store two example models, and record the end of the sweep."""
     trained = sum(1 for _ in loading.chunks(store.folder, info))
     remaining = info.plan.trainings - sum(p.count for p in islice(info.plan.pieces(), trained))
     progress.begin(remaining * info.plan.recipe.epochs)
@@ -210,10 +210,10 @@ def _train(sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | L
 def _keep_examples(
     sweeper: Sweeper, info: SweepInfo, store: RunStore, progress: Bar | Lines
 ) -> None:
-    """Keep the picture of one success and of one failure; a sweep is whole without them."""
+    """Store the examples of a success and a failure; a sweep is complete without them."""
     try:
-        chosen = judging.worth_showing(_evidence(store.folder, info).tallies)
-        examples = [sweeper.example(info.plan, *place) for place in chosen]
+        chosen = judging.example_seeds(_evidence(store.folder, info).tallies)
+        examples = [sweeper.example(info.plan, *batch_and_seed) for batch_and_seed in chosen]
     except (ProcessDied, OperationFailed) as error:
         progress.note(f"no picture of a decision boundary: {error}")
     else:

@@ -1,4 +1,4 @@
-"""Drive a sweep: one process, one chunk a request, each on disk before the next is asked for."""
+"""Control of a sweep: one process, one chunk per request, each stored before the next."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,15 +15,15 @@ from xorbench.runtime.process import OperationFailed, Process, ProcessDied
 from xorbench.runtime.slots import Progress, StartProcess
 from xorbench.xor.matrix.case import ProcessConfig
 
-TRIES: Final = 2  # a chunk that has ended this many processes is not tried again
+TRIES: Final = 2  # a chunk that killed this many processes is not retried
 
 
 class Stopped(Exception):
-    """A chunk cannot be trained here; the message says why."""
+    """A chunk cannot be trained; the message gives the reason."""
 
 
 class Sweeper:
-    """The process of a sweep; a fresh one takes over where it dies."""
+    """The process of a sweep, replaced by a fresh one if it dies."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Sweeper:
         self._process: Process | None = None
 
     def open(self) -> SweepProcess:
-        """Start a process and load its backend; raises `BadOption` where that cannot be."""
+        """Start a process and load its backend. Raises `BadOption` if either fails."""
         number = len(self.processes)
         name = f"p0.{number}" if number else "p0"
         self._process = self._start(name, ProcessConfig(threads=None))
@@ -58,7 +58,7 @@ class Sweeper:
             raise BadOption(self._missing(answer["missing"]))
         record = {"id": name, "device": self._request["device"], **answer}
         self.processes.append(msgspec.convert(record, SweepProcess))
-        self._request["backend"] = answer["backend"]  # a replacement takes the same
+        self._request["backend"] = answer["backend"]  # a replacement uses the same backend
         return self.processes[-1]
 
     def _missing(self, reason: str) -> str:
@@ -66,7 +66,7 @@ class Sweeper:
         return f"--{option}: {self._request[option]}: {reason}"
 
     def known(self, plan: SweepPlan) -> list[Known]:
-        """The golden answers of each batch size, as far as the sweep holds their seeds."""
+        """The golden values of each batch size for the seeds of the sweep."""
         return [self._known(plan, batch_size) for batch_size in plan.batch_sizes]
 
     def _known(self, plan: SweepPlan, batch_size: int) -> Known:
@@ -77,7 +77,7 @@ class Sweeper:
     def run(
         self, info: SweepInfo, pieces: Iterable[Piece], store: RunStore, progress: Progress
     ) -> None:
-        """Train the pieces in order; raises `Stopped` at one that cannot be trained."""
+        """Train the pieces in order. Raises `Stopped` for a piece that cannot be trained."""
         for piece in pieces:
             answer = self._train(info, piece, store, progress)
             line = {"process": self.processes[-1].id, **asdict(piece), **answer}
@@ -87,7 +87,7 @@ class Sweeper:
     def _train(
         self, info: SweepInfo, piece: Piece, store: RunStore, progress: Progress
     ) -> dict[str, Any]:
-        """Have a piece trained; where the process cannot, a fresh one tries."""
+        """Train a piece; if the process fails, retry in a fresh one."""
         reason = ""
         for _ in range(TRIES):
             try:
@@ -115,16 +115,16 @@ class Sweeper:
             raise Stopped(error.message) from None
 
     def write_info(self, info: SweepInfo, store: RunStore) -> None:
-        """Write `run.json` with the processes as they are."""
+        """Write `run.json` with the current processes."""
         store.write_json("run.json", msgspec.structs.replace(info, processes=self.processes))
 
     def example(self, plan: SweepPlan, batch_size: int, seed: int) -> Example:
-        """One seed's picture."""
+        """The decision boundary of one seed."""
         answer = self._ask("example", recipe=plan.universal(batch_size), seed=seed)
         return msgspec.convert({"batch_size": batch_size, "seed": seed, **answer}, Example)
 
     def retire(self) -> None:
-        """Ask for the peak memory, then let the process go."""
+        """Request the peak memory, then stop the process."""
         with suppress(ProcessDied, OperationFailed):
             usage = self._ask("usage")
             self.processes[-1] = msgspec.structs.replace(self.processes[-1], **usage)
@@ -139,5 +139,5 @@ class Sweeper:
 
     def _ask(self, op: str, **args: Any) -> dict[str, Any]:
         if self._process is None:
-            raise ProcessDied("it was not started")
+            raise ProcessDied("the process was not started")
         return self._process.ask(op, **args)

@@ -1,14 +1,14 @@
-"""The universal training: a training whose bits are the same on every machine that rounds right.
+"""The universal training, bitwise identical on every machine that rounds correctly.
 
-It uses float32 ``+ - *``, division, min, max, comparison and integer arithmetic alone, each with
-its own rounding and in a fixed order, so one golden digest checks any device without a baseline
-from one like it. ``docs/universal.md`` tells what that proves and what it does not.
+It uses only float32 ``+ - *``, division, min, max, comparison and integer arithmetic, rounds each
+operation separately and fixes the order. One golden digest therefore checks any device without a
+baseline of the same kind. ``docs/universal.md`` describes what this proves.
 
 - :mod:`~xorbench.machine.universal.spec`: integers, points, initial weights, order, digest
-- :mod:`~xorbench.machine.universal.trained`: what a training leaves behind
-- :mod:`~xorbench.machine.universal.backends`: the table of backends, loaded when they are asked for
-- :mod:`~xorbench.machine.universal.golden`: the known right answers, and the check against them
-- :mod:`~xorbench.machine.universal.probe`: edge cases of arithmetic that no training meets
+- :mod:`~xorbench.machine.universal.trained`: the result of a training
+- :mod:`~xorbench.machine.universal.backends`: the table of backends, loaded on demand
+- :mod:`~xorbench.machine.universal.golden`: the golden values and their checks
+- :mod:`~xorbench.machine.universal.probe`: edge cases of arithmetic that no training reaches
 
-Importing this package imports nothing heavy.
+Importing this package is cheap.
 """

@@ -1,4 +1,4 @@
-"""The table of backends. A backend is loaded when it is asked for, and says why if it cannot be."""
+"""The table of backends, which are loaded on demand."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from xorbench.machine.universal.trained import Evaluate, Train
 
 @dataclass(frozen=True)
 class LoadedBackend:
-    """A backend that is ready, on one device."""
+    """A loaded backend for one device."""
 
     train: Train
     evaluate: Evaluate
@@ -20,7 +20,7 @@ class LoadedBackend:
 
 @dataclass(frozen=True)
 class Backend:
-    """One implementation of the universal training, and the libraries beyond NumPy it needs."""
+    """An implementation of the universal training, and the libraries it needs apart from NumPy."""
 
     name: str
     module: str
@@ -29,29 +29,29 @@ class Backend:
     takes_threads: bool = False
 
     def missing(self) -> str | None:
-        """Why the backend cannot be used here, or None if it can; imports it.
+        """Import the backend; the reason why it is unavailable, or None.
 
-        A module may have a function ``lacks`` that gives a reason of its own.
+        A module may define a function ``lacks`` that returns its own reason.
         """
         for library in self.needs:
             try:
                 importlib.import_module(library)
-            except Exception as error:  # a library may refuse its surroundings in its own way
+            except Exception as error:  # any exception may be raised by an import
                 return f"{library} cannot be imported: {type(error).__name__}: {error}"
         lacks = getattr(importlib.import_module(self.module), "lacks", None)
         return lacks() if lacks else None
 
     def load(self, device: str = "cpu", threads: int | None = None) -> LoadedBackend:
-        """Import the backend, for a device as ``torch.device`` names it.
+        """Import the backend for a device, named as for ``torch.device``.
 
-        ``threads`` are for the backend that starts threads of its own; others leave it aside.
+        ``threads`` applies to backends that start their own threads; the others ignore it.
 
         Raises:
-            BadOption: the backend knows the CPU alone and another device was asked for.
-            ImportError: a library it needs is not there; ``missing`` says so beforehand.
+            BadOption: the backend supports only the CPU, and the device is a different one.
+            ImportError: a required library is missing; see ``missing``.
         """
         if device != "cpu" and not self.takes_device:
-            raise BadOption(f"--device: the {self.name} backend knows cpu alone, got {device}")
+            raise BadOption(f"--device: the {self.name} backend supports only cpu, got {device}")
         module = importlib.import_module(self.module)
         place = {"device": device} if self.takes_device else {}
         cores = {"threads": threads} if self.takes_threads else {}
@@ -61,7 +61,7 @@ class Backend:
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """The number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -88,4 +88,4 @@ BACKENDS: Final = {
         ),
     )
 }
-"""By name; the order is the order of a report."""
+"""Backends by name, in the order of reports."""

@@ -1,8 +1,8 @@
-"""The known right answers, and the check of any backend against them.
+"""The golden values, and the check of any backend against them.
 
-``python -m xorbench.machine.universal.golden --write`` makes ``golden.json`` with the NumPy oracle,
-once the oracle has given the specification's own values; ``--check`` compares every backend
-with the file.
+``python -m xorbench.machine.universal.golden --write`` writes ``golden.json`` with the NumPy
+oracle, after checking the oracle against the specification's own values. ``--check`` compares every
+backend with the file.
 """
 
 import argparse
@@ -31,7 +31,7 @@ COMMAND: Final = "python -m xorbench.machine.universal.golden --write"
 
 @dataclass(frozen=True)
 class Combined:
-    """The outcome of seeds 0 to ``seeds - 1`` of the default recipe together."""
+    """The combined result of seeds 0 to ``seeds - 1`` of the default recipe."""
 
     seeds: int
     sha256: str
@@ -39,7 +39,7 @@ class Combined:
 
 
 class Specified(NamedTuple):
-    """A value that the specification gives: how the digest of one training begins."""
+    """A value of the specification: the first digits of the digest of one training."""
 
     seed: int
     batch_size: int
@@ -67,12 +67,12 @@ PLAN: Final = (
       for drop_last in (True, False)
       if (batch_size, drop_last) != (128, True)),
 )  # fmt: skip
-"""What ``--write`` trains: batch size, drop_last, and how many seeds from 0."""
+"""The trainings of ``--write``: batch size, drop_last, and the number of seeds from 0."""
 
 
 @dataclass(frozen=True)
 class GoldenAnswer:
-    """The right outcome of one training."""
+    """The golden result of one training."""
 
     seed: int
     sha256: str
@@ -81,10 +81,10 @@ class GoldenAnswer:
 
 @dataclass(frozen=True)
 class GoldenValues:
-    """The golden file, read.
+    """The content of the golden file.
 
     Attributes:
-        answers: the trainings' outcomes by recipe, in the order of the file.
+        answers: the results of the trainings by recipe, in the order of the file.
         combined: one digest over many seeds of the default recipe.
         epoch_digests: the digest after each epoch of seed 0 with the default recipe, [epochs].
         probes: each group's digest over its result bytes.
@@ -96,14 +96,14 @@ class GoldenValues:
     probes: dict[str, str]
 
     def answer(self, recipe: UniversalRecipe, seed: int) -> GoldenAnswer | None:
-        """The right outcome of one training, or None if the file has none for it."""
+        """The golden result of one training, or None if the file has none."""
         answers = self.answers.get(recipe, ())
         return next((answer for answer in answers if answer.seed == seed), None)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One fact compared with its golden value; ``what`` names it in a few words."""
+    """A value compared with its golden value; ``what`` is its name."""
 
     what: str
     expected: str
@@ -111,7 +111,7 @@ class Checked:
 
     @property
     def passed(self) -> bool:
-        """Whether the two are equal."""
+        """Whether the values are equal."""
         return self.expected == self.actual
 
 
@@ -123,9 +123,9 @@ def load() -> GoldenValues:
     """Read the golden file of this package.
 
     Raises:
-        BadFile: it is missing, or is not of this version.
+        BadFile: the file is missing or has a different version.
     """
-    hint = f"make it: {COMMAND}"
+    hint = f"create it with {COMMAND}"
     try:
         data = json.loads(PATH.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -155,7 +155,7 @@ def _parsed(data: dict[str, Any]) -> GoldenValues:
 
 
 def check_training(train: Train, recipe: UniversalRecipe, seeds: int) -> Iterator[Checked]:
-    """Train a golden recipe's first ``seeds`` seeds; check digest and score of each."""
+    """Train the first ``seeds`` seeds of a golden recipe, and check each digest and score."""
     answers = load().answers[recipe][:seeds]
     trained = train(recipe, [answer.seed for answer in answers])
     for answer, digest, correct in zip(answers, trained.digests(), trained.correct, strict=True):
@@ -167,50 +167,50 @@ def check_training(train: Train, recipe: UniversalRecipe, seeds: int) -> Iterato
 
 
 def check_seed_0(train: Train) -> list[Checked]:
-    """Train seed 0 of the default recipe: its digest, the first epoch that differs, its score."""
+    """Train seed 0 of the default recipe, and check digest, epoch digests and score."""
     trained = train(UniversalRecipe(), [0], keep=Keep.EPOCHS)
-    right, total = load().answers[UniversalRecipe()][0], trained.total
+    answer, total = load().answers[UniversalRecipe()][0], trained.total
     return [
-        Checked("digest of seed 0", right.sha256, trained.digests()[0]),
+        Checked("digest of seed 0", answer.sha256, trained.digests()[0]),
         compare_epoch_digests(trained.epoch_digests(), load().epoch_digests),
         Checked("score", f"{total}/{total}", f"{trained.correct[0]}/{total}"),
     ]
 
 
 def check_epoch_digests(train: Train) -> Checked:
-    """Train seed 0; name the first epoch whose digest is not the file's."""
+    """Train seed 0, and check the digest of each epoch."""
     trained = train(UniversalRecipe(), [0], keep=Keep.EPOCHS)
     return compare_epoch_digests(trained.epoch_digests(), load().epoch_digests)
 
 
-def compare_epoch_digests(actual: Sequence[str], right: Sequence[str]) -> Checked:
-    """Compare epoch digests with the right ones."""
-    pairs = zip_longest(right, actual, fillvalue="no such epoch")
-    for epoch, (golden, digest) in enumerate(pairs):
-        if golden != digest:
-            return Checked(f"epoch digests of seed 0, epoch {epoch}", golden, digest)
-    return Checked("epoch digests of seed 0", f"{len(right)} epochs", f"{len(actual)} epochs")
+def compare_epoch_digests(actual: Sequence[str], golden: Sequence[str]) -> Checked:
+    """Compare epoch digests with the golden ones; the result names the first difference."""
+    pairs = zip_longest(golden, actual, fillvalue="no such epoch")
+    for epoch, (golden_digest, digest) in enumerate(pairs):
+        if golden_digest != digest:
+            return Checked(f"epoch digests of seed 0, epoch {epoch}", golden_digest, digest)
+    return Checked("epoch digests of seed 0", f"{len(golden)} epochs", f"{len(actual)} epochs")
 
 
 def check_combined(train: Train) -> Checked:
-    """Train the combined digest's seeds."""
-    right = load().combined
-    right_text, actual = (
+    """Train the seeds of the combined digest, and check it."""
+    golden = load().combined
+    expected_text, actual = (
         f"{combined.sha256} {combined.all_correct} all correct"
-        for combined in (right, _combined(train, right.seeds))
+        for combined in (golden, _combined(train, golden.seeds))
     )
-    return Checked(f"seeds 0..{right.seeds - 1} combined", right_text, actual)
+    return Checked(f"seeds 0..{golden.seeds - 1} combined", expected_text, actual)
 
 
 def check_probe(evaluate: Evaluate) -> Iterator[Checked]:
-    """Probe the arithmetic; a group that fails names its first case."""
+    """Probe the arithmetic; the check of a failed group names its first wrong case."""
     for probed in probe(evaluate):
         case = f", {probed.misses[0]}" if probed.misses else ""
         yield Checked(f"probe {probed.group}{case}", load().probes[probed.group], probed.sha256)
 
 
 def check(train: Train, evaluate: Evaluate) -> Iterator[Checked]:
-    """Compare one backend with everything in the file, cheapest first."""
+    """Compare one backend with all values in the file, cheapest first."""
     yield from check_probe(evaluate)
     yield check_epoch_digests(train)
     for recipe, answers in load().answers.items():
@@ -222,15 +222,17 @@ def check(train: Train, evaluate: Evaluate) -> Iterator[Checked]:
 
 
 def make() -> dict[str, Any]:
-    """Train everything the file holds with the NumPy oracle, the specification's values first.
+    """Compute the content of the file with the NumPy oracle, after checking the specification.
 
     Raises:
-        XorbenchError: the oracle does not give the specification's values; no file must be made.
+        XorbenchError: the oracle differs from the specification.
     """
     train = BACKENDS["numpy"].load().train
-    for fact in check_specified(train):
-        if not fact.passed:
-            raise XorbenchError(f"{fact.what}: specified {fact.expected}, got {fact.actual}")
+    for checked in check_specified(train):
+        if not checked.passed:
+            raise XorbenchError(
+                f"{checked.what}: specified {checked.expected}, got {checked.actual}"
+            )
     base = UniversalRecipe()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -245,7 +247,7 @@ def make() -> dict[str, Any]:
 
 
 def check_specified(train: Train) -> Iterator[Checked]:
-    """Compare a backend with the specification's own table, without the file."""
+    """Compare a backend with the table of the specification, without the file."""
     for row in SPECIFIED:
         recipe = UniversalRecipe(batch_size=row.batch_size, drop_last=row.drop_last)
         trained = train(recipe, [row.seed])
@@ -254,9 +256,9 @@ def check_specified(train: Train) -> Iterator[Checked]:
             f"{row.begins} {row.correct}",
             f"{trained.digests()[0][: len(row.begins)]} {trained.correct[0]}",
         )
-    right = SPECIFIED_COMBINED
-    combined = _combined(train, right.seeds)
-    yield Checked(f"seeds 0..{right.seeds - 1} combined", str(right), str(combined))
+    specified = SPECIFIED_COMBINED
+    combined = _combined(train, specified.seeds)
+    yield Checked(f"seeds 0..{specified.seeds - 1} combined", str(specified), str(combined))
 
 
 def _rows(
@@ -270,7 +272,7 @@ def _rows(
 
 
 def to_text(data: dict[str, Any]) -> str:
-    """The file's text: JSON, each member of a list on a line of its own, to be read and diffed."""
+    """The file's text: JSON with one list member per line."""
     parts = (f"{json.dumps(name)}: {_member(value)}" for name, value in data.items())
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
@@ -290,13 +292,15 @@ def _combined(train: Train, seeds: int) -> Combined:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file, or compare backends with it; returns the exit code."""
+    """Write the file, or compare backends with it; return the exit code."""
     parser = argparse.ArgumentParser(prog=COMMAND.removesuffix(" --write"), description=__doc__)
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--write", action="store_true", help="make the file with the NumPy oracle")
+    task.add_argument("--write", action="store_true", help="write the file with the NumPy oracle")
     task.add_argument("--check", action="store_true", help="compare the backends with golden.json")
     parser.add_argument("--backends", default=",".join(BACKENDS), help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="where torch trains (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="device of the torch backend (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if options.write:
         PATH.write_text(to_text(make()), encoding="utf-8")
@@ -317,23 +321,23 @@ def _check_all(names: Iterable[str], device: str) -> int:
             sys.stdout.write(f"skip {name}: {reason}\n")
             continue
         backend = BACKENDS[name].load(_device_of(name, device))
-        outcomes += [_reported(name, fact) for fact in check(backend.train, backend.evaluate)]
+        outcomes += [_print_result(name, row) for row in check(backend.train, backend.evaluate)]
     if not outcomes:
         return INCONCLUSIVE
     return PASSED if all(outcomes) else CHECK_FAILED
 
 
 def _device_of(name: str, device: str) -> str:
-    """Where a backend computes: Triton's kernels on a card, unless they are interpreted."""
+    """The device of a backend: Triton's kernels need a GPU unless they are interpreted."""
     if name == "triton" and device == "cpu" and not os.environ.get("TRITON_INTERPRET"):
         return "cuda"
     return device if name in ("torch", "triton") else "cpu"
 
 
-def _reported(name: str, fact: Checked) -> bool:
-    difference = "" if fact.passed else f": expected {fact.expected}, got {fact.actual}"
-    sys.stdout.write(f"{'pass' if fact.passed else 'FAIL'} {name} {fact.what}{difference}\n")
-    return fact.passed
+def _print_result(name: str, checked: Checked) -> bool:
+    difference = "" if checked.passed else f": expected {checked.expected}, got {checked.actual}"
+    sys.stdout.write(f"{'pass' if checked.passed else 'FAIL'} {name} {checked.what}{difference}\n")
+    return checked.passed
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""The compiled backend: sixteen models side by side in vector lanes, one block of them a task.
+"""The compiled backend: sixteen models in the lanes of a vector, one block of them per task.
 
 The models of a block visit the same rows in the same order, so every operation is one vector
-operation over the lanes and nothing is ever reassociated. Each array of a block keeps the lanes
-last, ``column * LANES + lane``. The tree of a batch's sum is built as the points arrive, in
-bit-reversed order. A few models left over are trained one by one, each at full width
-(``numba_single``).
+operation over the lanes and nothing is reassociated. Arrays of a block have the lanes last,
+``column * LANES + lane``. The tree of a batch's sum is built in bit-reversed order of the points. A
+small number of remaining models is trained one at a time at full vector width (``numba_single``).
 """
 
 from collections.abc import Callable, Sequence
@@ -38,14 +37,14 @@ from xorbench.machine.universal.spec import SIZE, Bits, Floats, Integers, Univer
 from xorbench.machine.universal.trained import Keep, Trained
 
 SINGLES: Final = 8
-"""So many models are trained sooner one by one than in the lanes of a block."""
+"""Up to this many models are trained faster one at a time than in a block."""
 
 
 @jit
 def _step(
     w: Floats, rows: Floats, visits: Visits, inverse: np.float32, lr: np.float32, stack: Floats
 ) -> None:
-    """One step of every lane; ``visits`` are points in bit-reversed order, -1 a padding row."""
+    """One step of every lane; ``visits`` are points in bit-reversed order, -1 for padding."""
     top = -1
     for t in range(visits.shape[0]):
         top += 1
@@ -60,7 +59,7 @@ def _step(
 
 @jit
 def _score(w: Floats, rows: Floats, correct: Integers) -> None:
-    """Count each lane's right answers on the test ``rows`` into ``correct`` [LANES]."""
+    """Count each lane's correct test ``rows`` in ``correct`` [LANES]."""
     correct[:] = 0
     for i in range(rows.shape[0]):
         for lane in range(LANES):
@@ -88,8 +87,7 @@ def _train(
 ) -> None:
     """Train one block's ``w`` [17 * LANES] in place.
 
-    Fills ``kept`` [epochs, 17 * LANES] and ``scores`` [epochs, LANES], either of which may be empty
-    of epochs.
+    Fills ``kept`` [epochs, 17 * LANES] and ``scores`` [epochs, LANES]; each may have 0 epochs.
     """
     stack = np.empty((DEPTH, SIZE * LANES), np.float32)
     for epoch in range(visits.shape[0]):
@@ -106,10 +104,10 @@ def _train(
 
 
 class Schedule(NamedTuple):
-    """The points every step visits, whatever the seed.
+    """The points of each step, independent of the seed.
 
-    ``visits`` [epochs, V] are point numbers in bit-reversed order, -1 for a padding row; step s of
-    an epoch visits ``edges[s]`` to ``edges[s + 1]``, [steps + 1]; ``inverses`` are 1/m, [steps].
+    ``visits`` [epochs, V] are point numbers in bit-reversed order, -1 for padding. Step s of an
+    epoch visits ``edges[s]`` to ``edges[s + 1]``, [steps + 1]; ``inverses`` are 1/m, [steps].
     """
 
     visits: Visits
@@ -119,7 +117,7 @@ class Schedule(NamedTuple):
 
 @lru_cache(maxsize=8)
 def schedule(recipe: UniversalRecipe) -> Schedule:
-    """Work out the recipe's schedule once for all its seeds."""
+    """Compute the recipe's schedule, shared by all seeds."""
     sizes = [piece.stop - piece.start for piece in recipe.batches]
     leaves = [bit_reversed(m) for m in sizes]
     taken = np.concatenate(
@@ -135,7 +133,7 @@ def schedule(recipe: UniversalRecipe) -> Schedule:
 
 
 def block_rows(name: str, seeds: Sequence[int], n: int, std: float) -> Floats:
-    """The points of a block's models, [n, 3 * LANES]; lanes to spare hold zeros."""
+    """The points of a block's models, [n, 3 * LANES]; unused lanes are zero."""
     rows = np.zeros((n, 3 * LANES), dtype=np.float32)
     streams = zip(spec.keys(f"{name}-bits", seeds), spec.keys(f"{name}-noise", seeds), strict=True)
     for lane, (bits_key, noise_key) in enumerate(streams):
@@ -175,7 +173,7 @@ def train_block(
 def train_singles(
     recipe: UniversalRecipe, seeds: Sequence[int], *, keep: Keep, score_epochs: bool
 ) -> Trained:
-    """Train a few seeds one after the other in the calling thread."""
+    """Train a few seeds in turn in the calling thread."""
     steppers = [NumbaStepper(recipe, seed) for seed in seeds]
     advance = partial(NumbaStepper.advance, keep=keep == Keep.EPOCHS, score=score_epochs)
     kept, scores = zip(*(advance(s, recipe.epochs) for s in steppers), strict=True)
@@ -198,17 +196,17 @@ def train(
     threads: int | None = None,
     kernel: TrainKernel | None = None,
 ) -> Trained:
-    """Train one model a seed, in blocks of LANES over ``threads`` threads (default: every core).
+    """Train one model per seed, in blocks of LANES over ``threads`` threads (default: all cores).
 
-    A ``kernel`` that was compiled in another way trains them all in blocks.
+    With a ``kernel`` that was compiled differently, all models are trained in blocks.
 
     Raises:
-        BadOption: the weights after every step were asked for, which this backend does not keep.
+        BadOption: ``keep`` requests the weights after every step, which are not supported.
     """
     if keep == Keep.STEPS:
         raise BadOption(
             "keep: the numba backend keeps weights after epochs, not after steps",
-            hint="take the numpy or torch backend for the digest after every step",
+            hint="use the numpy or torch backend for the digest after every step",
         )
 
     def train_piece(piece: Sequence[int]) -> Trained:
@@ -238,19 +236,19 @@ def _in_threads(
     pool = ThreadPoolExecutor(max_workers=min(threads, len(pieces)))
     try:
         return list(pool.map(train_piece, pieces))
-    finally:  # an interrupt must not wait for the blocks that have not begun
+    finally:  # an interrupt must not wait for blocks that have not started
         pool.shutdown(cancel_futures=True)
 
 
 # -------------------------------------------------------------------------------------- probe
 
 OPERATIONS: Final = tuple(numpy_backend.OPERATIONS)
-"""The rows that ``_evaluate`` fills, in order."""
+"""The rows of ``_evaluate``, in order."""
 
 
 @jit
 def _evaluate(a: Floats, b: Floats, c: Floats, out: Floats) -> None:
-    """Every operation on every triple, ``out`` [14, n]; at once, as compiling costs more."""
+    """Every operation on every triple, ``out`` [14, n]; one kernel saves compile time."""
     for i in range(a.shape[0]):
         out[0, i] = a[i] + b[i]
         out[1, i] = a[i] - b[i]

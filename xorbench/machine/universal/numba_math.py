@@ -1,15 +1,15 @@
-"""What the compiled kernels share: how they are compiled, points, the arithmetic of the lanes.
+"""Shared parts of the compiled kernels: compilation, points, and arithmetic of the lanes.
 
-A lane is a model and its point, or a point of the one model. Arrays keep the lanes last, ``column *
-LANES + lane``: of weights [17 * LANES], of points [n, 3 * LANES], x0, x1 and label.
+A lane is a model and its point, or a point of a single model. Arrays have the lanes last, ``column
+* LANES + lane``: weights [17 * LANES], points [n, 3 * LANES] with x0, x1 and label.
 
 Without ``fastmath`` LLVM may neither fuse a multiply with an add nor reorder. The error model
-``numpy`` only drops Python's check for a zero divisor, which would keep loops from vectorising.
+``numpy`` only removes Python's check for a zero divisor, which would prevent vectorization.
 Constants are ``np.float32``, because numba widens float32 with a Python float to float64.
 
-numba keeps compiled kernels by the time stamp of the file they stand in. After a change of this
-file touch those of the kernels, or the old arithmetic goes on in them; an installation, and the
-folder that processes run in, are new as a whole.
+numba caches compiled kernels by the time stamp of their file. After a change of this file, touch
+the files of the kernels, or their cached code keeps the old arithmetic. An installation, and the
+folder of the processes, are always new.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from xorbench.machine.universal import spec
 from xorbench.machine.universal.spec import SIZE, Floats, Integers
 
 LANES: Final = 16
-"""Models or points side by side: one AVX-512 register, two of AVX2, four of NEON."""
+"""Models or points per vector: one AVX-512 register, two of AVX2, four of NEON."""
 DEPTH: Final = 64
-"""Entries of the stack of a tree: enough for any batch."""
+"""Entries of a tree's stack, enough for any batch."""
 
 F0, F1, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 LOW, HIGH = np.float32(-spec.TANH_LIMIT), np.float32(spec.TANH_LIMIT)
@@ -47,10 +47,10 @@ TrainKernel: TypeAlias = Callable[..., None]
 
 
 def jit(function: Function) -> Function:
-    """Compile without contraction, callable from many threads at once, kept for the next run."""
+    """Compile without contraction, callable from many threads, cached for the next run."""
     try:
         return cast(Function, numba.njit(cache=True, **OPTIONS)(function))
-    except RuntimeError:  # nowhere to keep it: a read-only home is no reason not to run
+    except RuntimeError:  # no writable cache folder, such as a read-only home
         return cast(Function, numba.njit(**OPTIONS)(function))
 
 
@@ -84,7 +84,7 @@ def _coordinate(bit: np.int64, noise_key: np.uint64, j: int, std: np.float32) ->
 def fill(
     rows: Floats, column: int, step: int, bits_key: np.uint64, noise_key: np.uint64, std: np.float32
 ) -> None:
-    """Write one model's points, a row each: x0, x1 and label, ``step`` apart from ``column``."""
+    """Write one model's points, one per row: x0, x1 and label, ``step`` apart from ``column``."""
     for i in range(rows.shape[0]):
         a = np.int64(_u64(bits_key, np.uint64(2 * i)) >> U63)
         b = np.int64(_u64(bits_key, np.uint64(2 * i + 1)) >> U63)
@@ -98,7 +98,7 @@ def fill(
 
 @jit
 def clip(x: np.float32) -> np.float32:
-    """Within the limits of tanh."""
+    """Clip to the limits of tanh."""
     x = x if x > LOW else LOW
     return x if x < HIGH else HIGH
 
@@ -175,8 +175,8 @@ def leaf(stack: Floats, top: int, rows: Floats, point: int, w: Floats, inverse: 
 
 @jit
 def fold(stack: Floats, top: int, taken: int) -> int:
-    """Add up the halves that are whole after so many entries and this one; gives the new top."""
-    while taken & 1:  # as many are whole now as there are trailing ones
+    """Add the pairs of complete halves after entry number ``taken``; return the new top."""
+    while taken & 1:  # the number of trailing ones is the number of complete halves
         for i in range(SIZE * LANES):
             stack[top - 1, i] += stack[top, i]
         top -= 1
@@ -185,9 +185,9 @@ def fold(stack: Floats, top: int, taken: int) -> int:
 
 
 def bit_reversed(m: int) -> Integers:
-    """0 to P - 1 with their bits read backwards, P the least power of two not below m.
+    """0 to P - 1 with reversed bits, where P is the smallest power of two that is at least m.
 
-    Visited so, the halves of a tree are always the two topmost entries of a short stack.
+    In this order, the halves of a tree are always the two topmost entries of a short stack.
     """
     order = np.zeros(1, dtype=np.int64)
     while len(order) < m:

@@ -1,8 +1,8 @@
-"""The compiled kernel of one model: sixteen points of a batch side by side in vector lanes.
+"""The compiled kernel of a single model: sixteen points of a batch in the lanes of a vector.
 
-A batch is cut into chunks of LANES points, and the weights stand in every lane. The tree of a sum
-adds chunk to chunk, lane by lane, as long as its halves are whole chunks; what is left is one
-chunk, whose lanes are halved four times.
+A batch is divided into chunks of LANES points, and every lane holds the weights. The tree of a sum
+adds chunks lane by lane while its halves are complete chunks. The lanes of the remaining chunk are
+halved four times.
 """
 
 from functools import lru_cache
@@ -31,7 +31,7 @@ from xorbench.machine.universal.spec import SIZE, Floats, Integers, UniversalRec
 
 @jit
 def _pad(stack: Floats, top: int, count: int) -> None:
-    """Zero the lanes of an entry from ``count`` on: they pad the batch to a power of two."""
+    """Zero the lanes of an entry from ``count`` on, which pad the batch to a power of two."""
     for column in range(SIZE):
         for lane in range(max(count, 0), LANES):
             stack[top, column * LANES + lane] = F0
@@ -47,7 +47,7 @@ def _halve(stack: Floats, half: int) -> None:
 
 @jit
 def _sum_lanes(stack: Floats, m: int) -> None:
-    """Add up the lanes of the last chunk, of m points or LANES."""
+    """Sum the lanes of the last chunk, which has m points or LANES."""
     if m > 8:
         _halve(stack, 8)
     if m > 4:
@@ -63,7 +63,7 @@ def _step(
     w: Floats, rows: Floats, first: int, m: int, order: Integers, inverse: np.float32,
     lr: np.float32, stack: Floats,
 ) -> None:  # fmt: skip
-    """One step on m points, in chunks from ``first``; ``order`` is theirs, bit-reversed."""
+    """One step on m points in chunks from ``first``, in the bit-reversed ``order``."""
     top = -1
     for t in range(order.shape[0]):
         top += 1
@@ -75,14 +75,14 @@ def _step(
         top = fold(stack, top, t)
     _sum_lanes(stack, m)
     for column in range(SIZE):
-        moved = w[column * LANES] - stack[0, column * LANES] * lr
+        updated = w[column * LANES] - stack[0, column * LANES] * lr
         for lane in range(LANES):
-            w[column * LANES + lane] = moved
+            w[column * LANES + lane] = updated
 
 
 @jit
 def _score(w: Floats, points: Floats) -> int:
-    """Right answers on the test ``points`` [n, 3]."""
+    """Number of correct test ``points`` [n, 3]."""
     correct = 0
     for i in range(points.shape[0]):
         x0, x1 = points[i, 0], points[i, 1]
@@ -111,9 +111,9 @@ def _train(
     kept: Floats,
     scores: Integers,
 ) -> None:
-    """Train ``w`` [17 * LANES], the same in all lanes, in place on ``points`` [n, 3].
+    """Train ``w`` [17 * LANES], equal in all lanes, in place on ``points`` [n, 3].
 
-    Fills ``kept`` [epochs, 17] and ``scores`` [epochs], either of which may be empty.
+    Fills ``kept`` [epochs, 17] and ``scores`` [epochs]; each may be empty.
     """
     stack = np.empty((DEPTH, SIZE * LANES), np.float32)
     rows = np.empty((taken.shape[0], 3 * LANES), np.float32)
@@ -134,12 +134,12 @@ def _train(
 
 
 class SingleSchedule(NamedTuple):
-    """The points every step visits, whatever the seed.
+    """The points of each step, independent of the seed.
 
-    ``visits`` [epochs, n] are point numbers. ``taken`` [chunks, LANES] are places in an epoch,
-    those of each batch from a new chunk on; what pads the last is any. Step s takes ``sizes[s]``
-    points, in chunks from ``edges[s]`` on; places ``order_edges[s]`` to ``order_edges[s + 1]`` of
-    ``orders`` are their order, bit-reversed; ``inverses`` are 1/m.
+    ``visits`` [epochs, n] are point numbers. ``taken`` [chunks, LANES] are positions in an epoch;
+    each batch starts a new chunk, and padding positions are arbitrary. Step s has ``sizes[s]``
+    points in chunks from ``edges[s]`` on. Their bit-reversed order is ``orders`` from
+    ``order_edges[s]`` to ``order_edges[s + 1]``; ``inverses`` are 1/m.
     """
 
     visits: Visits
@@ -153,7 +153,7 @@ class SingleSchedule(NamedTuple):
 
 @lru_cache(maxsize=8)
 def schedule(recipe: UniversalRecipe) -> SingleSchedule:
-    """Work out the recipe's schedule once for all its seeds."""
+    """Compute the recipe's schedule, shared by all seeds."""
     pieces = recipe.batches
     sizes = [piece.stop - piece.start for piece in pieces]
     chunks = [-(-m // LANES) for m in sizes]
@@ -193,12 +193,12 @@ class NumbaStepper:
         self.advance(0)  # compiles
 
     def restart(self) -> None:
-        """Go back to the initial weights."""
+        """Reset to the initial weights."""
         self._done = 0
         self._w = np.repeat(spec.initial_weights([self._seed])[0], LANES)
 
     def epoch(self) -> None:
-        """Train the next epoch of the recipe; raises `IndexError` after the last."""
+        """Train the next epoch of the recipe. Raises `IndexError` after the last."""
         if self._done == self._recipe.epochs:
             raise IndexError(f"the recipe has {self._done} epochs")
         self.advance(1)
@@ -206,7 +206,7 @@ class NumbaStepper:
     def advance(
         self, epochs: int, *, keep: bool = False, score: bool = False
     ) -> tuple[Floats, Integers]:
-        """Train so many epochs; the weights [epochs, 17] and right answers [epochs], if wanted."""
+        """Train epochs; return the weights [epochs, 17] and scores [epochs] if requested."""
         visits, *rest = schedule(self._recipe)
         kept = np.empty((epochs if keep else 0, SIZE), dtype=np.float32)
         scores = np.empty(epochs if score else 0, dtype=np.int64)
@@ -217,12 +217,12 @@ class NumbaStepper:
         return kept, scores
 
     def score(self) -> int:
-        """Right answers on the test points, of the weights as they are."""
+        """Number of correct test points with the current weights."""
         return int(_score(self._w, self._tests))
 
     @property
     def weights(self) -> Floats:
-        """The weights as they are, [17]; to be set, too."""
+        """The current weights, [17]; can be set."""
         return np.array(self._w[::LANES])
 
     @weights.setter

@@ -1,8 +1,8 @@
-"""The oracle: the universal training as plainly as it can be written, in NumPy.
+"""The oracle: a plain NumPy implementation of the universal training.
 
-Arrays of points end in the axis of points, so one line works for a single model's points [m] and
-for S models' points [S, m]; weights are [17, S, 1] and spread over the points. NumPy's ufuncs round
-each operation on its own, whatever instruction set they were dispatched to.
+The last axis of point arrays is the point, so the code works for one model's points [m] and for S
+models' points [S, m]; weights [17, S, 1] are broadcast over the points. NumPy's ufuncs round each
+operation separately with every instruction set.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ from xorbench.machine.universal.trained import Keep, Trained, operations
 
 
 def clip(x: Floats) -> Floats:
-    """Keep x where the continued fraction is good."""
+    """Clip x to the range of the continued fraction."""
     return np.minimum(np.maximum(x, np.float32(-spec.TANH_LIMIT)), np.float32(spec.TANH_LIMIT))
 
 
 def tanh(x: Floats) -> Floats:
-    """Lambert's continued fraction, within 1e-4 of tanh; beyond 4.9 constant."""
+    """Lambert's continued fraction, within 1e-4 of tanh; constant beyond 4.9."""
     x = clip(x)
     s = x * x
     p = ((s + np.float32(378)) * s + np.float32(17325)) * s + np.float32(135135)
@@ -53,13 +53,13 @@ def logit(w: Floats, h: Sequence[Floats]) -> Floats:
 
 
 def sigmoid(z: Floats) -> Floats:
-    """The logistic function, by way of tanh."""
+    """The logistic function, computed from tanh."""
     half = np.float32(0.5)
     return tanh(z * half) * half + half
 
 
 def gradients(w: Floats, batch: UniversalPoints) -> Floats:
-    """Each point's share of the 17 gradients, [17, S, m]."""
+    """Each point's contribution to the 17 gradients, [17, S, m]."""
     x0, x1, label = batch
     h = hidden(w, x0, x1)
     y = sigmoid(logit(w, h))
@@ -81,15 +81,15 @@ def tree_sum(g: Floats) -> Floats:
 
 
 def step(w: Floats, batch: UniversalPoints, lr: np.float32) -> Floats:
-    """One step of gradient descent; every gradient uses the weights from before it."""
+    """One step of gradient descent; every gradient uses the weights before the step."""
     return w - tree_sum(gradients(w, batch)) * lr
 
 
 def count_correct(w: Floats, test: UniversalPoints) -> Integers:
-    """Right answers of each model, [S]."""
+    """Number of correct points of each model, [S]."""
     z = logit(w, hidden(w, test.x0, test.x1))
-    right = (z >= np.float32(0)) == (test.label == np.float32(1))
-    return np.asarray(np.count_nonzero(right, axis=-1), dtype=np.int64)
+    correct = (z >= np.float32(0)) == (test.label == np.float32(1))
+    return np.asarray(np.count_nonzero(correct, axis=-1), dtype=np.int64)
 
 
 def train(
@@ -99,7 +99,7 @@ def train(
     keep: Keep = Keep.FINAL,
     score_epochs: bool = False,
 ) -> Trained:
-    """Train one model a seed, all of them at once."""
+    """Train one model per seed, all at once."""
     train_points = spec.ensemble_points("train", seeds, recipe.train_size, recipe.std)
     test_points = spec.ensemble_points("test", seeds, recipe.test_size, recipe.std)
     w = spec.initial_weights(seeds).T[:, :, None]
@@ -127,12 +127,12 @@ def train(
 
 
 OPERATIONS: Final = operations(np.minimum, np.maximum, clip)
-"""What the probe may ask for; every backend has the same names."""
+"""The operations of the probe; every backend has the same names."""
 
 
 def evaluate(operation: str, a: Bits, b: Bits, c: Bits) -> Bits:
     """Apply one operation to float32 bit patterns, [n] each; a comparison gives 0.0 or 1.0."""
-    with np.errstate(all="ignore"):  # the cases overflow, underflow and divide by zero on purpose
+    with np.errstate(all="ignore"):  # cases overflow, underflow and divide by zero
         result = OPERATIONS[operation](*(part.view(np.float32) for part in (a, b, c)))
     bits: Bits = result.astype(np.float32).view(np.uint32)
     return bits

@@ -1,12 +1,12 @@
-"""Edge cases of float32 arithmetic that the training never meets, each with its known answer.
+"""Edge cases of float32 arithmetic that the training never reaches, with their expected results.
 
-The training keeps far from subnormals, infinities and zero divisors, so a machine could get those
-wrong and still give the golden digest. Each case is one operation on given bit patterns and the bit
-pattern IEEE 754 asks for; each group of cases has a digest over all its result bytes besides.
+The training contains no subnormals, infinities or zero divisors, so a machine that computes these
+incorrectly could still give the golden digest. Each case is one operation on given bit patterns,
+and the bit pattern that IEEE 754 requires; each group of cases also has a digest of its results.
 
-Left out, because IEEE 754, NumPy and PyTorch leave it open and sound machines differ:
-the sign and payload of a NaN (any NaN is written as 7fc00000 here), and which zero is the lesser
-of +0 and -0 in min and max. What clipping makes of a NaN is left out too: the training has none.
+Not tested, because IEEE 754, NumPy and PyTorch do not define it and healthy machines differ: the
+sign and payload of a NaN (written as 7fc00000 here), and the order of +0 and -0 in min and max.
+Clipping a NaN is not tested either, since the training has none.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from xorbench.machine.universal.spec import Bits
 from xorbench.machine.universal.trained import Evaluate
 
 REPEATS: Final = 37
-"""Each case stands in this many places, so that it meets vector body and scalar tail alike."""
+"""Copies of each case, so that it occurs in the vector body and in the scalar tail."""
 RANDOM_QUOTIENTS: Final = 1000
 
 ZERO, NEG_ZERO, ONE, NEG_ONE, TWO, HALF, THREE = (
@@ -32,7 +32,7 @@ TRUE, FALSE = ONE, ZERO
 
 
 class ProbeCase(NamedTuple):
-    """One operation on bit patterns, and the bit pattern it must give."""
+    """One operation on bit patterns, and the expected bit pattern."""
 
     name: str
     operation: str
@@ -150,9 +150,9 @@ DIVISION: Final = (
 
 
 def quotients() -> tuple[ProbeCase, ...]:
-    """Random quotients between 0.5 and 2, rounded right by integer arithmetic alone.
+    """Random quotients between 0.5 and 2, rounded correctly by integer arithmetic.
 
-    Dividing by way of a reciprocal gets about every fourth of them wrong in the last bit.
+    Division by multiplying with a reciprocal gets about a quarter of them wrong in the last bit.
     """
     words = spec.u64(spec.key("probe-division", 0), 0, 2 * RANDOM_QUOTIENTS) >> np.uint64(41)
     significands = [int(word) + 2**23 for word in words]
@@ -161,12 +161,12 @@ def quotients() -> tuple[ProbeCase, ...]:
 
 
 def _quotient(i: int, a: int, b: int) -> ProbeCase:
-    """The i-th case: a / b for whole numbers of 24 bits. A quotient of such is never a tie."""
+    """The i-th case: a / b for integers of 24 bits, whose quotient is never a tie."""
     shift, exponent = (23, 127) if a >= b else (24, 126)
     whole, rest = divmod(a << shift, b)
     nearest = whole + (2 * rest > b)
-    expected = (exponent << 23) + nearest - 2**23  # adding carries a full significand over
-    whole_exponent = 126 + 24  # the field of whole numbers of 24 bits
+    expected = (exponent << 23) + nearest - 2**23  # a full significand carries into the exponent
+    whole_exponent = 126 + 24  # exponent field of integers of 24 bits
     a_bits, b_bits = ((whole_exponent << 23) + number - 2**23 for number in (a, b))
     return ProbeCase(f"random quotient {i}: {a} / {b}", "div", a_bits, b_bits, expected)
 
@@ -178,24 +178,24 @@ GROUPS: Final[dict[str, tuple[ProbeCase, ...]]] = {
     "min-max": MIN_MAX,
     "comparison": COMPARISON,
 }
-"""What is probed, by name; a group's digest covers its cases in this order."""
+"""Groups of cases by name; a group's digest covers its cases in this order."""
 
 
 @dataclass(frozen=True)
 class Miss:
-    """A case that came out wrong, with the bit pattern that came instead."""
+    """A case with a wrong result, and its actual bit pattern."""
 
     case: ProbeCase
     actual: int
 
     def __str__(self) -> str:
-        name, right = self.case.name, self.case.expected
-        return f"{name} ({self.case.operation}): expected {right:08x}, got {self.actual:08x}"
+        name, expected = self.case.name, self.case.expected
+        return f"{name} ({self.case.operation}): expected {expected:08x}, got {self.actual:08x}"
 
 
 @dataclass(frozen=True)
 class Probed:
-    """One group's outcome: the digest of all its results, and the cases that missed."""
+    """One group's outcome: the digest of all its results, and the wrong cases."""
 
     group: str
     sha256: str
@@ -204,22 +204,22 @@ class Probed:
 
     @property
     def passed(self) -> bool:
-        """Whether every bit is as it must be."""
+        """Whether all results are correct."""
         return self.sha256 == self.expected_sha256
 
 
 def probe(evaluate: Evaluate) -> tuple[Probed, ...]:
-    """Probe one backend on one device, group by group."""
+    """Probe one backend on one device by group."""
     return tuple(_probed(group, cases, evaluate) for group, cases in GROUPS.items())
 
 
 def expected(cases: tuple[ProbeCase, ...]) -> Bits:
-    """The bit patterns that the cases must give, [REPEATS, n]."""
+    """The expected bit patterns of the cases, [REPEATS, n]."""
     return np.tile(np.array([case.expected for case in cases], dtype=np.uint32), (REPEATS, 1))
 
 
 def results(cases: tuple[ProbeCase, ...], evaluate: Evaluate) -> Bits:
-    """The bit patterns that the cases do give, [REPEATS, n]; any NaN is written as 7fc00000."""
+    """The actual bit patterns of the cases, [REPEATS, n]; any NaN is written as 7fc00000."""
     out = np.empty((REPEATS, len(cases)), dtype=np.uint32)
     for operation in dict.fromkeys(case.operation for case in cases):
         indices = [i for i, case in enumerate(cases) if case.operation == operation]
@@ -236,9 +236,9 @@ def sha256(values: Bits) -> str:
 
 
 def _probed(group: str, cases: tuple[ProbeCase, ...], evaluate: Evaluate) -> Probed:
-    actual, right = results(cases, evaluate), expected(cases)
+    actual, golden = results(cases, evaluate), expected(cases)
     misses = []
-    for i in np.flatnonzero((actual != right).any(axis=0)):
-        wrong = actual[:, i] != right[:, i]
+    for i in np.flatnonzero((actual != golden).any(axis=0)):
+        wrong = actual[:, i] != golden[:, i]
         misses.append(Miss(cases[i], int(actual[wrong, i][0])))
-    return Probed(group, sha256(actual), sha256(right), tuple(misses))
+    return Probed(group, sha256(actual), sha256(golden), tuple(misses))

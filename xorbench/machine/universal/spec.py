@@ -1,7 +1,7 @@
-"""What every backend must agree on before the first step: integers, points, weights, order, digest.
+"""The common basis of all backends: integers, points, initial weights, order, digest.
 
-Everything here is integer arithmetic, or float32 arithmetic that is exact or rounds once, so it
-gives the same bits on every machine. Needs NumPy and the standard library alone.
+This module uses integer arithmetic, and float32 arithmetic that is exact or rounds once, so it is
+bitwise identical on every machine. It needs only NumPy and the standard library.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ TANH_Q: Final = (28.0, 3150.0, 62370.0, 135135.0)
 
 
 class Parameter(NamedTuple):
-    """One tensor of the model: where it comes from, and what a ``state_dict`` calls it."""
+    """One tensor of the model: its random stream and its name in a ``state_dict``."""
 
     stream: str
     name: str
@@ -44,7 +44,7 @@ class Parameter(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many numbers the tensor holds."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -56,7 +56,7 @@ PARAMETERS: Final = (
 )
 HIDDEN: Final = 4
 SIZE: Final = sum(parameter.size for parameter in PARAMETERS)
-"""17 numbers a model, in the order of ``PARAMETERS``, each row-major; a *column* is one of them."""
+"""17 numbers per model in the order of ``PARAMETERS``, row-major; a *column* is one of them."""
 
 W1: Final = tuple((2 * j, 2 * j + 1) for j in range(HIDDEN))
 """The columns of ``w1[j, 0]`` and ``w1[j, 1]``."""
@@ -67,9 +67,10 @@ B2: Final = 4 * HIDDEN
 
 @dataclass(frozen=True)
 class UniversalRecipe:
-    """Everything but the seed that fixes the bits of a universal training.
+    """Everything except the seed that determines the result of a universal training.
 
-    Sizes count points, ``std`` is the noise's standard deviation, ``lr`` the learning rate.
+    Sizes are numbers of points; ``std`` is the standard deviation of the noise, ``lr``
+    the learning rate.
 
     Raises:
         BadOption: a value is out of its range.
@@ -96,12 +97,12 @@ class UniversalRecipe:
         if not self.batches:
             raise BadOption(
                 f"--batch-size: {self.batch_size} leaves no full batch of {self.train_size} points",
-                hint="take a smaller batch, or keep the short one (drop_last false)",
+                hint="use a smaller batch, or keep the short one (drop_last false)",
             )
 
     @property
     def batches(self) -> tuple[slice, ...]:
-        """The consecutive pieces of an epoch's order, one a step."""
+        """The consecutive pieces of an epoch's order, one per step."""
         starts = range(0, self.train_size, self.batch_size)
         pieces = [slice(i, min(i + self.batch_size, self.train_size)) for i in starts]
         full = [piece for piece in pieces if piece.stop - piece.start == self.batch_size]
@@ -109,7 +110,7 @@ class UniversalRecipe:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the training."""
         return self.epochs * len(self.batches)
 
 
@@ -125,7 +126,7 @@ class UniversalPoints(NamedTuple):
 
 
 def key(name: str, seed: int) -> int:
-    """The 64-bit key of a random stream: the head of a SHA-256 of its name and seed."""
+    """The 64-bit key of a random stream: the start of the SHA-256 of its name and seed."""
     text = f"xorbench-universal-1/{name}/{seed}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
@@ -138,7 +139,7 @@ def keys(name: str, seeds: Sequence[int]) -> Words:
 def mix(z: Words) -> Words:
     """The finalizer of SplitMix64, modulo 2**64 (Steele, Lea and Flood 2014)."""
     mixed = z ^ (z >> np.uint64(30))
-    mixed *= np.uint64(MIX_1)  # in place: fresh memory takes longer than the arithmetic
+    mixed *= np.uint64(MIX_1)  # in place, since allocation costs more than the arithmetic
     mixed ^= mixed >> np.uint64(27)
     mixed *= np.uint64(MIX_2)
     mixed ^= mixed >> np.uint64(31)
@@ -178,9 +179,9 @@ def points(name: str, seed: int, n: int, std: float) -> UniversalPoints:
 
 
 def ensemble_points(name: str, seeds: Sequence[int], n: int, std: float) -> UniversalPoints:
-    """The points of S seeds, [S, n] each; a seed that stands there twice is drawn once."""
-    drawn = {seed: points(name, seed, n, std) for seed in set(seeds)}
-    rows = [drawn[seed] for seed in seeds]
+    """The points of S seeds, [S, n] each; a repeated seed is generated once."""
+    by_seed = {seed: points(name, seed, n, std) for seed in set(seeds)}
+    rows = [by_seed[seed] for seed in seeds]
     return UniversalPoints(*(np.stack(part) for part in zip(*rows, strict=True)))
 
 
@@ -196,7 +197,7 @@ def _initial(parameter: Parameter, seeds: Sequence[int]) -> Floats:
 
 
 def epoch_order(epoch: int, n: int) -> Integers:
-    """The order in which an epoch (from 0) visits the n points, whatever the seed, [n]."""
+    """The order of the n points in an epoch (from 0), equal for all seeds, [n]."""
     words = u64(key("shuffle", 0), epoch * n, (epoch + 1) * n)
     return np.argsort(words, kind="stable").astype(np.int64)
 
@@ -212,7 +213,7 @@ def state(weights: Floats) -> dict[str, Floats]:
 
 
 def digests(weights: Floats) -> list[str]:
-    """``state_digest.sha256`` of the ``state`` of each of S models, [S, 17], without detours."""
+    """``state_digest.sha256`` of the ``state`` of each of S models, [S, 17], computed directly."""
     raw = np.ascontiguousarray(weights, dtype="<f4").reshape(-1, SIZE)
     return [hashlib.sha256(_framed(row.tobytes())).hexdigest() for row in raw]
 
@@ -228,9 +229,9 @@ def _framed(raw: bytes) -> bytes:
 _HEADS: Final = tuple(
     (f"{p.name}\0float32\0{','.join(map(str, p.shape))}\0".encode(), 4 * p.size) for p in PARAMETERS
 )
-"""What stands before each tensor's bytes, and how many they are."""
+"""The header before each tensor's bytes, and the number of bytes."""
 
 
 def combined_sha256(sha256s: Iterable[str]) -> str:
-    """SHA-256 of the digests' raw bytes, in order: one digest for many trainings."""
+    """SHA-256 of the digests' raw bytes in order: a digest for many trainings."""
     return hashlib.sha256(b"".join(bytes.fromhex(sha256) for sha256 in sha256s)).hexdigest()

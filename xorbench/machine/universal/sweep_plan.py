@@ -1,4 +1,4 @@
-"""A sweep: one recipe of the universal training, many seeds, in chunks. Standard library only."""
+"""The plan of a sweep: one universal recipe, many seeds, in chunks. Standard library only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from xorbench.xor.matrix.case import device_type
 from xorbench.xor.matrix.recipe import RECIPE_OPTIONS, UNIVERSAL_VISITS, Recipe, require_batches
 
 BACKENDS: Final = ("numba", "triton", "torch", "numpy")
-"""Their names, the fastest first; `machine.universal.backends` holds one row a name."""
+"""Names of the backends, fastest first; `machine.universal.backends` has one row per name."""
 FOR_CPU: Final = ("numba", "torch")
 FOR_DEVICES: Final = ("triton", "torch")
-"""What is taken where no backend is named: the first of them that can be used."""
-CPU_ALONE: Final = ("numba", "numpy")
+"""Default backends: the first available one is used."""
+CPU_ONLY: Final = ("numba", "numpy")
 RECIPE_FIELDS: Final = ("train_size", "test_size", "std", "lr", "epochs")
-"""What of a recipe the universal training leaves open."""
+"""The fields of a recipe that the universal training uses."""
 SWEEP_OPTIONS: Final = tuple(row for row in RECIPE_OPTIONS if row.field in RECIPE_FIELDS)
 
 LARGEST_SEED: Final = 2**31 - 1
@@ -24,16 +24,16 @@ MOST_TRAININGS: Final = 2**24
 MOST_POINTS: Final = 1_000_000
 LARGEST_CHUNK: Final = 65_536
 
-# What a chunk takes about a second or two for: visits of points, all its models together.
+# Visits of points, summed over the models of a chunk, that take about one or two seconds.
 _VISITS: Final = {"numba": 2**28, "triton": 2**22, "torch": 2**26, "numpy": 2**25}
 _ACCELERATOR_VISITS: Final = 2**30
-_POINTS: Final = 2**25  # held at once
-_LANES: Final = 16  # chunks are multiples of them, as models are trained side by side
+_POINTS: Final = 2**25  # maximum in memory
+_LANES: Final = 16  # chunks are multiples of the vector width
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One chunk to be trained: consecutive seeds at one batch size."""
+    """One chunk: consecutive seeds at one batch size."""
 
     batch_size: int
     first_seed: int
@@ -42,9 +42,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """What a sweep trains; raises `BadOption` where it cannot be.
+    """The trainings of a sweep. Raises `BadOption` for an invalid plan.
 
-    `seeds` are inclusive ranges, ascending; `chunk` is how many seeds are trained at once.
+    `seeds` are inclusive ascending ranges; `chunk` is the number of seeds trained at once.
     """
 
     recipe: Recipe
@@ -60,23 +60,23 @@ class SweepPlan:
 
     @property
     def seeds_count(self) -> int:
-        """How many seeds there are."""
+        """Number of seeds."""
         return sum(last - first + 1 for first, last in self.seeds)
 
     @property
     def trainings(self) -> int:
-        """How many trainings there are, all batch sizes together."""
+        """Number of trainings over all batch sizes."""
         return len(self.batch_sizes) * self.seeds_count
 
     def pieces(self) -> Iterator[Piece]:
-        """Every chunk in the order in which they are trained."""
+        """Every chunk in training order."""
         for batch_size in self.batch_sizes:
             for first, last in self.seeds:
                 for seed in range(first, last + 1, self.chunk):
                     yield Piece(batch_size, seed, min(self.chunk, last + 1 - seed))
 
     def holds(self, seed: int) -> bool:
-        """Whether the seed is one of the sweep's."""
+        """Whether the sweep contains the seed."""
         return any(first <= seed <= last for first, last in self.seeds)
 
     def universal(self, batch_size: int) -> dict[str, Any]:
@@ -85,54 +85,54 @@ class SweepPlan:
 
 
 def universal(recipe: Recipe, batch_size: int, drop_last: bool) -> dict[str, Any]:
-    """The fields of the universal recipe that a recipe comes to."""
+    """The fields of the universal recipe for a recipe."""
     fields = {name: getattr(recipe, name) for name in RECIPE_FIELDS}
     return {**fields, "batch_size": batch_size, "drop_last": drop_last}
 
 
 def require_trainable(recipe: Recipe, batch_sizes: tuple[int, ...], drop_last: bool) -> None:
-    """Raise `BadOption` for a recipe that has no batch, or that is too large to be swept."""
+    """Raise `BadOption` for a recipe without a full batch, or too large for a sweep."""
     for option, size in (("--train-size", recipe.train_size), ("--test-size", recipe.test_size)):
         if size > MOST_POINTS:
-            raise BadOption(f"{option}: {size:,} points are more than a sweep's {MOST_POINTS:,}")
+            raise BadOption(f"{option}: {size:,} points exceed a sweep's limit of {MOST_POINTS:,}")
     if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
         raise BadOption(
-            f"--epochs: {recipe.epochs:,} of {recipe.train_size:,} points are more than a sweep's"
+            f"--epochs: {recipe.epochs:,} of {recipe.train_size:,} points exceed a sweep's limit of"
             f" {UNIVERSAL_VISITS:,} visits",
-            "take fewer epochs or points",
+            "use fewer epochs or points",
         )
     for batch_size in batch_sizes:
         require_batches(recipe, batch_size, drop_last)
 
 
 def require_few_enough(trainings: int) -> None:
-    """Raise `BadOption` for more trainings than one sweep keeps."""
+    """Raise `BadOption` for more trainings than a sweep may have."""
     if trainings > MOST_TRAININGS:
         raise BadOption(
-            f"--seeds: {trainings:,} trainings are more than {MOST_TRAININGS:,}",
-            "sweep them in parts",
+            f"--seeds: {trainings:,} trainings exceed the limit of {MOST_TRAININGS:,}",
+            "divide the seeds among several sweeps",
         )
 
 
 def read_seeds(option: str, text: str) -> tuple[tuple[int, int], ...]:
-    """Inclusive ranges of seeds, ascending, from text such as `0-65535,70000`."""
+    """Inclusive ascending ranges of seeds from text such as `0-65535,70000`."""
     ranges = parse.ranges(option, text, 0, LARGEST_SEED)
     return tuple((piece.start, piece.stop - 1) for piece in ranges)
 
 
 def require_backend(backend: str | None, device: str) -> None:
-    """Raise `BadOption` where the backend does not know the device; None is any backend."""
-    if device != "cpu" and backend in CPU_ALONE:
+    """Raise `BadOption` if the backend does not support the device; None is any backend."""
+    if device != "cpu" and backend in CPU_ONLY:
         raise BadOption(
-            f"--device: the {backend} backend knows cpu alone, got {device}",
-            f"take --backend {' or '.join(FOR_DEVICES)}",
+            f"--device: the {backend} backend supports only cpu, got {device}",
+            f"use --backend {' or '.join(FOR_DEVICES)}",
         )
 
 
 def default_chunk(recipe: Recipe, backend: str, device: str) -> int:
-    """How many seeds to train at once, so that little is lost at a kill and little is waited for.
+    """The default number of seeds per chunk, small enough that an interrupt loses little.
 
-    It never changes a result.
+    The chunk size never changes a result.
     """
     accelerated = device_type(device) != "cpu"
     visits = _ACCELERATOR_VISITS if accelerated else _VISITS[backend]

@@ -1,12 +1,12 @@
-"""The universal training in PyTorch, on any device, S models at once.
+"""The universal training in PyTorch on any device, S models at once.
 
-Eager PyTorch launches one kernel an operation, so nothing can be contracted or reassociated. The
-models are an axis of every tensor, [..., S, m], and no operation mixes them, so a model's bits do
-not depend on S; the four hidden units are one more axis, which only saves launches. No autograd.
+Eager PyTorch launches one kernel per operation, so nothing is contracted or reassociated. The
+models are an axis of every tensor, [..., S, m], and no operation mixes them, so a model's result
+does not depend on S. The four hidden units are another axis, which saves launches. Autograd is not
+used.
 
-A Python number in an operation is one that float32 holds exactly, so it cannot matter whether a
-device reads it as float32 or as float64; ``x + y`` and ``x - y`` carry a factor ``alpha`` of 1,
-which is exact.
+Every Python number in an operation is exact in float32, so its width on the device is irrelevant;
+``x + y`` and ``x - y`` have a factor ``alpha`` of 1, which is exact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,12 @@ Points: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 def clip(x: Tensor) -> Tensor:
-    """Keep x where the continued fraction is good."""
+    """Clip x to the range of the continued fraction."""
     return torch.clamp(x, -spec.TANH_LIMIT, spec.TANH_LIMIT)
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Lambert's continued fraction, within 1e-4 of tanh; beyond 4.9 constant."""
+    """Lambert's continued fraction, within 1e-4 of tanh; constant beyond 4.9."""
     x = clip(x)
     s = x * x
     p = ((s + 378.0) * s + 17325.0) * s + 135135.0
@@ -57,7 +57,7 @@ def logit(w: Tensor, h: Tensor) -> Tensor:
 
 
 def gradients(w: Tensor, batch: Points) -> Tensor:
-    """Each point's share of the 17 gradients, [17, S, m]."""
+    """Each point's contribution to the 17 gradients, [17, S, m]."""
     x0, x1, label = batch
     h = hidden(w, x0, x1)
     y = tanh(logit(w, h) * 0.5) * 0.5 + 0.5
@@ -80,26 +80,26 @@ def tree_sum(g: Tensor) -> Tensor:
 
 
 def step(w: Tensor, batch: Points, lr: float) -> Tensor:
-    """One step of gradient descent; ``lr`` must be a float32's value."""
+    """One step of gradient descent; ``lr`` must be exact in float32."""
     return w - tree_sum(gradients(w, batch)) * lr
 
 
 def count_correct(w: Tensor, test: Points) -> Tensor:
-    """Right answers of each model, [S]; stays on the device, so that nobody waits for it."""
+    """Number of correct points of each model, [S]; stays on the device to avoid a wait."""
     x0, x1, label = test
-    right = (logit(w, hidden(w, x0, x1)) >= 0.0) == (label == 1.0)
-    return torch.count_nonzero(right, dim=-1)
+    correct = (logit(w, hidden(w, x0, x1)) >= 0.0) == (label == 1.0)
+    return torch.count_nonzero(correct, dim=-1)
 
 
 def points_on(device: str, name: str, seeds: Sequence[int], n: int, std: float) -> Points:
-    """The points of S seeds, [S, n] each, as tensors of the device."""
+    """The points of S seeds, [S, n] each, as tensors on the device."""
     points = spec.ensemble_points(name, seeds, n, std)
     x0, x1, label = (torch.from_numpy(part).to(device) for part in points)
     return x0, x1, label
 
 
 def batches(recipe: UniversalRecipe, points: Points, order: Tensor) -> Iterator[Points]:
-    """The batches of an epoch that visits the points in this order."""
+    """The batches of an epoch with this order of points."""
     x0, x1, label = (part.index_select(1, order) for part in points)
     for piece in recipe.batches:
         yield x0[:, piece], x1[:, piece], label[:, piece]
@@ -124,7 +124,7 @@ def fetched(
     kept: Sequence[Tensor],
     scores: Sequence[Tensor],
 ) -> Trained:
-    """What a device has trained, on the host: weights [17, S, 1], right answers [S]."""
+    """The result of a training, copied to the host: weights [17, S, 1], scores [S]."""
     return Trained(
         recipe=recipe,
         seeds=tuple(seeds),
@@ -136,7 +136,7 @@ def fetched(
 
 
 def _to_host(tensors: Sequence[Tensor], width: int, models: int) -> Tensor:
-    """What was gathered after each epoch or step, [T, models, width], on the CPU."""
+    """The tensors of each epoch or step as one tensor on the CPU, [T, models, width]."""
     if not tensors:
         return torch.empty(0, models, width)
     return torch.stack(tuple(tensors)).reshape(len(tensors), width, models).mT.contiguous().cpu()
@@ -151,7 +151,7 @@ def train(
     score_epochs: bool = False,
     device: str = "cpu",
 ) -> Trained:
-    """Train one model a seed, all of them at once, on a device as ``torch.device`` names it."""
+    """Train one model per seed, all at once, on a device named as for ``torch.device``."""
     train_points = points_on(device, "train", seeds, recipe.train_size, recipe.std)
     test_points = points_on(device, "test", seeds, recipe.test_size, recipe.std)
     w, lr = initial_on(device, seeds), float(np.float32(recipe.lr))
@@ -170,7 +170,7 @@ def train(
 
 
 class TorchStepper:
-    """One training that is advanced epoch by epoch on a device."""
+    """One training on a device, advanced epoch by epoch."""
 
     def __init__(self, recipe: UniversalRecipe, seed: int, device: str) -> None:
         self._recipe, self._done = recipe, 0
@@ -180,7 +180,7 @@ class TorchStepper:
 
     @torch.inference_mode()
     def epoch(self) -> None:
-        """Train the next epoch of the recipe; raises `IndexError` after the last."""
+        """Train the next epoch of the recipe. Raises `IndexError` after the last."""
         lr = float(np.float32(self._recipe.lr))
         for batch in batches(self._recipe, self._points, self._orders[self._done]):
             self._w = step(self._w, batch, lr)
@@ -188,7 +188,7 @@ class TorchStepper:
 
     @property
     def weights(self) -> Floats:
-        """The weights as they are, [17], on the CPU; to be set, too."""
+        """The current weights, [17], on the CPU; can be set."""
         weights: Floats = self._w[:, 0, 0].cpu().numpy().copy()
         return weights
 
@@ -198,7 +198,7 @@ class TorchStepper:
 
 
 OPERATIONS: Final = operations(torch.minimum, torch.maximum, clip)
-"""What the probe may ask for; every backend has the same names."""
+"""The operations of the probe; every backend has the same names."""
 
 
 @torch.inference_mode()

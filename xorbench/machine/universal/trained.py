@@ -1,4 +1,4 @@
-"""What a universal training takes and what it leaves behind, whichever backend does it."""
+"""The parameters and the result of a universal training, for all backends."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from xorbench.machine.universal import spec
 from xorbench.machine.universal.spec import Bits, Floats, Integers, UniversalRecipe
 
 Evaluate: TypeAlias = Callable[[str, Bits, Bits, Bits], Bits]
-"""One operation on the bit patterns of a, b and c, [n] each, to bit patterns, [n]: for the probe.
-A comparison gives 0.0 or 1.0."""
+"""An operation of the probe: bit patterns of a, b and c, [n] each, to bit patterns [n]. A
+comparison gives 0.0 or 1.0."""
 
 
 def operations(
     minimum: Callable[..., Any], maximum: Callable[..., Any], clip: Callable[..., Any]
 ) -> dict[str, Callable[[Any, Any, Any], Any]]:
-    """What the probe may ask for, by the operators of a library's arrays and its own functions."""
+    """The operations of the probe, from a library's array operators and the given functions."""
     return {
         "add": lambda a, b, _: a + b,
         "sub": lambda a, b, _: a - b,
@@ -38,7 +38,7 @@ def operations(
 
 
 class Keep(StrEnum):
-    """Which weights to keep: the last alone, or those after every epoch, or after every step."""
+    """Which weights to keep: only the final ones, after every epoch, or after every step."""
 
     FINAL = "final"
     EPOCHS = "epochs"
@@ -51,9 +51,9 @@ class Trained:
 
     Attributes:
         weights: the final weights, [S, 17] float32.
-        correct: right answers on the test points, [S], out of ``recipe.test_size``.
-        kept: weights after every epoch or step, [T, S, 17]; T is 0 when only the last were kept.
-        epoch_correct: right answers after every epoch, [epochs, S]; [0, S] when not asked for.
+        correct: number of correct test points, [S], out of ``recipe.test_size``.
+        kept: weights after every epoch or step, [T, S, 17]; T is 0 if only the last were kept.
+        epoch_correct: correct test points after every epoch, [epochs, S]; [0, S] by default.
     """
 
     recipe: UniversalRecipe
@@ -65,7 +65,7 @@ class Trained:
 
     @property
     def total(self) -> int:
-        """How many test points there are."""
+        """Number of test points."""
         return self.recipe.test_size
 
     def digests(self) -> list[str]:
@@ -77,18 +77,18 @@ class Trained:
         return spec.digests(self.kept[:, index])
 
     def combined_sha256(self) -> str:
-        """One digest for all the models."""
+        """A digest of all models."""
         return spec.combined_sha256(self.digests())
 
     def all_correct(self) -> int:
-        """How many models are right on every test point."""
+        """Number of models with every test point correct."""
         return int(np.count_nonzero(self.correct == self.total))
 
 
 class Train(Protocol):
-    """What every backend's ``train`` accepts; some accept a ``device`` or ``threads`` besides.
+    """The signature of every backend's ``train``; some also accept a ``device`` or ``threads``.
 
-    ``score_epochs`` asks for the right answers after every epoch, which costs about a fifth more.
+    ``score_epochs`` counts the correct points after every epoch, which adds about 20% to the time.
     """
 
     def __call__(
@@ -99,5 +99,5 @@ class Train(Protocol):
         keep: Keep = Keep.FINAL,
         score_epochs: bool = False,
     ) -> Trained:
-        """Train one model a seed."""
+        """Train one model per seed."""
         ...

@@ -1,12 +1,12 @@
-"""The universal training as one fused kernel an epoch, a program a model: for sweeps on a GPU.
+"""The universal training as one fused kernel per epoch and one program per model, for GPU sweeps.
 
-A program holds its model's weights in registers and walks through the batches of an epoch, the
-points of a batch side by side. Three things keep the bits: `enable_fp_fusion=False` forbids one
-rounding for a multiply and an add, `div_rn` rounds a quotient right (a plain `/` on float32 need
-not), and sums are written out as halvings, since `tl.sum` may add in any order.
+A program holds its model's weights in registers and processes the batches of an epoch, the points
+of a batch in parallel. Three measures preserve the bits: `enable_fp_fusion=False` forbids fused
+multiply-add, `div_rn` rounds quotients correctly (a plain `/` on float32 may not), and sums are
+explicit halvings, since `tl.sum` may add in any order.
 
-Needs PyTorch, Triton and a device that Triton compiles for; `TRITON_INTERPRET=1` runs the same
-code slowly on the CPU, which tests its logic but not the compiler.
+Needs PyTorch, Triton and a device that Triton supports. `TRITON_INTERPRET=1` runs the same code
+slowly on the CPU, which tests its logic but not the compiler.
 """
 
 import os
@@ -27,7 +27,7 @@ from xorbench.machine.universal.trained import Keep, Trained
 
 EXACT: Final[dict[str, Any]] = {"enable_fp_fusion": False}
 LANES: Final = 512
-"""Points that the drawing and scoring kernels treat at once."""
+"""Points per program of the kernels that generate and score points."""
 
 
 # --------------------------------------------------------------------------------------- data
@@ -71,7 +71,7 @@ def _draw(keys, x0s, x1s, labels, n, std, LANES: tl.constexpr):
 
 
 def draw(name: str, seeds: Sequence[int], n: int, std: float, device: str) -> list[Tensor]:
-    """The points x0, x1 and labels of S seeds, [S, n] each, drawn on the device."""
+    """The points x0, x1 and labels of S seeds, [S, n] each, generated on the device."""
     streams = [spec.keys(f"{name}-{kind}", seeds) for kind in ("bits", "noise")]
     keys = torch.from_numpy(np.stack(streams, axis=1).view(np.int64)).to(device)
     parts = [torch.empty(len(seeds), n, device=device) for _ in range(3)]
@@ -109,7 +109,7 @@ def _forward(w, x0, x1, ROWS: tl.constexpr):
 
 @triton.jit
 def _tree_sum(g, K: tl.constexpr, ROWS: tl.constexpr, LEVELS: tl.constexpr):
-    """Sum [K, ROWS] over its rows to [K, 1] by halving: the first half and the second."""
+    """Sum [K, ROWS] over its rows to [K, 1] by adding the two halves repeatedly."""
     for level in tl.static_range(LEVELS):
         halves = tl.reshape(g, (K, 2, ROWS >> (level + 1)))
         low, high = tl.split(tl.permute(halves, (0, 2, 1)))
@@ -122,7 +122,7 @@ def _step(
     w, x0s, x1s, labels, order, m, inverse, lr,
     ROWS: tl.constexpr, LEVELS: tl.constexpr,
 ):  # fmt: skip
-    """One step of gradient descent on the m points that `order` names."""
+    """One step of gradient descent on m points in `order`."""
     lane = tl.arange(0, ROWS)[None, :]
     valid = lane < m
     i = tl.load(order + lane, mask=valid, other=0)
@@ -184,15 +184,15 @@ def _epoch(
 def _score(weights, x0s, x1s, labels, correct, n, LANES: tl.constexpr):
     model = tl.program_id(0).to(tl.int64)
     w = _read(weights, model)
-    right = tl.zeros((1, LANES), tl.int32)
+    hits = tl.zeros((1, LANES), tl.int32)
     for start in range(0, n, LANES):
         i = start + tl.arange(0, LANES)[None, :]
         offset = model * n + i
         x0, x1 = tl.load(x0s + offset, mask=i < n), tl.load(x1s + offset, mask=i < n)
         _, z = _forward(w, x0, x1, LANES)
         agrees = (z >= 0.0) == (tl.load(labels + offset, mask=i < n) == 1.0)
-        right += (agrees & (i < n)).to(tl.int32)
-    tl.store(correct + model, tl.sum(tl.sum(right, 1), 0))
+        hits += (agrees & (i < n)).to(tl.int32)
+    tl.store(correct + model, tl.sum(tl.sum(hits, 1), 0))
 
 
 def _levels(m: int) -> int:
@@ -236,9 +236,9 @@ def train(
     score_epochs: bool = False,
     device: str = "cuda",
 ) -> Trained:
-    """Train one model a seed, a program each; raises `BadOption` for digests of steps."""
+    """Train one model per seed, one program each. Raises `BadOption` for weights of steps."""
     if keep == Keep.STEPS:
-        raise BadOption("--keep: the triton backend keeps no steps", "use numpy or torch")
+        raise BadOption("--keep: the triton backend does not keep steps", "use numpy or torch")
     points = draw("train", seeds, recipe.train_size, recipe.std, device)
     test = draw("test", seeds, recipe.test_size, recipe.std, device)
     w = torch.from_numpy(spec.initial_weights(seeds)).to(device)
@@ -305,7 +305,7 @@ def evaluate(operation: str, a: Bits, b: Bits, c: Bits, *, device: str = "cuda")
 
 
 def lacks() -> str | None:
-    """Why no kernel can run here, or None if one can."""
+    """The reason why no kernel can run, or None."""
     if os.environ.get("TRITON_INTERPRET") == "1" or torch.cuda.is_available():
         return None
-    return "no GPU that Triton compiles for"
+    return "no GPU that Triton supports"

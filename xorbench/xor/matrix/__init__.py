@@ -1,1 +1,1 @@
-"""What to train: cases, axes, recipes, engines, faults. Standard library only."""
+"""The plan of a run: cases, axes, recipes, engines, faults. Standard library only."""

@@ -1,4 +1,4 @@
-"""A case is one cell of the matrix; a process config is what a whole process runs under."""
+"""A case is one cell of the matrix; a process config holds the settings of a process."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from typing import Any, Final
 from xorbench.errors import BadOption
 from xorbench.xor.matrix.recipe import Recipe
 
-# Device types as torch.accelerator names them; a private backend's is asked of PyTorch.
+# Device types of torch.accelerator; the type of a private backend is read from PyTorch.
 DEVICE_TYPES: Final = ("cpu", "cuda", "hpu", "mps", "mtia", "npu", "xpu")
 OPTIMIZERS: Final = ("default", "foreach", "fused")
 DTYPES: Final = ("float32", "float64", "bfloat16")
@@ -24,7 +24,7 @@ BASE_CONFIG: Final = "base"
 
 
 def read_device(option: str, text: str) -> str:
-    """A device as PyTorch writes it, such as `cuda:1`; raises `BadOption` for any other text."""
+    """A device in PyTorch's notation, such as `cuda:1`. Raises `BadOption` for an unknown one."""
     match = _DEVICE.fullmatch(text)
     is_known = match and (match[1] in DEVICE_TYPES or match[1] == registered_device_type())
     if not match or not is_known or (match[1] == "cpu" and match[2]):
@@ -36,9 +36,9 @@ def read_device(option: str, text: str) -> str:
 
 @cache
 def registered_device_type() -> str | None:
-    """The device type that a private backend registers with this interpreter's PyTorch, if any.
+    """The device type of a private backend registered with PyTorch, if any.
 
-    A fresh interpreter is asked, since this one does not import torch.
+    Runs a fresh interpreter, since this one does not import torch.
     """
     with suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.run(
@@ -55,29 +55,26 @@ def registered_device_type() -> str | None:
 
 
 def device_type(device: str) -> str:
-    """The type without the index: `cuda` of `cuda:1`."""
+    """The type without the index: `cuda` for `cuda:1`."""
     return device.partition(":")[0]
 
 
 def with_index(device: str) -> str:
-    """The one spelling of a device: `cuda:0` of `cuda`, since that is what a process takes it for.
-
-    The CPU has no index.
-    """
+    """The device with its index, as a process uses it: `cuda:0` for `cuda`; `cpu` has none."""
     return device if ":" in device or device == "cpu" else f"{device}:0"
 
 
 def _marked(default: Any, mark: str = "") -> Any:
-    """A field whose value always stands in a case's id, behind this mark."""
+    """A field whose value is always part of a case's id, after this mark."""
     return field(default=default, metadata={"mark": mark})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One training: where, how it is fed, from which seed.
+    """One training: its device, data loading and seed.
 
-    Its id has the marked fields, in their order, and of the others those that are not at their
-    default, by name: so it renames nothing as axes grow. `xor.matrix.case_ids` reads it back.
+    Its id has the marked fields in order, and the non-default values of the other fields by name,
+    so new axes do not change existing ids. `xor.matrix.case_ids` parses it.
     """
 
     device: str = _marked("cpu")
@@ -93,7 +90,7 @@ class Case:
     dtype: str = "float32"
     tf32: bool = False
     data_on_device: bool = False
-    prefetch_factor: int | None = None  # None is PyTorch's own choice
+    prefetch_factor: int | None = None  # None is PyTorch's default
     multiprocessing_context: str = "auto"
     in_order: bool = True
     id: str = field(init=False, default="", compare=False)
@@ -111,13 +108,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class ProcessConfig:
-    """What a process runs under. `threads=None` leaves PyTorch its own choice.
+    """The settings of a process. `threads=None` selects PyTorch's default.
 
-    One thread by default: nothing here is large enough to be split, and with more of them a busy
-    machine makes every loss a hundred times slower, since OpenMP's threads wait by spinning.
+    The default is one thread: the work is too small to be split, and on a busy machine more threads
+    make every loss a hundred times slower, since OpenMP's threads wait by spinning.
 
-    `python` is `LABEL=PATH` of an interpreter, None for the one that runs the harness; `env` holds
-    environment variables as `NAME=value`, an empty value for a variable that is not to be set.
+    `python` is `LABEL=PATH` of an interpreter, or None for the interpreter of the harness. `env`
+    holds environment variables as `NAME=value`; an empty value unsets the variable.
     """
 
     deterministic: bool = True
@@ -134,7 +131,7 @@ class ProcessConfig:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is judged: a case under a process config, trained by a recipe."""
+    """A case with a process config and a recipe; the unit of judging."""
 
     case: Case
     config: ProcessConfig
@@ -142,36 +139,36 @@ class Variant:
 
     @property
     def id(self) -> str:
-        """Case id, and the config's id where it is not the base config."""
+        """The case's id, with the config's id unless it is the base config."""
         return variant_id(self.case, self.config)
 
 
 def variant_id(case: Case, config: ProcessConfig) -> str:
-    """Case id, and behind an `@` the config's id where it is not the base config."""
+    """The case's id, followed by `@` and the config's id unless it is the base config."""
     return case.id if config.id == BASE_CONFIG else f"{case.id}@{config.id}"
 
 
 def spelled_out(case: Case, config: ProcessConfig) -> str:
-    """As `variant_id`, with the path of an interpreter too: it can be read back without a run."""
+    """The `variant_id` with the path of an interpreter, which can be parsed without a run."""
     python = config.python
     name = variant_id(case, config)
     return name.replace(f"python={short(python)}", f"python={python}", 1) if python else name
 
 
 def to_dict(case: Case | ProcessConfig | Recipe) -> dict[str, Any]:
-    """A plain dict of the fields, ids included: what crosses the pipe to a process."""
+    """A dict of the fields, including ids, for the protocol of processes."""
     return asdict(case)
 
 
 def case_from(values: dict[str, Any]) -> Case:
-    """The case that `to_dict` wrote."""
+    """The case of a dict made by `to_dict`."""
     return Case(**{name: value for name, value in values.items() if name != "id"})
 
 
 def short(value: object) -> str:
-    """A value as ids and tables show it: 1 and 0 for true and false, auto for None.
+    """A value in ids and tables: 1 and 0 for true and false, auto for None.
 
-    Of an interpreter its label, of environment variables all of them.
+    An interpreter is shown by its label, environment variables completely.
     """
     if isinstance(value, tuple):
         return " ".join(value) or "none"

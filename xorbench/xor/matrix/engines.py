@@ -1,6 +1,6 @@
-"""The engines: ways to run the training. Standard library only.
+"""The table of engines. Standard library only.
 
-Which settings an engine supports is in `xor.matrix.axes`; `xor.matrix.support` makes rules of it.
+`xor.matrix.axes` lists the settings that an engine supports; `xor.matrix.support` applies them.
 """
 
 import re
@@ -11,7 +11,7 @@ from xorbench.registry import Registry
 from xorbench.xor.matrix.case import Case
 
 TrainingKind = Literal["pytorch", "universal"]
-_NAME = re.compile(r"[a-z]+")  # as it stands in a case's id
+_NAME = re.compile(r"[a-z]+")  # as in a case's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Engine:
 
     Attributes:
         name: lower-case letters.
-        about: what it is, in a few words.
+        about: short description.
         epoch: `package.module:function`, from a `xor.training.engines.TrainingSpec` to a function
-            that trains one epoch and returns its last loss; of the `pytorch` kind only.
+            that trains one epoch and returns its last loss; only for the `pytorch` kind.
         fed_by_loader: batches come from a DataLoader, so its settings are supported.
-        kind: which training it runs; bits are compared within one kind only.
-        exact: it queues the same kernels as the loader engine, so its bits must be equal.
-        unavailable: `package.module:function`, from a device to why the engine cannot train there,
-            or None; empty for an engine that needs nothing but PyTorch.
-        inseparable: why the phases of its steps cannot be timed apart; empty where they can.
+        kind: the training it runs; bits are compared within a kind.
+        exact: it runs the same kernels as the loader engine, so its bits must be identical.
+        unavailable: `package.module:function`, from a device to the reason why the engine cannot
+            train on it, or None; empty for an engine that needs only PyTorch.
+        inseparable: the reason why the phases of its steps cannot be timed; empty if they can.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Engine:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"an engine's name is lower-case letters, not {self.name!r}")
+            raise ValueError(f"an engine's name has only lower-case letters, not {self.name!r}")
 
 
-CALIBRATIONS_A_ROUND: Final = 3  # one alone wanders by more than the trainings beside it
+CALIBRATIONS_PER_ROUND: Final = 3  # a single one drifts more than the trainings of its round
 _IN: Final = "xorbench.xor.training.engines"
 ENGINES: Final = Registry(
     "engines",
@@ -53,19 +53,19 @@ ENGINES: Final = Registry(
     (
         Engine(
             "loader",
-            "the tutorials' DataLoader loop: the reference",
+            "DataLoader loop of the tutorials; the reference",
             f"{_IN}.loaders:loader",
             fed_by_loader=True,
         ),
         Engine(
             "fetch",
-            "the same, each batch fetched by one __getitems__",
+            "DataLoader loop with one __getitems__ per batch",
             f"{_IN}.loaders:fetch",
             fed_by_loader=True,
         ),
         Engine(
             "tensor",
-            "no DataLoader: an epoch is gathered at once, by the loader's draws",
+            "whole epoch gathered at once, without a DataLoader but in its order",
             f"{_IN}.loaders:tensor",
             inseparable="a whole epoch is gathered and copied at once",
         ),
@@ -73,7 +73,7 @@ ENGINES: Final = Registry(
             "replay",
             "one step captured as ATen operators and replayed without autograd",
             f"{_IN}.replay:replay",
-            inseparable="one captured list of operators is replayed",
+            inseparable="a captured list of operators is replayed",
         ),
         Engine(
             "compile",
@@ -95,19 +95,19 @@ ENGINES: Final = Registry(
 
 
 def training_kind(case: Case) -> TrainingKind:
-    """Which training this case runs: the PyTorch training or the universal training."""
+    """The training of this case: the PyTorch training or the universal training."""
     return ENGINES[case.engine].kind
 
 
 def calibration_key(case: Case) -> tuple[str, str]:
-    """Device and kind of the calibration workload that a case's times are divided by.
+    """Device and kind of the calibration workload that normalizes a case's times.
 
-    The kind is the one that slows down as the case does on a busy machine.
+    Under load, this kind slows down like the case.
     """
     return case.device, "loader" if ENGINES[case.engine].fed_by_loader else "tensor"
 
 
 def inputs_name(case: Case) -> str:
-    """Cases with one name of their inputs start from the same points and weights, bit for bit."""
+    """The name of a case's inputs; cases with equal names have identical points and weights."""
     kind = " universal" if training_kind(case) == "universal" else ""
     return f"seed {case.seed}{kind}" + (" float64" if case.dtype == "float64" else "")

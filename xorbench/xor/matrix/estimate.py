@@ -1,4 +1,4 @@
-"""How long a plan is likely to take here, from what a calibration workload takes."""
+"""Estimate of the duration of a plan from calibration times."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from xorbench.xor.matrix.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class EngineCost:
-    """What an engine takes, in seconds: to be opened, for a step, for a sample."""
+    """The cost of an engine in seconds: set-up, per step, per sample."""
 
     open_s: float
     step_s: float
     sample_s: float
 
 
-# Measured on the machine of results/reference/, where a calibration took `CALIBRATION_S`; another
-# machine is slower or faster by the ratio of the two. Engines of other packages count as loader.
+# Measured on the machine of results/reference/, with a calibration time of `CALIBRATION_S`. Costs
+# on a different machine are scaled by its calibration time. Third-party engines count as loader.
 CALIBRATION_S: Final = 5.9e-3
 COSTS: Final = {
     "loader": EngineCost(0.0, 294e-6, 2.63e-6),
@@ -32,28 +32,28 @@ COSTS: Final = {
     "compile": EngineCost(7.0, 326e-6, 0.5e-6),
     "universal": EngineCost(0.3, 5e-6, 0.01e-6),
 }
-LOADER_WORKERS_S: Final = 53e-3  # of two that start anew in each epoch
-IMPORTING_S: Final = 4.0  # of two loader workers that import PyTorch, as those not forked do
-CALIBRATIONS: Final = 4  # a round, of each kind of calibration workload
-CHECKS_S: Final = 3.0  # a process's golden values, inputs, twins in double precision
+LOADER_WORKERS_S: Final = 53e-3  # start of two loader workers in each epoch
+IMPORTING_S: Final = 4.0  # start of two loader workers that are not forked and import PyTorch
+CALIBRATIONS: Final = 4  # per round and kind of calibration workload
+CHECKS_S: Final = 3.0  # golden values, golden inputs and float64 references of a process
 REPORTS_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run trains: recipe, cases, configs, and the processes of each config."""
+    """The plan of a run: recipe, cases, configs, and the processes per config."""
 
     recipe: Recipe
     cases: tuple[Case, ...]
     configs: tuple[ProcessConfig, ...] = (ProcessConfig(),)
     processes_per_config: int = 2
     warmup_epochs: int = 2
-    phases: bool = False  # whether a pass apart times the phases of the epochs
+    phases: bool = False  # whether a separate pass times the phases of the epochs
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessPace:
-    """What a process of a config was seen to take: to start, and for a calibration (s)."""
+    """The measured start-up and calibration time of a process of a config (s)."""
 
     start_s: float
     calibration_s: float
@@ -63,9 +63,9 @@ class ProcessPace:
 class Preview:
     """The plan of a run and an estimate of its time; `note` is a warning.
 
-    `cases` and `configs` are ids, each with a note; of the cases those in `not_tested` will not
-    run. `--precision` may add processes up to `most_processes`; the estimate is of the first ones.
-    `phases_s` is the part of it for the pass that times the phases of an epoch.
+    `cases` and `configs` are ids with a note; the cases in `not_tested` will not run.
+    `--precision` may add processes up to `most_processes`; the estimate covers the first ones.
+    `phases_s` is its share for the pass that times the phases of an epoch.
     """
 
     cases: list[tuple[str, str]]
@@ -84,9 +84,9 @@ class Preview:
 
 
 def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
-    """Seconds the plan is likely to take: a guess, good to a factor of two.
+    """The estimated duration of the plan in seconds, within a factor of two.
 
-    `paces` are by config id; a config that is not among them counts as their mean.
+    `paces` are by config id; other configs count as their mean.
     """
     training_s = sum(_config_s(plan, config, paces) for config in plan.configs)
     processes = plan.processes_per_config * len(plan.configs)
@@ -96,12 +96,12 @@ def estimate_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> floa
 
 
 def phases_s(plan: Plan, paces: Mapping[str, ProcessPace], cores: int) -> float:
-    """Seconds of the estimate that the pass for the phases of an epoch takes."""
+    """The share of the estimate for the pass that times the phases of an epoch, in seconds."""
     return estimate_s(plan, paces, cores) - estimate_s(replace(plan, phases=False), paces, cores)
 
 
 def _config_s(plan: Plan, config: ProcessConfig, paces: Mapping[str, ProcessPace]) -> float:
-    """Seconds of all processes of a config: they take turns."""
+    """Seconds of all processes of a config, which take turns."""
     calibrations_s = [pace.calibration_s for pace in paces.values()] or [CALIBRATION_S]
     pace = paces.get(config.id)
     calibration_s = pace.calibration_s if pace else sum(calibrations_s) / len(calibrations_s)
@@ -129,7 +129,7 @@ def _epoch_s(recipe: Recipe, case: Case) -> float:
 
 
 def _loader_workers_s(case: Case) -> float:
-    """Seconds for the loader workers of an epoch to start."""
+    """Seconds to start the loader workers of an epoch."""
     if not case.num_workers or case.persistent_workers:
         return 0.0
     forked = case.multiprocessing_context in ("auto", "fork")
@@ -137,7 +137,7 @@ def _loader_workers_s(case: Case) -> float:
 
 
 def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int) -> str:
-    """What asks for more processors than there are; empty where nothing does."""
+    """A warning about an option that needs more processors than available; empty if none does."""
     threads = max((config.threads or 0 for config in configs), default=0)
     loader_workers = max((case.num_workers for case in cases), default=0)
     if threads > cores:
@@ -146,4 +146,4 @@ def crowded(cases: Sequence[Case], configs: Sequence[ProcessConfig], cores: int)
         option = f"--num-workers {loader_workers}"
     else:
         return ""
-    return f"{option}: this machine has {cores} processors: they will wait in turn"
+    return f"{option}: this machine has only {cores} processors, so they will share them"

@@ -1,4 +1,4 @@
-"""Faults that a process injects in itself on request, to see the checks fail."""
+"""The table of faults that a process injects into itself to test the checks."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ FaultKind = Literal["training", "process", "burn-in", "collective"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault, and what must catch it.
+    """A fault, and the check that must detect it.
 
     Attributes:
-        name: with lower-case letters and `-`.
-        about: what it does, and which of the numbers that `--inject` takes it uses.
-        kind: what it is injected in: one training (which `cases=`, `process=` and `phase=`
-            choose), a whole process, the burn-in of `canary`, or the collective of `fleet`.
-        inject: `package.module:function`. Of a training it takes the
-            `xor.training.training.Training` and the `FaultSpec`, of a process the `FaultSpec`
-            alone; the others are built into what they damage.
+        name: lower-case letters and `-`.
+        about: its effect, and the parameters of `--inject` that it uses.
+        kind: its target: one training (selected by `cases=`, `process=` and `phase=`), a whole
+            process, the burn-in of `canary`, or the collective of `fleet`.
+        inject: `package.module:function`. For a training it takes the
+            `xor.training.training.Training` and the `FaultSpec`, for a process only the
+            `FaultSpec`; the other kinds are implemented by their target.
         caught_by: the check that must fail; `selftest` requires it.
     """
 
@@ -35,19 +35,19 @@ class Fault:
     caught_by: str
 
     def do(self, *where: Any) -> None:
-        """Inject it."""
+        """Inject the fault."""
         implementation(self.inject)(*where)
 
 
-# What a damage does to element I of a tensor …
+# The damage to element I of a tensor.
 DAMAGES: Final = {
     "flip": "bit B is flipped",
     "double": "bits B and B + 1 are flipped",
-    "stuck": "bit B is stuck at one from then on",
-    "random": "a random number takes the place",
-    "nan": "NaN takes the place",
+    "stuck": "bit B is stuck at 1 from then on",
+    "random": "a random number is stored",
+    "nan": "NaN is stored",
 }
-# … and where: TENSOR counts the weights, or chooses the hidden layer (0) or the logits (1).
+# The damaged tensor: TENSOR is the number of a weight, or the hidden layer (0) or the logits (1).
 PLACES: Final = {
     "weight": "of weight TENSOR after step S of epoch E",
     "gradient": "of gradient TENSOR before the optimizer's step S of epoch E",
@@ -57,45 +57,45 @@ PLACES: Final = {
 }
 
 
-# Name, effect, and the check that must fail. The function that injects it is called by its name.
+# Name, effect, and the check that must fail. The injecting function has the name of the fault.
 _TRAINING: Final = (
     ("crash", "a segmentation fault at the start of epoch E", "completion"),
     ("hang", "epoch E never ends", "completion"),
-    ("delay", "every epoch from E takes MS milliseconds, or PERCENT per cent, more", "compare"),
-    ("slow-loader", "each batch of the loader comes MS milliseconds later", "compare"),
-    ("slow-optimizer", "each step of the optimizer takes MS milliseconds more", "compare"),
+    ("delay", "every epoch from E takes MS milliseconds or PERCENT per cent longer", "compare"),
+    ("slow-loader", "each batch of the loader is delayed by MS milliseconds", "compare"),
+    ("slow-optimizer", "each step of the optimizer takes MS milliseconds longer", "compare"),
     ("unpinned", "each batch is copied to memory that is not page-locked", "pinned memory"),
-    ("grow", "each epoch from E keeps MIB more mebibytes of memory", "memory"),
-    ("skip-batch", "batch S of epoch E is left out", "rerun"),
+    ("grow", "each epoch from E on leaks MIB mebibytes of memory", "memory"),
+    ("skip-batch", "batch S of epoch E is skipped", "rerun"),
     ("repeat-batch", "batch S of epoch E is trained on twice", "rerun"),
-    ("swap-batches", "batches S and S + 1 of epoch E change places", "rerun"),
-    ("flip-label", "label I of batch S of epoch E is the other one", "rerun"),
-    ("keep-gradients", "zero_grad is left out in step S of epoch E", "rerun"),
-    ("other-lr", "from step S of epoch E the learning rate is PERCENT per cent more", "rerun"),
-    ("draw-extra", "the shuffle generator is drawn once too often before epoch E", "rerun"),
-    ("pin-draws", "pinned batches draw from the shuffle generator", "invariance"),
-    ("drop-ignored", "drop_last does not drop", "invariance"),
-    ("race", "after each step from E on, a weight depends on how quick a thread was", "rerun"),
+    ("swap-batches", "batches S and S + 1 of epoch E are swapped", "rerun"),
+    ("flip-label", "label I of batch S of epoch E is inverted", "rerun"),
+    ("keep-gradients", "zero_grad is skipped in step S of epoch E", "rerun"),
+    ("other-lr", "from step S of epoch E the learning rate is PERCENT per cent higher", "rerun"),
+    ("draw-extra", "the shuffle generator advances once too often before epoch E", "rerun"),
+    ("pin-draws", "pinned batches advance the shuffle generator", "invariance"),
+    ("drop-ignored", "drop_last has no effect", "invariance"),
+    ("race", "after each step from epoch E on, a weight depends on a thread's timing", "rerun"),
     (
         "worker-noise",
-        "fetching adds noise from the generator of whatever process fetches",
+        "fetching adds noise from the generator of the fetching process",
         "invariance",
     ),
-    ("reload-flip", "the saved weights come back with one bit flipped", "save and load"),
-    ("slow-clock", "its clock takes PERCENT per cent longer to show a second", "clock"),
-    ("stopped-clock", "its clock stands still from epoch E on", "clock"),
-    ("backward-clock", "its clock steps back by a second in epoch E", "clock"),
+    ("reload-flip", "the loaded weights have one bit flipped", "save and load"),
+    ("slow-clock", "its clock is PERCENT per cent slow", "clock"),
+    ("stopped-clock", "its clock stops in epoch E", "clock"),
+    ("backward-clock", "its clock jumps back by a second in epoch E", "clock"),
 )
 _PROCESS: Final = (
     ("flush-subnormals", "the whole process flushes subnormal numbers to zero", "arithmetic"),
-    ("scaled-tanh", "tanh gives PPB parts per billion more", "accuracy of arithmetic"),
-    ("other-order", "randperm exchanges its first two places", "golden inputs"),
-    ("other-tanh", "the universal training takes the library's tanh", "universal"),
-    ("slow", "every epoch and every calibration takes PERCENT per cent more", "compare"),
+    ("scaled-tanh", "tanh is PPB parts per billion too large", "accuracy of arithmetic"),
+    ("other-order", "randperm swaps its first two elements", "golden inputs"),
+    ("other-tanh", "the universal training uses the library's tanh", "universal"),
+    ("slow", "every epoch and every calibration takes PERCENT per cent longer", "compare"),
     ("flip-product", "in every STEP-th matrix product, bit B of element I is flipped", "matmul"),
-    ("wrong-product", "bit B of element I of every matrix product is stuck at one", "matmul"),
+    ("wrong-product", "bit B of element I of every matrix product is stuck at 1", "matmul"),
 )
-# Built into the burn-in.
+# Implemented by the burn-in.
 _BURN_IN: Final = (
     ("flip-model", "in round E of the burn-in, bit B of model I's last weight is flipped"),
     ("flip-memory", "in round E of the burn-in, bit B of word I of the memory is flipped"),
@@ -131,7 +131,7 @@ FAULTS: Final = Registry(
         ),
         Fault(
             "flip-collective",
-            "bit B of element I of what a rank gets of each all_reduce is flipped",
+            "bit B of element I of a rank's result of each all_reduce is flipped",
             "collective",
             "xorbench.machine.probes.collective:check",
             "collective",
@@ -149,10 +149,10 @@ _NUMBERS: Final = dict.fromkeys(("epoch", "step", "tensor", "element", "bit"), 0
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """One injected fault: what, where in the training, and in which cases, processes and phases.
+    """One injected fault with its parameters, and its cases, processes and phases.
 
-    `cases` is a pattern of the id of a case, under whatever config, or of one with its config, as
-    tables have it. `process` is the index of a process under its config; None means all of them.
+    `cases` is a pattern for the id of a case, with or without its config. `process` is the index of
+    a process within its config; None means all of them.
     """
 
     name: str
@@ -163,11 +163,11 @@ class FaultSpec:
 
     @property
     def kind(self) -> FaultKind:
-        """What it is injected in."""
+        """The target of the fault."""
         return FAULTS[self.name].kind
 
     def hits(self, case: Case, config: ProcessConfig, process: int, phase: str) -> bool:
-        """Whether to inject it in this training."""
+        """Whether to inject the fault in this training."""
         names = (case.id, variant_id(case, config))
         return (
             self.kind == "training"
@@ -177,7 +177,7 @@ class FaultSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What crosses the pipe to a process: which cases it hits is decided before."""
+        """The fault for the protocol of processes, without the selection of trainings."""
         return {"name": self.name, "numbers": self.numbers}
 
     def number(self, name: str) -> int:
@@ -186,7 +186,7 @@ class FaultSpec:
 
 
 def read_fault(text: str) -> FaultSpec:
-    """Read `name` or `name:key=value,…`; raises `BadOption` for what it does not know."""
+    """Read `name` or `name:key=value,…`. Raises `BadOption` for an unknown name or key."""
     option = "--inject"
     name, _, rest = text.partition(":")
     parse.word(option, name, tuple(FAULTS))

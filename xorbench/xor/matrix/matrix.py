@@ -13,22 +13,22 @@ from xorbench.xor.matrix.engines import ENGINES
 from xorbench.xor.matrix.recipe import Recipe, require_batches
 
 BIGGEST_MATRIX: Final = 100_000
-CONTROL_BATCH_SIZE: Final = 125  # divides the 2,500 default points, so that drop_last must not act
+CONTROL_BATCH_SIZE: Final = 125  # divides the 2,500 default points, so drop_last has no effect
 CONTROL_LOADER_WORKERS: Final = 2
-STRESSES: Final = ("cpu", "memory", "accelerator")  # what can be kept busy while it trains
+STRESSES: Final = ("cpu", "memory", "accelerator")  # kinds of load during a run
 
 
 def expand(recipe: Recipe, given: dict[str, tuple[Any, ...]], *, quick: bool) -> tuple[Case, ...]:
-    """Every combination of the axis values; raises `BadOption` for a case that cannot be.
+    """Every combination of the axis values. Raises `BadOption` for an invalid case.
 
-    `given` holds the axes that the user named. Where neither batch sizes nor loader workers are
-    among them, each device also gets the controls, so that these settings are varied once.
+    `given` holds the axes that the user specified. Without batch sizes and loader workers among
+    them, each device also gets control cases, which vary these settings once.
     """
     values = [_values(axis, given, quick) for axis in CASE_AXES]
     size = prod(map(len, values))
     if size > BIGGEST_MATRIX:
         raise BadOption(
-            f"--seeds: {size:,} cases are more than {BIGGEST_MATRIX:,}", "name fewer values"
+            f"--seeds: {size:,} cases exceed the limit of {BIGGEST_MATRIX:,}", "use fewer values"
         )
     names = [axis.name for axis in CASE_AXES]
     cases = [Case(**dict(zip(names, cell, strict=True))) for cell in product(*values)]
@@ -53,7 +53,7 @@ def _values(axis: Axis, given: dict[str, tuple[Any, ...]], quick: bool) -> tuple
 
 
 def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
-    """A dividing batch size with and without drop_last, and loader workers, once a device."""
+    """A dividing batch size with and without drop_last, and loader workers, per device."""
     firsts = {case.device: case for case in reversed(cases)}
     controls = []
     for case in reversed(firsts.values()):
@@ -67,10 +67,9 @@ def _controls(recipe: Recipe, cases: list[Case]) -> list[Case]:
 
 
 def edges(variants: list[Variant]) -> list[tuple[Axis, list[Variant]]]:
-    """The groups of variants that differ in one axis alone, each sorted along that axis.
+    """The groups of variants that differ in only one axis, each sorted along that axis.
 
-    Texts, such as interpreters and variables, have no order of their own: theirs is that of the
-    variants.
+    Text values such as interpreters and variables keep the order of the variants.
     """
     rows = [(variant, tuple(_rank(axis.value(variant)) for axis in AXES)) for variant in variants]
     groups = []
@@ -89,11 +88,11 @@ def edges(variants: list[Variant]) -> list[tuple[Axis, list[Variant]]]:
 
 
 def _rank(value: Any) -> tuple[int, Any]:
-    """A sort key that also orders None, which stands for PyTorch's own choice."""
+    """A sort key that also orders None."""
     return (0, 0) if value is None else (1, value)
 
 
 def group_name(axis: Axis, members: list[Variant]) -> str:
-    """The group as reports name it: its first member's id with the axis values in front."""
+    """The group's name in reports: the axis values and its first member's id."""
     values = ",".join(value_text(axis.value(member)) for member in members)
     return f"{axis.name} {values}: {members[0].id}"

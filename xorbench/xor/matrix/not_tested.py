@@ -1,4 +1,4 @@
-"""Planned cases that this machine cannot train, counted by device and reason."""
+"""Planned cases that this machine does not support, counted by device and reason."""
 
 import re
 from collections import Counter
@@ -8,11 +8,11 @@ from typing import Final, Protocol
 
 from xorbench.xor.matrix.case import Case
 
-_NO_DEVICE: Final = re.compile(r"^no \S+( device)?: ")  # the sentence begins with the device
+_NO_DEVICE: Final = re.compile(r"^no \S+( device)?: ")  # repeats the subject of the sentence
 
 
 class SkippedCase(Protocol):
-    """A case that is not trained, the reason, and whether the device or the engine lacks it."""
+    """A case that is not trained, the reason, and whether the device or the engine is missing."""
 
     @property
     def case(self) -> Case:
@@ -31,7 +31,7 @@ class SkippedCase(Protocol):
 class NotTested:
     """Cases of one device that were not trained for one reason.
 
-    `engine` is empty where the whole device is missing.
+    `engine` is empty if the whole device is missing.
     """
 
     device: str
@@ -41,17 +41,17 @@ class NotTested:
 
     @property
     def subject(self) -> str:
-        """The device in capitals, and the engine, if that is the obstacle."""
+        """The device in capitals, and the engine if that is missing."""
         return f"{self.device.upper()}{f', {self.engine} engine' if self.engine else ''}"
 
     @property
     def counted(self) -> str:
-        """The number of cases in words."""
+        """The number of cases as text."""
         return f"{self.cases} case{'' if self.cases == 1 else 's'}"
 
     @property
     def sentence(self) -> str:
-        """For reports: `CUDA: not tested (19 cases): …`."""
+        """The line of a report: `CUDA: not tested (19 cases): …`."""
         return f"{self.subject}: not tested ({self.counted}): {self.reason}"
 
 

@@ -1,18 +1,18 @@
-"""How many processes a run has, where `--precision` may add some."""
+"""The number of processes of a run, to which `--precision` may add."""
 
 from typing import Final, NamedTuple
 
 from xorbench.options import parse
 
 PROCESSES: Final = 2
-FIRST: Final = 2  # fewer give no interval
+FIRST: Final = 2  # an interval needs two
 MOST: Final = 10
 
 
 class Processes(NamedTuple):
-    """Of each config: how many at first and at most, and how far intervals may reach, as a share.
+    """First and maximum number of processes per config, and the requested precision as a share.
 
-    Without a precision there are as many at most as at first.
+    Without a precision, both numbers are equal.
     """
 
     first: int
@@ -21,7 +21,7 @@ class Processes(NamedTuple):
 
 
 def read_processes(processes: str | None, precision: str | None, dashes: str = "--") -> Processes:
-    """Read both options; raises `BadOption` naming the one that is wrong."""
+    """Read both options. Raises `BadOption` that names the invalid one."""
     if precision is None:
         count = str(PROCESSES) if processes is None else processes
         first = parse.integer(f"{dashes}processes", count, 1, 64)

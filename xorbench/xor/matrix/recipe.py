@@ -1,4 +1,4 @@
-"""The recipe: what every case of a run trains, whatever its settings."""
+"""The recipe: the parts of the training that all cases of a run share."""
 
 import hashlib
 import json
@@ -17,15 +17,15 @@ LR_SCALINGS: Final[dict[str, Callable[[float], float]]] = {
     "sqrt": math.sqrt,  # Krizhevsky, 2014, arXiv:1404.5997
 }
 BASE_BATCH_SIZE: Final = 128
-EPOCH_WEIGHT_BYTES: Final = 1_024  # of a network whose weights are kept after every epoch
-UNIVERSAL_VISITS: Final = 25_000_000  # of one training: an order of points is kept for each epoch
-SHOWN_POINTS: Final = 2_000  # in the picture of a decision boundary
-GRID: Final = 81  # points each way at which that picture has the network's output
+EPOCH_WEIGHT_BYTES: Final = 1_024  # maximum size of weights that are recorded after every epoch
+UNIVERSAL_VISITS: Final = 25_000_000  # maximum of one training, which stores each epoch's order
+SHOWN_POINTS: Final = 2_000  # maximum in the plot of a decision boundary
+GRID: Final = 81  # grid points per axis of that plot
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Sizes, noise and budget of the training; raises `BadOption` where they cannot be."""
+    """Sizes, noise and budget of the training. Raises `BadOption` for invalid values."""
 
     train_size: int = 2_500
     test_size: int = 500
@@ -40,27 +40,27 @@ class Recipe:
             row.parse(row.option, str(getattr(self, row.field)))
 
     def learning_rate(self, batch_size: int) -> float:
-        """The learning rate at this batch size: `lr` itself at the base batch size of 128."""
+        """The learning rate at this batch size, which is `lr` at the base batch size of 128."""
         return self.lr * LR_SCALINGS[self.lr_scaling](batch_size / BASE_BATCH_SIZE)
 
     def steps(self, batch_size: int, drop_last: bool) -> int:
-        """Optimizer steps in one epoch."""
+        """Number of optimizer steps per epoch."""
         whole, rest = divmod(self.train_size, batch_size)
         return whole + (1 if rest and not drop_last else 0)
 
     def samples(self, batch_size: int, drop_last: bool) -> int:
-        """Training points visited in one epoch: a dropped short batch is not counted."""
+        """Number of training points per epoch, without a dropped short batch."""
         return self.train_size - (self.train_size % batch_size if drop_last else 0)
 
     def sha256(self) -> str:
-        """Identifies the recipe: SHA-256 of its canonical JSON."""
+        """The identity of the recipe: SHA-256 of its canonical JSON."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeOption:
-    """How one field of the recipe is given on the command line."""
+    """The command-line option of one field of the recipe."""
 
     field: str
     parse: Callable[[str, str], Any]
@@ -73,7 +73,7 @@ class RecipeOption:
 
     @property
     def default_text(self) -> str:
-        """The default as one would type it."""
+        """The default as typed on the command line."""
         return str(next(f.default for f in fields(Recipe) if f.name == self.field))
 
 
@@ -87,19 +87,19 @@ RECIPE_OPTIONS: Final = (
     RecipeOption(
         "lr_scaling",
         partial(parse.word, choices=tuple(LR_SCALINGS)),
-        f"how lr grows with the batch size, from {BASE_BATCH_SIZE}",
+        f"scaling of lr with the batch size, relative to {BASE_BATCH_SIZE}",
     ),
 )
 
 
 def read_recipe(texts: dict[str, str]) -> Recipe:
-    """A recipe from the options that were given; the others keep their defaults."""
+    """A recipe from the given options, with defaults for the others."""
     rows = [row for row in RECIPE_OPTIONS if row.field in texts]
     return Recipe(**{row.field: row.parse(row.option, texts[row.field]) for row in rows})
 
 
 def require_batches(recipe: Recipe, batch_size: int, drop_last: bool) -> None:
-    """Raise `BadOption` where an epoch of this case would hold no batch at all."""
+    """Raise `BadOption` if an epoch of this case has no batch."""
     if recipe.steps(batch_size, drop_last) == 0:
         raise BadOption(
             f"--batch-sizes: {batch_size} with --drop-last true leaves no batch"

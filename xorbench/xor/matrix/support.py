@@ -1,6 +1,6 @@
-"""Who supports a case: neither an engine nor a twin trains a case whose setting it would ignore.
+"""Which engine and float64 reference support a case; a case with an unsupported setting is refused.
 
-The settings table says who supports which setting; a reason here is the text that a user reads.
+The table of axes lists the supported settings. Reasons are messages for the user.
 """
 
 from dataclasses import replace
@@ -16,9 +16,9 @@ UNIVERSAL_HIDDEN: Final = 4
 
 
 def refusal(case: Case, trainer: str) -> str:
-    """What `trainer`, an engine or the float64 twin, does not support; empty where it supports all.
+    """The setting that `trainer`, an engine or the float64 reference, does not support, or empty.
 
-    The text continues a sentence: `does not support momentum 0.9`.
+    The text is a predicate, such as `does not support momentum 0.9`.
     """
     for axis in CASE_AXES:
         value = getattr(case, axis.name)
@@ -31,9 +31,9 @@ def refusal(case: Case, trainer: str) -> str:
 
 
 def unsupported_reason(case: Case, recipe: Recipe) -> str:
-    """Why the engine of this case cannot train it; empty where it can.
+    """The reason why the engine of this case cannot train it; empty if it can.
 
-    Such a case is skipped with this reason: it is never trained without its setting.
+    Such a case is skipped with this reason, and never trained without its setting.
     """
     if reason := refusal(case, case.engine):
         return f"the {case.engine} engine {reason}"
@@ -41,7 +41,7 @@ def unsupported_reason(case: Case, recipe: Recipe) -> str:
 
 
 def _clash(case: Case) -> str:
-    """Why two settings of this case exclude each other; empty where none do."""
+    """The reason why two settings of this case exclude each other, or empty."""
     if case.data_on_device and device_type(case.device) != "cpu":
         if case.num_workers:
             return "loader workers cannot fetch from data on the device"
@@ -51,48 +51,49 @@ def _clash(case: Case) -> str:
 
 
 def _beyond_universal(case: Case, recipe: Recipe) -> str:
-    """What of the recipe the universal engine cannot train; empty for every other engine."""
+    """The part of the recipe that the universal engine does not support, or empty."""
     if training_kind(case) != "universal":
         return ""
     if recipe.hidden != UNIVERSAL_HIDDEN:
         return f"the universal engine has {UNIVERSAL_HIDDEN} hidden units, not {recipe.hidden}"
     if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
-        return f"the universal engine has at most {UNIVERSAL_VISITS:,} visits of points"
+        return f"the universal engine supports at most {UNIVERSAL_VISITS:,} visits of points"
     return ""
 
 
 def traced(case: Case) -> Case:
-    """The case as a trace follows it: an exact engine has the bits of the loader's own steps.
+    """The case with the loader engine, whose steps are bitwise identical to any exact engine's.
 
-    Raises `BadOption` for an engine whose steps are another computation, and for a setting that the
-    loader engine does not support.
+    Raises `BadOption` for an inexact engine, and for a setting that the loader engine does not
+    support.
     """
     engine = ENGINES[case.engine]
     if engine.kind != "pytorch" or not engine.exact:
         raise BadOption(
-            f"CASE: the steps of the {engine.name} engine cannot be traced", "the loader's can"
+            f"CASE: the steps of the {engine.name} engine cannot be traced",
+            "use the loader engine",
         )
     if reason := refusal(case, "loader"):
         raise BadOption(f"CASE: cannot be traced: the loader engine {reason}")
     return replace(case, engine="loader")
 
 
-# The float64 twin
+# The float64 reference
 
 
 def float64_refusal(case: Case) -> str:
-    """Why this case has no float64 twin; empty where the twin can follow the case."""
+    """The reason why this case has no float64 reference, or empty."""
     if training_kind(case) == "universal":
-        return "no float64 twin: the universal training has golden digests instead"
+        return "no float64 reference: the universal training has golden digests instead"
     reason = refusal(case, FLOAT64)
-    return f"no float64 twin: it {reason}" if reason else ""
+    return f"no float64 reference: it {reason}" if reason else ""
 
 
 def float64_key(case: Case) -> tuple[tuple[str, object], ...]:
-    """The settings that the float64 twin's result depends on, by name, in the table's order.
+    """The settings that the float64 reference depends on, by name, in the order of the table.
 
-    Cases with equal keys and equal inputs have one twin. A setting that does nothing in this case
-    stands at its neutral value.
+    Cases with equal keys and inputs share a reference. A setting without effect in this case has
+    its neutral value.
     """
     return tuple(
         (axis.name, axis.neutral if axis.idle(case, True) else getattr(case, axis.name))

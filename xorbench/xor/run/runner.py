@@ -23,7 +23,7 @@ from xorbench.machine.golden_answers import (
     unanswered,
 )
 from xorbench.machine.probes.table import exact_probes
-from xorbench.machine.system_samples import Watch
+from xorbench.machine.system_samples import SystemSampler
 from xorbench.records.folders import now
 from xorbench.records.schema.golden import ProbeRecord
 from xorbench.records.schema.process import slot_of
@@ -34,7 +34,7 @@ from xorbench.runtime.process import OperationFailed, ProcessDied
 from xorbench.runtime.slots import ActiveTraining, ProcessSlot, Progress, RunState, StartProcess
 from xorbench.xor.matrix.axes import reordering
 from xorbench.xor.matrix.case import to_dict
-from xorbench.xor.matrix.engines import CALIBRATIONS_A_ROUND, calibration_key, training_kind
+from xorbench.xor.matrix.engines import CALIBRATIONS_PER_ROUND, calibration_key, training_kind
 from xorbench.xor.matrix.faults import read_fault
 from xorbench.xor.matrix.support import float64_refusal
 from xorbench.xor.run.phase_pass import PhasePass
@@ -68,7 +68,7 @@ class Runner:
         self._recovery = Recovery(self._state, start, self._open_all)
         self._faults = [read_fault(text) for text in info.faults]
         self._phases = PhasePass(self._state, lambda training: self._opening(training, "timed"))
-        self._watch = Watch()
+        self._sampler = SystemSampler()
         self._followed: set[object] = set()
         self._inputs_checked: set[tuple[str, int]] = set()
         self._probed: set[tuple[str, str]] = set()
@@ -170,7 +170,7 @@ class Runner:
             keys = sorted({calibration_key(training.case) for training in open_now})
             for key in keys:
                 self._recovery.guarded(slot, self._calibrate, Timing(slot, key, cold=True))
-            warm = [Timing(slot, key) for key in keys] * CALIBRATIONS_A_ROUND
+            warm = [Timing(slot, key) for key in keys] * CALIBRATIONS_PER_ROUND
             acts: list[ActiveTraining | Timing] = [*open_now, *warm]
             for act in shuffled(acts, self.info.schedule_seed, number, slot.name):
                 if isinstance(act, Timing):
@@ -181,7 +181,7 @@ class Runner:
 
     def _sample_conditions(self) -> None:
         processes = [slot.process.popen.pid for slot in self._state.slots if slot.process]
-        system_samples = self._watch.sample(processes)
+        system_samples = self._sampler.sample(processes)
         if system_samples:
             self._state.store.append("system_samples.jsonl", system_samples)
 

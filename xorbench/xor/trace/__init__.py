@@ -1,1 +1,1 @@
-"""One training of a case step by step: recorded, compared, explained."""
+"""Step-by-step analysis of a case: trace, diff, explain."""

@@ -1,4 +1,4 @@
-"""`diff`: where two trainings diverge, found by training them again."""
+"""`diff`: locate where two trainings diverge by retraining them."""
 
 import tempfile
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ from xorbench.xor.trace.divergence import (
 from xorbench.xor.trace.retrain import ALL_STEPS, Replayed
 from xorbench.xor.trace.training_ref import TrainingRef, sides
 
-FOLLOWED: Final = 6  # steps from the first that differs whose values are compared
+COMPARED_STEPS: Final = 6  # steps with compared values, from the first difference
 
 
 BothSides = tuple[TrainingRef, TrainingRef]
 
 
 def diff(text_a: str, text_b: str, root: Path, timeout_s: float = 120.0) -> tuple[Divergence, int]:
-    """Find where the two diverge, and the exit code. Raises `BadOption` where there are no two."""
+    """The divergence of two trainings, and the exit code. Raises `BadOption` for a missing one."""
     pair, notes = _paired(text_a, text_b, root)
     a, b = pair
     divergence = Divergence(
@@ -53,7 +53,7 @@ def diff(text_a: str, text_b: str, root: Path, timeout_s: float = 120.0) -> tupl
 
 
 def _paired(text_a: str, text_b: str, root: Path) -> tuple[BothSides, list[str]]:
-    """One training of each side, of two runs the first that differs, and how many differ."""
+    """One training per side, and a note; for two runs, the first pair that differs."""
     sides_a, sides_b = sides(root, "A", text_a), sides(root, "B", text_b)
     if len(sides_a) == len(sides_b) == 1:
         return (sides_a[0], sides_b[0]), []
@@ -77,9 +77,9 @@ def _differ(a: TrainingRef, b: TrainingRef) -> bool:
 def _between(
     divergence: Divergence, pair: BothSides, a: dict[int, EpochTrace], b: dict[int, EpochTrace]
 ) -> Divergence:
-    """Add step and tensor from traces: they show differences that no epoch digest shows.
+    """Add step and tensor from traces, which also show differences that reach no epoch digest.
 
-    Damage to a gradient or an activation may round away before it reaches a weight.
+    Damage to a gradient or an activation may disappear by rounding before it reaches a weight.
     """
     for epoch in sorted(a.keys() & b.keys()):
         located = _located(divergence, pair, a[epoch], b[epoch])
@@ -93,11 +93,11 @@ def _located(
     pair: BothSides,
     a: EpochTrace,
     b: EpochTrace,
-    followed: int | None = None,
+    compared_steps: int | None = None,
 ) -> Divergence:
-    """Add the first place that differs in an epoch, its element, and the growth from there.
+    """Add the first difference in an epoch, its element, and the growth of the difference.
 
-    Where the values were not kept, add the commands whose traces would hold them.
+    Without recorded values, add commands that record them.
     """
     first = first_place(a, b)
     if first is None:
@@ -109,60 +109,62 @@ def _located(
     difference = element(events)
     if difference is None:
         return replace(divergence, commands=trace_commands(pair, place.epoch, place))
-    steps = ALL_STEPS if followed is None else range(place.step, place.step + followed)
+    steps = ALL_STEPS if compared_steps is None else range(place.step, place.step + compared_steps)
     return replace(divergence, difference=difference, growth=growth(a, b, steps))
 
 
 def _retrained(divergence: Divergence, pair: BothSides, timeout_s: float) -> Divergence:
-    """Add step and tensor from training both sides again."""
+    """Add step and tensor by retraining both sides."""
     with terminable(), tempfile.TemporaryDirectory() as folder:
         slots = [side.slot(name) for side, name in zip(pair, "ab", strict=True)]
         try:
             with running(slots, starter(lambda name: Path(folder) / name, timeout_s)):
                 return _replayed(divergence, pair, slots)
         except (ProcessDied, OperationFailed) as error:
-            reason = f"a side cannot be trained again here: {error}"
+            reason = f"a side cannot be retrained: {error}"
             return replace(divergence, replays=reason)
 
 
 def _replayed(divergence: Divergence, pair: BothSides, slots: Sequence[ProcessSlot]) -> Divergence:
-    """Train both again up to the epoch; where both reproduce their records, compare its steps."""
+    """Retrain both sides up to the epoch; if both reproduce their records, compare its steps."""
     epoch = divergence.epoch or 0
     for letter, slot, side in zip("AB", slots, pair, strict=True):
         machine = machine_difference(side.machine, slot.machine)
         if machine:
-            reason = f"not done: {letter} was {machine}{_kernel_hint(slot, side)}"
+            reason = f"skipped: {letter} was {machine}{_kernel_hint(slot, side)}"
             return replace(divergence, replays=reason, commands=trace_commands(pair, epoch, None))
     with ThreadPoolExecutor(2) as pool:
-        replays = list(pool.map(_again, slots, pair, (epoch, epoch)))
+        replays = list(pool.map(_replay, slots, pair, (epoch, epoch)))
     for letter, slot, side, replay in zip("AB", slots, pair, replays, strict=True):
         if replay.trace is None:
             return replace(divergence, transient=_transient(letter, slot, side, replay))
     a, b = (replay.trace for replay in replays if replay.trace)
-    repeated = f"both sides repeat their epoch digests up to epoch {epoch}"
-    return _located(replace(divergence, replays=repeated), pair, a, b, FOLLOWED)
+    reproduced = f"both sides reproduce their epoch digests up to epoch {epoch}"
+    return _located(replace(divergence, replays=reproduced), pair, a, b, COMPARED_STEPS)
 
 
 def _kernel_hint(slot: ProcessSlot, side: TrainingRef) -> str:
-    facts = [fact for fact in kernels.FACTS if side.machine.get(fact) != slot.machine.get(fact)]
-    hint = kernels.hint(facts)
+    recorded, current = side.machine, slot.machine
+    hint = kernels.hint([p for p in kernels.PROPERTIES if recorded.get(p) != current.get(p)])
     return f"; {hint}" if hint else ""
 
 
-def _again(slot: ProcessSlot, side: TrainingRef, epoch: int) -> Replayed:
-    return retrain.again(side.opened(slot, recorded=True), side.epoch_digests, epoch)
+def _replay(slot: ProcessSlot, side: TrainingRef, epoch: int) -> Replayed:
+    return retrain.replay(side.opened(slot, recorded=True), side.epoch_digests, epoch)
 
 
 def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, replay: Replayed) -> str:
-    """That a side does not reproduce its record, and whether its replays at least agree.
+    """A sentence that a side does not reproduce its record, and whether its replays agree.
 
-    Other kernels give other bits from the first epoch on, and the same ones each time.
+    Different kernels reproducibly give different bits from the first epoch on.
     """
     epoch = replay.epoch
-    second = _again(slot, side, epoch)
+    second = _replay(slot, side, epoch)
     agree = second.trace is None and (second.epoch, second.digest) == (epoch, replay.digest)
-    replays = "two replays agree with each other" if agree else "no two replays agree"
-    elsewhere = f"; recorded on another processor? {kernels.HINT}" if agree and not epoch else ""
+    replays = "two replays are identical" if agree else "two replays differ"
+    elsewhere = (
+        f"; recorded on a different processor? {kernels.HINT}" if agree and not epoch else ""
+    )
     return (
         f"transient on {letter} in epoch {epoch}: the record has {side.epoch_digests[epoch][:16]},"
         f" a replay {replay.digest[:16]}; {replays}{elsewhere}"
@@ -170,7 +172,7 @@ def _transient(letter: str, slot: ProcessSlot, side: TrainingRef, replay: Replay
 
 
 def trace_commands(pair: BothSides, epoch: int, place: TracePlace | None) -> list[str]:
-    """The commands that write down both sides, with the values of the steps from a place on."""
+    """The commands that trace both sides, with the values of the steps from a place on."""
     return [
         f"python -m xorbench trace {side.name} --epoch {epoch}{_valued(side, place)}"
         f" -o {letter}.trace"
@@ -181,4 +183,4 @@ def trace_commands(pair: BothSides, epoch: int, place: TracePlace | None) -> lis
 def _valued(side: TrainingRef, place: TracePlace | None) -> str:
     if place is None or place.step >= side.steps:
         return ""
-    return f" --dump-steps {place.step}-{min(place.step + FOLLOWED, side.steps) - 1}"
+    return f" --dump-steps {place.step}-{min(place.step + COMPARED_STEPS, side.steps) - 1}"

@@ -1,4 +1,4 @@
-"""Where two trainings diverge: epoch, step, tensor, element, and how the difference grows."""
+"""The divergence of two trainings: epoch, step, tensor, element, and growth."""
 
 import sys
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from xorbench.state_digest import first_difference
 
 @dataclass(frozen=True, slots=True)
 class TracePlace:
-    """The first step and tensor that differ; no tensor where one side has no such step."""
+    """The first step and tensor that differ; no tensor if a side lacks the step."""
 
     epoch: int
     step: int
@@ -22,7 +22,7 @@ class TracePlace:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What of the difference is in the weights after a step."""
+    """The difference of the weights after a step."""
 
     step: int
     differing: int
@@ -46,18 +46,18 @@ def first_place(a: EpochTrace, b: EpochTrace) -> tuple[TracePlace, FirstDifferen
 
 
 def element(first: FirstDifference) -> Difference | None:
-    """How the tensors of the first event that differs differ; None where they were not kept."""
+    """The difference of the first event's tensors; None without recorded values."""
     return None if first.a is None or first.b is None else compare(first.a, first.b)
 
 
 def compare(a: TraceEvent, b: TraceEvent) -> Difference | None:
-    """How two tensors of traces with their values differ; None where these were not kept."""
+    """The difference of two traced tensors; None without recorded values."""
     bytes_a, bytes_b = inline_values(a), inline_values(b)
     return None if bytes_a is None or bytes_b is None else between(a, b, bytes_a, bytes_b)
 
 
 def growth(a: EpochTrace, b: EpochTrace, steps: range = range(sys.maxsize)) -> list[Growth]:
-    """How far apart the weights are after each of `steps` of which both sides have values."""
+    """The difference of the weights after each of `steps` with values on both sides."""
     rows = []
     for step, step_b in zip(a.steps, b.steps, strict=False):
         pairs = zip(_weights(step), _weights(step_b), strict=False) if step.step in steps else ()
@@ -76,17 +76,17 @@ def _weights(step: TraceStep) -> list[TraceEvent]:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """All that is known of where two trainings diverge; what is not known is None or empty.
+    """The divergence of two trainings; unknown attributes are None or empty.
 
     Attributes:
-        a, b: what was compared, as one would name it again.
-        notes: what should be known before the rest.
+        a, b: names of the compared trainings.
+        notes: remarks shown first.
         inputs: the digests of points and initial weights on both sides.
-        epochs: how many epochs both sides have digests of.
+        epochs: number of epochs with digests on both sides.
         epoch: the first of them that differs.
-        replays: the result of training both sides again, or why it was not done.
-        transient: a side that does not reproduce its record, and where.
-        commands: what would give the missing values.
+        replays: the result of retraining both sides, or why it was skipped.
+        transient: a side that does not reproduce its record, with the epoch.
+        commands: commands that record the missing values.
     """
 
     a: str
@@ -104,14 +104,14 @@ class Divergence:
 
     @property
     def diverged(self) -> bool:
-        """Whether anything differs."""
+        """Whether the trainings differ."""
         inputs_differ = self.inputs[0] != self.inputs[1]
         somewhere = self.epoch is not None or self.place is not None
         return inputs_differ or somewhere or bool(self.transient)
 
 
 def first_epoch(a: Mapping[int, str], b: Mapping[int, str]) -> int | None:
-    """The first epoch of which both have a digest, and another one."""
+    """The first epoch with different digests, among those with digests on both sides."""
     both = sorted(a.keys() & b)
     index = first_difference([a[epoch] for epoch in both], [b[epoch] for epoch in both])
     return None if index is None else both[index]

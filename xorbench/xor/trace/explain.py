@@ -1,4 +1,4 @@
-"""`explain`: which setting makes the bits differ, by training with some of B's settings in A."""
+"""`explain`: find the setting that changes the bits by training A with some of B's settings."""
 
 import os
 import tempfile
@@ -30,7 +30,7 @@ Digests = tuple[str, ...]  # the digest of the inputs, and of each epoch
 
 @dataclass(frozen=True, slots=True)
 class ExplainRequest:
-    """Two sides as the command line names them, and how many trainings may be done."""
+    """The options of `explain` for two trainings."""
 
     a: str
     b: str
@@ -44,7 +44,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True, slots=True)
 class SwitchSearch:
-    """Which kernel switches reproduce recorded bits here, of those that were tried."""
+    """The kernel switches that were tried, and those that reproduce the recorded bits."""
 
     side: str
     tried: list[str]
@@ -54,7 +54,7 @@ class SwitchSearch:
 
 @dataclass(frozen=True, slots=True)
 class ExplainOutcome:
-    """What `--json` prints: the settings that differ, the search, and the answer in words."""
+    """The content of `--json`: the settings that differ, the search, and the answer as text."""
 
     exit_code: int
     trainings: int
@@ -65,7 +65,7 @@ class ExplainOutcome:
 
 
 def explain(request: ExplainRequest, note: Callable[[str], None]) -> ExplainOutcome:
-    """Search by real trainings, each in a fresh process. Raises `BadOption` for what is no side."""
+    """Search by training in fresh processes. Raises `BadOption` for an invalid side."""
     a = named(request.root, "A", request.a, request.recipe, request.faults_a)
     b = named(request.root, "B", request.b, request.recipe, request.faults_b)
     with terminable(), tempfile.TemporaryDirectory() as folder:
@@ -76,12 +76,12 @@ def _explained(a: TrainingRef, b: TrainingRef, trainer: "_Trainer") -> ExplainOu
     differences = _differences(a, b)
     bits_a, bits_b = trainer.digests(a), trainer.digests(b)
     if bits_b is None or trainer.trained(b) != bits_b:
-        answer = ["B does not train here, or does not repeat its own bits: nothing can explain it."]
+        answer = ["B cannot be trained or is not reproducible, so it cannot be explained."]
         return ExplainOutcome(INCONCLUSIVE, trainer.count, differences, answer=answer)
     switches = [
         _switch_search(letter, side, trainer)
         for letter, side, bits in (("A", a, bits_a), ("B", b, bits_b))
-        if bits is not None and not on_record(side, bits)
+        if bits is not None and not matches_record(side, bits)
     ]
 
     def bits_source(names: Set) -> Gives:
@@ -103,12 +103,12 @@ def _cause_text(
     differences: dict[str, tuple[str, str]],
     switches: Sequence[SwitchSearch],
 ) -> list[str]:
-    """What trainings on this machine show of the settings that differ."""
+    """The conclusion about the settings that differ, from trainings on this machine."""
     if explanation is not None:
         return [described(explanation, differences)]
     if not switches:
-        return ["A and B have equal bits."]
-    return ["Trained here, A and B have equal bits."] if differences else []
+        return ["A and B are bitwise identical."]
+    return ["Retrained on this machine, A and B are bitwise identical."] if differences else []
 
 
 def _exit_code(explanation: Explanation | None, switches: Sequence[SwitchSearch]) -> int:
@@ -121,45 +121,46 @@ def _exit_code(explanation: Explanation | None, switches: Sequence[SwitchSearch]
     return CHECK_FAILED if explanation or switches else PASSED
 
 
-def on_record(side: TrainingRef, bits: Sequence[str]) -> bool:
-    """Whether training here gave the bits on record of a side, as far as there are any."""
+def matches_record(side: TrainingRef, bits: Sequence[str]) -> bool:
+    """Whether training on this machine reproduced the recorded bits of a side, if any."""
     inputs, *epochs = bits
     matches = all(epochs[epoch] == digest for epoch, digest in side.epoch_digests.items())
     return matches and side.inputs_sha256 in ("", inputs)
 
 
 def _switch_search(letter: str, side: TrainingRef, trainer: "_Trainer") -> SwitchSearch:
-    """Train a side under each kernel switch whose variable it does not set itself."""
+    """Train a side with each kernel switch whose variable it does not set itself."""
     own = {variable.partition("=")[0] for variable in side.config.env}
     environment = [f"{name}={value}" for name, value in os.environ.items()]
-    left = [s for s in SWITCHES if s.partition("=")[0] not in own and s not in environment]
+    switches = [s for s in SWITCHES if s.partition("=")[0] not in own and s not in environment]
     tried: list[str] = []
     giving: list[str] = []
     try:
-        for switch in left:
+        for switch in switches:
             bits = trainer.attempt(switched(side, switch))
             tried.append(switch)
-            giving += [switch] if bits is not None and on_record(side, bits) else []
+            giving += [switch] if bits is not None and matches_record(side, bits) else []
     except Exhausted:
         pass
-    return SwitchSearch(letter, tried, giving, left[len(tried) :])
+    return SwitchSearch(letter, tried, giving, switches[len(tried) :])
 
 
 def switched(side: TrainingRef, switch: str) -> TrainingRef:
-    """The side under one more environment variable."""
+    """The side with one more environment variable."""
     env = tuple(sorted((*side.config.env, switch)))
     return replace(side, config=replace(side.config, env=env))
 
 
 def _switch_text(switches: SwitchSearch) -> str:
-    """What reproduces the recorded bits of a side here, in words."""
+    """A sentence about the switches that reproduce the recorded bits of a side."""
     bits = f"The recorded bits of {switches.side}"
     if switches.giving:
-        return f"{bits} come out here with {', or '.join(map(_change, switches.giving))}."
+        changes = ", or ".join(map(_change, switches.giving))
+        return f"{bits} are reproduced on this machine with {changes}."
     if switches.tried:
         names = ", ".join(f"env {switch}" for switch in switches.tried)
-        return f"{bits} do not come out here, nor with any of {names}."
-    return f"{bits} do not come out here."
+        return f"{bits} are not reproduced on this machine, not even with {names}."
+    return f"{bits} are not reproduced on this machine."
 
 
 def _change(switch: str) -> str:
@@ -168,7 +169,7 @@ def _change(switch: str) -> str:
 
 
 class _Trainer:
-    """Trains sides in fresh processes, none twice unless asked to, and counts."""
+    """Trains sides in fresh processes, caches the digests, and counts trainings."""
 
     def __init__(self, folder: Path, request: ExplainRequest, note: Callable[[str], None]) -> None:
         self._start = starter(lambda name: folder / name, request.timeout_s)
@@ -178,23 +179,23 @@ class _Trainer:
         self.count = 0
 
     def digests(self, side: TrainingRef) -> Digests | None:
-        """As `trained`; a training that was done before is not done again."""
+        """The digests of `trained`, cached."""
         key = (side.case, side.config, side.recipe, side.index, tuple(sorted(side.faults)))
         if key not in self._known:
             self._known[key] = self.trained(side)
         return self._known[key]
 
     def attempt(self, side: TrainingRef) -> Digests | None:
-        """As `digests`; None where no process can start under the side's config."""
+        """The digests, or None if no process can start with the side's config."""
         try:
             return self.digests(side)
         except BadOption:
             return None
 
     def trained(self, side: TrainingRef) -> Digests | None:
-        """The digest of the inputs and of each epoch; None where the side cannot be trained.
+        """The digests of the inputs and of each epoch, or None if the side cannot be trained.
 
-        Raises `Exhausted` where no more trainings may be done.
+        Raises `Exhausted` after the maximum number of trainings.
         """
         if self.count == self._most:
             raise Exhausted
@@ -211,7 +212,7 @@ class _Trainer:
 
 
 def _settings(side: TrainingRef) -> dict[str, Any]:
-    """Everything of a side that can be set: of case, config and recipe, variables, faults."""
+    """All settings of a side: case, config, recipe, variables and faults."""
     owners = (side.case, side.config, side.recipe)
     variables = (variable.partition("=") for variable in side.config.env)
     return {
@@ -222,7 +223,7 @@ def _settings(side: TrainingRef) -> dict[str, Any]:
 
 
 def _differences(a: TrainingRef, b: TrainingRef) -> dict[str, tuple[str, str]]:
-    """The settings that differ, by name, with both values as texts."""
+    """The settings that differ, by name, with both values as text."""
     settings_a, settings_b = _settings(a), _settings(b)
     return {
         name: (_shown(name, settings_a), _shown(name, settings_b))
@@ -232,7 +233,7 @@ def _differences(a: TrainingRef, b: TrainingRef) -> dict[str, tuple[str, str]]:
 
 
 def _shown(name: str, settings: dict[str, Any]) -> str:
-    """The value as a text; of a variable that is not named the one that a process inherits."""
+    """The value as text; for an unset variable, the value inherited by a process."""
     if name in settings:
         return short(settings[name]) or UNSET
     if name.startswith("fault "):
@@ -241,7 +242,7 @@ def _shown(name: str, settings: dict[str, Any]) -> str:
 
 
 def mixed(a: TrainingRef, b: TrainingRef, names: Set) -> TrainingRef:
-    """A, with these settings as B has them."""
+    """A with these settings of B."""
     settings = {name: value for name, value in _settings(a).items() if name not in names}
     settings |= {name: value for name, value in _settings(b).items() if name in names}
     values = {owner: {name: settings[name] for name in FIELDS[owner]} for owner in FIELDS}

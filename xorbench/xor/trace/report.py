@@ -1,4 +1,4 @@
-"""The result of `diff`, as text and for programs."""
+"""The result of `diff` as text and JSON."""
 
 import json
 
@@ -11,12 +11,12 @@ from xorbench.xor.trace.divergence import Divergence, Growth, TracePlace
 
 
 def as_json(divergence: Divergence, exit_code: int) -> str:
-    """Everything that is known, for programs."""
+    """The result as JSON."""
     return json.dumps({"exit_code": exit_code, **msgspec.to_builtins(divergence)}, indent=2)
 
 
 def text(divergence: Divergence) -> str:
-    """The result in a screen, the inputs first."""
+    """The result as text, inputs first."""
     rows = [("A", divergence.a), ("B", divergence.b), *(("", note) for note in divergence.notes)]
     rows += [("inputs", _inputs(divergence)), ("epoch digests", _epoch_digests(divergence))]
     rows += [("replay", divergence.replays)] if divergence.replays else []
@@ -29,9 +29,11 @@ def text(divergence: Divergence) -> str:
     width = max(len(key) for key, _ in rows)
     lines = ["\n".join(f"{key:<{width}} {value}".rstrip() for key, value in rows)]
     if divergence.growth:
-        lines.append(f"the weights from there on\n\n{to_terminal(_growth(divergence.growth))}")
+        lines.append(
+            f"weights from the first difference on\n\n{to_terminal(_growth(divergence.growth))}"
+        )
     if divergence.commands:
-        lines.append("the values need traces that hold them:\n" + "\n".join(divergence.commands))
+        lines.append("to compare the values, record them:\n" + "\n".join(divergence.commands))
     return "\n\n".join(lines)
 
 
@@ -39,16 +41,16 @@ def _inputs(divergence: Divergence) -> str:
     a, b = divergence.inputs
     if a == b:
         return f"equal: {a[:16]}"
-    return f"DIFFER before training begins: points or initial weights {a[:16]} and {b[:16]}"
+    return f"DIFFER before training: points or initial weights {a[:16]} and {b[:16]}"
 
 
 def _epoch_digests(divergence: Divergence) -> str:
     if not divergence.epochs:
-        return "no epoch is on record on both sides"
+        return "no epoch is recorded on both sides"
     if divergence.epoch is not None:
         return f"differ from epoch {divergence.epoch} of {divergence.epochs}"
     equal = f"equal over {divergence.epochs} epochs"
-    absorbed = f"{equal}: what differs was absorbed before it reached a weight"
+    absorbed = f"{equal}: the difference did not reach a weight"
     return absorbed if divergence.place else equal
 
 

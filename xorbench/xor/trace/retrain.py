@@ -1,4 +1,4 @@
-"""Training a case again in a process, to watch one of its epochs."""
+"""Retraining of a case in a process to record one of its epochs."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ ALL_STEPS: Final = range(sys.maxsize)
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
-    """A training that is open in a process; each call raises `ProcessDied` or `OperationFailed`."""
+    """A training in a process; each call may raise `ProcessDied` or `OperationFailed`."""
 
     slot: ProcessSlot
     handle: int
     inputs_sha256: str
 
     def step(self) -> str:
-        """Train one epoch unwatched; its digest."""
+        """Train one epoch untraced, and return its digest."""
         return str(self.slot.ask("step", training=self.handle)["digest"])
 
     def record(self, epoch: int, valued: range = range(0)) -> EpochTrace:
@@ -44,7 +44,7 @@ def opened(
     *,
     recorded: bool = False,
 ) -> Retraining:
-    """Open a training before its first epoch: by its own engine, or one that can be recorded."""
+    """Initialize a training with its own engine, or with one that can be recorded."""
     operation, case = ("open traced", traced(case)) if recorded else ("open", case)
     injected = [fault.to_dict() for fault in faults]
     answer = slot.ask(operation, case=to_dict(case), recipe=to_dict(recipe), faults=injected)
@@ -53,12 +53,12 @@ def opened(
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The result of training again up to an epoch.
+    """The result of retraining up to an epoch.
 
     Attributes:
-        epoch: the last epoch that was trained.
+        epoch: the last trained epoch.
         digest: its digest.
-        trace: its record, with all values; None if this or an earlier digest is not the recorded.
+        trace: its trace with all values; None if this or an earlier digest differs from the record.
     """
 
     epoch: int
@@ -66,12 +66,12 @@ class Replayed:
     trace: EpochTrace | None
 
 
-def again(training: Retraining, epoch_digests: Mapping[int, str], epoch: int) -> Replayed:
-    """Train up to an epoch and record it; end at the first digest that differs from the record."""
+def replay(training: Retraining, epoch_digests: Mapping[int, str], epoch: int) -> Replayed:
+    """Train up to an epoch and record it; stop at the first digest that differs from the record."""
     for number in range(epoch):
         digest = training.step()
         if epoch_digests.get(number, digest) != digest:
             return Replayed(number, digest, None)
     trace = training.record(epoch, ALL_STEPS)
-    repeated = epoch_digests.get(epoch, trace.digest) == trace.digest
-    return Replayed(epoch, trace.digest, trace if repeated else None)
+    is_reproduced = epoch_digests.get(epoch, trace.digest) == trace.digest
+    return Replayed(epoch, trace.digest, trace if is_reproduced else None)

@@ -1,4 +1,4 @@
-"""`trace`: a training written down step by step."""
+"""`trace`: record a training step by step."""
 
 import tempfile
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from xorbench.xor.trace.training_ref import TrainingRef, named
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """A trace as the command line asks for it; `epochs` are those to record, all by default."""
+    """The options of a trace; `epochs` are the epochs to record, by default all."""
 
     text: str
     output: Path
@@ -30,9 +30,9 @@ class TraceRequest:
 
 
 def trace(request: TraceRequest) -> tuple[CaseTrace, int | None]:
-    """Train the case in a process and write its trace; also the first epoch unlike the record.
+    """Train the case in a process and write its trace.
 
-    Raises `BadOption`, `BadFile`.
+    Also returns the first epoch that differs from the record. Raises `BadOption`, `BadFile`.
     """
     side = named(request.root, "CASE", request.text, request.recipe, request.faults)
     epochs = range(side.recipe.epochs) if request.epochs is None else request.epochs
@@ -63,11 +63,11 @@ def trace(request: TraceRequest) -> tuple[CaseTrace, int | None]:
 
 
 def _require_known(request: TraceRequest, side: TrainingRef, last_epoch: int) -> None:
-    """Raise `BadOption` for an epoch that the training lacks, or values of a step of no epoch."""
+    """Raise `BadOption` for an epoch or a step that the training does not have."""
     if last_epoch >= side.recipe.epochs:
         raise BadOption(f"--epoch: epoch {last_epoch} of a training of {side.recipe.epochs} epochs")
     if request.valued and request.valued[-1] >= side.steps:
         raise BadOption(
             f"--dump-steps: step {request.valued[-1]} of an epoch of {side.steps} steps",
-            f"steps count from 0 in each epoch: give some of 0-{side.steps - 1}",
+            f"steps count from 0 in each epoch: use a range within 0-{side.steps - 1}",
         )

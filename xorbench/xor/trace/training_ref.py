@@ -1,4 +1,4 @@
-"""What a command line means by a training: a case, a case of a run, or a trace."""
+"""References to a training on the command line: a case, a case of a run, or a trace."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,13 +24,13 @@ from xorbench.xor.trace.retrain import Retraining
 
 @dataclass(frozen=True, slots=True)
 class TrainingRef:
-    """A training that can be done again, and what is on record of it.
+    """A training that can be repeated, and its record.
 
     Attributes:
-        label: what it was called.
-        name: what `trace` takes to mean this training, as words of a shell.
-        epoch_digests: its digest by epoch; empty where nothing is on record.
-        faults: the injected faults as texts, as far as they hit this training.
+        label: its name in reports.
+        name: the arguments of `trace` for this training, quoted for a shell.
+        epoch_digests: its recorded digests by epoch.
+        faults: the texts of its injected faults.
     """
 
     label: str
@@ -47,39 +47,39 @@ class TrainingRef:
 
     @property
     def variant(self) -> str:
-        """The id of case and config."""
+        """The id of the case and config."""
         return variant_id(self.case, self.config)
 
     @property
     def steps(self) -> int:
-        """How many steps an epoch has."""
+        """Number of steps per epoch."""
         return self.recipe.steps(self.case.batch_size, self.case.drop_last)
 
     def injected(self) -> list[FaultSpec]:
-        """The faults to inject in the training itself."""
+        """The faults to inject in this training."""
         read = map(read_fault, self.faults)
         return [fault for fault in read if fault.hits(self.case, self.config, self.index, "timed")]
 
     def opened(self, slot: ProcessSlot, *, recorded: bool = False) -> Retraining:
-        """The training, open in the process of a slot; raises `ProcessDied`, `OperationFailed`."""
+        """The training in the process of a slot. Raises `ProcessDied`, `OperationFailed`."""
         return retrain.opened(slot, self.case, self.recipe, self.injected(), recorded=recorded)
 
     def slot(self, name: str) -> ProcessSlot:
-        """An empty slot whose process will run under this side's config and faults."""
+        """An empty slot for a process with this side's config and faults."""
         slot = make_slots([self.config], 1, self.faults, optimizes=True)[0]
         slot.name = name
         return slot
 
 
 def planned(option: str, text: str, recipe: Recipe, faults: tuple[str, ...]) -> TrainingRef:
-    """The side that `case` or `case@config` names; nothing is on record of it."""
+    """The side of `case` or `case@config`, without a record."""
     return _unrecorded(*read_variant(option, text), recipe, faults)
 
 
 def named(
     root: Path, option: str, text: str, recipe: Recipe, faults: tuple[str, ...]
 ) -> TrainingRef:
-    """The first training on record that the text names, or the case that it is."""
+    """The first recorded training of the text, or its case."""
     if is_recorded(text) or traces.is_trace(Path(text)):
         return sides(root, option, text)[0]
     return planned(option, text, recipe, faults)
@@ -98,16 +98,16 @@ def _unrecorded(
 
 
 def is_recorded(text: str) -> bool:
-    """Whether a text means a case of a run, as in `latest:cpu-loader-…`, rather than a case."""
+    """Whether a text is a case of a run, such as `latest:cpu-loader-…`, rather than a case."""
     head, colon, _ = text.partition(":")
     return bool(colon) and "@" not in head
 
 
 def sides(root: Path, option: str, text: str) -> list[TrainingRef]:
-    """Every training that `FILE`, `RUN`, `RUN:VARIANT` or `RUN:VARIANT#PROCESS` names.
+    """Every training of `FILE`, `RUN`, `RUN:VARIANT` or `RUN:VARIANT#PROCESS`.
 
-    Of several processes of a variant the first is taken, unless one is named. Raises `BadOption`,
-    named for the option, where there is none.
+    Without a process, the first process of a variant is used. Raises `BadOption` if there is no
+    such training.
     """
     path = Path(text)
     if traces.is_trace(path):
@@ -142,7 +142,7 @@ def _ref_from_trace(text: str, trace: CaseTrace) -> TrainingRef:
 
 
 def _training_in(trainings: Sequence[TrainingRecord], process: str) -> TrainingRecord | None:
-    """The training of the process that is named; the first where none is."""
+    """The training of a process, by default the first."""
     return next((t for t in trainings if process in ("", t.process)), None)
 
 

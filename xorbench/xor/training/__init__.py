@@ -1,1 +1,1 @@
-"""The training itself: data, model, loop, digests, faults. The packages here import torch."""
+"""The training: data, model, loop, digests, faults. These modules import torch."""

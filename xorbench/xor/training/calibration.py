@@ -1,11 +1,11 @@
-"""The calibration workloads: frozen trainings timed beside the others, to cancel the machine.
+"""The calibration workloads: frozen trainings timed next to the others, to normalize their times.
 
-Frozen means frozen: a change here that moves their time makes every stored relative figure wrong.
-Such a change, also of what runs before them, needs a new `VERSION`, and figures are compared within
-one version only. They use nothing of the other modules, so that no change of theirs can reach them.
+A change of their time would invalidate every stored normalized time. Such a change, also of code
+that runs before them, needs a new `VERSION`, and figures are compared within one version only. They
+import no other module, so that changes elsewhere cannot affect them.
 
-There are two, since a busy machine slows two kinds of work unequally: `tensor` indexes its tensors
-directly, `loader` fetches point by point through a `DataLoader`, which is mostly Python.
+There are two workloads, since load slows two kinds of work differently: `tensor` indexes its
+tensors directly, `loader` fetches each point through a `DataLoader`, which is mostly Python.
 """
 
 import time
@@ -28,7 +28,7 @@ CalibrationBatch = tuple[Tensor, Tensor]
 class CalibrationWorkload:
     """An XOR training on one device, of one of the `KINDS`.
 
-    Each `epoch()` starts anew from the same weights and order, so that every one is the same work.
+    Each `epoch()` starts from the same weights and order, so that all epochs do the same work.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CalibrationWorkload:
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=0.1)
 
     def epoch(self) -> float:
-        """Seconds of one epoch, the device idle before and after."""
+        """Train one epoch and return its seconds; the device is idle before and after."""
         with torch.no_grad():
             for weight, start in zip(self._model.parameters(), self._start, strict=True):
                 weight.copy_(start)
@@ -81,12 +81,12 @@ class CalibrationWorkload:
             torch.accelerator.synchronize(self._device)
 
     def weights(self) -> list[Tensor]:
-        """The weights as they are, on the CPU: after an epoch, always the same."""
+        """The current weights on the CPU, which are equal after every epoch."""
         return [weight.detach().cpu().clone() for weight in self._model.parameters()]
 
 
 class _Points(Dataset[CalibrationBatch]):
-    """Points and labels, fetched one by one."""
+    """Points and labels, fetched individually."""
 
     def __init__(self, points: Tensor, labels: Tensor) -> None:
         self.points, self.labels = points, labels
@@ -99,20 +99,20 @@ class _Points(Dataset[CalibrationBatch]):
 
 
 class Indexed:
-    """Whole batches by direct indexing, in a fixed order."""
+    """Batches by direct indexing in a fixed order."""
 
     def __init__(self, data: _Points, order: Tensor) -> None:
         self._data, self._order = data, order
 
     def batches(self) -> Iterator[CalibrationBatch]:
-        """The batches of one epoch, the short last one left out."""
-        for at in range(0, len(self._order) - BATCH_SIZE + 1, BATCH_SIZE):
-            index = self._order[at : at + BATCH_SIZE]
+        """The batches of one epoch, without the short last one."""
+        for start in range(0, len(self._order) - BATCH_SIZE + 1, BATCH_SIZE):
+            index = self._order[start : start + BATCH_SIZE]
             yield self._data.points[index], self._data.labels[index]
 
 
 class LoadedBatches:
-    """Batches from a `DataLoader` that fetches point by point, its generator seeded anew."""
+    """Batches from a `DataLoader` that fetches individual points, with a reseeded generator."""
 
     def __init__(self, data: _Points) -> None:
         self._draws = torch.Generator()

@@ -1,9 +1,9 @@
-"""Injecting faults: each is a function that alters a training before its first step.
+"""Injection of faults: each is a function that alters a training before its first step.
 
-Its row in `xor.matrix.faults` says what it does.
+Its row in `xor.matrix.faults` describes it.
 
-A moment is a step of an epoch, both from 0. Steps are counted as the optimizer makes them, so that
-a fault of the batches does not move the moment of another one.
+A moment is a step of an epoch, both counted from 0. Steps are steps of the optimizer, so that a
+fault of the batches does not change the moment of a second fault.
 """
 
 import os
@@ -28,18 +28,18 @@ Returned = TypeVar("Returned")
 
 
 def inject(training: Training, faults: Sequence[FaultSpec]) -> None:
-    """Inject each of the faults in the training."""
+    """Inject all faults in the training."""
     for fault in faults:
         FAULTS[fault.name].do(training, fault)
 
 
 def flip_bit(tensor: Tensor, element: int, bit: int) -> None:
-    """Flip one bit of one element of a contiguous tensor in place; both count modulo their size."""
+    """Flip one bit of one element of a contiguous tensor in place; indices wrap around."""
     _edit_bit(tensor, element, bit, lambda byte, mask: byte ^ mask)
 
 
 def set_bit(tensor: Tensor, element: int, bit: int) -> None:
-    """Set one bit of one element of a contiguous tensor in place; both count modulo their size."""
+    """Set one bit of one element of a contiguous tensor in place; indices wrap around."""
     _edit_bit(tensor, element, bit, lambda byte, mask: byte | mask)
 
 
@@ -59,7 +59,7 @@ def _put(tensor: Tensor, element: int, value: Tensor | float) -> None:
 
 
 def _around(training: Training, run: Callable[[EpochFunction, int], Tensor]) -> None:
-    """Have `run(epoch, number)` run each epoch, whatever the engine."""
+    """Wrap each epoch in `run(epoch, number)` for any engine."""
     inner = training.spec.around
 
     def around(epoch: EpochFunction) -> EpochFunction:
@@ -70,7 +70,7 @@ def _around(training: Training, run: Callable[[EpochFunction, int], Tensor]) -> 
 
 
 def _at_epoch_start(training: Training, act: Callable[[int], object]) -> None:
-    """Call `act(epoch)` inside each epoch, before its first batch is drawn."""
+    """Call `act(epoch)` within each epoch before its first batch."""
 
     def run(epoch: EpochFunction, number: int) -> Tensor:
         act(number)
@@ -80,7 +80,7 @@ def _at_epoch_start(training: Training, act: Callable[[int], object]) -> None:
 
 
 def _at_epoch(training: Training, fault: FaultSpec, act: Callable[[], object]) -> None:
-    """Call `act()` inside the fault's epoch, before its first batch is drawn."""
+    """Call `act()` within the fault's epoch before its first batch."""
     _at_epoch_start(training, lambda number: number == fault.number("epoch") and act())
 
 
@@ -102,7 +102,7 @@ def _at_each_batch(training: Training, change: Callable[[Batch], Batch]) -> None
 def _at_batch(
     training: Training, fault: FaultSpec, act: Callable[[Batch], Iterable[Batch]]
 ) -> None:
-    """Train on the batches of `act` in the place of one batch."""
+    """Replace one batch by the batches of `act`."""
     epochs = count()
 
     def changed(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -116,7 +116,7 @@ def _at_batch(
 def _in_batch(
     training: Training, fault: FaultSpec, index: int, edit: Callable[[Tensor], None]
 ) -> None:
-    """Edit a copy of one tensor of one batch: of its points (0) or its labels (1)."""
+    """Edit a copy of one tensor of one batch, its points (0) or its labels (1)."""
 
     def act(batch: Batch) -> Iterator[Batch]:
         tensors = list(batch)
@@ -127,17 +127,17 @@ def _in_batch(
     _at_batch(training, fault, act)
 
 
-STAYING: Final = ("stuck", "other")
+PERMANENT: Final = ("stuck", "other")
 
 
 def _due(fault: FaultSpec, epoch: int, step: int) -> bool:
-    """Whether this is the fault's moment, or a later one of a fault that stays."""
+    """Whether this is the fault's moment, or a later one for a permanent fault."""
     now, then = (epoch, step), (fault.number("epoch"), fault.number("step"))
-    return now == then or (now > then and fault.name.split("-")[0] in STAYING)
+    return now == then or (now > then and fault.name.split("-")[0] in PERMANENT)
 
 
 class StepClock:
-    """The position of a training: its epoch, and its step within the epoch."""
+    """The position of a training: epoch, and step within the epoch."""
 
     def __init__(self, training: Training) -> None:
         self.epoch, self.step = -1, 0
@@ -147,7 +147,7 @@ class StepClock:
         self.epoch, self.step = epoch, 0
 
     def stepped(self, *_: object) -> None:
-        """The optimizer has made one more step."""
+        """Count a step of the optimizer."""
         self.step += 1
 
     def due(self, fault: FaultSpec) -> bool:
@@ -161,7 +161,7 @@ def step_clock(
     *,
     after: bool = False,
 ) -> StepClock:
-    """Call `act` before, or after, each step of the optimizer, with the moment of that step."""
+    """Call `act` with the moment before or after each step of the optimizer."""
     now, optimizer = StepClock(training), training.spec.optimizer
     register = optimizer.register_step_post_hook if after else optimizer.register_step_pre_hook
     register(lambda *_: act(now))
@@ -172,7 +172,7 @@ def step_clock(
 def _at_step(
     training: Training, fault: FaultSpec, act: Callable[[], None], *, after: bool = False
 ) -> None:
-    """Call `act()` before, or after, the fault's step of the optimizer."""
+    """Call `act()` before or after the fault's step of the optimizer."""
     step_clock(training, lambda now: act() if now.due(fault) else None, after=after)
 
 
@@ -222,7 +222,7 @@ def _damage_activation(training: Training, fault: FaultSpec, damage: Damage) -> 
 
     def after_forward(module: nn.Module, _inputs: object, output: Tensor) -> None:
         if module.training and now.due(fault):
-            damage(output.data)  # behind autograd's back, as a fault of the memory would be
+            damage(output.data)  # hidden from autograd, like a memory fault
 
     layer.register_forward_hook(after_forward)
 
@@ -237,7 +237,7 @@ IN_PLACES: Final[dict[str, Callable[[Training, FaultSpec, Damage], None]]] = {
 
 
 def tensor_damage(training: Training, fault: FaultSpec) -> None:
-    """Damage one element of one tensor: which damage and where are the fault's name."""
+    """Damage one element of one tensor; the fault's name gives damage and tensor."""
     damage, place = fault.name.split("-")
     element, bit = fault.number("element"), fault.number("bit")
     IN_PLACES[place](training, fault, lambda tensor: DAMAGES[damage](tensor, element, bit))
@@ -286,14 +286,14 @@ def unpinned(training: Training, _fault: FaultSpec) -> None:
     _at_each_batch(training, copied)
 
 
-SPUN_S: Final = 2e-3  # sleep may end this much too late
-LONG_S: Final = 50e-3  # from here on a delay is slept: others have work for the processor
+SPUN_S: Final = 2e-3  # sleep may end this much late
+LONG_S: Final = 50e-3  # longer delays sleep, which frees the processor
 
 
 def stretched(act: Callable[[], Returned], percent: int) -> Returned:
-    """Do it, and let so many per cent of the time it took go by, to the end exactly.
+    """Call `act`, then wait for exactly `percent` per cent of its duration.
 
-    Awake, if it is not long: who sleeps comes back to cold caches, which would slow what follows.
+    Short delays are busy waits, since sleeping gives cold caches, which would slow later work.
     """
     start = time.perf_counter()
     outcome = act()
@@ -386,7 +386,7 @@ def race(training: Training, fault: FaultSpec) -> None:
         thread.start()
         thread.join()
         took_s = time.perf_counter() - begun
-        if took_s > before_s:  # about every other time, on any machine, calm or busy
+        if took_s > before_s:  # in about half of all cases on any machine
             flip_bit(weight, 0, 0)
 
     step_clock(training, act, after=True)
@@ -434,16 +434,16 @@ def reload_flip(training: Training, fault: FaultSpec) -> None:
 
 
 def slow_clock(training: Training, fault: FaultSpec) -> None:
-    sound, share = training.clock, 1 / (1 + fault.number("percent") / 100)
-    training.clock = lambda: share * sound()
+    clock, share = training.clock, 1 / (1 + fault.number("percent") / 100)
+    training.clock = lambda: share * clock()
 
 
 def stopped_clock(training: Training, fault: FaultSpec) -> None:
-    sound, epoch = training.clock, fault.number("epoch")
-    training.clock = lambda: 0.0 if training.epoch >= epoch else sound()
+    clock, epoch = training.clock, fault.number("epoch")
+    training.clock = lambda: 0.0 if training.epoch >= epoch else clock()
 
 
 def backward_clock(training: Training, fault: FaultSpec) -> None:
-    sound, epoch = training.clock, fault.number("epoch")
+    clock, epoch = training.clock, fault.number("epoch")
     readings = count()
-    training.clock = lambda: sound() - (next(readings) if training.epoch == epoch else 0.0)
+    training.clock = lambda: clock() - (next(readings) if training.epoch == epoch else 0.0)

@@ -1,13 +1,13 @@
-"""The same training in double precision: the measure of how far a training is from the truth.
+"""The float64 reference: the same training in double precision, to measure a training's error.
 
-NumPy and the derivative by hand: another arithmetic than PyTorch's. The order of the points comes
-from NumPy's own reading of the generator, so that a wrong `randperm` deceives nobody; points and
-initial weights are PyTorch's, which `golden_inputs` compares with that reading.
+It uses NumPy and a derivative written by hand, independent of PyTorch's arithmetic. The order of
+the points comes from NumPy's implementation of the generator, so that a wrong `randperm` is
+detected. Points and initial weights are PyTorch's; `golden_inputs` checks them.
 
-A training is followed in two ways. *Alone*, from its first epoch on, which shows how float32
-drifts away. And *epoch by epoch*, each from the weights that were recorded before it: what is wrong
-in an epoch then shows in that epoch, in ulps, however far the training has drifted. All epochs are
-done side by side.
+A training is recomputed in two ways. The *free run* starts at the first epoch and shows the drift
+of float32. *Epoch by epoch*, each epoch starts from the recorded weights before it, so that an
+error in an epoch is measured in that epoch, in ulps, independent of the drift. All epochs are
+computed at once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,19 +27,19 @@ from xorbench.xor.training.mersenne import IntArray
 from xorbench.xor.training.problem import Inputs, XorPoints, make_inputs
 from xorbench.xor.training.training import DTYPES
 
-MOST_AT_ONCE: Final = 1 << 22  # hidden values of a step of all epochs that are done side by side
-CLOSE: Final = 1e-4  # a logit nearer to zero than this is no prediction
+MOST_AT_ONCE: Final = 1 << 22  # maximum hidden values of a step, over the epochs computed at once
+CLOSE: Final = 1e-4  # a logit closer to zero gives no prediction
 Array = npt.NDArray[Any]
 Weights = tuple[Array, Array, Array, Array]
 
 STORED: Final = {"float32": "<f4", "bfloat16": "<f4", "float64": "<f8"}
-TF32_BITS: Final = 11  # of the significand, as everywhere here with the bit that is not stored
+TF32_BITS: Final = 11  # of the significand, with the implicit bit
 BFLOAT16_BITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """The result of a training in double precision: see the record `Float64Reference`."""
+class Float64Result:
+    """The result of the float64 reference; see the record `Float64Reference`."""
 
     inputs_sha256: str
     weights: list[str]
@@ -51,13 +51,13 @@ class Followed:
     train: tuple[int, int]
 
 
-def follow(
+def recompute(
     case: Case, recipe: Recipe, recorded: Sequence[str], rate: float | None = None
-) -> Followed | None:
-    """Follow a training whose weights after each epoch are given in hex; None where it is too long.
+) -> Float64Result | None:
+    """Recompute a training from its recorded weights after each epoch in hex; None if too long.
 
-    Neither the engine of the case nor an injected fault changes anything here. `rate` is the
-    learning rate, by default the recipe's: who asks from another process can give its own.
+    The engine of the case and injected faults have no effect. `rate` is the learning rate, by
+    default the recipe's.
     """
     if recipe.epochs * recipe.train_size > UNIVERSAL_VISITS:
         return None
@@ -68,33 +68,33 @@ def follow(
         [first.astype(kind), *(np.frombuffer(bytes.fromhex(w), kind) for w in recorded)]
     )
     rate = recipe.learning_rate(case.batch_size) if rate is None else rate
-    course = _Course(case, recipe, inputs, rate)
-    with np.errstate(over="ignore", invalid="ignore"):  # of a training that diverges
-        truth, losses = course.epochs(after[:-1], np.float64)
-        control, _ = course.epochs(after[:-1], np.float32, significand(case))
+    trainer = _Trainer(case, recipe, inputs, rate)
+    with np.errstate(over="ignore", invalid="ignore"):  # in a diverging training
+        reference, losses = trainer.epochs(after[:-1], np.float64)
+        control, _ = trainer.epochs(after[:-1], np.float32, significand(case))
         test = _predictions(inputs.test, after[-1], recipe.hidden, significand(case))
         train = _predictions(inputs.train, after[-1], recipe.hidden, significand(case))
-        return Followed(
+        return Float64Result(
             inputs_sha256=tensor_digest.sha256(inputs.to(DTYPES[case.dtype]).entries()),
-            weights=[flat.astype("<f8").tobytes().hex() for flat in course.alone(first)],
-            error_ulps=_errors(after[1:], truth, kind),
-            control_ulps=_errors(control, truth, "<f4"),
+            weights=[flat.astype("<f8").tobytes().hex() for flat in trainer.free_run(first)],
+            error_ulps=_errors(after[1:], reference, kind),
+            control_ulps=_errors(control, reference, "<f4"),
             losses=losses.tolist(),
             predictions=test,
-            test=_right(test, labels(recipe.test_size, case.seed, "test")),
-            train=_right(train, labels(recipe.train_size, case.seed, "train")),
+            test=_correct(test, labels(recipe.test_size, case.seed, "test")),
+            train=_correct(train, labels(recipe.train_size, case.seed, "train")),
         )
 
 
 def significand(case: Case) -> int | None:
-    """Bits that are left of the operands of a product; None where all of the dtype's are."""
+    """Significand bits of the operands of a product; None for the full dtype."""
     if case.dtype == "bfloat16":
         return BFLOAT16_BITS
     return TF32_BITS if case.tf32 and device_type(case.device) != "cpu" else None
 
 
-class _Course:
-    """A training's points, and which of them each step of each epoch takes."""
+class _Trainer:
+    """A training's points and their order in each epoch."""
 
     def __init__(self, case: Case, recipe: Recipe, inputs: Inputs, rate: float) -> None:
         self._points = inputs.train.points.double().numpy()
@@ -103,18 +103,18 @@ class _Course:
         self._steps = recipe.steps(case.batch_size, case.drop_last)
         self._rate = rate
         persistent = case.persistent_workers and case.num_workers > 0
-        drawn = orders(case.seed, recipe.train_size, persistent=persistent)
-        self._orders = np.stack([o.astype(np.int32) for o in islice(drawn, recipe.epochs)])
+        all_orders = orders(case.seed, recipe.train_size, persistent=persistent)
+        self._orders = np.stack([o.astype(np.int32) for o in islice(all_orders, recipe.epochs)])
 
-    def alone(self, weights: Array) -> Iterator[Array]:
-        """The flat weights after each epoch of the training in float64, from its first on."""
+    def free_run(self, weights: Array) -> Iterator[Array]:
+        """The flat weights after each epoch of a float64 training from the initial weights."""
         for epoch in range(len(self._orders)):
             ends, _ = self._trained(weights[None], self._orders[epoch : epoch + 1], np.float64)
             weights = ends[0]
             yield weights
 
     def epochs(self, starts: Array, kind: Any, bits: int | None = None) -> tuple[Array, Array]:
-        """Weights after each epoch, (epochs, weights), that starts from its row; last losses."""
+        """Weights after each epoch, (epochs, weights), started from its row; and last losses."""
         at_once = max(1, MOST_AT_ONCE // (self._size * self._hidden))
         parts = [
             self._trained(starts[rows], self._orders[rows], kind, bits)
@@ -126,7 +126,7 @@ class _Course:
     def _trained(
         self, starts: Array, orders: Array, kind: Any, bits: int | None = None
     ) -> tuple[Array, Array]:
-        """Train one epoch from each row, side by side, in one precision."""
+        """Train one epoch from each row, all at once, in one precision."""
         weights = shaped(starts.astype(kind), self._hidden)
         points, labels = self._points.astype(kind), self._labels.astype(kind)
         rate = kind(self._rate)
@@ -141,7 +141,7 @@ class _Course:
 
 
 def shaped(flat: Array, hidden: int) -> Weights:
-    """Rows of flat weights as those of the two layers, each with the rows in front."""
+    """Rows of flat weights as the weights of the two layers, with the rows as first axis."""
     cuts = np.cumsum([2 * hidden, hidden, hidden])
     w1, b1, w2, b2 = np.split(flat, cuts, axis=1)
     return w1.reshape(-1, hidden, 2), b1, w2.reshape(-1, 1, hidden), b2
@@ -150,10 +150,10 @@ def shaped(flat: Array, hidden: int) -> Weights:
 def gradients(
     points: Array, labels: Array, weights: Weights, bits: int | None = None
 ) -> tuple[Weights, Array]:
-    """Slopes of the mean binary cross-entropy by each weight, in their order, and the logits.
+    """Gradients of the mean binary cross-entropy by each weight, and the logits.
 
-    points (rows, batch, 2), labels (rows, batch), logits (rows, batch). `bits` rounds what goes
-    into a product, and what comes out of one in bfloat16.
+    points (rows, batch, 2), labels (rows, batch), logits (rows, batch). `bits` rounds the operands
+    of a product, and in bfloat16 also its result.
     """
     w1, b1, w2, b2 = weights
     hidden = np.tanh(_product(points, w1.swapaxes(1, 2), bits) + b1[:, None, :])
@@ -173,7 +173,7 @@ def _product(a: Array, b: Array, bits: int | None) -> Array:
 
 
 def rounded(values: Array, bits: int) -> Array:
-    """The values with so many bits of significand, to nearest."""
+    """The values rounded to `bits` bits of significand."""
     significand, exponent = np.frexp(values)
     scale = values.dtype.type(2**bits)
     return np.asarray(np.ldexp(np.rint(significand * scale) / scale, exponent))
@@ -184,21 +184,21 @@ def _cross_entropy(logits: Array, labels: Array) -> Array:
     return np.asarray(each.mean(axis=1))
 
 
-def _errors(weights: Array, truth: Array, kind: str) -> list[float]:
-    """Of each row the largest error of a weight, in ulps at the largest; NaN if not finite."""
-    ulp = np.spacing(np.abs(truth).max(axis=1).astype(kind)).astype(np.float64)
-    errors: list[float] = (np.abs(weights - truth).max(axis=1) / ulp).tolist()
+def _errors(weights: Array, reference: Array, kind: str) -> list[float]:
+    """The largest error of each row, in ulps of the largest weight; NaN if not finite."""
+    ulp = np.spacing(np.abs(reference).max(axis=1).astype(kind)).astype(np.float64)
+    errors: list[float] = (np.abs(weights - reference).max(axis=1) / ulp).tolist()
     return errors
 
 
-def _right(predictions: str, truth: IntArray) -> tuple[int, int]:
-    """How many predictions are right at least, and at most."""
-    right = sum(answer == str(label) for answer, label in zip(predictions, truth, strict=True))
-    return right, right + predictions.count("?")
+def _correct(predictions: str, expected: IntArray) -> tuple[int, int]:
+    """The minimum and maximum number of correct predictions."""
+    correct = sum(p == str(label) for p, label in zip(predictions, expected, strict=True))
+    return correct, correct + predictions.count("?")
 
 
 def _predictions(data: XorPoints, weights: Array, hidden: int, bits: int | None) -> str:
-    """The prediction of each point; "?" where the logit is too close to zero for one."""
+    """The prediction of each point; "?" if the logit is too close to zero."""
     row = shaped(weights[None].astype(np.float64), hidden)
     points, labels = data.points.double().numpy(), data.labels.double().numpy()
     _, logits = gradients(points[None], labels[None], row)

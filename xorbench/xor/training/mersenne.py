@@ -1,9 +1,9 @@
-"""PyTorch's CPU generator read in NumPy: an independent answer for every draw of a training.
+"""PyTorch's CPU generator in NumPy: an independent reference for every random draw of a training.
 
-The generator is the Mersenne Twister MT19937 (Matsumoto and Nishimura, 1998), begun from the low 32
-bits of the seed. What becomes of its words is written here after ATen's own files:
-`TransformationHelper.h` and `DistributionTemplates.h` for numbers, `TensorFactories.cpp` for
-`randperm`. Nothing here imports torch.
+The generator is the Mersenne Twister MT19937 (Matsumoto and Nishimura, 1998), seeded with the low
+32 bits of the seed. The distributions follow ATen: `TransformationHelper.h` and
+`DistributionTemplates.h` for numbers, `TensorFactories.cpp` for `randperm`. This module does not
+import torch.
 """
 
 import math
@@ -16,12 +16,12 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 MANTISSA: Final = 24  # random bits in a uniform float32
-BLOCK: Final = 16  # normals that are made of as many uniforms at a time
-FEWEST_NORMALS: Final = BLOCK  # fewer are drawn in another way, which is not read here
+BLOCK: Final = 16  # normals computed together from as many uniforms
+FEWEST_NORMALS: Final = BLOCK  # for fewer, PyTorch uses a different method
 
 
 class Mersenne:
-    """The draws of `torch.Generator().manual_seed(seed)`, in the order in which they are asked."""
+    """The random numbers of `torch.Generator().manual_seed(seed)` in call order."""
 
     def __init__(self, seed: int) -> None:
         self._state = np.random.RandomState(seed & 0xFFFF_FFFF)
@@ -31,45 +31,45 @@ class Mersenne:
         return self._state.randint(0, 2**32, count, dtype=np.uint32)
 
     def bits(self, count: int) -> IntArray:
-        """As `torch.randint(0, 2, (count,))`: (count,) of 0 and 1."""
+        """Like `torch.randint(0, 2, (count,))`: (count,) of 0 and 1."""
         return (self.words(count) & 1).astype(np.int64)
 
     def uniforms(self, count: int, bound: float) -> FloatArray:
-        """As `torch.empty(count).uniform_(-bound, bound)`, without its last rounding: (count,)."""
+        """Like `torch.empty(count).uniform_(-bound, bound)` without its last rounding: (count,)."""
         return self._units(count) * 2 * bound - bound
 
     def normals(self, count: int) -> FloatArray:
-        """As `torch.randn(count)`, by Box and Muller in float64: (count,).
+        """Like `torch.randn(count)`, by Box and Muller in float64: (count,).
 
         Raises `ValueError` for fewer than `FEWEST_NORMALS`.
         """
         if count < FEWEST_NORMALS:
-            raise ValueError(f"fewer than {FEWEST_NORMALS} normals are drawn in another way")
+            raise ValueError(f"fewer than {FEWEST_NORMALS} normals are not supported")
         whole = count - count % BLOCK
         units = self._units(count)
         normals = np.empty(count)
         normals[:whole] = _box_muller(units[:whole])
-        if whole < count:  # PyTorch then draws the last block anew
+        if whole < count:  # PyTorch then generates the last block again
             normals[-BLOCK:] = _box_muller(self._units(BLOCK))
         return normals
 
     def base_seed(self) -> None:
-        """What a `DataLoader`'s iterator draws first: one int64, of two words."""
+        """Skip the base seed of a `DataLoader`'s iterator: one int64, two words."""
         self.words(2)
 
     def order(self, count: int) -> IntArray:
-        """As `torch.randperm(count)`, by Fisher and Yates: (count,).
+        """Like `torch.randperm(count)`, by Fisher and Yates: (count,).
 
-        From 2**32 / 20 points on, `randperm` draws words of 64 bits, which are not read here.
+        From 2**32 / 20 points on, `randperm` uses words of 64 bits, which is not supported.
         """
         order = list(range(count))
         for place, ahead in enumerate(self._steps(count)):
-            other = place + ahead
-            order[place], order[other] = order[other], order[place]
+            target = place + ahead
+            order[place], order[target] = order[target], order[place]
         return np.array(order, dtype=np.int64)
 
     def discarded_order(self, count: int) -> None:
-        """Draw as for an order, and make none."""
+        """Skip the words of an order."""
         self.words(max(count - 1, 0))
 
     def _steps(self, count: int) -> list[int]:
@@ -78,13 +78,13 @@ class Mersenne:
         return steps
 
     def _units(self, count: int) -> FloatArray:
-        """Uniform in [0, 1): the low 24 bits of a word."""
+        """Uniform in [0, 1), from the low 24 bits of a word."""
         low = self.words(count) & np.uint32((1 << MANTISSA) - 1)
         return low.astype(np.float64) * 2.0**-MANTISSA
 
 
 def _box_muller(units: FloatArray) -> FloatArray:
-    """Blocks of 16 uniforms to as many normals: eight radii, eight angles, cosines then sines."""
+    """Blocks of 16 uniforms as 16 normals: eight radii, eight angles, cosines then sines."""
     blocks = units.reshape(-1, BLOCK)
     radius = np.sqrt(-2 * np.log(1 - blocks[:, : BLOCK // 2]))
     angle = 2 * math.pi * blocks[:, BLOCK // 2 :]

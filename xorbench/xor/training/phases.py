@@ -1,8 +1,8 @@
 """Time the phases of an epoch: waiting for data, copying, forward, backward, optimizer.
 
-The epoch is that of `Training.step`, unchanged. While it runs, there are marks between the phases:
-behind the batches, in front of the model, and around the optimizer's methods. At each mark the
-device is synchronized and the clock is read.
+The epoch runs in `Training.step` without changes. Marks separate the phases: after each batch,
+before the model, and around the optimizer's methods. Each mark synchronizes the device and reads
+the clock.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,17 +17,17 @@ from xorbench.xor.training.engines import UnsupportedCase
 from xorbench.xor.training.problem import Batch
 from xorbench.xor.training.training import Training, synchronize
 
-DIGITS: Final = 9  # of a second: no clock here has more
-PER_STEP: Final = {"optimizer": 2}  # zero_grad and step; the other phases end once
+DIGITS: Final = 9  # decimals of a second, the resolution of clocks
+PER_STEP: Final = {"optimizer": 2}  # zero_grad and step; other phases end once
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedEpoch:
-    """One epoch with marks: its seconds, those of each phase by slot, and the digest after it.
+    """One epoch with marks: its seconds, the seconds of each phase by slot, and its digest.
 
-    A slot is a step, or some steps in a row where there are more than `MOST_SLOTS`; the last one is
-    what follows the last step. `pinned` is how many of its `batches` the loader gave in page-locked
-    memory, None where that was not asked for or there is no accelerator.
+    A slot is a step, or several steps if there are more than `MOST_SLOTS`; the last slot follows
+    the last step. `pinned` is the number of `batches` in page-locked memory, None without
+    `pin_memory` or an accelerator.
     """
 
     epoch_s: float
@@ -40,8 +40,8 @@ class MarkedEpoch:
 def marked_epoch(training: Training) -> MarkedEpoch:
     """Train one epoch with marks between its phases.
 
-    Raises `UnsupportedCase` where a step of the epoch does not pass every mark: its phases are then
-    not those of the loader engine's loop.
+    Raises `UnsupportedCase` if a step does not pass every mark, since its phases then differ from
+    the loader engine's.
     """
     marks = Marks(training)
     with marks.set():
@@ -68,7 +68,7 @@ class Marks:
 
     @contextmanager
     def set(self) -> Iterator[None]:
-        """Inside, an epoch of the training passes the marks."""
+        """Set the marks for an epoch of the training within the context."""
         spec = self._training.spec
         tamper = spec.tamper
         spec.tamper = lambda batches: self._fed(tamper(batches))
@@ -81,7 +81,7 @@ class Marks:
             yield
 
     def require_whole(self) -> None:
-        """Raise `UnsupportedCase` unless every step has passed every mark."""
+        """Raise `UnsupportedCase` unless every step passed every mark."""
         expected = {phase: PER_STEP.get(phase, 1) * self.batches for phase in PHASES}
         if self._ends != expected | {"data": self.batches + 1}:
             raise UnsupportedCase(
@@ -89,7 +89,7 @@ class Marks:
             )
 
     def _fed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; the time until each is there, and until there are no more, is data's."""
+        """Yield the batches; the time until each batch, and until the end, belongs to `data`."""
         self._begin()
         for batch in batches:
             self._end("data")
@@ -103,7 +103,7 @@ class Marks:
 
     @contextmanager
     def _around(self, optimizer: Any, name: str, before: str) -> Iterator[None]:
-        """A method of the optimizer ends the phase before it, and its own time is optimizer's."""
+        """Mark a method of the optimizer: it ends the phase before it and counts as `optimizer`."""
         own = vars(optimizer).get(name)
         method: Callable[..., Any] = getattr(optimizer, name)
 

@@ -1,4 +1,4 @@
-"""All that knows XOR: the points, the network, the loss, the score (workload.md §1-§3)."""
+"""The XOR problem: points, network, loss and score (workload.md §1-§3)."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class XorPoints(Dataset[Batch]):
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """All points and all labels, a row a sample."""
+        """All points and labels, one row per sample."""
         return self.points, self.labels
 
     def to(self, dtype: torch.dtype) -> "XorPoints":
@@ -36,7 +36,7 @@ class XorPoints(Dataset[Batch]):
 
 
 def make_points(size: int, std: float, seed: int, name: str) -> XorPoints:
-    """Draw `size` points from the stream `name`: bits, label from the bits, then the noise."""
+    """Generate `size` points from the stream `name`: bits, labels from the bits, then noise."""
     draws = generator(seed, name)
     points = torch.randint(0, 2, (size, 2), dtype=torch.float32, generator=draws)
     labels = (points.sum(dim=1) == 1).to(torch.long)
@@ -45,7 +45,7 @@ def make_points(size: int, std: float, seed: int, name: str) -> XorPoints:
 
 
 class SimpleClassifier(nn.Module):
-    """Two linear layers with a tanh between: (n, 2) points to (n, 1) logits."""
+    """Two linear layers with tanh between them, from (n, 2) points to (n, 1) logits."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class SimpleClassifier(nn.Module):
 
 
 def make_model(hidden: int, seed: int) -> SimpleClassifier:
-    """A fresh network on the CPU, its weights drawn from the stream `init`."""
+    """A new network on the CPU with weights from the stream `init`."""
     with forked(seed, "init"):
         return SimpleClassifier(2, hidden, 1)
 
@@ -76,17 +76,17 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Right answers as integers, and every answer in the order of the points."""
+    """The number of correct points, and every prediction in the order of the points."""
 
     correct: int
     total: int
-    predictions: str  # one character a point: "1" or "0"
-    not_finite: int = 0  # outputs that are infinite or not a number
+    predictions: str  # one character per point: "1" or "0"
+    not_finite: int = 0  # number of infinite or NaN outputs
 
 
 @torch.no_grad()
 def score(model: nn.Module, data: XorPoints, batch_size: int, device: torch.device) -> Score:
-    """Evaluate in order, every point once: a point is 1 where its sigmoid reaches one half."""
+    """Evaluate every point once in order; the prediction is 1 if the sigmoid is at least 0.5."""
     was_training = model.training
     model.eval()
     answers, not_finite = [], 0
@@ -96,13 +96,13 @@ def score(model: nn.Module, data: XorPoints, batch_size: int, device: torch.devi
         not_finite += int((~torch.isfinite(logits)).sum())
     model.train(was_training)
     predicted = torch.cat(answers)
-    right = int((predicted == data.labels).sum())
-    return Score(right, len(data), "".join(map(str, predicted.tolist())), not_finite)
+    correct = int((predicted == data.labels).sum())
+    return Score(correct, len(data), "".join(map(str, predicted.tolist())), not_finite)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a training starts from: points to train and test on, and the fresh network."""
+    """The inputs of a training: train and test points, and the initial network."""
 
     train: XorPoints
     test: XorPoints
@@ -123,7 +123,7 @@ class Inputs:
 
 
 def make_inputs(recipe: Recipe, seed: int) -> Inputs:
-    """Draw everything a training starts from, each part from its own stream."""
+    """Generate the inputs of a training, each part from its own stream."""
     return Inputs(
         make_points(recipe.train_size, recipe.std, seed, "train"),
         make_points(recipe.test_size, recipe.std, seed, "test"),

@@ -1,4 +1,4 @@
-"""Named random streams, and global random state that one training cannot leak to another."""
+"""Named random streams, and isolation of the global random state between trainings."""
 
 import hashlib
 import random
@@ -23,7 +23,7 @@ def generator(seed: int, name: str) -> torch.Generator:
 
 @contextmanager
 def forked(seed: int, name: str) -> Iterator[None]:
-    """PyTorch's global CPU generator at the start of the named stream, restored afterwards."""
+    """Set PyTorch's global CPU generator to the start of the named stream within the context."""
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, name).get_state())
         yield
@@ -31,7 +31,7 @@ def forked(seed: int, name: str) -> Iterator[None]:
 
 @contextmanager
 def current(device: torch.device) -> Iterator[None]:
-    """The device is its type's current one inside; nothing changes for the CPU."""
+    """Make the device its type's current one within the context; no effect for the CPU."""
     if device.type == "cpu" or device.index is None:
         yield
         return
@@ -43,7 +43,7 @@ def current(device: torch.device) -> Iterator[None]:
         torch.accelerator.set_device_index(before)
 
 
-GetAndSet = tuple[Callable[[], Any], Callable[[Any], object]]  # how to get a state, how to set it
+GetAndSet = tuple[Callable[[], Any], Callable[[Any], object]]  # getter and setter of a state
 
 
 @contextmanager
@@ -57,12 +57,12 @@ def _restored(rows: Sequence[GetAndSet]) -> Iterator[None]:
 
 
 def restored_random_states(device: torch.device) -> AbstractContextManager[None]:
-    """The generators of the CPU and of this device are afterwards what they were."""
+    """Restore the generators of the CPU and of this device on exit."""
     return _restored([GLOBALS[0], *_device_rows(device)])
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed the generators of the CPU and of this device, and no other device's."""
+    """Seed only the generators of the CPU and of this device."""
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         module = torch.get_device_module(device)
@@ -70,7 +70,7 @@ def seed_generators(device: torch.device, seed: int) -> None:
             getattr(module, "manual_seed", torch.manual_seed)(seed)
 
 
-# All global state that a training could read or move.
+# All global state that a training could read or change.
 GLOBALS: Final[tuple[GetAndSet, ...]] = (
     (torch.get_rng_state, torch.set_rng_state),
     (random.getstate, random.setstate),
@@ -83,10 +83,10 @@ GLOBALS: Final[tuple[GetAndSet, ...]] = (
 
 
 class GlobalState:
-    """A training's own copy of the global random states and flags, swapped in while it steps.
+    """A training's own copy of the global random states and flags, active during its steps.
 
-    The random states start from the stream `global`, so that they do not depend on what else
-    the process has done. `tf32` lets an accelerator's float32 matrix products use TF32.
+    The random states start from the stream `global`, so that they do not depend on earlier work of
+    the process. `tf32` allows TF32 for an accelerator's float32 matrix products.
     """
 
     def __init__(self, device: torch.device, seed: int, *, tf32: bool = False) -> None:
@@ -104,7 +104,7 @@ class GlobalState:
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Global state is this training's inside, and the caller's again outside."""
+        """Activate this training's global state within the context."""
         with _restored(self._rows):
             for (_, put), state in zip(self._rows, self._own, strict=True):
                 put(state)
@@ -118,6 +118,6 @@ def _device_rows(device: torch.device) -> list[GetAndSet]:
     module = torch.get_device_module(device)
     if device.type == "cpu" or not hasattr(module, "get_rng_state"):
         return []
-    if device.type == "mps":  # one device only, and its calls take none
+    if device.type == "mps":  # a single device, and functions without a device argument
         return [(module.get_rng_state, module.set_rng_state)]
     return [(lambda: module.get_rng_state(device), lambda s: module.set_rng_state(s, device))]

@@ -1,6 +1,6 @@
-"""SHA-256 of named tensors, such as a `state_dict`: the digest that identifies weights.
+"""SHA-256 of named tensors such as a `state_dict`, which identifies weights.
 
-`state_digest` makes it of bytes; the recorder's 64-bit fingerprint of tensors is another function.
+`state_digest` computes it from bytes. The recorder's 64-bit fingerprint is a different function.
 """
 
 import sys
@@ -28,7 +28,7 @@ def dtype_name(tensor: Tensor) -> str:
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
-    """The values as little-endian bytes, row-major, from whatever device."""
+    """The values as little-endian bytes, row-major, from any device."""
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     if sys.byteorder == "big":
         flat = flat.reshape(-1, tensor.element_size())[:, ::-1]
@@ -36,7 +36,7 @@ def raw_bytes(tensor: Tensor) -> bytes:
 
 
 def record(tensor: Tensor) -> dict[str, object]:
-    """A tensor as it is written down: dtype, shape, little-endian bytes in hex."""
+    """The record of a tensor: dtype, shape, little-endian bytes in hex."""
     return {
         "dtype": dtype_name(tensor),
         "shape": list(tensor.shape),

@@ -1,4 +1,4 @@
-"""A training recorded step by step, by the recorder that listens to any training."""
+"""A training recorded step by step by the recorder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ OPTIONS: Final = Options(
 
 @dataclass(frozen=True, slots=True)
 class TracedEpoch:
-    """An epoch as observed, and the line of each of its steps."""
+    """An epoch's result, and the line of each of its steps."""
 
     loss: float
     digest: str
@@ -32,7 +32,7 @@ class TracedEpoch:
 
 
 class _WithIndex(Dataset[Any]):
-    """A data set whose samples also have their index."""
+    """A data set whose samples include their index."""
 
     def __init__(self, data: Dataset[Batch]) -> None:
         self._data = data
@@ -45,10 +45,10 @@ class _WithIndex(Dataset[Any]):
 
 
 class Traced:
-    """A training whose epochs can be recorded. It has the bits of the same training untraced.
+    """A training whose epochs can be recorded; it is bitwise identical to the untraced training.
 
-    It listens from outside: behind the batches, at the network's layers, around the loss, and
-    before and after the optimizer's step. Faults are injected first, so that it sees their effect.
+    Recording hooks into the batches, the network's layers, the loss, and the optimizer's step.
+    Faults are injected first, so that their effect is recorded.
     """
 
     def __init__(self, case: Case, recipe: Recipe, faults: Sequence[FaultSpec] = ()) -> None:
@@ -74,7 +74,7 @@ class Traced:
         steps = [{**line, "epoch": epoch, "step": step} for step, line in lines]
         return TracedEpoch(trained.loss, trained.digest, steps)
 
-    def _note(self, event: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    def _record(self, event: Callable[..., None], *arguments: Any, **options: Any) -> None:
         if self._valued is not None:
             self._listener.shielded(lambda: event(*arguments, **options))
 
@@ -83,32 +83,32 @@ class Traced:
         optimizer, loss_of, tamper = spec.optimizer, spec.loss, spec.tamper
         listener.weights.built(optimizer)
 
-        def noted_batches(batches: Iterable[Any]) -> Iterator[Batch]:
+        def recorded_batches(batches: Iterable[Any]) -> Iterator[Batch]:
             numbered: Iterable[Any] = tamper(batches)
             for points, labels, order in numbered:
-                self._note(self._begin, model, order)
+                self._record(self._begin, model, order)
                 yield points, labels
 
-        def noted_loss(logits: Tensor, labels: Tensor) -> Tensor:
+        def recorded_loss(logits: Tensor, labels: Tensor) -> Tensor:
             loss = loss_of(logits, labels)
-            self._note(listener.tensor, "data", "labels", labels)
-            self._note(listener.backward, loss)
+            self._record(listener.tensor, "data", "labels", labels)
+            self._record(listener.backward, loss)
             return loss
 
         def leave(part: Any, _inputs: Any, output: Any) -> None:
-            self._note(listener.leave_call, part, {}, output, outermost=part is model)
+            self._record(listener.leave_call, part, {}, output, outermost=part is model)
 
-        spec.data, spec.tamper, spec.loss = _WithIndex(spec.data), noted_batches, noted_loss
+        spec.data, spec.tamper, spec.loss = _WithIndex(spec.data), recorded_batches, recorded_loss
         model.register_forward_pre_hook(
-            lambda _, inputs: self._note(listener.enter_call, model, inputs, gradients=True)
+            lambda _, inputs: self._record(listener.enter_call, model, inputs, gradients=True)
         )
         for part in model.modules():
             part.register_forward_hook(leave)
-        optimizer.register_step_pre_hook(lambda *_: self._note(listener.before_step, optimizer))
-        optimizer.register_step_post_hook(lambda *_: self._note(listener.after_step, optimizer))
+        optimizer.register_step_pre_hook(lambda *_: self._record(listener.before_step, optimizer))
+        optimizer.register_step_post_hook(lambda *_: self._record(listener.after_step, optimizer))
 
     def _begin(self, model: Any, order: Tensor) -> None:
-        """A step begins with the numbers of the samples of its batch."""
+        """Start a step, and record the sample numbers of its batch."""
         self._listener.detail.keeping = len(self._lines.lines) in (self._valued or ())
         self._listener.begin()
         self._listener.track(model)

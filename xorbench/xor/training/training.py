@@ -1,4 +1,4 @@
-"""One training, opened, stepped epoch by epoch, and finished."""
+"""One training: initialized, stepped epoch by epoch, and finished."""
 
 import io
 import time
@@ -31,9 +31,9 @@ DTYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch as observed: seconds, last step's loss, digest of the weights after it.
+    """The result of one epoch: seconds, last step's loss, digest of the weights after it.
 
-    `weights` are the weights themselves in hex, one after the other; None of a large network.
+    `weights` are the concatenated weights in hex; None for a large network.
     """
 
     epoch_s: float
@@ -53,14 +53,14 @@ class Result:
     reloaded_sha256: str
     reloaded_test: Score
     accelerator_peak_bytes: int | None
-    accelerator_grown_bytes: int | None  # held after the last epoch beyond the first
+    accelerator_grown_bytes: int | None  # increase from the first to the last epoch
 
 
 class Training:
-    """A case being trained, with its own data, model, generators and global random state.
+    """The training of a case, with its own data, model, generators and global random state.
 
-    `alter` may change the training before it begins, which is how faults are injected. `startup_s`
-    are the seconds that the engine took to be ready: to capture or to compile. `clock` times all.
+    `alter` can change the training before it starts, to inject faults. `startup_s` are the seconds
+    of the engine's set-up, such as capturing or compiling. `clock` is used for all times.
     """
 
     def __init__(
@@ -91,42 +91,42 @@ class Training:
             shuffle=generator(case.seed, "shuffle"),
         )
         self.saved = save_state
-        alter(self)  # before the engine sees the spec
+        alter(self)  # before the engine is initialized
         if case.data_on_device:
             self.spec.data = on_device(self.spec.data, self.device)
         self._globals = GlobalState(self.device, case.seed, tf32=case.tf32)
         with self._globals.swapped_in():
-            synchronize(self.device)  # data and model are still on their way there
+            synchronize(self.device)  # copies of data and model may still be running
             start = clock()
             epoch = engines.opened(case.engine, self.spec)
             synchronize(self.device)
             self.startup_s = clock() - start
         self.run_epoch = self.spec.around(epoch)
-        self._memory.opened()
+        self._memory.started()
 
     def inputs_sha256(self) -> str:
-        """Digest over train points, test points and the weights as they are now."""
+        """The digest over train points, test points and the current weights."""
         return tensor_digest.sha256(self.inputs.entries())
 
     def step(self) -> Epoch:
-        """Train one epoch. Only the epoch is timed, with the device idle before and after."""
+        """Train and time one epoch; the device is idle before and after."""
         self._memory.before_step()
         with self._globals.swapped_in():
             self.model.train()
             synchronize(self.device)
             start = self.clock()
             loss = self.run_epoch()
-            synchronize(self.device)  # kernels are queued: without this we time the launch
+            synchronize(self.device)  # kernels are queued; without this only launches are timed
             seconds = self.clock() - start
         value = float(loss)
-        del loss  # what the device holds from here on is the training's
+        del loss  # so that only the training's memory remains on the device
         self._memory.after_step()
         self.epoch += 1
         state = self.model.state_dict()
         return Epoch(seconds, value, tensor_digest.state_sha256(state), epoch_weights(state))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights by their names, on the CPU."""
+        """The weights by name on the CPU."""
         return {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
 
     def finish(self) -> Result:
@@ -151,11 +151,11 @@ class Training:
 
 
 class Memory:
-    """Accelerator memory of one training among several that are open at once, in bytes.
+    """Accelerator memory of one of several simultaneous trainings, in bytes.
 
-    `peak_bytes` is the most it held, its opening included. `grown_bytes` is what its epochs after
-    the first have left behind: of a sound training nothing. Both are None where the device reports
-    neither.
+    `peak_bytes` is its maximum, including set-up. `grown_bytes` is the memory that epochs after the
+    first did not release, which is 0 for a correct training. Both are None if the device does not
+    report memory.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -171,23 +171,25 @@ class Memory:
     def _allocated(self) -> int:
         return int(self._module.memory_allocated(self._device)) if self._module else 0
 
-    def opened(self) -> None:
-        """What was allocated since the start is the training's own."""
+    def started(self) -> None:
+        """Count the memory allocated since the start as the training's own."""
         self._keep_peak()
         self._held = self._allocated() - self._before
 
     def before_step(self) -> None:
-        """Start watching: what is allocated now besides the training's own is others'."""
+        """Start measuring a step; memory of different trainings is excluded."""
         if self._module:
             self._module.reset_peak_memory_stats(self._device)
         self._before = self._allocated()
 
     def after_step(self) -> None:
-        """Keep the highest peak: own memory, and what the step added to it."""
+        """Update the peak and the growth after a step."""
         self._keep_peak()
         grown = self._allocated() - self._before
         self._held += grown
-        if self.grown_bytes is not None and self._epochs:  # the first makes gradients and buffers
+        if (
+            self.grown_bytes is not None and self._epochs
+        ):  # the first epoch allocates gradients and buffers
             self.grown_bytes += grown
         self._epochs += 1
 
@@ -198,7 +200,7 @@ class Memory:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has nothing left to do; the CPU is always done."""
+    """Wait until the device is idle; the CPU always is."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -211,7 +213,7 @@ def save_state(state: dict[str, torch.Tensor]) -> bytes:
 
 
 def load_model(saved: bytes, hidden: int) -> SimpleClassifier:
-    """A network, made without drawing from any generator, with the saved weights."""
+    """A network with the saved weights, created without advancing a generator."""
     with torch.device("meta"):
         model = SimpleClassifier(2, hidden, 1)
     state = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
@@ -220,14 +222,14 @@ def load_model(saved: bytes, hidden: int) -> SimpleClassifier:
 
 
 def epoch_weights(state: dict[str, torch.Tensor]) -> str | None:
-    """Little-endian weights in hex, in the order of the `state_dict`; None if they are large."""
+    """The little-endian weights in hex, in the order of the `state_dict`; None if large."""
     if sum(t.numel() * t.element_size() for t in state.values()) > EPOCH_WEIGHT_BYTES:
         return None
     return b"".join(map(tensor_digest.raw_bytes, state.values())).hex()
 
 
 def inline_weights(state: dict[str, torch.Tensor]) -> dict[str, dict[str, object]] | None:
-    """Weights as little-endian hex, from which the digest can be made again; None if large."""
+    """The weights as little-endian hex, from which the digest can be recomputed; None if large."""
     if sum(t.numel() * t.element_size() for t in state.values()) > INLINE_WEIGHT_BYTES:
         return None
     return {name: tensor_digest.record(tensor) for name, tensor in state.items()}

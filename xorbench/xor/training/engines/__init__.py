@@ -1,4 +1,4 @@
-"""Ways to run one epoch of the same training; `xor.matrix.engines` has the row of each."""
+"""Implementations of the engines of `xor.matrix.engines`."""
 
 from xorbench.registry import implementation
 from xorbench.xor.matrix.engines import ENGINES
@@ -8,6 +8,6 @@ __all__ = ["EpochFunction", "TrainingSpec", "UnsupportedCase", "opened"]
 
 
 def opened(engine: str, spec: TrainingSpec) -> EpochFunction:
-    """An engine's function that trains one epoch of a training."""
+    """Initialize an engine; its function trains one epoch."""
     epoch: EpochFunction = implementation(ENGINES[engine].epoch)(spec)
     return epoch

@@ -1,4 +1,4 @@
-"""`torch.compile` of the step, fed as the tensor engine is."""
+"""The compile engine: `torch.compile` of the step, with the batches of the tensor engine."""
 
 import atexit
 import importlib.util
@@ -22,45 +22,45 @@ from xorbench.xor.training.engines.spec import (
     loss_function,
 )
 
-TRITON_ALONE: Final = ("cuda", "xpu")
-"""Device types for which Inductor writes Triton, and nothing else."""
+TRITON_ONLY: Final = ("cuda", "xpu")
+"""Device types for which Inductor generates only Triton code."""
 
 
 def unavailable_reason(device: str) -> str | None:
-    """Why `torch.compile` cannot be used for the device here, or None where it can."""
+    """The reason why `torch.compile` is unavailable for the device, or None."""
     kind = torch.device(device).type
     if kind != "cpu":
         return _unavailable_on(kind)
     names = [os.environ.get("CXX"), "g++", "clang++", "c++"]
     if not any(name and shutil.which(name) for name in names):
-        return "torch.compile needs a C++ compiler, and none was found"
+        return "torch.compile needs a C++ compiler, which is not installed"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        return "torch.compile needs Python's header files, which are not here"
+        return "torch.compile needs Python's header files, which are not installed"
     return None
 
 
 def _unavailable_on(kind: str) -> str | None:
-    """Why Inductor makes no code for this type of device, or None where it does."""
+    """The reason why Inductor does not support this type of device, or None."""
     from torch._inductor.codegen import common  # slow to import
 
     common.init_backend_registration()
     if common.get_scheduling_for_device(kind) is None:
         return f"torch.compile has no code generator for {kind} devices"
-    if kind in TRITON_ALONE and not importlib.util.find_spec("triton"):
-        return "torch.compile needs Triton for this device, which is not here"
+    if kind in TRITON_ONLY and not importlib.util.find_spec("triton"):
+        return "torch.compile needs Triton for this device, which is not installed"
     return None
 
 
 def compiled(spec: TrainingSpec) -> EpochFunction:
-    """Loss, its gradients and the optimizer's step, compiled for each shape before the first epoch.
+    """Compile loss, gradients and the optimizer's step for each shape before the first epoch.
 
-    A hook into the optimizer's step would be compiled away: with one, the optimizer stays as it is.
+    An optimizer with step hooks is not compiled, since compiling would remove the hooks.
     """
     operator_trace.require_unhooked(spec, "compile")
     _private_cache()
     torch.use_deterministic_algorithms(
         torch.are_deterministic_algorithms_enabled()
-    )  # passes it on to Inductor
+    )  # informs Inductor
     batches = Batches(spec, "compile")
     optimizer = spec.optimizer
     loss_of = torch.compile(loss_function(spec), dynamic=False)
@@ -84,8 +84,8 @@ def compiled(spec: TrainingSpec) -> EpochFunction:
 
 @cache
 def _private_cache() -> None:
-    """Compile anew in each process: what an earlier one left would hide what compiling takes."""
+    """Use an empty cache, since the cache of an earlier process would hide the compile time."""
     folder = tempfile.mkdtemp(prefix="xorbench-compile-")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # there are two kernels to compile
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # only two kernels are compiled
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Engines whose step is PyTorch's own: fed by a `DataLoader`, or without one."""
+"""Engines with PyTorch's own step, with or without a `DataLoader`."""
 
 import sys
 from collections.abc import Callable
@@ -22,23 +22,23 @@ from xorbench.xor.training.problem import Batch
 
 
 def loader(spec: TrainingSpec) -> EpochFunction:
-    """The reference: the `DataLoader` loop of the tutorials; returns the last step's loss."""
+    """The reference engine: the `DataLoader` loop of the tutorials."""
     return epochs_of(spec, make_loader(spec, spec.data), _step_on_device(spec))
 
 
 def fetch(spec: TrainingSpec) -> EpochFunction:
-    """The same loop, but each batch is fetched by one index of the tensors, and not collated."""
+    """The same loop with batches fetched by one indexing operation, without collation."""
     fetched = _Fetched(tensors_of(spec.data, "fetch"))
     return epochs_of(spec, make_loader(spec, fetched, collate_fn=untouched), _step_on_device(spec))
 
 
 def tensor(spec: TrainingSpec) -> EpochFunction:
-    """The same step on views of an epoch that is gathered at once."""
+    """The same step on views of a whole epoch that is gathered at once."""
     return epochs_of(spec, Batches(spec, "tensor"), _step(spec))
 
 
 class _Fetched(Dataset[Batch]):
-    """Tensors that a `DataLoader` asks for whole batches."""
+    """Tensors as a data set that returns whole batches."""
 
     def __init__(self, tensors: tuple[Tensor, ...]) -> None:
         self._points, self._labels = tensors
@@ -52,7 +52,7 @@ class _Fetched(Dataset[Batch]):
 
 
 def _step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
-    """The step of the tutorials, on a batch that is on the device."""
+    """The step of the tutorials for a batch on the device."""
     loss_of, optimizer = loss_function(spec), spec.optimizer
 
     def step(points: Tensor, labels: Tensor) -> Tensor:
@@ -92,9 +92,9 @@ def make_loader(spec: TrainingSpec, data: Dataset[Batch], **options: Any) -> Dat
 
 
 def start_method(case: Case) -> str | None:
-    """How the loader workers of a case start; None where there are none, or PyTorch chooses.
+    """The start method of a case's loader workers; None without workers or for PyTorch's default.
 
-    By default they are forked on Linux, which takes milliseconds; elsewhere forking is not safe.
+    The default is fork on Linux, which takes milliseconds; on a different system it is unsafe.
     """
     if not case.num_workers:
         return None

@@ -1,9 +1,9 @@
-"""Trace one training step as ATen operators bound to tensors that stay where they are.
+"""Trace one training step as ATen operators bound to fixed tensors.
 
-`make_fx` traces the operators that the loader engine's own step calls: loss, gradients, the
-optimizer's `step`. Each is then bound to the very tensors it reads and writes, which leaves a list
-of calls without arguments: no autograd, no views to make, no memory to find. What depends on shapes
-alone is made once, what nothing reads is left out, and no operator is put in another's place.
+`make_fx` traces the operators of the loader engine's step: loss, gradients, the optimizer's `step`.
+Each is then bound to the tensors that it reads and writes. The result is a list of calls without
+arguments, autograd, views or allocation. Values that depend only on shapes are computed once,
+unused values are removed, and no operator is replaced.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +23,10 @@ from xorbench.xor.training.engines.spec import TrainingSpec, UnsupportedCase, lo
 from xorbench.xor.training.seeding import restored_random_states
 
 ATEN: Final = torch.ops.aten
-SHAPES_ALONE: Final = {
+SHAPES_ONLY: Final = {
     ATEN.ones_like, ATEN.zeros_like, ATEN.full_like, ATEN.full, ATEN.scalar_tensor,
 }  # fmt: skip
-"""Operators whose values do not depend on the numbers they are given, but for fill values."""
+"""Operators whose values do not depend on the numbers of their inputs, except fill values."""
 
 Call = Callable[[], object]
 
@@ -35,14 +35,14 @@ Call = Callable[[], object]
 
 
 def parameters(spec: TrainingSpec) -> list[Tensor]:
-    """What the optimizer updates."""
+    """The parameters that the optimizer updates."""
     groups = spec.optimizer.param_groups
     return [p for group in groups for p in group["params"] if p.requires_grad]
 
 
 @contextmanager
 def restored(spec: TrainingSpec) -> Iterator[None]:
-    """Parameters, buffers, gradients and random states are afterwards what they were."""
+    """Restore parameters, buffers, gradients and random states on exit."""
     state = {key: value.detach().clone() for key, value in spec.model.state_dict().items()}
     random_states = restored_random_states(spec.device)
     with random_states, torch.enable_grad(), private.without_step_hooks(spec.optimizer):
@@ -56,7 +56,7 @@ def restored(spec: TrainingSpec) -> Iterator[None]:
 
 
 def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loader engine's step on a batch; gives the loss."""
+    """The loader engine's step on a batch, which returns the loss."""
     loss_of, optimizer, updated = loss_function(spec), spec.optimizer, parameters(spec)
 
     def step(points: Tensor, labels: Tensor) -> Tensor:
@@ -71,38 +71,40 @@ def eager_step(spec: TrainingSpec) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def require_unhooked(spec: TrainingSpec, engine: str) -> None:
-    """Raise `UnsupportedCase` for what a model that is traced once would silently leave out."""
+    """Raise `UnsupportedCase` for a model with hooks, which a trace would silently skip."""
     if any(map(private.is_hooked, spec.model.modules())):
         raise UnsupportedCase(
-            f"the {engine} engine captures a step: a model's hooks are lost on it"
+            f"the {engine} engine captures a step, so it does not support hooks of a model"
         )
 
 
 def require_traceable(spec: TrainingSpec) -> None:
-    """Raise `UnsupportedCase` for what a step that is traced once would silently leave out."""
+    """Raise `UnsupportedCase` for a step with parts that a trace would silently skip."""
     require_unhooked(spec, "replay")
     optimizer = spec.optimizer
     replaced = {"step", "zero_grad"} & vars(optimizer).keys()
     before, _ = private.step_hooks(optimizer)
     if replaced or before or optimizer.state:
         raise UnsupportedCase(
-            "the replay engine takes an optimizer without state and pre-step hooks"
+            "the replay engine supports only optimizers without state and pre-step hooks"
         )
 
 
 def traced(spec: TrainingSpec, batch: Sequence[Tensor]) -> GraphModule:
-    """The step on batches of this shape as a graph of ATen operators on the model's own tensors.
+    """The step on batches of this shape as a graph of ATen operators on the model's tensors.
 
-    Raises `UnsupportedCase` where the optimizer keeps state, or a step draws random numbers.
+    Raises `UnsupportedCase` if the optimizer has state, or a step uses random numbers.
     """
     spec.model.train()
     with restored(spec):
         module = private.traced(eager_step(spec), *batch)
     if spec.optimizer.state:
-        raise UnsupportedCase("the replay engine takes SGD without momentum: it captures no state")
+        raise UnsupportedCase("the replay engine supports only SGD without momentum")
     for node in module.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            raise UnsupportedCase(f"the replay engine cannot draw in a step, as {node.target} does")
+            raise UnsupportedCase(
+                f"the replay engine does not support random operators, such as {node.target}"
+            )
     return module
 
 
@@ -111,20 +113,20 @@ def traced(spec: TrainingSpec, batch: Sequence[Tensor]) -> GraphModule:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One operator to be called: its function and arguments, in which nodes stand for the batch."""
+    """One operator call: its function and arguments, with nodes for parts of the batch."""
 
     run: Callable[..., object]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    call: Call | None  # where nothing of it depends on the batch
+    call: Call | None  # the bound call, if it does not depend on the batch
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """A traced step, bound to tensors.
 
-    `sources` are what it reads of a batch: which part, and as which dtype. `loss` is where
-    it leaves the loss; not a number where it was made without.
+    `sources` are the parts of a batch that it reads, with their dtypes. `loss` is the tensor of the
+    loss, which is NaN for a program without loss.
     """
 
     sources: list[tuple[int, torch.dtype]]
@@ -134,24 +136,24 @@ class Program:
     loss: Tensor
 
     def calls(self, batch: Sequence[Tensor]) -> list[Call]:
-        """The calls that are the step on this batch, whose tensors are the `sources`."""
+        """The calls of the step on a batch whose tensors are the `sources`."""
         known = dict(zip(self.inputs, batch, strict=True))
         for node in self.views:
             known[node] = _call_node(node, known)
         return [kernel.call or _bound(kernel, known) for kernel in self.kernels]
 
     def calls_on(self, batch: Sequence[Tensor]) -> list[Call]:
-        """The calls that are the step on this batch, as it comes."""
+        """The calls of the step on an unconverted batch."""
         return self.calls([batch[index].to(dtype) for index, dtype in self.sources])
 
 
 def program(module: GraphModule, batch: Sequence[Tensor], *, with_loss: bool) -> Program:
-    """Bind the graph to tensors; `batch` is an example of its inputs. It moves the weights."""
+    """Bind the graph to tensors; `batch` is an example of its inputs. This changes the weights."""
     graph = module.graph
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     needed = _needed(module, with_loss)
     sources: dict[Node, tuple[int, torch.dtype]] = {}
-    for node in graph.nodes:  # a conversion of a batch is done once, to all the data
+    for node in graph.nodes:  # a conversion of the batch is applied once to all data
         if node in needed and (converted := _conversion(node)):
             sources[node] = (placeholders.index(node.all_input_nodes[0]), converted)
     for index, node in enumerate(placeholders):
@@ -174,7 +176,7 @@ def _output(module: GraphModule) -> Node:
 
 
 def _needed(module: GraphModule, with_loss: bool) -> set[Node]:
-    """The nodes that move a weight, those that give the loss, and all these depend on."""
+    """The nodes that change a weight or give the loss, and their dependencies."""
     needed = {_output(module)} if with_loss else set()
     for node in reversed(module.graph.nodes):
         if node in needed or _mutates(node):
@@ -192,12 +194,12 @@ def _is_view(target: Operator) -> bool:
 
 
 def _returns_new(target: Operator) -> bool:
-    """Whether a result is a new tensor: PyTorch 2.6's batch norm mutates and returns three."""
+    """Whether a result is a new tensor; PyTorch 2.6's batch norm mutates and returns three."""
     return any(result.alias_info is None for result in private.schema(target).returns)
 
 
 def _conversion(node: Node) -> torch.dtype | None:
-    """The dtype, if all that the node does is to convert a part of the batch to it."""
+    """The dtype if the node only converts a part of the batch to it, or None."""
     if node.target is not ATEN._to_copy.default or set(node.kwargs) != {"dtype"}:
         return None
     argument, dtype = node.args[0], node.kwargs["dtype"]
@@ -206,7 +208,7 @@ def _conversion(node: Node) -> torch.dtype | None:
 
 
 class _Binder:
-    """Runs a graph once, node by node, and keeps each result as the place of all later ones."""
+    """Runs a graph once; each node's result becomes the fixed tensor of its later results."""
 
     def __init__(self, module: GraphModule, needed: set[Node]) -> None:
         self._module = module
@@ -221,12 +223,12 @@ class _Binder:
         self.kernels: list[Kernel] = []
 
     def take(self, node: Node, value: Tensor) -> None:
-        """This node is a part of the batch."""
+        """Register the node as a part of the batch."""
         self.values[node] = value
         self._batch_nodes.add(node)
 
     def bind(self, node: Node) -> None:
-        """Give the node its tensor, and a kernel if it must run in each step."""
+        """Assign the node its tensor, and a kernel if it must run in each step."""
         if node in self.values or node not in self._needed or node.op == "placeholder":
             return
         if node.op == "get_attr":
@@ -238,14 +240,14 @@ class _Binder:
     def _bind_function(self, node: Node) -> None:
         self.values[node] = _call_node(node, self.values)
         target: Any = node.target
-        if not private.is_operator(target):  # an item of a tuple
+        if not private.is_operator(target):  # such as getitem of a tuple
             return
         fed_by_batch = any(argument in self._batch_nodes for argument in node.all_input_nodes)
         if _is_view(target):
             if fed_by_batch:
                 self.views.append(node)
                 self._batch_nodes.add(node)
-        elif target.overloadpacket not in SHAPES_ALONE or node in self._written:
+        elif target.overloadpacket not in SHAPES_ONLY or node in self._written:
             self.kernels.append(self._kernel(node, target))
 
     def _kernel(self, node: Node, target: Operator) -> Kernel:
@@ -277,7 +279,7 @@ def _bound(kernel: Kernel, values: dict[Node, Any]) -> Call:
 
 
 def _out_arguments(target: Operator, result: Any) -> dict[str, Tensor]:
-    """The result's tensors under the names by which the operator's `out` form takes them."""
+    """The result's tensors by the argument names of the operator's `out` overload."""
     out = _out_form(target)
     results = _as_sequence(result)
     if out is None or not all(isinstance(tensor, Tensor) for tensor in results):
@@ -287,7 +289,7 @@ def _out_arguments(target: Operator, result: Any) -> dict[str, Tensor]:
 
 
 def _out_form(target: Operator) -> Operator | None:
-    """The overload that writes into given tensors and otherwise takes the same arguments."""
+    """The `out` overload with the same inputs, or None."""
     inputs = [(a.name, str(a.type)) for a in private.schema(target).arguments]
     for name in target.overloadpacket.overloads():
         form: Operator = getattr(target.overloadpacket, name)
@@ -301,9 +303,9 @@ def _out_form(target: Operator) -> Operator | None:
 def _fastest(
     target: Operator, example: tuple[Any, Any], out: dict[str, Tensor]
 ) -> Callable[..., object] | None:
-    """What calls the operator with the least on the way: PyTorch's own binding, where it has one.
+    """The function that calls the operator with the least overhead, or None.
 
-    `torch.add` reaches the kernel in half the time of `torch.ops.aten.add`.
+    PyTorch's own binding comes first: `torch.add` takes half the time of `torch.ops.aten.add`.
     """
     args, kwargs = example
     name = private.schema(target).name.removeprefix("aten::")
@@ -319,7 +321,7 @@ def _fastest(
 
 
 def _copying_call(target: Operator, place: Any) -> Callable[..., object]:
-    """For an operator without an `out` form: run it, and copy its result to its place."""
+    """A call for an operator without an `out` overload, which copies its result."""
 
     def run(*args: object, **kwargs: object) -> None:
         results = _as_sequence(target(*args, **kwargs))

@@ -1,6 +1,6 @@
-"""All that tracing a step takes of PyTorch's own interfaces, which PyTorch does not promise.
+"""Private interfaces of PyTorch that tracing a step uses.
 
-Where a PyTorch lacks one of these, `UnsupportedCase` names it, and the engine refuses the case.
+If a version of PyTorch lacks one, `UnsupportedCase` names it, and the engine refuses the case.
 """
 
 from collections import OrderedDict
@@ -22,7 +22,7 @@ STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 def required(owner: Any, name: str) -> Any:
-    """An attribute of a module, class or object of PyTorch; raises `UnsupportedCase` without it."""
+    """An attribute of a module, class or object of PyTorch. Raises `UnsupportedCase`."""
     try:
         return getattr(owner, name)
     except AttributeError:
@@ -33,23 +33,23 @@ def required(owner: Any, name: str) -> Any:
 
 
 def is_operator(target: object) -> bool:
-    """Whether a node of a graph calls an operator, and not a function of Python."""
+    """Whether a node of a graph calls an operator rather than a Python function."""
     return isinstance(target, required(torch._ops, "OpOverload"))
 
 
 def schema(operator: Operator) -> Any:
-    """Name, arguments and returns of an operator, with what it writes to."""
+    """The schema of an operator: name, arguments, returns and mutations."""
     return required(operator, "_schema")
 
 
 def bindings(name: str) -> list[Callable[..., object]]:
-    """PyTorch's own functions of an operator: they reach the kernel sooner than `torch.ops`."""
+    """PyTorch's bindings of an operator, which have less overhead than `torch.ops`."""
     owners = (required(torch._C, "_VariableFunctions"), torch.Tensor)
     return [getattr(owner, name) for owner in owners if hasattr(owner, name)]
 
 
 def traced(step: Callable[..., Any], *example: torch.Tensor) -> torch.fx.GraphModule:
-    """The operators that a step comes to, as a graph."""
+    """The operators of a step as a graph."""
     from torch.fx.experimental import proxy_tensor  # slow to import
 
     module: torch.fx.GraphModule = required(proxy_tensor, "make_fx")(step)(*example)
@@ -57,19 +57,19 @@ def traced(step: Callable[..., Any], *example: torch.Tensor) -> torch.fx.GraphMo
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether any hook is registered on the module itself."""
+    """Whether a hook is registered on the module itself."""
     return any(required(module, name) for name in MODULE_HOOKS)
 
 
 def step_hooks(optimizer: Optimizer) -> tuple[list[Any], list[Any]]:
-    """What is called before a step of the optimizer, and after."""
+    """The hooks before and after a step of the optimizer."""
     before, after = (list(required(optimizer, name).values()) for name in STEP_HOOKS)
     return before, after
 
 
 @contextmanager
 def without_step_hooks(optimizer: Optimizer) -> Iterator[None]:
-    """Inside, the optimizer's steps call no hooks."""
+    """Disable the optimizer's step hooks within the context."""
     hooks = {name: required(optimizer, name) for name in STEP_HOOKS}
     for name in hooks:
         setattr(optimizer, name, OrderedDict())

@@ -1,6 +1,6 @@
-"""The traced step, replayed: its operators called one after the other, and nothing else.
+"""The replay engine: call the operators of a traced step in order.
 
-Where a device has graphs (CUDA, XPU), an epoch of these calls is captured as one `device_graph`.
+On devices with graphs (CUDA, XPU), an epoch of these calls is captured as one `device_graph`.
 """
 
 from collections import deque
@@ -30,7 +30,7 @@ Programs = Callable[[int, bool], Program]
 
 
 def replay(spec: TrainingSpec) -> EpochFunction:
-    """Replay the traced step; on CUDA, a graph of the whole epoch."""
+    """Replay the traced step, or on CUDA a graph of the whole epoch."""
     operator_trace.require_traceable(spec)
     programs = cache(partial(traced_program, spec))
     if spec.tamper is untouched:
@@ -39,10 +39,10 @@ def replay(spec: TrainingSpec) -> EpochFunction:
 
 
 def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
-    """The step on batches of `size`, bound on the first rows of the data.
+    """The step on batches of `size`, bound to the first rows of the data.
 
-    It is proven on the last rows to have equal bits: a call that does nothing would leave the right
-    results of the first rows in place.
+    It is verified on the last rows, since a call without effect would keep the correct results of
+    the first rows.
     """
     tensors = tensors_of(spec.data, "replay")
     batch = [tensor[:size].to(spec.device) for tensor in tensors]
@@ -50,33 +50,33 @@ def traced_program(spec: TrainingSpec, size: int, with_loss: bool) -> Program:
     with operator_trace.restored(spec):
         program = operator_trace.program(module, batch, with_loss=with_loss)
     proof = [tensor.flip(0)[:size].to(spec.device) for tensor in tensors]
-    require_equal_bits(spec, proof, program)
+    require_identical_bits(spec, proof, program)
     return program
 
 
-def require_equal_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
-    """Raise `UnsupportedCase` unless the program moves the weights as the step itself does."""
+def require_identical_bits(spec: TrainingSpec, batch: Sequence[Tensor], program: Program) -> None:
+    """Raise `UnsupportedCase` unless the program is bitwise identical to the eager step."""
     with operator_trace.restored(spec):
         operator_trace.eager_step(spec)(*batch)
         expected = tensor_digest.state_sha256(spec.model.state_dict())
     if digest_after(spec, lambda: run(program.calls_on(batch))) != expected:
-        raise UnsupportedCase("the replay engine's captured step has other bits than the step")
+        raise UnsupportedCase("the replay engine's captured step differs from the eager step")
 
 
 def digest_after(spec: TrainingSpec, act: Call) -> str:
-    """The digest of the weights that `act()` leaves in inference; the training is then restored."""
+    """The digest of the weights after `act()` in inference mode; the training is restored."""
     with operator_trace.restored(spec), torch.inference_mode():
         act()
         return tensor_digest.state_sha256(spec.model.state_dict())
 
 
 def run(calls: Sequence[Call]) -> None:
-    """Make the calls, in order."""
+    """Run the calls in order."""
     deque(map(call, calls), maxlen=0)
 
 
 def whole_epochs(spec: TrainingSpec, programs: Programs) -> EpochFunction:
-    """Gather an epoch into place, then replay all its steps."""
+    """Gather an epoch into fixed tensors, then replay all its steps."""
     case, tensors = spec.case, tensors_of(spec.data, "replay")
     pieces = slices(len(tensors[0]), case.batch_size, case.drop_last)
     gather = Gatherer(spec, tensors, pieces[-1].stop)
@@ -102,7 +102,7 @@ def whole_epochs(spec: TrainingSpec, programs: Programs) -> EpochFunction:
 
 
 class Gatherer:
-    """Brings the rows of an epoch into tensors that stay where they are."""
+    """Gathers the rows of an epoch into fixed tensors."""
 
     def __init__(self, spec: TrainingSpec, tensors: Sequence[Tensor], rows: int) -> None:
         self._tensors, self._rows, self._device = tensors, rows, spec.device
@@ -111,7 +111,7 @@ class Gatherer:
         self._places: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def place(self, index: int, dtype: torch.dtype) -> Tensor:
-        """Where the rows of the `index`-th tensor, as `dtype`, will be after each gathering."""
+        """The fixed tensor for the rows of the `index`-th tensor as `dtype`."""
         if (index, dtype) not in self._places:
             source = self._tensors[index].to(dtype)
             place = source[: self._rows].to(self._device, copy=True)
@@ -130,7 +130,7 @@ class Gatherer:
 
 
 def batch_by_batch(spec: TrainingSpec, programs: Programs) -> EpochFunction:
-    """Replay the step on whatever batches come, as where a fault stands in their way."""
+    """Replay the step on individual batches, which an injected fault may change."""
     batches = Batches(spec, "replay")
 
     def epoch() -> Tensor:
@@ -148,16 +148,16 @@ def batch_by_batch(spec: TrainingSpec, programs: Programs) -> EpochFunction:
 
 
 def hooks(spec: TrainingSpec) -> list[Call]:
-    """What was asked to be called after each step of the optimizer."""
+    """The optimizer's post-step hooks as calls."""
     _, after = private.step_hooks(spec.optimizer)
     return [partial(hook, spec.optimizer, (), {}) for hook in after]
 
 
 def device_graph(spec: TrainingSpec, steps: Call) -> Call:
-    """The steps as one graph of the device, where it has graphs; else as they are.
+    """The steps as one device graph, or unchanged if the device has no graphs.
 
     One launch then replays an epoch's kernels without the host. Raises `UnsupportedCase` unless the
-    graph moves the weights as the steps themselves do.
+    graph is bitwise identical to the steps.
     """
     device = torch.get_device_module(spec.device)
     names = ("CUDAGraph", "XPUGraph")
@@ -165,21 +165,19 @@ def device_graph(spec: TrainingSpec, steps: Call) -> Call:
     if spec.device.type == "cpu" or graph_type is None:
         return steps
 
-    def run_on_side_stream() -> None:  # libraries take their memory before the capture
+    def run_on_side_stream() -> None:  # so that libraries allocate before the capture
         side = device.Stream(spec.device)
         side.wait_stream(device.current_stream(spec.device))
         with device.stream(side):
             steps()
         device.current_stream(spec.device).wait_stream(side)
 
-    with current(spec.device):  # a capture takes what is launched on the current device alone
+    with current(spec.device):  # a capture covers only launches on the current device
         expected = digest_after(spec, run_on_side_stream)
         graph = graph_type()
         with operator_trace.restored(spec), torch.inference_mode(), device.graph(graph):
             steps()
         replay_graph: Call = graph.replay
         if digest_after(spec, replay_graph) != expected:
-            raise UnsupportedCase(
-                "the replay engine's graph of an epoch has other bits than its steps"
-            )
+            raise UnsupportedCase("the replay engine's graph of an epoch differs from its steps")
     return replay_graph

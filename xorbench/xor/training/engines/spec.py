@@ -1,4 +1,4 @@
-"""What an engine is given, and what every engine makes of it in the same way."""
+"""The inputs of an engine, and the parts that all engines share."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,27 +14,27 @@ from xorbench.xor.training.problem import Batch, XorPoints
 
 
 class UnsupportedCase(XorbenchError):
-    """The engine cannot train exactly what it was given, and so trains nothing."""
+    """The engine does not support the training exactly, and refuses it."""
 
 
 EpochFunction = Callable[[], Tensor]
-"""Trains one epoch; gives the last step's loss, a scalar."""
+"""Trains one epoch and returns the last step's loss, a scalar."""
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
 
 def untouched(thing: Any) -> Any:
-    """The thing as it is."""
+    """Return the argument unchanged."""
     return thing
 
 
 @dataclass(slots=True)
 class TrainingSpec:
-    """What an engine is given: any data, model, loss and optimizer, and how to feed them.
+    """The inputs of an engine: data, model, loss, optimizer, and the settings of data loading.
 
-    For injected faults alone, `tamper` stands between the batches and the step, and `around` is put
-    around the finished epoch. A fault may change these, `case`, `data` and `shuffle`, and may hook
-    into the optimizer's step: every engine supports these or raises `UnsupportedCase`. What it did
-    inside `model` or `loss` would be captured once.
+    Injected faults use `tamper`, which processes the batches before the step, and `around`, which
+    wraps the epoch function. A fault may change these, `case`, `data` and `shuffle`, and may hook
+    into the optimizer's step; every engine supports this or raises `UnsupportedCase`. A change
+    inside `model` or `loss` would be captured only once.
     """
 
     case: Case
@@ -51,7 +51,7 @@ class TrainingSpec:
 def epochs_of(
     spec: TrainingSpec, batches: Iterable[Batch], step: Callable[[Tensor, Tensor], Tensor]
 ) -> EpochFunction:
-    """Epochs that call `step(points, labels)`, which returns the loss, on each of the batches."""
+    """An epoch function that calls `step(points, labels)`, which returns the loss, per batch."""
 
     def epoch() -> Tensor:
         loss = torch.empty(())
@@ -80,29 +80,29 @@ def loss_function(spec: TrainingSpec) -> LossOf:
 
 
 def tensors_of(data: Dataset[Batch], engine: str) -> tuple[Tensor, ...]:
-    """The tensors that a data set holds, one row a sample.
+    """The tensors of a data set, one row per sample.
 
-    Raises `UnsupportedCase` for a data set that makes its samples in another way.
+    Raises `UnsupportedCase` for a data set that is not made of tensors.
     """
     if type(data) is XorPoints or type(data) is TensorDataset:
         return tuple(data.tensors)
     raise UnsupportedCase(
-        f"the {engine} engine takes data that are tensors, not {type(data).__name__}",
-        "the loader engine takes any",
+        f"the {engine} engine supports only data in tensors, not {type(data).__name__}",
+        "use the loader engine, which supports any data",
     )
 
 
 def on_device(data: Dataset[Batch], device: torch.device) -> Dataset[Batch]:
-    """The same data, kept on the device."""
+    """The same data, stored on the device."""
     points, labels = tensors_of(data, "loader")
     return XorPoints(points.to(device), labels.to(device))
 
 
 class Orders:
-    """The order of each epoch, drawn from `shuffle` exactly as a `DataLoader` draws it.
+    """The order of each epoch, generated from `shuffle` exactly like a `DataLoader`'s.
 
-    Three draws an epoch: the base seed of its iterator, the order, and the order that its sampler
-    begins when the first has run out, and throws away.
+    Each epoch makes three random draws: the base seed of the iterator, the order, and a second
+    order that the sampler starts at the end of the epoch and discards.
     """
 
     def __init__(self, size: int, shuffle: torch.Generator) -> None:
@@ -114,15 +114,15 @@ class Orders:
         return torch.randperm(self._size, generator=self._shuffle)
 
     def end(self) -> None:
-        """Throw away what the sampler draws at the end of an epoch."""
+        """Make and discard the sampler's draw at the end of an epoch."""
         torch.randperm(self._size, generator=self._shuffle)
 
 
 class Batches:
-    """An epoch's batches without a `DataLoader`: gathered at once, cut in pieces.
+    """An epoch's batches without a `DataLoader`: gathered at once and sliced.
 
-    What has to move to the device moves in one copy, from page-locked memory where `pin_memory`
-    says so and there is an accelerator.
+    They are copied to the device at once, from page-locked memory if `pin_memory` is set and there
+    is an accelerator.
     """
 
     def __init__(self, spec: TrainingSpec, engine: str) -> None:
@@ -142,7 +142,7 @@ class Batches:
         self._orders.end()
 
     def example(self, size: int) -> Batch:
-        """The first rows of the data, on the device, without a draw."""
+        """The first rows of the data on the device, without a random draw."""
         points, labels = (tensor[:size].to(self._device) for tensor in self._tensors)
         return points, labels
 
@@ -154,6 +154,6 @@ class Batches:
 
 
 def slices(size: int, batch_size: int, drop_last: bool) -> list[slice]:
-    """The consecutive pieces of an epoch's order, one a step; the last may be short."""
+    """The consecutive pieces of an epoch's order, one per step; the last may be short."""
     starts = range(0, size - batch_size + 1 if drop_last else size, batch_size)
     return [slice(start, min(start + batch_size, size)) for start in starts]

@@ -1,7 +1,7 @@
-"""Digests of `examples/xor.py`, a reading of the workload that imports nothing of xorbench.
+"""Digests of `examples/xor.py`, an implementation of the workload that does not import xorbench.
 
-Where they equal the harness's, two independent readings of docs/workload.md agree.
-`python tests/witness.py` prints a table of them.
+It is an independent reference for the harness: both implement docs/workload.md.
+`python tests/reference.py` prints a table of the digests.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def digest(state):
 
 
 def train(seed=0, batch_size=128, drop_last=True, epochs=100):
-    """Digest of the trained weights, one digest per epoch, correct answers on 500 test points."""
+    """Digest of the trained weights, one digest per epoch, correct predictions of 500 points."""
     device = torch.device("cpu")
     train_set = xor.XORDataset(2500, xor.stream(seed, "train"))
     test_set = xor.XORDataset(500, xor.stream(seed, "test"))

@@ -1,4 +1,4 @@
-"""What a rank sends is believed only as far as it is of the schema, of that rank and its node."""
+"""Validation of the data that a rank sends: its schema, its rank and its node."""
 
 from typing import TypeAlias
 
@@ -9,13 +9,13 @@ from xorbench.fleet.records import Bad, CheckIn, Missing, Node, Record, Replica,
 from xorbench.records.files import UNDECODABLE
 
 RankResult: TypeAlias = list[Node] | Bad | Missing
-"""The result of a rank: one record per device, one that cannot be believed, or none."""
+"""The result of a rank: one record per device, an invalid record, or none."""
 
 
-def believed_records(rank: int, content: bytes, check_in: CheckIn | None) -> list[Node] | Bad:
-    """A rank's records, each believed only if it is of the schema, that rank, and its node.
+def valid_records(rank: int, content: bytes, check_in: CheckIn | None) -> list[Node] | Bad:
+    """A rank's records; `Bad` if the schema, the rank or the node does not match.
 
-    The node is that of its check-in: nobody can have another node cordoned.
+    The node must be the node of the check-in, so that a rank cannot have a different node cordoned.
     """
     sender = f"rank {rank}"
     if len(content) > LARGEST_RECORDS:
@@ -28,31 +28,31 @@ def believed_records(rank: int, content: bytes, check_in: CheckIn | None) -> lis
     if isinstance(nodes, Bad):
         return msgspec.structs.replace(nodes, sender=sender, rank=rank)
     if not nodes or any(node.rank != rank for node in nodes):
-        return Bad(sender=sender, rank=rank, reason="records of another rank, or none")
+        return Bad(sender=sender, rank=rank, reason="no records, or records of a different rank")
     place = check_in.node if check_in else ""
-    others = sorted({node.node for node in nodes if node.node != place})
-    if others:
-        came = f"it came in as {place}" if check_in else "it never came in"
-        reason = f"records of node {', '.join(others)[:200]}, and {came}"
+    foreign = sorted({node.node for node in nodes if node.node != place})
+    if foreign:
+        checked_in = f"checked in as {place}" if check_in else "never checked in"
+        reason = f"{checked_in}, but sent records of node {', '.join(foreign)[:200]}"
         return Bad(sender=sender, rank=rank, node=place, reason=reason)
     return nodes
 
 
-def believed_replica(rank: int, content: bytes, result: RankResult) -> Replica | None:
-    """A rank's part in the collective, if it is of the node that its records are of."""
-    replica = believed(rank, content, Replica)
+def valid_replica(rank: int, content: bytes, result: RankResult) -> Replica | None:
+    """A rank's replica of the collective training, if its node is the node of its records."""
+    replica = valid_record(rank, content, Replica)
     same = replica and isinstance(result, list) and replica.node == result[0].node
     return replica if same else None
 
 
-def believed(rank: int, content: bytes, kind: type[Record]) -> Record | None:
-    """A record of this kind, if it is one and is that rank's."""
+def valid_record(rank: int, content: bytes, kind: type[Record]) -> Record | None:
+    """The decoded record, if it fits the schema and belongs to this rank."""
     record = decode(content, kind)
     return None if isinstance(record, str) or getattr(record, "rank", None) != rank else record
 
 
 def called_ranks(members: bytes | None) -> list[int]:
-    """The ranks that rank 0 calls; what is no such list calls nobody."""
+    """The ranks that rank 0 calls; empty for an invalid list."""
     try:
         return msgspec.json.decode(members, type=list[int]) if members else []
     except UNDECODABLE:
