@@ -15,7 +15,7 @@ from xorbench.records.schema.training import EpochLine
 from xorbench.xor.analysis import clocks
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.speed import by_variant, calibrations, log_epoch, normalized
-from xorbench.xor.checks.witnesses import clock
+from xorbench.xor.checks.references import clock
 
 
 def with_times(run: Run, **changes: float) -> Run:

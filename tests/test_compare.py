@@ -33,7 +33,7 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.setting_costs import Cost, by_setting
 from xorbench.xor.compare.baseline import WithBaseline
 from xorbench.xor.compare.by_axis import AxisComparison, by_axis, by_verdicts
-from xorbench.xor.compare.changes import other_changes
+from xorbench.xor.compare.changes import remaining_changes
 from xorbench.xor.compare.compare import with_baseline
 from xorbench.xor.compare.comparison import Comparison, compare
 from xorbench.xor.compare.comparison import verdicts as compare_verdicts
@@ -303,7 +303,7 @@ def test_an_unset_variable_equals_one_that_an_older_version_did_not_record(run: 
     """Only a variable that is set differs."""
     older = with_machine(run, environment={})
     newer = with_machine(run, environment={"MKL_CBWR": None, "OMP_NUM_THREADS": "2"})
-    changes = {change.what for change in other_changes(older, newer)}
+    changes = {change.what for change in remaining_changes(older, newer)}
     assert changes == {"environment.OMP_NUM_THREADS"}
 
 

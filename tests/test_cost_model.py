@@ -9,7 +9,7 @@ import pytest
 
 from xorbench.records import loading
 from xorbench.records.schema.run import Run
-from xorbench.xor.analysis.cost_model import Fit, constants, overtaking
+from xorbench.xor.analysis.cost_model import Fit, coefficients, overtaking
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.report import plots
@@ -51,7 +51,7 @@ def samples(run: Run) -> Callable[[int, bool], int]:
 
 def only(run: Run) -> Fit:
     """The one fit of the run."""
-    (fit,) = constants(Evidence(run))
+    (fit,) = coefficients(Evidence(run))
     return fit
 
 
@@ -60,10 +60,10 @@ def test_injected_costs_come_back(quick_run: Run) -> None:
     fit = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256)))
     assert fit.step_s is not None
     assert fit.sample_s is not None
-    assert fit.left_out is not None
+    assert fit.leave_one_out is not None
     assert fit.step_s.value == pytest.approx(STEP_S)
     assert fit.sample_s.value == pytest.approx(SAMPLE_S)
-    assert max(fit.left_out.values()) < 1e-9
+    assert max(fit.leave_one_out.values()) < 1e-9
 
 
 def test_processes_apart_widen_the_interval(quick_run: Run) -> None:
@@ -79,8 +79,8 @@ def test_a_cost_that_is_no_line_shows_as_an_error_on_what_is_left_out(quick_run:
     """Batches of 256 that cost double are seen: the line through the others misses them."""
     sizes = (32, 64, 128, 256)
     fit = only(timed(quick_run, {"cpu": lambda b, n: line(b, n) * (1 + (n / b > 200))}, sizes))
-    assert fit.left_out is not None
-    assert fit.left_out[256] > 0.4
+    assert fit.leave_one_out is not None
+    assert fit.leave_one_out[256] > 0.4
 
 
 def test_two_batch_sizes_make_no_line(quick_run: Run) -> None:
@@ -104,7 +104,7 @@ def test_an_accelerator_overtakes_where_the_lines_cross(quick_run: Run) -> None:
         "cpu": line,
         "cuda": lambda b, n: 5 * STEP_S * b + SAMPLE_S / 10 * n,
     }
-    cpu, cuda = constants(Evidence(timed(quick_run, costs, (64, 128, 256, 512))))
+    cpu, cuda = coefficients(Evidence(timed(quick_run, costs, (64, 128, 256, 512))))
     assert (cpu.overtakes, cpu.note) == (None, "")
     assert cuda.overtakes == pytest.approx(4 * STEP_S / (0.9 * SAMPLE_S))
     assert cuda.note == ""
@@ -132,14 +132,14 @@ def test_where_the_lines_do_not_cross_it_is_said(
 
 def test_without_an_accelerator_that_is_said(quick_run: Run) -> None:
     """No empty cell without a reason."""
-    table = speed.constants(Evidence(timed(quick_run, {"cpu": line}, (32, 64, 128))))
+    table = speed.coefficients(Evidence(timed(quick_run, {"cpu": line}, (32, 64, 128))))
     assert list(table["note"]) == ["no accelerator in this run that could overtake it"]
 
 
 def test_the_reference_run_is_a_line() -> None:
     """On the reference machine batch sizes left out are foretold within 10% at the median."""
     run = loading.load(REFERENCE / "epyc-2core-cpu")
-    row = speed.constants(Evidence(run)).iloc[0]
+    row = speed.coefficients(Evidence(run)).iloc[0]
     assert row["batch sizes"] == "32 64 125 128 256"
     assert row["a (µs a step) low"] < row["a (µs a step)"] < row["a (µs a step) high"]
     assert row["b (ns a sample) low"] < row["b (ns a sample)"] < row["b (ns a sample) high"]

@@ -18,7 +18,7 @@ from xorbench.xor.analysis.float64_error import Float64Error, distance_ulps, dri
 from xorbench.xor.checks import judge
 from xorbench.xor.matrix.case import Case
 from xorbench.xor.matrix.recipe import Recipe
-from xorbench.xor.report.tables.right import errors, some_errors
+from xorbench.xor.report.tables.correctness import errors, some_errors
 from xorbench.xor.training import tensor_digest
 from xorbench.xor.training.float64 import Followed, follow, rounded
 from xorbench.xor.training.golden_inputs import orders

@@ -16,7 +16,7 @@ from xorbench.records.schema.training import Count, TrainingRecord, WeightRecord
 from xorbench.state_digest import first_difference
 from xorbench.stats.intervals import estimates, median_log_ratio, pool, pooled, spread
 from xorbench.verdicts import Verdict, exit_code, summary
-from xorbench.xor.analysis.engine_gains import gains, largest_ulps, pays_after, same_bits
+from xorbench.xor.analysis.engine_gains import gains, largest_ulps, pays_after, identity_text
 from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.analysis.weights import sha256_of
 from xorbench.xor.checks import CHECKS, judge
@@ -430,7 +430,7 @@ def test_a_gain_is_paired_by_round_and_pays_for_its_start_up(quick_run: Run) -> 
     assert loader.ratio is None
     assert replay.ratio is not None
     assert (replay.ratio.ratio, replay.ratio.processes) == (pytest.approx(2.0), 2)
-    assert (same_bits(loader), same_bits(replay)) == ("", "yes")
+    assert (identity_text(loader), identity_text(replay)) == ("", "yes")
     assert replay.break_even_after is not None
     extra_s = 1.0 - (loader.startup_s or 0.0)
     assert replay.break_even_after == math.ceil(extra_s * replay.epochs_per_s.value)
@@ -450,7 +450,7 @@ def test_an_engine_with_other_bits_is_told_where_and_how_far(quick_run: Run) -> 
         weights={**first.weights, "layer2.bias": moved},
     )
     gain = gains(Evidence(run))[1]
-    assert (same_bits(gain), gain.ulps) == ("diverge at epoch 7", 3)
+    assert (identity_text(gain), gain.ulps) == ("diverge at epoch 7", 3)
     assert "invariance" in failing(run)
 
 
@@ -459,7 +459,7 @@ def test_a_compiler_may_round_otherwise(quick_run: Run) -> None:
     run = with_engine(
         quick_run, "compile", epoch_digests=["0" * 64 for _ in quick_run.trainings[0].epoch_digests]
     )
-    assert same_bits(gains(Evidence(run))[1]) == "diverge at epoch 0"
+    assert identity_text(gains(Evidence(run))[1]) == "diverge at epoch 0"
     assert "invariance" not in failing(run)
 
 
@@ -468,7 +468,7 @@ def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run)
     fact = Fact(what="digest", expected="a" * 64, actual="a" * 64)
     run = with_engine(quick_run, "universal", inputs_sha256="b" * 64, golden=[fact])
     assert not {"accuracy", "inputs", "universal"} & failing(run)
-    assert same_bits(gains(Evidence(run))[1]) == "another training"
+    assert identity_text(gains(Evidence(run))[1]) == "another training"
     wrong = msgspec.structs.replace(fact, actual="c" * 64)
     assert "universal" in failing(with_engine(quick_run, "universal", golden=[wrong]))
 

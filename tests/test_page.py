@@ -20,7 +20,7 @@ from xorbench.xor.analysis.evidence import Evidence
 from xorbench.xor.checks import judge
 from xorbench.xor.matrix.case import Case, ProcessConfig
 from xorbench.xor.report import runs
-from xorbench.xor.report.plots.speed import say_speeds, speeds
+from xorbench.xor.report.plots.speed import describe_speeds, speeds
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 WIDTHS = (400, 1400)
@@ -317,7 +317,7 @@ def test_what_failed_is_one_line_a_check(full: Any) -> None:
 def test_every_digit_of_a_picture_is_in_its_file(crowded: Run) -> None:
     """A picture may show a part; the words say of how many, and the file has them all."""
     frame = pd.concat([speeds(Evidence(crowded))] * 2, ignore_index=True)
-    assert (len(frame), say_speeds(frame)[:13]) == (48, "40 of 48 bars")
+    assert (len(frame), describe_speeds(frame)[:13]) == (48, "40 of 48 bars")
 
 
 @pytest.mark.parametrize("text", ["2026-11-25T05:02:58+00:00", "20261125T0502Z-1a", "16 passed"])

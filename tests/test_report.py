@@ -23,7 +23,7 @@ from xorbench.xor.checks import judge
 from xorbench.xor.matrix.case import Case, ProcessConfig
 from xorbench.xor.report import plots, runs, tables
 from xorbench.xor.report.runs import heading
-from xorbench.xor.report.tables import right, speed
+from xorbench.xor.report.tables import correctness, speed
 
 
 def reported(run: Run) -> Content:
@@ -66,7 +66,7 @@ def test_accuracy_shows_the_worst_process(quick_run: Run) -> None:
         test=msgspec.structs.replace(quick_run.trainings[0].test, correct=3),
     )
     run = msgspec.structs.replace(quick_run, trainings=[worse, *quick_run.trainings[1:]])
-    frame = right.accuracy(Evidence(run)).set_index("case")
+    frame = correctness.accuracy(Evidence(run)).set_index("case")
     assert frame.loc[worse.case.id, "test correct"] == 3
     assert frame["test total"].tolist() == [500, 500]
 

@@ -62,11 +62,11 @@ def test_what_remains_of_a_drift_is_measured_beside_a_load(quick_run: Run) -> No
     found = calibrated(quiet_runs(quick_run), loaded, "2026-01-01")
     moved = math.log(1.5)
     assert found.slowed == pytest.approx(1.5)
-    assert found.scatter.residual_drift == pytest.approx(
+    assert found.variance.residual_drift == pytest.approx(
         math.log(1.02) / (moved * (1 + 2 * moved)), rel=0.1
     )
-    assert found.scatter.between == pytest.approx(0.011, rel=0.1)
-    assert found.scatter.dof == 5
+    assert found.variance.between == pytest.approx(0.011, rel=0.1)
+    assert found.variance.dof == 5
 
 
 def test_a_case_that_one_run_lacks_is_left_out(quick_run: Run) -> None:
@@ -77,7 +77,7 @@ def test_a_case_that_one_run_lacks_is_left_out(quick_run: Run) -> None:
     loaded = [Evidence(steady(quick_run, seed=9, machine=1.5, code=1.02))]
     found = calibrated([Evidence(run) for run in runs], loaded, "2026-01-01")
     assert found.slowed == pytest.approx(1.5)
-    assert found.scatter.between == pytest.approx(0.011, rel=0.2)
+    assert found.variance.between == pytest.approx(0.011, rel=0.2)
 
 
 def test_a_load_that_slows_nothing_down_is_said(quick_run: Run) -> None:
@@ -97,15 +97,15 @@ def test_compare_allows_for_the_scatter_of_the_machine(quick_run: Run) -> None:
     a, b = steady(quick_run), steady(quick_run, seed=1, one=1.08)
     wide = RunVariance(between=0.05, dof=7, residual_drift=0.02, source="8 runs of this machine")
     found = {
-        scatter.source: next(
-            row for row in compare(a, b, scatter=scatter).variants if row.subject == ONE
+        variance.source: next(
+            row for row in compare(a, b, variance=variance).variants if row.subject == ONE
         )
-        for scatter in (PACKAGED, wide)
+        for variance in (PACKAGED, wide)
     }
     assert found[""].verdict == "slower"
     assert found[wide.source].verdict == "inconclusive"
     assert found[""].ratio == found[wide.source].ratio
-    assert wide.source in compare(a, b, scatter=wide).intervals
+    assert wide.source in compare(a, b, variance=wide).intervals
     assert "another machine" in compare(a, b).intervals
 
 

@@ -18,7 +18,7 @@ def test_a_machine_is_calibrated_and_its_comparisons_use_it(
     """The real program: six short runs, a file, nothing else left; another machine has its own."""
     done = xorbench("calibrate", "--runs", "4", "--epochs", "3", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["scatter"]
+    found = json.loads(done.stdout)["variance"]
     root = tmp_path / "results"
     assert [path.name for path in root.iterdir()] == ["baselines"]
     here = variance_of(root, quick_run)
