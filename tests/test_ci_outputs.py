@@ -161,13 +161,13 @@ def test_runs_side_by_side_are_first_compared(pair: dict[str, sides.RunSide]) ->
     """The bits, the speed against the first run, then the checks; of single runs nothing."""
     answers = sides.content(list(pair.values())).answers
     assert [answer.question for answer in answers] == [
-        "Do the runs have the same bits?",
+        "Are the runs bitwise identical?",
         "Is B as fast as A?",
         "Does every run pass its checks?",
     ]
     assert answers[0].outcome == "fail"
-    assert answers[0].sentence.startswith("1 of 2 cases in common: ")
-    assert answers[1].sentence.startswith("Of 2 cases in common ")
+    assert answers[0].sentence.startswith("Different in 1 of 2 cases in common: ")
+    assert answers[1].sentence.startswith("2 cases in common: ")
 
 
 def test_the_verdict_of_several_runs_is_that_of_their_answers(

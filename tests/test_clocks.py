@@ -59,7 +59,7 @@ def test_a_sound_clock_has_no_flaw(quick_run: Run) -> None:
     [
         ({"epoch_s": 0.1, "clock_s": 0.1}, "its clock advanced"),
         ({"clock_s": 0.9}, "its clock advanced"),
-        ({"epoch_s": 0.1}, "longer than it says"),
+        ({"epoch_s": 0.1}, "longer than reported"),
         ({"epoch_s": 2.0}, "its answer came after"),
     ],
 )

@@ -205,7 +205,7 @@ def test_a_case_that_was_lost_is_never_a_pass(run: Run) -> None:
     found = compare(before, msgspec.structs.replace(after, trainings=left))
     assert (found.outcome, [row.verdict for row in found.variants]) == ("inconclusive", ["same"])
     assert found.lost == [ONE]
-    assert sentence(found).startswith(f"INCONCLUSIVE: lost by B: {ONE}; 1 same")
+    assert sentence(found).startswith(f"INCONCLUSIVE: not finished by B: {ONE}; 1 same")
     unasked = msgspec.structs.replace(
         after.info, cases=[case for case in after.info.cases if case.id != ONE]
     )
@@ -346,7 +346,7 @@ def test_what_disturbed_a_run_is_said(run: Run) -> None:
         quiet, info=info, trainings=jittery, system_samples=[sample(60.0)]
     )
     notes = compare(quiet, upset).notes
-    assert any("B was put under stress (cpu)" in note for note in notes)
+    assert any("B ran under load (--stress cpu)" in note for note in notes)
     assert any("B was contended: other programs" in note for note in notes)
     assert any("B is noisy in 2 of its 2 cases" in note for note in notes)
     assert not any(note.startswith("A ") for note in notes)
@@ -360,12 +360,12 @@ def test_an_open_ratio_of_a_disturbed_run_asks_for_a_quieter_machine(run: Run) -
         found = compare(*sides, threshold=1e-9)
         hints = [v.hint for v in compare_verdicts(found) if v.check == "compare"]
         assert len(hints) == len(found.variants)
-        advice = f": run {names} again on a quieter machine"
+        advice = f": rerun {names} on a quieter machine"
         assert all(hint.endswith(f"contains the limit{advice}") for hint in hints)
     timed = [msgspec.structs.replace(run, system_samples=own.system_samples) for own in sides]
     found = compare(timed[0], timed[1], machine_threshold=1 + 1e-9)
     assert [row.note.partition(": ")[2] for row in found.machine] == [
-        "run A and B again on a quieter machine"
+        "rerun A and B on a quieter machine"
     ]
     settled = compare(quiet, quiet, threshold=1e-9)
     assert all("--processes" in v.hint for v in compare_verdicts(settled) if v.hint)
@@ -501,7 +501,7 @@ def test_a_case_without_a_time_is_not_called_lost(run: Run) -> None:
     ]
     found = compare(before, msgspec.structs.replace(after, trainings=trainings))
     assert (found.outcome, found.lost, found.untimed) == ("inconclusive", [], [ONE])
-    assert sentence(found).startswith(f"INCONCLUSIVE: no time can be believed: {ONE}; 1 same")
+    assert sentence(found).startswith(f"INCONCLUSIVE: invalid times: {ONE}; 1 same")
     (said,) = [v for v in for_ci(found) if v.subject == ONE]
     assert (said.outcome, said.actual) == ("inconclusive", "none")
 
@@ -510,7 +510,7 @@ def test_a_hint_speaks_of_what_was_compared(run: Run) -> None:
     """A slower machine is not searched for in the code, and one run is not called two."""
     slow = compare(steady(run), steady(run, seed=1, machine=3.0))
     (said,) = [v for v in for_ci(slow) if v.check == "machine"]
-    assert (said.outcome, "the machine takes longer" in said.hint) == ("fail", True)
+    assert (said.outcome, "slower on unchanged work" in said.hint) == ("fail", True)
     whole = beside(steady(run), two_threads=steady(run, seed=1, one=1.5))
     hints = [v.hint for v in by_verdicts(along("threads", whole)) if v.outcome == "fail"]
     assert hints == ["find what threads 2 does that 1 does not"]
@@ -522,7 +522,7 @@ def test_a_value_that_was_lost_is_never_a_pass(run: Run) -> None:
     left = [t for t in whole.trainings if (t.case.id, t.config) != (ONE, "threads=2")]
     found = along("threads", msgspec.structs.replace(whole, trainings=left))
     assert (found.outcome, found.lost) == ("inconclusive", [f"{ONE}@threads=2"])
-    assert sentence(found).startswith(f"INCONCLUSIVE: lost: {ONE}@threads=2; 1 same")
+    assert sentence(found).startswith(f"INCONCLUSIVE: not finished: {ONE}@threads=2; 1 same")
 
 
 def test_variables_have_the_order_in_which_they_were_given(run: Run) -> None:
@@ -665,7 +665,7 @@ def test_a_run_is_not_compared_with_itself(
     lines = message.splitlines()
     assert (code, len(lines)) == (2, 2)
     assert lines[0] == f"xorbench: compare: A and B are the same run {run.name}"
-    assert "run again" in lines[1]
+    assert "compare with a new run" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -920,8 +920,8 @@ def test_what_is_open_says_what_would_settle_it() -> None:
         "inconclusive",
         "the interval 1.013 to 1.055 contains the limit: run both again with --processes 5",
     )
-    quiet = ratio_verdict("compare", row, 1.05, advice="run B again on a quieter machine")
-    assert quiet.hint.endswith("contains the limit: run B again on a quieter machine")
+    quiet = ratio_verdict("compare", row, 1.05, advice="rerun B on a quieter machine")
+    assert quiet.hint.endswith("contains the limit: rerun B on a quieter machine")
     slow = ratio_verdict("compare", msgspec.structs.replace(row, verdict="slower"), 1.05)
     sound = ratio_verdict("compare", msgspec.structs.replace(row, verdict="same"), 1.05)
     assert (slow.outcome, sound.outcome) == ("fail", "pass")

@@ -113,9 +113,9 @@ def test_an_accelerator_overtakes_where_the_lines_cross(quick_run: Run) -> None:
 @pytest.mark.parametrize(
     ("step", "sample", "at", "said"),
     [
-        (5.0, 1.5, None, "never ahead of the CPU"),
-        (0.5, 0.5, None, "ahead of the CPU at every batch size"),
-        (0.5, 2.0, None, "ahead of the CPU below batch size 38 only"),
+        (5.0, 1.5, None, "never faster than the CPU"),
+        (0.5, 0.5, None, "faster than the CPU at every batch size"),
+        (0.5, 2.0, None, "faster than the CPU only below batch size 38"),
         (90.0, 0.1, 7416.7, "extrapolated: outside the batch sizes of this run"),
     ],
 )
@@ -133,7 +133,7 @@ def test_where_the_lines_do_not_cross_it_is_said(
 def test_without_an_accelerator_that_is_said(quick_run: Run) -> None:
     """No empty cell without a reason."""
     table = speed.coefficients(Evidence(timed(quick_run, {"cpu": line}, (32, 64, 128))))
-    assert list(table["note"]) == ["no accelerator in this run that could overtake it"]
+    assert list(table["note"]) == ["no accelerator in this run to compare with"]
 
 
 def test_the_reference_run_is_a_line() -> None:

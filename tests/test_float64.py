@@ -173,14 +173,14 @@ def test_answers_that_the_weights_do_not_give_are_a_failure(quick_run: Run) -> N
     ]
     verdicts = arithmetic(msgspec.structs.replace(quick_run, trainings=swapped))
     assert {v.outcome for v in verdicts} == {"fail"}
-    assert "test points otherwise" in verdicts[0].actual
+    assert "test points differently" in verdicts[0].actual
 
 
 def test_a_missing_twin_is_no_pass(quick_run: Run) -> None:
     """Evidence that is not there proves nothing."""
     verdicts = arithmetic(msgspec.structs.replace(quick_run, float64=[]))
     assert {v.outcome for v in verdicts} == {"inconclusive"}
-    assert "not on record" in verdicts[0].actual
+    assert "not recorded" in verdicts[0].actual
 
 
 def test_a_large_network_is_skipped_with_the_reason(quick_run: Run) -> None:
@@ -201,7 +201,7 @@ def test_a_count_that_the_weights_do_not_give_is_a_failure(part: str, quick_run:
     ]
     verdicts = arithmetic(msgspec.structs.replace(quick_run, trainings=wrong))
     assert {v.outcome for v in verdicts} == {"fail"}
-    assert f"{part} points, not 400" in verdicts[0].actual
+    assert f"{part} points correctly, not 400" in verdicts[0].actual
 
 
 def test_the_drift_is_told_for_every_epoch(quick_run: Run) -> None:

@@ -292,7 +292,7 @@ def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
             )
     verdict = next(v for v in judge(Evidence(run)) if v.check == "invariance")
     assert verdict.outcome == "fail"
-    assert "have equal bits" in verdict.actual
+    assert "have identical bits" in verdict.actual
 
 
 def test_parity_passes_on_equal_answers_and_reports_the_largest_gap(quick_run: Run) -> None:
@@ -468,7 +468,7 @@ def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run)
     fact = Fact(what="digest", expected="a" * 64, actual="a" * 64)
     run = with_engine(quick_run, "universal", inputs_sha256="b" * 64, golden=[fact])
     assert not {"accuracy", "inputs", "universal"} & failing(run)
-    assert identity_text(gains(Evidence(run))[1]) == "another training"
+    assert identity_text(gains(Evidence(run))[1]) == "different training"
     wrong = msgspec.structs.replace(fact, actual="c" * 64)
     assert "universal" in failing(with_engine(quick_run, "universal", golden=[wrong]))
 
@@ -489,7 +489,7 @@ def test_the_universal_engine_must_learn_every_point_too(
     (verdict,) = [v for v in judge(Evidence(run)) if v.check == "accuracy" and v.outcome == "fail"]
     assert verdict.actual == "499/500"
     assert says in verdict.hint
-    assert "--epochs 400, or other --seeds" in verdict.hint
+    assert "--epochs 400, or different --seeds" in verdict.hint
 
 
 @pytest.mark.parametrize(

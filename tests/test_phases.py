@@ -327,9 +327,9 @@ def accelerated(run: Run, pinned: int | None, device: str | None = "cuda") -> Ru
 @pytest.mark.parametrize(
     ("pinned", "device", "outcome", "said"),
     [
-        (57, "cuda", "pass", "57 batches are"),
+        (57, "cuda", "pass", "all 57 batches"),
         (56, "cuda", "fail", "p0: 56 of 57"),
-        (None, "cuda", "skipped", "the pass that looks at batches was not made"),
+        (None, "cuda", "skipped", "the pass that inspects batches did not run"),
         (None, None, "skipped", "no effect here: PyTorch ignores pin_memory without"),
     ],
 )

@@ -158,7 +158,7 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
     """Its report says what it lacks and judges nothing; runs and imports of its times are same."""
     done = call("import", str(file), "--name", "brought")
     assert done.code == 0
-    assert "epoch digests, calibration times, weights: nothing of it can be checked" in done.out
+    assert "epoch digests, calibration times, weights: nothing can be checked" in done.out
     shown = call("report", "brought")
     assert shown.code == 3
     last = [one.out.splitlines()[-1] for one in (done, shown)]

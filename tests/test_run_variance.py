@@ -88,7 +88,7 @@ def test_a_load_that_slows_nothing_down_is_said(quick_run: Run) -> None:
 
 def test_too_few_runs_are_said(quick_run: Run) -> None:
     """With three there is hardly a standard deviation."""
-    with pytest.raises(NotCalibrated, match="3 quiet runs are too few"):
+    with pytest.raises(NotCalibrated, match="3 quiet runs, but at least 4 are needed"):
         calibrated(quiet_runs(quick_run)[:3], [], "")
 
 

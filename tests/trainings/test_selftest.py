@@ -82,7 +82,7 @@ def test_what_was_missed_stands_out() -> None:
     rows = [Caught("a", "rerun", ""), Caught("b", "inputs", "seed 0")]
     shown = report.text(SelftestOutcome(rows, []), 1.0)
     assert "MISSED" in shown
-    assert "1 of 2 faults caught, 0 alarms of the clean run, 1 s" in shown
+    assert "1 of 2 faults caught, 0 false alarms in the clean run, 1 s" in shown
 
 
 def test_the_selftest_catches_every_fault(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_race_is_caught_under_stress(tmp_path: Path) -> None:
         *("--inject", "race"),
     )
     found = json.loads(done.stdout)
-    assert "cpu" in found["heading"]["stressed"]
+    assert "cpu" in found["heading"]["under load"]
     assert "rerun" in {v["check"] for v in found["verdicts"] if v["outcome"] == "fail"}
 
 
