@@ -111,10 +111,10 @@ def test_compare_allows_for_the_scatter_of_the_machine(quick_run: Run) -> None:
 
 def test_a_damaged_file_is_refused(tmp_path: Path, quick_run: Run) -> None:
     """By name, before anything is compared."""
-    path = tmp_path / "baselines" / "scatter.json"
+    path = tmp_path / "baselines" / "run_variance.json"
     path.parent.mkdir()
     path.write_text("{")
-    with pytest.raises(BadFile, match=r"scatter\.json: damaged"):
+    with pytest.raises(BadFile, match=r"run_variance\.json: damaged"):
         variance_of(tmp_path, quick_run)
 
 
