@@ -1,4 +1,4 @@
-"""How right a training is: its distance from double precision, epoch by epoch and alone."""
+"""Errors of a training against float64: by epoch, and from an independent training."""
 
 import math
 from dataclasses import replace
@@ -27,23 +27,23 @@ from xorbench.xor.training.training import Training
 
 
 def trained(case: Case, recipe: Recipe) -> tuple[Training, Followed]:
-    """A real training, and what follows it in double precision."""
+    """A real training and its float64 reference."""
     training = Training(case, recipe)
     epochs = [training.step() for _ in range(recipe.epochs)]
-    found = follow(case, recipe, [str(epoch.weights) for epoch in epochs])
-    assert found is not None
-    return training, found
+    result = follow(case, recipe, [str(epoch.weights) for epoch in epochs])
+    assert result is not None
+    return training, result
 
 
 def test_the_distance_of_weights_counts_floats() -> None:
-    """Across zero, and none to what is not a number."""
+    """The distance counts floats, also across zero; None if a weight is not finite."""
     one, other = (np.array([x], "<f4") for x in (-(2.0**-149), 2.0**-149))
     assert distance_ulps(one, other) == 2
     assert distance_ulps(one, np.array([np.nan], "<f4")) is None
 
 
 @pytest.mark.parametrize("case", [Case(), Case(batch_size=500, drop_last=False, seed=3)])
-def test_alone_is_what_autograd_gives_in_double_precision(case: Case) -> None:
+def test_the_independent_training_equals_autograd_in_float64(case: Case) -> None:
     """Two epochs of the derivative by hand against torch's own, to the last few digits."""
     recipe = Recipe(epochs=2, train_size=1_100)
     inputs = make_inputs(recipe, case.seed)
@@ -59,9 +59,9 @@ def test_alone_is_what_autograd_gives_in_double_precision(case: Case) -> None:
             logits = model(points[index]).squeeze(1)
             binary_cross_entropy_with_logits(logits, labels[index]).backward()
             optimizer.step()
-    _, found = trained(case, recipe)
+    _, result = trained(case, recipe)
     expected = torch.cat([w.detach().flatten() for w in model.parameters()]).numpy()
-    actual = np.frombuffer(bytes.fromhex(found.weights[-1]), "<f8")
+    actual = np.frombuffer(bytes.fromhex(result.weights[-1]), "<f8")
     assert np.allclose(actual, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -76,32 +76,32 @@ def test_alone_is_what_autograd_gives_in_double_precision(case: Case) -> None:
         Case(engine="replay", batch_size=500),
     ],
 )
-def test_a_sound_training_has_no_flaw(case: Case) -> None:
-    """Each way to train it; kept loader processes draw another order from the second epoch on."""
+def test_a_correct_training_has_no_flaw(case: Case) -> None:
+    """No way to train has a flaw; persistent workers change the order from the second epoch on."""
     recipe = Recipe(epochs=3)
-    _, found = trained(case, recipe)
-    judged = Float64Error(case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0])
+    _, result = trained(case, recipe)
+    judged = Float64Error(case, recipe, result.error_ulps, result.control_ulps, [1.0], [1.0])
     assert (list(judged.flaws()), judged.refusal) == ([], "")
-    assert found.inputs_sha256 == tensor_digest.sha256(
+    assert result.inputs_sha256 == tensor_digest.sha256(
         make_inputs(recipe, case.seed)
         .to(torch.float64 if case.dtype == "float64" else torch.float32)
         .entries()
     )
 
 
-def test_bfloat16_is_judged_by_what_numpy_makes_of_it() -> None:
-    """A thousand times float32's error is sound there, and is none of float32."""
+def test_bfloat16_is_judged_by_the_errors_of_numpy() -> None:
+    """A thousand times float32's error passes in bfloat16 and fails in float32."""
     recipe = Recipe(epochs=2)
     case = Case(dtype="bfloat16")
-    _, found = trained(case, recipe)
-    sound = Float64Error(case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0])
+    _, result = trained(case, recipe)
+    sound = Float64Error(case, recipe, result.error_ulps, result.control_ulps, [1.0], [1.0])
     assert list(sound.flaws()) == []
-    assert max(found.error_ulps) > 100
+    assert max(result.error_ulps) > 100
     assert list(replace(sound, case=Case(), control_ulps=[1.0, 1.0]).flaws()) != []
 
 
-def test_an_epoch_is_followed_from_the_weights_before_it() -> None:
-    """What is wrong in one epoch shows in that epoch and in no other."""
+def test_an_epoch_is_recomputed_from_the_weights_before_it() -> None:
+    """An error in one epoch affects only the error of that epoch."""
     case, recipe = Case(), Recipe(epochs=4)
     training = Training(case, recipe)
     recorded = []
@@ -110,23 +110,23 @@ def test_an_epoch_is_followed_from_the_weights_before_it() -> None:
             with torch.no_grad():
                 next(training.model.parameters()).view(-1)[0] += 1e-3
         recorded.append(str(training.step().weights))
-    found = follow(case, recipe, recorded)
-    assert found is not None
+    result = follow(case, recipe, recorded)
+    assert result is not None
     limit = Float64Error(
-        case, recipe, found.error_ulps, found.control_ulps, [1.0], [1.0]
+        case, recipe, result.error_ulps, result.control_ulps, [1.0], [1.0]
     ).limit_ulps
-    assert [error > limit for error in found.error_ulps] == [False, False, True, False]
+    assert [error > limit for error in result.error_ulps] == [False, False, True, False]
 
 
 def test_a_number_is_cut_to_so_many_bits() -> None:
-    """To nearest, ties to even, whatever its exponent."""
+    """A number is rounded to nearest, ties to even, at any exponent."""
     assert rounded(np.array([1.0, 1.0 + 2**-8, 3.0 * 2**-9 + 1, -5e9]), 8).tolist() == [
         1.0, 1.0, 1.0078125, -4999610368.0,
     ]  # fmt: skip
 
 
 def test_nothing_is_judged_where_rounding_is_amplified() -> None:
-    """At a high learning rate, in small batches, or where NumPy's float32 errs as much."""
+    """High learning rates, small batches, and equal errors of NumPy are not judged."""
     judged = Float64Error(Case(), Recipe(lr=3.0), [50.0], [1.0], [1.0], [1.0])
     assert "lr 3" in judged.refusal
     assert "NumPy's" in replace(judged, recipe=Recipe(), control_ulps=[60.0]).doubt
@@ -134,14 +134,14 @@ def test_nothing_is_judged_where_rounding_is_amplified() -> None:
 
 
 def test_a_small_error_of_many_epochs_is_seen() -> None:
-    """Each epoch is within its limit, and all together are further off than NumPy's."""
+    """Errors within the limit of each epoch fail if their mean is beyond NumPy's."""
     sound = Float64Error(Case(), Recipe(), [1.5] * 100, [1.5] * 100, [1.0], [1.0])
     assert list(sound.flaws()) == []
     assert len(list(replace(sound, error_ulps=[2.5] * 100).flaws())) == 1
 
 
-def test_a_wrong_loss_and_what_is_no_number_are_flaws() -> None:
-    """Each alone."""
+def test_a_wrong_loss_and_values_that_are_not_finite_are_flaws() -> None:
+    """A wrong loss, a loss that is not finite, and a weight that is not finite are flaws."""
     sound = Float64Error(Case(), Recipe(), [1.0], [1.0], [0.5], [0.5])
     assert list(sound.flaws()) == []
     assert list(replace(sound, losses=[0.501]).flaws()) != []
@@ -155,18 +155,18 @@ def test_a_wrong_loss_and_what_is_no_number_are_flaws() -> None:
 
 
 def arithmetic(run: Run) -> list[Verdict]:
-    """What the check says of each case."""
+    """The verdict of the check on each case."""
     return [v for v in judge(Evidence(run)) if v.check == "accuracy of arithmetic"]
 
 
 def test_a_run_is_judged_case_by_case(quick_run: Run) -> None:
-    """A sound one passes, by a twin of its own for each batch order."""
+    """A correct case passes, with a float64 reference for each batch order."""
     assert [v.outcome for v in arithmetic(quick_run)] == ["pass", "pass"]
     assert len(quick_run.float64) == 2
 
 
-def test_answers_that_the_weights_do_not_give_are_a_failure(quick_run: Run) -> None:
-    """An evaluation that counts everything as right deceives the score, not the weights."""
+def test_predictions_that_the_weights_do_not_give_are_a_failure(quick_run: Run) -> None:
+    """Predictions that the recorded weights do not give are a failure."""
     swapped = [
         msgspec.structs.replace(t, predictions=t.predictions[1:] + t.predictions[0])
         for t in quick_run.trainings
@@ -176,15 +176,15 @@ def test_answers_that_the_weights_do_not_give_are_a_failure(quick_run: Run) -> N
     assert "test points differently" in verdicts[0].actual
 
 
-def test_a_missing_twin_is_no_pass(quick_run: Run) -> None:
-    """Evidence that is not there proves nothing."""
+def test_a_missing_float64_reference_is_not_a_pass(quick_run: Run) -> None:
+    """A missing float64 reference is inconclusive."""
     verdicts = arithmetic(msgspec.structs.replace(quick_run, float64=[]))
     assert {v.outcome for v in verdicts} == {"inconclusive"}
     assert "not recorded" in verdicts[0].actual
 
 
 def test_a_large_network_is_skipped_with_the_reason(quick_run: Run) -> None:
-    """Its weights after each epoch are not kept."""
+    """A large network is skipped, because its weights after each epoch are not stored."""
     trainings = [msgspec.structs.replace(t, weights=None) for t in quick_run.trainings]
     run = msgspec.structs.replace(quick_run, trainings=trainings, float64=[])
     verdicts = arithmetic(run)
@@ -194,7 +194,7 @@ def test_a_large_network_is_skipped_with_the_reason(quick_run: Run) -> None:
 
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_a_count_that_the_weights_do_not_give_is_a_failure(part: str, quick_run: Run) -> None:
-    """A score that counts wrong ones as right, with true predictions beside it."""
+    """A score that the recorded weights do not give is a failure."""
     wrong = [
         msgspec.structs.replace(t, **{part: msgspec.structs.replace(getattr(t, part), correct=400)})
         for t in quick_run.trainings
@@ -204,8 +204,8 @@ def test_a_count_that_the_weights_do_not_give_is_a_failure(part: str, quick_run:
     assert f"{part} points correctly, not 400" in verdicts[0].actual
 
 
-def test_the_drift_is_told_for_every_epoch(quick_run: Run) -> None:
-    """After one epoch it is small; every epoch of every case is told."""
+def test_the_drift_has_every_epoch(quick_run: Run) -> None:
+    """The table has the drift of every epoch of every case, small after one epoch."""
     every = errors(Evidence(quick_run))
     table = some_errors(every).set_index("case")
     assert (table["after epoch 0 (ulps)"] < 50).all()
@@ -214,8 +214,8 @@ def test_the_drift_is_told_for_every_epoch(quick_run: Run) -> None:
     assert len(every) == len(table) == 2
 
 
-def test_a_wrong_weight_is_far_from_the_truth(quick_run: Run) -> None:
-    """One bit of one weight of one epoch: that epoch's drift is thousands of ulps."""
+def test_a_wrong_weight_is_far_from_float64(quick_run: Run) -> None:
+    """One flipped bit of a weight gives a drift of thousands of ulps in its epoch."""
     evidence = Evidence(quick_run)
     training = quick_run.trainings[0]
     sound = drift_ulps(evidence, training)

@@ -1,4 +1,4 @@
-"""NumPy's reading of PyTorch's generator: every draw of a training, from another source."""
+"""NumPy's reading of PyTorch's generator: an independent source of every random draw."""
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ SEED = 7_207_269_278_961_234_051  # of more than 32 bits
 
 
 def test_bits_are_those_of_randint() -> None:
-    """And the generator goes on from there alike."""
+    """Bits equal randint's, and the generators have the same state afterwards."""
     draws, read = torch.Generator().manual_seed(SEED), Mersenne(SEED)
     for count in (5, 1_000):
         drawn = torch.randint(0, 2, (count,), generator=draws)
@@ -27,7 +27,7 @@ def test_bits_are_those_of_randint() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 1_000])
 def test_an_order_is_that_of_randperm(count: int) -> None:
-    """Three in a row; of one point nothing is drawn."""
+    """Three orders in a row equal randperm's; one point needs no draw."""
     draws, read = torch.Generator().manual_seed(SEED), Mersenne(SEED)
     for _ in range(3):
         assert (torch.randperm(count, generator=draws).numpy() == read.order(count)).all()
@@ -35,13 +35,13 @@ def test_an_order_is_that_of_randperm(count: int) -> None:
 
 @pytest.mark.parametrize("count", [16, 5_000, 5_003])
 def test_normals_are_those_of_randn(count: int) -> None:
-    """Within float32's roundings, also where the last block is drawn anew."""
+    """Normals equal randn's within float32 rounding, also in the last block."""
     drawn = torch.randn(count, generator=torch.Generator().manual_seed(SEED)).double().numpy()
     assert np.abs(drawn - Mersenne(SEED).normals(count)).max() < golden_inputs.NOISE_ERROR
 
 
 def test_few_normals_are_not_read() -> None:
-    """PyTorch draws them in another way."""
+    """Few normals are not read, because PyTorch draws them differently."""
     with pytest.raises(ValueError, match="fewer than 16"):
         Mersenne(0).normals(15)
 
@@ -61,8 +61,8 @@ def test_initial_weights_are_those_of_the_layers() -> None:
     "recipe", [Recipe(), Recipe(train_size=1_001, test_size=3, std=0.0, hidden=9)]
 )
 @pytest.mark.parametrize("seed", [3, 2**31 - 1])
-def test_sound_inputs_have_no_flaw(recipe: Recipe, seed: int) -> None:
-    """Of any recipe and seed."""
+def test_correct_inputs_have_no_flaw(recipe: Recipe, seed: int) -> None:
+    """Correct inputs have no flaw for any recipe and seed."""
     facts = golden_inputs.checked(recipe, seed)["facts"]
     assert [fact for fact in facts if fact["actual"] != fact["expected"]] == []
 
@@ -78,14 +78,14 @@ def test_the_digest_is_known_for_ten_seeds_of_the_default_recipe() -> None:
 
 
 def outcomes(run: Run) -> dict[str, str]:
-    """What the checks say of seed 0, and of the first case."""
+    """The outcomes of the checks on seed 0 and on the first case."""
     first = run.trainings[0].case.id
     wanted = ("golden inputs", "seed 0"), ("accuracy of arithmetic", first)
     return {v.check: v.outcome for v in judge(Evidence(run)) if (v.check, v.subject) in wanted}
 
 
 def doctored(run: Run, unseen: str) -> Run:
-    """The run whose processes draw another order."""
+    """The run whose processes draw a different order."""
     wrong = Fact(what="order of epoch 0", expected="NumPy's", actual="2 differ, first at 0")
     lines = [
         msgspec.structs.replace(line, facts=[*line.facts, wrong], unseen=unseen)
@@ -95,25 +95,25 @@ def doctored(run: Run, unseen: str) -> Run:
 
 
 def test_a_difference_is_a_failure_where_the_values_were_seen(quick_run: Run) -> None:
-    """A sound run passes, the same with one wrong fact fails."""
+    """A correct run passes, and fails with one wrong value."""
     assert outcomes(quick_run)["golden inputs"] == "pass"
     assert outcomes(doctored(quick_run, ""))["golden inputs"] == "fail"
 
 
-def test_a_difference_is_open_where_they_were_not(quick_run: Run) -> None:
-    """Another PyTorch may draw otherwise; nothing is said of what rests on it either."""
+def test_a_difference_is_inconclusive_where_they_were_not(quick_run: Run) -> None:
+    """A difference in a different PyTorch is inconclusive, and so is the arithmetic."""
     assert outcomes(doctored(quick_run, "a new PyTorch"))["golden inputs"] == "inconclusive"
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_a_missing_line_is_no_pass(kept: int, quick_run: Run) -> None:
-    """Of all processes, or of one."""
+def test_a_missing_line_is_not_a_pass(kept: int, quick_run: Run) -> None:
+    """A missing line of one or of all processes is inconclusive."""
     run = msgspec.structs.replace(quick_run, golden_inputs=quick_run.golden_inputs[:kept])
     assert outcomes(run)["golden inputs"] == "inconclusive"
 
 
 def test_inputs_that_were_not_checked_are_a_failure(quick_run: Run) -> None:
-    """Of one training alone."""
+    """Unchecked inputs of one training are a failure."""
     trainings = [msgspec.structs.replace(t, inputs_sha256="0" * 64) for t in quick_run.trainings]
     run = msgspec.structs.replace(quick_run, trainings=trainings)
     assert outcomes(run)["golden inputs"] == "fail"

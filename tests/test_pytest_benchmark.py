@@ -63,7 +63,7 @@ def file(quick_run: Run, tmp_path: Path) -> Path:
 
 
 def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
-    """Two of them by the rule of imported files."""
+    """The comparison of two files by the rule of imported files."""
 
     def measured(one: Run | BenchmarkFile, name: str) -> imported.Measured:
         if isinstance(one, Run):
@@ -84,7 +84,7 @@ def compared(a: Run | BenchmarkFile, b: Run | BenchmarkFile) -> Comparison:
 
 
 def slower(run: Run, factor: float) -> Run:
-    """The run, the epochs of one case longer."""
+    """The run with longer epochs of one case."""
     trainings = [
         msgspec.structs.replace(
             t, epoch_s=[s * (factor if t.case.id == ONE else 1) for s in t.epoch_s]
@@ -96,7 +96,7 @@ def slower(run: Run, factor: float) -> Run:
 
 @pytest.mark.parametrize("rounds", [*range(1, 10), 101])
 def test_statistics_are_those_of_the_real_program(rounds: int) -> None:
-    """Every field, at every number of rounds that its quartiles tell apart, outliers and all."""
+    """Every field is equal, for each number of rounds that affects quartiles, with outliers."""
     draw = random.Random(rounds)
     real = Stats()
     for _ in range(rounds):
@@ -118,44 +118,44 @@ def test_the_real_program_prints_an_export(call: Call, quick_folder: Path, tmp_p
     assert line.split()[-2:] == ["200", "1"]  # rounds and iterations
 
 
-def test_an_export_says_whose_times_they_are(quick_run: Run) -> None:
-    """Score, digest, speed, recipe and machine go with the times."""
-    found = exported(quick_run)
-    first, benchmark = quick_run.trainings[0], found.benchmarks[0]
+def test_an_export_identifies_its_run(quick_run: Run) -> None:
+    """An export has score, digest, speed, recipe and machine."""
+    result = exported(quick_run)
+    first, benchmark = quick_run.trainings[0], result.benchmarks[0]
     assert benchmark.extra_info == {
         "accuracy": "500/500",
         "weights_sha256": first.weights_sha256,
         "samples_per_s": 2432 / benchmark.stats.median,
         "rounds_by_process": {"p0": 100, "p1": 100},
     }
-    assert found.xorbench is not None
-    assert found.xorbench.recipe == quick_run.info.recipe
-    assert found.machine_info["xorbench"]["torch_version"]
-    assert "python_executable" not in found.machine_info["xorbench"]
+    assert result.xorbench is not None
+    assert result.xorbench.recipe == quick_run.info.recipe
+    assert result.machine_info["xorbench"]["torch_version"]
+    assert "python_executable" not in result.machine_info["xorbench"]
 
 
-def test_an_export_comes_back_as_it_was(quick_run: Run) -> None:
-    """Written and read, nothing is lost; the rounds are still those of two processes."""
-    found = from_json(to_json(quick_run).encode(), "FILE")
-    assert found == exported(quick_run)
-    assert found.benchmarks[0].processes == [
+def test_an_export_reads_back_unchanged(quick_run: Run) -> None:
+    """An export reads back without loss, with the rounds of two processes."""
+    result = from_json(to_json(quick_run).encode(), "FILE")
+    assert result == exported(quick_run)
+    assert result.benchmarks[0].processes == [
         t.epoch_s for t in quick_run.trainings if t.case.id == ONE
     ]
 
 
 def elsewhere(file: Path) -> Path:
-    """The export as if it were of another run."""
-    found = json.loads(file.read_text())
-    found["xorbench"]["run"] = "another"
-    found["datetime"] = "another day"
-    file.with_name("other.json").write_text(json.dumps(found))
+    """The export under a different run id."""
+    result = json.loads(file.read_text())
+    result["xorbench"]["run"] = "another"
+    result["datetime"] = "another day"
+    file.with_name("other.json").write_text(json.dumps(result))
     return file.with_name("other.json")
 
 
 def test_an_import_is_a_run_that_report_and_compare_accept(
     call: Call, file: Path, quick_folder: Path
 ) -> None:
-    """Its report says what it lacks and judges nothing; runs and imports of its times are same."""
+    """The report of an import names missing data, and its times compare as `same`."""
     done = call("import", str(file), "--name", "brought")
     assert done.code == 0
     assert "epoch digests, calibration times, weights: nothing can be checked" in done.out
@@ -173,13 +173,13 @@ def test_an_import_is_a_run_that_report_and_compare_accept(
 
 
 def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
-    """By its id, or imported twice: one line, exit code 2."""
+    """Comparing a file with itself, by id or imported twice, is one line and exit code 2."""
     call("import", str(file), "--name", "brought")
     itself = call("compare", "brought", "brought")
     assert (itself.code, "the same run" in itself.err) == (2, True)
-    found = json.loads(file.read_text())
-    del found["xorbench"]
-    file.write_text(json.dumps(found))
+    result = json.loads(file.read_text())
+    del result["xorbench"]
+    file.write_text(json.dumps(result))
     for name in ("once", "twice"):
         call("import", str(file), "--name", name)
     copied = call("compare", "once", "twice")
@@ -187,7 +187,7 @@ def test_a_file_is_not_compared_with_itself(call: Call, file: Path) -> None:
 
 
 def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> None:
-    """Without our claims they are absent; one process decides nothing, and is never a failure."""
+    """A file without xorbench's data is accepted; one process is inconclusive."""
     (tmp_path / "test_it.py").write_text(
         "def test_it(benchmark):\n    benchmark.pedantic(sum, (range(9999),), rounds=5)\n"
     )
@@ -209,19 +209,19 @@ def test_a_file_of_the_real_program_is_accepted(call: Call, tmp_path: Path) -> N
 
 
 def test_a_file_saved_without_its_rounds_is_accepted(file: Path) -> None:
-    """`--benchmark-save` keeps statistics alone: the median is a figure of one process."""
-    found = json.loads(file.read_text())
-    for benchmark in found["benchmarks"]:
+    """`--benchmark-save` stores only statistics: the median counts as one process."""
+    result = json.loads(file.read_text())
+    for benchmark in result["benchmarks"]:
         del benchmark["stats"]["data"]
-    slim = from_json(json.dumps(found).encode(), "FILE")
+    slim = from_json(json.dumps(result).encode(), "FILE")
     assert compared(slim, slim).outcome == "inconclusive"
 
 
 def test_a_much_slower_import_fails(quick_run: Run) -> None:
-    """Twice the time in one case is beyond the machine's threshold, in that case alone."""
-    found = compared(exported(steady(quick_run)), exported(slower(steady(quick_run), 2.0)))
-    assert found.outcome == "fail"
-    assert [row.subject for row in found.variants if row.verdict == "slower"] == [ONE]
+    """Twice the time in one case exceeds the threshold of the machine, only in that case."""
+    result = compared(exported(steady(quick_run)), exported(slower(steady(quick_run), 2.0)))
+    assert result.outcome == "fail"
+    assert [row.subject for row in result.variants if row.verdict == "slower"] == [ONE]
 
 
 def steady(run: Run) -> Run:
@@ -235,19 +235,19 @@ def steady(run: Run) -> Run:
     return msgspec.structs.replace(run, trainings=trainings)
 
 
-def test_other_claims_and_machines_are_told(quick_run: Run) -> None:
-    """Another digest or PyTorch is named; what one side lacks is no change."""
+def test_different_claims_and_machines_are_reported(quick_run: Run) -> None:
+    """A different digest or PyTorch is named; missing details are not a change."""
     here = exported(steady(quick_run))
     told = json.loads(msgspec.json.encode(here))
     told["benchmarks"][0]["extra_info"] |= {"weights_sha256": "0" * 64}
     del told["benchmarks"][1]["extra_info"]["accuracy"]
     told["machine_info"]["xorbench"]["torch_version"] = "9.9"
-    found = compared(here, from_json(json.dumps(told).encode(), "FILE"))
-    assert [change.what for change in found.changes] == ["torch_version", "weights_sha256"]
+    result = compared(here, from_json(json.dumps(told).encode(), "FILE"))
+    assert [change.what for change in result.changes] == ["torch_version", "weights_sha256"]
 
 
-def test_another_recipe_is_nothing_to_compare(quick_run: Run) -> None:
-    """Times of two recipes are never a pass."""
+def test_a_different_recipe_is_inconclusive(quick_run: Run) -> None:
+    """Files with different recipes are inconclusive."""
     here = exported(quick_run)
     assert here.xorbench is not None
     other = msgspec.structs.replace(
@@ -258,7 +258,7 @@ def test_another_recipe_is_nothing_to_compare(quick_run: Run) -> None:
 
 
 def test_injected_faults_are_carried_along(quick_run: Run) -> None:
-    """A run with faults does not lose them on the way out."""
+    """An export keeps the injected faults of its run."""
     info = msgspec.structs.replace(quick_run.info, faults=["delay:ms=1"])
     faulty = exported(msgspec.structs.replace(quick_run, info=info))
     assert "A has injected faults: delay:ms=1" in compared(faulty, quick_run).notes
@@ -268,9 +268,9 @@ def _edited(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
     """The file with its JSON changed."""
 
     def edit(content: bytes) -> bytes:
-        found = json.loads(content)
-        change(found)
-        return json.dumps(found).encode()
+        result = json.loads(content)
+        change(result)
+        return json.dumps(result).encode()
 
     return edit
 
@@ -299,7 +299,7 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
 def test_a_damaged_file_is_one_line(
     damage: Callable[[bytes], bytes], said: str, call: Call, file: Path, tmp_path: Path
 ) -> None:
-    """It names the file and what is wrong, exits 2, and leaves nothing behind."""
+    """A damaged file is one line with the reason, exit code 2, and writes nothing."""
     file.write_bytes(damage(file.read_bytes()))
     done = call("import", str(file))
     assert (done.code, done.err.count("xorbench:")) == (2, 1)
@@ -308,10 +308,8 @@ def test_a_damaged_file_is_one_line(
     assert not (tmp_path / "results").exists()
 
 
-def test_what_cannot_be_exported_or_read_is_one_line(
-    call: Call, file: Path, tmp_path: Path
-) -> None:
-    """No such format, run, file or folder, and an imported file, which is no run."""
+def test_an_impossible_export_or_import_is_one_line(call: Call, file: Path, tmp_path: Path) -> None:
+    """Unknown formats, runs, files and folders, and imported files, are one line."""
     call("import", str(file), "--name", "brought")
     to = ("--to", "pytest-benchmark")
     for arguments, said in (
@@ -328,20 +326,20 @@ def test_what_cannot_be_exported_or_read_is_one_line(
     assert not (tmp_path / "f.json").exists()
 
 
-def test_a_run_without_a_finished_training_is_no_export(
+def test_a_run_without_a_finished_training_has_no_export(
     call: Call, copied: Path, tmp_path: Path
 ) -> None:
-    """There is nothing to write, and no file is left."""
+    """A run without a finished training writes no export."""
     (copied / "results.jsonl").write_text("")
     done = call("export", copied.name, "--to", "pytest-benchmark", str(tmp_path / "f.json"))
     assert (done.code, "nothing to export" in done.err) == (2, True)
 
 
 def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path: Path) -> None:
-    """pytest-benchmark's `node` names the machine that the file is from."""
-    found = json.loads(file.read_text())
-    found["machine_info"]["node"] = "secret-host"
-    file.write_text(json.dumps(found))
+    """An anonymous import drops `node`, the host name of pytest-benchmark."""
+    result = json.loads(file.read_text())
+    result["machine_info"]["node"] = "secret-host"
+    file.write_text(json.dumps(result))
     assert call("import", str(file), "--anonymous").code == 0
     for path in (tmp_path / "results" / "latest").rglob("*"):
         assert not path.is_file() or b"secret-host" not in path.read_bytes(), path
@@ -350,11 +348,11 @@ def test_an_anonymous_import_keeps_no_host_name(call: Call, file: Path, tmp_path
 def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
     call: Call, file: Path, tmp_path: Path
 ) -> None:
-    """Nor does one made later, of a file that another machine has written."""
-    found = json.loads(file.read_text())
-    found["machine_info"]["node"] = "secret-host"
-    found["benchmarks"][0]["extra_info"]["rounds_by_process"] = None
-    file.write_text(json.dumps(found))
+    """An anonymous copy of a file from a different machine drops it, too."""
+    result = json.loads(file.read_text())
+    result["machine_info"]["node"] = "secret-host"
+    result["benchmarks"][0]["extra_info"]["rounds_by_process"] = None
+    file.write_text(json.dumps(result))
     assert call("import", str(file)).code == 0
     assert call("report", "latest", "--anonymous").code in (0, 3)
     (copy,) = (tmp_path / "results" / "runs").glob("*-anonymous")
@@ -363,7 +361,7 @@ def test_an_anonymous_copy_of_an_import_keeps_no_host_name(
 
 
 def test_an_edited_import_is_damaged(call: Call, file: Path, tmp_path: Path) -> None:
-    """The record is checked each time that it is read."""
+    """The record of an import is validated on every read."""
     call("import", str(file))
     info = tmp_path / "results" / "latest" / "run.json"
     info.write_text(info.read_text().replace('"rounds": 200', '"rounds": 7', 1))
@@ -390,7 +388,7 @@ def suite(folder: Path, *arguments: str, **variables: str) -> Completed:
 
 
 def test_the_suite_refuses_a_copy_outside_its_repository(tmp_path: Path) -> None:
-    """An installed copy would hide a change of the clone: one line names both places."""
+    """A suite with an installed copy outside its repository is rejected, with both paths."""
     copy = tmp_path / "site-packages"
     skipped = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "xorbench", copy / "xorbench", ignore=skipped)

@@ -10,7 +10,7 @@ from conftest import Xorbench
 def test_the_real_program_judges_a_run_by_its_baseline(
     xorbench: Xorbench, inside: Xorbench, tmp_path: Path
 ) -> None:
-    """A slowed run says so and passes; with --baseline it fails, and so does its report."""
+    """A slower run is reported and passes; with --baseline it and its report fail."""
     few = (
         *("run", "--devices", "cpu", "--batch-sizes", "64", "--train-size", "640"),
         *("--test-size", "100", "--lr", "1", "--epochs", "10", "--pin-memory", "false"),
