@@ -275,7 +275,7 @@ def test_the_hint_of_warm_up_refers_to_a_failed_rerun(quick_run: Run) -> None:
         for run in (left_over, doctored(random, 0, warmup_epoch_digests=["1" * 64]))
     ]
     assert "left over" in hints[0]
-    assert "rerun fails too" in hints[1]
+    assert "rerun fails, too" in hints[1]
 
 
 def test_a_must_change_that_kept_fails_invariance(quick_run: Run) -> None:
@@ -475,7 +475,7 @@ def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run)
 
 @pytest.mark.parametrize(
     ("actual", "says"),
-    [("a", "the device computes right (see universal)"), ("c", "the device may compute wrong")],
+    [("a", "the device computes correctly (see universal)"), ("c", "the device may compute incorrectly")],
 )
 def test_the_universal_engine_must_learn_every_point_too(
     actual: str, says: str, quick_run: Run
