@@ -91,8 +91,8 @@ def test_a_step_summary_that_cannot_be_written_does_not_fail(
 ) -> None:
     """A summary that cannot be written is reported; the verdict stays."""
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "such"))
-    said = ci_outputs.opened(None, None).write([], "r", str, str)
-    assert said == "GITHUB_STEP_SUMMARY: cannot write: no such file or directory"
+    message = ci_outputs.opened(None, None).write([], "r", str, str)
+    assert message == "GITHUB_STEP_SUMMARY: cannot write: no such file or directory"
 
 
 def test_the_step_summary_answers_first(quick_run: Run) -> None:

@@ -55,18 +55,20 @@ def test_a_correct_clock_has_no_flaw(quick_run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "fragment"),
     [
         ({"epoch_s": 0.1, "clock_s": 0.1}, "its clock advanced"),
         ({"clock_s": 0.9}, "its clock advanced"),
         ({"epoch_s": 0.1}, "longer than reported"),
-        ({"epoch_s": 2.0}, "its answer came after"),
+        ({"epoch_s": 2.0}, "its answer arrived after"),
     ],
 )
-def test_a_wrong_clock_is_reported(changes: dict[str, float], said: str, quick_run: Run) -> None:
+def test_a_wrong_clock_is_reported(
+    changes: dict[str, float], fragment: str, quick_run: Run
+) -> None:
     """A slow clock, and an epoch that ends too early or too late, are flaws."""
     run = with_times(quick_run, **changes)
-    assert said in flaws(run)
+    assert fragment in flaws(run)
     assert [v.outcome for v in clock("clock", Evidence(run))] == ["fail", "pass"]
 
 
@@ -111,7 +113,7 @@ def damaged(folder: Path, name: str, change: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "fragment"),
     [
         ("results.jsonl", "stands twice, first in results.jsonl:1"),
         ("epochs.jsonl", "epoch 0 of cpu-loader-b128-pin0-drop"),
@@ -119,12 +121,12 @@ def damaged(folder: Path, name: str, change: object) -> str:
         ("golden_inputs.jsonl", "seed 0 in p0 stands twice, first in golden_inputs.jsonl:1"),
     ],
 )
-def test_a_doubled_line_is_refused(name: str, said: str, copied: Path) -> None:
+def test_a_doubled_line_is_refused(name: str, fragment: str, copied: Path) -> None:
     """A duplicate line is rejected, because it would count as a process."""
     count = len((copied / name).read_text().splitlines())
     message = damaged(copied, name, lambda lines: [*lines, lines[0]])
     assert message.startswith(f"{name}:{count + 1}: damaged: ")
-    assert said in message
+    assert fragment in message
 
 
 @pytest.mark.parametrize(

@@ -268,9 +268,9 @@ def test_different_bits_and_scores_are_reported(run: Run) -> None:
     )
     others = [t for t in run.trainings if t.case != first.case]
     changes = compare(run, msgspec.structs.replace(run, trainings=[different, *others])).changes
-    told = {(change.what, change.where) for change in changes}
+    reported = {(change.what, change.where) for change in changes}
     name = first.case.id
-    assert told >= {("bits", f"{name}, from epoch 3"), ("accuracy", name)}
+    assert reported >= {("bits", f"{name}, from epoch 3"), ("accuracy", name)}
 
 
 def different_from(run: Run, epoch: int) -> Run:
@@ -326,8 +326,8 @@ def test_differences_are_in_the_order_of_the_plan(run: Run) -> None:
         return msgspec.structs.replace(run, info=info)
 
     changes = compare(under("old"), under("new")).changes
-    told = [change.where for change in changes if change.what == "libc_version"]
-    assert told == [f"processes, {config.id}" for config in configs]
+    reported = [change.where for change in changes if change.what == "libc_version"]
+    assert reported == [f"processes, {config.id}" for config in configs]
 
 
 def test_an_injected_run_is_noted(run: Run) -> None:
@@ -514,15 +514,15 @@ def test_a_case_without_a_time_is_not_called_lost(run: Run) -> None:
     result = compare(before, msgspec.structs.replace(after, trainings=trainings))
     assert (result.outcome, result.lost, result.untimed) == ("inconclusive", [], [ONE])
     assert sentence(result).startswith(f"INCONCLUSIVE: invalid times: {ONE}; 1 same")
-    (said,) = [v for v in for_ci(result) if v.subject == ONE]
-    assert (said.outcome, said.actual) == ("inconclusive", "none")
+    (verdict,) = [v for v in for_ci(result) if v.subject == ONE]
+    assert (verdict.outcome, verdict.actual) == ("inconclusive", "none")
 
 
 def test_a_hint_depends_on_the_comparison(run: Run) -> None:
     """Hints differ for the machine, for two runs and for one run."""
     slow = compare(steady(run), steady(run, seed=1, machine=3.0))
-    (said,) = [v for v in for_ci(slow) if v.check == "machine"]
-    assert (said.outcome, "slower on unchanged work" in said.hint) == ("fail", True)
+    (verdict,) = [v for v in for_ci(slow) if v.check == "machine"]
+    assert (verdict.outcome, "slower on unchanged work" in verdict.hint) == ("fail", True)
     whole = with_second_value(steady(run), two_threads=steady(run, seed=1, one=1.5))
     hints = [v.hint for v in by_verdicts(along("threads", whole)) if v.outcome == "fail"]
     assert hints == ["find out why threads 2 is slower than 1"]
@@ -626,20 +626,20 @@ def test_the_program_judges_along_an_axis(
     """Text ends with the answer; JSON and Markdown carry verdict and bits; all exit alike."""
     codes = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 
-    def said(*form: str) -> tuple[object, str]:
+    def printed(*form: str) -> tuple[object, str]:
         words = ["compare", str(quick_folder / "latest"), "--by", "drop-last", *form]
         monkeypatch.setattr("sys.argv", ["xorbench", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code, capsys.readouterr().out
 
-    code, text = said("--markdown", str(tmp_path / "by.md"))
+    code, text = printed("--markdown", str(tmp_path / "by.md"))
     lines = [line for line in text.splitlines() if not line.startswith("next: ")]
     assert codes[lines[-1].partition(":")[0]] == code
     text = (tmp_path / "by.md").read_text()
     assert codes[text.strip().splitlines()[-1].partition(":")[0]] == code
     assert "diverge at epoch 0" in text
-    code, text = said("--json")
+    code, text = printed("--json")
     result = json.loads(text)
     assert codes[result["outcome"].upper()] == code
     assert (result["pairs"][0]["diverged_epoch"], result["threshold"]) == (0, 0.05)
@@ -681,7 +681,7 @@ def test_a_run_is_not_compared_with_itself(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "fragment"),
     [
         (("latest",), "compare: 1 runs"),
         ((), "compare: 0 runs"),
@@ -702,27 +702,27 @@ def test_an_impossible_comparison_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
-    told: str,
+    fragment: str,
 ) -> None:
     """Each mistake is one line that names the option, and exit code 2."""
     monkeypatch.setattr("sys.argv", ["xorbench", "compare", *arguments, "--out", str(quick_folder)])
     with pytest.raises(SystemExit) as ended:
         main()
     message = capsys.readouterr().err
-    assert (ended.value.code, message.count("xorbench:"), told in message) == (2, 1, True)
+    assert (ended.value.code, message.count("xorbench:"), fragment in message) == (2, 1, True)
 
 
 @pytest.mark.parametrize(
-    ("flaw", "told"),
+    ("flaw", "fragment"),
     [({"faults": ["delay:ms=1"]}, "injected faults"), ({"stress": "cpu"}, "stress")],
 )
 def test_an_injected_run_is_not_a_baseline(
-    quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], told: str
+    quick_run: Run, copied: Path, tmp_path: Path, flaw: dict[str, Any], fragment: str
 ) -> None:
     """Only a finished run without faults becomes a baseline; a rejected one leaves no files."""
     info = msgspec.structs.replace(quick_run.info, **flaw)
     (copied / "run.json").write_bytes(msgspec.json.encode(info))
-    with pytest.raises(BadFile, match=told):
+    with pytest.raises(BadFile, match=fragment):
         baselines.save(tmp_path / "results", "different", copied, replace=False)
     assert not (tmp_path / "results" / "baselines").exists()
 
@@ -764,8 +764,10 @@ def keep(root: Path, name: str, run: Run) -> None:
         ("calibrations.jsonl", [line for _, calibrations in observed for line in calibrations]),
         ("results.jsonl", [*ends, *run.skips]),
     ):
-        mine = [msgspec.structs.replace(line, run=run.info.id) for line in lines]
-        (folder / file).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in mine))
+        own_lines = [msgspec.structs.replace(line, run=run.info.id) for line in lines]
+        (folder / file).write_bytes(
+            b"".join(msgspec.json.encode(line) + b"\n" for line in own_lines)
+        )
 
 
 def observed_in(
@@ -812,12 +814,12 @@ def test_speed_is_answered_by_the_baseline_as_compare_does(
     result = baseline_of(tmp_path, after)
     assert result is not None
     expected = compare(before, after)
-    said = answers(Evidence(after), [], result)[-1]
+    answer = answers(Evidence(after), [], result)[-1]
     ratios = [*expected.variants, *expected.machine]
     assert [*result.comparison.variants, *result.comparison.machine] == ratios
-    assert (result.verdicts, said.word) == ([], word)
-    assert "this machine's baseline quiet of 2026-11-20" in said.sentence
-    assert any(row.times in said.sentence for row in ratios)
+    assert (result.verdicts, answer.word) == ([], word)
+    assert "this machine's baseline quiet of 2026-11-20" in answer.sentence
+    assert any(row.times in answer.sentence for row in ratios)
 
 
 def test_an_inconclusive_speed_is_not_a_yes(run: Run, tmp_path: Path) -> None:
@@ -864,9 +866,11 @@ def test_a_speed_under_load_is_not_judged(run: Run, tmp_path: Path) -> None:
 
 def test_without_a_baseline_the_answer_says_how_to_save_one(run: Run) -> None:
     """The answer without a baseline names save-baseline if the run can be one."""
-    said = [answers(Evidence(one), [])[-1] for one in (run, identified(run, "x", faults=["slow"]))]
-    assert [one.word for one in said] == ["Not judged"] * 2
-    assert ["save-baseline" in one.sentence for one in said] == [True, False]
+    speed_answers = [
+        answers(Evidence(one), [])[-1] for one in (run, identified(run, "x", faults=["slow"]))
+    ]
+    assert [answer.word for answer in speed_answers] == ["Not judged"] * 2
+    assert ["save-baseline" in answer.sentence for answer in speed_answers] == [True, False]
 
 
 def test_a_requested_baseline_counts(run: Run, tmp_path: Path) -> None:
@@ -884,7 +888,7 @@ def test_a_requested_baseline_counts(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "fragment"),
     [
         (("--baseline", "none"), "--baseline: no baseline 'none'"),
         (("--baseline", "quiet", "--stress", "cpu"), "--baseline: cannot be given with --stress"),
@@ -895,12 +899,12 @@ def test_a_requested_baseline_counts(run: Run, tmp_path: Path) -> None:
     ],
 )
 def test_an_unusable_baseline_is_rejected_before_the_run(
-    run: Run, inside: Xorbench, tmp_path: Path, options: tuple[str, ...], told: str
+    run: Run, inside: Xorbench, tmp_path: Path, options: tuple[str, ...], fragment: str
 ) -> None:
     """One line, exit code 2, nothing written."""
     keep(tmp_path / "results", "quiet", identified(run, "before"))
     done = inside("run", "--quick", *options)
-    assert (done.returncode, told in done.stderr.splitlines()[0]) == (2, True), done.stderr
+    assert (done.returncode, fragment in done.stderr.splitlines()[0]) == (2, True), done.stderr
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["baselines"]
 
 
@@ -908,12 +912,12 @@ def test_the_answer_has_speeds_with_intervals_and_disturbances(run: Run) -> None
     """The slowest and the fastest case equal the table; a busy machine is named."""
     busy = [SystemSample(at_s=1.0, load_average_1min=2.0, others_percent=40.0, steal_percent=0.0)]
     noisy = msgspec.structs.replace(steady(run), system_samples=busy)
-    said = answers(Evidence(noisy), [])[-1].sentence
+    text = answers(Evidence(noisy), [])[-1].sentence
     table = throughput(Evidence(steady(run))).sort_values("samples/s")
     for _, row in table.iloc[[0, -1]].iterrows():
         low, high = row["samples/s low"], row["samples/s high"]
-        assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in said
-    assert "not quiet: contended: other programs took 40%" in said
+        assert f"{row['samples/s']:,.0f} [{low:,.0f}, {high:,.0f}]" in text
+    assert "not quiet: contended: other programs took 40%" in text
 
 
 def test_one_process_gives_speeds_without_intervals(run: Run) -> None:
@@ -929,8 +933,8 @@ def test_an_inconclusive_ratio_has_a_hint() -> None:
     row = Ratio(
         subject="a", ratio=1.03, low=1.013, high=1.055, p=0.2, processes=2, verdict="inconclusive"
     )
-    said = ratio_verdict("compare", row, 1.05)
-    assert (said.outcome, said.hint) == (
+    verdict = ratio_verdict("compare", row, 1.05)
+    assert (verdict.outcome, verdict.hint) == (
         "inconclusive",
         "the interval 1.013 to 1.055 contains the limit: run both again with --processes 5",
     )
@@ -940,4 +944,4 @@ def test_an_inconclusive_ratio_has_a_hint() -> None:
     sound = ratio_verdict("compare", msgspec.structs.replace(row, verdict="same"), 1.05)
     assert (slow.outcome, sound.outcome) == ("fail", "pass")
     assert next_step([sound]) == ""
-    assert next_step([said, slow]).startswith("next: a: profile an epoch")
+    assert next_step([verdict, slow]).startswith("next: a: profile an epoch")

@@ -115,7 +115,7 @@ def test_an_accelerator_overtakes_where_the_lines_cross(quick_run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "sample", "at", "said"),
+    ("step", "sample", "batch_size", "note"),
     [
         (5.0, 1.5, None, "never faster than the CPU"),
         (0.5, 0.5, None, "faster than the CPU at every batch size"),
@@ -124,14 +124,14 @@ def test_an_accelerator_overtakes_where_the_lines_cross(quick_run: Run) -> None:
     ],
 )
 def test_lines_without_a_crossing_are_noted(
-    step: float, sample: float, at: float | None, said: str, quick_run: Run
+    step: float, sample: float, batch_size: float | None, note: str, quick_run: Run
 ) -> None:
     """Without a crossing the note states which device is faster."""
     cpu = only(timed(quick_run, {"cpu": line}, (32, 64, 128, 256)))
     costs: Cost = lambda b, n: step * STEP_S * b + sample * SAMPLE_S * n  # noqa: E731
     other = only(timed(quick_run, {"cpu": costs}, (32, 64, 128, 256)))
     result, why = overtaking(other, cpu)
-    assert (result, why) == (pytest.approx(at, abs=0.1), said)
+    assert (result, why) == (pytest.approx(batch_size, abs=0.1), note)
 
 
 def test_a_run_without_an_accelerator_is_noted(quick_run: Run) -> None:

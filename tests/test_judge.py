@@ -226,9 +226,9 @@ def test_a_wrong_point_is_never_answered_with_yes(quick_run: Run) -> None:
     """Wrong points are never a yes, even without a verdict on accuracy."""
     run = doctored(quick_run, 0, test=Count(correct=499, total=500))
     verdicts = [v for v in judge(Evidence(run)) if v.check != "accuracy"]
-    said = {answer.question: answer.word for answer in answers(Evidence(run), verdicts)}
-    assert said[RIGHT] == "No"
-    assert said[SAME] == "Yes"
+    words = {answer.question: answer.word for answer in answers(Evidence(run), verdicts)}
+    assert words[RIGHT] == "No"
+    assert words[SAME] == "Yes"
 
 
 def test_different_inputs_are_named_first(quick_run: Run) -> None:
@@ -475,7 +475,10 @@ def test_the_universal_engine_is_judged_by_its_own_golden_values(quick_run: Run)
 
 @pytest.mark.parametrize(
     ("actual", "says"),
-    [("a", "the device computes correctly (see universal)"), ("c", "the device may compute incorrectly")],
+    [
+        ("a", "the device computes correctly (see universal)"),
+        ("c", "the device may compute incorrectly"),
+    ],
 )
 def test_the_universal_engine_must_learn_every_point_too(
     actual: str, says: str, quick_run: Run

@@ -130,24 +130,26 @@ def full(crowded: Run, browser: Any, tmp_path_factory: pytest.TempPathFactory) -
 def shown(request: pytest.FixtureRequest, browser: Any, html: Path) -> Iterator[SimpleNamespace]:
     """The loaded page, with its console output and its requests."""
     tab = browser.new_page(color_scheme=request.param, viewport={"width": 1400, "height": 900})
-    said: list[str] = []
-    asked: list[str] = []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda asking: asked.append(asking.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("pageerror", lambda error: messages.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
     tab.goto(html.as_uri())
-    yield SimpleNamespace(tab=tab, said=said, asked=asked, theme=request.param, uri=html.as_uri())
+    yield SimpleNamespace(
+        tab=tab, messages=messages, requests=requests, theme=request.param, uri=html.as_uri()
+    )
     tab.close()
 
 
 def test_the_console_is_empty(shown: SimpleNamespace) -> None:
     """The console has no error, no warning, and no violation of the page's policy."""
-    assert shown.said == []
+    assert shown.messages == []
 
 
 def test_no_request_leaves_the_page(shown: SimpleNamespace) -> None:
     """The page is the only request."""
-    assert [url for url in shown.asked if not url.startswith("data:")] == [shown.uri]
+    assert [url for url in shown.requests if not url.startswith("data:")] == [shown.uri]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -187,10 +189,10 @@ def test_a_table_is_filtered_by_words(shown: SimpleNamespace) -> None:
     box = shown.tab.locator("#table-checks ~ label input")
     box.fill("AND load")
     visible = table.locator("tbody tr:visible td:first-child").all_inner_texts()
-    said = shown.tab.locator("#table-checks ~ label span").inner_text()
+    count = shown.tab.locator("#table-checks ~ label span").inner_text()
     box.fill("")
     assert visible == ["save and load"]
-    assert said.startswith("1 of ")
+    assert count.startswith("1 of ")
     assert table.locator("tbody tr:visible").count() > 5
 
 

@@ -280,8 +280,8 @@ def test_the_report_shows_table_and_picture(quick_folder: Path) -> None:
 
 def test_the_picture_is_described(quick_run: Run) -> None:
     """Bars and the largest phase, with its range."""
-    said = describe_shares(shares(Evidence(quick_run)))
-    assert said.startswith("2 bars; the largest phase is waiting for data, from ")
+    text = describe_shares(shares(Evidence(quick_run)))
+    assert text.startswith("2 bars; the largest phase is waiting for data, from ")
 
 
 def test_a_dry_run_states_the_time_of_the_pass(inside: Xorbench) -> None:
@@ -325,7 +325,7 @@ def accelerated(run: Run, pinned: int | None, device: str | None = "cuda") -> Ru
 
 
 @pytest.mark.parametrize(
-    ("pinned", "device", "outcome", "said"),
+    ("pinned", "device", "outcome", "expected"),
     [
         (57, "cuda", "pass", "all 57 batches"),
         (56, "cuda", "fail", "p0: 56 of 57"),
@@ -334,9 +334,9 @@ def accelerated(run: Run, pinned: int | None, device: str | None = "cuda") -> Ru
     ],
 )
 def test_batches_that_are_not_pinned_fail(
-    quick_run: Run, pinned: int | None, device: str | None, outcome: str, said: str
+    quick_run: Run, pinned: int | None, device: str | None, outcome: str, expected: str
 ) -> None:
     """One unpinned batch of 57 fails; without an accelerator the check is skipped."""
     verdicts = judge(Evidence(accelerated(quick_run, pinned, device)))
     (verdict,) = [one for one in verdicts if one.check == "pinned memory"]
-    assert (verdict.outcome, verdict.actual[: len(said)]) == (outcome, said)
+    assert (verdict.outcome, verdict.actual[: len(expected)]) == (outcome, expected)

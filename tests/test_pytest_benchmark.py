@@ -48,8 +48,8 @@ def call(
         monkeypatch.setattr("sys.argv", ["xorbench", *arguments, "--out", str(root)])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code, out=said.out, err=said.err)
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=ended.value.code, out=captured.out, err=captured.err)
 
     return run
 
@@ -238,11 +238,11 @@ def steady(run: Run) -> Run:
 def test_different_claims_and_machines_are_reported(quick_run: Run) -> None:
     """A different digest or PyTorch is named; missing details are not a change."""
     here = exported(steady(quick_run))
-    told = json.loads(msgspec.json.encode(here))
-    told["benchmarks"][0]["extra_info"] |= {"weights_sha256": "0" * 64}
-    del told["benchmarks"][1]["extra_info"]["accuracy"]
-    told["machine_info"]["xorbench"]["torch_version"] = "9.9"
-    result = compared(here, from_json(json.dumps(told).encode(), "FILE"))
+    content = json.loads(msgspec.json.encode(here))
+    content["benchmarks"][0]["extra_info"] |= {"weights_sha256": "0" * 64}
+    del content["benchmarks"][1]["extra_info"]["accuracy"]
+    content["machine_info"]["xorbench"]["torch_version"] = "9.9"
+    result = compared(here, from_json(json.dumps(content).encode(), "FILE"))
     assert [change.what for change in result.changes] == ["torch_version", "weights_sha256"]
 
 
@@ -295,16 +295,16 @@ DAMAGES: list[tuple[Callable[[bytes], bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES, ids=[said for _, said in DAMAGES])
+@pytest.mark.parametrize(("damage", "fragment"), DAMAGES, ids=[fragment for _, fragment in DAMAGES])
 def test_a_damaged_file_is_one_line(
-    damage: Callable[[bytes], bytes], said: str, call: Call, file: Path, tmp_path: Path
+    damage: Callable[[bytes], bytes], fragment: str, call: Call, file: Path, tmp_path: Path
 ) -> None:
     """A damaged file is one line with the reason, exit code 2, and writes nothing."""
     file.write_bytes(damage(file.read_bytes()))
     done = call("import", str(file))
     assert (done.code, done.err.count("xorbench:")) == (2, 1)
     assert str(file) in done.err
-    assert said in done.err
+    assert fragment in done.err
     assert not (tmp_path / "results").exists()
 
 
@@ -312,7 +312,7 @@ def test_an_impossible_export_or_import_is_one_line(call: Call, file: Path, tmp_
     """Unknown formats, runs, files and folders, and imported files, are one line."""
     call("import", str(file), "--name", "brought")
     to = ("--to", "pytest-benchmark")
-    for arguments, said in (
+    for arguments, fragment in (
         (("export", "brought", "--to", "csv", "f.json"), "--to: unknown value 'csv'"),
         (("export", "nothing", *to, str(tmp_path / "f.json")), "no run 'nothing'"),
         (("export", "brought", *to, str(tmp_path / "no" / "f.json")), "FILE: cannot write"),
@@ -322,7 +322,7 @@ def test_an_impossible_export_or_import_is_one_line(call: Call, file: Path, tmp_
         (("save-baseline", "kept", "brought"), "is a benchmark, not a run"),
     ):
         done = call(*arguments)
-        assert (done.code, said in done.err) == (2, True), done.err
+        assert (done.code, fragment in done.err) == (2, True), done.err
     assert not (tmp_path / "f.json").exists()
 
 

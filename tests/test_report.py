@@ -332,8 +332,8 @@ def test_progress_ignores_the_time_before_the_first_epoch(
     lines.begin(100)
     for _ in range(4):
         lines.advance(1)
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["xorbench: training 100 epochs", "xorbench: 2% done, about 98 s left"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["xorbench: training 100 epochs", "xorbench: 2% done, about 98 s left"]
 
 
 def test_results_of_a_run_are_where_its_message_states(quick_folder: Path) -> None:
@@ -358,5 +358,5 @@ def test_every_software_of_a_run_is_named(quick_run: Run) -> None:
         first, config=config, machine={**first.machine, "torch_version": "2.6.0"}
     )
     info = msgspec.structs.replace(quick_run.info, processes=[old, *others])
-    told = dict(heading(msgspec.structs.replace(quick_run, info=info)))["software"]
-    assert ["python=old: PyTorch 2.6.0" in told, "base: PyTorch" in told] == [True, True]
+    software = dict(heading(msgspec.structs.replace(quick_run, info=info)))["software"]
+    assert ["python=old: PyTorch 2.6.0" in software, "base: PyTorch" in software] == [True, True]

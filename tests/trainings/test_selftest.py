@@ -37,8 +37,8 @@ def test_stress_keeps_the_machine_busy_and_is_gone_with_the_block(kind: str) -> 
     with stressed(kind):
         for _ in range(600):  # other tests may keep the processors
             time.sleep(0.1)
-            mine = psutil.Process().children()
-            busy = [child for child in mine if child.cpu_times().user > 0.05]
+            children = psutil.Process().children()
+            busy = [child for child in children if child.cpu_times().user > 0.05]
             if len(busy) >= PROCESSES[kind]:
                 break
         assert len(busy) == PROCESSES[kind]
