@@ -114,7 +114,7 @@ def test_a_figure_is_shown_with_its_interval() -> None:
     )
     (_, figures), _ = text.shown(frame)
     assert figures.name == "x [95%]"
-    assert figures.texts == ["1,234 [1,200, 1,300]", "2.000 [of one]"]
+    assert figures.texts == ["1,234 [1,200, 1,300]", "2.000 [n=1]"]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ def by_verdicts(result: AxisComparison) -> list[Verdict]:
         wrong = pair.seen if pair.broken else ""
         verdicts.append(judged("invariance", subject, pair.bits, wrong, pair.seen, pair.reason))
     expected, hint = "trains to the end", f"see why it did not finish: report {result.run}"
-    verdicts += [inconclusive("compare", case, expected, "not finished", hint) for case in result.lost]
+    verdicts += [
+        inconclusive("compare", case, expected, "not finished", hint) for case in result.lost
+    ]
     return verdicts + untimed_verdicts(result.untimed, f"report {result.run}")
 
 
